@@ -1,0 +1,53 @@
+// How numbers are written. A codec is one file in this folder and one row of the table in codec.cpp; it works
+// everywhere a number is stored: weights, states, activations, caches, files.
+//
+// A codec writes blocks: `block` consecutive elements in `block_bytes` bytes, each block by itself. The last block of
+// a value may be partly filled; its unused elements are written as zeros. GGUF formats are bit-compatible with GGUF
+// and need rows that are whole blocks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace thimble {
+
+struct Codec {
+  std::string_view name;         // as on the command line: "q4_1"
+  std::string_view description;  // one line, for help and docs
+  int64_t block = 1;             // elements
+  int64_t block_bytes = 0;
+  int gguf_type = -1;                // ggml_type number, or -1 where GGUF has no such format
+  std::string_view safetensors = {};  // dtype of safetensors ("BF16"), or empty
+  // |x - decode(encode(x))| <= max_error * max|x| over the block of x, for finite x (of normal range).
+  double max_error = 0;
+
+  // Decodes `count` elements from the start of a block.
+  void (*decode)(const std::byte* from, float* to, int64_t count) noexcept = nullptr;
+  // Encodes `count` elements to the start of a block.
+  void (*encode)(const float* from, std::byte* to, int64_t count) noexcept = nullptr;
+
+  int64_t bytes(int64_t count) const { return (count + block - 1) / block * block_bytes; }
+  // GGUF's formats cannot split a block over rows.
+  bool fits_rows(int64_t columns) const { return gguf_type < 0 || columns % block == 0; }
+};
+
+// All codecs, in the order of the documentation.
+std::span<const Codec* const> codecs();
+
+// nullptr when there is none.
+const Codec* find_codec(std::string_view name);
+const Codec* find_codec_gguf(int gguf_type);
+const Codec* find_codec_safetensors(std::string_view dtype);
+// As find_codec, with an error that names the nearest ones.
+Result<const Codec*> codec_named(std::string_view name);
+
+// One file each.
+extern const Codec kF32;
+extern const Codec kBf16;
+extern const Codec kF16;
+
+}  // namespace thimble

@@ -1,0 +1,46 @@
+// Errors as values. Every boundary where a user's input, a file or a plan can fail returns Result<T>.
+// Assertions are for programming faults only.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <tl/expected.hpp>
+#include <utility>
+
+namespace thimble {
+
+enum class ErrorCode { invalid_argument, shape, unsupported, over_budget, io, corrupt, cancelled };
+
+// A message says what was being done, what was expected, what was found, and what to do.
+struct Error {
+  ErrorCode code;
+  std::string message;
+};
+
+template <class T>
+using Result = tl::expected<T, Error>;
+
+using Failure = tl::unexpected<Error>;
+
+template <class... Args>
+Failure fail(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) {
+  return Failure(Error{code, fmt::format(format, std::forward<Args>(args)...)});
+}
+
+}  // namespace thimble
+
+// Yields the value of a Result, or returns its error from the enclosing function.
+#define TRY(...)                                                   \
+  ({                                                               \
+    auto try_result_ = (__VA_ARGS__);                              \
+    if (!try_result_) return ::thimble::Failure(std::move(try_result_).error()); \
+    *std::move(try_result_);                                       \
+  })
+
+// The same for Result<void>.
+#define CHECK_OK(...)                                              \
+  do {                                                             \
+    if (auto check_result_ = (__VA_ARGS__); !check_result_)        \
+      return ::thimble::Failure(std::move(check_result_).error()); \
+  } while (false)

@@ -1,0 +1,56 @@
+// A fixed team of threads that run the same function over parts of a range. The parts depend only on the range and
+// the size of the team, never on timing, so results are the same on every run.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace thimble {
+
+class Threads {
+ public:
+  // count >= 1 includes the calling thread. Threads are created here and live until destruction.
+  explicit Threads(int count);
+  ~Threads();
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+  int count() const noexcept { return count_; }
+
+  // Calls body(thread) once on every thread, and returns when all are done. Not reentrant; allocates nothing.
+  template <class Body>
+  void each(Body&& body) noexcept {
+    run([](void* context, int thread) { (*static_cast<std::remove_reference_t<Body>*>(context))(thread); }, &body);
+  }
+
+  // Calls body(begin, end, thread) on contiguous parts of [0, total), each a multiple of `grain` but the last.
+  template <class Body>
+  void split(int64_t total, int64_t grain, Body&& body) noexcept {
+    const int64_t grains = (total + grain - 1) / grain;
+    const int parts = count_;
+    each([&](int thread) {
+      const int64_t begin = grains * thread / parts * grain;
+      const int64_t end = std::min(total, grains * (thread + 1) / parts * grain);
+      if (begin < end) body(begin, end, thread);
+    });
+  }
+
+ private:
+  using Function = void (*)(void*, int);
+  void run(Function function, void* context) noexcept;
+  void work(int thread) noexcept;
+
+  int count_;
+  Function function_ = nullptr;
+  void* context_ = nullptr;
+  alignas(64) std::atomic<uint64_t> started_{0};
+  alignas(64) std::atomic<int> running_{0};
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace thimble

@@ -1,0 +1,63 @@
+// The one way in and out of the file system. Reading is by pread, never mapped (mapped pages would count against the
+// budget); writing is beside, synced, renamed, directory synced, so that a crash leaves the old file or the new one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace thimble {
+
+// A file open for reading at any offset. Movable; closes itself. Thread-safe.
+class InputFile {
+ public:
+  static Result<InputFile> open(const std::string& path);
+  InputFile(InputFile&&) noexcept;
+  InputFile& operator=(InputFile&&) noexcept;
+  ~InputFile();
+
+  const std::string& path() const { return path_; }
+  uint64_t size() const { return size_; }
+  // Fills `to`, or says how many bytes were missing (corrupt) or what failed (io).
+  Result<void> read(uint64_t offset, std::span<std::byte> to) const;
+
+ private:
+  InputFile(std::string path, int descriptor, uint64_t size);
+  std::string path_;
+  int descriptor_ = -1;
+  uint64_t size_ = 0;
+};
+
+// The whole of a small file as text; an error when it is larger than `limit_bytes`.
+Result<std::string> read_text_file(const std::string& path, uint64_t limit_bytes = 64u << 20);
+
+// A file being written under a temporary name beside `path`. Nothing is seen at `path` before commit(); a file that
+// is destroyed uncommitted is removed.
+class OutputFile {
+ public:
+  static Result<OutputFile> create(const std::string& path);
+  OutputFile(OutputFile&&) noexcept;
+  OutputFile& operator=(OutputFile&&) noexcept;
+  ~OutputFile();
+
+  uint64_t size() const { return size_; }  // bytes written so far
+  Result<void> write(std::span<const std::byte> bytes);
+  Result<void> write(std::string_view text);
+  Result<void> write_zeros(uint64_t count);
+  Result<void> commit();
+
+ private:
+  OutputFile(std::string path, std::string temporary, int descriptor);
+  std::string path_;
+  std::string temporary_;
+  int descriptor_ = -1;
+  uint64_t size_ = 0;
+};
+
+Result<void> write_text_file(const std::string& path, std::string_view text);
+
+}  // namespace thimble

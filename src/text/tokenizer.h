@@ -1,0 +1,58 @@
+// Text to token ids and back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+
+namespace thimble {
+
+struct EncodeOptions {
+  bool special = true;  // "<|im_end|>" in the text becomes its one token; false: it is ordinary text
+  bool bos = false;     // the beginning-of-sequence token first
+};
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  // tokenizer.json, tokenizer.model, a .gguf file, llama2.c's tok512.bin, a folder that holds one of these or
+  // vocab.json/encoder.json + merges.txt/vocab.bpe.
+  static Result<std::unique_ptr<Tokenizer>> open(const std::string& path);
+
+  // Appends to `ids`. A byte that the vocabulary can not express is an error (invalid_argument) that names it and its
+  // offset; nothing is dropped silently. Allocates nothing once its buffers and `ids` have grown to the text's size.
+  virtual Result<void> encode(std::string_view text, const EncodeOptions& options, std::vector<int32_t>& ids) = 0;
+
+  // The bytes of one token, as they stand in running text (may be part of a UTF-8 character). Special tokens give
+  // their text. An id out of range gives "".
+  virtual std::string_view bytes(int32_t id) const = 0;
+  // The whole text: bytes joined, less SentencePiece's dummy prefix.
+  virtual std::string decode(std::span<const int32_t> ids) const = 0;
+
+  virtual int32_t vocab_size() const = 0;
+  virtual bool is_special(int32_t id) const = 0;
+  virtual std::optional<int32_t> find(std::string_view token) const = 0;  // of a token's text, "<|im_end|>"
+
+  std::optional<int32_t> bos() const { return bos_; }
+  std::optional<int32_t> eos() const { return eos_; }
+  bool adds_bos() const { return adds_bos_; }  // what the model was trained with: `--bos` is implied in chat
+  const std::string& chat_template() const { return chat_template_; }  // Jinja source, or empty
+
+  // What a Hugging Face folder needs to hold the same tokenizer: writes tokenizer.json (and
+  // tokenizer_config.json with the chat template) into `folder`.
+  virtual Result<void> save(const std::string& folder) const = 0;
+
+ protected:
+  std::optional<int32_t> bos_, eos_;
+  bool adds_bos_ = false;
+  std::string chat_template_;
+};
+
+}  // namespace thimble
