@@ -8,7 +8,7 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCodecs = {&kF32, &kBf16, &kF16};
+constexpr std::array kCodecs = {&kF32, &kBf16, &kF16, &kQ8_0, &kQ4_1};
 
 template <class Predicate>
 const Codec* first(Predicate predicate) {

@@ -49,5 +49,7 @@ Result<const Codec*> codec_named(std::string_view name);
 extern const Codec kF32;
 extern const Codec kBf16;
 extern const Codec kF16;
+extern const Codec kQ8_0;
+extern const Codec kQ4_1;
 
 }  // namespace thimble
