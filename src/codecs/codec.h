@@ -49,5 +49,15 @@ Result<const Codec*> codec_named(std::string_view name);
 extern const Codec kF32;
 extern const Codec kBf16;
 extern const Codec kF16;
+extern const Codec kQ8_0;
+extern const Codec kQ4_0;
+extern const Codec kQ4_1;
+extern const Codec kQ5_0;
+extern const Codec kQ5_1;
+extern const Codec kQ4K;
+extern const Codec kQ5K;
+extern const Codec kQ6K;
+extern const Codec kNf4;
+extern const Codec kInt8Block;
 
 }  // namespace thimble

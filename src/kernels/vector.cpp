@@ -2,8 +2,8 @@
 
 #include <bit>
 
-// GCC compiles the function once for each and lets the loader choose.
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+
+#include "kernels/clones.h"
 
 namespace thimble {
 namespace {

@@ -1,0 +1,78 @@
+// Run-time choice of instruction set. A kernel body is one always-inline function with plain loops; it is compiled
+// once for each level and the widest one the processor has is called. No level may contract a multiply and an add
+// (-ffp-contract=off), so every level gives the same bits.
+//
+// Not `target_clones`: its indirect functions are resolved before a sanitizer's runtime is up, and crash there.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace thimble {
+
+// Marks a kernel body.
+#define THIMBLE_BODY [[gnu::always_inline]] inline
+
+#if defined(__x86_64__)
+
+enum class InstructionSet { baseline, v3, v4 };  // v3: AVX2, F16C; v4: AVX-512 F, BW, CD, DQ, VL
+
+inline InstructionSet instruction_set() noexcept {
+  static const InstructionSet widest = __builtin_cpu_supports("x86-64-v4")   ? InstructionSet::v4
+                                       : __builtin_cpu_supports("x86-64-v3") ? InstructionSet::v3
+                                                                             : InstructionSet::baseline;
+  return widest;
+}
+
+template <auto body>
+struct Dispatched;
+
+template <class... Args, void (*body)(Args...) noexcept>
+struct Dispatched<body> {
+  [[gnu::target("arch=x86-64-v4")]] static void v4(Args... args) noexcept { body(args...); }
+  [[gnu::target("arch=x86-64-v3")]] static void v3(Args... args) noexcept { body(args...); }
+  static void baseline(Args... args) noexcept { body(args...); }
+
+  static void call(Args... args) noexcept {
+    switch (instruction_set()) {
+      case InstructionSet::v4:
+        return v4(args...);
+      case InstructionSet::v3:
+        return v3(args...);
+      case InstructionSet::baseline:
+        return baseline(args...);
+    }
+  }
+};
+
+#else
+
+template <auto body>
+struct Dispatched;
+
+template <class... Args, void (*body)(Args...) noexcept>
+struct Dispatched<body> {
+  static void call(Args... args) noexcept { body(args...); }
+};
+
+#endif
+
+// The function to put in a table: `decode = dispatched<decode_blocks>`.
+template <auto body>
+inline constexpr auto* dispatched = &Dispatched<body>::call;
+
+// Unaligned scalars of a block. _Float16 converts with F16C where the level has it and in libgcc elsewhere,
+// with the same bits (signalling NaNs become quiet in both).
+inline float load_f16(const std::byte* from) noexcept {
+  _Float16 value;
+  std::memcpy(&value, from, sizeof value);
+  return static_cast<float>(value);
+}
+
+inline void store_f16(float value, std::byte* to) noexcept {
+  const _Float16 half = static_cast<_Float16>(value);
+  std::memcpy(to, &half, sizeof half);
+}
+
+}  // namespace thimble
