@@ -47,8 +47,8 @@ struct GgufValue {
 
 struct GgufTensor {
   std::string name;
-  int64_t type = 0;  // ggml_type; may be one that find_gguf_tensor_type does not know
-  Shape shape;       // slowest extent first, as everywhere in thimble
+  int64_t type = 0;     // ggml_type; may be one that find_gguf_tensor_type does not know
+  Shape shape;          // slowest extent first, as everywhere in thimble
   uint64_t offset = 0;  // from the start of the file
   uint64_t bytes = 0;   // 0 when the type is unknown
 };
@@ -82,8 +82,7 @@ class GgufFile {
 
   // Streams a string array through one small buffer, in order; stops at the first error of `visit`. The view lasts
   // until `visit` returns.
-  Result<void> for_each_string(std::string_view key,
-                               const std::function<Result<void>(std::string_view)>& visit) const;
+  Result<void> for_each_string(std::string_view key, const std::function<Result<void>(std::string_view)>& visit) const;
   // Arrays of numbers: any integer type (in range of int32), any number.
   Result<std::vector<int32_t>> integers(std::string_view key) const;
   Result<std::vector<float>> floats(std::string_view key) const;
@@ -91,7 +90,6 @@ class GgufFile {
  private:
   explicit GgufFile(InputFile file) : file_(std::move(file)) {}
   Result<void> check_layout();
-  Result<GgufArray> required_array(std::string_view key) const;
 
   InputFile file_;
   uint32_t version_ = 0;
