@@ -34,7 +34,18 @@ class Keys {
   std::string family_;
 };
 
-// `sizes` belong to a rope over whole heads; the tensor rope_freqs.weight comes later.
+Result<RopeScaling::Kind> read_scaling_kind(const Keys& keys) {
+  using Kind = RopeScaling::Kind;
+  if (!keys.has("rope.scaling.type")) return Kind::none;
+  const std::string type = TRY(keys.get<std::string>("rope.scaling.type"));
+  if (type == "none") return Kind::none;
+  if (type == "linear") return Kind::linear;
+  if (type == "yarn") return Kind::yarn;
+  return fail(ErrorCode::unsupported, "reading {}: rope scaling '{}' is not among none, linear, llama3 and yarn",
+              keys.path(), type);
+}
+
+// Llama 3's scaling is not here but in the tensor rope_freqs.weight, which is read later.
 Result<void> read_rope(const Keys& keys, Architecture& a) {
   a.rope_base = TRY(keys.get_or<double>("rope.freq_base", 10000));
   const int64_t rotated = TRY(keys.get_or<int64_t>("rope.dimension_count", a.head_dim));
@@ -43,17 +54,12 @@ Result<void> read_rope(const Keys& keys, Architecture& a) {
                 keys.path(), rotated, a.head_dim);
   }
   RopeScaling& scaling = a.rope_scaling;
-  const std::string type = TRY(keys.get_or<std::string>("rope.scaling.type", "none"));
-  if (type == "none") {
+  scaling.kind = TRY(read_scaling_kind(keys));
+  if (scaling.kind == RopeScaling::Kind::none) {
     const double scale = TRY(keys.get_or<double>("rope.scale_linear", 1));  // of older files
     if (scale != 1) scaling.kind = RopeScaling::Kind::linear, scaling.factor = scale;
     return {};
   }
-  if (type != "linear" && type != "yarn") {
-    return fail(ErrorCode::unsupported, "reading {}: rope scaling '{}' is not among none, linear, llama3 and yarn",
-                keys.path(), type);
-  }
-  scaling.kind = type == "linear" ? RopeScaling::Kind::linear : RopeScaling::Kind::yarn;
   scaling.factor = TRY(keys.get<double>("rope.scaling.factor"));
   if (scaling.kind == RopeScaling::Kind::linear) return {};
   scaling.original_context = TRY(keys.get_or<int64_t>("rope.scaling.original_context_length", a.context));
