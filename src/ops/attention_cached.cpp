@@ -23,6 +23,8 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_shape("attention_cached", "cache_v", in[kCacheV], in[kCacheK].shape));
   CHECK_OK(expect_shape("attention_cached", "k", in[kK], {in[kQ].shape[0], in[kCacheK].shape[2]}));
   CHECK_OK(expect_shape("attention_cached", "v", in[kV], in[kK].shape));
+  CHECK_OK(expect_shape("attention_cached", "slots", in[kSlots], {in[kQ].shape[0]}));
+  CHECK_OK(expect_shape("attention_cached", "positions", in[kPositions], {in[kQ].shape[0]}));
   return std::vector{in[kQ], in[kCacheK], in[kCacheV]};
 }
 

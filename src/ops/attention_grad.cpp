@@ -24,6 +24,10 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("attention_grad", in, 7));
   CHECK_OK(expect_shape("attention_grad", "dy", in[kDy], in[kQ].shape));
   CHECK_OK(expect_shape("attention_grad", "y", in[kY], in[kQ].shape));
+  CHECK_OK(expect_rank("attention_grad", "k", in[kK], 2));
+  CHECK_OK(expect_shape("attention_grad", "k", in[kK], {in[kQ].shape[0], of(any).kv_heads * of(any).head_dim}));
+  CHECK_OK(expect_shape("attention_grad", "v", in[kV], in[kK].shape));
+  CHECK_OK(expect_shape("attention_grad", "starts", in[kStarts], {in[kQ].shape[0]}));
   CHECK_OK(expect_shape("attention_grad", "lse", in[kLse], {in[kQ].shape[0], of(any).heads}));
   return std::vector{in[kQ], in[kK], in[kV]};
 }

@@ -37,7 +37,7 @@ ValueId Backward::settle(ValueId value) {
   Gathered gathered = std::move(found->second);
   gathered_.erase(found);
   if (gathered.products.empty()) return gathered.sum;
-  LinearAttributes attributes;
+  LinearAttributes attributes{.terms = {}};
   std::vector<ValueId> in;
   for (const ProductTerm& term : gathered.products) {
     attributes.terms.push_back({term.transposed, term.scale});

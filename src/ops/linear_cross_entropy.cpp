@@ -231,6 +231,10 @@ std::vector<Sample> samples() {
 Result<std::vector<Type>> infer_dw(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("linear_cross_entropy_dw", in, 6));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "accumulator", in[0], in[2].shape));
+  CHECK_OK(expect_rank("linear_cross_entropy_dw", "w", in[2], 2));
+  CHECK_OK(expect_shape("linear_cross_entropy_dw", "x", in[1], {in[3].shape.rows() * in[3].shape.columns(), in[2].shape[1]}));
+  CHECK_OK(expect_shape("linear_cross_entropy_dw", "targets", in[3], {in[1].shape[0]}));
+  CHECK_OK(expect_shape("linear_cross_entropy_dw", "scale", in[4], {1}));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "lse", in[5], {in[1].shape[0]}));
   return std::vector{Type{in[0].shape, &kF32}};
 }
