@@ -29,10 +29,6 @@ Result<const Codec*> codec_for(const ModelTensor& tensor, const HfWriteOptions& 
               tensor.name, codec->name);
 }
 
-bool is_q_or_k(const std::string& name) {
-  return name.find("self_attn.q_proj") != std::string::npos || name.find("self_attn.k_proj") != std::string::npos;
-}
-
 Result<std::vector<FileTensor>> plan(const Architecture& a, std::span<const ModelTensor> tensors,
                                      const HfWriteOptions& options) {
   const bool gpt2 = a.family == "gpt2";
