@@ -18,12 +18,14 @@ namespace thimble {
 
 enum class InstructionSet { baseline, v3, v4 };  // v3: AVX2, F16C; v4: AVX-512 F, BW, CD, DQ, VL
 
-inline InstructionSet instruction_set() noexcept {
-  static const InstructionSet widest = __builtin_cpu_supports("x86-64-v4")   ? InstructionSet::v4
-                                       : __builtin_cpu_supports("x86-64-v3") ? InstructionSet::v3
-                                                                             : InstructionSet::baseline;
-  return widest;
+inline InstructionSet widest_instruction_set() noexcept {
+  if (__builtin_cpu_supports("x86-64-v4")) return InstructionSet::v4;
+  if (__builtin_cpu_supports("x86-64-v3")) return InstructionSet::v3;
+  return InstructionSet::baseline;
 }
+
+// Variable only so that tests can compare the levels.
+inline InstructionSet instruction_set = widest_instruction_set();
 
 template <auto body>
 struct Dispatched;
@@ -35,7 +37,7 @@ struct Dispatched<body> {
   static void baseline(Args... args) noexcept { body(args...); }
 
   static void call(Args... args) noexcept {
-    switch (instruction_set()) {
+    switch (instruction_set) {
       case InstructionSet::v4:
         return v4(args...);
       case InstructionSet::v3:

@@ -112,7 +112,7 @@ void decode_plain(const std::byte* from, float* to, int64_t count) noexcept {
 }
 
 void decode(const std::byte* from, float* to, int64_t count) noexcept {
-  switch (instruction_set()) {
+  switch (instruction_set) {
     case InstructionSet::v4:
       return decode_v4(from, to, count);
     case InstructionSet::v3:
