@@ -104,10 +104,15 @@ def bitsandbytes_rows(x):
     scales = state.absmax.numpy().reshape(-1, 1)
     decoded = bnb.dequantize_4bit(packed, state).numpy()
     row("nf4", np.hstack([scales.view(np.uint8).reshape(-1, 4), codes]), fnv(decoded.astype(np.float32)))
-    codes, state = bnb.quantize_blockwise(tensor, blocksize=256)
-    decoded = bnb.dequantize_blockwise(codes, state).numpy()
-    scales = state.absmax.numpy().reshape(-1, 1)
-    row("int8_block", np.hstack([scales.view(np.uint8).reshape(-1, 4), codes.numpy().reshape(-1, 256)]), fnv(decoded))
+    # Its quantize_blockwise for processors goes through a coarse table, so the nearest code is found here.
+    table = bnb.create_dynamic_map(signed=True).numpy()
+    blocks = x.reshape(-1, 256)
+    scales = np.abs(blocks).max(axis=1, keepdims=True)
+    unit = (blocks / scales).astype(np.float64)
+    codes = np.abs(unit[:, :, None] - table.astype(np.float64)).argmin(axis=2).astype(np.uint8)
+    decoded = bnb.dequantize_blockwise(torch.from_numpy(codes.ravel()), absmax=torch.from_numpy(scales.ravel()),
+                                       code=torch.from_numpy(table), blocksize=256).numpy()
+    row("int8_block", np.hstack([scales.view(np.uint8), codes]), fnv(decoded))
 
 
 def main():
