@@ -31,7 +31,8 @@ THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int
     uint32_t fifth[kBlock];
     for (int i = 0; i < kBlock; ++i) fifth[i] = (h >> i & 1) << 4;
     for (int i = 0; i < kHalf; ++i) to[i] = static_cast<float>(static_cast<int32_t>((q[i] & 15u) | fifth[i])) * d + m;
-    for (int i = 0; i < kHalf; ++i) to[i + kHalf] = static_cast<float>(static_cast<int32_t>((q[i] >> 4u) | fifth[i + kHalf])) * d + m;
+    for (int i = 0; i < kHalf; ++i)
+      to[i + kHalf] = static_cast<float>(static_cast<int32_t>((q[i] >> 4u) | fifth[i + kHalf])) * d + m;
   }
 }
 

@@ -12,7 +12,7 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kCount = 4 * 256;  // whole blocks of every codec
+constexpr int64_t kCount = 4 * 256;    // whole blocks of every codec
 constexpr float kSmallest = 0x1p-25f;  // half the least f16: below it "normal range" ends
 
 std::vector<float> normals(int64_t count, float scale, std::string_view stream) {
@@ -82,9 +82,9 @@ TEST(CodecContract, error_bound_holds_for_awkward_blocks) {
   each([](int64_t) { return 1.7f; });
   each([](int64_t) { return -1.7f; });
   each([&](int64_t i) { return -std::abs(noise[i]); });
-  each([&](int64_t i) { return 5 + 0.01f * noise[i]; });              // far from zero
-  each([](int64_t i) { return i % 256 == 77 ? -3.0f : 0.0f; });       // one outlier
-  each([](int64_t i) { return i % 2 ? 1.0f : -1.0f; });               // both ends of the range
+  each([&](int64_t i) { return 5 + 0.01f * noise[i]; });               // far from zero
+  each([](int64_t i) { return i % 256 == 77 ? -3.0f : 0.0f; });        // one outlier
+  each([](int64_t i) { return i % 2 ? 1.0f : -1.0f; });                // both ends of the range
   each([&](int64_t i) { return i % 32 ? 0.02f * noise[i] : -6.0f; });  // an outlier a group
   each([](int64_t i) { return static_cast<float>(i % 256) - 100; });
 }

@@ -1,5 +1,6 @@
 // Encoded bytes and decoded values against ggml and bitsandbytes, for values made by a formula.
 // tools/codec_goldens.py made goldens.inc and has the same generator.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -7,8 +8,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "codecs/codec.h"
 

@@ -48,10 +48,22 @@ float q6_k(const std::byte* b, int i) {
 }
 
 float nf4(const std::byte* b, int i) {
-  static constexpr float kLevels[16] = {
-      -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f,
-      -0.18477343022823334f, -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f,
-      0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
+  static constexpr float kLevels[16] = {-1.0f,
+                                        -0.6961928009986877f,
+                                        -0.5250730514526367f,
+                                        -0.39491748809814453f,
+                                        -0.28444138169288635f,
+                                        -0.18477343022823334f,
+                                        -0.09105003625154495f,
+                                        0.0f,
+                                        0.07958029955625534f,
+                                        0.16093020141124725f,
+                                        0.24611230194568634f,
+                                        0.33791524171829224f,
+                                        0.44070982933044434f,
+                                        0.5626170039176941f,
+                                        0.7229568362236023f,
+                                        1.0f};
   return kLevels[i % 2 ? byte(b, 4 + i / 2) & 15 : byte(b, 4 + i / 2) >> 4] * single(b);
 }
 
@@ -76,8 +88,8 @@ constexpr Reference kReferences[] = {
 };
 
 const Reference* find(std::string_view codec) {
-  const auto found = std::find_if(std::begin(kReferences), std::end(kReferences),
-                                  [&](const Reference& r) { return r.name == codec; });
+  const auto found =
+      std::find_if(std::begin(kReferences), std::end(kReferences), [&](const Reference& r) { return r.name == codec; });
   return found == std::end(kReferences) ? nullptr : found;
 }
 
@@ -86,8 +98,8 @@ const Reference* find(std::string_view codec) {
 bool has_reference(std::string_view codec) { return find(codec) != nullptr; }
 
 float reference_element(const Codec& codec, const std::byte* bytes, int64_t index) {
-  return find(codec.name)->element(bytes + index / codec.block * codec.block_bytes,
-                                   static_cast<int>(index % codec.block));
+  return find(codec.name)
+      ->element(bytes + index / codec.block * codec.block_bytes, static_cast<int>(index % codec.block));
 }
 
 }  // namespace thimble
