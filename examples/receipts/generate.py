@@ -21,31 +21,31 @@ SYSTEM = "Purchase to JSON."
 FIRST_NAMES = """Anna Ben Carla David Elena Frank Grace Henry Irene Jack Karen Leo Maria Nick Olivia Peter Rachel Sam
 Tina Victor Wendy Alex Julia Omar Priya Kenji Sofia Lucas Emma Noah""".split()
 
-# (one, several): the item is copied as the sentence has it.
-NOUNS = [tuple(pair.split("/")) for pair in """notebook/notebooks pencil/pencils mug/mugs towel/towels lamp/lamps
-chair/chairs pillow/pillows candle/candles umbrella/umbrellas backpack/backpacks scarf/scarves hat/hats jacket/jackets
-shirt/shirts belt/belts wallet/wallets watch/watches kettle/kettles pan/pans plate/plates bowl/bowls spoon/spoons
-bottle/bottles basket/baskets rug/rugs mirror/mirrors clock/clocks brush/brushes hammer/hammers screwdriver/screwdrivers
-rope/ropes bucket/buckets tent/tents ball/balls racket/rackets puzzle/puzzles book/books magazine/magazines poster/posters
-keyboard/keyboards mouse/mice cable/cables charger/chargers speaker/speakers battery/batteries folder/folders
-stapler/staplers envelope/envelopes sticker/stickers ribbon/ribbons vase/vases blanket/blankets curtain/curtains
-ladder/ladders shovel/shovels hose/hoses glove/gloves sock/socks sandal/sandals helmet/helmets""".split()]
-ADJECTIVES = """red blue green black white grey yellow purple small large wooden metal plastic glass cotton leather wool
-ceramic cheap sturdy light heavy round square old new soft folding striped plain""".split()
+# (one, several): the item is copied as the sentence has it. The words that begin an item or a shop's name are whole
+# tokens in small vocabularies with and without a space before them, so that copying one into a JSON string does not
+# change how it is cut.
+NOUNS = [tuple(pair.split("/")) for pair in """notebook/notebooks pencil/pencils towel/towels lamp/lamps chair/chairs
+pillow/pillows candle/candles hat/hats jacket/jackets shirt/shirts belt/belts watch/watches pan/pans plate/plates
+bowl/bowls spoon/spoons bottle/bottles basket/baskets rug/rugs mirror/mirrors clock/clocks brush/brushes rope/ropes
+bucket/buckets tent/tents ball/balls puzzle/puzzles book/books magazine/magazines poster/posters keyboard/keyboards
+cable/cables speaker/speakers battery/batteries folder/folders envelope/envelopes sticker/stickers ribbon/ribbons
+blanket/blankets curtain/curtains hose/hoses glove/gloves sock/socks helmet/helmets""".split()]
+ADJECTIVES = """red blue green black white grey yellow purple orange brown small large light heavy round square old new
+soft bright dark thin thick long short plain""".split()
+MATERIALS = "wooden metal plastic glass cotton leather wool ceramic folding striped".split()
 
-SHOP_WORDS = """Harbor Maple River Corner Garden Sunset Central Bridge Summit Lakeside Willow Cedar Golden Silver Union
-Market Station Castle Meadow Orchard""".split()
-SHOP_KINDS = ["Store", "Market", "Depot", "Supplies", "Goods", "House", "Bazaar", "Outlet", "Trading", "Hardware"]
-SHOP_OWNERS = """Miller Baker Fischer Novak Rossi Dubois Jensen Walker Cooper Fraser Lopez Schmidt Murphy Kowalski Tanaka
-Olsen""".split()
+SHOP_WORDS = """River Central Golden Silver Union Market Station Park Forest Ocean North West Royal Grand Star Spring
+Winter Stone Iron City Lake Hill Rose Apple King Queen Global Delta Omega""".split()
+SHOP_KINDS = ["Store", "Market", "Supplies", "Goods", "House", "Trading", "Hardware"]
+SHOP_OWNERS = "Miller Smith Brown Wilson Taylor Davis Clark Lewis Adams Collins Cook Bell Ross Martin Jackson".split()
 
 # Never in the training set.
-HELD_OUT_NOUNS = {"kettle", "tent", "vase", "charger", "ladder", "puzzle"}
-HELD_OUT_SHOP_WORDS = {"Willow", "Summit"}
-HELD_OUT_OWNERS = {"Rossi", "Cooper"}
+HELD_OUT_NOUNS = {"tent", "mirror", "puzzle", "rope"}
+HELD_OUT_SHOP_WORDS = {"Forest", "Omega"}
+HELD_OUT_OWNERS = {"Collins", "Ross"}
 
 NUMBERS = "one two three four five six seven eight nine ten eleven twelve".split()
-MONTHS = """January February March April May June July August September October November December""".split()
+MONTHS = "January February March April May June July August September October November December".split()
 
 # How a price may be written, and its code.
 PRICES = {
@@ -55,7 +55,7 @@ PRICES = {
     "CHF": ["{} francs", "{} CHF", "CHF {}"],
 }
 
-# {who} {got} {things} {price} {shop} {date}; the last two carry their preposition and may be empty.
+# Shop and date carry their preposition; the shop may be left out.
 TEMPLATES = [
     "{who} {got} {things} {shop} {date} for {price}{each}.",
     "{who} {got} {things} for {price}{each} {shop} {date}.",
@@ -96,7 +96,9 @@ class Maker:
         """(as in the sentence, item, quantity)"""
         rng = self.rng
         singular, plural = self.one(NOUNS, {n for n in NOUNS if n[0] in HELD_OUT_NOUNS})
-        adjective = rng.choice(ADJECTIVES) + " " if rng.random() < 0.6 else ""
+        adjective = rng.choice(ADJECTIVES) + " "
+        if rng.random() < 0.3:
+            adjective += rng.choice(MATERIALS) + " "
         if rng.random() < 0.3:
             item = adjective + singular
             return (article(item) if rng.random() < 0.6 else "one " + item), item, 1
@@ -125,7 +127,7 @@ class Maker:
         year, month, day = rng.randint(2019, 2025), rng.randint(1, 12), rng.randint(1, 28)
         iso = f"{year}-{month:02d}-{day:02d}"
         name = MONTHS[month - 1]
-        written = rng.choice([f"{day} {name} {year}", f"{name} {day}, {year}", iso])
+        written = rng.choice([f"{day:02d} {name} {year}", f"{name} {day:02d}, {year}", iso])
         return written, iso
 
     def example(self):
@@ -134,7 +136,7 @@ class Maker:
         things, item, quantity = self.things()
         price, amount, code = self.price()
         shop = self.shop() if "{shop_first}" in template or rng.random() < 0.75 else None
-        date, iso = self.date() if "{date_first}" in template or rng.random() < 0.7 else ("", None)
+        date, iso = self.date()
         preposition = rng.choice(["at", "from"])
         sentence = template.format(
             who=rng.choice(FIRST_NAMES + ["I", "We", "She", "He"]) if template.startswith("{who}")
@@ -142,11 +144,10 @@ class Maker:
             got=rng.choice(VERBS), things=things, things_first=capitalised(things),
             price=price, each=rng.choice([" each", " apiece"]) if quantity > 1 else "",
             shop=f"{preposition} {shop}" if shop else "", shop_first=f"At {shop}",
-            date=f"on {date}" if date else "", date_first=f"On {date},")
-        # What is left out leaves doubled spaces and stray commas.
+            date=f"on {date}", date_first=f"On {date},")
+        # A shop left out leaves doubled spaces and stray commas.
         sentence = " ".join(sentence.split())
-        for wrong, right in ((" .", "."), (" :", ":"), (" ,", ","), (",.", "."), (".,", ".")):
-            sentence = sentence.replace(wrong, right)
+        sentence = sentence.replace(" .", ".").replace(" ,", ",").replace(",,", ",")
         answer = (f'{{"item":{json.dumps(item)},"quantity":{quantity},"price":{amount},"currency":"{code}",'
                   f'"shop":{json.dumps(shop)},"date":{json.dumps(iso)}}}')
         json.loads(answer)
