@@ -36,6 +36,7 @@ const Codec* find_codec_safetensors(std::string_view dtype) {
 Result<const Codec*> codec_named(std::string_view name) {
   if (const Codec* codec = find_codec(name)) return codec;
   std::vector<std::string_view> names;
+  names.reserve(kCodecs.size());
   for (const Codec* codec : kCodecs) names.push_back(codec->name);
   return fail(ErrorCode::invalid_argument, "there is no codec '{}'; the nearest are {}", name,
               nearest_names(name, names));

@@ -47,11 +47,11 @@ void encode_plain(const float* from, std::byte* to, int64_t count) noexcept {
 }
 
 void decode(const std::byte* from, float* to, int64_t count) noexcept {
-  instruction_set() == InstructionSet::baseline ? decode_plain(from, to, count) : decode_f16c(from, to, count);
+  instruction_set == InstructionSet::baseline ? decode_plain(from, to, count) : decode_f16c(from, to, count);
 }
 
 void encode(const float* from, std::byte* to, int64_t count) noexcept {
-  instruction_set() == InstructionSet::baseline ? encode_plain(from, to, count) : encode_f16c(from, to, count);
+  instruction_set == InstructionSet::baseline ? encode_plain(from, to, count) : encode_f16c(from, to, count);
 }
 
 #else

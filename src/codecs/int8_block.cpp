@@ -25,7 +25,7 @@ constexpr int kZero = 127;      // its place in the map
 constexpr int kPositive = 128;  // values above zero; one fewer lie below it, as only +1 is in the map
 
 // The values from zero up: 0, the middles of 2^k equal parts of [10^(k-7), 10^(k-6)] for k = 0..6, and 1.
-// In f32 throughout, in the order of operations of bitsandbytes' create_dynamic_map.
+// Rounded where bitsandbytes' create_dynamic_map rounds, so that the map is the same to the bit.
 constexpr std::array<float, kPositive + 1> kMagnitudes = [] {
   constexpr float kScales[kDecades] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f, 1.0f};
   std::array<float, kPositive + 1> values{};
@@ -33,8 +33,8 @@ constexpr std::array<float, kPositive + 1> kMagnitudes = [] {
   for (int k = 0; k < kDecades; ++k) {
     const int parts = 1 << k;
     const float step = (1.0f - 0.1f) / static_cast<float>(parts);
-    const auto edge = [&](int i) {  // counted from the nearer end
-      return i <= parts / 2 ? 0.1f + step * static_cast<float>(i) : 1.0f - step * static_cast<float>(parts - i);
+    const auto edge = [&](int i) {  // counted from the nearer end, with one rounding
+      return static_cast<float>(i < (parts + 1) / 2 ? double{0.1f} + double{step} * i : 1 - double{step} * (parts - i));
     };
     for (int i = 0; i < parts; ++i) values[next++] = kScales[k] * ((edge(i) + edge(i + 1)) / 2.0f);
   }

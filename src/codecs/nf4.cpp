@@ -102,8 +102,8 @@ void decode_plain(const std::byte* from, float* to, int64_t count) noexcept {
         const __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes + 8 * i)));
         // Bit 3 of the code, moved to the sign, chooses the upper eight levels.
         const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
-        const __m256 level = _mm256_blendv_ps(_mm256_permutevar8x32_ps(below, index),
-                                              _mm256_permutevar8x32_ps(above, index), upper);
+        const __m256 level =
+            _mm256_blendv_ps(_mm256_permutevar8x32_ps(below, index), _mm256_permutevar8x32_ps(above, index), upper);
         _mm256_storeu_ps(to + 32 * half + 8 * i, _mm256_mul_ps(level, a));
       }
     }
@@ -112,7 +112,7 @@ void decode_plain(const std::byte* from, float* to, int64_t count) noexcept {
 }
 
 void decode(const std::byte* from, float* to, int64_t count) noexcept {
-  switch (instruction_set()) {
+  switch (instruction_set) {
     case InstructionSet::v4:
       return decode_v4(from, to, count);
     case InstructionSet::v3:

@@ -5,7 +5,6 @@
 //   Encode  d = x[j] / -8 for the first x[j] of largest magnitude; code = x / d + 8 rounded to nearest, at most 15
 //   Error   the side opposite to x[j] ends one step early: a step, max|x| / 8, where the rest has half a step.
 //           Rounding d to f16 moves a value by at most max|x| * 2^-11 more.
-#include <algorithm>
 #include <cmath>
 
 #include "codecs/codec.h"
@@ -28,8 +27,11 @@ THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int
   }
 }
 
-// `value` is the code and a half, never negative but for what is not finite.
-inline uint8_t code(float value) noexcept { return static_cast<uint8_t>(std::clamp(static_cast<int>(value), 0, 15)); }
+// `value` is the code and a half. Only what is not finite lies below zero or is NaN; it becomes code 0.
+inline uint8_t code(float value) noexcept {
+  value = value > 0.0f ? value : 0.0f;
+  return static_cast<uint8_t>(value < 15.0f ? value : 15.0f);
+}
 
 THIMBLE_BODY void encode_blocks(const float* from, std::byte* to, int64_t count) noexcept {
   for (int64_t start = 0; start < count; start += kBlock, from += kBlock, to += kBytes) {

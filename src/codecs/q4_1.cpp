@@ -5,7 +5,6 @@
 //   Encode  m = min x, d = (max x - m) / 15, code = (x - m) / d rounded to nearest
 //   Error   half a step, (max - min) / 30 <= max|x| / 15. Rounding d to f16 (2^-11 relative) moves a value by at most
 //           15 d * 2^-11 <= max|x| * 2^-10, rounding m by max|x| * 2^-11.
-#include <algorithm>
 #include <limits>
 
 #include "codecs/codec.h"
@@ -29,8 +28,11 @@ THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int
   }
 }
 
-// `value` is the code and a half, never negative but for what is not finite.
-inline uint8_t code(float value) noexcept { return static_cast<uint8_t>(std::clamp(static_cast<int>(value), 0, 15)); }
+// `value` is the code and a half. Only what is not finite lies below zero or is NaN; it becomes code 0.
+inline uint8_t code(float value) noexcept {
+  value = value > 0.0f ? value : 0.0f;
+  return static_cast<uint8_t>(value < 15.0f ? value : 15.0f);
+}
 
 THIMBLE_BODY void encode_blocks(const float* from, std::byte* to, int64_t count) noexcept {
   for (int64_t start = 0; start < count; start += kBlock, from += kBlock, to += kBytes) {

@@ -4,7 +4,8 @@
 //                       byte i of run r (32 bytes each) = code of x[64 r + i] | code of x[64 r + 32 + i] << 4
 //   Value   x[i] = d * s[i / 32] * code - dmin * m[i / 32]
 //   Encode  k_fit.h, with 20 tries from 14 steps up, 0.1 apart
-//   Error   typically max|x| / 15, but only this is certain: the search starts at half a step h <= max|x| / 15 everywhere,
+//   Error   typically max|x| / 15, but only this is certain: the search starts at half a step h <= max|x| / 15
+//   everywhere,
 //           never makes the weighted squared error larger, and no weight is less than a 64th of their sum, so no value
 //           ends more than 8 h off; 6-bit scales and minimums add up to 3/126 of max|x|, f16 less than 1/500.
 #include "codecs/codec.h"

@@ -6,12 +6,10 @@
 //   Encode  d = x[j] / -16 for the first x[j] of largest magnitude; code = x / d + 16 rounded to nearest, at most 31
 //   Error   the side opposite to x[j] ends one step early: a step, max|x| / 16, where the rest has half a step.
 //           Rounding d to f16 moves a value by at most max|x| * 2^-11 more.
-#include <algorithm>
 #include <cmath>
 
 #include "codecs/codec.h"
 #include "codecs/dispatch.h"
-#include "codecs/five_bits.h"
 
 namespace thimble {
 namespace {
@@ -23,16 +21,24 @@ constexpr int kBytes = 22;
 THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int64_t count) noexcept {
   for (int64_t start = 0; start < count; start += kBlock, from += kBytes, to += kBlock) {
     const float d = load_f16(from);
-    uint8_t q[kHalf], fifth[kBlock];
+    uint32_t h;
+    std::memcpy(&h, from + 2, 4);
+    uint8_t q[kHalf];
     std::memcpy(q, from + 6, kHalf);
-    spread_bits(from + 2, fifth);
-    for (int i = 0; i < kHalf; ++i) to[i] = static_cast<float>(((q[i] & 15) | (fifth[i] ? 16 : 0)) - 16) * d;
-    for (int i = 0; i < kHalf; ++i) to[i + kHalf] = static_cast<float>(((q[i] >> 4) | (fifth[i + kHalf] ? 16 : 0)) - 16) * d;
+    // Shifts of 32-bit lanes in a loop of their own: vector code has none of single bytes.
+    uint32_t fifth[kBlock];
+    for (int i = 0; i < kBlock; ++i) fifth[i] = (h >> i & 1) << 4;
+    for (int i = 0; i < kHalf; ++i) to[i] = static_cast<float>(static_cast<int32_t>((q[i] & 15u) | fifth[i]) - 16) * d;
+    for (int i = 0; i < kHalf; ++i)
+      to[i + kHalf] = static_cast<float>(static_cast<int32_t>((q[i] >> 4u) | fifth[i + kHalf]) - 16) * d;
   }
 }
 
-// `value` is the code and a half, never negative but for what is not finite.
-inline uint8_t code(float value) noexcept { return static_cast<uint8_t>(std::clamp(static_cast<int>(value), 0, 31)); }
+// `value` is the code and a half. Only what is not finite lies below zero or is NaN; it becomes code 0.
+inline uint8_t code(float value) noexcept {
+  value = value > 0.0f ? value : 0.0f;
+  return static_cast<uint8_t>(value < 31.0f ? value : 31.0f);
+}
 
 THIMBLE_BODY void encode_blocks(const float* from, std::byte* to, int64_t count) noexcept {
   for (int64_t start = 0; start < count; start += kBlock, from += kBlock, to += kBytes) {

@@ -27,7 +27,10 @@ THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int
 }
 
 // Truncation, then one step further where the rest is at least a half: the result of std::round in vector code.
+// Only what is not finite lies beyond +-127; it is brought into range, as an int could not hold it.
 inline int32_t round_half_away(float value) noexcept {
+  value = value > -127.0f ? value : -127.0f;
+  value = value < 127.0f ? value : 127.0f;
   const int32_t whole = static_cast<int32_t>(value);
   const float rest = value - static_cast<float>(whole);
   return whole + (rest >= 0.5f) - (rest <= -0.5f);

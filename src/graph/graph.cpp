@@ -78,6 +78,15 @@ void Graph::prune() {
   nodes_ = std::move(nodes);
 }
 
+void Graph::reorder(std::span<const size_t> order) {
+  std::vector<Node> nodes;
+  for (size_t index : order) nodes.push_back(std::move(nodes_[index]));
+  nodes_ = std::move(nodes);
+  for (size_t i = 0; i < nodes_.size(); ++i)
+    for (ValueId id : nodes_[i].out)
+      if (id != kNone) producers_[static_cast<size_t>(id)] = static_cast<int>(i);
+}
+
 std::string Graph::text() const {
   std::string out;
   const auto type_text = [&](const Value& v) {

@@ -96,6 +96,8 @@ class Graph {
 
   // Removes nodes of which no output is a result, persistent, or used.
   void prune();
+  // Puts the nodes in this order; every value must still be made before it is used.
+  void reorder(std::span<const size_t> order);
   // One line a node: "%12 bf16[512, 576] x.3 = linear(%4, %5) ...". Stable; the numerics' hash is taken over it.
   std::string text() const;
   // Every operand defined before its use, types equal to what the shape rules derive, names unique.

@@ -185,9 +185,7 @@ Result<void> add_tensor(const GgufFile& gguf, const TensorSpec& spec, std::set<s
   }
   StoredTensor stored{.file = 0, .offset = tensor->offset};
   stored.offset += static_cast<uint64_t>(rows.first * codec->bytes(vector ? 1 : spec.shape[1]));
-  const bool q_or_k = spec.name.find("self_attn.q_proj") != std::string::npos ||
-                      spec.name.find("self_attn.k_proj") != std::string::npos;
-  if (q_or_k && (a.family == "llama" || a.family == "mistral")) {
+  if (is_q_or_k(spec.name) && (a.family == "llama" || a.family == "mistral")) {
     stored.layout = StoredTensor::Layout::interleaved;
     stored.head_dim = a.head_dim;
   }

@@ -76,6 +76,11 @@ std::string join(std::initializer_list<std::string_view> pieces) {
 
 }  // namespace
 
+bool is_q_or_k(std::string_view thimble_name) {
+  const std::string_view module = split(thimble_name).module;
+  return module == "self_attn.q_proj" || module == "self_attn.k_proj";
+}
+
 ForeignName gguf_name(std::string_view thimble_name, bool fused_qkv) {
   const Parts parts = split(thimble_name);
   const NameRow& row = row_of(parts);
