@@ -93,19 +93,25 @@ Result<void> ByteBpeReader::add_merge(std::string_view both) {
   return add_merge(both.substr(0, space), both.substr(space + 1));
 }
 
+void ByteBpeReader::start_merges() {
+  vocabulary.tokens.index();
+  specials_.build(vocabulary.tokens);
+}
+
 Result<void> ByteBpeReader::add_merge(std::string_view left, std::string_view right) {
-  const auto missing = [&](std::string_view token) {
+  const auto look_up = [&](std::string_view characters, std::string_view bytes, int32_t& id) -> Result<bool> {
+    id = vocabulary.tokens.find(bytes);
+    if (id >= 0) return true;
+    if (specials_.find(characters) >= 0) return false;
     return fail(ErrorCode::corrupt, "reading merge {}, '{}' with '{}': '{}' is not in the vocabulary",
-                vocabulary.merges.size(), left, right, token);
+                vocabulary.merges.size(), left, right, characters);
   };
-  if (!bytes_of_characters(left, left_)) return missing(left);
-  if (!bytes_of_characters(right, right_)) return missing(right);
   Merge merge;
-  if (merge.left = vocabulary.tokens.find(left_); merge.left < 0) return missing(left);
-  if (merge.right = vocabulary.tokens.find(right_); merge.right < 0) return missing(right);
+  if (!bytes_of_characters(left, left_)) left_.clear();
+  if (!bytes_of_characters(right, right_)) right_.clear();
+  if (!TRY(look_up(left, left_, merge.left)) || !TRY(look_up(right, right_, merge.right))) return {};
   left_ += right_;
-  merge.merged = vocabulary.tokens.find(left_);
-  if (merge.merged < 0) return missing(fmt::format("{}{}", left, right));
+  if (!TRY(look_up(fmt::format("{}{}", left, right), left_, merge.merged))) return {};
   vocabulary.merges.add(merge);
   return {};
 }

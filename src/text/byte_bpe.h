@@ -29,11 +29,13 @@ class ByteBpeReader {
 
   // A normal token that is no sequence of byte characters can not come from text; it is kept as `unused`.
   Result<void> add_token(int32_t id, std::string_view characters, TokenKind kind);
-  void start_merges() { vocabulary.tokens.index(); }
+  void start_merges();
+  // Merges of or to a special token are left out: such a token is found in the text before anything is merged.
   Result<void> add_merge(std::string_view left, std::string_view right);
   Result<void> add_merge(std::string_view both);  // with one space between
 
  private:
+  SpecialTokens specials_;
   std::string left_, right_;
 };
 

@@ -275,18 +275,25 @@ Result<void> SentencePieceReader::add_piece(int32_t id, std::string_view piece, 
   return {};
 }
 
+void SentencePieceReader::start_merges() {
+  vocabulary.tokens.index();
+  specials_.build(vocabulary.tokens);
+}
+
 Result<void> SentencePieceReader::add_merge(std::string_view left, std::string_view right) {
+  const auto look_up = [&](std::string_view piece, int32_t& id) -> Result<bool> {
+    id = vocabulary.tokens.find(piece);
+    if (id >= 0) return true;
+    if (specials_.find(piece) >= 0) return false;
+    return fail(ErrorCode::corrupt, "reading merge {}, '{}' with '{}': '{}' is not in the vocabulary",
+                vocabulary.merges.size(), left, right, blocks_of_spaces(piece));
+  };
   spaces_of_blocks(left, text_);
   spaces_of_blocks(right, right_);
   Merge merge;
-  merge.left = vocabulary.tokens.find(text_);
-  merge.right = vocabulary.tokens.find(right_);
+  if (!TRY(look_up(text_, merge.left)) || !TRY(look_up(right_, merge.right))) return {};
   text_ += right_;
-  merge.merged = vocabulary.tokens.find(text_);
-  if (merge.left < 0 || merge.right < 0 || merge.merged < 0) {
-    return fail(ErrorCode::corrupt, "reading merge {}, '{}' with '{}': one of them or their union is not in the vocabulary",
-                vocabulary.merges.size(), left, right);
-  }
+  if (!TRY(look_up(text_, merge.merged))) return {};
   vocabulary.merges.add(merge);
   return {};
 }

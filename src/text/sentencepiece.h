@@ -35,10 +35,11 @@ class SentencePieceReader {
 
   // `piece` as files write it: U+2581 for a space, <0x0A> for a byte.
   Result<void> add_piece(int32_t id, std::string_view piece, float score, TokenKind kind);
-  void start_merges() { vocabulary.tokens.index(); }
+  void start_merges();
   Result<void> add_merge(std::string_view left, std::string_view right);
 
  private:
+  SpecialTokens specials_;
   std::string text_, right_;
 };
 

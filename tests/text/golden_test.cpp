@@ -1,6 +1,7 @@
 // Tokenizers against vectors made by others.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -30,7 +31,8 @@ std::unique_ptr<Tokenizer> open(const std::string& path) {
   return std::move(*tokenizer);
 }
 
-std::vector<int32_t> numbers(const std::string& line) {
+std::vector<int32_t> numbers(std::string line) {
+  std::ranges::replace(line, ',', ' ');
   std::istringstream in(line);
   return {std::istream_iterator<int32_t>(in), {}};
 }
@@ -121,6 +123,70 @@ TEST(Golden, SmolLm2WikiTextWindows) {
     ASSERT_TRUE((*dataset)->read(i, example));
     EXPECT_EQ(example.ids, std::vector<int32_t>(ids.begin() + i * 512, ids.begin() + (i + 1) * 512));
   }
+}
+
+// Literal \n, \t, \r, and \s for a space.
+std::string unescaped(std::string_view line) {
+  std::string text;
+  for (size_t i = 0; i < line.size(); ++i) {
+    const char next = line[i] == '\\' && i + 1 < line.size() ? line[i + 1] : '\0';
+    const auto kind = std::string_view("ntrs").find(next);
+    const bool escape = next != '\0' && kind != std::string_view::npos;
+    text += escape ? "\n\t\r "[kind] : line[i];
+    i += escape ? 1 : 0;
+  }
+  return text;
+}
+
+void check_small_vectors(Tokenizer& tokenizer, const std::string& inputs, const std::string& outputs, EncodeOptions options) {
+  std::ifstream in(inputs), out(outputs);
+  std::string line, ids;
+  int cases = 0;
+  for (; std::getline(out, ids); ++cases) {
+    ASSERT_TRUE(std::getline(in, line));
+    const std::string text = unescaped(line);
+    EXPECT_EQ(encode(tokenizer, text, options), numbers(ids)) << "case " << cases << ": " << text;
+    EXPECT_EQ(tokenizer.decode(encode(tokenizer, text, options)), text);
+  }
+  EXPECT_EQ(cases, 20);
+}
+
+TEST(Golden, SmallVectorsGpt2) {
+  NEED_SHARED_DATA(model, "models/ggml_vocab/ggml-vocab-gpt-2.gguf");
+  NEED_SHARED_DATA(inputs, "models/tokenizer_vectors/small_input.txt");
+  NEED_SHARED_DATA(outputs, "models/tokenizer_vectors/tokenizers/small_tokens_gpt2.txt");
+  check_small_vectors(*open(model), inputs, outputs, {});
+}
+
+TEST(Golden, SmallVectorsMistral) {
+  NEED_SHARED_DATA(model, "models/tokenizer_vectors/sentencepiece/mistral01.model");
+  NEED_SHARED_DATA(inputs, "models/tokenizer_vectors/small_input.txt");
+  NEED_SHARED_DATA(outputs, "models/tokenizer_vectors/sentencepiece/small_tokens_mistral01.txt");
+  // SentencePiece itself does not look for control tokens in a text.
+  check_small_vectors(*open(model), inputs, outputs, {.special = false});
+}
+
+TEST(Golden, Stories260K) {
+  NEED_SHARED_DATA(model, "models/stories260K/tok512.bin");
+  NEED_SHARED_DATA(text, "models/stories260K/golden_text1.txt");
+  NEED_SHARED_DATA(table, "models/stories260K/golden_nll1.tsv");
+  auto tokenizer = open(model);
+  ASSERT_TRUE(tokenizer);
+  std::ifstream in(table);
+  std::string line;
+  std::getline(in, line);
+  std::vector<int32_t> expected;
+  int32_t position, token, next = -1;
+  while (std::getline(in, line)) {
+    std::istringstream fields(line);
+    if (fields >> position >> token >> next) expected.push_back(token);
+  }
+  expected.push_back(next);
+  const std::string whole = *read_text_file(text);
+  auto ids = encode(*tokenizer, whole, {.bos = true});
+  EXPECT_EQ(tokenizer->decode(std::span(ids).subspan(1)), whole);
+  ids.resize(std::min(ids.size(), expected.size()));
+  EXPECT_EQ(ids, expected);
 }
 
 }  // namespace
