@@ -21,6 +21,9 @@ Result<void> read_normalizers(const JsonTokenizer& json, SentencePieceRules& rul
     } else if (type == "Replace" && has_pattern && text_of(pattern, "String") == " " &&
                text_of(part, "content") == kBlock) {
       continue;  // spaces stay spaces here
+    } else if (type == "Replace" && has_pattern && text_of(part, "content").size() <= kBlock.size() &&
+               (text_of(pattern, "Regex") == "^ +| +$" || text_of(pattern, "Regex") == " {2,}")) {
+      rules.remove_extra_spaces = true;
     } else {
       return unsupported_part(json, "normalizer", type,
                               "Prepend of U+2581, Replace of a space by U+2581 and Precompiled");

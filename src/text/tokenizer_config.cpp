@@ -71,8 +71,8 @@ Result<void> read_tokenizer_config(const std::string& folder, Vocabulary& vocabu
 }
 
 Result<void> write_tokenizer_config(const std::string& folder, const Vocabulary& vocabulary,
-                                    const std::string& chat_template, const std::string& tokenizer_class) {
-  Json config = {{"tokenizer_class", tokenizer_class},
+                                    const std::string& chat_template) {
+  Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                  {"add_bos_token", vocabulary.adds_bos},
                  {"add_eos_token", vocabulary.adds_eos},
                  {"clean_up_tokenization_spaces", false},

@@ -12,6 +12,6 @@ namespace thimble {
 // the vocabulary's special ones; without the files nothing changes.
 Result<void> read_tokenizer_config(const std::string& folder, Vocabulary& vocabulary);
 Result<void> write_tokenizer_config(const std::string& folder, const Vocabulary& vocabulary,
-                                    const std::string& chat_template, const std::string& tokenizer_class);
+                                    const std::string& chat_template);
 
 }  // namespace thimble
