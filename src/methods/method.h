@@ -2,6 +2,7 @@
 // rewrites/ and one row of the table in method.cpp.
 #pragma once
 
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,6 +18,12 @@ struct MethodOptions {
   int64_t rank = 8;
   double alpha = 16;
   double dropout = 0;
+  // Rank and scale of single modules; not empty: exactly these are adapted, and `rank`, `alpha`, `targets` do not count.
+  struct Place {
+    int64_t rank;
+    double scale;
+  };
+  std::map<std::string, Place> modules;
   std::vector<std::string> targets;  // ends of module names, "q_proj"; empty: every linear of the blocks
   bool training = true;              // false: no dropout
   Role role = Role::parameter;       // of what the method adds; weight when it is only used

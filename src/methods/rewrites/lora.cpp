@@ -19,6 +19,7 @@ std::string adapted_module(const Graph& graph, const Node& node, const MethodOpt
   const std::string& weight = graph.value(node.in[1]).name;
   if (!weight.ends_with(kWeight)) return "";
   const std::string module = weight.substr(0, weight.size() - kWeight.size());
+  if (!options.modules.empty()) return options.modules.contains(module) ? module : "";
   if (options.targets.empty()) return module;
   for (const std::string& target : options.targets)
     if (module == target || module.ends_with("." + target)) return module;
@@ -29,14 +30,17 @@ void adapt(GraphCopy& copy, const Node& node, const std::string& module, const M
   Graph& graph = copy.graph();
   LinearAttributes attributes = node.as<LinearAttributes>();
   const Shape& w = copy.from().value(node.in[1]).type.shape;
-  const ValueId a = graph.add_value(module + ".lora_A.weight", {{options.rank, w[1]}}, options.role);
-  const ValueId b = graph.add_value(module + ".lora_B.weight", {{w[0], options.rank}}, options.role);
+  const auto place = options.modules.find(module);
+  const int64_t rank = place == options.modules.end() ? options.rank : place->second.rank;
+  const double scale = place == options.modules.end() ? options.alpha / static_cast<double>(rank) : place->second.scale;
+  const ValueId a = graph.add_value(module + ".lora_A.weight", {{rank, w[1]}}, options.role);
+  const ValueId b = graph.add_value(module + ".lora_B.weight", {{w[0], rank}}, options.role);
   const ValueId x = copy.map(node.in[0]);
   ValueId dropped = x;
   if (options.dropout > 0 && options.training)
     dropped = graph.emit(kDropout, DropoutAttributes{options.dropout, name_hash(module)}, {x}, module + ".lora_dropout");
   const ValueId h = graph.emit(kLinear, LinearAttributes{.codec = attributes.codec}, {dropped, a, kNone, kNone}, module + ".lora_h");
-  attributes.terms.push_back({true, static_cast<float>(options.alpha / static_cast<double>(options.rank))});
+  attributes.terms.push_back({true, static_cast<float>(scale)});
   const ValueId y = graph.emit(kLinear, attributes, {x, copy.map(node.in[1]), h, b, copy.map(node.in[2]), copy.map(node.in[3])}, module);
   copy.bind(node.out[0], y);
 }
@@ -50,6 +54,9 @@ Result<GraphCopy> rewrite_lora(const Graph& graph, const MethodOptions& options)
     adapt(to, node, module, options);
     return true;
   });
+  if (!options.modules.empty() && adapted != static_cast<int>(options.modules.size()))
+    return fail(ErrorCode::invalid_argument, "the adapter is for {} linear layers, of which the model has {}: it belongs to another model",
+                options.modules.size(), adapted);
   if (adapted == 0)
     return fail(ErrorCode::invalid_argument, "--target: no linear layer of the model is named so; try q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
   return copy;
