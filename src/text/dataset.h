@@ -81,6 +81,9 @@ class Packer {
   Packer(Dataset& dataset, int64_t batch, int64_t context, uint64_t seed, bool shuffle);
 
   Result<void> next(Rows& rows);  // Rows are resized once; no allocation after
+  // Every example once, in order, for evaluation: windows after the last example stay empty (predicted is 0).
+  void once() { once_ = true; }
+  bool finished() const { return once_ && state_.epoch > 0; }
   const State& state() const { return state_; }
   void restore(const State& state) { state_ = state, order_epoch_ = -1, loaded_ = false; }
 
@@ -96,6 +99,7 @@ class Packer {
   int64_t order_epoch_ = -1;
   std::vector<uint32_t> order_;  // permutation of this epoch
   Example example_;
+  bool once_ = false;
   bool loaded_ = false;  // example_ is the one at loaded_state_
   State loaded_state_;
 };

@@ -64,7 +64,7 @@ Result<void> Packer::next(Rows& rows) {
   std::iota(rows.starts.begin(), rows.starts.end(), 0);  // an unused row sees itself only
   rows.predicted = 0;
   for (int64_t window = 0; window < batch_; ++window) {
-    for (int64_t used = 0; used < context_;) {
+    for (int64_t used = 0; used < context_ && !finished();) {
       CHECK_OK(load());
       const auto length = static_cast<int64_t>(example_.ids.size());
       if (used + length > context_) break;

@@ -1,0 +1,21 @@
+// The commands of the `thimble` binary: one file each, one row of the table in main.cpp.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "core/result.h"
+
+namespace thimble {
+
+struct Command {
+  const char* name;
+  const char* summary;
+  // Adds options to `app`; returns what to run when the command was chosen.
+  std::function<Result<void>()> (*add)(CLI::App& app);
+};
+
+extern const Command kFinetune;
+extern const Command kTrain;
+extern const Command kPlan;
+
+}  // namespace thimble

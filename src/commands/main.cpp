@@ -1,0 +1,58 @@
+// The `thimble` binary. Exit codes: 0, 1 failure, 2 usage, 3 does not fit, 130 interrupted.
+#include <array>
+
+#include "commands/command.h"
+#include "core/nearest.h"
+#include "run/arena.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan};
+
+int exit_code(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::invalid_argument: return 2;
+    case ErrorCode::over_budget: return 3;
+    case ErrorCode::cancelled: return 130;
+    default: return 1;
+  }
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"thimble: train, fine-tune and run language models in the memory you have", "thimble"};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "thimble 0.1.0");
+  std::array<std::function<Result<void>()>, kCommands.size()> actions;
+  std::vector<std::string_view> names;
+  for (size_t i = 0; i < kCommands.size(); ++i) {
+    CLI::App* const command = app.add_subcommand(kCommands[i]->name, kCommands[i]->summary);
+    actions[i] = kCommands[i]->add(*command);
+    names.push_back(kCommands[i]->name);
+  }
+  if (argc > 1 && argv[1][0] != '-' && std::find(names.begin(), names.end(), argv[1]) == names.end()) {
+    fmt::print(stderr, "thimble: there is no command '{}'; the nearest are {}\n", argv[1], nearest_names(argv[1], names));
+    return 2;
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  for (size_t i = 0; i < kCommands.size(); ++i) {
+    if (!app.got_subcommand(kCommands[i]->name)) continue;
+    const Result<void> result = actions[i]();
+    if (result) return 0;
+    fmt::print(stderr, "thimble {}: {}\n", kCommands[i]->name, result.error().message);
+    return exit_code(result.error().code);
+  }
+  return 2;
+}
+
+}  // namespace
+}  // namespace thimble
+
+int main(int argc, char** argv) {
+  thimble::settle_allocator();
+  return thimble::run(argc, argv);
+}

@@ -1,0 +1,63 @@
+#include "commands/recipe_options.h"
+
+#include "commands/yaml_config.h"
+
+namespace thimble {
+
+void RecipeOptions::add(CLI::App& app, bool pretrained) {
+  app_ = &app;
+  Recipe& r = recipe_;
+  if (!pretrained) r.method = "full";
+  app.add_option("--model", r.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin");
+  app.add_option("--size", r.size, "parameters of a model to train from scratch: 5M, 60M, 1B");
+  app.add_option("--tokenizer", r.tokenizer, "tokenizer, when the model brings none");
+  app.add_option("--adapter", r.adapter, "LoRA adapter folder to begin with");
+  app.add_option("--data", r.data, "training data: JSONL (messages, prompt/completion, alpaca, sharegpt) or plain text");
+  app.add_option("--eval-data", r.eval_data, "data to evaluate on");
+  app.add_option("--eval-every", r.eval_every, "steps between evaluations; 0: before and after only");
+  app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
+  app.add_option("--method", r.method, "what trains: lora, full")->capture_default_str();
+  app.add_option("--rank", r.rank, "rank of LoRA")->capture_default_str();
+  app.add_option("--alpha", r.alpha, "scale of LoRA is alpha / rank")->capture_default_str();
+  app.add_option("--dropout", r.dropout, "dropout before LoRA's A")->capture_default_str();
+  app.add_option("--target", r.target, "linear layers to adapt, q_proj,v_proj; all of each block without it")->delimiter(',');
+  app.add_option("--optimizer", r.optimizer, "adamw, lion, sgd")->capture_default_str();
+  app.add_option("--lr", r.lr, "learning rate; the method's and optimizer's own without it");
+  app.add_option("--schedule", r.schedule, "constant, linear, cosine")->capture_default_str();
+  app.add_option("--warmup", r.warmup, "steps of warm-up, or a part of all steps when below 1")->capture_default_str();
+  app.add_option("--weight-decay", r.weight_decay, "decay of every trained parameter")->capture_default_str();
+  app.add_option("--clip", r.clip, "largest global norm of the gradient; 0: no clipping")->capture_default_str();
+  app.add_flag("--no-shuffle", r.no_shuffle, "keep the order of the data");
+  app.add_option("--batch", r.batch, "windows of a micro-batch")->capture_default_str();
+  app.add_option("--accumulate", r.accumulate, "micro-batches a step")->capture_default_str();
+  app.add_option("--context", r.context, "tokens of a window")->capture_default_str();
+  app.add_option("--steps", r.steps, "optimizer steps; without it --epochs decides");
+  app.add_option("--epochs", r.epochs, "passes over the data")->capture_default_str();
+  app.add_option("--precision", r.precision, "rounding of activations: bf16, f32")->capture_default_str();
+  app.add_option("--multiply", r.multiply, "how operands are multiplied: auto, f32, bf16")->capture_default_str();
+  app.add_option("--seed", r.seed, "of shuffling, initial values and dropout")->capture_default_str();
+  app.add_option("--threads", r.threads, "0: one a CPU")->capture_default_str();
+  app.add_option("--save-every", r.save_every, "steps between checkpoints; 0: at the end");
+  app.add_flag("--resume", r.resume, "go on from the checkpoint in --out");
+  app.add_option("--out", r.out, "folder for the result");
+  app.add_option("--allow", r.allow, "near: moves with a documented error bound");
+  app.add_flag("--strict", r.strict, "stop at the first bad line of the data");
+  app.add_flag("--bos", r.bos, "begin every window of plain text with the beginning-of-sequence token");
+  app.add_option("--set", r.set, "an option of a technique: optimizer.beta2=0.95")->take_all();
+  app.add_flag("--json", r.json, "one JSON object an event");
+  add_yaml_config(app);
+}
+
+Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
+  Recipe& r = recipe_;
+  if (!memory_.empty()) r.memory = TRY(parse_bytes(memory_));
+  if (pretrained && r.model.empty() && r.size.empty()) return fail(ErrorCode::invalid_argument, "--model is missing: a GGUF file, a Hugging Face folder or a llama2.c .bin");
+  if (!pretrained && r.size.empty()) return fail(ErrorCode::invalid_argument, "--size is missing: 5M, 60M, 1B");
+  if (!pretrained && !r.model.empty()) return fail(ErrorCode::invalid_argument, "--model: train begins from scratch; use finetune to adapt {}", r.model);
+  if (r.data.empty()) return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to train on");
+  if (r.out.empty() && !plan_only) return fail(ErrorCode::invalid_argument, "--out is missing: a folder for the result");
+  if (pretrained && r.model.empty() && app_->get_option("--method")->count() == 0) r.method = "full";
+  return r;
+}
+
+}  // namespace thimble

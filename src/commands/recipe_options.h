@@ -1,0 +1,23 @@
+// The flags of training, and the recipe that they make.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "run/recipe.h"
+
+namespace thimble {
+
+class RecipeOptions {
+ public:
+  void add(CLI::App& app, bool pretrained);
+  // Reads sizes, fills defaults that depend on others, says what is missing.
+  Result<Recipe> finish(bool pretrained, bool plan_only);
+
+ private:
+  Recipe recipe_;
+  std::string memory_;
+  CLI::App* app_ = nullptr;
+};
+
+}  // namespace thimble

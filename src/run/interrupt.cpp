@@ -1,0 +1,28 @@
+#include <csignal>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "run/trainer.h"
+
+namespace thimble {
+namespace {
+
+std::atomic<int> count{0};
+static_assert(std::atomic<int>::is_always_lock_free, "used by a signal handler");
+
+void handle(int) {
+  if (count.fetch_add(1) >= 1) _exit(130);
+}
+
+}  // namespace
+
+void watch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = handle;
+  sigaction(SIGINT, &action, nullptr);
+}
+
+bool interrupted() { return count.load() > 0; }
+
+}  // namespace thimble

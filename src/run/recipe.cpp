@@ -1,0 +1,70 @@
+#include "run/recipe.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <numbers>
+
+#include "core/nearest.h"
+
+namespace thimble {
+namespace {
+
+Result<void> one_of(const char* flag, const std::string& value, std::initializer_list<std::string_view> names) {
+  if (std::find(names.begin(), names.end(), value) != names.end()) return {};
+  return fail(ErrorCode::invalid_argument, "{}: expected one of {}, found '{}'", flag, nearest_names(value, std::vector<std::string_view>(names)), value);
+}
+
+template <class Number>
+Result<void> within(const char* flag, Number value, Number least, Number most) {
+  if (value >= least && value <= most) return {};
+  return fail(ErrorCode::invalid_argument, "{}: expected {} to {}, found {}", flag, least, most, value);
+}
+
+}  // namespace
+
+Result<int64_t> parse_bytes(const std::string& text) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string unit(end, text.data() + text.size());
+  const double factor = unit.empty() || unit == "B" ? 1 : unit == "K" || unit == "KB" ? 1e3 : unit == "M" || unit == "MB" ? 1e6 : unit == "G" || unit == "GB" ? 1e9 : 0;
+  if (error != std::errc{} || factor == 0 || !(number * factor >= 1) || number * factor > 1e15)
+    return fail(ErrorCode::invalid_argument, "--memory: expected a size such as 300M or 1.5G, found '{}'", text);
+  return static_cast<int64_t>(number * factor);
+}
+
+Result<void> check(const Recipe& r) {
+  CHECK_OK(one_of("--schedule", r.schedule, {"constant", "linear", "cosine"}));
+  CHECK_OK(one_of("--precision", r.precision, {"f32", "bf16"}));
+  CHECK_OK(one_of("--multiply", r.multiply, {"auto", "f32", "bf16", "int8"}));
+  if (r.multiply == "int8") return fail(ErrorCode::invalid_argument, "--multiply int8 is for inference; training takes auto, f32 or bf16");
+  if (!r.allow.empty()) CHECK_OK(one_of("--allow", r.allow, {"near"}));
+  CHECK_OK(within<int64_t>("--rank", r.rank, 1, 4096));
+  CHECK_OK(within<int64_t>("--batch", r.batch, 1, 4096));
+  CHECK_OK(within<int64_t>("--accumulate", r.accumulate, 1, 65536));
+  CHECK_OK(within<int64_t>("--context", r.context, 2, 1 << 20));
+  CHECK_OK(within<int64_t>("--steps", r.steps, 0, 1'000'000'000));
+  CHECK_OK(within<int64_t>("--threads", r.threads, 0, 1024));
+  CHECK_OK(within<int64_t>("--save-every", r.save_every, 0, 1'000'000'000));
+  CHECK_OK(within<int64_t>("--eval-every", r.eval_every, 0, 1'000'000'000));
+  CHECK_OK(within<double>("--alpha", r.alpha, 1e-6, 1e6));
+  CHECK_OK(within<double>("--dropout", r.dropout, 0, 0.99));
+  CHECK_OK(within<double>("--lr", r.lr, 0, 1e3));
+  CHECK_OK(within<double>("--warmup", r.warmup, 0, 1e9));
+  CHECK_OK(within<double>("--weight-decay", r.weight_decay, 0, 1e3));
+  CHECK_OK(within<double>("--clip", r.clip, 0, 1e9));
+  CHECK_OK(within<double>("--epochs", r.epochs, 1e-6, 1e6));
+  return {};
+}
+
+double learning_rate(const Recipe& recipe, double base, int64_t step, int64_t steps) {
+  const double warmup = recipe.warmup >= 1 ? recipe.warmup : std::ceil(recipe.warmup * static_cast<double>(steps));
+  const double at = static_cast<double>(step);
+  if (at < warmup) return base * (at + 1) / warmup;
+  const double left = std::clamp((at - warmup) / std::max(1.0, static_cast<double>(steps) - warmup), 0.0, 1.0);
+  if (recipe.schedule == "linear") return base * (1 - left);
+  if (recipe.schedule == "cosine") return base * 0.5 * (1 + std::cos(std::numbers::pi * left));
+  return base;
+}
+
+}  // namespace thimble

@@ -1,0 +1,140 @@
+#include "run/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "run/weights.h"
+
+namespace thimble {
+
+Result<void> Trainer::allocate() {
+  arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes)));
+  const int64_t transient = plan_.layout.bytes();
+  pass_ = std::make_unique<Executor>(plan_.train.graph, plan_.pass, plan_.layout, arena_->data(), transient);
+  if (plan_.train.barrier) update_ = std::make_unique<Executor>(plan_.train.graph, plan_.update, plan_.layout, arena_->data(), transient);
+  if (eval_data_) evaluation_ = std::make_unique<Executor>(plan_.evaluate, plan_.evaluation, plan_.layout, arena_->data(), transient);
+  return {};
+}
+
+Result<void> Trainer::fill() {
+  std::byte* const base = arena_->data();
+  const std::span<std::byte> staging(base + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes));
+  if (source_)
+    CHECK_OK(load_weights(*source_, plan_.layout, base, staging));
+  else
+    initialise_weights(spec_.architecture, plan_.layout, base, static_cast<uint64_t>(recipe_.seed));
+  initialise_adapter(plan_.layout, base, static_cast<uint64_t>(recipe_.seed));
+  fill_constants(spec_.architecture, plan_.layout, base);
+  for (const TrainedParameter& parameter : plan_.train.parameters)
+    for (const auto& [name, state] : parameter.states) {
+      const Layout::Entry& entry = *plan_.layout.find(name);
+      std::vector<float> block(static_cast<size_t>(entry.type.codec->block), static_cast<float>(state.initial));
+      for (int64_t i = 0; i < entry.type.shape.count(); i += entry.type.codec->block)
+        entry.type.codec->encode(block.data(), base + entry.offset + i / entry.type.codec->block * entry.type.codec->block_bytes,
+                                 std::min(entry.type.codec->block, entry.type.shape.count() - i));
+    }
+  return {};
+}
+
+// Rows [first, first + plan rows) of a micro-batch become the inputs of a pass.
+void Trainer::write_pass(const Rows& rows, int64_t first) {
+  const auto count = static_cast<size_t>(plan_.rows);
+  const std::string& prefix = plan_.train.prefix;
+  std::memcpy(input<int32_t>(prefix + "ids"), rows.ids.data() + first, count * 4);
+  std::memcpy(input<int32_t>(prefix + "targets"), rows.targets.data() + first, count * 4);
+  std::memcpy(input<int32_t>(prefix + "positions"), rows.positions.data() + first, count * 4);
+  int32_t* const starts = input<int32_t>(prefix + "starts");
+  for (size_t i = 0; i < count; ++i) starts[i] = rows.starts[static_cast<size_t>(first) + i] - static_cast<int32_t>(first);
+}
+
+Result<StepEvent> Trainer::step() {
+  const auto begin = std::chrono::steady_clock::now();
+  int64_t predicted = 0;
+  for (Rows& rows : rows_) {
+    CHECK_OK(packer_->next(rows));
+    predicted += rows.predicted;
+  }
+  RunContext context{*threads_, spec_.multiply, static_cast<uint64_t>(recipe_.seed), static_cast<uint64_t>(done_), 0};
+  StepEvent event{.step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
+  *input<float>(plan_.train.prefix + "scale") = static_cast<float>(1.0 / static_cast<double>(std::max<int64_t>(1, predicted)));
+  *input<float>("update.learning_rate") = static_cast<float>(event.learning_rate);
+  *input<float>("update.step") = static_cast<float>(done_ + 1);
+  for (const auto& [name, entry] : plan_.layout.entries())
+    if (entry.role == Role::gradient) std::memset(arena_->data() + entry.offset, 0, static_cast<size_t>(entry.type.bytes()));
+  double loss = 0;
+  for (const Rows& rows : rows_)
+    for (int64_t first = 0; first < recipe_.batch * recipe_.context; first += plan_.rows) {
+      write_pass(rows, first);
+      pass_->run(context);
+      context.first_row += static_cast<uint64_t>(plan_.rows);
+      const float* const nll = input<float>(plan_.train.prefix + "nll");
+      for (int64_t i = 0; i < plan_.rows; ++i) loss += nll[i];
+    }
+  event.loss = loss / static_cast<double>(std::max<int64_t>(1, predicted));
+  if (!std::isfinite(event.loss))
+    return fail(ErrorCode::invalid_argument, "step {}: the loss is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched", done_ + 1, base_rate_);
+  if (update_) update_->run(context);
+  event.grad_norm = *input<float>("update.norm");
+  if (!std::isfinite(event.grad_norm))
+    return fail(ErrorCode::invalid_argument, "step {}: the gradient is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched", done_ + 1, base_rate_);
+  ++done_;
+  event.tokens = recipe_.batch * recipe_.context * recipe_.accumulate;
+  tokens_ += event.tokens;
+  event.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  event.tokens_per_second = static_cast<double>(event.tokens) / event.seconds;
+  event.peak_rss_bytes = peak_resident_bytes();
+  return event;
+}
+
+Result<EvalEvent> Trainer::evaluate() {
+  Packer packer(*eval_data_, plan_.rows / recipe_.context, recipe_.context, 0, false);
+  packer.once();
+  Rows& rows = rows_[0];
+  RunContext context{*threads_, spec_.multiply, 0, 0, 0};
+  double sum = 0;
+  int64_t predicted = 0;
+  while (!packer.finished()) {
+    CHECK_OK(packer.next(rows));
+    predicted += rows.predicted;
+    const auto count = static_cast<size_t>(plan_.rows);
+    std::memcpy(input<int32_t>("eval.ids"), rows.ids.data(), count * 4);
+    std::memcpy(input<int32_t>("eval.targets"), rows.targets.data(), count * 4);
+    std::memcpy(input<int32_t>("eval.positions"), rows.positions.data(), count * 4);
+    std::memcpy(input<int32_t>("eval.starts"), rows.starts.data(), count * 4);
+    *input<float>("eval.scale") = 1;
+    evaluation_->run(context);
+    for (size_t i = 0; i < count; ++i) sum += input<float>("eval.nll")[i];
+  }
+  const double nll = sum / static_cast<double>(std::max<int64_t>(1, predicted));
+  return EvalEvent{.step = done_, .nll = nll, .perplexity = std::exp(nll), .tokens = predicted};
+}
+
+Result<void> Trainer::evaluate_and_keep_best() {
+  const EvalEvent event = TRY(evaluate());
+  events_.eval(event);
+  if (event.nll >= best_nll_ || done_ == 0) return {};
+  best_nll_ = event.nll;
+  return export_model(recipe_.out + "/best");
+}
+
+Result<void> Trainer::run() {
+  CHECK_OK(make_directories(recipe_.out));
+  CHECK_OK(allocate());
+  CHECK_OK(fill());
+  if (recipe_.resume) CHECK_OK(restore_checkpoint());
+  watch_interrupts();
+  if (eval_data_ && done_ == 0) CHECK_OK(evaluate_and_keep_best());
+  while (done_ < steps_) {
+    events_.step(TRY(step()));
+    const bool stop = interrupted();
+    if (stop || (recipe_.save_every > 0 && done_ % recipe_.save_every == 0)) CHECK_OK(save_checkpoint());
+    if (stop && done_ < steps_)
+      return fail(ErrorCode::cancelled, "stopped after step {} of {}; everything is saved in {}. Go on with the same command and --resume", done_, steps_, recipe_.out);
+    if (eval_data_ && (done_ == steps_ || (recipe_.eval_every > 0 && done_ % recipe_.eval_every == 0))) CHECK_OK(evaluate_and_keep_best());
+  }
+  return finish();
+}
+
+}  // namespace thimble

@@ -1,0 +1,74 @@
+// Training: from a recipe to a trained model or adapter.
+#pragma once
+
+#include <memory>
+
+#include "models/model_source.h"
+#include "plan/training.h"
+#include "run/arena.h"
+#include "run/events.h"
+#include "run/executor.h"
+#include "run/recipe.h"
+#include "text/dataset.h"
+
+namespace thimble {
+
+class Trainer {
+ public:
+  // Opens what the recipe names, measures the runtime, and plans. Nothing large exists yet.
+  static Result<std::unique_ptr<Trainer>> prepare(const Recipe& recipe, Events& events);
+
+  const TrainingPlan& plan() const { return plan_; }
+
+  // Takes the arena, loads, trains, writes. Cancelled (ErrorCode::cancelled) after a first SIGINT: what was done is
+  // saved and the message says how to go on.
+  Result<void> run();
+
+ private:
+  Trainer(const Recipe& recipe, Events& events) : recipe_(recipe), events_(events) {}
+  Result<void> open();
+  Result<void> open_data();
+  Result<void> make_spec();
+  Result<void> make_plan();
+  Result<int64_t> count_steps();
+  Result<void> allocate();
+  Result<void> fill();
+
+  Result<StepEvent> step();
+  void write_pass(const Rows& rows, int64_t first);
+  Result<EvalEvent> evaluate();
+  Result<void> evaluate_and_keep_best();
+  Result<void> save_checkpoint();
+  Result<void> restore_checkpoint();
+  Result<void> export_model(const std::string& folder);
+  Result<void> finish();
+  template <class T>
+  T* input(const std::string& name) {
+    return reinterpret_cast<T*>(arena_->data() + plan_.layout.find(name)->offset);
+  }
+
+  Recipe recipe_;
+  Events& events_;
+  std::unique_ptr<Threads> threads_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<ModelSource> source_;  // null when training from scratch
+  std::unique_ptr<Dataset> data_, eval_data_;
+  std::unique_ptr<Packer> packer_;
+  TrainingSpec spec_;
+  Machine machine_;
+  TrainingPlan plan_;
+  double base_rate_ = 0;
+  int64_t steps_ = 0;
+  int64_t done_ = 0;        // steps
+  int64_t tokens_ = 0;
+  double best_nll_ = 1e300;
+  std::unique_ptr<Arena> arena_;
+  std::unique_ptr<Executor> pass_, update_, evaluation_;
+  std::vector<Rows> rows_;  // of the micro-batches of a step
+};
+
+// Installs the handler of SIGINT: the first asks for a stop at the end of the step, the second ends the process (130).
+void watch_interrupts();
+bool interrupted();
+
+}  // namespace thimble
