@@ -36,6 +36,13 @@ class Shape {
   constexpr int64_t columns() const { return rank_ ? extents_[rank_ - 1] : 1; }
   constexpr int64_t rows() const { return columns() ? count() / columns() : 0; }
 
+  // The same with another first extent.
+  constexpr Shape with_first(int64_t extent) const {
+    Shape out = *this;
+    out.extents_[0] = extent;
+    return out;
+  }
+
   constexpr bool operator==(const Shape&) const = default;
 
   std::string text() const {

@@ -60,4 +60,10 @@ class OutputFile {
 
 Result<void> write_text_file(const std::string& path, std::string_view text);
 
+// Makes the folder and those above it that are missing; one that exists already is fine.
+Result<void> make_directories(const std::string& path);
+
+bool is_directory(const std::string& path);
+bool is_file(const std::string& path);
+
 }  // namespace thimble

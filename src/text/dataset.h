@@ -82,10 +82,12 @@ class Packer {
 
   Result<void> next(Rows& rows);  // Rows are resized once; no allocation after
   const State& state() const { return state_; }
-  void restore(const State& state) { state_ = state, order_epoch_ = -1; }
+  void restore(const State& state) { state_ = state, order_epoch_ = -1, loaded_ = false; }
 
  private:
   void order();
+  Result<void> load();                          // the example at state_
+  void place(Rows& rows, int64_t row) const;
   Dataset& dataset_;
   int64_t batch_, context_;
   uint64_t seed_;
@@ -94,6 +96,8 @@ class Packer {
   int64_t order_epoch_ = -1;
   std::vector<uint32_t> order_;  // permutation of this epoch
   Example example_;
+  bool loaded_ = false;  // example_ is the one at loaded_state_
+  State loaded_state_;
 };
 
 }  // namespace thimble

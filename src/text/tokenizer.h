@@ -10,12 +10,15 @@
 #include <vector>
 
 #include "core/result.h"
+#include "files/tokenizer_tables.h"
 
 namespace thimble {
 
 struct EncodeOptions {
   bool special = true;  // "<|im_end|>" in the text becomes its one token; false: it is ordinary text
   bool bos = false;     // the beginning-of-sequence token first
+  bool continued = false;      // the text goes on from earlier text: no dummy prefix before it
+  bool after_special = false;  // a special token stands before the text
 };
 
 class Tokenizer {
@@ -29,6 +32,12 @@ class Tokenizer {
   // Appends to `ids`. A byte that the vocabulary can not express is an error (invalid_argument) that names it and its
   // offset; nothing is dropped silently. Allocates nothing once its buffers and `ids` have grown to the text's size.
   virtual Result<void> encode(std::string_view text, const EncodeOptions& options, std::vector<int32_t>& ids) = 0;
+
+  // As encode, for a beginning of a longer text: encodes only as far as nothing that may follow can change the ids, and
+  // gives the number of bytes encoded. The rest is to be given again, `continued`, with more text after it; 0 means
+  // that nothing is certain yet.
+  virtual Result<size_t> encode_part(std::string_view text, const EncodeOptions& options,
+                                     std::vector<int32_t>& ids) = 0;
 
   // The bytes of one token, as they stand in running text (may be part of a UTF-8 character). Special tokens give
   // their text. An id out of range gives "".
@@ -48,6 +57,8 @@ class Tokenizer {
   // What a Hugging Face folder needs to hold the same tokenizer: writes tokenizer.json (and
   // tokenizer_config.json with the chat template) into `folder`.
   virtual Result<void> save(const std::string& folder) const = 0;
+  // The same for a GGUF file; `unsupported` when GGUF has no words for it (a pattern of its own).
+  virtual Result<TokenizerTables> tables() const = 0;
 
  protected:
   std::optional<int32_t> bos_, eos_;

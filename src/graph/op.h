@@ -1,0 +1,112 @@
+// The operation socket. One operation is one file in src/ops/ and one row of the table in ops/table.cpp.
+#pragma once
+
+#include <any>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/threads.h"
+#include "graph/graph.h"
+#include "kernels/gemm.h"
+
+namespace thimble {
+
+class Backward;
+
+// One operand of a call. shape has the rows of this call.
+struct Operand {
+  std::byte* data = nullptr;  // nullptr: absent
+  Shape shape;
+  const Codec* codec = &kF32;
+
+  explicit operator bool() const { return data != nullptr; }
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data);
+  }
+  Matrix matrix() const { return {codec, data, shape.rows(), shape.columns(), 0}; }
+};
+
+// What is the same for all nodes of a run.
+struct RunContext {
+  Threads& threads;
+  Multiply multiply = Multiply::f32;
+  uint64_t seed = 0;
+  uint64_t step = 0;      // optimizer steps done: random numbers are keyed by it
+  uint64_t first_row = 0; // rows of this step that came before: random numbers are keyed by the global row
+};
+
+struct Call {
+  const std::any& attributes;
+  std::span<const Operand> in;
+  std::span<const Operand> out;
+  std::span<std::byte> workspace;
+  RunContext& run;
+
+  template <class A>
+  const A& as() const {
+    return *std::any_cast<A>(&attributes);
+  }
+};
+
+// The same in double, for the scalar reference.
+struct ReferenceOperand {
+  std::vector<double>* data = nullptr;  // nullptr: absent
+  Shape shape;
+  explicit operator bool() const { return data != nullptr; }
+  double& operator[](int64_t i) const { return (*data)[static_cast<size_t>(i)]; }
+};
+struct ReferenceCall {
+  const std::any& attributes;
+  std::span<const ReferenceOperand> in;
+  std::span<const ReferenceOperand> out;
+  RunContext& run;
+
+  template <class A>
+  const A& as() const {
+    return *std::any_cast<A>(&attributes);
+  }
+};
+
+struct Cost {
+  double flops = 0;         // of matrix products
+  double bytes = 0;         // moved
+  double decoded = 0;       // elements decoded from block codecs
+};
+
+// One example for the tests: attributes and operands (types; what integers hold). Differentiable operands are those
+// that are not integer.
+struct Sample {
+  std::any attributes;
+  std::vector<Type> in;
+  std::vector<std::vector<int32_t>> integers;  // per operand; empty: random numbers
+};
+
+// Output `out` may (or must) be written over input `in`.
+struct InPlace {
+  int out;
+  int in;
+  bool must;
+};
+
+struct Op {
+  std::string_view name;
+  // Types of all outputs. Empty shape rule failures are `shape` errors that name the operand.
+  Result<std::vector<Type>> (*infer)(const std::any& attributes, std::span<const Type> in);
+  std::string (*text)(const std::any& attributes) = nullptr;
+  // Emits what is wanted of the gradients of the node's inputs. nullptr: not differentiable.
+  void (*gradient)(Backward& backward, const Node& node) = nullptr;
+  int64_t (*workspace)(const std::any& attributes, std::span<const Type> in, std::span<const Type> out, Multiply multiply,
+                       int threads) = nullptr;
+  Cost (*cost)(const std::any& attributes, std::span<const Type> in, std::span<const Type> out);
+  void (*reference)(const ReferenceCall& call);
+  void (*run)(const Call& call) noexcept;
+  std::vector<Sample> (*samples)() = nullptr;
+  std::span<const InPlace> in_place = {};
+};
+
+}  // namespace thimble

@@ -1,0 +1,32 @@
+// Copying a graph while changing it: what a rewrite does to a model.
+#pragma once
+
+#include <functional>
+
+#include "graph/graph.h"
+
+namespace thimble {
+
+class GraphCopy {
+ public:
+  explicit GraphCopy(const Graph& from) : from_(from), map_(from.values().size(), kNone) {}
+
+  Graph& graph() { return to_; }
+  const Graph& from() const { return from_; }
+  // The copy of a value; inputs, weights and the like are copied when first asked for.
+  ValueId map(ValueId old);
+  // Says that `fresh` stands for `old` from now on; takes over its name and role.
+  void bind(ValueId old, ValueId fresh);
+  // Copies a node as it is.
+  void copy(const Node& node);
+
+ private:
+  const Graph& from_;
+  Graph to_;
+  std::vector<ValueId> map_;
+};
+
+// Copies every node for which `change` returns false; the others it has dealt with itself.
+GraphCopy rewrite(const Graph& graph, const std::function<bool(GraphCopy&, const Node&)>& change);
+
+}  // namespace thimble

@@ -1,0 +1,205 @@
+#include "kernels/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/gemm_pack.h"
+#include "kernels/micro.h"
+#include "kernels/vector.h"
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kPackedRows = 512;  // rows of A packed at a time
+constexpr int64_t kPackRows = 64;     // of these, by one call
+constexpr int64_t kMostTile = 8 * 48;
+
+int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+int64_t depth_of(const Term& term) { return term.a_transposed ? term.a.rows : term.a.columns; }
+
+const MicroKernel& kernel_for(Multiply multiply) {
+  const MicroKernel* bf16 = multiply == Multiply::bf16 ? micro_bf16() : nullptr;
+  return bf16 ? *bf16 : micro_f32();
+}
+
+// How a product is cut, and where its pieces lie in the workspace.
+struct Cut {
+  const MicroKernel& micro;
+  const Product& product;
+  int64_t element;          // bytes of one multiplied number
+  int64_t group;            // panels packed together
+  int64_t packed_rows = 0;  // rows of A packed at a time; 0: none
+  int64_t a_bytes = 0;      // packed A, all terms
+  int64_t b_bytes = 0;      // one thread's panels, all terms
+  int64_t scratch_bytes = 0;
+
+  Cut(Multiply multiply, const Product& p) : micro(kernel_for(multiply)), product(p) {
+    element = micro.pair == 2 ? 2 : 4;
+    group = 1;
+    for (const Term& term : p.terms) group = std::max(group, panels_together(micro, term.b.codec->block, term.b_transposed));
+    group = std::min(group, (p.n + micro.columns - 1) / micro.columns);
+    int64_t scratch = 0;
+    for (const Term& term : p.terms) {
+      const int64_t k = depth_of(term);
+      b_bytes += aligned(group * micro.columns * padded(k, micro) * element);
+      scratch = std::max(scratch, pack_scratch_floats(micro, k, term.b.codec->block));
+      if (reads_directly(micro, term, k)) continue;
+      packed_rows = std::min(kPackedRows, (p.m + micro.rows - 1) / micro.rows * micro.rows);
+      a_bytes += aligned(packed_rows * padded(k, micro) * element);
+      scratch = std::max(scratch, k + 2 + kPackRows * 17 + 2 * term.a.codec->block);
+    }
+    scratch_bytes = aligned(scratch * 4);
+  }
+  int64_t thread_bytes() const { return b_bytes + scratch_bytes; }
+};
+
+// Rows of A as the micro-kernel reads them.
+struct Rows {
+  const std::byte* data;
+  int64_t stride;  // elements
+};
+
+Rows rows_of(const Cut& cut, size_t term_index, int64_t row, int64_t first_packed, const std::byte* packed) {
+  const Term& term = cut.product.terms[term_index];
+  const int64_t k = depth_of(term);
+  if (reads_directly(cut.micro, term, k)) return {term.a.row(row), term.a.stride() / cut.element};
+  for (size_t i = 0; i < term_index; ++i) {
+    const Term& before = cut.product.terms[i];
+    if (!reads_directly(cut.micro, before, depth_of(before)))
+      packed += aligned(cut.packed_rows * padded(depth_of(before), cut.micro) * cut.element);
+  }
+  const int64_t depth = padded(k, cut.micro);
+  return {packed + (row - first_packed) * depth * cut.element, depth};
+}
+
+// Packs rows [begin, end) of the A of every term that needs it.
+void pack_rows(const Cut& cut, int64_t first, int64_t begin, int64_t end, std::byte* packed, std::byte* scratch) noexcept {
+  for (const Term& term : cut.product.terms) {
+    const int64_t k = depth_of(term);
+    if (reads_directly(cut.micro, term, k)) continue;
+    const int64_t row_bytes = padded(k, cut.micro) * cut.element;
+    for (int64_t row = begin; row < end; row += kPackRows)
+      pack_a(cut.micro, term, k, row, std::min(kPackRows, end - row), packed + (row - first) * row_bytes,
+             reinterpret_cast<float*>(scratch));
+    packed += aligned(cut.packed_rows * row_bytes);
+  }
+}
+
+// acc -> C for one tile: bias and addend in f32, one rounding.
+void store_tile(const Cut& cut, const float* acc, int64_t row, int64_t rows, int64_t column, int64_t columns) noexcept {
+  const Product& p = cut.product;
+  const int64_t element = p.codec->block_bytes;
+  const int64_t stride = p.row_bytes ? p.row_bytes : p.n * element;
+  for (int64_t r = 0; r < rows; ++r) {
+    float values[48];
+    const float* from = acc + r * cut.micro.columns;
+    const int64_t offset = (row + r) * stride + column * element;
+    if (p.bias || p.addend) {
+      std::copy(from, from + columns, values);
+      if (p.bias)
+        for (int64_t c = 0; c < columns; ++c) values[c] += p.bias[column + c];
+      if (p.addend) {
+        float other[48];
+        p.codec->decode(p.addend + offset, other, columns);
+        for (int64_t c = 0; c < columns; ++c) values[c] += other[c];
+      }
+      from = values;
+    }
+    if (p.codec == &kF32)
+      std::memcpy(p.c + offset, from, static_cast<size_t>(columns * 4));
+    else
+      to_bf16(from, reinterpret_cast<uint16_t*>(p.c + offset), columns);
+  }
+}
+
+void load_tile(const Cut& cut, float* acc, int64_t row, int64_t rows, int64_t column, int64_t columns) noexcept {
+  std::memset(acc, 0, sizeof(float) * kMostTile);
+  if (!cut.product.accumulate) return;
+  const int64_t stride = cut.product.row_bytes ? cut.product.row_bytes : cut.product.n * 4;
+  for (int64_t r = 0; r < rows; ++r)
+    std::memcpy(acc + r * cut.micro.columns, cut.product.c + (row + r) * stride + column * 4,
+                static_cast<size_t>(columns * 4));
+}
+
+// C[rows, columns] for rows [row, row_end), columns [column, column_end).
+void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column, int64_t column_end,
+                   int64_t first_packed, const std::byte* packed, std::byte* memory) noexcept {
+  const MicroKernel& micro = cut.micro;
+  const Product& p = cut.product;
+  std::byte* const panels = memory;
+  float* const scratch = reinterpret_cast<float*>(memory + cut.b_bytes);
+  alignas(64) float acc[kMostTile];
+  const int64_t width = cut.group * micro.columns;
+  for (int64_t group = column; group < column_end; group += width) {
+    std::byte* place = panels;
+    for (const Term& term : p.terms) {
+      pack_b(micro, term, depth_of(term), group, width, p.n, place, scratch);
+      place += aligned(width * padded(depth_of(term), micro) * cut.element);
+    }
+    for (int64_t c = group; c < std::min(group + width, column_end); c += micro.columns) {
+      const int64_t columns = std::min<int64_t>(micro.columns, column_end - c);
+      const int vectors = static_cast<int>((columns + micro.lanes - 1) / micro.lanes);
+      for (int64_t r = row; r < row_end; r += micro.rows) {
+        const int64_t rows = std::min<int64_t>(micro.rows, row_end - r);
+        load_tile(cut, acc, r, rows, c, columns);
+        const std::byte* panel = panels;
+        for (size_t t = 0; t < p.terms.size(); ++t) {
+          const int64_t depth = padded(depth_of(p.terms[t]), micro);
+          const Rows a = rows_of(cut, t, r, first_packed, packed);
+          micro.run(a.data, a.stride, panel + (c - group) * depth * cut.element, depth, static_cast<int>(rows), vectors,
+                    acc);
+          panel += aligned(width * depth * cut.element);
+        }
+        store_tile(cut, acc, r, rows, c, columns);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+bool multiplies(Multiply multiply) { return multiply == Multiply::f32 || micro_bf16() != nullptr; }
+
+int64_t gemm_workspace_bytes(Multiply multiply, const Product& product, int threads) {
+  const Cut cut(multiply, product);
+  return cut.a_bytes + threads * cut.thread_bytes();
+}
+
+void gemm(Threads& threads, Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept {
+  const Cut cut(multiply, product);
+  std::byte* const packed = workspace.data();
+  const auto memory = [&](int thread) { return packed + cut.a_bytes + thread * cut.thread_bytes(); };
+  const int64_t chunk = cut.packed_rows ? cut.packed_rows : product.m;
+  const int64_t width = cut.group * cut.micro.columns;
+  const bool by_columns = product.n >= width * threads.count();
+  for (int64_t first = 0; first < product.m; first += chunk) {
+    const int64_t end = std::min(product.m, first + chunk);
+    if (cut.packed_rows)
+      threads.split(end - first, cut.micro.rows, [&](int64_t from, int64_t to, int thread) {
+        pack_rows(cut, first, first + from, first + to, packed + 0, memory(thread) + cut.b_bytes);
+      });
+    if (by_columns)
+      threads.split(product.n, width, [&](int64_t from, int64_t to, int thread) {
+        multiply_part(cut, first, end, from, to, first, packed, memory(thread));
+      });
+    else
+      threads.split(end - first, cut.micro.rows, [&](int64_t from, int64_t to, int thread) {
+        multiply_part(cut, first + from, first + to, 0, product.n, first, packed, memory(thread));
+      });
+  }
+}
+
+void gemm_serial(Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept {
+  const Cut cut(multiply, product);
+  std::byte* const packed = workspace.data();
+  std::byte* const memory = packed + cut.a_bytes;
+  const int64_t chunk = cut.packed_rows ? cut.packed_rows : product.m;
+  for (int64_t first = 0; first < product.m; first += chunk) {
+    const int64_t end = std::min(product.m, first + chunk);
+    if (cut.packed_rows) pack_rows(cut, first, first, end, packed, memory + cut.b_bytes);
+    multiply_part(cut, first, end, 0, product.n, first, packed, memory);
+  }
+}
+
+}  // namespace thimble

@@ -1,0 +1,70 @@
+// Matrix products over any codec: C = sum over terms of scale * A * B (+ bias) (+ addend), rounded once.
+//
+// B is decoded and packed a panel at a time into workspace, never whole, and each panel meets all rows of A. That is
+// what a frozen quantised weight needs, and why the product is thimble's own: a library's product wants B whole, in its
+// own layout, with memory of its own.
+//
+// Numerics: every element of C is one chain over k in ascending order, terms in the order given, in f32 (pairs of
+// bf16 products are added first where the CPU multiplies bf16). It does not depend on the number of rows, of columns or
+// of threads, or on where a panel or a block of rows begins.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "codecs/codec.h"
+#include "core/threads.h"
+
+namespace thimble {
+
+// How operands are multiplied; accumulation is always f32.
+enum class Multiply { f32, bf16 };
+
+// bf16 products need an instruction of their own; without it bf16 operands widen to f32, which rounds otherwise.
+bool multiplies(Multiply multiply);
+
+// Row-major [rows, columns] in any codec, rows one after another.
+struct Matrix {
+  const Codec* codec = &kF32;
+  const std::byte* data = nullptr;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t row_bytes = 0;  // distance between rows; 0: codec->bytes(columns)
+
+  int64_t stride() const { return row_bytes ? row_bytes : codec->bytes(columns); }
+  const std::byte* row(int64_t i) const { return data + i * stride(); }
+};
+
+// A: [m, k], or [k, m] when a_transposed; B: [k, n], or [n, k] when b_transposed (a weight [out, in]).
+struct Term {
+  Matrix a;
+  Matrix b;
+  bool a_transposed = false;
+  bool b_transposed = false;
+  float scale = 1;  // applied to B when it is decoded
+};
+
+// C: [m, n], f32 or bf16.
+struct Product {
+  std::span<const Term> terms;
+  const Codec* codec = &kF32;
+  std::byte* c = nullptr;
+  int64_t m = 0;
+  int64_t n = 0;
+  int64_t row_bytes = 0;      // distance between rows of C; 0: tight
+  bool accumulate = false;    // C += ; the chain starts at the old value (f32 only)
+  const float* bias = nullptr;        // [n]
+  const std::byte* addend = nullptr;  // [m, n] in C's codec and layout; may be C itself
+};
+
+// Workspace that a product needs; its pointers may be null. Rows of A that must be converted or transposed are packed
+// here 512 at a time.
+int64_t gemm_workspace_bytes(Multiply multiply, const Product& product, int threads);
+
+// Runs on all threads. The workspace is at least gemm_workspace_bytes().
+void gemm(Threads& threads, Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept;
+// The same on the calling thread alone, for use inside a parallel region. Workspace for one thread.
+void gemm_serial(Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept;
+
+}  // namespace thimble

@@ -1,0 +1,151 @@
+#include "kernels/gemm_pack.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/vector.h"
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kStrip = 16;  // rows transposed together
+
+// Decodes elements [begin, end) of a row into `to`; decodes whole blocks, so up to a block more on either side.
+// Returns where element `begin` is.
+float* decode_range(const Matrix& matrix, int64_t row, int64_t begin, int64_t end, float* to) noexcept {
+  const int64_t block = matrix.codec->block;
+  const int64_t first = begin / block * block;
+  const int64_t last = std::min((end + block - 1) / block * block, matrix.columns);
+  matrix.codec->decode(matrix.row(row) + first / block * matrix.codec->block_bytes, to, last - first);
+  return to + (begin - first);
+}
+
+void apply_scale(float* values, int64_t count, float scale) noexcept {
+  if (scale != 1)
+    for (int64_t i = 0; i < count; ++i) values[i] *= scale;
+}
+
+// One strip of up to 16 columns of B = rows of W [n, k]: decoded row by row, turned into 32-bit words (an f32, or a pair
+// of bf16) and transposed into the panel.
+void pack_strip(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t rows, uint32_t* panel,
+                float* scratch) noexcept {
+  const int64_t words = padded(k, micro) / micro.pair;
+  const int64_t room = k + 2 * term.b.codec->block + 2;
+  uint32_t* const strip = reinterpret_cast<uint32_t*>(scratch + room);
+  for (int64_t r = 0; r < rows; ++r) {
+    uint32_t* const to = strip + r * words;
+    if (micro.pair == 2 && term.b.codec == &kBf16 && term.scale == 1) {
+      if (k % 2) to[words - 1] = 0;
+      std::memcpy(to, term.b.row(row + r), static_cast<size_t>(2 * k));
+      continue;
+    }
+    float* const values = decode_range(term.b, row + r, 0, k, scratch);
+    apply_scale(values, k, term.scale);
+    if (micro.pair == 2) {
+      if (k % 2) values[k] = 0;
+      to_bf16(values, reinterpret_cast<uint16_t*>(to), words * 2);
+    } else {
+      std::memcpy(to, values, static_cast<size_t>(4 * k));
+    }
+  }
+  if (rows < kStrip) std::memset(strip + rows * words, 0, static_cast<size_t>((kStrip - rows) * words * 4));
+  transpose_words(strip, words, words, panel, micro.columns, std::min<int64_t>(kStrip, micro.lanes));
+}
+
+void pack_transposed(const MicroKernel& micro, const Term& term, int64_t k, int64_t column, int64_t count, int64_t n,
+                     std::byte* panels, float* scratch) noexcept {
+  const int64_t words = padded(k, micro) / micro.pair;
+  const int64_t strip = std::min<int64_t>(kStrip, micro.lanes);
+  for (int64_t c = 0; c < std::min(count, n - column); c += strip) {
+    uint32_t* const panel = reinterpret_cast<uint32_t*>(panels) + (c / micro.columns * words) * micro.columns;
+    const int64_t rows = std::min(n - (column + c), strip);
+    pack_strip(micro, term, k, column + c, rows, panel + c % micro.columns, scratch);
+  }
+}
+
+// B = W [k, n] as it lies: rows k (and k + 1) side by side.
+void pack_straight(const MicroKernel& micro, const Term& term, int64_t k, int64_t column, int64_t count, int64_t n,
+                   std::byte* panels, float* scratch) noexcept {
+  const int64_t words = padded(k, micro) / micro.pair;
+  const int64_t width = std::clamp<int64_t>(n - column, 0, count);
+  const int64_t room = count + 2 * term.b.codec->block;
+  uint32_t* const to = reinterpret_cast<uint32_t*>(panels);
+  for (int64_t w = 0; w < words; ++w) {
+    float* rows[2] = {nullptr, nullptr};
+    for (int p = 0; p < micro.pair; ++p) {
+      const int64_t i = w * micro.pair + p;
+      float* const place = scratch + p * room;
+      rows[p] = place;
+      if (i < k && width > 0) {
+        rows[p] = decode_range(term.b, i, column, column + width, place);
+        apply_scale(rows[p], width, term.scale);
+      }
+      std::fill(rows[p] + (i < k ? width : 0), rows[p] + count, 0.0f);
+    }
+    for (int64_t c = 0; c < count; c += micro.columns) {
+      uint32_t* const out = to + (c / micro.columns * words + w) * micro.columns;
+      if (micro.pair == 2)
+        interleave_bf16(rows[0] + c, rows[1] + c, out, micro.columns);
+      else
+        std::memcpy(out, rows[0] + c, static_cast<size_t>(micro.columns) * 4);
+    }
+  }
+}
+
+}  // namespace
+
+int64_t panels_together(const MicroKernel& micro, int64_t block, bool b_transposed) {
+  if (b_transposed || block == 1) return 1;
+  int64_t panels = 1;
+  while (panels < 16 && panels * micro.columns % block != 0) ++panels;
+  return panels;
+}
+
+int64_t pack_scratch_floats(const MicroKernel& micro, int64_t k, int64_t block) {
+  const int64_t transposed = k + 2 * block + 2 + kStrip * padded(k, micro) / micro.pair;
+  const int64_t straight = 2 * (16 * micro.columns + 2 * block);
+  return std::max(transposed, straight) + 16;
+}
+
+void pack_b(const MicroKernel& micro, const Term& term, int64_t k, int64_t column, int64_t count, int64_t n,
+            std::byte* panels, float* scratch) noexcept {
+  const auto pack = term.b_transposed ? pack_transposed : pack_straight;
+  pack(micro, term, k, column, count, n, panels, scratch);
+}
+
+bool reads_directly(const MicroKernel& micro, const Term& term, int64_t k) {
+  return !term.a_transposed && k % micro.pair == 0 && term.a.codec == (micro.pair == 2 ? &kBf16 : &kF32);
+}
+
+void pack_a(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t count, std::byte* to,
+            float* scratch) noexcept {
+  const int64_t depth = padded(k, micro);
+  const auto put = [&](const float* values, std::byte* out, int64_t n) {
+    if (micro.pair == 2)
+      to_bf16(values, reinterpret_cast<uint16_t*>(out), n);
+    else
+      std::memcpy(out, values, static_cast<size_t>(4 * n));
+  };
+  const int64_t element = micro.pair == 2 ? 2 : 4;
+  if (!term.a_transposed) {
+    for (int64_t r = 0; r < count; ++r) {
+      float* const values = decode_range(term.a, row + r, 0, k, scratch);
+      if (depth > k) values[k] = 0;
+      put(values, to + r * depth * element, depth);
+    }
+    return;
+  }
+  // A^T [k, m]: strips of 16 k by `count` rows, transposed in f32, then written at their k.
+  float* const strip = scratch + count + 2 * term.a.codec->block;
+  for (int64_t i = 0; i < depth; i += kStrip) {
+    const int64_t ks = std::min(kStrip, depth - i);
+    for (int64_t j = 0; j < ks; ++j) {
+      const bool real = i + j < k;
+      const float* const values = real ? decode_range(term.a, i + j, row, row + count, scratch) : nullptr;
+      for (int64_t r = 0; r < count; ++r) strip[r * kStrip + j] = real ? values[r] : 0.0f;
+    }
+    for (int64_t r = 0; r < count; ++r) put(strip + r * kStrip, to + (r * depth + i) * element, ks);
+  }
+}
+
+}  // namespace thimble

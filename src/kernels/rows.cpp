@@ -1,0 +1,161 @@
+#include "kernels/rows.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/clones.h"
+#include "kernels/math.h"
+
+namespace thimble {
+namespace {
+
+constexpr int kLanes = 16;
+
+inline float fold(const float* lanes) noexcept {
+  float s[kLanes];
+  std::copy(lanes, lanes + kLanes, s);
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) s[i] += s[i + width];
+  return s[0];
+}
+
+constexpr float kInverseSqrt2 = 0.70710678118f;
+constexpr float kInverseSqrt2Pi = 0.39894228040f;
+constexpr float kTanhScale = 0.79788456080f;  // sqrt(2 / pi)
+
+// f(x) and f'(x).
+struct Silu {
+  static float value(float x) noexcept { return x * sigmoid_f32(x); }
+  static float slope(float x) noexcept {
+    const float s = sigmoid_f32(x);
+    return s * (1.0f + x * (1.0f - s));
+  }
+};
+struct Gelu {
+  static float value(float x) noexcept { return 0.5f * x * (1.0f + std::erf(x * kInverseSqrt2)); }
+  static float slope(float x) noexcept {
+    return 0.5f * (1.0f + std::erf(x * kInverseSqrt2)) + x * kInverseSqrt2Pi * exp_f32(-0.5f * x * x);
+  }
+};
+struct GeluTanh {
+  static float value(float x) noexcept {
+    return 0.5f * x * (1.0f + tanh_f32(kTanhScale * (x + 0.044715f * x * x * x)));
+  }
+  static float slope(float x) noexcept {
+    const float t = tanh_f32(kTanhScale * (x + 0.044715f * x * x * x));
+    return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * kTanhScale * (1.0f + 0.134145f * x * x);
+  }
+};
+struct Relu {
+  static float value(float x) noexcept { return x > 0 ? x : 0; }
+  static float slope(float x) noexcept { return x > 0 ? 1.0f : 0.0f; }
+};
+
+template <class F>
+[[gnu::always_inline]] inline void apply(const float* gate, const float* up, float* y, int64_t n) noexcept {
+  if (up)
+    for (int64_t i = 0; i < n; ++i) y[i] = F::value(gate[i]) * up[i];
+  else
+    for (int64_t i = 0; i < n; ++i) y[i] = F::value(gate[i]);
+}
+
+template <class F>
+[[gnu::always_inline]] inline void differentiate(const float* dy, const float* gate, const float* up, float* dgate,
+                                                 float* dup, int64_t n) noexcept {
+  if (up)
+    for (int64_t i = 0; i < n; ++i) {
+      const float g = gate[i], d = dy[i], u = up[i];
+      dgate[i] = d * u * F::slope(g);
+      dup[i] = d * F::value(g);
+    }
+  else
+    for (int64_t i = 0; i < n; ++i) dgate[i] = dy[i] * F::slope(gate[i]);
+}
+
+}  // namespace
+
+CLONES float dot(const float* a, const float* b, int64_t n) noexcept {
+  float lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int l = 0; l < kLanes; ++l) lanes[l] += a[i + l] * b[i + l];
+  for (int l = 0; i < n; ++i, ++l) lanes[l] += a[i] * b[i];
+  return fold(lanes);
+}
+
+CLONES float sum(const float* a, int64_t n) noexcept {
+  float lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int l = 0; l < kLanes; ++l) lanes[l] += a[i + l];
+  for (int l = 0; i < n; ++i, ++l) lanes[l] += a[i];
+  return fold(lanes);
+}
+
+CLONES float max(const float* a, int64_t n) noexcept {
+  float lanes[kLanes];
+  std::fill(lanes, lanes + kLanes, a[0]);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int l = 0; l < kLanes; ++l) lanes[l] = a[i + l] > lanes[l] ? a[i + l] : lanes[l];
+  for (; i < n; ++i) lanes[0] = a[i] > lanes[0] ? a[i] : lanes[0];
+  return *std::max_element(lanes, lanes + kLanes);
+}
+
+CLONES void add_scaled(float* __restrict to, const float* __restrict from, float by, int64_t n) noexcept {
+  for (int64_t i = 0; i < n; ++i) to[i] += by * from[i];
+}
+
+CLONES void multiply(float* __restrict to, const float* __restrict by, int64_t n) noexcept {
+  for (int64_t i = 0; i < n; ++i) to[i] *= by[i];
+}
+
+CLONES void scale(float* to, float by, int64_t n) noexcept {
+  for (int64_t i = 0; i < n; ++i) to[i] *= by;
+}
+
+CLONES float exp_sum(float* values, float shift, int64_t n) noexcept {
+  for (int64_t i = 0; i < n; ++i) values[i] = exp_f32(values[i] - shift);
+  float lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int l = 0; l < kLanes; ++l) lanes[l] += values[i + l];
+  for (int l = 0; i < n; ++i, ++l) lanes[l] += values[i];
+  return fold(lanes);
+}
+
+CLONES void softmax_row(float* __restrict values, const float* __restrict lse, float by, int64_t n) noexcept {
+  for (int64_t i = 0; i < n; ++i) values[i] = exp_f32(values[i] - lse[i]) * by;
+}
+
+CLONES void softmax_gradient(float* __restrict s, float* __restrict dp, const float* __restrict lse,
+                             const float* __restrict delta, float by, int64_t n) noexcept {
+  for (int64_t i = 0; i < n; ++i) {
+    const float p = exp_f32(s[i] * by - lse[i]);
+    s[i] = p;
+    dp[i] = p * (dp[i] - delta[i]) * by;
+  }
+}
+
+CLONES void activate(Activation kind, const float* __restrict gate, const float* __restrict up, float* __restrict y,
+                     int64_t n) noexcept {
+  switch (kind) {
+    case Activation::silu: return apply<Silu>(gate, up, y, n);
+    case Activation::gelu: return apply<Gelu>(gate, up, y, n);
+    case Activation::gelu_tanh: return apply<GeluTanh>(gate, up, y, n);
+    case Activation::relu: return apply<Relu>(gate, up, y, n);
+  }
+}
+
+CLONES void activate_gradient(Activation kind, const float* __restrict dy, const float* __restrict gate,
+                              const float* __restrict up, float* __restrict dgate, float* __restrict dup,
+                              int64_t n) noexcept {
+  switch (kind) {
+    case Activation::silu: return differentiate<Silu>(dy, gate, up, dgate, dup, n);
+    case Activation::gelu: return differentiate<Gelu>(dy, gate, up, dgate, dup, n);
+    case Activation::gelu_tanh: return differentiate<GeluTanh>(dy, gate, up, dgate, dup, n);
+    case Activation::relu: return differentiate<Relu>(dy, gate, up, dgate, dup, n);
+  }
+}
+
+}  // namespace thimble

@@ -1,0 +1,44 @@
+#include "kernels/vector.h"
+
+#include <bit>
+
+
+#include "kernels/clones.h"
+
+namespace thimble {
+namespace {
+
+inline uint32_t round_bf16(float value) noexcept {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const uint32_t quiet_nan = (bits >> 16) | 0x40u;
+  return (bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded;
+}
+
+}  // namespace
+
+CLONES void to_bf16(const float* __restrict from, uint16_t* __restrict to, int64_t count) noexcept {
+  for (int64_t i = 0; i < count; ++i) to[i] = static_cast<uint16_t>(round_bf16(from[i]));
+}
+
+CLONES void from_bf16(const uint16_t* __restrict from, float* __restrict to, int64_t count) noexcept {
+  for (int64_t i = 0; i < count; ++i) to[i] = std::bit_cast<float>(uint32_t{from[i]} << 16);
+}
+
+CLONES void interleave_bf16(const float* __restrict low, const float* __restrict high, uint32_t* __restrict to,
+                            int64_t count) noexcept {
+  for (int64_t i = 0; i < count; ++i) to[i] = round_bf16(low[i]) | (round_bf16(high[i]) << 16);
+}
+
+CLONES void transpose_words(const uint32_t* __restrict from, int64_t from_stride, int64_t words,
+                            uint32_t* __restrict to, int64_t to_stride, int64_t rows) noexcept {
+  if (rows == 16) {
+    for (int64_t w = 0; w < words; ++w)
+      for (int64_t r = 0; r < 16; ++r) to[w * to_stride + r] = from[r * from_stride + w];
+    return;
+  }
+  for (int64_t w = 0; w < words; ++w)
+    for (int64_t r = 0; r < rows; ++r) to[w * to_stride + r] = from[r * from_stride + w];
+}
+
+}  // namespace thimble

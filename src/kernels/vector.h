@@ -1,0 +1,19 @@
+// Small vector loops that several kernels share, compiled for each instruction set and chosen at run time.
+// Every version gives the same bits.
+#pragma once
+
+#include <cstdint>
+
+namespace thimble {
+
+void to_bf16(const float* from, uint16_t* to, int64_t count) noexcept;  // round to nearest even
+void from_bf16(const uint16_t* from, float* to, int64_t count) noexcept;
+
+// to[i] = low[i] in the lower, high[i] in the upper half, both rounded to bf16.
+void interleave_bf16(const float* low, const float* high, uint32_t* to, int64_t count) noexcept;
+
+// to[w * to_stride + r] = from[r * from_stride + w] for w < words, r < rows (rows: 16, or fewer).
+void transpose_words(const uint32_t* from, int64_t from_stride, int64_t words, uint32_t* to, int64_t to_stride,
+                     int64_t rows) noexcept;
+
+}  // namespace thimble

@@ -1,0 +1,25 @@
+#include "methods/optimizer.h"
+
+#include <array>
+
+#include "core/nearest.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::array kOptimizers = {&kAdamw, &kLion, &kSgd};
+
+}  // namespace
+
+std::span<const Optimizer* const> optimizers() { return kOptimizers; }
+
+Result<const Optimizer*> optimizer_named(std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const Optimizer* optimizer : kOptimizers) {
+    if (optimizer->name == name) return optimizer;
+    names.push_back(optimizer->name);
+  }
+  return fail(ErrorCode::invalid_argument, "--optimizer: there is no optimizer '{}'; the nearest are {}", name, nearest_names(name, names));
+}
+
+}  // namespace thimble

@@ -1,0 +1,33 @@
+// Options of a technique: declared once with their default, bounds and meaning; set by `--set socket.option=value`.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace thimble {
+
+struct Option {
+  std::string_view name;
+  double initial;
+  double least, most;  // inclusive
+  std::string_view help;
+};
+
+class OptionValues {
+ public:
+  explicit OptionValues(std::span<const Option> options = {}) : options_(options) {}
+  // Errors name the nearest option, or the bounds.
+  Result<void> set(std::string_view owner, std::string_view name, std::string_view value);
+  double operator[](std::string_view name) const;
+  std::string text() const;  // "beta1=0.9 beta2=0.999"
+
+ private:
+  std::span<const Option> options_;
+  std::map<std::string, double, std::less<>> values_;
+};
+
+}  // namespace thimble

@@ -1,0 +1,194 @@
+#include "models/build.h"
+
+#include <cmath>
+
+#include "models/rope_frequencies.h"
+#include "ops/table.h"
+
+namespace thimble {
+namespace {
+
+Activation activation_of(Architecture::Ffn ffn) {
+  switch (ffn) {
+    case Architecture::Ffn::silu_gated: return Activation::silu;
+    case Architecture::Ffn::gelu_gated: return Activation::gelu_tanh;
+    case Architecture::Ffn::gelu: return Activation::gelu;
+    case Architecture::Ffn::gelu_tanh: return Activation::gelu_tanh;
+    case Architecture::Ffn::relu: return Activation::relu;
+  }
+  return Activation::silu;
+}
+
+class ModelBuilder {
+ public:
+  ModelBuilder(const Architecture& architecture, const BuildOptions& options) : a_(architecture), o_(options) {}
+
+  Result<ModelGraph> build() {
+    for (const WeightShape& weight : weight_shapes(a_)) {
+      const Codec* const codec = o_.codec(weight.name, weight.shape);
+      if (!codec) return fail(ErrorCode::invalid_argument, "model: there is no weight '{}'", weight.name);
+      weights_[weight.name] = g_.add_value(weight.name, {weight.shape, codec}, o_.role);
+    }
+    inputs();
+    ValueId x = embed();
+    for (int64_t layer = 0; layer < a_.layers; ++layer) x = block(x, layer);
+    g_.set_block(-1);
+    head(norm(x, "model.norm"));
+    return std::move(m_);
+  }
+
+ private:
+  ValueId input(const char* name, int64_t extent, Extent kind, const Codec* codec = &kI32) {
+    return g_.add_value(o_.prefix + name, {{extent}, codec, kind}, Role::input);
+  }
+
+  void inputs() {
+    m_.ids = input("ids", o_.rows, Extent::tokens);
+    m_.positions = input("positions", o_.rows, Extent::tokens);
+    if (o_.purpose == Purpose::generate) {
+      m_.slots = input("slots", o_.rows, Extent::tokens);
+      m_.select = input("select", o_.selected, Extent::selected);
+    } else {
+      m_.starts = input("starts", o_.rows, Extent::tokens);
+    }
+    if (o_.purpose == Purpose::train || o_.purpose == Purpose::evaluate) {
+      m_.targets = input("targets", o_.rows, Extent::tokens);
+      m_.scale = input("scale", 1, Extent::fixed, &kF32);
+    }
+    if (a_.position == Architecture::Position::rope)
+      rope_table_ = g_.add_value(kRopeTable, {{o_.positions, a_.head_dim}}, Role::constant);
+  }
+
+  ValueId weight(const std::string& name) const {
+    const auto found = weights_.find(name);
+    return found == weights_.end() ? kNone : found->second;
+  }
+
+  ValueId embed() {
+    const EmbeddingAttributes attributes{o_.activation};
+    const ValueId x = g_.emit(kEmbedding, attributes, {m_.ids, weight("model.embed_tokens.weight")}, "x");
+    if (a_.position == Architecture::Position::rope) return x;
+    const ValueId p = g_.emit(kEmbedding, attributes, {m_.positions, weight("model.embed_positions.weight")}, "x.position");
+    return g_.emit(kAdd, {}, {x, p}, "x.sum");
+  }
+
+  ValueId norm(ValueId x, const std::string& name) {
+    const NormAttributes attributes{a_.norm_epsilon};
+    if (a_.norm == Architecture::Norm::rms) return g_.emit(kRmsNorm, attributes, {x, weight(name + ".weight")}, name);
+    return g_.emit(kLayerNorm, attributes, {x, weight(name + ".weight"), weight(name + ".bias")}, name);
+  }
+
+  ValueId linear(ValueId x, const std::string& name, ValueId addend = kNone) {
+    return g_.emit(kLinear, LinearAttributes{.codec = o_.activation}, {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
+  }
+
+  // Norms of heads (Qwen3), then rotation.
+  ValueId orient(ValueId x, const std::string& name) {
+    if (a_.qk_norm) x = g_.emit(kRmsNorm, NormAttributes{a_.norm_epsilon}, {x, weight(name + ".weight")}, name);
+    if (a_.position != Architecture::Position::rope) return x;
+    const RopeAttributes attributes{a_.head_dim, a_.rope_layout == Architecture::RopeLayout::interleaved, false};
+    return g_.emit(kRope, attributes, {x, m_.positions, rope_table_}, name + ".rope");
+  }
+
+  ValueId attend(ValueId q, ValueId k, ValueId v, const std::string& name) {
+    const AttentionAttributes attributes{a_.heads, a_.kv_heads, a_.head_dim, a_.window,
+                                         static_cast<float>(1 / std::sqrt(static_cast<double>(a_.head_dim)))};
+    if (o_.purpose != Purpose::generate) {
+      const bool wanted[] = {true, o_.purpose == Purpose::train};
+      return g_.emit(kAttention, attributes, {q, k, v, m_.starts}, name, wanted);
+    }
+    const Type cache{{o_.slots, o_.positions, a_.kv_width()}, o_.cache};
+    const ValueId keys = g_.add_value(o_.prefix + name + ".cache_k", cache, Role::state);
+    const ValueId values = g_.add_value(o_.prefix + name + ".cache_v", cache, Role::state);
+    return g_.emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions}, name);
+  }
+
+  ValueId block(ValueId x, int64_t layer) {
+    g_.set_block(static_cast<int>(layer));
+    const std::string name = fmt::format("model.layers.{}.", layer);
+    const ValueId n = norm(x, name + "input_layernorm");
+    const ValueId q = orient(linear(n, name + "self_attn.q_proj"), name + "self_attn.q_norm");
+    const ValueId k = orient(linear(n, name + "self_attn.k_proj"), name + "self_attn.k_norm");
+    const ValueId v = linear(n, name + "self_attn.v_proj");
+    x = linear(attend(q, k, v, name + "self_attn"), name + "self_attn.o_proj", x);
+    const ValueId f = norm(x, name + "post_attention_layernorm");
+    const ValueId gate = a_.gated() ? linear(f, name + "mlp.gate_proj") : kNone;
+    const ValueId up = linear(f, name + "mlp.up_proj");
+    const ValueId act = g_.emit(kActivation, ActivationAttributes{activation_of(a_.ffn)},
+                                a_.gated() ? std::vector{gate, up} : std::vector{up, kNone}, name + "mlp.act");
+    return linear(act, name + "mlp.down_proj", x);
+  }
+
+  void head(ValueId x) {
+    const ValueId w = weight(a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
+    if (m_.targets != kNone) {
+      const bool train = o_.purpose == Purpose::train;
+      const bool wanted[] = {true, train, train};
+      m_.nll = g_.emit(kLinearCrossEntropy, {}, {x, w, m_.targets, m_.scale}, o_.prefix + "nll", wanted);
+      g_.value(m_.nll).role = Role::result;
+      return;
+    }
+    if (o_.purpose == Purpose::generate) x = g_.emit(kGather, {}, {x, m_.select}, "last");
+    m_.logits = g_.emit(kLinear, LinearAttributes{.codec = &kF32}, {x, w, kNone, kNone}, o_.prefix + "logits");
+    g_.value(m_.logits).role = Role::result;
+  }
+
+  const Architecture& a_;
+  const BuildOptions& o_;
+  ModelGraph m_;
+  Graph& g_ = m_.graph;
+  std::map<std::string, ValueId> weights_;
+  ValueId rope_table_ = kNone;
+};
+
+}  // namespace
+
+std::vector<WeightShape> weight_shapes(const Architecture& a) {
+  std::vector<WeightShape> out;
+  const auto norm = [&](const std::string& name, int64_t width) {
+    out.push_back({name + ".weight", {width}});
+    if (a.norm == Architecture::Norm::layer) out.push_back({name + ".bias", {width}});
+  };
+  const auto linear = [&](const std::string& name, int64_t to, int64_t from, bool bias) {
+    out.push_back({name + ".weight", {to, from}});
+    if (bias) out.push_back({name + ".bias", {to}});
+  };
+  out.push_back({"model.embed_tokens.weight", {a.vocab, a.width}});
+  if (a.position == Architecture::Position::learned) out.push_back({"model.embed_positions.weight", {a.context, a.width}});
+  for (int64_t i = 0; i < a.layers; ++i) {
+    const std::string name = fmt::format("model.layers.{}.", i);
+    norm(name + "input_layernorm", a.width);
+    linear(name + "self_attn.q_proj", a.q_width(), a.width, a.qkv_bias);
+    linear(name + "self_attn.k_proj", a.kv_width(), a.width, a.qkv_bias);
+    linear(name + "self_attn.v_proj", a.kv_width(), a.width, a.qkv_bias);
+    if (a.qk_norm) {
+      out.push_back({name + "self_attn.q_norm.weight", {a.head_dim}});
+      out.push_back({name + "self_attn.k_norm.weight", {a.head_dim}});
+    }
+    linear(name + "self_attn.o_proj", a.width, a.q_width(), a.linear_bias);
+    norm(name + "post_attention_layernorm", a.width);
+    if (a.gated()) linear(name + "mlp.gate_proj", a.ffn_width, a.width, a.linear_bias);
+    linear(name + "mlp.up_proj", a.ffn_width, a.width, a.linear_bias);
+    linear(name + "mlp.down_proj", a.width, a.ffn_width, a.linear_bias);
+  }
+  norm("model.norm", a.width);
+  if (!a.tied) out.push_back({"lm_head.weight", {a.vocab, a.width}});
+  return out;
+}
+
+void fill_rope_table(const Architecture& a, int64_t positions, float* table) {
+  const RopeFrequencies rope = rope_frequencies(a);
+  for (int64_t p = 0; p < positions; ++p)
+    for (int64_t i = 0; i < a.head_dim / 2; ++i) {
+      // The angle is rounded to f32 as the field's implementations do, then taken in double.
+      const double angle = static_cast<float>(static_cast<float>(p) * rope.inverse[static_cast<size_t>(i)]);
+      table[p * a.head_dim + 2 * i] = static_cast<float>(std::cos(angle) * rope.scale);
+      table[p * a.head_dim + 2 * i + 1] = static_cast<float>(std::sin(angle) * rope.scale);
+    }
+}
+
+Result<ModelGraph> build_model(const Architecture& architecture, const BuildOptions& options) {
+  return ModelBuilder(architecture, options).build();
+}
+
+}  // namespace thimble

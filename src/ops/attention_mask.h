@@ -1,0 +1,30 @@
+// Which keys a query may see: row i sees max(starts[i], i - window + 1) .. i.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/math.h"
+
+namespace thimble {
+
+struct AttentionMask {
+  const int32_t* starts;
+  int64_t window;  // 0: none
+
+  int64_t first(int64_t row) const noexcept {
+    const int64_t start = starts[row];
+    return window ? std::max(start, row - window + 1) : start;
+  }
+  // The least of rows [row, end).
+  int64_t first_of(int64_t row, int64_t end) const noexcept {
+    int64_t least = first(row);
+    for (int64_t i = row + 1; i < end; ++i) least = std::min(least, first(i));
+    return least;
+  }
+};
+
+// exp of one number by the same polynomial as the vector loops; exp(-infinity) = 0.
+inline float exp_scalar(float x) noexcept { return exp_f32(x); }
+
+}  // namespace thimble

@@ -1,0 +1,102 @@
+// embedding: y[i] = table[ids[i]], decoded from whatever codec the table is in.
+//
+//   Gradient  dtable[ids[i]] += dy[i], rows in order
+#include "ops/backward.h"
+#include "ops/rows.h"
+#include "ops/shape_rule.h"
+#include "ops/table.h"
+
+namespace thimble {
+namespace {
+
+Result<std::vector<Type>> infer(const std::any& attributes, std::span<const Type> in) {
+  CHECK_OK(expect_operands("embedding", in, 2));
+  CHECK_OK(expect_rank("embedding", "ids", in[0], 1));
+  CHECK_OK(expect_rank("embedding", "table", in[1], 2));
+  return std::vector{Type{{in[0].shape[0], in[1].shape[1]}, std::any_cast<EmbeddingAttributes>(&attributes)->codec, in[0].extent}};
+}
+
+int64_t workspace(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
+  return row_buffer_bytes(in[1].shape[1], 1, threads);
+}
+
+void run(const Call& call) noexcept {
+  const int64_t width = call.in[1].shape[1];
+  call.run.threads.split(call.in[0].shape[0], 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = begin; i < end; ++i)
+      write_row(call.out[0], i, width, read_row(call.in[1], call.in[0].as<int32_t>()[i], width, row_buffer(call, width, 1, thread, 0)));
+  });
+}
+
+void reference(const ReferenceCall& call) {
+  const int64_t width = call.in[1].shape[1];
+  for (int64_t i = 0; i < call.in[0].shape[0]; ++i)
+    for (int64_t j = 0; j < width; ++j) call.out[0][i * width + j] = call.in[1][static_cast<int64_t>(call.in[0][i]) * width + j];
+}
+
+void gradient(Backward& backward, const Node& node) {
+  const ValueId dy = backward.gradient_of(node.out[0]);
+  const ValueId table = node.in[1];
+  if (dy == kNone || backward.graph().value(table).role != Role::parameter) return;
+  backward.set_accumulator(table, backward.graph().emit(kEmbeddingGrad, {}, {backward.accumulator(table), node.in[0], dy},
+                                                        "gradient." + backward.graph().value(table).name + ".rows"));
+}
+
+Cost cost(const std::any&, std::span<const Type>, std::span<const Type> out) {
+  return {.bytes = 2.0 * static_cast<double>(out[0].bytes())};
+}
+
+std::vector<Sample> samples() {
+  return {{EmbeddingAttributes{}, {Type{{5}, &kI32}, Type{{7, 6}}}, {{3, 0, 6, 3, 1}}},
+          {EmbeddingAttributes{&kBf16}, {Type{{3}, &kI32}, Type{{9, 64}, &kF16}}, {{8, 8, 2}}}};
+}
+
+Result<std::vector<Type>> infer_grad(const std::any&, std::span<const Type> in) {
+  CHECK_OK(expect_operands("embedding_grad", in, 3));
+  CHECK_OK(expect_rank("embedding_grad", "accumulator", in[0], 2));
+  CHECK_OK(expect_shape("embedding_grad", "dy", in[2], {in[1].shape[0], in[0].shape[1]}));
+  return std::vector{Type{in[0].shape, &kF32}};
+}
+
+// Threads share the columns, so that rows that meet keep their order.
+void run_grad(const Call& call) noexcept {
+  const int64_t width = call.in[0].shape[1];
+  const int64_t rows = call.in[1].shape[0];
+  call.run.threads.split(width, 16, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = 0; i < rows; ++i) {
+      const float* const dy = read_row(call.in[2], i, width, row_buffer(call, width, 1, thread, 0));
+      add_scaled(call.out[0].as<float>() + call.in[1].as<int32_t>()[i] * width + begin, dy + begin, 1, end - begin);
+    }
+  });
+}
+
+int64_t workspace_grad(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
+  return row_buffer_bytes(in[0].shape[1], 1, threads);
+}
+
+void reference_grad(const ReferenceCall& call) {
+  const int64_t width = call.in[0].shape[1];
+  for (int64_t i = 0; i < call.in[0].shape.count(); ++i) call.out[0][i] = call.in[0][i];
+  for (int64_t i = 0; i < call.in[1].shape[0]; ++i)
+    for (int64_t j = 0; j < width; ++j)
+      call.out[0][static_cast<int64_t>(call.in[1][i]) * width + j] += call.in[2][i * width + j];
+}
+
+Cost cost_grad(const std::any&, std::span<const Type> in, std::span<const Type>) {
+  return {.bytes = 3.0 * static_cast<double>(in[2].bytes())};
+}
+
+std::vector<Sample> samples_grad() {
+  return {{{}, {Type{{7, 33}}, Type{{5}, &kI32}, Type{{5, 33}, &kBf16}}, {{}, {3, 0, 6, 3, 3}}}};
+}
+
+constexpr InPlace kAccumulates[] = {{0, 0, true}};
+
+}  // namespace
+
+const Op kEmbedding = {.name = "embedding", .infer = infer, .gradient = gradient, .workspace = workspace, .cost = cost,
+                       .reference = reference, .run = run, .samples = samples};
+const Op kEmbeddingGrad = {.name = "embedding_grad", .infer = infer_grad, .workspace = workspace_grad, .cost = cost_grad,
+                           .reference = reference_grad, .run = run_grad, .samples = samples_grad, .in_place = kAccumulates};
+
+}  // namespace thimble

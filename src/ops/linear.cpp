@@ -1,0 +1,248 @@
+// linear: y = sum_i s_i x_i W_i^(T) + bias + addend, rounded once.
+//
+//   Gradient  dx_i = s_i dy W_i (or W_i^T);  dW_i = s_i dy^T x_i;  dbias = sum over rows of dy;  daddend = dy
+//   Keeps     x_i, only where W_i is trained
+//
+// Several terms make LoRA (x W^T + s h B^T) and the gradient of a value that feeds several layers (dq Wq + dk Wk +
+// dv Wv) one product with one rounding.
+#include "kernels/gemm.h"
+#include "ops/backward.h"
+#include "ops/rows.h"
+#include "ops/shape_rule.h"
+#include "ops/table.h"
+
+namespace thimble {
+namespace {
+
+constexpr size_t kMostTerms = 16;
+
+const LinearAttributes& of(const std::any& attributes) { return *std::any_cast<LinearAttributes>(&attributes); }
+
+Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
+  const LinearAttributes& attributes = of(any);
+  const size_t terms = attributes.terms.size();
+  if (terms == 0 || terms > kMostTerms) return fail(ErrorCode::shape, "linear: 1 to {} terms, found {}", kMostTerms, terms);
+  CHECK_OK(expect_operands("linear", in, 2 * terms + 2));
+  Type y{.codec = attributes.codec, .extent = in[0].extent};
+  for (size_t i = 0; i < terms; ++i) {
+    CHECK_OK(expect_rank("linear", "x", in[2 * i], 2));
+    CHECK_OK(expect_rank("linear", "w", in[2 * i + 1], 2));
+    const Shape& x = in[2 * i].shape;
+    const Shape& w = in[2 * i + 1].shape;
+    const bool transposed = attributes.terms[i].transposed;
+    const Shape shape{x[0], transposed ? w[0] : w[1]};
+    if (x[1] != (transposed ? w[1] : w[0]))
+      return fail(ErrorCode::shape, "linear: x {} does not match w {}{}", x.text(), w.text(), transposed ? " transposed" : "");
+    if (i && !(shape == y.shape))
+      return fail(ErrorCode::shape, "linear: term {} gives {}, the first {}", i, shape.text(), y.shape.text());
+    y.shape = shape;
+  }
+  if (const Type& bias = in[2 * terms]; !absent(bias)) CHECK_OK(expect_shape("linear", "bias", bias, {y.shape[1]}));
+  if (const Type& addend = in[2 * terms + 1]; !absent(addend)) {
+    CHECK_OK(expect_shape("linear", "addend", addend, y.shape));
+    if (addend.codec != y.codec) return fail(ErrorCode::shape, "linear: the addend should be {}", y.codec->name);
+  }
+  return std::vector{y};
+}
+
+// The product that a call or a plan describes; operands may have no data.
+Product describe(const LinearAttributes& attributes, std::span<const Operand> in, const Operand& y, Term* terms) {
+  const size_t count = attributes.terms.size();
+  for (size_t i = 0; i < count; ++i)
+    terms[i] = {in[2 * i].matrix(), in[2 * i + 1].matrix(), false, attributes.terms[i].transposed, attributes.terms[i].scale};
+  return {.terms = {terms, count}, .codec = y.codec, .c = y.data, .m = y.shape[0], .n = y.shape[1],
+          .bias = in[2 * count].as<const float>(), .addend = in[2 * count + 1].data};
+}
+
+int64_t workspace(const std::any& attributes, std::span<const Type> in, std::span<const Type> out, Multiply multiply,
+                  int threads) {
+  std::vector<Operand> operands;
+  for (const Type& type : in) operands.push_back({nullptr, type.shape, type.codec});
+  Term terms[kMostTerms];
+  return gemm_workspace_bytes(multiply, describe(of(attributes), operands, {nullptr, out[0].shape, out[0].codec}, terms), threads);
+}
+
+void run(const Call& call) noexcept {
+  Term terms[kMostTerms];
+  gemm(call.run.threads, call.run.multiply, describe(call.as<LinearAttributes>(), call.in, call.out[0], terms), call.workspace);
+}
+
+void reference(const ReferenceCall& call) {
+  const LinearAttributes& attributes = call.as<LinearAttributes>();
+  const auto& y = call.out[0];
+  const int64_t rows = y.shape[0], columns = y.shape[1];
+  const size_t terms = attributes.terms.size();
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; ++j) {
+      double sum = 0;
+      for (size_t t = 0; t < terms; ++t) {
+        const auto& x = call.in[2 * t];
+        const auto& w = call.in[2 * t + 1];
+        const int64_t depth = x.shape[1];
+        double product = 0;
+        for (int64_t k = 0; k < depth; ++k)
+          product += x[i * depth + k] * (attributes.terms[t].transposed ? w[j * depth + k] : w[k * columns + j]);
+        sum += attributes.terms[t].scale * product;
+      }
+      if (const auto& bias = call.in[2 * terms]) sum += bias[j];
+      if (const auto& addend = call.in[2 * terms + 1]) sum += addend[i * columns + j];
+      y[i * columns + j] = sum;
+    }
+}
+
+void gradient(Backward& backward, const Node& node) {
+  const LinearAttributes& attributes = node.as<LinearAttributes>();
+  const ValueId dy = backward.gradient_of(node.out[0]);
+  if (dy == kNone) return;
+  Graph& graph = backward.graph();
+  const auto trains = [&](ValueId id) { return id != kNone && graph.value(id).role == Role::parameter; };
+  const size_t terms = attributes.terms.size();
+  for (size_t i = 0; i < terms; ++i) {
+    const auto [transposed, scale] = attributes.terms[i];
+    const ValueId x = node.in[2 * i], w = node.in[2 * i + 1];
+    if (trains(w)) {
+      const ValueId left = transposed ? dy : x, right = transposed ? x : dy;
+      backward.set_accumulator(w, graph.emit(kLinearDw, ScaleAttributes{scale}, {backward.accumulator(w), left, right},
+                                             "gradient." + graph.value(w).name + ".sum"));
+    }
+    if (backward.wanted(x)) backward.add_product(x, {dy, w, !transposed, scale});
+  }
+  if (const ValueId bias = node.in[2 * terms]; trains(bias))
+    backward.set_accumulator(bias, graph.emit(kColumnSum, {}, {backward.accumulator(bias), dy},
+                                              "gradient." + graph.value(bias).name + ".sum"));
+  if (const ValueId addend = node.in[2 * terms + 1]; backward.wanted(addend)) backward.add(addend, dy);
+}
+
+Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) {
+  Cost cost{.bytes = moved_bytes(in, out)};
+  for (size_t i = 0; 2 * i + 3 < in.size(); ++i) {
+    cost.flops += 2.0 * static_cast<double>(in[2 * i].shape[0]) * static_cast<double>(in[2 * i + 1].shape.count());
+    cost.decoded += static_cast<double>(in[2 * i + 1].shape.count());
+  }
+  return cost;
+}
+
+std::string text(const std::any& any) {
+  std::string out = "{";
+  for (const auto& [transposed, scale] : of(any).terms) out += fmt::format("{}{} ", transposed ? "T" : "N", scale == 1 ? "" : fmt::format("*{}", scale));
+  out.back() = '}';
+  return out;
+}
+
+std::vector<Sample> samples() {
+  const Type none{.codec = nullptr};
+  const auto f = [](int64_t a, int64_t b) { return Type{{a, b}}; };
+  return {
+      {LinearAttributes{}, {f(5, 7), f(3, 7), none, none}},
+      {LinearAttributes{.terms = {{false, 1}}}, {f(4, 6), f(6, 9), Type{{9}}, none}},
+      {LinearAttributes{.terms = {{true, 1}, {true, 0.5}, {false, 2}}},
+       {f(9, 8), f(50, 8), f(9, 3), f(50, 3), f(9, 5), f(5, 50), Type{{50}}, f(9, 50)}},
+      {LinearAttributes{.codec = &kBf16},
+       {Type{{13, 64}, &kBf16}, Type{{33, 64}, find_codec("q8_0") ? find_codec("q8_0") : &kF16}, none, Type{{13, 33}, &kBf16}}},
+  };
+}
+
+// accumulator += scale left^T right
+Result<std::vector<Type>> infer_dw(const std::any&, std::span<const Type> in) {
+  CHECK_OK(expect_operands("linear_dw", in, 3));
+  CHECK_OK(expect_rank("linear_dw", "left", in[1], 2));
+  CHECK_OK(expect_rank("linear_dw", "right", in[2], 2));
+  CHECK_OK(expect_shape("linear_dw", "right", in[2], {in[1].shape[0], in[2].shape[1]}));
+  CHECK_OK(expect_shape("linear_dw", "accumulator", in[0], {in[1].shape[1], in[2].shape[1]}));
+  return std::vector{Type{in[0].shape, &kF32}};
+}
+
+Product describe_dw(float scale, const Operand& left, const Operand& right, const Operand& out, Term* term) {
+  *term = {left.matrix(), right.matrix(), true, false, scale};
+  return {.terms = {term, 1}, .codec = &kF32, .c = out.data, .m = out.shape[0], .n = out.shape[1], .accumulate = true};
+}
+
+int64_t workspace_dw(const std::any&, std::span<const Type> in, std::span<const Type> out, Multiply multiply, int threads) {
+  const auto granule = [](const Type& type) {
+    return Operand{nullptr, {std::min(kGranule, type.shape[0]), type.shape[1]}, type.codec};
+  };
+  Term term;
+  return gemm_workspace_bytes(multiply, describe_dw(1, granule(in[1]), granule(in[2]), {nullptr, out[0].shape}, &term), threads);
+}
+
+void run_dw(const Call& call) noexcept {
+  const int64_t rows = call.in[1].shape[0];
+  for (int64_t row = 0; row < rows; row += kGranule) {
+    const auto granule = [&](const Operand& operand) {
+      const int64_t columns = operand.shape[1];
+      return Operand{operand.data + row * operand.codec->bytes(columns), {std::min(kGranule, rows - row), columns}, operand.codec};
+    };
+    Term term;
+    gemm(call.run.threads, call.run.multiply,
+         describe_dw(call.as<ScaleAttributes>().scale, granule(call.in[1]), granule(call.in[2]), call.out[0], &term),
+         call.workspace);
+  }
+}
+
+void reference_dw(const ReferenceCall& call) {
+  const auto& left = call.in[1];
+  const auto& right = call.in[2];
+  const int64_t rows = left.shape[0], n = left.shape[1], k = right.shape[1];
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t j = 0; j < k; ++j) {
+      double sum = 0;
+      for (int64_t r = 0; r < rows; ++r) sum += left[r * n + i] * right[r * k + j];
+      call.out[0][i * k + j] = call.in[0][i * k + j] + call.as<ScaleAttributes>().scale * sum;
+    }
+}
+
+Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> out) {
+  return {.flops = 2.0 * static_cast<double>(in[1].shape[0]) * static_cast<double>(out[0].shape.count()),
+          .bytes = moved_bytes(in, out)};
+}
+
+std::vector<Sample> samples_dw() {
+  return {{ScaleAttributes{}, {Type{{3, 7}}, Type{{5, 3}}, Type{{5, 7}}}},
+          {ScaleAttributes{0.5}, {Type{{9, 50}}, Type{{530, 9}, &kBf16}, Type{{530, 50}, &kBf16}}}};
+}
+
+Result<std::vector<Type>> infer_sum(const std::any&, std::span<const Type> in) {
+  CHECK_OK(expect_operands("column_sum", in, 2));
+  CHECK_OK(expect_rank("column_sum", "x", in[1], 2));
+  CHECK_OK(expect_shape("column_sum", "accumulator", in[0], {in[1].shape[1]}));
+  return std::vector{Type{in[0].shape, &kF32}};
+}
+
+int64_t workspace_sum(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int) {
+  return row_buffer_bytes(in[1].shape[1], 2, 1);
+}
+
+// Rows in order, granule by granule; one thread, as the order is the result.
+void run_sum(const Call& call) noexcept {
+  const int64_t rows = call.in[1].shape[0], n = call.in[1].shape[1];
+  float* const partial = row_buffer(call, n, 2, 0, 1);
+  for (int64_t row = 0; row < rows; row += kGranule) {
+    std::fill(partial, partial + n, 0.0f);
+    for (int64_t r = row; r < std::min(rows, row + kGranule); ++r)
+      add_scaled(partial, read_row(call.in[1], r, n, row_buffer(call, n, 2, 0, 0)), 1, n);
+    add_scaled(call.out[0].as<float>(), partial, 1, n);
+  }
+}
+
+void reference_sum(const ReferenceCall& call) {
+  const int64_t rows = call.in[1].shape[0], n = call.in[1].shape[1];
+  for (int64_t j = 0; j < n; ++j) {
+    call.out[0][j] = call.in[0][j];
+    for (int64_t r = 0; r < rows; ++r) call.out[0][j] += call.in[1][r * n + j];
+  }
+}
+
+std::vector<Sample> samples_sum() { return {{{}, {Type{{7}}, Type{{9, 7}}}}, {{}, {Type{{33}}, Type{{600, 33}, &kBf16}}}}; }
+
+constexpr InPlace kAccumulates[] = {{0, 0, true}};
+
+}  // namespace
+
+const Op kLinear = {.name = "linear", .infer = infer, .text = text, .gradient = gradient, .workspace = workspace, .cost = cost,
+                    .reference = reference, .run = run, .samples = samples};
+const Op kLinearDw = {.name = "linear_dw", .infer = infer_dw, .workspace = workspace_dw, .cost = cost_dw,
+                      .reference = reference_dw, .run = run_dw, .samples = samples_dw, .in_place = kAccumulates};
+const Op kColumnSum = {.name = "column_sum", .infer = infer_sum, .workspace = workspace_sum, .cost = pointwise_cost,
+                       .reference = reference_sum, .run = run_sum, .samples = samples_sum, .in_place = kAccumulates};
+
+}  // namespace thimble

@@ -1,0 +1,313 @@
+// linear_cross_entropy: the head and the loss together, so that logits exist only a tile of the vocabulary at a time.
+//
+//   Paper   Wijmans et al. 2024, "Cut Your Losses", arXiv:2411.09009 (the loss from tiles); Milakov and Gimelshein 2018,
+//           arXiv:1805.02867 (softmax on the way)
+//   nll_i   lse_i - x_i.w[target_i],  lse_i = log sum_v exp(x_i.w_v);  0 where the target is -1
+//   dx_i    scale (sum_v p_iv w_v - w[target_i]): gathered in the same pass over the vocabulary, rescaled as the running
+//           maximum grows, as attention does with its values
+//   dw_v    scale sum_i (p_iv - [v = target_i]) x_i: a second pass, since p needs the whole lse
+//
+// Rows without a target cost nothing. Nothing is skipped for being small: the gradient is exact.
+#include <cmath>
+#include <limits>
+
+#include "kernels/gemm.h"
+#include "kernels/math.h"
+#include "ops/backward.h"
+#include "ops/rows.h"
+#include "ops/shape_rule.h"
+#include "ops/table.h"
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kVocabTile = 1024;
+
+Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
+  CHECK_OK(expect_operands("linear_cross_entropy", in, 4));
+  CHECK_OK(expect_rank("linear_cross_entropy", "x", in[0], 2));
+  CHECK_OK(expect_rank("linear_cross_entropy", "w", in[1], 2));
+  CHECK_OK(expect_shape("linear_cross_entropy", "w", in[1], {in[1].shape[0], in[0].shape[1]}));
+  CHECK_OK(expect_shape("linear_cross_entropy", "targets", in[2], {in[0].shape[0]}));
+  CHECK_OK(expect_shape("linear_cross_entropy", "scale", in[3], {1}));
+  const Type row{{in[0].shape[0]}, &kF32, in[0].extent};
+  return std::vector{row, in[0], row};
+}
+
+Operand rows_of(const Operand& operand, int64_t row, int64_t rows) {
+  const int64_t columns = operand.shape[1];
+  return {operand.data ? operand.data + row * operand.codec->bytes(columns) : nullptr, {rows, columns}, operand.codec};
+}
+
+Product describe(const Term& term, std::byte* c, int64_t m, int64_t n, bool accumulate) {
+  return {.terms = {&term, 1}, .codec = &kF32, .c = c, .m = m, .n = n, .accumulate = accumulate};
+}
+
+// One granule of rows that have targets, gathered, and a tile of logits.
+struct Memory {
+  int64_t rows, tile, width;
+  const Codec* codec;
+  std::byte* x = nullptr;        // [rows, width] in x's codec
+  float* logits = nullptr;       // [rows, tile], or transposed
+  std::byte* weights = nullptr;  // the same in x's codec
+  float* dx = nullptr;           // [rows, width]
+  float *largest = nullptr, *sums = nullptr, *picked = nullptr;
+  int32_t *index = nullptr, *target = nullptr;
+  float* buffers = nullptr;  // one row a thread
+  std::span<std::byte> product;
+  int64_t size = 0;
+
+  Memory(const Type& x_type, const Type& w_type, Multiply multiply, int threads, std::byte* base)
+      : rows(std::min(kGranule, x_type.shape[0])), tile(std::min(kVocabTile, w_type.shape[0])), width(x_type.shape[1]), codec(x_type.codec) {
+    const auto take = [&](int64_t bytes) {
+      std::byte* const at = base ? base + size : nullptr;
+      size += (bytes + 63) / 64 * 64;
+      return at;
+    };
+    x = take(codec->bytes(rows * width));
+    logits = reinterpret_cast<float*>(take(4 * rows * tile));
+    weights = take(codec->bytes(rows * tile));
+    dx = reinterpret_cast<float*>(take(4 * rows * width));
+    largest = reinterpret_cast<float*>(take(12 * rows));
+    sums = largest + rows;
+    picked = sums + rows;
+    index = reinterpret_cast<int32_t*>(take(8 * rows));
+    target = index + rows;
+    buffers = reinterpret_cast<float*>(take(4 * threads * width));
+    int64_t most = 0;
+    for (int64_t r : {rows, rows - 1}) {
+      if (r < 1) continue;
+      const Matrix xs{codec, nullptr, r, width, 0}, ws{w_type.codec, nullptr, tile, width, 0}, ps{codec, nullptr, r, tile, 0},
+          pt{codec, nullptr, tile, r, 0};
+      for (const Term& t : {Term{xs, ws, false, true, 1}, Term{ps, ws, false, false, 1}, Term{ws, xs, false, true, 1}, Term{pt, xs, false, false, 1}}) {
+        const int64_t m = t.a.rows, n = t.b_transposed ? t.b.rows : t.b.columns;
+        most = std::max(most, gemm_workspace_bytes(multiply, describe(t, nullptr, m, n, false), threads));
+      }
+    }
+    std::byte* const at = take(most);
+    product = {at, static_cast<size_t>(most)};
+  }
+};
+
+Type type_of(const Operand& operand) { return {operand.shape, operand.codec}; }
+
+int64_t workspace(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply multiply, int threads) {
+  return Memory(in[0], in[1], multiply, threads, nullptr).size;
+}
+
+// Gathers rows with a target from [row, end) until there are `most`; returns how many, and moves `row` on.
+int64_t gather(const Operand& x, const int32_t* targets, int64_t& row, int64_t end, int64_t most, const Memory& m) noexcept {
+  const int64_t bytes = m.codec->bytes(m.width);
+  int64_t count = 0;
+  for (; row < end && count < most; ++row) {
+    if (targets[row] < 0) continue;
+    std::memcpy(m.x + count * bytes, x.data + row * bytes, static_cast<size_t>(bytes));
+    m.index[count] = static_cast<int32_t>(row);
+    m.target[count++] = targets[row];
+  }
+  return count;
+}
+
+// Takes a tile of logits into the running softmax of one row; leaves exp(logit - max) as weights.
+void take_tile(const Memory& m, int64_t r, int64_t first, int64_t tile, bool wants_dx) noexcept {
+  float* const logits = m.logits + r * tile;
+  if (const int64_t t = m.target[r] - first; t >= 0 && t < tile) m.picked[r] = logits[t];
+  const float largest = std::max(m.largest[r], max(logits, tile));
+  const float shrink = exp_f32(m.largest[r] - largest);
+  m.sums[r] = m.sums[r] * shrink + exp_sum(logits, largest, tile);
+  m.largest[r] = largest;
+  if (!wants_dx) return;
+  if (shrink != 1) scale(m.dx + r * m.width, shrink, m.width);
+  m.codec->encode(logits, m.weights + r * m.codec->bytes(tile), tile);
+}
+
+// Loss and dx of the `count` rows that have been gathered.
+void run_granule(const Call& call, const Memory& m, int64_t count) noexcept {
+  const Operand& w = call.in[1];
+  const bool wants_dx = bool(call.out[1]);
+  const int64_t vocab = w.shape[0];
+  std::fill(m.largest, m.largest + count, -std::numeric_limits<float>::infinity());
+  std::fill(m.sums, m.sums + count, 0.0f);
+  std::fill(m.dx, m.dx + count * m.width, 0.0f);
+  for (int64_t first = 0; first < vocab; first += m.tile) {
+    const int64_t tile = std::min(m.tile, vocab - first);
+    const Matrix panel = rows_of(w, first, tile).matrix();
+    const Term logits{{m.codec, m.x, count, m.width, 0}, panel, false, true, 1};
+    gemm(call.run.threads, call.run.multiply, describe(logits, reinterpret_cast<std::byte*>(m.logits), count, tile, false), m.product);
+    call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t r = begin; r < end; ++r) take_tile(m, r, first, tile, wants_dx);
+    });
+    if (!wants_dx) continue;
+    const Term values{{m.codec, m.weights, count, tile, 0}, panel, false, false, 1};
+    gemm(call.run.threads, call.run.multiply, describe(values, reinterpret_cast<std::byte*>(m.dx), count, m.width, true), m.product);
+  }
+}
+
+void finish_row(const Call& call, const Memory& m, int64_t r, float* buffer) noexcept {
+  const int64_t row = m.index[r];
+  const float lse = m.largest[r] + std::log(m.sums[r]);
+  call.out[0].as<float>()[row] = lse - m.picked[r];
+  if (call.out[2]) call.out[2].as<float>()[row] = lse;
+  if (!call.out[1]) return;
+  float* const dx = m.dx + r * m.width;
+  scale(dx, 1 / m.sums[r], m.width);
+  add_scaled(dx, read_row(call.in[1], m.target[r], m.width, buffer), -1, m.width);
+  scale(dx, call.in[3].as<const float>()[0], m.width);
+  write_row(call.out[1], row, m.width, dx);
+}
+
+void run(const Call& call) noexcept {
+  const int64_t rows = call.in[0].shape[0];
+  const int threads = call.run.threads.count();
+  const Memory m(type_of(call.in[0]), type_of(call.in[1]), call.run.multiply, threads, call.workspace.data());
+  for (int64_t r = 0; r < rows; ++r) {
+    call.out[0].as<float>()[r] = 0;
+    if (call.out[2]) call.out[2].as<float>()[r] = 0;
+  }
+  if (call.out[1]) std::memset(call.out[1].data, 0, static_cast<size_t>(call.out[1].codec->bytes(rows * m.width)));
+  for (int64_t row = 0; row < rows;) {
+    const int64_t count = gather(call.in[0], call.in[2].as<const int32_t>(), row, rows, m.rows, m);
+    if (count == 0) continue;
+    run_granule(call, m, count);
+    call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int thread) {
+      for (int64_t r = begin; r < end; ++r) finish_row(call, m, r, m.buffers + thread * m.width);
+    });
+  }
+}
+
+double log_sum_exp(const ReferenceOperand& x, const ReferenceOperand& w, int64_t i, std::vector<double>& logits) {
+  const int64_t vocab = w.shape[0], width = w.shape[1];
+  logits.assign(static_cast<size_t>(vocab), 0);
+  double sum = 0;
+  for (int64_t v = 0; v < vocab; ++v) {
+    for (int64_t d = 0; d < width; ++d) logits[static_cast<size_t>(v)] += x[i * width + d] * w[v * width + d];
+    sum += std::exp(logits[static_cast<size_t>(v)]);
+  }
+  return std::log(sum);
+}
+
+void reference(const ReferenceCall& call) {
+  const auto& x = call.in[0];
+  const auto& w = call.in[1];
+  const int64_t width = w.shape[1];
+  std::vector<double> logits;
+  for (int64_t i = 0; i < x.shape[0]; ++i) {
+    const int64_t target = static_cast<int64_t>(call.in[2][i]);
+    const double lse = target < 0 ? 0 : log_sum_exp(x, w, i, logits);
+    call.out[0][i] = target < 0 ? 0 : lse - logits[static_cast<size_t>(target)];
+    if (call.out[2]) call.out[2][i] = lse;
+    if (!call.out[1]) continue;
+    for (int64_t d = 0; d < width; ++d) {
+      double sum = target < 0 ? 0 : -w[target * width + d];
+      for (int64_t v = 0; target >= 0 && v < w.shape[0]; ++v) sum += std::exp(logits[static_cast<size_t>(v)] - lse) * w[v * width + d];
+      call.out[1][i * width + d] = call.in[3][0] * sum;
+    }
+  }
+}
+
+// The loss is the root: sum(nll) * scale. dx and lse were asked for when the node was made (see models/build).
+void gradient(Backward& backward, const Node& node) {
+  Graph& graph = backward.graph();
+  const ValueId x = node.in[0], w = node.in[1];
+  if (graph.value(w).role == Role::parameter)
+    backward.set_accumulator(w, graph.emit(kLinearCrossEntropyDw, {}, {backward.accumulator(w), x, w, node.in[2], node.in[3], node.out[2]},
+                                           "gradient." + graph.value(w).name + ".head"));
+  if (backward.wanted(x)) backward.add(x, node.out[1]);
+}
+
+Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) {
+  const double products = out.size() > 1 && out[1].codec ? 2 : 1;
+  return {.flops = 2.0 * products * static_cast<double>(in[0].shape[0]) * static_cast<double>(in[1].shape.count()),
+          .bytes = moved_bytes(in, out), .decoded = products * static_cast<double>(in[1].shape.count())};
+}
+
+std::vector<Sample> samples() {
+  return {{{}, {Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}}, {{}, {}, {3, -1, 10, 0, 0}}},
+          {{}, {Type{{3, 8}}, Type{{1500, 8}}, Type{{3}, &kI32}, Type{{1}}}, {{}, {}, {1400, 3, 1024}}}};
+}
+
+// ---- dw ----
+
+Result<std::vector<Type>> infer_dw(const std::any&, std::span<const Type> in) {
+  CHECK_OK(expect_operands("linear_cross_entropy_dw", in, 6));
+  CHECK_OK(expect_shape("linear_cross_entropy_dw", "accumulator", in[0], in[2].shape));
+  CHECK_OK(expect_rank("linear_cross_entropy_dw", "w", in[2], 2));
+  CHECK_OK(expect_shape("linear_cross_entropy_dw", "x", in[1], {in[3].shape.rows() * in[3].shape.columns(), in[2].shape[1]}));
+  CHECK_OK(expect_shape("linear_cross_entropy_dw", "targets", in[3], {in[1].shape[0]}));
+  CHECK_OK(expect_shape("linear_cross_entropy_dw", "scale", in[4], {1}));
+  CHECK_OK(expect_shape("linear_cross_entropy_dw", "lse", in[5], {in[1].shape[0]}));
+  return std::vector{Type{in[0].shape, &kF32}};
+}
+
+int64_t workspace_dw(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply multiply, int threads) {
+  return Memory(in[1], in[2], multiply, threads, nullptr).size;
+}
+
+// One tile of the vocabulary: logits transposed [tile, count], so that p^T is the left operand as it lies.
+void add_tile(const Call& call, const Memory& m, int64_t count, int64_t first, int64_t tile) noexcept {
+  const Matrix xs{m.codec, m.x, count, m.width, 0};
+  const Term logits{rows_of(call.in[2], first, tile).matrix(), xs, false, true, 1};
+  gemm(call.run.threads, call.run.multiply, describe(logits, reinterpret_cast<std::byte*>(m.logits), tile, count, false), m.product);
+  const float by = call.in[4].as<const float>()[0];
+  call.run.threads.split(tile, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t v = begin; v < end; ++v) {
+      float* const p = m.logits + v * count;
+      softmax_row(p, m.sums, by, count);
+      for (int64_t r = 0; r < count; ++r)
+        if (m.target[r] == first + v) p[r] -= by;
+      m.codec->encode(p, m.weights + v * m.codec->bytes(count), count);
+    }
+  });
+  const Term values{{m.codec, m.weights, tile, count, 0}, xs, false, false, 1};
+  gemm(call.run.threads, call.run.multiply,
+       describe(values, call.out[0].data + first * m.width * 4, tile, m.width, true), m.product);
+}
+
+void run_dw(const Call& call) noexcept {
+  const int64_t rows = call.in[1].shape[0], vocab = call.in[2].shape[0];
+  const Memory m(type_of(call.in[1]), type_of(call.in[2]), call.run.multiply, call.run.threads.count(), call.workspace.data());
+  for (int64_t granule = 0; granule < rows; granule += kGranule) {
+    int64_t row = granule;
+    const int64_t count = gather(call.in[1], call.in[3].as<const int32_t>(), row, std::min(rows, granule + kGranule), kGranule, m);
+    if (count == 0) continue;
+    for (int64_t r = 0; r < count; ++r) m.sums[r] = call.in[5].as<const float>()[m.index[r]];
+    for (int64_t first = 0; first < vocab; first += m.tile) add_tile(call, m, count, first, std::min(m.tile, vocab - first));
+  }
+}
+
+void reference_dw(const ReferenceCall& call) {
+  const auto& x = call.in[1];
+  const auto& w = call.in[2];
+  const int64_t width = w.shape[1];
+  std::vector<double> logits;
+  for (int64_t i = 0; i < w.shape.count(); ++i) call.out[0][i] = call.in[0][i];
+  for (int64_t i = 0; i < x.shape[0]; ++i) {
+    const int64_t target = static_cast<int64_t>(call.in[3][i]);
+    if (target < 0) continue;
+    log_sum_exp(x, w, i, logits);
+    for (int64_t v = 0; v < w.shape[0]; ++v) {
+      const double p = std::exp(logits[static_cast<size_t>(v)] - call.in[5][i]) - (v == target ? 1 : 0);
+      for (int64_t d = 0; d < width; ++d) call.out[0][v * width + d] += call.in[4][0] * p * x[i * width + d];
+    }
+  }
+}
+
+Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> out) {
+  return {.flops = 4.0 * static_cast<double>(in[1].shape[0]) * static_cast<double>(in[2].shape.count()), .bytes = moved_bytes(in, out),
+          .decoded = static_cast<double>(in[2].shape.count())};
+}
+
+std::vector<Sample> samples_dw() {
+  return {{{}, {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}}, {{}, {}, {}, {3, -1, 10, 0, 0}}}};
+}
+
+constexpr InPlace kAccumulates[] = {{0, 0, true}};
+
+}  // namespace
+
+const Op kLinearCrossEntropy = {.name = "linear_cross_entropy", .infer = infer, .gradient = gradient, .workspace = workspace,
+                                .cost = cost, .reference = reference, .run = run, .samples = samples};
+const Op kLinearCrossEntropyDw = {.name = "linear_cross_entropy_dw", .infer = infer_dw, .workspace = workspace_dw, .cost = cost_dw,
+                                  .reference = reference_dw, .run = run_dw, .samples = samples_dw, .in_place = kAccumulates};
+
+}  // namespace thimble

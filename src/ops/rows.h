@@ -1,0 +1,44 @@
+// Rows of operands as f32: what row-wise operations read and write.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+
+#include "graph/op.h"
+#include "kernels/vector.h"
+
+namespace thimble {
+
+// Row r as [columns] f32: in place when it is stored so, else decoded into `buffer`.
+inline const float* read_row(const Operand& operand, int64_t r, int64_t columns, float* buffer) noexcept {
+  if (operand.codec == &kF32) return operand.as<const float>() + r * columns;
+  if (operand.codec == &kBf16)
+    from_bf16(operand.as<const uint16_t>() + r * columns, buffer, columns);
+  else
+    operand.codec->decode(operand.data + r * operand.codec->bytes(columns), buffer, columns);
+  return buffer;
+}
+
+inline void write_row(const Operand& operand, int64_t r, int64_t columns, const float* values) noexcept {
+  if (operand.codec == &kF32) {
+    float* const to = operand.as<float>() + r * columns;
+    if (to != values) std::memcpy(to, values, static_cast<size_t>(columns) * 4);
+  } else if (operand.codec == &kBf16) {
+    to_bf16(values, operand.as<uint16_t>() + r * columns, columns);
+  } else {
+    operand.codec->encode(values, operand.data + r * operand.codec->bytes(columns), columns);
+  }
+}
+
+// Workspace cut into `buffers` rows of f32 for each thread.
+inline int64_t row_buffer_bytes(int64_t columns, int buffers, int threads) {
+  return int64_t{threads} * buffers * ((columns + 15) / 16 * 16) * 4;
+}
+inline float* row_buffer(const Call& call, int64_t columns, int buffers, int thread, int buffer) noexcept {
+  return reinterpret_cast<float*>(call.workspace.data()) + (int64_t{thread} * buffers + buffer) * ((columns + 15) / 16 * 16);
+}
+
+// Every reduction over tokens is done in granules of this many rows, in order, whatever part of them is in memory.
+constexpr int64_t kGranule = 512;
+
+}  // namespace thimble

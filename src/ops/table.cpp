@@ -1,0 +1,22 @@
+#include "ops/table.h"
+
+#include <array>
+
+#include "ops/update.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::array kOps = {
+    &kLinear,      &kLinearDw,    &kColumnSum,        &kEmbedding,      &kEmbeddingGrad, &kRmsNorm,
+    &kRmsNormDx,   &kRmsNormDgain, &kLayerNorm,       &kLayerNormDx,    &kLayerNormDgain, &kRope,
+    &kAttention,   &kAttentionGrad, &kAttentionCached, &kActivation,    &kActivationGrad, &kAdd,
+    &kDropout,     &kGather,      &kLinearCrossEntropy, &kLinearCrossEntropyDw, &kPointwise, &kSquaredNorm,
+    &kClipScale,
+};
+
+}  // namespace
+
+std::span<const Op* const> ops() { return kOps; }
+
+}  // namespace thimble

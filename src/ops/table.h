@@ -1,0 +1,105 @@
+// All operations, and the attributes of those that are built from outside this folder.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "graph/op.h"
+#include "kernels/rows.h"
+
+namespace thimble {
+
+std::span<const Op* const> ops();
+
+// y = sum_i scale_i x_i W_i^(T) + bias + addend.  in: x0, w0, x1, w1, ..., bias, addend.
+// transposed: W is [out, in] (a layer's weight, forward); else [in, out].
+struct LinearAttributes {
+  struct Term {
+    bool transposed = true;
+    float scale = 1;
+    bool operator==(const Term&) const = default;
+  };
+  std::vector<Term> terms = {Term{}};
+  const Codec* codec = &kF32;  // of y
+  bool operator==(const LinearAttributes&) const = default;
+};
+extern const Op kLinear;
+
+// accumulator += scale left^T right, over granules of 512 rows.  in: accumulator [n, k], left [t, n], right [t, k].
+struct ScaleAttributes {
+  float scale = 1;
+  bool operator==(const ScaleAttributes&) const = default;
+};
+extern const Op kLinearDw;
+// accumulator [n] += sum over rows of x [t, n].
+extern const Op kColumnSum;
+
+// in: ids [t], table [v, d].
+struct EmbeddingAttributes {
+  const Codec* codec = &kF32;
+  bool operator==(const EmbeddingAttributes&) const = default;
+};
+extern const Op kEmbedding;
+extern const Op kEmbeddingGrad;  // in: accumulator [v, d], ids, dy
+
+struct NormAttributes {
+  double epsilon = 1e-5;
+  bool operator==(const NormAttributes&) const = default;
+};
+// in: x [t, d], gain [w]; each of the d / w groups is normalised by itself.
+extern const Op kRmsNorm;
+extern const Op kRmsNormDx;     // in: dy, x, gain, addend
+extern const Op kRmsNormDgain;  // in: accumulator [w], dy, x
+// in: x [t, d], gain [d], bias [d].
+extern const Op kLayerNorm;
+extern const Op kLayerNormDx;     // in: dy, x, gain, addend
+extern const Op kLayerNormDgain;  // in: accumulator [d], dy, x
+
+// in: x [t, heads * head_dim], positions [t], table [positions, head_dim] of (cos, sin) pairs.
+struct RopeAttributes {
+  int64_t head_dim = 0;
+  bool interleaved = false;
+  bool inverse = false;  // rotate back: the gradient
+  bool operator==(const RopeAttributes&) const = default;
+};
+extern const Op kRope;
+
+// in: q [t, heads * head_dim], k, v [t, kv_heads * head_dim], starts [t];  out: y, lse [t, heads].
+// Row i sees rows max(starts[i], i - window + 1) .. i.
+struct AttentionAttributes {
+  int64_t heads = 1, kv_heads = 1, head_dim = 1;
+  int64_t window = 0;  // 0: none
+  float scale = 1;
+  bool operator==(const AttentionAttributes&) const = default;
+};
+extern const Op kAttention;
+extern const Op kAttentionGrad;  // in: dy, q, k, v, y, lse, starts;  out: dq, dk, dv
+// For generation. in: q, k, v (of the new rows), cache_k, cache_v [slots, places, kv], slots [t], positions [t]; the
+// rows' k and v are written to their place first.  out: y, cache_k, cache_v.
+extern const Op kAttentionCached;
+
+struct ActivationAttributes {
+  Activation kind = Activation::silu;
+  bool operator==(const ActivationAttributes&) const = default;
+};
+extern const Op kActivation;      // in: gate, up (kNone: plain)
+extern const Op kActivationGrad;  // in: dy, gate, up;  out: dgate, dup
+
+extern const Op kAdd;  // in: a, b
+
+struct DropoutAttributes {
+  double rate = 0;
+  uint64_t stream = 0;  // which mask
+  bool operator==(const DropoutAttributes&) const = default;
+};
+extern const Op kDropout;
+
+// Rows of x: in: x [t, d], rows [r];  out: [r, d].
+extern const Op kGather;
+
+// in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1];  out: nll [t], dx [t, d] = scale * d(sum nll)/dx, lse [t].
+extern const Op kLinearCrossEntropy;
+extern const Op kLinearCrossEntropyDw;  // in: accumulator [v, d], x, w, targets, scale, lse
+
+}  // namespace thimble

@@ -1,0 +1,206 @@
+#include "plan/schedule.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <utility>
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+class Builder {
+ public:
+  Builder(const Graph& graph, const ScheduleOptions& options)
+      : graph_(graph), options_(options), owners_(storage_owners(graph)), current_(graph.values().size(), -1) {}
+
+  Schedule build(size_t first, size_t last) {
+    for (size_t i = first; i < last; ++i) add_node(static_cast<int>(i), false);
+    for (Residence& r : schedule_.residences) r.end = std::max(r.end, r.begin);
+    share_storage();
+    return std::move(schedule_);
+  }
+
+ private:
+  // What lives in the persistent part: its own storage, or another's by an in-place operation.
+  ValueId persistent_home(ValueId id) const {
+    const ValueId owner = owners_[static_cast<size_t>(id)];
+    if (owner == kNone) return kNone;
+    if (options_.transient_gradients && graph_.value(owner).role == Role::gradient) return kNone;
+    return owner;
+  }
+
+  bool dropped(ValueId id) const {
+    return !options_.recompute.empty() && options_.recompute[static_cast<size_t>(id)] && graph_.producer(id) >= 0;
+  }
+
+  int new_residence(ValueId value, int64_t bytes) {
+    const int at = static_cast<int>(schedule_.steps.size());
+    schedule_.residences.push_back({.value = value, .begin = at, .end = at, .bytes = aligned(bytes)});
+    return static_cast<int>(schedule_.residences.size()) - 1;
+  }
+
+  // The residence that a node reads now, making the value again if it was dropped.
+  int operand(ValueId id, Phase phase) {
+    if (id == kNone) return -1;
+    if (const ValueId home = persistent_home(id); home != kNone) return persistent_operand(home);
+    int& residence = current_[static_cast<size_t>(id)];
+    if (phase != Phase::forward && dropped(id) && !remade_[id]) {
+      remade_[id] = true;
+      add_node(graph_.producer(id), true);
+      return current_[static_cast<size_t>(id)];
+    }
+    if (residence < 0) {  // a transient gradient is first seen as an operand
+      residence = new_residence(id, graph_.value(id).type.bytes());
+      zero_.push_back(residence);
+    }
+    return residence;
+  }
+
+  void add_node(int index, bool again) {
+    const Node& node = graph_.nodes()[static_cast<size_t>(index)];
+    const Phase phase = again ? Phase::backward : node.phase;
+    Step step{.node = index, .again = again};
+    for (ValueId id : node.in) step.in.push_back(operand(id, phase));
+    // Residences begin at this step, whose number is known only after its operands have been made.
+    step.zero = std::exchange(zero_, {});
+    const int at = static_cast<int>(schedule_.steps.size());
+    for (int r : step.zero) schedule_.residences[static_cast<size_t>(r)].begin = at;
+    for (size_t i = 0; i < node.out.size(); ++i) step.out.push_back(output(node, i, step, again));
+    if (node.op->workspace) {
+      const std::vector<Type> in = graph_.types(node.in), out = graph_.types(node.out);
+      const int64_t bytes = node.op->workspace(node.attributes, in, out, options_.multiply, options_.threads);
+      if (bytes > 0) step.workspace = new_residence(kNone, bytes);
+    }
+    for (int r : step.in)
+      if (r >= 0) schedule_.residences[static_cast<size_t>(r)].end = at;
+    schedule_.steps.push_back(std::move(step));
+  }
+
+  int output(const Node& node, size_t i, const Step& step, bool again) {
+    const ValueId id = node.out[i];
+    if (id == kNone) return -1;
+    if (const ValueId home = persistent_home(id); home != kNone) return persistent_operand(home);
+    if (again && dropped(id)) remade_[id] = true;
+    // A second result of a node that is made again, which was kept, is not written twice: it is written aside.
+    for (const InPlace& pair : node.op->in_place)
+      if (pair.must && static_cast<size_t>(pair.out) == i) {
+        current_[static_cast<size_t>(id)] = step.in[static_cast<size_t>(pair.in)];
+        return current_[static_cast<size_t>(id)];
+      }
+    const int residence = new_residence(id, graph_.value(id).type.bytes());
+    if (!again || dropped(id)) current_[static_cast<size_t>(id)] = residence;
+    return residence;
+  }
+
+  // Lets outputs lie over inputs that are read for the last time.
+  void share_storage() {
+    auto& residences = schedule_.residences;
+    for (size_t s = 0; s < schedule_.steps.size(); ++s) {
+      const Step& step = schedule_.steps[s];
+      const Node& node = graph_.nodes()[static_cast<size_t>(step.node)];
+      for (const InPlace& pair : node.op->in_place) {
+        if (pair.must || static_cast<size_t>(pair.out) >= step.out.size()) continue;
+        const int out = step.out[static_cast<size_t>(pair.out)], in = step.in[static_cast<size_t>(pair.in)];
+        if (out < 0 || in < 0 || out == in) continue;
+        Residence& o = residences[static_cast<size_t>(out)];
+        const Residence& r = residences[static_cast<size_t>(in)];
+        const bool others = std::count(step.in.begin(), step.in.end(), in) > 1;
+        if (o.storage >= 0 || r.end != static_cast<int>(s) || r.bytes != o.bytes || others) continue;
+        Storage& storage = schedule_.storages[static_cast<size_t>(storage_of(in))];
+        if (storage.end != static_cast<int>(s)) continue;
+        o.storage = r.storage;
+        storage.end = std::max(storage.end, o.end);
+      }
+      for (int r : step.out)
+        if (r >= 0) storage_of(r);
+      for (int r : step.in)
+        if (r >= 0) storage_of(r);
+      if (step.workspace >= 0) storage_of(step.workspace);
+    }
+  }
+
+  int storage_of(int residence) {
+    Residence& r = schedule_.residences[static_cast<size_t>(residence)];
+    if (r.storage < 0) {
+      r.storage = static_cast<int>(schedule_.storages.size());
+      schedule_.storages.push_back({r.begin, r.end, r.bytes, -1});
+    }
+    return r.storage;
+  }
+
+  const Graph& graph_;
+  const ScheduleOptions& options_;
+  std::vector<ValueId> owners_;
+  std::vector<int> current_;  // residence of each value now
+  std::map<ValueId, bool> remade_;
+  std::vector<int> zero_;
+  Schedule schedule_;
+};
+
+// Most bytes alive at one step.
+void bound(Schedule& schedule) {
+  std::vector<int64_t> change(schedule.steps.size() + 1, 0);
+  for (const Storage& s : schedule.storages) {
+    change[static_cast<size_t>(s.begin)] += s.bytes;
+    change[static_cast<size_t>(s.end) + 1] -= s.bytes;
+  }
+  int64_t alive = 0;
+  for (size_t i = 0; i < schedule.steps.size(); ++i) {
+    alive += change[i];
+    if (alive > schedule.lower_bound) {
+      schedule.lower_bound = alive;
+      schedule.peak_step = static_cast<int>(i);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<ValueId> storage_owners(const Graph& graph) {
+  std::vector<ValueId> owners(graph.values().size(), kNone);
+  for (size_t i = 0; i < owners.size(); ++i)
+    if (persistent(graph.values()[i].role)) owners[i] = static_cast<ValueId>(i);
+  for (const Node& node : graph.nodes())
+    for (const InPlace& pair : node.op->in_place) {
+      if (!pair.must || static_cast<size_t>(pair.out) >= node.out.size()) continue;
+      const ValueId out = node.out[static_cast<size_t>(pair.out)];
+      if (out != kNone && owners[static_cast<size_t>(out)] == kNone)
+        owners[static_cast<size_t>(out)] = owners[static_cast<size_t>(node.in[static_cast<size_t>(pair.in)])];
+    }
+  return owners;
+}
+
+Schedule make_schedule(const Graph& graph, size_t first, size_t last, const ScheduleOptions& options) {
+  Schedule schedule = Builder(graph, options).build(first, last);
+  bound(schedule);
+  return schedule;
+}
+
+void place(Schedule& schedule) {
+  std::vector<size_t> order(schedule.storages.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return schedule.storages[a].bytes > schedule.storages[b].bytes; });
+  std::vector<size_t> placed;  // by offset
+  schedule.peak_bytes = 0;
+  for (size_t index : order) {
+    Storage& storage = schedule.storages[index];
+    int64_t offset = 0;
+    for (size_t other_index : placed) {
+      const Storage& other = schedule.storages[other_index];
+      if (other.end < storage.begin || storage.end < other.begin) continue;
+      if (other.offset >= offset + storage.bytes) break;
+      offset = std::max(offset, other.offset + other.bytes);
+    }
+    storage.offset = offset;
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), index,
+                                   [&](size_t a, size_t b) { return schedule.storages[a].offset < schedule.storages[b].offset; }),
+                  index);
+    schedule.peak_bytes = std::max(schedule.peak_bytes, offset + storage.bytes);
+  }
+}
+
+}  // namespace thimble

@@ -1,0 +1,104 @@
+#include "run/arena.h"
+
+#include <malloc.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace thimble {
+namespace {
+
+// A number in kB from a file of "Name:  123 kB" lines; -1 when absent.
+int64_t kilobytes(const char* path, const char* name) {
+  std::FILE* file = std::fopen(path, "r");
+  if (!file) return -1;
+  char line[256];
+  long long value = -1;
+  while (std::fgets(line, sizeof line, file))
+    if (std::strncmp(line, name, std::strlen(name)) == 0) {
+      std::sscanf(line + std::strlen(name), ": %lld", &value);
+      break;
+    }
+  std::fclose(file);
+  return value;
+}
+
+int64_t number_in(const std::string& path) {
+  std::FILE* file = std::fopen(path.c_str(), "r");
+  if (!file) return -1;
+  long long value = -1;
+  if (std::fscanf(file, "%lld", &value) != 1) value = -1;
+  std::fclose(file);
+  return value;
+}
+
+}  // namespace
+
+Result<Arena> Arena::create(int64_t bytes) {
+  const auto size = static_cast<size_t>(std::max<int64_t>(bytes, 4096));
+  void* const memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    return fail(ErrorCode::over_budget, "taking an arena of {} bytes: {}; give a smaller --memory", bytes, std::strerror(errno));
+  // Small pages: the resident size is then what has been touched, to the page.
+  madvise(memory, size, MADV_NOHUGEPAGE);
+  if (madvise(memory, size, MADV_POPULATE_WRITE) != 0)
+    for (size_t at = 0; at < size; at += 4096) static_cast<volatile char*>(memory)[at] = 0;
+  return Arena(static_cast<std::byte*>(memory), static_cast<int64_t>(size));
+}
+
+Arena::Arena(Arena&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+Arena& Arena::operator=(Arena&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+Arena::~Arena() {
+  if (data_) munmap(data_, static_cast<size_t>(bytes_));
+}
+
+int64_t resident_bytes() { return 1024 * kilobytes("/proc/self/status", "VmRSS"); }
+int64_t peak_resident_bytes() { return 1024 * kilobytes("/proc/self/status", "VmHWM"); }
+
+int64_t free_memory_bytes() {
+  int64_t free = 1024 * kilobytes("/proc/meminfo", "MemAvailable");
+  const int64_t limit = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
+  if (limit > 0 && used >= 0) free = std::min(free, limit - used);
+  return free;
+}
+
+void settle_allocator() {
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_MMAP_THRESHOLD, 128 << 10);
+  mallopt(M_TRIM_THRESHOLD, 128 << 10);
+}
+
+void populate_runtime(int64_t heap_bytes) {
+  malloc_trim(0);
+  // Mapped files that the run uses: its own code and libraries. Those of commands that are not run are never loaded.
+  std::FILE* maps = std::fopen("/proc/self/maps", "r");
+  char line[512];
+  while (maps && std::fgets(line, sizeof line, maps)) {
+    unsigned long begin = 0, end = 0;
+    char mode[8] = "";
+    if (std::sscanf(line, "%lx-%lx %7s", &begin, &end, mode) != 3 || mode[0] != 'r') continue;
+    if (!std::strchr(line, '/') || std::strstr(line, "(deleted)")) continue;
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
+  }
+  if (maps) std::fclose(maps);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);  // from here on the heap keeps what it has
+  std::vector<void*> blocks;
+  for (int64_t taken = 0; taken < heap_bytes; taken += 65536) {
+    blocks.push_back(std::malloc(65536 - 64));
+    std::memset(blocks.back(), 1, 65536 - 64);
+  }
+  for (void* block : blocks) std::free(block);
+}
+
+}  // namespace thimble

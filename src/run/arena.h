@@ -1,0 +1,41 @@
+// The one block of memory that a run lives in, and what the process itself occupies.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/result.h"
+
+namespace thimble {
+
+// Anonymous memory, every page touched before the constructor returns.
+class Arena {
+ public:
+  static Result<Arena> create(int64_t bytes);
+  Arena(Arena&& other) noexcept;
+  Arena& operator=(Arena&& other) noexcept;
+  ~Arena();
+
+  std::byte* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  Arena(std::byte* data, int64_t bytes) : data_(data), bytes_(bytes) {}
+  std::byte* data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+int64_t resident_bytes();       // VmRSS now
+int64_t peak_resident_bytes();  // VmHWM
+// What the machine, or its control group, has free.
+int64_t free_memory_bytes();
+
+// One malloc arena, freed memory given back at once: what the heap holds is what it was asked for. Call first in main().
+void settle_allocator();
+
+// Brings in what a run will touch outside of the arena, so that it is measured before the arena exists: the pages of
+// the program and its libraries, and `heap_bytes` of heap that stay.
+void populate_runtime(int64_t heap_bytes);
+
+}  // namespace thimble

@@ -1,0 +1,72 @@
+#include "text/charsmap.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "text/utf8.h"
+
+namespace thimble {
+
+Result<Charsmap> Charsmap::parse(std::string_view bytes) {
+  Charsmap map;
+  if (bytes.empty()) return map;
+  uint32_t trie_bytes = 0;
+  if (bytes.size() >= 4) std::memcpy(&trie_bytes, bytes.data(), 4);
+  if (bytes.size() < 4 || trie_bytes % 4 != 0 || trie_bytes == 0 || trie_bytes > bytes.size() - 4 ||
+      (trie_bytes < bytes.size() - 4 && bytes.back() != '\0')) {
+    return fail(ErrorCode::corrupt,
+                "reading a precompiled_charsmap of {} bytes: the trie's size, {} bytes, does not fit in it", bytes.size(),
+                trie_bytes);
+  }
+  map.units_.resize(trie_bytes / 4);
+  std::memcpy(map.units_.data(), bytes.data() + 4, trie_bytes);
+  map.replacements_ = bytes.substr(4 + trie_bytes);
+  return map;
+}
+
+// Units of Darts-clone: bits 0-7 the label (bit 31 set: a leaf with a value in bits 0-30), bit 8 "has a leaf",
+// bits 10-30 the offset, shifted by 8 more when bit 9 is set.
+Charsmap::Prefix Charsmap::longest_prefix(std::string_view text) const {
+  const auto offset = [](uint32_t unit) { return (unit >> 10) << ((unit & (1u << 9)) >> 6); };
+  constexpr size_t kLongestPrefix = 256;  // real ones are under 64; a hostile trie may have cycles
+  Prefix best;
+  size_t node = offset(units_[0]);
+  for (size_t i = 0; i < std::min(text.size(), kLongestPrefix); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    node ^= byte;
+    if (node >= units_.size()) break;
+    const uint32_t unit = units_[node];
+    if ((unit & 0x800000ffu) != byte) break;
+    node ^= offset(unit);
+    if ((unit >> 8) & 1) {
+      if (node >= units_.size()) break;
+      const uint32_t value = units_[node] & 0x7fffffffu;
+      if (value < replacements_.size()) best = {i + 1, value};
+    }
+  }
+  return best;
+}
+
+void Charsmap::normalise(std::string_view text, std::string& to) const {
+  for (size_t at = 0; at < text.size();) {
+    const Prefix prefix = longest_prefix(text.substr(at));
+    const size_t length = prefix.length > 0 ? prefix.length : decode_utf8(text, at).length;
+    if (prefix.length > 0) {
+      to += replacements_.c_str() + prefix.replacement;
+    } else {
+      to += text.substr(at, length);
+    }
+    at += length;
+  }
+}
+
+std::string Charsmap::bytes() const {
+  if (empty()) return {};
+  const auto trie_bytes = static_cast<uint32_t>(units_.size() * 4);
+  std::string out(4 + trie_bytes, '\0');
+  std::memcpy(out.data(), &trie_bytes, 4);
+  std::memcpy(out.data() + 4, units_.data(), trie_bytes);
+  return out + replacements_;
+}
+
+}  // namespace thimble

@@ -1,0 +1,190 @@
+#include "text/example_reader.h"
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <array>
+
+namespace thimble {
+
+namespace dom = simdjson::dom;
+
+struct ExampleReader::Json {
+  dom::parser parser;
+};
+
+namespace {
+
+// Two strings, one to be read and one to be learnt.
+struct PairFields {
+  std::string_view prompt, input, completion;
+  bool instruction;  // goes through the model's chat format, or else Alpaca's prompt
+};
+constexpr std::array kPairs{
+    PairFields{"instruction", "input", "output", true},
+    PairFields{"prompt", "", "completion", false},
+    PairFields{"question", "", "answer", false},
+};
+
+// Lists of messages, and what they call their parts.
+struct ChatFields {
+  std::string_view list, role, content;
+};
+constexpr std::array kChats{ChatFields{"messages", "role", "content"}, ChatFields{"conversations", "from", "value"}};
+
+struct RoleName {
+  std::string_view name, role;
+};
+constexpr std::array kRoles{RoleName{"human", "user"}, RoleName{"gpt", "assistant"}};
+
+// Taori et al. 2023, Stanford Alpaca.
+constexpr std::string_view kAlpacaWithInput =
+    "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
+    "response that appropriately completes the request.\n\n### Instruction:\n";
+constexpr std::string_view kAlpaca =
+    "Below is an instruction that describes a task. Write a response that appropriately completes the "
+    "request.\n\n### Instruction:\n";
+
+Result<std::string_view> string_field(const dom::object& object, std::string_view key, std::string_view where) {
+  dom::element value;
+  if (object.at_key(key).get(value) != simdjson::SUCCESS) {
+    return fail(ErrorCode::invalid_argument, "{}the field '{}' is missing", where, key);
+  }
+  std::string_view text;
+  if (value.get(text) != simdjson::SUCCESS) {
+    return fail(ErrorCode::invalid_argument, "{}the field '{}' is not a string", where, key);
+  }
+  return text;
+}
+
+Failure unknown_fields(const dom::object& object) {
+  std::string found;
+  for (const auto field : object) found += fmt::format("{}{}", found.empty() ? "" : ", ", field.key);
+  return fail(ErrorCode::invalid_argument,
+              "expected one of: messages, conversations, instruction and output, prompt and completion, question and "
+              "answer, text; found {}",
+              found.empty() ? "no field" : found.substr(0, 200));
+}
+
+bool has(const dom::object& object, std::string_view key) {
+  return !key.empty() && object.at_key(key).error() == simdjson::SUCCESS;
+}
+
+}  // namespace
+
+ExampleReader::ExampleReader(Tokenizer& tokenizer, const DatasetOptions& options)
+    : tokenizer_(tokenizer), options_(options), format_(chat_format(tokenizer)), json_(std::make_unique<Json>()) {}
+ExampleReader::~ExampleReader() = default;
+
+std::span<char> ExampleReader::buffer(size_t bytes) {
+  length_ = bytes;
+  if (buffer_.size() < bytes + simdjson::SIMDJSON_PADDING) buffer_.resize(bytes + simdjson::SIMDJSON_PADDING);
+  return {buffer_.data(), bytes};
+}
+
+Message& ExampleReader::add_message(std::string_view role) {
+  if (count_ == pool_.size()) pool_.emplace_back();
+  Message& message = pool_[count_++];
+  const auto known = std::ranges::find(kRoles, role, &RoleName::name);
+  message.role = known == kRoles.end() ? role : known->role;
+  message.content.clear();
+  return message;
+}
+
+Result<void> ExampleReader::parse() {
+  count_ = 0;
+  dom::element root;
+  if (const auto error = json_->parser.parse(buffer_.data(), length_, false).get(root); error != simdjson::SUCCESS) {
+    return fail(ErrorCode::corrupt, "not JSON: {}", simdjson::error_message(error));
+  }
+  dom::object object;
+  if (root.get(object) != simdjson::SUCCESS) return fail(ErrorCode::corrupt, "expected a JSON object");
+  for (const ChatFields& fields : kChats) {
+    if (!has(object, fields.list)) continue;
+    kind_ = Kind::chat;
+    if (fields.list == "conversations" && has(object, "system")) {
+      const auto system = TRY(string_field(object, "system", ""));
+      if (!system.empty()) add_message("system").content = system;
+    }
+    dom::array list;
+    if (object.at_key(fields.list).get(list) != simdjson::SUCCESS) {
+      return fail(ErrorCode::invalid_argument, "the field '{}' is not a list", fields.list);
+    }
+    size_t place = 0;
+    for (const dom::element item : list) {
+      dom::object message;
+      const std::string where = fmt::format("message {}: ", place++);
+      if (item.get(message) != simdjson::SUCCESS) return fail(ErrorCode::invalid_argument, "{}not an object", where);
+      const auto role = TRY(string_field(message, fields.role, where));
+      add_message(role).content = TRY(string_field(message, fields.content, where));
+    }
+    if (count_ == 0) return fail(ErrorCode::invalid_argument, "the list '{}' is empty", fields.list);
+    return {};
+  }
+  for (const PairFields& fields : kPairs) {
+    if (!has(object, fields.prompt)) continue;
+    kind_ = fields.instruction && format_ ? Kind::chat : Kind::pair;
+    std::string& prompt = add_message("user").content;
+    const auto instruction = TRY(string_field(object, fields.prompt, ""));
+    const auto input = has(object, fields.input) ? TRY(string_field(object, fields.input, "")) : std::string_view();
+    const bool alpaca = fields.instruction && kind_ == Kind::pair;
+    if (alpaca) prompt = input.empty() ? kAlpaca : kAlpacaWithInput;
+    prompt += instruction;
+    if (!input.empty()) prompt.append(alpaca ? "\n\n### Input:\n" : "\n").append(input);
+    if (alpaca) prompt += "\n\n### Response:";
+    add_message("assistant").content = TRY(string_field(object, fields.completion, ""));
+    return {};
+  }
+  if (!has(object, "text")) return unknown_fields(object);
+  kind_ = Kind::text;
+  add_message("text").content = TRY(string_field(object, "text", ""));
+  return {};
+}
+
+Result<void> ExampleReader::encode(Example& example) {
+  example.clear();
+  CHECK_OK(parse());
+  CHECK_OK(kind_ == Kind::chat ? encode_chat(example) : encode_pair(example));
+  if (options_.all_tokens) std::ranges::fill(example.trained, 1);
+  return {};
+}
+
+Result<void> ExampleReader::encode_chat(Example& example) {
+  if (!format_) return Failure(format_.error());
+  CHECK_OK(write_chat(**format_, tokenizer_, std::span(pool_).first(count_), false, true, chat_));
+  const auto bos = tokenizer_.bos();
+  if (options_.bos && bos && (chat_.parts.empty() || chat_.parts[0].control != *bos)) {
+    example.ids.push_back(*bos);
+    example.trained.push_back(0);
+  }
+  return encode_chat_text(tokenizer_, chat_, example.ids, example.trained);
+}
+
+// A prompt and its completion, or a text that is all completion; the completion ends with eos. They are tokenised one
+// after the other, as they will be in use.
+Result<void> ExampleReader::encode_pair(Example& example) {
+  const bool pair = kind_ == Kind::pair;
+  EncodeOptions options{.special = !pair, .bos = options_.bos || tokenizer_.adds_bos()};
+  if (pair) {
+    CHECK_OK(tokenizer_.encode(pool_[0].content, options, example.ids));
+    example.trained.resize(example.ids.size(), 0);
+    options.continued = !pool_[0].content.empty();
+    options.bos = options.bos && pool_[0].content.empty() && example.ids.empty();
+  }
+  CHECK_OK(tokenizer_.encode(pool_[count_ - 1].content, options, example.ids));
+  if (const auto eos = tokenizer_.eos(); eos && (example.ids.empty() || example.ids.back() != *eos)) {
+    example.ids.push_back(*eos);
+  }
+  example.trained.resize(example.ids.size(), 1);
+  return {};
+}
+
+Result<std::vector<Message>> ExampleReader::messages() {
+  CHECK_OK(parse());
+  if (kind_ == Kind::text) {
+    return fail(ErrorCode::unsupported, "showing the messages of an example: it is a plain text, it has none");
+  }
+  return std::vector<Message>(pool_.begin(), pool_.begin() + static_cast<std::ptrdiff_t>(count_));
+}
+
+}  // namespace thimble

@@ -1,0 +1,47 @@
+// One record of a data set, JSON to tokens. Its buffers are kept from record to record.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/chat_formats.h"
+#include "text/dataset.h"
+
+namespace thimble {
+
+class ExampleReader {
+ public:
+  ExampleReader(Tokenizer& tokenizer, const DatasetOptions& options);
+  ~ExampleReader();
+
+  // A buffer to read the record of `bytes` bytes into, then to call one of the others on.
+  std::span<char> buffer(size_t bytes);
+  Result<void> encode(Example& example);
+  Result<std::vector<Message>> messages();
+
+ private:
+  struct Json;
+  enum class Kind { chat, pair, text };
+
+  // Fills kind_ and messages_ (of a text: one message) from the buffer.
+  Result<void> parse();
+  Result<void> encode_chat(Example& example);
+  Result<void> encode_pair(Example& example);
+  Message& add_message(std::string_view role);
+
+  Tokenizer& tokenizer_;
+  DatasetOptions options_;
+  Result<const ChatFormat*> format_;
+  std::unique_ptr<Json> json_;
+  std::string buffer_;
+  size_t length_ = 0;
+  Kind kind_ = Kind::chat;
+  std::vector<Message> pool_;  // the first count_ are in use; the strings of all keep their memory
+  size_t count_ = 0;
+  ChatText chat_;
+};
+
+}  // namespace thimble

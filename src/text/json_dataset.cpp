@@ -1,0 +1,102 @@
+// Examples of a JSONL file or a JSON array: 12 bytes of index for each, everything else is read again when asked for.
+#include <algorithm>
+#include <limits>
+
+#include "text/datasets.h"
+#include "text/example_reader.h"
+#include "text/json_records.h"
+
+namespace thimble {
+namespace {
+
+class JsonDataset final : public Dataset {
+ public:
+  JsonDataset(InputFile file, Tokenizer& tokenizer, const DatasetOptions& options)
+      : file_(std::move(file)), options_(options), reader_(tokenizer, options) {}
+
+  Result<void> scan(bool array) {
+    const auto visit = [&](const JsonRecord& record) { return check(record); };
+    CHECK_OK(array ? for_each_element(file_, visit) : for_each_line(file_, visit));
+    offsets_.shrink_to_fit();
+    lengths_.shrink_to_fit();
+    report_.examples = size();
+    return {};
+  }
+
+  int64_t size() const override { return static_cast<int64_t>(offsets_.size()); }
+  bool windows() const override { return false; }
+
+  Result<void> read(int64_t index, Example& example) override {
+    CHECK_OK(load(index));
+    if (const auto done = reader_.encode(example); !done) return changed(done.error());
+    if (static_cast<int64_t>(example.ids.size()) > options_.context) {
+      return changed({ErrorCode::io, "the example is longer than the context"});
+    }
+    return {};
+  }
+
+  Result<std::vector<Message>> messages(int64_t index) override {
+    CHECK_OK(load(index));
+    return reader_.messages();
+  }
+
+ private:
+  Result<void> check(const JsonRecord& record) {
+    if (record.length > options_.longest_line) {
+      return bad(record, {ErrorCode::invalid_argument,
+                          fmt::format("{} bytes, more than the limit of {}; split it or raise the limit", record.length,
+                                      options_.longest_line)});
+    }
+    CHECK_OK(file_.read(record.offset, std::as_writable_bytes(reader_.buffer(record.length))));
+    if (const auto done = reader_.encode(example_); !done) return bad(record, done.error());
+    if (static_cast<int64_t>(example_.ids.size()) > options_.context) return ++report_.too_long, Result<void>();
+    const auto first = example_.trained.begin() + (example_.trained.empty() ? 0 : 1);
+    if (std::find(first, example_.trained.end(), 1) == example_.trained.end()) {
+      return ++report_.untrained, Result<void>();
+    }
+    if (offsets_.size() == std::numeric_limits<uint32_t>::max()) {
+      return fail(ErrorCode::unsupported, "reading {}: more than {} examples", file_.path(), offsets_.size());
+    }
+    offsets_.push_back(record.offset);
+    lengths_.push_back(static_cast<uint32_t>(record.length));
+    return {};
+  }
+
+  Result<void> bad(const JsonRecord& record, const Error& error) {
+    const std::string message = fmt::format("{}:{}: {}", file_.path(), record.line, error.message);
+    if (options_.strict) return fail(ErrorCode::corrupt, "{}", message);
+    if (report_.first_errors.size() < 10) report_.first_errors.push_back(message);
+    ++report_.bad_lines;
+    return {};
+  }
+
+  Result<void> load(int64_t index) {
+    if (index < 0 || index >= size()) {
+      return fail(ErrorCode::invalid_argument, "reading example {} of {}: it has {}", index, file_.path(), size());
+    }
+    const auto at = static_cast<size_t>(index);
+    return file_.read(offsets_[at], std::as_writable_bytes(reader_.buffer(lengths_[at])));
+  }
+
+  Failure changed(const Error& error) const {
+    return fail(ErrorCode::io, "reading {}, which was changed since it was opened: {}", file_.path(), error.message);
+  }
+
+  InputFile file_;
+  DatasetOptions options_;
+  ExampleReader reader_;
+  Example example_;  // while scanning
+  std::vector<uint64_t> offsets_;
+  std::vector<uint32_t> lengths_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Dataset>> open_json_dataset(InputFile file, bool array, Tokenizer& tokenizer,
+                                                   const DatasetOptions& options) {
+  auto dataset = std::make_unique<JsonDataset>(std::move(file), tokenizer, options);
+  CHECK_OK(dataset->scan(array));
+  return dataset;
+}
+
+}  // namespace thimble

@@ -1,0 +1,79 @@
+// Packing of examples into windows. A window is filled with whole examples in order; one that does not fit the rest of
+// the window starts the next.
+#include <algorithm>
+#include <numeric>
+
+#include "core/random.h"
+#include "text/dataset.h"
+
+namespace thimble {
+
+Packer::Packer(Dataset& dataset, int64_t batch, int64_t context, uint64_t seed, bool shuffle)
+    : dataset_(dataset), batch_(batch), context_(context), seed_(seed), shuffle_(shuffle) {
+  if (shuffle_) order_.resize(static_cast<size_t>(dataset_.size()));
+  example_.ids.reserve(static_cast<size_t>(context_));
+  example_.trained.reserve(static_cast<size_t>(context_));
+}
+
+// The epoch's order depends on the seed and the epoch alone, so that a run can be resumed anywhere.
+void Packer::order() {
+  if (order_epoch_ == state_.epoch) return;
+  order_epoch_ = state_.epoch;
+  if (!shuffle_) return;
+  std::iota(order_.begin(), order_.end(), 0u);
+  const Random random(seed_, "order of examples", static_cast<uint64_t>(state_.epoch));
+  for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[random.below(i, i)]);
+}
+
+Result<void> Packer::load() {
+  if (loaded_ && loaded_state_ == state_) return {};
+  order();
+  const auto at = static_cast<size_t>(state_.next);
+  loaded_ = false;
+  CHECK_OK(dataset_.read(shuffle_ ? order_[at] : state_.next, example_));
+  if (static_cast<int64_t>(example_.ids.size()) > context_) {
+    return fail(ErrorCode::invalid_argument,
+                "packing an example of {} tokens into windows of {}: open the data set with the same context",
+                example_.ids.size(), context_);
+  }
+  loaded_ = true;
+  loaded_state_ = state_;
+  return {};
+}
+
+void Packer::place(Rows& rows, int64_t row) const {
+  const auto length = static_cast<int64_t>(example_.ids.size());
+  for (int64_t i = 0; i < length; ++i) {
+    const auto at = static_cast<size_t>(row + i), next = static_cast<size_t>(i + 1);
+    const bool predicts = i + 1 < length && example_.trained[next] != 0;
+    rows.ids[at] = example_.ids[static_cast<size_t>(i)];
+    rows.targets[at] = predicts ? example_.ids[next] : -1;
+    rows.positions[at] = static_cast<int32_t>(i);
+    rows.starts[at] = static_cast<int32_t>(row);
+    rows.predicted += predicts ? 1 : 0;
+  }
+}
+
+Result<void> Packer::next(Rows& rows) {
+  if (dataset_.size() == 0) return fail(ErrorCode::invalid_argument, "packing examples: the data set is empty");
+  const auto all = static_cast<size_t>(batch_ * context_);
+  rows.ids.assign(all, 0);
+  rows.targets.assign(all, -1);
+  rows.positions.assign(all, 0);
+  rows.starts.resize(all);
+  std::iota(rows.starts.begin(), rows.starts.end(), 0);  // an unused row sees itself only
+  rows.predicted = 0;
+  for (int64_t window = 0; window < batch_; ++window) {
+    for (int64_t used = 0; used < context_;) {
+      CHECK_OK(load());
+      const auto length = static_cast<int64_t>(example_.ids.size());
+      if (used + length > context_) break;
+      place(rows, window * context_ + used);
+      used += dataset_.windows() ? context_ : length;
+      if (++state_.next == dataset_.size()) state_ = {state_.epoch + 1, 0};
+    }
+  }
+  return {};
+}
+
+}  // namespace thimble

@@ -1,0 +1,125 @@
+// The tokenizer in a GGUF file's metadata: tokenizer.ggml.model says which, gpt2 (byte-level BPE), llama
+// (SentencePiece BPE) or t5 (SentencePiece unigram).
+#include "files/gguf.h"
+#include "text/byte_bpe.h"
+#include "text/readers.h"
+#include "text/sentencepiece.h"
+
+namespace thimble {
+namespace {
+
+Result<std::optional<int32_t>> token_id(const GgufFile& file, std::string_view key) {
+  const auto id = TRY(file.find<int64_t>(key));
+  if (!id) return std::nullopt;
+  if (*id < INT32_MIN || *id > INT32_MAX) {
+    return fail(ErrorCode::corrupt, "reading {}: {} is {}, which is no token id", file.path(), key, *id);
+  }
+  return static_cast<int32_t>(*id);
+}
+
+// Everything but the tokens.
+Result<void> read_settings(const GgufFile& file, Vocabulary& vocabulary) {
+  vocabulary.bos = TRY(token_id(file, "tokenizer.ggml.bos_token_id"));
+  vocabulary.eos = TRY(token_id(file, "tokenizer.ggml.eos_token_id"));
+  vocabulary.unknown = TRY(token_id(file, "tokenizer.ggml.unknown_token_id"));
+  vocabulary.padding = TRY(token_id(file, "tokenizer.ggml.padding_token_id"));
+  vocabulary.adds_bos = TRY(file.get_or<bool>("tokenizer.ggml.add_bos_token", vocabulary.adds_bos));
+  vocabulary.adds_eos = TRY(file.get_or<bool>("tokenizer.ggml.add_eos_token", false));
+  vocabulary.chat_template = TRY(file.get_or<std::string>("tokenizer.chat_template", ""));
+  return {};
+}
+
+Result<std::vector<int32_t>> read_kinds(const GgufFile& file, uint64_t tokens) {
+  if (!file.find_value("tokenizer.ggml.token_type")) return std::vector<int32_t>(tokens, 1);
+  auto kinds = TRY(file.integers("tokenizer.ggml.token_type"));
+  if (kinds.size() != tokens) {
+    return fail(ErrorCode::corrupt, "reading {}: tokenizer.ggml.token_type has {} entries for {} tokens", file.path(),
+                kinds.size(), tokens);
+  }
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    if (kinds[i] < 1 || kinds[i] > 6) {
+      return fail(ErrorCode::corrupt, "reading {}: token {} is of type {}, expected 1 to 6", file.path(), i, kinds[i]);
+    }
+  }
+  return kinds;
+}
+
+Result<uint64_t> count_tokens(const GgufFile& file) {
+  const GgufArray tokens = TRY(file.get<GgufArray>("tokenizer.ggml.tokens"));
+  if (tokens.count == 0 || tokens.count > static_cast<uint64_t>(TokenTable::kMaxTokens)) {
+    return fail(ErrorCode::corrupt, "reading {}: tokenizer.ggml.tokens has {} entries, expected 1 to {}", file.path(),
+                tokens.count, TokenTable::kMaxTokens);
+  }
+  return tokens.count;
+}
+
+Result<std::unique_ptr<Tokenizer>> read_byte_bpe(const GgufFile& file) {
+  const std::string pre = TRY(file.get_or<std::string>("tokenizer.ggml.pre", "default"));
+  const NamedPattern* named = TRY(find_named_pattern(pre));
+  ByteBpeReader reader;
+  ByteBpeRules rules{TRY(PreTokenizer::make(named->patterns)), named->ignores_merges};
+  reader.vocabulary.adds_bos = named->adds_bos;
+  CHECK_OK(read_settings(file, reader.vocabulary));
+  const GgufArray tokens = TRY(file.get<GgufArray>("tokenizer.ggml.tokens"));
+  const GgufArray merges = TRY(file.get<GgufArray>("tokenizer.ggml.merges"));
+  {
+    const auto kinds = TRY(read_kinds(file, TRY(count_tokens(file))));
+    reader.vocabulary.tokens.reserve(tokens.count, tokens.bytes > 8 * tokens.count ? tokens.bytes - 8 * tokens.count : 0);
+    int32_t id = 0;
+    CHECK_OK(file.for_each_string("tokenizer.ggml.tokens", [&](std::string_view token) {
+      const auto at = id++;
+      return reader.add_token(at, token, static_cast<TokenKind>(kinds[static_cast<size_t>(at)]));
+    }));
+  }
+  reader.start_merges();
+  reader.vocabulary.merges.reserve(merges.count);
+  CHECK_OK(file.for_each_string("tokenizer.ggml.merges", [&](std::string_view merge) { return reader.add_merge(merge); }));
+  CHECK_OK(finish(reader.vocabulary, file.path()));
+  return make_byte_bpe(std::move(reader.vocabulary), std::move(rules));
+}
+
+Result<std::unique_ptr<Tokenizer>> read_sentencepiece(const GgufFile& file, bool unigram) {
+  SentencePieceReader reader;
+  reader.vocabulary.adds_bos = !unigram;
+  CHECK_OK(read_settings(file, reader.vocabulary));
+  reader.rules.unigram = unigram;
+  const bool prefix = TRY(file.get_or<bool>("tokenizer.ggml.add_space_prefix", true));
+  if (!prefix) reader.rules.prefix = SentencePieceRules::Prefix::none;
+  reader.rules.remove_extra_spaces = TRY(file.get_or<bool>("tokenizer.ggml.remove_extra_whitespaces", false));
+  if (file.find_value("tokenizer.ggml.precompiled_charsmap")) {
+    const auto bytes = TRY(file.integers("tokenizer.ggml.precompiled_charsmap"));
+    std::string map;
+    for (int32_t byte : bytes) map += static_cast<char>(byte);
+    reader.rules.charsmap = TRY(Charsmap::parse(map));
+  }
+  const uint64_t count = TRY(count_tokens(file));
+  const auto kinds = TRY(read_kinds(file, count));
+  const auto scores = TRY(file.floats("tokenizer.ggml.scores"));
+  if (scores.size() != count) {
+    return fail(ErrorCode::corrupt, "reading {}: tokenizer.ggml.scores has {} entries for {} tokens", file.path(),
+                scores.size(), count);
+  }
+  int32_t id = 0;
+  CHECK_OK(file.for_each_string("tokenizer.ggml.tokens", [&](std::string_view token) {
+    const auto at = static_cast<size_t>(id);
+    return reader.add_piece(id++, token, scores[at], static_cast<TokenKind>(kinds[at]));
+  }));
+  CHECK_OK(finish(reader.vocabulary, file.path()));
+  return make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const std::string& path) {
+  const GgufFile file = TRY(GgufFile::open(path));
+  const std::string model = TRY(file.get<std::string>("tokenizer.ggml.model"));
+  if (model == "gpt2") return read_byte_bpe(file);
+  if (model == "llama") return read_sentencepiece(file, false);
+  if (model == "t5") return read_sentencepiece(file, true);
+  return fail(ErrorCode::unsupported,
+              "reading {}: the tokenizer '{}' is not supported; supported are gpt2 (byte-level BPE), llama "
+              "(SentencePiece BPE) and t5 (SentencePiece unigram)",
+              path, model);
+}
+
+}  // namespace thimble

@@ -1,0 +1,17 @@
+// One reader a file format; the table of them is in tokenizer.cpp.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "text/tokenizer.h"
+
+namespace thimble {
+
+Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const std::string& path);
+Result<std::unique_ptr<Tokenizer>> read_tokenizer_json(const std::string& path);
+Result<std::unique_ptr<Tokenizer>> read_tokenizer_model(const std::string& path);
+Result<std::unique_ptr<Tokenizer>> read_tok512(const std::string& path);
+Result<std::unique_ptr<Tokenizer>> read_vocab_and_merges(const std::string& vocab, const std::string& merges);
+
+}  // namespace thimble

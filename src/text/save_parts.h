@@ -1,0 +1,19 @@
+// What the writers of tokenizers share.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "text/json_output.h"
+#include "text/vocabulary.h"
+
+namespace thimble {
+
+// Values of tokenizer.json.
+std::string added_tokens_json(const Vocabulary& vocabulary);
+std::string post_processor_json(const Vocabulary& vocabulary, std::string_view otherwise);
+// All but model, pre, scores and merges. `text` is a token as GGUF writes it.
+void fill_tables(const Vocabulary& vocabulary, const std::string& chat_template, TokenizerTables& tables,
+                 const std::function<std::string(int32_t)>& text);
+
+}  // namespace thimble

@@ -1,0 +1,301 @@
+#include "text/sentencepiece.h"
+
+#include <array>
+#include <bit>
+#include <cmath>
+
+#include "text/merger.h"
+#include "text/save.h"
+#include "text/utf8.h"
+
+namespace thimble {
+namespace {
+
+using Prefix = SentencePieceRules::Prefix;
+using Cut = SentencePieceRules::Cut;
+
+constexpr std::string_view kBlock = "\u2581";
+
+// Lower for higher scores, in the order of the floats.
+uint32_t priority_of_score(float score) {
+  const auto bits = std::bit_cast<uint32_t>(score);
+  return (bits >> 31) ? bits : ~(bits | 0x80000000u);
+}
+
+class SentencePiece final : public VocabularyTokenizer {
+ public:
+  SentencePiece(Vocabulary vocabulary, SentencePieceRules rules)
+      : VocabularyTokenizer(std::move(vocabulary)), rules_(std::move(rules)) {
+    byte_ids_.fill(-1);
+    bool crosses_words = false;
+    float lowest = 0;
+    for (int32_t id = 0; id < vocab_size(); ++id) {
+      const std::string_view piece = bytes(id);
+      const TokenKind kind = vocabulary_.tokens.kind(id);
+      if (kind == TokenKind::byte) byte_ids_[static_cast<unsigned char>(piece[0])] = id;
+      if (kind != TokenKind::normal) continue;
+      for (size_t i = 1; i < piece.size(); ++i) crosses_words |= piece[i] == ' ' && piece[i - 1] != ' ';
+      if (rules_.unigram) lowest = std::min(lowest, vocabulary_.scores[static_cast<size_t>(id)]);
+    }
+    unknown_score_ = lowest - 10;
+    if (rules_.cut == Cut::none && !crosses_words) rules_.cut = Cut::before_word;
+  }
+
+  std::string decode(std::span<const int32_t> ids) const override;
+
+  Result<void> save(const std::string& folder) const override {
+    return save_sentencepiece(folder, vocabulary_, rules_, chat_template_);
+  }
+  Result<TokenizerTables> tables() const override {
+    return sentencepiece_tables(vocabulary_, rules_, chat_template_);
+  }
+
+ private:
+  Result<size_t> encode_stretch(std::string_view text, const Stretch& stretch, std::vector<int32_t>& ids) override;
+  void normalise(std::string_view text, bool dummy);
+  size_t word_end(std::string_view text, size_t from) const;
+  Result<void> merge_word(std::string_view word, size_t offset, std::vector<int32_t>& ids);
+  Result<void> best_path(std::string_view word, size_t offset, std::vector<int32_t>& ids);
+  Result<void> append(std::string_view word, size_t start, size_t length, int32_t id, size_t offset,
+                      std::vector<int32_t>& ids) const;
+  PairMerge look_up(std::string_view word, const Symbol& left, const Symbol& right) const;
+
+  struct Step {
+    float score = 0;
+    int32_t start = -1;  // of the last piece; -1: not reached
+    int32_t id = -1;
+  };
+
+  SentencePieceRules rules_;
+  std::array<int32_t, 256> byte_ids_{};
+  float unknown_score_ = 0;
+  Merger merger_;
+  std::string normal_, mapped_;
+  std::vector<Step> steps_;       // by end of the path
+  std::vector<int32_t> ends_;
+};
+
+std::string SentencePiece::decode(std::span<const int32_t> ids) const {
+  std::string text;
+  bool dummy = rules_.prefix != Prefix::none;
+  for (int32_t id : ids) {
+    std::string_view piece = bytes(id);
+    const bool ordinary = id >= 0 && id < vocab_size() && vocabulary_.tokens.kind(id) != TokenKind::control &&
+                          vocabulary_.tokens.kind(id) != TokenKind::user_defined &&
+                          vocabulary_.tokens.kind(id) != TokenKind::unknown;
+    if (ordinary && dummy && piece.starts_with(' ')) piece.remove_prefix(1);
+    if (ordinary) dummy = false;
+    if (!ordinary && rules_.prefix == Prefix::every_stretch) dummy = true;
+    text += piece;
+  }
+  return text;
+}
+
+// Fills normal_.
+void SentencePiece::normalise(std::string_view text, bool dummy) {
+  normal_.clear();
+  if (!rules_.charsmap.empty()) {
+    mapped_.clear();
+    rules_.charsmap.normalise(text, mapped_);
+    text = mapped_;
+  }
+  if (rules_.remove_extra_spaces) {
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    while (text.ends_with(' ')) text.remove_suffix(1);
+  }
+  if (text.empty()) return;
+  if (dummy && !(rules_.prefix_unless_space && text.starts_with(' '))) normal_ += ' ';
+  if (!rules_.remove_extra_spaces) {
+    normal_ += text;
+    return;
+  }
+  for (char c : text) {
+    if (c != ' ' || normal_.empty() || normal_.back() != ' ') normal_ += c;
+  }
+}
+
+size_t SentencePiece::word_end(std::string_view text, size_t from) const {
+  if (rules_.cut == Cut::none) return text.size();
+  for (size_t i = from + 1; i < text.size(); ++i) {
+    if (text[i] == ' ' && (rules_.cut == Cut::before_space || text[i - 1] != ' ')) return i;
+  }
+  return text.size();
+}
+
+Result<size_t> SentencePiece::encode_stretch(std::string_view text, const Stretch& stretch,
+                                             std::vector<int32_t>& ids) {
+  // Where in the source a normalised text ends is known only when nothing but the dummy prefix is changed.
+  if (stretch.more && (rules_.remove_extra_spaces || !rules_.charsmap.empty())) return size_t{0};
+  const bool dummy =
+      rules_.prefix == Prefix::every_stretch ? stretch.starts : rules_.prefix == Prefix::first_stretch && stretch.first;
+  normalise(text, dummy);
+  const size_t added = normal_.size() > text.size() ? normal_.size() - text.size() : 0;
+  for (size_t at = 0; at < normal_.size();) {
+    const size_t end = word_end(normal_, at);
+    if (end == normal_.size() && stretch.more) return at < added ? 0 : at - added;
+    const std::string_view word = std::string_view(normal_).substr(at, end - at);
+    const size_t offset = stretch.offset + (at < added ? 0 : at - added);
+    CHECK_OK(rules_.unigram ? best_path(word, offset, ids) : merge_word(word, offset, ids));
+    at = end;
+  }
+  return text.size();
+}
+
+Result<void> SentencePiece::append(std::string_view word, size_t start, size_t length, int32_t id, size_t offset,
+                                   std::vector<int32_t>& ids) const {
+  if (id >= 0) return ids.push_back(id), Result<void>();
+  for (size_t i = start; i < start + length; ++i) {
+    const auto byte = static_cast<unsigned char>(word[i]);
+    if (byte_ids_[byte] < 0) return missing_byte(byte, offset + i);
+    ids.push_back(byte_ids_[byte]);
+  }
+  return {};
+}
+
+PairMerge SentencePiece::look_up(std::string_view word, const Symbol& left, const Symbol& right) const {
+  if (rules_.by_rank) {
+    if (left.id < 0 || right.id < 0) return {};
+    const int32_t rank = vocabulary_.merges.find(left.id, right.id);
+    return rank < 0 ? PairMerge{}
+                    : PairMerge{static_cast<uint32_t>(rank), vocabulary_.merges[static_cast<size_t>(rank)].merged};
+  }
+  if (left.length + right.length > vocabulary_.tokens.longest()) return {};
+  const int32_t id = vocabulary_.tokens.find(word.substr(left.start, left.length + right.length));
+  return id < 0 ? PairMerge{} : PairMerge{priority_of_score(vocabulary_.scores[static_cast<size_t>(id)]), id};
+}
+
+Result<void> SentencePiece::merge_word(std::string_view word, size_t offset, std::vector<int32_t>& ids) {
+  merger_.clear();
+  for (size_t at = 0; at < word.size();) {
+    const uint32_t length = decode_utf8(word, at).length;
+    merger_.add(static_cast<uint32_t>(at), length, vocabulary_.tokens.find(word.substr(at, length)));
+    at += length;
+  }
+  merger_.run([&](const Symbol& left, const Symbol& right) { return look_up(word, left, right); });
+  const auto& symbols = merger_.symbols();
+  for (int32_t i = 0; i >= 0; i = symbols[static_cast<size_t>(i)].next) {
+    const Symbol& symbol = symbols[static_cast<size_t>(i)];
+    CHECK_OK(append(word, symbol.start, symbol.length, symbol.id, offset, ids));
+  }
+  return {};
+}
+
+Result<void> SentencePiece::best_path(std::string_view word, size_t offset, std::vector<int32_t>& ids) {
+  steps_.assign(word.size() + 1, Step{});
+  steps_[0].start = 0;
+  const auto reach = [&](size_t start, size_t end, float score, int32_t id) {
+    Step& step = steps_[end];
+    const float total = steps_[start].score + score;
+    if (step.start < 0 || total > step.score) step = {total, static_cast<int32_t>(start), id};
+  };
+  for (size_t at = 0; at < word.size();) {
+    const size_t length = decode_utf8(word, at).length;
+    const size_t limit = std::min(word.size(), at + std::max(length, vocabulary_.tokens.longest()));
+    bool single = false;
+    uint64_t hash = TokenTable::kHashStart;
+    for (size_t end = at + 1; end <= limit; ++end) {
+      hash = TokenTable::extend_hash(hash, word[end - 1]);
+      const int32_t id = vocabulary_.tokens.find(word.substr(at, end - at), hash);
+      if (id < 0) continue;
+      reach(at, end, vocabulary_.scores[static_cast<size_t>(id)], id);
+      single |= end == at + length;
+    }
+    if (!single) reach(at, at + length, unknown_score_, -1);
+    at += length;
+  }
+  ends_.clear();
+  for (auto end = static_cast<int32_t>(word.size()); end > 0; end = steps_[static_cast<size_t>(end)].start) {
+    ends_.push_back(end);
+  }
+  for (auto end = ends_.rbegin(); end != ends_.rend(); ++end) {
+    const Step& step = steps_[static_cast<size_t>(*end)];
+    const auto start = static_cast<size_t>(step.start);
+    CHECK_OK(append(word, start, static_cast<size_t>(*end) - start, step.id, offset, ids));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> make_sentencepiece(Vocabulary vocabulary, SentencePieceRules rules) {
+  return std::make_unique<SentencePiece>(std::move(vocabulary), std::move(rules));
+}
+
+void spaces_of_blocks(std::string_view piece, std::string& text) {
+  text.clear();
+  for (size_t at = 0; at < piece.size();) {
+    const bool block = piece.substr(at).starts_with(kBlock);
+    text += block ? ' ' : piece[at];
+    at += block ? kBlock.size() : 1;
+  }
+}
+
+std::string blocks_of_spaces(std::string_view text) {
+  std::string piece;
+  for (char c : text) {
+    if (c == ' ') {
+      piece += kBlock;
+    } else {
+      piece += c;
+    }
+  }
+  return piece;
+}
+
+int byte_of_name(std::string_view name) {
+  if (name.size() != 6 || !name.starts_with("<0x") || name[5] != '>') return -1;
+  int byte = 0;
+  for (char c : name.substr(3, 2)) {
+    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    if (digit < 0) return -1;
+    byte = byte * 16 + digit;
+  }
+  return byte;
+}
+
+Result<void> SentencePieceReader::add_piece(int32_t id, std::string_view piece, float score, TokenKind kind) {
+  if (!std::isfinite(score)) {
+    return fail(ErrorCode::corrupt, "reading a vocabulary: the score of token {} is {}, expected a number", id, score);
+  }
+  if (kind == TokenKind::byte) {
+    const int byte = byte_of_name(piece);
+    if (byte < 0) {
+      return fail(ErrorCode::corrupt, "reading a vocabulary: byte token {} is '{}', expected <0x00> to <0xFF>", id, piece);
+    }
+    text_.assign(1, static_cast<char>(byte));
+  } else if (kind == TokenKind::normal || kind == TokenKind::user_defined || kind == TokenKind::unused) {
+    spaces_of_blocks(piece, text_);
+  } else {
+    text_ = piece;
+  }
+  CHECK_OK(vocabulary.tokens.set(id, text_, kind));
+  const auto at = static_cast<size_t>(id);
+  if (vocabulary.scores.size() <= at) vocabulary.scores.resize(at + 1);
+  vocabulary.scores[at] = score;
+  return {};
+}
+
+void SentencePieceReader::start_merges() {
+  vocabulary.tokens.index();
+  specials_.build(vocabulary.tokens);
+}
+
+Result<void> SentencePieceReader::add_merge(std::string_view left, std::string_view right) {
+  const auto look_up = [&](std::string_view piece, int32_t& id) -> Result<bool> {
+    id = vocabulary.tokens.find(piece);
+    if (id >= 0) return true;
+    if (specials_.find(piece) >= 0) return false;
+    return fail(ErrorCode::corrupt, "reading merge {}, '{}' with '{}': '{}' is not in the vocabulary",
+                vocabulary.merges.size(), left, right, blocks_of_spaces(piece));
+  };
+  spaces_of_blocks(left, text_);
+  spaces_of_blocks(right, right_);
+  Merge merge;
+  if (!TRY(look_up(text_, merge.left)) || !TRY(look_up(right_, merge.right))) return {};
+  text_ += right_;
+  if (!TRY(look_up(text_, merge.merged))) return {};
+  vocabulary.merges.add(merge);
+  return {};
+}
+
+}  // namespace thimble

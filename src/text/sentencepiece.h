@@ -1,0 +1,52 @@
+// SentencePiece's two models, byte-pair encoding and unigram, with fallback to bytes.
+//
+//   Paper   Kudo & Richardson 2018, arXiv:1808.06226; unigram: Kudo 2018, arXiv:1804.10959
+//   BPE     the neighbouring pair whose union is the token of the highest score is merged, leftmost of equals first
+//   Unigram the segmentation of the highest sum of scores (Viterbi)
+//   Choice  spaces stay spaces: pieces are held with a space for U+2581, so that U+2581 in a text comes back as it was
+#pragma once
+
+#include <memory>
+
+#include "text/charsmap.h"
+#include "text/vocabulary.h"
+
+namespace thimble {
+
+struct SentencePieceRules {
+  enum class Prefix { none, first_stretch, every_stretch };  // where a dummy space goes: between special tokens
+  enum class Cut { none, before_word, before_space };
+
+  bool unigram = false;
+  bool by_rank = false;  // pairs merge by the vocabulary's merges, not by score (tokenizer.json's BPE)
+  Prefix prefix = Prefix::every_stretch;
+  bool prefix_unless_space = false;   // none before a stretch that starts with a space (tokenizer.json's Metaspace)
+  bool remove_extra_spaces = false;   // none at the ends, one between words
+  Cut cut = Cut::none;                // none: chosen by what the pieces allow
+  Charsmap charsmap;
+};
+
+std::unique_ptr<Tokenizer> make_sentencepiece(Vocabulary vocabulary, SentencePieceRules rules);
+
+class SentencePieceReader {
+ public:
+  Vocabulary vocabulary;
+  SentencePieceRules rules;
+
+  // `piece` as files write it: U+2581 for a space, <0x0A> for a byte.
+  Result<void> add_piece(int32_t id, std::string_view piece, float score, TokenKind kind);
+  void start_merges();
+  Result<void> add_merge(std::string_view left, std::string_view right);
+
+ private:
+  SpecialTokens specials_;
+  std::string text_, right_;
+};
+
+// U+2581 to a space, and back.
+void spaces_of_blocks(std::string_view piece, std::string& text);
+std::string blocks_of_spaces(std::string_view text);
+// The byte that "<0x0A>" stands for, or -1.
+int byte_of_name(std::string_view name);
+
+}  // namespace thimble

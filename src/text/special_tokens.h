@@ -1,0 +1,46 @@
+// Finds the tokens that stand for themselves in a text ("<|im_end|>"), leftmost first, of those the longest.
+#pragma once
+
+#include <bitset>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "text/token_table.h"
+
+namespace thimble {
+
+// Whitespace that a special token takes with it (tokenizer.json's lstrip and rstrip).
+struct TokenStrip {
+  int32_t id;
+  bool left, right;
+};
+
+class SpecialTokens {
+ public:
+  struct Hit {
+    size_t start = 0, end = 0;
+    int32_t id = -1;       // -1: none; `start` is the end of the text
+    bool partial = false;  // the text ends within what may become a special token that starts at `start`
+  };
+
+  // The tokens that are control, unknown or user_defined. `tokens` must outlive this.
+  void build(const TokenTable& tokens);
+  // From `from` on. `control` false leaves only the user-defined ones. `more`: the text goes on after its end.
+  Hit find(std::string_view text, size_t from, bool control, bool more) const;
+  // The special token of exactly this text, or -1.
+  int32_t find(std::string_view token) const;
+
+ private:
+  struct List {
+    std::vector<int32_t> ids;  // sorted by their text
+    std::bitset<256> first;    // bytes that one of them starts with
+  };
+  Hit match(const List& list, std::string_view text, size_t at, bool more) const;
+
+  const TokenTable* tokens_ = nullptr;
+  List all_, user_;
+};
+
+}  // namespace thimble

@@ -1,0 +1,132 @@
+// A plain text as consecutive windows of tokens. The text is tokenised piece by piece, with the ids of the whole; of
+// each piece only its place and the number of tokens before it are kept (16 bytes for 8 KiB of text), and it is
+// tokenised again when one of its windows is asked for.
+#include <algorithm>
+
+#include "text/datasets.h"
+
+namespace thimble {
+namespace {
+
+constexpr size_t kChunkBytes = 8 << 10;
+constexpr size_t kMaxChunkBytes = 256 << 20;  // a text that has no place to be cut in so many bytes is refused
+
+class TextWindows final : public Dataset {
+ public:
+  TextWindows(InputFile file, Tokenizer& tokenizer, const DatasetOptions& options)
+      : file_(std::move(file)), tokenizer_(tokenizer) {
+    if (options.bos) bos_ = tokenizer.bos();
+    window_ = options.context - (bos_ ? 1 : 0);
+  }
+
+  Result<void> scan() {
+    if (window_ < 1) return fail(ErrorCode::invalid_argument, "cutting {}: a context of {} tokens", file_.path(), window_);
+    uint64_t offset = 0;
+    while (offset < file_.size()) {
+      chunks_.push_back({offset, tokens_});
+      offset += TRY(load(offset));
+      tokens_ += static_cast<int64_t>(ids_.size());
+    }
+    loaded_ = static_cast<int64_t>(chunks_.size()) - 1;
+    chunks_.push_back({offset, tokens_});
+    chunks_.shrink_to_fit();
+    windows_ = tokens_ < window_ ? (tokens_ + (bos_ ? 1 : 0) > 1 ? 1 : 0) : tokens_ / window_;
+    report_.examples = windows_;
+    report_.dropped_tokens = tokens_ < window_ ? 0 : tokens_ % window_;
+    return {};
+  }
+
+  int64_t size() const override { return windows_; }
+  bool windows() const override { return true; }
+
+  Result<void> read(int64_t index, Example& example) override {
+    if (index < 0 || index >= windows_) {
+      return fail(ErrorCode::invalid_argument, "reading window {} of {}: it has {}", index, file_.path(), windows_);
+    }
+    example.clear();
+    if (bos_) example.ids.push_back(*bos_);
+    const int64_t end = std::min((index + 1) * window_, tokens_);
+    for (int64_t at = index * window_; at < end;) {
+      CHECK_OK(load_chunk_of(at));
+      const Chunk& chunk = chunks_[static_cast<size_t>(loaded_)];
+      const auto from = at - chunk.tokens_before;
+      const auto count = std::min(end - at, static_cast<int64_t>(ids_.size()) - from);
+      example.ids.insert(example.ids.end(), ids_.begin() + from, ids_.begin() + from + count);
+      at += count;
+    }
+    example.trained.assign(example.ids.size(), 1);
+    return {};
+  }
+
+  Result<std::vector<Message>> messages(int64_t) override {
+    return fail(ErrorCode::unsupported, "showing the messages of {}: it is a plain text, it has none", file_.path());
+  }
+
+ private:
+  struct Chunk {
+    uint64_t offset;
+    int64_t tokens_before;
+  };
+
+  // Fills ids_ with the tokens of a stretch that starts at `offset`, and gives its bytes: as many as are certain within
+  // kChunkBytes, or within twice as many, and so on.
+  Result<uint64_t> load(uint64_t offset) {
+    for (size_t bytes = kChunkBytes;; bytes *= 2) {
+      const auto length = static_cast<size_t>(std::min<uint64_t>(bytes, file_.size() - offset));
+      if (buffer_.size() < length) buffer_.resize(length);
+      const auto target = std::span(buffer_).first(length);
+      CHECK_OK(file_.read(offset, std::as_writable_bytes(target)));
+      const std::string_view text(target.data(), length);
+      const bool last = offset + length == file_.size();
+      const EncodeOptions options{.continued = offset > 0};
+      ids_.clear();
+      const auto done = last ? tokenizer_.encode(text, options, ids_).map([&] { return length; })
+                             : tokenizer_.encode_part(text, options, ids_);
+      if (!done) {
+        return fail(done.error().code, "{}, from byte {} on: {}", file_.path(), offset, done.error().message);
+      }
+      if (*done > 0) return *done;
+      if (bytes >= kMaxChunkBytes) {
+        return fail(ErrorCode::unsupported,
+                    "tokenizing {} from byte {} on: there is no place to cut the text in {} bytes; break it into lines",
+                    file_.path(), offset, bytes);
+      }
+    }
+  }
+
+  Result<void> load_chunk_of(int64_t token) {
+    const auto after = std::ranges::upper_bound(chunks_, token, {}, &Chunk::tokens_before);
+    const auto wanted = after - chunks_.begin() - 1;
+    if (wanted == loaded_) return {};
+    loaded_ = -1;
+    const auto at = static_cast<size_t>(wanted);
+    const uint64_t bytes = TRY(load(chunks_[at].offset));
+    if (chunks_[at].offset + bytes != chunks_[at + 1].offset ||
+        chunks_[at].tokens_before + static_cast<int64_t>(ids_.size()) != chunks_[at + 1].tokens_before) {
+      return fail(ErrorCode::io, "reading {}: it was changed since it was opened", file_.path());
+    }
+    loaded_ = wanted;
+    return {};
+  }
+
+  InputFile file_;
+  Tokenizer& tokenizer_;
+  std::optional<int32_t> bos_;
+  int64_t window_ = 0;  // tokens of the text in a window
+  int64_t tokens_ = 0, windows_ = 0;
+  std::vector<Chunk> chunks_;  // and one more, for the end
+  std::string buffer_;
+  std::vector<int32_t> ids_;  // of chunk loaded_
+  int64_t loaded_ = -1;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Dataset>> open_text_windows(InputFile file, Tokenizer& tokenizer,
+                                                   const DatasetOptions& options) {
+  auto dataset = std::make_unique<TextWindows>(std::move(file), tokenizer, options);
+  CHECK_OK(dataset->scan());
+  return dataset;
+}
+
+}  // namespace thimble

@@ -1,0 +1,72 @@
+#include "text/tokenizer.h"
+
+#include <array>
+#include <filesystem>
+
+#include "files/file.h"
+#include "text/readers.h"
+
+namespace thimble {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Format {
+  std::string_view name;
+  bool (*recognises)(const fs::path& path, std::string_view head);  // `head`: the file's first bytes
+  Result<std::unique_ptr<Tokenizer>> (*read)(const std::string& path);
+};
+
+constexpr std::array kFormats{
+    Format{"GGUF", [](const fs::path&, std::string_view head) { return head.starts_with("GGUF"); },
+           read_gguf_tokenizer},
+    Format{"tokenizer.json",
+           [](const fs::path& path, std::string_view head) {
+             return path.extension() == ".json" && head.find('{') != std::string_view::npos;
+           },
+           read_tokenizer_json},
+    Format{"SentencePiece's tokenizer.model",  // starts with field 1, a piece
+           [](const fs::path& path, std::string_view head) {
+             return path.extension() == ".model" && head.starts_with('\x0a');
+           },
+           read_tokenizer_model},
+    Format{"llama2.c's tokenizer .bin", [](const fs::path& path, std::string_view) { return path.extension() == ".bin"; },
+           read_tok512},
+};
+
+Result<std::unique_ptr<Tokenizer>> open_folder(const fs::path& folder) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
+    if (fs::exists(folder / name)) return Tokenizer::open((folder / name).string());
+  }
+  constexpr std::array<std::array<const char*, 2>, 2> kPairs{{{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}}};
+  for (const auto& [vocab, merges] : kPairs) {
+    if (fs::exists(folder / vocab) && fs::exists(folder / merges)) {
+      return read_vocab_and_merges((folder / vocab).string(), (folder / merges).string());
+    }
+  }
+  return fail(ErrorCode::invalid_argument,
+              "opening a tokenizer: {} holds none of tokenizer.json, tokenizer.model, vocab.json with merges.txt, "
+              "encoder.json with vocab.bpe; name the file itself",
+              folder.string());
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::open(const std::string& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return open_folder(path);
+  std::string head;
+  {
+    const InputFile file = TRY(InputFile::open(path));
+    head.resize(std::min<uint64_t>(file.size(), 64));
+    CHECK_OK(file.read(0, std::as_writable_bytes(std::span(head))));
+  }
+  std::string known;
+  for (const Format& format : kFormats) {
+    if (format.recognises(path, head)) return format.read(path);
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", format.name);
+  }
+  return fail(ErrorCode::unsupported, "opening a tokenizer: {} is none of the known formats ({})", path, known);
+}
+
+}  // namespace thimble

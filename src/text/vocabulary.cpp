@@ -1,0 +1,123 @@
+#include "text/vocabulary.h"
+
+#include <algorithm>
+
+#include "text/utf8.h"
+
+namespace thimble {
+namespace {
+
+bool is_space(uint32_t code) {
+  return code == ' ' || (code >= '\t' && code <= '\r') || code == 0x85 || code == 0xa0 || code == 0x1680 ||
+         (code >= 0x2000 && code <= 0x200a) || code == 0x2028 || code == 0x2029 || code == 0x202f || code == 0x205f ||
+         code == 0x3000;
+}
+
+size_t skip_spaces(std::string_view text, size_t at) {
+  while (at < text.size()) {
+    const Utf8Char c = decode_utf8(text, at);
+    if (!c.valid || !is_space(c.code)) break;
+    at += c.length;
+  }
+  return at;
+}
+
+size_t trim_spaces(std::string_view text, size_t from, size_t end) {
+  size_t kept = from;
+  for (size_t at = from; at < end;) {
+    const Utf8Char c = decode_utf8(text, at);
+    at += c.length;
+    if (!c.valid || !is_space(c.code)) kept = at;
+  }
+  return kept;
+}
+
+}  // namespace
+
+Failure missing_byte(unsigned char byte, size_t offset) {
+  return fail(ErrorCode::invalid_argument,
+              "tokenizing: byte 0x{:02X} at offset {} can not be expressed in this vocabulary, which lacks a token for "
+              "it; remove the character from the text",
+              byte, offset);
+}
+
+Result<void> finish(Vocabulary& vocabulary, const std::string& path) {
+  if (vocabulary.tokens.size() == 0) return fail(ErrorCode::corrupt, "reading {}: the vocabulary is empty", path);
+  struct Named {
+    const char* name;
+    std::optional<int32_t> id;
+  };
+  for (const auto& [name, id] : {Named{"bos", vocabulary.bos}, Named{"eos", vocabulary.eos},
+                                 Named{"unknown", vocabulary.unknown}, Named{"padding", vocabulary.padding}}) {
+    if (id && (*id < 0 || *id >= vocabulary.tokens.size())) {
+      return fail(ErrorCode::corrupt, "reading {}: the {} token's id {} is outside the vocabulary of {} tokens", path,
+                  name, *id, vocabulary.tokens.size());
+    }
+  }
+  vocabulary.tokens.index();
+  vocabulary.merges.index();
+  return {};
+}
+
+VocabularyTokenizer::VocabularyTokenizer(Vocabulary vocabulary) : vocabulary_(std::move(vocabulary)) {
+  bos_ = vocabulary_.bos;
+  eos_ = vocabulary_.eos;
+  adds_bos_ = vocabulary_.adds_bos && bos_.has_value();
+  chat_template_ = std::move(vocabulary_.chat_template);
+  specials_.build(vocabulary_.tokens);
+}
+
+bool VocabularyTokenizer::is_special(int32_t id) const {
+  if (id < 0 || id >= vocab_size()) return false;
+  const TokenKind kind = vocabulary_.tokens.kind(id);
+  return kind == TokenKind::control || kind == TokenKind::unknown;
+}
+
+std::optional<int32_t> VocabularyTokenizer::find(std::string_view token) const {
+  int32_t id = specials_.find(token);
+  if (id < 0) id = vocabulary_.tokens.find(token);
+  return id < 0 ? std::nullopt : std::optional(id);
+}
+
+Result<void> VocabularyTokenizer::encode(std::string_view text, const EncodeOptions& options,
+                                         std::vector<int32_t>& ids) {
+  TRY(walk(text, options, false, ids));
+  return {};
+}
+
+Result<size_t> VocabularyTokenizer::encode_part(std::string_view text, const EncodeOptions& options,
+                                                std::vector<int32_t>& ids) {
+  return walk(text, options, true, ids);
+}
+
+Result<size_t> VocabularyTokenizer::walk(std::string_view text, const EncodeOptions& options, bool more,
+                                         std::vector<int32_t>& ids) {
+  if (options.bos && !options.continued && !options.after_special && bos_) ids.push_back(*bos_);
+  bool first = !options.continued && !options.after_special, starts = !options.continued;
+  for (size_t at = 0; at < text.size();) {
+    const SpecialTokens::Hit hit = specials_.find(text, at, options.special, more);
+    TokenStrip strip{hit.id, false, false};
+    for (const TokenStrip& known : vocabulary_.strips) {
+      if (hit.id >= 0 && known.id == hit.id) strip = known;
+    }
+    const size_t end = strip.left ? trim_spaces(text, at, hit.start) : hit.start;
+    const bool open = hit.id < 0 && more;
+    if (end > at) {
+      const size_t done = TRY(encode_stretch(text.substr(at, end - at), {first, starts, open, at}, ids));
+      first = first && done == 0;
+      if (open) return at + done;
+    } else if (open) {
+      return at;
+    }
+    if (hit.id < 0) break;
+    const size_t next = strip.right ? skip_spaces(text, hit.end) : hit.end;
+    if (more && strip.right && next == text.size()) return hit.start;  // more whitespace may follow
+    ids.push_back(hit.id);
+    first = false;
+    starts = true;
+    at = next;
+  }
+  return text.size();
+}
+
+}  // namespace thimble

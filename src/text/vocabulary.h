@@ -1,0 +1,61 @@
+// What every tokenizer of thimble has in common: the tokens, the special ones among them, and the walk over a text
+// that leaves only ordinary stretches to the algorithm.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "text/merge_table.h"
+#include "text/special_tokens.h"
+#include "text/token_table.h"
+#include "text/tokenizer.h"
+
+namespace thimble {
+
+// Filled by the readers of files, then moved into a tokenizer.
+struct Vocabulary {
+  TokenTable tokens;  // bytes as they stand in running text
+  MergeTable merges;
+  std::vector<float> scores;         // SentencePiece's, by id; else empty
+  std::vector<TokenStrip> strips;    // of the special tokens that take whitespace with them
+  std::optional<int32_t> bos, eos, unknown, padding;
+  bool adds_bos = false;
+  bool adds_eos = false;  // written back, not acted on: examples end with eos by themselves
+  std::string chat_template;
+};
+
+class VocabularyTokenizer : public Tokenizer {
+ public:
+  Result<void> encode(std::string_view text, const EncodeOptions& options, std::vector<int32_t>& ids) final;
+  Result<size_t> encode_part(std::string_view text, const EncodeOptions& options, std::vector<int32_t>& ids) final;
+  std::string_view bytes(int32_t id) const final { return vocabulary_.tokens.bytes(id); }
+  int32_t vocab_size() const final { return vocabulary_.tokens.size(); }
+  bool is_special(int32_t id) const final;
+  std::optional<int32_t> find(std::string_view token) const final;
+
+ protected:
+  explicit VocabularyTokenizer(Vocabulary vocabulary);
+  // Of a stretch of ordinary text: its ids, as far as they are certain, and the bytes they stand for.
+  struct Stretch {
+    bool first = false;   // nothing before it in the text
+    bool starts = false;  // nothing before it in the text, or a special token
+    bool more = false;    // the text goes on in a way not known yet
+    size_t offset = 0;    // in the text, for messages
+  };
+  virtual Result<size_t> encode_stretch(std::string_view text, const Stretch& stretch, std::vector<int32_t>& ids) = 0;
+
+  Vocabulary vocabulary_;
+
+ private:
+  Result<size_t> walk(std::string_view text, const EncodeOptions& options, bool more, std::vector<int32_t>& ids);
+  SpecialTokens specials_;
+};
+
+// "byte 0xC0 at offset 3 is not in the vocabulary ..."
+Failure missing_byte(unsigned char byte, size_t offset);
+
+// Checks that bos, eos and the others are ids of the vocabulary, and indexes it.
+Result<void> finish(Vocabulary& vocabulary, const std::string& path);
+
+}  // namespace thimble

@@ -1,0 +1,108 @@
+#include "kernels/gemm.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "core/random.h"
+
+namespace thimble {
+namespace {
+
+struct Operand {
+  std::vector<std::byte> bytes;
+  std::vector<float> values;  // what the bytes decode to
+  Matrix matrix;
+};
+
+Operand make(const Codec& codec, int64_t rows, int64_t columns, uint64_t stream) {
+  Operand o;
+  o.bytes.resize(codec.bytes(columns) * rows);
+  o.values.resize(rows * columns);
+  const Random random(3, stream, 0);
+  for (int64_t i = 0; i < rows * columns; ++i) o.values[i] = random.normal(i);
+  for (int64_t r = 0; r < rows; ++r) {
+    codec.encode(o.values.data() + r * columns, o.bytes.data() + r * codec.bytes(columns), columns);
+    codec.decode(o.bytes.data() + r * codec.bytes(columns), o.values.data() + r * columns, columns);
+  }
+  o.matrix = {.codec = &codec, .data = o.bytes.data(), .rows = rows, .columns = columns};
+  return o;
+}
+
+double reference(const std::vector<Operand>& a, const std::vector<Operand>& b, const std::vector<Term>& terms, int64_t i,
+                 int64_t j) {
+  double sum = 0;
+  for (size_t t = 0; t < terms.size(); ++t) {
+    const Term& term = terms[t];
+    const int64_t k = term.a_transposed ? term.a.rows : term.a.columns;
+    for (int64_t x = 0; x < k; ++x) {
+      const double av = a[t].values[term.a_transposed ? x * term.a.columns + i : i * term.a.columns + x];
+      const double bv = b[t].values[term.b_transposed ? j * term.b.columns + x : x * term.b.columns + j];
+      sum += av * bv * term.scale;
+    }
+  }
+  return sum;
+}
+
+// Products over odd sizes, every layout, one and two terms, all codecs of B, against a double reference.
+TEST(Gemm, equals_reference) {
+  int cases = 0;
+  for (Multiply multiply : {Multiply::f32, Multiply::bf16})
+    for (const Codec* codec : codecs())
+      for (int layout = 0; layout < 4; ++layout)
+        for (auto [m, n, k] : {std::array<int64_t, 3>{1, 1, 1}, {3, 7, 5}, {9, 49, 33}, {17, 100, 64}, {70, 256, 256}}) {
+          const bool at = layout & 1, bt = layout & 2;
+          if (!codec->fits_rows(bt ? k : n)) continue;
+          ++cases;
+          SCOPED_TRACE(fmt::format("{} {} layout {} {}x{}x{}", int(multiply), codec->name, layout, m, n, k));
+          const Codec& act = multiply == Multiply::bf16 ? kBf16 : kF32;
+          std::vector<Operand> a, b;
+          std::vector<Term> terms;
+          for (int t = 0; t < 1 + (cases % 2); ++t) {
+            a.push_back(make(act, at ? k : m, at ? m : k, 2 * t));
+            b.push_back(make(*codec, bt ? n : k, bt ? k : n, 2 * t + 1));
+            terms.push_back({a[t].matrix, b[t].matrix, at, bt, t ? 0.5f : 1.0f});
+          }
+          Threads threads(1 + cases % 3);
+          std::vector<float> c(m * n, 1.0f), bias(n, 0.25f);
+          Product product{.terms = terms, .c = reinterpret_cast<std::byte*>(c.data()), .m = m, .n = n,
+                          .accumulate = cases % 3 == 0, .bias = cases % 5 ? nullptr : bias.data()};
+          std::vector<std::byte> workspace(gemm_workspace_bytes(multiply, product, threads.count()));
+          gemm(threads, multiply, product, workspace);
+          const double start = (product.accumulate ? 1.0 : 0.0) + (product.bias ? 0.25 : 0.0);
+          const double tolerance = (multiply == Multiply::bf16 ? 2e-2 : 1e-5) * std::sqrt(double(k)) * 4;
+          for (int64_t i = 0; i < m; ++i)
+            for (int64_t j = 0; j < n; ++j)
+              ASSERT_NEAR(c[i * n + j], start + reference(a, b, terms, i, j), tolerance) << i << ", " << j;
+        }
+  EXPECT_GT(cases, 40);
+}
+
+// The bits of a row do not depend on how many rows there are, nor on the threads.
+TEST(Gemm, rows_are_independent) {
+  for (Multiply multiply : {Multiply::f32, Multiply::bf16}) {
+    const int64_t m = 530, n = 101, k = 64;
+    const Operand a = make(multiply == Multiply::bf16 ? kBf16 : kF32, m, k, 1), b = make(kF32, n, k, 2);
+    const auto run = [&](int64_t first, int64_t rows, int count) {
+      Threads threads(count);
+      Matrix part = a.matrix;
+      part.data = a.matrix.row(first), part.rows = rows;
+      const Term term{part, b.matrix, false, true, 1};
+      std::vector<float> c(rows * n);
+      const Product product{.terms = {&term, 1}, .c = reinterpret_cast<std::byte*>(c.data()), .m = rows, .n = n};
+      std::vector<std::byte> workspace(gemm_workspace_bytes(multiply, product, count));
+      gemm(threads, multiply, product, workspace);
+      return c;
+    };
+    const std::vector<float> whole = run(0, m, 2);
+    for (int64_t first : {0, 5, 512})
+      for (int64_t rows : {1, 3, 18}) {
+        const std::vector<float> part = run(first, rows, 1);
+        for (int64_t i = 0; i < rows * n; ++i) ASSERT_EQ(part[i], whole[first * n + i]);
+      }
+  }
+}
+
+}  // namespace
+}  // namespace thimble

@@ -1,0 +1,224 @@
+// What every operation must do. A new row of the table is tested the moment it is listed: its kernel against its scalar
+// reference, its gradient against finite differences in double, its in-place pairs, its shape rule.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/random.h"
+#include "graph/op.h"
+#include "ops/backward.h"
+#include "ops/table.h"
+#include "ops/update.h"
+#include "ops/reference_graph.h"
+
+namespace thimble {
+namespace {
+
+struct Buffers {
+  std::vector<std::vector<std::byte>> bytes;
+  std::vector<std::vector<double>> values;
+  std::vector<Operand> operands;
+};
+
+// Random numbers, encoded as the sample says; `values` holds what they decode to.
+Buffers fill(const Sample& sample, uint64_t seed) {
+  Buffers b;
+  b.bytes.resize(sample.in.size());
+  b.values.resize(sample.in.size());
+  for (size_t i = 0; i < sample.in.size(); ++i) {
+    const Type& type = sample.in[i];
+    if (type.codec == nullptr) {
+      b.operands.push_back({});
+      continue;
+    }
+    const int64_t count = type.shape.count();
+    b.bytes[i].resize(static_cast<size_t>(type.bytes()) + 64);
+    b.values[i].resize(static_cast<size_t>(count));
+    if (type.codec == &kI32) {
+      for (int64_t j = 0; j < count; ++j) {
+        reinterpret_cast<int32_t*>(b.bytes[i].data())[j] = sample.integers[i][static_cast<size_t>(j)];
+        b.values[i][static_cast<size_t>(j)] = sample.integers[i][static_cast<size_t>(j)];
+      }
+    } else {
+      std::vector<float> numbers(static_cast<size_t>(count));
+      const Random random(seed, i, 0);
+      for (int64_t j = 0; j < count; ++j) numbers[static_cast<size_t>(j)] = random.normal(static_cast<uint64_t>(j));
+      type.codec->encode(numbers.data(), b.bytes[i].data(), count);
+      type.codec->decode(b.bytes[i].data(), numbers.data(), count);
+      b.values[i].assign(numbers.begin(), numbers.end());
+    }
+    b.operands.push_back({b.bytes[i].data(), type.shape, type.codec});
+  }
+  return b;
+}
+
+class OpContract : public testing::TestWithParam<std::tuple<const Op*, size_t>> {
+ protected:
+  const Op& op() const { return *std::get<0>(GetParam()); }
+  Sample sample() const { return op().samples()[std::get<1>(GetParam())]; }
+};
+
+std::vector<std::vector<float>> run_kernel(const Op& op, const Sample& sample, Buffers& in, Multiply multiply, int thread_count,
+                                           bool in_place, const std::vector<Type>& types) {
+  Threads threads(thread_count);
+  RunContext run{threads, multiply, 11, 2, 0};
+  std::vector<std::vector<std::byte>> memory;
+  std::vector<Operand> out;
+  for (size_t i = 0; i < types.size(); ++i) {
+    memory.emplace_back(static_cast<size_t>(types[i].bytes()));
+    out.push_back({memory.back().data(), types[i].shape, types[i].codec});
+  }
+  for (const InPlace& pair : op.in_place) {
+    const auto o = static_cast<size_t>(pair.out), i = static_cast<size_t>(pair.in);
+    if (o >= out.size() || i >= in.operands.size() || !in.operands[i]) continue;
+    if (!pair.must && !in_place) continue;
+    if (out[o].data == memory[o].data()) out[o].data = in.operands[i].data;
+  }
+  const int64_t bytes = op.workspace ? op.workspace(sample.attributes, sample.in, types, multiply, thread_count) : 0;
+  std::vector<std::byte> workspace(static_cast<size_t>(bytes) + 64, std::byte{0x7f});
+  op.run({sample.attributes, in.operands, out, {workspace.data(), static_cast<size_t>(bytes)}, run});
+  for (size_t i = 0; i < 64; ++i) EXPECT_EQ(workspace[static_cast<size_t>(bytes) + i], std::byte{0x7f}) << "writes past its workspace";
+  std::vector<std::vector<float>> results;
+  for (size_t i = 0; i < types.size(); ++i) {
+    results.emplace_back(static_cast<size_t>(types[i].shape.count()));
+    out[i].codec->decode(out[i].data, results.back().data(), types[i].shape.count());
+  }
+  return results;
+}
+
+TEST_P(OpContract, kernel_equals_reference) {
+  const Sample s = sample();
+  const auto types = op().infer(s.attributes, s.in);
+  ASSERT_TRUE(types) << types.error().message;
+  Buffers b = fill(s, 5);
+  std::vector<ReferenceOperand> in, out;
+  for (size_t i = 0; i < s.in.size(); ++i) in.push_back({b.operands[i] ? &b.values[i] : nullptr, s.in[i].shape});
+  std::vector<std::vector<double>> expected;
+  for (const Type& type : *types) expected.emplace_back(static_cast<size_t>(type.shape.count()));
+  for (size_t i = 0; i < types->size(); ++i) out.push_back({&expected[i], (*types)[i].shape});
+  Threads one(1);
+  RunContext run{one, Multiply::f32, 11, 2, 0};
+  op().reference({s.attributes, in, out, run});
+  std::vector<std::vector<float>> first;
+  for (Multiply multiply : {Multiply::f32, Multiply::bf16})
+    for (int threads : {1, 2, 3})
+      for (bool in_place : {false, true}) {
+        Buffers fresh = fill(s, 5);
+        const auto results = run_kernel(op(), s, fresh, multiply, threads, in_place, *types);
+        for (size_t o = 0; o < results.size(); ++o) {
+          double largest = 1;
+          bool rounded = multiply == Multiply::bf16;
+          for (const Type& type : s.in) rounded |= type.codec && type.codec != &kF32 && type.codec != &kI32;
+          for (double v : expected[o]) largest = std::max(largest, std::abs(v));
+          for (size_t i = 0; i < results[o].size(); ++i)
+            ASSERT_NEAR(results[o][i], expected[o][i], (rounded ? 3e-2 : 2e-5) * largest)
+                << "output " << o << " element " << i << " threads " << threads << " in place " << in_place;
+        }
+        if (multiply == Multiply::f32) {
+          if (first.empty()) first = results;
+          ASSERT_EQ(results, first) << "bits depend on threads or on being in place";
+        }
+      }
+}
+
+class DifferentiableOp : public OpContract {};
+
+// Finite differences of L = sum of c * output 0 (for the loss: scale * sum of nll), all in double.
+TEST_P(DifferentiableOp, gradient_equals_finite_differences) {
+  const Sample s = sample();
+  Graph graph;
+  std::vector<ValueId> in;
+  for (size_t i = 0; i < s.in.size(); ++i) {
+    const bool real = s.in[i].codec && s.in[i].codec != &kI32;
+    in.push_back(s.in[i].codec ? graph.add_value(fmt::format("in{}", i), s.in[i], real ? Role::parameter : Role::input) : kNone);
+  }
+  if (&op() == &kLinearCrossEntropy) graph.value(in[3]).role = Role::input;
+  if (&op() == &kRope) graph.value(in[2]).role = Role::constant;
+  const std::vector<ValueId> out = graph.emit_all(op(), s.attributes, in, "y");
+  Backward backward(graph);
+  const ValueId seed = graph.add_value("seed", graph.value(out[0]).type, Role::input);
+  const bool is_loss = &op() == &kLinearCrossEntropy;
+  if (!is_loss) backward.add(out[0], seed);
+  backward.run();
+  std::map<ValueId, std::vector<ValueId>> gradients;
+  for (ValueId id : in) {
+    if (id == kNone || !backward.wanted(id)) continue;
+    if (const ValueId g = backward.gradient_of(id); g != kNone) gradients[id].push_back(g);
+  }
+  for (const auto& p : backward.parameters()) gradients[p.parameter].push_back(p.last);
+  ASSERT_FALSE(gradients.empty());
+
+  Buffers b = fill(s, 9);
+  ReferenceValues values;
+  for (size_t i = 0; i < in.size(); ++i)
+    if (in[i] != kNone) values[in[i]] = b.values[i];
+  const Random random(1, "seed");
+  const int64_t outputs = graph.value(out[0]).type.shape.count();
+  for (int64_t i = 0; i < outputs; ++i) values[seed].push_back(is_loss ? b.values[3][0] : random.normal(static_cast<uint64_t>(i)));
+  for (const auto& p : backward.parameters())
+    values[p.first].assign(static_cast<size_t>(graph.value(p.first).type.shape.count()), 0.0);
+  Threads threads(1);
+  RunContext run{threads, Multiply::f32, 11, 2, 0};
+  run_reference(graph, values, run);
+
+  const auto loss = [&](ReferenceValues at) {
+    std::vector<ReferenceOperand> operands, results;
+    std::vector<std::vector<double>> memory;
+    for (ValueId id : out) memory.emplace_back(static_cast<size_t>(graph.value(id).type.shape.count()));
+    for (size_t i = 0; i < in.size(); ++i) operands.push_back(in[i] == kNone ? ReferenceOperand{} : ReferenceOperand{&at.at(in[i]), s.in[i].shape});
+    for (size_t i = 0; i < out.size(); ++i) results.push_back({&memory[i], graph.value(out[i]).type.shape});
+    op().reference({s.attributes, operands, results, run});
+    double sum = 0;
+    for (size_t i = 0; i < memory[0].size(); ++i) sum += memory[0][i] * values[seed][i];
+    return sum;
+  };
+  for (const auto& [id, parts] : gradients) {
+    const size_t count = values[id].size();
+    double largest = 0;
+    for (size_t i = 0; i < count; ++i) {
+      double g = 0;
+      for (ValueId part : parts) g += values[part][i];
+      largest = std::max(largest, std::abs(g));
+    }
+    const size_t stride = std::max<size_t>(1, count / 40);
+    for (size_t i = 0; i < count; i += stride) {
+      const double h = 1e-5;
+      ReferenceValues up = values, down = values;
+      up[id][i] += h, down[id][i] -= h;
+      const double expected = (loss(up) - loss(down)) / (2 * h);
+      double g = 0;
+      for (ValueId part : parts) g += values[part][i];
+      ASSERT_NEAR(g, expected, 1e-6 * std::max(largest, 1e-2)) << graph.value(id).name << " element " << i;
+    }
+  }
+}
+
+TEST_P(OpContract, wrong_shapes_are_errors) {
+  const Sample s = sample();
+  std::vector<Type> fewer = s.in;
+  for (size_t i = 0; i < fewer.size(); ++i) {
+    if (!fewer[i].codec || &op() == &kPointwise || &op() == &kSquaredNorm) continue;
+    std::vector<Type> wrong = fewer;
+    wrong[i].shape = Shape{3, 1, 4, 1};
+    EXPECT_FALSE(op().infer(s.attributes, wrong)) << "operand " << i;
+  }
+}
+
+using Case = std::tuple<const Op*, size_t>;
+
+std::vector<Case> cases(bool differentiable) {
+  std::vector<Case> out;
+  for (const Op* op : ops())
+    for (size_t i = 0; (op->gradient || !differentiable) && i < op->samples().size(); ++i) out.emplace_back(op, i);
+  return out;
+}
+
+std::string case_name(const testing::TestParamInfo<Case>& info) {
+  return std::string(std::get<0>(info.param)->name) + "_" + std::to_string(std::get<1>(info.param));
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, OpContract, testing::ValuesIn(cases(false)), case_name);
+INSTANTIATE_TEST_SUITE_P(Table, DifferentiableOp, testing::ValuesIn(cases(true)), case_name);
+
+}  // namespace
+}  // namespace thimble

@@ -1,0 +1,3 @@
+#include "text/dataset.h"
+#include <gtest/gtest.h>
+TEST(Dummy, Dummy) {}
