@@ -68,6 +68,16 @@ changed_sources() {
   } | sort -u | grep -E '^src/.*\.cpp$' || true
 }
 
+# Generated data that is kept must be what its generator makes.
+check_generated() {
+  local folder
+  folder=$(mktemp -d)
+  python3 examples/receipts/generate.py --out "$folder"
+  diff -q -r -x '*.py' -x '*.md' -x __pycache__ examples/receipts "$folder" ||
+    fail "examples/receipts: run generate.py again"
+  rm -rf "$folder"
+}
+
 check_tidy() {
   command -v clang-tidy >/dev/null || return 0
   [[ -f build/release/compile_commands.json ]] || {
@@ -84,6 +94,7 @@ check_format
 check_layers
 check_headers
 report_lengths
+check_generated
 check_tidy
 if ((failures)); then
   printf '%d checks failed\n' "$failures"
