@@ -31,7 +31,8 @@ RopeFrequencies rope_frequencies(const Architecture& a) {
   std::vector<float> divisors;
   if (s.kind == RopeScaling::Kind::llama3) divisors = llama3_rope_factors(s, a.rope_base, a.head_dim);
   for (int64_t i = 0; i < a.head_dim / 2; ++i) {
-    const double inverse = 1.0 / std::pow(a.rope_base, static_cast<double>(2 * i) / static_cast<double>(a.head_dim));
+    // In f32 step by step, as the models were trained: an angle of some hundred radians shows the last bit.
+    const double inverse = 1.0f / std::pow(static_cast<float>(a.rope_base), static_cast<float>(2 * i) / static_cast<float>(a.head_dim));
     double scaled = inverse;
     if (s.kind == RopeScaling::Kind::linear) scaled = inverse / s.factor;
     if (s.kind == RopeScaling::Kind::llama3) scaled = inverse / static_cast<double>(divisors[static_cast<size_t>(i)]);
