@@ -180,12 +180,14 @@ Result<LoraAdapter> open_lora_adapter(const std::string& folder) {
   for (const SafetensorsEntry& entry : file.entries()) {
     std::string_view name = entry.name;
     const bool is_a = name.ends_with(kSuffixA);
-    if (!name.starts_with(kPrefix) || !(is_a || name.ends_with(kSuffixB))) {
+    const bool named = name.starts_with(kPrefix) && (is_a || name.ends_with(kSuffixB)) &&
+                       name.size() > kPrefix.size() + kSuffixA.size();
+    if (!named) {
       return fail(ErrorCode::unsupported, "reading {}: tensor '{}' is not '{}<module>{}' or '...{}'", file.path(), name,
                   kPrefix, kSuffixA, kSuffixB);
     }
     name.remove_prefix(kPrefix.size());
-    name.remove_suffix(std::min(kSuffixA.size(), name.size()));
+    name.remove_suffix(kSuffixA.size());
     LoraModule& module = modules[std::string(name)];
     (is_a ? module.a : module.b) = entry;
   }
