@@ -90,18 +90,19 @@ void pack_rows(const Cut& cut, int64_t first, int64_t begin, int64_t end, std::b
 void store_tile(const Cut& cut, const float* acc, int64_t row, int64_t rows, int64_t column, int64_t columns) noexcept {
   const Product& p = cut.product;
   const int64_t element = p.codec->block_bytes;
+  const std::byte* const addend = p.accumulate ? p.c : p.addend;
   const int64_t stride = p.row_bytes ? p.row_bytes : p.n * element;
   for (int64_t r = 0; r < rows; ++r) {
     float values[48];
     const float* from = acc + r * cut.micro.columns;
     const int64_t offset = (row + r) * stride + column * element;
-    if (p.bias || p.addend) {
+    if (p.bias || addend) {
       std::copy(from, from + columns, values);
       if (p.bias)
         for (int64_t c = 0; c < columns; ++c) values[c] += p.bias[column + c];
-      if (p.addend) {
+      if (addend) {
         float other[48];
-        p.codec->decode(p.addend + offset, other, columns);
+        p.codec->decode(addend + offset, other, columns);
         for (int64_t c = 0; c < columns; ++c) values[c] += other[c];
       }
       from = values;
@@ -111,15 +112,6 @@ void store_tile(const Cut& cut, const float* acc, int64_t row, int64_t rows, int
     else
       to_bf16(from, reinterpret_cast<uint16_t*>(p.c + offset), columns);
   }
-}
-
-void load_tile(const Cut& cut, float* acc, int64_t row, int64_t rows, int64_t column, int64_t columns) noexcept {
-  std::memset(acc, 0, sizeof(float) * kMostTile);
-  if (!cut.product.accumulate) return;
-  const int64_t stride = cut.product.row_bytes ? cut.product.row_bytes : cut.product.n * 4;
-  for (int64_t r = 0; r < rows; ++r)
-    std::memcpy(acc + r * cut.micro.columns, cut.product.c + (row + r) * stride + column * 4,
-                static_cast<size_t>(columns * 4));
 }
 
 // C[rows, columns] for rows [row, row_end), columns [column, column_end).
@@ -142,7 +134,7 @@ void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column,
       const int vectors = static_cast<int>((columns + micro.lanes - 1) / micro.lanes);
       for (int64_t r = row; r < row_end; r += micro.rows) {
         const int64_t rows = std::min<int64_t>(micro.rows, row_end - r);
-        load_tile(cut, acc, r, rows, c, columns);
+        std::memset(acc, 0, sizeof acc);
         const std::byte* panel = panels;
         for (size_t t = 0; t < p.terms.size(); ++t) {
           const int64_t depth = padded(depth_of(p.terms[t]), micro);

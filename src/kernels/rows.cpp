@@ -9,7 +9,7 @@
 namespace thimble {
 namespace {
 
-constexpr int kLanes = 16;
+constexpr int kLanes = kSumLanes;
 
 inline float fold(const float* lanes) noexcept {
   float s[kLanes];
@@ -114,13 +114,19 @@ CLONES void scale(float* to, float by, int64_t n) noexcept {
   for (int64_t i = 0; i < n; ++i) to[i] *= by;
 }
 
-CLONES float exp_sum(float* values, float shift, int64_t n) noexcept {
+CLONES void exp_sum_lanes(float* values, float shift, int64_t n, float* lanes) noexcept {
   for (int64_t i = 0; i < n; ++i) values[i] = exp_f32(values[i] - shift);
-  float lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
     for (int l = 0; l < kLanes; ++l) lanes[l] += values[i + l];
   for (int l = 0; i < n; ++i, ++l) lanes[l] += values[i];
+}
+
+float fold_lanes(const float* lanes) noexcept { return fold(lanes); }
+
+float exp_sum(float* values, float shift, int64_t n) noexcept {
+  float lanes[kLanes] = {};
+  exp_sum_lanes(values, shift, n, lanes);
   return fold(lanes);
 }
 

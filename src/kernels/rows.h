@@ -17,6 +17,11 @@ void scale(float* to, float by, int64_t n) noexcept;
 // values[i] = exp(values[i] - shift); returns their sum.
 float exp_sum(float* values, float shift, int64_t n) noexcept;
 
+// The same, into 16 running sums, one a lane: the order of PyTorch's log_softmax over a long row in pieces.
+constexpr int kSumLanes = 16;
+void exp_sum_lanes(float* values, float shift, int64_t n, float* lanes) noexcept;
+float fold_lanes(const float* lanes) noexcept;
+
 // values[i] = exp(values[i] - lse[i]) * by: the softmax of logits whose log-sum-exp is known.
 void softmax_row(float* values, const float* lse, float by, int64_t n) noexcept;
 

@@ -52,6 +52,7 @@ struct Memory {
   std::byte* weights = nullptr;  // the same in x's codec
   float* dx = nullptr;           // [rows, width]
   float *largest = nullptr, *sums = nullptr, *picked = nullptr;
+  float* lanes = nullptr;        // [rows, kSumLanes]: the running sums
   int32_t *index = nullptr, *target = nullptr;
   float* buffers = nullptr;  // one row a thread
   std::span<std::byte> product;
@@ -71,6 +72,7 @@ struct Memory {
     largest = reinterpret_cast<float*>(take(12 * rows));
     sums = largest + rows;
     picked = sums + rows;
+    lanes = reinterpret_cast<float*>(take(4 * kSumLanes * rows));
     index = reinterpret_cast<int32_t*>(take(8 * rows));
     target = index + rows;
     buffers = reinterpret_cast<float*>(take(4 * threads * width));
@@ -114,7 +116,9 @@ void take_tile(const Memory& m, int64_t r, int64_t first, int64_t tile, bool wan
   if (const int64_t t = m.target[r] - first; t >= 0 && t < tile) m.picked[r] = logits[t];
   const float largest = std::max(m.largest[r], max(logits, tile));
   const float shrink = exp_f32(m.largest[r] - largest);
-  m.sums[r] = m.sums[r] * shrink + exp_sum(logits, largest, tile);
+  float* const lanes = m.lanes + r * kSumLanes;
+  if (shrink != 1) scale(lanes, shrink, kSumLanes);
+  exp_sum_lanes(logits, largest, tile, lanes);
   m.largest[r] = largest;
   if (!wants_dx) return;
   if (shrink != 1) scale(m.dx + r * m.width, shrink, m.width);
@@ -127,7 +131,7 @@ void run_granule(const Call& call, const Memory& m, int64_t count) noexcept {
   const bool wants_dx = bool(call.out[1]);
   const int64_t vocab = w.shape[0];
   std::fill(m.largest, m.largest + count, -std::numeric_limits<float>::infinity());
-  std::fill(m.sums, m.sums + count, 0.0f);
+  std::fill(m.lanes, m.lanes + count * kSumLanes, 0.0f);
   std::fill(m.dx, m.dx + count * m.width, 0.0f);
   for (int64_t first = 0; first < vocab; first += m.tile) {
     const int64_t tile = std::min(m.tile, vocab - first);
@@ -145,6 +149,7 @@ void run_granule(const Call& call, const Memory& m, int64_t count) noexcept {
 
 void finish_row(const Call& call, const Memory& m, int64_t r, float* buffer) noexcept {
   const int64_t row = m.index[r];
+  m.sums[r] = fold_lanes(m.lanes + r * kSumLanes);
   const float lse = m.largest[r] + std::log(m.sums[r]);
   call.out[0].as<float>()[row] = lse - m.picked[r];
   if (call.out[2]) call.out[2].as<float>()[row] = lse;
