@@ -25,7 +25,7 @@ Result<std::unique_ptr<Tokenizer>> read_tok512(const std::string& path) {
     return fail(ErrorCode::corrupt, "reading {}: expected the length of the longest token first, found {}", path, longest);
   }
   SentencePieceReader reader;
-  reader.rules.prefix = SentencePieceRules::Prefix::first_stretch;
+  reader.rules.prefix = SentencePieceRules::Prefix::every_stretch;
   reader.vocabulary.unknown = 0;
   reader.vocabulary.bos = 1;
   reader.vocabulary.eos = 2;

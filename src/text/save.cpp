@@ -69,12 +69,13 @@ std::string post_processor_json(const Vocabulary& vocabulary, std::string_view o
     const std::string text = json_string(vocabulary.tokens.bytes(id));
     to = fmt::format(R"({{"SpecialToken":{{"id":{},"type_id":0}}}})", text);
     const std::string entry = fmt::format(R"({}:{{"id":{},"ids":[{}],"tokens":[{}]}})", text, text, id, text);
-    if (tokens.find(entry) == std::string::npos) tokens += (tokens.empty() ? "" : ",") + entry;
+    if (tokens.find(entry) == std::string::npos) tokens += fmt::format("{}{}", tokens.empty() ? "" : ",", entry);
   };
-  if (bos) add(*vocabulary.bos, before), before += ",";
-  if (eos) add(*vocabulary.eos, after), after.insert(0, ",");
+  if (bos) add(*vocabulary.bos, before);
+  if (eos) add(*vocabulary.eos, after);
   const auto sequence = [&](char name, int type) {
-    return fmt::format(R"({}{{"Sequence":{{"id":"{}","type_id":{}}}}}{})", before, name, type, after);
+    return fmt::format(R"({}{}{{"Sequence":{{"id":"{}","type_id":{}}}}}{}{})", before, bos ? "," : "", name, type,
+                       eos ? "," : "", after);
   };
   return fmt::format(R"({{"type":"TemplateProcessing","single":[{}],"pair":[{},{}],"special_tokens":{{{}}}}})",
                      sequence('A', 0), sequence('A', 0), sequence('B', 1), tokens);
@@ -122,7 +123,7 @@ Result<void> save_byte_bpe(const std::string& folder, const Vocabulary& vocabula
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const Merge& merge = vocabulary.merges[rank];
     CHECK_OK(out.separate(first));
-    out.string(written(vocabulary, merge.left) + ' ' + written(vocabulary, merge.right));
+    out.string(fmt::format("{} {}", written(vocabulary, merge.left), written(vocabulary, merge.right)));
   }
   out.raw("]}}\n");
   CHECK_OK(out.commit());
@@ -141,7 +142,7 @@ Result<TokenizerTables> byte_bpe_tables(const Vocabulary& vocabulary, const Byte
   fill_tables(vocabulary, chat_template, tables, [&](int32_t id) { return written(vocabulary, id); });
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const Merge& merge = vocabulary.merges[rank];
-    tables.merges.push_back(written(vocabulary, merge.left) + ' ' + written(vocabulary, merge.right));
+    tables.merges.push_back(fmt::format("{} {}", written(vocabulary, merge.left), written(vocabulary, merge.right)));
   }
   return tables;
 }

@@ -45,7 +45,7 @@ bool uses_metaspace(const SentencePieceRules& rules) { return rules.prefix_unles
 
 std::string normalizer_json(const SentencePieceRules& rules) {
   std::string list;
-  const auto add = [&](std::string part) { list += (list.empty() ? "" : ",") + std::move(part); };
+  const auto add = [&](std::string_view part) { list += fmt::format("{}{}", list.empty() ? "" : ",", part); };
   if (!rules.charsmap.empty()) {
     add(fmt::format(R"({{"type":"Precompiled","precompiled_charsmap":"{}"}})", encode_base64(rules.charsmap.bytes())));
   }
