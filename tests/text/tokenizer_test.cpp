@@ -81,6 +81,33 @@ TEST(ByteBpe, AnyBytesComeBack) {
   }
 }
 
+TEST(ByteBpe, NormalisesToNfc) {
+  TemporaryFolder folder;
+  auto json = SmallByteBpe().json();
+  auto plain = must_open(folder.write("tokenizer.json", json.dump()));
+  json["normalizer"] = {{"type", "NFC"}};
+  auto tokenizer = must_open(folder.write("nfc.json", json.dump()));
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"e\u0301", "\u00e9"},                    // a mark joins
+      {"q\u0307\u0323", "q\u0323\u0307"},        // marks are put in order
+      {"d\u0307\u0323", "\u1e0d\u0307"},         // and then joined
+      {"\u1100\u1161\u11a8", "\uac01"},          // Hangul
+      {"\u212b \u0958", "\u00c5 \u0915\u093c"},  // a singleton, and an exclusion
+      {"a\u0301\xff\u0301", "\u00e1\xff\u0301"}, // broken bytes join with nothing
+      {"\u0301x", "\u0301x"},
+  };
+  for (const auto& [text, normal] : cases) {
+    EXPECT_EQ(tokenizer->decode(must_encode(*tokenizer, text)), normal) << text;
+    EXPECT_EQ(must_encode(*tokenizer, text), must_encode(*plain, normal));
+  }
+  std::mt19937 random(9);
+  for (int round = 0; round < 300; ++round) {
+    std::string text = random_text(random, random() % 100);
+    for (int i = 0; i < 10; ++i) text.insert(random() % (text.size() + 1), cases[random() % cases.size()].first);
+    ASSERT_EQ(encode_in_parts(*tokenizer, text, 1 + random() % 64), must_encode(*tokenizer, text));
+  }
+}
+
 TEST(ByteBpe, HostileTextIsFast) {
   TemporaryFolder folder;
   auto tokenizer = small_byte_bpe(folder);
