@@ -110,9 +110,9 @@ class ByteBpe final : public VocabularyTokenizer, private PreTokenizer::Sink {
   struct Sure {
     size_t source = 0, ids = 0;
   };
-  bool tracks_ = false;   // while encoding a normalised text that goes on
+  bool tracks_ = false;  // while encoding a normalised text that goes on
   size_t next_run_ = 0;
-  Sure sure_;             // of the last piece that ends where source and normalised text correspond
+  Sure sure_;                            // of the last piece that ends where source and normalised text correspond
   std::vector<int32_t>* ids_ = nullptr;  // while encoding
   const char* base_ = nullptr;           // while encoding: offset 0 of the text
 };

@@ -119,7 +119,8 @@ class Segment {
     size_t kept = 0, starter = SIZE_MAX;
     int last = -1;
     for (const Mark mark : marks_) {
-      const uint32_t joined = starter != SIZE_MAX && last < mark.combining ? compose(marks_[starter].code, mark.code) : 0;
+      const uint32_t joined =
+          starter != SIZE_MAX && last < mark.combining ? compose(marks_[starter].code, mark.code) : 0;
       if (joined) {
         marks_[starter].code = joined;
         continue;

@@ -54,7 +54,8 @@ std::string added_tokens_json(const Vocabulary& vocabulary) {
       if (known.id == id) strip = known;
     }
     list += fmt::format(
-        "{}\n{{\"id\":{},\"content\":{},\"single_word\":false,\"lstrip\":{},\"rstrip\":{},\"normalized\":false,\"special\":{}}}",
+        "{}\n{{\"id\":{},\"content\":{},\"single_word\":false,\"lstrip\":{},\"rstrip\":{},\"normalized\":false,"
+        "\"special\":{}}}",
         list.empty() ? "" : ",", id, json_string(vocabulary.tokens.bytes(id)), strip.left, strip.right,
         kind != TokenKind::user_defined);
   }
@@ -106,7 +107,8 @@ Result<void> save_byte_bpe(const std::string& folder, const Vocabulary& vocabula
                       pre_tokenizer_json(rules)));
   constexpr std::string_view kByteLevel =
       R"({"type":"ByteLevel","add_prefix_space":true,"trim_offsets":false,"use_regex":true})";
-  out.raw(fmt::format("\"post_processor\":{},\n\"decoder\":{},\n", post_processor_json(vocabulary, kByteLevel), kByteLevel));
+  out.raw(fmt::format("\"post_processor\":{},\n\"decoder\":{},\n", post_processor_json(vocabulary, kByteLevel),
+                      kByteLevel));
   out.raw(fmt::format(
       "\"model\":{{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,"
       "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":{},\n\"vocab\":{{\n",
@@ -134,9 +136,10 @@ Result<TokenizerTables> byte_bpe_tables(const Vocabulary& vocabulary, const Byte
                                         const std::string& chat_template) {
   const NamedPattern* named = rules.pre.named();
   if (!named || rules.prefix_space) {
-    return fail(ErrorCode::unsupported,
-                "writing a tokenizer for GGUF: its pre-tokenizer is none that GGUF has a name for; keep the Hugging Face "
-                "folder");
+    return fail(
+        ErrorCode::unsupported,
+        "writing a tokenizer for GGUF: its pre-tokenizer is none that GGUF has a name for; keep the Hugging Face "
+        "folder");
   }
   TokenizerTables tables{.model = "gpt2", .pre = std::string(named->name)};
   fill_tables(vocabulary, chat_template, tables, [&](int32_t id) { return written(vocabulary, id); });

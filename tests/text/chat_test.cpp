@@ -19,24 +19,37 @@ const std::vector<Message> kMessages = {{"system", "Sys"}, {"user", " Hi "}, {"a
 
 TEST(Chat, FormatsAsTheirTemplates) {
   const std::vector<Case> cases = {
-      {"chatml", kChatMl, {"<|im_start|>", "<|im_end|>"},
+      {"chatml",
+       kChatMl,
+       {"<|im_start|>", "<|im_end|>"},
        "<|im_start|>system\nSys<|im_end|>\n<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\nYo<|im_end|>\n"
        "<|im_start|>user\n<s><|im_end|>\n<|im_start|>assistant\n",
        "Yo<|im_end|>"},
-      {"llama3", "{{ bos_token }}<|start_header_id|><|end_header_id|><|eot_id|>",
+      {"llama3",
+       "{{ bos_token }}<|start_header_id|><|end_header_id|><|eot_id|>",
        {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
-       "<s><|start_header_id|>system<|end_header_id|>\n\nSys<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
-       "<|start_header_id|>assistant<|end_header_id|>\n\nYo<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n<s><|eot_id|>"
+       "<s><|start_header_id|>system<|end_header_id|>\n\nSys<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|"
+       "eot_id|>"
+       "<|start_header_id|>assistant<|end_header_id|>\n\nYo<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n<s><|"
+       "eot_id|>"
        "<|start_header_id|>assistant<|end_header_id|>\n\n",
        "Yo<|eot_id|>"},
-      {"zephyr", "<|system|><|user|>{{ eos_token }}<|assistant|>", {},
-       "<|system|>\nSys</s>\n<|user|>\n Hi </s>\n<|assistant|>\nYo</s>\n<|user|>\n<s></s>\n<|assistant|>\n", "Yo</s>"},
-      {"gemma", "{{ bos_token }}<start_of_turn><end_of_turn>", {"<start_of_turn>", "<end_of_turn>"},
+      {"zephyr",
+       "<|system|><|user|>{{ eos_token }}<|assistant|>",
+       {},
+       "<|system|>\nSys</s>\n<|user|>\n Hi </s>\n<|assistant|>\nYo</s>\n<|user|>\n<s></s>\n<|assistant|>\n",
+       "Yo</s>"},
+      {"gemma",
+       "{{ bos_token }}<start_of_turn><end_of_turn>",
+       {"<start_of_turn>", "<end_of_turn>"},
        "<s><start_of_turn>user\nSys\n\nHi<end_of_turn>\n<start_of_turn>model\nYo<end_of_turn>\n<start_of_turn>user\n<s>"
        "<end_of_turn>\n<start_of_turn>model\n",
        "Yo<end_of_turn>"},
-      {"llama2", "{{ bos_token }}[INST] <<SYS>> [/INST]", {},
-       "<s>[INST] <<SYS>>\nSys\n<</SYS>>\n\nHi [/INST] Yo </s><s>[INST] <s> [/INST]", " Yo </s>"},
+      {"llama2",
+       "{{ bos_token }}[INST] <<SYS>> [/INST]",
+       {},
+       "<s>[INST] <<SYS>>\nSys\n<</SYS>>\n\nHi [/INST] Yo </s><s>[INST] <s> [/INST]",
+       " Yo </s>"},
   };
   for (const Case& item : cases) {
     TemporaryFolder folder;
@@ -79,7 +92,8 @@ TEST(Chat, DefaultSystemMessageIsTheTemplates) {
 
 TEST(Chat, UnknownTemplatesAndRolesAreRefused) {
   TemporaryFolder folder;
-  EXPECT_THAT(chat_format(*small_byte_bpe(folder)).error().message, HasSubstr("has no chat template; known formats are chatml"));
+  EXPECT_THAT(chat_format(*small_byte_bpe(folder)).error().message,
+              HasSubstr("has no chat template; known formats are chatml"));
   EXPECT_THAT(chat_format(*small_byte_bpe(folder, "{{ x }}")).error().message, HasSubstr("of another kind"));
   auto tokenizer = small_byte_bpe(folder, kChatMl);
   const std::vector<Message> messages = {{"tool", "x"}};

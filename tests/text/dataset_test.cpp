@@ -43,8 +43,8 @@ TEST(Dataset, EveryShapeOfRecord) {
        head + "a<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n", "b<|im_end|>"},
       {R"({"conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"}]})",
        head + "a<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n", "b<|im_end|>"},
-      {R"({"instruction":"a","input":"c","output":"b"})",
-       head + "a\nc<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n", "b<|im_end|>"},
+      {R"({"instruction":"a","input":"c","output":"b"})", head + "a\nc<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n",
+       "b<|im_end|>"},
       {R"({"prompt":"a ","completion":"b"})", "a b</s>", "b</s>"},
       {R"({"question":"a","answer":" b"})", "a b</s>", " b</s>"},
       {R"({"text":"a\u00e9\nb"})", "a\u00e9\nb</s>", "a\u00e9\nb</s>"},
@@ -117,7 +117,8 @@ TEST(Dataset, BadLinesAreCountedAndNamed) {
   }
   EXPECT_THAT(Dataset::open(folder.write("b.json", "[{\"text\":\"a\"}, "), *tokenizer, {}).error().message,
               HasSubstr("ends before its closing ']'"));
-  EXPECT_THAT(Dataset::open(folder.write("c.jsonl", ""), *tokenizer, {}).error().message, HasSubstr("no usable example"));
+  EXPECT_THAT(Dataset::open(folder.write("c.jsonl", ""), *tokenizer, {}).error().message,
+              HasSubstr("no usable example"));
 }
 
 TEST(Dataset, LongAndUntrainedExamplesAreCounted) {
@@ -186,8 +187,7 @@ TEST_F(Packing, WholeExamplesInOrder) {
   Rows rows;
   ASSERT_TRUE(packer.next(rows));
   EXPECT_THAT(rows.ids, ElementsAre('x', 'y', 271, 'q', 'r', 's', 271, 0, 'z', 'x', 271, 'x', 'y', 271, 0, 0));
-  EXPECT_THAT(rows.targets,
-              ElementsAre('y', 271, -1, 'r', 's', 271, -1, -1, 'x', 271, -1, 'y', 271, -1, -1, -1));
+  EXPECT_THAT(rows.targets, ElementsAre('y', 271, -1, 'r', 's', 271, -1, -1, 'x', 271, -1, 'y', 271, -1, -1, -1));
   EXPECT_THAT(rows.positions, ElementsAre(0, 1, 2, 0, 1, 2, 3, 0, 0, 1, 2, 0, 1, 2, 0, 0));
   EXPECT_THAT(rows.starts, ElementsAre(0, 0, 0, 3, 3, 3, 3, 7, 8, 8, 8, 11, 11, 11, 14, 15));
   EXPECT_EQ(rows.predicted, 9);
@@ -219,7 +219,8 @@ TEST_F(Packing, AllocatesNothingLargeOnceOpen) {
   std::string lines;
   for (int i = 1; i < 40; ++i) {
     lines += R"({"messages":[{"role":"user","content":")" + std::string(static_cast<size_t>(200 * i), 'x') +
-             R"("},{"role":"assistant","content":")" + std::string(static_cast<size_t>(8200 - 200 * i), 'y') + "\"}]}\n";
+             R"("},{"role":"assistant","content":")" + std::string(static_cast<size_t>(8200 - 200 * i), 'y') +
+             "\"}]}\n";
   }
   tokenizer_ = small_byte_bpe(folder_, kChatMl);
   dataset_ = Dataset::open(folder_.write("a.jsonl", lines), *tokenizer_, {.context = 9000}).value();

@@ -18,7 +18,8 @@ struct Piece {
   float score;
 };
 
-const std::vector<Piece> kPieces = {{" ", -1}, {"a", -2}, {"b", -3}, {"ab", -4}, {" a", -5}, {" ab", -6}, {"\u00e9", -7}};
+const std::vector<Piece> kPieces = {{" ", -1},  {"a", -2},   {"b", -3},     {"ab", -4},
+                                    {" a", -5}, {" ab", -6}, {"\u00e9", -7}};
 
 // llama2.c's file: three special tokens, the 256 bytes, then the pieces.
 std::string llama2c_file(const std::vector<Piece>& pieces) {
@@ -41,7 +42,8 @@ std::unique_ptr<Tokenizer> unigram(bool bytes) {
   reader.rules.unigram = true;
   EXPECT_TRUE(reader.add_piece(0, "<unk>", 0, TokenKind::unknown));
   int32_t id = 1;
-  for (const Piece& piece : kPieces) EXPECT_TRUE(reader.add_piece(id++, blocks_of_spaces(piece.text), piece.score, TokenKind::normal));
+  for (const Piece& piece : kPieces)
+    EXPECT_TRUE(reader.add_piece(id++, blocks_of_spaces(piece.text), piece.score, TokenKind::normal));
   for (int byte = 0; bytes && byte < 256; ++byte) {
     EXPECT_TRUE(reader.add_piece(id++, fmt::format("<0x{:02X}>", byte), 0, TokenKind::byte));
   }
@@ -68,7 +70,8 @@ TEST(SentencePiece, AnyBytesComeBack) {
   std::mt19937 random(11);
   for (int round = 0; round < 400; ++round) {
     std::string text;
-    for (size_t i = random() % 100; i > 0; --i) text += random() % 4 == 0 ? static_cast<char>(random()) : "  ab"[random() % 4];
+    for (size_t i = random() % 100; i > 0; --i)
+      text += random() % 4 == 0 ? static_cast<char>(random()) : "  ab"[random() % 4];
     for (Tokenizer* tokenizer : {bpe.get(), viterbi.get()}) {
       const auto ids = must_encode(*tokenizer, text);
       ASSERT_EQ(tokenizer->decode(ids), text);

@@ -41,8 +41,8 @@ inline std::string characters(std::string_view bytes) {
 
 // Byte-level BPE: ids 0..255 are the bytes, then the merges' results, then the special tokens.
 struct SmallByteBpe {
-  std::vector<std::pair<std::string, std::string>> merges = {{"h", "e"}, {"l", "l"},  {"he", "ll"}, {"hell", "o"},
-                                                             {" ", "w"}, {"a", "a"},  {"aa", "aa"}, {" ", " "},
+  std::vector<std::pair<std::string, std::string>> merges = {{"h", "e"},   {"l", "l"}, {"he", "ll"},    {"hell", "o"},
+                                                             {" ", "w"},   {"a", "a"}, {"aa", "aa"},    {" ", " "},
                                                              {"\n", "\n"}, {"1", "2"}, {"\xc3", "\xa9"}};
   std::vector<std::string> specials = {"<|im_start|>", "<|im_end|>", "<|im_end|>>", "<s>", "</s>"};
   nlohmann::json pre_tokenizer = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}};
@@ -75,10 +75,10 @@ inline std::unique_ptr<Tokenizer> must_open(const std::string& path) {
 inline std::unique_ptr<Tokenizer> small_byte_bpe(const TemporaryFolder& folder, const std::string& chat_template = "",
                                                  const SmallByteBpe& small = {}) {
   const std::string path = folder.write("tokenizer.json", small.json().dump());
-  folder.write("tokenizer_config.json", nlohmann::json{{"chat_template", chat_template},
-                                                       {"bos_token", "<s>"},
-                                                       {"eos_token", {{"content", "</s>"}}}}
-                                            .dump());
+  folder.write(
+      "tokenizer_config.json",
+      nlohmann::json{{"chat_template", chat_template}, {"bos_token", "<s>"}, {"eos_token", {{"content", "</s>"}}}}
+          .dump());
   return must_open(path);
 }
 

@@ -16,9 +16,11 @@ using testing::HasSubstr;
 // Text that is hard on pre-tokenizers: blanks, digits, marks, broken UTF-8, special tokens cut short.
 std::string random_text(std::mt19937& random, size_t pieces) {
   static const std::vector<std::string> kPieces = {
-      " ", "  ", "\n", "\n\n", "\t", "\r\n", "hello", "world", "'s", "'LL", "12", "3", "\u00bd", "a", "\u00e9", "e\u0301",
-      "\u65e5\u672c", "\U0001f600", "\u00a0", "\u3000", "\u180e", "<|im_end|>", "<|im_end|>>", "<|im_", "<s>", "</s", ".",
-      "...!", "_", "\xff", "\xe2\x82", "\xf0\x9f", "\xc3", "\x80", std::string("\0", 1)};
+      " ",          "  ",          "\n",           "\n\n",       "\t",     "\r\n",   "hello",
+      "world",      "'s",          "'LL",          "12",         "3",      "\u00bd", "a",
+      "\u00e9",     "e\u0301",     "\u65e5\u672c", "\U0001f600", "\u00a0", "\u3000", "\u180e",
+      "<|im_end|>", "<|im_end|>>", "<|im_",        "<s>",        "</s",    ".",      "...!",
+      "_",          "\xff",        "\xe2\x82",     "\xf0\x9f",   "\xc3",   "\x80",   std::string("\0", 1)};
   std::string text;
   for (size_t i = 0; i < pieces; ++i) {
     if (random() % 8 == 0) {
@@ -66,7 +68,8 @@ TEST(ByteBpe, AnyBytesComeBack) {
           {"pretokenizers",
            {{{"type", "Split"},
              {"pattern",
-              {{"Regex", R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}}},
+              {{"Regex",
+                R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}}},
              {"behavior", "Isolated"}},
             {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
     }
@@ -88,12 +91,12 @@ TEST(ByteBpe, NormalisesToNfc) {
   json["normalizer"] = {{"type", "NFC"}};
   auto tokenizer = must_open(folder.write("nfc.json", json.dump()));
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"e\u0301", "\u00e9"},                    // a mark joins
-      {"q\u0307\u0323", "q\u0323\u0307"},        // marks are put in order
-      {"d\u0307\u0323", "\u1e0d\u0307"},         // and then joined
-      {"\u1100\u1161\u11a8", "\uac01"},          // Hangul
-      {"\u212b \u0958", "\u00c5 \u0915\u093c"},  // a singleton, and an exclusion
-      {"a\u0301\xff\u0301", "\u00e1\xff\u0301"}, // broken bytes join with nothing
+      {"e\u0301", "\u00e9"},                      // a mark joins
+      {"q\u0307\u0323", "q\u0323\u0307"},         // marks are put in order
+      {"d\u0307\u0323", "\u1e0d\u0307"},          // and then joined
+      {"\u1100\u1161\u11a8", "\uac01"},           // Hangul
+      {"\u212b \u0958", "\u00c5 \u0915\u093c"},   // a singleton, and an exclusion
+      {"a\u0301\xff\u0301", "\u00e1\xff\u0301"},  // broken bytes join with nothing
       {"\u0301x", "\u0301x"},
   };
   for (const auto& [text, normal] : cases) {
@@ -204,7 +207,8 @@ TEST(Tokenizer, BrokenFilesAreRefused) {
   const std::vector<Broken> cases = {
       {"no JSON", "tokenizer.json", "{\"model\":", "not a JSON object"},
       {"no model", "tokenizer.json", "{\"a\":1}", "no 'model'"},
-      {"WordPiece", "tokenizer.json", with("/model/type", "WordPiece"), "'WordPiece' is not supported; supported are BPE"},
+      {"WordPiece", "tokenizer.json", with("/model/type", "WordPiece"),
+       "'WordPiece' is not supported; supported are BPE"},
       {"vocab is a list", "tokenizer.json", with("/model/vocab", {1}), "no object 'vocab'"},
       {"id is text", "tokenizer.json", with("/model/vocab/h", "x"), "the id of 'h' is no number"},
       {"id is huge", "tokenizer.json", with("/model/vocab/h", 1LL << 40), "the id of 'h' is no number"},
@@ -213,13 +217,14 @@ TEST(Tokenizer, BrokenFilesAreRefused) {
       {"merge of one", "tokenizer.json", with("/model/merges/2", "he"), "merge 2 is not two tokens"},
       {"merge of unknown", "tokenizer.json", with("/model/merges/0", "q q"), "'qq' is not in the vocabulary"},
       {"bad pattern", "tokenizer.json",
-       with("/pre_tokenizer", {{"type", "Sequence"},
-                               {"pretokenizers",
-                                {{{"type", "Split"}, {"behavior", "Isolated"}, {"pattern", {{"Regex", "(a"}}}}}}}),
+       with("/pre_tokenizer",
+            {{"type", "Sequence"},
+             {"pretokenizers", {{{"type", "Split"}, {"behavior", "Isolated"}, {"pattern", {{"Regex", "(a"}}}}}}}),
        "compiling the pre-tokenizer's pattern '(a'"},
       {"odd pre-tokenizer", "tokenizer.json", with("/pre_tokenizer", {{"type", "BertPreTokenizer"}}),
        "'BertPreTokenizer' is not supported"},
-      {"odd normalizer", "tokenizer.json", with("/normalizer", {{"type", "Lowercase"}}), "'Lowercase' is not supported"},
+      {"odd normalizer", "tokenizer.json", with("/normalizer", {{"type", "Lowercase"}}),
+       "'Lowercase' is not supported"},
       {"added without id", "tokenizer.json", with("/added_tokens/0/id", nullptr), "added token 0 has no valid id"},
       {"cut-off model", "tokenizer.model", model.substr(0, 10), "cut off"},
       {"piece without text", "tokenizer.model", std::string("\x0a\x02\x18\x01", 4), "expected some text"},
