@@ -8,8 +8,9 @@
 
 #include "small_tokenizer.h"
 
-// Counts allocations of 4 KiB or more.
+// Counts allocations of 4 KiB or more; AddressSanitizer brings its own operator new.
 static int64_t large_allocations = 0;
+#ifndef __SANITIZE_ADDRESS__
 [[gnu::noinline]] void* operator new(size_t size) {
   large_allocations += size >= 4096;
   if (void* memory = std::malloc(size)) return memory;
@@ -17,6 +18,7 @@ static int64_t large_allocations = 0;
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+#endif
 
 namespace thimble {
 namespace {
