@@ -8,7 +8,8 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCodecs = {&kF32, &kBf16, &kF16};
+constexpr std::array kCodecs = {&kF32,  &kBf16, &kF16, &kQ8_0, &kQ4_0, &kQ4_1,     &kQ5_0,
+                                &kQ5_1, &kQ4K,  &kQ5K, &kQ6K,  &kNf4,  &kInt8Block};
 
 template <class Predicate>
 const Codec* first(Predicate predicate) {
@@ -35,6 +36,7 @@ const Codec* find_codec_safetensors(std::string_view dtype) {
 Result<const Codec*> codec_named(std::string_view name) {
   if (const Codec* codec = find_codec(name)) return codec;
   std::vector<std::string_view> names;
+  names.reserve(kCodecs.size());
   for (const Codec* codec : kCodecs) names.push_back(codec->name);
   return fail(ErrorCode::invalid_argument, "there is no codec '{}'; the nearest are {}", name,
               nearest_names(name, names));

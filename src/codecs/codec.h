@@ -20,9 +20,10 @@ struct Codec {
   std::string_view description;  // one line, for help and docs
   int64_t block = 1;             // elements
   int64_t block_bytes = 0;
-  int gguf_type = -1;                // ggml_type number, or -1 where GGUF has no such format
+  int gguf_type = -1;                 // ggml_type number, or -1 where GGUF has no such format
   std::string_view safetensors = {};  // dtype of safetensors ("BF16"), or empty
-  // |x - decode(encode(x))| <= max_error * max|x| over the block of x, for finite x (of normal range).
+  // |x - decode(encode(x))| <= max_error * max|x| over the block of x, where x is finite and the block's scale is a
+  // normal number of its format (an f16 in GGUF's: blocks below about 1e-3 or above 1e5 are not).
   double max_error = 0;
 
   // Decodes `count` elements from the start of a block.
@@ -49,5 +50,15 @@ Result<const Codec*> codec_named(std::string_view name);
 extern const Codec kF32;
 extern const Codec kBf16;
 extern const Codec kF16;
+extern const Codec kQ8_0;
+extern const Codec kQ4_0;
+extern const Codec kQ4_1;
+extern const Codec kQ5_0;
+extern const Codec kQ5_1;
+extern const Codec kQ4K;
+extern const Codec kQ5K;
+extern const Codec kQ6K;
+extern const Codec kNf4;
+extern const Codec kInt8Block;
 
 }  // namespace thimble

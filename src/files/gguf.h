@@ -108,7 +108,8 @@ Result<T> GgufFile::get(std::string_view key) const {
 template <class T>
 Result<T> GgufFile::get_or(std::string_view key, T otherwise) const {
   std::optional<T> found = TRY(find<T>(key));
-  return found ? *std::move(found) : std::move(otherwise);
+  if (!found) return otherwise;
+  return *std::move(found);
 }
 
 }  // namespace thimble

@@ -8,8 +8,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/result.h"
+#include "core/shape.h"
 
 namespace thimble {
 
@@ -35,13 +37,13 @@ struct Architecture {
 
   std::string family;  // "llama", "mistral", "qwen2", "qwen3", "gpt2"
   int64_t vocab = 0;
-  int64_t width = 0;      // model dimension
+  int64_t width = 0;  // model dimension
   int64_t layers = 0;
   int64_t heads = 0;
   int64_t kv_heads = 0;
-  int64_t head_dim = 0;   // of one head
+  int64_t head_dim = 0;  // of one head
   int64_t ffn_width = 0;
-  int64_t context = 0;    // longest sequence it was made for
+  int64_t context = 0;  // longest sequence it was made for
   Norm norm = Norm::rms;
   double norm_epsilon = 1e-5;
   Ffn ffn = Ffn::silu_gated;
@@ -49,11 +51,11 @@ struct Architecture {
   RopeLayout rope_layout = RopeLayout::halves;
   double rope_base = 10000;
   RopeScaling rope_scaling;
-  bool qkv_bias = false;      // Qwen2, GPT-2
-  bool linear_bias = false;   // on the attention output and the FFN (GPT-2)
-  bool qk_norm = false;       // RMSNorm of each head of q and k, before rotation (Qwen3)
-  bool tied = true;           // the head is the embedding
-  int64_t window = 0;         // sliding window of attention in tokens; 0 = none
+  bool qkv_bias = false;     // Qwen2, GPT-2
+  bool linear_bias = false;  // on the attention output and the FFN (GPT-2)
+  bool qk_norm = false;      // RMSNorm of each head of q and k, before rotation (Qwen3)
+  bool tied = true;          // the head is the embedding
+  int64_t window = 0;        // sliding window of attention in tokens; 0 = none
 
   bool gated() const { return ffn == Ffn::silu_gated || ffn == Ffn::gelu_gated; }
   int64_t q_width() const { return heads * head_dim; }
@@ -64,5 +66,13 @@ struct Architecture {
 // Every extent positive and below bounds that keep products within int64, heads divisible by kv_heads, head_dim even
 // with rope, and so on. `source` names the file in messages.
 Result<void> check(const Architecture& architecture, const std::string& source);
+
+struct TensorSpec {
+  std::string name;
+  Shape shape;
+};
+
+// Every tensor of a model, in the order in which thimble keeps them: embedding, blocks, final norm, head.
+std::vector<TensorSpec> tensor_specs(const Architecture& architecture);
 
 }  // namespace thimble

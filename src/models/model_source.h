@@ -16,9 +16,9 @@
 namespace thimble {
 
 struct ModelTensor {
-  std::string name;      // thimble's name
-  const Codec* codec;    // as stored in the file
-  Shape shape;           // [out, in] for matrices
+  std::string name;    // thimble's name
+  const Codec* codec;  // as stored in the file
+  Shape shape;         // [out, in] for matrices
   int64_t bytes() const { return codec->bytes(shape.count()); }
 };
 
@@ -35,9 +35,9 @@ class ModelSource {
   std::span<const ModelTensor> tensors() const { return tensors_; }
   const ModelTensor* find(std::string_view name) const;
 
-  // Reads rows [row, row + rows) of a tensor (a vector is one row), in its stored codec, in thimble's layout: rows of q and k put back into
-  // Hugging Face's order (GGUF permutes them), fused projections split, GPT-2's [in, out] matrices transposed.
-  // `to` has exactly the bytes of those rows. Needs at most 1 MiB of its own memory.
+  // Reads rows [row, row + rows) of a tensor (a vector is one row), in its stored codec, in thimble's layout: rows of q
+  // and k put back into Hugging Face's order (GGUF permutes them), fused projections split, GPT-2's [in, out] matrices
+  // transposed. `to` has exactly the bytes of those rows. Needs at most 1 MiB of its own memory.
   virtual Result<void> read(const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) const = 0;
 
  protected:

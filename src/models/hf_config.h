@@ -1,0 +1,26 @@
+// config.json of Hugging Face: to an Architecture and back.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "core/result.h"
+#include "models/architecture.h"
+
+namespace thimble {
+
+// Reads a bare config.json, of which the defaults of transformers fill the gaps. The result is checked.
+Result<Architecture> architecture_from_config(const std::string& path);
+// The same of its text; `source` names it in messages.
+Result<Architecture> parse_config(std::string_view text, const std::string& source);
+
+struct ConfigExtras {
+  std::string dtype = "float32";  // of the weights, as PyTorch calls it
+  std::optional<int64_t> bos, eos;
+};
+
+// A config.json that transformers opens and that parse_config() reads back to the same architecture, but for the
+// layout of rope: the file means halves, and the writer of the weights sees to that.
+Result<std::string> config_text(const Architecture& architecture, const ConfigExtras& extras);
+
+}  // namespace thimble

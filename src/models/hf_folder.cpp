@@ -1,0 +1,168 @@
+// Models in folders of Hugging Face: config.json beside model.safetensors, or shards and their index.
+//
+//   Names   thimble's own are those of Hugging Face's Llama; "model." may be missing (bare base models)
+//   GPT-2   c_attn holds q, k, v side by side, and Conv1D weights are [in, out]; "transformer." may be missing
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "files/json.h"
+#include "files/safetensors.h"
+#include "models/hf_config.h"
+#include "models/stored_model.h"
+#include "models/tensor_names.h"
+
+namespace thimble {
+namespace {
+
+constexpr uint64_t kLargestIndex = 64u << 20;
+
+bool recognises(const std::string& path) { return is_directory(path) && is_file(path + "/config.json"); }
+
+// The names of the files that hold weights.
+Result<std::set<std::string>> shard_names(const std::string& folder) {
+  const std::string index = folder + "/model.safetensors.index.json";
+  if (is_file(folder + "/model.safetensors")) return std::set<std::string>{"model.safetensors"};
+  if (!is_file(index)) {
+    return fail(ErrorCode::invalid_argument,
+                "opening {}: there is neither model.safetensors nor "
+                "model.safetensors.index.json; convert the weights to safetensors first",
+                folder);
+  }
+  const Json json = TRY(read_json_file(index, kLargestIndex));
+  const JsonFields fields = TRY(JsonFields::of(json, index));
+  const JsonFields map = TRY(fields.object("weight_map"));
+  std::set<std::string> names;
+  for (const auto& [tensor, file] : map.json().items()) {
+    const std::string name = TRY(map.get<std::string>(tensor));
+    // An index must not lead out of its folder.
+    if (name.empty() || name.find('/') != std::string::npos || name.find('\0') != std::string::npos || name[0] == '.') {
+      return fail(ErrorCode::corrupt, "reading {}: tensor '{}' is in '{}', which is not the name of a file", index,
+                  tensor, name);
+    }
+    names.insert(name);
+  }
+  return names;
+}
+
+struct Found {
+  size_t file;
+  SafetensorsEntry entry;
+  bool used = false;
+};
+
+struct Weights {
+  std::string folder;
+  std::vector<InputFile> files;
+  std::map<std::string, Found, std::less<>> entries;
+
+  // By the full name, or without the prefix that bare base models lack.
+  Found* find(const std::string& name, std::string_view prefix) {
+    auto found = entries.find(name);
+    if (found == entries.end() && name.starts_with(prefix)) {
+      found = entries.find(std::string_view(name).substr(prefix.size()));
+    }
+    return found == entries.end() ? nullptr : &found->second;
+  }
+};
+
+Result<Weights> open_weights(const std::string& folder) {
+  Weights weights{.folder = folder};
+  for (const std::string& name : TRY(shard_names(folder))) {
+    SafetensorsFile file = TRY(SafetensorsFile::open(folder + "/" + name));
+    for (const SafetensorsEntry& entry : file.entries()) {
+      if (!weights.entries.emplace(entry.name, Found{weights.files.size(), entry}).second) {
+        return fail(ErrorCode::corrupt, "reading {}: tensor '{}' is in another shard too", file.path(), entry.name);
+      }
+    }
+    weights.files.push_back(std::move(file).take_file());
+  }
+  return weights;
+}
+
+// How a tensor of ours lies in the file's tensor.
+struct Placement {
+  Shape file_shape;
+  int64_t first = 0;  // our first row among those of a fused matrix
+  bool transposed = false;
+};
+
+Placement placement(const Architecture& a, const TensorSpec& spec, const ForeignName& foreign) {
+  Placement place{.file_shape = spec.shape};
+  if (a.family != "gpt2") return place;
+  int64_t rows = spec.shape[0];
+  if (foreign.part >= 0) {
+    rows = a.q_width() + 2 * a.kv_width();
+    place.first = foreign.part == 0 ? 0 : a.q_width() + (foreign.part - 1) * a.kv_width();
+  }
+  const bool in_block = spec.name.starts_with("model.layers.");
+  place.transposed = in_block && spec.shape.rank() == 2;
+  if (spec.shape.rank() == 1) place.file_shape = {rows};
+  if (place.transposed) place.file_shape = {spec.shape[1], rows};
+  return place;
+}
+
+Result<void> add_tensor(const TensorSpec& spec, Weights& weights, StoredModel& model) {
+  const Architecture& a = model.architecture;
+  const bool gpt2 = a.family == "gpt2";
+  const ForeignName foreign = gpt2 ? gpt2_name(spec.name) : ForeignName{spec.name};
+  Found* found = weights.find(foreign.name, gpt2 ? "transformer." : "model.");
+  if (!found) {
+    const bool head = spec.name == "lm_head.weight";
+    return fail(ErrorCode::corrupt, "reading {}: tensor '{}' is missing{}", weights.folder, foreign.name,
+                head ? "; is 'tie_word_embeddings' in config.json right?" : "");
+  }
+  const Placement place = placement(a, spec, foreign);
+  const SafetensorsEntry& entry = found->entry;
+  if (entry.shape != place.file_shape) {
+    return fail(ErrorCode::corrupt, "reading {}: tensor '{}' should have shape {} by config.json, found {}",
+                weights.folder, entry.name, place.file_shape.text(), entry.shape.text());
+  }
+  if (!entry.codec) {
+    return fail(ErrorCode::unsupported, "reading {}: tensor '{}' is of dtype {}, which thimble has no codec for",
+                weights.folder, entry.name, entry.dtype);
+  }
+  found->used = true;
+  StoredTensor stored{.file = found->file, .offset = entry.offset};
+  const int64_t element = entry.codec->block_bytes;
+  stored.offset += static_cast<uint64_t>(place.first * element);
+  if (place.transposed) {
+    stored.layout = StoredTensor::Layout::transposed;
+    stored.stride = entry.shape[1] * element;
+  }
+  model.tensors.push_back({spec.name, entry.codec, spec.shape});
+  model.stored.push_back(stored);
+  return {};
+}
+
+// Buffers that old files carry and that are no weights; a tied head is there twice.
+bool ignorable(std::string_view name, const Architecture& a) {
+  if (name == "lm_head.weight") return a.tied;
+  if (a.family == "gpt2") return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+  return name.ends_with(".rotary_emb.inv_freq");
+}
+
+Result<StoredModel> open_folder(const std::string& path) {
+  StoredModel model;
+  model.architecture = TRY(architecture_from_config(path + "/config.json"));
+  Weights weights = TRY(open_weights(path));
+  for (const TensorSpec& spec : tensor_specs(model.architecture)) CHECK_OK(add_tensor(spec, weights, model));
+  // A tensor that nobody reads is a part of the model that would silently be left out.
+  for (const auto& [name, found] : weights.entries) {
+    if (!found.used && !ignorable(name, model.architecture)) {
+      return fail(ErrorCode::unsupported, "reading {}: tensor '{}' has no place in a model of family {}", path, name,
+                  model.architecture.family);
+    }
+  }
+  model.files = std::move(weights.files);
+  return model;
+}
+
+}  // namespace
+
+const ModelFormat kHfFolder = {.name = "huggingface",
+                               .description = "a Hugging Face folder with config.json and *.safetensors",
+                               .recognises = recognises,
+                               .open = open_folder};
+
+}  // namespace thimble

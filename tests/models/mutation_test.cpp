@@ -1,0 +1,150 @@
+// Thousands of damaged copies of good files. Whatever comes of opening and reading them, it is a value, never a fault;
+// the sanitizers of the asan preset are the judges.
+#include <gtest/gtest.h>
+
+#include "files/adapter.h"
+#include "files/gguf.h"
+#include "memory_model.h"
+#include "models/gguf_writer.h"
+#include "models/hf_config.h"
+#include "models/hf_writer.h"
+#include "temporary_folder.h"
+
+namespace thimble {
+namespace {
+
+constexpr int kIterations = 600;  // of each format
+
+// A few bytes changed, cut off, doubled or set to the numbers that overflow.
+std::string damaged(std::string bytes, const Random& random, uint64_t& next, size_t header) {
+  const uint64_t changes = 1 + random.below(next++, 4);
+  for (uint64_t i = 0; i < changes && !bytes.empty(); ++i) {
+    const size_t at = random.below(next++, std::min(header, bytes.size()));
+    switch (random.below(next++, 6)) {
+      case 0:
+        bytes[at] = static_cast<char>(random.bits(next++));
+        break;
+      case 1:
+        bytes[at] ^= static_cast<char>(1u << random.below(next++, 8));
+        break;
+      case 2:
+        bytes.resize(at);
+        break;
+      case 3:
+        bytes.insert(at, bytes.substr(at, random.below(next++, 64)));
+        break;
+      case 4:
+        bytes.erase(at, random.below(next++, 64));
+        break;
+      case 5:
+        for (size_t j = at; j < std::min(at + 8, bytes.size()); ++j)
+          bytes[j] = random.below(next++, 2) ? '\xff' : '\x7f';
+        break;
+    }
+  }
+  return bytes;
+}
+
+void read_everything(const std::string& path) {
+  const auto source = ModelSource::open(path);
+  if (!source) {
+    EXPECT_FALSE(source.error().message.empty());
+    return;
+  }
+  for (const ModelTensor& tensor : (*source)->tensors()) {
+    std::vector<std::byte> row(tensor.codec->bytes(tensor.shape.columns()));
+    EXPECT_TRUE((*source)->read(tensor, tensor.shape.rows() - 1, 1, row)) << tensor.name;
+  }
+}
+
+TEST(Mutation, gguf) {
+  TemporaryFolder folder;
+  const Random random(11, "gguf");
+  uint64_t next = 0;
+  for (const char* family : {"llama", "gpt2"}) {
+    const MemoryModel model(tiny_architecture(family));
+    GgufTokenizer tokenizer{.model = "gpt2", .tokens = std::vector<std::string>(11, "token")};
+    ASSERT_TRUE(write_gguf_model(folder.file("good.gguf"), model.architecture, model.tensors, model.rows(),
+                                 {.tokenizer = &tokenizer}));
+    const std::string good = file_bytes(folder.file("good.gguf"));
+    for (int i = 0; i < kIterations; ++i) {
+      const std::string path = folder.write("m.gguf", damaged(good, random, next, 2500));
+      read_everything(path);
+      const auto file = GgufFile::open(path);
+      if (!file) continue;
+      for (const GgufValue& value : file->values()) {
+        (void)file->integers(value.key);
+        (void)file->floats(value.key);
+        (void)file->for_each_string(value.key, [](std::string_view) -> Result<void> { return {}; });
+      }
+    }
+  }
+}
+
+TEST(Mutation, safetensors) {
+  TemporaryFolder folder;
+  const Random random(12, "safetensors");
+  uint64_t next = 0;
+  const MemoryModel model(tiny_architecture("gpt2"));
+  ASSERT_TRUE(write_hf_model(folder.file("m"), model.architecture, model.tensors, model.rows()));
+  const std::string good = file_bytes(folder.file("m/model.safetensors"));
+  for (int i = 0; i < kIterations; ++i) {
+    folder.write("m/model.safetensors", damaged(good, random, next, 2500));
+    read_everything(folder.file("m"));
+  }
+}
+
+TEST(Mutation, config_json) {
+  const Random random(13, "config");
+  uint64_t next = 0;
+  for (const char* family : {"llama", "mistral", "qwen2", "gpt2"}) {
+    Architecture a = tiny_architecture(family);
+    if (a.position == Architecture::Position::rope) {
+      a.rope_scaling = {.kind = RopeScaling::Kind::yarn, .factor = 2, .original_context = 8};
+    }
+    const auto good = config_text(a, {});
+    ASSERT_TRUE(good) << good.error().message;
+    for (int i = 0; i < kIterations; ++i) {
+      const auto parsed = parse_config(damaged(*good, random, next, good->size()), "config.json");
+      if (parsed) {
+        EXPECT_TRUE(check(*parsed, "config.json"));
+      }
+    }
+  }
+}
+
+TEST(Mutation, llama2c) {
+  TemporaryFolder folder;
+  const Random random(14, "llama2c");
+  uint64_t next = 0;
+  std::string good(28 + 4 * (16 + (4 + 64 + 4 + 3 * 16) + 4 + 8), '\0');
+  const int32_t header[] = {4, 4, 1, 1, 1, 4, 2};
+  std::memcpy(good.data(), header, sizeof(header));
+  ASSERT_TRUE(ModelSource::open(folder.write("m.bin", good)));
+  for (int i = 0; i < kIterations; ++i) read_everything(folder.write("m.bin", damaged(good, random, next, 28)));
+}
+
+TEST(Mutation, adapter) {
+  TemporaryFolder folder;
+  const Random random(15, "adapter");
+  uint64_t next = 0;
+  const LoraShape module{"model.layers.0.self_attn.q_proj", 2, 6, 8};
+  LoraConfig config{.rank = 2, .alpha = 4, .targets = {"q_proj"}};
+  config.alpha_pattern["q_proj"] = 3;
+  const auto zeros = [](const LoraShape&, LoraPart, int64_t, int64_t, std::span<float> to) -> Result<void> {
+    std::fill(to.begin(), to.end(), 0.0f);
+    return {};
+  };
+  ASSERT_TRUE(write_lora_adapter(folder.path(), config, std::span(&module, 1), zeros));
+  for (const char* name : {"adapter_config.json", "adapter_model.safetensors"}) {
+    const std::string good = file_bytes(folder.file(name));
+    for (int i = 0; i < kIterations; ++i) {
+      folder.write(name, damaged(good, random, next, 600));
+      (void)open_lora_adapter(folder.path());
+    }
+    folder.write(name, good);
+  }
+}
+
+}  // namespace
+}  // namespace thimble

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Called by `./dev new KIND NAME`: a technique's file, table row, CMake entry, page and test, from tools/templates/.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+die() {
+  printf 'dev new: %s\n' "$*" >&2
+  exit 1
+}
+
+kinds=()
+for template in tools/templates/*.cpp; do
+  template=${template##*/}
+  [[ $template == *_test.cpp ]] || kinds+=("${template%.cpp}")
+done
+
+kind=${1:-}
+name=${2:-}
+[[ -n $kind && -n $name ]] || die "usage: ./dev new KIND NAME; kinds: ${kinds[*]}"
+[[ -f tools/templates/$kind.cpp ]] || die "there is no kind '$kind'; kinds: ${kinds[*]}"
+[[ $name =~ ^[a-z][a-z0-9_]*$ ]] || die "a name is snake_case, not '$name'"
+
+# snake_case to PascalCase, the constant's name without its k.
+pascal() {
+  local word out=
+  for word in ${1//_/ }; do out+=${word^}; done
+  printf '%s' "$out"
+}
+symbol=k$(pascal "$name")
+
+fill() { # template, destination
+  [[ ! -e $2 ]] || die "$2 exists already"
+  mkdir -p "$(dirname "$2")"
+  sed -e "s/@NAME@/$name/g" -e "s/@SYMBOL@/$symbol/g" -e "s/@PASCAL@/${symbol#k}/g" "$1" >"$2"
+  printf 'made     %s\n' "$2"
+}
+
+insert() { # file, sed script, what must then be there
+  sed -i "$2" "$1"
+  grep -qF -- "$3" "$1" || die "$1 has another shape than expected: add '$3' by hand"
+  printf 'changed  %s\n' "$1"
+}
+
+new_codec() {
+  fill tools/templates/codec.cpp "src/codecs/$name.cpp"
+  fill tools/templates/codec_test.cpp "tests/codecs/${name}_test.cpp"
+  fill tools/templates/codec.md "docs/methods/$name.md"
+  insert src/codecs/CMakeLists.txt "s/^  codec\.cpp/  $name.cpp\n&/" "$name.cpp"
+  insert src/codecs/codec.h "s/^extern const Codec kF32;/extern const Codec $symbol;\n&/" "extern const Codec $symbol;"
+  insert src/codecs/codec.cpp "/^constexpr std::array kCodecs/,/};/s/};/, \&$symbol};/" ", &$symbol}"
+  insert tests/codecs/CMakeLists.txt "s/SOURCES contract_test\.cpp/& ${name}_test.cpp/" "${name}_test.cpp"
+  clang-format -i src/codecs/codec.cpp
+  printf 'now: write the format in src/codecs/%s.cpp, then ./dev test\n' "$name"
+}
+
+"new_$kind"
