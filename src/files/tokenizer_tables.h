@@ -28,18 +28,18 @@ class StringList {
 };
 
 struct TokenizerTables {
-  std::string model;            // tokenizer.ggml.model: gpt2, llama, t5
-  std::string pre;              // tokenizer.ggml.pre; empty: leave the key out
-  StringList tokens;            // tokenizer.ggml.tokens
-  std::vector<float> scores;    // tokenizer.ggml.scores; empty: leave the key out
-  std::vector<int32_t> types;   // tokenizer.ggml.token_type, one a token
-  StringList merges;            // tokenizer.ggml.merges, "left right"; empty: leave the key out
+  std::string model;                                  // tokenizer.ggml.model: gpt2, llama, t5
+  std::string pre;                                    // tokenizer.ggml.pre; empty: leave the key out
+  StringList tokens;                                  // tokenizer.ggml.tokens
+  std::vector<float> scores;                          // tokenizer.ggml.scores; empty: leave the key out
+  std::vector<int32_t> types;                         // tokenizer.ggml.token_type, one a token
+  StringList merges;                                  // tokenizer.ggml.merges, "left right"; empty: leave the key out
   std::optional<int32_t> bos, eos, unknown, padding;  // tokenizer.ggml.{bos,eos,unknown,padding}_token_id
-  bool add_bos = false;         // tokenizer.ggml.add_bos_token
-  bool add_eos = false;         // tokenizer.ggml.add_eos_token
-  bool add_space_prefix = false;         // tokenizer.ggml.add_space_prefix
-  bool remove_extra_whitespaces = false;  // tokenizer.ggml.remove_extra_whitespaces
-  std::string chat_template;    // tokenizer.chat_template; empty: leave the key out
+  bool add_bos = false;                               // tokenizer.ggml.add_bos_token
+  bool add_eos = false;                               // tokenizer.ggml.add_eos_token
+  bool add_space_prefix = false;                      // tokenizer.ggml.add_space_prefix
+  bool remove_extra_whitespaces = false;              // tokenizer.ggml.remove_extra_whitespaces
+  std::string chat_template;                          // tokenizer.chat_template; empty: leave the key out
 };
 
 }  // namespace thimble

@@ -4,6 +4,7 @@
 
 #include "text/byte_characters.h"
 #include "text/merger.h"
+#include "text/nfc.h"
 #include "text/save.h"
 
 namespace thimble {
@@ -34,6 +35,9 @@ class ByteBpe final : public VocabularyTokenizer, private PreTokenizer::Sink {
   Result<size_t> encode_stretch(std::string_view text, const Stretch& stretch, std::vector<int32_t>& ids) override {
     ids_ = &ids;
     base_ = text.data() - stretch.offset;
+    if (rules_.nfc && stretch.more) text = text.substr(0, certain_nfc(text));
+    if (text.empty()) return size_t{0};
+    if (rules_.nfc && !is_surely_nfc(text)) return encode_normalised(text, stretch);
     if (!rules_.prefix_space || !stretch.first || text[0] == ' ') return rules_.pre.split(text, stretch.more, *this);
     prefixed_.assign(1, ' ');
     prefixed_ += text;
@@ -42,7 +46,41 @@ class ByteBpe final : public VocabularyTokenizer, private PreTokenizer::Sink {
     return done == 0 ? 0 : done - 1;
   }
 
+  // What is done of the normalised text must be said in bytes of the source: pieces after the last one that ends where
+  // the two correspond are taken back.
+  Result<size_t> encode_normalised(std::string_view text, const Stretch& stretch) {
+    to_nfc(text, normal_, runs_);
+    if (rules_.prefix_space && stretch.first && !normal_.starts_with(' ')) {
+      normal_.insert(normal_.begin(), ' ');
+      for (NfcRun& run : runs_) ++run.to;
+    }
+    base_ = normal_.data() - stretch.offset;
+    if (!stretch.more) {
+      TRY(rules_.pre.split(normal_, false, *this));
+      return text.size();
+    }
+    sure_ = {0, ids_->size()};
+    next_run_ = 0;
+    tracks_ = true;
+    const auto done = rules_.pre.split(normal_, true, *this);
+    tracks_ = false;
+    if (!done) return Failure(done.error());
+    ids_->resize(sure_.ids);
+    return sure_.source;
+  }
+
   Result<void> piece(std::string_view bytes) override {
+    CHECK_OK(encode_piece(bytes));
+    if (!tracks_) return {};
+    const auto end = static_cast<size_t>(bytes.data() + bytes.size() - normal_.data());
+    while (next_run_ < runs_.size() && runs_[next_run_].to + runs_[next_run_].length < end) ++next_run_;
+    if (next_run_ < runs_.size() && runs_[next_run_].to <= end) {
+      sure_ = {runs_[next_run_].from + end - runs_[next_run_].to, ids_->size()};
+    }
+    return {};
+  }
+
+  Result<void> encode_piece(std::string_view bytes) {
     if (rules_.ignores_merges) {
       if (const int32_t id = vocabulary_.tokens.find(bytes); id >= 0) return ids_->push_back(id), Result<void>();
     }
@@ -67,7 +105,14 @@ class ByteBpe final : public VocabularyTokenizer, private PreTokenizer::Sink {
   ByteBpeRules rules_;
   std::array<int32_t, 256> byte_ids_{};
   Merger merger_;
-  std::string prefixed_;
+  std::string prefixed_, normal_;
+  std::vector<NfcRun> runs_;
+  struct Sure {
+    size_t source = 0, ids = 0;
+  };
+  bool tracks_ = false;  // while encoding a normalised text that goes on
+  size_t next_run_ = 0;
+  Sure sure_;                            // of the last piece that ends where source and normalised text correspond
   std::vector<int32_t>* ids_ = nullptr;  // while encoding
   const char* base_ = nullptr;           // while encoding: offset 0 of the text
 };

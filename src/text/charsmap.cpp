@@ -15,8 +15,8 @@ Result<Charsmap> Charsmap::parse(std::string_view bytes) {
   if (bytes.size() < 4 || trie_bytes % 4 != 0 || trie_bytes == 0 || trie_bytes > bytes.size() - 4 ||
       (trie_bytes < bytes.size() - 4 && bytes.back() != '\0')) {
     return fail(ErrorCode::corrupt,
-                "reading a precompiled_charsmap of {} bytes: the trie's size, {} bytes, does not fit in it", bytes.size(),
-                trie_bytes);
+                "reading a precompiled_charsmap of {} bytes: the trie's size, {} bytes, does not fit in it",
+                bytes.size(), trie_bytes);
   }
   map.units_.resize(trie_bytes / 4);
   std::memcpy(map.units_.data(), bytes.data() + 4, trie_bytes);

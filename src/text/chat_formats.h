@@ -25,11 +25,11 @@ struct ChatFormat {
   std::string_view name;
   std::span<const std::string_view> tells;  // all of them stand in the model's template
   Turn system, user, assistant;
-  std::string_view generation;              // what makes the assistant speak
-  std::span<const std::string_view> ends;   // tokens that end its turn, beside eos
-  bool trims = false;                       // messages lose the whitespace around them
-  bool folds_system = false;                // the system message is a part of the first user message
-  bool bos_by_turn = false;                 // the turns bring it, not the whole
+  std::string_view generation;             // what makes the assistant speak
+  std::span<const std::string_view> ends;  // tokens that end its turn, beside eos
+  bool trims = false;                      // messages lose the whitespace around them
+  bool folds_system = false;               // the system message is a part of the first user message
+  bool bos_by_turn = false;                // the turns bring it, not the whole
 };
 
 // The system message that the template makes: its default when there is none (`given` is nullptr), or the one given

@@ -36,12 +36,12 @@ Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& path, Tokenize
                                         : open_json_dataset(std::move(file), kind == Kind::array, tokenizer, options));
   if (dataset->size() > 0) return dataset;
   const DatasetReport& report = dataset->report();
-  return fail(ErrorCode::invalid_argument,
-              "opening the data set {}: it has no usable example ({} bad, {} longer than the context of {} tokens, {} "
-              "without a token to learn){}{}",
-              path, report.bad_lines, report.too_long, options.context, report.untrained,
-              report.first_errors.empty() ? "" : "; first: ",
-              report.first_errors.empty() ? "" : report.first_errors.front());
+  return fail(
+      ErrorCode::invalid_argument,
+      "opening the data set {}: it has no usable example ({} bad, {} longer than the context of {} tokens, {} "
+      "without a token to learn){}{}",
+      path, report.bad_lines, report.too_long, options.context, report.untrained,
+      report.first_errors.empty() ? "" : "; first: ", report.first_errors.empty() ? "" : report.first_errors.front());
 }
 
 }  // namespace thimble

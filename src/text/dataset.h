@@ -23,18 +23,18 @@ struct Example {
 
 struct DatasetOptions {
   int64_t context = 512;
-  bool bos = false;             // --bos
-  bool strict = false;          // stop at the first bad line
-  bool all_tokens = false;      // loss on every token, not only on the assistant's
+  bool bos = false;               // --bos
+  bool strict = false;            // stop at the first bad line
+  bool all_tokens = false;        // loss on every token, not only on the assistant's
   size_t longest_line = 1 << 20;  // bytes; a longer line is a bad line
 };
 
 struct DatasetReport {
-  int64_t examples = 0;        // usable
-  int64_t bad_lines = 0;       // not JSON, wrong fields, too long
-  int64_t too_long = 0;        // more tokens than the context
-  int64_t untrained = 0;       // no token to learn from (no assistant's token)
-  int64_t dropped_tokens = 0;  // of a text's last, shorter window
+  int64_t examples = 0;                   // usable
+  int64_t bad_lines = 0;                  // not JSON, wrong fields, too long
+  int64_t too_long = 0;                   // more tokens than the context
+  int64_t untrained = 0;                  // no token to learn from (no assistant's token)
+  int64_t dropped_tokens = 0;             // of a text's last, shorter window
   std::vector<std::string> first_errors;  // "file.jsonl:12: ..." at most 10
 };
 
@@ -89,7 +89,7 @@ class Packer {
 
  private:
   void order();
-  Result<void> load();                          // the example at state_
+  Result<void> load();  // the example at state_
   void place(Rows& rows, int64_t row) const;
   Dataset& dataset_;
   int64_t batch_, context_;

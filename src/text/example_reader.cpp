@@ -11,26 +11,28 @@ namespace dom = simdjson::dom;
 
 struct ExampleReader::Json {
   dom::parser parser;
+  dom::object record;  // the last one parsed
 };
 
-namespace {
-
 // Two strings, one to be read and one to be learnt.
-struct PairFields {
+struct ExampleReader::PairFields {
   std::string_view prompt, input, completion;
   bool instruction;  // goes through the model's chat format, or else Alpaca's prompt
 };
-constexpr std::array kPairs{
+// Lists of messages, and what they call their parts.
+struct ExampleReader::ChatFields {
+  std::string_view list, role, content;
+};
+constexpr std::array<ExampleReader::PairFields, 3> ExampleReader::kPairs{
     PairFields{"instruction", "input", "output", true},
     PairFields{"prompt", "", "completion", false},
     PairFields{"question", "", "answer", false},
 };
 
-// Lists of messages, and what they call their parts.
-struct ChatFields {
-  std::string_view list, role, content;
-};
-constexpr std::array kChats{ChatFields{"messages", "role", "content"}, ChatFields{"conversations", "from", "value"}};
+constexpr std::array<ExampleReader::ChatFields, 2> ExampleReader::kChats{ChatFields{"messages", "role", "content"},
+                                                                         ChatFields{"conversations", "from", "value"}};
+
+namespace {
 
 struct RoleName {
   std::string_view name, role;
@@ -97,47 +99,54 @@ Result<void> ExampleReader::parse() {
   if (const auto error = json_->parser.parse(buffer_.data(), length_, false).get(root); error != simdjson::SUCCESS) {
     return fail(ErrorCode::corrupt, "not JSON: {}", simdjson::error_message(error));
   }
-  dom::object object;
-  if (root.get(object) != simdjson::SUCCESS) return fail(ErrorCode::corrupt, "expected a JSON object");
+  if (root.get(json_->record) != simdjson::SUCCESS) return fail(ErrorCode::corrupt, "expected a JSON object");
+  const dom::object& record = json_->record;
   for (const ChatFields& fields : kChats) {
-    if (!has(object, fields.list)) continue;
-    kind_ = Kind::chat;
-    if (fields.list == "conversations" && has(object, "system")) {
-      const auto system = TRY(string_field(object, "system", ""));
-      if (!system.empty()) add_message("system").content = system;
-    }
-    dom::array list;
-    if (object.at_key(fields.list).get(list) != simdjson::SUCCESS) {
-      return fail(ErrorCode::invalid_argument, "the field '{}' is not a list", fields.list);
-    }
-    size_t place = 0;
-    for (const dom::element item : list) {
-      dom::object message;
-      const std::string where = fmt::format("message {}: ", place++);
-      if (item.get(message) != simdjson::SUCCESS) return fail(ErrorCode::invalid_argument, "{}not an object", where);
-      const auto role = TRY(string_field(message, fields.role, where));
-      add_message(role).content = TRY(string_field(message, fields.content, where));
-    }
-    if (count_ == 0) return fail(ErrorCode::invalid_argument, "the list '{}' is empty", fields.list);
-    return {};
+    if (has(record, fields.list)) return parse_chat(fields);
   }
   for (const PairFields& fields : kPairs) {
-    if (!has(object, fields.prompt)) continue;
-    kind_ = fields.instruction && format_ ? Kind::chat : Kind::pair;
-    std::string& prompt = add_message("user").content;
-    const auto instruction = TRY(string_field(object, fields.prompt, ""));
-    const auto input = has(object, fields.input) ? TRY(string_field(object, fields.input, "")) : std::string_view();
-    const bool alpaca = fields.instruction && kind_ == Kind::pair;
-    if (alpaca) prompt = input.empty() ? kAlpaca : kAlpacaWithInput;
-    prompt += instruction;
-    if (!input.empty()) prompt.append(alpaca ? "\n\n### Input:\n" : "\n").append(input);
-    if (alpaca) prompt += "\n\n### Response:";
-    add_message("assistant").content = TRY(string_field(object, fields.completion, ""));
-    return {};
+    if (has(record, fields.prompt)) return parse_pair(fields);
   }
-  if (!has(object, "text")) return unknown_fields(object);
+  if (!has(record, "text")) return unknown_fields(record);
   kind_ = Kind::text;
-  add_message("text").content = TRY(string_field(object, "text", ""));
+  add_message("text").content = TRY(string_field(record, "text", ""));
+  return {};
+}
+
+Result<void> ExampleReader::parse_chat(const ChatFields& fields) {
+  kind_ = Kind::chat;
+  if (fields.list == "conversations" && has(json_->record, "system")) {
+    const auto system = TRY(string_field(json_->record, "system", ""));
+    if (!system.empty()) add_message("system").content = system;
+  }
+  dom::array list;
+  if (json_->record.at_key(fields.list).get(list) != simdjson::SUCCESS) {
+    return fail(ErrorCode::invalid_argument, "the field '{}' is not a list", fields.list);
+  }
+  size_t place = 0;
+  for (const dom::element item : list) {
+    dom::object message;
+    const std::string where = fmt::format("message {}: ", place++);
+    if (item.get(message) != simdjson::SUCCESS) return fail(ErrorCode::invalid_argument, "{}not an object", where);
+    const auto role = TRY(string_field(message, fields.role, where));
+    add_message(role).content = TRY(string_field(message, fields.content, where));
+  }
+  if (place == 0) return fail(ErrorCode::invalid_argument, "the list '{}' is empty", fields.list);
+  return {};
+}
+
+Result<void> ExampleReader::parse_pair(const PairFields& fields) {
+  const dom::object& record = json_->record;
+  kind_ = fields.instruction && format_ ? Kind::chat : Kind::pair;
+  std::string& prompt = add_message("user").content;
+  const auto instruction = TRY(string_field(record, fields.prompt, ""));
+  const auto input = has(record, fields.input) ? TRY(string_field(record, fields.input, "")) : std::string_view();
+  const bool alpaca = fields.instruction && kind_ == Kind::pair;
+  if (alpaca) prompt = input.empty() ? kAlpaca : kAlpacaWithInput;
+  prompt += instruction;
+  if (!input.empty()) prompt.append(alpaca ? "\n\n### Input:\n" : "\n").append(input);
+  if (alpaca) prompt += "\n\n### Response:";
+  add_message("assistant").content = TRY(string_field(record, fields.completion, ""));
   return {};
 }
 

@@ -1,6 +1,7 @@
 // One record of a data set, JSON to tokens. Its buffers are kept from record to record.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <string>
@@ -26,8 +27,15 @@ class ExampleReader {
   struct Json;
   enum class Kind { chat, pair, text };
 
-  // Fills kind_ and messages_ (of a text: one message) from the buffer.
+  struct PairFields;
+  struct ChatFields;
+  static const std::array<PairFields, 3> kPairs;
+  static const std::array<ChatFields, 2> kChats;
+
+  // Fills kind_ and pool_ (of a text: one message) from the buffer.
   Result<void> parse();
+  Result<void> parse_chat(const ChatFields& fields);
+  Result<void> parse_pair(const PairFields& fields);
   Result<void> encode_chat(Example& example);
   Result<void> encode_pair(Example& example);
   Message& add_message(std::string_view role);

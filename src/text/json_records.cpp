@@ -70,7 +70,8 @@ class ArrayScanner {
   }
 
   Result<void> unexpected(std::string_view expected, char byte) const {
-    return fail(ErrorCode::corrupt, "{}:{}: reading a JSON array: expected {}, found '{}'", path_, line_, expected, byte);
+    return fail(ErrorCode::corrupt, "{}:{}: reading a JSON array: expected {}, found '{}'", path_, line_, expected,
+                byte);
   }
 
   const std::string& path_;

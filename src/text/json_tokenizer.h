@@ -36,7 +36,8 @@ bool flag_of(const JsonTokenizer::Object& object, std::string_view key, bool oth
 Failure unsupported_part(const JsonTokenizer& json, std::string_view what, std::string_view type,
                          std::string_view known);
 // The merges of the model, "a b" or ["a", "b"].
-Result<void> for_each_merge(const JsonTokenizer& json, const std::function<Result<void>(std::string_view, std::string_view)>& visit);
+Result<void> for_each_merge(const JsonTokenizer& json,
+                            const std::function<Result<void>(std::string_view, std::string_view)>& visit);
 // Where a TemplateProcessing puts bos and eos; then tokenizer_config.json beside the file.
 Result<void> read_processors(const JsonTokenizer& json, Vocabulary& vocabulary);
 Result<std::string> decode_base64(std::string_view text);

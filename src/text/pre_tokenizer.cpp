@@ -10,8 +10,7 @@ namespace {
 
 using Names = std::string_view;
 
-constexpr Names kGpt2 =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr Names kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 constexpr Names kDigit = R"(\p{N})";
 
 constexpr std::array kGpt2Patterns{kGpt2};
@@ -66,7 +65,8 @@ Result<void> PreTokenizer::add(std::string_view pattern) {
 
 const NamedPattern* PreTokenizer::named() const {
   for (const NamedPattern& named : kNamedPatterns) {
-    if (std::ranges::equal(named.patterns, stages_, {}, {}, [](const Pattern& p) { return std::string_view(p.source()); })) {
+    if (std::ranges::equal(named.patterns, stages_, {}, {},
+                           [](const Pattern& p) { return std::string_view(p.source()); })) {
       return &named;
     }
   }

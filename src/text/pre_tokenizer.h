@@ -15,7 +15,7 @@ namespace thimble {
 // A pre-tokenizer that GGUF files have a name for.
 struct NamedPattern {
   std::string_view name;
-  std::span<const std::string_view> aliases;   // further names with the same patterns
+  std::span<const std::string_view> aliases;  // further names with the same patterns
   std::span<const std::string_view> patterns;
   bool ignores_merges;  // a piece that is a token as a whole is taken as it is (Llama 3)
   bool adds_bos;        // where the file does not say

@@ -64,7 +64,8 @@ Result<std::unique_ptr<Tokenizer>> read_byte_bpe(const GgufFile& file) {
   const GgufArray merges = TRY(file.get<GgufArray>("tokenizer.ggml.merges"));
   {
     const auto kinds = TRY(read_kinds(file, TRY(count_tokens(file))));
-    reader.vocabulary.tokens.reserve(tokens.count, tokens.bytes > 8 * tokens.count ? tokens.bytes - 8 * tokens.count : 0);
+    reader.vocabulary.tokens.reserve(tokens.count,
+                                     tokens.bytes > 8 * tokens.count ? tokens.bytes - 8 * tokens.count : 0);
     int32_t id = 0;
     CHECK_OK(file.for_each_string("tokenizer.ggml.tokens", [&](std::string_view token) {
       const auto at = id++;
@@ -73,7 +74,8 @@ Result<std::unique_ptr<Tokenizer>> read_byte_bpe(const GgufFile& file) {
   }
   reader.start_merges();
   reader.vocabulary.merges.reserve(merges.count);
-  CHECK_OK(file.for_each_string("tokenizer.ggml.merges", [&](std::string_view merge) { return reader.add_merge(merge); }));
+  CHECK_OK(
+      file.for_each_string("tokenizer.ggml.merges", [&](std::string_view merge) { return reader.add_merge(merge); }));
   CHECK_OK(finish(reader.vocabulary, file.path()));
   return make_byte_bpe(std::move(reader.vocabulary), std::move(rules));
 }

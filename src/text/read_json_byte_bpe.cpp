@@ -91,9 +91,8 @@ Result<std::unique_ptr<Tokenizer>> read_json_byte_bpe(const JsonTokenizer& json)
   ByteBpeReader reader;
   CHECK_OK(read_tokens(json, reader));
   reader.start_merges();
-  CHECK_OK(for_each_merge(json, [&](std::string_view left, std::string_view right) {
-    return reader.add_merge(left, right);
-  }));
+  CHECK_OK(for_each_merge(
+      json, [&](std::string_view left, std::string_view right) { return reader.add_merge(left, right); }));
   CHECK_OK(read_processors(json, reader.vocabulary));
   CHECK_OK(finish(reader.vocabulary, json.path));
   return make_byte_bpe(std::move(reader.vocabulary), std::move(rules));

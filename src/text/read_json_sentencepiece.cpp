@@ -36,13 +36,16 @@ Result<void> read_pre_tokenizers(const JsonTokenizer& json, SentencePieceRules& 
   for (const dom::object& part : json.pre_tokenizers) {
     const std::string_view type = text_of(part, "type");
     dom::object pattern;
-    if (type == "Split" && part.at_key("pattern").get(pattern) == simdjson::SUCCESS && text_of(pattern, "String") == " ") {
+    if (type == "Split" && part.at_key("pattern").get(pattern) == simdjson::SUCCESS &&
+        text_of(pattern, "String") == " ") {
       continue;  // Gemma's, without effect: no space is left by then
     }
     if (type != "Metaspace") return unsupported_part(json, "pre-tokenizer", type, "Metaspace and none");
     const bool legacy = flag_of(part, "add_prefix_space", true);
     const std::string_view scheme = text_of(part, "prepend_scheme", legacy ? "always" : "never");
-    rules.prefix = scheme == "always" ? Prefix::every_stretch : scheme == "first" ? Prefix::first_stretch : Prefix::none;
+    rules.prefix = scheme == "always"  ? Prefix::every_stretch
+                   : scheme == "first" ? Prefix::first_stretch
+                                       : Prefix::none;
     rules.prefix_unless_space = true;
     if (flag_of(part, "split", true)) rules.cut = SentencePieceRules::Cut::before_space;
   }
@@ -99,9 +102,8 @@ Result<void> read_bpe(const JsonTokenizer& json, SentencePieceReader& reader) {
   }
   reader.start_merges();
   reader.rules.by_rank = true;
-  return for_each_merge(json, [&](std::string_view left, std::string_view right) {
-    return reader.add_merge(left, right);
-  });
+  return for_each_merge(json,
+                        [&](std::string_view left, std::string_view right) { return reader.add_merge(left, right); });
 }
 
 }  // namespace

@@ -22,10 +22,11 @@ Result<std::unique_ptr<Tokenizer>> read_tok512(const std::string& path) {
   };
   int32_t longest = 0;
   if (!next(&longest) || longest < 1 || longest > UINT16_MAX) {
-    return fail(ErrorCode::corrupt, "reading {}: expected the length of the longest token first, found {}", path, longest);
+    return fail(ErrorCode::corrupt, "reading {}: expected the length of the longest token first, found {}", path,
+                longest);
   }
   SentencePieceReader reader;
-  reader.rules.prefix = SentencePieceRules::Prefix::first_stretch;
+  reader.rules.prefix = SentencePieceRules::Prefix::every_stretch;
   reader.vocabulary.unknown = 0;
   reader.vocabulary.bos = 1;
   reader.vocabulary.eos = 2;

@@ -48,7 +48,9 @@ Result<void> read_added(const dom::object& root, JsonTokenizer& json) {
                   json.path, text);
     }
     const auto at = static_cast<int32_t>(id);
-    json.added.push_back({at, text, flag_of(token, "special", false) ? TokenKind::control : TokenKind::user_defined,
+    json.added.push_back({at,
+                          text,
+                          flag_of(token, "special", false) ? TokenKind::control : TokenKind::user_defined,
                           {at, flag_of(token, "lstrip", false), flag_of(token, "rstrip", false)}});
   }
   std::ranges::stable_sort(json.added, {}, &JsonTokenizer::Added::id);
@@ -69,9 +71,7 @@ std::optional<int32_t> find_special(const Vocabulary& vocabulary, std::string_vi
 
 }  // namespace
 
-bool JsonTokenizer::is_added(int32_t id) const {
-  return std::ranges::binary_search(added, id, {}, &Added::id);
-}
+bool JsonTokenizer::is_added(int32_t id) const { return std::ranges::binary_search(added, id, {}, &Added::id); }
 
 std::string_view text_of(const dom::object& object, std::string_view key, std::string_view otherwise) {
   std::string_view text;
@@ -85,8 +85,8 @@ bool flag_of(const dom::object& object, std::string_view key, bool otherwise) {
 
 Failure unsupported_part(const JsonTokenizer& json, std::string_view what, std::string_view type,
                          std::string_view known) {
-  return fail(ErrorCode::unsupported, "reading {}: the {} '{}' is not supported; supported are {}", json.path, what, type,
-              known);
+  return fail(ErrorCode::unsupported, "reading {}: the {} '{}' is not supported; supported are {}", json.path, what,
+              type, known);
 }
 
 Result<void> for_each_merge(const JsonTokenizer& json,
@@ -118,7 +118,8 @@ Result<void> for_each_merge(const JsonTokenizer& json,
 Result<void> read_processors(const JsonTokenizer& json, Vocabulary& vocabulary) {
   for (const dom::object& part : json.processors) {
     dom::array single;
-    if (text_of(part, "type") != "TemplateProcessing" || part.at_key("single").get(single) != simdjson::SUCCESS) continue;
+    if (text_of(part, "type") != "TemplateProcessing" || part.at_key("single").get(single) != simdjson::SUCCESS)
+      continue;
     bool before = true;
     for (const dom::element item : single) {
       dom::object entry, special;

@@ -23,9 +23,9 @@ class Fields {
  public:
   explicit Fields(std::string_view bytes) : rest_(bytes) {}
 
-  uint64_t number = 0;        // the field's
-  uint64_t value = 0;         // of a varint or a fixed-size field
-  std::string_view bytes;     // of a length-delimited one
+  uint64_t number = 0;     // the field's
+  uint64_t value = 0;      // of a varint or a fixed-size field
+  std::string_view bytes;  // of a length-delimited one
   bool broken() const { return broken_; }
 
   bool next() {
@@ -35,11 +35,20 @@ class Fields {
     value = 0;
     bytes = {};
     switch (tag & 7) {
-      case 0: value = varint(); break;
-      case 1: value = fixed(8); break;
-      case 2: bytes = take(varint()); break;
-      case 5: value = fixed(4); break;
-      default: broken_ = true;
+      case 0:
+        value = varint();
+        break;
+      case 1:
+        value = fixed(8);
+        break;
+      case 2:
+        bytes = take(varint());
+        break;
+      case 5:
+        value = fixed(4);
+        break;
+      default:
+        broken_ = true;
     }
     return !broken_;
   }
@@ -112,7 +121,8 @@ Result<void> read_trainer(const std::string& path, std::string_view bytes, Sente
   }
   if (fields.broken()) return broken(path, "the trainer_spec");
   if (model != 1 && model != 2) {
-    return fail(ErrorCode::unsupported, "reading {}: model type {}; supported are 1 (unigram) and 2 (BPE)", path, model);
+    return fail(ErrorCode::unsupported, "reading {}: model type {}; supported are 1 (unigram) and 2 (BPE)", path,
+                model);
   }
   if (suffix) return fail(ErrorCode::unsupported, "reading {}: whitespace as a suffix is not supported", path);
   reader.rules.unigram = model == 1;

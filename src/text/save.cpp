@@ -54,7 +54,8 @@ std::string added_tokens_json(const Vocabulary& vocabulary) {
       if (known.id == id) strip = known;
     }
     list += fmt::format(
-        "{}\n{{\"id\":{},\"content\":{},\"single_word\":false,\"lstrip\":{},\"rstrip\":{},\"normalized\":false,\"special\":{}}}",
+        "{}\n{{\"id\":{},\"content\":{},\"single_word\":false,\"lstrip\":{},\"rstrip\":{},\"normalized\":false,"
+        "\"special\":{}}}",
         list.empty() ? "" : ",", id, json_string(vocabulary.tokens.bytes(id)), strip.left, strip.right,
         kind != TokenKind::user_defined);
   }
@@ -69,12 +70,13 @@ std::string post_processor_json(const Vocabulary& vocabulary, std::string_view o
     const std::string text = json_string(vocabulary.tokens.bytes(id));
     to = fmt::format(R"({{"SpecialToken":{{"id":{},"type_id":0}}}})", text);
     const std::string entry = fmt::format(R"({}:{{"id":{},"ids":[{}],"tokens":[{}]}})", text, text, id, text);
-    if (tokens.find(entry) == std::string::npos) tokens += (tokens.empty() ? "" : ",") + entry;
+    if (tokens.find(entry) == std::string::npos) tokens += fmt::format("{}{}", tokens.empty() ? "" : ",", entry);
   };
-  if (bos) add(*vocabulary.bos, before), before += ",";
-  if (eos) add(*vocabulary.eos, after), after.insert(0, ",");
+  if (bos) add(*vocabulary.bos, before);
+  if (eos) add(*vocabulary.eos, after);
   const auto sequence = [&](char name, int type) {
-    return fmt::format(R"({}{{"Sequence":{{"id":"{}","type_id":{}}}}}{})", before, name, type, after);
+    return fmt::format(R"({}{}{{"Sequence":{{"id":"{}","type_id":{}}}}}{}{})", before, bos ? "," : "", name, type,
+                       eos ? "," : "", after);
   };
   return fmt::format(R"({{"type":"TemplateProcessing","single":[{}],"pair":[{},{}],"special_tokens":{{{}}}}})",
                      sequence('A', 0), sequence('A', 0), sequence('B', 1), tokens);
@@ -105,7 +107,8 @@ Result<void> save_byte_bpe(const std::string& folder, const Vocabulary& vocabula
                       pre_tokenizer_json(rules)));
   constexpr std::string_view kByteLevel =
       R"({"type":"ByteLevel","add_prefix_space":true,"trim_offsets":false,"use_regex":true})";
-  out.raw(fmt::format("\"post_processor\":{},\n\"decoder\":{},\n", post_processor_json(vocabulary, kByteLevel), kByteLevel));
+  out.raw(fmt::format("\"post_processor\":{},\n\"decoder\":{},\n", post_processor_json(vocabulary, kByteLevel),
+                      kByteLevel));
   out.raw(fmt::format(
       "\"model\":{{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,"
       "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":{},\n\"vocab\":{{\n",
@@ -122,7 +125,7 @@ Result<void> save_byte_bpe(const std::string& folder, const Vocabulary& vocabula
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const Merge& merge = vocabulary.merges[rank];
     CHECK_OK(out.separate(first));
-    out.string(written(vocabulary, merge.left) + ' ' + written(vocabulary, merge.right));
+    out.string(fmt::format("{} {}", written(vocabulary, merge.left), written(vocabulary, merge.right)));
   }
   out.raw("]}}\n");
   CHECK_OK(out.commit());
@@ -133,15 +136,16 @@ Result<TokenizerTables> byte_bpe_tables(const Vocabulary& vocabulary, const Byte
                                         const std::string& chat_template) {
   const NamedPattern* named = rules.pre.named();
   if (!named || rules.prefix_space) {
-    return fail(ErrorCode::unsupported,
-                "writing a tokenizer for GGUF: its pre-tokenizer is none that GGUF has a name for; keep the Hugging Face "
-                "folder");
+    return fail(
+        ErrorCode::unsupported,
+        "writing a tokenizer for GGUF: its pre-tokenizer is none that GGUF has a name for; keep the Hugging Face "
+        "folder");
   }
   TokenizerTables tables{.model = "gpt2", .pre = std::string(named->name)};
   fill_tables(vocabulary, chat_template, tables, [&](int32_t id) { return written(vocabulary, id); });
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const Merge& merge = vocabulary.merges[rank];
-    tables.merges.push_back(written(vocabulary, merge.left) + ' ' + written(vocabulary, merge.right));
+    tables.merges.push_back(fmt::format("{} {}", written(vocabulary, merge.left), written(vocabulary, merge.right)));
   }
   return tables;
 }

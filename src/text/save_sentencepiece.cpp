@@ -15,10 +15,13 @@ using Cut = SentencePieceRules::Cut;
 std::string written(const Vocabulary& vocabulary, int32_t id) {
   const std::string_view bytes = vocabulary.tokens.bytes(id);
   switch (vocabulary.tokens.kind(id)) {
-    case TokenKind::byte: return fmt::format("<0x{:02X}>", static_cast<unsigned char>(bytes[0]));
+    case TokenKind::byte:
+      return fmt::format("<0x{:02X}>", static_cast<unsigned char>(bytes[0]));
     case TokenKind::normal:
-    case TokenKind::unused: return blocks_of_spaces(bytes);
-    default: return std::string(bytes);
+    case TokenKind::unused:
+      return blocks_of_spaces(bytes);
+    default:
+      return std::string(bytes);
   }
 }
 
@@ -34,18 +37,21 @@ std::string encode_base64(std::string_view bytes) {
   std::string text;
   for (size_t i = 0; i < bytes.size(); i += 3) {
     uint32_t bits = 0;
-    for (size_t j = 0; j < 3; ++j) bits = (bits << 8) | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0u);
+    for (size_t j = 0; j < 3; ++j)
+      bits = (bits << 8) | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0u);
     for (size_t j = 0; j < 4; ++j) text += i + j > bytes.size() ? '=' : kDigits[(bits >> (18 - 6 * j)) & 63];
   }
   return text;
 }
 
 // Metaspace adds its prefix only where there is no space yet, so it stands for rules that say the same.
-bool uses_metaspace(const SentencePieceRules& rules) { return rules.prefix_unless_space || rules.cut == Cut::before_space; }
+bool uses_metaspace(const SentencePieceRules& rules) {
+  return rules.prefix_unless_space || rules.cut == Cut::before_space;
+}
 
 std::string normalizer_json(const SentencePieceRules& rules) {
   std::string list;
-  const auto add = [&](std::string part) { list += (list.empty() ? "" : ",") + std::move(part); };
+  const auto add = [&](std::string_view part) { list += fmt::format("{}{}", list.empty() ? "" : ",", part); };
   if (!rules.charsmap.empty()) {
     add(fmt::format(R"({{"type":"Precompiled","precompiled_charsmap":"{}"}})", encode_base64(rules.charsmap.bytes())));
   }
@@ -62,25 +68,30 @@ std::string normalizer_json(const SentencePieceRules& rules) {
 
 std::string pre_tokenizer_json(const SentencePieceRules& rules) {
   if (!uses_metaspace(rules)) return "null";
-  const char* scheme = rules.prefix == Prefix::none ? "never" : rules.prefix == Prefix::first_stretch ? "first" : "always";
-  return fmt::format("{{\"type\":\"Metaspace\",\"replacement\":\"\u2581\",\"prepend_scheme\":\"{}\",\"split\":{}}}", scheme,
-                     rules.cut == Cut::before_space);
+  const char* scheme = rules.prefix == Prefix::none            ? "never"
+                       : rules.prefix == Prefix::first_stretch ? "first"
+                                                               : "always";
+  return fmt::format("{{\"type\":\"Metaspace\",\"replacement\":\"\u2581\",\"prepend_scheme\":\"{}\",\"split\":{}}}",
+                     scheme, rules.cut == Cut::before_space);
 }
 
 std::string decoder_json(const SentencePieceRules& rules) {
   return fmt::format(
-      "{{\"type\":\"Sequence\",\"decoders\":[{{\"type\":\"Replace\",\"pattern\":{{\"String\":\"\u2581\"}},\"content\":\" \"}},"
+      "{{\"type\":\"Sequence\",\"decoders\":[{{\"type\":\"Replace\",\"pattern\":{{\"String\":\"\u2581\"}},\"content\":"
+      "\" \"}},"
       "{{\"type\":\"ByteFallback\"}},{{\"type\":\"Fuse\"}}{}]}}",
       rules.prefix == Prefix::none ? "" : R"(,{"type":"Strip","content":" ","start":1,"stop":0})");
 }
 
 // A vocabulary with scores as merges: the pieces by falling score, each with every pair of pieces it is made of.
-Result<void> for_each_scored_merge(const Vocabulary& vocabulary, const std::function<Result<void>(const Merge&)>& visit) {
+Result<void> for_each_scored_merge(const Vocabulary& vocabulary,
+                                   const std::function<Result<void>(const Merge&)>& visit) {
   std::vector<int32_t> order;
   for (int32_t id = 0; id < vocabulary.tokens.size(); ++id) {
     if (vocabulary.tokens.kind(id) == TokenKind::normal) order.push_back(id);
   }
-  std::ranges::stable_sort(order, std::ranges::greater(), [&](int32_t id) { return vocabulary.scores[static_cast<size_t>(id)]; });
+  std::ranges::stable_sort(order, std::ranges::greater(),
+                           [&](int32_t id) { return vocabulary.scores[static_cast<size_t>(id)]; });
   std::vector<Merge> pairs;
   for (int32_t id : order) {
     const std::string_view bytes = vocabulary.tokens.bytes(id);
@@ -151,7 +162,8 @@ Result<void> save_sentencepiece(const std::string& folder, const Vocabulary& voc
   JsonOutput out(TRY(OutputFile::create((std::filesystem::path(folder) / "tokenizer.json").string())));
   out.raw(fmt::format("{{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\n\"added_tokens\":{},\n",
                       added_tokens_json(vocabulary)));
-  out.raw(fmt::format("\"normalizer\":{},\n\"pre_tokenizer\":{},\n", normalizer_json(rules), pre_tokenizer_json(rules)));
+  out.raw(
+      fmt::format("\"normalizer\":{},\n\"pre_tokenizer\":{},\n", normalizer_json(rules), pre_tokenizer_json(rules)));
   out.raw(fmt::format("\"post_processor\":{},\n\"decoder\":{},\n", post_processor_json(vocabulary, "null"),
                       decoder_json(rules)));
   CHECK_OK(rules.unigram ? write_unigram(vocabulary, out) : write_bpe(vocabulary, rules, out));

@@ -46,9 +46,7 @@ class SentencePiece final : public VocabularyTokenizer {
   Result<void> save(const std::string& folder) const override {
     return save_sentencepiece(folder, vocabulary_, rules_, chat_template_);
   }
-  Result<TokenizerTables> tables() const override {
-    return sentencepiece_tables(vocabulary_, rules_, chat_template_);
-  }
+  Result<TokenizerTables> tables() const override { return sentencepiece_tables(vocabulary_, rules_, chat_template_); }
 
  private:
   Result<size_t> encode_stretch(std::string_view text, const Stretch& stretch, std::vector<int32_t>& ids) override;
@@ -71,7 +69,7 @@ class SentencePiece final : public VocabularyTokenizer {
   float unknown_score_ = 0;
   Merger merger_;
   std::string normal_, mapped_;
-  std::vector<Step> steps_;       // by end of the path
+  std::vector<Step> steps_;  // by end of the path
   std::vector<int32_t> ends_;
 };
 
@@ -122,8 +120,7 @@ size_t SentencePiece::word_end(std::string_view text, size_t from) const {
   return text.size();
 }
 
-Result<size_t> SentencePiece::encode_stretch(std::string_view text, const Stretch& stretch,
-                                             std::vector<int32_t>& ids) {
+Result<size_t> SentencePiece::encode_stretch(std::string_view text, const Stretch& stretch, std::vector<int32_t>& ids) {
   // Where in the source a normalised text ends is known only when nothing but the dummy prefix is changed.
   if (stretch.more && (rules_.remove_extra_spaces || !rules_.charsmap.empty())) return size_t{0};
   const bool dummy =
@@ -246,7 +243,10 @@ int byte_of_name(std::string_view name) {
   if (name.size() != 6 || !name.starts_with("<0x") || name[5] != '>') return -1;
   int byte = 0;
   for (char c : name.substr(3, 2)) {
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                             : -1;
     if (digit < 0) return -1;
     byte = byte * 16 + digit;
   }
@@ -260,7 +260,8 @@ Result<void> SentencePieceReader::add_piece(int32_t id, std::string_view piece, 
   if (kind == TokenKind::byte) {
     const int byte = byte_of_name(piece);
     if (byte < 0) {
-      return fail(ErrorCode::corrupt, "reading a vocabulary: byte token {} is '{}', expected <0x00> to <0xFF>", id, piece);
+      return fail(ErrorCode::corrupt, "reading a vocabulary: byte token {} is '{}', expected <0x00> to <0xFF>", id,
+                  piece);
     }
     text_.assign(1, static_cast<char>(byte));
   } else if (kind == TokenKind::normal || kind == TokenKind::user_defined || kind == TokenKind::unused) {

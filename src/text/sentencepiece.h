@@ -20,9 +20,9 @@ struct SentencePieceRules {
   bool unigram = false;
   bool by_rank = false;  // pairs merge by the vocabulary's merges, not by score (tokenizer.json's BPE)
   Prefix prefix = Prefix::every_stretch;
-  bool prefix_unless_space = false;   // none before a stretch that starts with a space (tokenizer.json's Metaspace)
-  bool remove_extra_spaces = false;   // none at the ends, one between words
-  Cut cut = Cut::none;                // none: chosen by what the pieces allow
+  bool prefix_unless_space = false;  // none before a stretch that starts with a space (tokenizer.json's Metaspace)
+  bool remove_extra_spaces = false;  // none at the ends, one between words
+  Cut cut = Cut::none;               // none: chosen by what the pieces allow
   Charsmap charsmap;
 };
 

@@ -58,8 +58,8 @@ SpecialTokens::Hit SpecialTokens::match(const List& list, std::string_view text,
 }
 
 int32_t SpecialTokens::find(std::string_view token) const {
-  const auto at = std::partition_point(all_.ids.begin(), all_.ids.end(),
-                                       [&](int32_t id) { return tokens_->bytes(id) < token; });
+  const auto at =
+      std::partition_point(all_.ids.begin(), all_.ids.end(), [&](int32_t id) { return tokens_->bytes(id) < token; });
   return at != all_.ids.end() && tokens_->bytes(*at) == token ? *at : -1;
 }
 

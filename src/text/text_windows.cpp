@@ -20,7 +20,8 @@ class TextWindows final : public Dataset {
   }
 
   Result<void> scan() {
-    if (window_ < 1) return fail(ErrorCode::invalid_argument, "cutting {}: a context of {} tokens", file_.path(), window_);
+    if (window_ < 1)
+      return fail(ErrorCode::invalid_argument, "cutting {}: a context of {} tokens", file_.path(), window_);
     uint64_t offset = 0;
     while (offset < file_.size()) {
       chunks_.push_back({offset, tokens_});

@@ -30,15 +30,16 @@ constexpr std::array kFormats{
              return path.extension() == ".model" && head.starts_with('\x0a');
            },
            read_tokenizer_model},
-    Format{"llama2.c's tokenizer .bin", [](const fs::path& path, std::string_view) { return path.extension() == ".bin"; },
-           read_tok512},
+    Format{"llama2.c's tokenizer .bin",
+           [](const fs::path& path, std::string_view) { return path.extension() == ".bin"; }, read_tok512},
 };
 
 Result<std::unique_ptr<Tokenizer>> open_folder(const fs::path& folder) {
   for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
     if (fs::exists(folder / name)) return Tokenizer::open((folder / name).string());
   }
-  constexpr std::array<std::array<const char*, 2>, 2> kPairs{{{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}}};
+  constexpr std::array<std::array<const char*, 2>, 2> kPairs{
+      {{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}}};
   for (const auto& [vocab, merges] : kPairs) {
     if (fs::exists(folder / vocab) && fs::exists(folder / merges)) {
       return read_vocab_and_merges((folder / vocab).string(), (folder / merges).string());

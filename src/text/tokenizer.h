@@ -15,8 +15,8 @@
 namespace thimble {
 
 struct EncodeOptions {
-  bool special = true;  // "<|im_end|>" in the text becomes its one token; false: it is ordinary text
-  bool bos = false;     // the beginning-of-sequence token first
+  bool special = true;         // "<|im_end|>" in the text becomes its one token; false: it is ordinary text
+  bool bos = false;            // the beginning-of-sequence token first
   bool continued = false;      // the text goes on from earlier text: no dummy prefix before it
   bool after_special = false;  // a special token stands before the text
 };

@@ -10,7 +10,7 @@ namespace thimble {
 
 struct Utf8Char {
   uint32_t code = 0;
-  uint32_t length = 0;     // bytes; 1 for a byte that is not UTF-8
+  uint32_t length = 0;  // bytes; 1 for a byte that is not UTF-8
   bool valid = false;
   bool truncated = false;  // not valid here, but more bytes after the text could make it so
 };

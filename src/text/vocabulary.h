@@ -17,8 +17,8 @@ namespace thimble {
 struct Vocabulary {
   TokenTable tokens;  // bytes as they stand in running text
   MergeTable merges;
-  std::vector<float> scores;         // SentencePiece's, by id; else empty
-  std::vector<TokenStrip> strips;    // of the special tokens that take whitespace with them
+  std::vector<float> scores;       // SentencePiece's, by id; else empty
+  std::vector<TokenStrip> strips;  // of the special tokens that take whitespace with them
   std::optional<int32_t> bos, eos, unknown, padding;
   bool adds_bos = false;
   bool adds_eos = false;  // written back, not acted on: examples end with eos by themselves

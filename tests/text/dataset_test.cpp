@@ -1,3 +1,244 @@
 #include "text/dataset.h"
-#include <gtest/gtest.h>
-TEST(Dummy, Dummy) {}
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+#include "small_tokenizer.h"
+
+// Counts allocations of 4 KiB or more; AddressSanitizer brings its own operator new.
+static int64_t large_allocations = 0;
+#ifndef __SANITIZE_ADDRESS__
+[[gnu::noinline]] void* operator new(size_t size) {
+  large_allocations += size >= 4096;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+#endif
+
+namespace thimble {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::string trained_text(const Tokenizer& tokenizer, const Example& example) {
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < example.ids.size(); ++i) {
+    if (example.trained[i]) ids.push_back(example.ids[i]);
+  }
+  return tokenizer.decode(ids);
+}
+
+struct Shape {
+  std::string record, whole, trained;
+};
+
+TEST(Dataset, EveryShapeOfRecord) {
+  const std::string head = "<|im_start|>system\nBe good.<|im_end|>\n<|im_start|>user\n";
+  const std::vector<Shape> shapes = {
+      {R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]})",
+       head + "a<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n", "b<|im_end|>"},
+      {R"({"conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"}]})",
+       head + "a<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n", "b<|im_end|>"},
+      {R"({"instruction":"a","input":"c","output":"b"})", head + "a\nc<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n",
+       "b<|im_end|>"},
+      {R"({"prompt":"a ","completion":"b"})", "a b</s>", "b</s>"},
+      {R"({"question":"a","answer":" b"})", "a b</s>", " b</s>"},
+      {R"({"text":"a\u00e9\nb"})", "a\u00e9\nb</s>", "a\u00e9\nb</s>"},
+  };
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  std::string lines, array = "[";
+  for (const Shape& shape : shapes) {
+    lines += shape.record + "\n";
+    array += shape.record + " ,\n";
+  }
+  array.replace(array.size() - 2, 2, "]\n");
+  for (const auto& path : {folder.write("a.jsonl", lines), folder.write("a.json", array), folder.write("a", lines)}) {
+    auto dataset = Dataset::open(path, *tokenizer, {.strict = true});
+    ASSERT_TRUE(dataset) << dataset.error().message;
+    ASSERT_EQ((*dataset)->size(), static_cast<int64_t>(shapes.size()));
+    EXPECT_FALSE((*dataset)->windows());
+    Example example;
+    for (size_t i = 0; i < shapes.size(); ++i) {
+      ASSERT_TRUE((*dataset)->read(static_cast<int64_t>(i), example));
+      EXPECT_EQ(tokenizer->decode(example.ids), shapes[i].whole);
+      EXPECT_EQ(trained_text(*tokenizer, example), shapes[i].trained);
+    }
+    EXPECT_EQ((*dataset)->messages(0)->at(1).content, "b");
+    EXPECT_FALSE((*dataset)->messages(5));
+  }
+}
+
+TEST(Dataset, AlpacaPromptWithoutAChatFormat) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder);
+  auto dataset = Dataset::open(folder.write("a.jsonl", R"({"instruction":"do","output":"ok"})"), *tokenizer, {});
+  ASSERT_TRUE(dataset) << dataset.error().message;
+  Example example;
+  ASSERT_TRUE((*dataset)->read(0, example));
+  EXPECT_THAT(tokenizer->decode(example.ids), HasSubstr("### Instruction:\ndo\n\n### Response:ok</s>"));
+  EXPECT_EQ(trained_text(*tokenizer, example), "ok</s>");
+}
+
+TEST(Dataset, BadLinesAreCountedAndNamed) {
+  const std::vector<std::pair<std::string, std::string>> bad = {
+      {"{\"text\":", "not JSON"},
+      {"[1]", "expected a JSON object"},
+      {"{}", "found no field"},
+      {R"({"foo":1,"bar":2})", "found foo, bar"},
+      {R"({"messages":"a"})", "'messages' is not a list"},
+      {R"({"messages":[]})", "'messages' is empty"},
+      {R"({"messages":[1]})", "message 0: not an object"},
+      {R"({"messages":[{"role":"user"}]})", "message 0: the field 'content' is missing"},
+      {R"({"messages":[{"role":"robot","content":"a"}]})", "role 'robot'"},
+      {R"({"prompt":"a"})", "the field 'completion' is missing"},
+      {R"({"prompt":1,"completion":"b"})", "the field 'prompt' is not a string"},
+      {R"({"text":")" + std::string(2000, 'x') + R"("})", "more than the limit of 1000"},
+      {"{\"text\":\"\xff\"}", "not JSON"},
+  };
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  for (const auto& [line, expected] : bad) {
+    const std::string path = folder.write("a.jsonl", "{\"text\":\"good\"}\n\n" + line + "\n{\"text\":\"good\"}");
+    auto dataset = Dataset::open(path, *tokenizer, {.longest_line = 1000});
+    ASSERT_TRUE(dataset) << dataset.error().message;
+    EXPECT_EQ((*dataset)->size(), 2);
+    EXPECT_EQ((*dataset)->report().bad_lines, 1);
+    ASSERT_EQ((*dataset)->report().first_errors.size(), 1u);
+    EXPECT_THAT((*dataset)->report().first_errors[0], HasSubstr("a.jsonl:3: "));
+    EXPECT_THAT((*dataset)->report().first_errors[0], HasSubstr(expected));
+    const auto strict = Dataset::open(path, *tokenizer, {.strict = true, .longest_line = 1000});
+    ASSERT_FALSE(strict);
+    EXPECT_THAT(strict.error().message, HasSubstr(expected));
+  }
+  EXPECT_THAT(Dataset::open(folder.write("b.json", "[{\"text\":\"a\"}, "), *tokenizer, {}).error().message,
+              HasSubstr("ends before its closing ']'"));
+  EXPECT_THAT(Dataset::open(folder.write("c.jsonl", ""), *tokenizer, {}).error().message,
+              HasSubstr("no usable example"));
+}
+
+TEST(Dataset, LongAndUntrainedExamplesAreCounted) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  const std::string path = folder.write("a.jsonl", R"({"text":"xyz"}
+{"text":"qwrtzuiopsdfg"}
+{"messages":[{"role":"user","content":"x"}]}
+)");
+  auto dataset = Dataset::open(path, *tokenizer, {.context = 4});
+  ASSERT_TRUE(dataset) << dataset.error().message;
+  EXPECT_EQ((*dataset)->report().examples, 1);
+  EXPECT_EQ((*dataset)->report().too_long, 2);
+  dataset = Dataset::open(path, *tokenizer, {.context = 512, .bos = true});
+  EXPECT_EQ((*dataset)->report().untrained, 1);
+  Example example;
+  ASSERT_TRUE((*dataset)->read(0, example));
+  EXPECT_THAT(example.ids, ElementsAre(270, 'x', 'y', 'z', 271));
+}
+
+TEST(Dataset, TextWindows) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder);
+  std::string text;
+  for (int i = 0; i < 20000; ++i) text += fmt::format("{}{}", "bcdfg  \n\n.1"[i % 11], i % 97 == 0 ? "hello" : "");
+  text += std::string(30000, 'a');  // a piece longer than a chunk
+  const auto all = must_encode(*tokenizer, text);
+  const std::string path = folder.write("a.txt", text);
+  for (const bool bos : {false, true}) {
+    auto dataset = Dataset::open(path, *tokenizer, {.context = 64, .bos = bos});
+    ASSERT_TRUE(dataset) << dataset.error().message;
+    const auto take = static_cast<int64_t>(bos ? 63 : 64), count = static_cast<int64_t>(all.size());
+    EXPECT_TRUE((*dataset)->windows());
+    ASSERT_EQ((*dataset)->size(), count / take);
+    EXPECT_EQ((*dataset)->report().dropped_tokens, count % take);
+    Example example;
+    for (int64_t i = (*dataset)->size() - 1; i >= 0; --i) {
+      ASSERT_TRUE((*dataset)->read(i, example));
+      std::vector<int32_t> expected(all.begin() + i * take, all.begin() + (i + 1) * take);
+      if (bos) expected.insert(expected.begin(), 270);
+      ASSERT_EQ(example.ids, expected);
+    }
+  }
+  auto dataset = Dataset::open(folder.write("b.txt", "xyz"), *tokenizer, {.context = 64});
+  ASSERT_TRUE(dataset);
+  EXPECT_EQ((*dataset)->size(), 1);
+  EXPECT_FALSE(Dataset::open(folder.write("c.txt", ""), *tokenizer, {}));
+}
+
+class Packing : public testing::Test {
+ protected:
+  void open(const std::string& lines) {
+    tokenizer_ = small_byte_bpe(folder_);
+    auto dataset = Dataset::open(folder_.write("a.jsonl", lines), *tokenizer_, {.context = 8});
+    ASSERT_TRUE(dataset) << dataset.error().message;
+    dataset_ = std::move(*dataset);
+  }
+  TemporaryFolder folder_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<Dataset> dataset_;
+};
+
+TEST_F(Packing, WholeExamplesInOrder) {
+  open("{\"prompt\":\"x\",\"completion\":\"y\"}\n{\"text\":\"qrs\"}\n{\"text\":\"zx\"}");  // 3, 4 and 3 tokens
+  Packer packer(*dataset_, 2, 8, 1, false);
+  Rows rows;
+  ASSERT_TRUE(packer.next(rows));
+  EXPECT_THAT(rows.ids, ElementsAre('x', 'y', 271, 'q', 'r', 's', 271, 0, 'z', 'x', 271, 'x', 'y', 271, 0, 0));
+  EXPECT_THAT(rows.targets, ElementsAre('y', 271, -1, 'r', 's', 271, -1, -1, 'x', 271, -1, 'y', 271, -1, -1, -1));
+  EXPECT_THAT(rows.positions, ElementsAre(0, 1, 2, 0, 1, 2, 3, 0, 0, 1, 2, 0, 1, 2, 0, 0));
+  EXPECT_THAT(rows.starts, ElementsAre(0, 0, 0, 3, 3, 3, 3, 7, 8, 8, 8, 11, 11, 11, 14, 15));
+  EXPECT_EQ(rows.predicted, 9);
+  EXPECT_EQ(packer.state(), (Packer::State{1, 1}));
+}
+
+TEST_F(Packing, ShufflesBySeedAndResumes) {
+  std::string lines;
+  for (int i = 0; i < 50; ++i) lines += fmt::format("{{\"text\":\"q{}\"}}\n", i);
+  open(lines);
+  Packer a(*dataset_, 1, 8, 5, true), b(*dataset_, 1, 8, 5, true), other(*dataset_, 1, 8, 6, true);
+  std::vector<int32_t> first, different;
+  Rows rows, again;
+  for (int step = 0; step < 60; ++step) {
+    ASSERT_TRUE(other.next(rows));
+    different.insert(different.end(), rows.ids.begin(), rows.ids.end());
+    const auto state = a.state();
+    ASSERT_TRUE(a.next(rows));
+    first.insert(first.end(), rows.ids.begin(), rows.ids.end());
+    b.restore(state);
+    ASSERT_TRUE(b.next(again));
+    EXPECT_EQ(again.ids, rows.ids);
+  }
+  EXPECT_NE(first, different);
+  EXPECT_GE(a.state().epoch, 2);
+}
+
+TEST_F(Packing, AllocatesNothingLargeOnceOpen) {
+  std::string lines;
+  for (int i = 1; i < 40; ++i) {
+    lines += R"({"messages":[{"role":"user","content":")" + std::string(static_cast<size_t>(200 * i), 'x') +
+             R"("},{"role":"assistant","content":")" + std::string(static_cast<size_t>(8200 - 200 * i), 'y') +
+             "\"}]}\n";
+  }
+  tokenizer_ = small_byte_bpe(folder_, kChatMl);
+  dataset_ = Dataset::open(folder_.write("a.jsonl", lines), *tokenizer_, {.context = 9000}).value();
+  const std::string text = std::string(50000, 'q') + lines;
+  auto windows = Dataset::open(folder_.write("a.txt", text), *tokenizer_, {.context = 2000}).value();
+  Packer packer(*dataset_, 1, 9000, 1, true), text_packer(*windows, 1, 2000, 1, true);
+  Rows rows, text_rows;
+  ASSERT_TRUE(packer.next(rows));
+  ASSERT_TRUE(text_packer.next(text_rows));
+  const int64_t before = large_allocations;
+  for (int step = 0; step < 100; ++step) {
+    ASSERT_TRUE(packer.next(rows));
+    ASSERT_TRUE(text_packer.next(text_rows));
+  }
+  EXPECT_EQ(large_allocations, before);
+}
+
+}  // namespace
+}  // namespace thimble

@@ -108,6 +108,44 @@ TEST(Golden, SmolLm2Chat) {
   }
 }
 
+TEST(Golden, WordPieceIsRefusedByName) {
+  NEED_SHARED_DATA(model, "models/ggml_vocab/ggml-vocab-bert-bge.gguf");
+  const auto tokenizer = Tokenizer::open(model);
+  ASSERT_FALSE(tokenizer);
+  EXPECT_EQ(tokenizer.error().code, ErrorCode::unsupported);
+  EXPECT_NE(tokenizer.error().message.find("the tokenizer 'bert' is not supported"), std::string::npos);
+}
+
+TEST(Golden, TwoFilesOfGpt2AreOneTokenizer) {
+  NEED_SHARED_DATA(model, "models/ggml_vocab/ggml-vocab-gpt-2.gguf");
+  NEED_SHARED_DATA(folder, "models/gpt2_bpe");
+  NEED_SHARED_DATA(text, "wikitext2/valid.txt");
+  const std::string whole = *read_text_file(text);
+  EXPECT_EQ(encode(*open(model), whole), encode(*open(folder), whole));
+}
+
+// Data sets in the shapes that people publish: usable examples, and lines that are not.
+TEST(Golden, PublishedDataSets) {
+  struct Published {
+    const char* file;
+    int64_t examples, bad;
+  };
+  NEED_SMOLLM2(model);
+  auto tokenizer = open(model);
+  ASSERT_TRUE(tokenizer);
+  for (const auto& [file, examples, bad] :
+       {Published{"wikisql_mlx/train.jsonl", 1000, 0}, Published{"instruction_rasbt/instruction-data.json", 1100, 0},
+        Published{"gsm8k/train.jsonl", 7473, 0}, Published{"llamafactory_demo/identity.json", 91, 0},
+        Published{"wiki_c4_demo/c4_demo.jsonl", 300, 0}}) {
+    NEED_SHARED_DATA(path, file);
+    auto dataset = Dataset::open(path, *tokenizer, {.context = 1 << 20});
+    ASSERT_TRUE(dataset) << dataset.error().message;
+    EXPECT_EQ((*dataset)->size(), examples) << file;
+    EXPECT_EQ((*dataset)->report().bad_lines, bad)
+        << file << ": " << testing::PrintToString((*dataset)->report().first_errors);
+  }
+}
+
 TEST(Golden, SmolLm2WikiTextWindows) {
   NEED_SMOLLM2(model);
   NEED_SHARED_DATA(text, "wikitext2/valid.txt");
@@ -138,7 +176,8 @@ std::string unescaped(std::string_view line) {
   return text;
 }
 
-void check_small_vectors(Tokenizer& tokenizer, const std::string& inputs, const std::string& outputs, EncodeOptions options) {
+void check_small_vectors(Tokenizer& tokenizer, const std::string& inputs, const std::string& outputs,
+                         EncodeOptions options) {
   std::ifstream in(inputs), out(outputs);
   std::string line, ids;
   int cases = 0;

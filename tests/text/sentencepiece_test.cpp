@@ -1,0 +1,146 @@
+#include "text/sentencepiece.h"
+
+#include <gmock/gmock.h>
+
+#include <cstring>
+#include <random>
+
+#include "small_tokenizer.h"
+
+namespace thimble {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+struct Piece {
+  std::string text;
+  float score;
+};
+
+const std::vector<Piece> kPieces = {{" ", -1},  {"a", -2},   {"b", -3},     {"ab", -4},
+                                    {" a", -5}, {" ab", -6}, {"\u00e9", -7}};
+
+// llama2.c's file: three special tokens, the 256 bytes, then the pieces.
+std::string llama2c_file(const std::vector<Piece>& pieces) {
+  std::string file;
+  const auto put = [&](auto value) { file.append(reinterpret_cast<const char*>(&value), sizeof(value)); };
+  const auto token = [&](const std::string& text, float score) {
+    put(score);
+    put(static_cast<int32_t>(text.size()));
+    file += text;
+  };
+  put(int32_t{16});
+  for (const char* special : {"<unk>", "\n<s>\n", "\n</s>\n"}) token(special, 0);
+  for (int byte = 0; byte < 256; ++byte) token(fmt::format("<0x{:02X}>", byte), 0);
+  for (const Piece& piece : pieces) token(piece.text, piece.score);
+  return file;
+}
+
+std::unique_ptr<Tokenizer> unigram(bool bytes) {
+  SentencePieceReader reader;
+  reader.rules.unigram = true;
+  EXPECT_TRUE(reader.add_piece(0, "<unk>", 0, TokenKind::unknown));
+  int32_t id = 1;
+  for (const Piece& piece : kPieces)
+    EXPECT_TRUE(reader.add_piece(id++, blocks_of_spaces(piece.text), piece.score, TokenKind::normal));
+  for (int byte = 0; bytes && byte < 256; ++byte) {
+    EXPECT_TRUE(reader.add_piece(id++, fmt::format("<0x{:02X}>", byte), 0, TokenKind::byte));
+  }
+  EXPECT_TRUE(finish(reader.vocabulary, "memory"));
+  return make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
+}
+
+TEST(SentencePiece, MergesByScore) {
+  TemporaryFolder folder;
+  auto tokenizer = must_open(folder.write("tok.bin", llama2c_file(kPieces)));
+  ASSERT_TRUE(tokenizer);
+  // " ab": "ab" (-4) is merged before " a" (-5), then " ab".
+  EXPECT_THAT(must_encode(*tokenizer, "ab"), ElementsAre(264));
+  EXPECT_THAT(must_encode(*tokenizer, "ab", {.bos = true}), ElementsAre(1, 264));
+  EXPECT_THAT(must_encode(*tokenizer, "ab", {.continued = true}), ElementsAre(262));
+  EXPECT_THAT(must_encode(*tokenizer, "\u00e9z"), ElementsAre(259, 265, 3 + 'z'));
+  EXPECT_EQ(tokenizer->decode(std::vector<int32_t>{1, 264, 264}), "<s>ab ab");
+}
+
+TEST(SentencePiece, AnyBytesComeBack) {
+  TemporaryFolder folder;
+  auto bpe = must_open(folder.write("tok.bin", llama2c_file(kPieces)));
+  auto viterbi = unigram(true);
+  std::mt19937 random(11);
+  for (int round = 0; round < 400; ++round) {
+    std::string text;
+    for (size_t i = random() % 100; i > 0; --i)
+      text += random() % 4 == 0 ? static_cast<char>(random()) : "  ab"[random() % 4];
+    for (Tokenizer* tokenizer : {bpe.get(), viterbi.get()}) {
+      const auto ids = must_encode(*tokenizer, text);
+      ASSERT_EQ(tokenizer->decode(ids), text);
+      ASSERT_EQ(encode_in_parts(*tokenizer, text, 1 + random() % 32), ids);
+    }
+  }
+}
+
+TEST(SentencePiece, UnigramTakesTheBestPath) {
+  auto tokenizer = unigram(true);
+  // " " and "ab" sum to -5, " ab" alone is -6.
+  EXPECT_THAT(must_encode(*tokenizer, "ab"), ElementsAre(1, 4));
+  EXPECT_THAT(must_encode(*tokenizer, "ba"), ElementsAre(1, 3, 2));
+}
+
+TEST(SentencePiece, HostileTextIsFast) {
+  TemporaryFolder folder;
+  auto bpe = must_open(folder.write("tok.bin", llama2c_file(kPieces)));
+  auto viterbi = unigram(true);
+  for (const char letter : {'a', ' ', 'x', '\xff'}) {
+    const std::string text(1 << 20, letter);
+    EXPECT_EQ(bpe->decode(must_encode(*bpe, text)), text);
+    EXPECT_EQ(viterbi->decode(must_encode(*viterbi, text)), text);
+  }
+}
+
+TEST(SentencePiece, WithoutBytesAMissingOneIsNamed) {
+  auto tokenizer = unigram(false);
+  std::vector<int32_t> ids;
+  const auto done = tokenizer->encode("ab z", {}, ids);
+  ASSERT_FALSE(done);
+  EXPECT_THAT(done.error().message, HasSubstr("byte 0x7A at offset 3"));
+}
+
+TEST(SentencePiece, SavedComesBackEqual) {
+  TemporaryFolder folder;
+  auto bpe = must_open(folder.write("tok.bin", llama2c_file(kPieces)));
+  auto viterbi = unigram(true);
+  for (Tokenizer* tokenizer : {bpe.get(), viterbi.get()}) {
+    TemporaryFolder copy;
+    ASSERT_TRUE(tokenizer->save(copy.path()));
+    auto again = must_open(copy.path());
+    ASSERT_TRUE(again);
+    for (const char* text : {"ab", " ab  ba", "\u00e9 z\n", "", "aabbab abab  "}) {
+      EXPECT_EQ(must_encode(*again, text), must_encode(*tokenizer, text)) << text;
+    }
+    EXPECT_EQ(again->bos(), tokenizer->bos());
+    ASSERT_TRUE(tokenizer->tables());
+  }
+  EXPECT_EQ(bpe->tables()->tokens[264], "\u2581ab");
+}
+
+TEST(Charsmap, HostileTablesAreRefusedOrHarmless) {
+  EXPECT_FALSE(Charsmap::parse("abc"));
+  EXPECT_FALSE(Charsmap::parse(std::string("\xff\xff\xff\x7f....", 8)));
+  std::mt19937 random(5);
+  for (int round = 0; round < 200; ++round) {
+    std::string bytes(4 + 64 + 8, '\0');
+    for (char& byte : bytes) byte = static_cast<char>(random());
+    const uint32_t size = 64;
+    std::memcpy(bytes.data(), &size, 4);
+    bytes.back() = '\0';
+    const auto map = Charsmap::parse(bytes);
+    ASSERT_TRUE(map);
+    std::string out;
+    map->normalise("some text \xff\xe2", out);
+    EXPECT_EQ(map->bytes(), bytes);
+  }
+}
+
+}  // namespace
+}  // namespace thimble
