@@ -17,5 +17,10 @@ struct Command {
 extern const Command kFinetune;
 extern const Command kTrain;
 extern const Command kPlan;
+extern const Command kConvert;
+extern const Command kInspect;
+extern const Command kTokenize;
+extern const Command kPull;
+extern const Command kMethods;
 
 }  // namespace thimble
