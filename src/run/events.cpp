@@ -60,6 +60,7 @@ void Events::plan(const Ledger& ledger) {
 
 void Events::step(const StepEvent& e) {
   steps_.push_back(e);
+  if (watcher_) watcher_(e);
   if (json_) {
     fmt::print("{{\"event\":\"step\",\"step\":{},\"loss\":{},\"learning_rate\":{},\"grad_norm\":{},\"tokens\":{},\"tokens_per_second\":{},\"seconds\":{},\"peak_rss_bytes\":{}}}\n",
                e.step, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens, number(e.tokens_per_second), number(e.seconds), e.peak_rss_bytes);

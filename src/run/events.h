@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,8 @@ class Events {
   void plan(const Ledger& ledger);
   void step(const StepEvent& event);
   void eval(const EvalEvent& event);
+  // Called after every step, before anything is printed.
+  void on_step(std::function<void(const StepEvent&)> watcher) { watcher_ = std::move(watcher); }
   void note(const std::string& text);   // on stderr
   // name: an event of another kind; fields: the inside of a JSON object.
   void done(const std::string& json_fields, const std::string& text);
@@ -41,6 +44,7 @@ class Events {
 
  private:
   void finish_line();
+  std::function<void(const StepEvent&)> watcher_;
   bool json_;
   bool terminal_;
   bool open_line_ = false;

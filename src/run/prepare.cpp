@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "core/nearest.h"
+#include "files/safetensors.h"
 #include "models/presets.h"
 #include "run/trainer.h"
 
@@ -120,7 +121,14 @@ Result<void> Trainer::make_spec() {
       CHECK_OK(spec_.optimizer_options.set(setting.owner, setting.name, setting.value));
   }
   spec_.method_options = {.rank = r.rank, .alpha = r.alpha, .dropout = r.dropout, .targets = r.target};
-  if (!r.adapter.empty()) return fail(ErrorCode::unsupported, "--adapter: going on from an adapter is not supported in training; use --resume, or merge it with convert first");
+  if (!r.adapter.empty()) {
+    if (spec_.method != &kLora) return fail(ErrorCode::invalid_argument, "--adapter goes with --method lora; to train all weights, merge it first with convert --adapter {}", r.adapter);
+    adapter_ = std::make_unique<LoraAdapter>(TRY(open_lora_adapter(r.adapter)));
+    for (const LoraModule& module : adapter_->modules) spec_.method_options.modules[module.module] = {module.rank, module.scale};
+    recipe_.rank = adapter_->config.rank, recipe_.alpha = adapter_->config.alpha;
+  }
+  if (spec_.architecture.position == Architecture::Position::learned && r.context > spec_.architecture.context)
+    return fail(ErrorCode::invalid_argument, "--context {}: the model has positions for {} tokens only", r.context, spec_.architecture.context);
   spec_.stored = [this](const std::string& name) -> const Codec* {
     if (!source_) return &kF32;
     const ModelTensor* tensor = source_->find(name);
@@ -134,7 +142,22 @@ Result<void> Trainer::make_spec() {
   base_rate_ = r.lr > 0 ? r.lr : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4 : spec_.optimizer->learning_rate * 5;
   machine_ = probe_machine(*threads_);
   if (r.multiply == "bf16" && !multiplies(Multiply::bf16)) return fail(ErrorCode::unsupported, "--multiply bf16: this CPU has no bf16 products (AVX512-BF16); take auto or f32");
+  if (r.resume) return resume_multiply();
   spec_.multiply = r.multiply == "bf16" ? Multiply::bf16 : r.multiply == "f32" || r.precision == "f32" ? Multiply::f32 : faster_multiply(machine_);
+  return {};
+}
+
+// What `auto` was settled to is part of the run: a resumed one goes on with it, whatever a new probe says.
+Result<void> Trainer::resume_multiply() {
+  const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
+  const auto found = file.metadata().find("multiply");
+  if (found == file.metadata().end() || (found->second != "0" && found->second != "1"))
+    return fail(ErrorCode::corrupt, "{}: the checkpoint does not say how operands are multiplied", file.path());
+  spec_.multiply = found->second == "1" ? Multiply::bf16 : Multiply::f32;
+  if (!multiplies(spec_.multiply))
+    return fail(ErrorCode::unsupported, "{}: the run multiplies in bf16, which this CPU does not; go on where it was begun", file.path());
+  if ((recipe_.multiply == "f32" && spec_.multiply != Multiply::f32) || (recipe_.multiply == "bf16" && spec_.multiply != Multiply::bf16))
+    return fail(ErrorCode::invalid_argument, "--multiply {}: the run was begun otherwise; leave the flag out to go on", recipe_.multiply);
   return {};
 }
 
