@@ -180,6 +180,12 @@ Result<void> Trainer::make_plan() {
     if (measured <= spec_.runtime_bytes && spec_.runtime_bytes - measured < (512 << 10)) break;
     spec_.runtime_bytes = measured;
   }
+  // A very small model needs less than the start itself took.
+  const int64_t start = peak_resident_bytes();
+  plan_.ledger.planned_bytes = std::max(plan_.ledger.planned_bytes, start);
+  if (start > spec_.budget_bytes)
+    return fail(ErrorCode::over_budget, "the plan does not fit: --memory {} was given, starting the program and reading the data took {}; give --memory {}M",
+                megabytes(spec_.budget_bytes), megabytes(start), (start + 999'999) / 1'000'000);
   return {};
 }
 
