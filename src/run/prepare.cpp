@@ -161,15 +161,13 @@ Result<void> Trainer::resume_multiply() {
   return {};
 }
 
-// The plan itself takes heap, and what the process occupies decides what the arena may take: planned once with a guess,
-// then with the measured figure.
+// The plan itself takes heap, and what the process occupies decides what the arena may take: planned once without a
+// budget to learn the first, then within it.
 Result<void> Trainer::make_plan() {
-  spec_.budget_bytes = recipe_.memory > 0 ? recipe_.memory : free_memory_bytes() / 5 * 4;
   for (Rows& rows : rows_)
     for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts}) column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
   events_.reserve(std::min<int64_t>(steps_, 1 << 16));
-  populate_runtime(kHeapReserve);
-  spec_.runtime_bytes = resident_bytes() + (4 << 20);
+  spec_.budget_bytes = 0;
   for (int round = 0; round < 3; ++round) {
     plan_ = {};
     plan_ = TRY(plan_training(spec_, machine_));
@@ -177,8 +175,10 @@ Result<void> Trainer::make_plan() {
     // The executors resolve every operand of every step.
     const auto steps = static_cast<int64_t>(plan_.pass.steps.size() + plan_.update.steps.size() + plan_.evaluation.steps.size());
     const int64_t measured = resident_bytes() + steps * 800 + (256 << 10);
-    if (measured <= spec_.runtime_bytes && spec_.runtime_bytes - measured < (512 << 10)) break;
+    const bool settled = spec_.budget_bytes > 0 && measured <= spec_.runtime_bytes && spec_.runtime_bytes - measured < (512 << 10);
+    if (settled) break;
     spec_.runtime_bytes = measured;
+    spec_.budget_bytes = recipe_.memory > 0 ? recipe_.memory : free_memory_bytes() / 5 * 4;
   }
   // A very small model needs less than the start itself took.
   const int64_t start = peak_resident_bytes();
