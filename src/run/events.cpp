@@ -98,13 +98,20 @@ void Events::note(const std::string& text) {
   fmt::print(stderr, "{}\n", text);
 }
 
-void Events::done(const std::string& json_fields, const std::string& text) {
+void Events::event(const char* kind, const std::string& json_fields, const std::string& text) {
   finish_line();
   if (json_)
-    fmt::print("{{\"event\":\"done\",{}}}\n", json_fields);
+    fmt::print("{{\"event\":\"{}\",{}}}\n", kind, json_fields);
   else
     fmt::print("{}\n", text);
   std::fflush(stdout);
+}
+
+void Events::progress(const std::string& text) {
+  if (!terminal_) return;
+  fmt::print("\r\033[K{}", text);
+  std::fflush(stdout);
+  open_line_ = true;
 }
 
 }  // namespace thimble

@@ -1,17 +1,15 @@
 // Trainer::prepare: everything before the arena exists.
 #include <algorithm>
 #include <cmath>
-#include <thread>
 
 #include "core/nearest.h"
 #include "files/safetensors.h"
 #include "models/presets.h"
+#include "run/setup.h"
 #include "run/trainer.h"
 
 namespace thimble {
 namespace {
-
-constexpr int64_t kHeapReserve = 2 << 20;  // heap that the run may use for small things
 
 // Splits "a.b=c".
 struct Setting {
@@ -34,19 +32,6 @@ std::vector<std::string> split(const std::string& text, char separator) {
   return out;
 }
 
-void report_data(Events& events, const std::string& path, const DatasetReport& report) {
-  for (const std::string& error : report.first_errors) events.note("warning: " + error);
-  std::string counts;
-  const auto count = [&](int64_t n, const char* what) {
-    if (n > 0) counts += fmt::format(", {} {}", n, what);
-  };
-  count(report.bad_lines, "bad lines left out");
-  count(report.too_long, "longer than the context left out");
-  count(report.untrained, "without anything to learn left out");
-  count(report.dropped_tokens, "tokens of the last, shorter window dropped");
-  events.note(fmt::format("{}: {} examples{}", path, report.examples, counts));
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& events) {
@@ -61,20 +46,17 @@ Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& 
 
 Result<void> Trainer::open() {
   const Recipe& r = recipe_;
-  const int count = r.threads > 0 ? static_cast<int>(r.threads) : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  threads_ = std::make_unique<Threads>(count);
-  spec_.threads = count;
+  spec_.threads = thread_count(r.threads);
+  threads_ = std::make_unique<Threads>(spec_.threads);
   if (!r.model.empty()) source_ = TRY(ModelSource::open(r.model));
-  const std::string tokenizer = r.tokenizer.empty() ? r.model : r.tokenizer;
-  if (tokenizer.empty()) return fail(ErrorCode::invalid_argument, "training from scratch needs --tokenizer FILE");
-  tokenizer_ = TRY(Tokenizer::open(tokenizer));
   if (source_) {
+    tokenizer_ = TRY(open_tokenizer(r.tokenizer, *source_));
     spec_.architecture = source_->architecture();
-    if (tokenizer_->vocab_size() > spec_.architecture.vocab)
-      return fail(ErrorCode::invalid_argument, "{}: the tokenizer has {} tokens, the model {}", tokenizer, tokenizer_->vocab_size(), spec_.architecture.vocab);
-  } else {
-    spec_.architecture = TRY(preset(TRY(parse_size(r.size)), tokenizer_->vocab_size(), r.context));
+    return {};
   }
+  if (r.tokenizer.empty()) return fail(ErrorCode::invalid_argument, "training from scratch needs --tokenizer FILE");
+  tokenizer_ = TRY(Tokenizer::open(r.tokenizer));
+  spec_.architecture = TRY(preset(TRY(parse_size(r.size)), tokenizer_->vocab_size(), r.context));
   return {};
 }
 
@@ -141,9 +123,8 @@ Result<void> Trainer::make_spec() {
   spec_.evaluates = eval_data_ != nullptr;
   base_rate_ = r.lr > 0 ? r.lr : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4 : spec_.optimizer->learning_rate * 5;
   machine_ = probe_machine(*threads_);
-  if (r.multiply == "bf16" && !multiplies(Multiply::bf16)) return fail(ErrorCode::unsupported, "--multiply bf16: this CPU has no bf16 products (AVX512-BF16); take auto or f32");
   if (r.resume) return resume_multiply();
-  spec_.multiply = r.multiply == "bf16" ? Multiply::bf16 : r.multiply == "f32" || r.precision == "f32" ? Multiply::f32 : faster_multiply(machine_);
+  spec_.multiply = TRY(choose_multiply(r.multiply, r.precision, machine_));
   return {};
 }
 
@@ -161,32 +142,16 @@ Result<void> Trainer::resume_multiply() {
   return {};
 }
 
-// The plan itself takes heap, and what the process occupies decides what the arena may take: planned once without a
-// budget to learn the first, then within it.
 Result<void> Trainer::make_plan() {
   for (Rows& rows : rows_)
     for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts}) column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
   events_.reserve(std::min<int64_t>(steps_, 1 << 16));
-  spec_.budget_bytes = 0;
-  for (int round = 0; round < 3; ++round) {
+  const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger};
+  return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_training(spec_, machine_));
-    populate_runtime(kHeapReserve);
-    // The executors resolve every operand of every step.
-    const auto steps = static_cast<int64_t>(plan_.pass.steps.size() + plan_.update.steps.size() + plan_.evaluation.steps.size());
-    const int64_t measured = resident_bytes() + steps * 800 + (256 << 10);
-    const bool settled = spec_.budget_bytes > 0 && measured <= spec_.runtime_bytes && spec_.runtime_bytes - measured < (512 << 10);
-    if (settled) break;
-    spec_.runtime_bytes = measured;
-    spec_.budget_bytes = recipe_.memory > 0 ? recipe_.memory : free_memory_bytes() / 5 * 4;
-  }
-  // A very small model needs less than the start itself took.
-  const int64_t start = peak_resident_bytes();
-  plan_.ledger.planned_bytes = std::max(plan_.ledger.planned_bytes, start);
-  if (start > spec_.budget_bytes)
-    return fail(ErrorCode::over_budget, "the plan does not fit: --memory {} was given, starting the program and reading the data took {}; give --memory {}M",
-                megabytes(spec_.budget_bytes), megabytes(start), (start + 999'999) / 1'000'000);
-  return {};
+    return static_cast<int64_t>(plan_.pass.steps.size() + plan_.update.steps.size() + plan_.evaluation.steps.size());
+  });
 }
 
 }  // namespace thimble
