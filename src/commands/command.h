@@ -17,9 +17,11 @@ struct Command {
 extern const Command kFinetune;
 extern const Command kTrain;
 extern const Command kPlan;
+extern const Command kEval;
+extern const Command kGenerate;
+extern const Command kTokenize;
 extern const Command kConvert;
 extern const Command kInspect;
-extern const Command kTokenize;
 extern const Command kPull;
 extern const Command kMethods;
 

@@ -8,7 +8,8 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kTokenize, &kConvert, &kInspect, &kPull, &kMethods};
+constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kEval, &kGenerate,
+                                  &kTokenize, &kConvert, &kInspect, &kPull, &kMethods};
 
 int exit_code(ErrorCode code) {
   switch (code) {

@@ -60,6 +60,7 @@ void Events::plan(const Ledger& ledger) {
 
 void Events::step(const StepEvent& e) {
   steps_.push_back(e);
+  if (watcher_) watcher_(e);
   if (json_) {
     fmt::print("{{\"event\":\"step\",\"step\":{},\"loss\":{},\"learning_rate\":{},\"grad_norm\":{},\"tokens\":{},\"tokens_per_second\":{},\"seconds\":{},\"peak_rss_bytes\":{}}}\n",
                e.step, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens, number(e.tokens_per_second), number(e.seconds), e.peak_rss_bytes);
@@ -97,13 +98,20 @@ void Events::note(const std::string& text) {
   fmt::print(stderr, "{}\n", text);
 }
 
-void Events::done(const std::string& json_fields, const std::string& text) {
+void Events::event(const char* kind, const std::string& json_fields, const std::string& text) {
   finish_line();
   if (json_)
-    fmt::print("{{\"event\":\"done\",{}}}\n", json_fields);
+    fmt::print("{{\"event\":\"{}\",{}}}\n", kind, json_fields);
   else
     fmt::print("{}\n", text);
   std::fflush(stdout);
+}
+
+void Events::progress(const std::string& text) {
+  if (!terminal_) return;
+  fmt::print("\r\033[K{}", text);
+  std::fflush(stdout);
+  open_line_ = true;
 }
 
 }  // namespace thimble

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -31,9 +32,14 @@ class Events {
   void plan(const Ledger& ledger);
   void step(const StepEvent& event);
   void eval(const EvalEvent& event);
+  // Called after every step, before anything is printed.
+  void on_step(std::function<void(const StepEvent&)> watcher) { watcher_ = std::move(watcher); }
   void note(const std::string& text);   // on stderr
-  // name: an event of another kind; fields: the inside of a JSON object.
-  void done(const std::string& json_fields, const std::string& text);
+  // An event of another kind; fields: the inside of a JSON object.
+  void event(const char* kind, const std::string& json_fields, const std::string& text);
+  void done(const std::string& json_fields, const std::string& text) { event("done", json_fields, text); }
+  // A line that the next one takes the place of; on a terminal only.
+  void progress(const std::string& text);
 
   const std::vector<StepEvent>& steps() const { return steps_; }
   const std::vector<EvalEvent>& evals() const { return evals_; }
@@ -41,6 +47,7 @@ class Events {
 
  private:
   void finish_line();
+  std::function<void(const StepEvent&)> watcher_;
   bool json_;
   bool terminal_;
   bool open_line_ = false;

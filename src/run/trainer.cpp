@@ -26,6 +26,7 @@ Result<void> Trainer::fill() {
   else
     initialise_weights(spec_.architecture, plan_.layout, base, static_cast<uint64_t>(recipe_.seed));
   initialise_adapter(plan_.layout, base, static_cast<uint64_t>(recipe_.seed));
+  if (adapter_) CHECK_OK(load_adapter(*adapter_, plan_.layout, base, staging));
   fill_constants(spec_.architecture, plan_.layout, base);
   for (const TrainedParameter& parameter : plan_.train.parameters)
     for (const auto& [name, state] : parameter.states) {
