@@ -91,8 +91,8 @@ Result<void> encode(Tokenizer& tokenizer, const TokenizeOptions& o) {
       done = TRY(tokenizer.encode_part(text, options, ids));
     else
       CHECK_OK(tokenizer.encode(text, options, ids));
+    if (more && done == 0) continue;  // nothing is certain yet
     printer.print(ids);
-    if (done == 0) continue;  // nothing is certain yet
     options.bos = false;
     options.continued = true;
     options.after_special = !ids.empty() && tokenizer.is_special(ids.back());
