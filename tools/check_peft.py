@@ -8,7 +8,6 @@ Logits are to agree within 1e-3, and likelihoods of windows within 1e-4 nats. Ex
 
 import argparse
 import os
-import sys
 import tempfile
 
 import interop
@@ -25,48 +24,61 @@ OURS = {
 }
 
 
-def write_adapter(model, config, folder):
-    """Made by PEFT, with a B that is not zero."""
+def references(model, windows, adapter, folder):
+    """Logits of the base, with thimble's adapter, and with adapters that PEFT makes and saves here."""
     import peft
     import torch
-    from interop_torch import base_model
-
-    torch.manual_seed(1)
-    adapted = peft.get_peft_model(base_model(model), peft.LoraConfig(task_type="CAUSAL_LM", **config))
-    for name, parameter in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
-    adapted.save_pretrained(folder)
-
-
-def compare(model, adapter, windows, ours):
-    """ours: the file of thimble's logits, or None."""
-    import peft
-    from interop_torch import base_model, largest_difference, likelihoods, window_logits
+    from interop_torch import base_model, reference, window_logits
 
     base = base_model(model)
     plain = window_logits(base, windows)
-    logits = window_logits(peft.PeftModel.from_pretrained(base, adapter).eval(), windows) if adapter else plain
-    return {"nll": likelihoods(logits, windows), "effect": (logits - plain).abs().max().item(),
-            "difference": largest_difference(logits, ours) if ours else None}
+
+    def record(index, logits):
+        nll = reference(logits, windows, os.path.join(folder, f"expected-{index}.safetensors"))
+        return {"nll": nll, "effect": (logits - plain).abs().max().item()}
+
+    results = [record(0, plain)]
+    adapted = peft.PeftModel.from_pretrained(base, adapter).eval()
+    results.append(record(1, window_logits(adapted, windows)))
+    base = adapted.unload()
+    for index, config in enumerate(OURS.values(), 2):
+        torch.manual_seed(index)
+        adapted = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **config)).eval()
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.05)
+        adapted.save_pretrained(os.path.join(folder, f"peft-{index}"))
+        results.append(record(index, window_logits(adapted, windows)))
+        base = adapted.unload()
+    return results
 
 
-def check(report, o, python, work, what, adapter):
+def compare(expected, ours):
+    from interop_torch import logits_differ
+
+    return logits_differ(expected, ours)
+
+
+def check(report, o, python, work):
     text = os.path.join(work, "text.txt")
-    ids = interop.token_ids(o.thimble, o.model, open(text).read())
-    windows = [ids[i:i + CONTEXT] for i in range(0, len(ids) - CONTEXT + 1, CONTEXT)]
-    ours = os.path.join(work, "logits.safetensors") if interop.has_logits(o.thimble) else None
-    nll = interop.evaluate(o.thimble, o.model, text, CONTEXT, adapter, ours)
-    theirs = interop.run_worker(python, __file__, "compare", {
-        "model": o.model, "adapter": adapter, "windows": windows, "ours": ours})
-    if adapter:
-        report.check(f"{what}, largest change of a logit by the adapter", theirs["effect"] > 0.1, f"{theirs['effect']:.3g}")
-    if ours:
-        report.at_most(f"{what}, largest difference of {len(windows) * CONTEXT} rows of logits", theirs["difference"], 1e-3)
-    else:
-        print(f"        {what}: this thimble writes no logits, so likelihoods are compared only")
-    worst = max(abs(a - b) for a, b in zip(nll, theirs["nll"], strict=True))
-    report.at_most(f"{what}, largest difference in nll of {len(nll)} windows, nats", worst, 1e-4)
+    with open(text, "w", encoding="utf-8") as file:
+        file.write(interop.TEXT)
+    adapter = o.adapter or interop.finetune(o.thimble, o.model, os.path.join(work, "run"), o.steps)
+    windows = interop.windows_of(o.thimble, o.model, text, CONTEXT)
+    print(f"transformers and PEFT: {len(windows)} windows of {CONTEXT} tokens", flush=True)
+    results = interop.run_worker(python, __file__, "references",
+                                 {"model": o.model, "windows": windows, "adapter": adapter, "folder": work})
+    names = ["no adapter", "thimble's adapter in PEFT"] + [f"PEFT's adapter in thimble ({name})" for name in OURS]
+    adapters = [None, adapter] + [os.path.join(work, f"peft-{index}") for index in range(2, 2 + len(OURS))]
+    logits = os.path.join(work, "logits.safetensors") if interop.has_logits(o.thimble) else None
+    for index, (name, path, result) in enumerate(zip(names, adapters, results, strict=True)):
+        if path:
+            report.check(f"{name}, largest change of a logit by the adapter", result["effect"] > 0.1,
+                         f"{result['effect']:.3g}")
+        nll = interop.evaluate(o.thimble, o.model, text, CONTEXT, path, logits)
+        difference = logits and interop.run_worker(python, __file__, "compare", {
+            "expected": os.path.join(work, f"expected-{index}.safetensors"), "ours": logits})
+        report.same_logits(name, nll, result["nll"], difference)
 
 
 def main():
@@ -80,18 +92,10 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         work = o.keep or temporary
         os.makedirs(work, exist_ok=True)
-        with open(os.path.join(work, "text.txt"), "w", encoding="utf-8") as file:
-            file.write(interop.TEXT)
-        check(report, o, python, work, "no adapter", None)
-        adapter = o.adapter or interop.finetune(o.thimble, o.model, os.path.join(work, "run"), o.steps)
-        check(report, o, python, work, "thimble's adapter in PEFT", adapter)
-        for name, config in OURS.items():
-            folder = os.path.join(work, name.replace(" ", "-"))
-            interop.run_worker(python, __file__, "write", {"model": o.model, "config": config, "folder": folder})
-            check(report, o, python, work, f"PEFT's adapter in thimble ({name})", folder)
+        check(report, o, python, work)
     report.end()
 
 
 if __name__ == "__main__":
-    if not interop.is_worker({"write": write_adapter, "compare": compare}):
+    if not interop.is_worker({"references": references, "compare": compare}):
         main()

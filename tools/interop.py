@@ -42,7 +42,11 @@ def environment(folder, packages):
 def run_worker(python, script, step, arguments):
     """Runs `script` again under `python` to do one step; gives what it answers."""
     with tempfile.NamedTemporaryFile(suffix=".json") as answer:
-        subprocess.run([python, script, "--worker", step, json.dumps(arguments), answer.name], check=True)
+        quiet = {**os.environ, "TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run([python, script, "--worker", step, json.dumps(arguments), answer.name], env=quiet,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{os.path.basename(script)}, step {step}, failed:\n{done.stdout}")
         return json.load(open(answer.name))
 
 
@@ -77,6 +81,11 @@ def finetune(program, model, folder, steps):
     return os.path.join(folder, "adapter")
 
 
+def windows_of(program, model, text_file, context):
+    ids = token_ids(program, model, open(text_file, encoding="utf-8").read())
+    return [ids[i:i + context] for i in range(0, len(ids) - context + 1, context)]
+
+
 def has_logits(program):
     return "--logits" in thimble(program, "eval", "--help")
 
@@ -105,6 +114,15 @@ class Report:
 
     def at_most(self, what, figure, bound):
         self.check(what, figure <= bound, f"{figure:.3g} (at most {bound:g})")
+
+    def same_logits(self, what, nll, expected, difference):
+        """difference: of the logits, or None where thimble did not write them."""
+        if difference is None:
+            print(f"        {what}: this thimble writes no logits, so likelihoods are compared only")
+        else:
+            self.at_most(f"{what}, largest difference of a logit", difference, 1e-3)
+        worst = max(abs(a - b) for a, b in zip(nll, expected, strict=True))
+        self.at_most(f"{what}, largest difference in nll of {len(nll)} windows, nats", worst, 1e-4)
 
     def end(self):
         print("all agree" if self.failed == 0 else f"{self.failed} comparisons failed")

@@ -4,7 +4,7 @@ import os
 
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 
 def base_model(model):
@@ -26,16 +26,19 @@ def window_logits(model, windows):
     return torch.stack([model(torch.tensor([ids])).logits[0].float() for ids in windows])
 
 
-def likelihoods(logits, windows):
+def reference(logits, windows, file):
+    """Keeps the logits in a file; gives the mean negative log-likelihood of every window."""
+    save_file({"logits": logits.contiguous()}, file)
     return [torch.nn.functional.cross_entropy(l[:-1], torch.tensor(ids[1:])).item() for l, ids in zip(logits, windows)]
 
 
-def largest_difference(logits, file):
-    """From the logits that thimble wrote: one or more tensors, whose rows follow the windows' tokens."""
-    tensors = load_file(file)
-    ordered = sorted(tensors, key=lambda name: (len(name), name))
-    rows = torch.cat([tensors[name].float().reshape(-1, logits.shape[-1]) for name in ordered])
-    expected = logits.reshape(-1, logits.shape[-1])
-    if rows.shape != expected.shape:
-        raise SystemExit(f"thimble wrote logits {list(rows.shape)}, expected {list(expected.shape)}")
-    return (rows - expected).abs().max().item()
+def logits_differ(expected, ours):
+    """Largest difference between two files of logits. thimble may write several tensors, whose rows follow each other."""
+    def rows(file):
+        tensors = load_file(file)
+        ordered = sorted(tensors, key=lambda name: (len(name), name))
+        return torch.cat([tensors[name].float().reshape(-1, tensors[name].shape[-1]) for name in ordered])
+    a, b = rows(expected), rows(ours)
+    if a.shape != b.shape:
+        raise SystemExit(f"thimble wrote logits {list(b.shape)}, expected {list(a.shape)}")
+    return (a - b).abs().max().item()
