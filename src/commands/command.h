@@ -17,5 +17,6 @@ struct Command {
 extern const Command kFinetune;
 extern const Command kTrain;
 extern const Command kPlan;
+extern const Command kReport;
 
 }  // namespace thimble

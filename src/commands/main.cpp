@@ -8,7 +8,7 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan};
+constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kReport};
 
 int exit_code(ErrorCode code) {
   switch (code) {

@@ -144,7 +144,6 @@ Result<void> Trainer::make_plan() {
   spec_.budget_bytes = recipe_.memory > 0 ? recipe_.memory : free_memory_bytes() / 5 * 4;
   for (Rows& rows : rows_)
     for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts}) column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
-  events_.reserve(std::min<int64_t>(steps_, 1 << 16));
   populate_runtime(kHeapReserve);
   spec_.runtime_bytes = resident_bytes() + (4 << 20);
   for (int round = 0; round < 3; ++round) {
