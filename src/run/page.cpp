@@ -42,7 +42,7 @@ std::vector<double> round_ticks(double low, double high, int count) {
   const double rough = (high - low) / count, power = std::pow(10, std::floor(std::log10(rough)));
   const double part = rough / power;
   const double step = power * (part < 1.5 ? 1 : part < 3.5 ? 2 : part < 7.5 ? 5 : 10);
-  for (double tick = std::ceil(low / step - 1e-9); tick * step <= high + step * 1e-9; ++tick) out.push_back(tick * step);
+  for (double tick = std::ceil(low / step - 1e-9); tick * step <= high + step * 1e-9; ++tick) out.push_back(tick * step + 0.0);
   return out;
 }
 
