@@ -19,5 +19,6 @@ extern const Command kTrain;
 extern const Command kPlan;
 extern const Command kEval;
 extern const Command kGenerate;
+extern const Command kReport;
 
 }  // namespace thimble

@@ -9,7 +9,7 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kEval, &kGenerate};
+constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kEval, &kGenerate, &kReport};
 
 int exit_code(ErrorCode code) {
   switch (code) {
