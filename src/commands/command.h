@@ -19,6 +19,7 @@ extern const Command kTrain;
 extern const Command kPlan;
 extern const Command kEval;
 extern const Command kGenerate;
+extern const Command kReport;
 extern const Command kTokenize;
 extern const Command kConvert;
 extern const Command kInspect;

@@ -2,14 +2,15 @@
 #include <array>
 
 #include "commands/command.h"
+#include "commands/config_file.h"
 #include "core/nearest.h"
 #include "run/arena.h"
 
 namespace thimble {
 namespace {
 
-constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kEval, &kGenerate,
-                                  &kTokenize, &kConvert, &kInspect, &kPull, &kMethods};
+constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kEval, &kGenerate, &kTokenize,
+                                  &kConvert, &kInspect, &kPull, &kMethods, &kReport};
 
 int exit_code(ErrorCode code) {
   switch (code) {
@@ -56,8 +57,14 @@ int run(int argc, char** argv) {
                nearest_names(argv[1], names));
     return 2;
   }
+  auto arguments = expand_config({argv + 1, argv + argc});
+  if (!arguments) {
+    fmt::print(stderr, "thimble: {}\n", arguments.error().message);
+    return 2;
+  }
+  std::reverse(arguments->begin(), arguments->end());  // as CLI11 takes them
   try {
-    app.parse(argc, argv);
+    app.parse(std::move(*arguments));
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     if (code != 0) suggest_flags(app);

@@ -220,6 +220,33 @@ Result<void> OutputFile::commit() {
   return sync_directory(folder_of(path_));
 }
 
+AppendFile::AppendFile(AppendFile&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+AppendFile& AppendFile::operator=(AppendFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+AppendFile::~AppendFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Result<AppendFile> AppendFile::open(const std::string& path, bool keep) {
+  const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | (keep ? 0 : O_TRUNC), 0666);
+  if (descriptor < 0) return fail(ErrorCode::io, "opening {}: {}", path, reason(errno));
+  AppendFile file(path, descriptor);
+  char last = '\n';
+  const off_t size = ::lseek(descriptor, 0, SEEK_END);
+  if (size > 0 && ::pread(descriptor, &last, 1, size - 1) == 1 && last != '\n') CHECK_OK(file.write("\n"));
+  return file;
+}
+
+Result<void> AppendFile::write(std::string_view text) {
+  return write_fully(descriptor_, path_, std::as_bytes(std::span(text)));
+}
+
 Result<void> write_text_file(const std::string& path, std::string_view text) {
   OutputFile file = TRY(OutputFile::create(path));
   CHECK_OK(file.write(text));

@@ -64,6 +64,24 @@ class OutputFile {
   bool keeps_ = false;  // the temporary file, when it is not committed
 };
 
+// A log: lines are added at the end and seen at once. A line cut off by a crash stays, but the next begins on its own.
+class AppendFile {
+ public:
+  // `keep`: what the file holds already stays.
+  static Result<AppendFile> open(const std::string& path, bool keep);
+  AppendFile(AppendFile&&) noexcept;
+  AppendFile& operator=(AppendFile&&) noexcept;
+  ~AppendFile();
+
+  // `text` ends with a newline.
+  Result<void> write(std::string_view text);
+
+ private:
+  AppendFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+  std::string path_;
+  int descriptor_ = -1;
+};
+
 Result<void> write_text_file(const std::string& path, std::string_view text);
 
 // Makes the folder and those above it that are missing; one that exists already is fine.

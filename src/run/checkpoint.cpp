@@ -102,11 +102,12 @@ Result<void> Trainer::export_model(const std::string& folder) {
 Result<void> Trainer::finish() {
   CHECK_OK(save_checkpoint());
   CHECK_OK(export_model(recipe_.out));
+  report();
   const int64_t peak = peak_resident_bytes(), planned = plan_.ledger.planned_bytes;
-  const double loss = events_.steps().empty() ? 0 : events_.steps().back().loss;
+  const double loss = events_.last_step().loss;
   const std::string result = recipe_.out + (spec_.method->trains_weights ? "/model" : "/adapter");
-  events_.done(fmt::format("\"steps\":{},\"tokens\":{},\"loss\":{:.9g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":\"{}\"", done_, tokens_, loss, peak, planned, result),
-               fmt::format("{} steps, {} tokens, loss {:.4f}; peak memory {} = {:.1f} % of the plan; written to {}", done_, tokens_, loss, megabytes(peak),
+  events_.done(fmt::format("\"steps\":{},\"tokens\":{},\"loss\":{:.9g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":{}", done_, tokens_, loss, peak, planned, json_quoted(result)),
+               fmt::format("{} steps, {} tokens, loss {:.4f}; peak memory {} = {:.1f} % of the plan; written to {}, report.html beside it", done_, tokens_, loss, megabytes(peak),
                            100.0 * static_cast<double>(peak) / static_cast<double>(planned), result));
   return {};
 }

@@ -145,7 +145,6 @@ Result<void> Trainer::resume_multiply() {
 Result<void> Trainer::make_plan() {
   for (Rows& rows : rows_)
     for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts}) column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
-  events_.reserve(std::min<int64_t>(steps_, 1 << 16));
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger};
   return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};

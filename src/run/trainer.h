@@ -47,6 +47,8 @@ class Trainer {
   Result<void> restore_checkpoint();
   Result<void> export_model(const std::string& folder);
   Result<void> finish();
+  Result<void> begin_log();
+  void report();
   template <class T>
   T* input(const std::string& name) {
     return reinterpret_cast<T*>(arena_->data() + plan_.layout.find(name)->offset);

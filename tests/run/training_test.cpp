@@ -41,13 +41,13 @@ class SmallTraining : public testing::Test {
   std::vector<double> losses(Recipe recipe, const std::string& out) {
     recipe.out = folder_.path() + "/" + out;
     Events events(true);
+    std::vector<double> losses;
+    events.on_step([&](const StepEvent& step) { losses.push_back(step.loss); });
     auto trainer = Trainer::prepare(recipe, events);
     EXPECT_TRUE(trainer) << trainer.error().message;
     if (!trainer) return {};
     const auto done = (*trainer)->run();
     EXPECT_TRUE(done) << done.error().message;
-    std::vector<double> losses;
-    for (const StepEvent& step : events.steps()) losses.push_back(step.loss);
     return losses;
   }
 
