@@ -8,7 +8,7 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kReport};
+constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kEval, &kGenerate, &kReport};
 
 int exit_code(ErrorCode code) {
   switch (code) {

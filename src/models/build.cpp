@@ -33,11 +33,13 @@ class ModelBuilder {
     ValueId x = embed();
     for (int64_t layer = 0; layer < a_.layers; ++layer) x = block(x, layer);
     g_.set_block(-1);
-    head(norm(x, "model.norm"));
+    if (o_.purpose != Purpose::fill) head(norm(x, "model.norm"));
     return std::move(m_);
   }
 
  private:
+  bool cached() const { return o_.purpose == Purpose::generate || o_.purpose == Purpose::fill; }
+
   ValueId input(const char* name, int64_t extent, Extent kind, const Codec* codec = &kI32) {
     return g_.add_value(o_.prefix + name, {{extent}, codec, kind}, Role::input);
   }
@@ -45,9 +47,9 @@ class ModelBuilder {
   void inputs() {
     m_.ids = input("ids", o_.rows, Extent::tokens);
     m_.positions = input("positions", o_.rows, Extent::tokens);
-    if (o_.purpose == Purpose::generate) {
+    if (cached()) {
       m_.slots = input("slots", o_.rows, Extent::tokens);
-      m_.select = input("select", o_.selected, Extent::selected);
+      if (o_.purpose == Purpose::generate) m_.select = input("select", o_.selected, Extent::selected);
     } else {
       m_.starts = input("starts", o_.rows, Extent::tokens);
     }
@@ -93,13 +95,14 @@ class ModelBuilder {
   ValueId attend(ValueId q, ValueId k, ValueId v, const std::string& name) {
     const AttentionAttributes attributes{a_.heads, a_.kv_heads, a_.head_dim, a_.window,
                                          static_cast<float>(1 / std::sqrt(static_cast<double>(a_.head_dim)))};
-    if (o_.purpose != Purpose::generate) {
+    if (!cached()) {
       const bool wanted[] = {true, o_.purpose == Purpose::train};
       return g_.emit(kAttention, attributes, {q, k, v, m_.starts}, name, wanted);
     }
     const Type cache{{o_.slots, o_.positions, a_.kv_width()}, o_.cache};
-    const ValueId keys = g_.add_value(o_.prefix + name + ".cache_k", cache, Role::state);
-    const ValueId values = g_.add_value(o_.prefix + name + ".cache_v", cache, Role::state);
+    // Without the prefix: every program sees the same cache.
+    const ValueId keys = g_.add_value(name + ".cache_k", cache, Role::state);
+    const ValueId values = g_.add_value(name + ".cache_v", cache, Role::state);
     return g_.emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions}, name);
   }
 

@@ -15,6 +15,7 @@ enum class Purpose {
   train,     // loss and its gradient with respect to the last hidden state
   evaluate,  // loss a row
   logits,    // logits of all rows
+  fill,      // nothing but keys and values in the cache; what serves neither is left to prune()
   generate,  // logits of selected rows, over a cache of keys and values
 };
 
@@ -23,7 +24,7 @@ struct BuildOptions {
   std::string prefix;                  // of the names of inputs and results: "train.ids"
   int64_t rows = 512;                  // tokens at once, at most
   int64_t selected = 1;                // generate: rows whose logits are wanted, at most
-  int64_t slots = 1;                   // generate: sequences
+  int64_t slots = 1;                   // generate, fill: sequences
   int64_t positions = 512;             // longest sequence (of the cache, of the table of rotations)
   const Codec* activation = &kBf16;    // rounding of activations
   const Codec* cache = &kBf16;

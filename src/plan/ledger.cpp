@@ -51,7 +51,7 @@ std::string bar_text(double part, int width) {
 
 // Every item begins where the one above it ends, so that the rows together fill the budget.
 std::string Ledger::text(int columns) const {
-  const int room = std::max(columns, 60) - 1, width = std::clamp(room * 3 / 10, 12, 40), notes = room - width - 31;
+  const int room = std::max(columns, 60) - 1, width = std::clamp(std::min(room * 3 / 10, room - 52), 6, 40), notes = room - width - 32;
   const bool near = budget_bytes > 0 && budget_bytes < 4 * planned_bytes;  // else the bar would show nothing
   const double whole = static_cast<double>(std::max<int64_t>(1, near ? budget_bytes : planned_bytes));
   std::string out;
@@ -60,7 +60,7 @@ std::string Ledger::text(int columns) const {
     const std::vector<std::string> lines = wrapped(item.home, notes);
     const std::string bar = floating_bar(static_cast<double>(above) / whole, static_cast<double>(item.bytes) / whole, width);
     out += fmt::format("  {:<16} {:>9}  {}{}{}\n", item.name, megabytes(item.bytes), bar, lines[0].empty() ? "" : "  ", lines[0]);
-    for (size_t i = 1; i < lines.size(); ++i) out += fmt::format("  {:{}}{}\n", "", width + 29, lines[i]);
+    for (size_t i = 1; i < lines.size(); ++i) out += fmt::format("  {:{}}{}\n", "", width + 30, lines[i]);
     above += item.bytes;
   }
   out += fmt::format("  {:<16} {:>9}  {}  {}\n", "planned peak", megabytes(planned_bytes), repeated("─", width),

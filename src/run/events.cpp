@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "text/json_output.h"
+
 namespace thimble {
 namespace {
 
@@ -23,29 +25,17 @@ std::string duration(double seconds) {
 std::string plan_event(const Ledger& ledger) {
   std::string items, choices;
   for (const LedgerItem& item : ledger.items)
-    items += fmt::format("{}{{\"name\":{},\"bytes\":{},\"home\":{}}}", items.empty() ? "" : ",", json_quoted(item.name),
-                         item.bytes, json_quoted(item.home));
-  for (const std::string& choice : ledger.choices) choices += (choices.empty() ? "" : ",") + json_quoted(choice);
+    items += fmt::format("{}{{\"name\":{},\"bytes\":{},\"home\":{}}}", items.empty() ? "" : ",", json_string(item.name),
+                         item.bytes, json_string(item.home));
+  for (const std::string& choice : ledger.choices) choices += (choices.empty() ? "" : ",") + json_string(choice);
   return fmt::format(
       "{{\"event\":\"plan\",\"planned_peak_bytes\":{},\"budget_bytes\":{},\"predicted_step_seconds\":{},"
       "\"numerics_hash\":{},\"ledger\":[{}],\"choices\":[{}]}}",
-      ledger.planned_bytes, ledger.budget_bytes, number(ledger.step_seconds), json_quoted(ledger.numerics_hash), items,
+      ledger.planned_bytes, ledger.budget_bytes, number(ledger.step_seconds), json_string(ledger.numerics_hash), items,
       choices);
 }
 
 }  // namespace
-
-std::string json_quoted(const std::string& text) {
-  std::string out = "\"";
-  for (char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (static_cast<unsigned char>(c) < 0x20)
-      out += fmt::format("\\u{:04x}", c);
-    else
-      out += c;
-  }
-  return out + "\"";
-}
 
 Events::Events(bool json)
     : json_(json), terminal_(!json && isatty(STDOUT_FILENO)), start_(std::chrono::steady_clock::now()) {
@@ -90,17 +80,18 @@ void Events::step(const StepEvent& e) {
   if (told_++ == 0)  // time left is counted from the first step on: loading and the first evaluation are over
     start_ = std::chrono::steady_clock::now() - std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(e.seconds));
   last_ = e;
+  if (watcher_) watcher_(e);
   tell(fmt::format("{{\"event\":\"step\",\"step\":{},\"steps\":{},\"loss\":{},\"learning_rate\":{},\"grad_norm\":{},\"tokens\":{},"
                    "\"tokens_per_second\":{},\"seconds\":{},\"predicted_step_seconds\":{},\"peak_rss_bytes\":{},"
                    "\"planned_peak_bytes\":{},\"numerics_hash\":{}}}",
                    e.step, e.steps, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens,
                    number(e.tokens_per_second), number(e.seconds), number(ledger_.step_seconds), e.peak_rss_bytes,
-                   ledger_.planned_bytes, json_quoted(ledger_.numerics_hash)));
-  if (!json_) progress(e);
+                   ledger_.planned_bytes, json_string(ledger_.numerics_hash)));
+  if (!json_) show(e);
   std::fflush(stdout);
 }
 
-void Events::progress(const StepEvent& e) {
+void Events::show(const StepEvent& e) {
   const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   const double left = elapsed / static_cast<double>(told_) * static_cast<double>(e.steps - e.step);
   const std::string facts = fmt::format("{}/{}  loss {:.4f}  {:.0f} tok/s  {}  {} left", e.step, e.steps, e.loss,
@@ -131,11 +122,18 @@ void Events::note(const std::string& text) {
   fmt::print(stderr, "{}\n", text);
 }
 
-void Events::done(const std::string& json_fields, const std::string& text) {
+void Events::event(const char* kind, const std::string& json_fields, const std::string& text) {
   finish_line();
-  tell(fmt::format("{{\"event\":\"done\",{}}}", json_fields));
+  tell(fmt::format("{{\"event\":\"{}\",{}}}", kind, json_fields));
   if (!json_) fmt::print("{}\n", text);
   std::fflush(stdout);
+}
+
+void Events::progress(const std::string& text) {
+  if (!terminal_) return;
+  fmt::print("\r\033[K{}", text);
+  std::fflush(stdout);
+  open_line_ = true;
 }
 
 }  // namespace thimble

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -37,16 +38,22 @@ class Events {
 
   void step(const StepEvent& event);
   void eval(const EvalEvent& event);
+  // Called after every step, before anything is printed.
+  void on_step(std::function<void(const StepEvent&)> watcher) { watcher_ = std::move(watcher); }
   void note(const std::string& text);   // on stderr
-  // name: an event of another kind; fields: the inside of a JSON object.
-  void done(const std::string& json_fields, const std::string& text);
+  // An event of another kind; fields: the inside of a JSON object.
+  void event(const char* kind, const std::string& json_fields, const std::string& text);
+  void done(const std::string& json_fields, const std::string& text) { event("done", json_fields, text); }
+  // A line that the next one takes the place of; on a terminal only.
+  void progress(const std::string& text);
 
   const StepEvent& last_step() const { return last_; }
 
  private:
   void tell(const std::string& json);
-  void progress(const StepEvent& event);
+  void show(const StepEvent& event);
   void finish_line();
+  std::function<void(const StepEvent&)> watcher_;
   bool json_;
   bool terminal_;
   bool open_line_ = false;
@@ -58,8 +65,5 @@ class Events {
   StepEvent last_;
   std::optional<AppendFile> log_;
 };
-
-// Text as a JSON string, quotes included.
-std::string json_quoted(const std::string& text);
 
 }  // namespace thimble

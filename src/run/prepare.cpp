@@ -1,16 +1,15 @@
 // Trainer::prepare: everything before the arena exists.
 #include <algorithm>
 #include <cmath>
-#include <thread>
 
 #include "core/nearest.h"
+#include "files/safetensors.h"
 #include "models/presets.h"
+#include "run/setup.h"
 #include "run/trainer.h"
 
 namespace thimble {
 namespace {
-
-constexpr int64_t kHeapReserve = 2 << 20;  // heap that the run may use for small things
 
 // Splits "a.b=c".
 struct Setting {
@@ -33,19 +32,6 @@ std::vector<std::string> split(const std::string& text, char separator) {
   return out;
 }
 
-void report_data(Events& events, const std::string& path, const DatasetReport& report) {
-  for (const std::string& error : report.first_errors) events.note("warning: " + error);
-  std::string counts;
-  const auto count = [&](int64_t n, const char* what) {
-    if (n > 0) counts += fmt::format(", {} {}", n, what);
-  };
-  count(report.bad_lines, "bad lines left out");
-  count(report.too_long, "longer than the context left out");
-  count(report.untrained, "without anything to learn left out");
-  count(report.dropped_tokens, "tokens of the last, shorter window dropped");
-  events.note(fmt::format("{}: {} examples{}", path, report.examples, counts));
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& events) {
@@ -60,20 +46,17 @@ Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& 
 
 Result<void> Trainer::open() {
   const Recipe& r = recipe_;
-  const int count = r.threads > 0 ? static_cast<int>(r.threads) : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  threads_ = std::make_unique<Threads>(count);
-  spec_.threads = count;
+  spec_.threads = thread_count(r.threads);
+  threads_ = std::make_unique<Threads>(spec_.threads);
   if (!r.model.empty()) source_ = TRY(ModelSource::open(r.model));
-  const std::string tokenizer = r.tokenizer.empty() ? r.model : r.tokenizer;
-  if (tokenizer.empty()) return fail(ErrorCode::invalid_argument, "training from scratch needs --tokenizer FILE");
-  tokenizer_ = TRY(Tokenizer::open(tokenizer));
   if (source_) {
+    tokenizer_ = TRY(open_tokenizer(r.tokenizer, *source_));
     spec_.architecture = source_->architecture();
-    if (tokenizer_->vocab_size() > spec_.architecture.vocab)
-      return fail(ErrorCode::invalid_argument, "{}: the tokenizer has {} tokens, the model {}", tokenizer, tokenizer_->vocab_size(), spec_.architecture.vocab);
-  } else {
-    spec_.architecture = TRY(preset(TRY(parse_size(r.size)), tokenizer_->vocab_size(), r.context));
+    return {};
   }
+  if (r.tokenizer.empty()) return fail(ErrorCode::invalid_argument, "training from scratch needs --tokenizer FILE");
+  tokenizer_ = TRY(Tokenizer::open(r.tokenizer));
+  spec_.architecture = TRY(preset(TRY(parse_size(r.size)), tokenizer_->vocab_size(), r.context));
   return {};
 }
 
@@ -120,7 +103,14 @@ Result<void> Trainer::make_spec() {
       CHECK_OK(spec_.optimizer_options.set(setting.owner, setting.name, setting.value));
   }
   spec_.method_options = {.rank = r.rank, .alpha = r.alpha, .dropout = r.dropout, .targets = r.target};
-  if (!r.adapter.empty()) return fail(ErrorCode::unsupported, "--adapter: going on from an adapter is not supported in training; use --resume, or merge it with convert first");
+  if (!r.adapter.empty()) {
+    if (spec_.method != &kLora) return fail(ErrorCode::invalid_argument, "--adapter goes with --method lora; to train all weights, merge it first with convert --adapter {}", r.adapter);
+    adapter_ = std::make_unique<LoraAdapter>(TRY(open_lora_adapter(r.adapter)));
+    for (const LoraModule& module : adapter_->modules) spec_.method_options.modules[module.module] = {module.rank, module.scale};
+    recipe_.rank = adapter_->config.rank, recipe_.alpha = adapter_->config.alpha;
+  }
+  if (spec_.architecture.position == Architecture::Position::learned && r.context > spec_.architecture.context)
+    return fail(ErrorCode::invalid_argument, "--context {}: the model has positions for {} tokens only", r.context, spec_.architecture.context);
   spec_.stored = [this](const std::string& name) -> const Codec* {
     if (!source_) return &kF32;
     const ModelTensor* tensor = source_->find(name);
@@ -133,30 +123,34 @@ Result<void> Trainer::make_spec() {
   spec_.evaluates = eval_data_ != nullptr;
   base_rate_ = r.lr > 0 ? r.lr : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4 : spec_.optimizer->learning_rate * 5;
   machine_ = probe_machine(*threads_);
-  if (r.multiply == "bf16" && !multiplies(Multiply::bf16)) return fail(ErrorCode::unsupported, "--multiply bf16: this CPU has no bf16 products (AVX512-BF16); take auto or f32");
-  spec_.multiply = r.multiply == "bf16" ? Multiply::bf16 : r.multiply == "f32" || r.precision == "f32" ? Multiply::f32 : faster_multiply(machine_);
+  if (r.resume) return resume_multiply();
+  spec_.multiply = TRY(choose_multiply(r.multiply, r.precision, machine_));
   return {};
 }
 
-// The plan itself takes heap, and what the process occupies decides what the arena may take: planned once with a guess,
-// then with the measured figure.
+// What `auto` was settled to is part of the run: a resumed one goes on with it, whatever a new probe says.
+Result<void> Trainer::resume_multiply() {
+  const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
+  const auto found = file.metadata().find("multiply");
+  if (found == file.metadata().end() || (found->second != "0" && found->second != "1"))
+    return fail(ErrorCode::corrupt, "{}: the checkpoint does not say how operands are multiplied", file.path());
+  spec_.multiply = found->second == "1" ? Multiply::bf16 : Multiply::f32;
+  if (!multiplies(spec_.multiply))
+    return fail(ErrorCode::unsupported, "{}: the run multiplies in bf16, which this CPU does not; go on where it was begun", file.path());
+  if ((recipe_.multiply == "f32" && spec_.multiply != Multiply::f32) || (recipe_.multiply == "bf16" && spec_.multiply != Multiply::bf16))
+    return fail(ErrorCode::invalid_argument, "--multiply {}: the run was begun otherwise; leave the flag out to go on", recipe_.multiply);
+  return {};
+}
+
 Result<void> Trainer::make_plan() {
-  spec_.budget_bytes = recipe_.memory > 0 ? recipe_.memory : free_memory_bytes() / 5 * 4;
   for (Rows& rows : rows_)
     for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts}) column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
-  populate_runtime(kHeapReserve);
-  spec_.runtime_bytes = resident_bytes() + (4 << 20);
-  for (int round = 0; round < 3; ++round) {
+  const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger};
+  return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_training(spec_, machine_));
-    populate_runtime(kHeapReserve);
-    // The executors resolve every operand of every step.
-    const auto steps = static_cast<int64_t>(plan_.pass.steps.size() + plan_.update.steps.size() + plan_.evaluation.steps.size());
-    const int64_t measured = resident_bytes() + steps * 800 + (256 << 10);
-    if (measured <= spec_.runtime_bytes && spec_.runtime_bytes - measured < (512 << 10)) break;
-    spec_.runtime_bytes = measured;
-  }
-  return {};
+    return static_cast<int64_t>(plan_.pass.steps.size() + plan_.update.steps.size() + plan_.evaluation.steps.size());
+  });
 }
 
 }  // namespace thimble

@@ -16,7 +16,7 @@ constexpr std::array<std::string_view, kHeldNames.size()> kStyles = {"runtime", 
 std::string_view style_of_item(std::string_view name) {
   constexpr std::pair<std::string_view, Held> kItems[] = {
       {"frozen weights", Held::weights}, {"trained weights", Held::weights}, {"gradients", Held::gradients},
-      {"optimizer states", Held::states}, {"inputs, tables", Held::inputs}, {"kept activations", Held::kept}, {"workspace", Held::workspace}};
+      {"optimizer states", Held::states}, {"inputs, tables", Held::inputs}, {"kept activations", Held::kept}, {"workspace", Held::workspace}, {"placement waste", Held::inputs}};
   for (const auto& [item, held] : kItems)
     if (item == name) return kStyles[static_cast<size_t>(held)];
   return "runtime";

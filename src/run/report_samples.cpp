@@ -39,11 +39,11 @@ Result<Replies> read_replies(const std::string& path) {
     ++number;
     if (line.empty() || !error.empty()) return;
     const Json json = Json::parse(line, nullptr, false);
-    if (!json.is_object() || !json.contains("output") || !json["output"].is_string()) {
-      error = fmt::format("{}:{}: expected a JSON object with a string 'output' (and 'prompt', 'expected')", path, number);
+    if (!json.is_object() || !json.contains("reply") || !json["reply"].is_string()) {
+      error = fmt::format("{}:{}: expected a JSON object with a string 'reply' (and 'prompt', 'reference')", path, number);
       return;
     }
-    Reply sample{field(json, "prompt"), field(json, "expected"), field(json, "output")};
+    Reply sample{field(json, "prompt"), field(json, "reference"), field(json, "reply")};
     ++out.count;
     if (!sample.expected.empty()) ++out.known, out.exact += sample.expected == sample.output;
     if (out.shown.size() < kShown) out.shown.push_back(std::move(sample));

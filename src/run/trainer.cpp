@@ -9,6 +9,7 @@
 #include "run/report.h"
 #include "run/run_log.h"
 #include "run/weights.h"
+#include "text/json_output.h"
 
 namespace thimble {
 namespace {
@@ -34,6 +35,7 @@ Result<void> Trainer::fill() {
   else
     initialise_weights(spec_.architecture, plan_.layout, base, static_cast<uint64_t>(recipe_.seed));
   initialise_adapter(plan_.layout, base, static_cast<uint64_t>(recipe_.seed));
+  if (adapter_) CHECK_OK(load_adapter(*adapter_, plan_.layout, base, staging));
   fill_constants(spec_.architecture, plan_.layout, base);
   for (const TrainedParameter& parameter : plan_.train.parameters)
     for (const auto& [name, state] : parameter.states) {
@@ -134,7 +136,7 @@ Result<void> Trainer::begin_log() {
   for (const ProfilePoint& point : memory_profile(plan_, spec_.runtime_bytes, kProfilePoints)) {
     std::string bytes;
     for (size_t i = 0; i < kHeldNames.size(); ++i) bytes += fmt::format(",\"{}\":{}", kHeldNames[i], point.bytes[i]);
-    events_.log(fmt::format("{{\"event\":\"memory\",\"step\":{},\"name\":{}{}}}", point.step, json_quoted(point.name), bytes));
+    events_.log(fmt::format("{{\"event\":\"memory\",\"step\":{},\"name\":{}{}}}", point.step, json_string(point.name), bytes));
   }
   return {};
 }

@@ -1,0 +1,54 @@
+#include "commands/eval.h"
+
+#include "commands/command.h"
+#include "core/nearest.h"
+
+namespace thimble {
+namespace {
+
+struct Metric {
+  std::string_view name;
+  Result<void> (*run)(const EvalFlags& flags, Inference& inference, Events& events);
+};
+constexpr Metric kMetrics[] = {{"perplexity", eval_perplexity}, {"exact", eval_exact}};
+
+Result<void> evaluate(EvalFlags& flags) {
+  std::vector<std::string_view> names;
+  for (const Metric& metric : kMetrics) names.push_back(metric.name);
+  const auto found = std::find(names.begin(), names.end(), flags.metric);
+  if (found == names.end()) return fail(ErrorCode::invalid_argument, "--metric: expected one of {}, found '{}'", nearest_names(flags.metric, names), flags.metric);
+  if (flags.data.empty()) return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to evaluate on");
+  auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
+  Events events(flags.json);
+  return kMetrics[found - names.begin()].run(flags, *inference, events);
+}
+
+std::function<Result<void>()> add(CLI::App& app) {
+  auto flags = std::make_shared<EvalFlags>();
+  flags->inference.add(app);
+  app.add_option("--metric", flags->metric, "perplexity, exact")->capture_default_str();
+  app.add_option("--data", flags->data, "what to evaluate on: JSONL or plain text");
+  app.add_option("--context", flags->context, "tokens of a window; 512, or as many as needed, without it");
+  app.add_option("--batch", flags->batch, "windows, or replies, at once; 1, or 16, without it");
+  app.add_option("--limit", flags->limit, "examples or windows, from the first; 0: all");
+  app.add_option("--max-tokens", flags->max_tokens, "exact: tokens of a reply; 32 more than the reference without it");
+  app.add_option("--out", flags->out, "exact: a JSONL file for the replies");
+  app.add_flag("--bos", flags->bos, "begin every window of plain text with the beginning-of-sequence token");
+  app.add_flag("--strict", flags->strict, "stop at the first bad line of the data");
+  app.add_flag("--json", flags->json, "one JSON object an event");
+  return [flags]() -> Result<void> { return evaluate(*flags); };
+}
+
+}  // namespace
+
+void eval_done(Events& events, const Inference& inference, double seconds, int64_t tokens) {
+  const int64_t peak = peak_resident_bytes(), planned = inference.plan().ledger.planned_bytes;
+  const double speed = static_cast<double>(tokens) / std::max(1e-9, seconds);
+  events.done(fmt::format("\"seconds\":{:.6g},\"tokens_per_second\":{:.6g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{}", seconds, speed, peak, planned),
+              fmt::format("{:.1f} s, {:.0f} tok/s; peak memory {} = {:.1f} % of the plan", seconds, speed, megabytes(peak),
+                          100.0 * static_cast<double>(peak) / static_cast<double>(planned)));
+}
+
+const Command kEval = {"eval", "measure a model on data", add};
+
+}  // namespace thimble

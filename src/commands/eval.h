@@ -1,0 +1,30 @@
+// eval: three metrics over one set of flags, one file each.
+#pragma once
+
+#include <string>
+
+#include "commands/inference_flags.h"
+#include "run/events.h"
+
+namespace thimble {
+
+struct EvalFlags {
+  InferenceFlags inference;
+  std::string metric = "perplexity", data, logits, out;
+  int64_t context = 0, batch = 0, limit = 0, max_tokens = 0;  // 0: as the metric wants
+  bool bos = false, strict = false, json = false;
+
+  // At most --limit of what there is.
+  int64_t count(int64_t size) const { return limit > 0 ? std::min(limit, size) : size; }
+};
+
+Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Events& events);
+Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& events);
+Result<void> eval_exact(const EvalFlags& flags, Inference& inference, Events& events);
+// Logits of all rows of the data, as f32 safetensors.
+Result<void> write_logits(const EvalFlags& flags, Inference& inference, Events& events);
+
+// The event that ends every evaluation: memory and time.
+void eval_done(Events& events, const Inference& inference, double seconds, int64_t tokens);
+
+}  // namespace thimble

@@ -1,0 +1,40 @@
+#include "commands/inference_flags.h"
+
+#include "commands/yaml_config.h"
+#include "run/recipe.h"
+#include "text/chat.h"
+
+namespace thimble {
+
+void InferenceFlags::add(CLI::App& app) {
+  InferenceOptions& o = options_;
+  app.add_option("--model", o.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin");
+  app.add_option("--adapter", o.adapter, "LoRA adapter folder");
+  app.add_option("--tokenizer", o.tokenizer, "tokenizer, when the model brings none");
+  app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
+  app.add_option("--precision", o.precision, "rounding of activations: bf16, f32")->capture_default_str();
+  app.add_option("--multiply", o.multiply, "how operands are multiplied: auto, f32, bf16")->capture_default_str();
+  app.add_option("--threads", o.threads, "0: one a CPU")->capture_default_str()->check(CLI::Range(0, 1024));
+  add_yaml_config(app);
+}
+
+Result<InferenceOptions> InferenceFlags::finish() {
+  if (!memory_.empty()) options_.memory = TRY(parse_bytes(memory_));
+  return options_;
+}
+
+void add_sampling_flags(CLI::App& app, SamplingOptions& o) {
+  app.add_option("--temperature", o.temperature, "0: always the likeliest token")->capture_default_str();
+  app.add_option("--top-k", o.top_k, "of the k likeliest tokens only; 0: all")->capture_default_str();
+  app.add_option("--top-p", o.top_p, "of the likeliest tokens that together have this probability only")->capture_default_str();
+  app.add_option("--seed", o.seed, "of the sampling")->capture_default_str();
+}
+
+std::vector<int32_t> stop_tokens(const Tokenizer& tokenizer) {
+  std::vector<int32_t> ids;
+  if (const auto format = chat_format(tokenizer)) ids = end_of_turn(**format, tokenizer);
+  if (tokenizer.eos()) ids.push_back(*tokenizer.eos());
+  return ids;
+}
+
+}  // namespace thimble

@@ -1,0 +1,123 @@
+#include "plan/inference.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kMostFillRows = 512;
+constexpr int64_t kLeastFillRows = 16;
+
+class Planner {
+ public:
+  explicit Planner(const InferenceSpec& spec) : spec_(spec) {}
+
+  Result<InferencePlan> plan() {
+    int64_t least = INT64_MAX;
+    for (int64_t rows : row_bounds()) {
+      InferencePlan plan = TRY(candidate(rows));
+      const int64_t needed = plan.arena_bytes + spec_.runtime_bytes;
+      least = std::min(least, needed);
+      if (spec_.budget_bytes > 0 && needed > spec_.budget_bytes) continue;
+      describe(plan);
+      return plan;
+    }
+    return refuse(least);
+  }
+
+ private:
+  bool generates() const { return spec_.purpose == Purpose::generate; }
+
+  // Rows at once, most first. Results do not depend on it.
+  std::vector<int64_t> row_bounds() const {
+    std::vector<int64_t> out;
+    if (generates()) {
+      const int64_t most = std::clamp(spec_.slots * spec_.context, kLeastFillRows, kMostFillRows);
+      for (int64_t rows = most; rows >= kLeastFillRows; rows /= 2) out.push_back(rows);
+    } else {
+      for (int64_t batch = spec_.batch; batch >= 1; batch /= 2) out.push_back(batch * spec_.context);
+    }
+    return out;
+  }
+
+  Result<InferencePlan> candidate(int64_t rows) const {
+    InferencePlan plan;
+    plan.rows = rows;
+    if (generates()) {
+      plan.programs.push_back(TRY(program(Purpose::fill, "fill.", rows)));
+      plan.programs.push_back(TRY(program(Purpose::generate, "step.", spec_.slots)));
+    } else {
+      plan.programs.push_back(TRY(program(spec_.purpose, "eval.", rows)));
+    }
+    for (const InferenceProgram& p : plan.programs) {
+      CHECK_OK(plan.layout.add(p.graph));
+      plan.transient_bytes = std::max(plan.transient_bytes, p.schedule.peak_bytes);
+    }
+    plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
+    return plan;
+  }
+
+  Result<InferenceProgram> program(Purpose purpose, std::string prefix, int64_t rows) const {
+    BuildOptions options{.purpose = purpose, .prefix = prefix, .rows = rows, .selected = spec_.slots, .slots = spec_.slots,
+                         .positions = spec_.context, .activation = spec_.activation, .cache = spec_.activation};
+    options.codec = [&](const std::string& name, const Shape&) { return spec_.stored(name); };
+    ModelGraph model = TRY(build_model(spec_.architecture, options));
+    if (model.logits != kNone) model.graph.value(model.logits).name = kLogits;
+    InferenceProgram out{std::move(prefix), std::move(model.graph), {}};
+    if (!spec_.adapter.modules.empty()) {
+      MethodOptions adapter = spec_.adapter;
+      adapter.training = false;
+      adapter.role = Role::weight;
+      out.graph = std::move(TRY(kLora.rewrite(out.graph, adapter)).graph());
+    }
+    if (purpose == Purpose::fill) out.graph.prune();
+    CHECK_OK(out.graph.verify());
+    out.schedule = make_schedule(out.graph, 0, out.graph.nodes().size(), {.multiply = spec_.multiply, .threads = spec_.threads});
+    place(out.schedule);
+    return out;
+  }
+
+  Failure refuse(int64_t least) const {
+    return fail(ErrorCode::over_budget,
+                "the plan does not fit: --memory {} was given, the smallest budget that would do is {}. Lower --context ({}) or --batch ({}), or give --memory {}M",
+                megabytes(spec_.budget_bytes), megabytes(least), spec_.context, generates() ? spec_.slots : spec_.batch, (least + 999'999) / 1'000'000);
+  }
+
+  void describe(InferencePlan& plan) const {
+    Ledger& l = plan.ledger;
+    std::string codecs;
+    int64_t adapter = 0;
+    for (const auto& [name, entry] : plan.layout.entries()) {
+      if (entry.role != Role::weight) continue;
+      const bool lora = name.find(".lora_") != std::string::npos;
+      if (lora) adapter += (entry.type.bytes() + 63) / 64 * 64;
+      if (!lora && codecs.find(entry.type.codec->name) == std::string::npos) codecs += (codecs.empty() ? "" : ", ") + std::string(entry.type.codec->name);
+    }
+    const auto item = [&](const char* name, int64_t bytes, std::string home) {
+      if (bytes > 0) l.items.push_back({name, bytes, std::move(home)});
+    };
+    item("weights", plan.layout.bytes(Role::weight) - adapter, "as stored: " + codecs);
+    item("adapter", adapter, "f32");
+    item("key/value cache", plan.layout.bytes(Role::state), fmt::format("{}, {} x {} tokens", spec_.activation->name, spec_.slots, spec_.context));
+    item("logits, losses", plan.layout.bytes(Role::result), "f32");
+    item("inputs, tables", plan.layout.bytes(Role::input) + plan.layout.bytes(Role::constant), "");
+    item("workspace", plan.transient_bytes, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));
+    item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
+    l.budget_bytes = spec_.budget_bytes;
+    l.planned_bytes = plan.arena_bytes + spec_.runtime_bytes;
+    l.choices.push_back(fmt::format("products in {}", spec_.multiply == Multiply::bf16 ? "bf16" : "f32"));
+    // Of the programs that make results: the number of rows at once changes none.
+    std::string text = plan.programs.back().graph.text() + fmt::format("multiply {}", static_cast<int>(spec_.multiply));
+    l.numerics_hash = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
+  }
+
+  const InferenceSpec& spec_;
+};
+
+}  // namespace
+
+Result<InferencePlan> plan_inference(const InferenceSpec& spec) { return Planner(spec).plan(); }
+
+}  // namespace thimble

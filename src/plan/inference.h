@@ -1,0 +1,58 @@
+// Inference within a budget: the programs of one purpose, and the plan of their memory.
+//
+//   generate  `fill` writes the keys and values of prompts, many rows at a time; `step` makes one token a sequence.
+//             Both share one cache. Only `step` makes logits, so those of a sequence never depend on how its prompt
+//             was cut or with what it was batched.
+//   evaluate  loss a row, over packed documents
+//   logits    logits of all rows
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "methods/method.h"
+#include "models/build.h"
+#include "plan/layout.h"
+#include "plan/ledger.h"
+#include "plan/schedule.h"
+
+namespace thimble {
+
+struct InferenceSpec {
+  Purpose purpose = Purpose::generate;
+  Architecture architecture;
+  // Codec in which a weight is stored; nullptr when there is none of that name.
+  std::function<const Codec*(const std::string& name)> stored;
+  MethodOptions adapter;           // its modules; none: no adapter
+  const Codec* activation = &kBf16;
+  Multiply multiply = Multiply::f32;
+  int threads = 1;
+  int64_t slots = 1;               // generate: sequences at once
+  int64_t context = 512;           // tokens of the longest sequence
+  int64_t batch = 1;               // evaluate, logits: windows of `context` rows at once, at most
+  int64_t budget_bytes = 0;        // of the whole process; 0: none
+  int64_t runtime_bytes = 0;       // of the process without the arena
+};
+
+struct InferenceProgram {
+  std::string prefix;  // of its inputs and results
+  Graph graph;
+  Schedule schedule;
+};
+
+struct InferencePlan {
+  std::vector<InferenceProgram> programs;  // generate: fill, step
+  Layout layout;
+  int64_t rows = 0;  // of the first program, at most
+  int64_t transient_bytes = 0;
+  int64_t arena_bytes = 0;
+  Ledger ledger;
+};
+
+inline constexpr const char* kLogits = "logits";
+
+// Takes as many rows at once as the budget allows; over_budget with the smallest budget that would do.
+Result<InferencePlan> plan_inference(const InferenceSpec& spec);
+
+}  // namespace thimble

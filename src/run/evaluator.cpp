@@ -1,0 +1,57 @@
+#include "run/evaluator.h"
+
+namespace thimble {
+
+Result<std::unique_ptr<Evaluator>> Evaluator::prepare(Inference& inference, int64_t context, int64_t batch, OnScore on_score) {
+  if (batch < 1 || batch > 4096) return fail(ErrorCode::invalid_argument, "--batch: expected 1 to 4096 windows at once, found {}", batch);
+  std::unique_ptr<Evaluator> evaluator(new Evaluator(inference, context, std::move(on_score)));
+  evaluator->starts_.reserve(static_cast<size_t>(context * batch));
+  CHECK_OK(inference.plan(Purpose::evaluate, context, batch));
+  return evaluator;
+}
+
+Result<void> Evaluator::add(std::span<const int32_t> ids, std::span<const uint8_t> predicted) {
+  const auto count = static_cast<int64_t>(ids.size());
+  if (count > context_)
+    return fail(ErrorCode::invalid_argument, "evaluating: a sequence of {} tokens does not fit a context of {}; give a larger --context", count, context_);
+  if (rows_ + count > inference_.plan().rows) flush();
+  place(ids, predicted);
+  return {};
+}
+
+void Evaluator::place(std::span<const int32_t> ids, std::span<const uint8_t> predicted) {
+  int32_t* const to_ids = inference_.value<int32_t>("eval.ids") + rows_;
+  int32_t* const positions = inference_.value<int32_t>("eval.positions") + rows_;
+  int32_t* const starts = inference_.value<int32_t>("eval.starts") + rows_;
+  int32_t* const targets = inference_.value<int32_t>("eval.targets") + rows_;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    to_ids[i] = ids[i];
+    positions[i] = static_cast<int32_t>(i);
+    starts[i] = static_cast<int32_t>(rows_);
+    targets[i] = i + 1 < ids.size() && predicted[i + 1] ? ids[i + 1] : -1;
+  }
+  starts_.push_back(rows_);
+  rows_ += static_cast<int64_t>(ids.size());
+}
+
+void Evaluator::flush() {
+  if (starts_.empty()) return;
+  *inference_.value<float>("eval.scale") = 1;
+  inference_.run(0, rows_, -1);
+  const float* const nll = inference_.value<const float>("eval.nll");
+  const int32_t* const targets = inference_.value<const int32_t>("eval.targets");
+  for (size_t i = 0; i < starts_.size(); ++i) {
+    Score score;
+    const int64_t end = i + 1 < starts_.size() ? starts_[i + 1] : rows_;
+    for (int64_t row = starts_[i]; row < end; ++row) {
+      if (targets[row] < 0) continue;
+      score.nll += double{nll[row]};
+      ++score.tokens;
+    }
+    on_score_(score);
+  }
+  starts_.clear();
+  rows_ = 0;
+}
+
+}  // namespace thimble

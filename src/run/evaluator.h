@@ -1,0 +1,44 @@
+// Teacher-forced losses of many sequences, packed into one pass as training packs them.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "run/inference.h"
+
+namespace thimble {
+
+struct Score {
+  double nll = 0;      // sum, in nats
+  int64_t tokens = 0;  // predicted
+  double mean() const { return tokens ? nll / static_cast<double>(tokens) : 0; }
+};
+
+class Evaluator {
+ public:
+  // Gets every sequence's score, in the order of add().
+  using OnScore = std::function<void(const Score&)>;
+
+  // Plans up to `batch` windows of `context` rows at once.
+  static Result<std::unique_ptr<Evaluator>> prepare(Inference& inference, int64_t context, int64_t batch, OnScore on_score);
+  Result<void> load() { return inference_.load(); }
+
+  // A sequence of at most `context` tokens; ids[i] is predicted where predicted[i] is 1, i > 0.
+  Result<void> add(std::span<const int32_t> ids, std::span<const uint8_t> predicted);
+  // Runs what is waiting.
+  void flush();
+
+ private:
+  Evaluator(Inference& inference, int64_t context, OnScore on_score) : inference_(inference), context_(context), on_score_(std::move(on_score)) {}
+  void place(std::span<const int32_t> ids, std::span<const uint8_t> predicted);
+
+  Inference& inference_;
+  int64_t context_;
+  OnScore on_score_;
+  int64_t rows_ = 0;             // filled
+  std::vector<int64_t> starts_;  // first rows of the waiting sequences
+};
+
+}  // namespace thimble

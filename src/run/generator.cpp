@@ -1,0 +1,76 @@
+#include "run/generator.h"
+
+namespace thimble {
+namespace {
+
+enum Program : size_t { kFill, kStep };  // as plan_inference() orders them
+
+}  // namespace
+
+Generator::Generator(Inference& inference, int64_t slots, int64_t context)
+    : inference_(inference), context_(context), lengths_(static_cast<size_t>(slots), 0) {
+  last_.reserve(static_cast<size_t>(slots));
+}
+
+Result<std::unique_ptr<Generator>> Generator::prepare(Inference& inference, int64_t slots, int64_t context) {
+  if (slots < 1 || slots > 1024) return fail(ErrorCode::invalid_argument, "--batch: expected 1 to 1024 sequences at once, found {}", slots);
+  std::unique_ptr<Generator> generator(new Generator(inference, slots, context));
+  CHECK_OK(inference.plan(Purpose::generate, context, slots));
+  return generator;
+}
+
+Result<void> Generator::fits(int64_t slot, int64_t count) const {
+  if (slot < 0 || slot >= slots()) return fail(ErrorCode::invalid_argument, "generating: there are {} sequences, {} is none of them", slots(), slot);
+  if (length(slot) + count <= context_) return {};
+  return fail(ErrorCode::invalid_argument, "generating: {} tokens do not fit after {} in a context of {}; give a larger --context", count, length(slot), context_);
+}
+
+void Generator::put(size_t program, int64_t row, Token token) {
+  const std::string& prefix = inference_.plan().programs[program].prefix;
+  int64_t& length = lengths_[static_cast<size_t>(token.slot)];
+  inference_.value<int32_t>(prefix + "ids")[row] = token.id;
+  inference_.value<int32_t>(prefix + "slots")[row] = static_cast<int32_t>(token.slot);
+  inference_.value<int32_t>(prefix + "positions")[row] = static_cast<int32_t>(length++);
+}
+
+Result<void> Generator::prefill(std::span<const Prompt> prompts) {
+  for (const Prompt& prompt : prompts) {
+    if (prompt.ids.empty()) return fail(ErrorCode::invalid_argument, "generating: a prompt has no tokens");
+    CHECK_OK(fits(prompt.slot, static_cast<int64_t>(prompt.ids.size())));
+  }
+  last_.clear();
+  int64_t row = 0;
+  for (const Prompt& prompt : prompts) {
+    for (int32_t id : prompt.ids.first(prompt.ids.size() - 1)) {
+      put(kFill, row++, {prompt.slot, id});
+      if (row < inference_.plan().rows) continue;
+      inference_.run(kFill, row, 0);
+      row = 0;
+    }
+    last_.push_back({prompt.slot, prompt.ids.back()});
+  }
+  if (row > 0) inference_.run(kFill, row, 0);
+  return step(last_);
+}
+
+Result<void> Generator::step(std::span<const Token> tokens) {
+  if (static_cast<int64_t>(tokens.size()) > slots())
+    return fail(ErrorCode::invalid_argument, "generating: {} tokens at once were planned, {} came", slots(), tokens.size());
+  for (const Token& token : tokens) CHECK_OK(fits(token.slot, 1));
+  if (tokens.empty()) return {};
+  const auto count = static_cast<int64_t>(tokens.size());
+  int32_t* const select = inference_.value<int32_t>(inference_.plan().programs[kStep].prefix + "select");
+  for (int64_t i = 0; i < count; ++i) {
+    put(kStep, i, tokens[static_cast<size_t>(i)]);
+    select[i] = static_cast<int32_t>(i);
+  }
+  inference_.run(kStep, count, count);
+  return {};
+}
+
+std::span<const float> Generator::logits(int64_t i) {
+  const auto vocab = static_cast<size_t>(inference_.architecture().vocab);
+  return {inference_.value<const float>(kLogits) + static_cast<size_t>(i) * vocab, vocab};
+}
+
+}  // namespace thimble

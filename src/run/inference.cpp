@@ -1,0 +1,87 @@
+#include "run/inference.h"
+
+#include "core/nearest.h"
+#include "run/setup.h"
+#include "run/weights.h"
+
+namespace thimble {
+namespace {
+
+Result<void> one_of(const char* flag, const std::string& value, std::initializer_list<std::string_view> names) {
+  if (std::find(names.begin(), names.end(), value) != names.end()) return {};
+  return fail(ErrorCode::invalid_argument, "{}: expected one of {}, found '{}'", flag, nearest_names(value, std::vector<std::string_view>(names)), value);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& options) {
+  if (options.model.empty()) return fail(ErrorCode::invalid_argument, "--model is missing: a GGUF file, a Hugging Face folder or a llama2.c .bin");
+  CHECK_OK(one_of("--precision", options.precision, {"bf16", "f32"}));
+  if (options.multiply == "int8") return fail(ErrorCode::unsupported, "--multiply int8: there are no int8 products yet; take auto, f32 or bf16");
+  CHECK_OK(one_of("--multiply", options.multiply, {"auto", "f32", "bf16"}));
+  std::unique_ptr<Inference> inference(new Inference(options));
+  inference->source_ = TRY(ModelSource::open(options.model));
+  inference->tokenizer_ = TRY(open_tokenizer(options.tokenizer, *inference->source_));
+  CHECK_OK(inference->open_adapter());
+  InferenceSpec& spec = inference->spec_;
+  spec.threads = thread_count(options.threads);
+  inference->threads_ = std::make_unique<Threads>(spec.threads);
+  spec.architecture = inference->source_->architecture();
+  spec.stored = [source = inference->source_.get()](const std::string& name) -> const Codec* {
+    const ModelTensor* const tensor = source->find(name);
+    return tensor ? tensor->codec : nullptr;
+  };
+  spec.activation = options.precision == "f32" ? &kF32 : &kBf16;
+  const bool asks_machine = options.multiply == "auto" && options.precision == "bf16" && multiplies(Multiply::bf16);
+  spec.multiply = TRY(choose_multiply(options.multiply, options.precision, asks_machine ? probe_machine(*inference->threads_) : Machine{}));
+  return inference;
+}
+
+Result<void> Inference::open_adapter() {
+  if (options_.adapter.empty()) return {};
+  adapter_ = TRY(open_lora_adapter(options_.adapter));
+  for (const LoraModule& module : adapter_->modules) spec_.adapter.modules[module.module] = {module.rank, module.scale};
+  return {};
+}
+
+Result<int64_t> Inference::context(int64_t asked) const {
+  const Architecture& a = spec_.architecture;
+  if (asked < 0 || asked > (1 << 20)) return fail(ErrorCode::invalid_argument, "--context: expected 2 to {}, found {}", 1 << 20, asked);
+  if (a.position == Architecture::Position::learned && asked > a.context)
+    return fail(ErrorCode::invalid_argument, "--context {}: this model has learned {} positions", asked, a.context);
+  return asked > 0 ? std::max<int64_t>(2, asked) : a.context;
+}
+
+Result<void> Inference::plan(Purpose purpose, int64_t context, int64_t batch) {
+  spec_.purpose = purpose;
+  spec_.context = context;
+  spec_.slots = spec_.batch = batch;
+  const PlanBudget budget{options_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger};
+  return plan_with_runtime(budget, [this]() -> Result<int64_t> {
+    plan_ = {};
+    plan_ = TRY(plan_inference(spec_));
+    int64_t steps = 0;
+    for (const InferenceProgram& program : plan_.programs) steps += static_cast<int64_t>(program.schedule.steps.size());
+    return steps;
+  });
+}
+
+Result<void> Inference::load() {
+  arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes)));
+  std::byte* const base = arena_->data();
+  executors_.reserve(plan_.programs.size());
+  for (const InferenceProgram& program : plan_.programs)
+    executors_.emplace_back(program.graph, program.schedule, plan_.layout, base, plan_.layout.bytes());
+  const std::span<std::byte> staging(base + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes));
+  CHECK_OK(load_weights(*source_, plan_.layout, base, staging));
+  if (adapter_) CHECK_OK(load_adapter(*adapter_, plan_.layout, base, staging));
+  fill_constants(spec_.architecture, plan_.layout, base);
+  return {};
+}
+
+void Inference::run(size_t program, int64_t tokens, int64_t selected) noexcept {
+  RunContext context{*threads_, spec_.multiply, 0, 0, 0};
+  executors_[program].run(context, tokens, selected);
+}
+
+}  // namespace thimble

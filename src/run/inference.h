@@ -1,0 +1,69 @@
+// A model opened for inference, planned within a budget, and its programs ready to run. Generator and Evaluator stand
+// on it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "files/adapter.h"
+#include "models/model_source.h"
+#include "plan/inference.h"
+#include "run/arena.h"
+#include "run/executor.h"
+#include "text/tokenizer.h"
+
+namespace thimble {
+
+struct InferenceOptions {
+  std::string model, adapter, tokenizer;
+  std::string precision = "bf16";  // bf16, f32
+  std::string multiply = "auto";   // auto, f32, bf16
+  int64_t memory = 0;              // bytes; 0: 80 % of what is free
+  int64_t threads = 0;             // 0: one a CPU
+};
+
+class Inference {
+ public:
+  // Opens and checks files. Nothing large exists yet.
+  static Result<std::unique_ptr<Inference>> open(const InferenceOptions& options);
+
+  Tokenizer& tokenizer() { return *tokenizer_; }
+  const Architecture& architecture() const { return spec_.architecture; }
+  // Tokens of the longest sequence that the model was made for, or `asked` when that is given; refuses more positions
+  // than a model has learned.
+  Result<int64_t> context(int64_t asked) const;
+
+  // What the caller will hold while it runs must exist by now: it is measured with the process.
+  //   batch: sequences at once (generate), or windows of `context` rows at once, at most
+  Result<void> plan(Purpose purpose, int64_t context, int64_t batch);
+  const InferencePlan& plan() const { return plan_; }
+  const InferenceSpec& spec() const { return spec_; }
+
+  // Takes the arena and reads the weights.
+  Result<void> load();
+
+  // Inputs and results of the programs, by full name.
+  template <class T>
+  T* value(const std::string& name) {
+    return reinterpret_cast<T*>(arena_->data() + plan_.layout.find(name)->offset);
+  }
+  void run(size_t program, int64_t tokens, int64_t selected) noexcept;
+
+ private:
+  explicit Inference(const InferenceOptions& options) : options_(options) {}
+  Result<void> open_adapter();
+
+  InferenceOptions options_;
+  std::unique_ptr<Threads> threads_;
+  std::unique_ptr<ModelSource> source_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::optional<LoraAdapter> adapter_;
+  InferenceSpec spec_;
+  InferencePlan plan_;
+  std::unique_ptr<Arena> arena_;
+  std::vector<Executor> executors_;
+};
+
+}  // namespace thimble

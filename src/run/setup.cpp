@@ -1,0 +1,51 @@
+#include "run/setup.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace thimble {
+
+int thread_count(int64_t asked) {
+  return asked > 0 ? static_cast<int>(asked) : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, const ModelSource& model) {
+  const std::string path = tokenizer.empty() ? model.path() : tokenizer;
+  auto opened = TRY(Tokenizer::open(path));
+  if (opened->vocab_size() > model.architecture().vocab)
+    return fail(ErrorCode::invalid_argument, "{}: the tokenizer has {} tokens, the model {}", path, opened->vocab_size(), model.architecture().vocab);
+  return opened;
+}
+
+Result<Multiply> choose_multiply(const std::string& multiply, const std::string& precision, const Machine& machine) {
+  if (multiply == "bf16" && !multiplies(Multiply::bf16))
+    return fail(ErrorCode::unsupported, "--multiply bf16: this CPU has no bf16 products (AVX512-BF16); take auto or f32");
+  if (multiply == "bf16") return Multiply::bf16;
+  return multiply == "f32" || precision == "f32" ? Multiply::f32 : faster_multiply(machine);
+}
+
+void report_data(Events& events, const std::string& path, const DatasetReport& report) {
+  for (const std::string& error : report.first_errors) events.note("warning: " + error);
+  std::string counts;
+  const auto count = [&](int64_t n, const char* what) {
+    if (n > 0) counts += fmt::format(", {} {}", n, what);
+  };
+  count(report.bad_lines, "bad lines left out");
+  count(report.too_long, "longer than the context left out");
+  count(report.untrained, "without anything to learn left out");
+  count(report.dropped_tokens, "tokens of the last, shorter window dropped");
+  events.note(fmt::format("{}: {} examples{}", path, report.examples, counts));
+}
+
+int64_t budget_or_free(int64_t asked) { return asked > 0 ? asked : free_memory_bytes() / 5 * 4; }
+
+Result<void> include_start(const PlanBudget& budget) {
+  const int64_t start = peak_resident_bytes();
+  budget.ledger.planned_bytes = std::max(budget.ledger.planned_bytes, start);
+  if (start <= budget.budget_bytes) return {};
+  return fail(ErrorCode::over_budget,
+              "the plan does not fit: --memory {} was given, starting the program and reading the data took {}; give --memory {}M",
+              megabytes(budget.budget_bytes), megabytes(start), (start + 999'999) / 1'000'000);
+}
+
+}  // namespace thimble

@@ -1,0 +1,64 @@
+// What every run does before it plans: threads, model, tokenizer, the choice of products; and planning against what the
+// process really occupies.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "models/model_source.h"
+#include "plan/ledger.h"
+#include "plan/machine.h"
+#include "run/arena.h"
+#include "run/events.h"
+#include "text/dataset.h"
+#include "text/tokenizer.h"
+
+namespace thimble {
+
+constexpr int64_t kHeapReserve = 2 << 20;  // heap that a run may use for small things
+
+// 0: one a CPU.
+int thread_count(int64_t asked);
+
+// The tokenizer of `tokenizer`, or of the model when that is empty; at most as many tokens as the model has.
+Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, const ModelSource& model);
+
+// --multiply under --precision. bf16 only where the CPU has it; `auto` takes it where it is worth it.
+Result<Multiply> choose_multiply(const std::string& multiply, const std::string& precision, const Machine& machine);
+
+// Bad lines, and counts of what was left out.
+void report_data(Events& events, const std::string& path, const DatasetReport& report);
+
+// The budget of the process: what was asked for, or 80 % of what is free.
+int64_t budget_or_free(int64_t asked);
+
+// What planning within a budget reads and sets.
+struct PlanBudget {
+  int64_t asked_bytes;      // 0: 80 % of what is free
+  int64_t& budget_bytes;    // of the next plan; 0: none
+  int64_t& runtime_bytes;   // of the process without the arena
+  Ledger& ledger;           // of the plan that was made
+};
+
+// A very small model needs less than the start itself took: then that is the planned peak.
+Result<void> include_start(const PlanBudget& budget);
+
+// The plan itself takes heap, and what the process occupies decides what the arena may take: planned once without a
+// budget to learn the first, then within it. `plan` returns the number of steps that executors will hold.
+template <class Plan>
+Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
+  budget.budget_bytes = 0;
+  for (int round = 0; round < 3; ++round) {
+    const int64_t steps = TRY(plan());
+    populate_runtime(kHeapReserve);
+    // The executors resolve every operand of every step.
+    const int64_t measured = resident_bytes() + steps * 800 + (256 << 10);
+    const bool within = measured <= budget.runtime_bytes && budget.runtime_bytes - measured < (512 << 10);
+    if (budget.budget_bytes > 0 && within) break;
+    budget.runtime_bytes = measured;
+    budget.budget_bytes = budget_or_free(budget.asked_bytes);
+  }
+  return include_start(budget);
+}
+
+}  // namespace thimble
