@@ -2,6 +2,7 @@
 #include <array>
 
 #include "commands/command.h"
+#include "commands/config_file.h"
 #include "core/nearest.h"
 #include "run/arena.h"
 
@@ -34,8 +35,14 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "thimble: there is no command '{}'; the nearest are {}\n", argv[1], nearest_names(argv[1], names));
     return 2;
   }
+  auto arguments = expand_config({argv + 1, argv + argc});
+  if (!arguments) {
+    fmt::print(stderr, "thimble: {}\n", arguments.error().message);
+    return 2;
+  }
+  std::reverse(arguments->begin(), arguments->end());  // as CLI11 takes them
   try {
-    app.parse(argc, argv);
+    app.parse(std::move(*arguments));
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }

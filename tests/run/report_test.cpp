@@ -6,7 +6,7 @@
 
 #include "run/page.h"
 #include "run/run_log.h"
-#include "temporary_folder.h"
+#include "text/small_tokenizer.h"
 
 namespace thimble {
 namespace {
