@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "run/interrupt.h"
 #include "run/weights.h"
 
 namespace thimble {
