@@ -18,6 +18,7 @@ extern const Command kFinetune;
 extern const Command kTrain;
 extern const Command kPlan;
 extern const Command kReport;
+extern const Command kChat;
 extern const Command kEval;
 extern const Command kGenerate;
 

@@ -9,7 +9,7 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kEval, &kGenerate, &kReport};
+constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kEval, &kGenerate, &kChat, &kReport};
 
 int exit_code(ErrorCode code) {
   switch (code) {

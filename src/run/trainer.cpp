@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "plan/profile.h"
+#include "run/interrupt.h"
 #include "run/report.h"
 #include "run/run_log.h"
 #include "run/weights.h"
@@ -157,6 +158,7 @@ Result<void> Trainer::run() {
   while (done_ < steps_) {
     events_.step(TRY(step()));
     const bool stop = interrupted();
+    if (stop) events_.note("stopping: saving what was done");
     if (stop || (recipe_.save_every > 0 && done_ % recipe_.save_every == 0)) CHECK_OK(save_checkpoint());
     if (stop && done_ < steps_) {
       report();
