@@ -78,15 +78,17 @@ Result<void> Events::open_log(const std::string& path, bool keep) {
 
 void Events::step(const StepEvent& e) {
   if (told_++ == 0)  // time left is counted from the first step on: loading and the first evaluation are over
-    start_ = std::chrono::steady_clock::now() - std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(e.seconds));
+    start_ = std::chrono::steady_clock::now() -
+             std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(e.seconds));
   last_ = e;
   if (watcher_) watcher_(e);
-  tell(fmt::format("{{\"event\":\"step\",\"step\":{},\"steps\":{},\"loss\":{},\"learning_rate\":{},\"grad_norm\":{},\"tokens\":{},"
-                   "\"tokens_per_second\":{},\"seconds\":{},\"predicted_step_seconds\":{},\"peak_rss_bytes\":{},"
-                   "\"planned_peak_bytes\":{},\"numerics_hash\":{}}}",
-                   e.step, e.steps, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens,
-                   number(e.tokens_per_second), number(e.seconds), number(ledger_.step_seconds), e.peak_rss_bytes,
-                   ledger_.planned_bytes, json_string(ledger_.numerics_hash)));
+  tell(fmt::format(
+      "{{\"event\":\"step\",\"step\":{},\"steps\":{},\"loss\":{},\"learning_rate\":{},\"grad_norm\":{},\"tokens\":{},"
+      "\"tokens_per_second\":{},\"seconds\":{},\"predicted_step_seconds\":{},\"peak_rss_bytes\":{},"
+      "\"planned_peak_bytes\":{},\"numerics_hash\":{}}}",
+      e.step, e.steps, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens,
+      number(e.tokens_per_second), number(e.seconds), number(ledger_.step_seconds), e.peak_rss_bytes,
+      ledger_.planned_bytes, json_string(ledger_.numerics_hash)));
   if (!json_) show(e);
   std::fflush(stdout);
 }
@@ -102,15 +104,16 @@ void Events::show(const StepEvent& e) {
   }
   // One column stays free: a full line would wrap.
   const int width = std::min(40, columns_ - static_cast<int>(facts.size()) - 3);
-  const std::string bar = width < 6 ? "" : bar_text(static_cast<double>(e.step) / static_cast<double>(e.steps), width) + "  ";
+  const std::string bar =
+      width < 6 ? "" : bar_text(static_cast<double>(e.step) / static_cast<double>(e.steps), width) + "  ";
   fmt::print("\r\033[K{}{}", bar, facts.substr(0, static_cast<size_t>(std::max(1, columns_ - 1))));
   open_line_ = true;
 }
 
 void Events::eval(const EvalEvent& e) {
   finish_line();
-  tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"perplexity\":{},\"tokens\":{}}}", e.step, number(e.nll),
-                   number(e.perplexity), e.tokens));
+  tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"perplexity\":{},\"tokens\":{}}}", e.step,
+                   number(e.nll), number(e.perplexity), e.tokens));
   if (!json_)
     fmt::print("eval at step {}: nll {:.4f}  perplexity {:.3f}  ({} tokens)\n", e.step, e.nll, e.perplexity, e.tokens);
   std::fflush(stdout);

@@ -67,7 +67,12 @@ class Updated {
     const Type type{{kCount}};
     parameter_ = graph_.add_value("p", type, Role::parameter);
     gradient_ = graph_.add_value("g", type, Role::gradient);
-    Update update{.graph = graph_, .options = options, .decay = decay, .parameter = parameter_, .gradient = gradient_, .clip = kNone};
+    Update update{.graph = graph_,
+                  .options = options,
+                  .decay = decay,
+                  .parameter = parameter_,
+                  .gradient = gradient_,
+                  .clip = kNone};
     for (const StateSpec& state : optimizer.states(type.shape, options))
       update.states.push_back(graph_.add_value(std::string(state.name), {state.shape, state.codec}, Role::state));
     states_ = update.states;
@@ -78,9 +83,11 @@ class Updated {
     if (optimizer.measure) update.statistics = optimizer.measure(update);
     optimizer.apply(update);
     memory_.resize(graph_.values().size());
-    for (size_t i = 0; i < memory_.size(); ++i) memory_[i].resize(static_cast<size_t>(graph_.values()[i].type.bytes() + 3) / 4);
+    for (size_t i = 0; i < memory_.size(); ++i)
+      memory_[i].resize(static_cast<size_t>(graph_.values()[i].type.bytes() + 3) / 4);
     int at = 0;
-    for (const StateSpec& state : optimizer.states(type.shape, options)) std::ranges::fill(values(states_[static_cast<size_t>(at++)]), static_cast<float>(state.initial));
+    for (const StateSpec& state : optimizer.states(type.shape, options))
+      std::ranges::fill(values(states_[static_cast<size_t>(at++)]), static_cast<float>(state.initial));
   }
 
   void run(double lr, int64_t t, double clip) {
@@ -98,7 +105,9 @@ class Updated {
         written_.push_back(home);
         out.push_back(operand(home));
       }
-      const int64_t bytes = node.op->workspace ? node.op->workspace(node.attributes, graph_.types(node.in), graph_.types(node.out), Multiply::f32, 2) : 0;
+      const int64_t bytes = node.op->workspace ? node.op->workspace(node.attributes, graph_.types(node.in),
+                                                                    graph_.types(node.out), Multiply::f32, 2)
+                                               : 0;
       std::vector<std::byte> workspace(static_cast<size_t>(bytes));
       node.op->run({node.attributes, in, out, workspace, context});
     }
@@ -140,9 +149,11 @@ void compare(const Optimizer& optimizer, const OptionValues& options, double dec
     update.run(lr, t, clip);
   }
   for (size_t i = 0; i < elements.size(); ++i) {
-    ASSERT_NEAR(update.values(update.parameter_)[i], elements[i].p, 5e-6 * (1 + std::abs(elements[i].p))) << "element " << i;
+    ASSERT_NEAR(update.values(update.parameter_)[i], elements[i].p, 5e-6 * (1 + std::abs(elements[i].p)))
+        << "element " << i;
     for (size_t s = 0; s < update.states_.size(); ++s)
-      ASSERT_NEAR(update.values(update.states_[s])[i], elements[i].s[s], 2e-6 * (1 + std::abs(elements[i].s[s]))) << "state " << s << " of element " << i;
+      ASSERT_NEAR(update.values(update.states_[s])[i], elements[i].s[s], 2e-6 * (1 + std::abs(elements[i].s[s])))
+          << "state " << s << " of element " << i;
   }
 }
 
@@ -177,9 +188,12 @@ TEST(Optimizers, declared_states_are_the_states_used) {
     expected.insert(expected.end(), update.states_.begin(), update.states_.end());
     EXPECT_EQ(persistent_writes, expected) << optimizer->name;
     EXPECT_NE(update.values(update.parameter_)[3], 1) << optimizer->name;
-    for (ValueId state : update.states_) EXPECT_NE(update.values(state)[3], 0) << optimizer->name << " state " << update.graph_.value(state).name;
+    for (ValueId state : update.states_)
+      EXPECT_NE(update.values(state)[3], 0) << optimizer->name << " state " << update.graph_.value(state).name;
     for (size_t i = 0; i < update.graph_.values().size(); ++i)
-      EXPECT_TRUE(update.graph_.values()[i].role != Role::state || std::ranges::count(update.states_, static_cast<ValueId>(i)) == 1) << optimizer->name;
+      EXPECT_TRUE(update.graph_.values()[i].role != Role::state ||
+                  std::ranges::count(update.states_, static_cast<ValueId>(i)) == 1)
+          << optimizer->name;
   }
 }
 
@@ -197,7 +211,8 @@ TEST(Optimizers, options_keep_their_bounds) {
       EXPECT_FALSE(option.help.empty());
       EXPECT_TRUE(values.set("optimizer", option.name, fmt::format("{}", option.least)));
       EXPECT_TRUE(values.set("optimizer", option.name, fmt::format("{}", option.most)));
-      for (const std::string& wrong : {fmt::format("{}", option.most + 1), fmt::format("{}", option.least - 1), std::string("nan"), std::string("much"), std::string()}) {
+      for (const std::string& wrong : {fmt::format("{}", option.most + 1), fmt::format("{}", option.least - 1),
+                                       std::string("nan"), std::string("much"), std::string()}) {
         const auto set = values.set("optimizer", option.name, wrong);
         ASSERT_FALSE(set) << wrong;
         EXPECT_NE(set.error().message.find(option.name), std::string::npos);

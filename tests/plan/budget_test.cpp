@@ -29,8 +29,10 @@ TEST(Budget, does_not_change_a_bit) {
         ASSERT_TRUE(plan) << plan.error().message;
         EXPECT_LE(plan->arena_bytes, budget);
         EXPECT_EQ(plan->numerics_hash, free_plan->numerics_hash);
-        EXPECT_TRUE(plan->recomputed_blocks > 0 || plan->recomputes_cheap || plan->rows < free_plan->rows) << "the budget forces nothing";
-        EXPECT_EQ(run_plan(spec, *plan, 3), expected) << "budget " << budget << " of " << most << ", rows " << plan->rows << ", bare " << plan->recomputed_blocks;
+        EXPECT_TRUE(plan->recomputed_blocks > 0 || plan->recomputes_cheap || plan->rows < free_plan->rows)
+            << "the budget forces nothing";
+        EXPECT_EQ(run_plan(spec, *plan, 3), expected)
+            << "budget " << budget << " of " << most << ", rows " << plan->rows << ", bare " << plan->recomputed_blocks;
       }
     }
 }
@@ -46,7 +48,8 @@ TEST(Budget, refusal_names_the_smallest_that_does) {
   const auto refused = plan_training(spec, Machine{});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::over_budget);
-  for (const char* part : {"--memory", "smallest budget", "--context", "--batch", "lora"}) EXPECT_THAT(refused.error().message, HasSubstr(part));
+  for (const char* part : {"--memory", "smallest budget", "--context", "--batch", "lora"})
+    EXPECT_THAT(refused.error().message, HasSubstr(part));
 }
 
 TEST(Budget, less_memory_never_predicts_less_time) {

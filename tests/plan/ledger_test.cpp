@@ -11,7 +11,8 @@ namespace {
 
 // Columns that a line of UTF-8 takes: every character here is one wide.
 int columns_of(const std::string& line) {
-  return static_cast<int>(std::count_if(line.begin(), line.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<int>(
+      std::count_if(line.begin(), line.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 Ledger example() {
@@ -21,7 +22,8 @@ Ledger example() {
              {"inputs, tables", 1, ""},
              {"kept activations", 118'600'000, "bf16, 2048 rows at once"},
              {"runtime", 22'000'000, "program, libraries, tokenizer, data index"}};
-  l.budget_bytes = 300'000'000, l.planned_bytes = 247'000'001, l.step_seconds = 16.95, l.numerics_hash = "0548e556640cb8d8";
+  l.budget_bytes = 300'000'000, l.planned_bytes = 247'000'001, l.step_seconds = 16.95,
+  l.numerics_hash = "0548e556640cb8d8";
   l.choices = {"1 passes of 2048 tokens a step; 28 of 30 blocks keep only their input; cheap values are made again"};
   return l;
 }

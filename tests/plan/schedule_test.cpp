@@ -34,7 +34,8 @@ void check_placement(const Schedule& s) {
     for (size_t j = i + 1; j < s.storages.size(); ++j) {
       const Storage& b = s.storages[j];
       const bool together = a.begin <= b.end && b.begin <= a.end;
-      ASSERT_FALSE(together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes) << "storages " << i << " and " << j << " overlap";
+      ASSERT_FALSE(together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes)
+          << "storages " << i << " and " << j << " overlap";
     }
   }
 }
@@ -52,12 +53,14 @@ void check_residences(const Schedule& s) {
         ASSERT_GE(residence.end, static_cast<int>(at));
         ASSERT_GE(residence.storage, 0);
         const Storage& storage = s.storages[static_cast<size_t>(residence.storage)];
-        ASSERT_TRUE(storage.begin <= residence.begin && residence.end <= storage.end && residence.bytes <= storage.bytes);
+        ASSERT_TRUE(storage.begin <= residence.begin && residence.end <= storage.end &&
+                    residence.bytes <= storage.bytes);
       }
   }
   for (const Residence& a : s.residences)
     for (const Residence& b : s.residences)
-      ASSERT_FALSE(&a != &b && a.storage == b.storage && a.begin < b.begin && b.begin < a.end) << "a value is overwritten while it is needed";
+      ASSERT_FALSE(&a != &b && a.storage == b.storage && a.begin < b.begin && b.begin < a.end)
+          << "a value is overwritten while it is needed";
 }
 
 TEST(Schedule, storages_that_live_together_lie_apart) {

@@ -16,7 +16,8 @@ inline TrainingSpec tiny_spec(const Method& method = kFull) {
   TrainingSpec spec;
   Architecture& a = spec.architecture;
   a.family = "llama";
-  a.vocab = 160, a.width = 64, a.layers = 4, a.heads = 4, a.kv_heads = 2, a.head_dim = 16, a.ffn_width = 128, a.context = 256;
+  a.vocab = 160, a.width = 64, a.layers = 4, a.heads = 4, a.kv_heads = 2, a.head_dim = 16, a.ffn_width = 128,
+  a.context = 256;
   spec.stored = [](const std::string& name) -> const Codec* { return name == "lm_head.weight" ? nullptr : &kF32; };
   spec.method = &method;
   spec.optimizer_options = OptionValues(spec.optimizer->options);
@@ -35,7 +36,8 @@ struct Trajectory {
 
 inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int steps) {
   const auto bytes = static_cast<size_t>(plan.arena_bytes + 63) / 64 * 64;
-  const std::unique_ptr<std::byte, decltype(&std::free)> arena(static_cast<std::byte*>(std::aligned_alloc(64, bytes)), std::free);
+  const std::unique_ptr<std::byte, decltype(&std::free)> arena(static_cast<std::byte*>(std::aligned_alloc(64, bytes)),
+                                                               std::free);
   std::byte* const base = arena.get();
   std::memset(base, 0xFF, bytes);  // NaN everywhere: what is read before it is written shows
   const auto at = [&](const std::string& name) { return base + plan.layout.find(name)->offset; };
@@ -47,14 +49,17 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
 
   Executor pass(plan.train.graph, plan.pass, plan.layout, base, plan.layout.bytes());
   std::unique_ptr<Executor> update;
-  if (plan.train.barrier) update = std::make_unique<Executor>(plan.train.graph, plan.update, plan.layout, base, plan.layout.bytes());
+  if (plan.train.barrier)
+    update = std::make_unique<Executor>(plan.train.graph, plan.update, plan.layout, base, plan.layout.bytes());
   Threads threads(spec.threads);
   const Random random(3, "tokens");
   const int64_t rows = spec.batch * spec.context;
   Trajectory out;
   for (int step = 0; step < steps; ++step) {
     RunContext context{threads, spec.multiply, 0, static_cast<uint64_t>(step), 0};
-    const auto scalar = [&](const std::string& name, double value) { *reinterpret_cast<float*>(at(name)) = static_cast<float>(value); };
+    const auto scalar = [&](const std::string& name, double value) {
+      *reinterpret_cast<float*>(at(name)) = static_cast<float>(value);
+    };
     scalar("train.scale", 1.0 / static_cast<double>(rows));
     scalar("update.learning_rate", 1e-2);
     scalar("update.step", step + 1);
@@ -63,7 +68,10 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
     double loss = 0;
     for (int64_t first = 0; first < rows; first += plan.rows) {
       for (int64_t i = 0; i < plan.rows; ++i) {
-        const auto token = [&](int64_t row) { return static_cast<int32_t>(random.uniform(static_cast<uint64_t>(step * rows + row)) * 0.999f * static_cast<float>(spec.architecture.vocab)); };
+        const auto token = [&](int64_t row) {
+          return static_cast<int32_t>(random.uniform(static_cast<uint64_t>(step * rows + row)) * 0.999f *
+                                      static_cast<float>(spec.architecture.vocab));
+        };
         const int64_t row = first + i, window = row / spec.context * spec.context;
         reinterpret_cast<int32_t*>(at("train.ids"))[i] = token(row);
         reinterpret_cast<int32_t*>(at("train.targets"))[i] = token(row / 2);

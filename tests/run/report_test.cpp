@@ -15,26 +15,38 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 std::string step_line(int64_t step, double loss) {
-  return fmt::format("{{\"event\":\"step\",\"step\":{},\"steps\":9000,\"loss\":{},\"learning_rate\":0.1,\"grad_norm\":1,\"tokens\":512,\"tokens_per_second\":100,"
-                     "\"seconds\":5.12,\"peak_rss_bytes\":{}}}\n", step, loss, 100'000'000 + step);
+  return fmt::format(
+      "{{\"event\":\"step\",\"step\":{},\"steps\":9000,\"loss\":{},\"learning_rate\":0.1,\"grad_norm\":1,\"tokens\":"
+      "512,\"tokens_per_second\":100,"
+      "\"seconds\":5.12,\"peak_rss_bytes\":{}}}\n",
+      step, loss, 100'000'000 + step);
 }
 
 constexpr const char* kHead =
-    R"({"event":"recipe","settings":{"model":"<script>alert(1)</script>","data":"a&b.jsonl","rank":8,"bos":false,"target":["q_proj","v_proj"]}})" "\n"
-    R"({"event":"plan","planned_peak_bytes":200000000,"budget_bytes":300000000,"predicted_step_seconds":4,"numerics_hash":"abc","ledger":[{"name":"runtime","bytes":200000000,"home":"<i>here</i>"}],"choices":["so"]})" "\n"
-    R"({"event":"memory","step":0,"name":"forward: linear <x>","runtime":1000000,"weights":2000000})" "\n"
-    R"({"event":"memory","step":1,"name":"backward: linear y","runtime":1000000,"weights":2000000,"kept activations":5})" "\n";
+    R"({"event":"recipe","settings":{"model":"<script>alert(1)</script>","data":"a&b.jsonl","rank":8,"bos":false,"target":["q_proj","v_proj"]}})"
+    "\n"
+    R"({"event":"plan","planned_peak_bytes":200000000,"budget_bytes":300000000,"predicted_step_seconds":4,"numerics_hash":"abc","ledger":[{"name":"runtime","bytes":200000000,"home":"<i>here</i>"}],"choices":["so"]})"
+    "\n"
+    R"({"event":"memory","step":0,"name":"forward: linear <x>","runtime":1000000,"weights":2000000})"
+    "\n"
+    R"({"event":"memory","step":1,"name":"backward: linear y","runtime":1000000,"weights":2000000,"kept activations":5})"
+    "\n";
 
 TEST(Report, is_one_page_with_everything_escaped) {
   const TemporaryFolder folder;
-  folder.write("events.jsonl", std::string(kHead) + step_line(1, 2.5) + step_line(2, 1.5) + "{\"event\":\"eval\",\"step\":2,\"nll\":1.25}\n");
-  folder.write("before.jsonl", R"({"prompt":"p <b>","reference":"r","reply":"wrong & </pre>"})" "\n");
-  folder.write("after.jsonl", R"({"prompt":"p <b>","reference":"r","reply":"r"})" "\n");
+  folder.write("events.jsonl", std::string(kHead) + step_line(1, 2.5) + step_line(2, 1.5) +
+                                   "{\"event\":\"eval\",\"step\":2,\"nll\":1.25}\n");
+  folder.write("before.jsonl", R"({"prompt":"p <b>","reference":"r","reply":"wrong & </pre>"})"
+                               "\n");
+  folder.write("after.jsonl", R"({"prompt":"p <b>","reference":"r","reply":"r"})"
+                              "\n");
   const auto written = write_report(folder.path(), {folder.path() + "/before.jsonl", folder.path() + "/after.jsonl"});
   ASSERT_TRUE(written) << written.error().message;
   const std::string html = *read_text_file(folder.path() + "/report.html");
-  for (const char* unsafe : {"<script", "<i>here", "<x>", "p <b>", "a&b", "http:", "https:", "src=", "@import", "url("}) EXPECT_THAT(html, Not(HasSubstr(unsafe)));
-  for (const char* part : {"&lt;script&gt;", "a&amp;b.jsonl", "2.500 → 1.500", "q_proj, v_proj", "wrong &amp; &lt;/pre&gt;", "before: 0 of 1", "after: 1 of 1", "class=\"right\"", "</html>"})
+  for (const char* unsafe : {"<script", "<i>here", "<x>", "p <b>", "a&b", "http:", "https:", "src=", "@import", "url("})
+    EXPECT_THAT(html, Not(HasSubstr(unsafe)));
+  for (const char* part : {"&lt;script&gt;", "a&amp;b.jsonl", "2.500 → 1.500", "q_proj, v_proj",
+                           "wrong &amp; &lt;/pre&gt;", "before: 0 of 1", "after: 1 of 1", "class=\"right\"", "</html>"})
     EXPECT_THAT(html, HasSubstr(part));
 }
 
@@ -47,7 +59,8 @@ TEST(Report, long_runs_are_thinned) {
   EXPECT_LE(log.points.size(), kLogPoints);
   EXPECT_GE(log.points.size(), kLogPoints / 2);
   EXPECT_EQ(log.points.front().step, 1);
-  for (size_t i = 2; i < log.points.size(); ++i) ASSERT_EQ(log.points[i].step - log.points[i - 1].step, log.points[1].step - log.points[0].step);
+  for (size_t i = 2; i < log.points.size(); ++i)
+    ASSERT_EQ(log.points[i].step - log.points[i - 1].step, log.points[1].step - log.points[0].step);
   EXPECT_EQ(log.last.step, 9000);
   EXPECT_EQ(log.peak_rss_bytes, 100'009'000);
   ASSERT_TRUE(write_report(folder.path()));
@@ -57,7 +70,8 @@ TEST(Report, long_runs_are_thinned) {
 // Killed at step 4 with a line half written, resumed from the checkpoint of step 2.
 TEST(Report, a_resumed_run_counts_steps_once) {
   const TemporaryFolder folder;
-  const std::string path = folder.write("events.jsonl", std::string(kHead) + step_line(1, 4) + step_line(2, 3) + step_line(3, 9) + "{\"event\":\"st");
+  const std::string path = folder.write(
+      "events.jsonl", std::string(kHead) + step_line(1, 4) + step_line(2, 3) + step_line(3, 9) + "{\"event\":\"st");
   {
     auto file = AppendFile::open(path, true);
     ASSERT_TRUE(file);
@@ -73,9 +87,12 @@ TEST(Report, a_resumed_run_counts_steps_once) {
 
 TEST(Report, hostile_logs_do_no_harm) {
   const TemporaryFolder folder;
-  for (const char* text : {"", "\n\n", "[]\n", "{}\n", "null\n", "{\"event\":5}\n", "{\"event\":\"plan\"}\n", "{\"event\":\"plan\",\"ledger\":[1,{}],\"planned_peak_bytes\":\"x\"}\n",
-                           "{\"event\":\"step\",\"step\":1e300,\"loss\":null}\n", "{\"event\":\"step\",\"step\":-5,\"loss\":-1e300}\n", "{\"event\":\"recipe\",\"settings\":{\"a\":{\"b\":[[]]}}}\n",
-                           "{\"event\":\"memory\",\"weights\":-5}\n", "{\"event\":\"eval\",\"step\":3,\"nll\":1e308}\n{\"event\":\"step\",\"step\":1,\"loss\":1e38}\n"}) {
+  for (const char* text :
+       {"", "\n\n", "[]\n", "{}\n", "null\n", "{\"event\":5}\n", "{\"event\":\"plan\"}\n",
+        "{\"event\":\"plan\",\"ledger\":[1,{}],\"planned_peak_bytes\":\"x\"}\n",
+        "{\"event\":\"step\",\"step\":1e300,\"loss\":null}\n", "{\"event\":\"step\",\"step\":-5,\"loss\":-1e300}\n",
+        "{\"event\":\"recipe\",\"settings\":{\"a\":{\"b\":[[]]}}}\n", "{\"event\":\"memory\",\"weights\":-5}\n",
+        "{\"event\":\"eval\",\"step\":3,\"nll\":1e308}\n{\"event\":\"step\",\"step\":1,\"loss\":1e38}\n"}) {
     SCOPED_TRACE(text);
     folder.write("events.jsonl", text);
     EXPECT_TRUE(write_report(folder.path()));
