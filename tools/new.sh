@@ -53,4 +53,34 @@ new_codec() {
   printf 'now: write the format in src/codecs/%s.cpp, then ./dev test\n' "$name"
 }
 
+new_optimizer() {
+  fill tools/templates/optimizer.cpp "src/methods/optimizers/$name.cpp"
+  fill tools/templates/optimizer_test.cpp "tests/methods/${name}_test.cpp"
+  fill tools/templates/optimizer.md "docs/methods/$name.md"
+  insert src/methods/CMakeLists.txt "s/ optimizers\/sgd\.cpp/ optimizers\/$name.cpp&/" "optimizers/$name.cpp"
+  insert src/methods/optimizer.h "s/^extern const Optimizer kAdamw;/&\nextern const Optimizer $symbol;/" "extern const Optimizer $symbol;"
+  insert src/methods/optimizer.cpp "/^constexpr std::array kOptimizers/,/};/s/};/, \&$symbol};/" ", &$symbol}"
+  insert tests/methods/CMakeLists.txt "s/ optimizers_test\.cpp/ ${name}_test.cpp&/" "${name}_test.cpp"
+  # Its equation in double, which the contract test wants of every optimizer.
+  local equation
+  equation=$(sed "s/@NAME@/$name/g" tools/templates/optimizer_equation.txt | sed 's/$/\\/')
+  insert tests/methods/optimizers_test.cpp "/^\/\/ A new optimizer brings its equation here/i\\
+${equation%\\}
+" "void $name("
+  insert tests/methods/optimizers_test.cpp "s/ kEquations = {/&{\"$name\", $name}, /" "{\"$name\", $name}"
+  clang-format -i src/methods/optimizer.cpp
+  printf 'now: write the update in src/methods/optimizers/%s.cpp, its equation in tests/methods/optimizers_test.cpp, then ./dev test\n' "$name"
+}
+
+new_op() {
+  fill tools/templates/op.cpp "src/ops/$name.cpp"
+  fill tools/templates/op_test.cpp "tests/ops/${name}_test.cpp"
+  insert src/ops/CMakeLists.txt "s/^  table\.cpp/& $name.cpp/" " $name.cpp"
+  insert src/ops/table.h "s/^extern const Op kAdd;/extern const Op $symbol;\n&/" "extern const Op $symbol;"
+  insert src/ops/table.cpp "s/^constexpr std::array kOps = {/&\n    \&$symbol,/" "&$symbol,"
+  insert tests/ops/CMakeLists.txt "s/SOURCES contract_test\.cpp/& ${name}_test.cpp/" "${name}_test.cpp"
+  clang-format -i src/ops/table.cpp
+  printf 'now: write the operation in src/ops/%s.cpp, then ./dev test\n' "$name"
+}
+
 "new_$kind"

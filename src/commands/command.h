@@ -17,6 +17,7 @@ struct Command {
 extern const Command kFinetune;
 extern const Command kTrain;
 extern const Command kPlan;
+extern const Command kChat;
 extern const Command kEval;
 extern const Command kGenerate;
 extern const Command kReport;

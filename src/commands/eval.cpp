@@ -10,7 +10,7 @@ struct Metric {
   std::string_view name;
   Result<void> (*run)(const EvalFlags& flags, Inference& inference, Events& events);
 };
-constexpr Metric kMetrics[] = {{"perplexity", eval_perplexity}, {"exact", eval_exact}};
+constexpr Metric kMetrics[] = {{"perplexity", eval_perplexity}, {"choice", eval_choice}, {"exact", eval_exact}};
 
 Result<void> evaluate(EvalFlags& flags) {
   std::vector<std::string_view> names;
@@ -20,18 +20,20 @@ Result<void> evaluate(EvalFlags& flags) {
   if (flags.data.empty()) return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to evaluate on");
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
   Events events(flags.json);
+  if (!flags.logits.empty()) return write_logits(flags, *inference, events);
   return kMetrics[found - names.begin()].run(flags, *inference, events);
 }
 
 std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<EvalFlags>();
   flags->inference.add(app);
-  app.add_option("--metric", flags->metric, "perplexity, exact")->capture_default_str();
+  app.add_option("--metric", flags->metric, "perplexity, choice, exact")->capture_default_str();
   app.add_option("--data", flags->data, "what to evaluate on: JSONL or plain text");
   app.add_option("--context", flags->context, "tokens of a window; 512, or as many as needed, without it");
   app.add_option("--batch", flags->batch, "windows, or replies, at once; 1, or 16, without it");
   app.add_option("--limit", flags->limit, "examples or windows, from the first; 0: all");
   app.add_option("--max-tokens", flags->max_tokens, "exact: tokens of a reply; 32 more than the reference without it");
+  app.add_option("--logits", flags->logits, "instead of a metric: a safetensors file for the logits of all rows");
   app.add_option("--out", flags->out, "exact: a JSONL file for the replies");
   app.add_flag("--bos", flags->bos, "begin every window of plain text with the beginning-of-sequence token");
   app.add_flag("--strict", flags->strict, "stop at the first bad line of the data");

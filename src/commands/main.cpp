@@ -9,7 +9,7 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kEval, &kGenerate, &kTokenize,
+constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kEval, &kGenerate, &kChat, &kTokenize,
                                   &kConvert, &kInspect, &kPull, &kMethods, &kReport};
 
 int exit_code(ErrorCode code) {

@@ -2,6 +2,16 @@
 
 
 namespace thimble {
+namespace {
+
+template <class Table>
+std::string names_of(Table table) {
+  std::string out;
+  for (const auto* entry : table) out += (out.empty() ? "" : ", ") + std::string(entry->name);
+  return out;
+}
+
+}  // namespace
 
 void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app_ = &app;
@@ -15,12 +25,12 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--eval-data", r.eval_data, "data to evaluate on");
   app.add_option("--eval-every", r.eval_every, "steps between evaluations; 0: before and after only");
   app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
-  app.add_option("--method", r.method, "what trains: lora, full")->capture_default_str();
+  app.add_option("--method", r.method, "what trains: " + names_of(methods()))->capture_default_str();
   app.add_option("--rank", r.rank, "rank of LoRA")->capture_default_str();
   app.add_option("--alpha", r.alpha, "scale of LoRA is alpha / rank")->capture_default_str();
   app.add_option("--dropout", r.dropout, "dropout before LoRA's A")->capture_default_str();
   app.add_option("--target", r.target, "linear layers to adapt, q_proj,v_proj; all of each block without it")->delimiter(',');
-  app.add_option("--optimizer", r.optimizer, "adamw, lion, sgd")->capture_default_str();
+  app.add_option("--optimizer", r.optimizer, names_of(optimizers()))->capture_default_str();
   app.add_option("--lr", r.lr, "learning rate; the method's and optimizer's own without it");
   app.add_option("--schedule", r.schedule, "constant, linear, cosine")->capture_default_str();
   app.add_option("--warmup", r.warmup, "steps of warm-up, or a part of all steps when below 1")->capture_default_str();

@@ -14,7 +14,9 @@ struct Flags {
 std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   app.add_option("--run", flags->run, "folder of a run: its --out")->required();
-  app.add_option("--samples", flags->samples, "JSONL of replies (prompt, output, expected): before.jsonl,after.jsonl")->delimiter(',');
+  app.add_option("--samples", flags->samples,
+                 "replies before and after, as eval --metric exact --out writes them: before.jsonl,after.jsonl")
+      ->delimiter(',');
   return [flags]() -> Result<void> {
     CHECK_OK(write_report(flags->run, flags->samples));
     fmt::print("{}{}\n", flags->run, kReportFile);

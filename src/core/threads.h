@@ -31,6 +31,10 @@ class Threads {
   template <class Body>
   void split(int64_t total, int64_t grain, Body&& body) noexcept {
     const int64_t grains = (total + grain - 1) / grain;
+    if (grains <= 1) {  // not worth waking anybody
+      if (total > 0) body(int64_t{0}, total, 0);
+      return;
+    }
     const int parts = count_;
     each([&](int thread) {
       const int64_t begin = grains * thread / parts * grain;

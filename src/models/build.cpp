@@ -81,7 +81,7 @@ class ModelBuilder {
   }
 
   ValueId linear(ValueId x, const std::string& name, ValueId addend = kNone) {
-    return g_.emit(kLinear, LinearAttributes{.codec = o_.activation}, {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
+    return g_.emit(kLinear, LinearAttributes{.codec = o_.activation, .narrow = o_.narrow}, {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
   }
 
   // Norms of heads (Qwen3), then rotation.
@@ -132,7 +132,7 @@ class ModelBuilder {
       return;
     }
     if (o_.purpose == Purpose::generate) x = g_.emit(kGather, {}, {x, m_.select}, "last");
-    m_.logits = g_.emit(kLinear, LinearAttributes{.codec = &kF32}, {x, w, kNone, kNone}, o_.prefix + "logits");
+    m_.logits = g_.emit(kLinear, LinearAttributes{.codec = &kF32, .narrow = o_.narrow}, {x, w, kNone, kNone}, o_.prefix + "logits");
     g_.value(m_.logits).role = Role::result;
   }
 

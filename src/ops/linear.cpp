@@ -6,6 +6,7 @@
 // Several terms make LoRA (x W^T + s h B^T) and the gradient of a value that feeds several layers (dq Wq + dk Wk +
 // dv Wv) one product with one rounding.
 #include "kernels/gemm.h"
+#include "kernels/narrow.h"
 #include "ops/backward.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
@@ -33,6 +34,7 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
     const Shape shape{x[0], transposed ? w[0] : w[1]};
     if (x[1] != (transposed ? w[1] : w[0]))
       return fail(ErrorCode::shape, "linear: x {} does not match w {}{}", x.text(), w.text(), transposed ? " transposed" : "");
+    if (attributes.narrow && !transposed) return fail(ErrorCode::shape, "linear: a narrow product needs w transposed, term {} is not", i);
     if (i && !(shape == y.shape))
       return fail(ErrorCode::shape, "linear: term {} gives {}, the first {}", i, shape.text(), y.shape.text());
     y.shape = shape;
@@ -59,12 +61,17 @@ int64_t workspace(const std::any& attributes, std::span<const Type> in, std::spa
   std::vector<Operand> operands;
   for (const Type& type : in) operands.push_back({nullptr, type.shape, type.codec});
   Term terms[kMostTerms];
-  return gemm_workspace_bytes(multiply, describe(of(attributes), operands, {nullptr, out[0].shape, out[0].codec}, terms), threads);
+  const Product product = describe(of(attributes), operands, {nullptr, out[0].shape, out[0].codec}, terms);
+  return of(attributes).narrow ? narrow_workspace_bytes(product, threads) : gemm_workspace_bytes(multiply, product, threads);
 }
 
 void run(const Call& call) noexcept {
   Term terms[kMostTerms];
-  gemm(call.run.threads, call.run.multiply, describe(call.as<LinearAttributes>(), call.in, call.out[0], terms), call.workspace);
+  const Product product = describe(call.as<LinearAttributes>(), call.in, call.out[0], terms);
+  if (call.as<LinearAttributes>().narrow)
+    narrow(call.run.threads, product, call.workspace);
+  else
+    gemm(call.run.threads, call.run.multiply, product, call.workspace);
 }
 
 void reference(const ReferenceCall& call) {
@@ -126,7 +133,7 @@ std::string text(const std::any& any) {
   std::string out = "{";
   for (const auto& [transposed, scale] : of(any).terms) out += fmt::format("{}{} ", transposed ? "T" : "N", scale == 1 ? "" : fmt::format("*{}", scale));
   out.back() = '}';
-  return out;
+  return out + (of(any).narrow ? " narrow" : "");
 }
 
 std::vector<Sample> samples() {
@@ -139,6 +146,8 @@ std::vector<Sample> samples() {
        {f(9, 8), f(50, 8), f(9, 3), f(50, 3), f(9, 5), f(5, 50), Type{{50}}, f(9, 50)}},
       {LinearAttributes{.codec = &kBf16},
        {Type{{13, 64}, &kBf16}, Type{{33, 64}, find_codec("q8_0") ? find_codec("q8_0") : &kF16}, none, Type{{13, 33}, &kBf16}}},
+      {LinearAttributes{.terms = {{true, 1}, {true, 0.5}}, .narrow = true}, {f(7, 50), f(37, 50), f(7, 3), f(37, 3), Type{{37}}, f(7, 37)}},
+      {LinearAttributes{.codec = &kBf16, .narrow = true}, {Type{{1, 64}, &kBf16}, Type{{33, 64}, &kQ8_0}, none, none}},
   };
 }
 

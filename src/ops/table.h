@@ -22,6 +22,7 @@ struct LinearAttributes {
   };
   std::vector<Term> terms = {Term{}};
   const Codec* codec = &kF32;  // of y
+  bool narrow = false;         // few rows: through kernels/narrow.h; every W must be transposed
   bool operator==(const LinearAttributes&) const = default;
 };
 extern const Op kLinear;

@@ -211,10 +211,16 @@ class Planner {
     l.planned_bytes = plan.arena_bytes + spec_.runtime_bytes;
     l.step_seconds = plan.seconds;
     l.numerics_hash = plan.numerics_hash;
-    l.choices.push_back(fmt::format("{} passes of {} tokens a step; {} of {} blocks keep only their input{}", plan.passes, plan.rows,
-                                    plan.recomputed_blocks, spec_.architecture.layers, plan.recomputes_cheap ? "; cheap values are made again" : ""));
+    l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}", plan.passes, plan.passes == 1 ? "pass" : "passes", plan.rows, rung_text(plan)));
     l.choices.push_back(fmt::format("products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)", spec_.multiply == Multiply::bf16 ? "bf16" : "f32",
                                     machine_.f32_flops * 1e-9, machine_.bf16_flops * 1e-9));
+  }
+
+  std::string rung_text(const TrainingPlan& plan) const {
+    if (plan.recomputed_blocks == 0 && !plan.recomputes_cheap) return "every activation is kept";
+    if (plan.recomputed_blocks == 0) return "what costs no product is made again";
+    return fmt::format("{} of {} blocks keep only their input{}", plan.recomputed_blocks, spec_.architecture.layers,
+                       plan.recomputes_cheap ? ", the others make again what costs no product" : "");
   }
 
   // Activations of the forward pass that wait for the backward pass, where most do.

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "kernels/narrow.h"
+
 namespace thimble {
 namespace {
 
@@ -61,7 +63,7 @@ class Planner {
 
   Result<InferenceProgram> program(Purpose purpose, std::string prefix, int64_t rows) const {
     BuildOptions options{.purpose = purpose, .prefix = prefix, .rows = rows, .selected = spec_.slots, .slots = spec_.slots,
-                         .positions = spec_.context, .activation = spec_.activation, .cache = spec_.activation};
+                         .positions = spec_.context, .narrow = purpose == Purpose::generate && rows <= kNarrowRows, .activation = spec_.activation, .cache = spec_.activation};
     options.codec = [&](const std::string& name, const Shape&) { return spec_.stored(name); };
     ModelGraph model = TRY(build_model(spec_.architecture, options));
     if (model.logits != kNone) model.graph.value(model.logits).name = kLogits;

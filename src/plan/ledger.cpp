@@ -51,26 +51,33 @@ std::string bar_text(double part, int width) {
 
 // Every item begins where the one above it ends, so that the rows together fill the budget.
 std::string Ledger::text(int columns) const {
-  const int room = std::max(columns, 60) - 1, width = std::clamp(room * 3 / 10, 12, 40), notes = room - width - 31;
+  const int room = std::max(columns, 60) - 1, width = std::clamp(std::min(room * 3 / 10, room - 52), 6, 40),
+            notes = room - width - 32;
   const bool near = budget_bytes > 0 && budget_bytes < 4 * planned_bytes;  // else the bar would show nothing
   const double whole = static_cast<double>(std::max<int64_t>(1, near ? budget_bytes : planned_bytes));
   std::string out;
   int64_t above = 0;
   for (const LedgerItem& item : items) {
     const std::vector<std::string> lines = wrapped(item.home, notes);
-    const std::string bar = floating_bar(static_cast<double>(above) / whole, static_cast<double>(item.bytes) / whole, width);
-    out += fmt::format("  {:<16} {:>9}  {}{}{}\n", item.name, megabytes(item.bytes), bar, lines[0].empty() ? "" : "  ", lines[0]);
-    for (size_t i = 1; i < lines.size(); ++i) out += fmt::format("  {:{}}{}\n", "", width + 29, lines[i]);
+    const std::string bar =
+        floating_bar(static_cast<double>(above) / whole, static_cast<double>(item.bytes) / whole, width);
+    out += fmt::format("  {:<16} {:>9}  {}{}{}\n", item.name, megabytes(item.bytes), bar, lines[0].empty() ? "" : "  ",
+                       lines[0]);
+    for (size_t i = 1; i < lines.size(); ++i) out += fmt::format("  {:{}}{}\n", "", width + 30, lines[i]);
     above += item.bytes;
   }
   out += fmt::format("  {:<16} {:>9}  {}  {}\n", "planned peak", megabytes(planned_bytes), repeated("─", width),
-                     budget_bytes ? fmt::format("{:.1f} % of {}", 100.0 * static_cast<double>(planned_bytes) / static_cast<double>(budget_bytes), megabytes(budget_bytes))
-                                  : "no budget given");
+                     budget_bytes
+                         ? fmt::format("{:.1f} % of {}",
+                                       100.0 * static_cast<double>(planned_bytes) / static_cast<double>(budget_bytes),
+                                       megabytes(budget_bytes))
+                         : "no budget given");
   const auto line = [&](const std::string& text) {
     for (const std::string& part : wrapped(text, room - 2)) out += "  " + part + "\n";
   };
   for (const std::string& choice : choices) line(choice);
-  line((step_seconds > 0 ? fmt::format("predicted: {:.2f} s a step; ", step_seconds) : "") + (numerics_hash.empty() ? "" : "numerics " + numerics_hash));
+  line((step_seconds > 0 ? fmt::format("predicted: {:.2f} s a step; ", step_seconds) : "") +
+       (numerics_hash.empty() ? "" : "numerics " + numerics_hash));
   return out;
 }
 

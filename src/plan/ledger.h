@@ -8,9 +8,9 @@
 namespace thimble {
 
 struct LedgerItem {
-  std::string name;   // "weights", "gradients", ...
+  std::string name;  // "weights", "gradients", ...
   int64_t bytes = 0;
-  std::string home;   // "ram, q4_1 and q8_0 as stored"
+  std::string home;  // "ram, q4_1 and q8_0 as stored"
 };
 
 struct Ledger {

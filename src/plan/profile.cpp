@@ -18,7 +18,8 @@ std::string_view phase_name(const Step& step, const Node& node) {
 std::string step_name(const Graph& graph, const Step& step) {
   const Node& node = graph.nodes()[static_cast<size_t>(step.node)];
   const auto made = std::find_if(node.out.begin(), node.out.end(), [](ValueId id) { return id != kNone; });
-  return fmt::format("{}: {} {}", phase_name(step, node), node.op->name, made == node.out.end() ? "" : graph.value(*made).name);
+  return fmt::format("{}: {} {}", phase_name(step, node), node.op->name,
+                     made == node.out.end() ? "" : graph.value(*made).name);
 }
 
 // Adds the transient bytes of a schedule to its points.
@@ -33,7 +34,9 @@ class Transient {
     const auto& residences = schedule_.residences;
     std::vector<int> order(residences.size());
     std::iota(order.begin(), order.end(), 0);
-    const auto key = [&](int i) { return std::pair(residences[static_cast<size_t>(i)].storage, residences[static_cast<size_t>(i)].begin); };
+    const auto key = [&](int i) {
+      return std::pair(residences[static_cast<size_t>(i)].storage, residences[static_cast<size_t>(i)].begin);
+    };
     std::sort(order.begin(), order.end(), [&](int a, int b) { return key(a) < key(b); });
     for (size_t i = 0; i < order.size(); ++i) {
       const Residence& r = residences[static_cast<size_t>(order[i])];
@@ -46,7 +49,9 @@ class Transient {
   }
 
  private:
-  Phase phase(int step) const { return graph_.nodes()[static_cast<size_t>(schedule_.steps[static_cast<size_t>(step)].node)].phase; }
+  Phase phase(int step) const {
+    return graph_.nodes()[static_cast<size_t>(schedule_.steps[static_cast<size_t>(step)].node)].phase;
+  }
 
   Held held(const Residence& r) const {
     if (r.value == kNone) return Held::workspace;
@@ -82,7 +87,8 @@ std::vector<ProfilePoint> memory_profile(const TrainingPlan& plan, int64_t runti
   always.bytes[index(Held::weights)] = layout.bytes(Role::weight) + layout.bytes(Role::parameter);
   always.bytes[index(Held::states)] = layout.bytes(Role::state);
   always.bytes[index(Held::gradients)] = layout.bytes(Role::gradient);
-  always.bytes[index(Held::inputs)] = layout.bytes(Role::input) + layout.bytes(Role::result) + layout.bytes(Role::constant);
+  always.bytes[index(Held::inputs)] =
+      layout.bytes(Role::input) + layout.bytes(Role::result) + layout.bytes(Role::constant);
   std::vector<ProfilePoint> all(plan.pass.steps.size() + plan.update.steps.size(), always);
   size_t begin = 0;
   for (const Schedule* schedule : {&plan.pass, &plan.update}) {
@@ -95,7 +101,8 @@ std::vector<ProfilePoint> memory_profile(const TrainingPlan& plan, int64_t runti
   for (ProfilePoint& point : all) {
     const auto at = static_cast<size_t>(point.step);
     const bool updating = at >= plan.pass.steps.size();
-    point.name = step_name(plan.train.graph, updating ? plan.update.steps[at - plan.pass.steps.size()] : plan.pass.steps[at]);
+    point.name =
+        step_name(plan.train.graph, updating ? plan.update.steps[at - plan.pass.steps.size()] : plan.pass.steps[at]);
   }
   return all;
 }

@@ -14,7 +14,8 @@ namespace thimble {
 // What memory is held for. The order is that of the picture, from the bottom.
 enum class Held { runtime, weights, states, gradients, inputs, kept, working, workspace };
 constexpr std::array<std::string_view, 8> kHeldNames = {
-    "runtime", "weights", "optimizer states", "gradients", "inputs, tables", "kept activations", "working activations", "workspace"};
+    "runtime",        "weights",          "optimizer states",    "gradients",
+    "inputs, tables", "kept activations", "working activations", "workspace"};
 
 struct ProfilePoint {
   std::string name;  // what runs: "backward: linear model.layers.3.mlp.up_proj"

@@ -7,6 +7,7 @@
 #include "files/safetensors.h"
 #include "models/hf_writer.h"
 #include "run/trainer.h"
+#include "text/json_output.h"
 
 namespace thimble {
 namespace {
@@ -106,7 +107,7 @@ Result<void> Trainer::finish() {
   const int64_t peak = peak_resident_bytes(), planned = plan_.ledger.planned_bytes;
   const double loss = events_.last_step().loss;
   const std::string result = recipe_.out + (spec_.method->trains_weights ? "/model" : "/adapter");
-  events_.done(fmt::format("\"steps\":{},\"tokens\":{},\"loss\":{:.9g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":{}", done_, tokens_, loss, peak, planned, json_quoted(result)),
+  events_.done(fmt::format("\"steps\":{},\"tokens\":{},\"loss\":{:.9g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":{}", done_, tokens_, loss, peak, planned, json_string(result)),
                fmt::format("{} steps, {} tokens, loss {:.4f}; peak memory {} = {:.1f} % of the plan; written to {}, report.html beside it", done_, tokens_, loss, megabytes(peak),
                            100.0 * static_cast<double>(peak) / static_cast<double>(planned), result));
   return {};

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "text/json_output.h"
+
 namespace thimble {
 namespace {
 
@@ -23,29 +25,17 @@ std::string duration(double seconds) {
 std::string plan_event(const Ledger& ledger) {
   std::string items, choices;
   for (const LedgerItem& item : ledger.items)
-    items += fmt::format("{}{{\"name\":{},\"bytes\":{},\"home\":{}}}", items.empty() ? "" : ",", json_quoted(item.name),
-                         item.bytes, json_quoted(item.home));
-  for (const std::string& choice : ledger.choices) choices += (choices.empty() ? "" : ",") + json_quoted(choice);
+    items += fmt::format("{}{{\"name\":{},\"bytes\":{},\"home\":{}}}", items.empty() ? "" : ",", json_string(item.name),
+                         item.bytes, json_string(item.home));
+  for (const std::string& choice : ledger.choices) choices += (choices.empty() ? "" : ",") + json_string(choice);
   return fmt::format(
       "{{\"event\":\"plan\",\"planned_peak_bytes\":{},\"budget_bytes\":{},\"predicted_step_seconds\":{},"
       "\"numerics_hash\":{},\"ledger\":[{}],\"choices\":[{}]}}",
-      ledger.planned_bytes, ledger.budget_bytes, number(ledger.step_seconds), json_quoted(ledger.numerics_hash), items,
+      ledger.planned_bytes, ledger.budget_bytes, number(ledger.step_seconds), json_string(ledger.numerics_hash), items,
       choices);
 }
 
 }  // namespace
-
-std::string json_quoted(const std::string& text) {
-  std::string out = "\"";
-  for (char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (static_cast<unsigned char>(c) < 0x20)
-      out += fmt::format("\\u{:04x}", c);
-    else
-      out += c;
-  }
-  return out + "\"";
-}
 
 Events::Events(bool json)
     : json_(json), terminal_(!json && isatty(STDOUT_FILENO)), start_(std::chrono::steady_clock::now()) {
@@ -88,20 +78,22 @@ Result<void> Events::open_log(const std::string& path, bool keep) {
 
 void Events::step(const StepEvent& e) {
   if (told_++ == 0)  // time left is counted from the first step on: loading and the first evaluation are over
-    start_ = std::chrono::steady_clock::now() - std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(e.seconds));
+    start_ = std::chrono::steady_clock::now() -
+             std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(e.seconds));
   last_ = e;
   if (watcher_) watcher_(e);
-  tell(fmt::format("{{\"event\":\"step\",\"step\":{},\"steps\":{},\"loss\":{},\"learning_rate\":{},\"grad_norm\":{},\"tokens\":{},"
-                   "\"tokens_per_second\":{},\"seconds\":{},\"predicted_step_seconds\":{},\"peak_rss_bytes\":{},"
-                   "\"planned_peak_bytes\":{},\"numerics_hash\":{}}}",
-                   e.step, e.steps, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens,
-                   number(e.tokens_per_second), number(e.seconds), number(ledger_.step_seconds), e.peak_rss_bytes,
-                   ledger_.planned_bytes, json_quoted(ledger_.numerics_hash)));
-  if (!json_) progress(e);
+  tell(fmt::format(
+      "{{\"event\":\"step\",\"step\":{},\"steps\":{},\"loss\":{},\"learning_rate\":{},\"grad_norm\":{},\"tokens\":{},"
+      "\"tokens_per_second\":{},\"seconds\":{},\"predicted_step_seconds\":{},\"peak_rss_bytes\":{},"
+      "\"planned_peak_bytes\":{},\"numerics_hash\":{}}}",
+      e.step, e.steps, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens,
+      number(e.tokens_per_second), number(e.seconds), number(ledger_.step_seconds), e.peak_rss_bytes,
+      ledger_.planned_bytes, json_string(ledger_.numerics_hash)));
+  if (!json_) show(e);
   std::fflush(stdout);
 }
 
-void Events::progress(const StepEvent& e) {
+void Events::show(const StepEvent& e) {
   const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   const double left = elapsed / static_cast<double>(told_) * static_cast<double>(e.steps - e.step);
   const std::string facts = fmt::format("{}/{}  loss {:.4f}  {:.0f} tok/s  {}  {} left", e.step, e.steps, e.loss,
@@ -112,15 +104,16 @@ void Events::progress(const StepEvent& e) {
   }
   // One column stays free: a full line would wrap.
   const int width = std::min(40, columns_ - static_cast<int>(facts.size()) - 3);
-  const std::string bar = width < 6 ? "" : bar_text(static_cast<double>(e.step) / static_cast<double>(e.steps), width) + "  ";
+  const std::string bar =
+      width < 6 ? "" : bar_text(static_cast<double>(e.step) / static_cast<double>(e.steps), width) + "  ";
   fmt::print("\r\033[K{}{}", bar, facts.substr(0, static_cast<size_t>(std::max(1, columns_ - 1))));
   open_line_ = true;
 }
 
 void Events::eval(const EvalEvent& e) {
   finish_line();
-  tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"perplexity\":{},\"tokens\":{}}}", e.step, number(e.nll),
-                   number(e.perplexity), e.tokens));
+  tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"perplexity\":{},\"tokens\":{}}}", e.step,
+                   number(e.nll), number(e.perplexity), e.tokens));
   if (!json_)
     fmt::print("eval at step {}: nll {:.4f}  perplexity {:.3f}  ({} tokens)\n", e.step, e.nll, e.perplexity, e.tokens);
   std::fflush(stdout);

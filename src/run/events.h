@@ -1,5 +1,5 @@
-// What a run tells: one JSON object a line with --json, a progress bar on a terminal, plain lines elsewhere. Every event
-// is also a line of events.jsonl in the run's folder, of which the report is made.
+// What a run tells: one JSON object a line with --json, a progress bar on a terminal, plain lines elsewhere. Every
+// event is also a line of events.jsonl in the run's folder, of which the report is made.
 #pragma once
 
 #include <chrono>
@@ -40,7 +40,7 @@ class Events {
   void eval(const EvalEvent& event);
   // Called after every step, before anything is printed.
   void on_step(std::function<void(const StepEvent&)> watcher) { watcher_ = std::move(watcher); }
-  void note(const std::string& text);   // on stderr
+  void note(const std::string& text);  // on stderr
   // An event of another kind; fields: the inside of a JSON object.
   void event(const char* kind, const std::string& json_fields, const std::string& text);
   void done(const std::string& json_fields, const std::string& text) { event("done", json_fields, text); }
@@ -51,7 +51,7 @@ class Events {
 
  private:
   void tell(const std::string& json);
-  void progress(const StepEvent& event);
+  void show(const StepEvent& event);
   void finish_line();
   std::function<void(const StepEvent&)> watcher_;
   bool json_;
@@ -65,8 +65,5 @@ class Events {
   StepEvent last_;
   std::optional<AppendFile> log_;
 };
-
-// Text as a JSON string, quotes included.
-std::string json_quoted(const std::string& text);
 
 }  // namespace thimble

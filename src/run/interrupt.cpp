@@ -1,9 +1,9 @@
-#include <csignal>
+#include "run/interrupt.h"
+
 #include <unistd.h>
 
 #include <atomic>
-
-#include "run/trainer.h"
+#include <csignal>
 
 namespace thimble {
 namespace {
@@ -24,5 +24,7 @@ void watch_interrupts() {
 }
 
 bool interrupted() { return count.load() > 0; }
+
+void clear_interrupts() { count.store(0); }
 
 }  // namespace thimble

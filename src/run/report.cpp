@@ -11,19 +11,23 @@
 namespace thimble {
 namespace {
 
-constexpr std::array<std::string_view, kHeldNames.size()> kStyles = {"runtime", "weights", "states", "gradients", "inputs", "kept", "working", "workspace"};
+constexpr std::array<std::string_view, kHeldNames.size()> kStyles = {"runtime", "weights", "states",  "gradients",
+                                                                     "inputs",  "kept",    "working", "workspace"};
 
 std::string_view style_of_item(std::string_view name) {
   constexpr std::pair<std::string_view, Held> kItems[] = {
-      {"frozen weights", Held::weights}, {"trained weights", Held::weights}, {"gradients", Held::gradients},
-      {"optimizer states", Held::states}, {"inputs, tables", Held::inputs}, {"kept activations", Held::kept}, {"workspace", Held::workspace}};
+      {"frozen weights", Held::weights},  {"trained weights", Held::weights}, {"gradients", Held::gradients},
+      {"optimizer states", Held::states}, {"inputs, tables", Held::inputs},   {"kept activations", Held::kept},
+      {"workspace", Held::workspace},     {"placement waste", Held::inputs}};
   for (const auto& [item, held] : kItems)
     if (item == name) return kStyles[static_cast<size_t>(held)];
   return "runtime";
 }
 
 // The upper end of a memory axis: the budget when it is near enough to be seen beside the plan.
-bool budget_in_sight(const Ledger& l) { return l.budget_bytes > 0 && static_cast<double>(l.budget_bytes) < 1.6 * static_cast<double>(l.planned_bytes); }
+bool budget_in_sight(const Ledger& l) {
+  return l.budget_bytes > 0 && static_cast<double>(l.budget_bytes) < 1.6 * static_cast<double>(l.planned_bytes);
+}
 
 double median_seconds(const RunLog& log) {
   std::vector<float> seconds;
@@ -49,7 +53,8 @@ std::string setting(const RunLog& log, std::string_view key) {
 std::string file_name(const std::string& path) {
   const size_t end = path.find_last_not_of('/');
   const size_t slash = end == std::string::npos ? end : path.rfind('/', end);
-  return path.substr(slash == std::string::npos ? 0 : slash + 1, end == std::string::npos ? end : end - (slash == std::string::npos ? 0 : slash + 1) + 1);
+  return path.substr(slash == std::string::npos ? 0 : slash + 1,
+                     end == std::string::npos ? end : end - (slash == std::string::npos ? 0 : slash + 1) + 1);
 }
 
 class Report {
@@ -75,23 +80,36 @@ class Report {
   }
 
   void head() {
-    page_.print("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"
-                "<title>{0}</title><style>{1}</style></head><body><main>\n<h1>{0}</h1>\n", title(), kReportStyle);
+    page_.print(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+        "content=\"width=device-width,initial-scale=1\">"
+        "<title>{0}</title><style>{1}</style></head><body><main>\n<h1>{0}</h1>\n",
+        title(), kReportStyle);
     const StepEvent& last = log_.last;
-    page_.print("<p class=\"soft\">{} of {} steps, {} tokens{}{}. Numerics {}.</p>\n", last.step, last.steps, last.step * last.tokens,
-                last.step < last.steps ? ", stopped before the end" : "", log_.unreadable ? fmt::format("; {} lines of the log were unreadable", log_.unreadable) : "",
+    page_.print("<p class=\"soft\">{} of {} steps, {} tokens{}{}. Numerics {}.</p>\n", last.step, last.steps,
+                last.step * last.tokens, last.step < last.steps ? ", stopped before the end" : "",
+                log_.unreadable ? fmt::format("; {} lines of the log were unreadable", log_.unreadable) : "",
                 escaped(log_.ledger.numerics_hash));
     page_.print("<div class=\"tiles\">");
-    if (!log_.points.empty()) tile(fmt::format("{:.3f} → {:.3f}", log_.points.front().loss, last.loss), "loss a token, first and last step");
-    if (log_.evals.size() > 1) tile(fmt::format("{:.3f} → {:.3f}", log_.evals.front().nll, log_.evals.back().nll), "held-out loss, before and after");
+    if (!log_.points.empty())
+      tile(fmt::format("{:.3f} → {:.3f}", log_.points.front().loss, last.loss), "loss a token, first and last step");
+    if (log_.evals.size() > 1)
+      tile(fmt::format("{:.3f} → {:.3f}", log_.evals.front().nll, log_.evals.back().nll),
+           "held-out loss, before and after");
     if (log_.peak_rss_bytes > 0)
-      tile(megabytes(log_.peak_rss_bytes), fmt::format("peak memory, {:.1f} % of the plan{}", 100.0 * static_cast<double>(log_.peak_rss_bytes) / static_cast<double>(std::max<int64_t>(1, log_.ledger.planned_bytes)),
-                                                       log_.ledger.budget_bytes ? ", budget " + megabytes(log_.ledger.budget_bytes) : ""));
-    if (const double s = median_seconds(log_); s > 0) tile(fmt::format("{:.0f} tok/s", static_cast<double>(last.tokens) / s), "median of all steps");
+      tile(megabytes(log_.peak_rss_bytes),
+           fmt::format("peak memory, {:.1f} % of the plan{}",
+                       100.0 * static_cast<double>(log_.peak_rss_bytes) /
+                           static_cast<double>(std::max<int64_t>(1, log_.ledger.planned_bytes)),
+                       log_.ledger.budget_bytes ? ", budget " + megabytes(log_.ledger.budget_bytes) : ""));
+    if (const double s = median_seconds(log_); s > 0)
+      tile(fmt::format("{:.0f} tok/s", static_cast<double>(last.tokens) / s), "median of all steps");
     page_.print("</div>\n");
   }
 
-  void tile(const std::string& value, const std::string& what) { page_.print("<div><b>{}</b><span>{}</span></div>", value, what); }
+  void tile(const std::string& value, const std::string& what) {
+    page_.print("<div><b>{}</b><span>{}</span></div>", value, what);
+  }
 
   // One curve over the steps.
   template <class Value>
@@ -111,16 +129,25 @@ class Report {
     page_.print("<div class=\"card\"><h3>{}</h3>", name);
     {
       Chart chart(page_, first, log_.points.back().step, low, high * 1.06, Chart::Unit::plain, true, "");
-      chart.line(count, [&](size_t i) { return Chart::Point{static_cast<double>(log_.points[i].step), value(log_.points[i])}; }, "curve");
+      chart.line(
+          count,
+          [&](size_t i) {
+            return Chart::Point{static_cast<double>(log_.points[i].step), value(log_.points[i])};
+          },
+          "curve");
       if (with_evals) {
-        const auto at = [&](size_t i) { return Chart::Point{static_cast<double>(log_.evals[i].step), log_.evals[i].nll}; };
+        const auto at = [&](size_t i) {
+          return Chart::Point{static_cast<double>(log_.evals[i].step), log_.evals[i].nll};
+        };
         chart.line(log_.evals.size(), at, "evals");
         chart.dots(log_.evals.size(), at);
       }
       hover(chart, value, name);
     }
     if (with_evals && !log_.evals.empty())
-      page_.print("<ul class=\"legend\"><li><i class=\"key\" style=\"background:var(--accent)\"></i>training</li><li><i class=\"key\" style=\"background:var(--second)\"></i>held out</li></ul>");
+      page_.print(
+          "<ul class=\"legend\"><li><i class=\"key\" style=\"background:var(--accent)\"></i>training</li><li><i "
+          "class=\"key\" style=\"background:var(--second)\"></i>held out</li></ul>");
     page_.print("</div>\n");
   }
 
@@ -130,18 +157,27 @@ class Report {
     const size_t count = log_.points.size(), columns = std::min<size_t>(count, 120);
     for (size_t i = 0; i < columns; ++i) {
       const size_t begin = i * count / columns, end = (i + 1) * count / columns, middle = (begin + end) / 2;
-      const double from = begin == 0 ? log_.points[0].step : (log_.points[begin - 1].step + log_.points[begin].step) / 2.0;
-      const double to = end == count ? log_.points.back().step : (log_.points[end - 1].step + log_.points[end].step) / 2.0;
-      chart.column(from, to, fmt::format("step {}: {} {:.5g}", log_.points[middle].step, name, value(log_.points[middle])));
+      const double from =
+          begin == 0 ? log_.points[0].step : (log_.points[begin - 1].step + log_.points[begin].step) / 2.0;
+      const double to =
+          end == count ? log_.points.back().step : (log_.points[end - 1].step + log_.points[end].step) / 2.0;
+      chart.column(from, to,
+                   fmt::format("step {}: {} {:.5g}", log_.points[middle].step, name, value(log_.points[middle])));
     }
   }
 
   void curves() {
-    page_.print("<h2>Training</h2>\n<p class=\"soft\">Loss is the mean negative log-likelihood of a predicted token, in nats; the norm is that of the gradient before clipping.</p>\n<div class=\"grid2\">");
-    curve("loss", [](const RunPoint& p) { return static_cast<double>(p.loss); }, true, true);
-    curve("learning rate", [](const RunPoint& p) { return static_cast<double>(p.learning_rate); }, true);
-    curve("gradient norm", [](const RunPoint& p) { return static_cast<double>(p.grad_norm); }, true);
-    curve("tokens a second", [](const RunPoint& p) { return static_cast<double>(p.tokens_per_second); }, true);
+    page_.print(
+        "<h2>Training</h2>\n<p class=\"soft\">Loss is the mean negative log-likelihood of a predicted token, in nats; "
+        "the norm is that of the gradient before clipping.</p>\n<div class=\"grid2\">");
+    curve(
+        "loss", [](const RunPoint& p) { return static_cast<double>(p.loss); }, true, true);
+    curve(
+        "learning rate", [](const RunPoint& p) { return static_cast<double>(p.learning_rate); }, true);
+    curve(
+        "gradient norm", [](const RunPoint& p) { return static_cast<double>(p.grad_norm); }, true);
+    curve(
+        "tokens a second", [](const RunPoint& p) { return static_cast<double>(p.tokens_per_second); }, true);
     page_.print("</div>\n");
   }
 
@@ -151,24 +187,32 @@ class Report {
     const size_t count = profile.size();
     const bool budget = budget_in_sight(l);
     const double top = 1.08 * static_cast<double>(std::max(l.planned_bytes, budget ? l.budget_bytes : 0));
-    page_.print("<h2>Memory over one step</h2>\n<p class=\"soft\">What is alive at every operation of one pass and its update, in the order of execution. "
-                "The arena is taken whole at the start, so the process always holds the planned peak; the space between is free for what comes next.{}</p>\n<div class=\"card\">",
-                l.budget_bytes && !budget ? " The budget of " + megabytes(l.budget_bytes) + " is beyond the picture." : "");
+    page_.print(
+        "<h2>Memory over one step</h2>\n<p class=\"soft\">What is alive at every operation of one pass and its update, "
+        "in the order of execution. "
+        "The arena is taken whole at the start, so the process always holds the planned peak; the space between is "
+        "free for what comes next.{}</p>\n<div class=\"card\">",
+        l.budget_bytes && !budget ? " The budget of " + megabytes(l.budget_bytes) + " is beyond the picture." : "");
     {
       Chart chart(page_, 0, static_cast<double>(count), 0, top, Chart::Unit::bytes, false, "tall");
       for (size_t k = kStyles.size(); k-- > 0;) {
-        if (std::none_of(profile.begin(), profile.end(), [&](const ProfilePoint& p) { return p.bytes[k] > 0; })) continue;
-        chart.stairs(count, [&](size_t i) {
-          double below = 0;
-          for (size_t j = 0; j <= k; ++j) below += static_cast<double>(profile[i].bytes[j]);
-          return below;
-        }, kStyles[k]);
+        if (std::none_of(profile.begin(), profile.end(), [&](const ProfilePoint& p) { return p.bytes[k] > 0; }))
+          continue;
+        chart.stairs(
+            count,
+            [&](size_t i) {
+              double below = 0;
+              for (size_t j = 0; j <= k; ++j) below += static_cast<double>(profile[i].bytes[j]);
+              return below;
+            },
+            kStyles[k]);
       }
       phases(chart);
       if (budget) chart.level(static_cast<double>(l.budget_bytes), "budget", "budget " + megabytes(l.budget_bytes));
       if (!budget || l.budget_bytes - l.planned_bytes > l.budget_bytes / 15)
         chart.level(static_cast<double>(l.planned_bytes), "planned", "planned peak " + megabytes(l.planned_bytes));
-      for (size_t i = 0; i < count; ++i) chart.column(static_cast<double>(i), static_cast<double>(i + 1), breakdown(profile[i]));
+      for (size_t i = 0; i < count; ++i)
+        chart.column(static_cast<double>(i), static_cast<double>(i + 1), breakdown(profile[i]));
     }
     legend();
     page_.print("</div>\n");
@@ -208,34 +252,59 @@ class Report {
   void ledger() {
     const Ledger& l = log_.ledger;
     const bool budget = budget_in_sight(l);
-    const double whole = static_cast<double>(std::max<int64_t>(1, std::max(l.planned_bytes, budget ? l.budget_bytes : 0)));
-    page_.print("<h2>Ledger</h2>\n<p class=\"soft\">The plan of every byte of the process, made before the first was taken.</p>\n<div class=\"card\"><div class=\"bar\" role=\"img\" aria-label=\"planned memory by item\">");
+    const double whole =
+        static_cast<double>(std::max<int64_t>(1, std::max(l.planned_bytes, budget ? l.budget_bytes : 0)));
+    page_.print(
+        "<h2>Ledger</h2>\n<p class=\"soft\">The plan of every byte of the process, made before the first was "
+        "taken.</p>\n<div class=\"card\"><div class=\"bar\" role=\"img\" aria-label=\"planned memory by item\">");
     for (const LedgerItem& item : l.items)
-      page_.print("<i class=\"{}\" style=\"width:{:.3f}%\" title=\"{}: {}\"></i>", style_of_item(item.name), 100 * static_cast<double>(item.bytes) / whole, escaped(item.name), megabytes(item.bytes));
-    if (budget) page_.print("<em style=\"left:{:.3f}%\"><span>budget {}</span></em>", 100 * static_cast<double>(l.budget_bytes) / whole, megabytes(l.budget_bytes));
-    page_.print("</div><div class=\"scroll\"><table><tr><th>what</th><th class=\"n\">planned</th><th class=\"n\">part</th><th>home</th></tr>");
+      page_.print("<i class=\"{}\" style=\"width:{:.3f}%\" title=\"{}: {}\"></i>", style_of_item(item.name),
+                  100 * static_cast<double>(item.bytes) / whole, escaped(item.name), megabytes(item.bytes));
+    if (budget)
+      page_.print("<em style=\"left:{:.3f}%\"><span>budget {}</span></em>",
+                  100 * static_cast<double>(l.budget_bytes) / whole, megabytes(l.budget_bytes));
+    page_.print(
+        "</div><div class=\"scroll\"><table><tr><th>what</th><th class=\"n\">planned</th><th "
+        "class=\"n\">part</th><th>home</th></tr>");
     const double planned = static_cast<double>(std::max<int64_t>(1, l.planned_bytes));
     for (const LedgerItem& item : l.items)
-      page_.print("<tr><td><i class=\"key {}\"></i>{}</td><td class=\"n\">{}</td><td class=\"n\">{:.1f} %</td><td>{}</td></tr>", style_of_item(item.name), escaped(item.name), megabytes(item.bytes),
-                  100 * static_cast<double>(item.bytes) / planned, escaped(item.home));
-    page_.print("<tr class=\"sum\"><td>planned peak</td><td class=\"n\">{}</td><td class=\"n\"></td><td>{}</td></tr>", megabytes(l.planned_bytes), l.budget_bytes ? "of a budget of " + megabytes(l.budget_bytes) : "");
+      page_.print(
+          "<tr><td><i class=\"key {}\"></i>{}</td><td class=\"n\">{}</td><td class=\"n\">{:.1f} %</td><td>{}</td></tr>",
+          style_of_item(item.name), escaped(item.name), megabytes(item.bytes),
+          100 * static_cast<double>(item.bytes) / planned, escaped(item.home));
+    page_.print("<tr class=\"sum\"><td>planned peak</td><td class=\"n\">{}</td><td class=\"n\"></td><td>{}</td></tr>",
+                megabytes(l.planned_bytes), l.budget_bytes ? "of a budget of " + megabytes(l.budget_bytes) : "");
     if (log_.peak_rss_bytes)
-      page_.print("<tr class=\"sum\"><td>measured peak</td><td class=\"n\">{}</td><td class=\"n\">{:.1f} %</td><td>VmHWM of the process</td></tr>", megabytes(log_.peak_rss_bytes), 100 * static_cast<double>(log_.peak_rss_bytes) / planned);
+      page_.print(
+          "<tr class=\"sum\"><td>measured peak</td><td class=\"n\">{}</td><td class=\"n\">{:.1f} %</td><td>VmHWM of "
+          "the process</td></tr>",
+          megabytes(log_.peak_rss_bytes), 100 * static_cast<double>(log_.peak_rss_bytes) / planned);
     page_.print("</table></div></div>\n");
-    for (const std::string& choice : l.choices) page_.print("<p class=\"soft\" style=\"margin:.6rem 0 0\">{}.</p>\n", escaped(choice));
+    for (const std::string& choice : l.choices)
+      page_.print("<p class=\"soft\" style=\"margin:.6rem 0 0\">{}.</p>\n", escaped(choice));
   }
 
   void speed() {
     const double measured = median_seconds(log_), predicted = log_.ledger.step_seconds;
-    page_.print("<h2>Speed</h2>\n<div class=\"card\"><table class=\"settings\"><tr><th>measured</th><td>{:.3g} s a step (median), {:.0f} tokens a second</td></tr>", measured, static_cast<double>(log_.last.tokens) / std::max(measured, 1e-9));
-    if (predicted > 0) page_.print("<tr><th>predicted</th><td>{:.3g} s a step; measured is {:.2f} times that</td></tr>", predicted, measured / predicted);
-    page_.print("<tr><th>all steps</th><td>about {} without evaluation and saving</td></tr></table></div>\n", duration_text(measured * static_cast<double>(log_.last.step)));
+    page_.print(
+        "<h2>Speed</h2>\n<div class=\"card\"><table class=\"settings\"><tr><th>measured</th><td>{:.3g} s a step "
+        "(median), {:.0f} tokens a second</td></tr>",
+        measured, static_cast<double>(log_.last.tokens) / std::max(measured, 1e-9));
+    if (predicted > 0)
+      page_.print("<tr><th>predicted</th><td>{:.3g} s a step; measured is {:.2f} times that</td></tr>", predicted,
+                  measured / predicted);
+    page_.print("<tr><th>all steps</th><td>about {} without evaluation and saving</td></tr></table></div>\n",
+                duration_text(measured * static_cast<double>(log_.last.step)));
   }
 
   void settings() {
-    page_.print("<h2>Settings</h2>\n<p class=\"soft\">Flags that were given or have a value of their own; runs of equal numerics compute the same bits.</p>\n<div class=\"card\"><table class=\"settings\">");
-    for (const auto& [name, value] : log_.settings) page_.print("<tr><th>{}</th><td>{}</td></tr>", escaped(name), escaped(value));
-    page_.print("<tr><th>numerics</th><td><code>{}</code></td></tr></table></div>\n", escaped(log_.ledger.numerics_hash));
+    page_.print(
+        "<h2>Settings</h2>\n<p class=\"soft\">Flags that were given or have a value of their own; runs of equal "
+        "numerics compute the same bits.</p>\n<div class=\"card\"><table class=\"settings\">");
+    for (const auto& [name, value] : log_.settings)
+      page_.print("<tr><th>{}</th><td>{}</td></tr>", escaped(name), escaped(value));
+    page_.print("<tr><th>numerics</th><td><code>{}</code></td></tr></table></div>\n",
+                escaped(log_.ledger.numerics_hash));
   }
 
   const RunLog& log_;

@@ -39,11 +39,12 @@ Result<Replies> read_replies(const std::string& path) {
     ++number;
     if (line.empty() || !error.empty()) return;
     const Json json = Json::parse(line, nullptr, false);
-    if (!json.is_object() || !json.contains("output") || !json["output"].is_string()) {
-      error = fmt::format("{}:{}: expected a JSON object with a string 'output' (and 'prompt', 'expected')", path, number);
+    if (!json.is_object() || !json.contains("reply") || !json["reply"].is_string()) {
+      error =
+          fmt::format("{}:{}: expected a JSON object with a string 'reply' (and 'prompt', 'reference')", path, number);
       return;
     }
-    Reply sample{field(json, "prompt"), field(json, "expected"), field(json, "output")};
+    Reply sample{field(json, "prompt"), field(json, "reference"), field(json, "reply")};
     ++out.count;
     if (!sample.expected.empty()) ++out.known, out.exact += sample.expected == sample.output;
     if (out.shown.size() < kShown) out.shown.push_back(std::move(sample));
@@ -54,13 +55,16 @@ Result<Replies> read_replies(const std::string& path) {
 }
 
 void entry(Page& page, const char* name, const std::string& text, bool right) {
-  if (!text.empty()) page.print("<dt>{}</dt><dd{}><pre>{}</pre></dd>", name, right ? " class=\"right\"" : "", escaped(shortened(text)));
+  if (!text.empty())
+    page.print("<dt>{}</dt><dd{}><pre>{}</pre></dd>", name, right ? " class=\"right\"" : "", escaped(shortened(text)));
 }
 
 }  // namespace
 
 Result<void> check_samples(const std::vector<std::string>& files) {
-  if (files.size() > 2) return fail(ErrorCode::invalid_argument, "--samples: expected one or two files, before and after; found {}", files.size());
+  if (files.size() > 2)
+    return fail(ErrorCode::invalid_argument, "--samples: expected one or two files, before and after; found {}",
+                files.size());
   for (const std::string& file : files) TRY(read_replies(file));
   return {};
 }
@@ -76,7 +80,8 @@ void write_samples(Page& page, const std::vector<std::string>& files) {
   const auto name = [&](size_t i) { return replies.size() == 1 ? "reply" : kNames[i]; };
   for (size_t i = 0; i < replies.size(); ++i)
     if (replies[i].known > 0)
-      page.print("<p class=\"soft\" style=\"margin:0\">{}: {} of {} exactly as expected</p>\n", name(i), replies[i].exact, replies[i].known);
+      page.print("<p class=\"soft\" style=\"margin:0\">{}: {} of {} exactly as expected</p>\n", name(i),
+                 replies[i].exact, replies[i].known);
   for (size_t s = 0; s < replies[0].shown.size(); ++s) {
     const Reply& first = replies[0].shown[s];
     page.print("<div class=\"card sample\"><dl>");
@@ -85,7 +90,8 @@ void write_samples(Page& page, const std::vector<std::string>& files) {
     for (size_t i = 0; i < replies.size(); ++i) {
       if (s >= replies[i].shown.size() || replies[i].shown[s].prompt != first.prompt) continue;
       const Reply& sample = replies[i].shown[s];
-      entry(page, name(i), sample.output.empty() ? "(nothing)" : sample.output, !sample.expected.empty() && sample.expected == sample.output);
+      entry(page, name(i), sample.output.empty() ? "(nothing)" : sample.output,
+            !sample.expected.empty() && sample.expected == sample.output);
     }
     page.print("</dl></div>\n");
   }

@@ -62,7 +62,10 @@ class Reader {
     if (event == "memory") memory(json);
     if (event == "step") step(json);
     if (event == "eval")
-      evals_.add({.step = integer(json, "step"), .nll = number(json, "nll"), .perplexity = number(json, "perplexity"), .tokens = integer(json, "tokens")});
+      evals_.add({.step = integer(json, "step"),
+                  .nll = number(json, "nll"),
+                  .perplexity = number(json, "perplexity"),
+                  .tokens = integer(json, "tokens")});
   }
 
  private:
@@ -71,11 +74,16 @@ class Reader {
     const auto found = json.find("settings");
     if (found == json.end() || !found->is_object()) return;
     for (const auto& [key, value] : found->items()) {
-      const bool unset = value == Json("") || value == Json(0) || value == Json(0.0) || value == Json(false) || value.empty();
+      const bool unset =
+          value == Json("") || value == Json(0) || value == Json(0.0) || value == Json(false) || value.empty();
       std::string list;
       if (value.is_array())
-        for (const Json& one : value) list += (list.empty() ? "" : ", ") + (one.is_string() ? one.get<std::string>() : one.dump());
-      if (!unset) log_.settings.emplace_back(key, value.is_array() ? list : value.is_string() ? value.get<std::string>() : value.dump());
+        for (const Json& one : value)
+          list += (list.empty() ? "" : ", ") + (one.is_string() ? one.get<std::string>() : one.dump());
+      if (!unset)
+        log_.settings.emplace_back(key, value.is_array()    ? list
+                                        : value.is_string() ? value.get<std::string>()
+                                                            : value.dump());
     }
   }
 
@@ -104,12 +112,19 @@ class Reader {
 
   void step(const Json& json) {
     StepEvent& e = log_.last;
-    e = {.step = integer(json, "step"), .steps = integer(json, "steps"), .loss = number(json, "loss"), .learning_rate = number(json, "learning_rate"),
-         .grad_norm = number(json, "grad_norm"), .tokens_per_second = number(json, "tokens_per_second"), .seconds = number(json, "seconds"),
-         .tokens = integer(json, "tokens"), .peak_rss_bytes = integer(json, "peak_rss_bytes")};
+    e = {.step = integer(json, "step"),
+         .steps = integer(json, "steps"),
+         .loss = number(json, "loss"),
+         .learning_rate = number(json, "learning_rate"),
+         .grad_norm = number(json, "grad_norm"),
+         .tokens_per_second = number(json, "tokens_per_second"),
+         .seconds = number(json, "seconds"),
+         .tokens = integer(json, "tokens"),
+         .peak_rss_bytes = integer(json, "peak_rss_bytes")};
     log_.peak_rss_bytes = std::max(log_.peak_rss_bytes, e.peak_rss_bytes);
-    points_.add({static_cast<int>(e.step), static_cast<float>(e.loss), static_cast<float>(e.learning_rate), static_cast<float>(e.grad_norm),
-                 static_cast<float>(e.tokens_per_second), static_cast<float>(e.seconds)});
+    points_.add({static_cast<int>(e.step), static_cast<float>(e.loss), static_cast<float>(e.learning_rate),
+                 static_cast<float>(e.grad_norm), static_cast<float>(e.tokens_per_second),
+                 static_cast<float>(e.seconds)});
   }
 
   RunLog& log_;

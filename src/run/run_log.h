@@ -33,6 +33,7 @@ struct RunLog {
 Result<RunLog> read_run_log(const std::string& path);
 
 // Calls `line` for every line; those longer than `longest` bytes are handed over cut.
-Result<void> for_each_line(const std::string& path, size_t longest, const std::function<void(std::string_view line)>& line);
+Result<void> for_each_line(const std::string& path, size_t longest,
+                           const std::function<void(std::string_view line)>& line);
 
 }  // namespace thimble

@@ -6,9 +6,11 @@
 #include <cstring>
 
 #include "plan/profile.h"
+#include "run/interrupt.h"
 #include "run/report.h"
 #include "run/run_log.h"
 #include "run/weights.h"
+#include "text/json_output.h"
 
 namespace thimble {
 namespace {
@@ -135,7 +137,7 @@ Result<void> Trainer::begin_log() {
   for (const ProfilePoint& point : memory_profile(plan_, spec_.runtime_bytes, kProfilePoints)) {
     std::string bytes;
     for (size_t i = 0; i < kHeldNames.size(); ++i) bytes += fmt::format(",\"{}\":{}", kHeldNames[i], point.bytes[i]);
-    events_.log(fmt::format("{{\"event\":\"memory\",\"step\":{},\"name\":{}{}}}", point.step, json_quoted(point.name), bytes));
+    events_.log(fmt::format("{{\"event\":\"memory\",\"step\":{},\"name\":{}{}}}", point.step, json_string(point.name), bytes));
   }
   return {};
 }
@@ -156,6 +158,7 @@ Result<void> Trainer::run() {
   while (done_ < steps_) {
     events_.step(TRY(step()));
     const bool stop = interrupted();
+    if (stop) events_.note("stopping: saving what was done");
     if (stop || (recipe_.save_every > 0 && done_ % recipe_.save_every == 0)) CHECK_OK(save_checkpoint());
     if (stop && done_ < steps_) {
       report();

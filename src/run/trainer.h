@@ -75,8 +75,4 @@ class Trainer {
   std::vector<Rows> rows_;  // of the micro-batches of a step
 };
 
-// Installs the handler of SIGINT: the first asks for a stop at the end of the step, the second ends the process (130).
-void watch_interrupts();
-bool interrupted();
-
 }  // namespace thimble

@@ -39,7 +39,7 @@ void adapt(GraphCopy& copy, const Node& node, const std::string& module, const M
   ValueId dropped = x;
   if (options.dropout > 0 && options.training)
     dropped = graph.emit(kDropout, DropoutAttributes{options.dropout, name_hash(module)}, {x}, module + ".lora_dropout");
-  const ValueId h = graph.emit(kLinear, LinearAttributes{.codec = attributes.codec}, {dropped, a, kNone, kNone}, module + ".lora_h");
+  const ValueId h = graph.emit(kLinear, LinearAttributes{.codec = attributes.codec, .narrow = attributes.narrow}, {dropped, a, kNone, kNone}, module + ".lora_h");
   attributes.terms.push_back({true, static_cast<float>(scale)});
   const ValueId y = graph.emit(kLinear, attributes, {x, copy.map(node.in[1]), h, b, copy.map(node.in[2]), copy.map(node.in[3])}, module);
   copy.bind(node.out[0], y);

@@ -1,0 +1,117 @@
+// chat: a conversation on a terminal, or line by line from a pipe.
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "commands/command.h"
+#include "commands/inference_flags.h"
+#include "run/conversation.h"
+#include "run/interrupt.h"
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kContext = 2048;
+constexpr int64_t kLeastContext = 256;
+constexpr size_t kLongestLine = 1 << 20;
+
+struct Flags {
+  InferenceFlags inference;
+  SamplingOptions sampling{.temperature = 0.2, .top_p = 0.9};
+  ConversationOptions conversation;
+  int64_t context = 0;
+};
+
+// Lines of the standard input. An interrupt ends the waiting, as the end of the input does.
+class Lines {
+ public:
+  std::optional<std::string> next() {
+    for (;;) {
+      const size_t end = buffer_.find('\n');
+      if (end != std::string::npos || (over_ && !buffer_.empty())) {
+        std::string line = buffer_.substr(0, end);
+        buffer_.erase(0, end == std::string::npos ? buffer_.size() : end + 1);
+        if (line.ends_with('\r')) line.pop_back();
+        return line;
+      }
+      if (over_ || interrupted()) return std::nullopt;
+      char bytes[4096];
+      const ssize_t count = read(STDIN_FILENO, bytes, sizeof bytes);
+      over_ = count == 0 || (count < 0 && errno != EINTR) || buffer_.size() > kLongestLine;
+      if (count > 0) buffer_.append(bytes, static_cast<size_t>(count));
+    }
+  }
+
+ private:
+  std::string buffer_;
+  bool over_ = false;
+};
+
+// The longest context of those tried that fits the budget; without a flag the budget decides.
+Result<std::unique_ptr<Generator>> prepare(const Flags& flags, Inference& inference) {
+  int64_t context = TRY(inference.context(flags.context));
+  if (flags.context > 0) return Generator::prepare(inference, 1, context);
+  for (context = std::min(context, kContext);; context /= 2) {
+    auto generator = Generator::prepare(inference, 1, context);
+    if (generator || generator.error().code != ErrorCode::over_budget || context / 2 < kLeastContext) return generator;
+  }
+}
+
+Result<void> talk(Conversation& conversation, bool terminal) {
+  const Conversation::Listener listener{
+      .say = [](std::string_view text) {
+        std::fwrite(text.data(), 1, text.size(), stdout);
+        std::fflush(stdout);
+      },
+      .note = [](std::string_view note) { fmt::print(stderr, "\n({})\n", note); },
+      .stop = interrupted,
+  };
+  Lines lines;
+  for (;;) {
+    if (terminal) fmt::print(stderr, "> ");
+    const auto line = lines.next();
+    if (!line) break;
+    if (line->find_first_not_of(" \t") == std::string::npos) continue;
+    const auto result = conversation.reply(*line, listener);
+    if (!result && result.error().code != ErrorCode::invalid_argument) return Failure(result.error());
+    if (!result) fmt::print(stderr, "({})", result.error().message);
+    std::fputs("\n", stdout);
+    std::fflush(stdout);
+    clear_interrupts();
+  }
+  if (terminal) fmt::print(stderr, "\n");
+  return {};
+}
+
+Result<void> chat(Flags& flags) {
+  auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
+  const ChatFormat* const format = TRY(chat_format(inference->tokenizer()));
+  auto sampler = TRY(Sampler::create(flags.sampling, inference->architecture().vocab));
+  auto generator = TRY(prepare(flags, *inference));
+  fmt::print(stderr, "{}\n", inference->plan().ledger.text());
+  Conversation conversation(*generator, inference->tokenizer(), *format, sampler, flags.conversation);
+  CHECK_OK(generator->load());
+  const bool terminal = isatty(STDIN_FILENO) != 0;
+  if (terminal) fmt::print(stderr, "context {} tokens. Ctrl-C stops a reply; Ctrl-D, or Ctrl-C here, ends the chat.\n", generator->context());
+  watch_interrupts();
+  CHECK_OK(talk(conversation, terminal));
+  const int64_t peak = peak_resident_bytes(), planned = inference->plan().ledger.planned_bytes;
+  fmt::print(stderr, "peak memory {} = {:.1f} % of the plan\n", megabytes(peak), 100.0 * static_cast<double>(peak) / static_cast<double>(planned));
+  return {};
+}
+
+std::function<Result<void>()> add(CLI::App& app) {
+  auto flags = std::make_shared<Flags>();
+  flags->inference.add(app);
+  add_sampling_flags(app, flags->sampling);
+  app.add_option("--system", flags->conversation.system, "system message; the model's own without it");
+  app.add_option("--max-tokens", flags->conversation.max_tokens, "tokens of a reply at most; 0: until it ends")->check(CLI::Range(0, 1 << 20));
+  app.add_option("--context", flags->context, "tokens of the conversation; up to 2048, as the budget allows, without it");
+  return [flags]() -> Result<void> { return chat(*flags); };
+}
+
+}  // namespace
+
+const Command kChat = {"chat", "talk with a model", add};
+
+}  // namespace thimble

@@ -1,0 +1,102 @@
+#include "run/conversation.h"
+
+#include <algorithm>
+
+#include "text/token_stream.h"
+
+namespace thimble {
+
+Conversation::Conversation(Generator& generator, Tokenizer& tokenizer, const ChatFormat& format, Sampler& sampler, const ConversationOptions& options)
+    : generator_(generator), tokenizer_(tokenizer), format_(format), sampler_(sampler), options_(options), stops_(end_of_turn(format, tokenizer)) {
+  if (tokenizer.eos()) stops_.push_back(*tokenizer.eos());
+  if (!options_.system.empty()) messages_.push_back({"system", options_.system});
+  const auto context = static_cast<size_t>(generator.context());
+  cache_.reserve(context);
+  ids_.reserve(2 * context);
+  reply_.reserve(context);
+  trained_.reserve(2 * context);
+}
+
+// A user's message and what was said to it; never the system's message nor the last of all.
+bool Conversation::drop_oldest_turn() {
+  const auto first = messages_.begin() + (!messages_.empty() && messages_[0].role == "system");
+  auto next = first;
+  while (next != messages_.end() && (next == first || next->role != "user")) ++next;
+  if (next == messages_.end()) return false;
+  messages_.erase(first, next);
+  return true;
+}
+
+Result<bool> Conversation::fit(int64_t room, const Listener& listener) {
+  for (int64_t dropped = 0;; ++dropped) {
+    ids_.clear();
+    trained_.clear();
+    CHECK_OK(encode_chat(format_, tokenizer_, messages_, true, ids_, trained_));
+    ids_.insert(ids_.end(), reply_.begin(), reply_.end());
+    if (static_cast<int64_t>(ids_.size()) + room <= generator_.context()) {
+      if (dropped > 0) listener.note(fmt::format("the context of {} tokens is full: forgot the oldest {}", generator_.context(), dropped == 1 ? "turn" : fmt::format("{} turns", dropped)));
+      return true;
+    }
+    if (!drop_oldest_turn()) return false;
+  }
+}
+
+Result<void> Conversation::feed() {
+  const auto differs = std::mismatch(cache_.begin(), cache_.end(), ids_.begin(), ids_.end()).first - cache_.begin();
+  // The last token is fed in any case: its logits are what is wanted.
+  const auto keep = std::min(static_cast<size_t>(differs), ids_.size() - 1);
+  generator_.truncate(0, static_cast<int64_t>(keep));
+  cache_.resize(keep);
+  const Generator::Prompt prompt{0, std::span(ids_).subspan(keep)};
+  CHECK_OK(generator_.prefill({&prompt, 1}));
+  prefilled_ += static_cast<int64_t>(prompt.ids.size());
+  cache_ = ids_;
+  return {};
+}
+
+Result<std::string> Conversation::speak(const Listener& listener) {
+  std::string text;
+  TokenStream stream(tokenizer_, ids_);
+  const auto say = [&](std::string_view piece) {
+    text += piece;
+    if (!piece.empty()) listener.say(piece);
+  };
+  while (!listener.stop()) {
+    const int32_t id = sampler_.pick(generator_.logits(0), turn_, reply_.size());
+    if (std::find(stops_.begin(), stops_.end(), id) != stops_.end()) break;
+    reply_.push_back(id);
+    say(stream.push(id));
+    if (options_.max_tokens > 0 && static_cast<int64_t>(reply_.size()) >= options_.max_tokens) break;
+    if (generator_.length(0) < generator_.context()) {
+      const Generator::Token token{0, id};
+      CHECK_OK(generator_.step({&token, 1}));
+      cache_.push_back(id);
+    } else if (TRY(fit(generator_.context() / 4, listener))) {
+      CHECK_OK(feed());
+    } else {
+      listener.note(fmt::format("the context of {} tokens is full: the reply ends here; give a larger --context", generator_.context()));
+      break;
+    }
+  }
+  say(stream.rest());
+  return text;
+}
+
+Result<void> Conversation::reply(std::string message, const Listener& listener) {
+  messages_.push_back({"user", std::move(message)});
+  reply_.clear();
+  // Some room for the reply, or at least a token.
+  const int64_t room = std::min<int64_t>(generator_.context() / 4, options_.max_tokens > 0 ? options_.max_tokens : 256);
+  if (!TRY(fit(room, listener)) && !TRY(fit(1, listener))) {
+    const size_t tokens = ids_.size();
+    messages_.pop_back();
+    return fail(ErrorCode::invalid_argument, "the message needs {} tokens, the context has {}: say it shorter, or give a larger --context", tokens, generator_.context());
+  }
+  CHECK_OK(feed());
+  std::string text = TRY(speak(listener));
+  messages_.push_back({"assistant", std::move(text)});
+  ++turn_;
+  return {};
+}
+
+}  // namespace thimble

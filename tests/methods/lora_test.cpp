@@ -1,0 +1,120 @@
+// What LoRA does to a graph: which linears, of what rank, and what it says when there are none.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "methods/method.h"
+#include "models/build.h"
+#include "ops/table.h"
+
+namespace thimble {
+namespace {
+
+using ::testing::HasSubstr;
+
+Architecture two_blocks() {
+  Architecture a;
+  a.family = "llama";
+  a.vocab = 96, a.width = 32, a.layers = 2, a.heads = 4, a.kv_heads = 2, a.head_dim = 8, a.ffn_width = 64,
+  a.context = 64;
+  return a;
+}
+
+Graph model(Purpose purpose = Purpose::train) {
+  BuildOptions options{.purpose = purpose, .prefix = "", .rows = 64, .positions = 64, .activation = &kF32};
+  options.codec = [](const std::string& name, const Shape&) -> const Codec* {
+    return name.find("bias") == std::string::npos && name.find("lm_head") == std::string::npos ? &kF32 : nullptr;
+  };
+  auto built = build_model(two_blocks(), options);
+  EXPECT_TRUE(built) << built.error().message;
+  return std::move(built->graph);
+}
+
+// Modules by the parameters that were added.
+std::set<std::string> adapted(const Graph& graph) {
+  std::set<std::string> out;
+  constexpr std::string_view kEnd = ".lora_A.weight";
+  for (const Value& value : graph.values())
+    if (value.name.ends_with(kEnd)) out.insert(value.name.substr(0, value.name.size() - kEnd.size()));
+  return out;
+}
+
+TEST(Lora, adapts_the_seven_linears_of_each_block) {
+  const Graph from = model();
+  const auto to = kLora.rewrite(from, {.rank = 4});
+  ASSERT_TRUE(to) << to.error().message;
+  Graph graph = GraphCopy(*to).graph();
+  EXPECT_TRUE(graph.verify());
+  EXPECT_EQ(adapted(graph).size(), 14u);
+  for (const std::string& module : adapted(graph)) {
+    const Shape& w = graph.value(graph.find(module + ".weight")).type.shape;
+    const Value &a = graph.value(graph.find(module + ".lora_A.weight")),
+                &b = graph.value(graph.find(module + ".lora_B.weight"));
+    EXPECT_EQ(a.type.shape, (Shape{4, w[1]})) << module;
+    EXPECT_EQ(b.type.shape, (Shape{w[0], 4})) << module;
+    EXPECT_EQ(a.role, Role::parameter);
+    EXPECT_EQ(b.role, Role::parameter);
+    EXPECT_EQ(graph.value(graph.find(module + ".weight")).role, Role::weight) << "the base stays frozen";
+  }
+}
+
+TEST(Lora, takes_targets_by_the_end_of_their_name) {
+  const Graph from = model();
+  auto to = kLora.rewrite(from, {.rank = 2, .targets = {"q_proj", "mlp.down_proj"}});
+  ASSERT_TRUE(to) << to.error().message;
+  EXPECT_THAT(adapted(to->graph()),
+              ::testing::UnorderedElementsAre("model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj",
+                                              "model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"));
+  const auto wrong = kLora.rewrite(from, {.targets = {"proj"}});  // an end of a word is not an end of a name
+  ASSERT_FALSE(wrong);
+  EXPECT_EQ(wrong.error().code, ErrorCode::invalid_argument);
+  EXPECT_THAT(wrong.error().message, HasSubstr("--target"));
+}
+
+TEST(Lora, takes_ranks_and_scales_module_by_module) {
+  const Graph from = model();
+  MethodOptions options;
+  options.modules = {{"model.layers.0.self_attn.q_proj", {3, 2.0}}, {"model.layers.1.mlp.up_proj", {5, 0.5}}};
+  auto to = kLora.rewrite(from, options);
+  ASSERT_TRUE(to) << to.error().message;
+  Graph& graph = to->graph();
+  EXPECT_EQ(adapted(graph).size(), 2u);
+  EXPECT_EQ(graph.value(graph.find("model.layers.0.self_attn.q_proj.lora_A.weight")).type.shape[0], 3);
+  EXPECT_EQ(graph.value(graph.find("model.layers.1.mlp.up_proj.lora_A.weight")).type.shape[0], 5);
+  std::multiset<float> scales;
+  for (const Node& node : graph.nodes())
+    if (node.op == &kLinear && node.as<LinearAttributes>().terms.size() == 2)
+      scales.insert(node.as<LinearAttributes>().terms[1].scale);
+  EXPECT_EQ(scales, (std::multiset<float>{0.5f, 2.0f}));
+  options.modules["model.layers.9.mlp.up_proj"] = {5, 0.5};
+  const auto wrong = kLora.rewrite(from, options);
+  ASSERT_FALSE(wrong);
+  EXPECT_THAT(wrong.error().message, HasSubstr("another model"));
+}
+
+TEST(Lora, drops_out_in_training_only) {
+  const auto dropouts = [](const MethodOptions& options) {
+    const Graph from = model();
+    auto to = kLora.rewrite(from, options);
+    EXPECT_TRUE(to);
+    return std::ranges::count_if(to->graph().nodes(), [](const Node& node) { return node.op == &kDropout; });
+  };
+  EXPECT_EQ(dropouts({.dropout = 0}), 0);
+  EXPECT_EQ(dropouts({.dropout = 0.1}), 14);
+  EXPECT_EQ(dropouts({.dropout = 0.1, .training = false}), 0);
+}
+
+TEST(Methods, are_found_by_name) {
+  for (const Method* method : methods()) {
+    EXPECT_EQ(*method_named(method->name), method);
+    EXPECT_FALSE(method->summary.empty());
+  }
+  const auto wrong = method_named("lora2");
+  ASSERT_FALSE(wrong);
+  EXPECT_THAT(wrong.error().message, HasSubstr("lora"));
+}
+
+}  // namespace
+}  // namespace thimble

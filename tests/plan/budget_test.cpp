@@ -1,0 +1,69 @@
+// The promise: a smaller budget changes where and when, never what.
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "plan/tiny_training.h"
+
+namespace thimble {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(Budget, does_not_change_a_bit) {
+  for (const Method* method : methods())
+    for (double clip : {1.0, 0.0}) {
+      SCOPED_TRACE(fmt::format("{} clip {}", method->name, clip));
+      TrainingSpec spec = tiny_spec(*method);
+      spec.clip = clip;
+      const auto free_plan = plan_training(spec, Machine{});
+      ASSERT_TRUE(free_plan) << free_plan.error().message;
+      const Trajectory expected = run_plan(spec, *free_plan, 3);
+      for (double loss : expected.losses) ASSERT_TRUE(std::isfinite(loss));
+      ASSERT_NE(expected.losses[0], expected.losses[2]) << "nothing was trained";
+      const int64_t least = smallest_budget(spec), most = free_plan->arena_bytes;
+      ASSERT_LT(least, most);
+      for (int64_t budget : {least, (least + most) / 2, most - 1}) {
+        spec.budget_bytes = budget;
+        const auto plan = plan_training(spec, Machine{});
+        ASSERT_TRUE(plan) << plan.error().message;
+        EXPECT_LE(plan->arena_bytes, budget);
+        EXPECT_EQ(plan->numerics_hash, free_plan->numerics_hash);
+        EXPECT_TRUE(plan->recomputed_blocks > 0 || plan->recomputes_cheap || plan->rows < free_plan->rows)
+            << "the budget forces nothing";
+        EXPECT_EQ(run_plan(spec, *plan, 3), expected)
+            << "budget " << budget << " of " << most << ", rows " << plan->rows << ", bare " << plan->recomputed_blocks;
+      }
+    }
+}
+
+TEST(Budget, refusal_names_the_smallest_that_does) {
+  TrainingSpec spec = tiny_spec();
+  const int64_t least = smallest_budget(spec);
+  ASSERT_GT(least, 1'000'000);
+  spec.budget_bytes = least;
+  EXPECT_TRUE(plan_training(spec, Machine{}));
+  // The message rounds up to whole megabytes: two less never fit.
+  spec.budget_bytes = least - 2'000'000;
+  const auto refused = plan_training(spec, Machine{});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::over_budget);
+  for (const char* part : {"--memory", "smallest budget", "--context", "--batch", "lora"})
+    EXPECT_THAT(refused.error().message, HasSubstr(part));
+}
+
+TEST(Budget, less_memory_never_predicts_less_time) {
+  TrainingSpec spec = tiny_spec();
+  const int64_t least = smallest_budget(spec);
+  double slower = HUGE_VAL;
+  for (int64_t budget = least; budget < 3 * least; budget += least / 5) {
+    spec.budget_bytes = budget;
+    const auto plan = plan_training(spec, Machine{});
+    ASSERT_TRUE(plan);
+    EXPECT_LE(plan->seconds, slower * (1 + 1e-12)) << budget;
+    slower = plan->seconds;
+  }
+}
+
+}  // namespace
+}  // namespace thimble

@@ -1,0 +1,102 @@
+// What must hold of every schedule and placement.
+#include <gtest/gtest.h>
+
+#include "plan/profile.h"
+#include "plan/tiny_training.h"
+
+namespace thimble {
+namespace {
+
+// Plans of both methods, held and early updates, at the smallest, a middle and no budget.
+std::vector<TrainingPlan> some_plans() {
+  std::vector<TrainingPlan> plans;
+  for (const Method* method : methods())
+    for (double clip : {1.0, 0.0})
+      for (double part : {0.0, 0.5, 2.0}) {
+        TrainingSpec spec = tiny_spec(*method);
+        spec.clip = clip;
+        const int64_t least = smallest_budget(spec), most = plan_training(spec, Machine{})->arena_bytes;
+        spec.budget_bytes = least + static_cast<int64_t>(part * static_cast<double>(most - least));
+        auto plan = plan_training(spec, Machine{});
+        EXPECT_TRUE(plan) << plan.error().message;
+        if (plan) plans.push_back(std::move(*plan));
+      }
+  return plans;
+}
+
+void check_placement(const Schedule& s) {
+  EXPECT_GE(s.peak_bytes, s.lower_bound);
+  for (size_t i = 0; i < s.storages.size(); ++i) {
+    const Storage& a = s.storages[i];
+    ASSERT_GE(a.offset, 0);
+    ASSERT_EQ(a.offset % 64, 0);
+    ASSERT_LE(a.offset + a.bytes, s.peak_bytes);
+    for (size_t j = i + 1; j < s.storages.size(); ++j) {
+      const Storage& b = s.storages[j];
+      const bool together = a.begin <= b.end && b.begin <= a.end;
+      ASSERT_FALSE(together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes)
+          << "storages " << i << " and " << j << " overlap";
+    }
+  }
+}
+
+// Every operand is alive where it is used; what shares a storage hands over and does not overlap.
+void check_residences(const Schedule& s) {
+  std::vector<int> free_from(s.storages.size(), 0);
+  for (size_t at = 0; at < s.steps.size(); ++at) {
+    const Step& step = s.steps[at];
+    for (const std::vector<int>* operands : {&step.in, &step.out})
+      for (int r : *operands) {
+        if (r < 0) continue;
+        const Residence& residence = s.residences[static_cast<size_t>(r)];
+        ASSERT_LE(residence.begin, static_cast<int>(at));
+        ASSERT_GE(residence.end, static_cast<int>(at));
+        ASSERT_GE(residence.storage, 0);
+        const Storage& storage = s.storages[static_cast<size_t>(residence.storage)];
+        ASSERT_TRUE(storage.begin <= residence.begin && residence.end <= storage.end &&
+                    residence.bytes <= storage.bytes);
+      }
+  }
+  for (const Residence& a : s.residences)
+    for (const Residence& b : s.residences)
+      ASSERT_FALSE(&a != &b && a.storage == b.storage && a.begin < b.begin && b.begin < a.end)
+          << "a value is overwritten while it is needed";
+}
+
+TEST(Schedule, storages_that_live_together_lie_apart) {
+  for (const TrainingPlan& plan : some_plans())
+    for (const Schedule* s : {&plan.pass, &plan.update}) check_placement(*s);
+}
+
+TEST(Schedule, residences_cover_their_uses) {
+  for (const TrainingPlan& plan : some_plans())
+    for (const Schedule* s : {&plan.pass, &plan.update}) check_residences(*s);
+}
+
+TEST(Schedule, ledger_adds_up) {
+  for (const TrainingPlan& plan : some_plans()) {
+    int64_t sum = 0;
+    for (const LedgerItem& item : plan.ledger.items) sum += item.bytes;
+    EXPECT_NEAR(static_cast<double>(sum), static_cast<double>(plan.ledger.planned_bytes), 64);
+    EXPECT_EQ(plan.layout.bytes() + plan.transient_bytes, plan.arena_bytes);
+  }
+}
+
+TEST(Profile, shows_every_byte_that_is_alive) {
+  constexpr int64_t kRuntime = 1'000'000;
+  for (const TrainingPlan& plan : some_plans()) {
+    const auto profile = memory_profile(plan, kRuntime, 1 << 20);
+    ASSERT_EQ(profile.size(), plan.pass.steps.size() + plan.update.steps.size());
+    int64_t most = 0;
+    for (const ProfilePoint& point : profile) most = std::max(most, point.total());
+    EXPECT_EQ(most, kRuntime + plan.layout.bytes() + std::max(plan.pass.lower_bound, plan.update.lower_bound));
+    const auto thin = memory_profile(plan, kRuntime, 50);
+    ASSERT_EQ(thin.size(), 50u);
+    int64_t thin_most = 0;
+    for (const ProfilePoint& point : thin) thin_most = std::max(thin_most, point.total());
+    EXPECT_EQ(thin_most, most) << "thinning lost the peak";
+  }
+}
+
+}  // namespace
+}  // namespace thimble

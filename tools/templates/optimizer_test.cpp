@@ -1,0 +1,16 @@
+// What @NAME@ promises beyond the contract that every optimizer is tested against (optimizers_test.cpp).
+#include <gtest/gtest.h>
+
+#include "methods/optimizer.h"
+
+namespace thimble {
+namespace {
+
+TEST(@PASCAL@, keeps_one_number_a_parameter) {
+  const auto states = @SYMBOL@.states({7, 5}, OptionValues(@SYMBOL@.options));
+  ASSERT_EQ(states.size(), 1u);
+  EXPECT_EQ(states[0].shape, (Shape{7, 5}));
+}
+
+}  // namespace
+}  // namespace thimble
