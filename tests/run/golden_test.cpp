@@ -32,7 +32,8 @@ TEST(Golden, smollm2_greedy) {
   const auto inference = open_model(model, "f32");
   ASSERT_TRUE(inference);
   std::vector<Exchange> exchanges;
-  for (const Json& line : *golden) exchanges.push_back({.prompt = encode(inference->tokenizer(), line.at("prompt").get<std::string>()), .most = 64});
+  for (const Json& line : *golden)
+    exchanges.push_back({.prompt = encode(inference->tokenizer(), line.at("prompt").get<std::string>()), .most = 64});
   const auto generator = Generator::prepare(*inference, 4, 256);  // fewer slots than prompts: some are filled later
   ASSERT_TRUE(generator) << generator.error().message;
   ASSERT_TRUE((*generator)->load());
@@ -88,7 +89,8 @@ TEST(Golden, smollm2_losses_in_bf16) {
   NEED_SHARED_DATA(path, "models/smollm2/nll_wikitext2_valid.json");
   const std::vector<double> golden = golden_losses(path), found = window_losses(model, "bf16", text, kWindows);
   ASSERT_EQ(found.size(), static_cast<size_t>(kWindows));
-  const double sum = std::accumulate(found.begin(), found.end(), 0.0), wanted = std::accumulate(golden.begin(), golden.begin() + kWindows, 0.0);
+  const double sum = std::accumulate(found.begin(), found.end(), 0.0),
+               wanted = std::accumulate(golden.begin(), golden.begin() + kWindows, 0.0);
   EXPECT_NEAR(sum / kWindows, wanted / kWindows, 0.01);
 }
 
@@ -96,7 +98,8 @@ struct Stories {
   std::string model, tokenizer;
 };
 std::optional<Stories> stories() {
-  const auto model = shared_data("models/stories260K/stories260K.bin"), tokenizer = shared_data("models/stories260K/tok512.bin");
+  const auto model = shared_data("models/stories260K/stories260K.bin"),
+             tokenizer = shared_data("models/stories260K/tok512.bin");
   if (!model || !tokenizer) return std::nullopt;
   return Stories{*model, *tokenizer};
 }

@@ -12,14 +12,16 @@
 
 namespace thimble {
 
-inline std::unique_ptr<Inference> open_model(const std::string& model, const std::string& precision, const std::string& tokenizer = "") {
+inline std::unique_ptr<Inference> open_model(const std::string& model, const std::string& precision,
+                                             const std::string& tokenizer = "") {
   auto inference = Inference::open({.model = model, .tokenizer = tokenizer, .precision = precision});
   EXPECT_TRUE(inference) << inference.error().message;
   return inference ? std::move(*inference) : nullptr;
 }
 
 // Mean loss of each of the first `limit` windows (0: all) of a text.
-inline std::vector<double> window_losses(const std::string& model, const std::string& precision, const std::string& text, int64_t limit) {
+inline std::vector<double> window_losses(const std::string& model, const std::string& precision,
+                                         const std::string& text, int64_t limit) {
   std::vector<double> losses;
   const auto inference = open_model(model, precision);
   if (!inference) return losses;

@@ -16,7 +16,9 @@ class Bytes final : public Tokenizer {
     return {};
   }
   Result<size_t> encode_part(std::string_view, const EncodeOptions&, std::vector<int32_t>&) override { return 0; }
-  std::string_view bytes(int32_t id) const override { return std::string_view(text_).substr(static_cast<size_t>(id), 1); }
+  std::string_view bytes(int32_t id) const override {
+    return std::string_view(text_).substr(static_cast<size_t>(id), 1);
+  }
   std::string decode(std::span<const int32_t> ids) const override {
     std::string out;
     for (int32_t id : ids) out += bytes(id);
