@@ -10,8 +10,8 @@ namespace thimble {
 namespace {
 
 constexpr int64_t kLanes = 16;
-constexpr int kTogether = 4;       // weight rows, and rows of x, that meet in registers
-constexpr int64_t kColumns = 16;   // weight rows whose results are stored together
+constexpr int kTogether = 4;      // weight rows, and rows of x, that meet in registers
+constexpr int64_t kColumns = 16;  // weight rows whose results are stored together
 
 using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
 
@@ -63,7 +63,8 @@ THIMBLE_BODY void tile(const float* x, const float* w, int64_t stride, float sca
     for (int c = 0; c < kTogether; ++c) out[r * kColumns + c] += scale * fold(sums[r][c]);
 }
 
-THIMBLE_BODY void tiles_body(const float* x, int64_t rows, const float* w, int64_t stride, float scale, float* out) noexcept {
+THIMBLE_BODY void tiles_body(const float* x, int64_t rows, const float* w, int64_t stride, float scale,
+                             float* out) noexcept {
   int64_t r = 0;
   for (; r + 4 <= rows; r += 4) tile<4>(x + r * stride, w, stride, scale, out + r * kColumns);
   if (rows - r == 3) tile<3>(x + r * stride, w, stride, scale, out + r * kColumns);
