@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Merged exports of thimble in other programs.
 
-  1. `convert --adapter --to gguf --codec q8_0` and q4_1 give the same greedy text in llama.cpp (llama-cpp-python)
-     as in `thimble generate`
+  1. `convert --adapter --to gguf --codec q8_0` gives the same greedy text in llama.cpp (llama-cpp-python) as in
+     `thimble generate`; with q4_1 the texts may part at near ties only, and what follows must be likely to both
   2. `convert --adapter --to safetensors` opens in transformers, with the logits that thimble has with the adapter
      (within 1e-3; likelihoods within 1e-4 nats) and the same tokens
 Exit code 1 when they do not agree.
@@ -17,6 +17,9 @@ import interop
 
 CONTEXT = 64
 CODECS = ["q8_0", "q4_1"]
+# llama.cpp rounds activations to 8 bits; where the two likeliest tokens are closer than that, either may come. A merge
+# into 4 bits loses much of the adapter and its sureness with it, so that there such ties are met.
+STRICT, NEAR_TIE = "q8_0", 0.3
 LLAMA = {"llama_cpp": "llama-cpp-python"}
 TORCH = {"torch": "torch", "transformers": "transformers", "safetensors": "safetensors", "accelerate": "accelerate"}
 # In the words of examples/receipts, where the adapter is sure of itself.
@@ -29,27 +32,34 @@ PROMPTS = [CHAT.format(text) for text in (
 STRINGS = ["Hello world", "1234567 ½ ²", "naïve café", "  two  spaces\n\n\ttab", "<|im_start|>user\nx<|im_end|>", "日本語"]
 
 
-def llama_greedy(model, prompts, tokens):
-    """Token by token, the likeliest; with the gap between the two likeliest logits."""
+def llama_greedy(model, prompts, replies):
+    """The likeliest tokens, as many as the reply has; and how far below the likeliest each token of the reply is."""
     import llama_cpp
     import numpy
 
     llm = llama_cpp.Llama(model_path=model, n_ctx=512, n_threads=2, verbose=False)
-    results = []
-    for prompt in prompts:
-        ids = llm.tokenize(prompt.encode(), add_bos=False, special=True)
+
+    def logits():
+        return numpy.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(llm.ctx, -1), shape=(llm.n_vocab(),))
+
+    def run(ids, choose, count):
         llm.reset()
         llm.eval(ids)
-        made, gaps = [], []
-        while len(made) < tokens:
-            logits = numpy.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(llm.ctx, -1), shape=(llm.n_vocab(),))
-            second, first = numpy.sort(logits)[-2:]
-            made.append(int(logits.argmax()))
-            gaps.append(float(first - second))
+        made, deficits = [], []
+        while len(made) < count:
+            made.append(choose(len(made)))
+            deficits.append(float(logits().max() - logits()[made[-1]]))
             if made[-1] == llm.token_eos():
                 break
             llm.eval(made[-1:])
-        results.append({"prompt_ids": ids, "ids": made, "gaps": gaps,
+        return made, deficits
+
+    results = []
+    for prompt, reply in zip(prompts, replies, strict=True):
+        ids = llm.tokenize(prompt.encode(), add_bos=False, special=True)
+        made, _ = run(ids, lambda _: int(logits().argmax()), len(reply))
+        _, deficits = run(ids, lambda i: reply[i], len(reply))
+        results.append({"prompt_ids": ids, "ids": made, "deficits": deficits,
                         "text": llm.detokenize(made, prev_tokens=ids).decode(errors="replace")})
     return results
 
@@ -74,18 +84,20 @@ def check_gguf(report, o, python, work, adapter, codec):
     merged = os.path.join(work, f"merged-{codec}.gguf")
     print(interop.thimble(o.thimble, "convert", "--model", o.model, "--adapter", adapter, "--to", "gguf", "--codec",
                           codec, "--out", merged, "--memory", "300M"), end="", flush=True)
-    theirs = interop.run_worker(python, __file__, "llama", {"model": merged, "prompts": PROMPTS, "tokens": o.tokens})
-    for index, (prompt, other) in enumerate(zip(PROMPTS, theirs, strict=True)):
-        ours = json.loads(interop.thimble(o.thimble, "generate", "--model", merged, "--prompt", prompt, "--max-tokens",
+    replies = [json.loads(interop.thimble(o.thimble, "generate", "--model", merged, "--prompt", prompt, "--max-tokens",
                                           o.tokens, "--temperature", 0, "--precision", "f32", "--json"))
-        report.check(f"{codec}, prompt {index}, tokens of the prompt", ours["prompt_ids"] == other["prompt_ids"],
-                     len(other["prompt_ids"]))
-        same = ours["ids"] == other["ids"]
-        figures = f"{len(ours['ids'])} tokens, smallest gap of llama.cpp's logits {min(other['gaps']):.3g}"
+               for prompt in PROMPTS]
+    theirs = interop.run_worker(python, __file__, "llama",
+                                {"model": merged, "prompts": PROMPTS, "replies": [r["ids"] for r in replies]})
+    for index, (ours, other) in enumerate(zip(replies, theirs, strict=True)):
+        what = f"{codec}, prompt {index}"
+        report.check(f"{what}, tokens of the prompt", ours["prompt_ids"] == other["prompt_ids"], len(other["prompt_ids"]))
+        same, worst = ours["ids"] == other["ids"], max(other["deficits"])
         if not same:
-            at = next((i for i, (a, b) in enumerate(zip(ours["ids"], other["ids"])) if a != b), -1)
-            figures += f"\n  differ at token {at}, gap {other['gaps'][at]:.3g}\n  thimble   {ours['text']!r}\n  llama.cpp {other['text']!r}"
-        report.check(f"{codec}, prompt {index}, greedy text", same, figures)
+            print(f"        thimble   {ours['text']!r}\n        llama.cpp {other['text']!r}")
+        where = "the same text" if same else "parts at a near tie"
+        report.check(f"{what}, greedy text", same or (codec != STRICT and worst <= NEAR_TIE),
+                     f"{where}, {len(ours['ids'])} tokens, each within {worst:.3g} of llama.cpp's largest logit")
 
 
 def check_safetensors(report, o, python, work, adapter):
