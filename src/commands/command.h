@@ -20,5 +20,11 @@ extern const Command kPlan;
 extern const Command kChat;
 extern const Command kEval;
 extern const Command kGenerate;
+extern const Command kReport;
+extern const Command kTokenize;
+extern const Command kConvert;
+extern const Command kInspect;
+extern const Command kPull;
+extern const Command kMethods;
 
 }  // namespace thimble

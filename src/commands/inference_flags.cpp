@@ -1,6 +1,5 @@
 #include "commands/inference_flags.h"
 
-#include "commands/yaml_config.h"
 #include "run/recipe.h"
 #include "text/chat.h"
 
@@ -15,7 +14,6 @@ void InferenceFlags::add(CLI::App& app) {
   app.add_option("--precision", o.precision, "rounding of activations: bf16, f32")->capture_default_str();
   app.add_option("--multiply", o.multiply, "how operands are multiplied: auto, f32, bf16")->capture_default_str();
   app.add_option("--threads", o.threads, "0: one a CPU")->capture_default_str()->check(CLI::Range(0, 1024));
-  add_yaml_config(app);
 }
 
 Result<InferenceOptions> InferenceFlags::finish() {

@@ -2,20 +2,42 @@
 #include <array>
 
 #include "commands/command.h"
+#include "commands/config_file.h"
 #include "core/nearest.h"
 #include "run/arena.h"
 
 namespace thimble {
 namespace {
 
-constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan, &kEval, &kGenerate, &kChat};
+constexpr std::array kCommands = {&kFinetune, &kTrain,   &kPlan,    &kEval, &kGenerate, &kChat,
+                                  &kTokenize, &kConvert, &kInspect, &kPull, &kMethods,  &kReport};
 
 int exit_code(ErrorCode code) {
   switch (code) {
-    case ErrorCode::invalid_argument: return 2;
-    case ErrorCode::over_budget: return 3;
-    case ErrorCode::cancelled: return 130;
-    default: return 1;
+    case ErrorCode::invalid_argument:
+      return 2;
+    case ErrorCode::over_budget:
+      return 3;
+    case ErrorCode::cancelled:
+      return 130;
+    default:
+      return 1;
+  }
+}
+
+// "--modle" was meant to be another flag of the command.
+void suggest_flags(const CLI::App& app) {
+  for (const CLI::App* command : app.get_subcommands()) {
+    std::vector<std::string> flags;
+    for (const CLI::Option* option : command->get_options()) {
+      for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
+    }
+    for (const std::string& argument : command->remaining()) {
+      const std::string flag = argument.substr(0, argument.find('='));
+      if (!flag.starts_with("--")) continue;
+      fmt::print(stderr, "thimble {}: there is no {}; the nearest are {}\n", command->get_name(), flag,
+                 nearest_names(flag, flags));
+    }
   }
 }
 
@@ -31,13 +53,22 @@ int run(int argc, char** argv) {
     names.push_back(kCommands[i]->name);
   }
   if (argc > 1 && argv[1][0] != '-' && std::find(names.begin(), names.end(), argv[1]) == names.end()) {
-    fmt::print(stderr, "thimble: there is no command '{}'; the nearest are {}\n", argv[1], nearest_names(argv[1], names));
+    fmt::print(stderr, "thimble: there is no command '{}'; the nearest are {}\n", argv[1],
+               nearest_names(argv[1], names));
     return 2;
   }
+  auto arguments = expand_config({argv + 1, argv + argc});
+  if (!arguments) {
+    fmt::print(stderr, "thimble: {}\n", arguments.error().message);
+    return 2;
+  }
+  std::reverse(arguments->begin(), arguments->end());  // as CLI11 takes them
   try {
-    app.parse(argc, argv);
+    app.parse(std::move(*arguments));
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    const int code = app.exit(error);
+    if (code != 0) suggest_flags(app);
+    return code == 0 ? 0 : 2;
   }
   for (size_t i = 0; i < kCommands.size(); ++i) {
     if (!app.got_subcommand(kCommands[i]->name)) continue;

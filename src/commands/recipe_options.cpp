@@ -1,6 +1,5 @@
 #include "commands/recipe_options.h"
 
-#include "commands/yaml_config.h"
 
 namespace thimble {
 
@@ -45,7 +44,7 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_flag("--bos", r.bos, "begin every window of plain text with the beginning-of-sequence token");
   app.add_option("--set", r.set, "an option of a technique: optimizer.beta2=0.95")->take_all();
   app.add_flag("--json", r.json, "one JSON object an event");
-  add_yaml_config(app);
+  app.footer("--config recipe.yaml takes the same keys from a file; flags on the command line win.");
 }
 
 Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {

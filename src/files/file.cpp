@@ -1,6 +1,7 @@
 #include "files/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -127,20 +128,22 @@ OutputFile::OutputFile(OutputFile&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::move(other.temporary_)),
       descriptor_(std::exchange(other.descriptor_, -1)),
-      size_(other.size_) {}
+      size_(other.size_),
+      keeps_(other.keeps_) {}
 
 OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(temporary_, other.temporary_);
   std::swap(descriptor_, other.descriptor_);
   std::swap(size_, other.size_);
+  std::swap(keeps_, other.keeps_);
   return *this;
 }
 
 OutputFile::~OutputFile() {
   if (descriptor_ < 0) return;
   ::close(descriptor_);
-  ::unlink(temporary_.c_str());
+  if (!keeps_) ::unlink(temporary_.c_str());
 }
 
 Result<OutputFile> OutputFile::create(const std::string& path) {
@@ -157,6 +160,33 @@ Result<OutputFile> OutputFile::create(const std::string& path) {
     if (descriptor >= 0) return OutputFile(path, std::move(temporary), descriptor);
     if (errno != EEXIST && errno != EINTR) return fail(ErrorCode::io, "creating {}: {}", temporary, reason(errno));
   }
+}
+
+Result<OutputFile> OutputFile::resume(const std::string& path) {
+  std::string temporary = path + ".part";
+  const int descriptor =
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+  if (descriptor < 0) return fail(ErrorCode::io, "opening {} to go on with it: {}", temporary, reason(errno));
+  OutputFile file(path, std::move(temporary), descriptor);
+  file.keeps_ = true;
+  struct stat status;
+  if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
+    return fail(ErrorCode::io, "opening {} to go on with it: expected a regular file; remove it", file.temporary_);
+  }
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    return fail(ErrorCode::io, "writing {}: another process is writing it; wait for that one", file.temporary_);
+  }
+  file.size_ = static_cast<uint64_t>(status.st_size);
+  return file;
+}
+
+Result<void> OutputFile::restart() {
+  // Not O_APPEND files only: the next write must begin at the start.
+  if (::ftruncate(descriptor_, 0) != 0 || ::lseek(descriptor_, 0, SEEK_SET) < 0) {
+    return fail(ErrorCode::io, "emptying {}: {}", temporary_, reason(errno));
+  }
+  size_ = 0;
+  return {};
 }
 
 Result<void> OutputFile::write(std::span<const std::byte> bytes) {
@@ -188,6 +218,33 @@ Result<void> OutputFile::commit() {
   const int closed = ::close(std::exchange(descriptor_, -1));
   if (closed != 0 && errno != EINTR) return fail(ErrorCode::io, "closing {}: {}", path_, reason(errno));
   return sync_directory(folder_of(path_));
+}
+
+AppendFile::AppendFile(AppendFile&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+AppendFile& AppendFile::operator=(AppendFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+AppendFile::~AppendFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Result<AppendFile> AppendFile::open(const std::string& path, bool keep) {
+  const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | (keep ? 0 : O_TRUNC), 0666);
+  if (descriptor < 0) return fail(ErrorCode::io, "opening {}: {}", path, reason(errno));
+  AppendFile file(path, descriptor);
+  char last = '\n';
+  const off_t size = ::lseek(descriptor, 0, SEEK_END);
+  if (size > 0 && ::pread(descriptor, &last, 1, size - 1) == 1 && last != '\n') CHECK_OK(file.write("\n"));
+  return file;
+}
+
+Result<void> AppendFile::write(std::string_view text) {
+  return write_fully(descriptor_, path_, std::as_bytes(std::span(text)));
 }
 
 Result<void> write_text_file(const std::string& path, std::string_view text) {

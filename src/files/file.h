@@ -40,14 +40,19 @@ Result<std::string> read_text_file(const std::string& path, uint64_t limit_bytes
 class OutputFile {
  public:
   static Result<OutputFile> create(const std::string& path);
+  // Goes on with "<path>.part", which stays when it is not committed; size() tells how much is there. Refused while
+  // another process writes it.
+  static Result<OutputFile> resume(const std::string& path);
   OutputFile(OutputFile&&) noexcept;
   OutputFile& operator=(OutputFile&&) noexcept;
   ~OutputFile();
 
+  const std::string& temporary() const { return temporary_; }
   uint64_t size() const { return size_; }  // bytes written so far
   Result<void> write(std::span<const std::byte> bytes);
   Result<void> write(std::string_view text);
   Result<void> write_zeros(uint64_t count);
+  Result<void> restart();  // forgets everything written
   Result<void> commit();
 
  private:
@@ -56,6 +61,25 @@ class OutputFile {
   std::string temporary_;
   int descriptor_ = -1;
   uint64_t size_ = 0;
+  bool keeps_ = false;  // the temporary file, when it is not committed
+};
+
+// A log: lines are added at the end and seen at once. A line cut off by a crash stays, but the next begins on its own.
+class AppendFile {
+ public:
+  // `keep`: what the file holds already stays.
+  static Result<AppendFile> open(const std::string& path, bool keep);
+  AppendFile(AppendFile&&) noexcept;
+  AppendFile& operator=(AppendFile&&) noexcept;
+  ~AppendFile();
+
+  // `text` ends with a newline.
+  Result<void> write(std::string_view text);
+
+ private:
+  AppendFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+  std::string path_;
+  int descriptor_ = -1;
 };
 
 Result<void> write_text_file(const std::string& path, std::string_view text);

@@ -48,9 +48,9 @@ void GgufWriter::add_string(std::string_view key, std::string_view value) {
   append_string(begin_value(key, GgufType::string), value);
 }
 
-void GgufWriter::add_strings(std::string_view key, std::span<const std::string> values) {
+void GgufWriter::add_strings(std::string_view key, const StringList& values) {
   std::string& bytes = begin_array(key, GgufType::string, values.size());
-  for (const std::string& value : values) append_string(bytes, value);
+  for (size_t i = 0; i < values.size(); ++i) append_string(bytes, values[i]);
 }
 
 void GgufWriter::add_floats(std::string_view key, std::span<const float> values) {

@@ -13,6 +13,7 @@
 #include "core/shape.h"
 #include "files/file.h"
 #include "files/gguf.h"
+#include "files/tokenizer_tables.h"
 
 namespace thimble {
 
@@ -22,7 +23,7 @@ class GgufWriter {
   void add_float(std::string_view key, float value);
   void add_bool(std::string_view key, bool value);
   void add_string(std::string_view key, std::string_view value);
-  void add_strings(std::string_view key, std::span<const std::string> values);
+  void add_strings(std::string_view key, const StringList& values);
   void add_floats(std::string_view key, std::span<const float> values);
   void add_integers(std::string_view key, std::span<const int32_t> values);
   // Verbatim. `source` must outlive start().

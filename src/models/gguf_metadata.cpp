@@ -1,5 +1,6 @@
 #include "models/gguf_metadata.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -67,27 +68,32 @@ void add_sizes(const Architecture& a, GgufWriter& writer) {
   if (a.position == Architecture::Position::rope) add_rope(a, prefix, writer);
 }
 
-void add_tokenizer(const GgufTokenizer& t, GgufWriter& writer) {
+void add_tokenizer(const TokenizerTables& t, GgufWriter& writer) {
   const auto add_id = [&](std::string_view key, std::optional<int32_t> id) {
     if (id) writer.add_integer(key, static_cast<uint32_t>(*id));
-  };
-  const auto add_flag = [&](std::string_view key, std::optional<bool> flag) {
-    if (flag) writer.add_bool(key, *flag);
   };
   writer.add_string("tokenizer.ggml.model", t.model);
   if (!t.pre.empty()) writer.add_string("tokenizer.ggml.pre", t.pre);
   writer.add_strings("tokenizer.ggml.tokens", t.tokens);
   if (!t.scores.empty()) writer.add_floats("tokenizer.ggml.scores", t.scores);
   if (!t.types.empty()) writer.add_integers("tokenizer.ggml.token_type", t.types);
-  if (!t.merges.empty()) writer.add_strings("tokenizer.ggml.merges", t.merges);
+  if (t.merges.size() > 0) writer.add_strings("tokenizer.ggml.merges", t.merges);
   add_id("tokenizer.ggml.bos_token_id", t.bos);
   add_id("tokenizer.ggml.eos_token_id", t.eos);
   add_id("tokenizer.ggml.unknown_token_id", t.unknown);
   add_id("tokenizer.ggml.padding_token_id", t.padding);
-  add_flag("tokenizer.ggml.add_bos_token", t.add_bos);
-  add_flag("tokenizer.ggml.add_eos_token", t.add_eos);
-  add_flag("tokenizer.ggml.add_space_prefix", t.add_space_prefix);
+  writer.add_bool("tokenizer.ggml.add_bos_token", t.add_bos);
+  writer.add_bool("tokenizer.ggml.add_eos_token", t.add_eos);
+  writer.add_bool("tokenizer.ggml.add_space_prefix", t.add_space_prefix);
+  if (t.remove_extra_whitespaces) writer.add_bool("tokenizer.ggml.remove_extra_whitespaces", true);
   if (!t.chat_template.empty()) writer.add_string("tokenizer.chat_template", t.chat_template);
+}
+
+// Licence, authors and the like, which stay true of a converted model.
+bool is_description(std::string_view key) {
+  constexpr std::string_view kOwn[] = {"general.architecture", "general.type",      "general.name",
+                                       "general.file_type",    "general.alignment", "general.quantization_version"};
+  return key.starts_with("general.") && std::find(std::begin(kOwn), std::end(kOwn), key) == std::end(kOwn);
 }
 
 Result<void> check_vocabulary(uint64_t tokens, int64_t vocab, const std::string& where) {
@@ -118,7 +124,7 @@ Result<void> add_metadata(const Architecture& a, const GgufWriteOptions& options
     const GgufFile& source = *options.tokenizer_source;
     CHECK_OK(check_vocabulary(TRY(source.get<GgufArray>("tokenizer.ggml.tokens")).count, a.vocab, source.path()));
     for (const GgufValue& value : source.values()) {
-      if (value.key.starts_with("tokenizer.")) writer.copy(source, value);
+      if (value.key.starts_with("tokenizer.") || is_description(value.key)) writer.copy(source, value);
     }
   } else {
     writer.add_string("tokenizer.ggml.model", "no_vocab");

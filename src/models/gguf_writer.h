@@ -1,28 +1,15 @@
 // Writes a model as a GGUF file that llama.cpp opens.
 #pragma once
 
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "files/gguf.h"
+#include "files/tokenizer_tables.h"
 #include "models/row_stream.h"
 
 namespace thimble {
-
-// tokenizer.ggml.*, where it does not come from another GGUF file.
-struct GgufTokenizer {
-  std::string model;  // "gpt2" (byte-level BPE) or "llama" (SentencePiece)
-  std::string pre;    // the pre-tokenizer's name, "smollm"; of gpt2 only
-  std::vector<std::string> tokens;
-  std::vector<float> scores;   // of llama; may be empty
-  std::vector<int32_t> types;  // 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte; may be empty
-  std::vector<std::string> merges;
-  std::optional<int32_t> bos, eos, unknown, padding;
-  std::optional<bool> add_bos, add_eos, add_space_prefix;
-  std::string chat_template;
-};
 
 struct GgufWriteOptions {
   const Codec* codec = nullptr;            // of matrices; nullptr: as they are
@@ -30,7 +17,7 @@ struct GgufWriteOptions {
   std::string name;                        // general.name
   // At most one of the two; without either the file has no vocabulary.
   const GgufFile* tokenizer_source = nullptr;
-  const GgufTokenizer* tokenizer = nullptr;
+  const TokenizerTables* tokenizer = nullptr;
 };
 
 // A matrix whose rows are no whole blocks of the codec asked for.

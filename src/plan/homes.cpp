@@ -203,7 +203,9 @@ class Planner {
     item("inputs, tables", layout.bytes(Role::input) + layout.bytes(Role::result) + layout.bytes(Role::constant), "");
     const int64_t kept = kept_bytes(plan);
     item("kept activations", kept, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));
-    item("workspace", plan.transient_bytes - kept, "shared by all steps");
+    const int64_t needed = std::max({plan.pass.lower_bound, plan.update.lower_bound, plan.evaluation.lower_bound});
+    item("workspace", needed - kept, "shared by all steps");
+    item("placement waste", plan.transient_bytes - needed, "between values that lie in one arena");
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
     l.budget_bytes = spec_.budget_bytes;
     l.planned_bytes = plan.arena_bytes + spec_.runtime_bytes;
@@ -211,8 +213,8 @@ class Planner {
     l.numerics_hash = plan.numerics_hash;
     l.choices.push_back(fmt::format("{} passes of {} tokens a step; {} of {} blocks keep only their input{}", plan.passes, plan.rows,
                                     plan.recomputed_blocks, spec_.architecture.layers, plan.recomputes_cheap ? "; cheap values are made again" : ""));
-    l.choices.push_back(fmt::format("products in {}; transient {} (no placement could need less than {})", spec_.multiply == Multiply::bf16 ? "bf16" : "f32",
-                                    megabytes(plan.pass.peak_bytes), megabytes(plan.pass.lower_bound)));
+    l.choices.push_back(fmt::format("products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)", spec_.multiply == Multiply::bf16 ? "bf16" : "f32",
+                                    machine_.f32_flops * 1e-9, machine_.bf16_flops * 1e-9));
   }
 
   // Activations of the forward pass that wait for the backward pass, where most do.

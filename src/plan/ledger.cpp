@@ -3,26 +3,74 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <vector>
 
 namespace thimble {
+namespace {
+
+// Words of `text` in lines of at most `width` characters (of one byte each).
+std::vector<std::string> wrapped(const std::string& text, int width) {
+  std::vector<std::string> lines(1);
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(' ', begin), text.size());
+    const std::string word = text.substr(begin, end - begin);
+    if (!lines.back().empty() && static_cast<int>(lines.back().size() + 1 + word.size()) > width) lines.emplace_back();
+    lines.back() += (lines.back().empty() ? "" : " ") + word;
+    begin = end + 1;
+  }
+  return lines;
+}
+
+std::string repeated(const char* text, int times) {
+  std::string out;
+  for (int i = 0; i < times; ++i) out += text;
+  return out;
+}
+
+// A bar from `begin` on, both as parts of the whole, in a field of `width` columns.
+std::string floating_bar(double begin, double length, int width) {
+  const int first = std::clamp(static_cast<int>(begin * width), 0, width - 1);
+  const double cells = std::clamp(length * width, 0.125, static_cast<double>(width - first));
+  const int used = std::min(width - first, static_cast<int>(std::ceil(cells - 1e-9)));
+  const std::string bar = bar_text(cells / used, used);
+  const auto blanks = static_cast<int>(std::count(bar.begin(), bar.end(), ' '));
+  return repeated("·", first) + bar.substr(0, bar.find(' ')) + repeated("·", width - first - used + blanks);
+}
+
+}  // namespace
 
 std::string megabytes(int64_t bytes) { return fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6); }
 
+std::string bar_text(double part, int width) {
+  static constexpr const char* kEighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+  const int eighths = std::clamp(static_cast<int>(part * width * 8 + 0.5), 0, width * 8);
+  const bool open = eighths % 8 != 0;
+  return repeated("█", eighths / 8) + kEighths[eighths % 8] + repeated(" ", width - eighths / 8 - open);
+}
+
+// Every item begins where the one above it ends, so that the rows together fill the budget.
 std::string Ledger::text(int columns) const {
-  const int width = std::clamp(columns - 62, 10, 40);
-  const int64_t whole = std::max<int64_t>(1, budget_bytes ? budget_bytes : planned_bytes);
+  const int room = std::max(columns, 60) - 1, width = std::clamp(room * 3 / 10, 12, 40), notes = room - width - 31;
+  const bool near = budget_bytes > 0 && budget_bytes < 4 * planned_bytes;  // else the bar would show nothing
+  const double whole = static_cast<double>(std::max<int64_t>(1, near ? budget_bytes : planned_bytes));
   std::string out;
-  const auto row = [&](const std::string& name, int64_t bytes, const std::string& note) {
-    const int filled = static_cast<int>(std::min<double>(width, static_cast<double>(bytes) / static_cast<double>(whole) * width + 0.5));
-    std::string bar;
-    for (int i = 0; i < width; ++i) bar += i < filled ? "█" : "·";
-    out += fmt::format("  {:<18} {:>10}  {}  {}\n", name, megabytes(bytes), bar, note);
+  int64_t above = 0;
+  for (const LedgerItem& item : items) {
+    const std::vector<std::string> lines = wrapped(item.home, notes);
+    const std::string bar = floating_bar(static_cast<double>(above) / whole, static_cast<double>(item.bytes) / whole, width);
+    out += fmt::format("  {:<16} {:>9}  {}{}{}\n", item.name, megabytes(item.bytes), bar, lines[0].empty() ? "" : "  ", lines[0]);
+    for (size_t i = 1; i < lines.size(); ++i) out += fmt::format("  {:{}}{}\n", "", width + 29, lines[i]);
+    above += item.bytes;
+  }
+  out += fmt::format("  {:<16} {:>9}  {}  {}\n", "planned peak", megabytes(planned_bytes), repeated("─", width),
+                     budget_bytes ? fmt::format("{:.1f} % of {}", 100.0 * static_cast<double>(planned_bytes) / static_cast<double>(budget_bytes), megabytes(budget_bytes))
+                                  : "no budget given");
+  const auto line = [&](const std::string& text) {
+    for (const std::string& part : wrapped(text, room - 2)) out += "  " + part + "\n";
   };
-  for (const LedgerItem& item : items) row(item.name, item.bytes, item.home);
-  row("planned peak", planned_bytes, budget_bytes ? fmt::format("of {} ({:.0f} %)", megabytes(budget_bytes), 100.0 * static_cast<double>(planned_bytes) / static_cast<double>(budget_bytes)) : "no budget given");
-  for (const std::string& choice : choices) out += "  " + choice + "\n";
-  if (step_seconds > 0) out += fmt::format("  predicted: {:.2f} s a step\n", step_seconds);
-  if (!numerics_hash.empty()) out += fmt::format("  numerics {}\n", numerics_hash);
+  for (const std::string& choice : choices) line(choice);
+  line((step_seconds > 0 ? fmt::format("predicted: {:.2f} s a step; ", step_seconds) : "") + (numerics_hash.empty() ? "" : "numerics " + numerics_hash));
   return out;
 }
 

@@ -21,11 +21,14 @@ struct Ledger {
   std::vector<std::string> choices;  // what was chosen and why
   std::string numerics_hash;
 
-  // A table with bars, for a terminal `columns` wide.
+  // A table with bars, for a terminal `columns` wide (at least 60).
   std::string text(int columns = 80) const;
 };
 
 // 12.3 MB; MB = 10^6 bytes.
 std::string megabytes(int64_t bytes);
+
+// A bar of `width` columns of which `part` is filled, to the eighth of a column.
+std::string bar_text(double part, int width);
 
 }  // namespace thimble

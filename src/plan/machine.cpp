@@ -24,7 +24,7 @@ double median_seconds(int repeats, Work work) {
 
 // A product of the shape of a small model's FFN.
 double product_flops(Threads& threads, Multiply multiply, std::span<std::byte> memory) {
-  constexpr int64_t m = 512, n = 1536, k = 576;
+  constexpr int64_t m = 256, n = 960, k = 576;
   const Codec& codec = multiply == Multiply::bf16 ? kBf16 : kF32;
   std::byte* const a = memory.data();
   std::byte* const b = a + 4 * m * k;
@@ -39,7 +39,7 @@ double product_flops(Threads& threads, Multiply multiply, std::span<std::byte> m
 
 Machine probe_machine(Threads& threads) {
   Machine machine;
-  std::vector<std::byte> memory(12u << 20);
+  std::vector<std::byte> memory(6u << 20);
   machine.f32_flops = product_flops(threads, Multiply::f32, memory);
   machine.bf16_flops = multiplies(Multiply::bf16) ? product_flops(threads, Multiply::bf16, memory) : 0;
   const int64_t floats = static_cast<int64_t>(memory.size() / 4);

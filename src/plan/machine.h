@@ -14,7 +14,7 @@ struct Machine {
   double product_flops(Multiply multiply) const { return multiply == Multiply::bf16 ? bf16_flops : f32_flops; }
 };
 
-// Takes about a fifth of a second and 12 MB, given back.
+// Takes about a tenth of a second and 6 MB, given back.
 Machine probe_machine(Threads& threads);
 
 // bf16 only where it is at least 1.2 times as fast.

@@ -11,8 +11,6 @@
 namespace thimble {
 namespace {
 
-constexpr const char* kCheckpoint = "/checkpoint.safetensors";
-
 bool in_checkpoint(Role role) { return role == Role::parameter || role == Role::state; }
 
 Result<int64_t> metadata_number(const SafetensorsFile& file, const char* key) {
@@ -34,7 +32,7 @@ Result<void> Trainer::save_checkpoint() {
     tensors.push_back({name, plain ? entry.type.codec->safetensors : "U8", plain ? entry.type.shape : Shape{entry.type.bytes()}});
   }
   const Packer::State& data = packer_->state();
-  auto writer = TRY(SafetensorsWriter::create(recipe_.out + kCheckpoint, tensors,
+  auto writer = TRY(SafetensorsWriter::create(recipe_.out + kCheckpointFile, tensors,
                                               {{"step", std::to_string(done_)}, {"epoch", std::to_string(data.epoch)}, {"next", std::to_string(data.next)},
                                                {"tokens", std::to_string(tokens_)}, {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
                                                {"seed", std::to_string(recipe_.seed)}, {"steps", std::to_string(steps_)}, {"numerics", plan_.numerics_hash},
@@ -45,7 +43,7 @@ Result<void> Trainer::save_checkpoint() {
 }
 
 Result<void> Trainer::restore_checkpoint() {
-  const std::string path = recipe_.out + kCheckpoint;
+  const std::string path = recipe_.out + kCheckpointFile;
   const auto file = TRY(SafetensorsFile::open(path));
   const auto numerics = file.metadata().find("numerics");
   if (numerics == file.metadata().end() || numerics->second != plan_.numerics_hash)
@@ -104,11 +102,12 @@ Result<void> Trainer::export_model(const std::string& folder) {
 Result<void> Trainer::finish() {
   CHECK_OK(save_checkpoint());
   CHECK_OK(export_model(recipe_.out));
+  report();
   const int64_t peak = peak_resident_bytes(), planned = plan_.ledger.planned_bytes;
-  const double loss = events_.steps().empty() ? 0 : events_.steps().back().loss;
+  const double loss = events_.last_step().loss;
   const std::string result = recipe_.out + (spec_.method->trains_weights ? "/model" : "/adapter");
-  events_.done(fmt::format("\"steps\":{},\"tokens\":{},\"loss\":{:.9g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":\"{}\"", done_, tokens_, loss, peak, planned, result),
-               fmt::format("{} steps, {} tokens, loss {:.4f}; peak memory {} = {:.1f} % of the plan; written to {}", done_, tokens_, loss, megabytes(peak),
+  events_.done(fmt::format("\"steps\":{},\"tokens\":{},\"loss\":{:.9g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":{}", done_, tokens_, loss, peak, planned, json_quoted(result)),
+               fmt::format("{} steps, {} tokens, loss {:.4f}; peak memory {} = {:.1f} % of the plan; written to {}, report.html beside it", done_, tokens_, loss, megabytes(peak),
                            100.0 * static_cast<double>(peak) / static_cast<double>(planned), result));
   return {};
 }

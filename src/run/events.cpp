@@ -14,7 +14,28 @@ namespace {
 // JSON has no infinities; null stands for them.
 std::string number(double value) { return std::isfinite(value) ? fmt::format("{:.9g}", value) : "null"; }
 
-std::string quoted(const std::string& text) {
+std::string duration(double seconds) {
+  const int64_t s = static_cast<int64_t>(seconds + 0.5);
+  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+                   : fmt::format("{}:{:02}", s / 60, s % 60);
+}
+
+std::string plan_event(const Ledger& ledger) {
+  std::string items, choices;
+  for (const LedgerItem& item : ledger.items)
+    items += fmt::format("{}{{\"name\":{},\"bytes\":{},\"home\":{}}}", items.empty() ? "" : ",", json_quoted(item.name),
+                         item.bytes, json_quoted(item.home));
+  for (const std::string& choice : ledger.choices) choices += (choices.empty() ? "" : ",") + json_quoted(choice);
+  return fmt::format(
+      "{{\"event\":\"plan\",\"planned_peak_bytes\":{},\"budget_bytes\":{},\"predicted_step_seconds\":{},"
+      "\"numerics_hash\":{},\"ledger\":[{}],\"choices\":[{}]}}",
+      ledger.planned_bytes, ledger.budget_bytes, number(ledger.step_seconds), json_quoted(ledger.numerics_hash), items,
+      choices);
+}
+
+}  // namespace
+
+std::string json_quoted(const std::string& text) {
   std::string out = "\"";
   for (char c : text) {
     if (c == '"' || c == '\\') out += '\\';
@@ -26,14 +47,8 @@ std::string quoted(const std::string& text) {
   return out + "\"";
 }
 
-std::string duration(double seconds) {
-  const int64_t s = static_cast<int64_t>(seconds + 0.5);
-  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60) : fmt::format("{}:{:02}", s / 60, s % 60);
-}
-
-}  // namespace
-
-Events::Events(bool json) : json_(json), terminal_(!json && isatty(STDOUT_FILENO)), start_(std::chrono::steady_clock::now()) {
+Events::Events(bool json)
+    : json_(json), terminal_(!json && isatty(STDOUT_FILENO)), start_(std::chrono::steady_clock::now()) {
   winsize size{};
   if (terminal_ && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20) columns_ = size.ws_col;
 }
@@ -43,50 +58,70 @@ void Events::finish_line() {
   open_line_ = false;
 }
 
+void Events::log(const std::string& json) {
+  if (!log_) return;
+  const Result<void> written = log_->write(json + "\n");
+  if (written) return;
+  log_.reset();
+  note("warning: " + written.error().message + "; the report will lack what follows");
+}
+
+// The event as JSON: to the log, and on stdout with --json.
+void Events::tell(const std::string& json) {
+  log(json);
+  if (json_) fmt::print("{}\n", json);
+}
+
 void Events::plan(const Ledger& ledger) {
-  planned_bytes_ = ledger.planned_bytes;
-  if (!json_) {
-    fmt::print("{}", ledger.text(columns_));
-  } else {
-    std::string items;
-    for (const LedgerItem& item : ledger.items)
-      items += fmt::format("{}{{\"name\":{},\"bytes\":{},\"home\":{}}}", items.empty() ? "" : ",", quoted(item.name), item.bytes, quoted(item.home));
-    fmt::print("{{\"event\":\"plan\",\"planned_peak_bytes\":{},\"budget_bytes\":{},\"predicted_step_seconds\":{},\"numerics_hash\":{},\"ledger\":[{}]}}\n",
-               ledger.planned_bytes, ledger.budget_bytes, number(ledger.step_seconds), quoted(ledger.numerics_hash), items);
-  }
+  ledger_ = ledger;
+  plan_ = plan_event(ledger);
+  tell(plan_);
+  if (!json_) fmt::print("{}", ledger.text(columns_));
   std::fflush(stdout);
-  start_ = std::chrono::steady_clock::now();
+}
+
+Result<void> Events::open_log(const std::string& path, bool keep) {
+  log_ = TRY(AppendFile::open(path, keep));
+  log(plan_);
+  return {};
 }
 
 void Events::step(const StepEvent& e) {
-  steps_.push_back(e);
-  if (json_) {
-    fmt::print("{{\"event\":\"step\",\"step\":{},\"loss\":{},\"learning_rate\":{},\"grad_norm\":{},\"tokens\":{},\"tokens_per_second\":{},\"seconds\":{},\"peak_rss_bytes\":{}}}\n",
-               e.step, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens, number(e.tokens_per_second), number(e.seconds), e.peak_rss_bytes);
-  } else {
-    const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    const double left = elapsed / static_cast<double>(steps_.size()) * static_cast<double>(e.steps - e.step);
-    const std::string facts = fmt::format("step {}/{}  loss {:.4f}  {:.0f} tok/s  {}  left {}", e.step, e.steps, e.loss, e.tokens_per_second,
-                                          megabytes(e.peak_rss_bytes), duration(left));
-    if (terminal_) {
-      const int width = std::max(0, std::min(30, columns_ - static_cast<int>(facts.size()) - 4));
-      std::string bar;
-      for (int i = 0; i < width; ++i) bar += i < width * e.step / std::max<int64_t>(1, e.steps) ? "━" : "┄";
-      fmt::print("\r\033[K{} {}", bar, facts);
-      open_line_ = true;
-    } else {
-      fmt::print("{}\n", facts);
-    }
-  }
+  if (told_++ == 0)  // time left is counted from the first step on: loading and the first evaluation are over
+    start_ = std::chrono::steady_clock::now() - std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(e.seconds));
+  last_ = e;
+  if (watcher_) watcher_(e);
+  tell(fmt::format("{{\"event\":\"step\",\"step\":{},\"steps\":{},\"loss\":{},\"learning_rate\":{},\"grad_norm\":{},\"tokens\":{},"
+                   "\"tokens_per_second\":{},\"seconds\":{},\"predicted_step_seconds\":{},\"peak_rss_bytes\":{},"
+                   "\"planned_peak_bytes\":{},\"numerics_hash\":{}}}",
+                   e.step, e.steps, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens,
+                   number(e.tokens_per_second), number(e.seconds), number(ledger_.step_seconds), e.peak_rss_bytes,
+                   ledger_.planned_bytes, json_quoted(ledger_.numerics_hash)));
+  if (!json_) progress(e);
   std::fflush(stdout);
 }
 
+void Events::progress(const StepEvent& e) {
+  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double left = elapsed / static_cast<double>(told_) * static_cast<double>(e.steps - e.step);
+  const std::string facts = fmt::format("{}/{}  loss {:.4f}  {:.0f} tok/s  {}  {} left", e.step, e.steps, e.loss,
+                                        e.tokens_per_second, megabytes(e.peak_rss_bytes), duration(left));
+  if (!terminal_) {
+    fmt::print("step {}\n", facts);
+    return;
+  }
+  // One column stays free: a full line would wrap.
+  const int width = std::min(40, columns_ - static_cast<int>(facts.size()) - 3);
+  const std::string bar = width < 6 ? "" : bar_text(static_cast<double>(e.step) / static_cast<double>(e.steps), width) + "  ";
+  fmt::print("\r\033[K{}{}", bar, facts.substr(0, static_cast<size_t>(std::max(1, columns_ - 1))));
+  open_line_ = true;
+}
+
 void Events::eval(const EvalEvent& e) {
-  evals_.push_back(e);
   finish_line();
-  if (json_)
-    fmt::print("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"perplexity\":{},\"tokens\":{}}}\n", e.step, number(e.nll), number(e.perplexity), e.tokens);
-  else
+  tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"perplexity\":{},\"tokens\":{}}}", e.step, number(e.nll),
+                   number(e.perplexity), e.tokens));
+  if (!json_)
     fmt::print("eval at step {}: nll {:.4f}  perplexity {:.3f}  ({} tokens)\n", e.step, e.nll, e.perplexity, e.tokens);
   std::fflush(stdout);
 }
@@ -99,10 +134,8 @@ void Events::note(const std::string& text) {
 
 void Events::event(const char* kind, const std::string& json_fields, const std::string& text) {
   finish_line();
-  if (json_)
-    fmt::print("{{\"event\":\"{}\",{}}}\n", kind, json_fields);
-  else
-    fmt::print("{}\n", text);
+  tell(fmt::format("{{\"event\":\"{}\",{}}}", kind, json_fields));
+  if (!json_) fmt::print("{}\n", text);
   std::fflush(stdout);
 }
 

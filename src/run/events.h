@@ -1,12 +1,14 @@
 // What a run tells: one JSON object a line with --json, a progress bar on a terminal, plain lines elsewhere. Every event
-// is also kept for the report.
+// is also a line of events.jsonl in the run's folder, of which the report is made.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
-#include <vector>
 
+#include "files/file.h"
 #include "plan/ledger.h"
 
 namespace thimble {
@@ -29,8 +31,15 @@ class Events {
   explicit Events(bool json);
 
   void plan(const Ledger& ledger);
+  // From here on every event is also written to the file; the plan is, at once. `keep`: after what it holds already.
+  Result<void> open_log(const std::string& path, bool keep);
+  // A line of the log alone: a JSON object.
+  void log(const std::string& json);
+
   void step(const StepEvent& event);
   void eval(const EvalEvent& event);
+  // Called after every step, before anything is printed.
+  void on_step(std::function<void(const StepEvent&)> watcher) { watcher_ = std::move(watcher); }
   void note(const std::string& text);   // on stderr
   // An event of another kind; fields: the inside of a JSON object.
   void event(const char* kind, const std::string& json_fields, const std::string& text);
@@ -38,20 +47,26 @@ class Events {
   // A line that the next one takes the place of; on a terminal only.
   void progress(const std::string& text);
 
-  const std::vector<StepEvent>& steps() const { return steps_; }
-  const std::vector<EvalEvent>& evals() const { return evals_; }
-  void reserve(int64_t steps) { steps_.reserve(static_cast<size_t>(steps)), evals_.reserve(static_cast<size_t>(steps) + 2); }
+  const StepEvent& last_step() const { return last_; }
 
  private:
+  void tell(const std::string& json);
+  void progress(const StepEvent& event);
   void finish_line();
+  std::function<void(const StepEvent&)> watcher_;
   bool json_;
   bool terminal_;
   bool open_line_ = false;
   int columns_ = 80;
-  int64_t planned_bytes_ = 0;
+  Ledger ledger_;
+  std::string plan_;  // the event
   std::chrono::steady_clock::time_point start_;
-  std::vector<StepEvent> steps_;
-  std::vector<EvalEvent> evals_;
+  int64_t told_ = 0;  // steps
+  StepEvent last_;
+  std::optional<AppendFile> log_;
 };
+
+// Text as a JSON string, quotes included.
+std::string json_quoted(const std::string& text);
 
 }  // namespace thimble

@@ -62,17 +62,14 @@ Result<void> Inference::plan(Purpose purpose, int64_t context, int64_t batch) {
   spec_.purpose = purpose;
   spec_.context = context;
   spec_.slots = spec_.batch = batch;
-  spec_.budget_bytes = budget_or_free(options_.memory);
-  CHECK_OK(plan_with_runtime(spec_.runtime_bytes, [this]() -> Result<int64_t> {
+  const PlanBudget budget{options_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger};
+  return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_inference(spec_));
     int64_t steps = 0;
     for (const InferenceProgram& program : plan_.programs) steps += static_cast<int64_t>(program.schedule.steps.size());
     return steps;
-  }));
-  // A tiny model needs less than opening it did.
-  plan_.ledger.planned_bytes = std::max(plan_.ledger.planned_bytes, peak_resident_bytes());
-  return {};
+  });
 }
 
 Result<void> Inference::load() {

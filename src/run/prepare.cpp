@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/nearest.h"
+#include "files/safetensors.h"
 #include "models/presets.h"
 #include "run/setup.h"
 #include "run/trainer.h"
@@ -102,7 +103,14 @@ Result<void> Trainer::make_spec() {
       CHECK_OK(spec_.optimizer_options.set(setting.owner, setting.name, setting.value));
   }
   spec_.method_options = {.rank = r.rank, .alpha = r.alpha, .dropout = r.dropout, .targets = r.target};
-  if (!r.adapter.empty()) return fail(ErrorCode::unsupported, "--adapter: going on from an adapter is not supported in training; use --resume, or merge it with convert first");
+  if (!r.adapter.empty()) {
+    if (spec_.method != &kLora) return fail(ErrorCode::invalid_argument, "--adapter goes with --method lora; to train all weights, merge it first with convert --adapter {}", r.adapter);
+    adapter_ = std::make_unique<LoraAdapter>(TRY(open_lora_adapter(r.adapter)));
+    for (const LoraModule& module : adapter_->modules) spec_.method_options.modules[module.module] = {module.rank, module.scale};
+    recipe_.rank = adapter_->config.rank, recipe_.alpha = adapter_->config.alpha;
+  }
+  if (spec_.architecture.position == Architecture::Position::learned && r.context > spec_.architecture.context)
+    return fail(ErrorCode::invalid_argument, "--context {}: the model has positions for {} tokens only", r.context, spec_.architecture.context);
   spec_.stored = [this](const std::string& name) -> const Codec* {
     if (!source_) return &kF32;
     const ModelTensor* tensor = source_->find(name);
@@ -115,16 +123,30 @@ Result<void> Trainer::make_spec() {
   spec_.evaluates = eval_data_ != nullptr;
   base_rate_ = r.lr > 0 ? r.lr : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4 : spec_.optimizer->learning_rate * 5;
   machine_ = probe_machine(*threads_);
+  if (r.resume) return resume_multiply();
   spec_.multiply = TRY(choose_multiply(r.multiply, r.precision, machine_));
   return {};
 }
 
+// What `auto` was settled to is part of the run: a resumed one goes on with it, whatever a new probe says.
+Result<void> Trainer::resume_multiply() {
+  const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
+  const auto found = file.metadata().find("multiply");
+  if (found == file.metadata().end() || (found->second != "0" && found->second != "1"))
+    return fail(ErrorCode::corrupt, "{}: the checkpoint does not say how operands are multiplied", file.path());
+  spec_.multiply = found->second == "1" ? Multiply::bf16 : Multiply::f32;
+  if (!multiplies(spec_.multiply))
+    return fail(ErrorCode::unsupported, "{}: the run multiplies in bf16, which this CPU does not; go on where it was begun", file.path());
+  if ((recipe_.multiply == "f32" && spec_.multiply != Multiply::f32) || (recipe_.multiply == "bf16" && spec_.multiply != Multiply::bf16))
+    return fail(ErrorCode::invalid_argument, "--multiply {}: the run was begun otherwise; leave the flag out to go on", recipe_.multiply);
+  return {};
+}
+
 Result<void> Trainer::make_plan() {
-  spec_.budget_bytes = budget_or_free(recipe_.memory);
   for (Rows& rows : rows_)
     for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts}) column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
-  events_.reserve(std::min<int64_t>(steps_, 1 << 16));
-  return plan_with_runtime(spec_.runtime_bytes, [this]() -> Result<int64_t> {
+  const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger};
+  return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_training(spec_, machine_));
     return static_cast<int64_t>(plan_.pass.steps.size() + plan_.update.steps.size() + plan_.evaluation.steps.size());

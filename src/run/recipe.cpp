@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "core/nearest.h"
+#include "files/json.h"
 
 namespace thimble {
 namespace {
@@ -31,6 +32,21 @@ Result<int64_t> parse_bytes(const std::string& text) {
   if (error != std::errc{} || factor == 0 || !(number * factor >= 1) || number * factor > 1e15)
     return fail(ErrorCode::invalid_argument, "--memory: expected a size such as 300M or 1.5G, found '{}'", text);
   return static_cast<int64_t>(number * factor);
+}
+
+std::string recipe_json(const Recipe& r) {
+  nlohmann::ordered_json j;
+  j["model"] = r.model, j["size"] = r.size, j["tokenizer"] = r.tokenizer;
+  j["data"] = r.data, j["eval-data"] = r.eval_data, j["out"] = r.out;
+  j["method"] = r.method;
+  if (r.method == "lora") j["rank"] = r.rank, j["alpha"] = r.alpha, j["dropout"] = r.dropout, j["target"] = r.target;
+  j["optimizer"] = r.optimizer, j["set"] = r.set, j["lr"] = r.lr, j["schedule"] = r.schedule, j["warmup"] = r.warmup;
+  j["weight-decay"] = r.weight_decay, j["clip"] = r.clip, j["no-shuffle"] = r.no_shuffle;
+  j["batch"] = r.batch, j["accumulate"] = r.accumulate, j["context"] = r.context, j["steps"] = r.steps;
+  j["epochs"] = r.epochs, j["eval-every"] = r.eval_every, j["save-every"] = r.save_every;
+  j["memory"] = r.memory, j["allow"] = r.allow, j["precision"] = r.precision, j["multiply"] = r.multiply;
+  j["seed"] = r.seed, j["threads"] = r.threads, j["bos"] = r.bos, j["strict"] = r.strict;
+  return j.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 Result<void> check(const Recipe& r) {

@@ -24,6 +24,9 @@ struct Recipe {
 // "300M", "1.5G", "300000000"; M = 10^6.
 Result<int64_t> parse_bytes(const std::string& text);
 
+// The recipe as a JSON object with the flags' names as keys, for the log.
+std::string recipe_json(const Recipe& recipe);
+
 // Ranges of all numbers, names of enumerations; what is missing. The message names the flag.
 Result<void> check(const Recipe& recipe);
 

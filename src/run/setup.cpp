@@ -41,4 +41,13 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
 
 int64_t budget_or_free(int64_t asked) { return asked > 0 ? asked : free_memory_bytes() / 5 * 4; }
 
+Result<void> include_start(const PlanBudget& budget) {
+  const int64_t start = peak_resident_bytes();
+  budget.ledger.planned_bytes = std::max(budget.ledger.planned_bytes, start);
+  if (start <= budget.budget_bytes) return {};
+  return fail(ErrorCode::over_budget,
+              "the plan does not fit: --memory {} was given, starting the program and reading the data took {}; give --memory {}M",
+              megabytes(budget.budget_bytes), megabytes(start), (start + 999'999) / 1'000'000);
+}
+
 }  // namespace thimble

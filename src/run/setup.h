@@ -6,6 +6,7 @@
 #include <string>
 
 #include "models/model_source.h"
+#include "plan/ledger.h"
 #include "plan/machine.h"
 #include "run/arena.h"
 #include "run/events.h"
@@ -31,21 +32,33 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
 // The budget of the process: what was asked for, or 80 % of what is free.
 int64_t budget_or_free(int64_t asked);
 
-// Plans twice or more: first with a guess of what the process occupies, then with the measured figure, because the plan
-// itself takes heap. `plan` plans with runtime_bytes and gives the number of steps that executors will hold.
+// What planning within a budget reads and sets.
+struct PlanBudget {
+  int64_t asked_bytes;      // 0: 80 % of what is free
+  int64_t& budget_bytes;    // of the next plan; 0: none
+  int64_t& runtime_bytes;   // of the process without the arena
+  Ledger& ledger;           // of the plan that was made
+};
+
+// A very small model needs less than the start itself took: then that is the planned peak.
+Result<void> include_start(const PlanBudget& budget);
+
+// The plan itself takes heap, and what the process occupies decides what the arena may take: planned once without a
+// budget to learn the first, then within it. `plan` returns the number of steps that executors will hold.
 template <class Plan>
-Result<void> plan_with_runtime(int64_t& runtime_bytes, Plan plan) {
-  populate_runtime(kHeapReserve);
-  runtime_bytes = resident_bytes() + (4 << 20);
+Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
+  budget.budget_bytes = 0;
   for (int round = 0; round < 3; ++round) {
     const int64_t steps = TRY(plan());
     populate_runtime(kHeapReserve);
     // The executors resolve every operand of every step.
     const int64_t measured = resident_bytes() + steps * 800 + (256 << 10);
-    if (measured <= runtime_bytes && runtime_bytes - measured < (512 << 10)) break;
-    runtime_bytes = measured;
+    const bool within = measured <= budget.runtime_bytes && budget.runtime_bytes - measured < (512 << 10);
+    if (budget.budget_bytes > 0 && within) break;
+    budget.runtime_bytes = measured;
+    budget.budget_bytes = budget_or_free(budget.asked_bytes);
   }
-  return {};
+  return include_start(budget);
 }
 
 }  // namespace thimble

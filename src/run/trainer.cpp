@@ -5,10 +5,18 @@
 #include <cmath>
 #include <cstring>
 
+#include "plan/profile.h"
 #include "run/interrupt.h"
+#include "run/report.h"
+#include "run/run_log.h"
 #include "run/weights.h"
 
 namespace thimble {
+namespace {
+
+constexpr size_t kProfilePoints = 400;  // as many columns as a picture shows
+
+}  // namespace
 
 Result<void> Trainer::allocate() {
   arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes)));
@@ -27,6 +35,7 @@ Result<void> Trainer::fill() {
   else
     initialise_weights(spec_.architecture, plan_.layout, base, static_cast<uint64_t>(recipe_.seed));
   initialise_adapter(plan_.layout, base, static_cast<uint64_t>(recipe_.seed));
+  if (adapter_) CHECK_OK(load_adapter(*adapter_, plan_.layout, base, staging));
   fill_constants(spec_.architecture, plan_.layout, base);
   for (const TrainedParameter& parameter : plan_.train.parameters)
     for (const auto& [name, state] : parameter.states) {
@@ -120,8 +129,26 @@ Result<void> Trainer::evaluate_and_keep_best() {
   return export_model(recipe_.out + "/best");
 }
 
+// Before the arena exists: the profile takes some memory for a moment.
+Result<void> Trainer::begin_log() {
+  CHECK_OK(events_.open_log(recipe_.out + kEventsFile, recipe_.resume));
+  events_.log(fmt::format("{{\"event\":\"recipe\",\"settings\":{}}}", recipe_json(recipe_)));
+  for (const ProfilePoint& point : memory_profile(plan_, spec_.runtime_bytes, kProfilePoints)) {
+    std::string bytes;
+    for (size_t i = 0; i < kHeldNames.size(); ++i) bytes += fmt::format(",\"{}\":{}", kHeldNames[i], point.bytes[i]);
+    events_.log(fmt::format("{{\"event\":\"memory\",\"step\":{},\"name\":{}{}}}", point.step, json_quoted(point.name), bytes));
+  }
+  return {};
+}
+
+// A report that can not be written does not undo the run.
+void Trainer::report() {
+  if (const Result<void> written = write_report(recipe_.out); !written) events_.note("warning: " + written.error().message);
+}
+
 Result<void> Trainer::run() {
   CHECK_OK(make_directories(recipe_.out));
+  CHECK_OK(begin_log());
   CHECK_OK(allocate());
   CHECK_OK(fill());
   if (recipe_.resume) CHECK_OK(restore_checkpoint());
@@ -131,8 +158,10 @@ Result<void> Trainer::run() {
     events_.step(TRY(step()));
     const bool stop = interrupted();
     if (stop || (recipe_.save_every > 0 && done_ % recipe_.save_every == 0)) CHECK_OK(save_checkpoint());
-    if (stop && done_ < steps_)
+    if (stop && done_ < steps_) {
+      report();
       return fail(ErrorCode::cancelled, "stopped after step {} of {}; everything is saved in {}. Go on with the same command and --resume", done_, steps_, recipe_.out);
+    }
     if (eval_data_ && (done_ == steps_ || (recipe_.eval_every > 0 && done_ % recipe_.eval_every == 0))) CHECK_OK(evaluate_and_keep_best());
   }
   return finish();

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "files/adapter.h"
 #include "models/model_source.h"
 #include "plan/training.h"
 #include "run/arena.h"
@@ -12,6 +13,9 @@
 #include "text/dataset.h"
 
 namespace thimble {
+
+// Weights, states and position of a run, in --out.
+inline constexpr const char* kCheckpointFile = "/checkpoint.safetensors";
 
 class Trainer {
  public:
@@ -29,6 +33,7 @@ class Trainer {
   Result<void> open();
   Result<void> open_data();
   Result<void> make_spec();
+  Result<void> resume_multiply();
   Result<void> make_plan();
   Result<int64_t> count_steps();
   Result<void> allocate();
@@ -42,6 +47,8 @@ class Trainer {
   Result<void> restore_checkpoint();
   Result<void> export_model(const std::string& folder);
   Result<void> finish();
+  Result<void> begin_log();
+  void report();
   template <class T>
   T* input(const std::string& name) {
     return reinterpret_cast<T*>(arena_->data() + plan_.layout.find(name)->offset);
@@ -51,6 +58,7 @@ class Trainer {
   Events& events_;
   std::unique_ptr<Threads> threads_;
   std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<LoraAdapter> adapter_;  // to begin with
   std::unique_ptr<ModelSource> source_;  // null when training from scratch
   std::unique_ptr<Dataset> data_, eval_data_;
   std::unique_ptr<Packer> packer_;

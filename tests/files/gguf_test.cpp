@@ -67,7 +67,8 @@ TEST(Gguf, what_is_written_is_read) {
   writer.add_integer("n", 7);
   writer.add_float("f", 0.5f);
   writer.add_bool("b", true);
-  const std::array<std::string, 3> words = {"", "x", std::string(100000, 'y')};
+  StringList words;
+  for (const std::string& word : {std::string(), std::string("x"), std::string(100000, 'y')}) words.push_back(word);
   writer.add_strings("words", words);
   const std::array<int32_t, 2> ids = {-1, 5};
   writer.add_integers("ids", ids);

@@ -63,7 +63,8 @@ TEST(Mutation, gguf) {
   uint64_t next = 0;
   for (const char* family : {"llama", "gpt2"}) {
     const MemoryModel model(tiny_architecture(family));
-    GgufTokenizer tokenizer{.model = "gpt2", .tokens = std::vector<std::string>(11, "token")};
+    TokenizerTables tokenizer{.model = "gpt2"};
+    for (int i = 0; i < 11; ++i) tokenizer.tokens.push_back("token");
     ASSERT_TRUE(write_gguf_model(folder.file("good.gguf"), model.architecture, model.tensors, model.rows(),
                                  {.tokenizer = &tokenizer}));
     const std::string good = file_bytes(folder.file("good.gguf"));

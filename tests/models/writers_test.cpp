@@ -213,7 +213,8 @@ TEST(Writers, refuse_a_model_that_is_not_the_architecture) {
 TEST(GgufWriter, takes_the_vocabulary_along) {
   TemporaryFolder folder;
   const MemoryModel model(tiny_architecture("llama"));
-  GgufTokenizer tokenizer{.model = "gpt2", .pre = "smollm", .types = std::vector<int32_t>(11, 1), .merges = {"a b"}};
+  TokenizerTables tokenizer{.model = "gpt2", .pre = "smollm", .types = std::vector<int32_t>(11, 1)};
+  tokenizer.merges.push_back("a b");
   for (int i = 0; i < 11; ++i) tokenizer.tokens.push_back(fmt::format("t{}", i));
   tokenizer.bos = 1;
   tokenizer.add_bos = false;
@@ -231,7 +232,8 @@ TEST(GgufWriter, takes_the_vocabulary_along) {
   EXPECT_EQ(*second->get<bool>("tokenizer.ggml.add_bos_token"), false);
   EXPECT_EQ(*second->get<std::string>("tokenizer.chat_template"), "{{ messages }}");
   EXPECT_EQ(*second->get<std::string>("tokenizer.ggml.pre"), "smollm");
-  tokenizer.tokens.pop_back();
+  tokenizer.tokens = {};
+  for (int i = 0; i < 10; ++i) tokenizer.tokens.push_back(fmt::format("t{}", i));
   EXPECT_THAT(write_gguf_model(folder.file("c.gguf"), model.architecture, model.tensors, model.rows(),
                                {.tokenizer = &tokenizer})
                   .error()

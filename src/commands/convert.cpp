@@ -1,0 +1,261 @@
+// convert: a model into another file format or codec, with an adapter merged into it when one is given. Rows stream
+// from file to file, so that a model larger than memory can be converted.
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "commands/command.h"
+#include "files/json.h"
+#include "models/gguf_writer.h"
+#include "models/hf_writer.h"
+#include "models/merged.h"
+#include "plan/ledger.h"
+#include "run/arena.h"
+#include "run/recipe.h"
+#include "text/tokenizer.h"
+
+namespace thimble {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ConvertOptions {
+  std::string model, adapter, tokenizer, to, codec, embedding_codec, out, memory;
+  bool json = false;
+};
+
+// Buffers of the writers (row_stream.cpp): a piece of 1 MiB, its rows as stored (f32 at most, of a piece in 4 bits),
+// a panel of 4 MiB where matrices are transposed; and what the C library takes on its way.
+constexpr int64_t kWriterBytes = 16 << 20;
+
+struct Conversion {
+  const ConvertOptions& options;
+  int64_t budget_bytes = 0;
+  std::unique_ptr<ModelSource> source;
+  std::optional<LoraAdapter> adapter;
+  std::optional<MergedModel> merged;
+  const Codec* codec = nullptr;            // nullptr: as stored
+  const Codec* embedding_codec = nullptr;  // nullptr: as `codec`
+  std::optional<GgufFile> gguf;            // the tokenizer's file, when it is GGUF
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::vector<std::string> notes;
+
+  std::span<const ModelTensor> tensors() const { return merged ? merged->tensors() : source->tensors(); }
+  ReadRows rows() { return merged ? merged->rows() : rows_of(*source); }
+};
+
+Result<void> check_options(const ConvertOptions& o) {
+  if (o.to != "gguf" && o.to != "safetensors") {
+    return fail(ErrorCode::invalid_argument, "--to: expected gguf or safetensors, found '{}'", o.to);
+  }
+  std::error_code absent;
+  if (fs::equivalent(o.model, o.out, absent)) {
+    return fail(ErrorCode::invalid_argument, "--out {}: it is the model itself; name another place", o.out);
+  }
+  if (o.to == "gguf" && is_directory(o.out)) {
+    return fail(ErrorCode::invalid_argument, "--out {}: it is a folder; --to gguf writes one file, {}/model.gguf say",
+                o.out, o.out);
+  }
+  if (o.to == "safetensors" && is_file(o.out)) {
+    return fail(ErrorCode::invalid_argument, "--out {}: it is a file; --to safetensors writes a folder", o.out);
+  }
+  return {};
+}
+
+// What stands in for a codec that was not named: stored codecs where the format has them, else the nearest that loses
+// little. Heads and embeddings are kept finer than other matrices, as llama.cpp's quantize does.
+Result<void> choose_codecs(Conversion& c) {
+  const ConvertOptions& o = c.options;
+  const bool gguf = o.to == "gguf";
+  if (!o.codec.empty()) {
+    c.codec = TRY(codec_named(o.codec));
+  } else if (gguf && c.merged) {
+    c.codec = &kQ8_0;
+  } else if (!gguf && std::any_of(c.source->tensors().begin(), c.source->tensors().end(),
+                                  [](const ModelTensor& t) { return t.codec->safetensors.empty(); })) {
+    c.codec = &kBf16;
+  }
+  if (o.codec.empty() && c.codec) c.notes.push_back(fmt::format("no --codec was given: {} is taken", c.codec->name));
+  if (!o.embedding_codec.empty()) {
+    c.embedding_codec = TRY(codec_named(o.embedding_codec));
+  } else if (gguf && c.codec && c.codec->block > 1 && c.codec != &kQ8_0) {
+    c.embedding_codec = kQ6K.fits_rows(c.source->architecture().width) ? &kQ6K : &kQ8_0;
+    c.notes.push_back(
+        fmt::format("embedding and head in {} (--embedding-codec says otherwise)", c.embedding_codec->name));
+  }
+  if (!gguf && c.embedding_codec) {
+    return fail(ErrorCode::invalid_argument, "--embedding-codec: safetensors has one codec for all; leave it out");
+  }
+  return {};
+}
+
+Result<void> open_tokenizer(Conversion& c) {
+  const ConvertOptions& o = c.options;
+  const std::string path = o.tokenizer.empty() ? o.model : o.tokenizer;
+  const bool brings_one = !o.tokenizer.empty() || is_directory(path) || GgufFile::recognises(path);
+  if (!brings_one) {
+    c.notes.push_back("the model brings no tokenizer, so the result has none; give one with --tokenizer");
+    return {};
+  }
+  if (o.to == "gguf" && GgufFile::recognises(path)) {
+    c.gguf = TRY(GgufFile::open(path));
+    if (TRY(c.gguf->get_or<std::string>("tokenizer.ggml.model", "no_vocab")) == "no_vocab") {
+      c.gguf.reset();
+      c.notes.push_back("the model brings no tokenizer, so the result has none; give one with --tokenizer");
+    }
+    return {};
+  }
+  c.tokenizer = TRY(Tokenizer::open(path));
+  if (c.tokenizer->vocab_size() <= c.source->architecture().vocab) return {};
+  return fail(ErrorCode::invalid_argument,
+              "{}: the tokenizer has {} tokens, the model {}; give the model's own with "
+              "--tokenizer",
+              path, c.tokenizer->vocab_size(), c.source->architecture().vocab);
+}
+
+Result<void> open_all(Conversion& c) {
+  const ConvertOptions& o = c.options;
+  c.budget_bytes = o.memory.empty() ? free_memory_bytes() / 5 * 4 : TRY(parse_bytes(o.memory));
+  c.source = TRY(ModelSource::open(o.model));
+  if (!o.adapter.empty()) {
+    c.adapter = TRY(open_lora_adapter(o.adapter));
+    c.merged = TRY(MergedModel::make(*c.source, *c.adapter));
+  }
+  CHECK_OK(choose_codecs(c));
+  return open_tokenizer(c);
+}
+
+// What the process will hold at most, before anything is written.
+Result<int64_t> check_budget(const Conversion& c, int64_t tables_bytes) {
+  int64_t widest = 0;
+  for (const ModelTensor& tensor : c.tensors()) widest = std::max(widest, tensor.shape.columns());
+  const int64_t buffers = kWriterBytes + 16 * widest + (c.merged ? c.merged->buffer_bytes() : 0) + 2 * tables_bytes;
+  const int64_t planned = std::max(peak_resident_bytes(), resident_bytes() + buffers);
+  if (planned <= c.budget_bytes) return planned;
+  return fail(ErrorCode::over_budget,
+              "converting {} needs {} (the process {}, the rest for rows, the adapter and the vocabulary), --memory "
+              "says {}; the smallest that does is --memory {}M",
+              c.options.model, megabytes(planned), megabytes(resident_bytes()), megabytes(c.budget_bytes),
+              (planned + 999'999) / 1'000'000);
+}
+
+// A model may have more rows than its tokenizer has tokens: unused ones fill up, as llama.cpp's own converter does.
+void pad_vocabulary(TokenizerTables& tables, int64_t vocab) {
+  constexpr int32_t kUnused = 5;
+  for (auto id = static_cast<int64_t>(tables.tokens.size()); id < vocab; ++id) {
+    tables.tokens.push_back(fmt::format("[PAD{}]", id));
+    if (!tables.types.empty()) tables.types.push_back(kUnused);
+    if (!tables.scores.empty()) tables.scores.push_back(-10000.0f);
+  }
+}
+
+// One line for each kind of replacement.
+void note_replacements(Conversion& c, std::span<const GgufReplacement> replaced) {
+  std::map<std::pair<std::string_view, std::string_view>, std::vector<std::string_view>> kinds;
+  for (const GgufReplacement& r : replaced) kinds[{r.wanted, r.used}].push_back(r.tensor);
+  for (const auto& [kind, tensors] : kinds) {
+    const ModelTensor* tensor = c.source->find(tensors.front());
+    c.notes.push_back(
+        fmt::format("{} needs rows of whole blocks of {}: {} written for {} tensors instead ({}: {} columns{})",
+                    kind.first, find_codec(kind.first)->block, kind.second, tensors.size(), tensors.front(),
+                    tensor ? tensor->shape.columns() : 0, tensors.size() > 1 ? ", ..." : ""));
+  }
+}
+
+Result<int64_t> write_gguf(Conversion& c) {
+  const int64_t before = resident_bytes();
+  TokenizerTables tables;
+  if (c.tokenizer) tables = TRY(c.tokenizer->tables());
+  if (c.tokenizer) pad_vocabulary(tables, c.source->architecture().vocab);
+  const int64_t planned = TRY(check_budget(c, std::max<int64_t>(0, resident_bytes() - before)));
+  GgufWriteOptions options{.codec = c.codec, .embedding_codec = c.embedding_codec};
+  options.name = fs::path(c.options.out).stem().string();
+  if (c.gguf) options.name = TRY(c.gguf->get_or<std::string>("general.name", options.name));
+  if (c.gguf) options.tokenizer_source = &*c.gguf;
+  if (c.tokenizer) options.tokenizer = &tables;
+  const fs::path folder = fs::path(c.options.out).parent_path();
+  if (!folder.empty()) CHECK_OK(make_directories(folder.string()));
+  const GgufWriteReport report =
+      TRY(write_gguf_model(c.options.out, c.source->architecture(), c.tensors(), c.rows(), options));
+  note_replacements(c, report.replaced);
+  return planned;
+}
+
+// The tokenizer's own files, where the source is a folder too; otherwise they are made.
+Result<void> write_tokenizer(const Conversion& c) {
+  const std::string from = c.options.tokenizer.empty() ? c.options.model : c.options.tokenizer;
+  if (!is_directory(from)) return c.tokenizer->save(c.options.out);
+  constexpr std::array kFiles = {"tokenizer.json",    "tokenizer.model",       "vocab.json",
+                                 "merges.txt",        "tokenizer_config.json", "special_tokens_map.json",
+                                 "added_tokens.json", "chat_template.jinja",   "generation_config.json"};
+  for (const char* name : kFiles) {
+    const std::string path = from + "/" + name;
+    if (!is_file(path)) continue;
+    CHECK_OK(write_text_file(c.options.out + "/" + name, TRY(read_text_file(path, 256u << 20))));
+  }
+  return {};
+}
+
+Result<int64_t> write_safetensors(Conversion& c) {
+  const int64_t planned = TRY(check_budget(c, 0));
+  HfWriteOptions options{.codec = c.codec};
+  if (c.tokenizer) {
+    if (c.tokenizer->bos()) options.bos = *c.tokenizer->bos();
+    if (c.tokenizer->eos()) options.eos = *c.tokenizer->eos();
+  }
+  CHECK_OK(write_hf_model(c.options.out, c.source->architecture(), c.tensors(), c.rows(), options));
+  if (c.tokenizer) CHECK_OK(write_tokenizer(c));
+  return planned;
+}
+
+int64_t bytes_at(const std::string& path) {
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored)) return static_cast<int64_t>(fs::file_size(path, ignored));
+  int64_t bytes = 0;
+  for (const auto& entry : fs::directory_iterator(path, ignored)) {
+    if (entry.is_regular_file(ignored)) bytes += static_cast<int64_t>(entry.file_size(ignored));
+  }
+  return bytes;
+}
+
+Result<void> convert(const ConvertOptions& options) {
+  CHECK_OK(check_options(options));
+  Conversion c{.options = options};
+  CHECK_OK(open_all(c));
+  const int64_t planned = TRY(options.to == "gguf" ? write_gguf(c) : write_safetensors(c));
+  const int64_t peak = peak_resident_bytes(), bytes = bytes_at(options.out);
+  if (options.json) {
+    nlohmann::ordered_json json = {
+        {"event", "done"},        {"output", options.out},         {"bytes", bytes},  {"tensors", c.tensors().size()},
+        {"peak_rss_bytes", peak}, {"planned_peak_bytes", planned}, {"notes", c.notes}};
+    fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
+    return {};
+  }
+  for (const std::string& note : c.notes) fmt::print("{}\n", note);
+  if (c.adapter) fmt::print("adapter {} merged into {} matrices\n", options.adapter, c.adapter->modules.size());
+  fmt::print("{} tensors, {} written to {}; peak memory {} of {} planned\n", c.tensors().size(), megabytes(bytes),
+             options.out, megabytes(peak), megabytes(planned));
+  return {};
+}
+
+std::function<Result<void>()> add(CLI::App& app) {
+  auto o = std::make_shared<ConvertOptions>();
+  app.add_option("--model", o->model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin")->required();
+  app.add_option("--adapter", o->adapter, "LoRA adapter folder to merge into it");
+  app.add_option("--tokenizer", o->tokenizer, "tokenizer, when the model brings none");
+  app.add_option("--to", o->to, "gguf (one file, for llama.cpp) or safetensors (a folder, for transformers)")
+      ->required();
+  app.add_option("--codec", o->codec,
+                 "of matrices: f32, bf16, f16; in GGUF also q8_0, q4_1, q4_K ...; as stored without it");
+  app.add_option("--embedding-codec", o->embedding_codec, "of the embedding and the head, in GGUF");
+  app.add_option("--out", o->out, "the file or folder to write")->required();
+  app.add_option("--memory", o->memory, "most resident memory of the process: 300M, 1.5G");
+  app.add_flag("--json", o->json, "one JSON object");
+  return [o] { return convert(*o); };
+}
+
+}  // namespace
+
+const Command kConvert = {"convert", "change a model's format or codec, and merge an adapter", add};
+
+}  // namespace thimble

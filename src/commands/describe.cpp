@@ -1,0 +1,253 @@
+#include "commands/describe.h"
+
+#include <array>
+#include <map>
+
+#include "files/adapter.h"
+#include "files/gguf.h"
+#include "models/model_source.h"
+#include "models/presets.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+namespace thimble {
+namespace {
+
+using Ordered = nlohmann::ordered_json;
+
+constexpr size_t kShownText = 200;  // bytes of a metadata value; the rest is counted
+
+// One line, bounded, whatever a file holds.
+std::string shown(std::string_view text) {
+  std::string out;
+  for (char c : text.substr(0, kShownText)) out += static_cast<unsigned char>(c) < 32 ? ' ' : c;
+  if (text.size() > kShownText) out += fmt::format(" ... ({} bytes)", text.size());
+  return out;
+}
+
+// Tensors and elements by codec.
+class Tally {
+ public:
+  void add(std::string_view codec, int64_t elements, int64_t bytes) {
+    Sum& sum = sums_[std::string(codec)];
+    ++sum.tensors, sum.elements += elements, sum.bytes += bytes;
+    ++all_.tensors, all_.elements += elements, all_.bytes += bytes;
+  }
+  void write(Ordered& to) const {
+    to["tensors"] = all_.tensors;
+    to["elements"] = all_.elements;
+    to["tensor bytes"] = all_.bytes;
+    for (const auto& [codec, sum] : sums_) {
+      to["codecs"][codec] = {{"tensors", sum.tensors}, {"elements", sum.elements}, {"bytes", sum.bytes}};
+    }
+  }
+
+ private:
+  struct Sum {
+    int64_t tensors = 0, elements = 0, bytes = 0;
+  };
+  std::map<std::string, Sum> sums_;
+  Sum all_;
+};
+
+Ordered row(std::string_view name, std::string_view codec, const Shape& shape, uint64_t bytes) {
+  return {{"name", shown(name)}, {"codec", codec}, {"shape", shape.text()}, {"bytes", bytes}};
+}
+
+Ordered architecture_json(const Architecture& a) {
+  Ordered json = {{"family", a.family},
+                  {"parameters", parameter_count(a)},
+                  {"vocabulary", a.vocab},
+                  {"width", a.width},
+                  {"layers", a.layers},
+                  {"heads", a.heads},
+                  {"key-value heads", a.kv_heads},
+                  {"head width", a.head_dim},
+                  {"FFN width", a.ffn_width},
+                  {"context", a.context},
+                  {"tied head", a.tied}};
+  if (a.position == Architecture::Position::rope) json["rope base"] = a.rope_base;
+  constexpr std::array kScalings = {"none", "linear", "llama3", "yarn"};
+  if (a.rope_scaling.kind != RopeScaling::Kind::none) {
+    json["rope scaling"] =
+        fmt::format("{}, factor {}", kScalings[static_cast<size_t>(a.rope_scaling.kind)], a.rope_scaling.factor);
+  }
+  if (a.window > 0) json["sliding window"] = a.window;
+  return json;
+}
+
+// Of a path that a tokenizer may be in; says so when it has none that can be read.
+Ordered tokenizer_json(const std::string& path) {
+  const auto tokenizer = Tokenizer::open(path);
+  if (!tokenizer) return {{"not supported", tokenizer.error().message}};
+  const Tokenizer& t = **tokenizer;
+  Ordered json;
+  if (const auto tables = t.tables()) {
+    const std::string_view model = tables->model;
+    json["kind"] = model == "gpt2" ? "byte-level BPE" : model == "t5" ? "SentencePiece unigram" : "SentencePiece BPE";
+    if (!tables->pre.empty()) json["pre-tokenizer"] = tables->pre;
+  } else {
+    json["kind"] = "byte-level BPE with a pre-tokenizer of its own";
+  }
+  json["tokens"] = t.vocab_size();
+  if (t.bos()) json["bos"] = fmt::format("{} {}", *t.bos(), shown(t.bytes(*t.bos())));
+  if (t.eos()) json["eos"] = fmt::format("{} {}", *t.eos(), shown(t.bytes(*t.eos())));
+  json["adds bos"] = t.adds_bos();
+  const auto format = chat_format(t);
+  json["chat format"] = t.chat_template().empty() ? "no template"
+                        : format                  ? std::string(name(**format))
+                                                  : "not recognised: " + format.error().message;
+  return json;
+}
+
+Ordered value_json(const GgufValue& value) {
+  return std::visit(
+      [](const auto& held) -> Ordered {
+        using T = std::decay_t<decltype(held)>;
+        if constexpr (std::is_same_v<T, GgufArray>)
+          return fmt::format("[{} x {}]", held.count, name(held.element));
+        else if constexpr (std::is_same_v<T, std::string>)
+          return shown(held);
+        else
+          return held;
+      },
+      value.value);
+}
+
+void add_model(const std::string& path, Ordered& json) {
+  const auto source = ModelSource::open(path);
+  if (source)
+    json["architecture"] = architecture_json((*source)->architecture());
+  else
+    json["not supported"] = source.error().message;
+}
+
+Result<Ordered> describe_gguf(const std::string& path, bool tensors) {
+  const GgufFile file = TRY(GgufFile::open(path));
+  Ordered json = {
+      {"path", path}, {"format", fmt::format("GGUF version {}", file.version())}, {"bytes", file.file().size()}};
+  add_model(path, json);
+  Tally tally;
+  Ordered list = Ordered::array();
+  for (const GgufTensor& t : file.tensors()) {
+    const std::string codec = gguf_tensor_type_name(t.type);
+    tally.add(codec, t.shape.count(), static_cast<int64_t>(t.bytes));
+    if (tensors) list.push_back(row(t.name, codec, t.shape, t.bytes));
+  }
+  tally.write(json);
+  if (file.find_value("tokenizer.ggml.tokens")) json["tokenizer"] = tokenizer_json(path);
+  for (const GgufValue& value : file.values()) json["metadata"][shown(value.key)] = value_json(value);
+  if (tensors) json["tensor list"] = list;
+  return json;
+}
+
+Result<Ordered> describe_safetensors(const std::string& path, bool tensors) {
+  const SafetensorsFile file = TRY(SafetensorsFile::open(path));
+  const bool checkpoint = file.metadata().contains("numerics") && file.metadata().contains("step");
+  Ordered json = {{"path", path},
+                  {"format", checkpoint ? "thimble checkpoint (safetensors)" : "safetensors"},
+                  {"bytes", file.file().size()}};
+  Tally tally;
+  Ordered list = Ordered::array();
+  for (const SafetensorsEntry& e : file.entries()) {
+    tally.add(e.dtype, e.shape.count(), static_cast<int64_t>(e.bytes));
+    if (tensors) list.push_back(row(e.name, e.dtype, e.shape, e.bytes));
+  }
+  tally.write(json);
+  for (const auto& [key, value] : file.metadata()) json["metadata"][shown(key)] = shown(value);
+  if (tensors) json["tensor list"] = list;
+  return json;
+}
+
+Result<Ordered> describe_adapter(const std::string& path, bool tensors) {
+  const LoraAdapter adapter = TRY(open_lora_adapter(path));
+  const LoraConfig& config = adapter.config;
+  Ordered json = {{"path", path},
+                  {"format", "LoRA adapter (PEFT)"},
+                  {"bytes", adapter.weights.size()},
+                  {"base model", config.base_model},
+                  {"rank", config.rank},
+                  {"alpha", config.alpha},
+                  {"rsLoRA", config.rslora},
+                  {"targets", config.target_pattern.empty() ? fmt::format("{}", fmt::join(config.targets, ", "))
+                                                            : config.target_pattern},
+                  {"modules", adapter.modules.size()}};
+  Tally tally;
+  Ordered list = Ordered::array();
+  for (const LoraModule& module : adapter.modules) {
+    for (const SafetensorsEntry* e : {&module.a, &module.b}) {
+      tally.add(e->dtype, e->shape.count(), static_cast<int64_t>(e->bytes));
+      if (tensors) list.push_back(row(e->name, e->dtype, e->shape, e->bytes));
+    }
+  }
+  tally.write(json);
+  if (tensors) json["tensor list"] = list;
+  return json;
+}
+
+// A Hugging Face folder or a llama2.c file.
+Result<Ordered> describe_model(const std::string& path, bool tensors) {
+  const auto source = TRY(ModelSource::open(path));
+  const bool folder = is_directory(path);
+  Ordered json = {{"path", path},
+                  {"format", folder ? "Hugging Face folder" : "llama2.c .bin"},
+                  {"architecture", architecture_json(source->architecture())}};
+  Tally tally;
+  Ordered list = Ordered::array();
+  for (const ModelTensor& t : source->tensors()) {
+    tally.add(t.codec->name, t.shape.count(), t.bytes());
+    if (tensors) list.push_back(row(t.name, t.codec->name, t.shape, static_cast<uint64_t>(t.bytes())));
+  }
+  tally.write(json);
+  if (folder) json["tokenizer"] = tokenizer_json(path);
+  if (tensors) json["tensor list"] = list;
+  return json;
+}
+
+// A folder of `finetune --out`: its parts.
+Result<Ordered> describe_run(const std::string& path, bool tensors) {
+  Ordered json = {{"path", path}, {"format", "folder of a training run"}};
+  if (is_file(path + "/checkpoint.safetensors"))
+    json["checkpoint"] = TRY(describe_safetensors(path + "/checkpoint.safetensors", tensors));
+  if (is_file(path + "/adapter/adapter_config.json"))
+    json["adapter"] = TRY(describe_adapter(path + "/adapter", tensors));
+  if (is_file(path + "/model/config.json")) json["model"] = TRY(describe_model(path + "/model", tensors));
+  return json;
+}
+
+// The first eight bytes of a safetensors file are the length of a header that starts with '{'.
+bool is_safetensors(const std::string& path) {
+  if (path.ends_with(".safetensors")) return true;
+  const auto file = InputFile::open(path);
+  std::byte head[9];
+  return file && file->size() > 9 && file->read(0, head) && head[8] == std::byte{'{'};
+}
+
+Result<Ordered> describe_tokenizer(const std::string& path) {
+  CHECK_OK(Tokenizer::open(path));
+  return Ordered{{"path", path}, {"format", "tokenizer"}, {"tokenizer", tokenizer_json(path)}};
+}
+
+}  // namespace
+
+Result<nlohmann::ordered_json> describe(const std::string& path, bool tensors) {
+  if (is_directory(path)) {
+    if (is_file(path + "/adapter_config.json")) return describe_adapter(path, tensors);
+    if (is_file(path + "/config.json")) return describe_model(path, tensors);
+    if (is_file(path + "/checkpoint.safetensors") || is_file(path + "/adapter/adapter_config.json"))
+      return describe_run(path, tensors);
+    if (Tokenizer::open(path)) return describe_tokenizer(path);
+    return fail(
+        ErrorCode::unsupported,
+        "inspecting {}: expected config.json, adapter_config.json, checkpoint.safetensors or a tokenizer in the "
+        "folder, found none",
+        path);
+  }
+  CHECK_OK(InputFile::open(path));
+  if (GgufFile::recognises(path)) return describe_gguf(path, tensors);
+  if (is_safetensors(path)) return describe_safetensors(path, tensors);
+  if (path.ends_with(".json") || path.ends_with(".model")) return describe_tokenizer(path);
+  return describe_model(path, tensors);
+}
+
+}  // namespace thimble

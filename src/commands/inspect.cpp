@@ -1,0 +1,97 @@
+// inspect: what is in a file or folder, and what this CPU offers.
+#include <thread>
+
+#include "commands/command.h"
+#include "commands/describe.h"
+#include "kernels/cpu.h"
+#include "plan/machine.h"
+
+namespace thimble {
+namespace {
+
+using Ordered = nlohmann::ordered_json;
+
+std::string scalar(const Ordered& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
+// "key   value", deeper objects indented, lists of objects one a line.
+void print_tree(const Ordered& object, int indent) {
+  for (const auto& [key, value] : object.items()) {
+    if (value.is_object()) {
+      fmt::print("{:{}}{}\n", "", indent, key);
+      print_tree(value, indent + 2);
+    } else if (value.is_array() && !value.empty() && value.front().is_object()) {
+      fmt::print("{:{}}{}\n", "", indent, key);
+      for (const Ordered& item : value) {
+        std::string line;
+        for (const auto& [name, field] : item.items()) line += (line.empty() ? "" : "  ") + scalar(field);
+        fmt::print("{:{}}{}\n", "", indent + 2, line);
+      }
+    } else {
+      fmt::print("{:{}}{:<{}} {}\n", "", indent, key, std::max(1, 28 - indent), scalar(value));
+    }
+  }
+}
+
+void print(const Ordered& description, bool json) {
+  if (json)
+    fmt::print("{}", json_text(description));
+  else
+    print_tree(description, 0);
+}
+
+double rounded(double value) { return std::round(value * 10) / 10; }
+
+Ordered describe_cpu(int threads) {
+  Threads team(threads);
+  const Machine machine = probe_machine(team);
+  const Cpu& c = cpu();
+  Ordered json;
+  json["threads"] = threads;
+  json["instruction sets"] = {
+      {"avx2", c.avx2}, {"avx512", c.avx512}, {"avx512_bf16", c.avx512_bf16}, {"avx512_vnni", c.avx512_vnni}};
+  json["kernels"] = c.avx512 ? "avx512"
+                    : c.avx2 ? "avx2"
+                             : "baseline x86-64, which is slow: this CPU has no AVX2 with FMA";
+  json["measured"] = {{"f32 products, GFLOP/s", rounded(machine.f32_flops * 1e-9)},
+                      {"bf16 products, GFLOP/s", rounded(machine.bf16_flops * 1e-9)},
+                      {"memory read, GB/s", rounded(machine.bandwidth * 1e-9)},
+                      {"q4_1 decoded, G elements/s", rounded(machine.decode * 1e-9)}};
+  const bool bf16 = faster_multiply(machine) == Multiply::bf16;
+  std::string why = "the CPU has no bf16 products (AVX512-BF16)";
+  if (machine.bf16_flops > 0) {
+    why = fmt::format("bf16 is {:.2f} times as fast as f32 here, and is taken from 1.2 times on",
+                      machine.bf16_flops / machine.f32_flops);
+  }
+  json["--multiply auto"] =
+      fmt::format("{} under --precision bf16: {}; always f32 under --precision f32", bf16 ? "bf16" : "f32", why);
+  return json;
+}
+
+std::function<Result<void>()> add(CLI::App& app) {
+  struct Options {
+    std::string path;
+    int threads = 0;
+    bool tensors = false, cpu = false, json = false;
+  };
+  auto o = std::make_shared<Options>();
+  app.add_option("PATH", o->path, "a GGUF, safetensors or llama2.c file, a Hugging Face, adapter or run folder");
+  app.add_flag("--tensors", o->tensors, "list the tensors too");
+  app.add_flag("--cpu", o->cpu, "instruction sets, measured speeds, and the products that --multiply auto takes");
+  app.add_option("--threads", o->threads, "of the measurement; 0: one a CPU")->check(CLI::Range(0, 1024));
+  app.add_flag("--json", o->json, "as JSON");
+  return [o]() -> Result<void> {
+    if (o->path.empty() && !o->cpu)
+      return fail(ErrorCode::invalid_argument, "PATH is missing: a file or folder to look into (or --cpu)");
+    const int threads =
+        o->threads > 0 ? o->threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    if (o->cpu) print(describe_cpu(threads), o->json);
+    if (!o->path.empty()) print(TRY(describe(o->path, o->tensors)), o->json);
+    return {};
+  };
+}
+
+}  // namespace
+
+const Command kInspect = {"inspect", "show what is in a model, adapter or checkpoint, or what the CPU offers", add};
+
+}  // namespace thimble

@@ -1,0 +1,133 @@
+// pull: a model from Hugging Face, or from a server with its layout.
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "commands/command.h"
+#include "fetch/download.h"
+#include "fetch/hub.h"
+#include "files/file.h"
+#include "plan/ledger.h"
+
+namespace thimble {
+namespace {
+
+struct PullOptions {
+  std::string name, revision = "main", to, endpoint = "https://huggingface.co", token;
+  std::vector<std::string> files;
+  int retries = 5;
+};
+
+constexpr uint64_t kLargestListing = 64u << 20;
+
+// A bar on a terminal, one line a file elsewhere.
+class Progress {
+ public:
+  explicit Progress(std::string name) : name_(std::move(name)), terminal_(::isatty(2) == 1) {}
+  void show(uint64_t done, std::optional<uint64_t> all) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!terminal_ || now - last_ < std::chrono::milliseconds(100)) return;
+    if (first_bytes_ == kUnset) first_bytes_ = done, start_ = now;
+    last_ = now;
+    const double seconds = std::chrono::duration<double>(now - start_).count();
+    const double rate = seconds > 0 ? static_cast<double>(done - std::min(first_bytes_, done)) / seconds : 0;
+    const double part = all && *all > 0 ? static_cast<double>(done) / static_cast<double>(*all) : 0;
+    fmt::print(stderr, "\r\x1b[K{} [{:<20}] {:3.0f} % {} {:.1f} MB/s", name_,
+               std::string(static_cast<size_t>(part * 20), '#'), part * 100, megabytes(static_cast<int64_t>(done)),
+               rate * 1e-6);
+  }
+  void line(const std::string& text) { fmt::print(stderr, "{}{}: {}\n", terminal_ ? "\r\x1b[K" : "", name_, text); }
+
+ private:
+  static constexpr uint64_t kUnset = ~uint64_t{0};
+  std::string name_;
+  bool terminal_;
+  uint64_t first_bytes_ = kUnset;
+  std::chrono::steady_clock::time_point start_, last_;
+};
+
+Result<void> fetch(Transfers& transfers, const HubFile& file, const Download& wanted) {
+  const std::filesystem::path folder = std::filesystem::path(wanted.path).parent_path();
+  CHECK_OK(make_directories(folder.string()));
+  Progress progress(file.name);
+  const DownloadEvents events{.progress = [&](uint64_t done, std::optional<uint64_t> all) { progress.show(done, all); },
+                              .note = [&](const std::string& text) { progress.line(text); }};
+  const DownloadOutcome outcome = TRY(download(transfers, wanted, events));
+  constexpr const char* kWords[] = {"fetched", "fetched the rest", "already there"};
+  const uint64_t bytes = TRY(InputFile::open(wanted.path)).size();
+  progress.line(fmt::format("{}, {} bytes{}", kWords[static_cast<int>(outcome)], bytes,
+                            file.sha256.empty() ? "" : ", SHA-256 verified"));
+  return {};
+}
+
+// A file, so that the token is in no list of processes.
+Result<std::string> read_token(const std::string& path) {
+  if (path.empty()) return std::string();
+  std::string token = TRY(read_text_file(path, 4096));
+  while (!token.empty() && static_cast<unsigned char>(token.back()) <= 32) token.pop_back();
+  const bool plain = std::all_of(token.begin(), token.end(), [](char c) { return c > 32 && c < 127; });
+  if (token.empty() || !plain)
+    return fail(ErrorCode::invalid_argument, "--token {}: expected a file that holds one access token", path);
+  return token;
+}
+
+// Folders of a name that the server gave must not be links that lead elsewhere.
+Result<void> check_no_links(const std::string& folder, const std::string& name) {
+  namespace fs = std::filesystem;
+  fs::path at = folder;
+  std::error_code ignored;
+  for (const fs::path& part : fs::path(name).parent_path()) {
+    at /= part;
+    if (fs::is_symlink(at, ignored))
+      return fail(ErrorCode::invalid_argument, "writing {}/{}: {} is a link; remove it", folder, name, at.string());
+  }
+  return {};
+}
+
+Result<void> pull(const PullOptions& o) {
+  const HubRepository repository = TRY(HubRepository::parse(o.endpoint, o.name, o.revision));
+  const std::string token = TRY(read_token(o.token));
+  const std::string to = o.to.empty() ? std::filesystem::path(o.name).filename().string() : o.to;
+  Transfers& transfers = *TRY(load_transfers());
+  const std::string url = repository.listing_url();
+  const std::vector<HubFile> listed =
+      TRY(parse_listing(TRY(get_text(transfers, url, token, kLargestListing, o.retries)), url));
+  const std::vector<HubFile> picked = TRY(pick_files(listed, o.files, o.name));
+  uint64_t all = 0;
+  for (const HubFile& file : picked) all += file.bytes.value_or(0);
+  fmt::print(stderr, "{} files, {}, to {}\n", picked.size(), megabytes(static_cast<int64_t>(all)), to);
+  CHECK_OK(make_directories(to));
+  for (const HubFile& file : picked) {
+    CHECK_OK(check_no_links(to, file.name));
+    CHECK_OK(fetch(transfers, file,
+                   {.url = repository.file_url(file.name),
+                    .path = to + "/" + file.name,
+                    .token = token,
+                    .bytes = file.bytes,
+                    .sha256 = file.sha256,
+                    .attempts = o.retries}));
+  }
+  const bool one = picked.size() == 1 && picked.front().name.ends_with(".gguf");
+  fmt::print("{}\n", one ? to + "/" + picked.front().name : to);
+  return {};
+}
+
+std::function<Result<void>()> add(CLI::App& app) {
+  auto o = std::make_shared<PullOptions>();
+  app.add_option("MODEL", o->name, "org/name")->required();
+  app.add_option("--revision", o->revision, "branch, tag or commit")->capture_default_str();
+  app.add_option("--to", o->to, "folder to write; the model's name without it");
+  app.add_option("--file", o->files, "exactly this file (a GGUF, say); may be given again")->take_all();
+  app.add_option("--endpoint", o->endpoint, "server")->capture_default_str();
+  app.add_option("--token", o->token, "a file with an access token, for private and gated models");
+  app.add_option("--retries", o->retries, "attempts without progress before it gives up")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100));
+  return [o] { return pull(*o); };
+}
+
+}  // namespace
+
+const Command kPull = {"pull", "fetch a model from Hugging Face", add};
+
+}  // namespace thimble

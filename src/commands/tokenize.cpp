@@ -1,0 +1,159 @@
+// tokenize: text to token ids, and back.
+#include <charconv>
+#include <cstdio>
+
+#include "commands/command.h"
+#include "files/file.h"
+#include "text/json_output.h"
+#include "text/tokenizer.h"
+
+namespace thimble {
+namespace {
+
+struct TokenizeOptions {
+  std::string model, tokenizer, text, file, decode;
+  bool has_text = false, has_decode = false, json = false, pieces = false, bos = false, no_special = false;
+};
+
+// The bytes to encode, a piece at a time.
+class Input {
+ public:
+  static Result<Input> open(const TokenizeOptions& o) {
+    Input input;
+    input.text_ = o.text;
+    if (o.has_text) return input;
+    input.stream_ = o.file.empty() ? stdin : std::fopen(o.file.c_str(), "rb");
+    if (!input.stream_) CHECK_OK(InputFile::open(o.file));  // says why
+    input.name_ = o.file.empty() ? "standard input" : o.file;
+    return input;
+  }
+  // Appends more to `to`; false at the end.
+  Result<bool> more(std::string& to) {
+    if (!stream_) return to += std::exchange(text_, ""), false;
+    char piece[1 << 16];
+    const size_t count = std::fread(piece, 1, sizeof piece, stream_);
+    to.append(piece, count);
+    if (std::ferror(stream_)) return fail(ErrorCode::io, "reading {}: it can not be read; is it a folder?", name_);
+    return count > 0;
+  }
+
+ private:
+  std::string text_, name_;
+  std::FILE* stream_ = nullptr;  // closed by the end of the program
+};
+
+// Prints ids as they come.
+class Printer {
+ public:
+  Printer(const Tokenizer& tokenizer, const TokenizeOptions& o) : tokenizer_(tokenizer), o_(o) {}
+
+  void print(std::span<const int32_t> ids) {
+    for (int32_t id : ids) {
+      const std::string_view bytes = tokenizer_.bytes(id);
+      if (!o_.json)
+        fmt::print("{:>7}  {}\n", id, json_string(bytes));
+      else if (o_.pieces)
+        fmt::print("{}{{\"id\":{},\"piece\":{}}}", first_ ? "[" : ",", id, json_string(bytes));
+      else
+        fmt::print("{}{}", first_ ? "[" : ",", id);
+      first_ = false;
+      ++count_;
+    }
+  }
+  void end() {
+    if (o_.json)
+      fmt::print("{}]\n", first_ ? "[" : "");
+    else
+      fmt::print(stderr, "{} tokens\n", count_);
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  const TokenizeOptions& o_;
+  bool first_ = true;
+  int64_t count_ = 0;
+};
+
+Result<void> encode(Tokenizer& tokenizer, const TokenizeOptions& o) {
+  Input input = TRY(Input::open(o));
+  Printer printer(tokenizer, o);
+  EncodeOptions options{.special = !o.no_special, .bos = o.bos};
+  if (o.bos && !tokenizer.bos()) {
+    return fail(ErrorCode::invalid_argument, "--bos: the tokenizer has no beginning-of-sequence token");
+  }
+  std::string text;
+  std::vector<int32_t> ids;
+  for (bool more = true; more;) {
+    more = TRY(input.more(text));
+    ids.clear();
+    size_t done = text.size();
+    if (more)
+      done = TRY(tokenizer.encode_part(text, options, ids));
+    else
+      CHECK_OK(tokenizer.encode(text, options, ids));
+    if (more && done == 0) continue;  // nothing is certain yet
+    printer.print(ids);
+    options.bos = false;
+    options.continued = true;
+    options.after_special = !ids.empty() && tokenizer.is_special(ids.back());
+    text.erase(0, done);
+  }
+  printer.end();
+  return {};
+}
+
+// "1 2 3", "1,2,3" or "[1, 2, 3]".
+Result<std::vector<int32_t>> parse_ids(const std::string& text, int32_t vocab) {
+  std::vector<int32_t> ids;
+  const char *at = text.data(), *const end = at + text.size();
+  while (true) {
+    while (at < end && std::string_view(" ,[]\t\n").find(*at) != std::string_view::npos) ++at;
+    if (at == end) return ids;
+    int32_t id = 0;
+    const auto [after, error] = std::from_chars(at, end, id);
+    if (error != std::errc{} || id < 0 || id >= vocab) {
+      return fail(ErrorCode::invalid_argument, "--decode: expected ids from 0 to {}, found '{}'", vocab - 1,
+                  std::string_view(at, std::min<size_t>(20, static_cast<size_t>(end - at))));
+    }
+    ids.push_back(id);
+    at = after;
+  }
+}
+
+Result<void> tokenize(const TokenizeOptions& o) {
+  const std::string& path = o.tokenizer.empty() ? o.model : o.tokenizer;
+  if (path.empty()) return fail(ErrorCode::invalid_argument, "--tokenizer is missing: a model or a tokenizer file");
+  const auto tokenizer = TRY(Tokenizer::open(path));
+  if (!o.has_decode) return encode(*tokenizer, o);
+  const std::string text = tokenizer->decode(TRY(parse_ids(o.decode, tokenizer->vocab_size())));
+  if (o.json)
+    fmt::print("{}\n", json_string(text));
+  else
+    fmt::print("{}\n", text);
+  return {};
+}
+
+std::function<Result<void>()> add(CLI::App& app) {
+  auto o = std::make_shared<TokenizeOptions>();
+  app.add_option("--model", o->model, "a model, whose tokenizer is taken");
+  app.add_option("--tokenizer", o->tokenizer, "tokenizer.json, tokenizer.model, a .gguf, tok512.bin or a folder");
+  auto* const text = app.add_option("--text", o->text, "the text; standard input without it");
+  auto* const file = app.add_option("--file", o->file, "a file of text")->excludes(text);
+  auto* const decode =
+      app.add_option("--decode", o->decode, "ids to turn into text: 1,2,3")->excludes(text)->excludes(file);
+  app.add_flag("--pieces", o->pieces, "with --json: what each id stands for too");
+  app.add_flag("--bos", o->bos, "begin with the beginning-of-sequence token");
+  app.add_flag("--no-special", o->no_special, "special tokens in the text are ordinary text");
+  app.add_flag("--json", o->json, "one JSON array");
+  return [o, text, decode] {
+    o->has_text = text->count() > 0;
+    o->has_decode = decode->count() > 0;
+    return tokenize(*o);
+  };
+}
+
+}  // namespace
+
+const Command kTokenize = {"tokenize", "turn text into token ids, or ids into text", add};
+
+}  // namespace thimble

@@ -1,0 +1,103 @@
+#include "plan/profile.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+namespace thimble {
+namespace {
+
+constexpr size_t index(Held held) { return static_cast<size_t>(held); }
+
+std::string_view phase_name(const Step& step, const Node& node) {
+  if (step.again) return "again";
+  return node.phase == Phase::forward ? "forward" : node.phase == Phase::backward ? "backward" : "update";
+}
+
+// What a step is called: its operation and the first thing it makes or writes over.
+std::string step_name(const Graph& graph, const Step& step) {
+  const Node& node = graph.nodes()[static_cast<size_t>(step.node)];
+  const auto made = std::find_if(node.out.begin(), node.out.end(), [](ValueId id) { return id != kNone; });
+  return fmt::format("{}: {} {}", phase_name(step, node), node.op->name, made == node.out.end() ? "" : graph.value(*made).name);
+}
+
+// Adds the transient bytes of a schedule to its points.
+class Transient {
+ public:
+  Transient(const Graph& graph, const Schedule& schedule) : graph_(graph), schedule_(schedule) {
+    while (turn_ < static_cast<int>(schedule.steps.size()) && phase(turn_) == Phase::forward) ++turn_;
+  }
+
+  // A storage counts as what lies in it: of residences that share one, each until the next begins.
+  void add(std::span<ProfilePoint> points) const {
+    const auto& residences = schedule_.residences;
+    std::vector<int> order(residences.size());
+    std::iota(order.begin(), order.end(), 0);
+    const auto key = [&](int i) { return std::pair(residences[static_cast<size_t>(i)].storage, residences[static_cast<size_t>(i)].begin); };
+    std::sort(order.begin(), order.end(), [&](int a, int b) { return key(a) < key(b); });
+    for (size_t i = 0; i < order.size(); ++i) {
+      const Residence& r = residences[static_cast<size_t>(order[i])];
+      if (r.storage < 0) continue;
+      const Storage& storage = schedule_.storages[static_cast<size_t>(r.storage)];
+      const bool last = i + 1 == order.size() || key(order[i + 1]).first != r.storage;
+      const int end = last ? storage.end : key(order[i + 1]).second - 1;
+      for (int s = r.begin; s <= end; ++s) points[static_cast<size_t>(s)].bytes[index(held(r))] += storage.bytes;
+    }
+  }
+
+ private:
+  Phase phase(int step) const { return graph_.nodes()[static_cast<size_t>(schedule_.steps[static_cast<size_t>(step)].node)].phase; }
+
+  Held held(const Residence& r) const {
+    if (r.value == kNone) return Held::workspace;
+    if (graph_.value(r.value).role == Role::gradient) return Held::gradients;
+    return r.begin < turn_ && r.end >= turn_ ? Held::kept : Held::working;
+  }
+
+  const Graph& graph_;
+  const Schedule& schedule_;
+  int turn_ = 0;  // first step that is not of the forward pass
+};
+
+// Of every run of steps that falls on one point, the step that holds most.
+std::vector<ProfilePoint> thinned(std::vector<ProfilePoint> all, size_t points) {
+  if (all.size() <= points) return all;
+  std::vector<ProfilePoint> out;
+  for (size_t i = 0; i < points; ++i) {
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(i * all.size() / points);
+    const auto end = all.begin() + static_cast<std::ptrdiff_t>((i + 1) * all.size() / points);
+    out.push_back(*std::max_element(begin, end, [](const auto& a, const auto& b) { return a.total() < b.total(); }));
+  }
+  return out;
+}
+
+}  // namespace
+
+int64_t ProfilePoint::total() const { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}); }
+
+std::vector<ProfilePoint> memory_profile(const TrainingPlan& plan, int64_t runtime_bytes, size_t points) {
+  ProfilePoint always;
+  const Layout& layout = plan.layout;
+  always.bytes[index(Held::runtime)] = runtime_bytes;
+  always.bytes[index(Held::weights)] = layout.bytes(Role::weight) + layout.bytes(Role::parameter);
+  always.bytes[index(Held::states)] = layout.bytes(Role::state);
+  always.bytes[index(Held::gradients)] = layout.bytes(Role::gradient);
+  always.bytes[index(Held::inputs)] = layout.bytes(Role::input) + layout.bytes(Role::result) + layout.bytes(Role::constant);
+  std::vector<ProfilePoint> all(plan.pass.steps.size() + plan.update.steps.size(), always);
+  size_t begin = 0;
+  for (const Schedule* schedule : {&plan.pass, &plan.update}) {
+    const std::span<ProfilePoint> part(all.data() + begin, schedule->steps.size());
+    for (size_t i = 0; i < part.size(); ++i) part[i].step = static_cast<int>(begin + i);
+    Transient(plan.train.graph, *schedule).add(part);
+    begin += part.size();
+  }
+  all = thinned(std::move(all), points);
+  for (ProfilePoint& point : all) {
+    const auto at = static_cast<size_t>(point.step);
+    const bool updating = at >= plan.pass.steps.size();
+    point.name = step_name(plan.train.graph, updating ? plan.update.steps[at - plan.pass.steps.size()] : plan.pass.steps[at]);
+  }
+  return all;
+}
+
+}  // namespace thimble

@@ -1,0 +1,133 @@
+// convert: what comes out holds what went in.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "files/json.h"
+#include "program.h"
+#include "text/tokenizer.h"
+#include "tiny_files.h"
+
+namespace thimble {
+namespace {
+
+using ::testing::HasSubstr;
+
+void expect_tokenizes(const std::string& path) {
+  const auto tokenizer = Tokenizer::open(path);
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  std::vector<int32_t> ids;
+  ASSERT_TRUE((*tokenizer)->encode("ab<|end|>b", {}, ids));
+  EXPECT_EQ(ids.size(), 3u);
+  EXPECT_EQ(ids[0], 257);
+  EXPECT_EQ((*tokenizer)->eos(), 0);
+  EXPECT_THAT((*tokenizer)->chat_template(), HasSubstr("<|im_start|>"));
+}
+
+TEST(Convert, gguf_to_a_folder_and_back) {
+  TinyFiles tiny;
+  const std::string hf = tiny.folder.file("hf"), back = tiny.folder.file("back.gguf");
+  Ran ran = run_thimble({"convert", "--model", tiny.gguf, "--to", "safetensors", "--out", hf, "--memory", "100M"});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  const auto folder = ModelSource::open(hf);
+  ASSERT_TRUE(folder) << folder.error().message;
+  expect_same_weights(**folder, tiny.model);
+  expect_tokenizes(hf);
+  EXPECT_EQ((*read_json_file(hf + "/config.json"))["eos_token_id"], 0);
+  ran = run_thimble({"convert", "--model", hf, "--to", "gguf", "--out", back});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  const auto gguf = ModelSource::open(back);
+  ASSERT_TRUE(gguf) << gguf.error().message;
+  expect_same_weights(**gguf, tiny.model);
+  expect_tokenizes(back);
+}
+
+TEST(Convert, copies_the_metadata_of_gguf) {
+  TinyFiles tiny;
+  const std::string out = tiny.folder.file("new folder/out.gguf");
+  const Ran ran =
+      run_thimble({"convert", "--model", tiny.gguf, "--to", "gguf", "--codec", "q8_0", "--out", out, "--json"});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  const Json json = *parse_json(ran.out, "output");
+  EXPECT_EQ(json["output"], out);
+  EXPECT_LE(json["peak_rss_bytes"], json["planned_peak_bytes"]);
+  const auto file = GgufFile::open(out);
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_EQ(*file->get<std::string>("general.name"), "tiny");
+  EXPECT_EQ(*file->get<std::string>("tokenizer.ggml.pre"), "gpt-2");
+  EXPECT_EQ(file->find_tensor("blk.0.ffn_up.weight")->type, kQ8_0.gguf_type);
+  expect_tokenizes(out);
+}
+
+TEST(Convert, merges_an_adapter) {
+  TinyFiles tiny;
+  for (const char* to : {"gguf", "safetensors"}) {
+    SCOPED_TRACE(to);
+    const std::string out = tiny.folder.file(std::string("merged.") + to);
+    const Ran ran = run_thimble(
+        {"convert", "--model", tiny.gguf, "--adapter", tiny.adapter, "--to", to, "--codec", "f32", "--out", out});
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    EXPECT_THAT(ran.out, HasSubstr("merged into 1 matrices"));
+    const auto source = ModelSource::open(out);
+    ASSERT_TRUE(source) << source.error().message;
+    for (const ModelTensor& tensor : (*source)->tensors()) {
+      const std::vector<float> values = read_all(**source, tensor);
+      if (tensor.name != std::string(TinyFiles::kModule) + ".weight") {
+        EXPECT_EQ(values, tiny.model.values.at(tensor.name)) << tensor.name;
+        continue;
+      }
+      for (int64_t i = 0; i < 64 * 64; ++i) ASSERT_NEAR(values[i], tiny.merged(i / 64, i % 64), 1e-5) << i;
+    }
+  }
+}
+
+TEST(Convert, says_what_it_wrote_in_place_of_k_quants) {
+  TinyFiles tiny;
+  for (const auto& [wanted, used] : {std::pair{"q4_K", "q5_0"}, {"q5_K", "q5_1"}, {"q6_K", "q8_0"}}) {
+    const std::string out = tiny.folder.file("k.gguf");
+    const Ran ran = run_thimble({"convert", "--model", tiny.gguf, "--to", "gguf", "--codec", wanted, "--out", out});
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    EXPECT_THAT(ran.out, HasSubstr(fmt::format("{} needs rows of whole blocks of 256: {} written for 14 tensors",
+                                               wanted, used)));
+    const auto file = GgufFile::open(out);
+    EXPECT_EQ(file->find_tensor("blk.1.ffn_down.weight")->type, find_codec(used)->gguf_type);
+  }
+}
+
+TEST(Convert, refuses_with_reasons) {
+  TinyFiles tiny;
+  const std::string out = tiny.folder.file("out.gguf");
+  const auto refusal = [&](std::vector<std::string> more, int status) {
+    std::vector<std::string> arguments = {"convert", "--model", tiny.gguf, "--out", out};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Ran ran = run_thimble(arguments);
+    EXPECT_EQ(ran.status, status) << ran.err;
+    EXPECT_FALSE(is_file(out));
+    return ran.err;
+  };
+  EXPECT_THAT(refusal({"--to", "onnx"}, 2), HasSubstr("--to: expected gguf or safetensors, found 'onnx'"));
+  EXPECT_THAT(refusal({"--to", "gguf", "--codec", "q4_2"}, 2), HasSubstr("q4_1"));
+  EXPECT_THAT(refusal({"--to", "gguf", "--codec", "nf4"}, 1), HasSubstr("GGUF has no format nf4"));
+  EXPECT_THAT(refusal({"--to", "safetensors", "--codec", "q4_1"}, 1), HasSubstr("convert to bf16, f16 or f32"));
+  EXPECT_THAT(refusal({"--to", "gguf", "--memory", "3M"}, 3), HasSubstr("the smallest that does is --memory"));
+  EXPECT_THAT(refusal({"--to", "gguf", "--memory", "lots"}, 2), HasSubstr("lots"));
+  EXPECT_THAT(refusal({"--to", "gguf", "--adapter", tiny.folder.path()}, 1), HasSubstr("adapter_config.json"));
+  EXPECT_THAT(refusal({"--to", "gguf", "--adapted", "x"}, 2), HasSubstr("the nearest are --adapter"));
+  EXPECT_EQ(run_thimble({"convert", "--model", tiny.gguf, "--to", "gguf", "--out", tiny.gguf}).status, 2);
+  EXPECT_EQ(run_thimble({"convert", "--model", tiny.folder.file("none"), "--to", "gguf", "--out", out}).status, 1);
+}
+
+TEST(Convert, refuses_an_adapter_of_another_model) {
+  TinyFiles tiny;
+  Architecture a = command_architecture();
+  a.layers = 1;
+  const MemoryModel shallow(a);
+  const std::string path = tiny.folder.file("shallow.gguf");
+  ASSERT_TRUE(write_gguf_model(path, a, shallow.tensors, shallow.rows()));
+  const Ran ran = run_thimble(
+      {"convert", "--model", path, "--adapter", tiny.adapter, "--to", "gguf", "--out", tiny.folder.file("o.gguf")});
+  EXPECT_EQ(ran.status, 2);
+  EXPECT_THAT(ran.err, HasSubstr("the model has no linear layer 'model.layers.1.self_attn.q_proj'"));
+}
+
+}  // namespace
+}  // namespace thimble

@@ -1,0 +1,89 @@
+"""A server with Hugging Face's layout on 127.0.0.1, for the tests of `thimble pull`.
+
+usage: hub_server.py FOLDER
+Serves FOLDER/ORG/NAME; prints its port; appends "PATH RANGE" of every request to FOLDER/log. What goes wrong is in the
+file FOLDER/ORG/NAME.json: {"drop": {"FILE": BYTES}, "no_ranges": true, "wrong_hash": "FILE", "extra": [sibling ...],
+"fail_first": STATUS, "short_size": "FILE"}; a drop or failure happens once.
+"""
+import hashlib
+import http.server
+import json
+import os
+import sys
+
+root = sys.argv[1]
+done = set()
+
+
+def once(*what):
+    if what in done:
+        return False
+    done.add(what)
+    return True
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def reply(self, status, body=b"", headers=(), sent=None):
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:sent])
+        if sent is not None:
+            self.wfile.flush()
+            self.close_connection = True
+
+    def listing(self, repo, wrong):
+        if "fail_first" in wrong and once(repo, "fail"):
+            return self.reply(wrong["fail_first"])
+        folder, siblings = os.path.join(root, repo), []
+        for name in sorted(os.listdir(folder)):
+            data = open(os.path.join(folder, name), "rb").read()
+            entry = {"rfilename": name, "size": len(data)}
+            if name.endswith((".safetensors", ".gguf")):
+                digest = hashlib.sha256(b"other" if wrong.get("wrong_hash") == name else data).hexdigest()
+                entry["lfs"] = {"sha256": digest, "size": len(data)}
+            if wrong.get("short_size") == name:
+                entry = {"rfilename": name, "size": len(data) - 1}
+            siblings.append(entry)
+        self.reply(200, json.dumps({"id": repo, "siblings": siblings + wrong.get("extra", [])}).encode())
+
+    def file(self, repo, name, wrong):
+        path = os.path.join(root, repo, name)
+        if not os.path.isfile(path):
+            return self.reply(404, b"Entry not found")
+        if self.path.endswith("?cdn") is False and wrong.get("redirect"):
+            return self.reply(302, headers=[("Location", self.path + "?cdn")])
+        data, status, headers = open(path, "rb").read(), 200, []
+        asked = self.headers.get("Range")
+        if asked and not wrong.get("no_ranges"):
+            start = int(asked[len("bytes="):].split("-")[0])
+            if start >= len(data):
+                return self.reply(416)
+            headers = [("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")]
+            data, status = data[start:], 206
+        drop = wrong.get("drop", {}).get(name)
+        self.reply(status, data, headers, drop if drop is not None and once(repo, name, "drop") else None)
+
+    def do_GET(self):
+        with open(os.path.join(root, "log"), "a") as log:
+            log.write(f"{self.path} {self.headers.get('Range', '-')}\n")
+        parts = self.path.split("?")[0].strip("/").split("/")
+        api = parts[:2] == ["api", "models"]
+        repo = "/".join(parts[2:4] if api else parts[:2])
+        if not os.path.isdir(os.path.join(root, repo)):
+            return self.reply(404, b"Repository not found")
+        wrong = json.load(open(os.path.join(root, repo + ".json"))) if os.path.exists(os.path.join(root, repo + ".json")) else {}
+        if api:
+            self.listing(repo, wrong)
+        else:
+            self.file(repo, "/".join(parts[4:]), wrong)
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
