@@ -68,7 +68,7 @@ class Planner {
                          .selected = spec_.slots,
                          .slots = spec_.slots,
                          .positions = spec_.context,
-                         .narrow = purpose == Purpose::generate && rows <= kNarrowRows,
+                         .narrow = spec_.multiply == Multiply::int8 || (purpose == Purpose::generate && rows <= kNarrowRows),
                          .activation = spec_.activation,
                          .cache = spec_.activation};
     options.codec = [&](const std::string& name, const Shape&) { return spec_.stored(name); };
@@ -121,7 +121,7 @@ class Planner {
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
     l.budget_bytes = spec_.budget_bytes;
     l.planned_bytes = plan.arena_bytes + spec_.runtime_bytes;
-    l.choices.push_back(fmt::format("products in {}", spec_.multiply == Multiply::bf16 ? "bf16" : "f32"));
+    l.choices.push_back(fmt::format("products in {}", spec_.multiply == Multiply::int8 ? "int8 where the weights allow it" : spec_.multiply == Multiply::bf16 ? "bf16" : "f32"));
     // Of the programs that make results: the number of rows at once changes none.
     std::string text = plan.programs.back().graph.text() + fmt::format("multiply {}", static_cast<int>(spec_.multiply));
     l.numerics_hash = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));

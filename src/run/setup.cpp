@@ -23,6 +23,7 @@ Result<Multiply> choose_multiply(const std::string& multiply, const std::string&
     return fail(ErrorCode::unsupported,
                 "--multiply bf16: this CPU has no bf16 products (AVX512-BF16); take auto or f32");
   if (multiply == "bf16") return Multiply::bf16;
+  if (multiply == "int8") return Multiply::int8;
   return multiply == "f32" || precision == "f32" ? Multiply::f32 : faster_multiply(machine);
 }
 
