@@ -94,7 +94,8 @@ def evaluate(program, model, text_file, context, adapter=None, logits=None):
     """Mean negative log-likelihood of every window of `context` tokens; writes the logits too when asked to."""
     arguments = ["eval", "--model", model, "--data", text_file, "--context", context, "--precision", "f32", "--json"]
     arguments += ["--adapter", adapter] if adapter else []
-    arguments += ["--logits", logits] if logits else []
+    if logits:  # takes the place of the metric
+        thimble(program, *arguments, "--logits", logits)
     for line in thimble(program, *arguments).splitlines():
         event = json.loads(line)
         if event.get("event") == "eval":
