@@ -1,5 +1,8 @@
 #include "commands/recipe_options.h"
 
+#include "methods/method.h"
+#include "methods/optimizer.h"
+
 
 namespace thimble {
 namespace {
