@@ -59,10 +59,11 @@ Result<std::unique_ptr<Generator>> prepare(const Flags& flags, Inference& infere
 
 Result<void> talk(Conversation& conversation, bool terminal) {
   const Conversation::Listener listener{
-      .say = [](std::string_view text) {
-        std::fwrite(text.data(), 1, text.size(), stdout);
-        std::fflush(stdout);
-      },
+      .say =
+          [](std::string_view text) {
+            std::fwrite(text.data(), 1, text.size(), stdout);
+            std::fflush(stdout);
+          },
       .note = [](std::string_view note) { fmt::print(stderr, "\n({})\n", note); },
       .stop = interrupted,
   };
@@ -92,11 +93,14 @@ Result<void> chat(Flags& flags) {
   Conversation conversation(*generator, inference->tokenizer(), *format, sampler, flags.conversation);
   CHECK_OK(generator->load());
   const bool terminal = isatty(STDIN_FILENO) != 0;
-  if (terminal) fmt::print(stderr, "context {} tokens. Ctrl-C stops a reply; Ctrl-D, or Ctrl-C here, ends the chat.\n", generator->context());
+  if (terminal)
+    fmt::print(stderr, "context {} tokens. Ctrl-C stops a reply; Ctrl-D, or Ctrl-C here, ends the chat.\n",
+               generator->context());
   watch_interrupts();
   CHECK_OK(talk(conversation, terminal));
   const int64_t peak = peak_resident_bytes(), planned = inference->plan().ledger.planned_bytes;
-  fmt::print(stderr, "peak memory {} = {:.1f} % of the plan\n", megabytes(peak), 100.0 * static_cast<double>(peak) / static_cast<double>(planned));
+  fmt::print(stderr, "peak memory {} = {:.1f} % of the plan\n", megabytes(peak),
+             100.0 * static_cast<double>(peak) / static_cast<double>(planned));
   return {};
 }
 
@@ -105,8 +109,10 @@ std::function<Result<void>()> add(CLI::App& app) {
   flags->inference.add(app);
   add_sampling_flags(app, flags->sampling);
   app.add_option("--system", flags->conversation.system, "system message; the model's own without it");
-  app.add_option("--max-tokens", flags->conversation.max_tokens, "tokens of a reply at most; 0: until it ends")->check(CLI::Range(0, 1 << 20));
-  app.add_option("--context", flags->context, "tokens of the conversation; up to 2048, as the budget allows, without it");
+  app.add_option("--max-tokens", flags->conversation.max_tokens, "tokens of a reply at most; 0: until it ends")
+      ->check(CLI::Range(0, 1 << 20));
+  app.add_option("--context", flags->context,
+                 "tokens of the conversation; up to 2048, as the budget allows, without it");
   return [flags]() -> Result<void> { return chat(*flags); };
 }
 

@@ -2,6 +2,7 @@
 // from file to file, so that a model larger than memory can be converted.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 
 #include "commands/command.h"
@@ -162,6 +163,46 @@ void note_replacements(Conversion& c, std::span<const GgufReplacement> replaced)
   }
 }
 
+// Decoded rows of a tensor, as `read` gives them.
+Result<std::vector<float>> sample(const ModelTensor& tensor, int64_t row, const ReadRows& read) {
+  const int64_t columns = tensor.shape.columns();
+  std::vector<std::byte> bytes(static_cast<size_t>(tensor.codec->bytes(columns)));
+  std::vector<float> numbers(static_cast<size_t>(columns));
+  CHECK_OK(read(tensor, row, 1, bytes));
+  tensor.codec->decode(bytes.data(), numbers.data(), columns);
+  return numbers;
+}
+
+// A coarse codec may round away what the adapter changed: its rounding is measured against the change, on some rows of
+// every adapted matrix.
+Result<void> note_rounding(Conversion& c) {
+  if (!c.merged || !c.codec || c.codec->block == 1) return {};
+  constexpr int64_t kRows = 4;
+  double error = 0, change = 0;
+  for (const LoraModule& module : c.adapter->modules) {
+    const ModelTensor& stored = *c.source->find(module.module + ".weight");
+    const ModelTensor adapted{stored.name, &kF32, stored.shape};
+    const Codec& codec = codec_for_rows(*c.codec, stored.shape.columns());
+    for (int64_t i = 0; i < kRows; ++i) {
+      const int64_t row = i * stored.shape.rows() / kRows;
+      const std::vector<float> before = TRY(sample(stored, row, rows_of(*c.source)));
+      const std::vector<float> after = TRY(sample(adapted, row, c.rows()));
+      std::vector<std::byte> bytes(static_cast<size_t>(codec.bytes(stored.shape.columns())));
+      std::vector<float> written(after.size());
+      codec.encode(after.data(), bytes.data(), stored.shape.columns());
+      codec.decode(bytes.data(), written.data(), stored.shape.columns());
+      for (size_t j = 0; j < after.size(); ++j) {
+        error += (written[j] - after[j]) * (written[j] - after[j]);
+        change += (after[j] - before[j]) * (after[j] - before[j]);
+      }
+    }
+  }
+  const double ratio = std::sqrt(error / std::max(change, 1e-300));
+  c.notes.push_back(fmt::format("rounding to {} is {:.0f} % of what the adapter changes{}", c.codec->name, 100 * ratio,
+                                ratio > 0.5 ? ": much of it is lost; q8_0 or bf16 keeps it" : ""));
+  return {};
+}
+
 Result<int64_t> write_gguf(Conversion& c) {
   const int64_t before = resident_bytes();
   TokenizerTables tables;
@@ -178,6 +219,7 @@ Result<int64_t> write_gguf(Conversion& c) {
   const GgufWriteReport report =
       TRY(write_gguf_model(c.options.out, c.source->architecture(), c.tensors(), c.rows(), options));
   note_replacements(c, report.replaced);
+  CHECK_OK(note_rounding(c));
   return planned;
 }
 

@@ -16,8 +16,11 @@ Result<void> evaluate(EvalFlags& flags) {
   std::vector<std::string_view> names;
   for (const Metric& metric : kMetrics) names.push_back(metric.name);
   const auto found = std::find(names.begin(), names.end(), flags.metric);
-  if (found == names.end()) return fail(ErrorCode::invalid_argument, "--metric: expected one of {}, found '{}'", nearest_names(flags.metric, names), flags.metric);
-  if (flags.data.empty()) return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to evaluate on");
+  if (found == names.end())
+    return fail(ErrorCode::invalid_argument, "--metric: expected one of {}, found '{}'",
+                nearest_names(flags.metric, names), flags.metric);
+  if (flags.data.empty())
+    return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to evaluate on");
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
   Events events(flags.json);
   if (!flags.logits.empty()) return write_logits(flags, *inference, events);
@@ -46,9 +49,11 @@ std::function<Result<void>()> add(CLI::App& app) {
 void eval_done(Events& events, const Inference& inference, double seconds, int64_t tokens) {
   const int64_t peak = peak_resident_bytes(), planned = inference.plan().ledger.planned_bytes;
   const double speed = static_cast<double>(tokens) / std::max(1e-9, seconds);
-  events.done(fmt::format("\"seconds\":{:.6g},\"tokens_per_second\":{:.6g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{}", seconds, speed, peak, planned),
-              fmt::format("{:.1f} s, {:.0f} tok/s; peak memory {} = {:.1f} % of the plan", seconds, speed, megabytes(peak),
-                          100.0 * static_cast<double>(peak) / static_cast<double>(planned)));
+  events.done(
+      fmt::format("\"seconds\":{:.6g},\"tokens_per_second\":{:.6g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{}",
+                  seconds, speed, peak, planned),
+      fmt::format("{:.1f} s, {:.0f} tok/s; peak memory {} = {:.1f} % of the plan", seconds, speed, megabytes(peak),
+                  100.0 * static_cast<double>(peak) / static_cast<double>(planned)));
 }
 
 const Command kEval = {"eval", "measure a model on data", add};

@@ -17,7 +17,8 @@ struct Candidate {
   std::vector<uint8_t> predicted;
 };
 
-Result<std::vector<Candidate>> encode(const EvalFlags& flags, Tokenizer& tokenizer, const std::vector<ChoiceQuestion>& questions, int64_t& longest) {
+Result<std::vector<Candidate>> encode(const EvalFlags& flags, Tokenizer& tokenizer,
+                                      const std::vector<ChoiceQuestion>& questions, int64_t& longest) {
   std::vector<Candidate> out;
   for (const ChoiceQuestion& question : questions)
     for (const std::string& choice : question.choices) {
@@ -41,7 +42,9 @@ Counts count_right(const std::vector<ChoiceQuestion>& questions, const std::vect
   size_t at = 0;
   for (const ChoiceQuestion& question : questions) {
     size_t best = 0, best_by_byte = 0;
-    const auto by_byte = [&](size_t i) { return scores[at + i].nll / static_cast<double>(std::max<size_t>(1, question.choices[i].size())); };
+    const auto by_byte = [&](size_t i) {
+      return scores[at + i].nll / static_cast<double>(std::max<size_t>(1, question.choices[i].size()));
+    };
     for (size_t i = 1; i < question.choices.size(); ++i) {
       if (scores[at + i].nll < scores[at + best].nll) best = i;
       if (by_byte(i) < by_byte(best_by_byte)) best_by_byte = i;
@@ -60,12 +63,16 @@ Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& e
   int64_t longest = 0;
   const auto candidates = TRY(encode(flags, inference.tokenizer(), questions, longest));
   const int64_t most = TRY(inference.context(flags.context));
-  if (longest > most) return fail(ErrorCode::invalid_argument, "--data {}: a question with its choice has {} tokens, the context is {}; give a larger --context", flags.data, longest, most);
+  if (longest > most)
+    return fail(ErrorCode::invalid_argument,
+                "--data {}: a question with its choice has {} tokens, the context is {}; give a larger --context",
+                flags.data, longest, most);
   // Short questions share a pass.
   const int64_t context = std::max(longest, std::min<int64_t>(most, 512));
   std::vector<Score> scores;
   scores.reserve(candidates.size());
-  auto evaluator = TRY(Evaluator::prepare(inference, context, flags.batch > 0 ? flags.batch : 1, [&](const Score& score) { scores.push_back(score); }));
+  auto evaluator = TRY(Evaluator::prepare(inference, context, flags.batch > 0 ? flags.batch : 1,
+                                          [&](const Score& score) { scores.push_back(score); }));
   events.plan(inference.plan().ledger);
   CHECK_OK(evaluator->load());
   const auto start = std::chrono::steady_clock::now();
@@ -80,8 +87,10 @@ Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& e
   const Counts counts = count_right(questions, scores);
   const auto of_all = [&](int64_t n) { return static_cast<double>(n) / static_cast<double>(questions.size()); };
   events.event("eval",
-               fmt::format("\"metric\":\"choice\",\"accuracy\":{:.9g},\"accuracy_norm\":{:.9g},\"examples\":{}", of_all(counts.right), of_all(counts.right_by_byte), questions.size()),
-               fmt::format("accuracy {:.4f}  by byte {:.4f}  ({} questions)", of_all(counts.right), of_all(counts.right_by_byte), questions.size()));
+               fmt::format("\"metric\":\"choice\",\"accuracy\":{:.9g},\"accuracy_norm\":{:.9g},\"examples\":{}",
+                           of_all(counts.right), of_all(counts.right_by_byte), questions.size()),
+               fmt::format("accuracy {:.4f}  by byte {:.4f}  ({} questions)", of_all(counts.right),
+                           of_all(counts.right_by_byte), questions.size()));
   eval_done(events, inference, seconds, tokens);
   return {};
 }

@@ -15,7 +15,7 @@ constexpr int64_t kMoreTokens = 32;  // than the reference has: enough to see wh
 constexpr int kShown = 3;
 
 struct Question {
-  std::string asked;      // the last message before the reply
+  std::string asked;  // the last message before the reply
   std::string reference;
 };
 
@@ -31,7 +31,8 @@ std::string trimmed(std::string_view text) {
 }
 
 // Adds the chat up to its last assistant's message; a chat without one is no question.
-Result<void> add_question(const EvalFlags& flags, Tokenizer& tokenizer, const ChatFormat& format, std::span<const Message> messages, Questions& to) {
+Result<void> add_question(const EvalFlags& flags, Tokenizer& tokenizer, const ChatFormat& format,
+                          std::span<const Message> messages, Questions& to) {
   size_t last = messages.size();
   while (last > 0 && messages[last - 1].role != "assistant") --last;
   if (last < 2) return {};
@@ -52,19 +53,25 @@ Result<void> add_question(const EvalFlags& flags, Tokenizer& tokenizer, const Ch
 Result<Questions> read_questions(const EvalFlags& flags, Inference& inference, Events& events) {
   Tokenizer& tokenizer = inference.tokenizer();
   const ChatFormat* const format = TRY(chat_format(tokenizer));
-  auto data = TRY(Dataset::open(flags.data, tokenizer, {.context = TRY(inference.context(flags.context)), .strict = flags.strict}));
+  auto data = TRY(
+      Dataset::open(flags.data, tokenizer, {.context = TRY(inference.context(flags.context)), .strict = flags.strict}));
   report_data(events, flags.data, data->report());
   Questions questions;
-  for (int64_t i = 0; i < flags.count(data->size()); ++i) CHECK_OK(add_question(flags, tokenizer, *format, TRY(data->messages(i)), questions));
-  if (questions.texts.empty()) return fail(ErrorCode::invalid_argument, "--data {}: there is no chat in it with a reply of the assistant", flags.data);
+  for (int64_t i = 0; i < flags.count(data->size()); ++i)
+    CHECK_OK(add_question(flags, tokenizer, *format, TRY(data->messages(i)), questions));
+  if (questions.texts.empty())
+    return fail(ErrorCode::invalid_argument, "--data {}: there is no chat in it with a reply of the assistant",
+                flags.data);
   return questions;
 }
 
-Result<void> write_samples(const std::string& path, const Questions& questions, const std::vector<std::string>& replies) {
+Result<void> write_samples(const std::string& path, const Questions& questions,
+                           const std::vector<std::string>& replies) {
   auto file = TRY(OutputFile::create(path));
   for (size_t i = 0; i < replies.size(); ++i)
-    CHECK_OK(file.write(fmt::format("{{\"prompt\":{},\"reference\":{},\"reply\":{},\"exact\":{}}}\n", json_string(questions.texts[i].asked),
-                                    json_string(questions.texts[i].reference), json_string(replies[i]), replies[i] == questions.texts[i].reference)));
+    CHECK_OK(file.write(fmt::format("{{\"prompt\":{},\"reference\":{},\"reply\":{},\"exact\":{}}}\n",
+                                    json_string(questions.texts[i].asked), json_string(questions.texts[i].reference),
+                                    json_string(replies[i]), replies[i] == questions.texts[i].reference)));
   return file.commit();
 }
 
@@ -83,7 +90,8 @@ Result<void> eval_exact(const EvalFlags& flags, Inference& inference, Events& ev
   events.plan(inference.plan().ledger);
   CHECK_OK(generator->load());
   const auto start = std::chrono::steady_clock::now();
-  CHECK_OK(reply_to_all(*generator, questions.exchanges, stops, [&](int64_t done) { events.progress(fmt::format("{} of {}", done, count)); }));
+  CHECK_OK(reply_to_all(*generator, questions.exchanges, stops,
+                        [&](int64_t done) { events.progress(fmt::format("{} of {}", done, count)); }));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
   std::vector<std::string> replies;
@@ -97,8 +105,10 @@ Result<void> eval_exact(const EvalFlags& flags, Inference& inference, Events& ev
   }
   if (!flags.out.empty()) CHECK_OK(write_samples(flags.out, questions, replies));
   const double accuracy = static_cast<double>(correct) / static_cast<double>(count);
-  events.event("eval", fmt::format("\"metric\":\"exact\",\"accuracy\":{:.9g},\"correct\":{},\"examples\":{}", accuracy, correct, count),
-               fmt::format("{}exact match: {} of {}, accuracy {:.4f}", samples, correct, count, accuracy));
+  events.event(
+      "eval",
+      fmt::format("\"metric\":\"exact\",\"accuracy\":{:.9g},\"correct\":{},\"examples\":{}", accuracy, correct, count),
+      fmt::format("{}exact match: {} of {}, accuracy {:.4f}", samples, correct, count, accuracy));
   eval_done(events, inference, seconds, tokens);
   return {};
 }

@@ -15,8 +15,10 @@ constexpr int64_t kMostBytes = int64_t{4} << 30;  // 21,845 rows of 49,152 logit
 }  // namespace
 
 Result<void> write_logits(const EvalFlags& flags, Inference& inference, Events& events) {
-  const int64_t context = TRY(inference.context(flags.context > 0 ? flags.context : std::min(kContext, inference.architecture().context)));
-  auto data = TRY(Dataset::open(flags.data, inference.tokenizer(), {.context = context, .bos = flags.bos, .strict = flags.strict, .all_tokens = true}));
+  const int64_t context =
+      TRY(inference.context(flags.context > 0 ? flags.context : std::min(kContext, inference.architecture().context)));
+  auto data = TRY(Dataset::open(flags.data, inference.tokenizer(),
+                                {.context = context, .bos = flags.bos, .strict = flags.strict, .all_tokens = true}));
   report_data(events, flags.data, data->report());
   const int64_t count = flags.count(data->size()), vocab = inference.architecture().vocab;
   Example example;
@@ -28,7 +30,9 @@ Result<void> write_logits(const EvalFlags& flags, Inference& inference, Events& 
   }
   if (rows == 0) return fail(ErrorCode::invalid_argument, "--data {}: there is nothing in it to evaluate", flags.data);
   if (rows * vocab * 4 > kMostBytes)
-    return fail(ErrorCode::invalid_argument, "--logits: {} rows of {} logits are {}, more than {}; give a smaller --limit", rows, vocab, megabytes(rows * vocab * 4), megabytes(kMostBytes));
+    return fail(ErrorCode::invalid_argument,
+                "--logits: {} rows of {} logits are {}, more than {}; give a smaller --limit", rows, vocab,
+                megabytes(rows * vocab * 4), megabytes(kMostBytes));
   auto logits = TRY(AllLogits::prepare(inference, longest));
   events.plan(inference.plan().ledger);
   CHECK_OK(logits->load());
@@ -42,7 +46,8 @@ Result<void> write_logits(const EvalFlags& flags, Inference& inference, Events& 
   }
   CHECK_OK(writer.finish());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  events.event("eval", fmt::format("\"metric\":\"logits\",\"rows\":{},\"examples\":{}", rows, count), fmt::format("logits of {} rows written to {}", rows, flags.logits));
+  events.event("eval", fmt::format("\"metric\":\"logits\",\"rows\":{},\"examples\":{}", rows, count),
+               fmt::format("logits of {} rows written to {}", rows, flags.logits));
   eval_done(events, inference, seconds, rows);
   return {};
 }

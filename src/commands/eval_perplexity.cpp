@@ -14,8 +14,10 @@ constexpr int64_t kContext = 512;
 }  // namespace
 
 Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Events& events) {
-  const int64_t context = TRY(inference.context(flags.context > 0 ? flags.context : std::min(kContext, inference.architecture().context)));
-  auto data = TRY(Dataset::open(flags.data, inference.tokenizer(), {.context = context, .bos = flags.bos, .strict = flags.strict}));
+  const int64_t context =
+      TRY(inference.context(flags.context > 0 ? flags.context : std::min(kContext, inference.architecture().context)));
+  auto data = TRY(
+      Dataset::open(flags.data, inference.tokenizer(), {.context = context, .bos = flags.bos, .strict = flags.strict}));
   report_data(events, flags.data, data->report());
   const int64_t count = flags.count(data->size());
   if (count == 0) return fail(ErrorCode::invalid_argument, "--data {}: there is nothing in it to evaluate", flags.data);
@@ -26,11 +28,12 @@ Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Event
   Example example;
   example.ids.reserve(static_cast<size_t>(context));
   example.trained.reserve(static_cast<size_t>(context));
-  auto evaluator = TRY(Evaluator::prepare(inference, context, flags.batch > 0 ? flags.batch : 1, [&](const Score& score) {
-    all.nll += score.nll;
-    all.tokens += score.tokens;
-    if (data->windows()) windows.push_back(score.mean());
-  }));
+  auto evaluator =
+      TRY(Evaluator::prepare(inference, context, flags.batch > 0 ? flags.batch : 1, [&](const Score& score) {
+        all.nll += score.nll;
+        all.tokens += score.tokens;
+        if (data->windows()) windows.push_back(score.mean());
+      }));
   events.plan(inference.plan().ledger);
   CHECK_OK(evaluator->load());
   const auto start = std::chrono::steady_clock::now();
@@ -44,9 +47,11 @@ Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Event
   std::string list;
   for (double nll : windows) list += fmt::format("{}{:.9g}", list.empty() ? "" : ",", nll);
   events.event("eval",
-               fmt::format("\"metric\":\"perplexity\",\"nll\":{:.9g},\"perplexity\":{:.9g},\"tokens\":{},\"examples\":{},\"windows\":[{}]", all.mean(), std::exp(all.mean()),
-                           all.tokens, count, list),
-               fmt::format("nll {:.5f}  perplexity {:.4f}  ({} tokens, {} {})", all.mean(), std::exp(all.mean()), all.tokens, count, data->windows() ? "windows" : "examples"));
+               fmt::format("\"metric\":\"perplexity\",\"nll\":{:.9g},\"perplexity\":{:.9g},\"tokens\":{},\"examples\":{"
+                           "},\"windows\":[{}]",
+                           all.mean(), std::exp(all.mean()), all.tokens, count, list),
+               fmt::format("nll {:.5f}  perplexity {:.4f}  ({} tokens, {} {})", all.mean(), std::exp(all.mean()),
+                           all.tokens, count, data->windows() ? "windows" : "examples"));
   eval_done(events, inference, seconds, all.tokens);
   return {};
 }

@@ -45,7 +45,9 @@ Result<std::vector<int32_t>> encode_prompt(const Flags& flags, Tokenizer& tokeni
   } else {
     CHECK_OK(tokenizer.encode(prompt, {.bos = flags.bos}, ids));
   }
-  if (ids.empty()) return fail(ErrorCode::invalid_argument, "the prompt is empty: give --prompt TEXT or --prompt-file FILE, or --bos to begin from nothing");
+  if (ids.empty())
+    return fail(ErrorCode::invalid_argument,
+                "the prompt is empty: give --prompt TEXT or --prompt-file FILE, or --bos to begin from nothing");
   return ids;
 }
 
@@ -53,11 +55,13 @@ Result<std::vector<int32_t>> encode_prompt(const Flags& flags, Tokenizer& tokeni
 Result<int64_t> planned_context(const Flags& flags, const Inference& inference, int64_t prompt) {
   const int64_t most = TRY(inference.context(flags.context));
   if (prompt >= most)
-    return fail(ErrorCode::invalid_argument, "the prompt has {} tokens, the context is {}: shorten it, or give a larger --context", prompt, most);
+    return fail(ErrorCode::invalid_argument,
+                "the prompt has {} tokens, the context is {}: shorten it, or give a larger --context", prompt, most);
   return flags.context > 0 ? most : std::min(most, prompt + flags.max_tokens);
 }
 
-Result<void> produce(const Flags& flags, Generator& generator, Sampler& sampler, const Tokenizer& tokenizer, Outcome& outcome) {
+Result<void> produce(const Flags& flags, Generator& generator, Sampler& sampler, const Tokenizer& tokenizer,
+                     Outcome& outcome) {
   const std::vector<int32_t> stops = stop_tokens(tokenizer);
   TokenStream stream(tokenizer, outcome.prompt_ids);
   const auto say = [&](std::string_view text) {
@@ -91,17 +95,23 @@ void report(const Flags& flags, const Outcome& o, int64_t planned_bytes) {
   const double prompt_speed = static_cast<double>(o.prompt_ids.size()) / std::max(1e-9, o.prompt_seconds);
   const int64_t peak = peak_resident_bytes();
   if (flags.json) {
-    fmt::print("{{\"text\":{},\"ids\":[{}],\"prompt_ids\":[{}],\"tokens_per_second\":{:.6g},\"prompt_tokens_per_second\":{:.6g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{}}}\n",
-               json_string(o.text), fmt::join(o.ids, ","), fmt::join(o.prompt_ids, ","), speed, prompt_speed, peak, planned_bytes);
+    fmt::print(
+        "{{\"text\":{},\"ids\":[{}],\"prompt_ids\":[{}],\"tokens_per_second\":{:.6g},\"prompt_tokens_per_second\":{:."
+        "6g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{}}}\n",
+        json_string(o.text), fmt::join(o.ids, ","), fmt::join(o.prompt_ids, ","), speed, prompt_speed, peak,
+        planned_bytes);
     return;
   }
   if (isatty(STDOUT_FILENO)) std::fputs("\n", stdout);
-  fmt::print(stderr, "\n{} tokens of prompt ({:.0f} tok/s), {} made ({:.1f} tok/s); peak memory {} = {:.1f} % of the plan\n", o.prompt_ids.size(), prompt_speed,
-             o.ids.size(), speed, megabytes(peak), 100.0 * static_cast<double>(peak) / static_cast<double>(planned_bytes));
+  fmt::print(stderr,
+             "\n{} tokens of prompt ({:.0f} tok/s), {} made ({:.1f} tok/s); peak memory {} = {:.1f} % of the plan\n",
+             o.prompt_ids.size(), prompt_speed, o.ids.size(), speed, megabytes(peak),
+             100.0 * static_cast<double>(peak) / static_cast<double>(planned_bytes));
 }
 
 Result<void> generate(Flags& flags) {
-  if (flags.max_tokens < 1 || flags.max_tokens > (1 << 20)) return fail(ErrorCode::invalid_argument, "--max-tokens: expected 1 to {}, found {}", 1 << 20, flags.max_tokens);
+  if (flags.max_tokens < 1 || flags.max_tokens > (1 << 20))
+    return fail(ErrorCode::invalid_argument, "--max-tokens: expected 1 to {}, found {}", 1 << 20, flags.max_tokens);
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
   Outcome outcome;
   outcome.prompt_ids = TRY(encode_prompt(flags, inference->tokenizer()));

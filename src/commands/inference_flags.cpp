@@ -24,7 +24,8 @@ Result<InferenceOptions> InferenceFlags::finish() {
 void add_sampling_flags(CLI::App& app, SamplingOptions& o) {
   app.add_option("--temperature", o.temperature, "0: always the likeliest token")->capture_default_str();
   app.add_option("--top-k", o.top_k, "of the k likeliest tokens only; 0: all")->capture_default_str();
-  app.add_option("--top-p", o.top_p, "of the likeliest tokens that together have this probability only")->capture_default_str();
+  app.add_option("--top-p", o.top_p, "of the likeliest tokens that together have this probability only")
+      ->capture_default_str();
   app.add_option("--seed", o.seed, "of the sampling")->capture_default_str();
 }
 

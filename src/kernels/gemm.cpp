@@ -19,7 +19,7 @@ int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 int64_t depth_of(const Term& term) { return term.a_transposed ? term.a.rows : term.a.columns; }
 
 const MicroKernel& kernel_for(Multiply multiply) {
-  const MicroKernel* bf16 = multiply == Multiply::bf16 ? micro_bf16() : nullptr;
+  const MicroKernel* bf16 = multiply != Multiply::f32 ? micro_bf16() : nullptr;
   return bf16 ? *bf16 : micro_f32();
 }
 
@@ -151,7 +151,7 @@ void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column,
 
 }  // namespace
 
-bool multiplies(Multiply multiply) { return multiply == Multiply::f32 || micro_bf16() != nullptr; }
+bool multiplies(Multiply multiply) { return multiply != Multiply::bf16 || micro_bf16() != nullptr; }
 
 int64_t gemm_workspace_bytes(Multiply multiply, const Product& product, int threads) {
   const Cut cut(multiply, product);

@@ -4,28 +4,41 @@
 #include <cstring>
 
 #include "codecs/dispatch.h"
+#include "kernels/dot/int8_dot.h"
 #include "kernels/vector.h"
 
 namespace thimble {
 namespace {
 
 constexpr int64_t kLanes = 16;
-constexpr int kTogether = 4;       // weight rows, and rows of x, that meet in registers
-constexpr int64_t kColumns = 16;   // weight rows whose results are stored together
+constexpr int kTogether = 4;      // weight rows, and rows of x, that meet in registers
+constexpr int64_t kColumns = 16;  // weight rows whose results are stored together
 
 using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
 
 int64_t padded(int64_t k) { return (k + kLanes - 1) / kLanes * kLanes; }
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Where things lie in the workspace: x of all terms as f32, then for each thread weight rows and results.
+// Codes, scales and sums of one row of x in int8; 0 where the weight has no int8 dot product.
+int64_t int8_row_bytes(const Term& term) {
+  const int64_t k = term.a.columns;
+  return k % kDotBlock == 0 && int8_dot(*term.b.codec) ? k + k / kDotBlock * 8 : 0;
+}
+
+Int8Row int8_row(std::byte* at, int64_t k) {
+  float* const scales = reinterpret_cast<float*>(at);
+  return {reinterpret_cast<int8_t*>(scales + k / kDotBlock * 2), scales, scales + k / kDotBlock};
+}
+
+// Where things lie in the workspace: x of all terms as f32 and as int8, then for each thread weight rows and results.
 struct Plan {
   const Product& product;
-  int64_t x_bytes = 0, weight_bytes = 0, result_bytes;
+  int64_t x_bytes = 0, int8_bytes = 0, weight_bytes = 0, result_bytes;
 
   explicit Plan(const Product& p) : product(p), result_bytes(aligned(p.m * kColumns * 4)) {
     for (const Term& term : p.terms) {
       x_bytes += aligned(p.m * padded(term.a.columns) * 4);
+      int8_bytes += aligned(p.m * int8_row_bytes(term));
       // Codecs decode whole blocks.
       weight_bytes = std::max(weight_bytes, aligned(kTogether * (padded(term.a.columns) + term.b.codec->block) * 4));
     }
@@ -63,7 +76,8 @@ THIMBLE_BODY void tile(const float* x, const float* w, int64_t stride, float sca
     for (int c = 0; c < kTogether; ++c) out[r * kColumns + c] += scale * fold(sums[r][c]);
 }
 
-THIMBLE_BODY void tiles_body(const float* x, int64_t rows, const float* w, int64_t stride, float scale, float* out) noexcept {
+THIMBLE_BODY void tiles_body(const float* x, int64_t rows, const float* w, int64_t stride, float scale,
+                             float* out) noexcept {
   int64_t r = 0;
   for (; r + 4 <= rows; r += 4) tile<4>(x + r * stride, w, stride, scale, out + r * kColumns);
   if (rows - r == 3) tile<3>(x + r * stride, w, stride, scale, out + r * kColumns);
@@ -103,7 +117,18 @@ void store(const Product& p, float* results, int64_t column, int64_t columns) no
   }
 }
 
-void multiply_columns(const Plan& plan, int64_t begin, int64_t end, const float* all_x, std::byte* memory) noexcept {
+// The same in int8, for a row of x after widen().
+void quantise(const Plan& plan, int64_t row, const float* x, std::byte* codes) noexcept {
+  for (const Term& term : plan.product.terms) {
+    const int64_t k = term.a.columns, stride = padded(k), bytes = int8_row_bytes(term);
+    if (bytes) quantise_int8(x + row * stride, k, int8_row(codes + row * bytes, k));
+    x += aligned(plan.product.m * stride * 4) / 4;
+    codes += aligned(plan.product.m * bytes);
+  }
+}
+
+// codes: x in int8, or nullptr.
+void multiply_columns(const Plan& plan, int64_t begin, int64_t end, const float* all_x, std::byte* all_codes, std::byte* memory) noexcept {
   const Product& p = plan.product;
   float* const weight = reinterpret_cast<float*>(memory);
   float* const results = reinterpret_cast<float*>(memory + plan.weight_bytes);
@@ -111,9 +136,18 @@ void multiply_columns(const Plan& plan, int64_t begin, int64_t end, const float*
     const int64_t columns = std::min(kColumns, end - column);
     std::fill(results, results + p.m * kColumns, 0.0f);
     const float* x = all_x;
+    std::byte* codes = all_codes;
     for (const Term& term : p.terms) {
       const int64_t k = term.a.columns, stride = padded(k);
-      for (int64_t c = 0; c < columns; c += kTogether) {
+      const int64_t bytes = all_codes ? int8_row_bytes(term) : 0;
+      if (bytes) {
+        const Int8Dot dot = int8_dot(*term.b.codec);
+        for (int64_t c = 0; c < columns; ++c)
+          for (int64_t r = 0; r < p.m; ++r)
+            results[r * kColumns + c] += term.scale * dot(term.b.row(column + c), int8_row(codes + r * bytes, k), k);
+        codes += aligned(p.m * bytes);
+      }
+      for (int64_t c = 0; c < columns && !bytes; c += kTogether) {
         for (int64_t i = 0; i < std::min<int64_t>(kTogether, columns - c); ++i) {
           term.b.codec->decode(term.b.row(column + c + i), weight + i * stride, k);
           std::fill(weight + i * stride + k, weight + (i + 1) * stride, 0.0f);
@@ -130,15 +164,19 @@ void multiply_columns(const Plan& plan, int64_t begin, int64_t end, const float*
 
 int64_t narrow_workspace_bytes(const Product& product, int threads) {
   const Plan plan(product);
-  return plan.x_bytes + threads * plan.thread_bytes();
+  return plan.x_bytes + plan.int8_bytes + threads * plan.thread_bytes();
 }
 
-void narrow(Threads& threads, const Product& product, std::span<std::byte> workspace) noexcept {
+void narrow(Threads& threads, Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept {
   const Plan plan(product);
   float* const x = reinterpret_cast<float*>(workspace.data());
-  for (int64_t row = 0; row < product.m; ++row) widen(plan, row, x);
+  std::byte* const codes = multiply == Multiply::int8 ? workspace.data() + plan.x_bytes : nullptr;
+  for (int64_t row = 0; row < product.m; ++row) {
+    widen(plan, row, x);
+    if (codes) quantise(plan, row, x, codes);
+  }
   threads.split(product.n, kColumns, [&](int64_t begin, int64_t end, int thread) {
-    multiply_columns(plan, begin, end, x, workspace.data() + plan.x_bytes + thread * plan.thread_bytes());
+    multiply_columns(plan, begin, end, x, codes, workspace.data() + plan.x_bytes + plan.int8_bytes + thread * plan.thread_bytes());
   });
 }
 

@@ -14,8 +14,10 @@ namespace thimble {
 // Rows up to which the narrow product is the faster one.
 constexpr int64_t kNarrowRows = 8;
 
+// With Multiply::int8, weights that have an int8 dot product (dot/int8_dot.h) meet x in blocks of int8.
+//
 // Terms must be A [m, k] and B [n, k] transposed; C is not accumulated to.
 int64_t narrow_workspace_bytes(const Product& product, int threads);
-void narrow(Threads& threads, const Product& product, std::span<std::byte> workspace) noexcept;
+void narrow(Threads& threads, Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept;
 
 }  // namespace thimble

@@ -69,7 +69,7 @@ void run(const Call& call) noexcept {
   Term terms[kMostTerms];
   const Product product = describe(call.as<LinearAttributes>(), call.in, call.out[0], terms);
   if (call.as<LinearAttributes>().narrow)
-    narrow(call.run.threads, product, call.workspace);
+    narrow(call.run.threads, call.run.multiply, product, call.workspace);
   else
     gemm(call.run.threads, call.run.multiply, product, call.workspace);
 }

@@ -62,8 +62,15 @@ class Planner {
   }
 
   Result<InferenceProgram> program(Purpose purpose, std::string prefix, int64_t rows) const {
-    BuildOptions options{.purpose = purpose, .prefix = prefix, .rows = rows, .selected = spec_.slots, .slots = spec_.slots,
-                         .positions = spec_.context, .narrow = purpose == Purpose::generate && rows <= kNarrowRows, .activation = spec_.activation, .cache = spec_.activation};
+    BuildOptions options{.purpose = purpose,
+                         .prefix = prefix,
+                         .rows = rows,
+                         .selected = spec_.slots,
+                         .slots = spec_.slots,
+                         .positions = spec_.context,
+                         .narrow = spec_.multiply == Multiply::int8 || (purpose == Purpose::generate && rows <= kNarrowRows),
+                         .activation = spec_.activation,
+                         .cache = spec_.activation};
     options.codec = [&](const std::string& name, const Shape&) { return spec_.stored(name); };
     ModelGraph model = TRY(build_model(spec_.architecture, options));
     if (model.logits != kNone) model.graph.value(model.logits).name = kLogits;
@@ -76,15 +83,18 @@ class Planner {
     }
     if (purpose == Purpose::fill) out.graph.prune();
     CHECK_OK(out.graph.verify());
-    out.schedule = make_schedule(out.graph, 0, out.graph.nodes().size(), {.multiply = spec_.multiply, .threads = spec_.threads});
+    out.schedule =
+        make_schedule(out.graph, 0, out.graph.nodes().size(), {.multiply = spec_.multiply, .threads = spec_.threads});
     place(out.schedule);
     return out;
   }
 
   Failure refuse(int64_t least) const {
     return fail(ErrorCode::over_budget,
-                "the plan does not fit: --memory {} was given, the smallest budget that would do is {}. Lower --context ({}) or --batch ({}), or give --memory {}M",
-                megabytes(spec_.budget_bytes), megabytes(least), spec_.context, generates() ? spec_.slots : spec_.batch, (least + 999'999) / 1'000'000);
+                "the plan does not fit: --memory {} was given, the smallest budget that would do is {}. Lower "
+                "--context ({}) or --batch ({}), or give --memory {}M",
+                megabytes(spec_.budget_bytes), megabytes(least), spec_.context, generates() ? spec_.slots : spec_.batch,
+                (least + 999'999) / 1'000'000);
   }
 
   void describe(InferencePlan& plan) const {
@@ -95,21 +105,23 @@ class Planner {
       if (entry.role != Role::weight) continue;
       const bool lora = name.find(".lora_") != std::string::npos;
       if (lora) adapter += (entry.type.bytes() + 63) / 64 * 64;
-      if (!lora && codecs.find(entry.type.codec->name) == std::string::npos) codecs += (codecs.empty() ? "" : ", ") + std::string(entry.type.codec->name);
+      if (!lora && codecs.find(entry.type.codec->name) == std::string::npos)
+        codecs += (codecs.empty() ? "" : ", ") + std::string(entry.type.codec->name);
     }
     const auto item = [&](const char* name, int64_t bytes, std::string home) {
       if (bytes > 0) l.items.push_back({name, bytes, std::move(home)});
     };
     item("weights", plan.layout.bytes(Role::weight) - adapter, "as stored: " + codecs);
     item("adapter", adapter, "f32");
-    item("key/value cache", plan.layout.bytes(Role::state), fmt::format("{}, {} x {} tokens", spec_.activation->name, spec_.slots, spec_.context));
+    item("key/value cache", plan.layout.bytes(Role::state),
+         fmt::format("{}, {} x {} tokens", spec_.activation->name, spec_.slots, spec_.context));
     item("logits, losses", plan.layout.bytes(Role::result), "f32");
     item("inputs, tables", plan.layout.bytes(Role::input) + plan.layout.bytes(Role::constant), "");
     item("workspace", plan.transient_bytes, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
     l.budget_bytes = spec_.budget_bytes;
     l.planned_bytes = plan.arena_bytes + spec_.runtime_bytes;
-    l.choices.push_back(fmt::format("products in {}", spec_.multiply == Multiply::bf16 ? "bf16" : "f32"));
+    l.choices.push_back(fmt::format("products in {}", spec_.multiply == Multiply::int8 ? "int8 where the weights allow it" : spec_.multiply == Multiply::bf16 ? "bf16" : "f32"));
     // Of the programs that make results: the number of rows at once changes none.
     std::string text = plan.programs.back().graph.text() + fmt::format("multiply {}", static_cast<int>(spec_.multiply));
     l.numerics_hash = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));

@@ -24,15 +24,15 @@ struct InferenceSpec {
   Architecture architecture;
   // Codec in which a weight is stored; nullptr when there is none of that name.
   std::function<const Codec*(const std::string& name)> stored;
-  MethodOptions adapter;           // its modules; none: no adapter
+  MethodOptions adapter;  // its modules; none: no adapter
   const Codec* activation = &kBf16;
   Multiply multiply = Multiply::f32;
   int threads = 1;
-  int64_t slots = 1;               // generate: sequences at once
-  int64_t context = 512;           // tokens of the longest sequence
-  int64_t batch = 1;               // evaluate, logits: windows of `context` rows at once, at most
-  int64_t budget_bytes = 0;        // of the whole process; 0: none
-  int64_t runtime_bytes = 0;       // of the process without the arena
+  int64_t slots = 1;          // generate: sequences at once
+  int64_t context = 512;      // tokens of the longest sequence
+  int64_t batch = 1;          // evaluate, logits: windows of `context` rows at once, at most
+  int64_t budget_bytes = 0;   // of the whole process; 0: none
+  int64_t runtime_bytes = 0;  // of the process without the arena
 };
 
 struct InferenceProgram {

@@ -10,14 +10,18 @@ Result<std::unique_ptr<AllLogits>> AllLogits::prepare(Inference& inference, int6
 
 Result<std::span<const float>> AllLogits::run(std::span<const int32_t> ids) {
   const auto count = static_cast<int64_t>(ids.size());
-  if (count > context_) return fail(ErrorCode::invalid_argument, "logits: a sequence of {} tokens does not fit a context of {}; give a larger --context", count, context_);
+  if (count > context_)
+    return fail(ErrorCode::invalid_argument,
+                "logits: a sequence of {} tokens does not fit a context of {}; give a larger --context", count,
+                context_);
   for (int64_t i = 0; i < count; ++i) {
     inference_.value<int32_t>("eval.ids")[i] = ids[static_cast<size_t>(i)];
     inference_.value<int32_t>("eval.positions")[i] = static_cast<int32_t>(i);
     inference_.value<int32_t>("eval.starts")[i] = 0;
   }
   if (count > 0) inference_.run(0, count, -1);
-  return std::span(inference_.value<const float>(kLogits), static_cast<size_t>(count * inference_.architecture().vocab));
+  return std::span(inference_.value<const float>(kLogits),
+                   static_cast<size_t>(count * inference_.architecture().vocab));
 }
 
 }  // namespace thimble

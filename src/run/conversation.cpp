@@ -6,8 +6,14 @@
 
 namespace thimble {
 
-Conversation::Conversation(Generator& generator, Tokenizer& tokenizer, const ChatFormat& format, Sampler& sampler, const ConversationOptions& options)
-    : generator_(generator), tokenizer_(tokenizer), format_(format), sampler_(sampler), options_(options), stops_(end_of_turn(format, tokenizer)) {
+Conversation::Conversation(Generator& generator, Tokenizer& tokenizer, const ChatFormat& format, Sampler& sampler,
+                           const ConversationOptions& options)
+    : generator_(generator),
+      tokenizer_(tokenizer),
+      format_(format),
+      sampler_(sampler),
+      options_(options),
+      stops_(end_of_turn(format, tokenizer)) {
   if (tokenizer.eos()) stops_.push_back(*tokenizer.eos());
   if (!options_.system.empty()) messages_.push_back({"system", options_.system});
   const auto context = static_cast<size_t>(generator.context());
@@ -34,7 +40,9 @@ Result<bool> Conversation::fit(int64_t room, const Listener& listener) {
     CHECK_OK(encode_chat(format_, tokenizer_, messages_, true, ids_, trained_));
     ids_.insert(ids_.end(), reply_.begin(), reply_.end());
     if (static_cast<int64_t>(ids_.size()) + room <= generator_.context()) {
-      if (dropped > 0) listener.note(fmt::format("the context of {} tokens is full: forgot the oldest {}", generator_.context(), dropped == 1 ? "turn" : fmt::format("{} turns", dropped)));
+      if (dropped > 0)
+        listener.note(fmt::format("the context of {} tokens is full: forgot the oldest {}", generator_.context(),
+                                  dropped == 1 ? "turn" : fmt::format("{} turns", dropped)));
       return true;
     }
     if (!drop_oldest_turn()) return false;
@@ -74,7 +82,8 @@ Result<std::string> Conversation::speak(const Listener& listener) {
     } else if (TRY(fit(generator_.context() / 4, listener))) {
       CHECK_OK(feed());
     } else {
-      listener.note(fmt::format("the context of {} tokens is full: the reply ends here; give a larger --context", generator_.context()));
+      listener.note(fmt::format("the context of {} tokens is full: the reply ends here; give a larger --context",
+                                generator_.context()));
       break;
     }
   }
@@ -90,7 +99,9 @@ Result<void> Conversation::reply(std::string message, const Listener& listener) 
   if (!TRY(fit(room, listener)) && !TRY(fit(1, listener))) {
     const size_t tokens = ids_.size();
     messages_.pop_back();
-    return fail(ErrorCode::invalid_argument, "the message needs {} tokens, the context has {}: say it shorter, or give a larger --context", tokens, generator_.context());
+    return fail(ErrorCode::invalid_argument,
+                "the message needs {} tokens, the context has {}: say it shorter, or give a larger --context", tokens,
+                generator_.context());
   }
   CHECK_OK(feed());
   std::string text = TRY(speak(listener));

@@ -21,13 +21,14 @@ struct ConversationOptions {
 class Conversation {
  public:
   struct Listener {
-    std::function<void(std::string_view text)> say;  // whole characters of the reply
-    std::function<void(std::string_view note)> note; // about the context
-    std::function<bool()> stop;                      // asked after every token
+    std::function<void(std::string_view text)> say;   // whole characters of the reply
+    std::function<void(std::string_view note)> note;  // about the context
+    std::function<bool()> stop;                       // asked after every token
   };
 
   // All must outlive the conversation.
-  Conversation(Generator& generator, Tokenizer& tokenizer, const ChatFormat& format, Sampler& sampler, const ConversationOptions& options);
+  Conversation(Generator& generator, Tokenizer& tokenizer, const ChatFormat& format, Sampler& sampler,
+               const ConversationOptions& options);
 
   // Appends the user's message and the reply to it. A message that fits no context is forgotten again, with an error.
   Result<void> reply(std::string message, const Listener& listener);

@@ -2,8 +2,10 @@
 
 namespace thimble {
 
-Result<std::unique_ptr<Evaluator>> Evaluator::prepare(Inference& inference, int64_t context, int64_t batch, OnScore on_score) {
-  if (batch < 1 || batch > 4096) return fail(ErrorCode::invalid_argument, "--batch: expected 1 to 4096 windows at once, found {}", batch);
+Result<std::unique_ptr<Evaluator>> Evaluator::prepare(Inference& inference, int64_t context, int64_t batch,
+                                                      OnScore on_score) {
+  if (batch < 1 || batch > 4096)
+    return fail(ErrorCode::invalid_argument, "--batch: expected 1 to 4096 windows at once, found {}", batch);
   std::unique_ptr<Evaluator> evaluator(new Evaluator(inference, context, std::move(on_score)));
   evaluator->starts_.reserve(static_cast<size_t>(context * batch));
   CHECK_OK(inference.plan(Purpose::evaluate, context, batch));
@@ -13,7 +15,9 @@ Result<std::unique_ptr<Evaluator>> Evaluator::prepare(Inference& inference, int6
 Result<void> Evaluator::add(std::span<const int32_t> ids, std::span<const uint8_t> predicted) {
   const auto count = static_cast<int64_t>(ids.size());
   if (count > context_)
-    return fail(ErrorCode::invalid_argument, "evaluating: a sequence of {} tokens does not fit a context of {}; give a larger --context", count, context_);
+    return fail(ErrorCode::invalid_argument,
+                "evaluating: a sequence of {} tokens does not fit a context of {}; give a larger --context", count,
+                context_);
   if (rows_ + count > inference_.plan().rows) flush();
   place(ids, predicted);
   return {};

@@ -22,7 +22,8 @@ class Evaluator {
   using OnScore = std::function<void(const Score&)>;
 
   // Plans up to `batch` windows of `context` rows at once.
-  static Result<std::unique_ptr<Evaluator>> prepare(Inference& inference, int64_t context, int64_t batch, OnScore on_score);
+  static Result<std::unique_ptr<Evaluator>> prepare(Inference& inference, int64_t context, int64_t batch,
+                                                    OnScore on_score);
   Result<void> load() { return inference_.load(); }
 
   // A sequence of at most `context` tokens; ids[i] is predicted where predicted[i] is 1, i > 0.
@@ -31,7 +32,8 @@ class Evaluator {
   void flush();
 
  private:
-  Evaluator(Inference& inference, int64_t context, OnScore on_score) : inference_(inference), context_(context), on_score_(std::move(on_score)) {}
+  Evaluator(Inference& inference, int64_t context, OnScore on_score)
+      : inference_(inference), context_(context), on_score_(std::move(on_score)) {}
   void place(std::span<const int32_t> ids, std::span<const uint8_t> predicted);
 
   Inference& inference_;

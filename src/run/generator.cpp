@@ -13,16 +13,20 @@ Generator::Generator(Inference& inference, int64_t slots, int64_t context)
 }
 
 Result<std::unique_ptr<Generator>> Generator::prepare(Inference& inference, int64_t slots, int64_t context) {
-  if (slots < 1 || slots > 1024) return fail(ErrorCode::invalid_argument, "--batch: expected 1 to 1024 sequences at once, found {}", slots);
+  if (slots < 1 || slots > 1024)
+    return fail(ErrorCode::invalid_argument, "--batch: expected 1 to 1024 sequences at once, found {}", slots);
   std::unique_ptr<Generator> generator(new Generator(inference, slots, context));
   CHECK_OK(inference.plan(Purpose::generate, context, slots));
   return generator;
 }
 
 Result<void> Generator::fits(int64_t slot, int64_t count) const {
-  if (slot < 0 || slot >= slots()) return fail(ErrorCode::invalid_argument, "generating: there are {} sequences, {} is none of them", slots(), slot);
+  if (slot < 0 || slot >= slots())
+    return fail(ErrorCode::invalid_argument, "generating: there are {} sequences, {} is none of them", slots(), slot);
   if (length(slot) + count <= context_) return {};
-  return fail(ErrorCode::invalid_argument, "generating: {} tokens do not fit after {} in a context of {}; give a larger --context", count, length(slot), context_);
+  return fail(ErrorCode::invalid_argument,
+              "generating: {} tokens do not fit after {} in a context of {}; give a larger --context", count,
+              length(slot), context_);
 }
 
 void Generator::put(size_t program, int64_t row, Token token) {
@@ -55,7 +59,8 @@ Result<void> Generator::prefill(std::span<const Prompt> prompts) {
 
 Result<void> Generator::step(std::span<const Token> tokens) {
   if (static_cast<int64_t>(tokens.size()) > slots())
-    return fail(ErrorCode::invalid_argument, "generating: {} tokens at once were planned, {} came", slots(), tokens.size());
+    return fail(ErrorCode::invalid_argument, "generating: {} tokens at once were planned, {} came", slots(),
+                tokens.size());
   for (const Token& token : tokens) CHECK_OK(fits(token.slot, 1));
   if (tokens.empty()) return {};
   const auto count = static_cast<int64_t>(tokens.size());

@@ -28,7 +28,9 @@ class Generator {
   int64_t context() const { return context_; }
   int64_t length(int64_t slot) const { return lengths_[static_cast<size_t>(slot)]; }  // tokens in the cache
   // Forgets all but the first `length` tokens.
-  void truncate(int64_t slot, int64_t length) { lengths_[static_cast<size_t>(slot)] = std::min(length, this->length(slot)); }
+  void truncate(int64_t slot, int64_t length) {
+    lengths_[static_cast<size_t>(slot)] = std::min(length, this->length(slot));
+  }
 
   // Appends all ids of each prompt, several prompts together; afterwards logits(i) are those after prompts[i]. A slot
   // and an id appear as they are in the model and the plan, every prompt has an id, no slot twice; a prompt longer than

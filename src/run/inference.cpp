@@ -9,16 +9,20 @@ namespace {
 
 Result<void> one_of(const char* flag, const std::string& value, std::initializer_list<std::string_view> names) {
   if (std::find(names.begin(), names.end(), value) != names.end()) return {};
-  return fail(ErrorCode::invalid_argument, "{}: expected one of {}, found '{}'", flag, nearest_names(value, std::vector<std::string_view>(names)), value);
+  return fail(ErrorCode::invalid_argument, "{}: expected one of {}, found '{}'", flag,
+              nearest_names(value, std::vector<std::string_view>(names)), value);
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& options) {
-  if (options.model.empty()) return fail(ErrorCode::invalid_argument, "--model is missing: a GGUF file, a Hugging Face folder or a llama2.c .bin");
+  if (options.model.empty())
+    return fail(ErrorCode::invalid_argument,
+                "--model is missing: a GGUF file, a Hugging Face folder or a llama2.c .bin");
   CHECK_OK(one_of("--precision", options.precision, {"bf16", "f32"}));
-  if (options.multiply == "int8") return fail(ErrorCode::unsupported, "--multiply int8: there are no int8 products yet; take auto, f32 or bf16");
-  CHECK_OK(one_of("--multiply", options.multiply, {"auto", "f32", "bf16"}));
+  CHECK_OK(one_of("--multiply", options.multiply, {"auto", "f32", "bf16", "int8"}));
+  if (options.multiply == "int8" && options.precision == "f32")
+    return fail(ErrorCode::invalid_argument, "--multiply int8 rounds activations to 8 bits, which --precision f32 forbids; leave one of them out");
   std::unique_ptr<Inference> inference(new Inference(options));
   inference->source_ = TRY(ModelSource::open(options.model));
   inference->tokenizer_ = TRY(open_tokenizer(options.tokenizer, *inference->source_));
@@ -33,7 +37,8 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
   };
   spec.activation = options.precision == "f32" ? &kF32 : &kBf16;
   const bool asks_machine = options.multiply == "auto" && options.precision == "bf16" && multiplies(Multiply::bf16);
-  spec.multiply = TRY(choose_multiply(options.multiply, options.precision, asks_machine ? probe_machine(*inference->threads_) : Machine{}));
+  spec.multiply = TRY(choose_multiply(options.multiply, options.precision,
+                                      asks_machine ? probe_machine(*inference->threads_) : Machine{}));
   return inference;
 }
 
@@ -46,7 +51,8 @@ Result<void> Inference::open_adapter() {
 
 Result<int64_t> Inference::context(int64_t asked) const {
   const Architecture& a = spec_.architecture;
-  if (asked < 0 || asked > (1 << 20)) return fail(ErrorCode::invalid_argument, "--context: expected 2 to {}, found {}", 1 << 20, asked);
+  if (asked < 0 || asked > (1 << 20))
+    return fail(ErrorCode::invalid_argument, "--context: expected 2 to {}, found {}", 1 << 20, asked);
   if (a.position == Architecture::Position::learned && asked > a.context)
     return fail(ErrorCode::invalid_argument, "--context {}: this model has learned {} positions", asked, a.context);
   return asked > 0 ? std::max<int64_t>(2, asked) : a.context;

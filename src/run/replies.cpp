@@ -10,7 +10,10 @@ namespace {
 class Batch {
  public:
   Batch(Generator& generator, std::span<Exchange> exchanges, std::span<const int32_t> stops)
-      : generator_(generator), exchanges_(exchanges), stops_(stops), at_(static_cast<size_t>(generator.slots()), nullptr) {
+      : generator_(generator),
+        exchanges_(exchanges),
+        stops_(stops),
+        at_(static_cast<size_t>(generator.slots()), nullptr) {
     prompts_.reserve(at_.size());
     tokens_.reserve(at_.size());
   }
@@ -47,7 +50,8 @@ class Batch {
     const int32_t id = likeliest(generator_.logits(row));
     exchange.ended = std::find(stops_.begin(), stops_.end(), id) != stops_.end();
     if (!exchange.ended) exchange.reply.push_back(id);
-    const bool full = static_cast<int64_t>(exchange.reply.size()) >= exchange.most || generator_.length(slot) == generator_.context();
+    const bool full =
+        static_cast<int64_t>(exchange.reply.size()) >= exchange.most || generator_.length(slot) == generator_.context();
     if (!exchange.ended && !full) return tokens_.push_back({slot, id});
     at_[static_cast<size_t>(slot)] = nullptr;
     ++done_;

@@ -17,7 +17,8 @@ struct Exchange {
 };
 
 // Fills the replies. Slots that have become free are filled together, once they are half of all: a prompt alone costs a
-// pass over all weights. A reply does not depend on what else is in the batch. Replies should have their memory already.
+// pass over all weights. A reply does not depend on what else is in the batch. Replies should have their memory
+// already.
 Result<void> reply_to_all(Generator& generator, std::span<Exchange> exchanges, std::span<const int32_t> stops,
                           const std::function<void(int64_t done)>& progress);
 

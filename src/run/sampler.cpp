@@ -14,19 +14,24 @@ int32_t likeliest(std::span<const float> logits) {
 Result<Sampler> Sampler::create(const SamplingOptions& options, int64_t vocab) {
   if (!(options.temperature >= 0 && options.temperature <= 100))
     return fail(ErrorCode::invalid_argument, "--temperature: expected 0 to 100, found {}", options.temperature);
-  if (options.top_k < 0) return fail(ErrorCode::invalid_argument, "--top-k: expected 0 (all) or more, found {}", options.top_k);
-  if (!(options.top_p > 0 && options.top_p <= 1)) return fail(ErrorCode::invalid_argument, "--top-p: expected more than 0 and at most 1, found {}", options.top_p);
+  if (options.top_k < 0)
+    return fail(ErrorCode::invalid_argument, "--top-k: expected 0 (all) or more, found {}", options.top_k);
+  if (!(options.top_p > 0 && options.top_p <= 1))
+    return fail(ErrorCode::invalid_argument, "--top-p: expected more than 0 and at most 1, found {}", options.top_p);
   Sampler sampler(options);
   if (options.temperature > 0) sampler.candidates_.reserve(static_cast<size_t>(vocab));
   return sampler;
 }
 
-// Cuts candidates_ to top_k and top_p; sorts what is left, likeliest first, of equals the smaller id.
+// Cuts candidates_ to top_k and top_p, and puts what is left into an order that depends on the logits alone.
 void Sampler::keep_likeliest() {
-  const auto before = [](const Candidate& a, const Candidate& b) { return a.weight != b.weight ? a.weight > b.weight : a.id < b.id; };
+  const auto before = [](const Candidate& a, const Candidate& b) {
+    return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
+  };
   const auto k = static_cast<size_t>(options_.top_k);
   if (k > 0 && k < candidates_.size()) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k - 1), candidates_.end(), before);
+    std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k - 1), candidates_.end(),
+                     before);
     candidates_.resize(k);
   }
   if (options_.top_p < 1) {
@@ -41,7 +46,8 @@ void Sampler::keep_likeliest() {
     while (count < candidates_.size() && sum < options_.top_p * total) sum += double{candidates_[count++].weight};
     candidates_.resize(count);
   } else {
-    std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+    std::sort(candidates_.begin(), candidates_.end(),
+              [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
   }
 }
 
@@ -51,7 +57,8 @@ int32_t Sampler::pick(std::span<const float> logits, uint64_t sequence, uint64_t
   candidates_.clear();
   const float largest = logits[static_cast<size_t>(best)];
   for (size_t i = 0; i < logits.size(); ++i)
-    candidates_.push_back({std::exp((logits[i] - largest) / static_cast<float>(options_.temperature)), static_cast<int32_t>(i)});
+    candidates_.push_back(
+        {std::exp((logits[i] - largest) / static_cast<float>(options_.temperature)), static_cast<int32_t>(i)});
   keep_likeliest();
   double total = 0;
   for (const Candidate& c : candidates_) total += double{c.weight};

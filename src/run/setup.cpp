@@ -13,14 +13,17 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, 
   const std::string path = tokenizer.empty() ? model.path() : tokenizer;
   auto opened = TRY(Tokenizer::open(path));
   if (opened->vocab_size() > model.architecture().vocab)
-    return fail(ErrorCode::invalid_argument, "{}: the tokenizer has {} tokens, the model {}", path, opened->vocab_size(), model.architecture().vocab);
+    return fail(ErrorCode::invalid_argument, "{}: the tokenizer has {} tokens, the model {}", path,
+                opened->vocab_size(), model.architecture().vocab);
   return opened;
 }
 
 Result<Multiply> choose_multiply(const std::string& multiply, const std::string& precision, const Machine& machine) {
   if (multiply == "bf16" && !multiplies(Multiply::bf16))
-    return fail(ErrorCode::unsupported, "--multiply bf16: this CPU has no bf16 products (AVX512-BF16); take auto or f32");
+    return fail(ErrorCode::unsupported,
+                "--multiply bf16: this CPU has no bf16 products (AVX512-BF16); take auto or f32");
   if (multiply == "bf16") return Multiply::bf16;
+  if (multiply == "int8") return Multiply::int8;
   return multiply == "f32" || precision == "f32" ? Multiply::f32 : faster_multiply(machine);
 }
 

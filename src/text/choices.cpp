@@ -23,7 +23,10 @@ const Json* first_of(const Json& object, std::initializer_list<const char*> keys
 
 Result<Choices> choices_of(const Json& object, const std::string& where) {
   Choices out;
-  const auto wrong = [&] { return fail(ErrorCode::corrupt, "{}: expected `choices`, a list of strings or of {{label, text}}, or `sol1` and `sol2`", where); };
+  const auto wrong = [&] {
+    return fail(ErrorCode::corrupt,
+                "{}: expected `choices`, a list of strings or of {{label, text}}, or `sol1` and `sol2`", where);
+  };
   if (const Json* const list = first_of(object, {"choices"})) {
     if (!list->is_array()) return wrong();
     for (const Json& choice : *list) {
@@ -31,7 +34,8 @@ Result<Choices> choices_of(const Json& object, const std::string& where) {
       const Json* const label = choice.is_object() ? first_of(choice, {"label"}) : nullptr;
       if (!text || !text->is_string() || (label && !label->is_string())) return wrong();
       out.texts.push_back(text->get<std::string>());
-      out.labels.push_back(label ? label->get<std::string>() : std::string(1, static_cast<char>('A' + out.labels.size() % 26)));
+      out.labels.push_back(label ? label->get<std::string>()
+                                 : std::string(1, static_cast<char>('A' + out.labels.size() % 26)));
     }
   } else {
     for (const char* key : {"sol1", "sol2"}) {
@@ -41,7 +45,8 @@ Result<Choices> choices_of(const Json& object, const std::string& where) {
       out.labels.push_back(out.labels.empty() ? "A" : "B");
     }
   }
-  if (out.texts.size() < 2) return fail(ErrorCode::corrupt, "{}: a question needs two choices or more, found {}", where, out.texts.size());
+  if (out.texts.size() < 2)
+    return fail(ErrorCode::corrupt, "{}: a question needs two choices or more, found {}", where, out.texts.size());
   return out;
 }
 
@@ -59,8 +64,10 @@ Result<size_t> answer_of(const Json* value, const Choices& choices, const std::s
     }
   }
   if (index < 0 || index >= static_cast<int64_t>(choices.texts.size()))
-    return fail(ErrorCode::corrupt, "{}: expected `answer`, `label` or `answerKey`: the index, label or text of one of {} choices, found {}", where, choices.texts.size(),
-                value ? value->dump(-1, ' ', true, Json::error_handler_t::replace) : "nothing");
+    return fail(
+        ErrorCode::corrupt,
+        "{}: expected `answer`, `label` or `answerKey`: the index, label or text of one of {} choices, found {}", where,
+        choices.texts.size(), value ? value->dump(-1, ' ', true, Json::error_handler_t::replace) : "nothing");
   return static_cast<size_t>(index);
 }
 
@@ -70,13 +77,16 @@ Result<ChoiceQuestion> question_of(const Json& line, const Json* beside, const s
   const Json* const text = first_of(line, {"prompt", "question", "goal"});
   const Json* const nested = text && text->is_object() ? text : nullptr;
   const Json* const stem = nested ? first_of(*nested, {"stem", "text"}) : text;
-  if (!stem || !stem->is_string()) return fail(ErrorCode::corrupt, "{}: expected `prompt`, `question` or `goal`, a string", where);
+  if (!stem || !stem->is_string())
+    return fail(ErrorCode::corrupt, "{}: expected `prompt`, `question` or `goal`, a string", where);
   const Choices choices = TRY(choices_of(nested && !line.contains("choices") ? *nested : line, where));
   ChoiceQuestion question;
   const bool raw = line.contains("prompt");
   question.prompt = raw ? stem->get<std::string>() : fmt::format("Question: {}\nAnswer:", stem->get<std::string>());
-  const bool spaced = question.prompt.empty() || std::string_view(" \n\t").find(question.prompt.back()) != std::string_view::npos;
-  for (const std::string& choice : choices.texts) question.choices.push_back(spaced || choice.starts_with(' ') ? choice : " " + choice);
+  const bool spaced =
+      question.prompt.empty() || std::string_view(" \n\t").find(question.prompt.back()) != std::string_view::npos;
+  for (const std::string& choice : choices.texts)
+    question.choices.push_back(spaced || choice.starts_with(' ') ? choice : " " + choice);
   const Json* const inside = first_of(line, {"answer", "label", "answerKey"});
   question.answer = TRY(answer_of(inside ? inside : beside, choices, where));
   return question;
@@ -90,7 +100,8 @@ Result<std::vector<Json>> labels_beside(const std::string& path) {
   const std::string text = TRY(read_text_file(labels, kMostBytes));
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
-    out.push_back(TRY(parse_json(std::string_view(text).substr(begin, end - begin), fmt::format("{}:{}", labels, out.size() + 1))));
+    out.push_back(TRY(
+        parse_json(std::string_view(text).substr(begin, end - begin), fmt::format("{}:{}", labels, out.size() + 1))));
     begin = end + 1;
   }
   return out;

@@ -1,0 +1,72 @@
+#include "run/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+namespace thimble {
+namespace {
+
+std::map<int32_t, double> frequencies(const SamplingOptions& options, const std::vector<float>& logits, int draws) {
+  auto sampler = Sampler::create(options, static_cast<int64_t>(logits.size()));
+  EXPECT_TRUE(sampler);
+  std::map<int32_t, double> out;
+  for (int i = 0; i < draws; ++i) out[sampler->pick(logits, 0, static_cast<uint64_t>(i))] += 1.0 / draws;
+  return out;
+}
+
+TEST(Sampler, temperature_zero_takes_the_first_of_the_largest) {
+  auto sampler = Sampler::create({}, 4);
+  EXPECT_EQ(sampler->pick(std::vector<float>{1, 3, 3, 2}, 0, 0), 1);
+}
+
+TEST(Sampler, draws_as_the_softmax_says) {
+  const std::vector<float> logits = {std::log(1.0f), std::log(2.0f), std::log(5.0f)};
+  auto found = frequencies({.temperature = 1}, logits, 20000);
+  EXPECT_NEAR(found[0], 0.125, 0.01);
+  EXPECT_NEAR(found[1], 0.25, 0.015);
+  EXPECT_NEAR(found[2], 0.625, 0.015);
+  found = frequencies({.temperature = 0.5}, logits, 20000);  // squares
+  EXPECT_NEAR(found[0], 1.0 / 30, 0.01);
+  EXPECT_NEAR(found[2], 25.0 / 30, 0.015);
+}
+
+TEST(Sampler, top_k_keeps_k) {
+  const auto found = frequencies({.temperature = 10, .top_k = 2}, {1, 5, 2, 4}, 2000);
+  EXPECT_EQ(found.size(), 2u);
+  EXPECT_TRUE(found.contains(1) && found.contains(3));
+}
+
+TEST(Sampler, top_p_keeps_the_fewest_that_reach_p) {
+  const std::vector<float> logits = {std::log(0.05f), std::log(0.5f), std::log(0.15f), std::log(0.3f)};
+  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 0.45}, logits, 2000).size(), 1u);
+  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 0.6}, logits, 2000).size(), 2u);
+  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 0.9}, logits, 2000).size(), 3u);
+}
+
+TEST(Sampler, equal_logits_survive_top_p) {
+  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 0.5}, {1, 1, 1, 1}, 2000).size(), 2u);
+}
+
+TEST(Sampler, the_same_seed_draws_the_same) {
+  const std::vector<float> logits(100, 0.0f);
+  auto a = Sampler::create({.temperature = 1, .seed = 7}, 100), b = Sampler::create({.temperature = 1, .seed = 7}, 100);
+  auto other = Sampler::create({.temperature = 1, .seed = 8}, 100);
+  int same = 0;
+  for (uint64_t i = 0; i < 100; ++i) {
+    EXPECT_EQ(a->pick(logits, 3, i), b->pick(logits, 3, i));
+    same += a->pick(logits, 3, i) == other->pick(logits, 3, i);
+  }
+  EXPECT_LT(same, 10);
+}
+
+TEST(Sampler, refuses_nonsense) {
+  EXPECT_FALSE(Sampler::create({.temperature = -1}, 4));
+  EXPECT_FALSE(Sampler::create({.temperature = NAN}, 4));
+  EXPECT_FALSE(Sampler::create({.top_k = -1}, 4));
+  EXPECT_FALSE(Sampler::create({.top_p = 0}, 4));
+}
+
+}  // namespace
+}  // namespace thimble
