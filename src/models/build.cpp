@@ -24,7 +24,7 @@ class ModelBuilder {
   ModelBuilder(const Architecture& architecture, const BuildOptions& options) : a_(architecture), o_(options) {}
 
   Result<ModelGraph> build() {
-    for (const WeightShape& weight : weight_shapes(a_)) {
+    for (const TensorSpec& weight : tensor_specs(a_)) {
       const Codec* const codec = o_.codec(weight.name, weight.shape);
       if (!codec) return fail(ErrorCode::invalid_argument, "model: there is no weight '{}'", weight.name);
       weights_[weight.name] = g_.add_value(weight.name, {weight.shape, codec}, o_.role);
@@ -145,39 +145,6 @@ class ModelBuilder {
 };
 
 }  // namespace
-
-std::vector<WeightShape> weight_shapes(const Architecture& a) {
-  std::vector<WeightShape> out;
-  const auto norm = [&](const std::string& name, int64_t width) {
-    out.push_back({name + ".weight", {width}});
-    if (a.norm == Architecture::Norm::layer) out.push_back({name + ".bias", {width}});
-  };
-  const auto linear = [&](const std::string& name, int64_t to, int64_t from, bool bias) {
-    out.push_back({name + ".weight", {to, from}});
-    if (bias) out.push_back({name + ".bias", {to}});
-  };
-  out.push_back({"model.embed_tokens.weight", {a.vocab, a.width}});
-  if (a.position == Architecture::Position::learned) out.push_back({"model.embed_positions.weight", {a.context, a.width}});
-  for (int64_t i = 0; i < a.layers; ++i) {
-    const std::string name = fmt::format("model.layers.{}.", i);
-    norm(name + "input_layernorm", a.width);
-    linear(name + "self_attn.q_proj", a.q_width(), a.width, a.qkv_bias);
-    linear(name + "self_attn.k_proj", a.kv_width(), a.width, a.qkv_bias);
-    linear(name + "self_attn.v_proj", a.kv_width(), a.width, a.qkv_bias);
-    if (a.qk_norm) {
-      out.push_back({name + "self_attn.q_norm.weight", {a.head_dim}});
-      out.push_back({name + "self_attn.k_norm.weight", {a.head_dim}});
-    }
-    linear(name + "self_attn.o_proj", a.width, a.q_width(), a.linear_bias);
-    norm(name + "post_attention_layernorm", a.width);
-    if (a.gated()) linear(name + "mlp.gate_proj", a.ffn_width, a.width, a.linear_bias);
-    linear(name + "mlp.up_proj", a.ffn_width, a.width, a.linear_bias);
-    linear(name + "mlp.down_proj", a.width, a.ffn_width, a.linear_bias);
-  }
-  norm("model.norm", a.width);
-  if (!a.tied) out.push_back({"lm_head.weight", {a.vocab, a.width}});
-  return out;
-}
 
 void fill_rope_table(const Architecture& a, int64_t positions, float* table) {
   const RopeFrequencies rope = rope_frequencies(a);

@@ -44,13 +44,6 @@ struct ModelGraph {
 
 Result<ModelGraph> build_model(const Architecture& architecture, const BuildOptions& options);
 
-// Names and shapes of all weights, in the order of ModelSource::tensors().
-struct WeightShape {
-  std::string name;
-  Shape shape;
-};
-std::vector<WeightShape> weight_shapes(const Architecture& architecture);
-
 // cos and sin of every position and frequency, [positions, head_dim] as (cos, sin) pairs.
 inline constexpr const char* kRopeTable = "rope.table";
 void fill_rope_table(const Architecture& architecture, int64_t positions, float* table);

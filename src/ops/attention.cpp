@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "kernels/gemm.h"
+#include "kernels/math.h"
 #include "ops/attention_mask.h"
 #include "ops/backward.h"
 #include "ops/rows.h"
@@ -116,7 +117,7 @@ void add_keys(const Call& call, const Forward& m, const AttentionMask& mask, int
     }
     scale(s + from, a.scale, to - from);
     const float largest = std::max(m.largest[r], max(s + from, to - from));
-    const float shrink = exp_scalar(m.largest[r] - largest);
+    const float shrink = exp_f32(m.largest[r] - largest);
     m.sums[r] = m.sums[r] * shrink + exp_sum(s + from, largest, to - from);
     m.largest[r] = largest;
     if (shrink != 1) scale(m.output + r * a.head_dim, shrink, a.head_dim);

@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/math.h"
-
 namespace thimble {
 
 struct AttentionMask {
@@ -23,8 +21,5 @@ struct AttentionMask {
     return least;
   }
 };
-
-// exp of one number by the same polynomial as the vector loops; exp(-infinity) = 0.
-inline float exp_scalar(float x) noexcept { return exp_f32(x); }
 
 }  // namespace thimble

@@ -88,7 +88,7 @@ Result<void> Trainer::export_model(const std::string& folder) {
     });
   }
   std::vector<ModelTensor> tensors;
-  for (const WeightShape& weight : weight_shapes(spec_.architecture))
+  for (const TensorSpec& weight : tensor_specs(spec_.architecture))
     if (plan_.layout.find(weight.name)) tensors.push_back({weight.name, &kF32, weight.shape});
   HfWriteOptions options;
   if (tokenizer_->bos()) options.bos = *tokenizer_->bos();

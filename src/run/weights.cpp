@@ -67,7 +67,7 @@ void initialise_adapter(const Layout& layout, std::byte* base, uint64_t seed) {
 
 void initialise_weights(const Architecture& architecture, const Layout& layout, std::byte* base, uint64_t seed) {
   const float residual = 1 / std::sqrt(2 * static_cast<float>(architecture.layers));
-  for (const WeightShape& weight : weight_shapes(architecture)) {
+  for (const TensorSpec& weight : tensor_specs(architecture)) {
     const Layout::Entry* const entry = layout.find(weight.name);
     if (!entry) continue;
     float* const to = reinterpret_cast<float*>(base + entry->offset);

@@ -87,15 +87,11 @@ TEST_F(SmallTraining, accumulation_is_exact_in_tokens) {
   }
 }
 
-// A run that was stopped and resumed gives the bits of one that was not, with dropout, shuffling and states.
+// A run that was stopped and resumed gives the bits of one that was not, with shuffling and states.
 TEST_F(SmallTraining, resume_is_exact) {
   recipe_.steps = 6;
   recipe_.batch = 2;
   const std::vector<double> straight = losses(recipe_, "straight");
-  Recipe first = recipe_;
-  first.save_every = 2;
-  losses(first, "resumed");
-  // The checkpoint of the finished run is replaced by one of an earlier step.
   Recipe early = recipe_;
   early.steps = 3;
   losses(early, "early");
