@@ -13,8 +13,7 @@ namespace thimble {
 namespace {
 
 void report(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
-  state.counters["GFLOP/s"] =
-      benchmark::Counter(2.0 * m * n * k * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GFLOP/s"] = benchmark::Counter(2.0 * m * n * k * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
 }
 
 // Arguments: multiply, m, n, k, b_transposed, a_transposed.
@@ -29,7 +28,8 @@ void product(benchmark::State& state, const Codec* weight) {
   weight->encode(ones.data(), b.data(), n * k);
   std::vector<float> c(m * n);
   const Term term{{&act, a.data(), at ? k : m, at ? m : k}, {weight, b.data(), bt ? n : k, bt ? k : n}, at, bt, 1};
-  const Product p{.terms = {&term, 1}, .codec = at ? &kF32 : &act, .c = reinterpret_cast<std::byte*>(c.data()), .m = m, .n = n};
+  const Product p{
+      .terms = {&term, 1}, .codec = at ? &kF32 : &act, .c = reinterpret_cast<std::byte*>(c.data()), .m = m, .n = n};
   Threads threads(2);
   std::vector<std::byte> workspace(gemm_workspace_bytes(multiply, p, 2));
   for (auto _ : state) gemm(threads, multiply, p, workspace);

@@ -36,11 +36,11 @@ inline std::optional<std::string> smollm2_model() {
 }  // namespace thimble
 
 // Defines `name` as the path, or skips the test.
-#define NEED_SHARED_DATA(name, relative)                                                 \
-  const auto name##_found_ = ::thimble::shared_data(relative);                           \
+#define NEED_SHARED_DATA(name, relative)                                                  \
+  const auto name##_found_ = ::thimble::shared_data(relative);                            \
   if (!name##_found_) GTEST_SKIP() << "needs " << THIMBLE_SHARED_DATA << "/" << relative; \
   const std::string name = *name##_found_
-#define NEED_SMOLLM2(name)                                                               \
-  const auto name##_found_ = ::thimble::smollm2_model();                                 \
-  if (!name##_found_) GTEST_SKIP() << "needs ~/.cache/thimble/smollm2-135m.gguf";        \
+#define NEED_SMOLLM2(name)                                                        \
+  const auto name##_found_ = ::thimble::smollm2_model();                          \
+  if (!name##_found_) GTEST_SKIP() << "needs ~/.cache/thimble/smollm2-135m.gguf"; \
   const std::string name = *name##_found_

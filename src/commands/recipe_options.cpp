@@ -3,7 +3,6 @@
 #include "methods/method.h"
 #include "methods/optimizer.h"
 
-
 namespace thimble {
 namespace {
 
@@ -24,7 +23,8 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--size", r.size, "parameters of a model to train from scratch: 5M, 60M, 1B");
   app.add_option("--tokenizer", r.tokenizer, "tokenizer, when the model brings none");
   app.add_option("--adapter", r.adapter, "LoRA adapter folder to begin with");
-  app.add_option("--data", r.data, "training data: JSONL (messages, prompt/completion, alpaca, sharegpt) or plain text");
+  app.add_option("--data", r.data,
+                 "training data: JSONL (messages, prompt/completion, alpaca, sharegpt) or plain text");
   app.add_option("--eval-data", r.eval_data, "data to evaluate on");
   app.add_option("--eval-every", r.eval_every, "steps between evaluations; 0: before and after only");
   app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
@@ -32,7 +32,8 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--rank", r.rank, "rank of LoRA")->capture_default_str();
   app.add_option("--alpha", r.alpha, "scale of LoRA is alpha / rank")->capture_default_str();
   app.add_option("--dropout", r.dropout, "dropout before LoRA's A")->capture_default_str();
-  app.add_option("--target", r.target, "linear layers to adapt, q_proj,v_proj; all of each block without it")->delimiter(',');
+  app.add_option("--target", r.target, "linear layers to adapt, q_proj,v_proj; all of each block without it")
+      ->delimiter(',');
   app.add_option("--optimizer", r.optimizer, names_of(optimizers()))->capture_default_str();
   app.add_option("--lr", r.lr, "learning rate; the method's and optimizer's own without it");
   app.add_option("--schedule", r.schedule, "constant, linear, cosine")->capture_default_str();
@@ -63,11 +64,15 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
 Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   Recipe& r = recipe_;
   if (!memory_.empty()) r.memory = TRY(parse_bytes(memory_));
-  if (pretrained && r.model.empty() && r.size.empty()) return fail(ErrorCode::invalid_argument, "--model is missing: a GGUF file, a Hugging Face folder or a llama2.c .bin");
+  if (pretrained && r.model.empty() && r.size.empty())
+    return fail(ErrorCode::invalid_argument,
+                "--model is missing: a GGUF file, a Hugging Face folder or a llama2.c .bin");
   if (!pretrained && r.size.empty()) return fail(ErrorCode::invalid_argument, "--size is missing: 5M, 60M, 1B");
-  if (!pretrained && !r.model.empty()) return fail(ErrorCode::invalid_argument, "--model: train begins from scratch; use finetune to adapt {}", r.model);
+  if (!pretrained && !r.model.empty())
+    return fail(ErrorCode::invalid_argument, "--model: train begins from scratch; use finetune to adapt {}", r.model);
   if (r.data.empty()) return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to train on");
-  if (r.out.empty() && !plan_only) return fail(ErrorCode::invalid_argument, "--out is missing: a folder for the result");
+  if (r.out.empty() && !plan_only)
+    return fail(ErrorCode::invalid_argument, "--out is missing: a folder for the result");
   if (pretrained && r.model.empty() && app_->get_option("--method")->count() == 0) r.method = "full";
   return r;
 }

@@ -31,11 +31,11 @@ Failure fail(ErrorCode code, fmt::format_string<Args...> format, Args&&... args)
 }  // namespace thimble
 
 // Yields the value of a Result, or returns its error from the enclosing function.
-#define TRY(...)                                                   \
-  ({                                                               \
-    auto try_result_ = (__VA_ARGS__);                              \
+#define TRY(...)                                                                 \
+  ({                                                                             \
+    auto try_result_ = (__VA_ARGS__);                                            \
     if (!try_result_) return ::thimble::Failure(std::move(try_result_).error()); \
-    *std::move(try_result_);                                       \
+    *std::move(try_result_);                                                     \
   })
 
 // The same for Result<void>.

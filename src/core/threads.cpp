@@ -39,8 +39,7 @@ void Threads::run(Function function, void* context) noexcept {
   started_.fetch_add(1, std::memory_order_release);
   started_.notify_all();
   function(context, 0);
-  for (int left = running_.load(std::memory_order_acquire); left != 0;
-       left = running_.load(std::memory_order_acquire))
+  for (int left = running_.load(std::memory_order_acquire); left != 0; left = running_.load(std::memory_order_acquire))
     wait_while(running_, left);
 }
 

@@ -99,7 +99,9 @@ std::string Graph::text() const {
     for (size_t i = 0; i < node.in.size(); ++i) {
       const ValueId id = node.in[i];
       out += i ? ", " : "";
-      out += id == kNone ? "-" : producer(id) < 0 ? fmt::format("{} {}", value(id).name, type_text(value(id))) : fmt::format("%{}", id);
+      out += id == kNone        ? "-"
+             : producer(id) < 0 ? fmt::format("{} {}", value(id).name, type_text(value(id)))
+                                : fmt::format("%{}", id);
     }
     out += ")";
     if (node.op->text) out += " " + node.op->text(node.attributes);
@@ -119,13 +121,15 @@ Result<void> Graph::verify() const {
   for (const Node& node : nodes_) {
     for (ValueId id : node.in)
       if (id != kNone && !defined[static_cast<size_t>(id)])
-        return fail(ErrorCode::invalid_argument, "graph: '{}' is used by {} before it is made", value(id).name, node.op->name);
+        return fail(ErrorCode::invalid_argument, "graph: '{}' is used by {} before it is made", value(id).name,
+                    node.op->name);
     const auto inferred = TRY(node.op->infer(node.attributes, types(node.in)));
     for (size_t i = 0; i < node.out.size(); ++i) {
       if (node.out[i] == kNone) continue;
       defined[static_cast<size_t>(node.out[i])] = 1;
       if (!(inferred[i] == value(node.out[i]).type))
-        return fail(ErrorCode::shape, "graph: '{}' is not of the type that {} makes", value(node.out[i]).name, node.op->name);
+        return fail(ErrorCode::shape, "graph: '{}' is not of the type that {} makes", value(node.out[i]).name,
+                    node.op->name);
     }
   }
   return {};

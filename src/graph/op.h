@@ -36,8 +36,8 @@ struct RunContext {
   Threads& threads;
   Multiply multiply = Multiply::f32;
   uint64_t seed = 0;
-  uint64_t step = 0;      // optimizer steps done: random numbers are keyed by it
-  uint64_t first_row = 0; // rows of this step that came before: random numbers are keyed by the global row
+  uint64_t step = 0;       // optimizer steps done: random numbers are keyed by it
+  uint64_t first_row = 0;  // rows of this step that came before: random numbers are keyed by the global row
 };
 
 struct Call {
@@ -73,9 +73,9 @@ struct ReferenceCall {
 };
 
 struct Cost {
-  double flops = 0;         // of matrix products
-  double bytes = 0;         // moved
-  double decoded = 0;       // elements decoded from block codecs
+  double flops = 0;    // of matrix products
+  double bytes = 0;    // moved
+  double decoded = 0;  // elements decoded from block codecs
 };
 
 // One example for the tests: attributes and operands (types; what integers hold). Differentiable operands are those
@@ -100,8 +100,8 @@ struct Op {
   std::string (*text)(const std::any& attributes) = nullptr;
   // Emits what is wanted of the gradients of the node's inputs. nullptr: not differentiable.
   void (*gradient)(Backward& backward, const Node& node) = nullptr;
-  int64_t (*workspace)(const std::any& attributes, std::span<const Type> in, std::span<const Type> out, Multiply multiply,
-                       int threads) = nullptr;
+  int64_t (*workspace)(const std::any& attributes, std::span<const Type> in, std::span<const Type> out,
+                       Multiply multiply, int threads) = nullptr;
   Cost (*cost)(const std::any& attributes, std::span<const Type> in, std::span<const Type> out);
   void (*reference)(const ReferenceCall& call);
   void (*run)(const Call& call) noexcept;

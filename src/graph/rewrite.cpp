@@ -22,7 +22,8 @@ void GraphCopy::copy(const Node& node) {
   for (ValueId id : node.in) in.push_back(map(id));
   std::vector<char> wanted;
   for (ValueId id : node.out) wanted.push_back(id != kNone);
-  const auto out = to_.emit_all(*node.op, node.attributes, in, "copy", {reinterpret_cast<const bool*>(wanted.data()), wanted.size()});
+  const auto out = to_.emit_all(*node.op, node.attributes, in, "copy",
+                                {reinterpret_cast<const bool*>(wanted.data()), wanted.size()});
   for (size_t i = 0; i < out.size(); ++i)
     if (out[i] != kNone) bind(node.out[i], out[i]);
 }

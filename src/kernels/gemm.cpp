@@ -37,7 +37,8 @@ struct Cut {
   Cut(Multiply multiply, const Product& p) : micro(kernel_for(multiply)), product(p) {
     element = micro.pair == 2 ? 2 : 4;
     group = 1;
-    for (const Term& term : p.terms) group = std::max(group, panels_together(micro, term.b.codec->block, term.b_transposed));
+    for (const Term& term : p.terms)
+      group = std::max(group, panels_together(micro, term.b.codec->block, term.b_transposed));
     group = std::min(group, (p.n + micro.columns - 1) / micro.columns);
     int64_t scratch = 0;
     for (const Term& term : p.terms) {
@@ -74,7 +75,8 @@ Rows rows_of(const Cut& cut, size_t term_index, int64_t row, int64_t first_packe
 }
 
 // Packs rows [begin, end) of the A of every term that needs it.
-void pack_rows(const Cut& cut, int64_t first, int64_t begin, int64_t end, std::byte* packed, std::byte* scratch) noexcept {
+void pack_rows(const Cut& cut, int64_t first, int64_t begin, int64_t end, std::byte* packed,
+               std::byte* scratch) noexcept {
   for (const Term& term : cut.product.terms) {
     const int64_t k = depth_of(term);
     if (reads_directly(cut.micro, term, k)) continue;

@@ -53,8 +53,8 @@ struct Product {
   std::byte* c = nullptr;
   int64_t m = 0;
   int64_t n = 0;
-  int64_t row_bytes = 0;      // distance between rows of C; 0: tight
-  bool accumulate = false;    // C +=: the product is added to the old value; there is no other addend
+  int64_t row_bytes = 0;              // distance between rows of C; 0: tight
+  bool accumulate = false;            // C +=: the product is added to the old value; there is no other addend
   const float* bias = nullptr;        // [n]
   const std::byte* addend = nullptr;  // [m, n] in C's codec and layout; may be C itself
 };

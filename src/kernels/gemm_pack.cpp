@@ -25,8 +25,8 @@ void apply_scale(float* values, int64_t count, float scale) noexcept {
     for (int64_t i = 0; i < count; ++i) values[i] *= scale;
 }
 
-// One strip of up to 16 columns of B = rows of W [n, k]: decoded row by row, turned into 32-bit words (an f32, or a pair
-// of bf16) and transposed into the panel.
+// One strip of up to 16 columns of B = rows of W [n, k]: decoded row by row, turned into 32-bit words (an f32, or a
+// pair of bf16) and transposed into the panel.
 void pack_strip(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t rows, uint32_t* panel,
                 float* scratch) noexcept {
   const int64_t words = padded(k, micro) / micro.pair;

@@ -31,7 +31,9 @@ inline float tanh_f32(float x) noexcept {
   const float large = (1.0f - e) / (1.0f + e);
   const float x2 = x * x;  // near zero 1 - e cancels: odd polynomial instead
   const float small =
-      magnitude + magnitude * x2 * (-0.333332819f + x2 * (0.133314422f + x2 * (-0.0537397155f + x2 * 0.0206390238f - x2 * x2 * 0.00570498872f)));
+      magnitude +
+      magnitude * x2 *
+          (-0.333332819f + x2 * (0.133314422f + x2 * (-0.0537397155f + x2 * 0.0206390238f - x2 * x2 * 0.00570498872f)));
   const float y = magnitude < 0.625f ? small : large;
   return x < 0 ? -y : y;
 }

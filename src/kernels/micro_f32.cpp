@@ -42,17 +42,25 @@ template <int V>
 void by_rows(const float* a, int64_t lda, const float* panel, int64_t k, int rows, float* acc) noexcept {
   if constexpr (kRows == 8) {
     switch (rows) {
-      case 8: return kernel<8, V>(a, lda, panel, k, acc);
-      case 7: return kernel<7, V>(a, lda, panel, k, acc);
-      case 6: return kernel<6, V>(a, lda, panel, k, acc);
-      case 5: return kernel<5, V>(a, lda, panel, k, acc);
+      case 8:
+        return kernel<8, V>(a, lda, panel, k, acc);
+      case 7:
+        return kernel<7, V>(a, lda, panel, k, acc);
+      case 6:
+        return kernel<6, V>(a, lda, panel, k, acc);
+      case 5:
+        return kernel<5, V>(a, lda, panel, k, acc);
     }
   }
   switch (rows) {
-    case 4: return kernel<4, V>(a, lda, panel, k, acc);
-    case 3: return kernel<3, V>(a, lda, panel, k, acc);
-    case 2: return kernel<2, V>(a, lda, panel, k, acc);
-    default: return kernel<1, V>(a, lda, panel, k, acc);
+    case 4:
+      return kernel<4, V>(a, lda, panel, k, acc);
+    case 3:
+      return kernel<3, V>(a, lda, panel, k, acc);
+    case 2:
+      return kernel<2, V>(a, lda, panel, k, acc);
+    default:
+      return kernel<1, V>(a, lda, panel, k, acc);
   }
 }
 

@@ -128,7 +128,8 @@ void quantise(const Plan& plan, int64_t row, const float* x, std::byte* codes) n
 }
 
 // codes: x in int8, or nullptr.
-void multiply_columns(const Plan& plan, int64_t begin, int64_t end, const float* all_x, std::byte* all_codes, std::byte* memory) noexcept {
+void multiply_columns(const Plan& plan, int64_t begin, int64_t end, const float* all_x, std::byte* all_codes,
+                      std::byte* memory) noexcept {
   const Product& p = plan.product;
   float* const weight = reinterpret_cast<float*>(memory);
   float* const results = reinterpret_cast<float*>(memory + plan.weight_bytes);
@@ -176,7 +177,8 @@ void narrow(Threads& threads, Multiply multiply, const Product& product, std::sp
     if (codes) quantise(plan, row, x, codes);
   }
   threads.split(product.n, kColumns, [&](int64_t begin, int64_t end, int thread) {
-    multiply_columns(plan, begin, end, x, codes, workspace.data() + plan.x_bytes + plan.int8_bytes + thread * plan.thread_bytes());
+    multiply_columns(plan, begin, end, x, codes,
+                     workspace.data() + plan.x_bytes + plan.int8_bytes + thread * plan.thread_bytes());
   });
 }
 

@@ -146,10 +146,14 @@ CLONES void softmax_gradient(float* __restrict s, float* __restrict dp, const fl
 CLONES void activate(Activation kind, const float* __restrict gate, const float* __restrict up, float* __restrict y,
                      int64_t n) noexcept {
   switch (kind) {
-    case Activation::silu: return apply<Silu>(gate, up, y, n);
-    case Activation::gelu: return apply<Gelu>(gate, up, y, n);
-    case Activation::gelu_tanh: return apply<GeluTanh>(gate, up, y, n);
-    case Activation::relu: return apply<Relu>(gate, up, y, n);
+    case Activation::silu:
+      return apply<Silu>(gate, up, y, n);
+    case Activation::gelu:
+      return apply<Gelu>(gate, up, y, n);
+    case Activation::gelu_tanh:
+      return apply<GeluTanh>(gate, up, y, n);
+    case Activation::relu:
+      return apply<Relu>(gate, up, y, n);
   }
 }
 
@@ -157,10 +161,14 @@ CLONES void activate_gradient(Activation kind, const float* __restrict dy, const
                               const float* __restrict up, float* __restrict dgate, float* __restrict dup,
                               int64_t n) noexcept {
   switch (kind) {
-    case Activation::silu: return differentiate<Silu>(dy, gate, up, dgate, dup, n);
-    case Activation::gelu: return differentiate<Gelu>(dy, gate, up, dgate, dup, n);
-    case Activation::gelu_tanh: return differentiate<GeluTanh>(dy, gate, up, dgate, dup, n);
-    case Activation::relu: return differentiate<Relu>(dy, gate, up, dgate, dup, n);
+    case Activation::silu:
+      return differentiate<Silu>(dy, gate, up, dgate, dup, n);
+    case Activation::gelu:
+      return differentiate<Gelu>(dy, gate, up, dgate, dup, n);
+    case Activation::gelu_tanh:
+      return differentiate<GeluTanh>(dy, gate, up, dgate, dup, n);
+    case Activation::relu:
+      return differentiate<Relu>(dy, gate, up, dgate, dup, n);
   }
 }
 

@@ -2,7 +2,6 @@
 
 #include <bit>
 
-
 #include "kernels/clones.h"
 
 namespace thimble {

@@ -19,7 +19,8 @@ Result<const Method*> method_named(std::string_view name) {
     if (method->name == name) return method;
     names.push_back(method->name);
   }
-  return fail(ErrorCode::invalid_argument, "--method: there is no method '{}'; the nearest are {}", name, nearest_names(name, names));
+  return fail(ErrorCode::invalid_argument, "--method: there is no method '{}'; the nearest are {}", name,
+              nearest_names(name, names));
 }
 
 }  // namespace thimble

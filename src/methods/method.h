@@ -18,7 +18,8 @@ struct MethodOptions {
   int64_t rank = 8;
   double alpha = 16;
   double dropout = 0;
-  // Rank and scale of single modules; not empty: exactly these are adapted, and `rank`, `alpha`, `targets` do not count.
+  // Rank and scale of single modules; not empty: exactly these are adapted, and `rank`, `alpha`, `targets` do not
+  // count.
   struct Place {
     int64_t rank;
     double scale;

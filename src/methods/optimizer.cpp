@@ -19,7 +19,8 @@ Result<const Optimizer*> optimizer_named(std::string_view name) {
     if (optimizer->name == name) return optimizer;
     names.push_back(optimizer->name);
   }
-  return fail(ErrorCode::invalid_argument, "--optimizer: there is no optimizer '{}'; the nearest are {}", name, nearest_names(name, names));
+  return fail(ErrorCode::invalid_argument, "--optimizer: there is no optimizer '{}'; the nearest are {}", name,
+              nearest_names(name, names));
 }
 
 }  // namespace thimble

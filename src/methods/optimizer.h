@@ -29,21 +29,21 @@ struct StateSpec {
 struct Update {
   Graph& graph;
   const OptionValues& options;
-  double decay;            // of this parameter, a step, times the learning rate
+  double decay;  // of this parameter, a step, times the learning rate
   ValueId parameter;
-  ValueId gradient;        // as accumulated
+  ValueId gradient;                 // as accumulated
   std::vector<ValueId> states;      // as declared
   std::vector<ValueId> statistics;  // from measure
-  ValueId learning_rate;   // f32 [1]
-  ValueId step;            // f32 [1], counted from 1
-  ValueId clip;            // f32 [1], factor of the gradient; kNone: not clipped
+  ValueId learning_rate;            // f32 [1]
+  ValueId step;                     // f32 [1], counted from 1
+  ValueId clip;                     // f32 [1], factor of the gradient; kNone: not clipped
 };
 
 struct Optimizer {
   std::string_view name;
   std::string_view summary;  // one line
   std::string_view paper;
-  double learning_rate;      // default
+  double learning_rate;  // default
   std::span<const Option> options;
   std::vector<StateSpec> (*states)(const Shape& parameter, const OptionValues& options);
   ValueId (*absorb)(Graph& graph, ValueId gradient, const OptionValues& options) = nullptr;

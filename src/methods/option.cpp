@@ -18,7 +18,8 @@ Result<void> OptionValues::set(std::string_view owner, std::string_view name, st
     if (error != std::errc{} || end != value.data() + value.size())
       return fail(ErrorCode::invalid_argument, "--set {}.{}: '{}' is not a number", owner, name, value);
     if (!(number >= option.least && number <= option.most))
-      return fail(ErrorCode::invalid_argument, "--set {}.{}: expected {} to {}, found {}", owner, name, option.least, option.most, value);
+      return fail(ErrorCode::invalid_argument, "--set {}.{}: expected {} to {}, found {}", owner, name, option.least,
+                  option.most, value);
     values_[std::string(name)] = number;
     return {};
   }
@@ -36,7 +37,8 @@ double OptionValues::operator[](std::string_view name) const {
 
 std::string OptionValues::text() const {
   std::string out;
-  for (const Option& option : options_) out += fmt::format("{}{}={}", out.empty() ? "" : " ", option.name, (*this)[option.name]);
+  for (const Option& option : options_)
+    out += fmt::format("{}{}={}", out.empty() ? "" : " ", option.name, (*this)[option.name]);
   return out;
 }
 

@@ -10,11 +10,16 @@ namespace {
 
 Activation activation_of(Architecture::Ffn ffn) {
   switch (ffn) {
-    case Architecture::Ffn::silu_gated: return Activation::silu;
-    case Architecture::Ffn::gelu_gated: return Activation::gelu_tanh;
-    case Architecture::Ffn::gelu: return Activation::gelu;
-    case Architecture::Ffn::gelu_tanh: return Activation::gelu_tanh;
-    case Architecture::Ffn::relu: return Activation::relu;
+    case Architecture::Ffn::silu_gated:
+      return Activation::silu;
+    case Architecture::Ffn::gelu_gated:
+      return Activation::gelu_tanh;
+    case Architecture::Ffn::gelu:
+      return Activation::gelu;
+    case Architecture::Ffn::gelu_tanh:
+      return Activation::gelu_tanh;
+    case Architecture::Ffn::relu:
+      return Activation::relu;
   }
   return Activation::silu;
 }
@@ -70,7 +75,8 @@ class ModelBuilder {
     const EmbeddingAttributes attributes{o_.activation};
     const ValueId x = g_.emit(kEmbedding, attributes, {m_.ids, weight("model.embed_tokens.weight")}, "x");
     if (a_.position == Architecture::Position::rope) return x;
-    const ValueId p = g_.emit(kEmbedding, attributes, {m_.positions, weight("model.embed_positions.weight")}, "x.position");
+    const ValueId p =
+        g_.emit(kEmbedding, attributes, {m_.positions, weight("model.embed_positions.weight")}, "x.position");
     return g_.emit(kAdd, {}, {x, p}, "x.sum");
   }
 
@@ -81,7 +87,8 @@ class ModelBuilder {
   }
 
   ValueId linear(ValueId x, const std::string& name, ValueId addend = kNone) {
-    return g_.emit(kLinear, LinearAttributes{.codec = o_.activation, .narrow = o_.narrow}, {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
+    return g_.emit(kLinear, LinearAttributes{.codec = o_.activation, .narrow = o_.narrow},
+                   {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
   }
 
   // Norms of heads (Qwen3), then rotation.
@@ -132,7 +139,8 @@ class ModelBuilder {
       return;
     }
     if (o_.purpose == Purpose::generate) x = g_.emit(kGather, {}, {x, m_.select}, "last");
-    m_.logits = g_.emit(kLinear, LinearAttributes{.codec = &kF32, .narrow = o_.narrow}, {x, w, kNone, kNone}, o_.prefix + "logits");
+    m_.logits = g_.emit(kLinear, LinearAttributes{.codec = &kF32, .narrow = o_.narrow}, {x, w, kNone, kNone},
+                        o_.prefix + "logits");
     g_.value(m_.logits).role = Role::result;
   }
 

@@ -21,17 +21,17 @@ enum class Purpose {
 
 struct BuildOptions {
   Purpose purpose = Purpose::train;
-  std::string prefix;                  // of the names of inputs and results: "train.ids"
-  int64_t rows = 512;                  // tokens at once, at most
-  int64_t selected = 1;                // generate: rows whose logits are wanted, at most
-  int64_t slots = 1;                   // generate, fill: sequences
-  int64_t positions = 512;             // longest sequence (of the cache, of the table of rotations)
-  bool narrow = false;                 // products for few rows (kernels/narrow.h)
-  const Codec* activation = &kBf16;    // rounding of activations
+  std::string prefix;                // of the names of inputs and results: "train.ids"
+  int64_t rows = 512;                // tokens at once, at most
+  int64_t selected = 1;              // generate: rows whose logits are wanted, at most
+  int64_t slots = 1;                 // generate, fill: sequences
+  int64_t positions = 512;           // longest sequence (of the cache, of the table of rotations)
+  bool narrow = false;               // products for few rows (kernels/narrow.h)
+  const Codec* activation = &kBf16;  // rounding of activations
   const Codec* cache = &kBf16;
   // Codec of a weight as the plan holds it, and whether it is frozen or trained. nullptr: there is no such weight.
   std::function<const Codec*(const std::string& name, const Shape& shape)> codec;
-  Role role = Role::weight;            // of the model's weights
+  Role role = Role::weight;  // of the model's weights
 };
 
 struct ModelGraph {

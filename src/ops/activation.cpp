@@ -42,10 +42,14 @@ void run(const Call& call) noexcept {
 double value(Activation kind, double x) {
   const double t = std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x));
   switch (kind) {
-    case Activation::silu: return x / (1 + std::exp(-x));
-    case Activation::gelu: return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2));
-    case Activation::gelu_tanh: return 0.5 * x * (1 + t);
-    case Activation::relu: return x > 0 ? x : 0;
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::gelu:
+      return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2));
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + t);
+    case Activation::relu:
+      return x > 0 ? x : 0;
   }
   return 0;
 }
@@ -54,11 +58,15 @@ double slope(Activation kind, double x) {
   const double s = 1 / (1 + std::exp(-x)), c = std::sqrt(2 / std::numbers::pi);
   const double t = std::tanh(c * (x + 0.044715 * x * x * x));
   switch (kind) {
-    case Activation::silu: return s * (1 + x * (1 - s));
+    case Activation::silu:
+      return s * (1 + x * (1 - s));
     case Activation::gelu:
-      return 0.5 * (1 + std::erf(x / std::numbers::sqrt2)) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi);
-    case Activation::gelu_tanh: return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
-    case Activation::relu: return x > 0 ? 1 : 0;
+      return 0.5 * (1 + std::erf(x / std::numbers::sqrt2)) +
+             x * std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi);
+    case Activation::gelu_tanh:
+      return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
+    case Activation::relu:
+      return x > 0 ? 1 : 0;
   }
   return 0;
 }
@@ -73,7 +81,8 @@ void gradient(Backward& backward, const Node& node) {
   const ValueId gate = node.in[0], up = node.in[1];
   if (dy == kNone) return;
   const bool wanted[2] = {true, up != kNone};
-  const auto out = backward.graph().emit_all(kActivationGrad, node.attributes, {dy, gate, up}, backward.name(gate), wanted);
+  const auto out =
+      backward.graph().emit_all(kActivationGrad, node.attributes, {dy, gate, up}, backward.name(gate), wanted);
   if (backward.wanted(gate)) backward.add(gate, out[0]);
   if (backward.wanted(up)) backward.add(up, out[1]);
 }
@@ -120,7 +129,8 @@ void reference_grad(const ReferenceCall& call) {
 
 std::vector<Sample> samples_grad() {
   return {{ActivationAttributes{Activation::silu}, {Type{{3, 17}}, Type{{3, 17}}, Type{{3, 17}}}},
-          {ActivationAttributes{Activation::gelu_tanh}, {Type{{5, 33}, &kBf16}, Type{{5, 33}, &kBf16}, Type{{5, 33}, &kBf16}}}};
+          {ActivationAttributes{Activation::gelu_tanh},
+           {Type{{5, 33}, &kBf16}, Type{{5, 33}, &kBf16}, Type{{5, 33}, &kBf16}}}};
 }
 
 std::string text(const std::any& attributes) {
@@ -133,10 +143,24 @@ constexpr InPlace kOverInputs[] = {{0, 1, false}, {1, 2, false}, {0, 0, false}};
 
 }  // namespace
 
-const Op kActivation = {.name = "activation", .infer = infer, .text = text, .gradient = gradient, .workspace = workspace,
-                        .cost = pointwise_cost, .reference = reference, .run = run, .samples = samples, .in_place = kOverEither};
-const Op kActivationGrad = {.name = "activation_grad", .infer = infer_grad, .text = text, .workspace = workspace,
-                            .cost = pointwise_cost, .reference = reference_grad, .run = run_grad, .samples = samples_grad,
+const Op kActivation = {.name = "activation",
+                        .infer = infer,
+                        .text = text,
+                        .gradient = gradient,
+                        .workspace = workspace,
+                        .cost = pointwise_cost,
+                        .reference = reference,
+                        .run = run,
+                        .samples = samples,
+                        .in_place = kOverEither};
+const Op kActivationGrad = {.name = "activation_grad",
+                            .infer = infer_grad,
+                            .text = text,
+                            .workspace = workspace,
+                            .cost = pointwise_cost,
+                            .reference = reference_grad,
+                            .run = run_grad,
+                            .samples = samples_grad,
                             .in_place = kOverInputs};
 
 }  // namespace thimble

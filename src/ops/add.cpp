@@ -50,7 +50,14 @@ constexpr InPlace kOverEither[] = {{0, 0, false}, {0, 1, false}};
 
 }  // namespace
 
-const Op kAdd = {.name = "add", .infer = infer, .gradient = gradient, .workspace = workspace, .cost = pointwise_cost,
-                 .reference = reference, .run = run, .samples = samples, .in_place = kOverEither};
+const Op kAdd = {.name = "add",
+                 .infer = infer,
+                 .gradient = gradient,
+                 .workspace = workspace,
+                 .cost = pointwise_cost,
+                 .reference = reference,
+                 .run = run,
+                 .samples = samples,
+                 .in_place = kOverEither};
 
 }  // namespace thimble

@@ -55,8 +55,12 @@ void multiply_into(Multiply multiply, const Matrix& a, const Matrix& b, bool b_t
                    std::span<std::byte> workspace) noexcept {
   const Term term{a, b, false, b_transposed, 1};
   gemm_serial(multiply,
-              {.terms = {&term, 1}, .codec = &kF32, .c = reinterpret_cast<std::byte*>(c), .m = a.rows,
-               .n = b_transposed ? b.rows : b.columns, .accumulate = accumulate},
+              {.terms = {&term, 1},
+               .codec = &kF32,
+               .c = reinterpret_cast<std::byte*>(c),
+               .m = a.rows,
+               .n = b_transposed ? b.rows : b.columns,
+               .accumulate = accumulate},
               workspace);
 }
 
@@ -64,11 +68,18 @@ void multiply_into(Multiply multiply, const Matrix& a, const Matrix& b, bool b_t
 int64_t product_bytes(Multiply multiply, int64_t head_dim) {
   int64_t most = 0;
   for (const Codec* codec : {&kF32, &kBf16})
-    for (auto [m, n, k, transposed] : {std::tuple{kQueryTile, kKeyTile, head_dim, true}, {kQueryTile, head_dim, kKeyTile, false},
-                                       {kKeyTile, kKeyTile, head_dim, true}, {kKeyTile, head_dim, kKeyTile, false}}) {
-      const Term term{{codec, nullptr, m, k}, {codec, nullptr, transposed ? n : k, transposed ? k : n}, false, transposed, 1};
+    for (auto [m, n, k, transposed] : {std::tuple{kQueryTile, kKeyTile, head_dim, true},
+                                       {kQueryTile, head_dim, kKeyTile, false},
+                                       {kKeyTile, kKeyTile, head_dim, true},
+                                       {kKeyTile, head_dim, kKeyTile, false}}) {
+      const Term term{
+          {codec, nullptr, m, k}, {codec, nullptr, transposed ? n : k, transposed ? k : n}, false, transposed, 1};
       // A tile shorter than a whole one may be odd, and then be packed.
-      const Term odd{{codec, nullptr, m, k - 1}, {codec, nullptr, transposed ? n : k - 1, transposed ? k - 1 : n}, false, transposed, 1};
+      const Term odd{{codec, nullptr, m, k - 1},
+                     {codec, nullptr, transposed ? n : k - 1, transposed ? k - 1 : n},
+                     false,
+                     transposed,
+                     1};
       for (const Term& t : {term, odd})
         most = std::max(most, gemm_workspace_bytes(multiply, {.terms = {&t, 1}, .m = m, .n = n}, 1));
     }
@@ -100,8 +111,8 @@ int64_t workspace(const std::any& any, std::span<const Type>, std::span<const Ty
 }
 
 // One tile of keys: rescales what there is, and adds exp(s - max) v.
-void add_keys(const Call& call, const Forward& m, const AttentionMask& mask, int64_t head, int64_t row, int64_t rows, int64_t key,
-              int64_t keys) noexcept {
+void add_keys(const Call& call, const Forward& m, const AttentionMask& mask, int64_t head, int64_t row, int64_t rows,
+              int64_t key, int64_t keys) noexcept {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
   const int64_t kv = head / (a.heads / a.kv_heads);
   multiply_into(call.run.multiply, head_rows(call.in[0], head, a.head_dim, row, rows),
@@ -109,7 +120,8 @@ void add_keys(const Call& call, const Forward& m, const AttentionMask& mask, int
   const Codec* const codec = call.in[0].codec;
   for (int64_t r = 0; r < rows; ++r) {
     float* const s = m.scores + r * keys;
-    const int64_t from = std::clamp(mask.first(row + r) - key, int64_t{0}, keys), to = std::clamp(row + r + 1 - key, from, keys);
+    const int64_t from = std::clamp(mask.first(row + r) - key, int64_t{0}, keys),
+                  to = std::clamp(row + r + 1 - key, from, keys);
     std::byte* const weights = m.weights + r * codec->bytes(keys);
     if (from == to) {
       std::memset(weights, 0, static_cast<size_t>(codec->bytes(keys)));
@@ -125,8 +137,8 @@ void add_keys(const Call& call, const Forward& m, const AttentionMask& mask, int
     std::fill(s + to, s + keys, 0.0f);
     codec->encode(s, weights, keys);
   }
-  multiply_into(call.run.multiply, tile(codec, m.weights, rows, keys), head_rows(call.in[2], kv, a.head_dim, key, keys), false,
-                m.output, true, m.product);
+  multiply_into(call.run.multiply, tile(codec, m.weights, rows, keys), head_rows(call.in[2], kv, a.head_dim, key, keys),
+                false, m.output, true, m.product);
 }
 
 void attend(const Call& call, const Forward& m, int64_t head, int64_t row, int64_t rows) noexcept {
@@ -151,7 +163,8 @@ void run(const Call& call) noexcept {
   const int64_t tiles = (rows + kQueryTile - 1) / kQueryTile;
   const int threads = call.run.threads.count();
   call.run.threads.each([&](int thread) {
-    const Forward memory(call.workspace.data() + thread * Forward::bytes(call.run.multiply, a.head_dim), call.run.multiply, a.head_dim);
+    const Forward memory(call.workspace.data() + thread * Forward::bytes(call.run.multiply, a.head_dim),
+                         call.run.multiply, a.head_dim);
     for (int64_t task = thread; task < tiles * a.heads; task += threads) {
       const int64_t row = task / a.heads * kQueryTile;
       attend(call, memory, task % a.heads, row, std::min(kQueryTile, rows - row));
@@ -189,9 +202,9 @@ void gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
   if (dy == kNone) return;
   const bool wanted[3] = {backward.wanted(node.in[0]), backward.wanted(node.in[1]), backward.wanted(node.in[2])};
-  const auto out = backward.graph().emit_all(kAttentionGrad, node.attributes,
-                                             {dy, node.in[0], node.in[1], node.in[2], node.out[0], node.out[1], node.in[3]},
-                                             backward.name(node.out[0]) + ".qkv", wanted);
+  const auto out = backward.graph().emit_all(
+      kAttentionGrad, node.attributes, {dy, node.in[0], node.in[1], node.in[2], node.out[0], node.out[1], node.in[3]},
+      backward.name(node.out[0]) + ".qkv", wanted);
   for (size_t i = 0; i < 3; ++i)
     if (wanted[i]) backward.add(node.in[i], out[i]);
 }
@@ -199,12 +212,14 @@ void gradient(Backward& backward, const Node& node) {
 // Causal: half of the square, two products forward.
 Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
   const double rows = static_cast<double>(in[0].shape[0]);
-  return {.flops = 2.0 * rows * rows * static_cast<double>(of(any).heads * of(any).head_dim), .bytes = moved_bytes(in, out)};
+  return {.flops = 2.0 * rows * rows * static_cast<double>(of(any).heads * of(any).head_dim),
+          .bytes = moved_bytes(in, out)};
 }
 
 std::string text(const std::any& any) {
   const AttentionAttributes& a = of(any);
-  return fmt::format("{{{} heads, {} kv, {} wide, window {}, scale {}}}", a.heads, a.kv_heads, a.head_dim, a.window, a.scale);
+  return fmt::format("{{{} heads, {} kv, {} wide, window {}, scale {}}}", a.heads, a.kv_heads, a.head_dim, a.window,
+                     a.scale);
 }
 
 std::vector<int32_t> documents(int64_t rows, int64_t length) {
@@ -224,7 +239,14 @@ std::vector<Sample> samples() {
 
 }  // namespace
 
-const Op kAttention = {.name = "attention", .infer = infer, .text = text, .gradient = gradient, .workspace = workspace, .cost = cost,
-                       .reference = reference, .run = run, .samples = samples};
+const Op kAttention = {.name = "attention",
+                       .infer = infer,
+                       .text = text,
+                       .gradient = gradient,
+                       .workspace = workspace,
+                       .cost = cost,
+                       .reference = reference,
+                       .run = run,
+                       .samples = samples};
 
 }  // namespace thimble

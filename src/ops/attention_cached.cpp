@@ -1,7 +1,8 @@
 // attention_cached: attention of new rows over a cache of keys and values, for generation.
 //
-// Row i belongs to sequence slots[i] and stands at positions[i]. Its k and v are first written to cache[slot, position];
-// then it sees positions max(0, position - window + 1) .. position of its slot. The cache's codec is its own.
+// Row i belongs to sequence slots[i] and stands at positions[i]. Its k and v are first written to cache[slot,
+// position]; then it sees positions max(0, position - window + 1) .. position of its slot. The cache's codec is its
+// own.
 #include <cmath>
 
 #include "ops/rows.h"
@@ -36,13 +37,15 @@ int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const
   return row_buffer_bytes(buffer_columns({nullptr, in[kCacheK].shape}, of(any)), 5, threads);
 }
 
-void store(const Operand& cache, const Operand& rows, int64_t row, int64_t slot, int64_t position, float* buffer) noexcept {
+void store(const Operand& cache, const Operand& rows, int64_t row, int64_t slot, int64_t position,
+           float* buffer) noexcept {
   const int64_t n = cache.shape[2];
   write_row(cache, slot * cache.shape[1] + position, n, read_row(rows, row, n, buffer));
 }
 
 // One query head over the cache, in the order of positions.
-void attend(const Call& call, int64_t row, int64_t head, const float* q, float* y, float* scores, float* buffer) noexcept {
+void attend(const Call& call, int64_t row, int64_t head, const float* q, float* y, float* scores,
+            float* buffer) noexcept {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
   const int64_t slot = call.in[kSlots].as<int32_t>()[row], position = call.in[kPositions].as<int32_t>()[row];
   const int64_t first = a.window ? std::max<int64_t>(0, position - a.window + 1) : 0;
@@ -57,7 +60,8 @@ void attend(const Call& call, int64_t row, int64_t head, const float* q, float* 
   const int64_t count = position - first + 1;
   const float total = exp_sum(scores, max(scores, count), count);
   std::fill(y, y + a.head_dim, 0.0f);
-  for (int64_t p = first; p <= position; ++p) add_scaled(y, cached(call.out[2], p), scores[p - first] / total, a.head_dim);
+  for (int64_t p = first; p <= position; ++p)
+    add_scaled(y, cached(call.out[2], p), scores[p - first] / total, a.head_dim);
 }
 
 void run(const Call& call) noexcept {
@@ -104,13 +108,15 @@ void reference(const ReferenceCall& call) {
       double sum = 0;
       for (int64_t p = first; p <= position; ++p) {
         double s = 0;
-        for (int64_t x = 0; x < d; ++x) s += call.in[kQ][(row * a.heads + h) * d + x] * call.out[1][at(row, p) + kv + x];
+        for (int64_t x = 0; x < d; ++x)
+          s += call.in[kQ][(row * a.heads + h) * d + x] * call.out[1][at(row, p) + kv + x];
         weights.push_back(std::exp(a.scale * s));
         sum += weights.back();
       }
       for (int64_t x = 0; x < d; ++x) {
         double y = 0;
-        for (int64_t p = first; p <= position; ++p) y += weights[static_cast<size_t>(p - first)] / sum * call.out[2][at(row, p) + kv + x];
+        for (int64_t p = first; p <= position; ++p)
+          y += weights[static_cast<size_t>(p - first)] / sum * call.out[2][at(row, p) + kv + x];
         call.out[0][(row * a.heads + h) * d + x] = y;
       }
     }
@@ -121,21 +127,28 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type>) {
 }
 
 std::vector<Sample> samples() {
-  const auto make = [](AttentionAttributes a, int64_t slots, int64_t places, std::vector<int32_t> slot, std::vector<int32_t> position,
-                       const Codec* codec) {
+  const auto make = [](AttentionAttributes a, int64_t slots, int64_t places, std::vector<int32_t> slot,
+                       std::vector<int32_t> position, const Codec* codec) {
     const int64_t rows = static_cast<int64_t>(slot.size());
     const Type q{{rows, a.heads * a.head_dim}, codec}, k{{rows, a.kv_heads * a.head_dim}, codec};
     const Type cache{{slots, places, a.kv_heads * a.head_dim}, codec}, index{{rows}, &kI32};
     return Sample{a, {q, k, k, cache, cache, index, index}, {{}, {}, {}, {}, {}, slot, position}};
   };
-  return {make({4, 2, 6, 0, 0.5}, 3, 9, {0, 0, 2, 1}, {0, 1, 5, 8}, &kF32), make({2, 1, 8, 3, 0.5}, 2, 20, {1, 0}, {17, 2}, &kBf16)};
+  return {make({4, 2, 6, 0, 0.5}, 3, 9, {0, 0, 2, 1}, {0, 1, 5, 8}, &kF32),
+          make({2, 1, 8, 3, 0.5}, 2, 20, {1, 0}, {17, 2}, &kBf16)};
 }
 
 constexpr InPlace kCaches[] = {{1, 3, true}, {2, 4, true}};
 
 }  // namespace
 
-const Op kAttentionCached = {.name = "attention_cached", .infer = infer, .workspace = workspace, .cost = cost, .reference = reference,
-                             .run = run, .samples = samples, .in_place = kCaches};
+const Op kAttentionCached = {.name = "attention_cached",
+                             .infer = infer,
+                             .workspace = workspace,
+                             .cost = cost,
+                             .reference = reference,
+                             .run = run,
+                             .samples = samples,
+                             .in_place = kCaches};
 
 }  // namespace thimble

@@ -38,7 +38,12 @@ Matrix head_rows(const Operand& x, int64_t head, int64_t head_dim, int64_t row, 
 }
 
 Product product(const Term& term, float* c, int64_t m, int64_t n, bool accumulate) {
-  return {.terms = {&term, 1}, .codec = &kF32, .c = reinterpret_cast<std::byte*>(c), .m = m, .n = n, .accumulate = accumulate};
+  return {.terms = {&term, 1},
+          .codec = &kF32,
+          .c = reinterpret_cast<std::byte*>(c),
+          .m = m,
+          .n = n,
+          .accumulate = accumulate};
 }
 
 int64_t product_bytes(Multiply multiply, int64_t head_dim) {
@@ -48,7 +53,10 @@ int64_t product_bytes(Multiply multiply, int64_t head_dim) {
       for (auto [a_transposed, b_transposed] : {std::tuple{false, true}, {false, false}, {true, false}}) {
         const int64_t n = b_transposed ? kTile : head_dim;
         const Term term{{codec, nullptr, a_transposed ? k : kTile, a_transposed ? kTile : k},
-                        {codec, nullptr, b_transposed ? n : k, b_transposed ? k : n}, a_transposed, b_transposed, 1};
+                        {codec, nullptr, b_transposed ? n : k, b_transposed ? k : n},
+                        a_transposed,
+                        b_transposed,
+                        1};
         most = std::max(most, gemm_workspace_bytes(multiply, product(term, nullptr, kTile, n, false), 1));
       }
   return most;
@@ -61,7 +69,8 @@ struct Memory {
   std::span<std::byte> product;
 
   static int64_t bytes(Multiply multiply, int64_t head_dim, int64_t rows) {
-    return 4 * (2 * kTile * kTile + 2 * kTile + rows * head_dim) + 8 * kTile * kTile + product_bytes(multiply, head_dim) + 64;
+    return 4 * (2 * kTile * kTile + 2 * kTile + rows * head_dim) + 8 * kTile * kTile +
+           product_bytes(multiply, head_dim) + 64;
   }
   Memory(std::byte* memory, Multiply multiply, int64_t head_dim, int64_t rows) {
     s = reinterpret_cast<float*>(memory);
@@ -77,7 +86,8 @@ struct Memory {
 
 int64_t partial_floats(const AttentionAttributes& a, int64_t rows) { return 2 * rows * a.heads * a.head_dim; }
 
-int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply multiply, int threads) {
+int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply multiply,
+                  int threads) {
   const AttentionAttributes& a = of(any);
   return 4 * partial_floats(a, in[kQ].shape[0]) + threads * Memory::bytes(multiply, a.head_dim, in[kQ].shape[0]);
 }
@@ -92,10 +102,12 @@ struct Task {
   Matrix rows_of(int operand, int64_t which, int64_t row, int64_t rows) const {
     return head_rows(call.in[static_cast<size_t>(operand)], which, a.head_dim, row, rows);
   }
-  void times(const Matrix& left, bool left_transposed, const Matrix& right, bool right_transposed, float* c, bool accumulate) const noexcept {
+  void times(const Matrix& left, bool left_transposed, const Matrix& right, bool right_transposed, float* c,
+             bool accumulate) const noexcept {
     const Term term{left, right, left_transposed, right_transposed, 1};
     gemm_serial(call.run.multiply,
-                product(term, c, left_transposed ? left.columns : left.rows, right_transposed ? right.rows : right.columns, accumulate),
+                product(term, c, left_transposed ? left.columns : left.rows,
+                        right_transposed ? right.rows : right.columns, accumulate),
                 m.product);
   }
 
@@ -122,7 +134,8 @@ struct Task {
     codec->encode(m.dp, m.ds16, keys * rows);
   }
 
-  void softmax_gradient_tile(const AttentionMask& mask, int64_t row, int64_t rows, int64_t key, int64_t keys) const noexcept {
+  void softmax_gradient_tile(const AttentionMask& mask, int64_t row, int64_t rows, int64_t key,
+                             int64_t keys) const noexcept {
     for (int64_t j = 0; j < keys; ++j) {
       float* const s = m.s + j * rows;
       float* const dp = m.dp + j * rows;
@@ -226,7 +239,8 @@ void reference(const ReferenceCall& call) {
 // Five products on half of the square.
 Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
   const double rows = static_cast<double>(in[kQ].shape[0]);
-  return {.flops = 5.0 * rows * rows * static_cast<double>(of(any).heads * of(any).head_dim), .bytes = moved_bytes(in, out)};
+  return {.flops = 5.0 * rows * rows * static_cast<double>(of(any).heads * of(any).head_dim),
+          .bytes = moved_bytes(in, out)};
 }
 
 std::vector<Sample> samples() {
@@ -236,12 +250,18 @@ std::vector<Sample> samples() {
     for (int64_t i = 0; i < rows; ++i) starts.push_back(static_cast<int32_t>(i / length * length));
     return Sample{a, {q, q, k, k, q, Type{{rows, a.heads}}, Type{{rows}, &kI32}}, {{}, {}, {}, {}, {}, {}, starts}};
   };
-  return {make({2, 1, 4, 0, 0.5}, 7, 100, &kF32), make({4, 2, 6, 3, 0.4}, 11, 5, &kF32), make({3, 1, 16, 0, 0.1}, 150, 70, &kBf16)};
+  return {make({2, 1, 4, 0, 0.5}, 7, 100, &kF32), make({4, 2, 6, 3, 0.4}, 11, 5, &kF32),
+          make({3, 1, 16, 0, 0.1}, 150, 70, &kBf16)};
 }
 
 }  // namespace
 
-const Op kAttentionGrad = {.name = "attention_grad", .infer = infer, .workspace = workspace, .cost = cost, .reference = reference,
-                           .run = run, .samples = samples};
+const Op kAttentionGrad = {.name = "attention_grad",
+                           .infer = infer,
+                           .workspace = workspace,
+                           .cost = cost,
+                           .reference = reference,
+                           .run = run,
+                           .samples = samples};
 
 }  // namespace thimble

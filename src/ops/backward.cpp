@@ -6,8 +6,7 @@
 namespace thimble {
 
 Backward::Backward(Graph& graph) : graph_(graph), wanted_(graph.values().size(), 0) {
-  for (size_t i = 0; i < graph.values().size(); ++i)
-    wanted_[i] = graph.values()[i].role == Role::parameter;
+  for (size_t i = 0; i < graph.values().size(); ++i) wanted_[i] = graph.values()[i].role == Role::parameter;
   for (const Node& node : graph.nodes())
     for (ValueId in : node.in)
       if (wanted(in) && node.op->gradient)

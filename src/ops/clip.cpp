@@ -77,9 +77,20 @@ std::vector<Sample> samples_scale() { return {}; }
 
 }  // namespace
 
-const Op kSquaredNorm = {.name = "squared_norm", .infer = infer, .workspace = workspace, .cost = pointwise_cost, .reference = reference,
-                         .run = run, .samples = samples};
-const Op kClipScale = {.name = "clip_scale", .infer = infer_scale, .text = [](const std::any& a) { return fmt::format("{{{}}}", std::any_cast<ClipAttributes>(&a)->limit); },
-                       .cost = pointwise_cost, .reference = reference_scale, .run = run_scale, .samples = samples_scale};
+const Op kSquaredNorm = {.name = "squared_norm",
+                         .infer = infer,
+                         .workspace = workspace,
+                         .cost = pointwise_cost,
+                         .reference = reference,
+                         .run = run,
+                         .samples = samples};
+const Op kClipScale = {
+    .name = "clip_scale",
+    .infer = infer_scale,
+    .text = [](const std::any& a) { return fmt::format("{{{}}}", std::any_cast<ClipAttributes>(&a)->limit); },
+    .cost = pointwise_cost,
+    .reference = reference_scale,
+    .run = run_scale,
+    .samples = samples_scale};
 
 }  // namespace thimble

@@ -13,7 +13,8 @@ Result<std::vector<Type>> infer(const std::any& attributes, std::span<const Type
   CHECK_OK(expect_operands("embedding", in, 2));
   CHECK_OK(expect_rank("embedding", "ids", in[0], 1));
   CHECK_OK(expect_rank("embedding", "table", in[1], 2));
-  return std::vector{Type{{in[0].shape[0], in[1].shape[1]}, std::any_cast<EmbeddingAttributes>(&attributes)->codec, in[0].extent}};
+  return std::vector{
+      Type{{in[0].shape[0], in[1].shape[1]}, std::any_cast<EmbeddingAttributes>(&attributes)->codec, in[0].extent}};
 }
 
 int64_t workspace(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
@@ -24,22 +25,25 @@ void run(const Call& call) noexcept {
   const int64_t width = call.in[1].shape[1];
   call.run.threads.split(call.in[0].shape[0], 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; ++i)
-      write_row(call.out[0], i, width, read_row(call.in[1], call.in[0].as<int32_t>()[i], width, row_buffer(call, width, 1, thread, 0)));
+      write_row(call.out[0], i, width,
+                read_row(call.in[1], call.in[0].as<int32_t>()[i], width, row_buffer(call, width, 1, thread, 0)));
   });
 }
 
 void reference(const ReferenceCall& call) {
   const int64_t width = call.in[1].shape[1];
   for (int64_t i = 0; i < call.in[0].shape[0]; ++i)
-    for (int64_t j = 0; j < width; ++j) call.out[0][i * width + j] = call.in[1][static_cast<int64_t>(call.in[0][i]) * width + j];
+    for (int64_t j = 0; j < width; ++j)
+      call.out[0][i * width + j] = call.in[1][static_cast<int64_t>(call.in[0][i]) * width + j];
 }
 
 void gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
   const ValueId table = node.in[1];
   if (dy == kNone || backward.graph().value(table).role != Role::parameter) return;
-  backward.set_accumulator(table, backward.graph().emit(kEmbeddingGrad, {}, {backward.accumulator(table), node.in[0], dy},
-                                                        "gradient." + backward.graph().value(table).name + ".rows"));
+  backward.set_accumulator(table,
+                           backward.graph().emit(kEmbeddingGrad, {}, {backward.accumulator(table), node.in[0], dy},
+                                                 "gradient." + backward.graph().value(table).name + ".rows"));
 }
 
 Cost cost(const std::any&, std::span<const Type>, std::span<const Type> out) {
@@ -94,9 +98,21 @@ constexpr InPlace kAccumulates[] = {{0, 0, true}};
 
 }  // namespace
 
-const Op kEmbedding = {.name = "embedding", .infer = infer, .gradient = gradient, .workspace = workspace, .cost = cost,
-                       .reference = reference, .run = run, .samples = samples};
-const Op kEmbeddingGrad = {.name = "embedding_grad", .infer = infer_grad, .workspace = workspace_grad, .cost = cost_grad,
-                           .reference = reference_grad, .run = run_grad, .samples = samples_grad, .in_place = kAccumulates};
+const Op kEmbedding = {.name = "embedding",
+                       .infer = infer,
+                       .gradient = gradient,
+                       .workspace = workspace,
+                       .cost = cost,
+                       .reference = reference,
+                       .run = run,
+                       .samples = samples};
+const Op kEmbeddingGrad = {.name = "embedding_grad",
+                           .infer = infer_grad,
+                           .workspace = workspace_grad,
+                           .cost = cost_grad,
+                           .reference = reference_grad,
+                           .run = run_grad,
+                           .samples = samples_grad,
+                           .in_place = kAccumulates};
 
 }  // namespace thimble

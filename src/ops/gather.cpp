@@ -16,7 +16,8 @@ Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
 void run(const Call& call) noexcept {
   const int64_t bytes = call.in[0].codec->bytes(call.in[0].shape[1]);
   for (int64_t i = 0; i < call.in[1].shape[0]; ++i)
-    std::memcpy(call.out[0].data + i * bytes, call.in[0].data + call.in[1].as<int32_t>()[i] * bytes, static_cast<size_t>(bytes));
+    std::memcpy(call.out[0].data + i * bytes, call.in[0].data + call.in[1].as<int32_t>()[i] * bytes,
+                static_cast<size_t>(bytes));
 }
 
 void reference(const ReferenceCall& call) {
@@ -25,12 +26,11 @@ void reference(const ReferenceCall& call) {
     for (int64_t j = 0; j < n; ++j) call.out[0][i * n + j] = call.in[0][static_cast<int64_t>(call.in[1][i]) * n + j];
 }
 
-std::vector<Sample> samples() {
-  return {{{}, {Type{{5, 7}}, Type{{3}, &kI32}}, {{}, {4, 0, 4}}}};
-}
+std::vector<Sample> samples() { return {{{}, {Type{{5, 7}}, Type{{3}, &kI32}}, {{}, {4, 0, 4}}}}; }
 
 }  // namespace
 
-const Op kGather = {.name = "gather", .infer = infer, .cost = pointwise_cost, .reference = reference, .run = run, .samples = samples};
+const Op kGather = {
+    .name = "gather", .infer = infer, .cost = pointwise_cost, .reference = reference, .run = run, .samples = samples};
 
 }  // namespace thimble

@@ -77,7 +77,8 @@ void gradient(Backward& backward, const Node& node) {
   if (dy == kNone) return;
   const auto name = [&](ValueId p) { return "gradient." + graph.value(p).name + ".sum"; };
   if (graph.value(gain).role == Role::parameter)
-    backward.set_accumulator(gain, graph.emit(kLayerNormDgain, node.attributes, {backward.accumulator(gain), dy, x}, name(gain)));
+    backward.set_accumulator(
+        gain, graph.emit(kLayerNormDgain, node.attributes, {backward.accumulator(gain), dy, x}, name(gain)));
   if (graph.value(bias).role == Role::parameter)
     backward.set_accumulator(bias, graph.emit(kColumnSum, {}, {backward.accumulator(bias), dy}, name(bias)));
   if (!backward.wanted(x)) return;
@@ -130,8 +131,9 @@ void reference_dx(const ReferenceCall& call) {
       projection += u * h[static_cast<size_t>(j)];
     }
     for (int64_t j = 0; j < n; ++j)
-      call.out[0][i * n + j] = r * (call.in[2][j] * call.in[0][i * n + j] - mean - h[static_cast<size_t>(j)] * projection) +
-                               (call.in[3] ? call.in[3][i * n + j] : 0.0);
+      call.out[0][i * n + j] =
+          r * (call.in[2][j] * call.in[0][i * n + j] - mean - h[static_cast<size_t>(j)] * projection) +
+          (call.in[3] ? call.in[3][i * n + j] : 0.0);
   }
 }
 
@@ -185,11 +187,30 @@ constexpr InPlace kAccumulates[] = {{0, 0, true}};
 
 }  // namespace
 
-const Op kLayerNorm = {.name = "layer_norm", .infer = infer, .gradient = gradient, .workspace = workspace, .cost = pointwise_cost,
-                       .reference = reference, .run = run, .samples = samples, .in_place = kOverX};
-const Op kLayerNormDx = {.name = "layer_norm_dx", .infer = infer_dx, .workspace = workspace, .cost = pointwise_cost,
-                         .reference = reference_dx, .run = run_dx, .samples = samples_dx, .in_place = kOverDy};
-const Op kLayerNormDgain = {.name = "layer_norm_dgain", .infer = infer_dgain, .workspace = workspace, .cost = pointwise_cost,
-                            .reference = reference_dgain, .run = run_dgain, .samples = samples_dgain, .in_place = kAccumulates};
+const Op kLayerNorm = {.name = "layer_norm",
+                       .infer = infer,
+                       .gradient = gradient,
+                       .workspace = workspace,
+                       .cost = pointwise_cost,
+                       .reference = reference,
+                       .run = run,
+                       .samples = samples,
+                       .in_place = kOverX};
+const Op kLayerNormDx = {.name = "layer_norm_dx",
+                         .infer = infer_dx,
+                         .workspace = workspace,
+                         .cost = pointwise_cost,
+                         .reference = reference_dx,
+                         .run = run_dx,
+                         .samples = samples_dx,
+                         .in_place = kOverDy};
+const Op kLayerNormDgain = {.name = "layer_norm_dgain",
+                            .infer = infer_dgain,
+                            .workspace = workspace,
+                            .cost = pointwise_cost,
+                            .reference = reference_dgain,
+                            .run = run_dgain,
+                            .samples = samples_dgain,
+                            .in_place = kAccumulates};
 
 }  // namespace thimble

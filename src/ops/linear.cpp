@@ -22,7 +22,8 @@ const LinearAttributes& of(const std::any& attributes) { return *std::any_cast<L
 Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   const LinearAttributes& attributes = of(any);
   const size_t terms = attributes.terms.size();
-  if (terms == 0 || terms > kMostTerms) return fail(ErrorCode::shape, "linear: 1 to {} terms, found {}", kMostTerms, terms);
+  if (terms == 0 || terms > kMostTerms)
+    return fail(ErrorCode::shape, "linear: 1 to {} terms, found {}", kMostTerms, terms);
   CHECK_OK(expect_operands("linear", in, 2 * terms + 2));
   Type y{.codec = attributes.codec, .extent = in[0].extent};
   for (size_t i = 0; i < terms; ++i) {
@@ -33,8 +34,10 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
     const bool transposed = attributes.terms[i].transposed;
     const Shape shape{x[0], transposed ? w[0] : w[1]};
     if (x[1] != (transposed ? w[1] : w[0]))
-      return fail(ErrorCode::shape, "linear: x {} does not match w {}{}", x.text(), w.text(), transposed ? " transposed" : "");
-    if (attributes.narrow && !transposed) return fail(ErrorCode::shape, "linear: a narrow product needs w transposed, term {} is not", i);
+      return fail(ErrorCode::shape, "linear: x {} does not match w {}{}", x.text(), w.text(),
+                  transposed ? " transposed" : "");
+    if (attributes.narrow && !transposed)
+      return fail(ErrorCode::shape, "linear: a narrow product needs w transposed, term {} is not", i);
     if (i && !(shape == y.shape))
       return fail(ErrorCode::shape, "linear: term {} gives {}, the first {}", i, shape.text(), y.shape.text());
     y.shape = shape;
@@ -51,9 +54,15 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
 Product describe(const LinearAttributes& attributes, std::span<const Operand> in, const Operand& y, Term* terms) {
   const size_t count = attributes.terms.size();
   for (size_t i = 0; i < count; ++i)
-    terms[i] = {in[2 * i].matrix(), in[2 * i + 1].matrix(), false, attributes.terms[i].transposed, attributes.terms[i].scale};
-  return {.terms = {terms, count}, .codec = y.codec, .c = y.data, .m = y.shape[0], .n = y.shape[1],
-          .bias = in[2 * count].as<const float>(), .addend = in[2 * count + 1].data};
+    terms[i] = {in[2 * i].matrix(), in[2 * i + 1].matrix(), false, attributes.terms[i].transposed,
+                attributes.terms[i].scale};
+  return {.terms = {terms, count},
+          .codec = y.codec,
+          .c = y.data,
+          .m = y.shape[0],
+          .n = y.shape[1],
+          .bias = in[2 * count].as<const float>(),
+          .addend = in[2 * count + 1].data};
 }
 
 int64_t workspace(const std::any& attributes, std::span<const Type> in, std::span<const Type> out, Multiply multiply,
@@ -62,7 +71,8 @@ int64_t workspace(const std::any& attributes, std::span<const Type> in, std::spa
   for (const Type& type : in) operands.push_back({nullptr, type.shape, type.codec});
   Term terms[kMostTerms];
   const Product product = describe(of(attributes), operands, {nullptr, out[0].shape, out[0].codec}, terms);
-  return of(attributes).narrow ? narrow_workspace_bytes(product, threads) : gemm_workspace_bytes(multiply, product, threads);
+  return of(attributes).narrow ? narrow_workspace_bytes(product, threads)
+                               : gemm_workspace_bytes(multiply, product, threads);
 }
 
 void run(const Call& call) noexcept {
@@ -131,7 +141,8 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
 
 std::string text(const std::any& any) {
   std::string out = "{";
-  for (const auto& [transposed, scale] : of(any).terms) out += fmt::format("{}{} ", transposed ? "T" : "N", scale == 1 ? "" : fmt::format("*{}", scale));
+  for (const auto& [transposed, scale] : of(any).terms)
+    out += fmt::format("{}{} ", transposed ? "T" : "N", scale == 1 ? "" : fmt::format("*{}", scale));
   out.back() = '}';
   return out + (of(any).narrow ? " narrow" : "");
 }
@@ -145,8 +156,10 @@ std::vector<Sample> samples() {
       {LinearAttributes{.terms = {{true, 1}, {true, 0.5}, {false, 2}}},
        {f(9, 8), f(50, 8), f(9, 3), f(50, 3), f(9, 5), f(5, 50), Type{{50}}, f(9, 50)}},
       {LinearAttributes{.codec = &kBf16},
-       {Type{{13, 64}, &kBf16}, Type{{33, 64}, find_codec("q8_0") ? find_codec("q8_0") : &kF16}, none, Type{{13, 33}, &kBf16}}},
-      {LinearAttributes{.terms = {{true, 1}, {true, 0.5}}, .narrow = true}, {f(7, 50), f(37, 50), f(7, 3), f(37, 3), Type{{37}}, f(7, 37)}},
+       {Type{{13, 64}, &kBf16}, Type{{33, 64}, find_codec("q8_0") ? find_codec("q8_0") : &kF16}, none,
+        Type{{13, 33}, &kBf16}}},
+      {LinearAttributes{.terms = {{true, 1}, {true, 0.5}}, .narrow = true},
+       {f(7, 50), f(37, 50), f(7, 3), f(37, 3), Type{{37}}, f(7, 37)}},
       {LinearAttributes{.codec = &kBf16, .narrow = true}, {Type{{1, 64}, &kBf16}, Type{{33, 64}, &kQ8_0}, none, none}},
   };
 }
@@ -166,12 +179,14 @@ Product describe_dw(float scale, const Operand& left, const Operand& right, cons
   return {.terms = {term, 1}, .codec = &kF32, .c = out.data, .m = out.shape[0], .n = out.shape[1], .accumulate = true};
 }
 
-int64_t workspace_dw(const std::any&, std::span<const Type> in, std::span<const Type> out, Multiply multiply, int threads) {
+int64_t workspace_dw(const std::any&, std::span<const Type> in, std::span<const Type> out, Multiply multiply,
+                     int threads) {
   const auto granule = [](const Type& type) {
     return Operand{nullptr, {std::min(kGranule, type.shape[0]), type.shape[1]}, type.codec};
   };
   Term term;
-  return gemm_workspace_bytes(multiply, describe_dw(1, granule(in[1]), granule(in[2]), {nullptr, out[0].shape}, &term), threads);
+  return gemm_workspace_bytes(multiply, describe_dw(1, granule(in[1]), granule(in[2]), {nullptr, out[0].shape}, &term),
+                              threads);
 }
 
 void run_dw(const Call& call) noexcept {
@@ -179,7 +194,8 @@ void run_dw(const Call& call) noexcept {
   for (int64_t row = 0; row < rows; row += kGranule) {
     const auto granule = [&](const Operand& operand) {
       const int64_t columns = operand.shape[1];
-      return Operand{operand.data + row * operand.codec->bytes(columns), {std::min(kGranule, rows - row), columns}, operand.codec};
+      return Operand{
+          operand.data + row * operand.codec->bytes(columns), {std::min(kGranule, rows - row), columns}, operand.codec};
     };
     Term term;
     gemm(call.run.threads, call.run.multiply,
@@ -241,17 +257,38 @@ void reference_sum(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples_sum() { return {{{}, {Type{{7}}, Type{{9, 7}}}}, {{}, {Type{{33}}, Type{{600, 33}, &kBf16}}}}; }
+std::vector<Sample> samples_sum() {
+  return {{{}, {Type{{7}}, Type{{9, 7}}}}, {{}, {Type{{33}}, Type{{600, 33}, &kBf16}}}};
+}
 
 constexpr InPlace kAccumulates[] = {{0, 0, true}};
 
 }  // namespace
 
-const Op kLinear = {.name = "linear", .infer = infer, .text = text, .gradient = gradient, .workspace = workspace, .cost = cost,
-                    .reference = reference, .run = run, .samples = samples};
-const Op kLinearDw = {.name = "linear_dw", .infer = infer_dw, .workspace = workspace_dw, .cost = cost_dw,
-                      .reference = reference_dw, .run = run_dw, .samples = samples_dw, .in_place = kAccumulates};
-const Op kColumnSum = {.name = "column_sum", .infer = infer_sum, .workspace = workspace_sum, .cost = pointwise_cost,
-                       .reference = reference_sum, .run = run_sum, .samples = samples_sum, .in_place = kAccumulates};
+const Op kLinear = {.name = "linear",
+                    .infer = infer,
+                    .text = text,
+                    .gradient = gradient,
+                    .workspace = workspace,
+                    .cost = cost,
+                    .reference = reference,
+                    .run = run,
+                    .samples = samples};
+const Op kLinearDw = {.name = "linear_dw",
+                      .infer = infer_dw,
+                      .workspace = workspace_dw,
+                      .cost = cost_dw,
+                      .reference = reference_dw,
+                      .run = run_dw,
+                      .samples = samples_dw,
+                      .in_place = kAccumulates};
+const Op kColumnSum = {.name = "column_sum",
+                       .infer = infer_sum,
+                       .workspace = workspace_sum,
+                       .cost = pointwise_cost,
+                       .reference = reference_sum,
+                       .run = run_sum,
+                       .samples = samples_sum,
+                       .in_place = kAccumulates};
 
 }  // namespace thimble

@@ -1,9 +1,11 @@
 // linear_cross_entropy: the head and the loss together, so that logits exist only a tile of the vocabulary at a time.
 //
-//   Paper   Wijmans et al. 2024, "Cut Your Losses", arXiv:2411.09009 (the loss from tiles); Milakov and Gimelshein 2018,
+//   Paper   Wijmans et al. 2024, "Cut Your Losses", arXiv:2411.09009 (the loss from tiles); Milakov and Gimelshein
+//   2018,
 //           arXiv:1805.02867 (softmax on the way)
 //   nll_i   lse_i - x_i.w[target_i],  lse_i = log sum_v exp(x_i.w_v);  0 where the target is -1
-//   dx_i    scale (sum_v p_iv w_v - w[target_i]): gathered in the same pass over the vocabulary, rescaled as the running
+//   dx_i    scale (sum_v p_iv w_v - w[target_i]): gathered in the same pass over the vocabulary, rescaled as the
+//   running
 //           maximum grows, as attention does with its values
 //   dw_v    scale sum_i (p_iv - [v = target_i]) x_i: a second pass, since p needs the whole lse
 //
@@ -52,14 +54,17 @@ struct Memory {
   std::byte* weights = nullptr;  // the same in x's codec
   float* dx = nullptr;           // [rows, width]
   float *largest = nullptr, *sums = nullptr, *picked = nullptr;
-  float* lanes = nullptr;        // [rows, kSumLanes]: the running sums
+  float* lanes = nullptr;  // [rows, kSumLanes]: the running sums
   int32_t *index = nullptr, *target = nullptr;
   float* buffers = nullptr;  // one row a thread
   std::span<std::byte> product;
   int64_t size = 0;
 
   Memory(const Type& x_type, const Type& w_type, Multiply multiply, int threads, std::byte* base)
-      : rows(std::min(kGranule, x_type.shape[0])), tile(std::min(kVocabTile, w_type.shape[0])), width(x_type.shape[1]), codec(x_type.codec) {
+      : rows(std::min(kGranule, x_type.shape[0])),
+        tile(std::min(kVocabTile, w_type.shape[0])),
+        width(x_type.shape[1]),
+        codec(x_type.codec) {
     const auto take = [&](int64_t bytes) {
       std::byte* const at = base ? base + size : nullptr;
       size += (bytes + 63) / 64 * 64;
@@ -79,9 +84,10 @@ struct Memory {
     int64_t most = 0;
     for (int64_t r : {rows, rows - 1}) {
       if (r < 1) continue;
-      const Matrix xs{codec, nullptr, r, width, 0}, ws{w_type.codec, nullptr, tile, width, 0}, ps{codec, nullptr, r, tile, 0},
-          pt{codec, nullptr, tile, r, 0};
-      for (const Term& t : {Term{xs, ws, false, true, 1}, Term{ps, ws, false, false, 1}, Term{ws, xs, false, true, 1}, Term{pt, xs, false, false, 1}}) {
+      const Matrix xs{codec, nullptr, r, width, 0}, ws{w_type.codec, nullptr, tile, width, 0},
+          ps{codec, nullptr, r, tile, 0}, pt{codec, nullptr, tile, r, 0};
+      for (const Term& t : {Term{xs, ws, false, true, 1}, Term{ps, ws, false, false, 1}, Term{ws, xs, false, true, 1},
+                            Term{pt, xs, false, false, 1}}) {
         const int64_t m = t.a.rows, n = t.b_transposed ? t.b.rows : t.b.columns;
         most = std::max(most, gemm_workspace_bytes(multiply, describe(t, nullptr, m, n, false), threads));
       }
@@ -98,7 +104,8 @@ int64_t workspace(const std::any&, std::span<const Type> in, std::span<const Typ
 }
 
 // Gathers rows with a target from [row, end) until there are `most`; returns how many, and moves `row` on.
-int64_t gather(const Operand& x, const int32_t* targets, int64_t& row, int64_t end, int64_t most, const Memory& m) noexcept {
+int64_t gather(const Operand& x, const int32_t* targets, int64_t& row, int64_t end, int64_t most,
+               const Memory& m) noexcept {
   const int64_t bytes = m.codec->bytes(m.width);
   int64_t count = 0;
   for (; row < end && count < most; ++row) {
@@ -137,13 +144,15 @@ void run_granule(const Call& call, const Memory& m, int64_t count) noexcept {
     const int64_t tile = std::min(m.tile, vocab - first);
     const Matrix panel = rows_of(w, first, tile).matrix();
     const Term logits{{m.codec, m.x, count, m.width, 0}, panel, false, true, 1};
-    gemm(call.run.threads, call.run.multiply, describe(logits, reinterpret_cast<std::byte*>(m.logits), count, tile, false), m.product);
+    gemm(call.run.threads, call.run.multiply,
+         describe(logits, reinterpret_cast<std::byte*>(m.logits), count, tile, false), m.product);
     call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t r = begin; r < end; ++r) take_tile(m, r, first, tile, wants_dx);
     });
     if (!wants_dx) continue;
     const Term values{{m.codec, m.weights, count, tile, 0}, panel, false, false, 1};
-    gemm(call.run.threads, call.run.multiply, describe(values, reinterpret_cast<std::byte*>(m.dx), count, m.width, true), m.product);
+    gemm(call.run.threads, call.run.multiply,
+         describe(values, reinterpret_cast<std::byte*>(m.dx), count, m.width, true), m.product);
   }
 }
 
@@ -204,7 +213,8 @@ void reference(const ReferenceCall& call) {
     if (!call.out[1]) continue;
     for (int64_t d = 0; d < width; ++d) {
       double sum = target < 0 ? 0 : -w[target * width + d];
-      for (int64_t v = 0; target >= 0 && v < w.shape[0]; ++v) sum += std::exp(logits[static_cast<size_t>(v)] - lse) * w[v * width + d];
+      for (int64_t v = 0; target >= 0 && v < w.shape[0]; ++v)
+        sum += std::exp(logits[static_cast<size_t>(v)] - lse) * w[v * width + d];
       call.out[1][i * width + d] = call.in[3][0] * sum;
     }
   }
@@ -215,15 +225,17 @@ void gradient(Backward& backward, const Node& node) {
   Graph& graph = backward.graph();
   const ValueId x = node.in[0], w = node.in[1];
   if (graph.value(w).role == Role::parameter)
-    backward.set_accumulator(w, graph.emit(kLinearCrossEntropyDw, {}, {backward.accumulator(w), x, w, node.in[2], node.in[3], node.out[2]},
-                                           "gradient." + graph.value(w).name + ".head"));
+    backward.set_accumulator(
+        w, graph.emit(kLinearCrossEntropyDw, {}, {backward.accumulator(w), x, w, node.in[2], node.in[3], node.out[2]},
+                      "gradient." + graph.value(w).name + ".head"));
   if (backward.wanted(x)) backward.add(x, node.out[1]);
 }
 
 Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) {
   const double products = out.size() > 1 && out[1].codec ? 2 : 1;
   return {.flops = 2.0 * products * static_cast<double>(in[0].shape[0]) * static_cast<double>(in[1].shape.count()),
-          .bytes = moved_bytes(in, out), .decoded = products * static_cast<double>(in[1].shape.count())};
+          .bytes = moved_bytes(in, out),
+          .decoded = products * static_cast<double>(in[1].shape.count())};
 }
 
 std::vector<Sample> samples() {
@@ -237,7 +249,8 @@ Result<std::vector<Type>> infer_dw(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("linear_cross_entropy_dw", in, 6));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "accumulator", in[0], in[2].shape));
   CHECK_OK(expect_rank("linear_cross_entropy_dw", "w", in[2], 2));
-  CHECK_OK(expect_shape("linear_cross_entropy_dw", "x", in[1], {in[3].shape.rows() * in[3].shape.columns(), in[2].shape[1]}));
+  CHECK_OK(expect_shape("linear_cross_entropy_dw", "x", in[1],
+                        {in[3].shape.rows() * in[3].shape.columns(), in[2].shape[1]}));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "targets", in[3], {in[1].shape[0]}));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "scale", in[4], {1}));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "lse", in[5], {in[1].shape[0]}));
@@ -252,7 +265,8 @@ int64_t workspace_dw(const std::any&, std::span<const Type> in, std::span<const 
 void add_tile(const Call& call, const Memory& m, int64_t count, int64_t first, int64_t tile) noexcept {
   const Matrix xs{m.codec, m.x, count, m.width, 0};
   const Term logits{rows_of(call.in[2], first, tile).matrix(), xs, false, true, 1};
-  gemm(call.run.threads, call.run.multiply, describe(logits, reinterpret_cast<std::byte*>(m.logits), tile, count, false), m.product);
+  gemm(call.run.threads, call.run.multiply,
+       describe(logits, reinterpret_cast<std::byte*>(m.logits), tile, count, false), m.product);
   const float by = call.in[4].as<const float>()[0];
   call.run.threads.split(tile, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t v = begin; v < end; ++v) {
@@ -270,13 +284,16 @@ void add_tile(const Call& call, const Memory& m, int64_t count, int64_t first, i
 
 void run_dw(const Call& call) noexcept {
   const int64_t rows = call.in[1].shape[0], vocab = call.in[2].shape[0];
-  const Memory m(type_of(call.in[1]), type_of(call.in[2]), call.run.multiply, call.run.threads.count(), call.workspace.data());
+  const Memory m(type_of(call.in[1]), type_of(call.in[2]), call.run.multiply, call.run.threads.count(),
+                 call.workspace.data());
   for (int64_t granule = 0; granule < rows; granule += kGranule) {
     int64_t row = granule;
-    const int64_t count = gather(call.in[1], call.in[3].as<const int32_t>(), row, std::min(rows, granule + kGranule), kGranule, m);
+    const int64_t count =
+        gather(call.in[1], call.in[3].as<const int32_t>(), row, std::min(rows, granule + kGranule), kGranule, m);
     if (count == 0) continue;
     for (int64_t r = 0; r < count; ++r) m.sums[r] = call.in[5].as<const float>()[m.index[r]];
-    for (int64_t first = 0; first < vocab; first += m.tile) add_tile(call, m, count, first, std::min(m.tile, vocab - first));
+    for (int64_t first = 0; first < vocab; first += m.tile)
+      add_tile(call, m, count, first, std::min(m.tile, vocab - first));
   }
 }
 
@@ -298,21 +315,36 @@ void reference_dw(const ReferenceCall& call) {
 }
 
 Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> out) {
-  return {.flops = 4.0 * static_cast<double>(in[1].shape[0]) * static_cast<double>(in[2].shape.count()), .bytes = moved_bytes(in, out),
+  return {.flops = 4.0 * static_cast<double>(in[1].shape[0]) * static_cast<double>(in[2].shape.count()),
+          .bytes = moved_bytes(in, out),
           .decoded = static_cast<double>(in[2].shape.count())};
 }
 
 std::vector<Sample> samples_dw() {
-  return {{{}, {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}}, {{}, {}, {}, {3, -1, 10, 0, 0}}}};
+  return {{{},
+           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}},
+           {{}, {}, {}, {3, -1, 10, 0, 0}}}};
 }
 
 constexpr InPlace kAccumulates[] = {{0, 0, true}};
 
 }  // namespace
 
-const Op kLinearCrossEntropy = {.name = "linear_cross_entropy", .infer = infer, .gradient = gradient, .workspace = workspace,
-                                .cost = cost, .reference = reference, .run = run, .samples = samples};
-const Op kLinearCrossEntropyDw = {.name = "linear_cross_entropy_dw", .infer = infer_dw, .workspace = workspace_dw, .cost = cost_dw,
-                                  .reference = reference_dw, .run = run_dw, .samples = samples_dw, .in_place = kAccumulates};
+const Op kLinearCrossEntropy = {.name = "linear_cross_entropy",
+                                .infer = infer,
+                                .gradient = gradient,
+                                .workspace = workspace,
+                                .cost = cost,
+                                .reference = reference,
+                                .run = run,
+                                .samples = samples};
+const Op kLinearCrossEntropyDw = {.name = "linear_cross_entropy_dw",
+                                  .infer = infer_dw,
+                                  .workspace = workspace_dw,
+                                  .cost = cost_dw,
+                                  .reference = reference_dw,
+                                  .run = run_dw,
+                                  .samples = samples_dw,
+                                  .in_place = kAccumulates};
 
 }  // namespace thimble

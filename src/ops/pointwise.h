@@ -11,7 +11,23 @@
 namespace thimble {
 
 struct PointwiseAttributes {
-  enum class Kind { tensor, scalar, constant, add, subtract, multiply, divide, minimum, maximum, power, greater, square_root, absolute, sign, exponential };
+  enum class Kind {
+    tensor,
+    scalar,
+    constant,
+    add,
+    subtract,
+    multiply,
+    divide,
+    minimum,
+    maximum,
+    power,
+    greater,
+    square_root,
+    absolute,
+    sign,
+    exponential
+  };
   struct Instruction {
     Kind kind;
     int a = -1, b = -1;  // registers; of tensor and scalar: the operand
@@ -52,9 +68,9 @@ class PointwiseBuilder {
 
 inline Expr lift(Expr like, double value) { return like.builder->constant(value); }
 
-#define THIMBLE_EXPR(name, kind)                                                                              \
-  inline Expr name(Expr a, Expr b) { return a.builder->apply(PointwiseAttributes::Kind::kind, a, b); }        \
-  inline Expr name(Expr a, double b) { return name(a, lift(a, b)); }                                          \
+#define THIMBLE_EXPR(name, kind)                                                                       \
+  inline Expr name(Expr a, Expr b) { return a.builder->apply(PointwiseAttributes::Kind::kind, a, b); } \
+  inline Expr name(Expr a, double b) { return name(a, lift(a, b)); }                                   \
   inline Expr name(double a, Expr b) { return name(lift(b, a), b); }
 THIMBLE_EXPR(operator+, add)
 THIMBLE_EXPR(operator-, subtract)

@@ -15,7 +15,8 @@ namespace thimble {
 namespace {
 
 float inverse_rms(const float* x, int64_t width, double epsilon) noexcept {
-  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(dot(x, x, width)) / static_cast<double>(width) + epsilon));
+  return static_cast<float>(1.0 /
+                            std::sqrt(static_cast<double>(dot(x, x, width)) / static_cast<double>(width) + epsilon));
 }
 
 Result<void> expect_groups(const Type& x, const Type& gain) {
@@ -129,8 +130,9 @@ void reference_dx(const ReferenceCall& call) {
     double projection = 0;
     for (int64_t j = 0; j < width; ++j) projection += call.in[2][j] * dy[g + j] * x[g + j];
     for (int64_t j = 0; j < width; ++j)
-      call.out[0][g + j] = r * (call.in[2][j] * dy[g + j] - x[g + j] * r * r * projection / static_cast<double>(width)) +
-                           (call.in[3] ? call.in[3][g + j] : 0.0);
+      call.out[0][g + j] =
+          r * (call.in[2][j] * dy[g + j] - x[g + j] * r * r * projection / static_cast<double>(width)) +
+          (call.in[3] ? call.in[3][g + j] : 0.0);
   }
 }
 
@@ -189,11 +191,30 @@ constexpr InPlace kOverDy[] = {{0, 0, false}, {0, 3, false}};
 
 }  // namespace
 
-const Op kRmsNorm = {.name = "rms_norm", .infer = infer, .gradient = gradient, .workspace = workspace, .cost = pointwise_cost,
-                     .reference = reference, .run = run, .samples = samples, .in_place = kOverX};
-const Op kRmsNormDx = {.name = "rms_norm_dx", .infer = infer_dx, .workspace = workspace_dx, .cost = pointwise_cost,
-                       .reference = reference_dx, .run = run_dx, .samples = samples_dx, .in_place = kOverDy};
-const Op kRmsNormDgain = {.name = "rms_norm_dgain", .infer = infer_dgain, .workspace = workspace_dgain, .cost = pointwise_cost,
-                          .reference = reference_dgain, .run = run_dgain, .samples = samples_dgain, .in_place = kAccumulates};
+const Op kRmsNorm = {.name = "rms_norm",
+                     .infer = infer,
+                     .gradient = gradient,
+                     .workspace = workspace,
+                     .cost = pointwise_cost,
+                     .reference = reference,
+                     .run = run,
+                     .samples = samples,
+                     .in_place = kOverX};
+const Op kRmsNormDx = {.name = "rms_norm_dx",
+                       .infer = infer_dx,
+                       .workspace = workspace_dx,
+                       .cost = pointwise_cost,
+                       .reference = reference_dx,
+                       .run = run_dx,
+                       .samples = samples_dx,
+                       .in_place = kOverDy};
+const Op kRmsNormDgain = {.name = "rms_norm_dgain",
+                          .infer = infer_dgain,
+                          .workspace = workspace_dgain,
+                          .cost = pointwise_cost,
+                          .reference = reference_dgain,
+                          .run = run_dgain,
+                          .samples = samples_dgain,
+                          .in_place = kAccumulates};
 
 }  // namespace thimble

@@ -51,7 +51,8 @@ void run(const Call& call) noexcept {
     float* const y = row_buffer(call, columns, 2, thread, 1);
     for (int64_t i = begin; i < end; ++i) {
       const float* const x = read_row(call.in[0], i, columns, row_buffer(call, columns, 2, thread, 0));
-      rotate(call.as<RopeAttributes>(), x, call.in[2].as<const float>() + call.in[1].as<int32_t>()[i] * head_dim, y, columns);
+      rotate(call.as<RopeAttributes>(), x, call.in[2].as<const float>() + call.in[1].as<int32_t>()[i] * head_dim, y,
+             columns);
       write_row(call.out[0], i, columns, y);
     }
   });
@@ -63,7 +64,8 @@ void reference(const ReferenceCall& call) {
   for (int64_t i = 0; i < call.in[0].shape[0]; ++i) {
     std::vector<float> table(static_cast<size_t>(attributes.head_dim));
     for (size_t j = 0; j < table.size(); ++j)
-      table[j] = static_cast<float>(call.in[2][static_cast<int64_t>(call.in[1][i]) * attributes.head_dim + static_cast<int64_t>(j)]);
+      table[j] = static_cast<float>(
+          call.in[2][static_cast<int64_t>(call.in[1][i]) * attributes.head_dim + static_cast<int64_t>(j)]);
     rotate(attributes, &call.in[0][i * columns], table.data(), &call.out[0][i * columns], columns);
   }
 }
@@ -73,13 +75,18 @@ void gradient(Backward& backward, const Node& node) {
   if (dy == kNone || !backward.wanted(node.in[0])) return;
   RopeAttributes attributes = node.as<RopeAttributes>();
   attributes.inverse = !attributes.inverse;
-  backward.add(node.in[0], backward.graph().emit(kRope, attributes, {dy, node.in[1], node.in[2]}, backward.name(node.in[0])));
+  backward.add(node.in[0],
+               backward.graph().emit(kRope, attributes, {dy, node.in[1], node.in[2]}, backward.name(node.in[0])));
 }
 
 std::vector<Sample> samples() {
   return {{RopeAttributes{.head_dim = 6}, {Type{{4, 12}}, Type{{4}, &kI32}, Type{{5, 6}}}, {{}, {0, 3, 4, 1}}},
-          {RopeAttributes{.head_dim = 6, .interleaved = true}, {Type{{3, 6}}, Type{{3}, &kI32}, Type{{5, 6}}}, {{}, {2, 0, 4}}},
-          {RopeAttributes{.head_dim = 32, .inverse = true}, {Type{{3, 64}, &kBf16}, Type{{3}, &kI32}, Type{{5, 32}}}, {{}, {2, 0, 4}}}};
+          {RopeAttributes{.head_dim = 6, .interleaved = true},
+           {Type{{3, 6}}, Type{{3}, &kI32}, Type{{5, 6}}},
+           {{}, {2, 0, 4}}},
+          {RopeAttributes{.head_dim = 32, .inverse = true},
+           {Type{{3, 64}, &kBf16}, Type{{3}, &kI32}, Type{{5, 32}}},
+           {{}, {2, 0, 4}}}};
 }
 
 constexpr InPlace kOverX[] = {{0, 0, false}};
@@ -88,7 +95,11 @@ constexpr InPlace kOverX[] = {{0, 0, false}};
 
 const Op kRope = {.name = "rope",
                   .infer = infer,
-                  .text = [](const std::any& a) { return fmt::format("{{{}{}{}}}", of(a).head_dim, of(a).interleaved ? " interleaved" : "", of(a).inverse ? " inverse" : ""); },
+                  .text =
+                      [](const std::any& a) {
+                        return fmt::format("{{{}{}{}}}", of(a).head_dim, of(a).interleaved ? " interleaved" : "",
+                                           of(a).inverse ? " inverse" : "");
+                      },
                   .gradient = gradient,
                   .workspace = workspace,
                   .cost = pointwise_cost,

@@ -35,7 +35,8 @@ inline int64_t row_buffer_bytes(int64_t columns, int buffers, int threads) {
   return int64_t{threads} * buffers * ((columns + 15) / 16 * 16) * 4;
 }
 inline float* row_buffer(const Call& call, int64_t columns, int buffers, int thread, int buffer) noexcept {
-  return reinterpret_cast<float*>(call.workspace.data()) + (int64_t{thread} * buffers + buffer) * ((columns + 15) / 16 * 16);
+  return reinterpret_cast<float*>(call.workspace.data()) +
+         (int64_t{thread} * buffers + buffer) * ((columns + 15) / 16 * 16);
 }
 
 // Every reduction over tokens is done in granules of this many rows, in order, whatever part of them is in memory.

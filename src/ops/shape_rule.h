@@ -8,8 +8,7 @@ namespace thimble {
 inline bool absent(const Type& type) { return type.codec == nullptr; }
 
 inline Result<void> expect_operands(std::string_view op, std::span<const Type> in, size_t count) {
-  if (in.size() != count)
-    return fail(ErrorCode::shape, "{}: expected {} operands, found {}", op, count, in.size());
+  if (in.size() != count) return fail(ErrorCode::shape, "{}: expected {} operands, found {}", op, count, in.size());
   return {};
 }
 

@@ -99,7 +99,8 @@ extern const Op kDropout;
 // Rows of x: in: x [t, d], rows [r];  out: [r, d].
 extern const Op kGather;
 
-// in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1];  out: nll [t], dx [t, d] = scale * d(sum nll)/dx, lse [t].
+// in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1];  out: nll [t], dx [t, d] = scale * d(sum nll)/dx, lse
+// [t].
 extern const Op kLinearCrossEntropy;
 extern const Op kLinearCrossEntropyDw;  // in: accumulator [v, d], x, w, targets, scale, lse
 

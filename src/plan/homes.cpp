@@ -1,9 +1,9 @@
 // Choosing homes: which activations are kept and which are made again, and how many rows go at once, to be fast within
 // the budget.
 //
-// Three rungs for each repeated block, all exact: keep everything; make again what costs no matrix product; keep only the
-// block's input. Rungs are given out from the first block on, because the last blocks' activations live shortest. The
-// number of blocks on a rung is the least that fits, found by bisection.
+// Three rungs for each repeated block, all exact: keep everything; make again what costs no matrix product; keep only
+// the block's input. Rungs are given out from the first block on, because the last blocks' activations live shortest.
+// The number of blocks on a rung is the least that fits, found by bisection.
 #include <xxhash.h>
 
 #include <algorithm>
@@ -32,7 +32,8 @@ Droppable find_droppable(const Graph& graph) {
       if (id == kNone) continue;
       const int producer = graph.producer(id);
       if (node.phase == Phase::backward) backward_use[static_cast<size_t>(id)] = 1;
-      if (producer >= 0 && graph.nodes()[static_cast<size_t>(producer)].block != node.block && node.phase == Phase::forward)
+      if (producer >= 0 && graph.nodes()[static_cast<size_t>(producer)].block != node.block &&
+          node.phase == Phase::forward)
         boundary[static_cast<size_t>(id)] = 1;
     }
   for (const Node& node : graph.nodes()) {
@@ -70,7 +71,8 @@ double schedule_seconds(const Graph& graph, const Schedule& schedule, const Mach
   double seconds = 0;
   for (const Step& step : schedule.steps) {
     const Node& node = graph.nodes()[static_cast<size_t>(step.node)];
-    seconds += predicted_seconds(machine, multiply, node.op->cost(node.attributes, graph.types(node.in), graph.types(node.out)));
+    seconds += predicted_seconds(machine, multiply,
+                                 node.op->cost(node.attributes, graph.types(node.in), graph.types(node.out)));
   }
   return seconds;
 }
@@ -123,7 +125,11 @@ class Planner {
   }
 
   Result<Graph> evaluation_graph(int64_t rows) const {
-    BuildOptions options{.purpose = Purpose::evaluate, .prefix = "eval.", .rows = rows, .positions = spec_.context, .activation = spec_.activation};
+    BuildOptions options{.purpose = Purpose::evaluate,
+                         .prefix = "eval.",
+                         .rows = rows,
+                         .positions = spec_.context,
+                         .activation = spec_.activation};
     options.codec = [&](const std::string& name, const Shape&) {
       const Codec* codec = spec_.stored(name);
       return codec && spec_.method->trains_weights ? &kF32 : codec;
@@ -135,9 +141,13 @@ class Planner {
     return std::move(TRY(spec_.method->rewrite(model.graph, method)).graph());
   }
 
-  Schedule scheduled(const Graph& graph, size_t first, size_t last, std::vector<char> recompute, bool transient = false) const {
+  Schedule scheduled(const Graph& graph, size_t first, size_t last, std::vector<char> recompute,
+                     bool transient = false) const {
     Schedule schedule = make_schedule(graph, first, last,
-                                      {.multiply = spec_.multiply, .threads = spec_.threads, .recompute = std::move(recompute), .transient_gradients = transient});
+                                      {.multiply = spec_.multiply,
+                                       .threads = spec_.threads,
+                                       .recompute = std::move(recompute),
+                                       .transient_gradients = transient});
     place(schedule);
     return schedule;
   }
@@ -179,10 +189,11 @@ class Planner {
   }
 
   Failure refuse(int64_t least) const {
-    return fail(ErrorCode::over_budget,
-                "the plan does not fit: --memory {} was given, the smallest budget that would do is {}. "
-                "Lower --context ({}) or --batch ({}), train less (--method lora, a smaller --rank), or give --memory {}M",
-                megabytes(spec_.budget_bytes), megabytes(least), spec_.context, spec_.batch, (least + 999'999) / 1'000'000);
+    return fail(
+        ErrorCode::over_budget,
+        "the plan does not fit: --memory {} was given, the smallest budget that would do is {}. "
+        "Lower --context ({}) or --batch ({}), train less (--method lora, a smaller --rank), or give --memory {}M",
+        megabytes(spec_.budget_bytes), megabytes(least), spec_.context, spec_.batch, (least + 999'999) / 1'000'000);
   }
 
   void finish(TrainingPlan& plan) const {
@@ -211,9 +222,11 @@ class Planner {
     l.planned_bytes = plan.arena_bytes + spec_.runtime_bytes;
     l.step_seconds = plan.seconds;
     l.numerics_hash = plan.numerics_hash;
-    l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}", plan.passes, plan.passes == 1 ? "pass" : "passes", plan.rows, rung_text(plan)));
-    l.choices.push_back(fmt::format("products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)", spec_.multiply == Multiply::bf16 ? "bf16" : "f32",
-                                    machine_.f32_flops * 1e-9, machine_.bf16_flops * 1e-9));
+    l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}", plan.passes, plan.passes == 1 ? "pass" : "passes",
+                                    plan.rows, rung_text(plan)));
+    l.choices.push_back(fmt::format("products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)",
+                                    spec_.multiply == Multiply::bf16 ? "bf16" : "f32", machine_.f32_flops * 1e-9,
+                                    machine_.bf16_flops * 1e-9));
   }
 
   std::string rung_text(const TrainingPlan& plan) const {
@@ -227,7 +240,10 @@ class Planner {
   static int64_t kept_bytes(const TrainingPlan& plan) {
     const Schedule& s = plan.pass;
     int turn = 0;
-    while (turn < static_cast<int>(s.steps.size()) && plan.train.graph.nodes()[static_cast<size_t>(s.steps[static_cast<size_t>(turn)].node)].phase == Phase::forward) ++turn;
+    while (turn < static_cast<int>(s.steps.size()) &&
+           plan.train.graph.nodes()[static_cast<size_t>(s.steps[static_cast<size_t>(turn)].node)].phase ==
+               Phase::forward)
+      ++turn;
     int64_t bytes = 0;
     for (const Storage& storage : s.storages)
       if (storage.begin < turn && storage.end >= turn) bytes += storage.bytes;
@@ -238,7 +254,8 @@ class Planner {
   std::string numerics_hash() const {
     const auto canonical = build_training(spec_, spec_.batch * spec_.context, true);
     std::string text = canonical ? canonical->graph.text() : "";
-    text += fmt::format("multiply {} granule {} accumulate {} clip {}", static_cast<int>(spec_.multiply), kGranule, spec_.accumulate, spec_.clip);
+    text += fmt::format("multiply {} granule {} accumulate {} clip {}", static_cast<int>(spec_.multiply), kGranule,
+                        spec_.accumulate, spec_.clip);
     return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
   }
 
@@ -250,6 +267,8 @@ class Planner {
 
 }  // namespace
 
-Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine) { return Planner(spec, machine).plan(); }
+Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine) {
+  return Planner(spec, machine).plan();
+}
 
 }  // namespace thimble

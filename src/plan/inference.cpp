@@ -62,15 +62,16 @@ class Planner {
   }
 
   Result<InferenceProgram> program(Purpose purpose, std::string prefix, int64_t rows) const {
-    BuildOptions options{.purpose = purpose,
-                         .prefix = prefix,
-                         .rows = rows,
-                         .selected = spec_.slots,
-                         .slots = spec_.slots,
-                         .positions = spec_.context,
-                         .narrow = spec_.multiply == Multiply::int8 || (purpose == Purpose::generate && rows <= kNarrowRows),
-                         .activation = spec_.activation,
-                         .cache = spec_.activation};
+    BuildOptions options{
+        .purpose = purpose,
+        .prefix = prefix,
+        .rows = rows,
+        .selected = spec_.slots,
+        .slots = spec_.slots,
+        .positions = spec_.context,
+        .narrow = spec_.multiply == Multiply::int8 || (purpose == Purpose::generate && rows <= kNarrowRows),
+        .activation = spec_.activation,
+        .cache = spec_.activation};
     options.codec = [&](const std::string& name, const Shape&) { return spec_.stored(name); };
     ModelGraph model = TRY(build_model(spec_.architecture, options));
     if (model.logits != kNone) model.graph.value(model.logits).name = kLogits;
@@ -121,7 +122,10 @@ class Planner {
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
     l.budget_bytes = spec_.budget_bytes;
     l.planned_bytes = plan.arena_bytes + spec_.runtime_bytes;
-    l.choices.push_back(fmt::format("products in {}", spec_.multiply == Multiply::int8 ? "int8 where the weights allow it" : spec_.multiply == Multiply::bf16 ? "bf16" : "f32"));
+    l.choices.push_back(fmt::format("products in {}", spec_.multiply == Multiply::int8
+                                                          ? "int8 where the weights allow it"
+                                                      : spec_.multiply == Multiply::bf16 ? "bf16"
+                                                                                         : "f32"));
     // Of the programs that make results: the number of rows at once changes none.
     std::string text = plan.programs.back().graph.text() + fmt::format("multiply {}", static_cast<int>(spec_.multiply));
     l.numerics_hash = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));

@@ -20,7 +20,8 @@ Result<void> Layout::add(const Graph& graph, bool gradients) {
       bytes_ += (value.type.bytes() + 63) / 64 * 64;
     } else if (!(found->second.type == value.type)) {
       return fail(ErrorCode::invalid_argument, "plan: '{}' is {}{} in one program and {}{} in another", value.name,
-                  found->second.type.codec->name, found->second.type.shape.text(), value.type.codec->name, value.type.shape.text());
+                  found->second.type.codec->name, found->second.type.shape.text(), value.type.codec->name,
+                  value.type.shape.text());
     } else if (value.role == Role::parameter) {
       found->second.role = Role::parameter;
     }

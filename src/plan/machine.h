@@ -7,10 +7,10 @@
 namespace thimble {
 
 struct Machine {
-  double f32_flops = 1e11;   // matrix products, operands in f32
-  double bf16_flops = 0;     // 0: the CPU does not multiply bf16
-  double bandwidth = 1e10;   // bytes a second, read
-  double decode = 1e9;       // elements of a block codec a second
+  double f32_flops = 1e11;  // matrix products, operands in f32
+  double bf16_flops = 0;    // 0: the CPU does not multiply bf16
+  double bandwidth = 1e10;  // bytes a second, read
+  double decode = 1e9;      // elements of a block codec a second
   double product_flops(Multiply multiply) const { return multiply == Multiply::bf16 ? bf16_flops : f32_flops; }
 };
 

@@ -183,7 +183,8 @@ Schedule make_schedule(const Graph& graph, size_t first, size_t last, const Sche
 void place(Schedule& schedule) {
   std::vector<size_t> order(schedule.storages.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return schedule.storages[a].bytes > schedule.storages[b].bytes; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return schedule.storages[a].bytes > schedule.storages[b].bytes; });
   std::vector<size_t> placed;  // by offset
   schedule.peak_bytes = 0;
   for (size_t index : order) {
@@ -196,9 +197,10 @@ void place(Schedule& schedule) {
       offset = std::max(offset, other.offset + other.bytes);
     }
     storage.offset = offset;
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), index,
-                                   [&](size_t a, size_t b) { return schedule.storages[a].offset < schedule.storages[b].offset; }),
-                  index);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), index,
+                         [&](size_t a, size_t b) { return schedule.storages[a].offset < schedule.storages[b].offset; }),
+        index);
     schedule.peak_bytes = std::max(schedule.peak_bytes, offset + storage.bytes);
   }
 }

@@ -15,11 +15,11 @@ enum class Tier { ram, recompute, disk, peer };  // disk and peer have no reside
 
 // One stay of one value. A value that is made again has two.
 struct Residence {
-  ValueId value = kNone;  // kNone: workspace of one node
+  ValueId value = kNone;   // kNone: workspace of one node
   int begin = 0, end = 0;  // first and last step, inclusive
   int64_t bytes = 0;
   Tier tier = Tier::ram;
-  int storage = -1;        // residences of one storage share an offset (in-place)
+  int storage = -1;  // residences of one storage share an offset (in-place)
 };
 
 struct Step {

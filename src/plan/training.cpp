@@ -22,7 +22,8 @@ class UpdateBuilder {
     step_ = g_.add_value("update.step", {{1}}, Role::input);
     std::vector<ValueId> accumulated, squares;
     for (const auto& p : gradients) {
-      accumulated.push_back(spec_.optimizer->absorb ? spec_.optimizer->absorb(g_, p.last, spec_.optimizer_options) : p.last);
+      accumulated.push_back(spec_.optimizer->absorb ? spec_.optimizer->absorb(g_, p.last, spec_.optimizer_options)
+                                                    : p.last);
       squares.push_back(g_.emit(kSquaredNorm, {}, {p.last}, "norm." + g_.value(p.parameter).name));
     }
     ValueId clip = kNone;
@@ -43,8 +44,16 @@ class UpdateBuilder {
   void update(ValueId parameter, ValueId gradient, ValueId clip) {
     const Value value = g_.value(parameter);
     TrainedParameter trained{value.name, value.type.shape, {}};
-    Update update{.graph = g_, .options = spec_.optimizer_options, .decay = decay(value.name), .parameter = parameter, .gradient = gradient,
-                  .states = {}, .statistics = {}, .learning_rate = learning_rate_, .step = step_, .clip = clip};
+    Update update{.graph = g_,
+                  .options = spec_.optimizer_options,
+                  .decay = decay(value.name),
+                  .parameter = parameter,
+                  .gradient = gradient,
+                  .states = {},
+                  .statistics = {},
+                  .learning_rate = learning_rate_,
+                  .step = step_,
+                  .clip = clip};
     for (const StateSpec& state : spec_.optimizer->states(value.type.shape, spec_.optimizer_options)) {
       const std::string name = fmt::format("{}.{}.{}", spec_.optimizer->name, state.name, value.name);
       update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state));
@@ -97,7 +106,11 @@ void hoist_updates(Graph& graph, size_t update_begin) {
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier) {
   TrainingGraph train;
   train.barrier = barrier;
-  BuildOptions options{.purpose = Purpose::train, .prefix = train.prefix, .rows = rows, .positions = spec.context, .activation = spec.activation};
+  BuildOptions options{.purpose = Purpose::train,
+                       .prefix = train.prefix,
+                       .rows = rows,
+                       .positions = spec.context,
+                       .activation = spec.activation};
   options.role = spec.method->trains_weights ? Role::parameter : Role::weight;
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec.stored(name);
@@ -105,7 +118,8 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   };
   ModelGraph model = TRY(build_model(spec.architecture, options));
   train.graph = std::move(model.graph);
-  if (spec.method->rewrite) train.graph = std::move(TRY(spec.method->rewrite(train.graph, spec.method_options)).graph());
+  if (spec.method->rewrite)
+    train.graph = std::move(TRY(spec.method->rewrite(train.graph, spec.method_options)).graph());
   Backward backward(train.graph);
   backward.run();
   train.update_begin = train.graph.nodes().size();

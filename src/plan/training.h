@@ -30,9 +30,9 @@ struct TrainingSpec {
   const Codec* activation = &kBf16;
   Multiply multiply = Multiply::f32;
   int threads = 1;
-  bool evaluates = false;             // an evaluation program is planned too
-  int64_t budget_bytes = 0;           // of the whole process; 0: none
-  int64_t runtime_bytes = 0;          // of the process without the arena
+  bool evaluates = false;     // an evaluation program is planned too
+  int64_t budget_bytes = 0;   // of the whole process; 0: none
+  int64_t runtime_bytes = 0;  // of the process without the arena
 };
 
 struct TrainedParameter {
@@ -63,7 +63,7 @@ struct TrainingPlan {
   bool recomputes_cheap = false;      // what costs no product is made again
   int64_t transient_bytes = 0;
   int64_t arena_bytes = 0;
-  double seconds = 0;                 // a step
+  double seconds = 0;  // a step
   Ledger ledger;
   std::string numerics_hash;
 };

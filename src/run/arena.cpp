@@ -45,7 +45,8 @@ Result<Arena> Arena::create(int64_t bytes) {
   const auto size = static_cast<size_t>(std::max<int64_t>(bytes, 4096));
   void* const memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
-    return fail(ErrorCode::over_budget, "taking an arena of {} bytes: {}; give a smaller --memory", bytes, std::strerror(errno));
+    return fail(ErrorCode::over_budget, "taking an arena of {} bytes: {}; give a smaller --memory", bytes,
+                std::strerror(errno));
   // Small pages: the resident size is then what has been touched, to the page.
   madvise(memory, size, MADV_NOHUGEPAGE);
   if (madvise(memory, size, MADV_POPULATE_WRITE) != 0)
@@ -53,7 +54,8 @@ Result<Arena> Arena::create(int64_t bytes) {
   return Arena(static_cast<std::byte*>(memory), static_cast<int64_t>(size));
 }
 
-Arena::Arena(Arena&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+Arena::Arena(Arena&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
 Arena& Arena::operator=(Arena&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);

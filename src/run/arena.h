@@ -31,7 +31,8 @@ int64_t peak_resident_bytes();  // VmHWM
 // What the machine, or its control group, has free.
 int64_t free_memory_bytes();
 
-// One malloc arena, freed memory given back at once: what the heap holds is what it was asked for. Call first in main().
+// One malloc arena, freed memory given back at once: what the heap holds is what it was asked for. Call first in
+// main().
 void settle_allocator();
 
 // Brings in what a run will touch outside of the arena, so that it is measured before the arena exists: the pages of

@@ -16,10 +16,12 @@ bool in_checkpoint(Role role) { return role == Role::parameter || role == Role::
 
 Result<int64_t> metadata_number(const SafetensorsFile& file, const char* key) {
   const auto found = file.metadata().find(key);
-  if (found == file.metadata().end()) return fail(ErrorCode::corrupt, "{}: the checkpoint has no '{}'", file.path(), key);
+  if (found == file.metadata().end())
+    return fail(ErrorCode::corrupt, "{}: the checkpoint has no '{}'", file.path(), key);
   char* end = nullptr;
   const int64_t value = std::strtoll(found->second.c_str(), &end, 10);
-  if (*end || found->second.empty()) return fail(ErrorCode::corrupt, "{}: '{}' should be a number, found '{}'", file.path(), key, found->second);
+  if (*end || found->second.empty())
+    return fail(ErrorCode::corrupt, "{}: '{}' should be a number, found '{}'", file.path(), key, found->second);
   return value;
 }
 
@@ -30,16 +32,23 @@ Result<void> Trainer::save_checkpoint() {
   for (const auto& [name, entry] : plan_.layout.entries()) {
     if (!in_checkpoint(entry.role)) continue;
     const bool plain = !entry.type.codec->safetensors.empty();
-    tensors.push_back({name, plain ? entry.type.codec->safetensors : "U8", plain ? entry.type.shape : Shape{entry.type.bytes()}});
+    tensors.push_back(
+        {name, plain ? entry.type.codec->safetensors : "U8", plain ? entry.type.shape : Shape{entry.type.bytes()}});
   }
   const Packer::State& data = packer_->state();
   auto writer = TRY(SafetensorsWriter::create(recipe_.out + kCheckpointFile, tensors,
-                                              {{"step", std::to_string(done_)}, {"epoch", std::to_string(data.epoch)}, {"next", std::to_string(data.next)},
-                                               {"tokens", std::to_string(tokens_)}, {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
-                                               {"seed", std::to_string(recipe_.seed)}, {"steps", std::to_string(steps_)}, {"numerics", plan_.numerics_hash},
+                                              {{"step", std::to_string(done_)},
+                                               {"epoch", std::to_string(data.epoch)},
+                                               {"next", std::to_string(data.next)},
+                                               {"tokens", std::to_string(tokens_)},
+                                               {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
+                                               {"seed", std::to_string(recipe_.seed)},
+                                               {"steps", std::to_string(steps_)},
+                                               {"numerics", plan_.numerics_hash},
                                                {"best_nll", fmt::format("{:.17g}", best_nll_)}}));
   for (const auto& [name, entry] : plan_.layout.entries())
-    if (in_checkpoint(entry.role)) CHECK_OK(writer.write({arena_->data() + entry.offset, static_cast<size_t>(entry.type.bytes())}));
+    if (in_checkpoint(entry.role))
+      CHECK_OK(writer.write({arena_->data() + entry.offset, static_cast<size_t>(entry.type.bytes())}));
   return writer.finish();
 }
 
@@ -48,17 +57,22 @@ Result<void> Trainer::restore_checkpoint() {
   const auto file = TRY(SafetensorsFile::open(path));
   const auto numerics = file.metadata().find("numerics");
   if (numerics == file.metadata().end() || numerics->second != plan_.numerics_hash)
-    return fail(ErrorCode::invalid_argument, "{}: this checkpoint was made with other settings (numerics {}, now {}); resume with the model, data, method and precision of the first run",
+    return fail(ErrorCode::invalid_argument,
+                "{}: this checkpoint was made with other settings (numerics {}, now {}); resume with the model, data, "
+                "method and precision of the first run",
                 path, numerics == file.metadata().end() ? "none" : numerics->second, plan_.numerics_hash);
-  if (TRY(metadata_number(file, "seed")) != recipe_.seed) return fail(ErrorCode::invalid_argument, "{}: the checkpoint was made with another --seed", path);
+  if (TRY(metadata_number(file, "seed")) != recipe_.seed)
+    return fail(ErrorCode::invalid_argument, "{}: the checkpoint was made with another --seed", path);
   if (TRY(metadata_number(file, "steps")) != steps_)
-    events_.note(fmt::format("warning: {} was to be {} steps, now {}: the schedule of the learning rate changes", path, TRY(metadata_number(file, "steps")), steps_));
+    events_.note(fmt::format("warning: {} was to be {} steps, now {}: the schedule of the learning rate changes", path,
+                             TRY(metadata_number(file, "steps")), steps_));
   for (const auto& [name, entry] : plan_.layout.entries()) {
     if (!in_checkpoint(entry.role)) continue;
     const SafetensorsEntry* const tensor = file.find(name);
     if (!tensor || tensor->bytes != static_cast<uint64_t>(entry.type.bytes()))
       return fail(ErrorCode::corrupt, "{}: '{}' is missing or of another size", path, name);
-    CHECK_OK(file.file().read(tensor->offset, {arena_->data() + entry.offset, static_cast<size_t>(entry.type.bytes())}));
+    CHECK_OK(
+        file.file().read(tensor->offset, {arena_->data() + entry.offset, static_cast<size_t>(entry.type.bytes())}));
   }
   done_ = TRY(metadata_number(file, "step"));
   tokens_ = TRY(metadata_number(file, "tokens"));
@@ -73,19 +87,26 @@ Result<void> Trainer::export_model(const std::string& folder) {
   const std::byte* const base = arena_->data();
   if (!spec_.method->trains_weights) {
     std::vector<LoraShape> modules;
-    LoraConfig config{.rank = recipe_.rank, .alpha = recipe_.alpha, .dropout = recipe_.dropout, .base_model = recipe_.model};
+    LoraConfig config{
+        .rank = recipe_.rank, .alpha = recipe_.alpha, .dropout = recipe_.dropout, .base_model = recipe_.model};
     for (const auto& [name, entry] : plan_.layout.entries()) {
       const size_t end = name.rfind(".lora_A.weight");
       if (end == std::string::npos || entry.role != Role::parameter) continue;
       const std::string module = name.substr(0, end), last = module.substr(module.rfind('.') + 1);
-      modules.push_back({module, entry.type.shape[0], entry.type.shape[1], plan_.layout.find(module + ".lora_B.weight")->type.shape[0]});
-      if (std::find(config.targets.begin(), config.targets.end(), last) == config.targets.end()) config.targets.push_back(last);
+      modules.push_back({module, entry.type.shape[0], entry.type.shape[1],
+                         plan_.layout.find(module + ".lora_B.weight")->type.shape[0]});
+      if (std::find(config.targets.begin(), config.targets.end(), last) == config.targets.end())
+        config.targets.push_back(last);
     }
-    return write_lora_adapter(folder + "/adapter", config, modules, [&](const LoraShape& module, LoraPart part, int64_t row, int64_t rows, std::span<float> to) -> Result<void> {
-      const Layout::Entry& entry = *plan_.layout.find(module.module + (part == LoraPart::a ? ".lora_A.weight" : ".lora_B.weight"));
-      std::memcpy(to.data(), base + entry.offset + row * entry.type.shape[1] * 4, static_cast<size_t>(rows * entry.type.shape[1] * 4));
-      return {};
-    });
+    return write_lora_adapter(
+        folder + "/adapter", config, modules,
+        [&](const LoraShape& module, LoraPart part, int64_t row, int64_t rows, std::span<float> to) -> Result<void> {
+          const Layout::Entry& entry =
+              *plan_.layout.find(module.module + (part == LoraPart::a ? ".lora_A.weight" : ".lora_B.weight"));
+          std::memcpy(to.data(), base + entry.offset + row * entry.type.shape[1] * 4,
+                      static_cast<size_t>(rows * entry.type.shape[1] * 4));
+          return {};
+        });
   }
   std::vector<ModelTensor> tensors;
   for (const TensorSpec& weight : tensor_specs(spec_.architecture))
@@ -93,10 +114,14 @@ Result<void> Trainer::export_model(const std::string& folder) {
   HfWriteOptions options;
   if (tokenizer_->bos()) options.bos = *tokenizer_->bos();
   if (tokenizer_->eos()) options.eos = *tokenizer_->eos();
-  CHECK_OK(write_hf_model(folder + "/model", spec_.architecture, tensors, [&](const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) -> Result<void> {
-    std::memcpy(to.data(), base + plan_.layout.find(tensor.name)->offset + row * tensor.shape.columns() * 4, static_cast<size_t>(rows * tensor.shape.columns() * 4));
-    return {};
-  }, options));
+  CHECK_OK(write_hf_model(
+      folder + "/model", spec_.architecture, tensors,
+      [&](const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) -> Result<void> {
+        std::memcpy(to.data(), base + plan_.layout.find(tensor.name)->offset + row * tensor.shape.columns() * 4,
+                    static_cast<size_t>(rows * tensor.shape.columns() * 4));
+        return {};
+      },
+      options));
   return tokenizer_->save(folder + "/model");
 }
 
@@ -107,9 +132,14 @@ Result<void> Trainer::finish() {
   const int64_t peak = peak_resident_bytes(), planned = plan_.ledger.planned_bytes;
   const double loss = events_.last_step().loss;
   const std::string result = recipe_.out + (spec_.method->trains_weights ? "/model" : "/adapter");
-  events_.done(fmt::format("\"steps\":{},\"tokens\":{},\"loss\":{:.9g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":{}", done_, tokens_, loss, peak, planned, json_string(result)),
-               fmt::format("{} steps, {} tokens, loss {:.4f}; peak memory {} = {:.1f} % of the plan; written to {}, report.html beside it", done_, tokens_, loss, megabytes(peak),
-                           100.0 * static_cast<double>(peak) / static_cast<double>(planned), result));
+  events_.done(
+      fmt::format(
+          "\"steps\":{},\"tokens\":{},\"loss\":{:.9g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":{}",
+          done_, tokens_, loss, peak, planned, json_string(result)),
+      fmt::format("{} steps, {} tokens, loss {:.4f}; peak memory {} = {:.1f} % of the plan; written to {}, report.html "
+                  "beside it",
+                  done_, tokens_, loss, megabytes(peak),
+                  100.0 * static_cast<double>(peak) / static_cast<double>(planned), result));
   return {};
 }
 

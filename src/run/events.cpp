@@ -27,7 +27,8 @@ std::string plan_event(const Ledger& ledger) {
   for (const LedgerItem& item : ledger.items)
     items += fmt::format("{}{{\"name\":{},\"bytes\":{},\"home\":{}}}", items.empty() ? "" : ",", json_string(item.name),
                          item.bytes, json_string(item.home));
-  for (const std::string& choice : ledger.choices) choices.append(choices.empty() ? "" : ",").append(json_string(choice));
+  for (const std::string& choice : ledger.choices)
+    choices.append(choices.empty() ? "" : ",").append(json_string(choice));
   return fmt::format(
       "{{\"event\":\"plan\",\"planned_peak_bytes\":{},\"budget_bytes\":{},\"predicted_step_seconds\":{},"
       "\"numerics_hash\":{},\"ledger\":[{}],\"choices\":[{}]}}",

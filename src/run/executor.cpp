@@ -4,15 +4,18 @@
 
 namespace thimble {
 
-Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, std::byte* base, int64_t transient_offset) {
+Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, std::byte* base,
+                   int64_t transient_offset) {
   std::byte* const transient = base + transient_offset;
   const auto address = [&](int residence) {
-    return transient + schedule.storages[static_cast<size_t>(schedule.residences[static_cast<size_t>(residence)].storage)].offset;
+    return transient +
+           schedule.storages[static_cast<size_t>(schedule.residences[static_cast<size_t>(residence)].storage)].offset;
   };
   const auto bind = [&](ValueId id, int place) -> Operand {
     if (id == kNone) return {};
     const Type& type = graph.value(id).type;
-    std::byte* const data = place <= -2 ? base + layout.find(graph.value(persistent_value(place)).name)->offset : address(place);
+    std::byte* const data =
+        place <= -2 ? base + layout.find(graph.value(persistent_value(place)).name)->offset : address(place);
     return {data, type.shape, type.codec};
   };
   for (const Step& step : schedule.steps) {
@@ -27,9 +30,11 @@ Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& l
       bound.out_extent.push_back(node.out[i] == kNone ? Extent::fixed : graph.value(node.out[i]).type.extent);
     }
     if (step.workspace >= 0)
-      bound.workspace = {address(step.workspace), static_cast<size_t>(schedule.residences[static_cast<size_t>(step.workspace)].bytes)};
+      bound.workspace = {address(step.workspace),
+                         static_cast<size_t>(schedule.residences[static_cast<size_t>(step.workspace)].bytes)};
     for (int residence : step.zero)
-      bound.zero.push_back({address(residence), static_cast<size_t>(schedule.residences[static_cast<size_t>(residence)].bytes)});
+      bound.zero.push_back(
+          {address(residence), static_cast<size_t>(schedule.residences[static_cast<size_t>(residence)].bytes)});
     steps_.push_back(std::move(bound));
   }
 }

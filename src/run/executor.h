@@ -14,7 +14,8 @@ class Executor {
  public:
   // base: the arena; persistent values at layout's offsets, transient ones from transient_offset on. The graph must
   // outlive the executor.
-  Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, std::byte* base, int64_t transient_offset);
+  Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, std::byte* base,
+           int64_t transient_offset);
 
   // tokens, selected: extents of this run, at most the planned ones; -1: as planned.
   void run(RunContext& context, int64_t tokens = -1, int64_t selected = -1) noexcept;

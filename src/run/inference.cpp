@@ -22,7 +22,8 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
   CHECK_OK(one_of("--precision", options.precision, {"bf16", "f32"}));
   CHECK_OK(one_of("--multiply", options.multiply, {"auto", "f32", "bf16", "int8"}));
   if (options.multiply == "int8" && options.precision == "f32")
-    return fail(ErrorCode::invalid_argument, "--multiply int8 rounds activations to 8 bits, which --precision f32 forbids; leave one of them out");
+    return fail(ErrorCode::invalid_argument,
+                "--multiply int8 rounds activations to 8 bits, which --precision f32 forbids; leave one of them out");
   std::unique_ptr<Inference> inference(new Inference(options));
   inference->source_ = TRY(ModelSource::open(options.model));
   inference->tokenizer_ = TRY(open_tokenizer(options.tokenizer, *inference->source_));

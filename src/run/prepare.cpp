@@ -65,11 +65,13 @@ Result<void> Trainer::open_data() {
   const DatasetOptions options{.context = r.context, .bos = r.bos, .strict = r.strict};
   data_ = TRY(Dataset::open(r.data, *tokenizer_, options));
   report_data(events_, r.data, data_->report());
-  if (data_->size() == 0) return fail(ErrorCode::invalid_argument, "--data {}: there is nothing in it to train on", r.data);
+  if (data_->size() == 0)
+    return fail(ErrorCode::invalid_argument, "--data {}: there is nothing in it to train on", r.data);
   if (!r.eval_data.empty()) {
     eval_data_ = TRY(Dataset::open(r.eval_data, *tokenizer_, options));
     report_data(events_, r.eval_data, eval_data_->report());
-    if (eval_data_->size() == 0) return fail(ErrorCode::invalid_argument, "--eval-data {}: there is nothing in it to evaluate", r.eval_data);
+    if (eval_data_->size() == 0)
+      return fail(ErrorCode::invalid_argument, "--eval-data {}: there is nothing in it to evaluate", r.eval_data);
   }
   packer_ = std::make_unique<Packer>(*data_, r.batch, r.context, static_cast<uint64_t>(r.seed), !r.no_shuffle);
   rows_.resize(static_cast<size_t>(r.accumulate));
@@ -92,11 +94,13 @@ Result<void> Trainer::make_spec() {
   spec_.method = TRY(method_named(r.method));
   spec_.optimizer = TRY(optimizer_named(r.optimizer));
   spec_.optimizer_options = OptionValues(spec_.optimizer->options);
-  if (!source_ && !spec_.method->trains_weights) return fail(ErrorCode::invalid_argument, "--method {} needs a pretrained --model", r.method);
+  if (!source_ && !spec_.method->trains_weights)
+    return fail(ErrorCode::invalid_argument, "--method {} needs a pretrained --model", r.method);
   for (const std::string& text : r.set) {
     const Setting setting = TRY(parse_setting(text));
     if (setting.owner != "optimizer" && setting.owner != r.optimizer)
-      return fail(ErrorCode::invalid_argument, "--set {}: the sockets with options here are 'optimizer' and '{}'", text, r.optimizer);
+      return fail(ErrorCode::invalid_argument, "--set {}: the sockets with options here are 'optimizer' and '{}'", text,
+                  r.optimizer);
     if (setting.name == "no_decay")
       spec_.no_decay = split(setting.value, '|');
     else
@@ -104,13 +108,18 @@ Result<void> Trainer::make_spec() {
   }
   spec_.method_options = {.rank = r.rank, .alpha = r.alpha, .dropout = r.dropout, .targets = r.target};
   if (!r.adapter.empty()) {
-    if (spec_.method != &kLora) return fail(ErrorCode::invalid_argument, "--adapter goes with --method lora; to train all weights, merge it first with convert --adapter {}", r.adapter);
+    if (spec_.method != &kLora)
+      return fail(ErrorCode::invalid_argument,
+                  "--adapter goes with --method lora; to train all weights, merge it first with convert --adapter {}",
+                  r.adapter);
     adapter_ = std::make_unique<LoraAdapter>(TRY(open_lora_adapter(r.adapter)));
-    for (const LoraModule& module : adapter_->modules) spec_.method_options.modules[module.module] = {module.rank, module.scale};
+    for (const LoraModule& module : adapter_->modules)
+      spec_.method_options.modules[module.module] = {module.rank, module.scale};
     recipe_.rank = adapter_->config.rank, recipe_.alpha = adapter_->config.alpha;
   }
   if (spec_.architecture.position == Architecture::Position::learned && r.context > spec_.architecture.context)
-    return fail(ErrorCode::invalid_argument, "--context {}: the model has positions for {} tokens only", r.context, spec_.architecture.context);
+    return fail(ErrorCode::invalid_argument, "--context {}: the model has positions for {} tokens only", r.context,
+                spec_.architecture.context);
   spec_.stored = [this](const std::string& name) -> const Codec* {
     if (!source_) return &kF32;
     const ModelTensor* tensor = source_->find(name);
@@ -121,7 +130,9 @@ Result<void> Trainer::make_spec() {
   spec_.batch = r.batch, spec_.accumulate = r.accumulate, spec_.context = r.context;
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
   spec_.evaluates = eval_data_ != nullptr;
-  base_rate_ = r.lr > 0 ? r.lr : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4 : spec_.optimizer->learning_rate * 5;
+  base_rate_ = r.lr > 0                       ? r.lr
+               : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4
+                                              : spec_.optimizer->learning_rate * 5;
   machine_ = probe_machine(*threads_);
   if (r.resume) return resume_multiply();
   spec_.multiply = TRY(choose_multiply(r.multiply, r.precision, machine_));
@@ -136,15 +147,19 @@ Result<void> Trainer::resume_multiply() {
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say how operands are multiplied", file.path());
   spec_.multiply = found->second == "1" ? Multiply::bf16 : Multiply::f32;
   if (!multiplies(spec_.multiply))
-    return fail(ErrorCode::unsupported, "{}: the run multiplies in bf16, which this CPU does not; go on where it was begun", file.path());
-  if ((recipe_.multiply == "f32" && spec_.multiply != Multiply::f32) || (recipe_.multiply == "bf16" && spec_.multiply != Multiply::bf16))
-    return fail(ErrorCode::invalid_argument, "--multiply {}: the run was begun otherwise; leave the flag out to go on", recipe_.multiply);
+    return fail(ErrorCode::unsupported,
+                "{}: the run multiplies in bf16, which this CPU does not; go on where it was begun", file.path());
+  if ((recipe_.multiply == "f32" && spec_.multiply != Multiply::f32) ||
+      (recipe_.multiply == "bf16" && spec_.multiply != Multiply::bf16))
+    return fail(ErrorCode::invalid_argument, "--multiply {}: the run was begun otherwise; leave the flag out to go on",
+                recipe_.multiply);
   return {};
 }
 
 Result<void> Trainer::make_plan() {
   for (Rows& rows : rows_)
-    for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts}) column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
+    for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts})
+      column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger};
   return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};

@@ -13,7 +13,8 @@ namespace {
 
 Result<void> one_of(const char* flag, const std::string& value, std::initializer_list<std::string_view> names) {
   if (std::find(names.begin(), names.end(), value) != names.end()) return {};
-  return fail(ErrorCode::invalid_argument, "{}: expected one of {}, found '{}'", flag, nearest_names(value, std::vector<std::string_view>(names)), value);
+  return fail(ErrorCode::invalid_argument, "{}: expected one of {}, found '{}'", flag,
+              nearest_names(value, std::vector<std::string_view>(names)), value);
 }
 
 template <class Number>
@@ -28,7 +29,11 @@ Result<int64_t> parse_bytes(const std::string& text) {
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   const std::string unit(end, text.data() + text.size());
-  const double factor = unit.empty() || unit == "B" ? 1 : unit == "K" || unit == "KB" ? 1e3 : unit == "M" || unit == "MB" ? 1e6 : unit == "G" || unit == "GB" ? 1e9 : 0;
+  const double factor = unit.empty() || unit == "B"   ? 1
+                        : unit == "K" || unit == "KB" ? 1e3
+                        : unit == "M" || unit == "MB" ? 1e6
+                        : unit == "G" || unit == "GB" ? 1e9
+                                                      : 0;
   if (error != std::errc{} || factor == 0 || !(number * factor >= 1) || number * factor > 1e15)
     return fail(ErrorCode::invalid_argument, "--memory: expected a size such as 300M or 1.5G, found '{}'", text);
   return static_cast<int64_t>(number * factor);
@@ -53,7 +58,8 @@ Result<void> check(const Recipe& r) {
   CHECK_OK(one_of("--schedule", r.schedule, {"constant", "linear", "cosine"}));
   CHECK_OK(one_of("--precision", r.precision, {"f32", "bf16"}));
   CHECK_OK(one_of("--multiply", r.multiply, {"auto", "f32", "bf16", "int8"}));
-  if (r.multiply == "int8") return fail(ErrorCode::invalid_argument, "--multiply int8 is for inference; training takes auto, f32 or bf16");
+  if (r.multiply == "int8")
+    return fail(ErrorCode::invalid_argument, "--multiply int8 is for inference; training takes auto, f32 or bf16");
   if (!r.allow.empty()) CHECK_OK(one_of("--allow", r.allow, {"near"}));
   CHECK_OK(within<int64_t>("--rank", r.rank, 1, 4096));
   CHECK_OK(within<int64_t>("--batch", r.batch, 1, 4096));

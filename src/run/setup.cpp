@@ -47,7 +47,8 @@ Result<void> include_start(const PlanBudget& budget) {
   budget.ledger.planned_bytes = std::max(budget.ledger.planned_bytes, start);
   if (start <= budget.budget_bytes) return {};
   return fail(ErrorCode::over_budget,
-              "the plan does not fit: --memory {} was given, starting the program and reading the data took {}; give --memory {}M",
+              "the plan does not fit: --memory {} was given, starting the program and reading the data took {}; give "
+              "--memory {}M",
               megabytes(budget.budget_bytes), megabytes(start), (start + 999'999) / 1'000'000);
 }
 

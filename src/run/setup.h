@@ -34,10 +34,10 @@ int64_t budget_or_free(int64_t asked);
 
 // What planning within a budget reads and sets.
 struct PlanBudget {
-  int64_t asked_bytes;      // 0: 80 % of what is free
-  int64_t& budget_bytes;    // of the next plan; 0: none
-  int64_t& runtime_bytes;   // of the process without the arena
-  Ledger& ledger;           // of the plan that was made
+  int64_t asked_bytes;     // 0: 80 % of what is free
+  int64_t& budget_bytes;   // of the next plan; 0: none
+  int64_t& runtime_bytes;  // of the process without the arena
+  Ledger& ledger;          // of the plan that was made
 };
 
 // A very small model needs less than the start itself took: then that is the planned peak.

@@ -23,8 +23,10 @@ Result<void> Trainer::allocate() {
   arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes)));
   const int64_t transient = plan_.layout.bytes();
   pass_ = std::make_unique<Executor>(plan_.train.graph, plan_.pass, plan_.layout, arena_->data(), transient);
-  if (plan_.train.barrier) update_ = std::make_unique<Executor>(plan_.train.graph, plan_.update, plan_.layout, arena_->data(), transient);
-  if (eval_data_) evaluation_ = std::make_unique<Executor>(plan_.evaluate, plan_.evaluation, plan_.layout, arena_->data(), transient);
+  if (plan_.train.barrier)
+    update_ = std::make_unique<Executor>(plan_.train.graph, plan_.update, plan_.layout, arena_->data(), transient);
+  if (eval_data_)
+    evaluation_ = std::make_unique<Executor>(plan_.evaluate, plan_.evaluation, plan_.layout, arena_->data(), transient);
   return {};
 }
 
@@ -43,7 +45,8 @@ Result<void> Trainer::fill() {
       const Layout::Entry& entry = *plan_.layout.find(name);
       std::vector<float> block(static_cast<size_t>(entry.type.codec->block), static_cast<float>(state.initial));
       for (int64_t i = 0; i < entry.type.shape.count(); i += entry.type.codec->block)
-        entry.type.codec->encode(block.data(), base + entry.offset + i / entry.type.codec->block * entry.type.codec->block_bytes,
+        entry.type.codec->encode(block.data(),
+                                 base + entry.offset + i / entry.type.codec->block * entry.type.codec->block_bytes,
                                  std::min(entry.type.codec->block, entry.type.shape.count() - i));
     }
   return {};
@@ -57,7 +60,8 @@ void Trainer::write_pass(const Rows& rows, int64_t first) {
   std::memcpy(input<int32_t>(prefix + "targets"), rows.targets.data() + first, count * 4);
   std::memcpy(input<int32_t>(prefix + "positions"), rows.positions.data() + first, count * 4);
   int32_t* const starts = input<int32_t>(prefix + "starts");
-  for (size_t i = 0; i < count; ++i) starts[i] = rows.starts[static_cast<size_t>(first) + i] - static_cast<int32_t>(first);
+  for (size_t i = 0; i < count; ++i)
+    starts[i] = rows.starts[static_cast<size_t>(first) + i] - static_cast<int32_t>(first);
 }
 
 Result<StepEvent> Trainer::step() {
@@ -68,12 +72,15 @@ Result<StepEvent> Trainer::step() {
     predicted += rows.predicted;
   }
   RunContext context{*threads_, spec_.multiply, static_cast<uint64_t>(recipe_.seed), static_cast<uint64_t>(done_), 0};
-  StepEvent event{.step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
-  *input<float>(plan_.train.prefix + "scale") = static_cast<float>(1.0 / static_cast<double>(std::max<int64_t>(1, predicted)));
+  StepEvent event{
+      .step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
+  *input<float>(plan_.train.prefix + "scale") =
+      static_cast<float>(1.0 / static_cast<double>(std::max<int64_t>(1, predicted)));
   *input<float>("update.learning_rate") = static_cast<float>(event.learning_rate);
   *input<float>("update.step") = static_cast<float>(done_ + 1);
   for (const auto& [name, entry] : plan_.layout.entries())
-    if (entry.role == Role::gradient) std::memset(arena_->data() + entry.offset, 0, static_cast<size_t>(entry.type.bytes()));
+    if (entry.role == Role::gradient)
+      std::memset(arena_->data() + entry.offset, 0, static_cast<size_t>(entry.type.bytes()));
   double loss = 0;
   for (const Rows& rows : rows_)
     for (int64_t first = 0; first < recipe_.batch * recipe_.context; first += plan_.rows) {
@@ -85,11 +92,17 @@ Result<StepEvent> Trainer::step() {
     }
   event.loss = loss / static_cast<double>(std::max<int64_t>(1, predicted));
   if (!std::isfinite(event.loss))
-    return fail(ErrorCode::invalid_argument, "step {}: the loss is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched", done_ + 1, base_rate_);
+    return fail(
+        ErrorCode::invalid_argument,
+        "step {}: the loss is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched",
+        done_ + 1, base_rate_);
   if (update_) update_->run(context);
   event.grad_norm = *input<float>("update.norm");
   if (!std::isfinite(event.grad_norm))
-    return fail(ErrorCode::invalid_argument, "step {}: the gradient is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched", done_ + 1, base_rate_);
+    return fail(ErrorCode::invalid_argument,
+                "step {}: the gradient is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is "
+                "untouched",
+                done_ + 1, base_rate_);
   ++done_;
   event.tokens = recipe_.batch * recipe_.context * recipe_.accumulate;
   tokens_ += event.tokens;
@@ -137,14 +150,16 @@ Result<void> Trainer::begin_log() {
   for (const ProfilePoint& point : memory_profile(plan_, spec_.runtime_bytes, kProfilePoints)) {
     std::string bytes;
     for (size_t i = 0; i < kHeldNames.size(); ++i) bytes += fmt::format(",\"{}\":{}", kHeldNames[i], point.bytes[i]);
-    events_.log(fmt::format("{{\"event\":\"memory\",\"step\":{},\"name\":{}{}}}", point.step, json_string(point.name), bytes));
+    events_.log(
+        fmt::format("{{\"event\":\"memory\",\"step\":{},\"name\":{}{}}}", point.step, json_string(point.name), bytes));
   }
   return {};
 }
 
 // A report that can not be written does not undo the run.
 void Trainer::report() {
-  if (const Result<void> written = write_report(recipe_.out); !written) events_.note("warning: " + written.error().message);
+  if (const Result<void> written = write_report(recipe_.out); !written)
+    events_.note("warning: " + written.error().message);
 }
 
 Result<void> Trainer::run() {
@@ -162,9 +177,12 @@ Result<void> Trainer::run() {
     if (stop || (recipe_.save_every > 0 && done_ % recipe_.save_every == 0)) CHECK_OK(save_checkpoint());
     if (stop && done_ < steps_) {
       report();
-      return fail(ErrorCode::cancelled, "stopped after step {} of {}; everything is saved in {}. Go on with the same command and --resume", done_, steps_, recipe_.out);
+      return fail(ErrorCode::cancelled,
+                  "stopped after step {} of {}; everything is saved in {}. Go on with the same command and --resume",
+                  done_, steps_, recipe_.out);
     }
-    if (eval_data_ && (done_ == steps_ || (recipe_.eval_every > 0 && done_ % recipe_.eval_every == 0))) CHECK_OK(evaluate_and_keep_best());
+    if (eval_data_ && (done_ == steps_ || (recipe_.eval_every > 0 && done_ % recipe_.eval_every == 0)))
+      CHECK_OK(evaluate_and_keep_best());
   }
   return finish();
 }

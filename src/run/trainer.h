@@ -59,7 +59,7 @@ class Trainer {
   std::unique_ptr<Threads> threads_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<LoraAdapter> adapter_;  // to begin with
-  std::unique_ptr<ModelSource> source_;  // null when training from scratch
+  std::unique_ptr<ModelSource> source_;   // null when training from scratch
   std::unique_ptr<Dataset> data_, eval_data_;
   std::unique_ptr<Packer> packer_;
   TrainingSpec spec_;
@@ -67,7 +67,7 @@ class Trainer {
   TrainingPlan plan_;
   double base_rate_ = 0;
   int64_t steps_ = 0;
-  int64_t done_ = 0;        // steps
+  int64_t done_ = 0;  // steps
   int64_t tokens_ = 0;
   double best_nll_ = 1e300;
   std::unique_ptr<Arena> arena_;

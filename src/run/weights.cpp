@@ -10,12 +10,15 @@ namespace thimble {
 namespace {
 
 // Reads a tensor that is stored in another codec than the plan wants, as many rows at a time as staging holds.
-Result<void> convert_tensor(const ModelSource& source, const ModelTensor& tensor, const Layout::Entry& entry, std::byte* to,
-                            std::span<std::byte> staging) {
+Result<void> convert_tensor(const ModelSource& source, const ModelTensor& tensor, const Layout::Entry& entry,
+                            std::byte* to, std::span<std::byte> staging) {
   const int64_t rows = tensor.shape.rows(), columns = tensor.shape.columns();
-  const int64_t stored = tensor.codec->bytes(columns), wanted = entry.type.codec->bytes(columns), floats = (columns * 4 + 63) / 64 * 64;
+  const int64_t stored = tensor.codec->bytes(columns), wanted = entry.type.codec->bytes(columns),
+                floats = (columns * 4 + 63) / 64 * 64;
   const int64_t room = (static_cast<int64_t>(staging.size()) - floats) / stored;
-  if (room < 1) return fail(ErrorCode::over_budget, "{}: a row of '{}' ({} bytes) does not fit the staging memory", source.path(), tensor.name, stored + floats);
+  if (room < 1)
+    return fail(ErrorCode::over_budget, "{}: a row of '{}' ({} bytes) does not fit the staging memory", source.path(),
+                tensor.name, stored + floats);
   float* const values = reinterpret_cast<float*>(staging.data());
   std::byte* const encoded = staging.data() + floats;
   const int64_t step = std::min(room, std::max<int64_t>(1, (1 << 20) / stored));
@@ -32,12 +35,14 @@ Result<void> convert_tensor(const ModelSource& source, const ModelTensor& tensor
 
 }  // namespace
 
-Result<void> load_weights(const ModelSource& source, const Layout& layout, std::byte* base, std::span<std::byte> staging) {
+Result<void> load_weights(const ModelSource& source, const Layout& layout, std::byte* base,
+                          std::span<std::byte> staging) {
   for (const ModelTensor& tensor : source.tensors()) {
     const Layout::Entry* const entry = layout.find(tensor.name);
     if (!entry) continue;
     if (!(entry->type.shape == tensor.shape))
-      return fail(ErrorCode::corrupt, "{}: '{}' is {}, the architecture says {}", source.path(), tensor.name, tensor.shape.text(), entry->type.shape.text());
+      return fail(ErrorCode::corrupt, "{}: '{}' is {}, the architecture says {}", source.path(), tensor.name,
+                  tensor.shape.text(), entry->type.shape.text());
     std::byte* const to = base + entry->offset;
     if (entry->type.codec != tensor.codec) {
       CHECK_OK(convert_tensor(source, tensor, *entry, to, staging));
@@ -77,28 +82,34 @@ void initialise_weights(const Architecture& architecture, const Layout& layout, 
       std::fill(to, to + count, bias ? 0.0f : 1.0f);
       continue;
     }
-    const bool into_residual = weight.name.find("o_proj") != std::string::npos || weight.name.find("down_proj") != std::string::npos;
+    const bool into_residual =
+        weight.name.find("o_proj") != std::string::npos || weight.name.find("down_proj") != std::string::npos;
     const Random random(seed, weight.name);
     const float deviation = 0.02f * (into_residual ? residual : 1);
     for (int64_t i = 0; i < count; ++i) to[i] = deviation * random.normal(static_cast<uint64_t>(i));
   }
 }
 
-Result<void> load_adapter(const LoraAdapter& adapter, const Layout& layout, std::byte* base, std::span<std::byte> staging) {
+Result<void> load_adapter(const LoraAdapter& adapter, const Layout& layout, std::byte* base,
+                          std::span<std::byte> staging) {
   for (const LoraModule& module : adapter.modules)
     for (const auto& [part, tensor] : {std::pair{"lora_A", &module.a}, std::pair{"lora_B", &module.b}}) {
       const std::string name = fmt::format("{}.{}.weight", module.module, part);
       const Layout::Entry* const entry = layout.find(name);
-      if (!entry) return fail(ErrorCode::invalid_argument, "{}: the model has no linear layer '{}'", adapter.weights.path(), module.module);
+      if (!entry)
+        return fail(ErrorCode::invalid_argument, "{}: the model has no linear layer '{}'", adapter.weights.path(),
+                    module.module);
       if (!(entry->type.shape == tensor->shape))
-        return fail(ErrorCode::shape, "{}: '{}' is {}, this model needs {}", adapter.weights.path(), name, tensor->shape.text(), entry->type.shape.text());
+        return fail(ErrorCode::shape, "{}: '{}' is {}, this model needs {}", adapter.weights.path(), name,
+                    tensor->shape.text(), entry->type.shape.text());
       std::byte* const to = base + entry->offset;
       if (tensor->codec == &kF32) {
         CHECK_OK(adapter.weights.read(tensor->offset, {to, static_cast<size_t>(entry->type.bytes())}));
         continue;
       }
       const auto bytes = static_cast<size_t>(tensor->codec->bytes(tensor->shape.count()));
-      if (bytes > staging.size()) return fail(ErrorCode::over_budget, "{}: '{}' does not fit the staging memory", adapter.weights.path(), name);
+      if (bytes > staging.size())
+        return fail(ErrorCode::over_budget, "{}: '{}' does not fit the staging memory", adapter.weights.path(), name);
       CHECK_OK(adapter.weights.read(tensor->offset, staging.first(bytes)));
       tensor->codec->decode(staging.data(), reinterpret_cast<float*>(to), tensor->shape.count());
     }

@@ -10,7 +10,8 @@ namespace thimble {
 
 // Reads every weight and parameter that the source has. Stored codecs are kept; where the layout wants another (f32
 // masters of a quantised file), rows are converted through `staging`, a part of the arena that is not in use yet.
-Result<void> load_weights(const ModelSource& source, const Layout& layout, std::byte* base, std::span<std::byte> staging);
+Result<void> load_weights(const ModelSource& source, const Layout& layout, std::byte* base,
+                          std::span<std::byte> staging);
 
 // A of LoRA: uniform in +-1/sqrt(in); B: zeros. The numbers depend on the seed and the name only.
 void initialise_adapter(const Layout& layout, std::byte* base, uint64_t seed);
@@ -19,7 +20,8 @@ void initialise_adapter(const Layout& layout, std::byte* base, uint64_t seed);
 // the residual stream scaled by 1/sqrt(2 layers) (GPT-2); gains 1, biases 0.
 void initialise_weights(const Architecture& architecture, const Layout& layout, std::byte* base, uint64_t seed);
 
-Result<void> load_adapter(const LoraAdapter& adapter, const Layout& layout, std::byte* base, std::span<std::byte> staging);
+Result<void> load_adapter(const LoraAdapter& adapter, const Layout& layout, std::byte* base,
+                          std::span<std::byte> staging);
 
 // Tables that hold constants (rotations).
 void fill_constants(const Architecture& architecture, const Layout& layout, std::byte* base);

@@ -30,8 +30,8 @@ Operand make(const Codec& codec, int64_t rows, int64_t columns, uint64_t stream)
   return o;
 }
 
-double reference(const std::vector<Operand>& a, const std::vector<Operand>& b, const std::vector<Term>& terms, int64_t i,
-                 int64_t j) {
+double reference(const std::vector<Operand>& a, const std::vector<Operand>& b, const std::vector<Term>& terms,
+                 int64_t i, int64_t j) {
   double sum = 0;
   for (size_t t = 0; t < terms.size(); ++t) {
     const Term& term = terms[t];
@@ -51,7 +51,8 @@ TEST(Gemm, equals_reference) {
   for (Multiply multiply : {Multiply::f32, Multiply::bf16})
     for (const Codec* codec : codecs())
       for (int layout = 0; layout < 4; ++layout)
-        for (auto [m, n, k] : {std::array<int64_t, 3>{1, 1, 1}, {3, 7, 5}, {9, 49, 33}, {17, 100, 64}, {70, 256, 256}}) {
+        for (auto [m, n, k] :
+             {std::array<int64_t, 3>{1, 1, 1}, {3, 7, 5}, {9, 49, 33}, {17, 100, 64}, {70, 256, 256}}) {
           const bool at = layout & 1, bt = layout & 2;
           if (!codec->fits_rows(bt ? k : n)) continue;
           ++cases;
@@ -66,8 +67,12 @@ TEST(Gemm, equals_reference) {
           }
           Threads threads(1 + cases % 3);
           std::vector<float> c(m * n, 1.0f), bias(n, 0.25f);
-          Product product{.terms = terms, .c = reinterpret_cast<std::byte*>(c.data()), .m = m, .n = n,
-                          .accumulate = cases % 3 == 0, .bias = cases % 5 ? nullptr : bias.data()};
+          Product product{.terms = terms,
+                          .c = reinterpret_cast<std::byte*>(c.data()),
+                          .m = m,
+                          .n = n,
+                          .accumulate = cases % 3 == 0,
+                          .bias = cases % 5 ? nullptr : bias.data()};
           std::vector<std::byte> workspace(gemm_workspace_bytes(multiply, product, threads.count()));
           gemm(threads, multiply, product, workspace);
           const double start = (product.accumulate ? 1.0 : 0.0) + (product.bias ? 0.25 : 0.0);

@@ -61,7 +61,11 @@ TEST(Int8Dot, narrow_product) {
   const auto product = [&](Multiply multiply, int count, int64_t rows) {
     Threads threads(count);
     std::vector<float> c(rows * n);
-    const Term term{{&kF32, reinterpret_cast<const std::byte*>(x.data()), rows, k, 0}, {&codec, weights.data(), n, k, 0}, false, true, 1};
+    const Term term{{&kF32, reinterpret_cast<const std::byte*>(x.data()), rows, k, 0},
+                    {&codec, weights.data(), n, k, 0},
+                    false,
+                    true,
+                    1};
     const Product p{.terms = {&term, 1}, .c = reinterpret_cast<std::byte*>(c.data()), .m = rows, .n = n};
     std::vector<std::byte> workspace(narrow_workspace_bytes(p, count));
     narrow(threads, multiply, p, workspace);

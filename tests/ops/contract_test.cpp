@@ -7,9 +7,9 @@
 #include "core/random.h"
 #include "graph/op.h"
 #include "ops/backward.h"
+#include "ops/reference_graph.h"
 #include "ops/table.h"
 #include "ops/update.h"
-#include "ops/reference_graph.h"
 
 namespace thimble {
 namespace {
@@ -58,8 +58,8 @@ class OpContract : public testing::TestWithParam<std::tuple<const Op*, size_t>> 
   Sample sample() const { return op().samples()[std::get<1>(GetParam())]; }
 };
 
-std::vector<std::vector<float>> run_kernel(const Op& op, const Sample& sample, Buffers& in, Multiply multiply, int thread_count,
-                                           bool in_place, const std::vector<Type>& types) {
+std::vector<std::vector<float>> run_kernel(const Op& op, const Sample& sample, Buffers& in, Multiply multiply,
+                                           int thread_count, bool in_place, const std::vector<Type>& types) {
   Threads threads(thread_count);
   RunContext run{threads, multiply, 11, 2, 0};
   std::vector<std::vector<std::byte>> memory;
@@ -77,7 +77,8 @@ std::vector<std::vector<float>> run_kernel(const Op& op, const Sample& sample, B
   const int64_t bytes = op.workspace ? op.workspace(sample.attributes, sample.in, types, multiply, thread_count) : 0;
   std::vector<std::byte> workspace(static_cast<size_t>(bytes) + 64, std::byte{0x7f});
   op.run({sample.attributes, in.operands, out, {workspace.data(), static_cast<size_t>(bytes)}, run});
-  for (size_t i = 0; i < 64; ++i) EXPECT_EQ(workspace[static_cast<size_t>(bytes) + i], std::byte{0x7f}) << "writes past its workspace";
+  for (size_t i = 0; i < 64; ++i)
+    EXPECT_EQ(workspace[static_cast<size_t>(bytes) + i], std::byte{0x7f}) << "writes past its workspace";
   std::vector<std::vector<float>> results;
   for (size_t i = 0; i < types.size(); ++i) {
     results.emplace_back(static_cast<size_t>(types[i].shape.count()));
@@ -130,7 +131,8 @@ TEST_P(DifferentiableOp, gradient_equals_finite_differences) {
   std::vector<ValueId> in;
   for (size_t i = 0; i < s.in.size(); ++i) {
     const bool real = s.in[i].codec && s.in[i].codec != &kI32;
-    in.push_back(s.in[i].codec ? graph.add_value(fmt::format("in{}", i), s.in[i], real ? Role::parameter : Role::input) : kNone);
+    in.push_back(s.in[i].codec ? graph.add_value(fmt::format("in{}", i), s.in[i], real ? Role::parameter : Role::input)
+                               : kNone);
   }
   if (&op() == &kLinearCrossEntropy) graph.value(in[3]).role = Role::input;
   if (&op() == &kRope) graph.value(in[2]).role = Role::constant;
@@ -154,7 +156,8 @@ TEST_P(DifferentiableOp, gradient_equals_finite_differences) {
     if (in[i] != kNone) values[in[i]] = b.values[i];
   const Random random(1, "seed");
   const int64_t outputs = graph.value(out[0]).type.shape.count();
-  for (int64_t i = 0; i < outputs; ++i) values[seed].push_back(is_loss ? b.values[3][0] : random.normal(static_cast<uint64_t>(i)));
+  for (int64_t i = 0; i < outputs; ++i)
+    values[seed].push_back(is_loss ? b.values[3][0] : random.normal(static_cast<uint64_t>(i)));
   for (const auto& p : backward.parameters())
     values[p.first].assign(static_cast<size_t>(graph.value(p.first).type.shape.count()), 0.0);
   Threads threads(1);
@@ -165,7 +168,8 @@ TEST_P(DifferentiableOp, gradient_equals_finite_differences) {
     std::vector<ReferenceOperand> operands, results;
     std::vector<std::vector<double>> memory;
     for (ValueId id : out) memory.emplace_back(static_cast<size_t>(graph.value(id).type.shape.count()));
-    for (size_t i = 0; i < in.size(); ++i) operands.push_back(in[i] == kNone ? ReferenceOperand{} : ReferenceOperand{&at.at(in[i]), s.in[i].shape});
+    for (size_t i = 0; i < in.size(); ++i)
+      operands.push_back(in[i] == kNone ? ReferenceOperand{} : ReferenceOperand{&at.at(in[i]), s.in[i].shape});
     for (size_t i = 0; i < out.size(); ++i) results.push_back({&memory[i], graph.value(out[i]).type.shape});
     op().reference({s.attributes, operands, results, run});
     double sum = 0;

@@ -13,7 +13,8 @@ using ReferenceValues = std::map<ValueId, std::vector<double>>;
 inline void run_reference(const Graph& graph, ReferenceValues& values, RunContext& run) {
   for (const Node& node : graph.nodes()) {
     std::vector<ReferenceOperand> in, out;
-    for (ValueId id : node.in) in.push_back(id == kNone ? ReferenceOperand{} : ReferenceOperand{&values.at(id), graph.value(id).type.shape});
+    for (ValueId id : node.in)
+      in.push_back(id == kNone ? ReferenceOperand{} : ReferenceOperand{&values.at(id), graph.value(id).type.shape});
     for (ValueId id : node.out) {
       if (id == kNone) {
         out.push_back({});

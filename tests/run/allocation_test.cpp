@@ -49,9 +49,18 @@ TEST(Allocation, steps_allocate_nothing_large) {
   small_byte_bpe(folder, kChatMl);
   std::string data;
   for (int i = 0; i < 40; ++i)
-    data += R"({"prompt": "say )" + std::to_string(i) + R"(", "completion": " )" + std::string(static_cast<size_t>(20 + i), 'a') + "\"}\n";
-  Recipe recipe{.tokenizer = folder.path() + "/tokenizer.json", .data = folder.write("data.jsonl", data), .out = folder.path() + "/out",
-                .method = "full", .size = "100K", .batch = 2, .accumulate = 2, .context = 128, .steps = 8, .threads = 2};
+    data += R"({"prompt": "say )" + std::to_string(i) + R"(", "completion": " )" +
+            std::string(static_cast<size_t>(20 + i), 'a') + "\"}\n";
+  Recipe recipe{.tokenizer = folder.path() + "/tokenizer.json",
+                .data = folder.write("data.jsonl", data),
+                .out = folder.path() + "/out",
+                .method = "full",
+                .size = "100K",
+                .batch = 2,
+                .accumulate = 2,
+                .context = 128,
+                .steps = 8,
+                .threads = 2};
   Events events(true);
   auto trainer = Trainer::prepare(recipe, events);
   ASSERT_TRUE(trainer) << trainer.error().message;

@@ -15,8 +15,20 @@ TEST(GoldenTraining, losses_and_norms_equal_pytorch) {
   NEED_SHARED_DATA(text, "wikitext2/valid.txt");
   NEED_SHARED_DATA(golden, "models/smollm2/train.json");
   const TemporaryFolder folder;
-  const Recipe recipe{.model = model, .data = text, .out = folder.path(), .method = "full", .schedule = "constant", .precision = "f32",
-                      .batch = 2, .context = 256, .steps = 20, .lr = 1e-4, .warmup = 0, .weight_decay = 0.01, .clip = 1, .no_shuffle = true};
+  const Recipe recipe{.model = model,
+                      .data = text,
+                      .out = folder.path(),
+                      .method = "full",
+                      .schedule = "constant",
+                      .precision = "f32",
+                      .batch = 2,
+                      .context = 256,
+                      .steps = 20,
+                      .lr = 1e-4,
+                      .warmup = 0,
+                      .weight_decay = 0.01,
+                      .clip = 1,
+                      .no_shuffle = true};
   Events events(true);
   std::vector<StepEvent> steps;
   events.on_step([&](const StepEvent& step) { steps.push_back(step); });

@@ -16,7 +16,11 @@ std::string small_chats() {
   std::string out;
   for (int i = 0; i < 24; ++i) {
     const std::string words(static_cast<size_t>(3 + i * 7 % 31), static_cast<char>('a' + i % 26));
-    out += nlohmann::json{{"messages", {{{"role", "user"}, {"content", "say " + words}}, {{"role", "assistant"}, {"content", words}}}}}.dump() + "\n";
+    out +=
+        nlohmann::json{{"messages",
+                        {{{"role", "user"}, {"content", "say " + words}}, {{"role", "assistant"}, {"content", words}}}}}
+            .dump() +
+        "\n";
   }
   return out;
 }

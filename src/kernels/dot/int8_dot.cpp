@@ -93,21 +93,21 @@ TARGET_VNNI inline __m256i products_vnni(__m256i weights, __m256i x) noexcept {
   return _mm256_dpbusd_epi32(_mm256_setzero_si256(), weights, x);
 }
 
-#define INT8_DOT(name, flags, products)                                                                               \
-  template <class F>                                                                                                  \
-  __attribute__((target(flags))) float name(const std::byte* weights, const Int8Row& x, int64_t n) noexcept {         \
-    __m256 lanes = _mm256_setzero_ps();                                                                               \
-    float rest = 0;                                                                                                   \
-    for (int64_t b = 0; b < n / kDotBlock; ++b) {                                                                    \
-      const std::byte* const block = weights + b * F::kBytes;                                                         \
-      const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.codes + b * kDotBlock));           \
-      const __m256 sums = _mm256_cvtepi32_ps(products<F>(codes_of<F>(block), codes));                                 \
-      lanes = _mm256_add_ps(lanes, _mm256_mul_ps(sums, _mm256_set1_ps(half_at(block) * x.scales[b])));                \
-      if constexpr (F::kNibbles) rest += offset_at<F>(block) * x.sums[b];                                             \
-    }                                                                                                                 \
-    float folded[8];                                                                                                  \
-    _mm256_storeu_ps(folded, lanes);                                                                                  \
-    return fold8(folded) + rest;                                                                                      \
+#define INT8_DOT(name, flags, products)                                                                       \
+  template <class F>                                                                                          \
+  __attribute__((target(flags))) float name(const std::byte* weights, const Int8Row& x, int64_t n) noexcept { \
+    __m256 lanes = _mm256_setzero_ps();                                                                       \
+    float rest = 0;                                                                                           \
+    for (int64_t b = 0; b < n / kDotBlock; ++b) {                                                             \
+      const std::byte* const block = weights + b * F::kBytes;                                                 \
+      const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.codes + b * kDotBlock));    \
+      const __m256 sums = _mm256_cvtepi32_ps(products<F>(codes_of<F>(block), codes));                         \
+      lanes = _mm256_add_ps(lanes, _mm256_mul_ps(sums, _mm256_set1_ps(half_at(block) * x.scales[b])));        \
+      if constexpr (F::kNibbles) rest += offset_at<F>(block) * x.sums[b];                                     \
+    }                                                                                                         \
+    float folded[8];                                                                                          \
+    _mm256_storeu_ps(folded, lanes);                                                                          \
+    return fold8(folded) + rest;                                                                              \
   }
 
 TARGET_AVX2 inline float half_at(const std::byte* at) noexcept {

@@ -16,7 +16,9 @@ constexpr Option kOptions[] = {
     {"epsilon", 1e-8, 0, 1, "added to the root"},
 };
 
-std::vector<StateSpec> states(const Shape& parameter, const OptionValues&) { return {{"m", parameter}, {"v", parameter}}; }
+std::vector<StateSpec> states(const Shape& parameter, const OptionValues&) {
+  return {{"m", parameter}, {"v", parameter}};
+}
 
 void apply(Update& update) {
   const double b1 = update.options["beta1"], b2 = update.options["beta2"];
@@ -30,7 +32,12 @@ void apply(Update& update) {
 
 }  // namespace
 
-const Optimizer kAdamw = {.name = "adamw", .summary = "Adam with decoupled weight decay", .paper = "arXiv:1711.05101",
-                          .learning_rate = 2e-4, .options = kOptions, .states = states, .apply = apply};
+const Optimizer kAdamw = {.name = "adamw",
+                          .summary = "Adam with decoupled weight decay",
+                          .paper = "arXiv:1711.05101",
+                          .learning_rate = 2e-4,
+                          .options = kOptions,
+                          .states = states,
+                          .apply = apply};
 
 }  // namespace thimble

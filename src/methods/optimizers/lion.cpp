@@ -26,7 +26,12 @@ void apply(Update& update) {
 
 }  // namespace
 
-const Optimizer kLion = {.name = "lion", .summary = "step along the sign of an interpolated momentum", .paper = "arXiv:2302.06675",
-                         .learning_rate = 2e-5, .options = kOptions, .states = states, .apply = apply};
+const Optimizer kLion = {.name = "lion",
+                         .summary = "step along the sign of an interpolated momentum",
+                         .paper = "arXiv:2302.06675",
+                         .learning_rate = 2e-5,
+                         .options = kOptions,
+                         .states = states,
+                         .apply = apply};
 
 }  // namespace thimble

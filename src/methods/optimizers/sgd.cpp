@@ -30,7 +30,12 @@ void apply(Update& update) {
 
 }  // namespace
 
-const Optimizer kSgd = {.name = "sgd", .summary = "stochastic gradient descent, with momentum when asked for", .paper = "Sutskever et al. 2013",
-                        .learning_rate = 1e-2, .options = kOptions, .states = states, .apply = apply};
+const Optimizer kSgd = {.name = "sgd",
+                        .summary = "stochastic gradient descent, with momentum when asked for",
+                        .paper = "Sutskever et al. 2013",
+                        .learning_rate = 1e-2,
+                        .options = kOptions,
+                        .states = states,
+                        .apply = apply};
 
 }  // namespace thimble

@@ -28,7 +28,8 @@ class UpdateExpr {
   void emit(Expr parameter, const std::vector<Expr>& next_states) {
     builder_.store(p, parameter);
     for (size_t i = 0; i < states.size(); ++i) builder_.store(states[i], next_states[i]);
-    update_.graph.emit_all(kPointwise, builder_.attributes(), operands_, "update." + update_.graph.value(update_.parameter).name);
+    update_.graph.emit_all(kPointwise, builder_.attributes(), operands_,
+                           "update." + update_.graph.value(update_.parameter).name);
   }
 
   Expr p{}, g{}, learning_rate{}, step{};  // g is clipped

@@ -3,6 +3,7 @@
 
 namespace thimble {
 
-const Method kFull = {.name = "full", .summary = "every weight of the model trains", .paper = "", .trains_weights = true};
+const Method kFull = {
+    .name = "full", .summary = "every weight of the model trains", .paper = "", .trains_weights = true};
 
 }  // namespace thimble

@@ -38,10 +38,13 @@ void adapt(GraphCopy& copy, const Node& node, const std::string& module, const M
   const ValueId x = copy.map(node.in[0]);
   ValueId dropped = x;
   if (options.dropout > 0 && options.training)
-    dropped = graph.emit(kDropout, DropoutAttributes{options.dropout, name_hash(module)}, {x}, module + ".lora_dropout");
-  const ValueId h = graph.emit(kLinear, LinearAttributes{.codec = attributes.codec, .narrow = attributes.narrow}, {dropped, a, kNone, kNone}, module + ".lora_h");
+    dropped =
+        graph.emit(kDropout, DropoutAttributes{options.dropout, name_hash(module)}, {x}, module + ".lora_dropout");
+  const ValueId h = graph.emit(kLinear, LinearAttributes{.codec = attributes.codec, .narrow = attributes.narrow},
+                               {dropped, a, kNone, kNone}, module + ".lora_h");
   attributes.terms.push_back({true, static_cast<float>(scale)});
-  const ValueId y = graph.emit(kLinear, attributes, {x, copy.map(node.in[1]), h, b, copy.map(node.in[2]), copy.map(node.in[3])}, module);
+  const ValueId y = graph.emit(kLinear, attributes,
+                               {x, copy.map(node.in[1]), h, b, copy.map(node.in[2]), copy.map(node.in[3])}, module);
   copy.bind(node.out[0], y);
 }
 
@@ -55,16 +58,22 @@ Result<GraphCopy> rewrite_lora(const Graph& graph, const MethodOptions& options)
     return true;
   });
   if (!options.modules.empty() && adapted != static_cast<int>(options.modules.size()))
-    return fail(ErrorCode::invalid_argument, "the adapter is for {} linear layers, of which the model has {}: it belongs to another model",
+    return fail(ErrorCode::invalid_argument,
+                "the adapter is for {} linear layers, of which the model has {}: it belongs to another model",
                 options.modules.size(), adapted);
   if (adapted == 0)
-    return fail(ErrorCode::invalid_argument, "--target: no linear layer of the model is named so; try q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
+    return fail(ErrorCode::invalid_argument,
+                "--target: no linear layer of the model is named so; try q_proj, k_proj, v_proj, o_proj, gate_proj, "
+                "up_proj, down_proj");
   return copy;
 }
 
 }  // namespace
 
-const Method kLora = {.name = "lora", .summary = "frozen weights plus trained products of low rank", .paper = "arXiv:2106.09685",
-                      .trains_weights = false, .rewrite = rewrite_lora};
+const Method kLora = {.name = "lora",
+                      .summary = "frozen weights plus trained products of low rank",
+                      .paper = "arXiv:2106.09685",
+                      .trains_weights = false,
+                      .rewrite = rewrite_lora};
 
 }  // namespace thimble
