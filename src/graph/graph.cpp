@@ -53,6 +53,12 @@ ValueId Graph::find(std::string_view name) const {
   return kNone;
 }
 
+const Node* Graph::user(const Op& op, size_t index, ValueId id) const {
+  for (const Node& node : nodes_)
+    if (node.op == &op && node.in[index] == id) return &node;
+  return nullptr;
+}
+
 void Graph::prune() {
   std::vector<char> used(values_.size(), 0);
   std::vector<char> kept(nodes_.size(), 0);

@@ -88,6 +88,8 @@ class Graph {
   // Index of the node that makes a value, or -1.
   int producer(ValueId id) const { return producers_[static_cast<size_t>(id)]; }
   std::vector<Type> types(std::span<const ValueId> ids) const;
+  // The first node of this operation that has the value as operand `index`; nullptr: there is none.
+  const Node* user(const Op& op, size_t index, ValueId id) const;
 
   // Where emitted nodes belong.
   void set_phase(Phase phase) { phase_ = phase; }

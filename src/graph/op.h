@@ -107,6 +107,9 @@ struct Op {
   void (*run)(const Call& call) noexcept;
   std::vector<Sample> (*samples)() = nullptr;
   std::span<const InPlace> in_place = {};
+  // Every element of the outputs depends on the same element of the operands (and on scalars) alone: it may be run part
+  // by part, operands of the shape of the first being cut at multiples of whole blocks.
+  bool elementwise = false;
 };
 
 }  // namespace thimble

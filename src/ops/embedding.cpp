@@ -41,9 +41,17 @@ void gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
   const ValueId table = node.in[1];
   if (dy == kNone || backward.graph().value(table).role != Role::parameter) return;
-  backward.set_accumulator(table,
-                           backward.graph().emit(kEmbeddingGrad, {}, {backward.accumulator(table), node.in[0], dy},
-                                                 "gradient." + backward.graph().value(table).name + ".rows"));
+  Graph& graph = backward.graph();
+  const std::string name = "gradient." + graph.value(table).name + ".rows";
+  // A tied table is the head too: both parts of its gradient are added granule by granule, by one operation.
+  if (const Node* head = graph.user(kLinearCrossEntropy, 1, table))
+    backward.set_accumulator(table, graph.emit(kLinearCrossEntropyDw, {},
+                                               {backward.accumulator(table), head->in[0], table, head->in[2],
+                                                head->in[3], head->out[2], node.in[0], dy},
+                                               name));
+  else
+    backward.set_accumulator(table,
+                             graph.emit(kEmbeddingGrad, {}, {backward.accumulator(table), node.in[0], dy}, name));
 }
 
 Cost cost(const std::any&, std::span<const Type>, std::span<const Type> out) {
@@ -62,16 +70,9 @@ Result<std::vector<Type>> infer_grad(const std::any&, std::span<const Type> in) 
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
-// Threads share the columns, so that rows that meet keep their order.
 void run_grad(const Call& call) noexcept {
-  const int64_t width = call.in[0].shape[1];
-  const int64_t rows = call.in[1].shape[0];
-  call.run.threads.split(width, 16, [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t i = 0; i < rows; ++i) {
-      const float* const dy = read_row(call.in[2], i, width, row_buffer(call, width, 1, thread, 0));
-      add_scaled(call.out[0].as<float>() + call.in[1].as<int32_t>()[i] * width + begin, dy + begin, 1, end - begin);
-    }
-  });
+  add_rows(call.run.threads, call.out[0].as<float>(), call.in[1].as<const int32_t>(), call.in[2], 0,
+           call.in[1].shape[0], call.in[0].shape[1], reinterpret_cast<float*>(call.workspace.data()));
 }
 
 int64_t workspace_grad(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {

@@ -7,7 +7,9 @@
 //   dx_i    scale (sum_v p_iv w_v - w[target_i]): gathered in the same pass over the vocabulary, rescaled as the
 //   running
 //           maximum grows, as attention does with its values
-//   dw_v    scale sum_i (p_iv - [v = target_i]) x_i: a second pass, since p needs the whole lse
+//   dw_v    scale sum_i (p_iv - [v = target_i]) x_i: a second pass, since p needs the whole lse. Where w is the table of
+//           the embedding too, the rows of that gradient are added after each granule of tokens, so that the sum does
+//           not depend on how many granules go at once; it is then made at the end of the backward pass.
 //
 // Rows without a target cost nothing. Nothing is skipped for being small: the gradient is exact.
 #include <cmath>
@@ -224,9 +226,10 @@ void reference(const ReferenceCall& call) {
 void gradient(Backward& backward, const Node& node) {
   Graph& graph = backward.graph();
   const ValueId x = node.in[0], w = node.in[1];
-  if (graph.value(w).role == Role::parameter)
+  if (graph.value(w).role == Role::parameter && !graph.user(kEmbedding, 1, w))
     backward.set_accumulator(
-        w, graph.emit(kLinearCrossEntropyDw, {}, {backward.accumulator(w), x, w, node.in[2], node.in[3], node.out[2]},
+        w, graph.emit(kLinearCrossEntropyDw, {},
+                      {backward.accumulator(w), x, w, node.in[2], node.in[3], node.out[2], kNone, kNone},
                       "gradient." + graph.value(w).name + ".head"));
   if (backward.wanted(x)) backward.add(x, node.out[1]);
 }
@@ -246,7 +249,7 @@ std::vector<Sample> samples() {
 // ---- dw ----
 
 Result<std::vector<Type>> infer_dw(const std::any&, std::span<const Type> in) {
-  CHECK_OK(expect_operands("linear_cross_entropy_dw", in, 6));
+  CHECK_OK(expect_operands("linear_cross_entropy_dw", in, 8));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "accumulator", in[0], in[2].shape));
   CHECK_OK(expect_rank("linear_cross_entropy_dw", "w", in[2], 2));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "x", in[1],
@@ -254,6 +257,10 @@ Result<std::vector<Type>> infer_dw(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "targets", in[3], {in[1].shape[0]}));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "scale", in[4], {1}));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "lse", in[5], {in[1].shape[0]}));
+  if (!absent(in[6])) {
+    CHECK_OK(expect_shape("linear_cross_entropy_dw", "ids", in[6], {in[1].shape[0]}));
+    CHECK_OK(expect_shape("linear_cross_entropy_dw", "dy", in[7], in[1].shape));
+  }
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
@@ -288,12 +295,14 @@ void run_dw(const Call& call) noexcept {
                  call.workspace.data());
   for (int64_t granule = 0; granule < rows; granule += kGranule) {
     int64_t row = granule;
-    const int64_t count =
-        gather(call.in[1], call.in[3].as<const int32_t>(), row, std::min(rows, granule + kGranule), kGranule, m);
-    if (count == 0) continue;
+    const int64_t end = std::min(rows, granule + kGranule);
+    const int64_t count = gather(call.in[1], call.in[3].as<const int32_t>(), row, end, kGranule, m);
     for (int64_t r = 0; r < count; ++r) m.sums[r] = call.in[5].as<const float>()[m.index[r]];
-    for (int64_t first = 0; first < vocab; first += m.tile)
+    for (int64_t first = 0; count > 0 && first < vocab; first += m.tile)
       add_tile(call, m, count, first, std::min(m.tile, vocab - first));
+    if (call.in[6])
+      add_rows(call.run.threads, call.out[0].as<float>(), call.in[6].as<const int32_t>(), call.in[7], granule, end,
+               m.width, m.buffers);
   }
 }
 
@@ -312,6 +321,9 @@ void reference_dw(const ReferenceCall& call) {
       for (int64_t d = 0; d < width; ++d) call.out[0][v * width + d] += call.in[4][0] * p * x[i * width + d];
     }
   }
+  for (int64_t i = 0; call.in[6] && i < x.shape[0]; ++i)
+    for (int64_t d = 0; d < width; ++d)
+      call.out[0][static_cast<int64_t>(call.in[6][i]) * width + d] += call.in[7][i * width + d];
 }
 
 Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> out) {
@@ -321,9 +333,14 @@ Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> ou
 }
 
 std::vector<Sample> samples_dw() {
+  const Type none{.codec = nullptr};
   return {{{},
-           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}},
-           {{}, {}, {}, {3, -1, 10, 0, 0}}}};
+           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none},
+           {{}, {}, {}, {3, -1, 10, 0, 0}}},
+          {{},
+           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, Type{{5}, &kI32},
+            Type{{5, 7}}},
+           {{}, {}, {}, {3, -1, -1, 0, 0}, {}, {}, {2, 2, 10, 0, 7}}}};
 }
 
 constexpr InPlace kAccumulates[] = {{0, 0, true}};

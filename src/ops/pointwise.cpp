@@ -235,6 +235,7 @@ const Op kPointwise = {.name = "pointwise",
                        .reference = reference,
                        .run = run,
                        .samples = samples,
-                       .in_place = kOverOperands};
+                       .in_place = kOverOperands,
+                       .elementwise = true};
 
 }  // namespace thimble

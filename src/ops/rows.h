@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "graph/op.h"
+#include "kernels/rows.h"
 #include "kernels/vector.h"
 
 namespace thimble {
@@ -37,6 +38,16 @@ inline int64_t row_buffer_bytes(int64_t columns, int buffers, int threads) {
 inline float* row_buffer(const Call& call, int64_t columns, int buffers, int thread, int buffer) noexcept {
   return reinterpret_cast<float*>(call.workspace.data()) +
          (int64_t{thread} * buffers + buffer) * ((columns + 15) / 16 * 16);
+}
+
+// table[ids[i]] += dy[i] for rows [first, last), in order: threads share the columns. buffers: [threads, width].
+inline void add_rows(Threads& threads, float* table, const int32_t* ids, const Operand& dy, int64_t first, int64_t last,
+                     int64_t width, float* buffers) noexcept {
+  threads.split(width, 16, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = first; i < last; ++i)
+      add_scaled(table + ids[i] * width + begin, read_row(dy, i, width, buffers + thread * width) + begin, 1,
+                 end - begin);
+  });
 }
 
 // Every reduction over tokens is done in granules of this many rows, in order, whatever part of them is in memory.

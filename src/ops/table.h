@@ -102,6 +102,7 @@ extern const Op kGather;
 // in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1];  out: nll [t], dx [t, d] = scale * d(sum nll)/dx, lse
 // [t].
 extern const Op kLinearCrossEntropy;
-extern const Op kLinearCrossEntropyDw;  // in: accumulator [v, d], x, w, targets, scale, lse
+// in: accumulator [v, d], x, w, targets, scale, lse; where w is the embedding's table too: ids, dy of the look-up.
+extern const Op kLinearCrossEntropyDw;
 
 }  // namespace thimble

@@ -1,133 +1,105 @@
-// Choosing homes: which activations are kept and which are made again, and how many rows go at once, to be fast within
-// the budget.
+// Choosing homes: what lives in memory, what waits on disk, what is made again, and how many rows go at once, to be fast
+// within the budget. Every choice here is exact: the same bits come out.
 //
-// Three rungs for each repeated block, all exact: keep everything; make again what costs no matrix product; keep only
-// the block's input. Rungs are given out from the first block on, because the last blocks' activations live shortest.
-// The number of blocks on a rung is the least that fits, found by bisection.
+// A plan is: rows a pass; a rung for each block's activations (the first blocks' live longest, so they are on the lower
+// rung); and how many of the persistent values live on disk, from a list in order of what their traffic costs a byte
+// saved. For each rung the fewest values on disk that fit are found by bisection, then the fewest blocks on the lower of
+// two rungs; the candidates are played (simulate) and the fastest is taken.
 #include <xxhash.h>
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
+#include "disk/scratch.h"
 #include "ops/rows.h"
+#include "plan/rungs.h"
 #include "plan/training.h"
 
 namespace thimble {
 namespace {
 
-// How a graph's activations may be dropped.
-struct Droppable {
-  std::vector<char> cheap;  // by value: can be made again without a matrix product, from what is kept anyway
-  std::vector<char> inner;  // by value: not the input of a block
-  std::vector<int> block;
-  int blocks = 0;
+// A plan that would do without the disk is given up only for one that is faster by this.
+constexpr double kDiskGain = 0.85;
+using Eagerness = ScheduleOptions::Eagerness;
+constexpr Eagerness kEagerness[] = {{32 << 20, 2}, {8 << 20, 1}, {1 << 20, 0}, {0, 0}};
+constexpr Rung kRungs[] = {Rung::keep, Rung::cheap, Rung::cheap_spill, Rung::bare, Rung::bare_spill};
+
+constexpr bool spills(Rung rung) { return rung == Rung::cheap_spill || rung == Rung::bare_spill; }
+
+struct Choice {
+  Rung deep = Rung::keep, shallow = Rung::keep;
+  int deep_blocks = 0;
+  size_t on_disk = 0;  // of the list
+  Eagerness eagerness = kEagerness[0];
 };
 
-Droppable find_droppable(const Graph& graph) {
-  const size_t count = graph.values().size();
-  Droppable d{std::vector<char>(count, 0), std::vector<char>(count, 0), std::vector<int>(count, -1), 0};
-  std::vector<char> backward_use(count, 0), boundary(count, 0);
-  for (const Node& node : graph.nodes())
-    for (ValueId id : node.in) {
-      if (id == kNone) continue;
-      const int producer = graph.producer(id);
-      if (node.phase == Phase::backward) backward_use[static_cast<size_t>(id)] = 1;
-      if (producer >= 0 && graph.nodes()[static_cast<size_t>(producer)].block != node.block &&
-          node.phase == Phase::forward)
-        boundary[static_cast<size_t>(id)] = 1;
-    }
-  for (const Node& node : graph.nodes()) {
-    if (node.phase != Phase::forward || node.block < 0) continue;
-    d.blocks = std::max(d.blocks, node.block + 1);
-    const Cost cost = node.op->cost(node.attributes, graph.types(node.in), graph.types(node.out));
-    bool cheap = cost.flops == 0;
-    for (ValueId id : node.in) {
-      if (id == kNone || graph.producer(id) < 0) continue;
-      const auto i = static_cast<size_t>(id);
-      cheap &= boundary[i] || d.cheap[i] || backward_use[i];
-    }
-    for (ValueId id : node.out) {
-      if (id == kNone || graph.value(id).role != Role::activation) continue;
-      const auto i = static_cast<size_t>(id);
-      d.block[i] = node.block;
-      d.inner[i] = !boundary[i];
-      d.cheap[i] = cheap && !boundary[i];
-    }
-  }
-  return d;
-}
-
-// `bare` blocks keep only their input, the next `cheap` make the cheap things again.
-std::vector<char> recompute_set(const Droppable& d, int bare, int cheap) {
-  std::vector<char> out(d.block.size(), 0);
-  for (size_t i = 0; i < out.size(); ++i) {
-    if (d.block[i] < 0) continue;
-    out[i] = d.block[i] < bare ? d.inner[i] : d.block[i] < bare + cheap ? d.cheap[i] : 0;
-  }
-  return out;
-}
-
-double schedule_seconds(const Graph& graph, const Schedule& schedule, const Machine& machine, Multiply multiply) {
-  double seconds = 0;
-  for (const Step& step : schedule.steps) {
-    const Node& node = graph.nodes()[static_cast<size_t>(step.node)];
-    seconds += predicted_seconds(machine, multiply,
-                                 node.op->cost(node.attributes, graph.types(node.in), graph.types(node.out)));
-  }
-  return seconds;
-}
-
-class Planner {
+// Plans with passes of so many rows.
+class RowsPlanner {
  public:
-  Planner(const TrainingSpec& spec, const Machine& machine) : spec_(spec), machine_(machine) {}
+  RowsPlanner(const TrainingSpec& spec, const Machine& machine, int64_t rows)
+      : spec_(spec), machine_(machine), rows_(rows), passes_(spec.batch * spec.context / rows * spec.accumulate) {}
 
-  Result<TrainingPlan> plan() {
-    TrainingPlan best;
-    int64_t least = INT64_MAX;
-    for (int64_t rows : pass_sizes()) {
-      TrainingPlan candidate = TRY(candidate_for(rows));
-      least = std::min(least, smallest_);
-      if (!fits_ || (best.arena_bytes && best.seconds <= candidate.seconds)) continue;
-      best = std::move(candidate);
+  Result<void> build() {
+    train_ = TRY(build_training(spec_, rows_, spec_.clip > 0 || passes_ > 1));
+    costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
+    if (spec_.evaluates) {
+      evaluate_ = TRY(evaluation_graph());
+      evaluate_costs_ = node_costs(evaluate_, spec_.multiply, spec_.threads, machine_);
     }
-    if (!best.arena_bytes) return refuse(least);
-    finish(best);
+    droppable_ = find_droppable(train_.graph);
+    Layout layout;
+    CHECK_OK(layout.add(train_.graph, train_.barrier));
+    if (spec_.evaluates) CHECK_OK(layout.add(evaluate_));
+    if (spec_.disk) list_for_disk(layout);
+    return {};
+  }
+
+  // The fastest plan that fits, if any; smallest() is known afterwards.
+  std::optional<TrainingPlan> fastest() {
+    std::optional<TrainingPlan> best = without_disk();
+    if (!spec_.disk || (best && best->shallow == Rung::keep && best->deep_blocks == 0)) return best;
+    for (const Eagerness& eagerness : kEagerness) {
+      std::optional<TrainingPlan> found = with_disk(eagerness);
+      if (!found) continue;
+      if (!best || found->seconds < kDiskGain * best->seconds) best = std::move(found);
+      break;
+    }
     return best;
+  }
+  // Bytes of the leanest plan, whatever the budget.
+  int64_t smallest() {
+    const bool disk = spec_.disk;
+    unbounded_ = true;
+    int64_t least = INT64_MAX;
+    for (Rung rung : kRungs) {
+      if (spills(rung) && !disk) continue;
+      const auto plan = attempt({.deep = rung, .shallow = rung, .on_disk = list_.size(), .eagerness = kEagerness[3]});
+      least = std::min(least, plan->bytes(spec_.runtime_bytes));
+    }
+    return least;
+  }
+
+  // The graphs go with the plan that is taken.
+  void give(TrainingPlan& plan) {
+    plan.train = std::move(train_);
+    plan.evaluate = std::move(evaluate_);
   }
 
  private:
-  // Tokens a pass, most first: whole windows and whole granules, so that sums over tokens are cut at the same places.
-  std::vector<int64_t> pass_sizes() const {
-    const int64_t whole = spec_.batch * spec_.context, unit = std::lcm(kGranule, spec_.context);
-    std::vector<int64_t> out = {whole};
-    for (int64_t parts = 2; parts <= whole / unit; ++parts)
-      if (whole % parts == 0 && whole / parts % unit == 0) out.push_back(whole / parts);
-    return out;
+  // Persistent values that may live on disk, those first whose traffic is least for the memory they free: states are
+  // moved twice a step, gradients twice a pass, weights are read twice a pass too and stand in the way of the compute.
+  void list_for_disk(const Layout& layout) {
+    for (Role role : {Role::state, Role::gradient, Role::parameter, Role::weight})
+      for (const Value& value : train_.graph.values())
+        if (value.role == role && layout.find(value.name) && value.type.bytes() >= spec_.disk_least_bytes)
+          list_.push_back(value.name);
   }
 
-  Result<TrainingPlan> candidate_for(int64_t rows) {
-    TrainingPlan plan;
-    plan.rows = rows;
-    plan.passes = spec_.batch * spec_.context / rows * spec_.accumulate;
-    plan.train = TRY(build_training(spec_, rows, spec_.clip > 0 || plan.passes > 1));
-    const Graph& graph = plan.train.graph;
-    if (spec_.evaluates) plan.evaluate = TRY(evaluation_graph(rows));
-    CHECK_OK(plan.layout.add(graph, plan.train.barrier));
-    if (spec_.evaluates) {
-      CHECK_OK(plan.layout.add(plan.evaluate));
-      plan.evaluation = scheduled(plan.evaluate, 0, plan.evaluate.nodes().size(), {});
-    }
-    if (plan.train.barrier) plan.update = scheduled(graph, plan.train.update_begin, graph.nodes().size(), {});
-    choose_rungs(plan, find_droppable(graph));
-    plan.seconds = static_cast<double>(plan.passes) * schedule_seconds(graph, plan.pass, machine_, spec_.multiply) +
-                   schedule_seconds(graph, plan.update, machine_, spec_.multiply);
-    return plan;
-  }
-
-  Result<Graph> evaluation_graph(int64_t rows) const {
+  Result<Graph> evaluation_graph() const {
     BuildOptions options{.purpose = Purpose::evaluate,
                          .prefix = "eval.",
-                         .rows = rows,
+                         .rows = rows_,
                          .positions = spec_.context,
                          .activation = spec_.activation};
     options.codec = [&](const std::string& name, const Shape&) {
@@ -141,64 +113,225 @@ class Planner {
     return std::move(TRY(spec_.method->rewrite(model.graph, method)).graph());
   }
 
-  Schedule scheduled(const Graph& graph, size_t first, size_t last, std::vector<char> recompute,
-                     bool transient = false) const {
-    Schedule schedule = make_schedule(graph, first, last,
-                                      {.multiply = spec_.multiply,
-                                       .threads = spec_.threads,
-                                       .recompute = std::move(recompute),
-                                       .transient_gradients = transient});
-    place(schedule);
-    return schedule;
+  std::optional<TrainingPlan> without_disk() {
+    if (auto plan = attempt({})) return plan;
+    constexpr Rung kPairs[][2] = {{Rung::cheap, Rung::keep}, {Rung::bare, Rung::cheap}};
+    for (const auto& [deep, shallow] : kPairs)
+      if (auto plan = fewest_blocks({.deep = deep, .shallow = shallow})) return plan;
+    return {};
   }
 
-  // Sets pass, transient_bytes and arena_bytes for a choice of rungs; returns whether it fits.
-  bool attempt(TrainingPlan& plan, const Droppable& d, int bare, int cheap) {
-    const size_t end = plan.train.barrier ? plan.train.update_begin : plan.train.graph.nodes().size();
-    plan.pass = scheduled(plan.train.graph, 0, end, recompute_set(d, bare, cheap), !plan.train.barrier);
-    plan.transient_bytes = std::max({plan.pass.peak_bytes, plan.update.peak_bytes, plan.evaluation.peak_bytes});
-    plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
-    plan.recomputed_blocks = bare;
-    plan.recomputes_cheap = cheap > 0;
-    return spec_.budget_bytes == 0 || plan.arena_bytes + spec_.runtime_bytes <= spec_.budget_bytes;
-  }
-
-  void choose_rungs(TrainingPlan& plan, const Droppable& d) {
-    fits_ = attempt(plan, d, 0, 0);
-    smallest_ = plan.arena_bytes + spec_.runtime_bytes;
-    if (fits_) return;
-    if (attempt(plan, d, 0, d.blocks)) {
-      fits_ = true;
-      least(d.blocks, [&](int n) { return attempt(plan, d, 0, n); });
-      return;
+  std::optional<TrainingPlan> with_disk(const Eagerness& eagerness) {
+    std::optional<TrainingPlan> best;
+    Choice choice;
+    for (Rung rung : kRungs) {
+      Choice uniform{.deep = rung, .shallow = rung, .eagerness = eagerness};
+      auto plan = fewest_on_disk(uniform);
+      if (!plan || (best && best->seconds <= plan->seconds)) continue;
+      best = std::move(plan);
+      choice = uniform;
     }
-    fits_ = attempt(plan, d, d.blocks, 0);
-    smallest_ = std::min(smallest_, plan.arena_bytes + spec_.runtime_bytes);
-    if (fits_) least(d.blocks, [&](int n) { return attempt(plan, d, n, d.blocks - n); });
+    if (!best) return best;
+    // Some blocks may be on a faster rung, with as much on disk or with all that can be.
+    for (Rung rung : kRungs)
+      for (size_t on_disk : {choice.on_disk, list_.size()}) {
+        if (rung == choice.deep) continue;
+        auto plan = fewest_blocks(
+            {.deep = choice.deep, .shallow = rung, .on_disk = on_disk, .eagerness = eagerness});
+        if (plan && plan->seconds < best->seconds) best = std::move(plan);
+      }
+    return best;
   }
 
-  // Leaves the plan at the least n in (0, most] that fits; `most` does.
+  // Bisects for the least n in [low, high] of which `attempt_with` makes a plan; `high` is tried first.
   template <class Attempt>
-  static void least(int most, Attempt attempt) {
-    int low = 0, high = most;
-    while (high - low > 1) {
-      const int middle = (low + high) / 2;
-      (attempt(middle) ? high : low) = middle;
+  std::optional<TrainingPlan> least(size_t low, size_t high, Attempt attempt_with) {
+    std::optional<TrainingPlan> best = attempt_with(high);
+    if (!best) return best;
+    while (low < high) {
+      const size_t middle = (low + high) / 2;
+      if (auto plan = attempt_with(middle)) {
+        best = std::move(plan);
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
     }
-    attempt(high);
+    return best;
   }
 
-  Failure refuse(int64_t least) const {
-    return fail(
-        ErrorCode::over_budget,
-        "the plan does not fit: --memory {} was given, the smallest budget that would do is {}. "
-        "Lower --context ({}) or --batch ({}), train less (--method lora, a smaller --rank), or give --memory {}M",
-        megabytes(spec_.budget_bytes), megabytes(least), spec_.context, spec_.batch, (least + 999'999) / 1'000'000);
+  std::optional<TrainingPlan> fewest_blocks(Choice choice) {
+    return least(0, static_cast<size_t>(droppable_.blocks), [&](size_t blocks) {
+      choice.deep_blocks = static_cast<int>(blocks);
+      return attempt(choice);
+    });
+  }
+
+  std::optional<TrainingPlan> fewest_on_disk(Choice& choice) {
+    return least(0, list_.size(), [&](size_t count) {
+      Choice with = choice;
+      with.on_disk = count;
+      auto plan = attempt(with);
+      if (plan) choice = with;
+      return plan;
+    });
+  }
+
+  ScheduleOptions options(const Choice& choice, const Graph& graph, const Layout& layout) const {
+    ScheduleOptions out{.disk_bandwidth = machine_.disk, .eagerness = choice.eagerness};
+    if (choice.on_disk == 0 && !spills(choice.deep) && !spills(choice.shallow)) return out;
+    out.disk.assign(graph.values().size(), 0);
+    for (size_t i = 0; i < out.disk.size(); ++i)
+      out.disk[i] = persistent(graph.values()[i].role) && layout.on_disk(graph.values()[i].name);
+    return out;
+  }
+
+  // The plan of a choice; nothing when it does not fit.
+  std::optional<TrainingPlan> attempt(const Choice& choice) {
+    TrainingPlan plan;
+    plan.rows = rows_;
+    plan.passes = passes_;
+    plan.deep = choice.deep, plan.shallow = choice.shallow, plan.deep_blocks = choice.deep_blocks;
+    plan.layout = Layout({list_.begin(), list_.begin() + static_cast<std::ptrdiff_t>(choice.on_disk)});
+    (void)plan.layout.add(train_.graph, train_.barrier);  // build() has seen that they agree
+    if (spec_.evaluates) (void)plan.layout.add(evaluate_);
+    make_schedules(choice, plan);
+    int64_t needed = 0;
+    for (const Schedule* s : plan.schedules()) {
+      needed = std::max(needed, s->lower_bound);
+      plan.scratch_bytes = std::max(plan.scratch_bytes, plan.layout.disk_bytes() + s->spill_bytes);
+    }
+    if (plan.scratch_bytes > 0) plan.scratch_memory = Scratch::memory_bytes(plan.scratch_bytes);
+    plan.arena_bytes = plan.layout.bytes() + needed;
+    if (!fits(plan)) return {};
+    for (Schedule* s : {&plan.pass, &plan.update, &plan.deferred, &plan.evaluation}) {
+      place(*s);
+      plan.transient_bytes = std::max(plan.transient_bytes, s->peak_bytes);
+    }
+    plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
+    if (!fits(plan)) return {};
+    time(plan);
+    return plan;
+  }
+
+  bool fits(const TrainingPlan& plan) const {
+    return unbounded_ || spec_.budget_bytes == 0 || plan.bytes(spec_.runtime_bytes) <= spec_.budget_bytes;
+  }
+
+  void make_schedules(const Choice& choice, TrainingPlan& plan) const {
+    const Graph& graph = train_.graph;
+    const size_t end = train_.barrier ? train_.update_begin : graph.nodes().size();
+    ScheduleOptions whole = options(choice, graph, plan.layout);
+    whole.recompute = remade_values(droppable_, choice.deep, choice.shallow, choice.deep_blocks);
+    if (!whole.disk.empty()) {
+      const std::vector<char> spilled = spilled_values(graph, droppable_, choice.deep, choice.shallow,
+                                                       choice.deep_blocks, spec_.disk_least_bytes);
+      for (size_t i = 0; i < spilled.size(); ++i) whole.disk[i] = static_cast<char>(whole.disk[i] | spilled[i]);
+    }
+    whole.transient_gradients = !train_.barrier;
+    whole.accumulates = passes_ > 1;
+    plan.pass = make_schedule(graph, nodes_between(0, end), costs_, whole);
+    if (train_.barrier)
+      plan.update = make_schedule(graph, nodes_between(end, graph.nodes().size()), costs_,
+                                  options(choice, graph, plan.layout));
+    if (train_.barrier && !plan.update.transfers.empty())
+      plan.deferred = make_schedule(graph, deferred_order(train_), costs_, whole);
+    if (spec_.evaluates)
+      plan.evaluation = make_schedule(evaluate_, nodes_between(0, evaluate_.nodes().size()), evaluate_costs_,
+                                      options(choice, evaluate_, plan.layout));
+  }
+
+  // A step: its first pass, with the updates where they are deferred; the other passes; the update otherwise.
+  void time(TrainingPlan& plan) const {
+    const auto add = [&](const Schedule& schedule, bool first, int64_t times) {
+      const Duration d =
+          simulate(schedule, step_seconds(train_.graph, schedule, costs_), machine_.disk, first);
+      plan.seconds += static_cast<double>(times) * d.seconds;
+      plan.read_bytes += times * d.read;
+      plan.written_bytes += times * d.written;
+    };
+    const bool defers = !plan.deferred.steps.empty();
+    add(defers ? plan.deferred : plan.pass, true, 1);
+    add(plan.pass, false, passes_ - 1);
+    if (!defers) add(plan.update, true, 1);
+  }
+
+  const TrainingSpec& spec_;
+  const Machine& machine_;
+  const int64_t rows_, passes_;
+  TrainingGraph train_;
+  Graph evaluate_;
+  std::vector<NodeCost> costs_, evaluate_costs_;
+  Droppable droppable_;
+  std::vector<std::string> list_;  // what may live on disk, in the order in which it goes there
+  bool unbounded_ = false;
+};
+
+class Planner {
+ public:
+  Planner(const TrainingSpec& spec, const Machine& machine) : spec_(spec), machine_(machine) {}
+
+  Result<TrainingPlan> plan() {
+    std::optional<TrainingPlan> best;
+    for (int64_t rows : pass_sizes()) {
+      RowsPlanner planner(spec_, machine_, rows);
+      CHECK_OK(planner.build());
+      auto found = planner.fastest();
+      if (!found || (best && best->seconds <= found->seconds)) continue;
+      planner.give(*found);
+      best = std::move(found);
+    }
+    if (!best) return refuse();
+    finish(*best);
+    return std::move(*best);
+  }
+
+ private:
+  // Tokens a pass, most first: whole windows and whole granules, so that sums over tokens are cut at the same places.
+  std::vector<int64_t> pass_sizes() const {
+    const int64_t whole = spec_.batch * spec_.context, unit = std::lcm(kGranule, spec_.context);
+    std::vector<int64_t> out = {whole};
+    for (int64_t parts = 2; parts <= whole / unit; ++parts)
+      if (whole % parts == 0 && whole / parts % unit == 0) out.push_back(whole / parts);
+    return out;
+  }
+
+  Result<TrainingPlan> refuse() const {
+    int64_t least = INT64_MAX;
+    for (int64_t rows : pass_sizes()) {
+      RowsPlanner planner(spec_, machine_, rows);
+      CHECK_OK(planner.build());
+      least = std::min(least, planner.smallest());
+    }
+    return fail(ErrorCode::over_budget,
+                "the plan does not fit: --memory {} was given, the smallest budget that would do is {}{}. "
+                "Lower --context ({}) or --batch ({}), train less (--method lora, a smaller --rank), or give "
+                "--memory {}M",
+                megabytes(spec_.budget_bytes), megabytes(least), spec_.disk ? "" : " (without a disk: --scratch none)",
+                spec_.context, spec_.batch, (least + 999'999) / 1'000'000);
   }
 
   void finish(TrainingPlan& plan) const {
     plan.numerics_hash = numerics_hash();
     Ledger& l = plan.ledger;
+    items(plan, l);
+    l.budget_bytes = spec_.budget_bytes;
+    l.planned_bytes = plan.bytes(spec_.runtime_bytes);
+    l.step_seconds = plan.seconds;
+    l.numerics_hash = plan.numerics_hash;
+    l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}", plan.passes, plan.passes == 1 ? "pass" : "passes",
+                                    plan.rows, rungs(plan)));
+    if (plan.scratch_bytes > 0)
+      l.choices.push_back(fmt::format("scratch file of {}; a step reads {} and writes {}{}",
+                                      megabytes(plan.scratch_bytes), megabytes(plan.read_bytes),
+                                      megabytes(plan.written_bytes),
+                                      plan.deferred.steps.empty() ? "" : "; updates run in the next forward pass"));
+    l.choices.push_back(fmt::format("products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)",
+                                    spec_.multiply == Multiply::bf16 ? "bf16" : "f32", machine_.f32_flops * 1e-9,
+                                    machine_.bf16_flops * 1e-9));
+  }
+
+  void items(const TrainingPlan& plan, Ledger& l) const {
     const Layout& layout = plan.layout;
     std::string codecs;
     for (const auto& [name, entry] : layout.entries())
@@ -207,33 +340,34 @@ class Planner {
     const auto item = [&](const char* name, int64_t bytes, std::string home) {
       if (bytes > 0) l.items.push_back({name, bytes, std::move(home)});
     };
-    item("frozen weights", layout.bytes(Role::weight), "as stored: " + codecs);
-    item("trained weights", layout.bytes(Role::parameter), "f32 masters");
-    item("gradients", layout.bytes(Role::gradient), "f32, held for clipping and accumulation");
-    item("optimizer states", layout.bytes(Role::state), std::string(spec_.optimizer->name));
-    item("inputs, tables", layout.bytes(Role::input) + layout.bytes(Role::result) + layout.bytes(Role::constant), "");
+    const auto values = [&](const char* name, Role role, const std::string& home) {
+      const int64_t disk = layout.bytes(role, Tier::disk);
+      item(name, layout.bytes(role),
+           disk > 0 ? fmt::format("{}; {} more on disk", home, megabytes(disk)) : home);
+      if (disk > 0 && layout.bytes(role) == 0) l.items.push_back({name, 0, home + "; all on disk"});
+    };
+    values("frozen weights", Role::weight, "as stored: " + codecs);
+    values("trained weights", Role::parameter, "f32 masters");
+    values("gradients", Role::gradient, "f32, held for clipping and accumulation");
+    values("optimizer states", Role::state, std::string(spec_.optimizer->name));
+    item("inputs, tables", layout.other_bytes(), "");
     const int64_t kept = kept_bytes(plan);
     item("kept activations", kept, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));
-    const int64_t needed = std::max({plan.pass.lower_bound, plan.update.lower_bound, plan.evaluation.lower_bound});
+    int64_t needed = 0;
+    for (const Schedule* s : plan.schedules()) needed = std::max(needed, s->lower_bound);
     item("workspace", needed - kept, "shared by all steps");
     item("placement waste", plan.transient_bytes - needed, "between values that lie in one arena");
+    item("disk tables", plan.scratch_memory, "checksums of the scratch file, its queue");
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
-    l.budget_bytes = spec_.budget_bytes;
-    l.planned_bytes = plan.arena_bytes + spec_.runtime_bytes;
-    l.step_seconds = plan.seconds;
-    l.numerics_hash = plan.numerics_hash;
-    l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}", plan.passes, plan.passes == 1 ? "pass" : "passes",
-                                    plan.rows, rung_text(plan)));
-    l.choices.push_back(fmt::format("products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)",
-                                    spec_.multiply == Multiply::bf16 ? "bf16" : "f32", machine_.f32_flops * 1e-9,
-                                    machine_.bf16_flops * 1e-9));
   }
 
-  std::string rung_text(const TrainingPlan& plan) const {
-    if (plan.recomputed_blocks == 0 && !plan.recomputes_cheap) return "every activation is kept";
-    if (plan.recomputed_blocks == 0) return "what costs no product is made again";
-    return fmt::format("{} of {} blocks keep only their input{}", plan.recomputed_blocks, spec_.architecture.layers,
-                       plan.recomputes_cheap ? ", the others make again what costs no product" : "");
+  std::string rungs(const TrainingPlan& plan) const {
+    const int64_t layers = spec_.architecture.layers;
+    if (plan.deep_blocks == 0 || plan.deep == plan.shallow)
+      return fmt::format("all {} blocks {}", layers, rung_text(plan.shallow));
+    if (plan.deep_blocks == layers) return fmt::format("all {} blocks {}", layers, rung_text(plan.deep));
+    return fmt::format("{} of {} blocks {}, the others {}", plan.deep_blocks, layers, rung_text(plan.deep),
+                       rung_text(plan.shallow));
   }
 
   // Activations of the forward pass that wait for the backward pass, where most do.
@@ -246,7 +380,7 @@ class Planner {
       ++turn;
     int64_t bytes = 0;
     for (const Storage& storage : s.storages)
-      if (storage.begin < turn && storage.end >= turn) bytes += storage.bytes;
+      if (storage.begin < turn && storage.end >= turn && !storage.direct) bytes += storage.bytes;
     return bytes;
   }
 
@@ -261,8 +395,6 @@ class Planner {
 
   const TrainingSpec& spec_;
   const Machine& machine_;
-  bool fits_ = false;
-  int64_t smallest_ = INT64_MAX;
 };
 
 }  // namespace

@@ -84,8 +84,8 @@ class Planner {
     }
     if (purpose == Purpose::fill) out.graph.prune();
     CHECK_OK(out.graph.verify());
-    out.schedule =
-        make_schedule(out.graph, 0, out.graph.nodes().size(), {.multiply = spec_.multiply, .threads = spec_.threads});
+    out.schedule = make_schedule(out.graph, nodes_between(0, out.graph.nodes().size()),
+                                 node_costs(out.graph, spec_.multiply, spec_.threads, {}));
     place(out.schedule);
     return out;
   }

@@ -1,8 +1,13 @@
 #include "plan/layout.h"
 
-#include <set>
+#include "disk/scratch.h"
 
 namespace thimble {
+namespace {
+
+int64_t rounded_up(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+}  // namespace
 
 Result<void> Layout::add(const Graph& graph, bool gradients) {
   std::vector<char> used(graph.values().size(), 0);
@@ -15,9 +20,14 @@ Result<void> Layout::add(const Graph& graph, bool gradients) {
   for (size_t i = 0; i < used.size(); ++i) {
     const Value& value = graph.values()[i];
     if (!used[i] || !persistent(value.role) || (value.role == Role::gradient && !gradients)) continue;
-    const auto [found, fresh] = entries_.try_emplace(value.name, Entry{value.type, value.role, bytes_});
-    if (fresh) {
-      bytes_ += (value.type.bytes() + 63) / 64 * 64;
+    const Tier tier = on_disk_.contains(value.name) ? Tier::disk : Tier::ram;
+    const auto [found, fresh] =
+        entries_.try_emplace(value.name, Entry{value.type, value.role, tier, tier == Tier::disk ? disk_bytes_ : used_});
+    if (fresh && tier == Tier::disk) {
+      disk_bytes_ += rounded_up(value.type.bytes(), kChecksumBlock);
+    } else if (fresh) {
+      used_ += rounded_up(value.type.bytes(), 64);
+      bytes_ = rounded_up(used_, kDiskAlignment);
     } else if (!(found->second.type == value.type)) {
       return fail(ErrorCode::invalid_argument, "plan: '{}' is {}{} in one program and {}{} in another", value.name,
                   found->second.type.codec->name, found->second.type.shape.text(), value.type.codec->name,
@@ -34,11 +44,17 @@ const Layout::Entry* Layout::find(const std::string& name) const {
   return found == entries_.end() ? nullptr : &found->second;
 }
 
-int64_t Layout::bytes(Role role) const {
+int64_t Layout::bytes(Role role, Tier tier) const {
   int64_t total = 0;
   for (const auto& [name, entry] : entries_)
-    if (entry.role == role) total += (entry.type.bytes() + 63) / 64 * 64;
+    if (entry.role == role && entry.tier == tier) total += rounded_up(entry.type.bytes(), 64);
   return total;
+}
+
+int64_t Layout::other_bytes() const {
+  int64_t bytes = bytes_;
+  for (Role role : {Role::weight, Role::parameter, Role::gradient, Role::state}) bytes -= this->bytes(role);
+  return bytes;
 }
 
 }  // namespace thimble

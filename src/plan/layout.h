@@ -1,11 +1,14 @@
-// The persistent part of the arena: values that outlive a run, shared by name between programs.
+// Values that outlive a run, shared by name between programs: those that live in memory have a place in the persistent
+// part of the arena, the others one in the scratch file.
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "graph/graph.h"
+#include "plan/schedule.h"
 
 namespace thimble {
 
@@ -14,8 +17,12 @@ class Layout {
   struct Entry {
     Type type;
     Role role;
-    int64_t offset;
+    Tier tier = Tier::ram;
+    int64_t offset = 0;  // in the arena, or in the scratch file
   };
+
+  // Names of values that live on disk.
+  explicit Layout(std::set<std::string> on_disk = {}) : on_disk_(std::move(on_disk)) {}
 
   // Adds the persistent values of a graph (gradients only when asked). A value that is there already must be of the
   // same type; a parameter may be met again as a weight.
@@ -23,12 +30,16 @@ class Layout {
 
   const Entry* find(const std::string& name) const;
   const std::map<std::string, Entry>& entries() const { return entries_; }
-  int64_t bytes() const { return bytes_; }
-  int64_t bytes(Role role) const;
+  bool on_disk(const std::string& name) const { return on_disk_.contains(name); }
+  int64_t bytes() const { return bytes_; }            // in the arena; whole pages
+  int64_t disk_bytes() const { return disk_bytes_; }  // in the scratch file
+  int64_t bytes(Role role, Tier tier = Tier::ram) const;
+  int64_t other_bytes() const;  // of bytes(), what is neither weight, gradient nor state: inputs, results, tables
 
  private:
+  std::set<std::string> on_disk_;
   std::map<std::string, Entry> entries_;
-  int64_t bytes_ = 0;
+  int64_t used_ = 0, bytes_ = 0, disk_bytes_ = 0;
 };
 
 }  // namespace thimble

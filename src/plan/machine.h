@@ -11,6 +11,7 @@ struct Machine {
   double bf16_flops = 0;    // 0: the CPU does not multiply bf16
   double bandwidth = 1e10;  // bytes a second, read
   double decode = 1e9;      // elements of a block codec a second
+  double disk = 1e9;        // bytes a second, reading and writing mixed
   double product_flops(Multiply multiply) const { return multiply == Multiply::bf16 ? bf16_flops : f32_flops; }
 };
 

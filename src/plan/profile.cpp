@@ -55,7 +55,13 @@ class Transient {
 
   Held held(const Residence& r) const {
     if (r.value == kNone) return Held::workspace;
-    if (graph_.value(r.value).role == Role::gradient) return Held::gradients;
+    switch (graph_.value(r.value).role) {
+      case Role::gradient: return Held::gradients;
+      case Role::state: return Held::states;
+      case Role::weight:
+      case Role::parameter: return Held::weights;
+      default: break;
+    }
     return r.begin < turn_ && r.end >= turn_ ? Held::kept : Held::working;
   }
 
@@ -87,23 +93,20 @@ std::vector<ProfilePoint> memory_profile(const TrainingPlan& plan, int64_t runti
   always.bytes[index(Held::weights)] = layout.bytes(Role::weight) + layout.bytes(Role::parameter);
   always.bytes[index(Held::states)] = layout.bytes(Role::state);
   always.bytes[index(Held::gradients)] = layout.bytes(Role::gradient);
-  always.bytes[index(Held::inputs)] =
-      layout.bytes(Role::input) + layout.bytes(Role::result) + layout.bytes(Role::constant);
-  std::vector<ProfilePoint> all(plan.pass.steps.size() + plan.update.steps.size(), always);
-  size_t begin = 0;
-  for (const Schedule* schedule : {&plan.pass, &plan.update}) {
-    const std::span<ProfilePoint> part(all.data() + begin, schedule->steps.size());
-    for (size_t i = 0; i < part.size(); ++i) part[i].step = static_cast<int>(begin + i);
-    Transient(plan.train.graph, *schedule).add(part);
-    begin += part.size();
+  always.bytes[index(Held::inputs)] = layout.other_bytes();
+  std::vector<ProfilePoint> all;
+  std::vector<std::string> names;
+  for (const Schedule* schedule : plan.ordinary_step()) {
+    const size_t begin = all.size();
+    all.resize(begin + schedule->steps.size(), always);
+    for (size_t i = begin; i < all.size(); ++i) {
+      all[i].step = static_cast<int>(i);
+      names.push_back(step_name(plan.train.graph, schedule->steps[i - begin]));
+    }
+    Transient(plan.train.graph, *schedule).add(std::span(all).subspan(begin));
   }
   all = thinned(std::move(all), points);
-  for (ProfilePoint& point : all) {
-    const auto at = static_cast<size_t>(point.step);
-    const bool updating = at >= plan.pass.steps.size();
-    point.name =
-        step_name(plan.train.graph, updating ? plan.update.steps[at - plan.pass.steps.size()] : plan.pass.steps[at]);
-  }
+  for (ProfilePoint& point : all) point.name = names[static_cast<size_t>(point.step)];
   return all;
 }
 

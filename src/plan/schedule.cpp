@@ -5,21 +5,29 @@
 #include <numeric>
 #include <utility>
 
+#include "plan/disk_stays.h"
+
 namespace thimble {
 namespace {
 
 constexpr int64_t kAlignment = 64;
+constexpr int64_t kPartElements = 256 << 10;  // of an elementwise node whose operands wait on disk
 
 int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 class Builder {
  public:
-  Builder(const Graph& graph, const ScheduleOptions& options)
-      : graph_(graph), options_(options), owners_(storage_owners(graph)), current_(graph.values().size(), -1) {}
+  Builder(const Graph& graph, const std::vector<NodeCost>& costs, const ScheduleOptions& options)
+      : graph_(graph),
+        costs_(costs),
+        options_(options),
+        owners_(storage_owners(graph)),
+        current_(graph.values().size(), -1) {}
 
-  Schedule build(size_t first, size_t last) {
-    for (size_t i = first; i < last; ++i) add_node(static_cast<int>(i), false);
-    for (Residence& r : schedule_.residences) r.end = std::max(r.end, r.begin);
+  Schedule build(const std::vector<int>& order) {
+    for (int node : order) add_node(node, false);
+    mark_fresh_gradients();
+    if (!options_.disk.empty()) add_disk_stays(graph_, costs_, options_, schedule_);
     share_storage();
     return std::move(schedule_);
   }
@@ -35,6 +43,11 @@ class Builder {
 
   bool dropped(ValueId id) const {
     return !options_.recompute.empty() && options_.recompute[static_cast<size_t>(id)] && graph_.producer(id) >= 0;
+  }
+
+  bool on_disk(ValueId id) const {
+    const ValueId home = id == kNone ? kNone : persistent_home(id);
+    return home != kNone && !options_.disk.empty() && options_.disk[static_cast<size_t>(home)];
   }
 
   int new_residence(ValueId value, int64_t bytes) {
@@ -70,14 +83,46 @@ class Builder {
     const int at = static_cast<int>(schedule_.steps.size());
     for (int r : step.zero) schedule_.residences[static_cast<size_t>(r)].begin = at;
     for (size_t i = 0; i < node.out.size(); ++i) step.out.push_back(output(node, i, step, again));
-    if (node.op->workspace) {
-      const std::vector<Type> in = graph_.types(node.in), out = graph_.types(node.out);
-      const int64_t bytes = node.op->workspace(node.attributes, in, out, options_.multiply, options_.threads);
-      if (bytes > 0) step.workspace = new_residence(kNone, bytes);
-    }
-    for (int r : step.in)
-      if (r >= 0) schedule_.residences[static_cast<size_t>(r)].end = at;
+    if (const int64_t part = part_elements(node); part > 0) return add_parts(step, part);
+    add_step(std::move(step));
+  }
+
+  void add_step(Step step) {
+    const int at = static_cast<int>(schedule_.steps.size());
+    if (const int64_t bytes = costs_[static_cast<size_t>(step.node)].workspace; bytes > 0)
+      step.workspace = new_residence(kNone, bytes);
+    for (const std::vector<int>* operands : {&step.in, &step.out})
+      for (int r : *operands)
+        if (r >= 0) {
+          Residence& residence = schedule_.residences[static_cast<size_t>(r)];
+          residence.end = std::max(residence.end, at);
+        }
     schedule_.steps.push_back(std::move(step));
+  }
+
+  // Elements of a part, whole pages of the disk in every codec concerned; 0: the node is run whole.
+  int64_t part_elements(const Node& node) const {
+    if (!node.op->elementwise || std::none_of(node.in.begin(), node.in.end(), [&](ValueId id) { return on_disk(id); }))
+      return 0;
+    const Shape& shape = graph_.value(node.in[0]).type.shape;
+    int64_t part = kPartElements;
+    for (ValueId id : node.in)
+      while (id != kNone && graph_.value(id).type.shape == shape &&
+             graph_.value(id).type.codec->bytes(part) % kChecksumBlock != 0)
+        part *= 2;
+    return part < shape.count() ? part : 0;
+  }
+
+  void add_parts(const Step& whole, int64_t part) {
+    const Node& node = graph_.nodes()[static_cast<size_t>(whole.node)];
+    const int64_t total = graph_.value(node.in[0]).type.shape.count();
+    for (int64_t first = 0; first < total; first += part) {
+      Step step = whole;
+      if (first > 0) step.zero.clear();
+      step.first = first;
+      step.count = std::min(part, total - first);
+      add_step(std::move(step));
+    }
   }
 
   int output(const Node& node, size_t i, const Step& step, bool again) {
@@ -96,6 +141,18 @@ class Builder {
     return residence;
   }
 
+  // The first node of the backward pass that adds to a held gradient finds it cleared.
+  void mark_fresh_gradients() {
+    std::vector<char> seen(graph_.values().size(), 0);
+    for (Step& step : schedule_.steps) {
+      if (graph_.nodes()[static_cast<size_t>(step.node)].phase == Phase::update) continue;
+      for (int operand : step.in) {
+        if (operand > -2 || graph_.value(persistent_value(operand)).role != Role::gradient) continue;
+        if (!std::exchange(seen[static_cast<size_t>(persistent_value(operand))], 1)) step.fresh.push_back(operand);
+      }
+    }
+  }
+
   // Lets outputs lie over inputs that are read for the last time.
   void share_storage() {
     auto& residences = schedule_.residences;
@@ -110,6 +167,7 @@ class Builder {
         const Residence& r = residences[static_cast<size_t>(in)];
         const bool others = std::count(step.in.begin(), step.in.end(), in) > 1;
         if (o.storage >= 0 || r.end != static_cast<int>(s) || r.bytes != o.bytes || others) continue;
+        if (o.tier == Tier::disk || r.tier == Tier::disk) continue;  // it may be on its way
         Storage& storage = schedule_.storages[static_cast<size_t>(storage_of(in))];
         if (storage.end != static_cast<int>(s)) continue;
         o.storage = r.storage;
@@ -127,12 +185,13 @@ class Builder {
     Residence& r = schedule_.residences[static_cast<size_t>(residence)];
     if (r.storage < 0) {
       r.storage = static_cast<int>(schedule_.storages.size());
-      schedule_.storages.push_back({r.begin, r.end, r.bytes, -1});
+      schedule_.storages.push_back({r.begin, r.end, r.bytes, -1, r.tier == Tier::disk});
     }
     return r.storage;
   }
 
   const Graph& graph_;
+  const std::vector<NodeCost>& costs_;
   const ScheduleOptions& options_;
   std::vector<ValueId> owners_;
   std::vector<int> current_;  // residence of each value now
@@ -174,35 +233,27 @@ std::vector<ValueId> storage_owners(const Graph& graph) {
   return owners;
 }
 
-Schedule make_schedule(const Graph& graph, size_t first, size_t last, const ScheduleOptions& options) {
-  Schedule schedule = Builder(graph, options).build(first, last);
-  bound(schedule);
-  return schedule;
+std::vector<NodeCost> node_costs(const Graph& graph, Multiply multiply, int threads, const Machine& machine) {
+  std::vector<NodeCost> costs;
+  for (const Node& node : graph.nodes()) {
+    const std::vector<Type> in = graph.types(node.in), out = graph.types(node.out);
+    costs.push_back({predicted_seconds(machine, multiply, node.op->cost(node.attributes, in, out)),
+                     node.op->workspace ? node.op->workspace(node.attributes, in, out, multiply, threads) : 0});
+  }
+  return costs;
 }
 
-void place(Schedule& schedule) {
-  std::vector<size_t> order(schedule.storages.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return schedule.storages[a].bytes > schedule.storages[b].bytes; });
-  std::vector<size_t> placed;  // by offset
-  schedule.peak_bytes = 0;
-  for (size_t index : order) {
-    Storage& storage = schedule.storages[index];
-    int64_t offset = 0;
-    for (size_t other_index : placed) {
-      const Storage& other = schedule.storages[other_index];
-      if (other.end < storage.begin || storage.end < other.begin) continue;
-      if (other.offset >= offset + storage.bytes) break;
-      offset = std::max(offset, other.offset + other.bytes);
-    }
-    storage.offset = offset;
-    placed.insert(
-        std::upper_bound(placed.begin(), placed.end(), index,
-                         [&](size_t a, size_t b) { return schedule.storages[a].offset < schedule.storages[b].offset; }),
-        index);
-    schedule.peak_bytes = std::max(schedule.peak_bytes, offset + storage.bytes);
-  }
+std::vector<int> nodes_between(size_t first, size_t last) {
+  std::vector<int> order(last - first);
+  std::iota(order.begin(), order.end(), static_cast<int>(first));
+  return order;
+}
+
+Schedule make_schedule(const Graph& graph, const std::vector<int>& order, const std::vector<NodeCost>& costs,
+                       const ScheduleOptions& options) {
+  Schedule schedule = Builder(graph, costs, options).build(order);
+  bound(schedule);
+  return schedule;
 }
 
 }  // namespace thimble

@@ -1,5 +1,5 @@
-// The order of execution of one kind of step, and where every value waits: in memory over an interval of the order, or
-// nowhere, to be made again.
+// The order of execution of one kind of step, and where every value waits: in memory over an interval of the order, on
+// disk between two such intervals, or nowhere, to be made again.
 #pragma once
 
 #include <cstdint>
@@ -8,59 +8,113 @@
 
 #include "graph/graph.h"
 #include "graph/op.h"
+#include "plan/machine.h"
 
 namespace thimble {
 
-enum class Tier { ram, recompute, disk, peer };  // disk and peer have no residences yet
+enum class Tier { ram, recompute, disk, peer };  // peer has no residences yet
 
-// One stay of one value. A value that is made again has two.
+// One stay of one value in memory. A value that is made again, or that waits on disk, has several.
 struct Residence {
   ValueId value = kNone;   // kNone: workspace of one node
   int begin = 0, end = 0;  // first and last step, inclusive
   int64_t bytes = 0;
-  Tier tier = Tier::ram;
-  int storage = -1;  // residences of one storage share an offset (in-place)
+  Tier tier = Tier::ram;  // disk: it comes from there, goes there, or both
+  int64_t first = 0;      // first element, of a part of a value
+  int storage = -1;       // residences of one storage share an offset (in-place)
 };
 
 struct Step {
   int node = 0;
-  std::vector<int> in, out;  // residences; -1: absent; persistent values have residence -2 - value
+  std::vector<int> in, out;  // residences; -1: absent; persistent values in memory have residence -2 - value
   int workspace = -1;        // residence
   std::vector<int> zero;     // residences to be cleared before the node runs
+  std::vector<int> fresh;    // gradients (operands as above) to be cleared in the first pass of a step
   bool again = false;        // a recomputation
+  int64_t first = 0;         // of an elementwise node that is run part by part: elements [first, first + count)
+  int64_t count = 0;         // 0: the whole
 };
 constexpr int persistent_operand(ValueId value) { return -2 - value; }
 constexpr ValueId persistent_value(int operand) { return -2 - operand; }
+
+// One movement between memory and disk. It is begun before step `issue` and must be finished before step `wait`.
+struct Transfer {
+  int residence = -1;
+  ValueId value = kNone;
+  int64_t at = 0;     // bytes from the value's first
+  int64_t bytes = 0;  // whole pages of the disk
+  int issue = 0, wait = 0;
+  bool write = false;
+  bool fresh = false;  // a gradient: left out in the first pass of a step
+};
 
 struct Storage {
   int begin = 0, end = 0;
   int64_t bytes = 0;
   int64_t offset = -1;  // in the transient part of the arena
+  bool direct = false;  // on pages of its own, for direct transfers
 };
 
 struct Schedule {
   std::vector<Step> steps;
   std::vector<Residence> residences;
   std::vector<Storage> storages;
-  int64_t peak_bytes = 0;   // after placement
-  int64_t lower_bound = 0;  // most bytes alive at one step: no placement can need less
-  int peak_step = 0;        // where that is
+  std::vector<Transfer> transfers;
+  std::vector<int64_t> spill_offset;  // by value: where a kept activation waits on disk, from the activations' area on
+  int64_t spill_bytes = 0;            // of that area
+  int64_t peak_bytes = 0;             // after placement
+  int64_t lower_bound = 0;            // most bytes alive at one step: no placement can need less
+  int peak_step = 0;                  // where that is
 };
+
+// What a node takes, in time (by the machine's measured speeds) and in workspace.
+struct NodeCost {
+  double seconds = 0;
+  int64_t workspace = 0;
+};
+std::vector<NodeCost> node_costs(const Graph& graph, Multiply multiply, int threads, const Machine& machine);
 
 struct ScheduleOptions {
-  Multiply multiply = Multiply::f32;
-  int threads = 1;
   // Activations that are dropped after the forward pass and made again for the backward pass; indexed by value.
-  std::vector<char> recompute;
+  std::vector<char> recompute = {};
+  // Values that wait on disk while they are not used: persistent ones, and activations kept for the backward pass.
+  std::vector<char> disk = {};
+  double disk_bandwidth = 1e9;  // bytes a second
+  // How eagerly memory is given up for the disk.
+  struct Eagerness {
+    int64_t in_flight = 32 << 20;  // bytes that may be on their way from disk, and as many to it, before they must
+    double patience = 2;           // a value stays between uses less than so many times its transfers apart
+  } eagerness = {};
   // Gradients are consumed at once and live in the transient part (no barrier).
   bool transient_gradients = false;
+  // A step has several passes, that add to the gradients one after another.
+  bool accumulates = false;
 };
 
-// Orders nodes [first, last) of the graph.
-Schedule make_schedule(const Graph& graph, size_t first, size_t last, const ScheduleOptions& options);
+// The nodes in this order; costs by node.
+Schedule make_schedule(const Graph& graph, const std::vector<int>& order, const std::vector<NodeCost>& costs,
+                       const ScheduleOptions& options = {});
+std::vector<int> nodes_between(size_t first, size_t last);
 
 // Offsets for all storages: largest first, each at the lowest place that is free over its whole interval.
 void place(Schedule& schedule);
+
+// What happens between steps, in order: before step `at`, a transfer is begun or waited for.
+struct TransferEvent {
+  int at = 0;
+  bool begin = false;
+  int transfer = 0;
+};
+std::vector<TransferEvent> transfer_events(const Schedule& schedule);
+
+struct Duration {
+  double seconds = 0;             // compute, and what it waits for the disk
+  double compute = 0;             // without waiting
+  int64_t read = 0, written = 0;  // bytes
+};
+// Plays the schedule: compute in order, transfers one after another beside it. first: the first pass of a step.
+Duration simulate(const Schedule& schedule, const std::vector<double>& step_seconds, double disk_bandwidth, bool first);
+std::vector<double> step_seconds(const Graph& graph, const Schedule& schedule, const std::vector<NodeCost>& costs);
 
 // Resolves version chains: the persistent value whose storage an operation's result lies over, or kNone.
 std::vector<ValueId> storage_owners(const Graph& graph);

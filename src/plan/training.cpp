@@ -26,17 +26,17 @@ class UpdateBuilder {
                                                     : p.last);
       squares.push_back(g_.emit(kSquaredNorm, {}, {p.last}, "norm." + g_.value(p.parameter).name));
     }
-    ValueId clip = kNone;
-    if (spec_.clip > 0) clip = norm(squares);
-    for (size_t i = 0; i < gradients.size(); ++i) update(gradients[i].parameter, accumulated[i], clip);
-    if (spec_.clip <= 0) norm(squares);
+    const ValueId clip = norm(squares);
+    train_.update_begin = g_.nodes().size();
+    for (size_t i = 0; i < gradients.size(); ++i)
+      update(gradients[i].parameter, accumulated[i], spec_.clip > 0 ? clip : kNone);
   }
 
  private:
-  // The factor of clipping; the norm itself is a result.
+  // The factor of clipping, and the norm: both outlive the pass that makes them.
   ValueId norm(const std::vector<ValueId>& squares) {
     const auto out = g_.emit_all(kClipScale, ClipAttributes{spec_.clip}, squares, "update.clip");
-    g_.value(out[1]).role = Role::result;
+    g_.value(out[0]).role = g_.value(out[1]).role = Role::result;
     g_.value(out[1]).name = "update.norm";
     return out[0];
   }
@@ -76,15 +76,15 @@ class UpdateBuilder {
   ValueId learning_rate_ = kNone, step_ = kNone;
 };
 
-// Moves every node of the update to right after the last node that makes what it reads, or reads what it writes over,
-// so that a gradient is consumed as soon as it exists.
-void hoist_updates(Graph& graph, size_t update_begin) {
+// Moves nodes [begin, end), all of the update, to right after the last node that makes what they read, or reads what
+// they write over: a gradient is consumed, or measured, as soon as it exists.
+void hoist(Graph& graph, size_t begin, size_t end) {
   const auto& nodes = graph.nodes();
   std::vector<int> last_touch(graph.values().size(), -1);
   std::vector<std::pair<int, size_t>> order;  // (after which node, node)
   for (size_t i = 0; i < nodes.size(); ++i) {
     int after = static_cast<int>(i);
-    if (i >= update_begin) {
+    if (i >= begin && i < end) {
       after = 0;
       for (ValueId id : nodes[i].in)
         if (id != kNone) after = std::max(after, last_touch[static_cast<size_t>(id)]);
@@ -102,6 +102,31 @@ void hoist_updates(Graph& graph, size_t update_begin) {
 }
 
 }  // namespace
+
+std::vector<int> deferred_order(const TrainingGraph& train) {
+  const Graph& graph = train.graph;
+  const auto& nodes = graph.nodes();
+  // Where each parameter is wanted first: the first node of that block.
+  std::vector<int> block_begin, wanted(graph.values().size(), -1);
+  for (size_t i = 0; i < train.update_begin; ++i) {
+    const Node& node = nodes[i];
+    if (node.block >= static_cast<int>(block_begin.size())) block_begin.resize(static_cast<size_t>(node.block) + 1, -1);
+    if (node.block >= 0 && block_begin[static_cast<size_t>(node.block)] < 0)
+      block_begin[static_cast<size_t>(node.block)] = static_cast<int>(i);
+    for (ValueId id : node.in)
+      if (id != kNone && wanted[static_cast<size_t>(id)] < 0)
+        wanted[static_cast<size_t>(id)] =
+            node.block >= 0 ? block_begin[static_cast<size_t>(node.block)] : static_cast<int>(i);
+  }
+  std::vector<std::pair<int, int>> order;  // (before which node, node), updates first
+  for (size_t i = train.update_begin; i < nodes.size(); ++i)
+    order.emplace_back(std::max(0, wanted[static_cast<size_t>(nodes[i].in[0])]), static_cast<int>(i));
+  for (size_t i = 0; i < train.update_begin; ++i) order.emplace_back(static_cast<int>(i), static_cast<int>(i));
+  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<int> out;
+  for (const auto& [before, node] : order) out.push_back(node);
+  return out;
+}
 
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier) {
   TrainingGraph train;
@@ -122,9 +147,9 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     train.graph = std::move(TRY(spec.method->rewrite(train.graph, spec.method_options)).graph());
   Backward backward(train.graph);
   backward.run();
-  train.update_begin = train.graph.nodes().size();
+  const size_t update = train.graph.nodes().size();
   UpdateBuilder(spec, train).build(backward.parameters());
-  if (!barrier) hoist_updates(train.graph, train.update_begin);
+  hoist(train.graph, update, barrier ? train.update_begin : train.graph.nodes().size());
   CHECK_OK(train.graph.verify());
   return train;
 }

@@ -33,6 +33,8 @@ struct TrainingSpec {
   bool evaluates = false;     // an evaluation program is planned too
   int64_t budget_bytes = 0;   // of the whole process; 0: none
   int64_t runtime_bytes = 0;  // of the process without the arena
+  bool disk = false;                    // values may live on disk
+  int64_t disk_least_bytes = 64 << 10;  // of a value that does
 };
 
 struct TrainedParameter {
@@ -49,23 +51,48 @@ struct TrainingGraph {
   std::string prefix = "train.";
 };
 
+// The nodes of one pass with the updates of the step before among them, each block's just before its weights are wanted
+// in the forward pass: what the disk moves for an update hides behind the compute of the pass.
+std::vector<int> deferred_order(const TrainingGraph& train);
+
 // `rows` tokens a pass.
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier);
+
+// How the activations of a block wait for the backward pass.
+enum class Rung {
+  keep,         // all of them
+  cheap,        // what costs no product is made again
+  cheap_spill,  // the same, the others wait on disk
+  bare,         // only the block's input, the others are made again
+  bare_spill,   // only the block's input, on disk
+};
 
 struct TrainingPlan {
   TrainingGraph train;
   Graph evaluate;
   Layout layout;
   Schedule pass, update, evaluation;  // update is empty without a barrier
+  Schedule deferred;                  // pass with the updates of the step before; empty: they follow their pass at once
   int64_t rows = 0;                   // tokens a pass
   int64_t passes = 1;                 // passes a step
-  int64_t recomputed_blocks = 0;      // of which only the input is kept
-  bool recomputes_cheap = false;      // what costs no product is made again
+  Rung deep = Rung::keep, shallow = Rung::keep;
+  int deep_blocks = 0;                // of rung `deep`, from the first on; the others are of rung `shallow`
   int64_t transient_bytes = 0;
   int64_t arena_bytes = 0;
-  double seconds = 0;  // a step
+  int64_t scratch_bytes = 0;          // of the file of the disk tier; 0: there is none
+  int64_t scratch_memory = 0;         // what that takes of memory, outside of the arena
+  int64_t read_bytes = 0, written_bytes = 0;  // of it, a step
+  double seconds = 0;                 // a step
+  double least_seconds = 0;           // no plan within the budget can be faster
   Ledger ledger;
   std::string numerics_hash;
+
+  int64_t bytes(int64_t runtime_bytes) const { return arena_bytes + scratch_memory + runtime_bytes; }
+  std::vector<const Schedule*> schedules() const { return {&pass, &update, &deferred, &evaluation}; }
+  // What an ordinary step of one pass runs, in order.
+  std::vector<const Schedule*> ordinary_step() const {
+    return deferred.steps.empty() ? std::vector{&pass, &update} : std::vector{&deferred};
+  }
 };
 
 // The fastest plan within the budget; over_budget with the smallest budget that would do.

@@ -28,6 +28,7 @@ Result<int64_t> metadata_number(const SafetensorsFile& file, const char* key) {
 }  // namespace
 
 Result<void> Trainer::save_checkpoint() {
+  CHECK_OK(settle());
   std::vector<SafetensorsTensor> tensors;
   for (const auto& [name, entry] : plan_.layout.entries()) {
     if (!in_checkpoint(entry.role)) continue;
@@ -46,9 +47,10 @@ Result<void> Trainer::save_checkpoint() {
                                                {"steps", std::to_string(steps_)},
                                                {"numerics", plan_.numerics_hash},
                                                {"best_nll", fmt::format("{:.17g}", best_nll_)}}));
+  Values all = values();
   for (const auto& [name, entry] : plan_.layout.entries())
     if (in_checkpoint(entry.role))
-      CHECK_OK(writer.write({arena_->data() + entry.offset, static_cast<size_t>(entry.type.bytes())}));
+      CHECK_OK(all.visit(entry, [&](std::span<const std::byte> part) { return writer.write(part); }));
   return writer.finish();
 }
 
@@ -66,13 +68,17 @@ Result<void> Trainer::restore_checkpoint() {
   if (TRY(metadata_number(file, "steps")) != steps_)
     events_.note(fmt::format("warning: {} was to be {} steps, now {}: the schedule of the learning rate changes", path,
                              TRY(metadata_number(file, "steps")), steps_));
+  Values all = values();
   for (const auto& [name, entry] : plan_.layout.entries()) {
     if (!in_checkpoint(entry.role)) continue;
     const SafetensorsEntry* const tensor = file.find(name);
     if (!tensor || tensor->bytes != static_cast<uint64_t>(entry.type.bytes()))
       return fail(ErrorCode::corrupt, "{}: '{}' is missing or of another size", path, name);
-    CHECK_OK(
-        file.file().read(tensor->offset, {arena_->data() + entry.offset, static_cast<size_t>(entry.type.bytes())}));
+    const Codec& codec = *entry.type.codec;
+    CHECK_OK(all.fill(entry, codec.block, [&](int64_t first, int64_t count, std::byte* to, auto) {
+      const uint64_t at = tensor->offset + static_cast<uint64_t>(codec.bytes(first));
+      return file.file().read(at, {to, static_cast<size_t>(codec.bytes(count))});
+    }));
   }
   done_ = TRY(metadata_number(file, "step"));
   tokens_ = TRY(metadata_number(file, "tokens"));
@@ -84,7 +90,8 @@ Result<void> Trainer::restore_checkpoint() {
 
 // The trained model, or the adapter alone.
 Result<void> Trainer::export_model(const std::string& folder) {
-  const std::byte* const base = arena_->data();
+  CHECK_OK(settle());
+  Values all = values();
   if (!spec_.method->trains_weights) {
     std::vector<LoraShape> modules;
     LoraConfig config{
@@ -103,9 +110,7 @@ Result<void> Trainer::export_model(const std::string& folder) {
         [&](const LoraShape& module, LoraPart part, int64_t row, int64_t rows, std::span<float> to) -> Result<void> {
           const Layout::Entry& entry =
               *plan_.layout.find(module.module + (part == LoraPart::a ? ".lora_A.weight" : ".lora_B.weight"));
-          std::memcpy(to.data(), base + entry.offset + row * entry.type.shape[1] * 4,
-                      static_cast<size_t>(rows * entry.type.shape[1] * 4));
-          return {};
+          return all.read(entry, row * entry.type.shape[1] * 4, std::as_writable_bytes(to.first(static_cast<size_t>(rows * entry.type.shape[1]))));
         });
   }
   std::vector<ModelTensor> tensors;
@@ -117,9 +122,8 @@ Result<void> Trainer::export_model(const std::string& folder) {
   CHECK_OK(write_hf_model(
       folder + "/model", spec_.architecture, tensors,
       [&](const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) -> Result<void> {
-        std::memcpy(to.data(), base + plan_.layout.find(tensor.name)->offset + row * tensor.shape.columns() * 4,
-                    static_cast<size_t>(rows * tensor.shape.columns() * 4));
-        return {};
+        const int64_t row_bytes = tensor.shape.columns() * 4;
+        return all.read(*plan_.layout.find(tensor.name), row * row_bytes, to.first(static_cast<size_t>(rows * row_bytes)));
       },
       options));
   return tokenizer_->save(folder + "/model");

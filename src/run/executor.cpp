@@ -3,40 +3,82 @@
 #include <cstring>
 
 namespace thimble {
+namespace {
 
-Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, std::byte* base,
-                   int64_t transient_offset) {
-  std::byte* const transient = base + transient_offset;
-  const auto address = [&](int residence) {
-    return transient +
-           schedule.storages[static_cast<size_t>(schedule.residences[static_cast<size_t>(residence)].storage)].offset;
-  };
-  const auto bind = [&](ValueId id, int place) -> Operand {
+// Addresses of what a schedule names.
+class Binder {
+ public:
+  Binder(const Graph& graph, const Schedule& schedule, const Layout& layout, const Places& places)
+      : graph_(graph), schedule_(schedule), layout_(layout), places_(places) {}
+
+  std::span<std::byte> memory(int residence) const {
+    const Residence& r = schedule_.residences[static_cast<size_t>(residence)];
+    const Storage& storage = schedule_.storages[static_cast<size_t>(r.storage)];
+    return {places_.base + places_.transient_offset + storage.offset, static_cast<size_t>(r.bytes)};
+  }
+
+  // All of what an operand names: a residence, or a persistent value in memory.
+  std::span<std::byte> whole(int operand) const {
+    if (operand >= 0) return memory(operand);
+    const Layout::Entry& entry = *layout_.find(graph_.value(persistent_value(operand)).name);
+    return {places_.base + entry.offset, static_cast<size_t>(entry.type.bytes())};
+  }
+
+  Operand operand(ValueId id, int place, const Step& step, const Shape& cut) const {
     if (id == kNone) return {};
-    const Type& type = graph.value(id).type;
-    std::byte* const data =
-        place <= -2 ? base + layout.find(graph.value(persistent_value(place)).name)->offset : address(place);
-    return {data, type.shape, type.codec};
-  };
+    const Type& type = graph_.value(id).type;
+    std::byte* const data = whole(place).data();
+    if (step.count == 0 || !(type.shape == cut)) return {data, type.shape, type.codec};
+    const int64_t begin = place >= 0 ? schedule_.residences[static_cast<size_t>(place)].first : 0;
+    return {data + type.codec->bytes(step.first - begin), Shape{step.count}, type.codec};
+  }
+
+  int64_t file_offset(const Transfer& transfer) const {
+    const int64_t spilled = schedule_.spill_offset[static_cast<size_t>(transfer.value)];
+    const int64_t value =
+        spilled >= 0 ? places_.spill_offset + spilled : layout_.find(graph_.value(transfer.value).name)->offset;
+    return value + transfer.at;
+  }
+
+ private:
+  const Graph& graph_;
+  const Schedule& schedule_;
+  const Layout& layout_;
+  const Places& places_;
+};
+
+}  // namespace
+
+Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, const Places& places)
+    : scratch_(places.scratch), events_(transfer_events(schedule)) {
+  const Binder binder(graph, schedule, layout, places);
   for (const Step& step : schedule.steps) {
     const Node& node = graph.nodes()[static_cast<size_t>(step.node)];
+    const Shape cut = step.count ? graph.value(node.in[0]).type.shape : Shape{};
+    const auto bind = [&](const std::vector<ValueId>& ids, const std::vector<int>& places_of, std::vector<Operand>& to,
+                          std::vector<Extent>& extents) {
+      for (size_t i = 0; i < ids.size(); ++i) {
+        to.push_back(binder.operand(ids[i], places_of[i], step, cut));
+        extents.push_back(ids[i] == kNone ? Extent::fixed : graph.value(ids[i]).type.extent);
+      }
+    };
     Bound bound{.node = &node};
-    for (size_t i = 0; i < node.in.size(); ++i) {
-      bound.in.push_back(bind(node.in[i], step.in[i]));
-      bound.in_extent.push_back(node.in[i] == kNone ? Extent::fixed : graph.value(node.in[i]).type.extent);
-    }
-    for (size_t i = 0; i < node.out.size(); ++i) {
-      bound.out.push_back(bind(node.out[i], step.out[i]));
-      bound.out_extent.push_back(node.out[i] == kNone ? Extent::fixed : graph.value(node.out[i]).type.extent);
-    }
-    if (step.workspace >= 0)
-      bound.workspace = {address(step.workspace),
-                         static_cast<size_t>(schedule.residences[static_cast<size_t>(step.workspace)].bytes)};
-    for (int residence : step.zero)
-      bound.zero.push_back(
-          {address(residence), static_cast<size_t>(schedule.residences[static_cast<size_t>(residence)].bytes)});
+    bind(node.in, step.in, bound.in, bound.in_extent);
+    bind(node.out, step.out, bound.out, bound.out_extent);
+    if (step.workspace >= 0) bound.workspace = binder.memory(step.workspace);
+    for (int residence : step.zero) bound.zero.push_back(binder.memory(residence));
+    for (int operand : step.fresh) bound.fresh.push_back(binder.whole(operand));
     steps_.push_back(std::move(bound));
   }
+  for (const Transfer& t : schedule.transfers)
+    movements_.push_back({binder.file_offset(t), binder.memory(t.residence), t.write, t.fresh});
+}
+
+void Executor::run_step(Bound& step, RunContext& context, bool first) noexcept {
+  for (std::span<std::byte> memory : step.zero) std::memset(memory.data(), 0, memory.size());
+  if (first)
+    for (std::span<std::byte> memory : step.fresh) std::memset(memory.data(), 0, memory.size());
+  step.node->op->run({step.node->attributes, step.in, step.out, step.workspace, context});
 }
 
 void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexcept {
@@ -51,9 +93,35 @@ void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexce
       fit(step.in, step.in_extent);
       fit(step.out, step.out_extent);
     }
-    for (std::span<std::byte> memory : step.zero) std::memset(memory.data(), 0, memory.size());
-    step.node->op->run({step.node->attributes, step.in, step.out, step.workspace, context});
+    run_step(step, context, true);
   }
+}
+
+Result<void> Executor::move(const TransferEvent& event, bool first) {
+  Movement& m = movements_[static_cast<size_t>(event.transfer)];
+  if (m.fresh && first) return {};
+  if (event.begin) {
+    m.ticket = m.write ? scratch_->begin_write(m.offset, m.memory) : scratch_->begin_read(m.offset, m.memory);
+    return {};
+  }
+  return scratch_->finish(std::exchange(m.ticket, -1));
+}
+
+// Nothing may move any more when a pass has failed.
+Result<void> Executor::abandon(Failure failure) {
+  for (Movement& m : movements_)
+    if (m.ticket >= 0) (void)scratch_->finish(std::exchange(m.ticket, -1));
+  return failure;
+}
+
+Result<void> Executor::run_pass(RunContext& context, bool first) {
+  size_t next = 0;
+  for (size_t at = 0; at <= steps_.size(); ++at) {
+    for (; next < events_.size() && events_[next].at == static_cast<int>(at); ++next)
+      if (auto moved = move(events_[next], first); !moved) return abandon(Failure(std::move(moved.error())));
+    if (at < steps_.size()) run_step(steps_[at], context, first);
+  }
+  return {};
 }
 
 }  // namespace thimble

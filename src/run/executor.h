@@ -5,20 +5,30 @@
 #include <functional>
 #include <vector>
 
+#include "disk/scratch.h"
 #include "plan/layout.h"
 #include "plan/schedule.h"
 
 namespace thimble {
 
+// Where values lie.
+struct Places {
+  std::byte* base = nullptr;      // of the arena: persistent values at the layout's offsets
+  int64_t transient_offset = 0;   // the others from here on
+  Scratch* scratch = nullptr;     // nullptr: no value waits on disk
+  int64_t spill_offset = 0;       // of the activations' area in the scratch file
+};
+
 class Executor {
  public:
-  // base: the arena; persistent values at layout's offsets, transient ones from transient_offset on. The graph must
-  // outlive the executor.
-  Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, std::byte* base,
-           int64_t transient_offset);
+  // The graph must outlive the executor.
+  Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, const Places& places);
 
-  // tokens, selected: extents of this run, at most the planned ones; -1: as planned.
+  // tokens, selected: extents of this run, at most the planned ones; -1: as planned. For schedules without transfers.
   void run(RunContext& context, int64_t tokens = -1, int64_t selected = -1) noexcept;
+
+  // One pass with its transfers. first: of a step, gradients begin at zero. Errors are the disk's.
+  Result<void> run_pass(RunContext& context, bool first);
 
  private:
   struct Bound {
@@ -26,9 +36,22 @@ class Executor {
     std::vector<Operand> in, out;
     std::vector<Extent> in_extent, out_extent;
     std::span<std::byte> workspace;
-    std::vector<std::span<std::byte>> zero;
+    std::vector<std::span<std::byte>> zero, fresh;
   };
+  struct Movement {
+    int64_t offset;
+    std::span<std::byte> memory;
+    bool write, fresh;
+    int ticket = -1;
+  };
+  void run_step(Bound& step, RunContext& context, bool first) noexcept;
+  Result<void> move(const TransferEvent& event, bool first);
+  Result<void> abandon(Failure failure);
+
+  Scratch* scratch_;
   std::vector<Bound> steps_;
+  std::vector<Movement> movements_;
+  std::vector<TransferEvent> events_;
 };
 
 }  // namespace thimble

@@ -78,11 +78,12 @@ Result<void> Inference::load() {
   std::byte* const base = arena_->data();
   executors_.reserve(plan_.programs.size());
   for (const InferenceProgram& program : plan_.programs)
-    executors_.emplace_back(program.graph, program.schedule, plan_.layout, base, plan_.layout.bytes());
+    executors_.emplace_back(program.graph, program.schedule, plan_.layout, Places{base, plan_.layout.bytes()});
   const std::span<std::byte> staging(base + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes));
-  CHECK_OK(load_weights(*source_, plan_.layout, base, staging));
-  if (adapter_) CHECK_OK(load_adapter(*adapter_, plan_.layout, base, staging));
-  fill_constants(spec_.architecture, plan_.layout, base);
+  Values values(plan_.layout, base, nullptr, staging);
+  CHECK_OK(load_weights(*source_, values));
+  if (adapter_) CHECK_OK(load_adapter(*adapter_, values));
+  fill_constants(spec_.architecture, values);
   return {};
 }
 

@@ -130,6 +130,7 @@ Result<void> Trainer::make_spec() {
   spec_.batch = r.batch, spec_.accumulate = r.accumulate, spec_.context = r.context;
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
   spec_.evaluates = eval_data_ != nullptr;
+  spec_.disk = r.scratch != "none";
   base_rate_ = r.lr > 0                       ? r.lr
                : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4
                                               : spec_.optimizer->learning_rate * 5;
@@ -164,7 +165,9 @@ Result<void> Trainer::make_plan() {
   return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_training(spec_, machine_));
-    return static_cast<int64_t>(plan_.pass.steps.size() + plan_.update.steps.size() + plan_.evaluation.steps.size());
+    int64_t steps = 0;
+    for (const Schedule* s : plan_.schedules()) steps += static_cast<int64_t>(s->steps.size() + s->transfers.size());
+    return steps;
   });
 }
 

@@ -12,6 +12,7 @@ namespace thimble {
 struct Recipe {
   std::string model, tokenizer, adapter, data, eval_data, out;
   std::string method = "lora", optimizer = "adamw", schedule = "cosine", precision = "bf16", multiply = "auto", size;
+  std::string scratch;              // folder of the disk tier; empty: beside `out`; "none": no disk
   std::string allow;                // "near": moves with a documented error bound are allowed
   std::vector<std::string> target;  // of LoRA; empty: every linear of the blocks
   std::vector<std::string> set;     // socket.option=value

@@ -21,34 +21,36 @@ constexpr size_t kProfilePoints = 400;  // as many columns as a picture shows
 
 Result<void> Trainer::allocate() {
   arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes)));
-  const int64_t transient = plan_.layout.bytes();
-  pass_ = std::make_unique<Executor>(plan_.train.graph, plan_.pass, plan_.layout, arena_->data(), transient);
-  if (plan_.train.barrier)
-    update_ = std::make_unique<Executor>(plan_.train.graph, plan_.update, plan_.layout, arena_->data(), transient);
-  if (eval_data_)
-    evaluation_ = std::make_unique<Executor>(plan_.evaluate, plan_.evaluation, plan_.layout, arena_->data(), transient);
+  if (plan_.scratch_bytes > 0) {
+    const std::string folder = recipe_.scratch.empty() ? recipe_.out : recipe_.scratch;
+    scratch_ = TRY(Scratch::create({.folder = folder, .bytes = plan_.scratch_bytes}, *threads_));
+  }
+  passes_ = std::make_unique<Passes>(plan_, arena_->data(), scratch_.get());
   return {};
 }
 
+Values Trainer::values() {
+  return Values(plan_.layout, arena_->data(), scratch_.get(),
+                {arena_->data() + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes)});
+}
+
+RunContext Trainer::context() {
+  return {*threads_, spec_.multiply, static_cast<uint64_t>(recipe_.seed), static_cast<uint64_t>(done_), 0};
+}
+
+Result<void> Trainer::settle() {
+  RunContext run = context();
+  return passes_->settle(run);
+}
+
 Result<void> Trainer::fill() {
-  std::byte* const base = arena_->data();
-  const std::span<std::byte> staging(base + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes));
-  if (source_)
-    CHECK_OK(load_weights(*source_, plan_.layout, base, staging));
-  else
-    initialise_weights(spec_.architecture, plan_.layout, base, static_cast<uint64_t>(recipe_.seed));
-  initialise_adapter(plan_.layout, base, static_cast<uint64_t>(recipe_.seed));
-  if (adapter_) CHECK_OK(load_adapter(*adapter_, plan_.layout, base, staging));
-  fill_constants(spec_.architecture, plan_.layout, base);
-  for (const TrainedParameter& parameter : plan_.train.parameters)
-    for (const auto& [name, state] : parameter.states) {
-      const Layout::Entry& entry = *plan_.layout.find(name);
-      std::vector<float> block(static_cast<size_t>(entry.type.codec->block), static_cast<float>(state.initial));
-      for (int64_t i = 0; i < entry.type.shape.count(); i += entry.type.codec->block)
-        entry.type.codec->encode(block.data(),
-                                 base + entry.offset + i / entry.type.codec->block * entry.type.codec->block_bytes,
-                                 std::min(entry.type.codec->block, entry.type.shape.count() - i));
-    }
+  Values all = values();
+  const auto seed = static_cast<uint64_t>(recipe_.seed);
+  CHECK_OK(source_ ? load_weights(*source_, all) : initialise_weights(spec_.architecture, all, seed));
+  CHECK_OK(initialise_adapter(all, seed));
+  if (adapter_) CHECK_OK(load_adapter(*adapter_, all));
+  CHECK_OK(initialise_states(plan_.train.parameters, all));
+  fill_constants(spec_.architecture, all);
   return {};
 }
 
@@ -71,22 +73,17 @@ Result<StepEvent> Trainer::step() {
     CHECK_OK(packer_->next(rows));
     predicted += rows.predicted;
   }
-  RunContext context{*threads_, spec_.multiply, static_cast<uint64_t>(recipe_.seed), static_cast<uint64_t>(done_), 0};
+  RunContext run = context();
   StepEvent event{
       .step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
   *input<float>(plan_.train.prefix + "scale") =
       static_cast<float>(1.0 / static_cast<double>(std::max<int64_t>(1, predicted)));
-  *input<float>("update.learning_rate") = static_cast<float>(event.learning_rate);
-  *input<float>("update.step") = static_cast<float>(done_ + 1);
-  for (const auto& [name, entry] : plan_.layout.entries())
-    if (entry.role == Role::gradient)
-      std::memset(arena_->data() + entry.offset, 0, static_cast<size_t>(entry.type.bytes()));
   double loss = 0;
   for (const Rows& rows : rows_)
     for (int64_t first = 0; first < recipe_.batch * recipe_.context; first += plan_.rows) {
       write_pass(rows, first);
-      pass_->run(context);
-      context.first_row += static_cast<uint64_t>(plan_.rows);
+      CHECK_OK(passes_->pass(run, run.first_row == 0));
+      run.first_row += static_cast<uint64_t>(plan_.rows);
       const float* const nll = input<float>(plan_.train.prefix + "nll");
       for (int64_t i = 0; i < plan_.rows; ++i) loss += nll[i];
     }
@@ -96,13 +93,16 @@ Result<StepEvent> Trainer::step() {
         ErrorCode::invalid_argument,
         "step {}: the loss is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched",
         done_ + 1, base_rate_);
-  if (update_) update_->run(context);
   event.grad_norm = *input<float>("update.norm");
   if (!std::isfinite(event.grad_norm))
     return fail(ErrorCode::invalid_argument,
                 "step {}: the gradient is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is "
                 "untouched",
                 done_ + 1, base_rate_);
+  // Of this step's update, which may be left to the next pass.
+  *input<float>("update.learning_rate") = static_cast<float>(event.learning_rate);
+  *input<float>("update.step") = static_cast<float>(done_ + 1);
+  CHECK_OK(passes_->update(run));
   ++done_;
   event.tokens = recipe_.batch * recipe_.context * recipe_.accumulate;
   tokens_ += event.tokens;
@@ -113,10 +113,11 @@ Result<StepEvent> Trainer::step() {
 }
 
 Result<EvalEvent> Trainer::evaluate() {
+  CHECK_OK(settle());
   Packer packer(*eval_data_, plan_.rows / recipe_.context, recipe_.context, 0, false);
   packer.once();
   Rows& rows = rows_[0];
-  RunContext context{*threads_, spec_.multiply, 0, 0, 0};
+  RunContext run = context();
   double sum = 0;
   int64_t predicted = 0;
   while (!packer.finished()) {
@@ -128,7 +129,7 @@ Result<EvalEvent> Trainer::evaluate() {
     std::memcpy(input<int32_t>("eval.positions"), rows.positions.data(), count * 4);
     std::memcpy(input<int32_t>("eval.starts"), rows.starts.data(), count * 4);
     *input<float>("eval.scale") = 1;
-    evaluation_->run(context);
+    CHECK_OK(passes_->evaluate(run));
     for (size_t i = 0; i < count; ++i) sum += input<float>("eval.nll")[i];
   }
   const double nll = sum / static_cast<double>(std::max<int64_t>(1, predicted));

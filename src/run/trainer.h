@@ -8,8 +8,9 @@
 #include "plan/training.h"
 #include "run/arena.h"
 #include "run/events.h"
-#include "run/executor.h"
+#include "run/passes.h"
 #include "run/recipe.h"
+#include "run/values.h"
 #include "text/dataset.h"
 
 namespace thimble {
@@ -37,6 +38,9 @@ class Trainer {
   Result<void> make_plan();
   Result<int64_t> count_steps();
   Result<void> allocate();
+  Result<void> settle();  // before parameters and states are read
+  Values values();        // while no pass is running
+  RunContext context();
   Result<void> fill();
 
   Result<StepEvent> step();
@@ -71,7 +75,8 @@ class Trainer {
   int64_t tokens_ = 0;
   double best_nll_ = 1e300;
   std::unique_ptr<Arena> arena_;
-  std::unique_ptr<Executor> pass_, update_, evaluation_;
+  std::unique_ptr<Scratch> scratch_;  // null: nothing waits on disk
+  std::unique_ptr<Passes> passes_;
   std::vector<Rows> rows_;  // of the micro-batches of a step
 };
 

@@ -29,12 +29,40 @@ TEST(Budget, does_not_change_a_bit) {
         ASSERT_TRUE(plan) << plan.error().message;
         EXPECT_LE(plan->arena_bytes, budget);
         EXPECT_EQ(plan->numerics_hash, free_plan->numerics_hash);
-        EXPECT_TRUE(plan->recomputed_blocks > 0 || plan->recomputes_cheap || plan->rows < free_plan->rows)
-            << "the budget forces nothing";
+        EXPECT_TRUE(plan->deep_blocks > 0 || plan->rows < free_plan->rows) << "the budget forces nothing";
         EXPECT_EQ(run_plan(spec, *plan, 3), expected)
-            << "budget " << budget << " of " << most << ", rows " << plan->rows << ", bare " << plan->recomputed_blocks;
+            << "budget " << budget << " of " << most << ", rows " << plan->rows << ", deep " << plan->deep_blocks;
       }
     }
+}
+
+// Disks from one that costs nothing to one that everything waits for: all of them move values, and no bit changes.
+TEST(Budget, disk_does_not_change_a_bit) {
+  for (const Method* method : methods())
+    for (double clip : {1.0, 0.0})
+      for (int64_t accumulate : {1, 2}) {
+        SCOPED_TRACE(fmt::format("{} clip {} accumulate {}", method->name, clip, accumulate));
+        TrainingSpec spec = tiny_spec(*method);
+        spec.clip = clip, spec.accumulate = accumulate;
+        const auto free_plan = plan_training(spec, Machine{});
+        ASSERT_TRUE(free_plan) << free_plan.error().message;
+        const Trajectory expected = run_plan(spec, *free_plan, 3);
+        const int64_t without = smallest_budget(spec);
+        spec.disk = true, spec.disk_least_bytes = 4096;
+        const int64_t least = smallest_budget(spec);
+        EXPECT_LT(least, without);
+        for (double disk : {1e7, 1e9, 1e15})
+          for (int64_t budget : {least, (least + without) / 2, without - 1}) {
+            spec.budget_bytes = budget;
+            const auto plan = plan_training(spec, Machine{.disk = disk});
+            ASSERT_TRUE(plan) << plan.error().message;
+            EXPECT_LE(plan->bytes(0), budget);
+            EXPECT_EQ(plan->numerics_hash, free_plan->numerics_hash);
+            if (budget == least) EXPECT_GT(std::min(plan->read_bytes, plan->written_bytes), 0);
+            EXPECT_EQ(run_plan(spec, *plan, 3), expected) << "budget " << budget << ", disk " << disk << ", rows "
+                                                          << plan->rows << ", deep " << plan->deep_blocks;
+          }
+      }
 }
 
 TEST(Budget, refusal_names_the_smallest_that_does) {

@@ -21,6 +21,16 @@ std::vector<TrainingPlan> some_plans() {
         EXPECT_TRUE(plan) << plan.error().message;
         if (plan) plans.push_back(std::move(*plan));
       }
+  for (double clip : {1.0, 0.0})
+    for (double disk : {1e7, 1e9, 1e15})
+      for (double factor : {1.0, 1.2}) {
+        TrainingSpec spec = tiny_spec(kFull);
+        spec.clip = clip, spec.disk = true, spec.disk_least_bytes = 4096;
+        spec.budget_bytes = static_cast<int64_t>(factor * static_cast<double>(smallest_budget(spec)));
+        auto plan = plan_training(spec, Machine{.disk = disk});
+        EXPECT_TRUE(plan) << plan.error().message;
+        if (plan) plans.push_back(std::move(*plan));
+      }
   return plans;
 }
 
@@ -59,18 +69,18 @@ void check_residences(const Schedule& s) {
   }
   for (const Residence& a : s.residences)
     for (const Residence& b : s.residences)
-      ASSERT_FALSE(&a != &b && a.storage == b.storage && a.begin < b.begin && b.begin < a.end)
+      ASSERT_FALSE(&a != &b && a.storage >= 0 && a.storage == b.storage && a.begin < b.begin && b.begin < a.end)
           << "a value is overwritten while it is needed";
 }
 
 TEST(Schedule, storages_that_live_together_lie_apart) {
   for (const TrainingPlan& plan : some_plans())
-    for (const Schedule* s : {&plan.pass, &plan.update}) check_placement(*s);
+    for (const Schedule* s : plan.schedules()) check_placement(*s);
 }
 
 TEST(Schedule, residences_cover_their_uses) {
   for (const TrainingPlan& plan : some_plans())
-    for (const Schedule* s : {&plan.pass, &plan.update}) check_residences(*s);
+    for (const Schedule* s : plan.schedules()) check_residences(*s);
 }
 
 TEST(Schedule, ledger_adds_up) {
@@ -86,10 +96,16 @@ TEST(Profile, shows_every_byte_that_is_alive) {
   constexpr int64_t kRuntime = 1'000'000;
   for (const TrainingPlan& plan : some_plans()) {
     const auto profile = memory_profile(plan, kRuntime, 1 << 20);
-    ASSERT_EQ(profile.size(), plan.pass.steps.size() + plan.update.steps.size());
+    size_t steps = 0;
+    int64_t bound = 0;
+    for (const Schedule* s : plan.ordinary_step()) {
+      steps += s->steps.size();
+      bound = std::max(bound, s->lower_bound);
+    }
+    ASSERT_EQ(profile.size(), steps);
     int64_t most = 0;
     for (const ProfilePoint& point : profile) most = std::max(most, point.total());
-    EXPECT_EQ(most, kRuntime + plan.layout.bytes() + std::max(plan.pass.lower_bound, plan.update.lower_bound));
+    EXPECT_EQ(most, kRuntime + plan.layout.bytes() + bound);
     const auto thin = memory_profile(plan, kRuntime, 50);
     ASSERT_EQ(thin.size(), 50u);
     int64_t thin_most = 0;

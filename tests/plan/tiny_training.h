@@ -1,13 +1,15 @@
 // Training a tiny random model straight from its plan: no files, no process budget.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 
 #include "core/random.h"
 #include "plan/training.h"
-#include "run/executor.h"
+#include "run/passes.h"
 #include "run/weights.h"
 
 namespace thimble {
@@ -35,23 +37,23 @@ struct Trajectory {
 };
 
 inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int steps) {
-  const auto bytes = static_cast<size_t>(plan.arena_bytes + 63) / 64 * 64;
-  const std::unique_ptr<std::byte, decltype(&std::free)> arena(static_cast<std::byte*>(std::aligned_alloc(64, bytes)),
+  const auto bytes = static_cast<size_t>(plan.arena_bytes + 4095) / 4096 * 4096;
+  const std::unique_ptr<std::byte, decltype(&std::free)> arena(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)),
                                                                std::free);
   std::byte* const base = arena.get();
   std::memset(base, 0xFF, bytes);  // NaN everywhere: what is read before it is written shows
   const auto at = [&](const std::string& name) { return base + plan.layout.find(name)->offset; };
-  initialise_weights(spec.architecture, plan.layout, base, 1);
-  initialise_adapter(plan.layout, base, 1);
-  fill_constants(spec.architecture, plan.layout, base);
-  for (const auto& [name, entry] : plan.layout.entries())
-    if (entry.role == Role::state) std::memset(base + entry.offset, 0, static_cast<size_t>(entry.type.bytes()));
-
-  Executor pass(plan.train.graph, plan.pass, plan.layout, base, plan.layout.bytes());
-  std::unique_ptr<Executor> update;
-  if (plan.train.barrier)
-    update = std::make_unique<Executor>(plan.train.graph, plan.update, plan.layout, base, plan.layout.bytes());
   Threads threads(spec.threads);
+  std::unique_ptr<Scratch> scratch;
+  if (plan.scratch_bytes > 0)
+    scratch = std::move(*Scratch::create({.folder = testing::TempDir(), .bytes = plan.scratch_bytes}, threads));
+  Values values(plan.layout, base, scratch.get(),
+                {base + plan.layout.bytes(), static_cast<size_t>(plan.transient_bytes)});
+  EXPECT_TRUE(initialise_weights(spec.architecture, values, 1));
+  EXPECT_TRUE(initialise_adapter(values, 1));
+  EXPECT_TRUE(initialise_states(plan.train.parameters, values));
+  fill_constants(spec.architecture, values);
+  Passes passes(plan, base, scratch.get());
   const Random random(3, "tokens");
   const int64_t rows = spec.batch * spec.context;
   Trajectory out;
@@ -61,10 +63,6 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
       *reinterpret_cast<float*>(at(name)) = static_cast<float>(value);
     };
     scalar("train.scale", 1.0 / static_cast<double>(rows));
-    scalar("update.learning_rate", 1e-2);
-    scalar("update.step", step + 1);
-    for (const auto& [name, entry] : plan.layout.entries())
-      if (entry.role == Role::gradient) std::memset(base + entry.offset, 0, static_cast<size_t>(entry.type.bytes()));
     double loss = 0;
     for (int64_t first = 0; first < rows; first += plan.rows) {
       for (int64_t i = 0; i < plan.rows; ++i) {
@@ -78,16 +76,21 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
         reinterpret_cast<int32_t*>(at("train.positions"))[i] = static_cast<int32_t>(row - window);
         reinterpret_cast<int32_t*>(at("train.starts"))[i] = static_cast<int32_t>(window - first);
       }
-      pass.run(context);
+      EXPECT_TRUE(passes.pass(context, first == 0));
       context.first_row += static_cast<uint64_t>(plan.rows);
       for (int64_t i = 0; i < plan.rows; ++i) loss += reinterpret_cast<const float*>(at("train.nll"))[i];
     }
-    if (update) update->run(context);
+    scalar("update.learning_rate", 1e-2);
+    scalar("update.step", step + 1);
+    EXPECT_TRUE(passes.update(context));
     out.losses.push_back(loss / static_cast<double>(rows));
   }
+  RunContext context{threads, spec.multiply, 0, 0, 0};
+  EXPECT_TRUE(passes.settle(context));
   for (const TrainedParameter& parameter : plan.train.parameters) {
-    const auto* const values = reinterpret_cast<const float*>(at(parameter.name));
-    out.parameters.insert(out.parameters.end(), values, values + parameter.shape.count());
+    std::vector<float> trained(static_cast<size_t>(parameter.shape.count()));
+    EXPECT_TRUE(values.read(*plan.layout.find(parameter.name), 0, std::as_writable_bytes(std::span(trained))));
+    out.parameters.insert(out.parameters.end(), trained.begin(), trained.end());
   }
   return out;
 }
