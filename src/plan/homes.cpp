@@ -277,7 +277,8 @@ class Planner {
       RowsPlanner planner(spec_, machine_, rows);
       CHECK_OK(planner.build());
       auto found = planner.fastest();
-      if (!found || (best && best->seconds <= found->seconds)) continue;
+      // Fewer passes where that costs nothing worth speaking of.
+      if (!found || (best && best->seconds <= 1.01 * found->seconds)) continue;
       planner.give(*found);
       best = std::move(found);
     }

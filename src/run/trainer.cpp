@@ -78,6 +78,12 @@ Result<StepEvent> Trainer::step() {
       .step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
   *input<float>(plan_.train.prefix + "scale") =
       static_cast<float>(1.0 / static_cast<double>(std::max<int64_t>(1, predicted)));
+  // With a barrier the first pass may hold the update of the step before, which has a rate of its own.
+  const auto set_rate = [&] {
+    *input<float>("update.learning_rate") = static_cast<float>(event.learning_rate);
+    *input<float>("update.step") = static_cast<float>(done_ + 1);
+  };
+  if (!plan_.train.barrier) set_rate();
   double loss = 0;
   for (const Rows& rows : rows_)
     for (int64_t first = 0; first < recipe_.batch * recipe_.context; first += plan_.rows) {
@@ -99,9 +105,7 @@ Result<StepEvent> Trainer::step() {
                 "step {}: the gradient is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is "
                 "untouched",
                 done_ + 1, base_rate_);
-  // Of this step's update, which may be left to the next pass.
-  *input<float>("update.learning_rate") = static_cast<float>(event.learning_rate);
-  *input<float>("update.step") = static_cast<float>(done_ + 1);
+  if (plan_.train.barrier) set_rate();
   CHECK_OK(passes_->update(run));
   ++done_;
   event.tokens = recipe_.batch * recipe_.context * recipe_.accumulate;
