@@ -10,7 +10,7 @@ namespace thimble {
 namespace {
 
 constexpr std::array kCommands = {&kFinetune, &kTrain,   &kPlan,    &kEval, &kGenerate, &kChat,
-                                  &kTokenize, &kConvert, &kInspect, &kPull, &kMethods,  &kReport};
+                                  &kTokenize, &kConvert, &kInspect, &kPull, &kMethods,  &kReport, &kCalibrate};
 
 int exit_code(ErrorCode code) {
   switch (code) {

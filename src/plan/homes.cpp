@@ -55,26 +55,27 @@ class RowsPlanner {
     return {};
   }
 
-  // The fastest plan that fits, if any; smallest() is known afterwards.
+  // The fastest plan that fits, if any. Choices are weighed by the most bytes that are alive at once; only what is chosen
+  // is placed, and where the placement needs more than that, the difference is set aside and the choice is made again.
   std::optional<TrainingPlan> fastest() {
-    std::optional<TrainingPlan> best = without_disk();
-    if (!spec_.disk || (best && best->shallow == Rung::keep && best->deep_blocks == 0)) return best;
-    for (const Eagerness& eagerness : kEagerness) {
-      std::optional<TrainingPlan> found = with_disk(eagerness);
-      if (!found) continue;
-      if (!best || found->seconds < kDiskGain * best->seconds) best = std::move(found);
-      break;
+    set_aside_ = 0;
+    while (true) {
+      std::optional<TrainingPlan> plan = fastest_unplaced();
+      if (!plan) return plan;
+      place_all(*plan);
+      if (fits(*plan, 0)) return plan;
+      set_aside_ += plan->bytes(spec_.runtime_bytes) - spec_.budget_bytes;
     }
-    return best;
   }
+
   // Bytes of the leanest plan, whatever the budget.
   int64_t smallest() {
-    const bool disk = spec_.disk;
     unbounded_ = true;
     int64_t least = INT64_MAX;
     for (Rung rung : kRungs) {
-      if (spills(rung) && !disk) continue;
-      const auto plan = attempt({.deep = rung, .shallow = rung, .on_disk = list_.size(), .eagerness = kEagerness[3]});
+      if (spills(rung) && !spec_.disk) continue;
+      auto plan = attempt({.deep = rung, .shallow = rung, .on_disk = list_.size(), .eagerness = kEagerness[3]});
+      place_all(*plan);
       least = std::min(least, plan->bytes(spec_.runtime_bytes));
     }
     return least;
@@ -87,6 +88,17 @@ class RowsPlanner {
   }
 
  private:
+  std::optional<TrainingPlan> fastest_unplaced() {
+    std::optional<TrainingPlan> best = without_disk();
+    if (!spec_.disk || (best && best->shallow == Rung::keep && best->deep_blocks == 0)) return best;
+    for (const Eagerness& eagerness : kEagerness) {
+      std::optional<TrainingPlan> found = with_disk(eagerness);
+      if (!found) continue;
+      if (!best || found->seconds < kDiskGain * best->seconds) best = std::move(found);
+      break;
+    }
+    return best;
+  }
   // Persistent values that may live on disk, those first whose traffic is least for the memory they free: states are
   // moved twice a step, gradients twice a pass, weights are read twice a pass too and stand in the way of the compute.
   void list_for_disk(const Layout& layout) {
@@ -203,19 +215,22 @@ class RowsPlanner {
     }
     if (plan.scratch_bytes > 0) plan.scratch_memory = Scratch::memory_bytes(plan.scratch_bytes);
     plan.arena_bytes = plan.layout.bytes() + needed;
-    if (!fits(plan)) return {};
+    if (!fits(plan, set_aside_)) return {};
+    time(plan);
+    return plan;
+  }
+
+  static void place_all(TrainingPlan& plan) {
     for (Schedule* s : {&plan.pass, &plan.update, &plan.deferred, &plan.evaluation}) {
       place(*s);
       plan.transient_bytes = std::max(plan.transient_bytes, s->peak_bytes);
     }
     plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
-    if (!fits(plan)) return {};
-    time(plan);
-    return plan;
   }
 
-  bool fits(const TrainingPlan& plan) const {
-    return unbounded_ || spec_.budget_bytes == 0 || plan.bytes(spec_.runtime_bytes) <= spec_.budget_bytes;
+  bool fits(const TrainingPlan& plan, int64_t set_aside) const {
+    return unbounded_ || spec_.budget_bytes == 0 ||
+           plan.bytes(spec_.runtime_bytes) + set_aside <= spec_.budget_bytes;
   }
 
   void make_schedules(const Choice& choice, TrainingPlan& plan) const {
@@ -265,6 +280,7 @@ class RowsPlanner {
   Droppable droppable_;
   std::vector<std::string> list_;  // what may live on disk, in the order in which it goes there
   bool unbounded_ = false;
+  int64_t set_aside_ = 0;  // for what placement wastes
 };
 
 class Planner {
