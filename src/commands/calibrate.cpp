@@ -1,7 +1,6 @@
 // calibrate: measures what the machine does in a second, and keeps it for every later plan.
-#include "run/calibration.h"
-
 #include "commands/command.h"
+#include "run/calibration.h"
 #include "run/setup.h"
 #include "text/json_output.h"
 
@@ -16,7 +15,8 @@ struct Flags {
 
 std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
-  app.add_option("--scratch", flags->scratch, "folder on the disk to be measured; none: no disk")->capture_default_str();
+  app.add_option("--scratch", flags->scratch, "folder on the disk to be measured; none: no disk")
+      ->capture_default_str();
   app.add_option("--threads", flags->threads, "0: one a CPU");
   app.add_flag("--json", flags->json, "one JSON object");
   return [flags]() -> Result<void> {

@@ -9,8 +9,8 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCommands = {&kFinetune, &kTrain,   &kPlan,    &kEval, &kGenerate, &kChat,
-                                  &kTokenize, &kConvert, &kInspect, &kPull, &kMethods,  &kReport, &kCalibrate};
+constexpr std::array kCommands = {&kFinetune, &kTrain,   &kPlan, &kEval,    &kGenerate, &kChat,     &kTokenize,
+                                  &kConvert,  &kInspect, &kPull, &kMethods, &kReport,   &kCalibrate};
 
 int exit_code(ErrorCode code) {
   switch (code) {

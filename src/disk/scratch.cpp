@@ -77,6 +77,10 @@ class Scratch::Impl {
 
   int begin(bool write, int64_t offset, std::span<std::byte> memory) noexcept;
   Result<void> finish(int id);
+  void poke() noexcept {
+    take_completions();
+    send_waiting();
+  }
   int64_t bytes_read() const { return bytes_read_; }
   int64_t bytes_written() const { return bytes_written_; }
   std::string description() const;
@@ -268,6 +272,7 @@ int Scratch::begin_write(int64_t offset, std::span<const std::byte> from) noexce
 }
 
 Result<void> Scratch::finish(int transfer) { return impl_->finish(transfer); }
+void Scratch::poke() noexcept { impl_->poke(); }
 
 int64_t Scratch::bytes_read() const { return impl_->bytes_read(); }
 int64_t Scratch::bytes_written() const { return impl_->bytes_written(); }

@@ -38,6 +38,9 @@ class Scratch {
   // (reading or writing how many bytes of the scratch file in which folder) and the system's reason.
   Result<void> finish(int transfer);
 
+  // Keeps what was begun moving; to be called now and then while computing. Does not wait.
+  void poke() noexcept;
+
   // Both together, for loading and saving.
   Result<void> read(int64_t offset, std::span<std::byte> to) { return finish(begin_read(offset, to)); }
   Result<void> write(int64_t offset, std::span<const std::byte> from) { return finish(begin_write(offset, from)); }

@@ -1,10 +1,10 @@
-// Choosing homes: what lives in memory, what waits on disk, what is made again, and how many rows go at once, to be fast
-// within the budget. Every choice here is exact: the same bits come out.
+// Choosing homes: what lives in memory, what waits on disk, what is made again, and how many rows go at once, to be
+// fast within the budget. Every choice here is exact: the same bits come out.
 //
 // A plan is: rows a pass; a rung for each block's activations (the first blocks' live longest, so they are on the lower
 // rung); and how many of the persistent values live on disk, from a list in order of what their traffic costs a byte
-// saved. For each rung the fewest values on disk that fit are found by bisection, then the fewest blocks on the lower of
-// two rungs; the candidates are played (simulate) and the fastest is taken.
+// saved. For each rung the fewest values on disk that fit are found by bisection, then the fewest blocks on the lower
+// of two rungs; the candidates are played (simulate) and the fastest is taken.
 #include <xxhash.h>
 
 #include <algorithm>
@@ -55,8 +55,9 @@ class RowsPlanner {
     return {};
   }
 
-  // The fastest plan that fits, if any. Choices are weighed by the most bytes that are alive at once; only what is chosen
-  // is placed, and where the placement needs more than that, the difference is set aside and the choice is made again.
+  // The fastest plan that fits, if any. Choices are weighed by the most bytes that are alive at once; only what is
+  // chosen is placed, and where the placement needs more than that, the difference is set aside and the choice is made
+  // again.
   std::optional<TrainingPlan> fastest() {
     set_aside_ = 0;
     while (true) {
@@ -148,8 +149,7 @@ class RowsPlanner {
     for (Rung rung : kRungs)
       for (size_t on_disk : {choice.on_disk, list_.size()}) {
         if (rung == choice.deep) continue;
-        auto plan = fewest_blocks(
-            {.deep = choice.deep, .shallow = rung, .on_disk = on_disk, .eagerness = eagerness});
+        auto plan = fewest_blocks({.deep = choice.deep, .shallow = rung, .on_disk = on_disk, .eagerness = eagerness});
         if (plan && plan->seconds < best->seconds) best = std::move(plan);
       }
     return best;
@@ -229,8 +229,7 @@ class RowsPlanner {
   }
 
   bool fits(const TrainingPlan& plan, int64_t set_aside) const {
-    return unbounded_ || spec_.budget_bytes == 0 ||
-           plan.bytes(spec_.runtime_bytes) + set_aside <= spec_.budget_bytes;
+    return unbounded_ || spec_.budget_bytes == 0 || plan.bytes(spec_.runtime_bytes) + set_aside <= spec_.budget_bytes;
   }
 
   void make_schedules(const Choice& choice, TrainingPlan& plan) const {
@@ -239,16 +238,16 @@ class RowsPlanner {
     ScheduleOptions whole = options(choice, graph, plan.layout);
     whole.recompute = remade_values(droppable_, choice.deep, choice.shallow, choice.deep_blocks);
     if (!whole.disk.empty()) {
-      const std::vector<char> spilled = spilled_values(graph, droppable_, choice.deep, choice.shallow,
-                                                       choice.deep_blocks, spec_.disk_least_bytes);
+      const std::vector<char> spilled =
+          spilled_values(graph, droppable_, choice.deep, choice.shallow, choice.deep_blocks, spec_.disk_least_bytes);
       for (size_t i = 0; i < spilled.size(); ++i) whole.disk[i] = static_cast<char>(whole.disk[i] | spilled[i]);
     }
     whole.transient_gradients = !train_.barrier;
     whole.accumulates = passes_ > 1;
     plan.pass = make_schedule(graph, nodes_between(0, end), costs_, whole);
     if (train_.barrier)
-      plan.update = make_schedule(graph, nodes_between(end, graph.nodes().size()), costs_,
-                                  options(choice, graph, plan.layout));
+      plan.update =
+          make_schedule(graph, nodes_between(end, graph.nodes().size()), costs_, options(choice, graph, plan.layout));
     if (train_.barrier && !plan.update.transfers.empty())
       plan.deferred = make_schedule(graph, deferred_order(train_), costs_, whole);
     if (spec_.evaluates)
@@ -259,8 +258,7 @@ class RowsPlanner {
   // A step: its first pass, with the updates where they are deferred; the other passes; the update otherwise.
   void time(TrainingPlan& plan) const {
     const auto add = [&](const Schedule& schedule, bool first, int64_t times) {
-      const Duration d =
-          simulate(schedule, step_seconds(train_.graph, schedule, costs_), machine_.disk, first);
+      const Duration d = simulate(schedule, step_seconds(train_.graph, schedule, costs_), machine_.disk, first);
       plan.seconds += static_cast<double>(times) * d.seconds;
       plan.read_bytes += times * d.read;
       plan.written_bytes += times * d.written;
@@ -359,8 +357,7 @@ class Planner {
     };
     const auto values = [&](const char* name, Role role, const std::string& home) {
       const int64_t disk = layout.bytes(role, Tier::disk);
-      item(name, layout.bytes(role),
-           disk > 0 ? fmt::format("{}; {} more on disk", home, megabytes(disk)) : home);
+      item(name, layout.bytes(role), disk > 0 ? fmt::format("{}; {} more on disk", home, megabytes(disk)) : home);
       if (disk > 0 && layout.bytes(role) == 0) l.items.push_back({name, 0, home + "; all on disk"});
     };
     values("frozen weights", Role::weight, "as stored: " + codecs);

@@ -19,8 +19,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kRounds = 5;                     // the best counts: other programs can only slow a round down
-constexpr int64_t kDiskBytes = 96 << 20;       // moved each way
+constexpr int kRounds = 5;                // the best counts: other programs can only slow a round down
+constexpr int64_t kDiskBytes = 96 << 20;  // moved each way
 constexpr int64_t kDiskTransfer = 1 << 20;
 constexpr int kDiskTogether = 4;
 
@@ -106,7 +106,8 @@ std::string device_of(std::filesystem::path folder) {
 }  // namespace
 
 std::string calibration_path() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache) return std::string(cache) + "/thimble/machine.json";
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache)
+    return std::string(cache) + "/thimble/machine.json";
   const char* home = std::getenv("HOME");
   return std::string(home ? home : "/tmp") + "/.cache/thimble/machine.json";
 }

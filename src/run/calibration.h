@@ -8,8 +8,8 @@
 
 namespace thimble {
 
-// folder: of the disk tier, made on demand; empty: the disk's speed is not asked for. anew: measures even what is known.
-// Measuring takes a second. A cache that can not be read or written is done without.
+// folder: of the disk tier, made on demand; empty: the disk's speed is not asked for. anew: measures even what is
+// known. Measuring takes a second. A cache that can not be read or written is done without.
 Machine calibrated_machine(Threads& threads, const std::string& folder, bool anew = false);
 
 // The file of the cache.

@@ -40,7 +40,7 @@ class Trainer {
   Result<void> allocate();
   Result<void> settle();  // before parameters and states are read
   std::string scratch_folder() const { return recipe_.scratch.empty() ? recipe_.out : recipe_.scratch; }
-  Values values();        // while no pass is running
+  Values values();  // while no pass is running
   RunContext context();
   Result<void> fill();
 
