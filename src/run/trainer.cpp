@@ -28,6 +28,11 @@ Result<void> Trainer::allocate() {
   return {};
 }
 
+std::string Trainer::scratch_folder() const {
+  const std::string& folder = recipe_.scratch.empty() ? recipe_.out : recipe_.scratch;
+  return folder.empty() ? "." : folder;
+}
+
 Values Trainer::values() {
   return Values(plan_.layout, arena_->data(), scratch_.get(),
                 {arena_->data() + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes)});
