@@ -3,13 +3,15 @@
 
 usage: tools/check_budget.py THIMBLE_BINARY TOKENIZER TEXT [--runs 100] [--seed 1] [--model FILE] [--table FILE.md]
 Each run trains two steps. The peak is the kernel's own figure for the child (ru_maxrss). The budget lies anywhere between
-the smallest that `thimble` says would do and twice what it would take without one. Exit code 1 when a promise is broken.
+the smallest that `thimble` says would do and twice what it would take without one; a child that takes more data than
+budget + 32 MB (RLIMIT_DATA) fails. Exit code 1 when a promise is broken.
 """
 import argparse
 import json
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -17,10 +19,14 @@ import tempfile
 MB = 1_000_000
 
 
-def run(command):
-    """(exit code, events, stderr, peak resident bytes)"""
+def run(command, limit=None):
+    """(exit code, events, stderr, peak resident bytes); limit: bytes of data that the child may take"""
+    def confine():
+        if limit:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        child = subprocess.Popen(command, stdout=out, stderr=err)
+        child = subprocess.Popen(command, stdout=out, stderr=err, preexec_fn=confine)
         _, status, usage = os.wait4(child.pid, 0)
         out.seek(0)
         err.seek(0)
@@ -43,6 +49,9 @@ def configuration(rng, args):
         c |= {"--model": args.model, "--method": "lora", "--rank": rng.choice([1, 4, 8, 32]), "--batch": rng.choice([1, 2]),
               "--context": rng.choice([64, 128, 256])}
         c["--dropout"] = rng.choice([0, 0, 0.1])
+        if rng.random() < 0.2:
+            c |= {"--method": "full"}
+            del c["--rank"], c["--dropout"]
     else:
         c |= {"--size": rng.choice(["200K", "1M", "3M", "5M", "12M"]), "--tokenizer": args.tokenizer, "--method": "full"}
     return c
@@ -81,19 +90,20 @@ def main():
             plenty = events[0]["planned_peak_bytes"] // MB + 1
             budget = rng.randint(least, max(least, 2 * plenty)) if rng.random() < 0.5 else rng.randint(least, max(least, plenty))
             code, events, err, peak = run([args.binary, "finetune" if "--model" in c else "train", *base, "--memory", f"{budget}M", "--steps", "2",
-                                           "--json", "--out", os.path.join(folder, "out")])
-            planned = next((e["planned_peak_bytes"] for e in events if e["event"] == "plan"), 1)
+                                           "--json", "--out", os.path.join(folder, "out")], limit=(budget + 32) * MB)
+            plan = next((e for e in events if e["event"] == "plan"), {"planned_peak_bytes": 1, "disk_read_bytes": 0, "disk_written_bytes": 0})
+            planned, disk = plan["planned_peak_bytes"], plan["disk_read_bytes"] + plan["disk_written_bytes"]
             good = code == 0 and peak <= budget * MB and 0.97 * planned <= peak <= planned
             broken += not good
             name = c.get("--size", "model")
-            rows.append(f"| {number} | {name} | {c['--batch']}x{c['--context']}x{c['--accumulate']} | {c['--optimizer']} {c['--precision']} | {least} | {budget} | "
-                        f"{planned / MB:.1f} | {peak / MB:.1f} | {100 * peak / planned:.1f} | {'yes' if good else 'NO'} |")
+            rows.append(f"| {number} | {name} | {c['--batch']}x{c['--context']}x{c['--accumulate']} | {c['--method']} {c['--optimizer']} {c['--precision']} | {least} | {budget} | "
+                        f"{planned / MB:.1f} | {peak / MB:.1f} | {100 * peak / planned:.1f} | {disk / MB:.0f} | {'yes' if good else 'NO'} |")
             print(rows[-1], "" if good else f"exit code {code} {err[-300:]} {' '.join(base)}", flush=True)
     print(f"{args.runs - broken} of {args.runs} kept the promise")
     if args.table:
         with open(args.table, "w", encoding="utf-8") as file:
-            file.write("| run | size | batch x context x accumulate | optimizer | smallest MB | budget MB | planned MB | measured MB | % | kept |\n"
-                       "|---|---|---|---|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n")
+            file.write("| run | size | batch x context x accumulate | method | smallest MB | budget MB | planned MB | measured MB | % | disk MB a step | kept |\n"
+                       "|---|---|---|---|---|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n")
     sys.exit(1 if broken else 0)
 
 

@@ -373,6 +373,8 @@ class Planner {
     items(plan, l);
     l.budget_bytes = spec_.budget_bytes;
     l.planned_bytes = plan.bytes(spec_.runtime_bytes);
+    l.scratch_bytes = plan.scratch_bytes;
+    l.read_bytes = plan.read_bytes, l.written_bytes = plan.written_bytes;
     l.step_seconds = plan.seconds;
     l.numerics_hash = plan.numerics_hash;
     l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}", plan.passes, plan.passes == 1 ? "pass" : "passes",

@@ -94,7 +94,8 @@ void populate_runtime(int64_t heap_bytes) {
     madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
   }
   if (maps) std::fclose(maps);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);  // from here on the heap keeps what it has
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);  // from here on the heap keeps what it has, and all comes from it
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
   std::vector<void*> blocks;
   for (int64_t taken = 0; taken < heap_bytes; taken += 65536) {
     blocks.push_back(std::malloc(65536 - 64));

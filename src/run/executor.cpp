@@ -52,11 +52,15 @@ class Binder {
 Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, const Places& places)
     : scratch_(places.scratch), events_(transfer_events(schedule)) {
   const Binder binder(graph, schedule, layout, places);
+  steps_.reserve(schedule.steps.size());
+  movements_.reserve(schedule.transfers.size());
   for (const Step& step : schedule.steps) {
     const Node& node = graph.nodes()[static_cast<size_t>(step.node)];
     const Shape cut = step.count ? graph.value(node.in[0]).type.shape : Shape{};
     const auto bind = [&](const std::vector<ValueId>& ids, const std::vector<int>& places_of, std::vector<Operand>& to,
                           std::vector<Extent>& extents) {
+      to.reserve(ids.size());
+      extents.reserve(ids.size());
       for (size_t i = 0; i < ids.size(); ++i) {
         to.push_back(binder.operand(ids[i], places_of[i], step, cut));
         extents.push_back(ids[i] == kNone ? Extent::fixed : graph.value(ids[i]).type.extent);
@@ -72,6 +76,17 @@ Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& l
   }
   for (const Transfer& t : schedule.transfers)
     movements_.push_back({binder.file_offset(t), binder.memory(t.residence), t.write, t.fresh});
+}
+
+int64_t Executor::memory_bytes(const Schedule& schedule) {
+  constexpr int64_t kBlock = 32;  // what an allocation takes beside its bytes, and rounding
+  int64_t bytes =
+      3 * kBlock + std::ssize(schedule.transfers) * static_cast<int64_t>(sizeof(Movement) + 2 * sizeof(TransferEvent));
+  for (const Step& step : schedule.steps)
+    bytes += static_cast<int64_t>(sizeof(Bound)) + 6 * kBlock +
+             static_cast<int64_t>(sizeof(Operand) + sizeof(Extent)) * std::ssize(step.in) +
+             static_cast<int64_t>(sizeof(Operand) + sizeof(Extent)) * std::ssize(step.out);
+  return bytes;
 }
 
 void Executor::run_step(Bound& step, RunContext& context, bool first) noexcept {

@@ -24,6 +24,9 @@ class Executor {
   // The graph must outlive the executor.
   Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, const Places& places);
 
+  // What an executor of the schedule takes of the heap, at most.
+  static int64_t memory_bytes(const Schedule& schedule);
+
   // tokens, selected: extents of this run, at most the planned ones; -1: as planned. For schedules without transfers.
   void run(RunContext& context, int64_t tokens = -1, int64_t selected = -1) noexcept;
 

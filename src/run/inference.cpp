@@ -68,9 +68,9 @@ Result<void> Inference::plan(Purpose purpose, int64_t context, int64_t batch) {
   return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_inference(spec_));
-    int64_t steps = 0;
-    for (const InferenceProgram& program : plan_.programs) steps += static_cast<int64_t>(program.schedule.steps.size());
-    return steps;
+    int64_t heap = 0;
+    for (const InferenceProgram& program : plan_.programs) heap += Executor::memory_bytes(program.schedule);
+    return heap;
   });
 }
 

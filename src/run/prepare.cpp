@@ -166,9 +166,9 @@ Result<void> Trainer::make_plan() {
   return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_training(spec_, machine_));
-    int64_t steps = 0;
-    for (const Schedule* s : plan_.schedules()) steps += static_cast<int64_t>(s->steps.size() + s->transfers.size());
-    return steps;
+    int64_t heap = 0;
+    for (const Schedule* s : plan_.schedules()) heap += Executor::memory_bytes(*s);
+    return heap;
   });
 }
 

@@ -17,6 +17,8 @@ namespace thimble {
 
 constexpr int64_t kHeapReserve = 3 << 20;  // heap that a run may use for small things
 
+constexpr int64_t kTouchedLater = 256 << 10;  // pages of stacks and libraries that only a run touches
+
 // 0: one a CPU.
 int thread_count(int64_t asked);
 
@@ -44,15 +46,14 @@ struct PlanBudget {
 Result<void> include_start(const PlanBudget& budget);
 
 // The plan itself takes heap, and what the process occupies decides what the arena may take: planned once without a
-// budget to learn the first, then within it. `plan` returns the number of steps that executors will hold.
+// budget to learn the first, then within it. `plan` returns what the executors will take of the heap.
 template <class Plan>
 Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
   budget.budget_bytes = 0;
   for (int round = 0; round < 3; ++round) {
-    const int64_t steps = TRY(plan());
-    populate_runtime(kHeapReserve);
-    // The executors resolve every operand of every step.
-    const int64_t measured = resident_bytes() + steps * 800 + (256 << 10);
+    const int64_t heap = TRY(plan());
+    populate_runtime(kHeapReserve + heap);
+    const int64_t measured = resident_bytes() + kTouchedLater;
     const bool within = measured <= budget.runtime_bytes && budget.runtime_bytes - measured < (512 << 10);
     if (budget.budget_bytes > 0 && within) break;
     budget.runtime_bytes = measured;

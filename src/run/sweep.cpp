@@ -68,8 +68,7 @@ int64_t smallest_budget(TrainingSpec& spec, const Machine& machine, int64_t most
 Result<std::vector<SweepPoint>> sweep_budgets(TrainingSpec spec, const Machine& machine, int count) {
   const SweepPoint plenty = TRY(point_at(spec, machine, 0));
   const double most = static_cast<double>(plenty.planned_bytes) * 1.1;
-  const double least =
-      static_cast<double>(smallest_budget(spec, machine, static_cast<int64_t>(most) + kMegabyte));
+  const double least = static_cast<double>(smallest_budget(spec, machine, static_cast<int64_t>(most) + kMegabyte));
   std::vector<SweepPoint> points;
   std::set<std::string> seen;
   for (int i = 0; i < count; ++i) {
@@ -115,7 +114,9 @@ std::string sweep_svg(const std::vector<SweepPoint>& points, const std::string& 
   const auto x = [&](double budget) {
     return kLeft + (std::log(budget) - x0) / std::max(1e-9, x1 - x0) * (kWidth - kLeft - kRight);
   };
-  const auto y = [&](double seconds) { return kHeight - kBottom - seconds / (1.15 * most) * (kHeight - kTop - kBottom); };
+  const auto y = [&](double seconds) {
+    return kHeight - kBottom - seconds / (1.15 * most) * (kHeight - kTop - kBottom);
+  };
   std::string out = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n"
       "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/><text x=\"{}\" y=\"22\" font-size=\"15\">{}</text>\n",
@@ -128,9 +129,8 @@ std::string sweep_svg(const std::vector<SweepPoint>& points, const std::string& 
   for (double decade = 1e6; decade < 1e13; decade *= 10)
     for (double tick : {decade, 2 * decade, 5 * decade})
       if (std::log(tick) >= x0 - 1e-9 && std::log(tick) <= x1 + 1e-9)
-        out += fmt::format(
-            "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" fill=\"#555\">{:g} MB</text>\n", x(tick),
-            kHeight - kBottom + 20, tick * 1e-6);
+        out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" fill=\"#555\">{:g} MB</text>\n",
+                           x(tick), kHeight - kBottom + 20, tick * 1e-6);
   std::string line, marks;
   int row = 0;
   for (const SweepPoint& p : points) {

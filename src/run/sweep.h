@@ -10,10 +10,10 @@ namespace thimble {
 
 struct SweepPoint {
   int64_t budget_bytes = 0, planned_bytes = 0;
-  double seconds = 0;                     // a step, predicted
+  double seconds = 0;                         // a step, predicted
   int64_t read_bytes = 0, written_bytes = 0;  // of the scratch file, a step
-  std::vector<std::string> techniques;    // in use at this budget
-  std::vector<std::string> fresh;         // of these, not in use at any larger budget
+  std::vector<std::string> techniques;        // in use at this budget
+  std::vector<std::string> fresh;             // of these, not in use at any larger budget
 };
 
 // Plans at about `count` budgets, from plenty down to the smallest that does; most memory first.
