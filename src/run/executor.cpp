@@ -47,46 +47,66 @@ class Binder {
   const Places& places_;
 };
 
+// How much an executor holds.
+struct Sizes {
+  size_t operands = 0, cleared = 0;
+  explicit Sizes(const Schedule& schedule) {
+    for (const Step& step : schedule.steps) {
+      operands += step.in.size() + step.out.size();
+      cleared += step.zero.size() + step.fresh.size();
+    }
+  }
+};
+
 }  // namespace
 
 Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, const Places& places)
     : scratch_(places.scratch), events_(transfer_events(schedule)) {
   const Binder binder(graph, schedule, layout, places);
+  const Sizes sizes(schedule);
   steps_.reserve(schedule.steps.size());
+  operands_.reserve(sizes.operands);
+  extents_.reserve(sizes.operands);
+  cleared_.reserve(sizes.cleared);
   movements_.reserve(schedule.transfers.size());
   for (const Step& step : schedule.steps) {
     const Node& node = graph.nodes()[static_cast<size_t>(step.node)];
     const Shape cut = step.count ? graph.value(node.in[0]).type.shape : Shape{};
-    const auto bind = [&](const std::vector<ValueId>& ids, const std::vector<int>& places_of, std::vector<Operand>& to,
-                          std::vector<Extent>& extents) {
-      to.reserve(ids.size());
-      extents.reserve(ids.size());
+    const size_t first_extent = extents_.size();
+    const auto bind = [&](const std::vector<ValueId>& ids, const std::vector<int>& places_of) {
+      const size_t first = operands_.size();
       for (size_t i = 0; i < ids.size(); ++i) {
-        to.push_back(binder.operand(ids[i], places_of[i], step, cut));
-        extents.push_back(ids[i] == kNone ? Extent::fixed : graph.value(ids[i]).type.extent);
+        operands_.push_back(binder.operand(ids[i], places_of[i], step, cut));
+        extents_.push_back(ids[i] == kNone ? Extent::fixed : graph.value(ids[i]).type.extent);
       }
+      return std::span(operands_).subspan(first);
+    };
+    const auto cleared = [&](const std::vector<int>& operands) {
+      const size_t first = cleared_.size();
+      for (int operand : operands) cleared_.push_back(binder.whole(operand));
+      return std::span<const std::span<std::byte>>(cleared_).subspan(first);
     };
     Bound bound{.node = &node};
-    bind(node.in, step.in, bound.in, bound.in_extent);
-    bind(node.out, step.out, bound.out, bound.out_extent);
+    bound.in = bind(node.in, step.in);
+    bound.out = bind(node.out, step.out);
+    bound.extents = std::span(extents_).subspan(first_extent);
     if (step.workspace >= 0) bound.workspace = binder.memory(step.workspace);
-    for (int residence : step.zero) bound.zero.push_back(binder.memory(residence));
-    for (int operand : step.fresh) bound.fresh.push_back(binder.whole(operand));
-    steps_.push_back(std::move(bound));
+    bound.zero = cleared(step.zero);
+    bound.fresh = cleared(step.fresh);
+    steps_.push_back(bound);
   }
   for (const Transfer& t : schedule.transfers)
     movements_.push_back({binder.file_offset(t), binder.memory(t.residence), t.write, t.fresh});
 }
 
 int64_t Executor::memory_bytes(const Schedule& schedule) {
-  constexpr int64_t kBlock = 32;  // what an allocation takes beside its bytes, and rounding
-  int64_t bytes =
-      3 * kBlock + std::ssize(schedule.transfers) * static_cast<int64_t>(sizeof(Movement) + 2 * sizeof(TransferEvent));
-  for (const Step& step : schedule.steps)
-    bytes += static_cast<int64_t>(sizeof(Bound)) + 6 * kBlock +
-             static_cast<int64_t>(sizeof(Operand) + sizeof(Extent)) * std::ssize(step.in) +
-             static_cast<int64_t>(sizeof(Operand) + sizeof(Extent)) * std::ssize(step.out);
-  return bytes;
+  const Sizes sizes(schedule);
+  constexpr int64_t kAllocations = 6 * 32;
+  return kAllocations +
+         static_cast<int64_t>(schedule.steps.size() * sizeof(Bound) +
+                              sizes.operands * (sizeof(Operand) + sizeof(Extent)) +
+                              sizes.cleared * sizeof(std::span<std::byte>) +
+                              schedule.transfers.size() * (sizeof(Movement) + 2 * sizeof(TransferEvent)));
 }
 
 void Executor::run_step(Bound& step, RunContext& context, bool first) noexcept {
@@ -97,7 +117,7 @@ void Executor::run_step(Bound& step, RunContext& context, bool first) noexcept {
 }
 
 void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexcept {
-  const auto fit = [&](std::vector<Operand>& operands, const std::vector<Extent>& extents) {
+  const auto fit = [&](std::span<Operand> operands, std::span<const Extent> extents) {
     for (size_t i = 0; i < operands.size(); ++i) {
       const int64_t extent = extents[i] == Extent::tokens ? tokens : extents[i] == Extent::selected ? selected : -1;
       if (extent >= 0) operands[i].shape = operands[i].shape.with_first(extent);
@@ -105,8 +125,8 @@ void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexce
   };
   for (Bound& step : steps_) {
     if (tokens >= 0 || selected >= 0) {
-      fit(step.in, step.in_extent);
-      fit(step.out, step.out_extent);
+      fit(step.in, step.extents);
+      fit(step.out, step.extents.subspan(step.in.size()));
     }
     run_step(step, context, true);
   }

@@ -36,10 +36,10 @@ class Executor {
  private:
   struct Bound {
     const Node* node;
-    std::vector<Operand> in, out;
-    std::vector<Extent> in_extent, out_extent;
+    std::span<Operand> in, out;
+    std::span<const Extent> extents;  // of in, then of out
     std::span<std::byte> workspace;
-    std::vector<std::span<std::byte>> zero, fresh;
+    std::span<const std::span<std::byte>> zero, fresh;
   };
   struct Movement {
     int64_t offset;
@@ -52,7 +52,10 @@ class Executor {
   Result<void> abandon(Failure failure);
 
   Scratch* scratch_;
-  std::vector<Bound> steps_;
+  std::vector<Bound> steps_;  // of spans of the following, which never grow
+  std::vector<Operand> operands_;
+  std::vector<Extent> extents_;
+  std::vector<std::span<std::byte>> cleared_;
   std::vector<Movement> movements_;
   std::vector<TransferEvent> events_;
 };
