@@ -1,6 +1,8 @@
 // finetune, train and plan: three commands over one recipe.
 #include "commands/command.h"
 #include "commands/recipe_options.h"
+#include "files/file.h"
+#include "run/sweep.h"
 #include "run/trainer.h"
 
 namespace thimble {
@@ -14,20 +16,49 @@ Result<void> train(const Recipe& recipe, bool plan_only) {
   return trainer->run();
 }
 
-template <bool kPretrained, bool kPlanOnly>
-std::function<Result<void>()> add(CLI::App& app) {
+template <bool kPretrained>
+std::function<Result<void>()> add_training(CLI::App& app) {
   auto options = std::make_shared<RecipeOptions>();
   options->add(app, kPretrained);
-  return [options]() -> Result<void> {
-    const Recipe recipe = TRY(options->finish(kPretrained, kPlanOnly));
-    return train(recipe, kPlanOnly);
+  return [options]() -> Result<void> { return train(TRY(options->finish(kPretrained, false)), false); };
+}
+
+struct Sweep {
+  bool wanted = false;
+  std::string svg;
+};
+
+Result<void> sweep(Recipe recipe, const Sweep& options) {
+  recipe.memory = 0;
+  Events events(recipe.json);
+  const auto trainer = TRY(Trainer::prepare(recipe, events));
+  const std::vector<SweepPoint> points = TRY(sweep_budgets(trainer->spec(), trainer->machine()));
+  fmt::print("{}", recipe.json ? sweep_json(points) : sweep_table(points));
+  if (options.svg.empty()) return {};
+  const std::string model = recipe.model.empty() ? recipe.size : recipe.model.substr(recipe.model.rfind('/') + 1);
+  OutputFile file = TRY(OutputFile::create(options.svg));
+  CHECK_OK(file.write(std::string_view(sweep_svg(
+      points, fmt::format("{}, {}, batch {} x {}: predicted time of a step against the budget", model, recipe.method,
+                          recipe.batch, recipe.context)))));
+  return file.commit();
+}
+
+std::function<Result<void>()> add_plan(CLI::App& app) {
+  auto options = std::make_shared<RecipeOptions>();
+  auto swept = std::make_shared<Sweep>();
+  options->add(app, true);
+  app.add_flag("--sweep", swept->wanted, "plan at every budget: time a step against memory");
+  app.add_option("--svg", swept->svg, "with --sweep: draw it into this file");
+  return [options, swept]() -> Result<void> {
+    const Recipe recipe = TRY(options->finish(true, true));
+    return swept->wanted || !swept->svg.empty() ? sweep(recipe, *swept) : train(recipe, true);
   };
 }
 
 }  // namespace
 
-const Command kFinetune = {"finetune", "adapt a pretrained model to your data", add<true, false>};
-const Command kTrain = {"train", "train a model from scratch", add<false, false>};
-const Command kPlan = {"plan", "show where every byte of a run would go, and stop", add<true, true>};
+const Command kFinetune = {"finetune", "adapt a pretrained model to your data", add_training<true>};
+const Command kTrain = {"train", "train a model from scratch", add_training<false>};
+const Command kPlan = {"plan", "show where every byte of a run would go, and stop", add_plan};
 
 }  // namespace thimble

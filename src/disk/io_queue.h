@@ -31,6 +31,8 @@ class IoQueue {
   virtual std::string_view name() const = 0;  // "io_uring", "threads"
   virtual int depth() const = 0;              // requests in flight at most; the caller keeps to it
   virtual void submit(const IoRequest& request) noexcept = 0;
+  // Whether wait() would return at once; a queue that cannot tell says no.
+  virtual bool ready() noexcept { return false; }
   // Waits for any request that is in flight.
   virtual IoCompletion wait() noexcept = 0;
 };

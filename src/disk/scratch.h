@@ -12,8 +12,8 @@
 
 namespace thimble {
 
-constexpr int64_t kDiskAlignment = 4096;    // of offsets and sizes of transfers, and of the memory they touch
-constexpr int64_t kChecksumBlock = 16384;   // transfers begin at multiples of it in the file
+constexpr int64_t kDiskAlignment = 4096;   // of offsets and sizes of transfers, and of the memory they touch
+constexpr int64_t kChecksumBlock = 16384;  // transfers begin at multiples of it in the file
 
 struct ScratchOptions {
   std::string folder;  // made when missing; refused when it is in memory (tmpfs, ramfs)
@@ -29,13 +29,17 @@ class Scratch {
   ~Scratch();
 
   // Begin a transfer; the memory must stay untouched until it is finished. Several may be in flight; at most
-  // kMostTransfers unfinished ones. A read of what a write in flight covers must be begun after that write was finished.
+  // kMostTransfers unfinished ones. A read of what a write in flight covers must be begun after that write was
+  // finished.
   static constexpr int kMostTransfers = 512;
   int begin_read(int64_t offset, std::span<std::byte> to) noexcept;
   int begin_write(int64_t offset, std::span<const std::byte> from) noexcept;
   // Waits for it. A read is checked against the checksums of what was written. ErrorCode::io with what was being done
   // (reading or writing how many bytes of the scratch file in which folder) and the system's reason.
   Result<void> finish(int transfer);
+
+  // Keeps what was begun moving; to be called now and then while computing. Does not wait.
+  void poke() noexcept;
 
   // Both together, for loading and saving.
   Result<void> read(int64_t offset, std::span<std::byte> to) { return finish(begin_read(offset, to)); }
@@ -48,31 +52,9 @@ class Scratch {
   static int64_t memory_bytes(int64_t file_bytes);
 
  private:
-  struct Part;
-  struct Transfer;
-  Scratch(std::string folder, int64_t bytes, Threads& threads);
-  Result<void> open(bool& direct);
-  template <class Each>
-  void hash(std::span<const std::byte> bytes, Each each) noexcept;
-  int begin(int64_t offset, std::span<std::byte> memory, bool write) noexcept;
-  void submit_waiting() noexcept;
-  void complete_one() noexcept;
-  Result<void> check(const Transfer& transfer);
-
-  const std::string folder_;
-  const int64_t bytes_;
-  Threads& threads_;
-  int file_ = -1;
-  bool direct_ = true;
-  std::unique_ptr<IoQueue> queue_;
-  std::vector<uint64_t> checksums_;  // a block; 0: never written
-  std::vector<Transfer> transfers_;
-  std::vector<int> free_transfers_;
-  std::vector<Part> parts_;         // those that are queued here or in flight
-  std::vector<int> free_parts_;
-  std::vector<int> waiting_;        // parts, a ring
-  size_t first_waiting_ = 0, waiting_count_ = 0;
-  int in_flight_ = 0;
-  int64_t read_ = 0, written_ = 0;
+  class Impl;
+  explicit Scratch(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
 };
+
 }  // namespace thimble

@@ -1,94 +1,104 @@
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "disk/io_queue.h"
+#include "disk/ring.h"
 
 namespace thimble {
 namespace {
 
-constexpr size_t kDepth = 16;
+constexpr int kDepth = 64;
 
-// First in, first out.
-template <class T>
-class Ring {
- public:
-  bool empty() const { return count_ == 0; }
-  void push(const T& item) { items_[(first_ + count_++) % kDepth] = item; }
-  T pop() {
-    const T item = items_[first_];
-    first_ = (first_ + 1) % kDepth;
-    --count_;
-    return item;
-  }
-
- private:
-  std::array<T, kDepth> items_;
-  size_t first_ = 0, count_ = 0;
-};
-
-class ThreadQueue : public IoQueue {
+class ThreadQueue final : public IoQueue {
  public:
   explicit ThreadQueue(int file) : file_(file), thread_([this] { work(); }) {}
-  ~ThreadQueue() override {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    changed_.notify_all();
-    thread_.join();
-  }
+  ~ThreadQueue() override;
+  ThreadQueue(const ThreadQueue&) = delete;
+  ThreadQueue& operator=(const ThreadQueue&) = delete;
 
-  std::string_view name() const override { return "thread"; }
+  std::string_view name() const override { return "threads"; }
   int depth() const override { return kDepth; }
-
-  void submit(const IoRequest& request) noexcept override {
-    {
-      const std::lock_guard lock(mutex_);
-      requests_.push(request);
-    }
-    changed_.notify_all();
-  }
-
-  IoCompletion wait() noexcept override {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return !completions_.empty(); });
-    return completions_.pop();
-  }
+  void submit(const IoRequest& request) noexcept override;
+  bool ready() noexcept override;
+  IoCompletion wait() noexcept override;
 
  private:
-  void work() noexcept {
-    std::unique_lock lock(mutex_);
-    while (true) {
-      changed_.wait(lock, [&] { return stop_ || !requests_.empty(); });
-      if (requests_.empty()) return;
-      const IoRequest request = requests_.pop();
-      lock.unlock();
-      const auto [tag, write, offset, memory] = request;
-      const ssize_t moved = write ? pwrite(file_, memory.data(), memory.size(), offset)
-                                  : pread(file_, memory.data(), memory.size(), offset);
-      const int64_t result = moved < 0 ? -errno : moved;
-      lock.lock();
-      completions_.push({tag, result});
-      changed_.notify_all();
-    }
-  }
+  void work() noexcept;
+  IoCompletion perform(const IoRequest& request) const noexcept;
 
-  const int file_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  Ring<IoRequest> requests_;
-  Ring<IoCompletion> completions_;
+  int file_;
+  std::mutex mutex_;  // of all below but the thread
+  std::condition_variable requested_;
+  std::condition_variable completed_;
+  Ring<IoRequest, kDepth> requests_;
+  Ring<IoCompletion, kDepth> completions_;
   bool stop_ = false;
-  std::thread thread_;
+  std::thread thread_;  // last: it uses the others
 };
+
+ThreadQueue::~ThreadQueue() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  requested_.notify_one();
+  thread_.join();
+}
+
+void ThreadQueue::submit(const IoRequest& request) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    requests_.push(request);
+  }
+  requested_.notify_one();
+}
+
+bool ThreadQueue::ready() noexcept {
+  const std::lock_guard lock(mutex_);
+  return !completions_.empty();
+}
+
+IoCompletion ThreadQueue::wait() noexcept {
+  std::unique_lock lock(mutex_);
+  completed_.wait(lock, [this] { return !completions_.empty(); });
+  return completions_.pop();
+}
+
+void ThreadQueue::work() noexcept {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    requested_.wait(lock, [this] { return stop_ || !requests_.empty(); });
+    if (stop_) return;
+    const IoRequest request = requests_.pop();
+    lock.unlock();
+    const IoCompletion completion = perform(request);
+    lock.lock();
+    completions_.push(completion);
+    completed_.notify_one();
+  }
+}
+
+IoCompletion ThreadQueue::perform(const IoRequest& request) const noexcept {
+  std::byte* const data = request.memory.data();
+  const size_t size = request.memory.size();
+  const ssize_t moved =
+      request.write ? ::pwrite(file_, data, size, request.offset) : ::pread(file_, data, size, request.offset);
+  return {request.tag, moved < 0 ? -errno : moved};
+}
 
 }  // namespace
 
-Result<std::unique_ptr<IoQueue>> thread_queue(int file) { return std::make_unique<ThreadQueue>(file); }
+Result<std::unique_ptr<IoQueue>> thread_queue(int file) {
+  try {
+    return std::make_unique<ThreadQueue>(file);
+  } catch (const std::system_error& error) {
+    return fail(ErrorCode::unsupported, "starting a thread for the scratch file: {}", error.what());
+  }
+}
 
 }  // namespace thimble

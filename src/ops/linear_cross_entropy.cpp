@@ -7,7 +7,8 @@
 //   dx_i    scale (sum_v p_iv w_v - w[target_i]): gathered in the same pass over the vocabulary, rescaled as the
 //   running
 //           maximum grows, as attention does with its values
-//   dw_v    scale sum_i (p_iv - [v = target_i]) x_i: a second pass, since p needs the whole lse. Where w is the table of
+//   dw_v    scale sum_i (p_iv - [v = target_i]) x_i: a second pass, since p needs the whole lse. Where w is the table
+//   of
 //           the embedding too, the rows of that gradient are added after each granule of tokens, so that the sum does
 //           not depend on how many granules go at once; it is then made at the end of the backward pass.
 //

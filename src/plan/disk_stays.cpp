@@ -9,6 +9,8 @@
 namespace thimble {
 namespace {
 
+constexpr size_t kMostUnderWay = Scratch::kMostTransfers / 4;  // of each direction
+
 int64_t whole_pages(int64_t bytes) { return (bytes + kDiskAlignment - 1) / kDiskAlignment * kDiskAlignment; }
 int64_t whole_blocks(int64_t bytes) { return (bytes + kChecksumBlock - 1) / kChecksumBlock * kChecksumBlock; }
 
@@ -189,7 +191,8 @@ class DiskStays {
     int64_t under_way = 0;
     for (size_t i = 0, oldest = 0; i < reads.size(); ++i) {
       under_way += reads[i]->bytes;
-      while (oldest < i && under_way > options_.eagerness.in_flight) under_way -= reads[oldest++]->bytes;
+      while (oldest < i && (under_way > options_.eagerness.in_flight || i - oldest >= kMostUnderWay))
+        under_way -= reads[oldest++]->bytes;
       const int earliest = oldest > 0 ? reads[oldest - 1]->wait : 0;
       reads[i]->issue = std::min(reads[i]->wait, std::max(wanted[i], earliest));
     }
@@ -208,7 +211,8 @@ class DiskStays {
     size_t newest = writes.size();
     for (size_t i = writes.size(); i-- > 0;) {
       under_way += writes[i]->bytes;
-      while (newest > i + 1 && under_way > options_.eagerness.in_flight) under_way -= writes[--newest]->bytes;
+      while (newest > i + 1 && (under_way > options_.eagerness.in_flight || newest - i > kMostUnderWay))
+        under_way -= writes[--newest]->bytes;
       const int latest = newest < writes.size() ? writes[newest]->issue : end;
       writes[i]->wait = std::min(end, std::max(writes[i]->issue + 1, std::min(writes[i]->wait, latest)));
     }
@@ -240,8 +244,8 @@ class DiskStays {
   const Graph& graph_;
   const ScheduleOptions& options_;
   Schedule& schedule_;
-  std::vector<std::vector<int>> uses_;  // by value: steps
-  std::vector<double> clock_;           // compute seconds before each step
+  std::vector<std::vector<int>> uses_;                                // by value: steps
+  std::vector<double> clock_;                                         // compute seconds before each step
   std::vector<std::pair<std::vector<int>, std::vector<int>>> order_;  // writes, then reads of the same value
 };
 
@@ -271,15 +275,16 @@ std::vector<double> step_seconds(const Graph& graph, const Schedule& schedule, c
   std::vector<double> seconds;
   for (const Step& step : schedule.steps) {
     const Node& node = graph.nodes()[static_cast<size_t>(step.node)];
-    const double part = step.count ? static_cast<double>(step.count) /
-                                         static_cast<double>(graph.value(node.in[0]).type.shape.count())
-                                   : 1;
+    const double part =
+        step.count ? static_cast<double>(step.count) / static_cast<double>(graph.value(node.in[0]).type.shape.count())
+                   : 1;
     seconds.push_back(part * costs[static_cast<size_t>(step.node)].seconds);
   }
   return seconds;
 }
 
-Duration simulate(const Schedule& schedule, const std::vector<double>& step_seconds, double disk_bandwidth, bool first) {
+Duration simulate(const Schedule& schedule, const std::vector<double>& step_seconds, double disk_bandwidth,
+                  bool first) {
   Duration duration;
   std::vector<double> done(schedule.transfers.size(), 0);
   double now = 0, disk = 0;

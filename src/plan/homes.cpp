@@ -1,10 +1,10 @@
-// Choosing homes: what lives in memory, what waits on disk, what is made again, and how many rows go at once, to be fast
-// within the budget. Every choice here is exact: the same bits come out.
+// Choosing homes: what lives in memory, what waits on disk, what is made again, and how many rows go at once, to be
+// fast within the budget. Every choice here is exact: the same bits come out.
 //
 // A plan is: rows a pass; a rung for each block's activations (the first blocks' live longest, so they are on the lower
 // rung); and how many of the persistent values live on disk, from a list in order of what their traffic costs a byte
-// saved. For each rung the fewest values on disk that fit are found by bisection, then the fewest blocks on the lower of
-// two rungs; the candidates are played (simulate) and the fastest is taken.
+// saved. For each rung the fewest values on disk that fit are found by bisection, then the fewest blocks on the lower
+// of two rungs; the candidates are played (simulate) and the fastest is taken.
 #include <xxhash.h>
 
 #include <algorithm>
@@ -22,7 +22,8 @@ namespace {
 // A plan that would do without the disk is given up only for one that is faster by this.
 constexpr double kDiskGain = 0.85;
 using Eagerness = ScheduleOptions::Eagerness;
-constexpr Eagerness kEagerness[] = {{32 << 20, 2}, {8 << 20, 1}, {1 << 20, 0}, {0, 0}};
+constexpr Eagerness kLeanest{0, 0};
+constexpr Eagerness kEagerness[] = {{32 << 20, 2}, {8 << 20, 1}, {1 << 20, 0}, kLeanest};
 constexpr Rung kRungs[] = {Rung::keep, Rung::cheap, Rung::cheap_spill, Rung::bare, Rung::bare_spill};
 
 constexpr bool spills(Rung rung) { return rung == Rung::cheap_spill || rung == Rung::bare_spill; }
@@ -33,6 +34,12 @@ struct Choice {
   size_t on_disk = 0;  // of the list
   Eagerness eagerness = kEagerness[0];
 };
+
+struct Candidate {
+  Choice choice;
+  TrainingPlan plan;
+};
+using Found = std::optional<Candidate>;
 
 // Plans with passes of so many rows.
 class RowsPlanner {
@@ -55,28 +62,24 @@ class RowsPlanner {
     return {};
   }
 
-  // The fastest plan that fits, if any; smallest() is known afterwards.
+  // The fastest plan that fits, if any. Choices are weighed by the most bytes that are alive at once; only what is
+  // chosen is placed, and where the placement needs more than that, the difference is set aside and the choice is made
+  // again.
   std::optional<TrainingPlan> fastest() {
-    std::optional<TrainingPlan> best = without_disk();
-    if (!spec_.disk || (best && best->shallow == Rung::keep && best->deep_blocks == 0)) return best;
-    for (const Eagerness& eagerness : kEagerness) {
-      std::optional<TrainingPlan> found = with_disk(eagerness);
-      if (!found) continue;
-      if (!best || found->seconds < kDiskGain * best->seconds) best = std::move(found);
-      break;
+    set_aside_ = 0;
+    while (true) {
+      Found found = fastest_unplaced();
+      if (!found) return fastest_of_leanest();
+      complete(found->plan, found->choice);
+      if (fits(found->plan, 0)) return std::move(found->plan);
+      set_aside_ += found->plan.bytes(spec_.runtime_bytes) - spec_.budget_bytes;
     }
-    return best;
   }
+
   // Bytes of the leanest plan, whatever the budget.
   int64_t smallest() {
-    const bool disk = spec_.disk;
-    unbounded_ = true;
     int64_t least = INT64_MAX;
-    for (Rung rung : kRungs) {
-      if (spills(rung) && !disk) continue;
-      const auto plan = attempt({.deep = rung, .shallow = rung, .on_disk = list_.size(), .eagerness = kEagerness[3]});
-      least = std::min(least, plan->bytes(spec_.runtime_bytes));
-    }
+    for (const TrainingPlan& plan : leanest()) least = std::min(least, plan.bytes(spec_.runtime_bytes));
     return least;
   }
 
@@ -87,6 +90,39 @@ class RowsPlanner {
   }
 
  private:
+  // On every rung, with all that can be on disk, and no more memory given to transfers than one needs.
+  std::vector<TrainingPlan> leanest() {
+    std::vector<TrainingPlan> plans;
+    unbounded_ = true;
+    for (Rung rung : kRungs) {
+      if (spills(rung) && !spec_.disk) continue;
+      Found found = attempt({.deep = rung, .shallow = rung, .on_disk = list_.size(), .eagerness = kLeanest});
+      complete(found->plan, found->choice);
+      plans.push_back(std::move(found->plan));
+    }
+    unbounded_ = false;
+    return plans;
+  }
+
+  std::optional<TrainingPlan> fastest_of_leanest() {
+    std::optional<TrainingPlan> best;
+    for (TrainingPlan& plan : leanest())
+      if (fits(plan, 0) && (!best || plan.seconds < best->seconds)) best = std::move(plan);
+    return best;
+  }
+
+  Found fastest_unplaced() {
+    Found best = without_disk();
+    if (!spec_.disk || (best && best->choice.shallow == Rung::keep && best->choice.deep_blocks == 0)) return best;
+    for (const Eagerness& eagerness : kEagerness) {
+      Found found = with_disk(eagerness);
+      if (!found) continue;
+      if (!best || found->plan.seconds < kDiskGain * best->plan.seconds) best = std::move(found);
+      break;
+    }
+    return best;
+  }
+
   // Persistent values that may live on disk, those first whose traffic is least for the memory they free: states are
   // moved twice a step, gradients twice a pass, weights are read twice a pass too and stand in the way of the compute.
   void list_for_disk(const Layout& layout) {
@@ -113,45 +149,41 @@ class RowsPlanner {
     return std::move(TRY(spec_.method->rewrite(model.graph, method)).graph());
   }
 
-  std::optional<TrainingPlan> without_disk() {
-    if (auto plan = attempt({})) return plan;
+  Found without_disk() {
+    if (Found found = attempt({})) return found;
     constexpr Rung kPairs[][2] = {{Rung::cheap, Rung::keep}, {Rung::bare, Rung::cheap}};
     for (const auto& [deep, shallow] : kPairs)
-      if (auto plan = fewest_blocks({.deep = deep, .shallow = shallow})) return plan;
+      if (Found found = fewest_blocks({.deep = deep, .shallow = shallow})) return found;
     return {};
   }
 
-  std::optional<TrainingPlan> with_disk(const Eagerness& eagerness) {
-    std::optional<TrainingPlan> best;
-    Choice choice;
-    for (Rung rung : kRungs) {
-      Choice uniform{.deep = rung, .shallow = rung, .eagerness = eagerness};
-      auto plan = fewest_on_disk(uniform);
-      if (!plan || (best && best->seconds <= plan->seconds)) continue;
-      best = std::move(plan);
-      choice = uniform;
-    }
+  Found with_disk(const Eagerness& eagerness) {
+    Found best;
+    for (Rung rung : kRungs) keep_faster(best, fewest_on_disk({.deep = rung, .shallow = rung, .eagerness = eagerness}));
     if (!best) return best;
     // Some blocks may be on a faster rung, with as much on disk or with all that can be.
+    const Choice choice = best->choice;
     for (Rung rung : kRungs)
-      for (size_t on_disk : {choice.on_disk, list_.size()}) {
-        if (rung == choice.deep) continue;
-        auto plan = fewest_blocks(
-            {.deep = choice.deep, .shallow = rung, .on_disk = on_disk, .eagerness = eagerness});
-        if (plan && plan->seconds < best->seconds) best = std::move(plan);
-      }
+      for (size_t on_disk : {choice.on_disk, list_.size()})
+        if (rung != choice.deep)
+          keep_faster(
+              best, fewest_blocks({.deep = choice.deep, .shallow = rung, .on_disk = on_disk, .eagerness = eagerness}));
     return best;
+  }
+
+  static void keep_faster(Found& best, Found found) {
+    if (found && (!best || found->plan.seconds < best->plan.seconds)) best = std::move(found);
   }
 
   // Bisects for the least n in [low, high] of which `attempt_with` makes a plan; `high` is tried first.
   template <class Attempt>
-  std::optional<TrainingPlan> least(size_t low, size_t high, Attempt attempt_with) {
-    std::optional<TrainingPlan> best = attempt_with(high);
+  Found least(size_t low, size_t high, Attempt attempt_with) {
+    Found best = attempt_with(high);
     if (!best) return best;
     while (low < high) {
       const size_t middle = (low + high) / 2;
-      if (auto plan = attempt_with(middle)) {
-        best = std::move(plan);
+      if (Found found = attempt_with(middle)) {
+        best = std::move(found);
         high = middle;
       } else {
         low = middle + 1;
@@ -160,20 +192,17 @@ class RowsPlanner {
     return best;
   }
 
-  std::optional<TrainingPlan> fewest_blocks(Choice choice) {
+  Found fewest_blocks(Choice choice) {
     return least(0, static_cast<size_t>(droppable_.blocks), [&](size_t blocks) {
       choice.deep_blocks = static_cast<int>(blocks);
       return attempt(choice);
     });
   }
 
-  std::optional<TrainingPlan> fewest_on_disk(Choice& choice) {
+  Found fewest_on_disk(Choice choice) {
     return least(0, list_.size(), [&](size_t count) {
-      Choice with = choice;
-      with.on_disk = count;
-      auto plan = attempt(with);
-      if (plan) choice = with;
-      return plan;
+      choice.on_disk = count;
+      return attempt(choice);
     });
   }
 
@@ -186,8 +215,8 @@ class RowsPlanner {
     return out;
   }
 
-  // The plan of a choice; nothing when it does not fit.
-  std::optional<TrainingPlan> attempt(const Choice& choice) {
+  // The plan of a choice; nothing when it does not fit. Only the schedule that needs most is made.
+  Found attempt(const Choice& choice) {
     TrainingPlan plan;
     plan.rows = rows_;
     plan.passes = passes_;
@@ -195,7 +224,51 @@ class RowsPlanner {
     plan.layout = Layout({list_.begin(), list_.begin() + static_cast<std::ptrdiff_t>(choice.on_disk)});
     (void)plan.layout.add(train_.graph, train_.barrier);  // build() has seen that they agree
     if (spec_.evaluates) (void)plan.layout.add(evaluate_);
-    make_schedules(choice, plan);
+    if (defers(plan))
+      plan.deferred = make_schedule(train_.graph, deferred_order(train_), costs_, pass_options(choice, plan.layout));
+    else
+      add_pass(choice, plan);
+    measure(plan);
+    if (!fits(plan, set_aside_)) return {};
+    if (defers(plan) && passes_ > 1) add_pass(choice, plan);
+    time(plan);
+    return Candidate{choice, std::move(plan)};
+  }
+
+  // Everything else that the plan runs, and the places of all.
+  void complete(TrainingPlan& plan, const Choice& choice) const {
+    const Graph& graph = train_.graph;
+    if (plan.pass.steps.empty()) add_pass(choice, plan);
+    if (train_.barrier)
+      plan.update = make_schedule(graph, nodes_between(train_.update_begin, graph.nodes().size()), costs_,
+                                  options(choice, graph, plan.layout));
+    if (spec_.evaluates)
+      plan.evaluation = make_schedule(evaluate_, nodes_between(0, evaluate_.nodes().size()), evaluate_costs_,
+                                      options(choice, evaluate_, plan.layout));
+    measure(plan);
+    for (Schedule* s : {&plan.pass, &plan.update, &plan.deferred, &plan.evaluation}) {
+      place(*s);
+      plan.transient_bytes = std::max(plan.transient_bytes, s->peak_bytes);
+    }
+    plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
+    time(plan);
+  }
+
+  // Whether updates wait for the next forward pass: where it hides what the disk moves for them.
+  bool defers(const TrainingPlan& plan) const {
+    return train_.barrier && plan.layout.bytes(Role::state, Tier::disk) +
+                                     plan.layout.bytes(Role::gradient, Tier::disk) +
+                                     plan.layout.bytes(Role::parameter, Tier::disk) >
+                                 0;
+  }
+
+  void add_pass(const Choice& choice, TrainingPlan& plan) const {
+    const size_t end = train_.barrier ? train_.update_begin : train_.graph.nodes().size();
+    plan.pass = make_schedule(train_.graph, nodes_between(0, end), costs_, pass_options(choice, plan.layout));
+  }
+
+  // Bytes, before placement.
+  static void measure(TrainingPlan& plan) {
     int64_t needed = 0;
     for (const Schedule* s : plan.schedules()) {
       needed = std::max(needed, s->lower_bound);
@@ -203,57 +276,38 @@ class RowsPlanner {
     }
     if (plan.scratch_bytes > 0) plan.scratch_memory = Scratch::memory_bytes(plan.scratch_bytes);
     plan.arena_bytes = plan.layout.bytes() + needed;
-    if (!fits(plan)) return {};
-    for (Schedule* s : {&plan.pass, &plan.update, &plan.deferred, &plan.evaluation}) {
-      place(*s);
-      plan.transient_bytes = std::max(plan.transient_bytes, s->peak_bytes);
-    }
-    plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
-    if (!fits(plan)) return {};
-    time(plan);
-    return plan;
   }
 
-  bool fits(const TrainingPlan& plan) const {
-    return unbounded_ || spec_.budget_bytes == 0 || plan.bytes(spec_.runtime_bytes) <= spec_.budget_bytes;
+  bool fits(const TrainingPlan& plan, int64_t set_aside) const {
+    return unbounded_ || spec_.budget_bytes == 0 || plan.bytes(spec_.runtime_bytes) + set_aside <= spec_.budget_bytes;
   }
 
-  void make_schedules(const Choice& choice, TrainingPlan& plan) const {
-    const Graph& graph = train_.graph;
-    const size_t end = train_.barrier ? train_.update_begin : graph.nodes().size();
-    ScheduleOptions whole = options(choice, graph, plan.layout);
-    whole.recompute = remade_values(droppable_, choice.deep, choice.shallow, choice.deep_blocks);
-    if (!whole.disk.empty()) {
-      const std::vector<char> spilled = spilled_values(graph, droppable_, choice.deep, choice.shallow,
+  ScheduleOptions pass_options(const Choice& choice, const Layout& layout) const {
+    ScheduleOptions out = options(choice, train_.graph, layout);
+    out.recompute = remade_values(droppable_, choice.deep, choice.shallow, choice.deep_blocks);
+    if (!out.disk.empty()) {
+      const std::vector<char> spilled = spilled_values(train_.graph, droppable_, choice.deep, choice.shallow,
                                                        choice.deep_blocks, spec_.disk_least_bytes);
-      for (size_t i = 0; i < spilled.size(); ++i) whole.disk[i] = static_cast<char>(whole.disk[i] | spilled[i]);
+      for (size_t i = 0; i < spilled.size(); ++i) out.disk[i] = static_cast<char>(out.disk[i] | spilled[i]);
     }
-    whole.transient_gradients = !train_.barrier;
-    whole.accumulates = passes_ > 1;
-    plan.pass = make_schedule(graph, nodes_between(0, end), costs_, whole);
-    if (train_.barrier)
-      plan.update = make_schedule(graph, nodes_between(end, graph.nodes().size()), costs_,
-                                  options(choice, graph, plan.layout));
-    if (train_.barrier && !plan.update.transfers.empty())
-      plan.deferred = make_schedule(graph, deferred_order(train_), costs_, whole);
-    if (spec_.evaluates)
-      plan.evaluation = make_schedule(evaluate_, nodes_between(0, evaluate_.nodes().size()), evaluate_costs_,
-                                      options(choice, evaluate_, plan.layout));
+    out.transient_gradients = !train_.barrier;
+    out.accumulates = passes_ > 1;
+    return out;
   }
 
   // A step: its first pass, with the updates where they are deferred; the other passes; the update otherwise.
   void time(TrainingPlan& plan) const {
+    plan.seconds = 0, plan.read_bytes = plan.written_bytes = 0;
     const auto add = [&](const Schedule& schedule, bool first, int64_t times) {
-      const Duration d =
-          simulate(schedule, step_seconds(train_.graph, schedule, costs_), machine_.disk, first);
+      if (times == 0) return;
+      const Duration d = simulate(schedule, step_seconds(train_.graph, schedule, costs_), machine_.disk, first);
       plan.seconds += static_cast<double>(times) * d.seconds;
       plan.read_bytes += times * d.read;
       plan.written_bytes += times * d.written;
     };
-    const bool defers = !plan.deferred.steps.empty();
-    add(defers ? plan.deferred : plan.pass, true, 1);
+    add(defers(plan) ? plan.deferred : plan.pass, true, 1);
     add(plan.pass, false, passes_ - 1);
-    if (!defers) add(plan.update, true, 1);
+    if (!defers(plan)) add(plan.update, true, 1);
   }
 
   const TrainingSpec& spec_;
@@ -265,6 +319,7 @@ class RowsPlanner {
   Droppable droppable_;
   std::vector<std::string> list_;  // what may live on disk, in the order in which it goes there
   bool unbounded_ = false;
+  int64_t set_aside_ = 0;  // for what placement wastes
 };
 
 class Planner {
@@ -343,8 +398,7 @@ class Planner {
     };
     const auto values = [&](const char* name, Role role, const std::string& home) {
       const int64_t disk = layout.bytes(role, Tier::disk);
-      item(name, layout.bytes(role),
-           disk > 0 ? fmt::format("{}; {} more on disk", home, megabytes(disk)) : home);
+      item(name, layout.bytes(role), disk > 0 ? fmt::format("{}; {} more on disk", home, megabytes(disk)) : home);
       if (disk > 0 && layout.bytes(role) == 0) l.items.push_back({name, 0, home + "; all on disk"});
     };
     values("frozen weights", Role::weight, "as stored: " + codecs);

@@ -16,7 +16,8 @@ class Placed {
 
   void add(size_t index) {
     const Storage& storage = storages_[index];
-    for (int run = storage.begin / kRun; run <= storage.end / kRun; ++run) runs_[static_cast<size_t>(run)].push_back(index);
+    for (int run = storage.begin / kRun; run <= storage.end / kRun; ++run)
+      runs_[static_cast<size_t>(run)].push_back(index);
   }
 
   // Those that are alive together with it, by offset.
@@ -30,7 +31,8 @@ class Placed {
         stamp_[other] = turn_;
         if (storages_[other].begin <= storage.end && storage.begin <= storages_[other].end) found_.push_back(other);
       }
-    std::sort(found_.begin(), found_.end(), [&](size_t a, size_t b) { return storages_[a].offset < storages_[b].offset; });
+    std::sort(found_.begin(), found_.end(),
+              [&](size_t a, size_t b) { return storages_[a].offset < storages_[b].offset; });
     return found_;
   }
 

@@ -56,11 +56,15 @@ class Transient {
   Held held(const Residence& r) const {
     if (r.value == kNone) return Held::workspace;
     switch (graph_.value(r.value).role) {
-      case Role::gradient: return Held::gradients;
-      case Role::state: return Held::states;
+      case Role::gradient:
+        return Held::gradients;
+      case Role::state:
+        return Held::states;
       case Role::weight:
-      case Role::parameter: return Held::weights;
-      default: break;
+      case Role::parameter:
+        return Held::weights;
+      default:
+        break;
     }
     return r.begin < turn_ && r.end >= turn_ ? Held::kept : Held::working;
   }

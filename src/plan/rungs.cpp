@@ -62,11 +62,16 @@ std::vector<char> spilled_values(const Graph& graph, const Droppable& d, Rung de
 
 const char* rung_text(Rung rung) {
   switch (rung) {
-    case Rung::keep: return "keep every activation";
-    case Rung::cheap: return "make again what costs no product";
-    case Rung::cheap_spill: return "make again what costs no product and keep the rest on disk";
-    case Rung::bare: return "keep only their input";
-    case Rung::bare_spill: return "keep only their input, on disk";
+    case Rung::keep:
+      return "keep every activation";
+    case Rung::cheap:
+      return "make again what costs no product";
+    case Rung::cheap_spill:
+      return "make again what costs no product and keep the rest on disk";
+    case Rung::bare:
+      return "keep only their input";
+    case Rung::bare_spill:
+      return "keep only their input, on disk";
   }
   return "";
 }

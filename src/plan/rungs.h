@@ -16,8 +16,8 @@ struct Droppable {
 };
 Droppable find_droppable(const Graph& graph);
 
-// By value, for the first `deep_blocks` blocks on one rung and the others on another: what is made again, and what waits
-// on disk (of at least `least_bytes`).
+// By value, for the first `deep_blocks` blocks on one rung and the others on another: what is made again, and what
+// waits on disk (of at least `least_bytes`).
 std::vector<char> remade_values(const Droppable& droppable, Rung deep, Rung shallow, int deep_blocks);
 std::vector<char> spilled_values(const Graph& graph, const Droppable& droppable, Rung deep, Rung shallow,
                                  int deep_blocks, int64_t least_bytes);

@@ -30,9 +30,9 @@ struct TrainingSpec {
   const Codec* activation = &kBf16;
   Multiply multiply = Multiply::f32;
   int threads = 1;
-  bool evaluates = false;     // an evaluation program is planned too
-  int64_t budget_bytes = 0;   // of the whole process; 0: none
-  int64_t runtime_bytes = 0;  // of the process without the arena
+  bool evaluates = false;               // an evaluation program is planned too
+  int64_t budget_bytes = 0;             // of the whole process; 0: none
+  int64_t runtime_bytes = 0;            // of the process without the arena
   bool disk = false;                    // values may live on disk
   int64_t disk_least_bytes = 64 << 10;  // of a value that does
 };
@@ -76,14 +76,14 @@ struct TrainingPlan {
   int64_t rows = 0;                   // tokens a pass
   int64_t passes = 1;                 // passes a step
   Rung deep = Rung::keep, shallow = Rung::keep;
-  int deep_blocks = 0;                // of rung `deep`, from the first on; the others are of rung `shallow`
+  int deep_blocks = 0;  // of rung `deep`, from the first on; the others are of rung `shallow`
   int64_t transient_bytes = 0;
   int64_t arena_bytes = 0;
-  int64_t scratch_bytes = 0;          // of the file of the disk tier; 0: there is none
-  int64_t scratch_memory = 0;         // what that takes of memory, outside of the arena
+  int64_t scratch_bytes = 0;                  // of the file of the disk tier; 0: there is none
+  int64_t scratch_memory = 0;                 // what that takes of memory, outside of the arena
   int64_t read_bytes = 0, written_bytes = 0;  // of it, a step
-  double seconds = 0;                 // a step
-  double least_seconds = 0;           // no plan within the budget can be faster
+  double seconds = 0;                         // a step
+  double least_seconds = 0;                   // no plan within the budget can be faster
   Ledger ledger;
   std::string numerics_hash;
 

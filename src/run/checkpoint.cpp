@@ -115,7 +115,8 @@ Result<void> Trainer::export_model(const std::string& folder) {
         [&](const LoraShape& module, LoraPart part, int64_t row, int64_t rows, std::span<float> to) -> Result<void> {
           const Layout::Entry& entry =
               *plan_.layout.find(module.module + (part == LoraPart::a ? ".lora_A.weight" : ".lora_B.weight"));
-          return all.read(entry, row * entry.type.shape[1] * 4, std::as_writable_bytes(to.first(static_cast<size_t>(rows * entry.type.shape[1]))));
+          return all.read(entry, row * entry.type.shape[1] * 4,
+                          std::as_writable_bytes(to.first(static_cast<size_t>(rows * entry.type.shape[1]))));
         });
   }
   std::vector<ModelTensor> tensors;
@@ -128,7 +129,8 @@ Result<void> Trainer::export_model(const std::string& folder) {
       folder + "/model", spec_.architecture, tensors,
       [&](const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) -> Result<void> {
         const int64_t row_bytes = tensor.shape.columns() * 4;
-        return all.read(*plan_.layout.find(tensor.name), row * row_bytes, to.first(static_cast<size_t>(rows * row_bytes)));
+        return all.read(*plan_.layout.find(tensor.name), row * row_bytes,
+                        to.first(static_cast<size_t>(rows * row_bytes)));
       },
       options));
   return tokenizer_->save(folder + "/model");

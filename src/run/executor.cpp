@@ -119,6 +119,7 @@ Result<void> Executor::run_pass(RunContext& context, bool first) {
   for (size_t at = 0; at <= steps_.size(); ++at) {
     for (; next < events_.size() && events_[next].at == static_cast<int>(at); ++next)
       if (auto moved = move(events_[next], first); !moved) return abandon(Failure(std::move(moved.error())));
+    if (scratch_) scratch_->poke();
     if (at < steps_.size()) run_step(steps_[at], context, first);
   }
   return {};

@@ -13,10 +13,10 @@ namespace thimble {
 
 // Where values lie.
 struct Places {
-  std::byte* base = nullptr;      // of the arena: persistent values at the layout's offsets
-  int64_t transient_offset = 0;   // the others from here on
-  Scratch* scratch = nullptr;     // nullptr: no value waits on disk
-  int64_t spill_offset = 0;       // of the activations' area in the scratch file
+  std::byte* base = nullptr;     // of the arena: persistent values at the layout's offsets
+  int64_t transient_offset = 0;  // the others from here on
+  Scratch* scratch = nullptr;    // nullptr: no value waits on disk
+  int64_t spill_offset = 0;      // of the activations' area in the scratch file
 };
 
 class Executor {

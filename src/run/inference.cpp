@@ -1,6 +1,7 @@
 #include "run/inference.h"
 
 #include "core/nearest.h"
+#include "run/calibration.h"
 #include "run/setup.h"
 #include "run/weights.h"
 
@@ -39,7 +40,7 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
   spec.activation = options.precision == "f32" ? &kF32 : &kBf16;
   const bool asks_machine = options.multiply == "auto" && options.precision == "bf16" && multiplies(Multiply::bf16);
   spec.multiply = TRY(choose_multiply(options.multiply, options.precision,
-                                      asks_machine ? probe_machine(*inference->threads_) : Machine{}));
+                                      asks_machine ? calibrated_machine(*inference->threads_, "") : Machine{}));
   return inference;
 }
 

@@ -5,6 +5,7 @@
 #include "core/nearest.h"
 #include "files/safetensors.h"
 #include "models/presets.h"
+#include "run/calibration.h"
 #include "run/resume.h"
 #include "run/setup.h"
 #include "run/trainer.h"
@@ -135,7 +136,7 @@ Result<void> Trainer::make_spec() {
   base_rate_ = r.lr > 0                       ? r.lr
                : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4
                                               : spec_.optimizer->learning_rate * 5;
-  machine_ = probe_machine(*threads_);
+  machine_ = calibrated_machine(*threads_, spec_.disk ? scratch_folder() : "");
   if (r.resume) return resume_multiply();
   spec_.multiply = TRY(choose_multiply(r.multiply, r.precision, machine_));
   return {};

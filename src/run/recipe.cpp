@@ -49,7 +49,8 @@ std::string recipe_json(const Recipe& r) {
   j["weight-decay"] = r.weight_decay, j["clip"] = r.clip, j["no-shuffle"] = r.no_shuffle;
   j["batch"] = r.batch, j["accumulate"] = r.accumulate, j["context"] = r.context, j["steps"] = r.steps;
   j["epochs"] = r.epochs, j["eval-every"] = r.eval_every, j["save-every"] = r.save_every;
-  j["memory"] = r.memory, j["scratch"] = r.scratch, j["allow"] = r.allow, j["precision"] = r.precision, j["multiply"] = r.multiply;
+  j["memory"] = r.memory, j["scratch"] = r.scratch, j["allow"] = r.allow, j["precision"] = r.precision,
+  j["multiply"] = r.multiply;
   j["seed"] = r.seed, j["threads"] = r.threads, j["bos"] = r.bos, j["strict"] = r.strict;
   return j.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }

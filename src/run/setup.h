@@ -15,7 +15,7 @@
 
 namespace thimble {
 
-constexpr int64_t kHeapReserve = 2 << 20;  // heap that a run may use for small things
+constexpr int64_t kHeapReserve = 3 << 20;  // heap that a run may use for small things
 
 // 0: one a CPU.
 int thread_count(int64_t asked);

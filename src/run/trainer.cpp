@@ -22,11 +22,15 @@ constexpr size_t kProfilePoints = 400;  // as many columns as a picture shows
 Result<void> Trainer::allocate() {
   arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes)));
   if (plan_.scratch_bytes > 0) {
-    const std::string folder = recipe_.scratch.empty() ? recipe_.out : recipe_.scratch;
-    scratch_ = TRY(Scratch::create({.folder = folder, .bytes = plan_.scratch_bytes}, *threads_));
+    scratch_ = TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes}, *threads_));
   }
   passes_ = std::make_unique<Passes>(plan_, arena_->data(), scratch_.get());
   return {};
+}
+
+std::string Trainer::scratch_folder() const {
+  const std::string& folder = recipe_.scratch.empty() ? recipe_.out : recipe_.scratch;
+  return folder.empty() ? "." : folder;
 }
 
 Values Trainer::values() {

@@ -24,6 +24,8 @@ class Trainer {
   static Result<std::unique_ptr<Trainer>> prepare(const Recipe& recipe, Events& events);
 
   const TrainingPlan& plan() const { return plan_; }
+  const TrainingSpec& spec() const { return spec_; }
+  const Machine& machine() const { return machine_; }
 
   // Takes the arena, loads, trains, writes. Cancelled (ErrorCode::cancelled) after a first SIGINT: what was done is
   // saved and the message says how to go on.
@@ -40,7 +42,9 @@ class Trainer {
   Result<int64_t> count_steps();
   Result<void> allocate();
   Result<void> settle();  // before parameters and states are read
-  Values values();        // while no pass is running
+  // Of the disk tier; a plan alone may have no --out.
+  std::string scratch_folder() const;
+  Values values();  // while no pass is running
   RunContext context();
   Result<void> fill();
 

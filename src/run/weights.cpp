@@ -39,8 +39,7 @@ Result<void> read_rows(const ModelSource& source, const ModelTensor& tensor, int
   const int64_t step = std::max<int64_t>(1, (4 << 20) / row_bytes);
   for (int64_t row = 0; row < rows; row += step) {
     const int64_t count = std::min(step, rows - row);
-    CHECK_OK(
-        source.read(tensor, first + row, count, {to + row * row_bytes, static_cast<size_t>(count * row_bytes)}));
+    CHECK_OK(source.read(tensor, first + row, count, {to + row * row_bytes, static_cast<size_t>(count * row_bytes)}));
   }
   return {};
 }

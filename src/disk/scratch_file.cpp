@@ -1,0 +1,145 @@
+#include "disk/scratch_file.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "disk/scratch.h"
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kMegabyte = 1'000'000;
+
+Failure cannot(const std::string& folder, const char* step, int error) {
+  return fail(ErrorCode::io,
+              "making a scratch file in {}: {}: {}; give --scratch a folder on a disk that you may write", folder, step,
+              std::strerror(error));
+}
+
+Failure too_little_space(const std::string& folder, int64_t needed, uint64_t free) {
+  return fail(
+      ErrorCode::io,
+      "making a scratch file in {}: it needs {} MB, and {} MB are free there; free some space, or give --scratch "
+      "a folder on a larger disk",
+      folder, (needed - 1) / kMegabyte + 1, free / kMegabyte);
+}
+
+Result<void> make_folder(const std::string& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) return cannot(folder, "making the folder", error.value());
+  return {};
+}
+
+Result<void> refuse_memory(const std::string& folder) {
+  struct statfs system {};
+  if (::statfs(folder.c_str(), &system) != 0) return cannot(folder, "asking for its file system", errno);
+  const auto magic = static_cast<uint64_t>(system.f_type) & 0xffffffff;
+  if (magic != TMPFS_MAGIC && magic != RAMFS_MAGIC) return {};
+  return fail(ErrorCode::invalid_argument,
+              "making a scratch file in {}: this folder is itself in memory ({}), so no memory would be saved; give "
+              "--scratch a folder on a disk",
+              folder, magic == TMPFS_MAGIC ? "tmpfs" : "ramfs");
+}
+
+Result<uint64_t> free_bytes(const std::string& folder) {
+  struct statvfs system {};
+  if (::statvfs(folder.c_str(), &system) != 0) return cannot(folder, "asking for its free space", errno);
+  return static_cast<uint64_t>(system.f_bavail) * system.f_frsize;
+}
+
+// Going over this limit would kill the process (SIGXFSZ).
+Result<void> check_limit(const std::string& folder, int64_t bytes) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur >= static_cast<rlim_t>(bytes)) return {};
+  return fail(
+      ErrorCode::io,
+      "making a scratch file in {}: it needs {} MB, and files of this process may have {} MB at most; raise the "
+      "limit (ulimit -f)",
+      folder, (bytes - 1) / kMegabyte + 1, limit.rlim_cur / kMegabyte);
+}
+
+// A file without a name; or one whose name goes at once, where the file system knows no other way.
+int open_unnamed(const std::string& folder) {
+  const int file = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
+  if (file >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL)) return file;
+  std::string name = folder + "/thimble-scratch-XXXXXX";
+  const int named = ::mkostemp(name.data(), O_CLOEXEC);
+  if (named >= 0) ::unlink(name.c_str());
+  return named;
+}
+
+// Not posix_fallocate: where the file system cannot, it would write to every block through the page cache.
+int take_space(int file, int64_t bytes) {
+  int status = 0;
+  do status = ::fallocate(file, 0, 0, bytes);
+  while (status != 0 && errno == EINTR);
+  if (status != 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) status = ::ftruncate(file, bytes);
+  return status == 0 ? 0 : errno;
+}
+
+// Some file systems take the flag and refuse the transfers: one block is tried.
+void try_direct(int file) {
+  const int flags = ::fcntl(file, F_GETFL);
+  if (flags < 0 || ::fcntl(file, F_SETFL, flags | O_DIRECT) != 0) return;
+  alignas(kDiskAlignment) std::array<std::byte, kDiskAlignment> block{};
+  const bool works = ::pwrite(file, block.data(), block.size(), 0) == std::ssize(block) &&
+                     ::pread(file, block.data(), block.size(), 0) == std::ssize(block);
+  if (!works) ::fcntl(file, F_SETFL, flags & ~O_DIRECT);
+}
+
+}  // namespace
+
+ScratchFile::ScratchFile(ScratchFile&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+ScratchFile& ScratchFile::operator=(ScratchFile&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+ScratchFile::~ScratchFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Result<ScratchFile> ScratchFile::create(const std::string& folder, int64_t bytes) {
+  CHECK_OK(make_folder(folder));
+  CHECK_OK(refuse_memory(folder));
+  const uint64_t free = TRY(free_bytes(folder));
+  if (free < static_cast<uint64_t>(bytes)) return too_little_space(folder, bytes, free);
+  CHECK_OK(check_limit(folder, bytes));
+  ScratchFile file(open_unnamed(folder));
+  if (file.descriptor_ < 0) return cannot(folder, "opening it", errno);
+  const int error = take_space(file.descriptor_, bytes);
+  if (error == ENOSPC) return too_little_space(folder, bytes, TRY(free_bytes(folder)));
+  if (error != 0) return cannot(folder, "taking its space", error);
+  try_direct(file.descriptor_);
+  ::posix_fadvise(file.descriptor_, 0, 0, POSIX_FADV_RANDOM);  // nothing is read ahead into the page cache
+  return file;
+}
+
+bool ScratchFile::is_direct() const noexcept { return (::fcntl(descriptor_, F_GETFL) & O_DIRECT) != 0; }
+
+void ScratchFile::start_writeback(int64_t offset, int64_t bytes) const noexcept {
+  ::sync_file_range(descriptor_, offset, bytes, SYNC_FILE_RANGE_WRITE);
+}
+
+int ScratchFile::drop_from_cache(int64_t offset, int64_t bytes) const noexcept {
+  constexpr unsigned kWrittenAndWaited =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  const int status = ::sync_file_range(descriptor_, offset, bytes, kWrittenAndWaited);
+  const int error = status == 0 || errno == ENOSYS || errno == ESPIPE ? 0 : errno;
+  ::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_DONTNEED);
+  return error;
+}
+
+}  // namespace thimble

@@ -1,0 +1,31 @@
+// Making the file of the disk tier: on a real disk, with its space taken, of no name, past the page cache if possible.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/result.h"
+
+namespace thimble {
+
+class ScratchFile {
+ public:
+  static Result<ScratchFile> create(const std::string& folder, int64_t bytes);
+  ScratchFile(ScratchFile&& other) noexcept;
+  ScratchFile& operator=(ScratchFile&& other) noexcept;
+  ~ScratchFile();
+
+  int descriptor() const noexcept { return descriptor_; }
+  bool is_direct() const noexcept;  // transfers pass by the page cache
+
+  // For a file that is not direct: begin to write the range to the disk; wait for that and forget its pages in the
+  // cache, which would count as memory in use. The latter returns an errno, 0 when done.
+  void start_writeback(int64_t offset, int64_t bytes) const noexcept;
+  int drop_from_cache(int64_t offset, int64_t bytes) const noexcept;
+
+ private:
+  explicit ScratchFile(int descriptor) : descriptor_(descriptor) {}
+  int descriptor_ = -1;
+};
+
+}  // namespace thimble
