@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "commands/command.h"
 #include "commands/inference_flags.h"
@@ -22,19 +23,28 @@ struct Flags {
   int64_t context = 0;
 };
 
-// Lines of the standard input. An interrupt ends the waiting, as the end of the input does.
+// Lines of the standard input. A first interrupt while waiting says how to leave; a second one leaves (interrupt.h).
 class Lines {
  public:
+  explicit Lines(std::string prompt) : prompt_(std::move(prompt)) {}
+
   std::optional<std::string> next() {
+    fmt::print(stderr, "{}", prompt_);
+    told_ = false;
+    clear_interrupts();
     for (;;) {
       const size_t end = buffer_.find('\n');
       if (end != std::string::npos || (over_ && !buffer_.empty())) {
         std::string line = buffer_.substr(0, end);
         buffer_.erase(0, end == std::string::npos ? buffer_.size() : end + 1);
         if (line.ends_with('\r')) line.pop_back();
+        clear_interrupts();
         return line;
       }
-      if (over_ || interrupted()) return std::nullopt;
+      if (over_) return std::nullopt;
+      if (interrupted() && !std::exchange(told_, true))
+        fmt::print(stderr, "\n(no reply is being made; Ctrl-D ends the chat, and so does Ctrl-C once more)\n{}",
+                   prompt_);
       char bytes[4096];
       const ssize_t count = read(STDIN_FILENO, bytes, sizeof bytes);
       over_ = count == 0 || (count < 0 && errno != EINTR) || buffer_.size() > kLongestLine;
@@ -43,8 +53,9 @@ class Lines {
   }
 
  private:
-  std::string buffer_;
+  std::string prompt_, buffer_;
   bool over_ = false;
+  bool told_ = false;  // how to leave
 };
 
 // The longest context of those tried that fits the budget; without a flag the budget decides.
@@ -67,9 +78,8 @@ Result<void> talk(Conversation& conversation, bool terminal) {
       .note = [](std::string_view note) { fmt::print(stderr, "\n({})\n", note); },
       .stop = interrupted,
   };
-  Lines lines;
+  Lines lines(terminal ? "> " : "");
   for (;;) {
-    if (terminal) fmt::print(stderr, "> ");
     const auto line = lines.next();
     if (!line) break;
     if (line->find_first_not_of(" \t") == std::string::npos) continue;
@@ -78,7 +88,6 @@ Result<void> talk(Conversation& conversation, bool terminal) {
     if (!result) fmt::print(stderr, "({})", result.error().message);
     std::fputs("\n", stdout);
     std::fflush(stdout);
-    clear_interrupts();
   }
   if (terminal) fmt::print(stderr, "\n");
   return {};
@@ -94,7 +103,7 @@ Result<void> chat(Flags& flags) {
   CHECK_OK(generator->load());
   const bool terminal = isatty(STDIN_FILENO) != 0;
   if (terminal)
-    fmt::print(stderr, "context {} tokens. Ctrl-C stops a reply; Ctrl-D, or Ctrl-C here, ends the chat.\n",
+    fmt::print(stderr, "context {} tokens. Ctrl-C stops a reply; Ctrl-D, or Ctrl-C twice here, ends the chat.\n",
                generator->context());
   watch_interrupts();
   CHECK_OK(talk(conversation, terminal));

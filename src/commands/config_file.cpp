@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/nearest.h"
 #include "files/file.h"
 
 namespace thimble {
@@ -40,47 +41,67 @@ Result<YAML::Node> load(const std::string& path) {
   }
 }
 
-// The arguments that one entry stands for.
-Result<std::vector<std::string>> arguments_of(const std::string& path, const std::string& flag,
-                                              const YAML::Node& value) {
-  if (value.IsScalar()) {
-    const std::string text = value.Scalar();
-    if (text == "true") return std::vector{flag};
-    if (text == "false") return std::vector<std::string>{};
-    return std::vector{flag, text};
-  }
-  if (!value.IsSequence())
-    return fail(ErrorCode::invalid_argument, "--config {}: {} should be a value or a list of values", path,
-                flag.substr(2));
-  std::vector<std::string> out;
-  for (const YAML::Node& item : value) {
-    if (!item.IsScalar())
-      return fail(ErrorCode::invalid_argument, "--config {}: {} should be a list of plain values", path,
-                  flag.substr(2));
-    out.push_back(flag);
-    out.push_back(item.Scalar());
-  }
-  return out;
+// One key of the file and what stands there.
+struct Entry {
+  std::string origin;  // "recipe.yaml:3"
+  std::string key;
+  YAML::Node value;
+};
+
+Failure unexpected(const Entry& entry, const char* expected) {
+  return fail(ErrorCode::invalid_argument, "{}: {}: expected {}{}", entry.origin, entry.key, expected,
+              entry.value.IsScalar() ? fmt::format(", found '{}'", entry.value.Scalar()) : "");
+}
+
+Result<void> add_switch(const Entry& entry, const std::string& flag, std::vector<Argument>& arguments) {
+  const std::string text = entry.value.IsScalar() ? entry.value.Scalar() : "";
+  if (text != "true" && text != "false") return unexpected(entry, "true or false");
+  if (text == "true") arguments.push_back({flag, entry.origin});
+  return {};
+}
+
+Result<void> add_values(const Entry& entry, const std::string& flag, std::vector<Argument>& arguments) {
+  const auto add = [&](const YAML::Node& value) -> Result<void> {
+    if (!value.IsScalar()) return unexpected(entry, "a value or a list of values");
+    arguments.push_back({flag, entry.origin});
+    arguments.push_back({value.Scalar(), entry.origin});
+    return {};
+  };
+  if (!entry.value.IsSequence()) return add(entry.value);
+  for (const YAML::Node& item : entry.value) CHECK_OK(add(item));
+  return {};
+}
+
+Result<const CLI::Option*> option_of(const CLI::App& command, const Entry& entry) {
+  if (const CLI::Option* const option = command.get_option_no_throw("--" + entry.key)) return option;
+  std::vector<std::string> keys;
+  for (const std::string& flag : flag_names(command))
+    if (flag != "--config" && flag != "--help") keys.push_back(flag.substr(2));
+  return fail(ErrorCode::invalid_argument, "{}: there is no key '{}'; the nearest are {}", entry.origin, entry.key,
+              nearest_names(entry.key, keys));
 }
 
 }  // namespace
 
-Result<std::vector<std::string>> expand_config(std::vector<std::string> arguments) {
-  const std::string path = TRY(take_path(arguments));
-  if (path.empty()) return arguments;
-  const YAML::Node root = TRY(load(path));
-  std::vector<std::string> added;
-  for (const auto& entry : root) {
-    if (!entry.first.IsScalar())
-      return fail(ErrorCode::invalid_argument, "--config {}: a key should be the name of a flag", path);
-    const std::string flag = "--" + entry.first.Scalar();
-    const bool given = std::any_of(arguments.begin(), arguments.end(),
-                                   [&](const std::string& a) { return a == flag || a.starts_with(flag + "="); });
-    if (given && flag != "--set") continue;
-    for (std::string& argument : TRY(arguments_of(path, flag, entry.second))) added.push_back(std::move(argument));
+Result<std::vector<Argument>> expand_config(const CLI::App& command, std::vector<std::string> given) {
+  const std::string path = TRY(take_path(given));
+  std::vector<Argument> arguments;
+  const YAML::Node root = path.empty() ? YAML::Node(YAML::NodeType::Map) : TRY(load(path));
+  for (const auto& item : root) {
+    if (!item.first.IsScalar())
+      return fail(ErrorCode::invalid_argument, "{}:{}: expected the name of a flag as a key", path,
+                  item.first.Mark().line + 1);
+    const Entry entry{fmt::format("{}:{}", path, item.first.Mark().line + 1), item.first.Scalar(), item.second};
+    const CLI::Option* const option = TRY(option_of(command, entry));
+    const std::string flag = "--" + entry.key;
+    const bool overruled = std::any_of(given.begin(), given.end(), [&](const std::string& argument) {
+      return argument == flag || argument.starts_with(flag + "=");
+    });
+    if (overruled && flag != "--set") continue;
+    CHECK_OK(option->get_items_expected_max() == 0 ? add_switch(entry, flag, arguments)
+                                                   : add_values(entry, flag, arguments));
   }
-  const auto after_command = arguments.begin() + (arguments.empty() ? 0 : 1);
-  arguments.insert(after_command, added.begin(), added.end());
+  for (std::string& argument : given) arguments.push_back({std::move(argument), ""});
   return arguments;
 }
 

@@ -2,14 +2,12 @@
 // of `set` are added to.
 #pragma once
 
-#include <string>
-#include <vector>
-
-#include "core/result.h"
+#include "commands/arguments.h"
 
 namespace thimble {
 
-// The arguments (the command first, no program name) with `--config FILE` replaced by what the file says.
-Result<std::vector<std::string>> expand_config(std::vector<std::string> arguments);
+// `arguments` (without the names of program and command) with `--config FILE` replaced by what the file says, which
+// comes first. A key that is no flag of the command is refused, with the nearest ones.
+Result<std::vector<Argument>> expand_config(const CLI::App& command, std::vector<std::string> arguments);
 
 }  // namespace thimble

@@ -27,6 +27,7 @@ struct Outcome {
   std::vector<int32_t> prompt_ids, ids;
   std::string text;
   double prompt_seconds = 0, seconds = 0;
+  const char* stopped = "";  // why there is no more: "end" (the model's own), "max-tokens" or "context" (it is full)
 };
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -75,34 +76,43 @@ Result<void> produce(const Flags& flags, Generator& generator, Sampler& sampler,
   CHECK_OK(generator.prefill({&prompt, 1}));
   outcome.prompt_seconds = seconds_since(start);
   start = std::chrono::steady_clock::now();
-  while (static_cast<int64_t>(outcome.ids.size()) < flags.max_tokens) {
+  while (!*outcome.stopped) {
     const int32_t id = sampler.pick(generator.logits(0), 0, outcome.ids.size());
     outcome.ids.push_back(id);
-    if (std::find(stops.begin(), stops.end(), id) != stops.end()) break;
-    say(stream.push(id));
-    if (generator.length(0) == generator.context()) break;
-    if (static_cast<int64_t>(outcome.ids.size()) == flags.max_tokens) break;
-    const Generator::Token token{0, id};
-    CHECK_OK(generator.step({&token, 1}));
+    const bool end = std::find(stops.begin(), stops.end(), id) != stops.end();
+    if (!end) say(stream.push(id));
+    if (end) {
+      outcome.stopped = "end";
+    } else if (static_cast<int64_t>(outcome.ids.size()) == flags.max_tokens) {
+      outcome.stopped = "max-tokens";
+    } else if (generator.length(0) == generator.context()) {
+      outcome.stopped = "context";
+    } else {
+      const Generator::Token token{0, id};
+      CHECK_OK(generator.step({&token, 1}));
+    }
   }
   say(stream.rest());
   outcome.seconds = seconds_since(start);
   return {};
 }
 
-void report(const Flags& flags, const Outcome& o, int64_t planned_bytes) {
+void report(const Flags& flags, const Outcome& o, int64_t context, int64_t planned_bytes) {
   const double speed = static_cast<double>(o.ids.size()) / std::max(1e-9, o.seconds);
   const double prompt_speed = static_cast<double>(o.prompt_ids.size()) / std::max(1e-9, o.prompt_seconds);
   const int64_t peak = peak_resident_bytes();
   if (flags.json) {
     fmt::print(
-        "{{\"text\":{},\"ids\":[{}],\"prompt_ids\":[{}],\"tokens_per_second\":{:.6g},\"prompt_tokens_per_second\":{:."
+        "{{\"text\":{},\"ids\":[{}],\"prompt_ids\":[{}],\"stopped\":\"{}\",\"tokens_per_second\":{:.6g},\"prompt_"
+        "tokens_per_second\":{:."
         "6g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{}}}\n",
-        json_string(o.text), fmt::join(o.ids, ","), fmt::join(o.prompt_ids, ","), speed, prompt_speed, peak,
+        json_string(o.text), fmt::join(o.ids, ","), fmt::join(o.prompt_ids, ","), o.stopped, speed, prompt_speed, peak,
         planned_bytes);
     return;
   }
   if (isatty(STDOUT_FILENO)) std::fputs("\n", stdout);
+  if (o.stopped == std::string_view("context"))
+    fmt::print(stderr, "\nThe context of {} tokens is full: the text ends here, before --max-tokens.", context);
   fmt::print(stderr,
              "\n{} tokens of prompt ({:.0f} tok/s), {} made ({:.1f} tok/s); peak memory {} = {:.1f} % of the plan\n",
              o.prompt_ids.size(), prompt_speed, o.ids.size(), speed, megabytes(peak),
@@ -122,7 +132,7 @@ Result<void> generate(Flags& flags) {
   if (!flags.json) fmt::print(stderr, "{}\n", inference->plan().ledger.text());
   CHECK_OK(generator->load());
   CHECK_OK(produce(flags, *generator, sampler, inference->tokenizer(), outcome));
-  report(flags, outcome, inference->plan().ledger.planned_bytes);
+  report(flags, outcome, generator->context(), inference->plan().ledger.planned_bytes);
   return {};
 }
 

@@ -1,4 +1,5 @@
-// The `thimble` binary. Exit codes: 0, 1 failure, 2 usage, 3 does not fit, 130 interrupted.
+// The `thimble` binary. Exit codes: 0, 1 failure while running, 2 usage, 3 does not fit, 130 interrupted.
+#include <algorithm>
 #include <array>
 
 #include "commands/command.h"
@@ -12,33 +13,36 @@ namespace {
 constexpr std::array kCommands = {&kFinetune, &kTrain,   &kPlan, &kEval,    &kGenerate, &kChat,     &kTokenize,
                                   &kConvert,  &kInspect, &kPull, &kMethods, &kReport,   &kCalibrate};
 
+// 2 is for what was given: flags, and files that are missing, empty, damaged or of the wrong kind. 1 is for what fails
+// while running: disk, network, a loss that is not finite.
 int exit_code(ErrorCode code) {
   switch (code) {
-    case ErrorCode::invalid_argument:
-      return 2;
     case ErrorCode::over_budget:
       return 3;
     case ErrorCode::cancelled:
       return 130;
-    default:
+    case ErrorCode::io:
+    case ErrorCode::diverged:
       return 1;
+    default:
+      return 2;
   }
 }
 
-// "--modle" was meant to be another flag of the command.
-void suggest_flags(const CLI::App& app) {
-  for (const CLI::App* command : app.get_subcommands()) {
-    std::vector<std::string> flags;
-    for (const CLI::Option* option : command->get_options()) {
-      for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
-    }
-    for (const std::string& argument : command->remaining()) {
-      const std::string flag = argument.substr(0, argument.find('='));
-      if (!flag.starts_with("--")) continue;
-      fmt::print(stderr, "thimble {}: there is no {}; the nearest are {}\n", command->get_name(), flag,
-                 nearest_names(flag, flags));
-    }
-  }
+// Says what is wrong, in the form of all messages. `command`: "" when none was chosen.
+int refuse(std::string_view command, std::string_view message, int code = 2) {
+  fmt::print(stderr, "thimble{}{}: {}\n", command.empty() ? "" : " ", command, message);
+  return code;
+}
+
+// What CLI11 takes: the last argument first.
+Result<std::vector<std::string>> arguments_of(const CLI::App& command, std::vector<std::string> given) {
+  const std::vector<Argument> checked = TRY(expand_config(command, std::move(given)));
+  CHECK_OK(check_arguments(command, checked));
+  std::vector<std::string> reversed;
+  for (const Argument& argument : checked) reversed.insert(reversed.begin(), argument.text);
+  reversed.push_back(command.get_name());
+  return reversed;
 }
 
 int run(int argc, char** argv) {
@@ -52,30 +56,30 @@ int run(int argc, char** argv) {
     actions[i] = kCommands[i]->add(*command);
     names.push_back(kCommands[i]->name);
   }
-  if (argc > 1 && argv[1][0] != '-' && std::find(names.begin(), names.end(), argv[1]) == names.end()) {
-    fmt::print(stderr, "thimble: there is no command '{}'; the nearest are {}\n", argv[1],
-               nearest_names(argv[1], names));
-    return 2;
+  if (argc < 2) return refuse("", fmt::format("expected a command: {}", fmt::join(names, ", ")));
+  const std::string_view first = argv[1];
+  const bool chosen = std::find(names.begin(), names.end(), first) != names.end();
+  if (!chosen && !first.starts_with("-"))
+    return refuse("", fmt::format("there is no command '{}'; the nearest are {}", first, nearest_names(first, names)));
+  const std::string_view name = chosen ? first : "";
+  std::vector<std::string> arguments = {argv + 1, argv + argc};
+  if (chosen) {
+    auto checked = arguments_of(*app.get_subcommand(argv[1]), {argv + 2, argv + argc});
+    if (!checked) return refuse(name, checked.error().message);
+    arguments = *std::move(checked);
+  } else {
+    std::reverse(arguments.begin(), arguments.end());
   }
-  auto arguments = expand_config({argv + 1, argv + argc});
-  if (!arguments) {
-    fmt::print(stderr, "thimble: {}\n", arguments.error().message);
-    return 2;
-  }
-  std::reverse(arguments->begin(), arguments->end());  // as CLI11 takes them
   try {
-    app.parse(std::move(*arguments));
+    app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    if (code != 0) suggest_flags(app);
-    return code == 0 ? 0 : 2;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    return refuse(name, error.what());
   }
   for (size_t i = 0; i < kCommands.size(); ++i) {
     if (!app.got_subcommand(kCommands[i]->name)) continue;
     const Result<void> result = actions[i]();
-    if (result) return 0;
-    fmt::print(stderr, "thimble {}: {}\n", kCommands[i]->name, result.error().message);
-    return exit_code(result.error().code);
+    return result ? 0 : refuse(name, result.error().message, exit_code(result.error().code));
   }
   return 2;
 }

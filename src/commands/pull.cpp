@@ -60,6 +60,12 @@ Result<void> fetch(Transfers& transfers, const HubFile& file, const Download& wa
   return {};
 }
 
+// A server's answer is not what the user gave.
+Error of_network(Error error) {
+  error.code = ErrorCode::io;
+  return error;
+}
+
 // A file, so that the token is in no list of processes.
 Result<std::string> read_token(const std::string& path) {
   if (path.empty()) return std::string();
@@ -91,7 +97,7 @@ Result<void> pull(const PullOptions& o) {
   Transfers& transfers = *TRY(load_transfers());
   const std::string url = repository.listing_url();
   const std::vector<HubFile> listed =
-      TRY(parse_listing(TRY(get_text(transfers, url, token, kLargestListing, o.retries)), url));
+      TRY(parse_listing(TRY(get_text(transfers, url, token, kLargestListing, o.retries)), url).map_error(of_network));
   const std::vector<HubFile> picked = TRY(pick_files(listed, o.files, o.name));
   uint64_t all = 0;
   for (const HubFile& file : picked) all += file.bytes.value_or(0);

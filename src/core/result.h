@@ -10,7 +10,9 @@
 
 namespace thimble {
 
-enum class ErrorCode { invalid_argument, shape, unsupported, over_budget, io, corrupt, cancelled };
+// io and diverged (a loss that is not finite) are failures while running; the others but the last are for what was
+// given.
+enum class ErrorCode { invalid_argument, shape, unsupported, over_budget, io, corrupt, diverged, cancelled };
 
 // A message says what was being done, what was expected, what was found, and what to do.
 struct Error {

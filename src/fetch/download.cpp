@@ -51,8 +51,8 @@ class FileSink : public HttpSink {
   }
   bool write(std::span<const std::byte> bytes) override {
     if (total_ && bytes.size() > *total_ - std::min(*total_, file_.size())) {
-      return keep(fail(ErrorCode::corrupt, "fetching {}: expected {} bytes, but more come; try again later",
-                       wanted_.url, *total_));
+      return keep(
+          fail(ErrorCode::io, "fetching {}: expected {} bytes, but more come; try again later", wanted_.url, *total_));
     }
     if (!keep(file_.write(bytes))) return false;
     if (events_.progress) events_.progress(file_.size(), total_);
@@ -141,7 +141,7 @@ Result<DownloadOutcome> download(Transfers& transfers, const Download& wanted, c
     CHECK_OK(hash_file(file.temporary(), file.size(), *hash));
     if (const std::string found = hash->hex(); found != wanted.sha256) {
       ::unlink(file.temporary().c_str());
-      return fail(ErrorCode::corrupt,
+      return fail(ErrorCode::io,
                   "fetching {}: expected SHA-256 {}, found {}; what came was removed, run it again to fetch it anew",
                   wanted.url, wanted.sha256, found);
     }
@@ -155,8 +155,7 @@ Result<std::string> get_text(Transfers& transfers, const std::string& url, const
   for (int attempt = 1;; ++attempt) {
     TextSink sink(limit_bytes);
     const HttpResponse response = transfers.get({url, 0, token}, sink);
-    if (sink.too_long)
-      return fail(ErrorCode::corrupt, "fetching {}: the answer is longer than {} bytes", url, limit_bytes);
+    if (sink.too_long) return fail(ErrorCode::io, "fetching {}: the answer is longer than {} bytes", url, limit_bytes);
     if (response.status == 200 && response.error.empty()) return std::move(sink.text);
     if (response.status != 200 && !worth_another_try(response.status)) return refused(url, response);
     if (attempt < attempts) {

@@ -19,7 +19,7 @@ Result<Transfers*> load_transfers() {
                 ::dlerror());
   }
   auto* const make = reinterpret_cast<Transfers* (*)()>(::dlsym(handle, "thimble_fetch_transfers"));
-  if (!make) return fail(ErrorCode::corrupt, "loading {}: it is no download module of thimble", module.string());
+  if (!make) return fail(ErrorCode::io, "loading {}: it is no download module of thimble", module.string());
   return make();
 }
 

@@ -24,6 +24,13 @@ std::string reason(int error) {
   return std::strerror(error);
 }
 
+// What was named is missing, of the wrong kind or not ours: other arguments would do. All else is the system's failure.
+ErrorCode code_of(int error) {
+  const bool named = error == ENOENT || error == ENOTDIR || error == EISDIR || error == EACCES || error == EPERM ||
+                     error == ELOOP || error == ENAMETOOLONG || error == EEXIST || error == EROFS;
+  return named ? ErrorCode::invalid_argument : ErrorCode::io;
+}
+
 std::string folder_of(const std::string& path) {
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
   return parent.empty() ? "." : parent.string();
@@ -78,13 +85,15 @@ InputFile::~InputFile() {
 Result<InputFile> InputFile::open(const std::string& path) {
   // O_NONBLOCK: opening a FIFO would otherwise wait for its writer before it can be refused.
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) return fail(ErrorCode::io, "opening {}: {}", path, reason(errno));
+  if (descriptor < 0) return fail(code_of(errno), "opening {}: {}", path, reason(errno));
   InputFile file(path, descriptor, 0);
   struct stat status;
   if (::fstat(descriptor, &status) != 0) return fail(ErrorCode::io, "opening {}: {}", path, reason(errno));
-  if (S_ISDIR(status.st_mode)) return fail(ErrorCode::io, "opening {}: expected a file, found a folder", path);
+  if (S_ISDIR(status.st_mode))
+    return fail(ErrorCode::invalid_argument, "opening {}: expected a file, found a folder", path);
   if (!S_ISREG(status.st_mode)) {
-    return fail(ErrorCode::io, "opening {}: expected a regular file, found a device, pipe or socket", path);
+    return fail(ErrorCode::invalid_argument, "opening {}: expected a regular file, found a device, pipe or socket",
+                path);
   }
   file.size_ = static_cast<uint64_t>(status.st_size);
   return file;
@@ -149,16 +158,16 @@ OutputFile::~OutputFile() {
 Result<OutputFile> OutputFile::create(const std::string& path) {
   const std::string folder = folder_of(path);
   if (!is_directory(folder)) {
-    return fail(ErrorCode::io, "creating {}: the folder {} does not exist; make it first", path, folder);
+    return fail(ErrorCode::invalid_argument, "creating {}: the folder {} does not exist; make it first", path, folder);
   }
-  if (is_directory(path)) return fail(ErrorCode::io, "creating {}: there is a folder of that name", path);
+  if (is_directory(path)) return fail(ErrorCode::invalid_argument, "creating {}: there is a folder of that name", path);
   // Not mkstemp, which makes files that only their owner can read whatever the umask says.
   static std::atomic<uint64_t> next{0};
   for (;;) {
     std::string temporary = fmt::format("{}.{}.{}.part", path, ::getpid(), next++);
     const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (descriptor >= 0) return OutputFile(path, std::move(temporary), descriptor);
-    if (errno != EEXIST && errno != EINTR) return fail(ErrorCode::io, "creating {}: {}", temporary, reason(errno));
+    if (errno != EEXIST && errno != EINTR) return fail(code_of(errno), "creating {}: {}", temporary, reason(errno));
   }
 }
 
@@ -235,7 +244,7 @@ AppendFile::~AppendFile() {
 
 Result<AppendFile> AppendFile::open(const std::string& path, bool keep) {
   const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | (keep ? 0 : O_TRUNC), 0666);
-  if (descriptor < 0) return fail(ErrorCode::io, "opening {}: {}", path, reason(errno));
+  if (descriptor < 0) return fail(code_of(errno), "opening {}: {}", path, reason(errno));
   AppendFile file(path, descriptor);
   char last = '\n';
   const off_t size = ::lseek(descriptor, 0, SEEK_END);
@@ -256,8 +265,9 @@ Result<void> write_text_file(const std::string& path, std::string_view text) {
 Result<void> make_directories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
-  if (error) return fail(ErrorCode::io, "making the folder {}: {}", path, reason(error.value()));
-  if (!is_directory(path)) return fail(ErrorCode::io, "making the folder {}: a file of that name is in the way", path);
+  if (error) return fail(code_of(error.value()), "making the folder {}: {}", path, reason(error.value()));
+  if (!is_directory(path))
+    return fail(ErrorCode::invalid_argument, "making the folder {}: a file of that name is in the way", path);
   return {};
 }
 

@@ -1,29 +1,23 @@
 // Saving, resuming and exporting of a training run.
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "files/adapter.h"
 #include "files/safetensors.h"
 #include "models/hf_writer.h"
+#include "run/resume.h"
 #include "run/trainer.h"
 #include "text/json_output.h"
 
 namespace thimble {
 namespace {
 
-bool in_checkpoint(Role role) { return role == Role::parameter || role == Role::state; }
+// "" without such data.
+std::string eval_fingerprint(const Dataset* data) { return data ? fmt::format("{:016x}", data->fingerprint()) : ""; }
 
-Result<int64_t> metadata_number(const SafetensorsFile& file, const char* key) {
-  const auto found = file.metadata().find(key);
-  if (found == file.metadata().end())
-    return fail(ErrorCode::corrupt, "{}: the checkpoint has no '{}'", file.path(), key);
-  char* end = nullptr;
-  const int64_t value = std::strtoll(found->second.c_str(), &end, 10);
-  if (*end || found->second.empty())
-    return fail(ErrorCode::corrupt, "{}: '{}' should be a number, found '{}'", file.path(), key, found->second);
-  return value;
-}
+bool in_checkpoint(Role role) { return role == Role::parameter || role == Role::state; }
 
 }  // namespace
 
@@ -37,16 +31,17 @@ Result<void> Trainer::save_checkpoint() {
         {name, plain ? entry.type.codec->safetensors : "U8", plain ? entry.type.shape : Shape{entry.type.bytes()}});
   }
   const Packer::State& data = packer_->state();
-  auto writer = TRY(SafetensorsWriter::create(recipe_.out + kCheckpointFile, tensors,
-                                              {{"step", std::to_string(done_)},
-                                               {"epoch", std::to_string(data.epoch)},
-                                               {"next", std::to_string(data.next)},
-                                               {"tokens", std::to_string(tokens_)},
-                                               {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
-                                               {"seed", std::to_string(recipe_.seed)},
-                                               {"steps", std::to_string(steps_)},
-                                               {"numerics", plan_.numerics_hash},
-                                               {"best_nll", fmt::format("{:.17g}", best_nll_)}}));
+  auto metadata = run_identity(settled(), *data_);
+  metadata.insert({{"step", std::to_string(done_)},
+                   {"epoch", std::to_string(data.epoch)},
+                   {"next", std::to_string(data.next)},
+                   {"tokens", std::to_string(tokens_)},
+                   {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
+                   {"steps", std::to_string(steps_)},
+                   {"numerics", plan_.numerics_hash},
+                   {"eval_data", eval_fingerprint(eval_data_.get())},
+                   {"best_nll", fmt::format("{:.17g}", best_nll_)}});
+  auto writer = TRY(SafetensorsWriter::create(recipe_.out + kCheckpointFile, tensors, metadata));
   Values all = values();
   for (const auto& [name, entry] : plan_.layout.entries())
     if (in_checkpoint(entry.role))
@@ -54,20 +49,34 @@ Result<void> Trainer::save_checkpoint() {
   return writer.finish();
 }
 
+Result<void> Trainer::read_position() {
+  const std::string path = recipe_.out + kCheckpointFile;
+  const auto file = TRY(SafetensorsFile::open(path));
+  if (const std::string numerics = metadata_text(file, "numerics"); numerics != plan_.numerics_hash)
+    return fail(ErrorCode::invalid_argument,
+                "{}: this checkpoint was made with another model or method (numerics {}, now {}); resume with those of "
+                "the first run",
+                path, numerics.empty() ? "none" : numerics, plan_.numerics_hash);
+  done_ = TRY(metadata_number(file, "step"));
+  tokens_ = TRY(metadata_number(file, "tokens"));
+  if (const auto place = packer_->restore({TRY(metadata_number(file, "epoch")), TRY(metadata_number(file, "next"))});
+      !place)
+    return fail(ErrorCode::corrupt, "{}: {}", path, place.error().message);
+  const int64_t steps = TRY(metadata_number(file, "steps"));
+  if (steps != steps_)
+    events_.note(fmt::format("warning: {} was to be {} steps, now {}: the schedule of the learning rate changes", path,
+                             steps, steps_));
+  if (const std::string note = model_note(file, recipe_); !note.empty()) events_.note(note);
+  if (metadata_text(file, "eval_data") == eval_fingerprint(eval_data_.get()))
+    best_nll_ = std::strtod(metadata_text(file, "best_nll").c_str(), nullptr);
+  else if (eval_data_)
+    events_.note("note: --eval-data is not what it was; the best of the evaluations is looked for anew");
+  return {};
+}
+
 Result<void> Trainer::restore_checkpoint() {
   const std::string path = recipe_.out + kCheckpointFile;
   const auto file = TRY(SafetensorsFile::open(path));
-  const auto numerics = file.metadata().find("numerics");
-  if (numerics == file.metadata().end() || numerics->second != plan_.numerics_hash)
-    return fail(ErrorCode::invalid_argument,
-                "{}: this checkpoint was made with other settings (numerics {}, now {}); resume with the model, data, "
-                "method and precision of the first run",
-                path, numerics == file.metadata().end() ? "none" : numerics->second, plan_.numerics_hash);
-  if (TRY(metadata_number(file, "seed")) != recipe_.seed)
-    return fail(ErrorCode::invalid_argument, "{}: the checkpoint was made with another --seed", path);
-  if (TRY(metadata_number(file, "steps")) != steps_)
-    events_.note(fmt::format("warning: {} was to be {} steps, now {}: the schedule of the learning rate changes", path,
-                             TRY(metadata_number(file, "steps")), steps_));
   Values all = values();
   for (const auto& [name, entry] : plan_.layout.entries()) {
     if (!in_checkpoint(entry.role)) continue;
@@ -80,10 +89,6 @@ Result<void> Trainer::restore_checkpoint() {
       return file.file().read(at, {to, static_cast<size_t>(codec.bytes(count))});
     }));
   }
-  done_ = TRY(metadata_number(file, "step"));
-  tokens_ = TRY(metadata_number(file, "tokens"));
-  best_nll_ = std::strtod(file.metadata().at("best_nll").c_str(), nullptr);
-  packer_->restore({TRY(metadata_number(file, "epoch")), TRY(metadata_number(file, "next"))});
   events_.note(fmt::format("resumed at step {} of {}", done_, steps_));
   return {};
 }
@@ -132,20 +137,22 @@ Result<void> Trainer::export_model(const std::string& folder) {
 }
 
 Result<void> Trainer::finish() {
-  CHECK_OK(save_checkpoint());
+  const bool trained = events_.last_step().step > 0;  // false: a finished run was resumed
+  if (trained) CHECK_OK(save_checkpoint());
   CHECK_OK(export_model(recipe_.out));
   report();
   const int64_t peak = peak_resident_bytes(), planned = plan_.ledger.planned_bytes;
   const double loss = events_.last_step().loss;
   const std::string result = recipe_.out + (spec_.method->trains_weights ? "/model" : "/adapter");
+  const std::string summary =
+      trained ? fmt::format("{} steps, {} tokens, loss {:.4f}", done_, tokens_, loss)
+              : fmt::format("all {} steps ({} tokens) were done before, none is left to do", done_, tokens_);
   events_.done(
       fmt::format(
-          "\"steps\":{},\"tokens\":{},\"loss\":{:.9g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":{}",
-          done_, tokens_, loss, peak, planned, json_string(result)),
-      fmt::format("{} steps, {} tokens, loss {:.4f}; peak memory {} = {:.1f} % of the plan; written to {}, report.html "
-                  "beside it",
-                  done_, tokens_, loss, megabytes(peak),
-                  100.0 * static_cast<double>(peak) / static_cast<double>(planned), result));
+          "\"steps\":{},\"tokens\":{},\"loss\":{},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":{}", done_,
+          tokens_, trained ? fmt::format("{:.9g}", loss) : "null", peak, planned, json_string(result)),
+      fmt::format("{}; peak memory {} = {:.1f} % of the plan; written to {}, report.html beside it", summary,
+                  megabytes(peak), 100.0 * static_cast<double>(peak) / static_cast<double>(planned), result));
   return {};
 }
 

@@ -6,6 +6,7 @@
 #include "files/safetensors.h"
 #include "models/presets.h"
 #include "run/calibration.h"
+#include "run/resume.h"
 #include "run/setup.h"
 #include "run/trainer.h"
 
@@ -141,9 +142,16 @@ Result<void> Trainer::make_spec() {
   return {};
 }
 
+Recipe Trainer::settled() const {
+  Recipe recipe = recipe_;
+  recipe.lr = base_rate_;
+  return recipe;
+}
+
 // What `auto` was settled to is part of the run: a resumed one goes on with it, whatever a new probe says.
 Result<void> Trainer::resume_multiply() {
   const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
+  CHECK_OK(check_same_run(file, settled(), *data_));
   const auto found = file.metadata().find("multiply");
   if (found == file.metadata().end() || (found->second != "0" && found->second != "1"))
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say how operands are multiplied", file.path());

@@ -156,6 +156,21 @@ Result<void> for_each_line(const std::string& path, size_t longest, const std::f
   return {};
 }
 
+Result<void> drop_events_after(const std::string& path, int64_t step) {
+  if (!is_file(path)) return {};
+  auto kept = TRY(OutputFile::create(path));
+  Result<void> written;
+  CHECK_OK(for_each_line(path, kLongestLine, [&](std::string_view line) {
+    const Json json = Json::parse(line, nullptr, false);
+    if (!json.is_object()) return;
+    const std::string event = text(json, "event");
+    if (event == "done" || ((event == "step" || event == "eval") && integer(json, "step") > step)) return;
+    if (written) written = kept.write(std::string(line) + "\n");
+  }));
+  CHECK_OK(written);
+  return kept.commit();
+}
+
 Result<RunLog> read_run_log(const std::string& path) {
   RunLog log;
   Reader reader(log);

@@ -100,12 +100,12 @@ Result<StepEvent> Trainer::step() {
   event.loss = loss / static_cast<double>(std::max<int64_t>(1, predicted));
   if (!std::isfinite(event.loss))
     return fail(
-        ErrorCode::invalid_argument,
+        ErrorCode::diverged,
         "step {}: the loss is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched",
         done_ + 1, base_rate_);
   event.grad_norm = *input<float>("update.norm");
   if (!std::isfinite(event.grad_norm))
-    return fail(ErrorCode::invalid_argument,
+    return fail(ErrorCode::diverged,
                 "step {}: the gradient is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is "
                 "untouched",
                 done_ + 1, base_rate_);
@@ -154,6 +154,7 @@ Result<void> Trainer::evaluate_and_keep_best() {
 
 // Before the arena exists: the profile takes some memory for a moment.
 Result<void> Trainer::begin_log() {
+  if (recipe_.resume) CHECK_OK(drop_events_after(recipe_.out + kEventsFile, done_));
   CHECK_OK(events_.open_log(recipe_.out + kEventsFile, recipe_.resume));
   events_.log(fmt::format("{{\"event\":\"recipe\",\"settings\":{}}}", recipe_json(recipe_)));
   for (const ProfilePoint& point : memory_profile(plan_, spec_.runtime_bytes, kProfilePoints)) {
@@ -173,6 +174,7 @@ void Trainer::report() {
 
 Result<void> Trainer::run() {
   CHECK_OK(make_directories(recipe_.out));
+  if (recipe_.resume) CHECK_OK(read_position());
   CHECK_OK(begin_log());
   CHECK_OK(allocate());
   CHECK_OK(fill());

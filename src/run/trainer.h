@@ -36,6 +36,7 @@ class Trainer {
   Result<void> open();
   Result<void> open_data();
   Result<void> make_spec();
+  Recipe settled() const;  // the recipe with what was chosen for it
   Result<void> resume_multiply();
   Result<void> make_plan();
   Result<int64_t> count_steps();
@@ -52,6 +53,7 @@ class Trainer {
   Result<EvalEvent> evaluate();
   Result<void> evaluate_and_keep_best();
   Result<void> save_checkpoint();
+  Result<void> read_position();  // of the checkpoint: steps done and the place in the data
   Result<void> restore_checkpoint();
   Result<void> export_model(const std::string& folder);
   Result<void> finish();

@@ -1,5 +1,6 @@
 #include "text/dataset.h"
 
+#include <array>
 #include <filesystem>
 
 #include "text/datasets.h"
@@ -11,8 +12,9 @@ enum class Kind { lines, array, text };
 
 // By name where the name says it, and else by the first bytes: an object, or a list of objects.
 Result<Kind> kind_of(const InputFile& file) {
-  std::string head(std::min<uint64_t>(file.size(), 4096), '\0');
-  CHECK_OK(file.read(0, std::as_writable_bytes(std::span(head))));
+  const uint64_t begin = TRY(byte_order_mark(file));
+  std::string head(std::min<uint64_t>(file.size() - begin, 4096), '\0');
+  CHECK_OK(file.read(begin, std::as_writable_bytes(std::span(head))));
   constexpr std::string_view kBlank = " \t\r\n";
   const size_t first = head.find_first_not_of(kBlank);
   const size_t second = first == std::string::npos ? first : head.find_first_not_of(kBlank, first + 1);
@@ -27,6 +29,14 @@ Result<Kind> kind_of(const InputFile& file) {
 }
 
 }  // namespace
+
+Result<uint64_t> byte_order_mark(const InputFile& file) {
+  constexpr std::string_view kMark = "\xEF\xBB\xBF";
+  std::array<char, kMark.size()> head{};
+  if (file.size() < head.size()) return 0;
+  CHECK_OK(file.read(0, std::as_writable_bytes(std::span(head))));
+  return std::string_view(head.data(), head.size()) == kMark ? kMark.size() : 0;
+}
 
 Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& path, Tokenizer& tokenizer,
                                                const DatasetOptions& options) {

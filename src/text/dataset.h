@@ -55,9 +55,16 @@ class Dataset {
   // The messages of a chat example, for showing and for exact-match evaluation.
   virtual Result<std::vector<Message>> messages(int64_t index) = 0;
   const DatasetReport& report() const { return report_; }
+  // Of all tokens, where examples begin and what is learnt: two data sets of the same fingerprint train alike.
+  uint64_t fingerprint() const { return fingerprint_; }
 
  protected:
+  // FNV-1a, a word at a time.
+  void add_to_fingerprint(uint64_t word) { fingerprint_ = (fingerprint_ ^ word) * 0x100000001b3ull; }
   DatasetReport report_;
+
+ private:
+  uint64_t fingerprint_ = 0xcbf29ce484222325ull;
 };
 
 // Rows of one micro-batch: `batch` windows of `context` tokens, flattened. Documents packed into one window do not
@@ -85,7 +92,7 @@ class Packer {
   void once() { once_ = true; }
   bool finished() const { return once_ && state_.epoch > 0; }
   const State& state() const { return state_; }
-  void restore(const State& state) { state_ = state, order_epoch_ = -1, loaded_ = false; }
+  Result<void> restore(const State& state);  // refuses a place that this data set does not have
 
  private:
   void order();

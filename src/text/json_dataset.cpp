@@ -44,7 +44,7 @@ class JsonDataset final : public Dataset {
   Result<void> check(const JsonRecord& record) {
     if (record.length > options_.longest_line) {
       return bad(record, {ErrorCode::invalid_argument,
-                          fmt::format("{} bytes, more than the limit of {}; split it or raise the limit", record.length,
+                          fmt::format("{} bytes, more than the {} that an example may have; split it", record.length,
                                       options_.longest_line)});
     }
     CHECK_OK(file_.read(record.offset, std::as_writable_bytes(reader_.buffer(record.length))));
@@ -59,6 +59,9 @@ class JsonDataset final : public Dataset {
     }
     offsets_.push_back(record.offset);
     lengths_.push_back(static_cast<uint32_t>(record.length));
+    add_to_fingerprint(example_.ids.size());
+    for (size_t i = 0; i < example_.ids.size(); ++i)
+      add_to_fingerprint(static_cast<uint64_t>(example_.ids[i]) << 1 | (example_.trained[i] != 0));
     return {};
   }
 

@@ -3,6 +3,8 @@
 #include <array>
 #include <span>
 
+#include "text/datasets.h"
+
 namespace thimble {
 namespace {
 
@@ -12,7 +14,7 @@ constexpr std::string_view kBlank = " \t\r\n";
 template <class Step>
 Result<void> for_each_byte(const InputFile& file, Step&& step) {
   std::string buffer(16 << 10, '\0');
-  for (uint64_t at = 0; at < file.size(); at += buffer.size()) {
+  for (uint64_t at = TRY(byte_order_mark(file)); at < file.size(); at += buffer.size()) {
     buffer.resize(std::min<uint64_t>(buffer.size(), file.size() - at));
     CHECK_OK(file.read(at, std::as_writable_bytes(std::span(buffer))));
     for (size_t i = 0; i < buffer.size(); ++i) CHECK_OK(step(at + i, buffer[i]));
@@ -86,7 +88,7 @@ class ArrayScanner {
 }  // namespace
 
 Result<void> for_each_line(const InputFile& file, const std::function<Result<void>(const JsonRecord&)>& visit) {
-  JsonRecord record{0, 0, 1};
+  JsonRecord record{TRY(byte_order_mark(file)), 0, 1};
   bool empty = true;
   const auto end_of_line = [&](uint64_t at) -> Result<void> {
     record.length = at - record.offset;

@@ -25,6 +25,15 @@ void Packer::order() {
   for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[random.below(i, i)]);
 }
 
+Result<void> Packer::restore(const State& state) {
+  constexpr int64_t kMostEpochs = int64_t{1} << 40;
+  if (state.epoch < 0 || state.epoch > kMostEpochs || state.next < 0 || state.next >= dataset_.size())
+    return fail(ErrorCode::invalid_argument, "going on at example {} of epoch {}: the data set has {} examples",
+                state.next, state.epoch, dataset_.size());
+  state_ = state, order_epoch_ = -1, loaded_ = false;
+  return {};
+}
+
 Result<void> Packer::load() {
   if (loaded_ && loaded_state_ == state_) return {};
   order();

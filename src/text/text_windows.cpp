@@ -22,11 +22,15 @@ class TextWindows final : public Dataset {
   Result<void> scan() {
     if (window_ < 1)
       return fail(ErrorCode::invalid_argument, "cutting {}: a context of {} tokens", file_.path(), window_);
-    uint64_t offset = 0;
+    begin_ = TRY(byte_order_mark(file_));
+    add_to_fingerprint(static_cast<uint64_t>(window_));
+    add_to_fingerprint(bos_ ? static_cast<uint64_t>(*bos_) + 1 : 0);
+    uint64_t offset = begin_;
     while (offset < file_.size()) {
       chunks_.push_back({offset, tokens_});
       offset += TRY(load(offset));
       tokens_ += static_cast<int64_t>(ids_.size());
+      for (const int32_t id : ids_) add_to_fingerprint(static_cast<uint64_t>(id));
     }
     loaded_ = static_cast<int64_t>(chunks_.size()) - 1;
     chunks_.push_back({offset, tokens_});
@@ -79,7 +83,7 @@ class TextWindows final : public Dataset {
       CHECK_OK(file_.read(offset, std::as_writable_bytes(target)));
       const std::string_view text(target.data(), length);
       const bool last = offset + length == file_.size();
-      const EncodeOptions options{.continued = offset > 0};
+      const EncodeOptions options{.continued = offset > begin_};
       ids_.clear();
       const auto done = last ? tokenizer_.encode(text, options, ids_).map([&] { return length; })
                              : tokenizer_.encode_part(text, options, ids_);
@@ -113,6 +117,7 @@ class TextWindows final : public Dataset {
   InputFile file_;
   Tokenizer& tokenizer_;
   std::optional<int32_t> bos_;
+  uint64_t begin_ = 0;  // of the text in the file
   int64_t window_ = 0;  // tokens of the text in a window
   int64_t tokens_ = 0, windows_ = 0;
   std::vector<Chunk> chunks_;  // and one more, for the end

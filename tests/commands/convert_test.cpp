@@ -106,14 +106,14 @@ TEST(Convert, refuses_with_reasons) {
   };
   EXPECT_THAT(refusal({"--to", "onnx"}, 2), HasSubstr("--to: expected gguf or safetensors, found 'onnx'"));
   EXPECT_THAT(refusal({"--to", "gguf", "--codec", "q4_2"}, 2), HasSubstr("q4_1"));
-  EXPECT_THAT(refusal({"--to", "gguf", "--codec", "nf4"}, 1), HasSubstr("GGUF has no format nf4"));
-  EXPECT_THAT(refusal({"--to", "safetensors", "--codec", "q4_1"}, 1), HasSubstr("convert to bf16, f16 or f32"));
+  EXPECT_THAT(refusal({"--to", "gguf", "--codec", "nf4"}, 2), HasSubstr("GGUF has no format nf4"));
+  EXPECT_THAT(refusal({"--to", "safetensors", "--codec", "q4_1"}, 2), HasSubstr("convert to bf16, f16 or f32"));
   EXPECT_THAT(refusal({"--to", "gguf", "--memory", "3M"}, 3), HasSubstr("the smallest that does is --memory"));
   EXPECT_THAT(refusal({"--to", "gguf", "--memory", "lots"}, 2), HasSubstr("lots"));
-  EXPECT_THAT(refusal({"--to", "gguf", "--adapter", tiny.folder.path()}, 1), HasSubstr("adapter_config.json"));
+  EXPECT_THAT(refusal({"--to", "gguf", "--adapter", tiny.folder.path()}, 2), HasSubstr("adapter_config.json"));
   EXPECT_THAT(refusal({"--to", "gguf", "--adapted", "x"}, 2), HasSubstr("the nearest are --adapter"));
   EXPECT_EQ(run_thimble({"convert", "--model", tiny.gguf, "--to", "gguf", "--out", tiny.gguf}).status, 2);
-  EXPECT_EQ(run_thimble({"convert", "--model", tiny.folder.file("none"), "--to", "gguf", "--out", out}).status, 1);
+  EXPECT_EQ(run_thimble({"convert", "--model", tiny.folder.file("none"), "--to", "gguf", "--out", out}).status, 2);
 }
 
 TEST(Convert, refuses_an_adapter_of_another_model) {

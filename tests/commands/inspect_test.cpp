@@ -72,13 +72,13 @@ TEST(Inspect, broken_files) {
     EXPECT_THAT(ran.err, HasSubstr(name));
     return ran.status;
   };
-  EXPECT_EQ(status("cut.gguf", good.substr(0, good.size() / 2)), 1);
-  EXPECT_EQ(status("header.gguf", good.substr(0, 20)), 1);
-  EXPECT_EQ(status("empty.gguf", ""), 1);
-  EXPECT_EQ(status("long.safetensors", std::string(8, '\xff') + "{}"), 1);
-  EXPECT_EQ(status("words.json", "no JSON"), 1);
-  EXPECT_EQ(run_thimble({"inspect", tiny.folder.file("none")}).status, 1);
-  EXPECT_EQ(run_thimble({"inspect", TemporaryFolder().path()}).status, 1);
+  EXPECT_EQ(status("cut.gguf", good.substr(0, good.size() / 2)), 2);
+  EXPECT_EQ(status("header.gguf", good.substr(0, 20)), 2);
+  EXPECT_EQ(status("empty.gguf", ""), 2);
+  EXPECT_EQ(status("long.safetensors", std::string(8, '\xff') + "{}"), 2);
+  EXPECT_EQ(status("words.json", "no JSON"), 2);
+  EXPECT_EQ(run_thimble({"inspect", tiny.folder.file("none")}).status, 2);
+  EXPECT_EQ(run_thimble({"inspect", TemporaryFolder().path()}).status, 2);
   EXPECT_EQ(run_thimble({"inspect"}).status, 2);
 }
 
@@ -104,7 +104,7 @@ TEST(Tokenize, there_and_back) {
   EXPECT_EQ(run_thimble({"tokenize", "--model", tiny.gguf, "--decode", "[257, 257]"}).out, "abab\n");
   EXPECT_EQ(run_thimble({"tokenize", "--model", tiny.gguf, "--decode", "258"}).status, 2);
   EXPECT_EQ(run_thimble({"tokenize", "--text", "x"}).status, 2);
-  EXPECT_EQ(run_thimble({"tokenize", "--model", tiny.gguf, "--file", tiny.folder.file("none")}).status, 1);
+  EXPECT_EQ(run_thimble({"tokenize", "--model", tiny.gguf, "--file", tiny.folder.file("none")}).status, 2);
 }
 
 // Longer than the pieces that a file is read in.

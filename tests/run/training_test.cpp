@@ -1,15 +1,27 @@
 // Training on a small model made on the spot: accumulation, resuming, early updates, bits.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 
+#include "files/json.h"
 #include "files/safetensors.h"
+#include "run/run_log.h"
 #include "run/trainer.h"
 #include "text/small_tokenizer.h"
 
 namespace thimble {
 namespace {
+
+using testing::HasSubstr;
+
+std::string file_text(const std::string& path) {
+  auto text = read_text_file(path);
+  EXPECT_TRUE(text) << text.error().message;
+  return text ? *text : "";
+}
 
 // Chats of very different lengths, so that micro-batches hold different numbers of trained tokens.
 std::string small_chats() {
@@ -104,6 +116,123 @@ TEST_F(SmallTraining, resume_is_exact) {
   const std::vector<double> rest = losses(resumed, "early");
   ASSERT_EQ(rest.size(), 3u);
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(rest[i], straight[3 + i]) << "step " << 4 + i;
+}
+
+// What decides the outcome must be as it was; the first flag that is not is named, with what it was and is.
+TEST_F(SmallTraining, resume_refuses_other_settings_and_data) {
+  recipe_.steps = 2;
+  recipe_.no_shuffle = true;
+  losses(recipe_, "run");
+  const auto refusal = [&](const std::function<void(Recipe&)>& change) -> std::string {
+    Recipe other = recipe_;
+    other.out = folder_.path() + "/run";
+    other.resume = true;
+    change(other);
+    Events events(true);
+    const auto trainer = Trainer::prepare(other, events);
+    return trainer ? "" : trainer.error().message;
+  };
+  const std::vector<std::pair<std::string, std::function<void(Recipe&)>>> changes = {
+      {"--lr: .* begun with 0.01, now it is 0.02", [](Recipe& r) { r.lr = 2e-2; }},
+      {"--schedule: .* begun with constant, now it is linear", [](Recipe& r) { r.schedule = "linear"; }},
+      {"--warmup: ", [](Recipe& r) { r.warmup = 1; }},
+      {"--weight-decay: ", [](Recipe& r) { r.weight_decay = 0.1; }},
+      {"--clip: ", [](Recipe& r) { r.clip = 0.5; }},
+      {"--no-shuffle: .* begun with on, now it is off", [](Recipe& r) { r.no_shuffle = false; }},
+      {"--optimizer: .* begun with adamw, now it is sgd", [](Recipe& r) { r.optimizer = "sgd"; }},
+      {"--set: .* begun with none, now it is optimizer.beta2=0.9", [](Recipe& r) { r.set = {"optimizer.beta2=0.9"}; }},
+      {"--batch: .* begun with 1, now it is 2", [](Recipe& r) { r.batch = 2; }},
+      {"--accumulate: ", [](Recipe& r) { r.accumulate = 2; }},
+      {"--context: .* begun with 96, now it is 80", [](Recipe& r) { r.context = 80; }},
+      {"--seed: ", [](Recipe& r) { r.seed = 1; }},
+      {"--precision: ", [](Recipe& r) { r.precision = "bf16"; }},
+      {"--data .* other data .19 examples then, 18 now",
+       [&](Recipe& r) { r.data = folder_.write("short.jsonl", small_chats().substr(small_chats().find('\n') + 1)); }},
+      {"--data .* of another content",
+       [&](Recipe& r) {
+         std::string text = small_chats();
+         r.data = folder_.write("other.jsonl", text.replace(text.find("aaa"), 3, "zzz"));
+       }},
+  };
+  for (const auto& [expected, change] : changes) EXPECT_THAT(refusal(change), testing::ContainsRegex(expected));
+  for (const std::function<void(Recipe&)>& free : std::vector<std::function<void(Recipe&)>>{
+           [](Recipe& r) { r.steps = 5; },
+           [](Recipe& r) { r.threads = 1; },
+           [](Recipe& r) { r.memory = 900'000'000; },
+           [](Recipe& r) { r.save_every = 1; },
+           [&](Recipe& r) { r.data = folder_.write("moved.jsonl", small_chats()); },
+       })
+    EXPECT_EQ(refusal(free), "");
+}
+
+// A checkpoint that names a place beyond the data, or no number, is refused; nothing outside the data is read.
+TEST_F(SmallTraining, resume_checks_the_place_in_the_data) {
+  recipe_.steps = 10;
+  losses(recipe_, "run");
+  const std::string path = folder_.path() + "/run/checkpoint.safetensors";
+  const std::string whole = file_text(path);
+  const size_t at = whole.find("\"next\":\"") + 8;
+  ASSERT_NE(at, std::string::npos + 8);
+  ASSERT_EQ(whole.find('"', at), at + 2) << "expected a place of two digits, as the wrong ones have";
+  for (const char* wrong : {"19", "99", "-1", "x1", "1 "}) {
+    std::string text = whole;
+    ASSERT_TRUE(write_text_file(path, text.replace(at, 2, wrong)));
+    Recipe resumed = recipe_;
+    resumed.out = folder_.path() + "/run";
+    resumed.resume = true;
+    Events events(true);
+    auto trainer = Trainer::prepare(resumed, events);
+    ASSERT_TRUE(trainer) << trainer.error().message;
+    const auto done = (*trainer)->run();
+    ASSERT_FALSE(done) << wrong;
+    EXPECT_EQ(done.error().code, ErrorCode::corrupt) << done.error().message;
+  }
+}
+
+// Nothing is left to do: the results are written again, and no loss is told that was not measured.
+TEST_F(SmallTraining, resuming_a_finished_run_writes_its_results_again) {
+  recipe_.steps = 2;
+  losses(recipe_, "run");
+  const std::string checkpoint = file_text(folder_.path() + "/run/checkpoint.safetensors");
+  const std::string model = folder_.path() + "/run/model/model.safetensors", weights = file_text(model);
+  ASSERT_TRUE(write_text_file(model, "lost"));
+  recipe_.resume = true;
+  testing::internal::CaptureStdout();
+  EXPECT_TRUE(losses(recipe_, "run").empty());
+  EXPECT_THAT(testing::internal::GetCapturedStdout(),
+              HasSubstr(R"("event":"done","steps":2,"tokens":192,"loss":null)"));
+  EXPECT_EQ(file_text(model), weights);
+  EXPECT_EQ(file_text(folder_.path() + "/run/checkpoint.safetensors"), checkpoint);
+}
+
+// Killed at step 4 with a line half written, and resumed from the checkpoint of step 2.
+TEST_F(SmallTraining, a_resumed_run_tells_every_step_once) {
+  recipe_.steps = 2;
+  losses(recipe_, "run");
+  const std::string log = folder_.path() + "/run/events.jsonl";
+  std::string text = file_text(log);
+  for (int step : {3, 4})
+    text +=
+        fmt::format("{{\"event\":\"step\",\"step\":{},\"loss\":99}}\n{{\"event\":\"eval\",\"step\":{}}}\n", step, step);
+  ASSERT_TRUE(write_text_file(log, text + "{\"event\":\"step\",\"ste"));
+  recipe_.steps = 6;
+  recipe_.resume = true;
+  losses(recipe_, "run");
+  std::vector<int64_t> steps;
+  int64_t ends = 0;
+  ASSERT_TRUE(for_each_line(log, 1 << 20, [&](std::string_view line) {
+    if (line.empty()) return;
+    const Json json = Json::parse(line, nullptr, false);
+    ASSERT_TRUE(json.is_object()) << line;
+    EXPECT_NE(json.at("event"), "eval");
+    if (json.at("event") == "step") steps.push_back(json.at("step").get<int64_t>());
+    ends += json.at("event") == "done";
+  }));
+  EXPECT_EQ(steps, (std::vector<int64_t>{1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(ends, 1);
+  const RunLog read = *read_run_log(log);
+  ASSERT_EQ(read.points.size(), 6u);
+  for (const RunPoint& point : read.points) EXPECT_LT(point.loss, 50) << "step " << point.step;
 }
 
 // Without clipping a gradient is consumed as soon as it exists; the bits are those of the run that holds all of them.

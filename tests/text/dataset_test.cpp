@@ -75,6 +75,47 @@ TEST(Dataset, EveryShapeOfRecord) {
   }
 }
 
+// Some editors begin a file with a mark of three bytes that is no part of the text.
+TEST(Dataset, AByteOrderMarkIsSkipped) {
+  const std::string mark = "\xEF\xBB\xBF", line = R"({"text":"abc"})", text = "some words to be cut";
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  const std::vector<std::pair<std::string, std::string>> files = {
+      {"a.jsonl", line + "\n"}, {"a.json", "[" + line + "]"}, {"lines", line + "\n"}, {"a.txt", text}, {"text", text}};
+  for (const auto& [name, bytes] : files) {
+    SCOPED_TRACE(name);
+    auto with = Dataset::open(folder.write("with." + name, mark + bytes), *tokenizer, {.context = 8, .strict = true});
+    auto without = Dataset::open(folder.write("without." + name, bytes), *tokenizer, {.context = 8, .strict = true});
+    ASSERT_TRUE(with) << with.error().message;
+    ASSERT_TRUE(without) << without.error().message;
+    ASSERT_EQ((*with)->size(), (*without)->size());
+    for (int64_t i = 0; i < (*with)->size(); ++i) {
+      Example a, b;
+      ASSERT_TRUE((*with)->read(i, a));
+      ASSERT_TRUE((*without)->read(i, b));
+      EXPECT_EQ(a.ids, b.ids);
+    }
+    EXPECT_EQ((*with)->fingerprint(), (*without)->fingerprint());
+  }
+}
+
+TEST(Dataset, TheFingerprintIsOfWhatIsTrained) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  const auto fingerprint = [&](const std::string& name, const std::string& text, const DatasetOptions& options = {}) {
+    return (*Dataset::open(folder.write(name, text), *tokenizer, options))->fingerprint();
+  };
+  const std::string pair = R"({"prompt":"a","completion":"b"})", more = pair + "\n" + pair;
+  EXPECT_EQ(fingerprint("a.jsonl", pair), fingerprint("b.jsonl", "\n" + pair + "\nno example\n"));
+  EXPECT_NE(fingerprint("a.jsonl", pair), fingerprint("a.jsonl", more));
+  EXPECT_NE(fingerprint("a.jsonl", pair), fingerprint("a.jsonl", R"({"prompt":"a","completion":"c"})"));
+  EXPECT_NE(fingerprint("a.jsonl", pair), fingerprint("a.jsonl", pair, {.all_tokens = true}));
+  EXPECT_EQ(fingerprint("a.txt", "one two three"), fingerprint("b.txt", "one two three"));
+  EXPECT_NE(fingerprint("a.txt", "one two three"), fingerprint("a.txt", "one two thref"));
+  EXPECT_NE(fingerprint("a.txt", "one two three", {.context = 4}),
+            fingerprint("a.txt", "one two three", {.context = 5}));
+}
+
 TEST(Dataset, AlpacaPromptWithoutAChatFormat) {
   TemporaryFolder folder;
   auto tokenizer = small_byte_bpe(folder);
@@ -209,12 +250,27 @@ TEST_F(Packing, ShufflesBySeedAndResumes) {
     const auto state = a.state();
     ASSERT_TRUE(a.next(rows));
     first.insert(first.end(), rows.ids.begin(), rows.ids.end());
-    b.restore(state);
+    ASSERT_TRUE(b.restore(state));
     ASSERT_TRUE(b.next(again));
     EXPECT_EQ(again.ids, rows.ids);
   }
   EXPECT_NE(first, different);
   EXPECT_GE(a.state().epoch, 2);
+}
+
+TEST_F(Packing, RefusesAPlaceThatTheDataDoesNotHave) {
+  open("{\"text\":\"a\"}\n{\"text\":\"b\"}\n");
+  for (const bool shuffle : {false, true}) {
+    Packer packer(*dataset_, 1, 8, 5, shuffle);
+    for (const Packer::State wrong : {Packer::State{0, 2}, {0, -1}, {-1, 0}, {INT64_MAX, 1}, {0, INT64_MAX}}) {
+      const auto restored = packer.restore(wrong);
+      ASSERT_FALSE(restored) << wrong.epoch << ", " << wrong.next;
+      EXPECT_THAT(restored.error().message, HasSubstr("has 2 examples"));
+    }
+    Rows rows;
+    EXPECT_TRUE(packer.restore({7, 1}));
+    EXPECT_TRUE(packer.next(rows));
+  }
 }
 
 TEST_F(Packing, AllocatesNothingLargeOnceOpen) {

@@ -1,0 +1,111 @@
+#include "commands/arguments.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/nearest.h"
+
+namespace thimble {
+namespace {
+
+// "--steps", or "recipe.yaml:3: steps".
+std::string label(const Argument& argument, const std::string& flag) {
+  if (argument.origin.empty()) return flag;
+  return fmt::format("{}: {}", argument.origin, flag.substr(std::min<size_t>(2, flag.size())));
+}
+
+template <class Number>
+bool reads_as(const std::string& text) {
+  Number number{};
+  return CLI::detail::lexical_cast(text, number);
+}
+
+// By the name that CLI11 has for the type of an option.
+Result<void> check_kind(const CLI::Option& option, const std::string& name, const std::string& value) {
+  const std::string type = option.get_type_name();
+  const char* expected = nullptr;
+  if (type.starts_with("INT") && !reads_as<int64_t>(value)) expected = "a whole number";
+  if (type.starts_with("UINT") && !reads_as<uint64_t>(value)) expected = "a whole number from 0 on";
+  if (type.starts_with("FLOAT") && !reads_as<double>(value)) expected = "a number";
+  if (!expected) return {};
+  return fail(ErrorCode::invalid_argument, "{}: expected {}, found '{}'", name, expected, value);
+}
+
+class Checker {
+ public:
+  Checker(const CLI::App& command, std::span<const Argument> arguments) : command_(command), arguments_(arguments) {
+    for (const CLI::Option* option : command.get_options())
+      if (option->get_positional()) places_ += static_cast<size_t>(option->get_items_expected_max());
+  }
+
+  Result<void> check() {
+    while (at_ < arguments_.size()) {
+      const Argument& argument = arguments_[at_++];
+      if (argument.text == "--") break;
+      CHECK_OK(argument.text.size() > 1 && argument.text[0] == '-' ? flag(argument) : positional(argument));
+    }
+    for (; at_ < arguments_.size(); ++at_) CHECK_OK(positional(arguments_[at_]));
+    return {};
+  }
+
+ private:
+  Result<void> positional(const Argument& argument) {
+    if (places_ > 0) return --places_, Result<void>();
+    return fail(ErrorCode::invalid_argument, "'{}' belongs to no flag; flags begin with --", argument.text);
+  }
+
+  const CLI::Option* find(const std::string& text) const {
+    return text.starts_with("-") ? command_.get_option_no_throw(text.substr(0, text.find('='))) : nullptr;
+  }
+
+  Result<void> flag(const Argument& argument) {
+    const size_t equals = argument.text.find('=');
+    const std::string name = argument.text.substr(0, equals);
+    const CLI::Option* const option = find(argument.text);
+    if (!option)
+      return fail(ErrorCode::invalid_argument, "there is no {}; the nearest are {}", name,
+                  nearest_names(name, flag_names(command_)));
+    const std::string shown = label(argument, name);
+    if (option->get_items_expected_max() == 0) return {};
+    if (equals != std::string::npos) return value(*option, shown, argument.text.substr(equals + 1));
+    if (at_ == arguments_.size())
+      return fail(ErrorCode::invalid_argument, "{}: expected a value, found nothing", shown);
+    if (find(arguments_[at_].text))
+      return fail(ErrorCode::invalid_argument, "{}: expected a value, found {}", shown,
+                  label(arguments_[at_], arguments_[at_].text));
+    CHECK_OK(value(*option, shown, arguments_[at_++].text));
+    // A list takes all up to the next flag.
+    while (option->get_items_expected_max() > 1 && at_ < arguments_.size() && !arguments_[at_].text.starts_with("-"))
+      CHECK_OK(value(*option, shown, arguments_[at_++].text));
+    return {};
+  }
+
+  Result<void> value(const CLI::Option& option, const std::string& name, const std::string& value) {
+    CHECK_OK(check_kind(option, name, value));
+    const auto [before, first] = given_.emplace(&option, value);
+    if (first || option.get_items_expected_max() > 1) return {};
+    return fail(ErrorCode::invalid_argument, "{}: given twice, as '{}' and as '{}'; give it once", name, before->second,
+                value);
+  }
+
+  const CLI::App& command_;
+  std::span<const Argument> arguments_;
+  size_t at_ = 0;
+  size_t places_ = 0;  // for arguments without a flag
+  std::map<const CLI::Option*, std::string> given_;
+};
+
+}  // namespace
+
+std::vector<std::string> flag_names(const CLI::App& command) {
+  std::vector<std::string> names = {"--config"};
+  for (const CLI::Option* option : command.get_options())
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  return names;
+}
+
+Result<void> check_arguments(const CLI::App& command, std::span<const Argument> arguments) {
+  return Checker(command, arguments).check();
+}
+
+}  // namespace thimble

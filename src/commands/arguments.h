@@ -1,0 +1,25 @@
+// What was given to a command, checked before CLI11 reads it, so that a message says which flag, or which key of which
+// file, what was expected and what was found.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+
+namespace thimble {
+
+struct Argument {
+  std::string text;
+  std::string origin;  // "recipe.yaml:3" when a --config file says it; "" on the command line
+};
+
+// "--steps" and so on, of the command, and --config.
+std::vector<std::string> flag_names(const CLI::App& command);
+
+// arguments: without the program's and the command's name.
+Result<void> check_arguments(const CLI::App& command, std::span<const Argument> arguments);
+
+}  // namespace thimble

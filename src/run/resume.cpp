@@ -1,0 +1,92 @@
+#include "run/resume.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "files/json.h"
+
+namespace thimble {
+namespace {
+
+// All other flags decide the outcome. `multiply` is settled by the checkpoint, and data are known by their fingerprint.
+constexpr std::array<std::string_view, 14> kFree = {"model",   "tokenizer", "data",       "eval-data",  "out",
+                                                    "steps",   "epochs",    "eval-every", "save-every", "memory",
+                                                    "scratch", "multiply",  "threads",    "strict"};
+
+std::string fingerprint_text(const Dataset& data) { return fmt::format("{:016x}", data.fingerprint()); }
+
+std::string shown(const nlohmann::ordered_json& value) {
+  if (value.is_boolean()) return value.get<bool>() ? "on" : "off";
+  if (value.is_string()) return value.get<std::string>().empty() ? "none" : value.get<std::string>();
+  if (!value.is_array()) return value.dump();
+  std::string list;
+  for (const auto& one : value) list += (list.empty() ? "" : ",") + shown(one);
+  return list.empty() ? "none" : list;
+}
+
+nlohmann::ordered_json recipe_of(const SafetensorsFile& checkpoint) {
+  return nlohmann::ordered_json::parse(metadata_text(checkpoint, "recipe"), nullptr, false);
+}
+
+Result<void> check_settings(const SafetensorsFile& checkpoint, const Recipe& settled) {
+  const auto then = recipe_of(checkpoint);
+  if (!then.is_object())
+    return fail(ErrorCode::corrupt, "{}: the checkpoint does not say with which settings it was made; begin a new run",
+                checkpoint.path());
+  const auto now = nlohmann::ordered_json::parse(recipe_json(settled));
+  for (const auto& [key, value] : now.items()) {
+    if (std::find(kFree.begin(), kFree.end(), key) != kFree.end()) continue;
+    const auto before = then.find(key);
+    if (before != then.end() && *before == value) continue;
+    return fail(
+        ErrorCode::invalid_argument,
+        "--{}: the run in {} was begun with {}, now it is {}; go on with what it was begun with, or begin a new "
+        "run with another --out",
+        key, settled.out, before == then.end() ? "none" : shown(*before), shown(value));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::map<std::string, std::string> run_identity(const Recipe& settled, const Dataset& data) {
+  return {
+      {"recipe", recipe_json(settled)}, {"examples", std::to_string(data.size())}, {"data", fingerprint_text(data)}};
+}
+
+Result<void> check_same_run(const SafetensorsFile& checkpoint, const Recipe& settled, const Dataset& data) {
+  CHECK_OK(check_settings(checkpoint, settled));
+  if (metadata_text(checkpoint, "data") == fingerprint_text(data)) return {};
+  const int64_t examples = TRY(metadata_number(checkpoint, "examples"));
+  return fail(ErrorCode::invalid_argument,
+              "--data {}: the run in {} was begun with other data ({} {} then, {}); go on with that data and its "
+              "tokenizer, or begin a new run with another --out",
+              settled.data, settled.out, examples, data.windows() ? "windows" : "examples",
+              examples == data.size() ? "as many now, of another content" : fmt::format("{} now", data.size()));
+}
+
+std::string model_note(const SafetensorsFile& checkpoint, const Recipe& recipe) {
+  const auto then = recipe_of(checkpoint);
+  const auto model = then.find("model");  // the end, when it is no object
+  if (model == then.end() || *model == recipe.model) return "";
+  return fmt::format("note: --model was {}, now it is {}: the run goes on as it was begun if it is the same model",
+                     shown(*model), recipe.model);
+}
+
+Result<int64_t> metadata_number(const SafetensorsFile& checkpoint, const std::string& key) {
+  const std::string text = metadata_text(checkpoint, key);
+  constexpr int64_t kMost = int64_t{1} << 53;
+  int64_t value = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc{} && end == text.data() + text.size() && value >= 0 && value <= kMost) return value;
+  return fail(ErrorCode::corrupt, "{}: expected a number from 0 on as the checkpoint's '{}', found '{}'",
+              checkpoint.path(), key, text);
+}
+
+std::string metadata_text(const SafetensorsFile& checkpoint, const std::string& key) {
+  const auto found = checkpoint.metadata().find(key);
+  return found == checkpoint.metadata().end() ? "" : found->second;
+}
+
+}  // namespace thimble

@@ -1,0 +1,29 @@
+// Whether a run may go on from a checkpoint: what the checkpoint tells of the run that it is of.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "files/safetensors.h"
+#include "run/recipe.h"
+#include "text/dataset.h"
+
+namespace thimble {
+
+// Metadata of a checkpoint that tells settings and training data. `settled`: with the learning rate that is used.
+std::map<std::string, std::string> run_identity(const Recipe& settled, const Dataset& data);
+
+// Refuses what would make another run of it: the message names the first flag that differs, what it was and what it is.
+// Free to change are places of files, the number of steps, and what changes no bit (memory, threads, saving).
+Result<void> check_same_run(const SafetensorsFile& checkpoint, const Recipe& settled, const Dataset& data);
+
+// What to tell the user of the rest: "" when the frozen weights are from where they were.
+std::string model_note(const SafetensorsFile& checkpoint, const Recipe& recipe);
+
+// A number of the metadata, 0 or more.
+Result<int64_t> metadata_number(const SafetensorsFile& checkpoint, const std::string& key);
+
+// The text of it; "" when it is not there.
+std::string metadata_text(const SafetensorsFile& checkpoint, const std::string& key);
+
+}  // namespace thimble

@@ -1,0 +1,194 @@
+// What every command does with what it was given: flags, --config, files, Ctrl-C.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <functional>
+#include <thread>
+
+#include "files/json.h"
+#include "program.h"
+#include "tiny_files.h"
+
+namespace thimble {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+struct Wrong {
+  std::vector<std::string> arguments;
+  std::string message;  // the whole of stderr, or its beginning
+};
+
+TEST(Usage, a_message_names_the_flag_what_was_expected_and_what_was_found) {
+  const std::vector<Wrong> all = {
+      {{}, "thimble: expected a command: finetune, train"},
+      {{"finetun"}, "thimble: there is no command 'finetun'; the nearest are finetune"},
+      {{"finetune", "--memroy", "300M"}, "thimble finetune: there is no --memroy; the nearest are --memory"},
+      {{"finetune", "--memroy=300M"}, "thimble finetune: there is no --memroy; the nearest are --memory"},
+      {{"finetune", "--steps", "two"}, "thimble finetune: --steps: expected a whole number, found 'two'\n"},
+      {{"finetune", "--steps=1.5"}, "thimble finetune: --steps: expected a whole number, found '1.5'\n"},
+      {{"finetune", "--lr", "fast"}, "thimble finetune: --lr: expected a number, found 'fast'\n"},
+      {{"finetune", "--steps"}, "thimble finetune: --steps: expected a value, found nothing\n"},
+      {{"finetune", "--data", "--memory", "1G"}, "thimble finetune: --data: expected a value, found --memory\n"},
+      {{"finetune", "--steps", "1", "--steps=2"},
+       "thimble finetune: --steps: given twice, as '1' and as '2'; give it once\n"},
+      {{"finetune", "model.gguf"}, "thimble finetune: 'model.gguf' belongs to no flag; flags begin with --\n"},
+      {{"inspect", "a", "b"}, "thimble inspect: 'b' belongs to no flag; flags begin with --\n"},
+      {{"generate", "--threads", "9999"}, "thimble generate: --threads: "},
+      {{"pull"}, "thimble pull: MODEL is required\n"},
+  };
+  for (const Wrong& wrong : all) {
+    const Ran ran = run_thimble(wrong.arguments);
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, StartsWith(wrong.message));
+    EXPECT_EQ(ran.out, "");
+  }
+}
+
+TEST(Usage, lists_negative_numbers_and_switches_are_taken) {
+  TinyFiles tiny;
+  const Ran ran = run_thimble({"generate", "--model", tiny.gguf, "--prompt", "--x", "--seed", "-1", "--json"});
+  EXPECT_THAT(ran.err, Not(HasSubstr("there is no")));
+  const Ran list = run_thimble({"finetune", "--target", "q_proj", "v_proj", "--set", "a.b=1", "--set", "a.c=2"});
+  EXPECT_THAT(list.err, StartsWith("thimble finetune: --model is missing"));
+}
+
+TEST(Usage, a_config_is_blamed_by_file_line_and_key) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("recipe.yaml");
+  const std::vector<std::pair<std::string, std::string>> all = {
+      {"# a comment\nmodel: m\nstepz: 3\n", path + ":3: there is no key 'stepz'; the nearest are steps"},
+      {"stepz: false\n", path + ":1: there is no key 'stepz'"},
+      {"model: m\nsteps: two\n", path + ":2: steps: expected a whole number, found 'two'"},
+      {"json: yes please\n", path + ":1: json: expected true or false, found 'yes please'"},
+      {"steps: {a: 1}\n", path + ":1: steps: expected a value or a list of values"},
+      {"steps: [1, 2]\n", path + ":1: steps: given twice, as '1' and as '2'"},
+      {"- a\n", path + ": expected a map"},
+      {"a: [\n", path + ": it is not YAML"},
+  };
+  for (const auto& [text, message] : all) {
+    folder.write("recipe.yaml", text);
+    const Ran ran = run_thimble({"finetune", "--config", path});
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, HasSubstr(message));
+  }
+  folder.write("recipe.yaml", "steps: 3\njson: true\ndata: none.jsonl\n");
+  // The command line wins.
+  EXPECT_THAT(run_thimble({"finetune", "--config", path, "--steps", "5"}).err, HasSubstr("--model is missing"));
+}
+
+// 2: what was given can not be used.
+TEST(Usage, files_that_can_not_be_used_exit_with_2) {
+  TinyFiles tiny;
+  const TemporaryFolder& folder = tiny.folder;
+  const std::string good = folder.write("good.jsonl", "{\"prompt\":\"ab\",\"completion\":\"ab\"}\n");
+  const std::vector<Wrong> all = {
+      {{"--data", folder.file("none.jsonl")}, "none.jsonl: No such file"},
+      {{"--data", folder.write("empty.jsonl", "")}, "empty.jsonl"},
+      {{"--data", folder.path()}, "found a folder"},
+      {{"--data", folder.write("bad.jsonl", "{\n"), "--strict"}, "bad.jsonl:1: not JSON"},
+      {{"--data", good, "--config", folder.file("none.yaml")}, "none.yaml"},
+      {{"--data", good, "--adapter", folder.file("none")}, "none"},
+      {{"--data", good, "--resume"}, "checkpoint.safetensors"},
+  };
+  for (const Wrong& wrong : all) {
+    std::vector<std::string> arguments = {"finetune", "--model", tiny.gguf, "--context",       "16",
+                                          "--steps",  "1",       "--out",   folder.file("out")};
+    arguments.insert(arguments.end(), wrong.arguments.begin(), wrong.arguments.end());
+    const Ran ran = run_thimble(arguments);
+    EXPECT_EQ(ran.status, 2) << wrong.message;
+    EXPECT_THAT(ran.err, AllOf(HasSubstr("thimble finetune: "), HasSubstr(wrong.message)));
+  }
+  EXPECT_EQ(run_thimble({"generate", "--model", folder.file("none.gguf"), "--prompt", "a"}).status, 2);
+  EXPECT_EQ(run_thimble({"generate", "--model", good, "--prompt", "a"}).status, 2);
+}
+
+TEST(Generate, says_why_it_stopped) {
+  TinyFiles tiny;  // a context of 64 tokens
+  const auto stopped = [&](const std::string& most) {
+    const Ran ran = run_thimble(
+        {"generate", "--model", tiny.gguf, "--prompt", "ab", "--max-tokens", most, "--temperature", "0", "--json"});
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    const Json json = *parse_json(ran.out, "output");
+    return std::pair(json.at("stopped").get<std::string>(), json.at("ids").size());
+  };
+  // The last token of a full context is made and not fed.
+  EXPECT_EQ(stopped("3"), std::pair(std::string("max-tokens"), size_t{3}));
+  EXPECT_EQ(stopped("65"), std::pair(std::string("context"), size_t{64}));
+  const Ran plain =
+      run_thimble({"generate", "--model", tiny.gguf, "--prompt", "ab", "--max-tokens", "100", "--temperature", "0"});
+  EXPECT_THAT(plain.err, HasSubstr("The context of 64 tokens is full"));
+}
+
+// A process whose standard input stays open.
+class Waiting {
+ public:
+  explicit Waiting(const std::vector<std::string>& arguments) {
+    int input[2];
+    EXPECT_EQ(::pipe(input), 0);
+    process_ = ::fork();
+    if (process_ == 0) {
+      const int error = ::open(folder_.file("err").c_str(), O_CREAT | O_WRONLY, 0600);
+      const int out = ::open(folder_.file("out").c_str(), O_CREAT | O_WRONLY, 0600);
+      ::dup2(input[0], 0), ::dup2(out, 1), ::dup2(error, 2);
+      ::close(input[1]);
+      std::vector<char*> argv = {const_cast<char*>(THIMBLE_PROGRAM)};
+      for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+      argv.push_back(nullptr);
+      ::execv(THIMBLE_PROGRAM, argv.data());
+      ::_exit(127);
+    }
+    ::close(input[0]);
+    input_ = input[1];
+  }
+  ~Waiting() {
+    ::close(input_);
+    if (process_ > 0) ::kill(process_, SIGKILL), ::waitpid(process_, nullptr, 0);
+  }
+
+  void interrupt() const { ::kill(process_, SIGINT); }
+  void type(const std::string& text) const {
+    EXPECT_EQ(::write(input_, text.data(), text.size()), ssize_t(text.size()));
+  }
+  std::string errors() const { return file_bytes(folder_.file("err")); }
+  // Until "out" or "err" holds `text`; false after 20 seconds.
+  bool says(const std::string& stream, const std::string& text) const {
+    for (int i = 0; i < 400; ++i) {
+      if (file_bytes(folder_.file(stream)).find(text) != std::string::npos) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    return false;
+  }
+  int exit_code() {
+    int status = 0;
+    ::waitpid(std::exchange(process_, -1), &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+
+ private:
+  TemporaryFolder folder_;
+  pid_t process_ = -1;
+  int input_ = -1;
+};
+
+TEST(Chat, an_interrupt_while_waiting_says_how_to_leave_and_a_second_one_leaves) {
+  TinyFiles tiny;
+  Waiting chat({"chat", "--model", tiny.gguf, "--max-tokens", "4"});
+  chat.type("a\n");
+  ASSERT_TRUE(chat.says("out", "\n")) << chat.errors();  // the reply is over
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  chat.interrupt();
+  ASSERT_TRUE(chat.says("err", "Ctrl-D ends the chat")) << chat.errors();
+  chat.interrupt();
+  EXPECT_EQ(chat.exit_code(), 130);
+}
+
+}  // namespace
+}  // namespace thimble
