@@ -37,9 +37,9 @@ Result<void> sweep(Recipe recipe, const Sweep& options) {
   if (options.svg.empty()) return {};
   const std::string model = recipe.model.empty() ? recipe.size : recipe.model.substr(recipe.model.rfind('/') + 1);
   OutputFile file = TRY(OutputFile::create(options.svg));
-  CHECK_OK(file.write(std::string_view(sweep_svg(
-      points, fmt::format("{}, {}, batch {} x {}: predicted time of a step against the budget", model, recipe.method,
-                          recipe.batch, recipe.context)))));
+  CHECK_OK(file.write(std::string_view(
+      sweep_svg(points, fmt::format("{}, {}, batch {} x {}: predicted time of a step against the budget", model,
+                                    recipe.method, recipe.batch, recipe.context)))));
   return file.commit();
 }
 

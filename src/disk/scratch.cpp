@@ -239,7 +239,7 @@ Failure Scratch::Impl::transfer_failed(const Transfer& transfer) const {
 Result<void> Scratch::Impl::check(const Transfer& transfer) {
   const auto mismatch = checksums_.first_mismatch(transfer.offset, transfer.memory, threads_);
   if (!mismatch) return {};
-  return fail(ErrorCode::corrupt,
+  return fail(ErrorCode::io,
               "scratch file in {}: the block at {} is not what was written (checksum {:016x}, expected {:016x}): the "
               "disk or its driver is faulty; give --scratch a folder on another disk",
               folder_, mismatch->offset, mismatch->found, mismatch->expected);

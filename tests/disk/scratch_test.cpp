@@ -252,7 +252,7 @@ TEST_P(OverEachQueue, says_which_block_was_damaged) {
   ASSERT_EQ(::pwrite(file_, damage.span().data(), kDiskAlignment, kDamaged + kDiskAlignment), kDiskAlignment);
   const auto read = scratch->read(kMebibyte, to.span());
   ASSERT_FALSE(read);
-  EXPECT_EQ(read.error().code, ErrorCode::corrupt);
+  EXPECT_EQ(read.error().code, ErrorCode::io);
   EXPECT_THAT(read.error().message, HasSubstr("the block at " + std::to_string(kDamaged) + " is not what was written"));
   EXPECT_THAT(read.error().message, HasSubstr(folder_.path()));
   ASSERT_TRUE(succeeds(scratch->write(kMebibyte, from.span())));
