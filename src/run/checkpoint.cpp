@@ -46,7 +46,9 @@ Result<void> Trainer::save_checkpoint() {
   for (const auto& [name, entry] : plan_.layout.entries())
     if (in_checkpoint(entry.role))
       CHECK_OK(all.visit(entry, [&](std::span<const std::byte> part) { return writer.write(part); }));
-  return writer.finish();
+  CHECK_OK(writer.finish());
+  saved_ = done_;
+  return {};
 }
 
 Result<void> Trainer::read_position() {
@@ -89,6 +91,7 @@ Result<void> Trainer::restore_checkpoint() {
       return file.file().read(at, {to, static_cast<size_t>(codec.bytes(count))});
     }));
   }
+  saved_ = done_;
   events_.note(fmt::format("resumed at step {} of {}", done_, steps_));
   return {};
 }

@@ -22,7 +22,8 @@ constexpr size_t kProfilePoints = 400;  // as many columns as a picture shows
 Result<void> Trainer::allocate() {
   arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes)));
   if (plan_.scratch_bytes > 0) {
-    scratch_ = TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes}, *threads_));
+    scratch_ =
+        TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes, .queue = queue_}, *threads_));
   }
   passes_ = std::make_unique<Passes>(plan_, arena_->data(), scratch_.get());
   return {};
@@ -172,7 +173,16 @@ void Trainer::report() {
     events_.note("warning: " + written.error().message);
 }
 
+// What a failure of the disk leaves to go on from.
 Result<void> Trainer::run() {
+  Result<void> done = train();
+  if (done || done.error().code != ErrorCode::io || saved_ < 0) return done;
+  return fail(ErrorCode::io,
+              "{}. The checkpoint of step {} in {} is untouched: go on with the same command and --resume",
+              done.error().message, saved_, recipe_.out);
+}
+
+Result<void> Trainer::train() {
   CHECK_OK(make_directories(recipe_.out));
   if (recipe_.resume) CHECK_OK(read_position());
   CHECK_OK(begin_log());

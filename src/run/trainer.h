@@ -24,6 +24,8 @@ class Trainer {
   static Result<std::unique_ptr<Trainer>> prepare(const Recipe& recipe, Events& events);
 
   const TrainingPlan& plan() const { return plan_; }
+  // How the scratch file's bytes move; without it, as Scratch chooses. For tests.
+  void use_queue(decltype(ScratchOptions::queue) queue) { queue_ = std::move(queue); }
   const TrainingSpec& spec() const { return spec_; }
   const Machine& machine() const { return machine_; }
 
@@ -40,6 +42,7 @@ class Trainer {
   Result<void> resume_multiply();
   Result<void> make_plan();
   Result<int64_t> count_steps();
+  Result<void> train();
   Result<void> allocate();
   Result<void> settle();  // before parameters and states are read
   // Of the disk tier; a plan alone may have no --out.
@@ -77,10 +80,12 @@ class Trainer {
   TrainingPlan plan_;
   double base_rate_ = 0;
   int64_t steps_ = 0;
-  int64_t done_ = 0;  // steps
+  int64_t saved_ = -1;  // step of the checkpoint in --out; -1: there is none of this run
+  int64_t done_ = 0;    // steps
   int64_t tokens_ = 0;
   double best_nll_ = 1e300;
   std::unique_ptr<Arena> arena_;
+  decltype(ScratchOptions::queue) queue_;
   std::unique_ptr<Scratch> scratch_;  // null: nothing waits on disk
   std::unique_ptr<Passes> passes_;
   std::vector<Rows> rows_;  // of the micro-batches of a step

@@ -140,7 +140,7 @@ TEST(Dataset, BadLinesAreCountedAndNamed) {
       {R"({"messages":[{"role":"robot","content":"a"}]})", "role 'robot'"},
       {R"({"prompt":"a"})", "the field 'completion' is missing"},
       {R"({"prompt":1,"completion":"b"})", "the field 'prompt' is not a string"},
-      {R"({"text":")" + std::string(2000, 'x') + R"("})", "more than the limit of 1000"},
+      {R"({"text":")" + std::string(2000, 'x') + R"("})", "more than the 1000 that an example may have"},
       {"{\"text\":\"\xff\"}", "not JSON"},
   };
   TemporaryFolder folder;

@@ -1,0 +1,77 @@
+// Training of a small model made on the spot, from a recipe.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "files/json.h"
+#include "files/safetensors.h"
+#include "run/trainer.h"
+#include "text/small_tokenizer.h"
+
+namespace thimble {
+
+// Chats of very different lengths, so that micro-batches hold different numbers of trained tokens.
+inline std::string small_chats() {
+  std::string out;
+  for (int i = 0; i < 24; ++i) {
+    const std::string words(static_cast<size_t>(3 + i * 7 % 31), static_cast<char>('a' + i % 26));
+    out +=
+        nlohmann::json{{"messages",
+                        {{{"role", "user"}, {"content", "say " + words}}, {{"role", "assistant"}, {"content", words}}}}}
+            .dump() +
+        "\n";
+  }
+  return out;
+}
+
+class SmallTraining : public testing::Test {
+ protected:
+  void SetUp() override {
+    small_byte_bpe(folder_, kChatMl);
+    recipe_.size = "100K";
+    recipe_.tokenizer = folder_.path() + "/tokenizer.json";
+    recipe_.data = folder_.write("data.jsonl", small_chats());
+    recipe_.method = "full";
+    recipe_.precision = "f32";
+    recipe_.context = 96;
+    recipe_.steps = 1;
+    recipe_.threads = 2;
+    recipe_.lr = 1e-2;
+    recipe_.schedule = "constant";
+    recipe_.warmup = 0;
+  }
+
+  std::vector<double> losses(Recipe recipe, const std::string& out) {
+    recipe.out = folder_.path() + "/" + out;
+    Events events(true);
+    std::vector<double> losses;
+    events.on_step([&](const StepEvent& step) { losses.push_back(step.loss); });
+    auto trainer = Trainer::prepare(recipe, events);
+    EXPECT_TRUE(trainer) << trainer.error().message;
+    if (!trainer) return {};
+    const auto done = (*trainer)->run();
+    EXPECT_TRUE(done) << done.error().message;
+    return losses;
+  }
+
+  std::vector<float> parameters(const std::string& out) {
+    auto file = SafetensorsFile::open(folder_.path() + "/" + out + "/checkpoint.safetensors");
+    EXPECT_TRUE(file) << file.error().message;
+    std::vector<float> all;
+    for (const SafetensorsEntry& entry : file->entries()) {
+      if (!entry.name.starts_with("model.")) continue;
+      std::vector<float> values(entry.bytes / 4);
+      EXPECT_TRUE(file->file().read(entry.offset, std::as_writable_bytes(std::span(values))));
+      all.insert(all.end(), values.begin(), values.end());
+    }
+    return all;
+  }
+
+  TemporaryFolder folder_;
+  Recipe recipe_;
+};
+
+}  // namespace thimble
