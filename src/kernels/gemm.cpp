@@ -5,7 +5,7 @@
 
 #include "kernels/gemm_pack.h"
 #include "kernels/micro.h"
-#include "kernels/vector.h"
+#include "kernels/tile.h"
 
 namespace thimble {
 namespace {
@@ -89,31 +89,18 @@ void pack_rows(const Cut& cut, int64_t first, int64_t begin, int64_t end, std::b
 }
 
 // acc -> C for one tile: bias and addend in f32, one rounding.
-void store_tile(const Cut& cut, const float* acc, int64_t row, int64_t rows, int64_t column, int64_t columns) noexcept {
+void store_part(const Cut& cut, const float* acc, int64_t row, int64_t rows, int64_t column, int64_t columns) noexcept {
   const Product& p = cut.product;
   const int64_t element = p.codec->block_bytes;
-  const std::byte* const addend = p.accumulate ? p.c : p.addend;
-  const int64_t stride = p.row_bytes ? p.row_bytes : p.n * element;
-  for (int64_t r = 0; r < rows; ++r) {
-    float values[48];
-    const float* from = acc + r * cut.micro.columns;
-    const int64_t offset = (row + r) * stride + column * element;
-    if (p.bias || addend) {
-      std::copy(from, from + columns, values);
-      if (p.bias)
-        for (int64_t c = 0; c < columns; ++c) values[c] += p.bias[column + c];
-      if (addend) {
-        float other[48];
-        p.codec->decode(addend + offset, other, columns);
-        for (int64_t c = 0; c < columns; ++c) values[c] += other[c];
-      }
-      from = values;
-    }
-    if (p.codec == &kF32)
-      std::memcpy(p.c + offset, from, static_cast<size_t>(columns * 4));
-    else
-      to_bf16(from, reinterpret_cast<uint16_t*>(p.c + offset), columns);
-  }
+  const int64_t stride = p.row_bytes ? p.row_bytes / element : p.n;
+  const int64_t offset = (row * stride + column) * element;
+  const std::byte* const base = p.accumulate ? p.c : p.addend;
+  const std::byte* const addend = base ? base + offset : nullptr;
+  const TileStore tile{acc, cut.micro.columns, rows, columns, p.bias ? p.bias + column : nullptr, stride};
+  if (p.codec == &kF32)
+    store_tile(tile, reinterpret_cast<float*>(p.c + offset), reinterpret_cast<const float*>(addend));
+  else
+    store_tile(tile, reinterpret_cast<uint16_t*>(p.c + offset), reinterpret_cast<const uint16_t*>(addend));
 }
 
 // C[rows, columns] for rows [row, row_end), columns [column, column_end).
@@ -145,7 +132,7 @@ void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column,
                     acc);
           panel += aligned(width * depth * cut.element);
         }
-        store_tile(cut, acc, r, rows, c, columns);
+        store_part(cut, acc, r, rows, c, columns);
       }
     }
   }

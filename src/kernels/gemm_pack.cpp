@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/tile.h"
 #include "kernels/vector.h"
 
 namespace thimble {
@@ -39,6 +40,11 @@ void pack_strip(const MicroKernel& micro, const Term& term, int64_t k, int64_t r
       std::memcpy(to, term.b.row(row + r), static_cast<size_t>(2 * k));
       continue;
     }
+    if (micro.pair == 2 && term.b.codec == &kF32 && term.scale == 1) {
+      if (k % 2) to[words - 1] = 0;
+      to_bf16(reinterpret_cast<const float*>(term.b.row(row + r)), reinterpret_cast<uint16_t*>(to), k);
+      continue;
+    }
     float* const values = decode_range(term.b, row + r, 0, k, scratch);
     apply_scale(values, k, term.scale);
     if (micro.pair == 2) {
@@ -63,6 +69,23 @@ void pack_transposed(const MicroKernel& micro, const Term& term, int64_t k, int6
   }
 }
 
+// The same for whole panels of f32 or bf16, read where they are.
+void pack_pairs(const MicroKernel& micro, const Term& term, int64_t words, int64_t column, int64_t count,
+                uint32_t* panels) noexcept {
+  const auto each = [&](auto interleave, const auto* data, int64_t stride) {
+    for (int64_t w = 0; w < words; ++w)
+      for (int64_t c = 0; c < count; c += micro.columns) {
+        const auto* const low = data + 2 * w * stride + column + c;
+        interleave(low, low + stride, panels + (c / micro.columns * words + w) * micro.columns, micro.columns);
+      }
+  };
+  const int64_t stride = term.b.stride() / term.b.codec->block_bytes;
+  if (term.b.codec == &kF32)
+    each(interleave_bf16, reinterpret_cast<const float*>(term.b.data), stride);
+  else
+    each(interleave_words, reinterpret_cast<const uint16_t*>(term.b.data), stride);
+}
+
 // B = W [k, n] as it lies: rows k (and k + 1) side by side.
 void pack_straight(const MicroKernel& micro, const Term& term, int64_t k, int64_t column, int64_t count, int64_t n,
                    std::byte* panels, float* scratch) noexcept {
@@ -70,6 +93,9 @@ void pack_straight(const MicroKernel& micro, const Term& term, int64_t k, int64_
   const int64_t width = std::clamp<int64_t>(n - column, 0, count);
   const int64_t room = count + 2 * term.b.codec->block;
   uint32_t* const to = reinterpret_cast<uint32_t*>(panels);
+  const bool plain = term.b.codec == &kF32 || term.b.codec == &kBf16;
+  if (micro.pair == 2 && width == count && k % 2 == 0 && term.scale == 1 && plain)
+    return pack_pairs(micro, term, words, column, count, to);
   for (int64_t w = 0; w < words; ++w) {
     float* rows[2] = {nullptr, nullptr};
     for (int p = 0; p < micro.pair; ++p) {
