@@ -21,6 +21,10 @@ namespace {
 
 // A plan that would do without the disk is given up only for one that is faster by this.
 constexpr double kDiskGain = 0.85;
+// What the process occupies beside the arena grows with a plan's steps and differs from start to start: the budget that
+// a refusal names is larger than the leanest plan by this, so that it does.
+constexpr int64_t kRuntimeVaries = 512 << 10;
+constexpr double kRuntimeGrows = 0.02;
 using Eagerness = ScheduleOptions::Eagerness;
 constexpr Eagerness kLeanest{0, 0};
 constexpr Eagerness kEagerness[] = {{32 << 20, 2}, {8 << 20, 1}, {1 << 20, 0}, kLeanest};
@@ -359,6 +363,7 @@ class Planner {
       CHECK_OK(planner.build());
       least = std::min(least, planner.smallest());
     }
+    least += kRuntimeVaries + static_cast<int64_t>(kRuntimeGrows * static_cast<double>(least));
     return fail(ErrorCode::over_budget,
                 "the plan does not fit: --memory {} was given, the smallest budget that would do is {}{}. "
                 "Lower --context ({}) or --batch ({}), train less (--method lora, a smaller --rank), or give "
