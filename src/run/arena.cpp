@@ -96,11 +96,15 @@ void populate_runtime(int64_t heap_bytes) {
   if (maps) std::fclose(maps);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);  // from here on the heap keeps what it has, and all comes from it
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  // Small blocks first, which fill the holes that small things will go into.
+  const int64_t small_bytes = (256 << 10) + heap_bytes / 8;
   std::vector<void*> blocks;
-  for (int64_t taken = 0; taken < heap_bytes; taken += 65536) {
-    blocks.push_back(std::malloc(65536 - 64));
-    std::memset(blocks.back(), 1, 65536 - 64);
-  }
+  const auto take = [&](size_t bytes) {
+    blocks.push_back(std::malloc(bytes));
+    std::memset(blocks.back(), 1, bytes);
+  };
+  for (int64_t taken = 0; taken < small_bytes; taken += 512) take(512 - 16);
+  for (int64_t taken = 0; taken < heap_bytes; taken += 65536) take(65536 - 64);
   for (void* block : blocks) std::free(block);
 }
 

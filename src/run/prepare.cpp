@@ -13,7 +13,7 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kTokenBytes = 24;  // of the heap for each token, while a trained model's tokenizer is written
+constexpr int64_t kTokenBytes = 64;  // of the heap for each token, while a trained model's tokenizer is written
 
 // Splits "a.b=c".
 struct Setting {

@@ -54,7 +54,7 @@ Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
     const int64_t heap = TRY(plan());
     populate_runtime(kHeapReserve + heap);
     // Small things go into holes of the heap that are not populated: more of them, the larger the plan.
-    const int64_t measured = resident_bytes() + kTouchedLater + heap / 4;
+    const int64_t measured = resident_bytes() + kTouchedLater + heap / 8;
     const bool within = measured <= budget.runtime_bytes && budget.runtime_bytes - measured < (512 << 10);
     if (budget.budget_bytes > 0 && within) break;
     budget.runtime_bytes = measured;
