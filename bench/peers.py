@@ -62,7 +62,8 @@ def train(method, mode, precision, batch, context, steps, base=None):
     model.config.use_cache = False
     if method != "full":
         from peft import LoraConfig, get_peft_model
-        model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"))
+        config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
+        model = get_peft_model(model, config)
     model.train()
     run = torch.compile(model) if mode == "compiled" else model
     trained = [p for p in model.parameters() if p.requires_grad]
