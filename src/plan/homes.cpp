@@ -69,11 +69,11 @@ class RowsPlanner {
   // The fastest plan that fits, if any. Choices are weighed by the most bytes that are alive at once; only what is
   // chosen is placed, and where the placement needs more than that, the difference is set aside and the choice is made
   // again.
-  std::optional<TrainingPlan> fastest() {
+  std::optional<TrainingPlan> fastest(bool disk) {
     set_aside_ = 0;
     while (true) {
-      Found found = fastest_unplaced();
-      if (!found) return fastest_of_leanest();
+      Found found = disk ? with_disk() : without_disk();
+      if (!found) return disk ? fastest_of_leanest() : std::nullopt;
       complete(found->plan, found->choice);
       if (fits(found->plan, 0)) return std::move(found->plan);
       set_aside_ += found->plan.bytes(spec_.runtime_bytes) - spec_.budget_bytes;
@@ -88,9 +88,9 @@ class RowsPlanner {
   }
 
   // The graphs go with the plan that is taken.
-  void give(TrainingPlan& plan) {
-    plan.train = std::move(train_);
-    plan.evaluate = std::move(evaluate_);
+  void give(TrainingPlan& plan) const {
+    plan.train = train_;
+    plan.evaluate = evaluate_;
   }
 
  private:
@@ -115,14 +115,12 @@ class RowsPlanner {
     return best;
   }
 
-  Found fastest_unplaced() {
-    Found best = without_disk();
-    if (!spec_.disk || (best && best->choice.shallow == Rung::keep && best->choice.deep_blocks == 0)) return best;
-    for (const Eagerness& eagerness : kEagerness) {
-      Found found = with_disk(eagerness);
-      if (!found) continue;
-      if (!best || found->plan.seconds < kDiskGain * best->plan.seconds) best = std::move(found);
-      break;
+  // With the largest transfers that fit, and with the next smaller ones: they leave more memory to values.
+  Found with_disk() {
+    Found best;
+    for (size_t level = 0, tried = 0; level < std::size(kEagerness) && tried < 2; ++level) {
+      keep_faster(best, with_disk(kEagerness[level]));
+      tried += best.has_value();
     }
     return best;
   }
@@ -331,22 +329,31 @@ class Planner {
   Planner(const TrainingSpec& spec, const Machine& machine) : spec_(spec), machine_(machine) {}
 
   Result<TrainingPlan> plan() {
-    std::optional<TrainingPlan> best;
+    std::optional<TrainingPlan> memory, disk;
     for (int64_t rows : pass_sizes()) {
       RowsPlanner planner(spec_, machine_, rows);
       CHECK_OK(planner.build());
-      auto found = planner.fastest();
-      // Fewer passes where that costs nothing worth speaking of.
-      if (!found || (best && best->seconds <= 1.01 * found->seconds)) continue;
-      planner.give(*found);
-      best = std::move(found);
+      keep_faster(memory, planner, false);
+      if (spec_.disk && !(memory && keeps_all(*memory))) keep_faster(disk, planner, true);
     }
+    const bool on_disk = disk && (!memory || disk->seconds < kDiskGain * memory->seconds);
+    std::optional<TrainingPlan>& best = on_disk ? disk : memory;
     if (!best) return refuse();
     finish(*best);
     return std::move(*best);
   }
 
  private:
+  static bool keeps_all(const TrainingPlan& plan) { return plan.shallow == Rung::keep && plan.deep_blocks == 0; }
+
+  static void keep_faster(std::optional<TrainingPlan>& best, RowsPlanner& planner, bool disk) {
+    auto found = planner.fastest(disk);
+    // Fewer passes where that costs nothing worth speaking of.
+    if (!found || (best && best->seconds <= 1.01 * found->seconds)) return;
+    planner.give(*found);
+    best = std::move(found);
+  }
+
   // Tokens a pass, most first: whole windows and whole granules, so that sums over tokens are cut at the same places.
   std::vector<int64_t> pass_sizes() const {
     const int64_t whole = spec_.batch * spec_.context, unit = std::lcm(kGranule, spec_.context);

@@ -58,8 +58,14 @@ Machine probe_machine(Threads& threads) {
   return machine;
 }
 
+// The probe's operands lie in cache. Of whole steps of a 135M model, full and LoRA, products reached 0.71 to 0.82 of the
+// probe's speed, and memory a sixth (Zen 4; docs/budget.md).
+constexpr double kProductEfficiency = 0.76;
+constexpr double kMemoryEfficiency = 1.0 / 6;
+
 double predicted_seconds(const Machine& machine, Multiply multiply, const Cost& cost) {
-  return cost.flops / machine.product_flops(multiply) + cost.bytes / machine.bandwidth + cost.decoded / machine.decode;
+  return cost.flops / (kProductEfficiency * machine.product_flops(multiply)) +
+         cost.bytes / (kMemoryEfficiency * machine.bandwidth) + cost.decoded / machine.decode;
 }
 
 }  // namespace thimble
