@@ -58,8 +58,8 @@ Machine probe_machine(Threads& threads) {
   return machine;
 }
 
-// The probe's operands lie in cache. Of whole steps of a 135M model, full and LoRA, products reached 0.71 to 0.82 of the
-// probe's speed, and memory a sixth (Zen 4; docs/budget.md).
+// The probe's operands lie in cache. Of whole steps of a 135M model, full and LoRA, products reached 0.71 to 0.82 of
+// the probe's speed, and memory a sixth (Zen 4; docs/budget.md).
 constexpr double kProductEfficiency = 0.76;
 constexpr double kMemoryEfficiency = 1.0 / 6;
 

@@ -107,6 +107,7 @@ std::string sweep_json(const std::vector<SweepPoint>& points) {
 
 std::string sweep_svg(const std::vector<SweepPoint>& points, const std::string& title) {
   constexpr double kWidth = 860, kHeight = 420, kLeft = 60, kTop = 40, kRight = 20, kBottom = 45;
+  constexpr double kHeadroom = 1.7;  // room for the labels above the curve
   const double x0 = std::log(static_cast<double>(points.back().budget_bytes)),
                x1 = std::log(static_cast<double>(points.front().budget_bytes));
   double most = 0;
@@ -115,13 +116,13 @@ std::string sweep_svg(const std::vector<SweepPoint>& points, const std::string& 
     return kLeft + (std::log(budget) - x0) / std::max(1e-9, x1 - x0) * (kWidth - kLeft - kRight);
   };
   const auto y = [&](double seconds) {
-    return kHeight - kBottom - seconds / (1.15 * most) * (kHeight - kTop - kBottom);
+    return kHeight - kBottom - seconds / (kHeadroom * most) * (kHeight - kTop - kBottom);
   };
   std::string out = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n"
       "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/><text x=\"{}\" y=\"22\" font-size=\"15\">{}</text>\n",
       kWidth, kHeight, kLeft, escaped(title));
-  for (double tick : round_ticks(0, 1.15 * most, 5))
+  for (double tick : round_ticks(0, kHeadroom * most, 5))
     out += fmt::format(
         "<path d=\"M{:.1f} {:.1f}H{:.1f}\" stroke=\"#ddd\"/><text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\" "
         "fill=\"#555\">{:g} s</text>\n",
