@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/round.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/micro.h"
 #include "kernels/tile.h"
@@ -14,7 +15,7 @@ constexpr int64_t kPackedRows = 512;  // rows of A packed at a time
 constexpr int64_t kPackRows = 64;     // of these, by one call
 constexpr int64_t kMostTile = 8 * 48;
 
-int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+int64_t aligned(int64_t bytes) { return round_up(bytes, 64); }
 
 int64_t depth_of(const Term& term) { return term.a_transposed ? term.a.rows : term.a.columns; }
 

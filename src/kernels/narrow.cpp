@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "codecs/dispatch.h"
+#include "core/round.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/vector.h"
 
@@ -17,7 +18,7 @@ constexpr int64_t kColumns = 16;  // weight rows whose results are stored togeth
 using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
 
 int64_t padded(int64_t k) { return (k + kLanes - 1) / kLanes * kLanes; }
-int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+int64_t aligned(int64_t bytes) { return round_up(bytes, 64); }
 
 // Codes, scales and sums of one row of x in int8; 0 where the weight has no int8 dot product.
 int64_t int8_row_bytes(const Term& term) {

@@ -1,23 +1,16 @@
 #include "kernels/tile.h"
 
-#include <bit>
-
+#include "core/half.h"
 #include "kernels/clones.h"
+#include "kernels/round_bf16.h"
 
 namespace thimble {
 namespace {
 
 inline float widened(float value) { return value; }
-inline float widened(uint16_t value) { return std::bit_cast<float>(static_cast<uint32_t>(value) << 16); }
-
-// To nearest even; NaN stays NaN.
-inline uint16_t bf16(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-  return static_cast<uint16_t>((bits & 0x7FFFFFFF) > 0x7F800000 ? (bits >> 16) | 0x40 : rounded);
-}
+inline float widened(uint16_t value) { return bf16_to_f32(value); }
 inline void put(float value, float& to) { to = value; }
-inline void put(float value, uint16_t& to) { to = bf16(value); }
+inline void put(float value, uint16_t& to) { to = static_cast<uint16_t>(round_bf16(value)); }
 
 template <class T>
 __attribute__((always_inline)) inline void store(const TileStore& t, T* c, const T* addend) {

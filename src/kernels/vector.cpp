@@ -3,19 +3,9 @@
 #include <bit>
 
 #include "kernels/clones.h"
+#include "kernels/round_bf16.h"
 
 namespace thimble {
-namespace {
-
-inline uint32_t round_bf16(float value) noexcept {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const uint32_t quiet_nan = (bits >> 16) | 0x40u;
-  return (bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded;
-}
-
-}  // namespace
-
 CLONES void to_bf16(const float* __restrict from, uint16_t* __restrict to, int64_t count) noexcept {
   for (int64_t i = 0; i < count; ++i) to[i] = static_cast<uint16_t>(round_bf16(from[i]));
 }

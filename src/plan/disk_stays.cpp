@@ -6,13 +6,12 @@
 #include <numeric>
 #include <utility>
 
+#include "core/round.h"
+
 namespace thimble {
 namespace {
 
 constexpr size_t kMostUnderWay = Scratch::kMostTransfers / 4;  // of each direction
-
-int64_t whole_pages(int64_t bytes) { return (bytes + kDiskAlignment - 1) / kDiskAlignment * kDiskAlignment; }
-int64_t whole_blocks(int64_t bytes) { return (bytes + kChecksumBlock - 1) / kChecksumBlock * kChecksumBlock; }
 
 // Steps that use a value, close enough together for it to stay in memory between them.
 struct Stay {
@@ -101,7 +100,7 @@ class DiskStays {
     if (!outlives && stays.size() == 1) return;  // it never leaves
     if (!outlives) {
       schedule_.spill_offset[static_cast<size_t>(id)] = schedule_.spill_bytes;
-      schedule_.spill_bytes += whole_blocks(graph_.value(id).type.bytes());
+      schedule_.spill_bytes += round_up(graph_.value(id).type.bytes(), kChecksumBlock);
     }
     std::vector<int> before;
     for (size_t i = 0; i < stays.size(); ++i) {
@@ -141,13 +140,13 @@ class DiskStays {
     schedule_.residences.push_back({.value = id,
                                     .begin = steps.front(),
                                     .end = steps.back(),
-                                    .bytes = whole_pages(bytes),
+                                    .bytes = round_up(bytes, kDiskAlignment),
                                     .tier = Tier::disk,
                                     .first = first});
     Transfer transfer{.residence = residence,
                       .value = id,
                       .at = graph_.value(id).type.codec->bytes(first),
-                      .bytes = whole_pages(bytes)};
+                      .bytes = round_up(bytes, kDiskAlignment)};
     if (reads && !(fresh && !options_.accumulates)) {
       transfer.issue = transfer.wait = steps.front();
       transfer.fresh = fresh;
@@ -305,7 +304,6 @@ Duration simulate(const Schedule& schedule, const std::vector<double>& step_seco
     }
     if (at == static_cast<int>(step_seconds.size())) break;
     now += step_seconds[static_cast<size_t>(at)];
-    duration.compute += step_seconds[static_cast<size_t>(at)];
   }
   duration.seconds = now;
   return duration;

@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <optional>
 
@@ -80,11 +81,20 @@ class RowsPlanner {
     }
   }
 
-  // Bytes of the leanest plan, whatever the budget.
-  int64_t smallest() {
-    int64_t least = INT64_MAX;
-    for (const TrainingPlan& plan : leanest()) least = std::min(least, plan.bytes(spec_.runtime_bytes));
-    return least;
+  // The plan that needs least, whatever the budget.
+  TrainingPlan smallest() {
+    std::vector<TrainingPlan> plans = leanest();
+    return std::move(*std::min_element(plans.begin(), plans.end(), [&](const auto& a, const auto& b) {
+      return a.bytes(spec_.runtime_bytes) < b.bytes(spec_.runtime_bytes);
+    }));
+  }
+
+  // Seconds of a step with everything in memory: recomputing and waiting only add to it.
+  double least_seconds() {
+    unbounded_ = true;
+    const Found found = attempt({});
+    unbounded_ = false;
+    return found->plan.seconds;
   }
 
   // The graphs go with the plan that is taken.
@@ -217,7 +227,7 @@ class RowsPlanner {
     return out;
   }
 
-  // The plan of a choice; nothing when it does not fit. Only the schedule that needs most is made.
+  // The plan of a choice; nothing when it does not fit. Only what a step runs is made.
   Found attempt(const Choice& choice) {
     TrainingPlan plan;
     plan.rows = rows_;
@@ -229,7 +239,7 @@ class RowsPlanner {
     if (defers(plan))
       plan.deferred = make_schedule(train_.graph, deferred_order(train_), costs_, pass_options(choice, plan.layout));
     else
-      add_pass(choice, plan);
+      add_pass(choice, plan), add_update(choice, plan);
     measure(plan);
     if (!fits(plan, set_aside_)) return {};
     if (defers(plan) && passes_ > 1) add_pass(choice, plan);
@@ -239,11 +249,8 @@ class RowsPlanner {
 
   // Everything else that the plan runs, and the places of all.
   void complete(TrainingPlan& plan, const Choice& choice) const {
-    const Graph& graph = train_.graph;
     if (plan.pass.steps.empty()) add_pass(choice, plan);
-    if (train_.barrier)
-      plan.update = make_schedule(graph, nodes_between(train_.update_begin, graph.nodes().size()), costs_,
-                                  options(choice, graph, plan.layout));
+    if (plan.update.steps.empty()) add_update(choice, plan);
     if (spec_.evaluates)
       plan.evaluation = make_schedule(evaluate_, nodes_between(0, evaluate_.nodes().size()), evaluate_costs_,
                                       options(choice, evaluate_, plan.layout));
@@ -253,7 +260,6 @@ class RowsPlanner {
       plan.transient_bytes = std::max(plan.transient_bytes, s->peak_bytes);
     }
     plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
-    time(plan);
   }
 
   // Whether updates wait for the next forward pass: where it hides what the disk moves for them.
@@ -267,6 +273,13 @@ class RowsPlanner {
   void add_pass(const Choice& choice, TrainingPlan& plan) const {
     const size_t end = train_.barrier ? train_.update_begin : train_.graph.nodes().size();
     plan.pass = make_schedule(train_.graph, nodes_between(0, end), costs_, pass_options(choice, plan.layout));
+  }
+
+  void add_update(const Choice& choice, TrainingPlan& plan) const {
+    const Graph& graph = train_.graph;
+    if (!train_.barrier) return;
+    plan.update = make_schedule(graph, nodes_between(train_.update_begin, graph.nodes().size()), costs_,
+                                options(choice, graph, plan.layout));
   }
 
   // Bytes, before placement.
@@ -330,16 +343,20 @@ class Planner {
 
   Result<TrainingPlan> plan() {
     std::optional<TrainingPlan> memory, disk;
+    double least = HUGE_VAL;
     for (int64_t rows : pass_sizes()) {
       RowsPlanner planner(spec_, machine_, rows);
       CHECK_OK(planner.build());
+      least = std::min(least, planner.least_seconds());
       keep_faster(memory, planner, false);
       if (spec_.disk && !(memory && keeps_all(*memory))) keep_faster(disk, planner, true);
     }
     const bool on_disk = disk && (!memory || disk->seconds < kDiskGain * memory->seconds);
     std::optional<TrainingPlan>& best = on_disk ? disk : memory;
     if (!best) return refuse();
-    finish(*best);
+    best->numerics_hash = numerics_hash();
+    best->least_seconds = least;
+    describe(spec_, machine_, *best);
     return std::move(*best);
   }
 
@@ -364,93 +381,33 @@ class Planner {
   }
 
   Result<TrainingPlan> refuse() const {
-    int64_t least = INT64_MAX;
+    std::optional<TrainingPlan> leanest;
     for (int64_t rows : pass_sizes()) {
       RowsPlanner planner(spec_, machine_, rows);
       CHECK_OK(planner.build());
-      least = std::min(least, planner.smallest());
+      TrainingPlan plan = planner.smallest();
+      if (leanest && leanest->bytes(0) <= plan.bytes(0)) continue;
+      planner.give(plan);
+      leanest = std::move(plan);
     }
+    describe(spec_, machine_, *leanest);
+    int64_t least = leanest->bytes(spec_.runtime_bytes);
     least += kRuntimeVaries + static_cast<int64_t>(kRuntimeGrows * static_cast<double>(least));
     return fail(ErrorCode::over_budget,
-                "the plan does not fit: --memory {} was given, the smallest budget that would do is {}{}. "
-                "Lower --context ({}) or --batch ({}), train less (--method lora, a smaller --rank), or give "
-                "--memory {}M",
+                "the plan does not fit: --memory {} was given, the smallest budget that would do is {}{}; the largest "
+                "parts of that are {}. Lower --context ({}) or --batch ({}), train less (--method lora, a smaller "
+                "--rank), or give --memory {}M",
                 megabytes(spec_.budget_bytes), megabytes(least), spec_.disk ? "" : " (without a disk: --scratch none)",
-                spec_.context, spec_.batch, (least + 999'999) / 1'000'000);
+                largest_items(leanest->ledger), spec_.context, spec_.batch, (least + 999'999) / 1'000'000);
   }
 
-  void finish(TrainingPlan& plan) const {
-    plan.numerics_hash = numerics_hash();
-    Ledger& l = plan.ledger;
-    items(plan, l);
-    l.budget_bytes = spec_.budget_bytes;
-    l.planned_bytes = plan.bytes(spec_.runtime_bytes);
-    l.scratch_bytes = plan.scratch_bytes;
-    l.read_bytes = plan.read_bytes, l.written_bytes = plan.written_bytes;
-    l.step_seconds = plan.seconds;
-    l.numerics_hash = plan.numerics_hash;
-    l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}", plan.passes, plan.passes == 1 ? "pass" : "passes",
-                                    plan.rows, rungs(plan)));
-    if (plan.scratch_bytes > 0)
-      l.choices.push_back(fmt::format("scratch file of {}; a step reads {} and writes {}{}",
-                                      megabytes(plan.scratch_bytes), megabytes(plan.read_bytes),
-                                      megabytes(plan.written_bytes),
-                                      plan.deferred.steps.empty() ? "" : "; updates run in the next forward pass"));
-    l.choices.push_back(fmt::format("products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)",
-                                    spec_.multiply == Multiply::bf16 ? "bf16" : "f32", machine_.f32_flops * 1e-9,
-                                    machine_.bf16_flops * 1e-9));
-  }
-
-  void items(const TrainingPlan& plan, Ledger& l) const {
-    const Layout& layout = plan.layout;
-    std::string codecs;
-    for (const auto& [name, entry] : layout.entries())
-      if (entry.role == Role::weight && codecs.find(entry.type.codec->name) == std::string::npos)
-        codecs += (codecs.empty() ? "" : ", ") + std::string(entry.type.codec->name);
-    const auto item = [&](const char* name, int64_t bytes, std::string home) {
-      if (bytes > 0) l.items.push_back({name, bytes, std::move(home)});
-    };
-    const auto values = [&](const char* name, Role role, const std::string& home) {
-      const int64_t disk = layout.bytes(role, Tier::disk);
-      item(name, layout.bytes(role), disk > 0 ? fmt::format("{}; {} more on disk", home, megabytes(disk)) : home);
-      if (disk > 0 && layout.bytes(role) == 0) l.items.push_back({name, 0, home + "; all on disk"});
-    };
-    values("frozen weights", Role::weight, "as stored: " + codecs);
-    values("trained weights", Role::parameter, "f32 masters");
-    values("gradients", Role::gradient, "f32, held for clipping and accumulation");
-    values("optimizer states", Role::state, std::string(spec_.optimizer->name));
-    item("inputs, tables", layout.other_bytes(), "");
-    const int64_t kept = kept_bytes(plan);
-    item("kept activations", kept, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));
-    int64_t needed = 0;
-    for (const Schedule* s : plan.schedules()) needed = std::max(needed, s->lower_bound);
-    item("workspace", needed - kept, "shared by all steps");
-    item("placement waste", plan.transient_bytes - needed, "between values that lie in one arena");
-    item("disk tables", plan.scratch_memory, "checksums of the scratch file, its queue");
-    item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
-  }
-
-  std::string rungs(const TrainingPlan& plan) const {
-    const int64_t layers = spec_.architecture.layers;
-    if (plan.deep_blocks == 0 || plan.deep == plan.shallow)
-      return fmt::format("all {} blocks {}", layers, rung_text(plan.shallow));
-    if (plan.deep_blocks == layers) return fmt::format("all {} blocks {}", layers, rung_text(plan.deep));
-    return fmt::format("{} of {} blocks {}, the others {}", plan.deep_blocks, layers, rung_text(plan.deep),
-                       rung_text(plan.shallow));
-  }
-
-  // Activations of the forward pass that wait for the backward pass, where most do.
-  static int64_t kept_bytes(const TrainingPlan& plan) {
-    const Schedule& s = plan.pass;
-    int turn = 0;
-    while (turn < static_cast<int>(s.steps.size()) &&
-           plan.train.graph.nodes()[static_cast<size_t>(s.steps[static_cast<size_t>(turn)].node)].phase ==
-               Phase::forward)
-      ++turn;
-    int64_t bytes = 0;
-    for (const Storage& storage : s.storages)
-      if (storage.begin < turn && storage.end >= turn && !storage.direct) bytes += storage.bytes;
-    return bytes;
+  static std::string largest_items(const Ledger& ledger) {
+    std::vector<LedgerItem> items = ledger.items;
+    std::stable_sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+    std::string out;
+    for (size_t i = 0; i < std::min<size_t>(3, items.size()); ++i)
+      out += fmt::format("{}{} {}", i ? ", " : "", items[i].name, megabytes(items[i].bytes));
+    return out;
   }
 
   // Over the graph of the whole micro-batch, and all that fixes bits: the same at every budget.

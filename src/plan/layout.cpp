@@ -1,13 +1,9 @@
 #include "plan/layout.h"
 
+#include "core/round.h"
 #include "disk/scratch.h"
 
 namespace thimble {
-namespace {
-
-int64_t rounded_up(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
-
-}  // namespace
 
 Result<void> Layout::add(const Graph& graph, bool gradients) {
   std::vector<char> used(graph.values().size(), 0);
@@ -24,10 +20,10 @@ Result<void> Layout::add(const Graph& graph, bool gradients) {
     const auto [found, fresh] =
         entries_.try_emplace(value.name, Entry{value.type, value.role, tier, tier == Tier::disk ? disk_bytes_ : used_});
     if (fresh && tier == Tier::disk) {
-      disk_bytes_ += rounded_up(value.type.bytes(), kChecksumBlock);
+      disk_bytes_ += round_up(value.type.bytes(), kChecksumBlock);
     } else if (fresh) {
-      used_ += rounded_up(value.type.bytes(), 64);
-      bytes_ = rounded_up(used_, kDiskAlignment);
+      used_ += round_up(value.type.bytes(), 64);
+      bytes_ = round_up(used_, kDiskAlignment);
     } else if (!(found->second.type == value.type)) {
       return fail(ErrorCode::invalid_argument, "plan: '{}' is {}{} in one program and {}{} in another", value.name,
                   found->second.type.codec->name, found->second.type.shape.text(), value.type.codec->name,
@@ -47,7 +43,7 @@ const Layout::Entry* Layout::find(const std::string& name) const {
 int64_t Layout::bytes(Role role, Tier tier) const {
   int64_t total = 0;
   for (const auto& [name, entry] : entries_)
-    if (entry.role == role && entry.tier == tier) total += rounded_up(entry.type.bytes(), 64);
+    if (entry.role == role && entry.tier == tier) total += round_up(entry.type.bytes(), 64);
   return total;
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/round.h"
 #include "disk/scratch.h"
 #include "plan/schedule.h"
 
@@ -61,7 +62,7 @@ void place(Schedule& schedule) {
     for (size_t other_index : placed.beside(index)) {
       const Storage& other = schedule.storages[other_index];
       if (other.offset >= offset + storage.bytes) break;
-      offset = std::max(offset, (other.offset + other.bytes + unit - 1) / unit * unit);
+      offset = std::max(offset, round_up(other.offset + other.bytes, unit));
     }
     storage.offset = offset;
     placed.add(index);

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "core/round.h"
 #include "plan/disk_stays.h"
 
 namespace thimble {
@@ -12,8 +13,6 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kPartElements = 256 << 10;  // of an elementwise node whose operands wait on disk
-
-int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 class Builder {
  public:
@@ -52,7 +51,7 @@ class Builder {
 
   int new_residence(ValueId value, int64_t bytes) {
     const int at = static_cast<int>(schedule_.steps.size());
-    schedule_.residences.push_back({.value = value, .begin = at, .end = at, .bytes = aligned(bytes)});
+    schedule_.residences.push_back({.value = value, .begin = at, .end = at, .bytes = round_up(bytes, kAlignment)});
     return static_cast<int>(schedule_.residences.size()) - 1;
   }
 
@@ -210,10 +209,7 @@ void bound(Schedule& schedule) {
   int64_t alive = 0;
   for (size_t i = 0; i < schedule.steps.size(); ++i) {
     alive += change[i];
-    if (alive > schedule.lower_bound) {
-      schedule.lower_bound = alive;
-      schedule.peak_step = static_cast<int>(i);
-    }
+    schedule.lower_bound = std::max(schedule.lower_bound, alive);
   }
 }
 

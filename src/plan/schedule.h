@@ -64,7 +64,6 @@ struct Schedule {
   int64_t spill_bytes = 0;            // of that area
   int64_t peak_bytes = 0;             // after placement
   int64_t lower_bound = 0;            // most bytes alive at one step: no placement can need less
-  int peak_step = 0;                  // where that is
 };
 
 // What a node takes, in time (by the machine's measured speeds) and in workspace.
@@ -109,7 +108,6 @@ std::vector<TransferEvent> transfer_events(const Schedule& schedule);
 
 struct Duration {
   double seconds = 0;             // compute, and what it waits for the disk
-  double compute = 0;             // without waiting
   int64_t read = 0, written = 0;  // bytes
 };
 // Plays the schedule: compute in order, transfers one after another beside it. first: the first pass of a step.

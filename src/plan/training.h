@@ -33,6 +33,7 @@ struct TrainingSpec {
   bool evaluates = false;               // an evaluation program is planned too
   int64_t budget_bytes = 0;             // of the whole process; 0: none
   int64_t runtime_bytes = 0;            // of the process without the arena
+  int64_t steps = 0;                    // of the run, for what it writes to disk in all; 0: not known
   bool disk = false;                    // values may live on disk
   int64_t disk_least_bytes = 64 << 10;  // of a value that does
 };
@@ -83,7 +84,7 @@ struct TrainingPlan {
   int64_t scratch_memory = 0;                 // what that takes of memory, outside of the arena
   int64_t read_bytes = 0, written_bytes = 0;  // of it, a step
   double seconds = 0;                         // a step
-  double least_seconds = 0;                   // no plan within the budget can be faster
+  double least_seconds = 0;                   // with everything in memory, which no plan beats
   Ledger ledger;
   std::string numerics_hash;
 
@@ -94,6 +95,9 @@ struct TrainingPlan {
     return deferred.steps.empty() ? std::vector{&pass, &update} : std::vector{&deferred};
   }
 };
+
+// Fills the ledger of a plan: where every byte is, what was chosen, how far it can be from the fastest.
+void describe(const TrainingSpec& spec, const Machine& machine, TrainingPlan& plan);
 
 // The fastest plan within the budget; over_budget with the smallest budget that would do.
 Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine);

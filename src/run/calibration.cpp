@@ -34,7 +34,10 @@ std::string cpu_model() {
 Json read_cache() {
   std::ifstream file(calibration_path());
   Json json = Json::parse(file, nullptr, false);
-  return json.is_object() ? json : Json::object();
+  if (!json.is_object()) json = Json::object();
+  for (const char* section : {"speeds", "disks"})
+    if (!json[section].is_object()) json[section] = Json::object();
+  return json;
 }
 
 void write_cache(const Json& json) {

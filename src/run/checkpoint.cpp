@@ -14,9 +14,6 @@
 namespace thimble {
 namespace {
 
-// "" without such data.
-std::string eval_fingerprint(const Dataset* data) { return data ? fmt::format("{:016x}", data->fingerprint()) : ""; }
-
 bool in_checkpoint(Role role) { return role == Role::parameter || role == Role::state; }
 
 }  // namespace
@@ -39,7 +36,7 @@ Result<void> Trainer::save_checkpoint() {
                    {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
                    {"steps", std::to_string(steps_)},
                    {"numerics", plan_.numerics_hash},
-                   {"eval_data", eval_fingerprint(eval_data_.get())},
+                   {"eval_data", fingerprint_text(eval_data_.get())},
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
   auto writer = TRY(SafetensorsWriter::create(recipe_.out + kCheckpointFile, tensors, metadata));
   Values all = values();
@@ -69,7 +66,7 @@ Result<void> Trainer::read_position() {
     events_.note(fmt::format("warning: {} was to be {} steps, now {}: the schedule of the learning rate changes", path,
                              steps, steps_));
   if (const std::string note = model_note(file, recipe_); !note.empty()) events_.note(note);
-  if (metadata_text(file, "eval_data") == eval_fingerprint(eval_data_.get()))
+  if (metadata_text(file, "eval_data") == fingerprint_text(eval_data_.get()))
     best_nll_ = std::strtod(metadata_text(file, "best_nll").c_str(), nullptr);
   else if (eval_data_)
     events_.note("note: --eval-data is not what it was; the best of the evaluations is looked for anew");

@@ -134,6 +134,7 @@ Result<void> Trainer::make_spec() {
   spec_.batch = r.batch, spec_.accumulate = r.accumulate, spec_.context = r.context;
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
   spec_.evaluates = eval_data_ != nullptr;
+  spec_.steps = steps_;
   spec_.disk = r.scratch != "none";
   base_rate_ = r.lr > 0                       ? r.lr
                : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4

@@ -14,8 +14,6 @@ constexpr std::array<std::string_view, 14> kFree = {"model",   "tokenizer", "dat
                                                     "steps",   "epochs",    "eval-every", "save-every", "memory",
                                                     "scratch", "multiply",  "threads",    "strict"};
 
-std::string fingerprint_text(const Dataset& data) { return fmt::format("{:016x}", data.fingerprint()); }
-
 std::string shown(const nlohmann::ordered_json& value) {
   if (value.is_boolean()) return value.get<bool>() ? "on" : "off";
   if (value.is_string()) return value.get<std::string>().empty() ? "none" : value.get<std::string>();
@@ -52,12 +50,12 @@ Result<void> check_settings(const SafetensorsFile& checkpoint, const Recipe& set
 
 std::map<std::string, std::string> run_identity(const Recipe& settled, const Dataset& data) {
   return {
-      {"recipe", recipe_json(settled)}, {"examples", std::to_string(data.size())}, {"data", fingerprint_text(data)}};
+      {"recipe", recipe_json(settled)}, {"examples", std::to_string(data.size())}, {"data", fingerprint_text(&data)}};
 }
 
 Result<void> check_same_run(const SafetensorsFile& checkpoint, const Recipe& settled, const Dataset& data) {
   CHECK_OK(check_settings(checkpoint, settled));
-  if (metadata_text(checkpoint, "data") == fingerprint_text(data)) return {};
+  if (metadata_text(checkpoint, "data") == fingerprint_text(&data)) return {};
   const int64_t examples = TRY(metadata_number(checkpoint, "examples"));
   return fail(ErrorCode::invalid_argument,
               "--data {}: the run in {} was begun with other data ({} {} then, {}); go on with that data and its "
@@ -73,6 +71,8 @@ std::string model_note(const SafetensorsFile& checkpoint, const Recipe& recipe) 
   return fmt::format("note: --model was {}, now it is {}: the run goes on as it was begun if it is the same model",
                      shown(*model), recipe.model);
 }
+
+std::string fingerprint_text(const Dataset* data) { return data ? fmt::format("{:016x}", data->fingerprint()) : ""; }
 
 Result<int64_t> metadata_number(const SafetensorsFile& checkpoint, const std::string& key) {
   const std::string text = metadata_text(checkpoint, key);

@@ -20,6 +20,9 @@ Result<void> check_same_run(const SafetensorsFile& checkpoint, const Recipe& set
 // What to tell the user of the rest: "" when the frozen weights are from where they were.
 std::string model_note(const SafetensorsFile& checkpoint, const Recipe& recipe);
 
+// Of a data set; "" without one.
+std::string fingerprint_text(const Dataset* data);
+
 // A number of the metadata, 0 or more.
 Result<int64_t> metadata_number(const SafetensorsFile& checkpoint, const std::string& key);
 

@@ -3,19 +3,19 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/round.h"
+
 namespace thimble {
 namespace {
 
 constexpr int64_t kPartBytes = 4 << 20;
-
-int64_t rounded_up(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 }  // namespace
 
 Values::Values(const Layout& layout, std::byte* base, Scratch* scratch, std::span<std::byte> staging)
     : layout_(layout), base_(base), scratch_(scratch) {
   const auto address = reinterpret_cast<uintptr_t>(staging.data());
-  const auto skip = static_cast<size_t>(rounded_up(static_cast<int64_t>(address), kDiskAlignment)) - address;
+  const auto skip = static_cast<size_t>(round_up(static_cast<int64_t>(address), kDiskAlignment)) - address;
   staging_ = skip < staging.size() ? staging.subspan(skip) : std::span<std::byte>();
 }
 
@@ -28,13 +28,13 @@ Result<void> Values::fill(const Layout::Entry& entry, int64_t unit, const Make& 
   while (part < total && codec.bytes(part) % kChecksumBlock != 0) part += unit;
   const int64_t room = std::min(kPartBytes, static_cast<int64_t>(staging_.size()) / 2);
   part = std::min(total, part * std::max<int64_t>(1, room / codec.bytes(part)));
-  const int64_t bytes = rounded_up(codec.bytes(part), kDiskAlignment);
+  const int64_t bytes = round_up(codec.bytes(part), kDiskAlignment);
   if (bytes > static_cast<int64_t>(staging_.size()))
     return fail(ErrorCode::over_budget, "loading: {} bytes of a value that lives on disk do not fit the staging memory",
                 bytes);
   for (int64_t first = 0; first < total; first += part) {
     const int64_t count = std::min(part, total - first);
-    const auto size = static_cast<size_t>(rounded_up(codec.bytes(count), kDiskAlignment));
+    const auto size = static_cast<size_t>(round_up(codec.bytes(count), kDiskAlignment));
     std::memset(staging_.data() + codec.bytes(count), 0, size - static_cast<size_t>(codec.bytes(count)));
     CHECK_OK(make(first, count, staging_.data(), staging_.subspan(size)));
     CHECK_OK(scratch_->write(entry.offset + codec.bytes(first), staging_.first(size)));
@@ -49,7 +49,7 @@ Result<void> Values::visit(const Layout::Entry& entry,
   const int64_t room = std::min(kPartBytes, static_cast<int64_t>(staging_.size())) / kChecksumBlock * kChecksumBlock;
   for (int64_t at = 0; at < total; at += room) {
     const int64_t bytes = std::min(room, total - at);
-    const auto part = staging_.first(static_cast<size_t>(rounded_up(bytes, kDiskAlignment)));
+    const auto part = staging_.first(static_cast<size_t>(round_up(bytes, kDiskAlignment)));
     CHECK_OK(scratch_->read(entry.offset + at, part));
     CHECK_OK(see(part.first(static_cast<size_t>(bytes))));
   }
@@ -62,10 +62,10 @@ Result<void> Values::read(const Layout::Entry& entry, int64_t at, std::span<std:
     return {};
   }
   const int64_t end = at + static_cast<int64_t>(to.size());
-  const int64_t value_end = rounded_up(entry.type.bytes(), kDiskAlignment);
+  const int64_t value_end = round_up(entry.type.bytes(), kDiskAlignment);
   const int64_t room = static_cast<int64_t>(staging_.size()) / kChecksumBlock * kChecksumBlock;
   for (int64_t begin = at / kChecksumBlock * kChecksumBlock; begin < end; begin += room) {
-    const int64_t stop = std::min({rounded_up(end, kChecksumBlock), value_end, begin + room});
+    const int64_t stop = std::min({round_up(end, kChecksumBlock), value_end, begin + room});
     CHECK_OK(scratch_->read(entry.offset + begin, staging_.first(static_cast<size_t>(stop - begin))));
     const int64_t from = std::max(at, begin), until = std::min(end, stop);
     std::memcpy(to.data() + (from - at), staging_.data() + (from - begin), static_cast<size_t>(until - from));

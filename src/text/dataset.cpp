@@ -1,5 +1,7 @@
 #include "text/dataset.h"
 
+#include <xxhash.h>
+
 #include <array>
 #include <filesystem>
 
@@ -29,6 +31,10 @@ Result<Kind> kind_of(const InputFile& file) {
 }
 
 }  // namespace
+
+void Dataset::add_to_fingerprint(uint64_t word) {
+  fingerprint_ = XXH3_64bits_withSeed(&word, sizeof word, fingerprint_);
+}
 
 Result<uint64_t> byte_order_mark(const InputFile& file) {
   constexpr std::string_view kMark = "\xEF\xBB\xBF";

@@ -59,12 +59,11 @@ class Dataset {
   uint64_t fingerprint() const { return fingerprint_; }
 
  protected:
-  // FNV-1a, a word at a time.
-  void add_to_fingerprint(uint64_t word) { fingerprint_ = (fingerprint_ ^ word) * 0x100000001b3ull; }
+  void add_to_fingerprint(uint64_t word);
   DatasetReport report_;
 
  private:
-  uint64_t fingerprint_ = 0xcbf29ce484222325ull;
+  uint64_t fingerprint_ = 0;
 };
 
 // Rows of one micro-batch: `batch` windows of `context` tokens, flattened. Documents packed into one window do not

@@ -76,8 +76,24 @@ TEST(Budget, refusal_names_the_smallest_that_does) {
   const auto refused = plan_training(spec, Machine{});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::over_budget);
-  for (const char* part : {"--memory", "smallest budget", "--context", "--batch", "lora"})
+  for (const char* part : {"--memory", "smallest budget", "largest parts", "workspace", "--context", "--batch", "lora"})
     EXPECT_THAT(refused.error().message, HasSubstr(part));
+}
+
+// The bound holds at every budget, and is reached where nothing is given up.
+TEST(Budget, no_plan_beats_the_bound) {
+  TrainingSpec spec = tiny_spec();
+  spec.disk = true, spec.disk_least_bytes = 4096;
+  const auto plenty = plan_training(spec, Machine{});
+  ASSERT_TRUE(plenty);
+  EXPECT_GT(plenty->least_seconds, 0);
+  EXPECT_NEAR(plenty->seconds, plenty->least_seconds, 0.011 * plenty->least_seconds);  // fewer passes may win by 1 %
+  spec.budget_bytes = smallest_budget(spec);
+  const auto tight = plan_training(spec, Machine{.disk = 1e8});
+  ASSERT_TRUE(tight);
+  EXPECT_EQ(tight->least_seconds, plenty->least_seconds);
+  EXPECT_GT(tight->seconds, tight->least_seconds);
+  EXPECT_THAT(tight->ledger.choices, testing::Contains(HasSubstr("which no plan beats")));
 }
 
 TEST(Budget, less_memory_never_predicts_less_time) {

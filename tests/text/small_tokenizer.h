@@ -1,4 +1,4 @@
-// Small tokenizers made on the spot, and a folder to make them in.
+// Small tokenizers made on the spot.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,28 +10,11 @@
 #include <vector>
 
 #include "files/file.h"
+#include "temporary_folder.h"
 #include "text/byte_characters.h"
 #include "text/tokenizer.h"
 
 namespace thimble {
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string path = (std::filesystem::temp_directory_path() / "thimble_text_XXXXXX").string();
-    path_ = mkdtemp(path.data());
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  std::string write(const std::string& name, std::string_view text) const {
-    const std::string path = (path_ / name).string();
-    EXPECT_TRUE(write_text_file(path, text));
-    return path;
-  }
-  std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 inline std::string characters(std::string_view bytes) {
   std::string out;

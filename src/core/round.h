@@ -1,0 +1,10 @@
+#pragma once
+
+#include <cstdint>
+
+namespace thimble {
+
+// The least multiple of `unit` that is not below `count`.
+constexpr int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+
+}  // namespace thimble

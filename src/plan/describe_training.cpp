@@ -1,0 +1,102 @@
+// What a person is told of a training plan.
+#include <algorithm>
+
+#include "plan/rungs.h"
+#include "plan/training.h"
+
+namespace thimble {
+namespace {
+
+class Describer {
+ public:
+  Describer(const TrainingSpec& spec, const Machine& machine) : spec_(spec), machine_(machine) {}
+
+  void describe(TrainingPlan& plan) const {
+    Ledger& l = plan.ledger;
+    items(plan, l);
+    l.budget_bytes = spec_.budget_bytes;
+    l.planned_bytes = plan.bytes(spec_.runtime_bytes);
+    l.scratch_bytes = plan.scratch_bytes;
+    l.read_bytes = plan.read_bytes, l.written_bytes = plan.written_bytes;
+    l.step_seconds = plan.seconds;
+    l.numerics_hash = plan.numerics_hash;
+    l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}", plan.passes, plan.passes == 1 ? "pass" : "passes",
+                                    plan.rows, rungs(plan)));
+    if (plan.scratch_bytes > 0)
+      l.choices.push_back(fmt::format(
+          "scratch file of {}; a step reads {} and writes {}{}{}", megabytes(plan.scratch_bytes),
+          megabytes(plan.read_bytes), megabytes(plan.written_bytes),
+          spec_.steps ? fmt::format(", {} in {} steps", megabytes(spec_.steps * plan.written_bytes), spec_.steps) : "",
+          plan.deferred.steps.empty() ? "" : "; updates run in the next forward pass"));
+    if (plan.least_seconds > 0 && plan.seconds > 1.005 * plan.least_seconds)
+      l.choices.push_back(fmt::format("{:.0f} % more time than with everything in memory, which no plan beats",
+                                      100 * (plan.seconds / plan.least_seconds - 1)));
+    l.choices.push_back(fmt::format("products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)",
+                                    spec_.multiply == Multiply::bf16 ? "bf16" : "f32", machine_.f32_flops * 1e-9,
+                                    machine_.bf16_flops * 1e-9));
+  }
+
+ private:
+  void items(const TrainingPlan& plan, Ledger& l) const {
+    const Layout& layout = plan.layout;
+    std::string codecs;
+    for (const auto& [name, entry] : layout.entries())
+      if (entry.role == Role::weight && codecs.find(entry.type.codec->name) == std::string::npos)
+        codecs += (codecs.empty() ? "" : ", ") + std::string(entry.type.codec->name);
+    const auto item = [&](const char* name, int64_t bytes, std::string home) {
+      if (bytes > 0) l.items.push_back({name, bytes, std::move(home)});
+    };
+    const auto values = [&](const char* name, Role role, const std::string& home) {
+      const int64_t disk = layout.bytes(role, Tier::disk);
+      item(name, layout.bytes(role), disk > 0 ? fmt::format("{}; {} more on disk", home, megabytes(disk)) : home);
+      if (disk > 0 && layout.bytes(role) == 0) l.items.push_back({name, 0, home + "; all on disk"});
+    };
+    values("frozen weights", Role::weight, "as stored: " + codecs);
+    values("trained weights", Role::parameter, "f32 masters");
+    values("gradients", Role::gradient, "f32, held for clipping and accumulation");
+    values("optimizer states", Role::state, std::string(spec_.optimizer->name));
+    item("inputs, tables", layout.other_bytes(), "");
+    const int64_t kept = kept_bytes(plan);
+    item("kept activations", kept, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));
+    int64_t needed = 0;
+    for (const Schedule* s : plan.schedules()) needed = std::max(needed, s->lower_bound);
+    item("workspace", needed - kept, "shared by all steps");
+    item("placement waste", plan.transient_bytes - needed, "between values that lie in one arena");
+    item("disk tables", plan.scratch_memory, "checksums of the scratch file, its queue");
+    item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
+  }
+
+  std::string rungs(const TrainingPlan& plan) const {
+    const int64_t layers = spec_.architecture.layers;
+    if (plan.deep_blocks == 0 || plan.deep == plan.shallow)
+      return fmt::format("all {} blocks {}", layers, rung_text(plan.shallow));
+    if (plan.deep_blocks == layers) return fmt::format("all {} blocks {}", layers, rung_text(plan.deep));
+    return fmt::format("{} of {} blocks {}, the others {}", plan.deep_blocks, layers, rung_text(plan.deep),
+                       rung_text(plan.shallow));
+  }
+
+  // Activations of the forward pass that wait for the backward pass, where most do.
+  static int64_t kept_bytes(const TrainingPlan& plan) {
+    const Schedule& s = plan.pass;
+    int turn = 0;
+    while (turn < static_cast<int>(s.steps.size()) &&
+           plan.train.graph.nodes()[static_cast<size_t>(s.steps[static_cast<size_t>(turn)].node)].phase ==
+               Phase::forward)
+      ++turn;
+    int64_t bytes = 0;
+    for (const Storage& storage : s.storages)
+      if (storage.begin < turn && storage.end >= turn && !storage.direct) bytes += storage.bytes;
+    return bytes;
+  }
+
+  const TrainingSpec& spec_;
+  const Machine& machine_;
+};
+
+}  // namespace
+
+void describe(const TrainingSpec& spec, const Machine& machine, TrainingPlan& plan) {
+  Describer(spec, machine).describe(plan);
+}
+
+}  // namespace thimble
