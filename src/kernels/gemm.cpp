@@ -1,7 +1,6 @@
 #include "kernels/gemm.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/round.h"
 #include "kernels/gemm_pack.h"
@@ -12,17 +11,11 @@ namespace thimble {
 namespace {
 
 constexpr int64_t kPackedRows = 512;  // rows of A packed at a time
-constexpr int64_t kPackRows = 64;     // of these, by one call
 constexpr int64_t kMostTile = 8 * 48;
 
 int64_t aligned(int64_t bytes) { return round_up(bytes, 64); }
 
 int64_t depth_of(const Term& term) { return term.a_transposed ? term.a.rows : term.a.columns; }
-
-const MicroKernel& kernel_for(Multiply multiply) {
-  const MicroKernel* bf16 = multiply != Multiply::f32 ? micro_bf16() : nullptr;
-  return bf16 ? *bf16 : micro_f32();
-}
 
 // How a product is cut, and where its pieces lie in the workspace.
 struct Cut {
@@ -35,7 +28,7 @@ struct Cut {
   int64_t b_bytes = 0;      // one thread's panels, all terms
   int64_t scratch_bytes = 0;
 
-  Cut(Multiply multiply, const Product& p) : micro(kernel_for(multiply)), product(p) {
+  Cut(Multiply multiply, const Product& p) : micro(micro_kernel(multiply)), product(p) {
     element = micro.pair == 2 ? 2 : 4;
     group = 1;
     for (const Term& term : p.terms)
@@ -49,30 +42,24 @@ struct Cut {
       if (reads_directly(micro, term, k)) continue;
       packed_rows = std::min(kPackedRows, (p.m + micro.rows - 1) / micro.rows * micro.rows);
       a_bytes += aligned(packed_rows * padded(k, micro) * element);
-      scratch = std::max(scratch, k + 2 + kPackRows * 17 + 2 * term.a.codec->block);
+      scratch = std::max(scratch, pack_a_scratch_floats(k, term.a.codec->block));
     }
     scratch_bytes = aligned(scratch * 4);
   }
   int64_t thread_bytes() const { return b_bytes + scratch_bytes; }
 };
 
-// Rows of A as the micro-kernel reads them.
-struct Rows {
-  const std::byte* data;
-  int64_t stride;  // elements
-};
-
+// Rows of A from `row` on as the micro-kernel reads them.
 Rows rows_of(const Cut& cut, size_t term_index, int64_t row, int64_t first_packed, const std::byte* packed) {
   const Term& term = cut.product.terms[term_index];
   const int64_t k = depth_of(term);
-  if (reads_directly(cut.micro, term, k)) return {term.a.row(row), term.a.stride() / cut.element};
+  if (reads_directly(cut.micro, term, k)) return {term.a.row(row), term.a.stride() / cut.element, cut.micro.pair};
   for (size_t i = 0; i < term_index; ++i) {
     const Term& before = cut.product.terms[i];
     if (!reads_directly(cut.micro, before, depth_of(before)))
       packed += aligned(cut.packed_rows * padded(depth_of(before), cut.micro) * cut.element);
   }
-  const int64_t depth = padded(k, cut.micro);
-  return {packed + (row - first_packed) * depth * cut.element, depth};
+  return packed_rows(cut.micro, term.a_transposed, k, packed, row - first_packed);
 }
 
 // Packs rows [begin, end) of the A of every term that needs it.
@@ -124,13 +111,12 @@ void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column,
       const int vectors = static_cast<int>((columns + micro.lanes - 1) / micro.lanes);
       for (int64_t r = row; r < row_end; r += micro.rows) {
         const int64_t rows = std::min<int64_t>(micro.rows, row_end - r);
-        std::memset(acc, 0, sizeof acc);
         const std::byte* panel = panels;
         for (size_t t = 0; t < p.terms.size(); ++t) {
           const int64_t depth = padded(depth_of(p.terms[t]), micro);
           const Rows a = rows_of(cut, t, r, first_packed, packed);
-          micro.run(a.data, a.stride, panel + (c - group) * depth * cut.element, depth, static_cast<int>(rows), vectors,
-                    acc);
+          micro.run(a.data, a.row_stride, a.step, panel + (c - group) * depth * cut.element, depth / micro.pair,
+                    static_cast<int>(rows), vectors, acc, micro.columns, t == 0);
           panel += aligned(width * depth * cut.element);
         }
         store_part(cut, acc, r, rows, c, columns);

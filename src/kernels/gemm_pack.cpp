@@ -1,8 +1,10 @@
 #include "kernels/gemm_pack.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
+#include "kernels/round_bf16.h"
 #include "kernels/tile.h"
 #include "kernels/vector.h"
 
@@ -118,7 +120,40 @@ void pack_straight(const MicroKernel& micro, const Term& term, int64_t k, int64_
   }
 }
 
+using TileCutter = void (*)(const uint16_t*, int64_t, int64_t, int64_t, int64_t, uint32_t*) noexcept;
+
+// A^T [k, m]: rows k (and k + 1) side by side, cut into tiles of micro.rows. Whole tiles of f32 or bf16 are read where
+// they are.
+void pack_a_transposed(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t count, uint32_t* to,
+                       float* scratch) noexcept {
+  const int64_t words = padded(k, micro) / micro.pair, tile = micro.rows;
+  const int64_t stride = term.a.stride() / term.a.codec->block_bytes;
+  const auto* const bf16 = reinterpret_cast<const uint16_t*>(term.a.data) + row;
+  if (count % tile == 0 && k % micro.pair == 0 && term.a.codec == &kBf16)
+    return (micro.pair == 2 ? interleave_tiles : static_cast<TileCutter>(widen_tiles))(bf16, stride, words,
+                                                                                       count / tile, tile, to);
+  if (count % tile == 0 && micro.pair == 1 && term.a.codec == &kF32)
+    return widen_tiles(reinterpret_cast<const float*>(term.a.data) + row, stride, words, count / tile, tile, to);
+  const int64_t room = kPackRows + 2 * term.a.codec->block;
+  for (int64_t w = 0; w < words; ++w) {
+    const float* rows[2] = {};
+    for (int p = 0; p < micro.pair; ++p)
+      if (const int64_t i = w * micro.pair + p; i < k)
+        rows[p] = decode_range(term.a, i, row, row + count, scratch + p * room);
+    for (int64_t r = 0; r < (count + tile - 1) / tile * tile; ++r) {
+      const float low = rows[0] && r < count ? rows[0][r] : 0, high = rows[1] && r < count ? rows[1][r] : 0;
+      to[(r / tile * words + w) * tile + r % tile] =
+          micro.pair == 2 ? round_bf16(low) | round_bf16(high) << 16 : std::bit_cast<uint32_t>(low);
+    }
+  }
+}
+
 }  // namespace
+
+const MicroKernel& micro_kernel(Multiply multiply) {
+  const MicroKernel* const bf16 = multiply != Multiply::f32 ? micro_bf16() : nullptr;
+  return bf16 ? *bf16 : micro_f32();
+}
 
 int64_t panels_together(const MicroKernel& micro, int64_t block, bool b_transposed) {
   if (b_transposed || block == 1) return 1;
@@ -143,34 +178,26 @@ bool reads_directly(const MicroKernel& micro, const Term& term, int64_t k) {
   return !term.a_transposed && k % micro.pair == 0 && term.a.codec == (micro.pair == 2 ? &kBf16 : &kF32);
 }
 
+int64_t pack_a_scratch_floats(int64_t k, int64_t block) { return std::max(k + 2, 2 * kPackRows) + 4 * block; }
+
+Rows packed_rows(const MicroKernel& micro, bool a_transposed, int64_t k, const std::byte* packed, int64_t row) {
+  const int64_t depth = padded(k, micro), element = micro.pair == 2 ? 2 : 4;
+  if (a_transposed) return {packed + row * depth * element, micro.pair, int64_t{micro.rows} * micro.pair};
+  return {packed + row * depth * element, depth, micro.pair};
+}
+
 void pack_a(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t count, std::byte* to,
             float* scratch) noexcept {
-  const int64_t depth = padded(k, micro);
-  const auto put = [&](const float* values, std::byte* out, int64_t n) {
+  if (term.a_transposed) return pack_a_transposed(micro, term, k, row, count, reinterpret_cast<uint32_t*>(to), scratch);
+  const int64_t depth = padded(k, micro), element = micro.pair == 2 ? 2 : 4;
+  for (int64_t r = 0; r < count; ++r) {
+    float* const values = decode_range(term.a, row + r, 0, k, scratch);
+    if (depth > k) values[k] = 0;
+    std::byte* const out = to + r * depth * element;
     if (micro.pair == 2)
-      to_bf16(values, reinterpret_cast<uint16_t*>(out), n);
+      to_bf16(values, reinterpret_cast<uint16_t*>(out), depth);
     else
-      std::memcpy(out, values, static_cast<size_t>(4 * n));
-  };
-  const int64_t element = micro.pair == 2 ? 2 : 4;
-  if (!term.a_transposed) {
-    for (int64_t r = 0; r < count; ++r) {
-      float* const values = decode_range(term.a, row + r, 0, k, scratch);
-      if (depth > k) values[k] = 0;
-      put(values, to + r * depth * element, depth);
-    }
-    return;
-  }
-  // A^T [k, m]: strips of 16 k by `count` rows, transposed in f32, then written at their k.
-  float* const strip = scratch + count + 2 * term.a.codec->block;
-  for (int64_t i = 0; i < depth; i += kStrip) {
-    const int64_t ks = std::min(kStrip, depth - i);
-    for (int64_t j = 0; j < ks; ++j) {
-      const bool real = i + j < k;
-      const float* const values = real ? decode_range(term.a, i + j, row, row + count, scratch) : nullptr;
-      for (int64_t r = 0; r < count; ++r) strip[r * kStrip + j] = real ? values[r] : 0.0f;
-    }
-    for (int64_t r = 0; r < count; ++r) put(strip + r * kStrip, to + (r * depth + i) * element, ks);
+      std::memcpy(out, values, static_cast<size_t>(4 * depth));
   }
 }
 

@@ -6,6 +6,9 @@
 
 namespace thimble {
 
+// The one that a product goes through.
+const MicroKernel& micro_kernel(Multiply multiply);
+
 // k rounded up to whole pairs.
 inline int64_t padded(int64_t k, const MicroKernel& micro) { return (k + micro.pair - 1) / micro.pair * micro.pair; }
 
@@ -20,9 +23,23 @@ int64_t pack_scratch_floats(const MicroKernel& micro, int64_t k, int64_t block);
 void pack_b(const MicroKernel& micro, const Term& term, int64_t k, int64_t column, int64_t count, int64_t n,
             std::byte* panels, float* scratch) noexcept;
 
-// Packs rows [row, row + count) of A into `to`: row-major [count, padded(k)] in the multiplied type.
+// A as the micro-kernel reads it: pair p of row r begins at element r * row_stride + p * step.
+struct Rows {
+  const std::byte* data;
+  int64_t row_stride, step;
+};
+
+// Packs rows [row, row + count) of A into `to`, in the multiplied type: row-major [count, padded(k)]; or, when A is
+// transposed, [count / micro.rows, k / pair, micro.rows, pair], rows beyond `count` zero.
 void pack_a(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t count, std::byte* to,
             float* scratch) noexcept;
+
+// Where row `row` (a multiple of micro.rows) is after pack_a() from row 0 on.
+Rows packed_rows(const MicroKernel& micro, bool a_transposed, int64_t k, const std::byte* packed, int64_t row);
+
+// Scratch that pack_a needs for at most kPackRows rows, in floats.
+constexpr int64_t kPackRows = 64;
+int64_t pack_a_scratch_floats(int64_t k, int64_t block);
 
 // Whether the micro-kernel can read A where it is.
 bool reads_directly(const MicroKernel& micro, const Term& term, int64_t k);

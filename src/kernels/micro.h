@@ -10,10 +10,12 @@ struct MicroKernel {
   int columns;  // width of a panel
   int lanes;    // columns of one vector; a panel may be cut to fewer vectors
   int pair;     // consecutive k kept together in A and in the panel: 1 (f32) or 2 (bf16)
-  // acc[r][c] += sum over k of a[r][k] * panel[k / pair][c][k % pair], k ascending.
-  //   a: row-major, lda elements between rows;  panel: [k / pair, columns, pair];  k: multiple of pair
-  //   acc: [rows, columns] f32;  vectors: vectors of columns to compute, 1 .. columns / lanes
-  void (*run)(const void* a, int64_t lda, const void* panel, int64_t k, int rows, int vectors, float* acc) noexcept;
+  // c[r][j] = (fresh ? 0 : c[r][j]) + sum over k of a[r][k] * panel[k / pair][j][k % pair], one chain, k ascending.
+  //   a: pair k / pair of row r begins at element r * row_stride + k / pair * step
+  //   panel: [steps, columns, pair];  c: rows c_stride floats apart, written in whole vectors
+  //   vectors: vectors of columns to compute, 1 .. columns / lanes
+  void (*run)(const void* a, int64_t row_stride, int64_t step, const void* panel, int64_t steps, int rows, int vectors,
+              float* c, int64_t c_stride, bool fresh) noexcept;
 };
 
 const MicroKernel& micro_f32();

@@ -19,35 +19,39 @@ constexpr int kColumns = kLanes * kVectors;
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
 
 template <int R, int V>
-void kernel(const uint16_t* a, int64_t lda, const uint32_t* panel, int64_t pairs, float* acc) noexcept {
+void kernel(const uint16_t* a, int64_t row_stride, int64_t step, const uint32_t* panel, int64_t steps, float* c,
+            int64_t c_stride, bool fresh) noexcept {
   __m512 sum[R][V];
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) sum[r][v] = _mm512_loadu_ps(acc + r * kColumns + v * kLanes);
-  for (int64_t p = 0; p < pairs; ++p) {
+    for (int v = 0; v < V; ++v)
+      sum[r][v] = fresh ? _mm512_setzero_ps() : _mm512_loadu_ps(c + r * c_stride + v * kLanes);
+  for (int64_t p = 0; p < steps; ++p, a += step, panel += kColumns) {
     __m512i b[V];
-    for (int v = 0; v < V; ++v) b[v] = _mm512_loadu_si512(panel + p * kColumns + v * kLanes);
+    for (int v = 0; v < V; ++v) b[v] = _mm512_loadu_si512(panel + v * kLanes);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       uint32_t word;
-      std::memcpy(&word, a + r * lda + 2 * p, 4);
+      std::memcpy(&word, a + r * row_stride, 4);
       const __m512i x = _mm512_set1_epi32(static_cast<int>(word));
 #pragma GCC unroll 3
       for (int v = 0; v < V; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], (__m512bh)x, (__m512bh)b[v]);
     }
   }
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) _mm512_storeu_ps(acc + r * kColumns + v * kLanes, sum[r][v]);
+    for (int v = 0; v < V; ++v) _mm512_storeu_ps(c + r * c_stride + v * kLanes, sum[r][v]);
 }
 #pragma GCC pop_options
 
-using Kernel = void (*)(const uint16_t*, int64_t, const uint32_t*, int64_t, float*) noexcept;
+using Kernel = void (*)(const uint16_t*, int64_t, int64_t, const uint32_t*, int64_t, float*, int64_t, bool) noexcept;
 template <int V>
 constexpr Kernel kByRows[kRows] = {kernel<1, V>, kernel<2, V>, kernel<3, V>, kernel<4, V>,
                                    kernel<5, V>, kernel<6, V>, kernel<7, V>, kernel<8, V>};
 
-void run(const void* a, int64_t lda, const void* panel, int64_t k, int rows, int vectors, float* acc) noexcept {
+void run(const void* a, int64_t row_stride, int64_t step, const void* panel, int64_t steps, int rows, int vectors,
+         float* c, int64_t c_stride, bool fresh) noexcept {
   const Kernel* by_rows = vectors == 1 ? kByRows<1> : vectors == 2 ? kByRows<2> : kByRows<3>;
-  by_rows[rows - 1](static_cast<const uint16_t*>(a), lda, static_cast<const uint32_t*>(panel), k / 2, acc);
+  by_rows[rows - 1](static_cast<const uint16_t*>(a), row_stride, step, static_cast<const uint32_t*>(panel), steps, c,
+                    c_stride, fresh);
 }
 
 constexpr MicroKernel kKernel = {.rows = kRows, .columns = kColumns, .lanes = kLanes, .pair = 2, .run = run};

@@ -5,6 +5,9 @@
 // after foreach_target
 #include <hwy/highway.h>
 
+#include <array>
+#include <utility>
+
 #include "kernels/micro.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -17,56 +20,39 @@ constexpr int kVectors = 3;
 constexpr int kRows = (HWY_TARGET <= HWY_AVX3) ? 8 : 4;
 
 template <int R, int V>
-HWY_NOINLINE void kernel(const float* a, int64_t lda, const float* panel, int64_t k, float* acc) noexcept {
+HWY_NOINLINE void kernel(const float* a, int64_t row_stride, int64_t step, const float* panel, int64_t steps, float* c,
+                         int64_t c_stride, bool fresh) noexcept {
   const F32 d;
   const int lanes = static_cast<int>(hn::Lanes(d));
-  const int columns = kVectors * lanes;
   hn::Vec<F32> sum[R][V];
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) sum[r][v] = hn::LoadU(d, acc + r * columns + v * lanes);
-  for (int64_t i = 0; i < k; ++i) {
+    for (int v = 0; v < V; ++v) sum[r][v] = fresh ? hn::Zero(d) : hn::LoadU(d, c + r * c_stride + v * lanes);
+  for (int64_t i = 0; i < steps; ++i, a += step, panel += kVectors * lanes) {
     hn::Vec<F32> b[V];
-    for (int v = 0; v < V; ++v) b[v] = hn::LoadU(d, panel + i * columns + v * lanes);
+    for (int v = 0; v < V; ++v) b[v] = hn::LoadU(d, panel + v * lanes);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const auto x = hn::Set(d, a[r * lda + i]);
+      const auto x = hn::Set(d, a[r * row_stride]);
 #pragma GCC unroll 3
       for (int v = 0; v < V; ++v) sum[r][v] = hn::MulAdd(x, b[v], sum[r][v]);
     }
   }
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) hn::StoreU(sum[r][v], d, acc + r * columns + v * lanes);
+    for (int v = 0; v < V; ++v) hn::StoreU(sum[r][v], d, c + r * c_stride + v * lanes);
 }
 
-template <int V>
-void by_rows(const float* a, int64_t lda, const float* panel, int64_t k, int rows, float* acc) noexcept {
-  if constexpr (kRows == 8) {
-    switch (rows) {
-      case 8:
-        return kernel<8, V>(a, lda, panel, k, acc);
-      case 7:
-        return kernel<7, V>(a, lda, panel, k, acc);
-      case 6:
-        return kernel<6, V>(a, lda, panel, k, acc);
-      case 5:
-        return kernel<5, V>(a, lda, panel, k, acc);
-    }
-  }
-  switch (rows) {
-    case 4:
-      return kernel<4, V>(a, lda, panel, k, acc);
-    case 3:
-      return kernel<3, V>(a, lda, panel, k, acc);
-    case 2:
-      return kernel<2, V>(a, lda, panel, k, acc);
-    default:
-      return kernel<1, V>(a, lda, panel, k, acc);
-  }
+using Kernel = void (*)(const float*, int64_t, int64_t, const float*, int64_t, float*, int64_t, bool) noexcept;
+template <int V, size_t... R>
+constexpr std::array<Kernel, sizeof...(R)> by_rows(std::index_sequence<R...>) {
+  return {kernel<static_cast<int>(R) + 1, V>...};
 }
 
-void run(const void* a, int64_t lda, const void* panel, int64_t k, int rows, int vectors, float* acc) noexcept {
-  const auto function = vectors == 1 ? by_rows<1> : vectors == 2 ? by_rows<2> : by_rows<3>;
-  function(static_cast<const float*>(a), lda, static_cast<const float*>(panel), k, rows, acc);
+void run(const void* a, int64_t row_stride, int64_t step, const void* panel, int64_t steps, int rows, int vectors,
+         float* c, int64_t c_stride, bool fresh) noexcept {
+  using Rows = std::make_index_sequence<kRows>;
+  static constexpr std::array<Kernel, kRows> kKernels[] = {by_rows<1>(Rows()), by_rows<2>(Rows()), by_rows<3>(Rows())};
+  kKernels[vectors - 1][static_cast<size_t>(rows - 1)](static_cast<const float*>(a), row_stride, step,
+                                                       static_cast<const float*>(panel), steps, c, c_stride, fresh);
 }
 
 MicroKernel describe() {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/clones.h"
+#include "kernels/lanes.h"
 #include "kernels/math.h"
 
 namespace thimble {
@@ -134,12 +135,46 @@ CLONES void softmax_row(float* __restrict values, const float* __restrict lse, f
   for (int64_t i = 0; i < n; ++i) values[i] = exp_f32(values[i] - lse[i]) * by;
 }
 
-CLONES void softmax_gradient(float* __restrict s, float* __restrict dp, const float* __restrict lse,
-                             const float* __restrict delta, float by, int64_t n) noexcept {
-  for (int64_t i = 0; i < n; ++i) {
-    const float p = exp_f32(s[i] * by - lse[i]);
-    s[i] = p;
-    dp[i] = p * (dp[i] - delta[i]) * by;
+CLONES float attention_row(float* s, uint16_t* weights, int64_t n, float by, float& largest, float& sum) noexcept {
+  Lanes most = lanes_at(s) * by;
+  for (int64_t i = kLaneCount; i < n; i += kLaneCount) {
+    const Lanes x = lanes_at(s + i) * by;
+    most = x > most ? x : most;
+  }
+  float now = largest;
+  for (int64_t l = 0; l < kLaneCount; ++l) now = most[l] > now ? most[l] : now;
+  Lanes sums{};
+  for (int64_t i = 0; i < n; i += kLaneCount) {
+    const Lanes e = exp_lanes(lanes_at(s + i) * by - now);
+    sums += e;
+    if (weights)
+      store_bf16(e, weights + i);
+    else
+      lanes_at(s + i) = e;
+  }
+  const float shrink = exp_f32(largest - now);
+  sum = sum * shrink + fold(reinterpret_cast<const float*>(&sums));
+  largest = now;
+  return shrink;
+}
+
+CLONES void attention_gradient_row(const AttentionGradientRow& row) noexcept {
+  constexpr IntLanes kCount = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  for (int64_t i = 0; i < row.n; i += kLaneCount) {
+    Lanes p = exp_lanes(lanes_at(row.s + i) * row.scale - lanes_at(row.lse + i));
+    if (row.first) {
+      const IntLanes query = kCount + static_cast<int32_t>(row.query + i);
+      const IntLanes sees = (query >= row.key) & (lanes_at(row.first + i) <= row.key);
+      p = sees ? p : Lanes{};
+    }
+    const Lanes ds = p * (lanes_at(row.dp + i) - lanes_at(row.delta + i)) * row.scale;
+    if (row.p16) {
+      store_bf16(p, row.p16 + i);
+      store_bf16(ds, row.ds16 + i);
+    } else {
+      lanes_at(row.s + i) = p;
+      lanes_at(row.dp + i) = ds;
+    }
   }
 }
 

@@ -25,9 +25,24 @@ float fold_lanes(const float* lanes) noexcept;
 // values[i] = exp(values[i] - lse[i]) * by: the softmax of logits whose log-sum-exp is known.
 void softmax_row(float* values, const float* lse, float by, int64_t n) noexcept;
 
-// Softmax of scores whose log-sum-exp is known, and its gradient (Dao et al. 2022, arXiv:2205.14135, Algorithm 4):
-//   p[i] = exp(s[i] * scale - lse[i]);  ds[i] = p[i] * (dp[i] - delta[i]) * scale, both written over their inputs.
-void softmax_gradient(float* s, float* dp, const float* lse, const float* delta, float scale, int64_t n) noexcept;
+// Takes n scores of one query (n a multiple of 16, hidden ones -infinity, not all) into its running softmax: largest
+// and sum are the maximum of scale * s and the sum of exp(scale * s - largest) so far. Leaves the weights exp(scale * s
+// - largest) in `weights` as bf16, or over s where that is null. Returns the factor that earlier weights shrink by.
+float attention_row(float* s, uint16_t* weights, int64_t n, float scale, float& largest, float& sum) noexcept;
+
+// The gradient of one key's row of a tile of attention whose log-sum-exp is known, over n queries (a multiple of 16):
+//   p = exp(scale s - lse), ds = p (dp - delta) scale       (Dao et al. 2022, arXiv:2205.14135, Algorithm 4)
+// Written to p16 and ds16 as bf16, or over s and dp where these are null.
+struct AttentionGradientRow {
+  float *s, *dp;
+  const float *lse, *delta;
+  const int32_t* first;  // of the keys that a query sees; nullptr: all see this key
+  int32_t query, key;    // number of the first query and of the key: a query sees keys up to its own number
+  float scale;
+  int64_t n;
+  uint16_t *p16, *ds16;
+};
+void attention_gradient_row(const AttentionGradientRow& row) noexcept;
 
 enum class Activation { silu, gelu, gelu_tanh, relu };
 // y = f(gate) * up; without up (nullptr) y = f(gate).

@@ -7,10 +7,11 @@
 //   Order     tiles begin at multiples of their size, so bits do not depend on which rows are together in memory
 #include <cmath>
 #include <limits>
+#include <utility>
 
-#include "kernels/gemm.h"
-#include "kernels/math.h"
-#include "ops/attention_mask.h"
+#include "core/round.h"
+#include "kernels/packed.h"
+#include "ops/attention_parts.h"
 #include "ops/backward.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
@@ -19,7 +20,6 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kQueryTile = 64;
 constexpr int64_t kKeyTile = 128;
 
 const AttentionAttributes& of(const std::any& attributes) { return *std::any_cast<AttentionAttributes>(&attributes); }
@@ -28,6 +28,7 @@ Result<void> expect_heads(const AttentionAttributes& a, const Type& q, const Typ
   CHECK_OK(expect_rank("attention", "q", q, 2));
   if (a.heads <= 0 || a.kv_heads <= 0 || a.heads % a.kv_heads)
     return fail(ErrorCode::shape, "attention: {} heads do not share {} key heads evenly", a.heads, a.kv_heads);
+  if (!(a.scale > 0)) return fail(ErrorCode::shape, "attention: the scale should be positive, found {}", a.scale);
   CHECK_OK(expect_shape("attention", "q", q, {q.shape[0], a.heads * a.head_dim}));
   CHECK_OK(expect_shape("attention", "k", k, {q.shape[0], a.kv_heads * a.head_dim}));
   return expect_shape("attention", "v", v, k.shape);
@@ -40,134 +41,132 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   return std::vector{in[0], Type{{in[0].shape[0], of(any).heads}, &kF32, in[0].extent}};
 }
 
-// Rows [row, row + rows) of one head of a [t, heads * head_dim] operand.
-Matrix head_rows(const Operand& x, int64_t head, int64_t head_dim, int64_t row, int64_t rows) {
-  const int64_t element = x.codec->block_bytes, columns = x.shape[1];
-  return {x.codec, x.data + (row * columns + head * head_dim) * element, rows, head_dim, columns * element};
-}
-
-Matrix tile(const Codec* codec, const std::byte* data, int64_t rows, int64_t columns) {
-  return {codec, data, rows, columns, 0};
-}
-
-// C [m, n] f32, tight. A and B as in gemm.
-void multiply_into(Multiply multiply, const Matrix& a, const Matrix& b, bool b_transposed, float* c, bool accumulate,
-                   std::span<std::byte> workspace) noexcept {
-  const Term term{a, b, false, b_transposed, 1};
-  gemm_serial(multiply,
-              {.terms = {&term, 1},
-               .codec = &kF32,
-               .c = reinterpret_cast<std::byte*>(c),
-               .m = a.rows,
-               .n = b_transposed ? b.rows : b.columns,
-               .accumulate = accumulate},
-              workspace);
-}
-
-// Most that any product between tiles needs.
-int64_t product_bytes(Multiply multiply, int64_t head_dim) {
-  int64_t most = 0;
-  for (const Codec* codec : {&kF32, &kBf16})
-    for (auto [m, n, k, transposed] : {std::tuple{kQueryTile, kKeyTile, head_dim, true},
-                                       {kQueryTile, head_dim, kKeyTile, false},
-                                       {kKeyTile, kKeyTile, head_dim, true},
-                                       {kKeyTile, head_dim, kKeyTile, false}}) {
-      const Term term{
-          {codec, nullptr, m, k}, {codec, nullptr, transposed ? n : k, transposed ? k : n}, false, transposed, 1};
-      // A tile shorter than a whole one may be odd, and then be packed.
-      const Term odd{{codec, nullptr, m, k - 1},
-                     {codec, nullptr, transposed ? n : k - 1, transposed ? k - 1 : n},
-                     false,
-                     transposed,
-                     1};
-      for (const Term& t : {term, odd})
-        most = std::max(most, gemm_workspace_bytes(multiply, {.terms = {&t, 1}, .m = m, .n = n}, 1));
-    }
-  return most;
+// Rows of queries at once, for all heads that share a key head: a tile of keys is laid out once for some 192 rows.
+int64_t query_tile(const AttentionAttributes& a) {
+  const int64_t group = a.heads / a.kv_heads;
+  return std::clamp<int64_t>(round_up(192 / group, 8), 64, 192);
 }
 
 // Pieces of one thread's memory.
-struct Forward {
-  float *scores, *output, *largest, *sums;
-  std::byte* weights;
-  std::span<std::byte> product;
+struct Memory {
+  int64_t rows, group, width;  // of a tile, heads of a key head, head_dim rounded up to 16
+  float *scores, *output, *largest, *sums, *scratch;
+  std::byte *weights, *left, *keys, *values;
+  int64_t bytes;
 
-  static int64_t bytes(Multiply multiply, int64_t head_dim) {
-    return 4 * (kQueryTile * kKeyTile + kQueryTile * head_dim + 2 * kQueryTile) + 4 * kQueryTile * kKeyTile +
-           product_bytes(multiply, head_dim) + 64;
-  }
-  Forward(std::byte* memory, Multiply multiply, int64_t head_dim) {
-    scores = reinterpret_cast<float*>(memory);
-    output = scores + kQueryTile * kKeyTile;
-    largest = output + kQueryTile * head_dim;
-    sums = largest + kQueryTile;
-    weights = reinterpret_cast<std::byte*>(sums + kQueryTile);
-    product = {weights + 4 * kQueryTile * kKeyTile, static_cast<size_t>(product_bytes(multiply, head_dim))};
+  Memory(std::byte* base, const AttentionAttributes& a, Multiply multiply, const Codec& codec)
+      : rows(query_tile(a)), group(a.heads / a.kv_heads), width(round_up(a.head_dim, 16)) {
+    int64_t at = 0;
+    const auto take = [&](int64_t size) {
+      const int64_t begin = std::exchange(at, round_up(at + size, 64));
+      return base ? base + begin : nullptr;
+    };
+    const auto floats = [&](int64_t count) { return reinterpret_cast<float*>(take(4 * count)); };
+    scores = floats(rows * kKeyTile);
+    output = floats(group * rows * width);
+    largest = floats(group * rows);
+    sums = floats(group * rows);
+    scratch = reinterpret_cast<float*>(take(lay_scratch_bytes(multiply, std::max(a.head_dim, kKeyTile), codec)));
+    weights = take(codec.bytes(rows * kKeyTile));
+    left = take(left_bytes(multiply, rows, std::max(a.head_dim, kKeyTile)));
+    keys = take(right_bytes(multiply, a.head_dim, kKeyTile));
+    values = take(right_bytes(multiply, kKeyTile, a.head_dim));
+    bytes = at;
   }
 };
 
-int64_t workspace(const std::any& any, std::span<const Type>, std::span<const Type>, Multiply multiply, int threads) {
-  return threads * Forward::bytes(multiply, of(any).head_dim);
+int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply multiply,
+                  int threads) {
+  return threads * Memory(nullptr, of(any), multiply, *in[0].codec).bytes;
 }
 
-// One tile of keys: rescales what there is, and adds exp(s - max) v.
-void add_keys(const Call& call, const Forward& m, const AttentionMask& mask, int64_t head, int64_t row, int64_t rows,
-              int64_t key, int64_t keys) noexcept {
-  const AttentionAttributes& a = call.as<AttentionAttributes>();
-  const int64_t kv = head / (a.heads / a.kv_heads);
-  multiply_into(call.run.multiply, head_rows(call.in[0], head, a.head_dim, row, rows),
-                head_rows(call.in[1], kv, a.head_dim, key, keys), true, m.scores, false, m.product);
-  const Codec* const codec = call.in[0].codec;
-  for (int64_t r = 0; r < rows; ++r) {
-    float* const s = m.scores + r * keys;
+// Queries [row, row + rows) of the heads that share key head kv.
+struct Task {
+  const Call& call;
+  const AttentionAttributes& a;
+  const Memory& m;
+  const AttentionMask mask;
+  const int64_t kv, row, rows;
+
+  // Scores of a query in the tile of keys become weights; a score that the mask hides weighs nothing.
+  void weigh(int64_t g, int64_t r, int64_t key, int64_t keys) const noexcept {
+    const Codec& codec = *call.in[0].codec;
+    float* const s = m.scores + r * kKeyTile;
+    std::byte* const weights = m.weights + r * codec.bytes(kKeyTile);
     const int64_t from = std::clamp(mask.first(row + r) - key, int64_t{0}, keys),
-                  to = std::clamp(row + r + 1 - key, from, keys);
-    std::byte* const weights = m.weights + r * codec->bytes(keys);
-    if (from == to) {
-      std::memset(weights, 0, static_cast<size_t>(codec->bytes(keys)));
-      continue;
-    }
-    scale(s + from, a.scale, to - from);
-    const float largest = std::max(m.largest[r], max(s + from, to - from));
-    const float shrink = exp_f32(m.largest[r] - largest);
-    m.sums[r] = m.sums[r] * shrink + exp_sum(s + from, largest, to - from);
-    m.largest[r] = largest;
-    if (shrink != 1) scale(m.output + r * a.head_dim, shrink, a.head_dim);
-    std::fill(s, s + from, 0.0f);
-    std::fill(s + to, s + keys, 0.0f);
-    codec->encode(s, weights, keys);
+                  to = std::clamp(row + r + 1 - key, from, keys), n = round_up(keys, 16);
+    if (from == to) return void(std::memset(weights, 0, static_cast<size_t>(codec.bytes(kKeyTile))));
+    constexpr float kHidden = -std::numeric_limits<float>::infinity();
+    std::fill(s, s + from, kHidden);
+    std::fill(s + to, s + n, kHidden);
+    uint16_t* const bf16 = codec.name == kBf16.name ? reinterpret_cast<uint16_t*>(weights) : nullptr;
+    const int64_t state = g * m.rows + r;
+    const float shrink = attention_row(s, bf16, n, a.scale, m.largest[state], m.sums[state]);
+    if (shrink != 1) scale(m.output + state * m.width, shrink, a.head_dim);
+    if (!bf16) codec.encode(s, weights, keys);
   }
-  multiply_into(call.run.multiply, tile(codec, m.weights, rows, keys), head_rows(call.in[2], kv, a.head_dim, key, keys),
-                false, m.output, true, m.product);
-}
 
-void attend(const Call& call, const Forward& m, int64_t head, int64_t row, int64_t rows) noexcept {
-  const AttentionAttributes& a = call.as<AttentionAttributes>();
-  const AttentionMask mask{call.in[3].as<const int32_t>(), a.window};
-  std::fill(m.largest, m.largest + rows, -std::numeric_limits<float>::infinity());
-  std::fill(m.sums, m.sums + rows, 0.0f);
-  std::fill(m.output, m.output + rows * a.head_dim, 0.0f);
-  for (int64_t key = mask.first_of(row, row + rows) / kKeyTile * kKeyTile; key < row + rows; key += kKeyTile)
-    add_keys(call, m, mask, head, row, rows, key, std::min(kKeyTile, row + rows - key));
-  const Matrix y = head_rows(call.out[0], head, a.head_dim, row, rows);
-  for (int64_t r = 0; r < rows; ++r) {
-    scale(m.output + r * a.head_dim, 1 / m.sums[r], a.head_dim);
-    y.codec->encode(m.output + r * a.head_dim, const_cast<std::byte*>(y.row(r)), a.head_dim);
-    if (call.out[1]) call.out[1].as<float>()[(row + r) * a.heads + head] = m.largest[r] + std::log(m.sums[r]);
+  // One tile of keys: rescales what there is, and adds exp(s - max) v. Queries before the first key see none of it.
+  void add_keys(int64_t key, int64_t keys) const noexcept {
+    const Multiply multiply = call.run.multiply;
+    const Codec* const codec = call.in[0].codec;
+    lay_right(multiply, head_rows(call.in[1], kv, a.head_dim, key, keys), true, m.keys, m.scratch);
+    lay_right(multiply, head_rows(call.in[2], kv, a.head_dim, key, keys), false, m.values, m.scratch);
+    const int64_t from = std::max<int64_t>(0, key - row), count = rows - from;
+    for (int64_t g = 0; g < m.group; ++g) {
+      const Matrix q = head_rows(call.in[0], kv * m.group + g, a.head_dim, row + from, count);
+      multiply_packed(multiply, {.a = lay_left(multiply, q, false, m.left, m.scratch),
+                                 .b = m.keys,
+                                 .m = count,
+                                 .k = a.head_dim,
+                                 .n = keys,
+                                 .c = m.scores + from * kKeyTile,
+                                 .stride = kKeyTile});
+      for (int64_t r = from; r < rows; ++r) weigh(g, r, key, keys);
+      const Matrix p{codec, m.weights + from * codec->bytes(kKeyTile), count, keys, codec->bytes(kKeyTile)};
+      multiply_packed(multiply, {.a = lay_left(multiply, p, false, m.left, m.scratch),
+                                 .b = m.values,
+                                 .m = count,
+                                 .k = keys,
+                                 .n = a.head_dim,
+                                 .c = m.output + (g * m.rows + from) * m.width,
+                                 .stride = m.width,
+                                 .accumulate = true});
+    }
   }
-}
+
+  void run() const noexcept {
+    std::fill(m.largest, m.largest + m.group * m.rows, -std::numeric_limits<float>::infinity());
+    std::fill(m.sums, m.sums + m.group * m.rows, 0.0f);
+    std::fill(m.output, m.output + m.group * m.rows * m.width, 0.0f);
+    for (int64_t key = mask.first_of(row, row + rows) / kKeyTile * kKeyTile; key < row + rows; key += kKeyTile)
+      add_keys(key, std::min(kKeyTile, row + rows - key));
+    for (int64_t g = 0; g < m.group; ++g) {
+      const int64_t head = kv * m.group + g;
+      const Matrix y = head_rows(call.out[0], head, a.head_dim, row, rows);
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t state = g * m.rows + r;
+        scale(m.output + state * m.width, 1 / m.sums[state], a.head_dim);
+        y.codec->encode(m.output + state * m.width, const_cast<std::byte*>(y.row(r)), a.head_dim);
+        if (call.out[1])
+          call.out[1].as<float>()[(row + r) * a.heads + head] = m.largest[state] + std::log(m.sums[state]);
+      }
+    }
+  }
+};
 
 void run(const Call& call) noexcept {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
-  const int64_t rows = call.in[0].shape[0];
-  const int64_t tiles = (rows + kQueryTile - 1) / kQueryTile;
+  const int64_t total = call.in[0].shape[0], tile = query_tile(a), tiles = (total + tile - 1) / tile;
   const int threads = call.run.threads.count();
+  const auto memory = [&](std::byte* base) { return Memory(base, a, call.run.multiply, *call.in[0].codec); };
+  const int64_t bytes = memory(nullptr).bytes;
   call.run.threads.each([&](int thread) {
-    const Forward memory(call.workspace.data() + thread * Forward::bytes(call.run.multiply, a.head_dim),
-                         call.run.multiply, a.head_dim);
-    for (int64_t task = thread; task < tiles * a.heads; task += threads) {
-      const int64_t row = task / a.heads * kQueryTile;
-      attend(call, memory, task % a.heads, row, std::min(kQueryTile, rows - row));
+    const Memory m = memory(call.workspace.data() + thread * bytes);
+    for (int64_t task = thread; task < tiles * a.kv_heads; task += threads) {
+      const int64_t row = task / a.kv_heads * tile;
+      const AttentionMask mask{call.in[3].as<const int32_t>(), a.window};
+      Task{call, a, m, mask, task % a.kv_heads, row, std::min(tile, total - row)}.run();
     }
   });
 }

@@ -3,10 +3,11 @@
 // Scores are formed transposed, [keys, queries], so that p^T and ds^T are the left operands of dv and dk as they lie.
 // Query heads that share a key head write partial dk and dv, added in the order of heads.
 #include <cmath>
-#include <tuple>
+#include <utility>
 
-#include "kernels/gemm.h"
-#include "ops/attention_mask.h"
+#include "core/round.h"
+#include "kernels/packed.h"
+#include "ops/attention_parts.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
@@ -32,137 +33,138 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   return std::vector{in[kQ], in[kK], in[kV]};
 }
 
-Matrix head_rows(const Operand& x, int64_t head, int64_t head_dim, int64_t row, int64_t rows) {
-  const int64_t element = x.codec->block_bytes, columns = x.shape[1];
-  return {x.codec, x.data + (row * columns + head * head_dim) * element, rows, head_dim, columns * element};
-}
-
-Product product(const Term& term, float* c, int64_t m, int64_t n, bool accumulate) {
-  return {.terms = {&term, 1},
-          .codec = &kF32,
-          .c = reinterpret_cast<std::byte*>(c),
-          .m = m,
-          .n = n,
-          .accumulate = accumulate};
-}
-
-int64_t product_bytes(Multiply multiply, int64_t head_dim) {
-  int64_t most = 0;
-  for (const Codec* codec : {&kF32, &kBf16})
-    for (int64_t k : {head_dim, kTile, kTile - 1})
-      for (auto [a_transposed, b_transposed] : {std::tuple{false, true}, {false, false}, {true, false}}) {
-        const int64_t n = b_transposed ? kTile : head_dim;
-        const Term term{{codec, nullptr, a_transposed ? k : kTile, a_transposed ? kTile : k},
-                        {codec, nullptr, b_transposed ? n : k, b_transposed ? k : n},
-                        a_transposed,
-                        b_transposed,
-                        1};
-        most = std::max(most, gemm_workspace_bytes(multiply, product(term, nullptr, kTile, n, false), 1));
-      }
-  return most;
-}
-
-// One thread's memory, and the partial sums of all heads.
+// One thread's memory: a tile of scores, and both operands' layouts of a tile of queries.
 struct Memory {
-  float *s, *dp, *lse, *delta, *dq;
-  std::byte *p16, *ds16;
-  std::span<std::byte> product;
+  int64_t width;  // head_dim rounded up to 16
+  float *s, *dp, *lse, *delta, *dq, *scratch;
+  int32_t* first;
+  std::byte *p16, *ds16, *left, *q_rows, *dy_rows, *q_columns, *dy_columns, *k_rows;
+  int64_t bytes;
 
-  static int64_t bytes(Multiply multiply, int64_t head_dim, int64_t rows) {
-    return 4 * (2 * kTile * kTile + 2 * kTile + rows * head_dim) + 8 * kTile * kTile +
-           product_bytes(multiply, head_dim) + 64;
-  }
-  Memory(std::byte* memory, Multiply multiply, int64_t head_dim, int64_t rows) {
-    s = reinterpret_cast<float*>(memory);
-    dp = s + kTile * kTile;
-    lse = dp + kTile * kTile;
-    delta = lse + kTile;
-    dq = delta + kTile;
-    p16 = reinterpret_cast<std::byte*>(dq + rows * head_dim);
-    ds16 = p16 + 4 * kTile * kTile;
-    product = {ds16 + 4 * kTile * kTile, static_cast<size_t>(product_bytes(multiply, head_dim))};
+  Memory(std::byte* base, const AttentionAttributes& a, Multiply multiply, const Codec& codec)
+      : width(round_up(a.head_dim, 16)) {
+    int64_t at = 0;
+    const auto take = [&](int64_t size) {
+      const int64_t begin = std::exchange(at, round_up(at + size, 64));
+      return base ? base + begin : nullptr;
+    };
+    const auto floats = [&](int64_t count) { return reinterpret_cast<float*>(take(4 * count)); };
+    s = floats(kTile * kTile), dp = floats(kTile * kTile);
+    lse = floats(kTile), delta = floats(kTile), dq = floats(kTile * width);
+    scratch = reinterpret_cast<float*>(take(lay_scratch_bytes(multiply, std::max(a.head_dim, kTile), codec)));
+    first = reinterpret_cast<int32_t*>(take(4 * kTile));
+    p16 = take(codec.bytes(kTile * kTile)), ds16 = take(codec.bytes(kTile * kTile));
+    left = take(left_bytes(multiply, kTile, std::max(a.head_dim, kTile)));
+    q_columns = take(right_bytes(multiply, a.head_dim, kTile)),
+    dy_columns = take(right_bytes(multiply, a.head_dim, kTile));
+    q_rows = take(right_bytes(multiply, kTile, a.head_dim)), dy_rows = take(right_bytes(multiply, kTile, a.head_dim));
+    k_rows = take(right_bytes(multiply, kTile, a.head_dim));
+    bytes = at;
   }
 };
 
-int64_t partial_floats(const AttentionAttributes& a, int64_t rows) { return 2 * rows * a.heads * a.head_dim; }
+// Partial dk or dv of all query heads, in floats.
+int64_t partial_floats(const AttentionAttributes& a, int64_t rows) { return rows * a.heads * round_up(a.head_dim, 16); }
 
 int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply multiply,
                   int threads) {
   const AttentionAttributes& a = of(any);
-  return 4 * partial_floats(a, in[kQ].shape[0]) + threads * Memory::bytes(multiply, a.head_dim, in[kQ].shape[0]);
+  return 2 * 4 * partial_floats(a, in[kQ].shape[0]) + threads * Memory(nullptr, a, multiply, *in[kQ].codec).bytes;
 }
 
+// One query head.
 struct Task {
   const Call& call;
   const AttentionAttributes& a;
   const Memory& m;
-  int64_t head, kv;
-  float *dk, *dv;  // [rows, head_dim] of this query head
+  const AttentionMask mask;
+  const int64_t head, kv;
+  float *dk, *dv;  // [rows, width] of this query head
 
   Matrix rows_of(int operand, int64_t which, int64_t row, int64_t rows) const {
     return head_rows(call.in[static_cast<size_t>(operand)], which, a.head_dim, row, rows);
   }
-  void times(const Matrix& left, bool left_transposed, const Matrix& right, bool right_transposed, float* c,
+  void lay(const Matrix& matrix, bool transposed, std::byte* room) const noexcept {
+    lay_right(call.run.multiply, matrix, transposed, room, m.scratch);
+  }
+  // c [left, n] (+)= left * right
+  void times(const Matrix& left, bool transposed, const std::byte* right, int64_t n, float* c, int64_t stride,
              bool accumulate) const noexcept {
-    const Term term{left, right, left_transposed, right_transposed, 1};
-    gemm_serial(call.run.multiply,
-                product(term, c, left_transposed ? left.columns : left.rows,
-                        right_transposed ? right.rows : right.columns, accumulate),
-                m.product);
+    multiply_packed(call.run.multiply, {.a = lay_left(call.run.multiply, left, transposed, m.left, m.scratch),
+                                        .b = right,
+                                        .m = transposed ? left.columns : left.rows,
+                                        .k = transposed ? left.rows : left.columns,
+                                        .n = n,
+                                        .c = c,
+                                        .stride = stride,
+                                        .accumulate = accumulate});
   }
 
-  // lse and D of queries [row, row + rows).
+  // Queries [row, row + rows): their layouts, lse, D and first keys.
   void load_queries(int64_t row, int64_t rows) const noexcept {
-    const Matrix dy = rows_of(kDy, head, row, rows), y = rows_of(kY, head, row, rows);
-    float* const a_row = m.s;
-    float* const b_row = m.dp;
+    const Matrix q = rows_of(kQ, head, row, rows), dy = rows_of(kDy, head, row, rows), y = rows_of(kY, head, row, rows);
+    lay(q, true, m.q_columns), lay(q, false, m.q_rows);
+    lay(dy, true, m.dy_columns), lay(dy, false, m.dy_rows);
     for (int64_t r = 0; r < rows; ++r) {
-      dy.codec->decode(dy.row(r), a_row, a.head_dim);
-      y.codec->decode(y.row(r), b_row, a.head_dim);
-      m.delta[r] = dot(a_row, b_row, a.head_dim);
+      dy.codec->decode(dy.row(r), m.s, a.head_dim);
+      y.codec->decode(y.row(r), m.dp, a.head_dim);
+      m.delta[r] = dot(m.s, m.dp, a.head_dim);
       m.lse[r] = call.in[kLse].as<const float>()[(row + r) * a.heads + head];
+      m.first[r] = static_cast<int32_t>(mask.first(row + r));
     }
+    for (int64_t r = rows; r < round_up(rows, 16); ++r) m.delta[r] = m.lse[r] = 0, m.first[r] = 0;
   }
 
   // p^T and ds^T of one tile, zero where the mask hides.
-  void weights(const AttentionMask& mask, int64_t row, int64_t rows, int64_t key, int64_t keys) const noexcept {
-    times(rows_of(kK, kv, key, keys), false, rows_of(kQ, head, row, rows), true, m.s, false);
-    times(rows_of(kV, kv, key, keys), false, rows_of(kDy, head, row, rows), true, m.dp, false);
-    softmax_gradient_tile(mask, row, rows, key, keys);
-    const Codec* const codec = call.in[kQ].codec;
-    codec->encode(m.s, m.p16, keys * rows);
-    codec->encode(m.dp, m.ds16, keys * rows);
-  }
-
-  void softmax_gradient_tile(const AttentionMask& mask, int64_t row, int64_t rows, int64_t key,
-                             int64_t keys) const noexcept {
+  void weigh(int64_t row, int64_t rows, int64_t key, int64_t keys) const noexcept {
+    times(rows_of(kK, kv, key, keys), false, m.q_columns, rows, m.s, kTile, false);
+    times(rows_of(kV, kv, key, keys), false, m.dy_columns, rows, m.dp, kTile, false);
+    const bool all = key + keys <= row + 1 && *std::max_element(m.first, m.first + rows) <= key;
+    const Codec& codec = *call.in[kQ].codec;
+    const bool bf16 = codec.name == kBf16.name;
     for (int64_t j = 0; j < keys; ++j) {
-      float* const s = m.s + j * rows;
-      float* const dp = m.dp + j * rows;
-      softmax_gradient(s, dp, m.lse, m.delta, a.scale, rows);
-      for (int64_t r = 0; r < rows; ++r)
-        if (key + j > row + r || key + j < mask.first(row + r)) s[r] = dp[r] = 0;
+      std::byte* const p = m.p16 + j * codec.bytes(kTile);
+      std::byte* const ds = m.ds16 + j * codec.bytes(kTile);
+      attention_gradient_row({.s = m.s + j * kTile,
+                              .dp = m.dp + j * kTile,
+                              .lse = m.lse,
+                              .delta = m.delta,
+                              .first = all ? nullptr : m.first,
+                              .query = static_cast<int32_t>(row),
+                              .key = static_cast<int32_t>(key + j),
+                              .scale = a.scale,
+                              .n = round_up(rows, 16),
+                              .p16 = bf16 ? reinterpret_cast<uint16_t*>(p) : nullptr,
+                              .ds16 = bf16 ? reinterpret_cast<uint16_t*>(ds) : nullptr});
+      if (bf16) continue;
+      codec.encode(m.s + j * kTile, p, rows);
+      codec.encode(m.dp + j * kTile, ds, rows);
     }
   }
 
   void run() const noexcept {
     const int64_t total = call.in[kQ].shape[0];
-    const AttentionMask mask{call.in[kStarts].as<const int32_t>(), a.window};
     const Codec* const codec = call.in[kQ].codec;
-    std::fill(m.dq, m.dq + total * a.head_dim, 0.0f);
-    std::fill(dk, dk + total * a.head_dim, 0.0f);
-    std::fill(dv, dv + total * a.head_dim, 0.0f);
+    std::fill(dk, dk + total * m.width, 0.0f);
+    std::fill(dv, dv + total * m.width, 0.0f);
     for (int64_t row = 0; row < total; row += kTile) {
       const int64_t rows = std::min(kTile, total - row);
+      load_queries(row, rows);
+      std::fill(m.dq, m.dq + rows * m.width, 0.0f);
       for (int64_t key = mask.first_of(row, row + rows) / kTile * kTile; key < row + rows; key += kTile) {
         const int64_t keys = std::min(kTile, row + rows - key);
-        load_queries(row, rows);
-        weights(mask, row, rows, key, keys);
-        const Matrix p{codec, m.p16, keys, rows}, ds{codec, m.ds16, keys, rows};
-        times(p, false, rows_of(kDy, head, row, rows), false, dv + key * a.head_dim, true);
-        times(ds, false, rows_of(kQ, head, row, rows), false, dk + key * a.head_dim, true);
-        times(ds, true, rows_of(kK, kv, key, keys), false, m.dq + row * a.head_dim, true);
+        weigh(row, rows, key, keys);
+        const Matrix p{codec, m.p16, keys, rows, codec->bytes(kTile)},
+            ds{codec, m.ds16, keys, rows, codec->bytes(kTile)};
+        times(p, false, m.dy_rows, a.head_dim, dv + key * m.width, m.width, true);
+        times(ds, false, m.q_rows, a.head_dim, dk + key * m.width, m.width, true);
+        lay(rows_of(kK, kv, key, keys), false, m.k_rows);
+        times(ds, true, m.k_rows, a.head_dim, m.dq, m.width, true);
       }
+      if (!call.out[0]) continue;
+      const Matrix dq = head_rows(call.out[0], head, a.head_dim, row, rows);
+      for (int64_t r = 0; r < rows; ++r)
+        dq.codec->encode(m.dq + r * m.width, const_cast<std::byte*>(dq.row(r)), a.head_dim);
     }
   }
 };
@@ -170,11 +172,11 @@ struct Task {
 // out = the sum of the partials of the heads that share key head kv.
 void add_heads(const Call& call, const Operand& out, const float* partial, int64_t row, float* buffer) noexcept {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
-  const int64_t total = call.in[kQ].shape[0], group = a.heads / a.kv_heads;
+  const int64_t total = call.in[kQ].shape[0], group = a.heads / a.kv_heads, width = round_up(a.head_dim, 16);
   for (int64_t kv = 0; kv < a.kv_heads; ++kv) {
     std::fill(buffer, buffer + a.head_dim, 0.0f);
     for (int64_t h = kv * group; h < (kv + 1) * group; ++h)
-      add_scaled(buffer, partial + (h * total + row) * a.head_dim, 1, a.head_dim);
+      add_scaled(buffer, partial + (h * total + row) * width, 1, a.head_dim);
     const Matrix to = head_rows(out, kv, a.head_dim, row, 1);
     to.codec->encode(buffer, const_cast<std::byte*>(to.data), a.head_dim);
   }
@@ -182,25 +184,21 @@ void add_heads(const Call& call, const Operand& out, const float* partial, int64
 
 void run(const Call& call) noexcept {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
-  const int64_t total = call.in[kQ].shape[0], size = total * a.head_dim;
-  const Multiply multiply = call.run.multiply;
+  const int64_t total = call.in[kQ].shape[0], size = partial_floats(a, total) / a.heads;
   float* const dk = reinterpret_cast<float*>(call.workspace.data());
   float* const dv = dk + a.heads * size;
-  std::byte* const memory = reinterpret_cast<std::byte*>(dv + a.heads * size);
-  const int64_t bound = Memory::bytes(multiply, a.head_dim, total);
+  std::byte* const base = reinterpret_cast<std::byte*>(dv + a.heads * size);
+  const auto memory = [&](std::byte* at) { return Memory(at, a, call.run.multiply, *call.in[kQ].codec); };
+  const int64_t bytes = memory(nullptr).bytes;
   const int threads = call.run.threads.count();
+  const AttentionMask mask{call.in[kStarts].as<const int32_t>(), a.window};
   call.run.threads.each([&](int thread) {
-    const Memory m(memory + thread * bound, multiply, a.head_dim, total);
-    for (int64_t head = thread; head < a.heads; head += threads) {
-      Task{call, a, m, head, head / (a.heads / a.kv_heads), dk + head * size, dv + head * size}.run();
-      if (!call.out[0]) continue;
-      const Matrix dq = head_rows(call.out[0], head, a.head_dim, 0, total);
-      for (int64_t r = 0; r < total; ++r)
-        dq.codec->encode(m.dq + r * a.head_dim, const_cast<std::byte*>(dq.row(r)), a.head_dim);
-    }
+    const Memory m = memory(base + thread * bytes);
+    for (int64_t head = thread; head < a.heads; head += threads)
+      Task{call, a, m, mask, head, head / (a.heads / a.kv_heads), dk + head * size, dv + head * size}.run();
   });
   call.run.threads.split(total, 1, [&](int64_t begin, int64_t end, int thread) {
-    const Memory m(memory + thread * bound, multiply, a.head_dim, total);
+    const Memory m = memory(base + thread * bytes);
     for (int64_t row = begin; row < end; ++row) {
       if (call.out[1]) add_heads(call, call.out[1], dk, row, m.s);
       if (call.out[2]) add_heads(call, call.out[2], dv, row, m.s);

@@ -1,11 +1,20 @@
-// Which keys a query may see: row i sees max(starts[i], i - window + 1) .. i.
+// What attention and its gradient share.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
+#include "graph/op.h"
+
 namespace thimble {
 
+// Rows [row, row + rows) of one head of a [t, heads * head_dim] operand.
+inline Matrix head_rows(const Operand& x, int64_t head, int64_t head_dim, int64_t row, int64_t rows) noexcept {
+  const int64_t element = x.codec->block_bytes, columns = x.shape[1];
+  return {x.codec, x.data + (row * columns + head * head_dim) * element, rows, head_dim, columns * element};
+}
+
+// Which keys a query may see: row i sees max(starts[i], i - window + 1) .. i.
 struct AttentionMask {
   const int32_t* starts;
   int64_t window;  // 0: none

@@ -1,0 +1,33 @@
+// Products of small operands that meet several times, as the tiles of attention do: each is laid out once, then
+// multiplied as often as needed, on the calling thread.
+//
+// Numerics: an element of C is one chain over k in ascending order in f32, beginning with its old value when it is
+// added to; otherwise as in gemm.h.
+#pragma once
+
+#include "kernels/gemm_pack.h"
+
+namespace thimble {
+
+// Room for [rows, k] of any codec, and scratch that laying out takes.
+int64_t left_bytes(Multiply multiply, int64_t rows, int64_t k);
+int64_t right_bytes(Multiply multiply, int64_t k, int64_t n);
+int64_t lay_scratch_bytes(Multiply multiply, int64_t most_k, const Codec& codec);
+
+// A [m, k], or [k, m] when transposed: where it is if it can be read there, or in `room`.
+Rows lay_left(Multiply multiply, const Matrix& a, bool transposed, std::byte* room, float* scratch) noexcept;
+// B [k, n], or [n, k] when transposed.
+void lay_right(Multiply multiply, const Matrix& b, bool transposed, std::byte* room, float* scratch) noexcept;
+
+// Rows of C are `stride` floats apart and have room for n rounded up to 16.
+struct PackedProduct {
+  Rows a;
+  const std::byte* b;
+  int64_t m, k, n;
+  float* c;
+  int64_t stride;
+  bool accumulate = false;
+};
+void multiply_packed(Multiply multiply, const PackedProduct& product) noexcept;
+
+}  // namespace thimble
