@@ -48,16 +48,25 @@ void lay_right(Multiply multiply, const Matrix& b, bool transposed, std::byte* r
 
 void multiply_packed(Multiply multiply, const PackedProduct& p) noexcept {
   const MicroKernel& micro = micro_kernel(multiply);
-  const int64_t depth = padded(p.k, micro);
+  const int64_t depth = padded(p.k, micro), steps = depth / micro.pair, shift = p.reach.shift;
+  const Reach::Kind reach = p.reach.kind;
   // Rows of A that were packed transposed lie tile after tile; the others `row_stride` apart.
   const int64_t tile = p.a.step == micro.pair ? micro.rows * p.a.row_stride : micro.rows * depth;
   for (int64_t c = 0; c < p.n; c += micro.columns) {
     const int vectors = static_cast<int>((std::min<int64_t>(micro.columns, p.n - c) + micro.lanes - 1) / micro.lanes);
     const std::byte* const panel = p.b + c * depth * element(micro);
-    for (int64_t r = 0; r < p.m; r += micro.rows)
-      micro.run(p.a.data + r / micro.rows * tile * element(micro), p.a.row_stride, p.a.step, panel, depth / micro.pair,
+    const int64_t first = reach == Reach::columns_to ? std::clamp<int64_t>(c - shift, 0, p.m) / micro.rows : 0;
+    const int64_t end = reach == Reach::columns_from ? std::clamp<int64_t>(c + micro.columns - shift, 0, p.m) : p.m;
+    for (int64_t r = first * micro.rows; r < end; r += micro.rows) {
+      const int64_t from = reach == Reach::depth_from ? std::clamp<int64_t>((r + shift) / micro.pair, 0, steps) : 0;
+      const int64_t to = reach == Reach::depth_to
+                             ? std::clamp<int64_t>((r + micro.rows + shift + micro.pair - 1) / micro.pair, 0, steps)
+                             : steps;
+      micro.run(p.a.data + (r / micro.rows * tile + from * p.a.step) * element(micro), p.a.row_stride, p.a.step,
+                panel + from * micro.columns * 4, std::max<int64_t>(0, to - from),
                 static_cast<int>(std::min<int64_t>(micro.rows, p.m - r)), vectors, p.c + r * p.stride + c, p.stride,
                 !p.accumulate);
+    }
   }
 }
 

@@ -19,7 +19,14 @@ Rows lay_left(Multiply multiply, const Matrix& a, bool transposed, std::byte* ro
 // B [k, n], or [n, k] when transposed.
 void lay_right(Multiply multiply, const Matrix& b, bool transposed, std::byte* room, float* scratch) noexcept;
 
-// Rows of C are `stride` floats apart and have room for n rounded up to 16.
+// What of a product is wanted, or not known to be zero: of row r, columns or depths k from, or up to, r + shift.
+struct Reach {
+  enum Kind { all, columns_from, columns_to, depth_from, depth_to } kind = all;
+  int64_t shift = 0;
+};
+
+// Rows of C are `stride` floats apart and have room for n rounded up to 16. Columns that are not wanted may be left as
+// they were.
 struct PackedProduct {
   Rows a;
   const std::byte* b;
@@ -27,6 +34,7 @@ struct PackedProduct {
   float* c;
   int64_t stride;
   bool accumulate = false;
+  Reach reach = {};
 };
 void multiply_packed(Multiply multiply, const PackedProduct& product) noexcept;
 

@@ -136,16 +136,17 @@ CLONES void softmax_row(float* __restrict values, const float* __restrict lse, f
 }
 
 CLONES float attention_row(float* s, uint16_t* weights, int64_t n, float by, float& largest, float& sum) noexcept {
-  Lanes most = lanes_at(s) * by;
+  Lanes most = lanes_at(s);
   for (int64_t i = kLaneCount; i < n; i += kLaneCount) {
-    const Lanes x = lanes_at(s + i) * by;
+    const Lanes x = lanes_at(s + i);
     most = x > most ? x : most;
   }
-  float now = largest;
-  for (int64_t l = 0; l < kLaneCount; ++l) now = most[l] > now ? most[l] : now;
+  float top = most[0];
+  for (int64_t l = 1; l < kLaneCount; ++l) top = most[l] > top ? most[l] : top;
+  const float now = std::max(largest, top * by), by2 = by * kLog2E, now2 = now * kLog2E;
   Lanes sums{};
   for (int64_t i = 0; i < n; i += kLaneCount) {
-    const Lanes e = exp_lanes(lanes_at(s + i) * by - now);
+    const Lanes e = exp2_lanes(lanes_at(s + i) * by2 - now2);
     sums += e;
     if (weights)
       store_bf16(e, weights + i);
@@ -158,16 +159,27 @@ CLONES float attention_row(float* s, uint16_t* weights, int64_t n, float by, flo
   return shrink;
 }
 
+namespace {
+
+// Minima and maxima alone: GCC 12 takes other choices between vectors apart into scalars.
+LANES_INLINE Lanes at_most(Lanes x, float bound) { return x < bound ? x : Lanes{} + bound; }
+LANES_INLINE Lanes at_least(Lanes x, float bound) { return x > bound ? x : Lanes{} + bound; }
+
+}  // namespace
+
 CLONES void attention_gradient_row(const AttentionGradientRow& row) noexcept {
-  constexpr IntLanes kCount = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  constexpr Lanes kCount = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  constexpr float kHidden = 1000, kMost = 1e30f;  // 2^-1000 is 0; what was not computed may be anything
   for (int64_t i = 0; i < row.n; i += kLaneCount) {
-    Lanes p = exp_lanes(lanes_at(row.s + i) * row.scale - lanes_at(row.lse + i));
+    Lanes power = lanes_at(row.s + i) * row.scale2 - lanes_at(row.lse + i);
+    Lanes slope = lanes_at(row.dp + i) - lanes_at(row.delta + i);
     if (row.first) {
-      const IntLanes query = kCount + static_cast<int32_t>(row.query + i);
-      const IntLanes sees = (query >= row.key) & (lanes_at(row.first + i) <= row.key);
-      p = sees ? p : Lanes{};
+      const Lanes before = at_most(kCount + (row.query + static_cast<float>(i)) - row.key, 0);
+      const Lanes after = at_most(row.key - lanes_at(row.first + i), 0);
+      power = at_most(power, 120) + (before + after) * kHidden;
+      slope = at_most(at_least(slope, -kMost), kMost);
     }
-    const Lanes ds = p * (lanes_at(row.dp + i) - lanes_at(row.delta + i)) * row.scale;
+    const Lanes p = exp2_lanes(power), ds = p * slope * row.scale;
     if (row.p16) {
       store_bf16(p, row.p16 + i);
       store_bf16(ds, row.ds16 + i);

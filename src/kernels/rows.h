@@ -25,6 +25,8 @@ float fold_lanes(const float* lanes) noexcept;
 // values[i] = exp(values[i] - lse[i]) * by: the softmax of logits whose log-sum-exp is known.
 void softmax_row(float* values, const float* lse, float by, int64_t n) noexcept;
 
+constexpr float kLog2E = 1.44269504089f;
+
 // Takes n scores of one query (n a multiple of 16, hidden ones -infinity, not all) into its running softmax: largest
 // and sum are the maximum of scale * s and the sum of exp(scale * s - largest) so far. Leaves the weights exp(scale * s
 // - largest) in `weights` as bf16, or over s where that is null. Returns the factor that earlier weights shrink by.
@@ -35,10 +37,12 @@ float attention_row(float* s, uint16_t* weights, int64_t n, float scale, float& 
 // Written to p16 and ds16 as bf16, or over s and dp where these are null.
 struct AttentionGradientRow {
   float *s, *dp;
-  const float *lse, *delta;
-  const int32_t* first;  // of the keys that a query sees; nullptr: all see this key
-  int32_t query, key;    // number of the first query and of the key: a query sees keys up to its own number
-  float scale;
+  const float *lse, *delta;  // lse in powers of two: log2(e) times the natural one
+  // Numbers, as floats (exact up to 2^24): of the first key that each query sees (nullptr: all see this key), of the
+  // first query, and of the key. A query sees no key beyond its own number.
+  const float* first;
+  float query, key;
+  float scale, scale2;       // scale2 = log2(e) scale
   int64_t n;
   uint16_t *p16, *ds16;
 };

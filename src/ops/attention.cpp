@@ -121,7 +121,8 @@ struct Task {
                                  .k = a.head_dim,
                                  .n = keys,
                                  .c = m.scores + from * kKeyTile,
-                                 .stride = kKeyTile});
+                                 .stride = kKeyTile,
+                                 .reach = {Reach::columns_to, row + from - key}});
       for (int64_t r = from; r < rows; ++r) weigh(g, r, key, keys);
       const Matrix p{codec, m.weights + from * codec->bytes(kKeyTile), count, keys, codec->bytes(kKeyTile)};
       multiply_packed(multiply, {.a = lay_left(multiply, p, false, m.left, m.scratch),
@@ -131,7 +132,8 @@ struct Task {
                                  .n = a.head_dim,
                                  .c = m.output + (g * m.rows + from) * m.width,
                                  .stride = m.width,
-                                 .accumulate = true});
+                                 .accumulate = true,
+                                 .reach = {Reach::depth_to, row + from - key}});
     }
   }
 
@@ -208,10 +210,10 @@ void gradient(Backward& backward, const Node& node) {
     if (wanted[i]) backward.add(node.in[i], out[i]);
 }
 
-// Causal: half of the square, two products forward.
+// Two products.
 Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
-  const double rows = static_cast<double>(in[0].shape[0]);
-  return {.flops = 2.0 * rows * rows * static_cast<double>(of(any).heads * of(any).head_dim),
+  const AttentionAttributes& a = of(any);
+  return {.flops = 2 * 2 * causal_pairs(a, in[0].shape[0]) * static_cast<double>(a.heads * a.head_dim),
           .bytes = moved_bytes(in, out)};
 }
 

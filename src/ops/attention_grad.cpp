@@ -36,8 +36,7 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
 // One thread's memory: a tile of scores, and both operands' layouts of a tile of queries.
 struct Memory {
   int64_t width;  // head_dim rounded up to 16
-  float *s, *dp, *lse, *delta, *dq, *scratch;
-  int32_t* first;
+  float *s, *dp, *lse, *delta, *first, *dq, *scratch;
   std::byte *p16, *ds16, *left, *q_rows, *dy_rows, *q_columns, *dy_columns, *k_rows;
   int64_t bytes;
 
@@ -50,9 +49,8 @@ struct Memory {
     };
     const auto floats = [&](int64_t count) { return reinterpret_cast<float*>(take(4 * count)); };
     s = floats(kTile * kTile), dp = floats(kTile * kTile);
-    lse = floats(kTile), delta = floats(kTile), dq = floats(kTile * width);
+    lse = floats(kTile), delta = floats(kTile), first = floats(kTile), dq = floats(kTile * width);
     scratch = reinterpret_cast<float*>(take(lay_scratch_bytes(multiply, std::max(a.head_dim, kTile), codec)));
-    first = reinterpret_cast<int32_t*>(take(4 * kTile));
     p16 = take(codec.bytes(kTile * kTile)), ds16 = take(codec.bytes(kTile * kTile));
     left = take(left_bytes(multiply, kTile, std::max(a.head_dim, kTile)));
     q_columns = take(right_bytes(multiply, a.head_dim, kTile)),
@@ -87,9 +85,10 @@ struct Task {
   void lay(const Matrix& matrix, bool transposed, std::byte* room) const noexcept {
     lay_right(call.run.multiply, matrix, transposed, room, m.scratch);
   }
-  // c [left, n] (+)= left * right
+  // c [left, n] = left * right, or is added to.
+  enum class Into { fresh, sum };
   void times(const Matrix& left, bool transposed, const std::byte* right, int64_t n, float* c, int64_t stride,
-             bool accumulate) const noexcept {
+             Into into, Reach reach) const noexcept {
     multiply_packed(call.run.multiply, {.a = lay_left(call.run.multiply, left, transposed, m.left, m.scratch),
                                         .b = right,
                                         .m = transposed ? left.columns : left.rows,
@@ -97,7 +96,8 @@ struct Task {
                                         .n = n,
                                         .c = c,
                                         .stride = stride,
-                                        .accumulate = accumulate});
+                                        .accumulate = into == Into::sum,
+                                        .reach = reach});
   }
 
   // Queries [row, row + rows): their layouts, lse, D and first keys.
@@ -106,20 +106,22 @@ struct Task {
     lay(q, true, m.q_columns), lay(q, false, m.q_rows);
     lay(dy, true, m.dy_columns), lay(dy, false, m.dy_rows);
     for (int64_t r = 0; r < rows; ++r) {
-      dy.codec->decode(dy.row(r), m.s, a.head_dim);
-      y.codec->decode(y.row(r), m.dp, a.head_dim);
+      decode_row(dy, r, m.s);
+      decode_row(y, r, m.dp);
       m.delta[r] = dot(m.s, m.dp, a.head_dim);
-      m.lse[r] = call.in[kLse].as<const float>()[(row + r) * a.heads + head];
-      m.first[r] = static_cast<int32_t>(mask.first(row + r));
+      m.lse[r] = kLog2E * call.in[kLse].as<const float>()[(row + r) * a.heads + head];
+      m.first[r] = static_cast<float>(mask.first(row + r));
     }
     for (int64_t r = rows; r < round_up(rows, 16); ++r) m.delta[r] = m.lse[r] = 0, m.first[r] = 0;
   }
 
   // p^T and ds^T of one tile, zero where the mask hides.
   void weigh(int64_t row, int64_t rows, int64_t key, int64_t keys) const noexcept {
-    times(rows_of(kK, kv, key, keys), false, m.q_columns, rows, m.s, kTile, false);
-    times(rows_of(kV, kv, key, keys), false, m.dy_columns, rows, m.dp, kTile, false);
-    const bool all = key + keys <= row + 1 && *std::max_element(m.first, m.first + rows) <= key;
+    times(rows_of(kK, kv, key, keys), false, m.q_columns, rows, m.s, kTile, Into::fresh,
+          {Reach::columns_from, key - row});
+    times(rows_of(kV, kv, key, keys), false, m.dy_columns, rows, m.dp, kTile, Into::fresh,
+          {Reach::columns_from, key - row});
+    const bool all = key + keys <= row + 1 && *std::max_element(m.first, m.first + rows) <= static_cast<float>(key);
     const Codec& codec = *call.in[kQ].codec;
     const bool bf16 = codec.name == kBf16.name;
     for (int64_t j = 0; j < keys; ++j) {
@@ -130,9 +132,10 @@ struct Task {
                               .lse = m.lse,
                               .delta = m.delta,
                               .first = all ? nullptr : m.first,
-                              .query = static_cast<int32_t>(row),
-                              .key = static_cast<int32_t>(key + j),
+                              .query = static_cast<float>(row),
+                              .key = static_cast<float>(key + j),
                               .scale = a.scale,
+                              .scale2 = a.scale * kLog2E,
                               .n = round_up(rows, 16),
                               .p16 = bf16 ? reinterpret_cast<uint16_t*>(p) : nullptr,
                               .ds16 = bf16 ? reinterpret_cast<uint16_t*>(ds) : nullptr});
@@ -156,10 +159,10 @@ struct Task {
         weigh(row, rows, key, keys);
         const Matrix p{codec, m.p16, keys, rows, codec->bytes(kTile)},
             ds{codec, m.ds16, keys, rows, codec->bytes(kTile)};
-        times(p, false, m.dy_rows, a.head_dim, dv + key * m.width, m.width, true);
-        times(ds, false, m.q_rows, a.head_dim, dk + key * m.width, m.width, true);
+        times(p, false, m.dy_rows, a.head_dim, dv + key * m.width, m.width, Into::sum, {Reach::depth_from, key - row});
+        times(ds, false, m.q_rows, a.head_dim, dk + key * m.width, m.width, Into::sum, {Reach::depth_from, key - row});
         lay(rows_of(kK, kv, key, keys), false, m.k_rows);
-        times(ds, true, m.k_rows, a.head_dim, m.dq, m.width, true);
+        times(ds, true, m.k_rows, a.head_dim, m.dq, m.width, Into::sum, {Reach::depth_to, row - key});
       }
       if (!call.out[0]) continue;
       const Matrix dq = head_rows(call.out[0], head, a.head_dim, row, rows);
@@ -234,10 +237,10 @@ void reference(const ReferenceCall& call) {
     }
 }
 
-// Five products on half of the square.
+// Five products.
 Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
-  const double rows = static_cast<double>(in[kQ].shape[0]);
-  return {.flops = 5.0 * rows * rows * static_cast<double>(of(any).heads * of(any).head_dim),
+  const AttentionAttributes& a = of(any);
+  return {.flops = 5 * 2 * causal_pairs(a, in[kQ].shape[0]) * static_cast<double>(a.heads * a.head_dim),
           .bytes = moved_bytes(in, out)};
 }
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "graph/op.h"
+#include "ops/table.h"
 
 namespace thimble {
 
@@ -12,6 +12,13 @@ namespace thimble {
 inline Matrix head_rows(const Operand& x, int64_t head, int64_t head_dim, int64_t row, int64_t rows) noexcept {
   const int64_t element = x.codec->block_bytes, columns = x.shape[1];
   return {x.codec, x.data + (row * columns + head * head_dim) * element, rows, head_dim, columns * element};
+}
+
+// Pairs of a query and a key that are computed: half of the square of each sequence.
+inline double causal_pairs(const AttentionAttributes& a, int64_t rows) {
+  int64_t seen = a.longest ? std::min(rows, a.longest) : rows;
+  if (a.window) seen = std::min(seen, 2 * a.window);
+  return 0.5 * static_cast<double>(rows) * static_cast<double>(seen);
 }
 
 // Which keys a query may see: row i sees max(starts[i], i - window + 1) .. i.

@@ -10,13 +10,18 @@
 
 namespace thimble {
 
+// Row r of a matrix as f32.
+inline void decode_row(const Matrix& matrix, int64_t r, float* to) noexcept {
+  if (matrix.codec == &kBf16)
+    from_bf16(reinterpret_cast<const uint16_t*>(matrix.row(r)), to, matrix.columns);
+  else
+    matrix.codec->decode(matrix.row(r), to, matrix.columns);
+}
+
 // Row r as [columns] f32: in place when it is stored so, else decoded into `buffer`.
 inline const float* read_row(const Operand& operand, int64_t r, int64_t columns, float* buffer) noexcept {
   if (operand.codec == &kF32) return operand.as<const float>() + r * columns;
-  if (operand.codec == &kBf16)
-    from_bf16(operand.as<const uint16_t>() + r * columns, buffer, columns);
-  else
-    operand.codec->decode(operand.data + r * operand.codec->bytes(columns), buffer, columns);
+  decode_row({operand.codec, operand.data, operand.shape.rows(), columns, 0}, r, buffer);
   return buffer;
 }
 
