@@ -115,24 +115,24 @@ CLONES void scale(float* to, float by, int64_t n) noexcept {
   for (int64_t i = 0; i < n; ++i) to[i] *= by;
 }
 
-CLONES void exp_sum_lanes(float* values, float shift, int64_t n, float* lanes) noexcept {
-  for (int64_t i = 0; i < n; ++i) values[i] = exp_f32(values[i] - shift);
+CLONES void exp_sum_lanes(const float* values, float shift, int64_t n, float* lanes, float* to) noexcept {
+  for (int64_t i = 0; i < n; ++i) to[i] = exp_f32(values[i] - shift);
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
-    for (int l = 0; l < kLanes; ++l) lanes[l] += values[i + l];
-  for (int l = 0; i < n; ++i, ++l) lanes[l] += values[i];
+    for (int l = 0; l < kLanes; ++l) lanes[l] += to[i + l];
+  for (int l = 0; i < n; ++i, ++l) lanes[l] += to[i];
 }
 
 float fold_lanes(const float* lanes) noexcept { return fold(lanes); }
 
 float exp_sum(float* values, float shift, int64_t n) noexcept {
   float lanes[kLanes] = {};
-  exp_sum_lanes(values, shift, n, lanes);
+  exp_sum_lanes(values, shift, n, lanes, values);
   return fold(lanes);
 }
 
-CLONES void softmax_row(float* __restrict values, const float* __restrict lse, float by, int64_t n) noexcept {
-  for (int64_t i = 0; i < n; ++i) values[i] = exp_f32(values[i] - lse[i]) * by;
+CLONES void softmax_row(const float* values, float lse, float by, int64_t n, float* to) noexcept {
+  for (int64_t i = 0; i < n; ++i) to[i] = exp_f32(values[i] - lse) * by;
 }
 
 CLONES float attention_row(float* s, uint16_t* weights, int64_t n, float by, float& largest, float& sum) noexcept {

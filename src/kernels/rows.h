@@ -17,13 +17,14 @@ void scale(float* to, float by, int64_t n) noexcept;
 // values[i] = exp(values[i] - shift); returns their sum.
 float exp_sum(float* values, float shift, int64_t n) noexcept;
 
-// The same, into 16 running sums, one a lane: the order of PyTorch's log_softmax over a long row in pieces.
+// to[i] = exp(values[i] - shift), added to 16 running sums, one a lane: the order of PyTorch's log_softmax over a long
+// row in pieces (but the last, of a multiple of 16). `to` may be `values`.
 constexpr int kSumLanes = 16;
-void exp_sum_lanes(float* values, float shift, int64_t n, float* lanes) noexcept;
+void exp_sum_lanes(const float* values, float shift, int64_t n, float* lanes, float* to) noexcept;
 float fold_lanes(const float* lanes) noexcept;
 
-// values[i] = exp(values[i] - lse[i]) * by: the softmax of logits whose log-sum-exp is known.
-void softmax_row(float* values, const float* lse, float by, int64_t n) noexcept;
+// to[i] = exp(values[i] - lse) * by: the softmax of a row of logits whose log-sum-exp is known.
+void softmax_row(const float* values, float lse, float by, int64_t n, float* to) noexcept;
 
 constexpr float kLog2E = 1.44269504089f;
 
@@ -42,7 +43,7 @@ struct AttentionGradientRow {
   // first query, and of the key. A query sees no key beyond its own number.
   const float* first;
   float query, key;
-  float scale, scale2;       // scale2 = log2(e) scale
+  float scale, scale2;  // scale2 = log2(e) scale
   int64_t n;
   uint16_t *p16, *ds16;
 };

@@ -133,7 +133,7 @@ class ModelBuilder {
     const ValueId w = weight(a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
     if (m_.targets != kNone) {
       const bool train = o_.purpose == Purpose::train;
-      const bool wanted[] = {true, train, train};
+      const bool wanted[] = {true, train, train, train && o_.keep_logits};
       m_.nll = g_.emit(kLinearCrossEntropy, {}, {x, w, m_.targets, m_.scale}, o_.prefix + "nll", wanted);
       g_.value(m_.nll).role = Role::result;
       return;

@@ -27,6 +27,7 @@ struct BuildOptions {
   int64_t slots = 1;                 // generate, fill: sequences
   int64_t positions = 512;           // longest sequence (of the cache, of the table of rotations)
   bool narrow = false;               // products for few rows (kernels/narrow.h)
+  bool keep_logits = false;          // train: for the gradient of the head, instead of making them twice
   const Codec* activation = &kBf16;  // rounding of activations
   const Codec* cache = &kBf16;
   // Codec of a weight as the plan holds it, and whether it is frozen or trained. nullptr: there is no such weight.

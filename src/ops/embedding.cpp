@@ -47,7 +47,7 @@ void gradient(Backward& backward, const Node& node) {
   if (const Node* head = graph.user(kLinearCrossEntropy, 1, table))
     backward.set_accumulator(table, graph.emit(kLinearCrossEntropyDw, {},
                                                {backward.accumulator(table), head->in[0], table, head->in[2],
-                                                head->in[3], head->out[2], node.in[0], dy},
+                                                head->in[3], head->out[2], node.in[0], dy, head->out[3]},
                                                name));
   else
     backward.set_accumulator(table,

@@ -12,6 +12,9 @@
 //           the embedding too, the rows of that gradient are added after each granule of tokens, so that the sum does
 //           not depend on how many granules go at once; it is then made at the end of the backward pass.
 //
+// Logits may be kept (the fourth output, f32, rows that have a target one after another) where memory allows: the
+// second pass then reads them instead of making them again, which gives the same bits.
+//
 // Rows without a target cost nothing. Nothing is skipped for being small: the gradient is exact.
 #include <cmath>
 #include <limits>
@@ -36,7 +39,7 @@ Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_shape("linear_cross_entropy", "targets", in[2], {in[0].shape[0]}));
   CHECK_OK(expect_shape("linear_cross_entropy", "scale", in[3], {1}));
   const Type row{{in[0].shape[0]}, &kF32, in[0].extent};
-  return std::vector{row, in[0], row};
+  return std::vector{row, in[0], row, Type{{in[0].shape[0], in[1].shape[0]}, &kF32, in[0].extent}};
 }
 
 Operand rows_of(const Operand& operand, int64_t row, int64_t rows) {
@@ -53,7 +56,7 @@ struct Memory {
   int64_t rows, tile, width;
   const Codec* codec;
   std::byte* x = nullptr;        // [rows, width] in x's codec
-  float* logits = nullptr;       // [rows, tile], or transposed
+  float* logits = nullptr;       // [rows, tile]
   std::byte* weights = nullptr;  // the same in x's codec
   float* dx = nullptr;           // [rows, width]
   float *largest = nullptr, *sums = nullptr, *picked = nullptr;
@@ -88,10 +91,10 @@ struct Memory {
     for (int64_t r : {rows, rows - 1}) {
       if (r < 1) continue;
       const Matrix xs{codec, nullptr, r, width, 0}, ws{w_type.codec, nullptr, tile, width, 0},
-          ps{codec, nullptr, r, tile, 0}, pt{codec, nullptr, tile, r, 0};
-      for (const Term& t : {Term{xs, ws, false, true, 1}, Term{ps, ws, false, false, 1}, Term{ws, xs, false, true, 1},
-                            Term{pt, xs, false, false, 1}}) {
-        const int64_t m = t.a.rows, n = t.b_transposed ? t.b.rows : t.b.columns;
+          ps{codec, nullptr, r, tile, 0};
+      for (const Term& t :
+           {Term{xs, ws, false, true, 1}, Term{ps, ws, false, false, 1}, Term{ps, xs, true, false, 1}}) {
+        const int64_t m = t.a_transposed ? t.a.columns : t.a.rows, n = t.b_transposed ? t.b.rows : t.b.columns;
         most = std::max(most, gemm_workspace_bytes(multiply, describe(t, nullptr, m, n, false), threads));
       }
     }
@@ -120,23 +123,48 @@ int64_t gather(const Operand& x, const int32_t* targets, int64_t& row, int64_t e
   return count;
 }
 
-// Takes a tile of logits into the running softmax of one row; leaves exp(logit - max) as weights.
-void take_tile(const Memory& m, int64_t r, int64_t first, int64_t tile, bool wants_dx) noexcept {
-  float* const logits = m.logits + r * tile;
-  if (const int64_t t = m.target[r] - first; t >= 0 && t < tile) m.picked[r] = logits[t];
-  const float largest = std::max(m.largest[r], max(logits, tile));
+// A tile of logits of all gathered rows, in `logits`: rows `stride` floats apart.
+struct Tile {
+  int64_t first, columns;  // of the vocabulary
+  float* logits;
+  int64_t stride;
+};
+
+// Where the logits of a tile are: in the kept ones, from the row of that rank on, or in the workspace.
+Tile tile_at(const Memory& m, const Operand& kept, int64_t rank, int64_t first, int64_t columns) {
+  if (!kept) return {first, columns, m.logits, columns};
+  const int64_t vocab = kept.shape[1];
+  return {first, columns, kept.as<float>() + rank * vocab + first, vocab};
+}
+
+void make_logits(const Call& call, const Memory& m, const Operand& w, int64_t count, const Tile& tile) noexcept {
+  const Term term{{m.codec, m.x, count, m.width, 0}, rows_of(w, tile.first, tile.columns).matrix(), false, true, 1};
+  Product product = describe(term, reinterpret_cast<std::byte*>(tile.logits), count, tile.columns, false);
+  product.row_bytes = 4 * tile.stride;
+  gemm(call.run.threads, call.run.multiply, product, m.product);
+}
+
+// Takes a tile of logits into the running softmax of one row; makes exp(logit - max) the row's weights.
+void take_tile(const Memory& m, int64_t r, const Tile& tile, bool wants_dx) noexcept {
+  const float* const logits = tile.logits + r * tile.stride;
+  if (const int64_t t = m.target[r] - tile.first; t >= 0 && t < tile.columns) m.picked[r] = logits[t];
+  const float largest = std::max(m.largest[r], max(logits, tile.columns));
   const float shrink = exp_f32(m.largest[r] - largest);
   float* const lanes = m.lanes + r * kSumLanes;
   if (shrink != 1) scale(lanes, shrink, kSumLanes);
-  exp_sum_lanes(logits, largest, tile, lanes);
   m.largest[r] = largest;
-  if (!wants_dx) return;
-  if (shrink != 1) scale(m.dx + r * m.width, shrink, m.width);
-  m.codec->encode(logits, m.weights + r * m.codec->bytes(tile), tile);
+  if (wants_dx && shrink != 1) scale(m.dx + r * m.width, shrink, m.width);
+  constexpr int64_t kPiece = 16 * kSumLanes;  // stays in registers and the first-level cache
+  alignas(64) float e[kPiece];
+  for (int64_t i = 0; i < tile.columns; i += kPiece) {
+    const int64_t count = std::min(kPiece, tile.columns - i);
+    exp_sum_lanes(logits + i, largest, count, lanes, e);
+    if (wants_dx) encode_run(*m.codec, e, m.weights + m.codec->bytes(r * tile.columns + i), count);
+  }
 }
 
-// Loss and dx of the `count` rows that have been gathered.
-void run_granule(const Call& call, const Memory& m, int64_t count) noexcept {
+// Loss and dx of the `count` rows that have been gathered, `rank` of such rows being before them.
+void run_granule(const Call& call, const Memory& m, int64_t count, int64_t rank) noexcept {
   const Operand& w = call.in[1];
   const bool wants_dx = bool(call.out[1]);
   const int64_t vocab = w.shape[0];
@@ -144,16 +172,14 @@ void run_granule(const Call& call, const Memory& m, int64_t count) noexcept {
   std::fill(m.lanes, m.lanes + count * kSumLanes, 0.0f);
   std::fill(m.dx, m.dx + count * m.width, 0.0f);
   for (int64_t first = 0; first < vocab; first += m.tile) {
-    const int64_t tile = std::min(m.tile, vocab - first);
-    const Matrix panel = rows_of(w, first, tile).matrix();
-    const Term logits{{m.codec, m.x, count, m.width, 0}, panel, false, true, 1};
-    gemm(call.run.threads, call.run.multiply,
-         describe(logits, reinterpret_cast<std::byte*>(m.logits), count, tile, false), m.product);
+    const Tile tile = tile_at(m, call.out[3], rank, first, std::min(m.tile, vocab - first));
+    make_logits(call, m, w, count, tile);
     call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t r = begin; r < end; ++r) take_tile(m, r, first, tile, wants_dx);
+      for (int64_t r = begin; r < end; ++r) take_tile(m, r, tile, wants_dx);
     });
     if (!wants_dx) continue;
-    const Term values{{m.codec, m.weights, count, tile, 0}, panel, false, false, 1};
+    const Term values{
+        {m.codec, m.weights, count, tile.columns, 0}, rows_of(w, first, tile.columns).matrix(), false, false, 1};
     gemm(call.run.threads, call.run.multiply,
          describe(values, reinterpret_cast<std::byte*>(m.dx), count, m.width, true), m.product);
   }
@@ -182,10 +208,11 @@ void run(const Call& call) noexcept {
     if (call.out[2]) call.out[2].as<float>()[r] = 0;
   }
   if (call.out[1]) std::memset(call.out[1].data, 0, static_cast<size_t>(call.out[1].codec->bytes(rows * m.width)));
-  for (int64_t row = 0; row < rows;) {
+  for (int64_t row = 0, rank = 0; row < rows;) {
     const int64_t count = gather(call.in[0], call.in[2].as<const int32_t>(), row, rows, m.rows, m);
     if (count == 0) continue;
-    run_granule(call, m, count);
+    run_granule(call, m, count, rank);
+    rank += count;
     call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t r = begin; r < end; ++r) finish_row(call, m, r, m.buffers + thread * m.width);
     });
@@ -208,11 +235,15 @@ void reference(const ReferenceCall& call) {
   const auto& w = call.in[1];
   const int64_t width = w.shape[1];
   std::vector<double> logits;
+  int64_t rank = 0;
+  if (call.out[3]) std::fill(call.out[3].data->begin(), call.out[3].data->end(), 0.0);
   for (int64_t i = 0; i < x.shape[0]; ++i) {
     const int64_t target = static_cast<int64_t>(call.in[2][i]);
     const double lse = target < 0 ? 0 : log_sum_exp(x, w, i, logits);
     call.out[0][i] = target < 0 ? 0 : lse - logits[static_cast<size_t>(target)];
     if (call.out[2]) call.out[2][i] = lse;
+    if (call.out[3] && target >= 0)
+      std::copy(logits.begin(), logits.end(), call.out[3].data->begin() + rank++ * w.shape[0]);
     if (!call.out[1]) continue;
     for (int64_t d = 0; d < width; ++d) {
       double sum = target < 0 ? 0 : -w[target * width + d];
@@ -230,7 +261,7 @@ void gradient(Backward& backward, const Node& node) {
   if (graph.value(w).role == Role::parameter && !graph.user(kEmbedding, 1, w))
     backward.set_accumulator(
         w, graph.emit(kLinearCrossEntropyDw, {},
-                      {backward.accumulator(w), x, w, node.in[2], node.in[3], node.out[2], kNone, kNone},
+                      {backward.accumulator(w), x, w, node.in[2], node.in[3], node.out[2], kNone, kNone, node.out[3]},
                       "gradient." + graph.value(w).name + ".head"));
   if (backward.wanted(x)) backward.add(x, node.out[1]);
 }
@@ -250,7 +281,7 @@ std::vector<Sample> samples() {
 // ---- dw ----
 
 Result<std::vector<Type>> infer_dw(const std::any&, std::span<const Type> in) {
-  CHECK_OK(expect_operands("linear_cross_entropy_dw", in, 8));
+  CHECK_OK(expect_operands("linear_cross_entropy_dw", in, 9));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "accumulator", in[0], in[2].shape));
   CHECK_OK(expect_rank("linear_cross_entropy_dw", "w", in[2], 2));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "x", in[1],
@@ -262,6 +293,8 @@ Result<std::vector<Type>> infer_dw(const std::any&, std::span<const Type> in) {
     CHECK_OK(expect_shape("linear_cross_entropy_dw", "ids", in[6], {in[1].shape[0]}));
     CHECK_OK(expect_shape("linear_cross_entropy_dw", "dy", in[7], in[1].shape));
   }
+  if (!absent(in[8]))
+    CHECK_OK(expect_shape("linear_cross_entropy_dw", "logits", in[8], {in[1].shape[0], in[2].shape[0]}));
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
@@ -269,38 +302,35 @@ int64_t workspace_dw(const std::any&, std::span<const Type> in, std::span<const 
   return Memory(in[1], in[2], multiply, threads, nullptr).size;
 }
 
-// One tile of the vocabulary: logits transposed [tile, count], so that p^T is the left operand as it lies.
-void add_tile(const Call& call, const Memory& m, int64_t count, int64_t first, int64_t tile) noexcept {
-  const Matrix xs{m.codec, m.x, count, m.width, 0};
-  const Term logits{rows_of(call.in[2], first, tile).matrix(), xs, false, true, 1};
-  gemm(call.run.threads, call.run.multiply,
-       describe(logits, reinterpret_cast<std::byte*>(m.logits), tile, count, false), m.product);
+// One tile of the vocabulary, of the rows that have been gathered.
+void add_tile(const Call& call, const Memory& m, int64_t count, const Tile& tile) noexcept {
+  if (!call.in[8]) make_logits(call, m, call.in[2], count, tile);
   const float by = call.in[4].as<const float>()[0];
-  call.run.threads.split(tile, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t v = begin; v < end; ++v) {
-      float* const p = m.logits + v * count;
-      softmax_row(p, m.sums, by, count);
-      for (int64_t r = 0; r < count; ++r)
-        if (m.target[r] == first + v) p[r] -= by;
-      m.codec->encode(p, m.weights + v * m.codec->bytes(count), count);
+  call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int) {
+    alignas(64) float p[kVocabTile];
+    for (int64_t r = begin; r < end; ++r) {
+      softmax_row(tile.logits + r * tile.stride, m.sums[r], by, tile.columns, p);
+      if (const int64_t t = m.target[r] - tile.first; t >= 0 && t < tile.columns) p[t] -= by;
+      encode_run(*m.codec, p, m.weights + m.codec->bytes(r * tile.columns), tile.columns);
     }
   });
-  const Term values{{m.codec, m.weights, tile, count, 0}, xs, false, false, 1};
+  const Term values{{m.codec, m.weights, count, tile.columns, 0}, {m.codec, m.x, count, m.width, 0}, true, false, 1};
   gemm(call.run.threads, call.run.multiply,
-       describe(values, call.out[0].data + first * m.width * 4, tile, m.width, true), m.product);
+       describe(values, call.out[0].data + tile.first * m.width * 4, tile.columns, m.width, true), m.product);
 }
 
 void run_dw(const Call& call) noexcept {
   const int64_t rows = call.in[1].shape[0], vocab = call.in[2].shape[0];
   const Memory m(type_of(call.in[1]), type_of(call.in[2]), call.run.multiply, call.run.threads.count(),
                  call.workspace.data());
-  for (int64_t granule = 0; granule < rows; granule += kGranule) {
+  for (int64_t granule = 0, rank = 0; granule < rows; granule += kGranule) {
     int64_t row = granule;
     const int64_t end = std::min(rows, granule + kGranule);
     const int64_t count = gather(call.in[1], call.in[3].as<const int32_t>(), row, end, kGranule, m);
     for (int64_t r = 0; r < count; ++r) m.sums[r] = call.in[5].as<const float>()[m.index[r]];
     for (int64_t first = 0; count > 0 && first < vocab; first += m.tile)
-      add_tile(call, m, count, first, std::min(m.tile, vocab - first));
+      add_tile(call, m, count, tile_at(m, call.in[8], rank, first, std::min(m.tile, vocab - first)));
+    rank += count;
     if (call.in[6])
       add_rows(call.run.threads, call.out[0].as<float>(), call.in[6].as<const int32_t>(), call.in[7], granule, end,
                m.width, m.buffers);
@@ -312,11 +342,15 @@ void reference_dw(const ReferenceCall& call) {
   const auto& w = call.in[2];
   const int64_t width = w.shape[1];
   std::vector<double> logits;
+  int64_t rank = 0;
   for (int64_t i = 0; i < w.shape.count(); ++i) call.out[0][i] = call.in[0][i];
   for (int64_t i = 0; i < x.shape[0]; ++i) {
     const int64_t target = static_cast<int64_t>(call.in[3][i]);
     if (target < 0) continue;
     log_sum_exp(x, w, i, logits);
+    for (int64_t v = 0; call.in[8] && v < w.shape[0]; ++v)
+      logits[static_cast<size_t>(v)] = call.in[8][rank * w.shape[0] + v];
+    ++rank;
     for (int64_t v = 0; v < w.shape[0]; ++v) {
       const double p = std::exp(logits[static_cast<size_t>(v)] - call.in[5][i]) - (v == target ? 1 : 0);
       for (int64_t d = 0; d < width; ++d) call.out[0][v * width + d] += call.in[4][0] * p * x[i * width + d];
@@ -328,7 +362,8 @@ void reference_dw(const ReferenceCall& call) {
 }
 
 Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> out) {
-  return {.flops = 4.0 * static_cast<double>(in[1].shape[0]) * static_cast<double>(in[2].shape.count()),
+  const double products = absent(in[8]) ? 2 : 1;
+  return {.flops = 2.0 * products * static_cast<double>(in[1].shape[0]) * static_cast<double>(in[2].shape.count()),
           .bytes = moved_bytes(in, out),
           .decoded = static_cast<double>(in[2].shape.count())};
 }
@@ -336,11 +371,15 @@ Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> ou
 std::vector<Sample> samples_dw() {
   const Type none{.codec = nullptr};
   return {{{},
-           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none},
+           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none, none},
+           {{}, {}, {}, {3, -1, 10, 0, 0}}},
+          {{},
+           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none,
+            Type{{5, 11}}},
            {{}, {}, {}, {3, -1, 10, 0, 0}}},
           {{},
            {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, Type{{5}, &kI32},
-            Type{{5, 7}}},
+            Type{{5, 7}}, none},
            {{}, {}, {}, {3, -1, -1, 0, 0}, {}, {}, {2, 2, 10, 0, 7}}}};
 }
 

@@ -25,15 +25,18 @@ inline const float* read_row(const Operand& operand, int64_t r, int64_t columns,
   return buffer;
 }
 
+// `count` values from the start of a block on; `to` may be the values themselves.
+inline void encode_run(const Codec& codec, const float* values, std::byte* to, int64_t count) noexcept {
+  if (&codec == &kBf16)
+    to_bf16(values, reinterpret_cast<uint16_t*>(to), count);
+  else if (&codec != &kF32)
+    codec.encode(values, to, count);
+  else if (reinterpret_cast<const std::byte*>(values) != to)
+    std::memcpy(to, values, static_cast<size_t>(count) * 4);
+}
+
 inline void write_row(const Operand& operand, int64_t r, int64_t columns, const float* values) noexcept {
-  if (operand.codec == &kF32) {
-    float* const to = operand.as<float>() + r * columns;
-    if (to != values) std::memcpy(to, values, static_cast<size_t>(columns) * 4);
-  } else if (operand.codec == &kBf16) {
-    to_bf16(values, operand.as<uint16_t>() + r * columns, columns);
-  } else {
-    operand.codec->encode(values, operand.data + r * operand.codec->bytes(columns), columns);
-  }
+  encode_run(*operand.codec, values, operand.data + r * operand.codec->bytes(columns), columns);
 }
 
 // Workspace cut into `buffers` rows of f32 for each thread.

@@ -101,9 +101,10 @@ extern const Op kDropout;
 extern const Op kGather;
 
 // in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1];  out: nll [t], dx [t, d] = scale * d(sum nll)/dx, lse
-// [t].
+// [t], logits [t, v] of the rows that have a target.
 extern const Op kLinearCrossEntropy;
-// in: accumulator [v, d], x, w, targets, scale, lse; where w is the embedding's table too: ids, dy of the look-up.
+// in: accumulator [v, d], x, w, targets, scale, lse; where w is the embedding's table too: ids, dy of the look-up;
+// logits, where they were kept.
 extern const Op kLinearCrossEntropyDw;
 
 }  // namespace thimble

@@ -128,13 +128,14 @@ std::vector<int> deferred_order(const TrainingGraph& train) {
   return out;
 }
 
-Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier) {
+Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, bool keep_logits) {
   TrainingGraph train;
   train.barrier = barrier;
   BuildOptions options{.purpose = Purpose::train,
                        .prefix = train.prefix,
                        .rows = rows,
                        .positions = spec.context,
+                       .keep_logits = keep_logits,
                        .activation = spec.activation};
   options.role = spec.method->trains_weights ? Role::parameter : Role::weight;
   options.codec = [&](const std::string& name, const Shape&) {

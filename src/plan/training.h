@@ -57,7 +57,7 @@ struct TrainingGraph {
 std::vector<int> deferred_order(const TrainingGraph& train);
 
 // `rows` tokens a pass.
-Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier);
+Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, bool keep_logits = false);
 
 // How the activations of a block wait for the backward pass.
 enum class Rung {
