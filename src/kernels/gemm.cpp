@@ -10,7 +10,7 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kPackedRows = 512;  // rows of A packed at a time
+constexpr int64_t kPackedBytes = 2 << 20;  // of A, packed at a time
 constexpr int64_t kMostTile = 8 * 48;
 
 int64_t aligned(int64_t bytes) { return round_up(bytes, 64); }
@@ -34,16 +34,22 @@ struct Cut {
     for (const Term& term : p.terms)
       group = std::max(group, panels_together(micro, term.b.codec->block, term.b_transposed));
     group = std::min(group, (p.n + micro.columns - 1) / micro.columns);
-    int64_t scratch = 0;
+    int64_t scratch = 0, deepest = 0;
     for (const Term& term : p.terms) {
       const int64_t k = depth_of(term);
       b_bytes += aligned(group * micro.columns * padded(k, micro) * element);
       scratch = std::max(scratch, pack_scratch_floats(micro, k, term.b.codec->block));
       if (reads_directly(micro, term, k)) continue;
-      packed_rows = std::min(kPackedRows, (p.m + micro.rows - 1) / micro.rows * micro.rows);
-      a_bytes += aligned(packed_rows * padded(k, micro) * element);
+      deepest = std::max(deepest, padded(k, micro) * element);
       scratch = std::max(scratch, pack_a_scratch_floats(k, term.a.codec->block));
     }
+    if (deepest > 0) {
+      const int64_t most = std::max<int64_t>(kPackRows, kPackedBytes / deepest / kPackRows * kPackRows);
+      packed_rows = std::min(most, round_up(p.m, micro.rows));
+    }
+    for (const Term& term : p.terms)
+      if (const int64_t k = depth_of(term); !reads_directly(micro, term, k))
+        a_bytes += aligned(packed_rows * padded(k, micro) * element);
     scratch_bytes = aligned(scratch * 4);
   }
   int64_t thread_bytes() const { return b_bytes + scratch_bytes; }
@@ -91,6 +97,30 @@ void store_part(const Cut& cut, const float* acc, int64_t row, int64_t rows, int
     store_tile(tile, reinterpret_cast<uint16_t*>(p.c + offset), reinterpret_cast<const uint16_t*>(addend));
 }
 
+struct Tile {
+  int64_t row, rows;
+  int64_t column;  // of the group of panels
+  int vectors;
+  int64_t width;  // of the group
+};
+
+// acc = all terms of one tile, or a piece of k of the only one.
+void multiply_tile(const Cut& cut, const Tile& tile, int64_t piece, int64_t first_packed, const std::byte* packed,
+                   const std::byte* panel, float* acc) noexcept {
+  const MicroKernel& micro = cut.micro;
+  const Product& p = cut.product;
+  for (size_t t = 0; t < p.terms.size(); ++t) {
+    const int64_t steps = padded(depth_of(p.terms[t]), micro) / micro.pair;
+    const int64_t from = p.piece * piece / micro.pair,
+                  to = p.piece ? std::min(steps, from + p.piece / micro.pair) : steps;
+    const Rows a = rows_of(cut, t, tile.row, first_packed, packed);
+    micro.run(a.data + from * a.step * cut.element, a.row_stride, a.step,
+              panel + (tile.column * steps + from * micro.columns) * micro.pair * cut.element, to - from,
+              static_cast<int>(tile.rows), tile.vectors, acc, micro.columns, t == 0);
+    panel += aligned(tile.width * steps * micro.pair * cut.element);
+  }
+}
+
 // C[rows, columns] for rows [row, row_end), columns [column, column_end).
 void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column, int64_t column_end,
                    int64_t first_packed, const std::byte* packed, std::byte* memory) noexcept {
@@ -111,15 +141,11 @@ void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column,
       const int vectors = static_cast<int>((columns + micro.lanes - 1) / micro.lanes);
       for (int64_t r = row; r < row_end; r += micro.rows) {
         const int64_t rows = std::min<int64_t>(micro.rows, row_end - r);
-        const std::byte* panel = panels;
-        for (size_t t = 0; t < p.terms.size(); ++t) {
-          const int64_t depth = padded(depth_of(p.terms[t]), micro);
-          const Rows a = rows_of(cut, t, r, first_packed, packed);
-          micro.run(a.data, a.row_stride, a.step, panel + (c - group) * depth * cut.element, depth / micro.pair,
-                    static_cast<int>(rows), vectors, acc, micro.columns, t == 0);
-          panel += aligned(width * depth * cut.element);
+        const int64_t pieces = p.piece ? (depth_of(p.terms[0]) + p.piece - 1) / p.piece : 1;
+        for (int64_t piece = 0; piece < pieces; ++piece) {
+          multiply_tile(cut, {r, rows, c - group, vectors, width}, piece, first_packed, packed, panels, acc);
+          store_part(cut, acc, r, rows, c, columns);
         }
-        store_part(cut, acc, r, rows, c, columns);
       }
     }
   }

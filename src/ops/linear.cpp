@@ -174,34 +174,30 @@ Result<std::vector<Type>> infer_dw(const std::any&, std::span<const Type> in) {
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
+// Tokens are summed granule by granule.
 Product describe_dw(float scale, const Operand& left, const Operand& right, const Operand& out, Term* term) {
   *term = {left.matrix(), right.matrix(), true, false, scale};
-  return {.terms = {term, 1}, .codec = &kF32, .c = out.data, .m = out.shape[0], .n = out.shape[1], .accumulate = true};
+  return {.terms = {term, 1},
+          .codec = &kF32,
+          .c = out.data,
+          .m = out.shape[0],
+          .n = out.shape[1],
+          .piece = kGranule,
+          .accumulate = true};
 }
 
 int64_t workspace_dw(const std::any&, std::span<const Type> in, std::span<const Type> out, Multiply multiply,
                      int threads) {
-  const auto granule = [](const Type& type) {
-    return Operand{nullptr, {std::min(kGranule, type.shape[0]), type.shape[1]}, type.codec};
-  };
+  const auto operand = [](const Type& type) { return Operand{nullptr, type.shape, type.codec}; };
   Term term;
-  return gemm_workspace_bytes(multiply, describe_dw(1, granule(in[1]), granule(in[2]), {nullptr, out[0].shape}, &term),
+  return gemm_workspace_bytes(multiply, describe_dw(1, operand(in[1]), operand(in[2]), operand(out[0]), &term),
                               threads);
 }
 
 void run_dw(const Call& call) noexcept {
-  const int64_t rows = call.in[1].shape[0];
-  for (int64_t row = 0; row < rows; row += kGranule) {
-    const auto granule = [&](const Operand& operand) {
-      const int64_t columns = operand.shape[1];
-      return Operand{
-          operand.data + row * operand.codec->bytes(columns), {std::min(kGranule, rows - row), columns}, operand.codec};
-    };
-    Term term;
-    gemm(call.run.threads, call.run.multiply,
-         describe_dw(call.as<ScaleAttributes>().scale, granule(call.in[1]), granule(call.in[2]), call.out[0], &term),
-         call.workspace);
-  }
+  Term term;
+  const Product product = describe_dw(call.as<ScaleAttributes>().scale, call.in[1], call.in[2], call.out[0], &term);
+  gemm(call.run.threads, call.run.multiply, product, call.workspace);
 }
 
 void reference_dw(const ReferenceCall& call) {
