@@ -72,6 +72,7 @@ struct AttentionAttributes {
   int64_t heads = 1, kv_heads = 1, head_dim = 1;
   int64_t window = 0;  // 0: none
   float scale = 1;
+  bool tiles = false;  // attention_cached: rows that follow one another together
   bool operator==(const AttentionAttributes&) const = default;
 };
 extern const Op kAttention;
