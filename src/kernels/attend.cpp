@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kLanes = 16;
 constexpr int kHeads = 4;  // whose sums are in registers together
 
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors pass between functions that are always inlined
 using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
 using Words = uint32_t __attribute__((vector_size(64)));
 using Halves = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
