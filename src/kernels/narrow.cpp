@@ -6,46 +6,59 @@
 #include "codecs/dispatch.h"
 #include "core/round.h"
 #include "kernels/dot/int8_dot.h"
+#include "kernels/tile.h"
 #include "kernels/vector.h"
 
 namespace thimble {
 namespace {
 
 constexpr int64_t kLanes = 16;
-constexpr int kTogether = 4;      // weight rows, and rows of x, that meet in registers
-constexpr int64_t kColumns = 16;  // weight rows whose results are stored together
+constexpr int kTogether = 4;            // weight rows, and rows of x, that meet in registers
+constexpr int64_t kColumns = kDotRows;  // weight rows whose results are stored together
+constexpr int64_t kPrepareRows = 4;     // of x, by one thread at least
 
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors pass between functions that are always inlined
 using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
+using Words = uint32_t __attribute__((vector_size(64)));
+using Halves = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
 
 int64_t padded(int64_t k) { return (k + kLanes - 1) / kLanes * kLanes; }
 int64_t aligned(int64_t bytes) { return round_up(bytes, 64); }
 
-// Codes, scales and sums of one row of x in int8; 0 where the weight has no int8 dot product.
-int64_t int8_row_bytes(const Term& term) {
-  const int64_t k = term.a.columns;
-  return k % kDotBlock == 0 && int8_dot(*term.b.codec) ? k + k / kDotBlock * 8 : 0;
+// A weight whose rows can be read where they lie.
+bool reads_directly(const Matrix& weight) {
+  return (weight.codec == &kF32 || weight.codec == &kBf16) && weight.columns % kLanes == 0;
 }
 
-Int8Row int8_row(std::byte* at, int64_t k) {
-  float* const scales = reinterpret_cast<float*>(at);
-  return {reinterpret_cast<int8_t*>(scales + k / kDotBlock * 2), scales, scales + k / kDotBlock};
-}
-
-// Where things lie in the workspace: x of all terms as f32 and as int8, then for each thread weight rows and results.
+// Where things lie in the workspace: x of all terms, as f32 or int8; then for each thread rows and results.
 struct Plan {
   const Product& product;
-  int64_t x_bytes = 0, int8_bytes = 0, weight_bytes = 0, result_bytes;
+  bool int8;
+  int64_t x_bytes = 0, row_bytes = 0, result_bytes;
 
-  explicit Plan(const Product& p) : product(p), result_bytes(aligned(p.m * kColumns * 4)) {
+  Plan(Multiply multiply, const Product& p)
+      : product(p), int8(multiply == Multiply::int8), result_bytes(aligned(3 * p.m * kColumns * 4)) {
     for (const Term& term : p.terms) {
-      x_bytes += aligned(p.m * padded(term.a.columns) * 4);
-      int8_bytes += aligned(p.m * int8_row_bytes(term));
+      x_bytes += x_bytes_of(term);
       // Codecs decode whole blocks.
-      weight_bytes = std::max(weight_bytes, aligned(kTogether * (padded(term.a.columns) + term.b.codec->block) * 4));
+      row_bytes = std::max(row_bytes, aligned(kTogether * (padded(term.a.columns) + term.b.codec->block) * 4));
     }
   }
-  int64_t thread_bytes() const { return weight_bytes + result_bytes; }
+  const Int8Format* format(const Term& term) const {
+    return int8 ? int8_format(*term.b.codec, term.a.columns) : nullptr;
+  }
+  int64_t x_bytes_of(const Term& term) const {
+    const int64_t k = term.a.columns;
+    return aligned(product.m * (format(term) ? Int8Rows::row_bytes(k) : padded(k) * 4));
+  }
+  int64_t thread_bytes() const { return row_bytes + result_bytes; }
 };
+
+THIMBLE_BODY Lanes load(const float* at) noexcept { return *reinterpret_cast<const Lanes*>(at); }
+THIMBLE_BODY Lanes load(const uint16_t* at) noexcept {
+  const Words words = __builtin_convertvector(*reinterpret_cast<const Halves*>(at), Words) << 16;
+  return reinterpret_cast<const Lanes&>(words);
+}
 
 // The sum over lanes, in the order of dot() in rows.h.
 THIMBLE_BODY float fold(Lanes v) noexcept {
@@ -56,17 +69,31 @@ THIMBLE_BODY float fold(Lanes v) noexcept {
   return v[0] + v[1];
 }
 
-// out[r * kColumns + c] += scale * dot(x_r, w_c); rows of x and w are `stride` floats apart, a multiple of 16.
-template <int R>
-THIMBLE_BODY void tile(const float* x, const float* w, int64_t stride, float scale, float* out) noexcept {
+// Rows of x and of a weight for tiles(): `stride` elements apart, `depth` of them multiplied, a multiple of 16.
+template <class Weight>
+struct Rows {
+  const float* x;
+  int64_t x_stride;
+  const Weight* w;
+  int64_t w_stride;
+  int64_t depth;
+};
+
+// out[r * kColumns + c] += scale * dot(x_r, w_c), r < R, c < kTogether.
+template <int R, class Weight>
+THIMBLE_BODY void tile(const Rows<Weight>& rows, float scale, float* out) noexcept {
   Lanes sums[R][kTogether] = {};
-  for (int64_t i = 0; i < stride; i += kLanes) {
+  for (int64_t i = 0; i < rows.depth; i += kLanes) {
     Lanes b[kTogether];
 #pragma GCC unroll 4
-    for (int c = 0; c < kTogether; ++c) b[c] = *reinterpret_cast<const Lanes*>(w + c * stride + i);
+    for (int c = 0; c < kTogether; ++c) {
+      const Weight* const at = rows.w + c * rows.w_stride + i;
+      b[c] = load(at);
+      __builtin_prefetch(at + kTogether * rows.w_stride);  // the next rows
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      const Lanes a = *reinterpret_cast<const Lanes*>(x + r * stride + i);
+      const Lanes a = load(rows.x + r * rows.x_stride + i);
 #pragma GCC unroll 4
       for (int c = 0; c < kTogether; ++c) sums[r][c] += a * b[c];
     }
@@ -77,86 +104,96 @@ THIMBLE_BODY void tile(const float* x, const float* w, int64_t stride, float sca
     for (int c = 0; c < kTogether; ++c) out[r * kColumns + c] += scale * fold(sums[r][c]);
 }
 
-THIMBLE_BODY void tiles_body(const float* x, int64_t rows, const float* w, int64_t stride, float scale,
-                             float* out) noexcept {
-  int64_t r = 0;
-  for (; r + 4 <= rows; r += 4) tile<4>(x + r * stride, w, stride, scale, out + r * kColumns);
-  if (rows - r == 3) tile<3>(x + r * stride, w, stride, scale, out + r * kColumns);
-  if (rows - r == 2) tile<2>(x + r * stride, w, stride, scale, out + r * kColumns);
-  if (rows - r == 1) tile<1>(x + r * stride, w, stride, scale, out + r * kColumns);
+template <class Weight>
+THIMBLE_BODY void tiles_body(const Rows<Weight>& all, int64_t m, float scale, float* out) noexcept {
+  Rows<Weight> rows = all;
+  for (; m >= 4; m -= 4, rows.x += 4 * rows.x_stride, out += 4 * kColumns) tile<4>(rows, scale, out);
+  if (m == 3) tile<3>(rows, scale, out);
+  if (m == 2) tile<2>(rows, scale, out);
+  if (m == 1) tile<1>(rows, scale, out);
 }
-constexpr auto* tiles = dispatched<tiles_body>;
+template <class Weight>
+constexpr auto* tiles = dispatched<tiles_body<Weight>>;
 
 // Row `row` of x as f32, zeros up to whole lanes.
-void widen(const Plan& plan, int64_t row, float* x) noexcept {
+void widen(const Term& term, int64_t row, float* to) noexcept {
+  const int64_t k = term.a.columns;
+  if (term.a.codec == &kBf16)
+    from_bf16(reinterpret_cast<const uint16_t*>(term.a.row(row)), to, k);
+  else
+    term.a.codec->decode(term.a.row(row), to, k);
+  std::fill(to + k, to + padded(k), 0.0f);
+}
+
+// Rows [begin, end) of x as the products read them.
+void prepare(const Plan& plan, int64_t begin, int64_t end, std::byte* x, std::byte* memory) noexcept {
   for (const Term& term : plan.product.terms) {
-    const int64_t k = term.a.columns, stride = padded(k);
-    float* const to = x + row * stride;
-    if (term.a.codec == &kBf16)
-      from_bf16(reinterpret_cast<const uint16_t*>(term.a.row(row)), to, k);
-    else
-      term.a.codec->decode(term.a.row(row), to, k);
-    std::fill(to + k, to + stride, 0.0f);
-    x += aligned(plan.product.m * stride * 4) / 4;
+    const int64_t k = term.a.columns;
+    const Int8Format* const format = plan.format(term);
+    for (int64_t row = begin; row < end; ++row) {
+      float* const wide = reinterpret_cast<float*>(format ? memory : x + row * padded(k) * 4);
+      widen(term, row, wide);
+      if (format) quantise_int8(wide, *format, {x, k}, row);
+    }
+    x += plan.x_bytes_of(term);
+  }
+}
+
+// One term of `columns` columns from `column` on, with x in f32.
+void multiply_wide(const Plan& plan, const Term& term, int64_t column, int64_t columns, const float* x, float* rows,
+                   float* results) noexcept {
+  const int64_t k = term.a.columns, stride = padded(k), m = plan.product.m;
+  for (int64_t c = 0; c < columns; c += kTogether) {
+    const int64_t count = std::min<int64_t>(kTogether, columns - c);
+    const auto from = [&](auto* data, int64_t weight_stride) {
+      using Weight = std::remove_cvref_t<decltype(*data)>;
+      tiles<Weight>(Rows<Weight>{x, stride, data, weight_stride, stride}, m, term.scale, results + c);
+    };
+    const std::byte* const data = term.b.row(column + c);
+    if (count == kTogether && reads_directly(term.b) && term.b.codec == &kBf16) {
+      from(reinterpret_cast<const uint16_t*>(data), term.b.stride() / 2);
+      continue;
+    }
+    if (count == kTogether && reads_directly(term.b)) {
+      from(reinterpret_cast<const float*>(data), term.b.stride() / 4);
+      continue;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      term.b.codec->decode(term.b.row(column + c + i), rows + i * stride, k);
+      std::fill(rows + i * stride + k, rows + (i + 1) * stride, 0.0f);
+    }
+    from(rows, stride);
   }
 }
 
 // Bias and addend in f32, one rounding.
-void store(const Product& p, float* results, int64_t column, int64_t columns) noexcept {
-  const int64_t element = p.codec->block_bytes, stride = p.row_bytes ? p.row_bytes : p.n * element;
-  for (int64_t r = 0; r < p.m; ++r) {
-    float* const values = results + r * kColumns;
-    const int64_t offset = r * stride + column * element;
-    if (p.bias)
-      for (int64_t c = 0; c < columns; ++c) values[c] += p.bias[column + c];
-    if (p.addend) {
-      float other[kColumns];
-      p.codec->decode(p.addend + offset, other, columns);
-      for (int64_t c = 0; c < columns; ++c) values[c] += other[c];
-    }
-    p.codec->encode(values, p.c + offset, columns);
-  }
+void store(const Product& p, const float* results, int64_t column, int64_t columns) noexcept {
+  const int64_t element = p.codec->block_bytes, stride = p.row_bytes ? p.row_bytes / element : p.n;
+  const TileStore tile{results, kColumns, p.m, columns, p.bias ? p.bias + column : nullptr, stride};
+  std::byte* const c = p.c + column * element;
+  const std::byte* const addend = p.addend ? p.addend + column * element : nullptr;
+  if (p.codec == &kF32)
+    store_tile(tile, reinterpret_cast<float*>(c), reinterpret_cast<const float*>(addend));
+  else
+    store_tile(tile, reinterpret_cast<uint16_t*>(c), reinterpret_cast<const uint16_t*>(addend));
 }
 
-// The same in int8, for a row of x after widen().
-void quantise(const Plan& plan, int64_t row, const float* x, std::byte* codes) noexcept {
-  for (const Term& term : plan.product.terms) {
-    const int64_t k = term.a.columns, stride = padded(k), bytes = int8_row_bytes(term);
-    if (bytes) quantise_int8(x + row * stride, k, int8_row(codes + row * bytes, k));
-    x += aligned(plan.product.m * stride * 4) / 4;
-    codes += aligned(plan.product.m * bytes);
-  }
-}
-
-// codes: x in int8, or nullptr.
-void multiply_columns(const Plan& plan, int64_t begin, int64_t end, const float* all_x, std::byte* all_codes,
-                      std::byte* memory) noexcept {
+void multiply_columns(const Plan& plan, int64_t begin, int64_t end, std::byte* all_x, std::byte* memory) noexcept {
   const Product& p = plan.product;
-  float* const weight = reinterpret_cast<float*>(memory);
-  float* const results = reinterpret_cast<float*>(memory + plan.weight_bytes);
+  float* const rows = reinterpret_cast<float*>(memory);
+  float* const results = reinterpret_cast<float*>(memory + plan.row_bytes);
+  float* const sums = results + p.m * kColumns;
   for (int64_t column = begin; column < end; column += kColumns) {
     const int64_t columns = std::min(kColumns, end - column);
     std::fill(results, results + p.m * kColumns, 0.0f);
-    const float* x = all_x;
-    std::byte* codes = all_codes;
+    std::byte* x = all_x;
     for (const Term& term : p.terms) {
-      const int64_t k = term.a.columns, stride = padded(k);
-      const int64_t bytes = all_codes ? int8_row_bytes(term) : 0;
-      if (bytes) {
-        const Int8Dot dot = int8_dot(*term.b.codec);
-        for (int64_t c = 0; c < columns; ++c)
-          for (int64_t r = 0; r < p.m; ++r)
-            results[r * kColumns + c] += term.scale * dot(term.b.row(column + c), int8_row(codes + r * bytes, k), k);
-        codes += aligned(p.m * bytes);
-      }
-      for (int64_t c = 0; c < columns && !bytes; c += kTogether) {
-        for (int64_t i = 0; i < std::min<int64_t>(kTogether, columns - c); ++i) {
-          term.b.codec->decode(term.b.row(column + c + i), weight + i * stride, k);
-          std::fill(weight + i * stride + k, weight + (i + 1) * stride, 0.0f);
-        }
-        tiles(x, p.m, weight, stride, term.scale, results + c);
-      }
-      x += aligned(p.m * stride * 4) / 4;
+      if (const Int8Format* const format = plan.format(term))
+        multiply_int8({*format, term.b.row(column), term.b.stride(), columns}, {x, term.a.columns}, p.m, term.scale,
+                      results, sums);
+      else
+        multiply_wide(plan, term, column, columns, reinterpret_cast<const float*>(x), rows, results);
+      x += plan.x_bytes_of(term);
     }
     store(p, results, column, columns);
   }
@@ -164,23 +201,19 @@ void multiply_columns(const Plan& plan, int64_t begin, int64_t end, const float*
 
 }  // namespace
 
-int64_t narrow_workspace_bytes(const Product& product, int threads) {
-  const Plan plan(product);
-  return plan.x_bytes + plan.int8_bytes + threads * plan.thread_bytes();
+int64_t narrow_workspace_bytes(Multiply multiply, const Product& product, int threads) {
+  const Plan plan(multiply, product);
+  return plan.x_bytes + threads * plan.thread_bytes();
 }
 
 void narrow(Threads& threads, Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept {
-  const Plan plan(product);
-  float* const x = reinterpret_cast<float*>(workspace.data());
-  std::byte* const codes = multiply == Multiply::int8 ? workspace.data() + plan.x_bytes : nullptr;
-  for (int64_t row = 0; row < product.m; ++row) {
-    widen(plan, row, x);
-    if (codes) quantise(plan, row, x, codes);
-  }
-  threads.split(product.n, kColumns, [&](int64_t begin, int64_t end, int thread) {
-    multiply_columns(plan, begin, end, x, codes,
-                     workspace.data() + plan.x_bytes + plan.int8_bytes + thread * plan.thread_bytes());
-  });
+  const Plan plan(multiply, product);
+  std::byte* const x = workspace.data();
+  const auto memory = [&](int thread) { return x + plan.x_bytes + thread * plan.thread_bytes(); };
+  threads.split(product.m, kPrepareRows,
+                [&](int64_t begin, int64_t end, int thread) { prepare(plan, begin, end, x, memory(thread)); });
+  threads.split(product.n, kColumns,
+                [&](int64_t begin, int64_t end, int thread) { multiply_columns(plan, begin, end, x, memory(thread)); });
 }
 
 }  // namespace thimble

@@ -100,8 +100,13 @@ class ModelBuilder {
   }
 
   ValueId attend(ValueId q, ValueId k, ValueId v, const std::string& name) {
-    const AttentionAttributes attributes{a_.heads, a_.kv_heads, a_.head_dim, a_.window,
-                                         static_cast<float>(1 / std::sqrt(static_cast<double>(a_.head_dim))), o_.positions};
+    const AttentionAttributes attributes{a_.heads,
+                                         a_.kv_heads,
+                                         a_.head_dim,
+                                         a_.window,
+                                         static_cast<float>(1 / std::sqrt(static_cast<double>(a_.head_dim))),
+                                         o_.positions,
+                                         o_.purpose == Purpose::fill};
     if (!cached()) {
       const bool wanted[] = {true, o_.purpose == Purpose::train};
       return g_.emit(kAttention, attributes, {q, k, v, m_.starts}, name, wanted);

@@ -3,6 +3,8 @@
 // Row i belongs to sequence slots[i] and stands at positions[i]. Its k and v are first written to cache[slot,
 // position]; then it sees positions max(0, position - window + 1) .. position of its slot. The cache's codec is its
 // own.
+#include "ops/attention_cached.h"
+
 #include <cmath>
 
 #include "ops/rows.h"
@@ -12,9 +14,9 @@
 namespace thimble {
 namespace {
 
-const AttentionAttributes& of(const std::any& attributes) { return *std::any_cast<AttentionAttributes>(&attributes); }
+using namespace cached;
 
-enum In { kQ, kK, kV, kCacheK, kCacheV, kSlots, kPositions };
+const AttentionAttributes& of(const std::any& attributes) { return *std::any_cast<AttentionAttributes>(&attributes); }
 
 Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("attention_cached", in, 7));
@@ -29,62 +31,32 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   return std::vector{in[kQ], in[kCacheK], in[kCacheV]};
 }
 
-int64_t buffer_columns(const Operand& cache, const AttentionAttributes& a) {
-  return std::max({cache.shape[1], a.heads * a.head_dim, a.kv_heads * a.head_dim});
+int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply multiply,
+                  int threads) {
+  const int64_t rows = row_buffer_bytes(in[kK].shape[1], 1, threads);
+  return std::max(rows, of(any).tiles ? cached::fill_workspace_bytes(of(any), in[kQ], in[kCacheK], multiply, threads)
+                                      : cached::step_workspace_bytes(of(any), in[kQ], in[kCacheK], threads));
 }
 
-int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
-  return row_buffer_bytes(buffer_columns({nullptr, in[kCacheK].shape}, of(any)), 5, threads);
-}
-
-void store(const Operand& cache, const Operand& rows, int64_t row, int64_t slot, int64_t position,
-           float* buffer) noexcept {
+void store(const Operand& cache, const Operand& rows, int64_t row, int64_t place, float* buffer) noexcept {
   const int64_t n = cache.shape[2];
-  write_row(cache, slot * cache.shape[1] + position, n, read_row(rows, row, n, buffer));
-}
-
-// One query head over the cache, in the order of positions.
-void attend(const Call& call, int64_t row, int64_t head, const float* q, float* y, float* scores,
-            float* buffer) noexcept {
-  const AttentionAttributes& a = call.as<AttentionAttributes>();
-  const int64_t slot = call.in[kSlots].as<int32_t>()[row], position = call.in[kPositions].as<int32_t>()[row];
-  const int64_t first = a.window ? std::max<int64_t>(0, position - a.window + 1) : 0;
-  const int64_t kv = head / (a.heads / a.kv_heads) * a.head_dim;
-  const auto cached = [&](const Operand& cache, int64_t place) -> const float* {
-    const int64_t element = (slot * cache.shape[1] + place) * cache.shape[2] + kv;
-    if (cache.codec == &kF32) return cache.as<const float>() + element;
-    cache.codec->decode(cache.data + element / cache.codec->block * cache.codec->block_bytes, buffer, a.head_dim);
-    return buffer;
-  };
-  for (int64_t p = first; p <= position; ++p) scores[p - first] = a.scale * dot(q, cached(call.out[1], p), a.head_dim);
-  const int64_t count = position - first + 1;
-  const float total = exp_sum(scores, max(scores, count), count);
-  std::fill(y, y + a.head_dim, 0.0f);
-  for (int64_t p = first; p <= position; ++p)
-    add_scaled(y, cached(call.out[2], p), scores[p - first] / total, a.head_dim);
+  if (cache.codec == rows.codec)
+    std::memcpy(cache.data + place * cache.codec->bytes(n), rows.data + row * rows.codec->bytes(n),
+                static_cast<size_t>(rows.codec->bytes(n)));
+  else
+    write_row(cache, place, n, read_row(rows, row, n, buffer));
 }
 
 void run(const Call& call) noexcept {
-  const AttentionAttributes& a = call.as<AttentionAttributes>();
-  const int64_t rows = call.in[kQ].shape[0], columns = a.heads * a.head_dim;
-  const int64_t wide = buffer_columns(call.in[kCacheK], a);
-  call.run.threads.split(rows, 1, [&](int64_t begin, int64_t end, int thread) {
+  const int64_t n = call.in[kK].shape[1], places = call.in[kCacheK].shape[1];
+  call.run.threads.split(call.in[kQ].shape[0], 32, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t row = begin; row < end; ++row) {
-      const int64_t slot = call.in[kSlots].as<int32_t>()[row], position = call.in[kPositions].as<int32_t>()[row];
-      store(call.out[1], call.in[kK], row, slot, position, row_buffer(call, wide, 5, thread, 0));
-      store(call.out[2], call.in[kV], row, slot, position, row_buffer(call, wide, 5, thread, 0));
+      const cached::Seen s = cached::seen(call, row);
+      for (int i : {1, 2})
+        store(call.out[i], call.in[i], row, s.slot * places + s.position, row_buffer(call, n, 1, thread, 0));
     }
   });
-  call.run.threads.each([&](int thread) {
-    const auto buffer = [&](int i) { return row_buffer(call, wide, 5, thread, i); };
-    for (int64_t task = thread; task < rows * a.heads; task += call.run.threads.count()) {
-      const int64_t row = task / a.heads, head = task % a.heads;
-      const float* const q = read_row(call.in[kQ], row, columns, buffer(0)) + head * a.head_dim;
-      attend(call, row, head, q, buffer(1), buffer(2), buffer(3));
-      const Codec* const codec = call.out[0].codec;
-      codec->encode(buffer(1), call.out[0].data + (row * columns + head * a.head_dim) * codec->block_bytes, a.head_dim);
-    }
-  });
+  call.as<AttentionAttributes>().tiles ? cached::fill(call) : cached::step(call);
 }
 
 void reference(const ReferenceCall& call) {
@@ -126,6 +98,12 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type>) {
   return {.bytes = static_cast<double>(in[kCacheK].bytes() + in[kCacheV].bytes() + 2 * in[kQ].bytes())};
 }
 
+std::string text(const std::any& any) {
+  const AttentionAttributes& a = of(any);
+  return fmt::format("{{{} heads, {} kv, {} wide, window {}, scale {}{}}}", a.heads, a.kv_heads, a.head_dim, a.window,
+                     a.scale, a.tiles ? ", tiles" : "");
+}
+
 std::vector<Sample> samples() {
   const auto make = [](AttentionAttributes a, int64_t slots, int64_t places, std::vector<int32_t> slot,
                        std::vector<int32_t> position, const Codec* codec) {
@@ -134,8 +112,20 @@ std::vector<Sample> samples() {
     const Type cache{{slots, places, a.kv_heads * a.head_dim}, codec}, index{{rows}, &kI32};
     return Sample{a, {q, k, k, cache, cache, index, index}, {{}, {}, {}, {}, {}, slot, position}};
   };
-  return {make({4, 2, 6, 0, 0.5}, 3, 9, {0, 0, 2, 1}, {0, 1, 5, 8}, &kF32),
-          make({2, 1, 8, 3, 0.5}, 2, 20, {1, 0}, {17, 2}, &kBf16)};
+  // Slots and positions of `count` rows that follow one another, added to those before.
+  std::vector<int32_t> slot, position;
+  const auto follow = [&](int32_t in, int32_t from, int count) {
+    for (int i = 0; i < count; ++i) slot.push_back(in), position.push_back(from + i);
+  };
+  std::vector<Sample> samples = {make({4, 2, 6, 0, 0.5}, 3, 9, {0, 0, 2, 1}, {0, 1, 5, 8}, &kF32),
+                                 make({2, 1, 8, 3, 0.5}, 2, 20, {1, 0}, {17, 2}, &kBf16),
+                                 make({9, 3, 64, 0, 0.125}, 2, 700, {1, 0, 0}, {699, 300, 301}, &kBf16),
+                                 make({5, 1, 16, 300, 0.25}, 1, 600, {0}, {520}, &kF32)};
+  follow(1, 0, 37), follow(0, 3, 1), follow(2, 130, 21), follow(0, 4, 2);
+  for (const Codec* codec : {&kF32, &kBf16})
+    for (int64_t window : {0, 50})
+      samples.push_back(make({6, 2, 10, window, 0.3f, true}, 3, 151, slot, position, codec));
+  return samples;
 }
 
 constexpr InPlace kCaches[] = {{1, 3, true}, {2, 4, true}};
@@ -144,6 +134,7 @@ constexpr InPlace kCaches[] = {{1, 3, true}, {2, 4, true}};
 
 const Op kAttentionCached = {.name = "attention_cached",
                              .infer = infer,
+                             .text = text,
                              .workspace = workspace,
                              .cost = cost,
                              .reference = reference,

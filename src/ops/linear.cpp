@@ -71,7 +71,7 @@ int64_t workspace(const std::any& attributes, std::span<const Type> in, std::spa
   for (const Type& type : in) operands.push_back({nullptr, type.shape, type.codec});
   Term terms[kMostTerms];
   const Product product = describe(of(attributes), operands, {nullptr, out[0].shape, out[0].codec}, terms);
-  return of(attributes).narrow ? narrow_workspace_bytes(product, threads)
+  return of(attributes).narrow ? narrow_workspace_bytes(multiply, product, threads)
                                : gemm_workspace_bytes(multiply, product, threads);
 }
 

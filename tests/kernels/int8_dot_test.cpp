@@ -6,46 +6,111 @@
 #include <vector>
 
 #include "core/random.h"
+#include "kernels/cpu.h"
+#include "kernels/dot/int8_panel.h"
 #include "kernels/narrow.h"
 
 namespace thimble {
 namespace {
 
+std::vector<float> normal(size_t count, const char* name) {
+  const Random random(5, name);
+  std::vector<float> out(count);
+  for (size_t i = 0; i < count; ++i) out[i] = random.normal(i) * (i % 7 == 0 ? 5 : 1);
+  return out;
+}
+
+// m rows of x and `columns` rows of a weight in a codec, misaligned by a byte.
+struct Operands {
+  int64_t m, n, columns;
+  std::vector<float> x, w;
+  std::vector<std::byte> weights, rows;
+
+  Operands(const Codec& codec, int64_t m, int64_t n, int64_t columns)
+      : m(m),
+        n(n),
+        columns(columns),
+        x(normal(m * n, "x")),
+        w(normal(columns * n, "w")),
+        weights(codec.bytes(columns * n) + 1),
+        rows(m * Int8Rows::row_bytes(n)) {
+    codec.encode(w.data(), weights.data() + 1, columns * n);
+    codec.decode(weights.data() + 1, w.data(), columns * n);
+    for (int64_t r = 0; r < m; ++r) quantise_int8(x.data() + r * n, *int8_format(codec, n), {rows.data(), n}, r);
+  }
+  Int8Weights int8_weights(const Codec& codec) const {
+    return {*int8_format(codec, n), weights.data() + 1, codec.bytes(n), columns};
+  }
+};
+
 // The instructions of this CPU give the reference's bits, and both come near the exact product.
 TEST(Int8Dot, equals_reference_and_is_near_exact) {
   int codecs_seen = 0;
   for (const Codec* codec : codecs()) {
-    if (!int8_dot(*codec)) continue;
+    if (!int8_format(*codec, 256)) continue;
     ++codecs_seen;
-    for (int64_t n : {32, 64, 576, 1536}) {
-      SCOPED_TRACE(fmt::format("{} {}", codec->name, n));
-      const Random random(5, codec->name);
-      std::vector<float> w(n), x(n);
-      for (int64_t i = 0; i < n; ++i) w[i] = random.normal(i), x[i] = random.normal(n + i) * (i % 7 == 0 ? 5 : 1);
-      std::vector<std::byte> weights(codec->bytes(n) + 1);
-      codec->encode(w.data(), weights.data() + 1, n);  // misaligned
-      codec->decode(weights.data() + 1, w.data(), n);
-      std::vector<int8_t> codes(n);
-      std::vector<float> scales(n / 32), sums(n / 32);
-      const Int8Row row{codes.data(), scales.data(), sums.data()};
-      quantise_int8(x.data(), n, row);
-      double exact = 0, size = 0;
-      for (int64_t i = 0; i < n; ++i) exact += double(w[i]) * x[i], size += std::abs(double(w[i]) * x[i]);
-      const float result = int8_dot(*codec)(weights.data() + 1, row, n);
-      EXPECT_EQ(result, int8_dot_reference(*codec)(weights.data() + 1, row, n));
-      EXPECT_NEAR(result, exact, 0.02 * size);
+    for (auto [m, n, columns] : {std::tuple{1, 256, 16}, {1, 768, 5}, {3, 1536, 16}, {15, 256, 13}}) {
+      for (int64_t width : {int64_t{n}, codec->block == 32 ? n + 96 : int64_t{n}}) {
+        SCOPED_TRACE(fmt::format("{} {} x {} x {}", codec->name, m, width, columns));
+        const Operands o(*codec, m, width, columns);
+        const Int8Rows rows{const_cast<std::byte*>(o.rows.data()), width};
+        std::vector<float> result(m * 16, 0.5f), expected = result, sums(2 * m * 16);
+        multiply_int8(o.int8_weights(*codec), rows, m, 0.25f, result.data(), sums.data());
+        multiply_int8_reference(o.int8_weights(*codec), rows, m, 0.25f, expected.data(), sums.data());
+        EXPECT_EQ(result, expected);
+        for (int64_t r = 0; r < m; ++r)
+          for (int64_t c = 0; c < columns; ++c) {
+            double exact = 0, size = 0;
+            for (int64_t i = 0; i < width; ++i) {
+              const double product = double(o.w[c * width + i]) * o.x[r * width + i];
+              exact += product, size += std::abs(product);
+            }
+            EXPECT_NEAR(result[r * 16 + c], 0.5 + 0.25 * exact, 0.25 * 0.01 * size);
+          }
+      }
     }
   }
-  EXPECT_EQ(codecs_seen, 3);
+  EXPECT_EQ(codecs_seen, 7);
+}
+
+// Every instruction set's own inner loop and packing against the plain ones, as far as this CPU has them.
+TEST(Int8Dot, instruction_sets_agree) {
+  for (const Codec* codec : codecs()) {
+    const Int8Format* const format = int8_format(*codec, 256);
+    if (!format) continue;
+    SCOPED_TRACE(codec->name);
+    const Operands o(*codec, 15, 256, 16);
+    const Int8Rows rows{const_cast<std::byte*>(o.rows.data()), 256};
+    Int8Panel plain{}, panel{};
+    format->pack(o.weights.data() + 1, codec->bytes(256), 256, plain);
+    if (cpu().avx512) {
+      format->pack_avx512(o.weights.data() + 1, codec->bytes(256), 256, panel);
+      EXPECT_EQ(std::memcmp(panel.codes, plain.codes, sizeof plain.codes), 0);
+      const size_t groups = 256 / static_cast<size_t>(format->group);
+      EXPECT_EQ(std::memcmp(panel.scales, plain.scales, groups * 64), 0);
+      if (format->offsets) {
+        EXPECT_EQ(std::memcmp(panel.offsets, plain.offsets, groups * 64), 0);
+      }
+    }
+    const auto run = [&](MultiplyInt8 multiply) {
+      std::vector<float> sums(2 * 15 * 16);
+      multiply(*format, plain, {rows, 0, 0, 256}, 15, sums.data(), sums.data() + 15 * 16);
+      return sums;
+    };
+    if (cpu().avx2 && cpu().avx512_vnni) {
+      EXPECT_EQ(run(multiply_panel_avx2), run(multiply_panel_vnni));
+    }
+  }
 }
 
 TEST(Int8Dot, zeros_stay_zero) {
   std::vector<float> x(32, 0.0f);
-  std::vector<int8_t> codes(32, 1);
-  float scale = 1, sum = 1;
-  quantise_int8(x.data(), 32, {codes.data(), &scale, &sum});
-  EXPECT_EQ(sum, 0);
-  for (int8_t code : codes) EXPECT_EQ(code, 0);
+  std::vector<std::byte> memory(Int8Rows::row_bytes(32), std::byte{1});
+  const Int8Rows rows{memory.data(), 32};
+  quantise_int8(x.data(), *int8_format(kQ8_0, 32), rows, 0);
+  EXPECT_EQ(rows.sums(0)[0], 0);
+  EXPECT_EQ(rows.corrections(0)[0], 0);
+  for (int i = 0; i < 32; ++i) EXPECT_EQ(rows.codes(0)[i], 0);
 }
 
 // A narrow product in int8 is near the one in f32, and its bits do not depend on threads or on the rows beside it.
@@ -67,7 +132,7 @@ TEST(Int8Dot, narrow_product) {
                     true,
                     1};
     const Product p{.terms = {&term, 1}, .c = reinterpret_cast<std::byte*>(c.data()), .m = rows, .n = n};
-    std::vector<std::byte> workspace(narrow_workspace_bytes(p, count));
+    std::vector<std::byte> workspace(narrow_workspace_bytes(multiply, p, count));
     narrow(threads, multiply, p, workspace);
     return c;
   };

@@ -1,167 +1,220 @@
 #include "kernels/dot/int8_dot.h"
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
-#include "core/half.h"
+#include "codecs/dispatch.h"
+#include "codecs/k_fit.h"
 #include "kernels/clones.h"
 #include "kernels/cpu.h"
+#include "kernels/dot/int8_panel.h"
 
 namespace thimble {
 namespace {
 
-float f16_at(const std::byte* at) noexcept {
-  uint16_t bits;
-  std::memcpy(&bits, at, 2);
-  return f16_to_f32(bits);
+// One group of one row.
+struct Group {
+  uint8_t codes[32];
+  float scale, offset = 0;
+};
+
+uint8_t byte(const std::byte* at) { return static_cast<uint8_t>(*at); }
+
+// 32 nibbles: the low ones first.
+THIMBLE_BODY void nibbles(const std::byte* at, uint8_t* codes) noexcept {
+  for (int i = 0; i < 16; ++i) codes[i] = byte(at + i) & 15, codes[16 + i] = byte(at + i) >> 4;
 }
 
-// Layouts of GGUF: d (f16) | 16 bytes of nibbles;  d, m (f16) | 16 bytes of nibbles;  d (f16) | 32 int8.
-// Element i < 16 is the low nibble of byte i, element 16 + i the high one.
+// Layouts as in the codecs' files.
 struct Q4_0 {
-  static constexpr int64_t kBytes = 18, kCodes = 2;
-  static constexpr bool kNibbles = true;
-  static float offset(const std::byte* block) noexcept { return -8 * f16_at(block); }
+  static constexpr int kGroup = 32;
+  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+    const std::byte* const block = row + group * 18;
+    to.scale = load_f16(block);
+    nibbles(block + 2, to.codes);
+  }
 };
 struct Q4_1 {
-  static constexpr int64_t kBytes = 20, kCodes = 4;
-  static constexpr bool kNibbles = true;
-  static float offset(const std::byte* block) noexcept { return f16_at(block + 2); }
+  static constexpr int kGroup = 32;
+  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+    const std::byte* const block = row + group * 20;
+    to.scale = load_f16(block), to.offset = load_f16(block + 2);
+    nibbles(block + 4, to.codes);
+  }
+};
+struct Q5_0 {
+  static constexpr int kGroup = 32;
+  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+    const std::byte* const block = row + group * 22;
+    to.scale = load_f16(block);
+    nibbles(block + 6, to.codes);
+    for (int i = 0; i < 32; ++i) to.codes[i] |= (byte(block + 2 + i / 8) >> i % 8 & 1) << 4;
+  }
 };
 struct Q8_0 {
-  static constexpr int64_t kBytes = 34, kCodes = 2;
-  static constexpr bool kNibbles = false;
-  static float offset(const std::byte*) noexcept { return 0; }
+  static constexpr int kGroup = 32;
+  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+    const std::byte* const block = row + group * 34;
+    to.scale = load_f16(block);
+    for (int i = 0; i < 32; ++i) to.codes[i] = byte(block + 2 + i) ^ 0x80;
+  }
+};
+template <int kBytes, int kCodes>
+struct Q45K {
+  static constexpr int kGroup = 32;
+  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+    const std::byte* const block = row + group / 8 * kBytes;
+    const int g = static_cast<int>(group % 8);
+    uint8_t s[kGroups], m[kGroups];
+    unpack_scales(block + 4, s, m);
+    to.scale = load_f16(block) * static_cast<float>(s[g]);
+    to.offset = -(load_f16(block + 2) * static_cast<float>(m[g]));
+    for (int i = 0; i < 32; ++i) {
+      to.codes[i] = byte(block + kCodes + g / 2 * 32 + i) >> g % 2 * 4 & 15;
+      if (kCodes == 48) to.codes[i] |= (byte(block + 16 + i) >> g & 1) << 4;
+    }
+  }
+};
+struct Q6_K {
+  static constexpr int kGroup = 16;
+  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+    const std::byte* const block = row + group / 16 * 210;
+    const int g = static_cast<int>(group % 16), half = g / 8, k = g % 8 / 2, i0 = g % 2 * 16;
+    to.scale = load_f16(block + 208) * static_cast<float>(static_cast<int8_t>(block[192 + g]));
+    for (int i = 0; i < 16; ++i) {
+      const int low = byte(block + 64 * half + k % 2 * 32 + i0 + i) >> k / 2 * 4 & 15;
+      to.codes[i] = static_cast<uint8_t>(low | (byte(block + 128 + 32 * half + i0 + i) >> 2 * k & 3) << 4);
+    }
+  }
 };
 
-float fold8(const float* lanes) noexcept {
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
-
-// Lane l of a block sums elements 4l .. 4l + 3, as the instructions do.
 template <class F>
-float reference(const std::byte* weights, const Int8Row& x, int64_t n) noexcept {
-  float lanes[8] = {}, rest = 0;
-  for (int64_t b = 0; b < n / kDotBlock; ++b) {
-    const std::byte* const block = weights + b * F::kBytes;
-    const float scale = f16_at(block) * x.scales[b];
-    for (int l = 0; l < 8; ++l) {
-      int32_t sum = 0;
-      for (int i = 4 * l; i < 4 * l + 4; ++i) {
-        const auto byte = static_cast<uint8_t>(block[F::kCodes + (F::kNibbles ? i % 16 : i)]);
-        const int32_t code = F::kNibbles ? (i < 16 ? byte & 15 : byte >> 4) : static_cast<int8_t>(byte);
-        sum += code * x.codes[b * kDotBlock + i];
-      }
-      lanes[l] += static_cast<float>(sum) * scale;
+THIMBLE_BODY void pack_body(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept {
+  for (int64_t row = 0; row < kDotRows; ++row)
+    for (int64_t g = 0; g < count / F::kGroup; ++g) {
+      Group group;
+      F::unpack(weights + row * stride, g, group);
+      panel.scales[g][row] = group.scale;
+      if (F::kGroup == 32) panel.offsets[g][row] = group.offset;
+      for (int q = 0; q < F::kGroup / 4; ++q)
+        std::memcpy(panel.codes[g * F::kGroup / 4 + q][row], group.codes + 4 * q, 4);
     }
-    rest += F::offset(block) * x.sums[b];
+}
+template <class F>
+constexpr PackInt8 pack = dispatched<pack_body<F>>;
+
+constexpr Int8Format kFormats[] = {
+    {&kQ4_0, 32, 8, false, pack<Q4_0>, pack_q4_0_avx512},
+    {&kQ4_1, 32, 0, true, pack<Q4_1>, pack_q4_1_avx512},
+    {&kQ5_0, 32, 16, false, pack<Q5_0>, pack_q5_0_avx512},
+    {&kQ8_0, 32, 128, false, pack<Q8_0>, pack_q8_0_avx512},
+    {&kQ4K, 32, 0, true, pack<Q45K<144, 16>>, pack_q4_K_avx512},
+    {&kQ5K, 32, 0, true, pack<Q45K<176, 48>>, pack_q5_K_avx512},
+    {&kQ6K, 16, 32, false, pack<Q6_K>, pack_q6_K_avx512},
+};
+
+void multiply_panel_reference(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
+                              float* sums, float* rests) noexcept {
+  for (int64_t r = 0; r < m; ++r)
+    for (int64_t g = 0; g < piece.count / format.group; ++g) {
+      const int64_t element = piece.first + g * format.group, block = element / kDotBlock;
+      for (int64_t c = 0; c < kDotRows; ++c) {
+        int32_t sum = piece.x.corrections(piece.row + r)[element / format.group];
+        for (int64_t i = 0; i < format.group; ++i)
+          sum += panel.codes[(g * format.group + i) / 4][c][i % 4] * piece.x.codes(piece.row + r)[element + i];
+        sums[r * kDotRows + c] += static_cast<float>(sum) * (panel.scales[g][c] * piece.x.scales(piece.row + r)[block]);
+        if (format.offsets) rests[r * kDotRows + c] += panel.offsets[g][c] * piece.x.sums(piece.row + r)[block];
+      }
+    }
+}
+
+// Fewer than 16 rows, as 16 with copies of the last.
+class WholeRows {
+ public:
+  WholeRows(const Int8Weights& weights, int64_t first, int64_t count) noexcept
+      : data(weights.data + weights.format.codec->bytes(first)), stride(weights.stride) {
+    if (weights.columns == kDotRows) return;
+    const int64_t bytes = weights.format.codec->bytes(count);
+    for (int64_t row = 0; row < kDotRows; ++row)
+      std::memcpy(copies_ + row * kMostBytes, data + std::min(row, weights.columns - 1) * stride,
+                  static_cast<size_t>(bytes));
+    data = copies_;
+    stride = kMostBytes;
   }
-  return fold8(lanes) + rest;
-}
+  const std::byte* data;
+  int64_t stride;
 
-#define TARGET_AVX2 __attribute__((target("avx2,f16c"), always_inline))
-#define TARGET_VNNI __attribute__((target("avx2,f16c,avx512f,avx512vl,avx512vnni"), always_inline))
+ private:
+  static constexpr int64_t kMostBytes = kDotPiece / 32 * 34;
+  std::byte copies_[kDotRows * kMostBytes];
+};
 
-// 32 codes of a block as bytes: unsigned for nibbles, signed otherwise.
-template <class F>
-TARGET_AVX2 inline __m256i codes_of(const std::byte* block) noexcept {
-  if constexpr (!F::kNibbles) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + F::kCodes));
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + F::kCodes));
-  const __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(bytes), _mm_srli_epi16(bytes, 4), 1);
-  return _mm256_and_si256(both, _mm256_set1_epi8(15));
-}
-
-// Sums of four neighbouring products. Unsigned times signed; signed weights lend their sign to the activations.
-template <class F>
-TARGET_AVX2 inline __m256i products_avx2(__m256i weights, __m256i x) noexcept {
-  if constexpr (!F::kNibbles) {
-    x = _mm256_sign_epi8(x, weights);
-    weights = _mm256_sign_epi8(weights, weights);
+void multiply_with(PackInt8 pack, MultiplyInt8 multiply, const Int8Weights& weights, const Int8Rows& x, int64_t m,
+                   float scale, float* out, float* sums) noexcept {
+  float* const rests = sums + m * kDotRows;
+  std::fill(sums, rests + m * kDotRows, 0.0f);
+  Int8Panel panel;
+  for (int64_t first = 0; first < x.n; first += kDotPiece) {
+    const int64_t count = std::min(kDotPiece, x.n - first);
+    const WholeRows rows(weights, first, count);
+    pack(rows.data, rows.stride, count, panel);
+    multiply(weights.format, panel, {x, 0, first, count}, m, sums, rests);
   }
-  return _mm256_madd_epi16(_mm256_maddubs_epi16(weights, x), _mm256_set1_epi16(1));
-}
-
-template <class F>
-TARGET_VNNI inline __m256i products_vnni(__m256i weights, __m256i x) noexcept {
-  if constexpr (!F::kNibbles) {
-    x = _mm256_sign_epi8(x, weights);
-    weights = _mm256_sign_epi8(weights, weights);
-  }
-  return _mm256_dpbusd_epi32(_mm256_setzero_si256(), weights, x);
-}
-
-#define INT8_DOT(name, flags, products)                                                                       \
-  template <class F>                                                                                          \
-  __attribute__((target(flags))) float name(const std::byte* weights, const Int8Row& x, int64_t n) noexcept { \
-    __m256 lanes = _mm256_setzero_ps();                                                                       \
-    float rest = 0;                                                                                           \
-    for (int64_t b = 0; b < n / kDotBlock; ++b) {                                                             \
-      const std::byte* const block = weights + b * F::kBytes;                                                 \
-      const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x.codes + b * kDotBlock));    \
-      const __m256 sums = _mm256_cvtepi32_ps(products<F>(codes_of<F>(block), codes));                         \
-      lanes = _mm256_add_ps(lanes, _mm256_mul_ps(sums, _mm256_set1_ps(half_at(block) * x.scales[b])));        \
-      if constexpr (F::kNibbles) rest += offset_at<F>(block) * x.sums[b];                                     \
-    }                                                                                                         \
-    float folded[8];                                                                                          \
-    _mm256_storeu_ps(folded, lanes);                                                                          \
-    return fold8(folded) + rest;                                                                              \
-  }
-
-TARGET_AVX2 inline float half_at(const std::byte* at) noexcept {
-  uint16_t bits;
-  std::memcpy(&bits, at, 2);
-  return _cvtsh_ss(bits);
-}
-template <class F>
-TARGET_AVX2 inline float offset_at(const std::byte* block) noexcept {
-  return F::kCodes == 2 ? -8 * half_at(block) : half_at(block + 2);
-}
-
-INT8_DOT(dot_avx2, "avx2,f16c", products_avx2)
-INT8_DOT(dot_vnni, "avx2,f16c,avx512f,avx512vl,avx512vnni", products_vnni)
-#undef INT8_DOT
-
-template <class F>
-Int8Dot best() {
-  return cpu().avx512_vnni ? dot_vnni<F> : cpu().avx2 ? dot_avx2<F> : reference<F>;
+  for (int64_t r = 0; r < m; ++r)
+    for (int64_t c = 0; c < weights.columns; ++c) {
+      const int64_t i = r * kDotRows + c;
+      out[i] += scale * (weights.format.offsets ? sums[i] + rests[i] : sums[i]);
+    }
 }
 
 }  // namespace
 
-CLONES void quantise_int8(const float* x, int64_t n, const Int8Row& to) noexcept {
-  for (int64_t b = 0; b < n / kDotBlock; ++b) {
+CLONES void quantise_int8(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept {
+  int8_t* const codes = to.codes(row);
+  int32_t* const corrections = to.corrections(row);
+  for (int64_t b = 0; b < to.n / kDotBlock; ++b) {
     const float* const from = x + b * kDotBlock;
-    int8_t* const codes = to.codes + b * kDotBlock;
+    int8_t* const code = codes + b * kDotBlock;
     float largest = 0;
     for (int i = 0; i < kDotBlock; ++i) largest = std::max(largest, std::fabs(from[i]));
     const float scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
-    int32_t sum = 0;
+    int32_t halves[2] = {};
     for (int i = 0; i < kDotBlock; ++i) {
       // Adding and taking away 1.5 * 2^23 rounds to nearest even.
       const float rounded = (from[i] * inverse + 12582912.0f) - 12582912.0f;
-      codes[i] = static_cast<int8_t>(rounded);
-      sum += codes[i];
+      code[i] = static_cast<int8_t>(rounded);
+      halves[i / 16] += code[i];
     }
-    to.scales[b] = scale;
-    to.sums[b] = scale * static_cast<float>(sum);
+    to.scales(row)[b] = scale;
+    to.sums(row)[b] = scale * static_cast<float>(halves[0] + halves[1]);
+    if (format.group == 32) {
+      corrections[b] = -format.zero * (halves[0] + halves[1]);
+    } else {
+      corrections[2 * b] = -format.zero * halves[0];
+      corrections[2 * b + 1] = -format.zero * halves[1];
+    }
   }
 }
 
-Int8Dot int8_dot(const Codec& codec) {
-  if (codec.name == "q4_0") return best<Q4_0>();
-  if (codec.name == "q4_1") return best<Q4_1>();
-  if (codec.name == "q8_0") return best<Q8_0>();
+const Int8Format* int8_format(const Codec& codec, int64_t n) {
+  for (const Int8Format& format : kFormats)
+    if (format.codec == &codec && n % kDotBlock == 0) return &format;
   return nullptr;
 }
 
-Int8Dot int8_dot_reference(const Codec& codec) {
-  if (codec.name == "q4_0") return reference<Q4_0>;
-  if (codec.name == "q4_1") return reference<Q4_1>;
-  if (codec.name == "q8_0") return reference<Q8_0>;
-  return nullptr;
+void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
+                   float* sums) noexcept {
+  static const MultiplyInt8 multiply = cpu().avx512_vnni ? multiply_panel_vnni
+                                       : cpu().avx2      ? multiply_panel_avx2
+                                                         : multiply_panel_reference;
+  const PackInt8 pack = cpu().avx512 ? weights.format.pack_avx512 : weights.format.pack;
+  multiply_with(pack, multiply, weights, x, m, scale, out, sums);
+}
+
+void multiply_int8_reference(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
+                             float* sums) noexcept {
+  multiply_with(weights.format.pack, multiply_panel_reference, weights, x, m, scale, out, sums);
 }
 
 }  // namespace thimble

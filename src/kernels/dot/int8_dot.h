@@ -1,8 +1,17 @@
-// Dot products of rows of quantised weights with int8 activations, for inference (`--multiply int8`).
+// Products of quantised weights with int8 activations, for inference (`--multiply int8`).
 //
-// Activations are cut into blocks of 32: code = round(x / scale), scale = max|x| / 127. Products of codes are summed in
-// int32, exactly; each block then contributes code sum * weight scale * activation scale in f32, in 8 lanes, in order.
-// Every instruction set gives the same bits.
+// Activations are cut into blocks of 32: code = round(x / scale), scale = max|x| / 127. Weights are cut as their format
+// says, into groups of 32 or 16 with a scale each. Products of codes are summed in int32, exactly. In f32, one element
+// of the result is
+//
+//   sum over groups of (sum of code products) * (scale of the group * scale of x),  in one chain, ascending
+//   + sum over groups of (offset of the group * sum of x),  likewise, for formats that have offsets
+//
+// Each group is a product and an addition, both rounded. Every instruction set gives the same bits, and a result does
+// not depend on what is computed beside it.
+//
+// 16 rows of a weight are taken together: a piece of them is unpacked into a panel whose lanes are rows, which meets
+// all rows of x. No sum over lanes is needed, and every format shares the same inner loop.
 #pragma once
 
 #include <cstddef>
@@ -12,22 +21,43 @@
 
 namespace thimble {
 
-constexpr int64_t kDotBlock = 32;
+constexpr int64_t kDotBlock = 32;   // elements of x that share a scale
+constexpr int64_t kDotRows = 16;    // weight rows in a panel
+constexpr int64_t kDotPiece = 256;  // elements of a panel, at most; whole blocks of every format
 
-// One row of n elements, n a multiple of 32.
-struct Int8Row {
-  int8_t* codes;  // [n]
-  float* scales;  // [n / 32]
-  float* sums;    // [n / 32]: scale times the sum of the block's codes
+// value = scale * (code - zero) + offset, codes being unsigned bytes.
+struct Int8Format;
+
+// The format of a codec that has int8 products, for rows of n elements; nullptr where there is none.
+const Int8Format* int8_format(const Codec& codec, int64_t n);
+
+// Rows of n activations, n a multiple of 32.
+struct Int8Rows {
+  std::byte* data;
+  int64_t n;
+
+  static int64_t row_bytes(int64_t n) { return n + n / kDotBlock * 16; }
+  int8_t* codes(int64_t row) const { return reinterpret_cast<int8_t*>(data + row * row_bytes(n)); }
+  float* scales(int64_t row) const { return reinterpret_cast<float*>(codes(row) + n); }  // [n / 32]
+  float* sums(int64_t row) const { return scales(row) + n / kDotBlock; }  // [n / 32]: scale times the sum of codes
+  // [n / group of the weight]: minus the weight's zero times the sum of codes
+  int32_t* corrections(int64_t row) const { return reinterpret_cast<int32_t*>(sums(row) + n / kDotBlock); }
 };
 
-void quantise_int8(const float* x, int64_t n, const Int8Row& to) noexcept;
+void quantise_int8(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept;
 
-using Int8Dot = float (*)(const std::byte* weights, const Int8Row& x, int64_t n) noexcept;
-
-// For q4_0, q4_1 and q8_0; nullptr where a codec has none.
-Int8Dot int8_dot(const Codec& codec);
+// out[r * 16 + c] += scale * (row c of the weights . row r of x), r < m, c < columns <= 16. Weight rows are `stride`
+// bytes apart. sums: [2, m, 16] to work in.
+struct Int8Weights {
+  const Int8Format& format;
+  const std::byte* data;
+  int64_t stride;
+  int64_t columns;
+};
+void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
+                   float* sums) noexcept;
 // The scalar reference of the same.
-Int8Dot int8_dot_reference(const Codec& codec);
+void multiply_int8_reference(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
+                             float* sums) noexcept;
 
 }  // namespace thimble

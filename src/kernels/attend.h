@@ -1,0 +1,44 @@
+// Queries of a few heads over keys and values that they share, a position after the other in memory: what decoding
+// does with a cache.
+//
+// Numerics: a score is dot() of rows.h times the scale; scores meet values in the order of positions, in f32. Every
+// instruction set gives the same bits.
+#pragma once
+
+#include <cstdint>
+
+#include "codecs/codec.h"
+
+namespace thimble {
+
+// One key head of a cache: position p is at keys + p * stride.
+struct CachedHead {
+  const Codec* codec = &kF32;
+  const std::byte* keys = nullptr;
+  const std::byte* values = nullptr;
+  int64_t stride = 0;  // bytes
+};
+
+// softmax(scale q k) v over some of the positions, to be joined with the others': out = sum of exp(s - largest) v,
+// sum = sum of exp(s - largest).
+struct PartialSoftmax {
+  float largest;
+  float sum;
+};
+
+// Elements of a head's row in memory: whole lanes.
+constexpr int64_t padded_head(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+
+// f32 that attend() needs besides its results.
+int64_t attend_scratch_floats(const Codec& codec, int64_t heads, int64_t head_dim, int64_t positions);
+
+// q, out: [heads, padded_head], q with zeros behind head_dim; partial: [heads].
+struct Attend {
+  const float* q;
+  int64_t heads, head_dim;
+  float scale;
+};
+void attend(const Attend& attend, const CachedHead& head, int64_t positions, float* out, PartialSoftmax* partial,
+            float* scratch) noexcept;
+
+}  // namespace thimble

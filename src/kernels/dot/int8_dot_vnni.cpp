@@ -1,0 +1,78 @@
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's AVX-512 header warns of its own undefined operands
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "kernels/dot/int8_panel.h"
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+
+namespace thimble {
+namespace {
+
+// M rows of x at once: a panel's codes are read into registers once for all of them.
+template <int M, int G, bool kOffsets>
+TARGET void multiply(const Int8Panel& panel, const Int8Piece& piece, int64_t row, float* sums, float* rests) noexcept {
+  constexpr int kQuads = G / 4;
+  const int8_t* codes[M];
+  const float* scales[M];
+  __m512 sum[M], rest[M];
+  for (int r = 0; r < M; ++r) {
+    codes[r] = piece.x.codes(row + r) + piece.first;
+    scales[r] = piece.x.scales(row + r) + piece.first / kDotBlock;
+    sum[r] = _mm512_loadu_ps(sums + r * kDotRows);
+    rest[r] = _mm512_loadu_ps(rests + r * kDotRows);
+  }
+  // Both lie behind the scales of a row, at the same distance.
+  const int64_t to_sums = piece.x.sums(0) - piece.x.scales(0);
+  const int64_t to_corrections = 2 * to_sums + piece.first / G - piece.first / kDotBlock;
+  for (int64_t g = 0; g < piece.count / G; ++g) {
+    __m512i quads[kQuads];
+    for (int q = 0; q < kQuads; ++q) quads[q] = _mm512_load_si512(panel.codes[g * kQuads + q]);
+    const __m512 scale = _mm512_load_ps(panel.scales[g]);
+#pragma GCC unroll 8
+    for (int r = 0; r < M; ++r) {
+      int32_t quad;
+      std::memcpy(&quad, scales[r] + to_corrections + g, 4);
+      __m512i total = _mm512_set1_epi32(quad);
+#pragma GCC unroll 8
+      for (int q = 0; q < kQuads; ++q) {
+        std::memcpy(&quad, codes[r] + g * G + 4 * q, 4);
+        total = _mm512_dpbusd_epi32(total, quads[q], _mm512_set1_epi32(quad));
+      }
+      const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(scales[r][g * G / kDotBlock]));
+      sum[r] = _mm512_add_ps(sum[r], _mm512_mul_ps(_mm512_cvtepi32_ps(total), both));
+      if constexpr (kOffsets)
+        rest[r] = _mm512_add_ps(
+            rest[r], _mm512_mul_ps(_mm512_load_ps(panel.offsets[g]), _mm512_set1_ps(scales[r][to_sums + g])));
+    }
+  }
+  for (int r = 0; r < M; ++r) {
+    _mm512_storeu_ps(sums + r * kDotRows, sum[r]);
+    _mm512_storeu_ps(rests + r * kDotRows, rest[r]);
+  }
+}
+
+template <int G, bool kOffsets>
+void multiply_rows(const Int8Panel& panel, const Int8Piece& piece, int64_t m, float* sums, float* rests) noexcept {
+  int64_t r = 0;
+  const auto go = [&](auto kernel, int64_t rows) {
+    for (; r + rows <= m; r += rows) kernel(panel, piece, piece.row + r, sums + r * kDotRows, rests + r * kDotRows);
+  };
+  go(multiply<8, G, kOffsets>, 8);
+  go(multiply<4, G, kOffsets>, 4);
+  go(multiply<2, G, kOffsets>, 2);
+  go(multiply<1, G, kOffsets>, 1);
+}
+
+}  // namespace
+
+void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
+                         float* sums, float* rests) noexcept {
+  const auto kernel = format.offsets       ? multiply_rows<32, true>
+                      : format.group == 32 ? multiply_rows<32, false>
+                                           : multiply_rows<16, false>;
+  kernel(panel, piece, m, sums, rests);
+}
+
+}  // namespace thimble
