@@ -1,15 +1,22 @@
 #!/usr/bin/env python3
 """Every family of models against transformers: logits, and the losses of a few steps of full fine-tuning.
 
-usage: tools/check_transformers.py THIMBLE_BINARY
-Needs torch, transformers, tokenizers and safetensors (pip install torch transformers safetensors).
 Makes tiny random models, so nothing is fetched. Prints the largest difference of each; exit code 1 when one is too large.
 """
+import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
+
+import interop
+
+PACKAGES = {"torch": "torch", "transformers": "transformers", "safetensors": "safetensors"}
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    interop.add_arguments(parser)
+    options = parser.parse_args()
+    interop.enter_environment(options.venv, PACKAGES)
 
 import torch
 from safetensors.torch import load_file
@@ -51,11 +58,9 @@ def save_tokenizer(folder):
     return tokenizer
 
 
-def thimble(binary, *arguments):
-    done = subprocess.run([binary, *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(arguments)}: exit code {done.returncode}\n{done.stderr}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+def events(binary, *arguments):
+    output = interop.thimble(binary, *arguments)
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
 def torch_losses(model, windows):
@@ -91,14 +96,14 @@ def check(binary, name, kind, config, folder):
     ids = torch.tensor(tokenizer.encode(text).ids).reshape(-1, CONTEXT)
     common = ["--model", path, "--data", data, "--context", str(CONTEXT), "--precision", "f32", "--json"]
     logits_path = os.path.join(path, "logits.out.safetensors")
-    thimble(binary, "eval", *common, "--logits", logits_path)
+    interop.thimble(binary, "eval", *common, "--logits", logits_path)
     with torch.no_grad():
         expected = model(ids).logits.reshape(-1, 256)
     logits = load_file(logits_path)["logits"]
     logit_error = (logits - expected).abs().max().item()
-    events = thimble(binary, "finetune", *common, "--method", "full", "--batch", str(BATCH), "--steps", str(STEPS), "--lr", str(RATE),
+    told = events(binary, "finetune", *common, "--method", "full", "--batch", str(BATCH), "--steps", str(STEPS), "--lr", str(RATE),
                      "--schedule", "constant", "--warmup", "0", "--weight-decay", "0.01", "--no-shuffle", "--out", path + ".out")
-    losses = [event["loss"] for event in events if event["event"] == "step"]
+    losses = [event["loss"] for event in told if event["event"] == "step"]
     loss_error = max(abs(a - b) / b for a, b in zip(losses, torch_losses(model, ids)))
     back = kind.from_pretrained(path + ".out/model").float().eval()
     with torch.no_grad():
@@ -108,12 +113,14 @@ def check(binary, name, kind, config, folder):
     return good
 
 
-def main():
+def main(o):
     torch.set_num_threads(2)
-    with tempfile.TemporaryDirectory() as folder:
-        results = [check(sys.argv[1], name, kind, config, folder) for name, (kind, config) in CASES.items()]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = o.keep or temporary
+        os.makedirs(folder, exist_ok=True)
+        results = [check(o.thimble, name, kind, config, folder) for name, (kind, config) in CASES.items()]
     sys.exit(0 if all(results) else 1)
 
 
 if __name__ == "__main__":
-    main()
+    main(options)

@@ -7,6 +7,7 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+QUIET = {**os.environ, "TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"}
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "thimble")
 
 # Sentences with digits, accents and other scripts, cut into windows of tokens.
@@ -39,11 +40,17 @@ def environment(folder, packages):
     return python
 
 
+def enter_environment(folder, packages):
+    """Goes on under that environment's Python, when this is another."""
+    python = environment(folder, packages)
+    if os.path.realpath(sys.prefix) != os.path.realpath(folder):
+        os.execve(python, [python, *sys.argv], QUIET)
+
+
 def run_worker(python, script, step, arguments):
     """Runs `script` again under `python` to do one step; gives what it answers."""
     with tempfile.NamedTemporaryFile(suffix=".json") as answer:
-        quiet = {**os.environ, "TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run([python, script, "--worker", step, json.dumps(arguments), answer.name], env=quiet,
+        done = subprocess.run([python, script, "--worker", step, json.dumps(arguments), answer.name], env=QUIET,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
             sys.exit(f"{os.path.basename(script)}, step {step}, failed:\n{done.stdout}")

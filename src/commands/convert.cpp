@@ -13,6 +13,7 @@
 #include "plan/ledger.h"
 #include "run/arena.h"
 #include "run/recipe.h"
+#include "text/save.h"
 #include "text/tokenizer.h"
 
 namespace thimble {
@@ -25,9 +26,8 @@ struct ConvertOptions {
   bool json = false;
 };
 
-// Buffers of the writers (row_stream.cpp): a piece of 1 MiB, its rows as stored (f32 at most, of a piece in 4 bits),
-// a panel of 4 MiB where matrices are transposed; and what the C library takes on its way.
-constexpr int64_t kWriterBytes = 16 << 20;
+// What the C library takes on its way, names and places of tensors, and pages that only writing touches.
+constexpr int64_t kSmallThings = 256 << 10;
 
 struct Conversion {
   const ConvertOptions& options;
@@ -126,18 +126,19 @@ Result<void> open_all(Conversion& c) {
   return open_tokenizer(c);
 }
 
-// What the process will hold at most, before anything is written.
-Result<int64_t> check_budget(const Conversion& c, int64_t tables_bytes) {
+// What the process will hold at most; it holds it from here on, before anything is written.
+Result<int64_t> take_memory(const Conversion& c, int64_t tables_bytes) {
   int64_t widest = 0;
   for (const ModelTensor& tensor : c.tensors()) widest = std::max(widest, tensor.shape.columns());
-  const int64_t buffers = kWriterBytes + 16 * widest + (c.merged ? c.merged->buffer_bytes() : 0) + 2 * tables_bytes;
-  const int64_t planned = std::max(peak_resident_bytes(), resident_bytes() + buffers);
+  const bool transposed = c.options.to == "safetensors" && c.source->architecture().family == "gpt2";
+  populate_runtime(stream_bytes(widest, transposed) + (c.merged ? c.merged->buffer_bytes() : 0) + tables_bytes);
+  const int64_t planned = std::max(peak_resident_bytes(), resident_bytes() + kSmallThings);
   if (planned <= c.budget_bytes) return planned;
-  return fail(ErrorCode::over_budget,
-              "converting {} needs {} (the process {}, the rest for rows, the adapter and the vocabulary), --memory "
-              "says {}; the smallest that does is --memory {}M",
-              c.options.model, megabytes(planned), megabytes(resident_bytes()), megabytes(c.budget_bytes),
-              (planned + 999'999) / 1'000'000);
+  return fail(
+      ErrorCode::over_budget,
+      "converting {} needs {} (the process, rows, the adapter and the vocabulary), --memory says {}; the smallest "
+      "that does is --memory {}M",
+      c.options.model, megabytes(planned), megabytes(c.budget_bytes), (planned + 1'999'999) / 1'000'000);
 }
 
 // A model may have more rows than its tokenizer has tokens: unused ones fill up, as llama.cpp's own converter does.
@@ -173,12 +174,13 @@ Result<std::vector<float>> sample(const ModelTensor& tensor, int64_t row, const 
   return numbers;
 }
 
-// A coarse codec may round away what the adapter changed: its rounding is measured against the change, on some rows of
-// every adapted matrix.
+// A coarse codec may round away what the adapter changed: the part of the change that is still there once written is
+// measured, on some rows of every adapted matrix. (Rounding noise beside it is the codec's own, with or without
+// adapter.)
 Result<void> note_rounding(Conversion& c) {
   if (!c.merged || !c.codec || c.codec->block == 1) return {};
   constexpr int64_t kRows = 4;
-  double error = 0, change = 0;
+  double kept = 0, all = 0;
   for (const LoraModule& module : c.adapter->modules) {
     const ModelTensor& stored = *c.source->find(module.module + ".weight");
     const ModelTensor adapted{stored.name, &kF32, stored.shape};
@@ -192,14 +194,16 @@ Result<void> note_rounding(Conversion& c) {
       codec.encode(after.data(), bytes.data(), stored.shape.columns());
       codec.decode(bytes.data(), written.data(), stored.shape.columns());
       for (size_t j = 0; j < after.size(); ++j) {
-        error += (written[j] - after[j]) * (written[j] - after[j]);
-        change += (after[j] - before[j]) * (after[j] - before[j]);
+        const double change = double{after[j]} - before[j];
+        kept += (double{written[j]} - before[j]) * change;
+        all += change * change;
       }
     }
   }
-  const double ratio = std::sqrt(error / std::max(change, 1e-300));
-  c.notes.push_back(fmt::format("rounding to {} is {:.0f} % of what the adapter changes{}", c.codec->name, 100 * ratio,
-                                ratio > 0.5 ? ": much of it is lost; q8_0 or bf16 keeps it" : ""));
+  const double part = kept / std::max(all, 1e-300);
+  c.notes.push_back(
+      fmt::format("{} keeps {:.0f} % of what the adapter changes{}", c.codec->name, 100 * part,
+                  part < 0.9 ? ": the rest is rounded away; a finer --codec keeps it, f16 all of it" : ""));
   return {};
 }
 
@@ -208,7 +212,7 @@ Result<int64_t> write_gguf(Conversion& c) {
   TokenizerTables tables;
   if (c.tokenizer) tables = TRY(c.tokenizer->tables());
   if (c.tokenizer) pad_vocabulary(tables, c.source->architecture().vocab);
-  const int64_t planned = TRY(check_budget(c, std::max<int64_t>(0, resident_bytes() - before)));
+  const int64_t planned = TRY(take_memory(c, std::max<int64_t>(0, 2 * (resident_bytes() - before))));
   GgufWriteOptions options{.codec = c.codec, .embedding_codec = c.embedding_codec};
   options.name = fs::path(c.options.out).stem().string();
   if (c.gguf) options.name = TRY(c.gguf->get_or<std::string>("general.name", options.name));
@@ -223,6 +227,18 @@ Result<int64_t> write_gguf(Conversion& c) {
   return planned;
 }
 
+Result<void> copy_file(const std::string& from, const std::string& to) {
+  const InputFile source = TRY(InputFile::open(from));
+  OutputFile file = TRY(OutputFile::create(to));
+  std::vector<std::byte> piece(64 << 10);
+  for (uint64_t at = 0; at < source.size(); at += piece.size()) {
+    const std::span<std::byte> bytes(piece.data(), std::min<uint64_t>(piece.size(), source.size() - at));
+    CHECK_OK(source.read(at, bytes));
+    CHECK_OK(file.write(bytes));
+  }
+  return file.commit();
+}
+
 // The tokenizer's own files, where the source is a folder too; otherwise they are made.
 Result<void> write_tokenizer(const Conversion& c) {
   const std::string from = c.options.tokenizer.empty() ? c.options.model : c.options.tokenizer;
@@ -233,13 +249,13 @@ Result<void> write_tokenizer(const Conversion& c) {
   for (const char* name : kFiles) {
     const std::string path = from + "/" + name;
     if (!is_file(path)) continue;
-    CHECK_OK(write_text_file(c.options.out + "/" + name, TRY(read_text_file(path, 256u << 20))));
+    CHECK_OK(copy_file(path, c.options.out + "/" + name));
   }
   return {};
 }
 
 Result<int64_t> write_safetensors(Conversion& c) {
-  const int64_t planned = TRY(check_budget(c, 0));
+  const int64_t planned = TRY(take_memory(c, c.tokenizer ? kSaveBytesPerToken * c.tokenizer->vocab_size() : 0));
   HfWriteOptions options{.codec = c.codec};
   if (c.tokenizer) {
     if (c.tokenizer->bos()) options.bos = *c.tokenizer->bos();

@@ -2,6 +2,7 @@
 #include <chrono>
 
 #include "commands/eval.h"
+#include "run/completion.h"
 #include "run/replies.h"
 #include "run/setup.h"
 #include "text/chat.h"

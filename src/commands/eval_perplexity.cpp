@@ -25,9 +25,6 @@ Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Event
   Score all;
   std::vector<double> windows;
   if (data->windows()) windows.reserve(static_cast<size_t>(count));
-  Example example;
-  example.ids.reserve(static_cast<size_t>(context));
-  example.trained.reserve(static_cast<size_t>(context));
   auto evaluator =
       TRY(Evaluator::prepare(inference, context, flags.batch > 0 ? flags.batch : 1, [&](const Score& score) {
         all.nll += score.nll;
@@ -37,12 +34,9 @@ Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Event
   events.plan(inference.plan().ledger);
   CHECK_OK(evaluator->load());
   const auto start = std::chrono::steady_clock::now();
-  for (int64_t i = 0; i < count; ++i) {
-    CHECK_OK(data->read(i, example));
-    CHECK_OK(evaluator->add(example.ids, example.trained));
-    events.progress(fmt::format("{} of {}  nll {:.4f}", i + 1, count, all.mean()));
-  }
-  evaluator->flush();
+  CHECK_OK(evaluator->add_all(*data, count, [&](int64_t added) {
+    events.progress(fmt::format("{} of {}  nll {:.4f}", added, count, all.mean()));
+  }));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::string list;
   for (double nll : windows) list += fmt::format("{}{:.9g}", list.empty() ? "" : ",", nll);

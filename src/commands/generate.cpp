@@ -2,15 +2,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "commands/command.h"
 #include "commands/inference_flags.h"
 #include "files/file.h"
-#include "run/generator.h"
-#include "text/chat.h"
+#include "run/completion.h"
 #include "text/json_output.h"
-#include "text/token_stream.h"
 
 namespace thimble {
 namespace {
@@ -18,39 +15,11 @@ namespace {
 struct Flags {
   InferenceFlags inference;
   SamplingOptions sampling;
-  std::string prompt, prompt_file, system;
+  Prompt prompt;
+  std::string prompt_file;
   int64_t max_tokens = 256, context = 0;
-  bool chat = false, bos = false, json = false;
+  bool json = false;
 };
-
-struct Outcome {
-  std::vector<int32_t> prompt_ids, ids;
-  std::string text;
-  double prompt_seconds = 0, seconds = 0;
-  const char* stopped = "";  // why there is no more: "end" (the model's own), "max-tokens" or "context" (it is full)
-};
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-Result<std::vector<int32_t>> encode_prompt(const Flags& flags, Tokenizer& tokenizer) {
-  std::vector<int32_t> ids;
-  const std::string prompt = flags.prompt_file.empty() ? flags.prompt : TRY(read_text_file(flags.prompt_file));
-  if (flags.chat || !flags.system.empty()) {
-    std::vector<Message> messages;
-    if (!flags.system.empty()) messages.push_back({"system", flags.system});
-    messages.push_back({"user", prompt});
-    std::vector<uint8_t> trained;
-    CHECK_OK(encode_chat(*TRY(chat_format(tokenizer)), tokenizer, messages, true, ids, trained));
-  } else {
-    CHECK_OK(tokenizer.encode(prompt, {.bos = flags.bos}, ids));
-  }
-  if (ids.empty())
-    return fail(ErrorCode::invalid_argument,
-                "the prompt is empty: give --prompt TEXT or --prompt-file FILE, or --bos to begin from nothing");
-  return ids;
-}
 
 // The tokens of prompt and reply, or what the user or the model allows.
 Result<int64_t> planned_context(const Flags& flags, const Inference& inference, int64_t prompt) {
@@ -61,43 +30,7 @@ Result<int64_t> planned_context(const Flags& flags, const Inference& inference, 
   return flags.context > 0 ? most : std::min(most, prompt + flags.max_tokens);
 }
 
-Result<void> produce(const Flags& flags, Generator& generator, Sampler& sampler, const Tokenizer& tokenizer,
-                     Outcome& outcome) {
-  const std::vector<int32_t> stops = stop_tokens(tokenizer);
-  TokenStream stream(tokenizer, outcome.prompt_ids);
-  const auto say = [&](std::string_view text) {
-    outcome.text += text;
-    if (flags.json || text.empty()) return;
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
-  };
-  auto start = std::chrono::steady_clock::now();
-  const Generator::Prompt prompt{0, outcome.prompt_ids};
-  CHECK_OK(generator.prefill({&prompt, 1}));
-  outcome.prompt_seconds = seconds_since(start);
-  start = std::chrono::steady_clock::now();
-  while (!*outcome.stopped) {
-    const int32_t id = sampler.pick(generator.logits(0), 0, outcome.ids.size());
-    outcome.ids.push_back(id);
-    const bool end = std::find(stops.begin(), stops.end(), id) != stops.end();
-    if (!end) say(stream.push(id));
-    if (end) {
-      outcome.stopped = "end";
-    } else if (static_cast<int64_t>(outcome.ids.size()) == flags.max_tokens) {
-      outcome.stopped = "max-tokens";
-    } else if (generator.length(0) == generator.context()) {
-      outcome.stopped = "context";
-    } else {
-      const Generator::Token token{0, id};
-      CHECK_OK(generator.step({&token, 1}));
-    }
-  }
-  say(stream.rest());
-  outcome.seconds = seconds_since(start);
-  return {};
-}
-
-void report(const Flags& flags, const Outcome& o, int64_t context, int64_t planned_bytes) {
+void report(const Flags& flags, const Completion& o, int64_t context, int64_t planned_bytes) {
   const double speed = static_cast<double>(o.ids.size()) / std::max(1e-9, o.seconds);
   const double prompt_speed = static_cast<double>(o.prompt_ids.size()) / std::max(1e-9, o.prompt_seconds);
   const int64_t peak = peak_resident_bytes();
@@ -123,15 +56,21 @@ Result<void> generate(Flags& flags) {
   if (flags.max_tokens < 1 || flags.max_tokens > (1 << 20))
     return fail(ErrorCode::invalid_argument, "--max-tokens: expected 1 to {}, found {}", 1 << 20, flags.max_tokens);
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
-  Outcome outcome;
-  outcome.prompt_ids = TRY(encode_prompt(flags, inference->tokenizer()));
+  if (!flags.prompt_file.empty()) flags.prompt.text = TRY(read_text_file(flags.prompt_file));
+  Completion outcome;
+  outcome.prompt_ids = TRY(encode_prompt(flags.prompt, inference->tokenizer()));
   const int64_t context = TRY(planned_context(flags, *inference, static_cast<int64_t>(outcome.prompt_ids.size())));
   auto sampler = TRY(Sampler::create(flags.sampling, inference->architecture().vocab));
   outcome.ids.reserve(static_cast<size_t>(flags.max_tokens));
   auto generator = TRY(Generator::prepare(*inference, 1, context));
   if (!flags.json) fmt::print(stderr, "{}\n", inference->plan().ledger.text());
   CHECK_OK(generator->load());
-  CHECK_OK(produce(flags, *generator, sampler, inference->tokenizer(), outcome));
+  const auto say = [](std::string_view text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  };
+  CHECK_OK(complete(*generator, sampler, inference->tokenizer(), flags.max_tokens,
+                    flags.json ? std::function<void(std::string_view)>() : say, outcome));
   report(flags, outcome, generator->context(), inference->plan().ledger.planned_bytes);
   return {};
 }
@@ -140,13 +79,13 @@ std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   flags->inference.add(app);
   add_sampling_flags(app, flags->sampling);
-  app.add_option("--prompt", flags->prompt, "text to go on from; special tokens in it are such");
+  app.add_option("--prompt", flags->prompt.text, "text to go on from; special tokens in it are such");
   app.add_option("--prompt-file", flags->prompt_file, "a file with the prompt");
-  app.add_flag("--chat", flags->chat, "the prompt is a user's message: format it as the model's chat does");
-  app.add_option("--system", flags->system, "system message; implies --chat");
+  app.add_flag("--chat", flags->prompt.chat, "the prompt is a user's message: format it as the model's chat does");
+  app.add_option("--system", flags->prompt.system, "system message; implies --chat");
   app.add_option("--max-tokens", flags->max_tokens, "tokens to make at most")->capture_default_str();
   app.add_option("--context", flags->context, "tokens of prompt and reply; as many as needed without it");
-  app.add_flag("--bos", flags->bos, "begin with the beginning-of-sequence token");
+  app.add_flag("--bos", flags->prompt.bos, "begin with the beginning-of-sequence token");
   app.add_flag("--json", flags->json, "one JSON object");
   return [flags]() -> Result<void> { return generate(*flags); };
 }

@@ -1,7 +1,6 @@
 #include "commands/inference_flags.h"
 
 #include "run/recipe.h"
-#include "text/chat.h"
 
 namespace thimble {
 
@@ -27,13 +26,6 @@ void add_sampling_flags(CLI::App& app, SamplingOptions& o) {
   app.add_option("--top-p", o.top_p, "of the likeliest tokens that together have this probability only")
       ->capture_default_str();
   app.add_option("--seed", o.seed, "of the sampling")->capture_default_str();
-}
-
-std::vector<int32_t> stop_tokens(const Tokenizer& tokenizer) {
-  std::vector<int32_t> ids;
-  if (const auto format = chat_format(tokenizer)) ids = end_of_turn(**format, tokenizer);
-  if (tokenizer.eos()) ids.push_back(*tokenizer.eos());
-  return ids;
 }
 
 }  // namespace thimble

@@ -21,7 +21,4 @@ class InferenceFlags {
 
 void add_sampling_flags(CLI::App& app, SamplingOptions& options);
 
-// Tokens after which a sequence is over: the tokenizer's end, and the ends of a turn when the chat format is known.
-std::vector<int32_t> stop_tokens(const Tokenizer& tokenizer);
-
 }  // namespace thimble

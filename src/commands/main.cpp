@@ -48,7 +48,7 @@ Result<std::vector<std::string>> arguments_of(const CLI::App& command, std::vect
 int run(int argc, char** argv) {
   CLI::App app{"thimble: train, fine-tune and run language models in the memory you have", "thimble"};
   app.require_subcommand(1);
-  app.set_version_flag("--version", "thimble 0.1.0");
+  app.set_version_flag("--version", "thimble " THIMBLE_VERSION);
   std::array<std::function<Result<void>()>, kCommands.size()> actions;
   std::vector<std::string_view> names;
   for (size_t i = 0; i < kCommands.size(); ++i) {

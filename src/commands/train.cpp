@@ -2,6 +2,7 @@
 #include "commands/command.h"
 #include "commands/recipe_options.h"
 #include "files/file.h"
+#include "run/interrupt.h"
 #include "run/sweep.h"
 #include "run/trainer.h"
 
@@ -13,6 +14,8 @@ Result<void> train(const Recipe& recipe, bool plan_only) {
   auto trainer = TRY(Trainer::prepare(recipe, events));
   events.plan(trainer->plan().ledger);
   if (plan_only) return {};
+  watch_interrupts();
+  trainer->stop_when(interrupted);
   return trainer->run();
 }
 

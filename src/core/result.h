@@ -1,27 +1,14 @@
-// Errors as values. Every boundary where a user's input, a file or a plan can fail returns Result<T>.
+// Making and handing on errors. Every boundary where a user's input, a file or a plan can fail returns Result<T>.
 // Assertions are for programming faults only.
 #pragma once
 
 #include <fmt/format.h>
 
-#include <string>
-#include <tl/expected.hpp>
 #include <utility>
 
+#include "thimble/result.h"
+
 namespace thimble {
-
-// io and diverged (a loss that is not finite) are failures while running; the others but the last are for what was
-// given.
-enum class ErrorCode { invalid_argument, shape, unsupported, over_budget, io, corrupt, diverged, cancelled };
-
-// A message says what was being done, what was expected, what was found, and what to do.
-struct Error {
-  ErrorCode code;
-  std::string message;
-};
-
-template <class T>
-using Result = tl::expected<T, Error>;
 
 using Failure = tl::unexpected<Error>;
 

@@ -15,6 +15,11 @@ class Converter {
   Converter(const Codec& to, const ReadRows& read) : to_(to), read_(read) {}
 
   int64_t row_bytes(const ModelTensor& tensor) const { return to_.bytes(tensor.shape.columns()); }
+  // Rows at once: they fill a piece with what they are read into.
+  int64_t rows_at_once(const ModelTensor& tensor) const {
+    const int64_t bytes = row_bytes(tensor) + (tensor.codec == &to_ ? 0 : tensor.codec->bytes(tensor.shape.columns()));
+    return std::clamp<int64_t>(kPieceBytes / std::max<int64_t>(1, bytes), 1, std::max<int64_t>(1, tensor.shape.rows()));
+  }
 
   Result<void> rows(const ModelTensor& tensor, int64_t row, int64_t count, std::byte* out) {
     const int64_t columns = tensor.shape.columns();
@@ -75,8 +80,7 @@ Result<void> stream_rows(const RowStream& stream, const ReadRows& read, const Wr
   Converter converter(stream.codec, read);
   if (stream.tensor.shape.rank() == 1) return stream_vector(stream, converter, write);
   const int64_t rows = stream.tensor.shape.rows(), row_bytes = converter.row_bytes(stream.tensor);
-  const int64_t step =
-      std::clamp<int64_t>(kPieceBytes / std::max<int64_t>(1, row_bytes), 1, std::max<int64_t>(1, rows));
+  const int64_t step = converter.rows_at_once(stream.tensor);
   std::vector<std::byte> piece(static_cast<size_t>(step * row_bytes));
   for (int64_t row = 0; row < rows; row += step) {
     const int64_t count = std::min(step, rows - row);
@@ -117,6 +121,12 @@ Result<void> stream_transposed(std::span<const ModelTensor* const> tensors, cons
     CHECK_OK(write(std::span(panel).first(static_cast<size_t>(width * all_rows * element))));
   }
   return {};
+}
+
+int64_t stream_bytes(int64_t columns, bool transposed) {
+  constexpr int64_t kRows = 4;  // as read, as numbers, as written, and in another order
+  const int64_t most = static_cast<int64_t>(sizeof(float)) * columns;
+  return std::max(kPieceBytes, 2 * most) + kRows * most + (transposed ? std::max(kPanelBytes, most) : 0);
 }
 
 Result<std::vector<const ModelTensor*>> tensors_in_order(const Architecture& architecture,

@@ -1,5 +1,5 @@
-// Rows of a model on their way into another file: converted to another codec, and in that file's order, in pieces of
-// about a megabyte.
+// Rows of a model on their way into another file: converted to another codec, and in that file's order, in pieces that
+// take a megabyte with what they are made of.
 #pragma once
 
 #include <functional>
@@ -38,6 +38,9 @@ Result<void> stream_rows(const RowStream& stream, const ReadRows& read, const Wr
 // another. For codecs without blocks. Rows are read again for every panel of columns that fits four megabytes.
 Result<void> stream_transposed(std::span<const ModelTensor* const> tensors, const Codec& codec, const ReadRows& read,
                                const WriteBytes& write);
+
+// Most memory that the two take for tensors of at most `columns` columns.
+int64_t stream_bytes(int64_t columns, bool transposed);
 
 // The tensors in the order of tensor_specs(); an error names one that is missing, unknown or of another shape.
 Result<std::vector<const ModelTensor*>> tensors_in_order(const Architecture& architecture,

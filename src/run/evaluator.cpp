@@ -8,6 +8,8 @@ Result<std::unique_ptr<Evaluator>> Evaluator::prepare(Inference& inference, int6
     return fail(ErrorCode::invalid_argument, "--batch: expected 1 to 4096 windows at once, found {}", batch);
   std::unique_ptr<Evaluator> evaluator(new Evaluator(inference, context, std::move(on_score)));
   evaluator->starts_.reserve(static_cast<size_t>(context * batch));
+  evaluator->example_.ids.reserve(static_cast<size_t>(context));
+  evaluator->example_.trained.reserve(static_cast<size_t>(context));
   CHECK_OK(inference.plan(Purpose::evaluate, context, batch));
   return evaluator;
 }
@@ -20,6 +22,16 @@ Result<void> Evaluator::add(std::span<const int32_t> ids, std::span<const uint8_
                 context_);
   if (rows_ + count > inference_.plan().rows) flush();
   place(ids, predicted);
+  return {};
+}
+
+Result<void> Evaluator::add_all(Dataset& data, int64_t count, const std::function<void(int64_t)>& progress) {
+  for (int64_t i = 0; i < count; ++i) {
+    CHECK_OK(data.read(i, example_));
+    CHECK_OK(add(example_.ids, example_.trained));
+    if (progress) progress(i + 1);
+  }
+  flush();
   return {};
 }
 

@@ -7,14 +7,10 @@
 #include <vector>
 
 #include "run/inference.h"
+#include "text/dataset.h"
+#include "thimble/events.h"
 
 namespace thimble {
-
-struct Score {
-  double nll = 0;      // sum, in nats
-  int64_t tokens = 0;  // predicted
-  double mean() const { return tokens ? nll / static_cast<double>(tokens) : 0; }
-};
 
 class Evaluator {
  public:
@@ -28,6 +24,8 @@ class Evaluator {
 
   // A sequence of at most `context` tokens; ids[i] is predicted where predicted[i] is 1, i > 0.
   Result<void> add(std::span<const int32_t> ids, std::span<const uint8_t> predicted);
+  // The first `count` examples of a data set, and flush(). `progress` gets how many were added.
+  Result<void> add_all(Dataset& data, int64_t count, const std::function<void(int64_t)>& progress = {});
   // Runs what is waiting.
   void flush();
 
@@ -41,6 +39,7 @@ class Evaluator {
   OnScore on_score_;
   int64_t rows_ = 0;             // filled
   std::vector<int64_t> starts_;  // first rows of the waiting sequences
+  Example example_;              // of add_all
 };
 
 }  // namespace thimble

@@ -39,10 +39,16 @@ std::string plan_event(const Ledger& ledger) {
 
 }  // namespace
 
-Events::Events(bool json)
-    : json_(json), terminal_(!json && isatty(STDOUT_FILENO)), start_(std::chrono::steady_clock::now()) {
+Events::Events(Form form)
+    : form_(form), terminal_(form == Form::text && isatty(STDOUT_FILENO)), start_(std::chrono::steady_clock::now()) {
   winsize size{};
   if (terminal_ && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20) columns_ = size.ws_col;
+}
+
+Events Events::silent(std::function<void(const std::string&)> note) {
+  Events events(Form::silent);
+  events.note_ = std::move(note);
+  return events;
 }
 
 void Events::finish_line() {
@@ -61,14 +67,14 @@ void Events::log(const std::string& json) {
 // The event as JSON: to the log, and on stdout with --json.
 void Events::tell(const std::string& json) {
   log(json);
-  if (json_) fmt::print("{}\n", json);
+  if (form_ == Form::json) fmt::print("{}\n", json);
 }
 
 void Events::plan(const Ledger& ledger) {
   ledger_ = ledger;
   plan_ = plan_event(ledger);
   tell(plan_);
-  if (!json_) fmt::print("{}", ledger.text(columns_));
+  if (form_ == Form::text) fmt::print("{}", ledger.text(columns_));
   std::fflush(stdout);
 }
 
@@ -91,7 +97,7 @@ void Events::step(const StepEvent& e) {
       e.step, e.steps, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens,
       number(e.tokens_per_second), number(e.seconds), number(ledger_.step_seconds), e.peak_rss_bytes,
       ledger_.planned_bytes, json_string(ledger_.numerics_hash)));
-  if (!json_) show(e);
+  if (form_ == Form::text) show(e);
   std::fflush(stdout);
 }
 
@@ -116,12 +122,13 @@ void Events::eval(const EvalEvent& e) {
   finish_line();
   tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"perplexity\":{},\"tokens\":{}}}", e.step,
                    number(e.nll), number(e.perplexity), e.tokens));
-  if (!json_)
+  if (form_ == Form::text)
     fmt::print("eval at step {}: nll {:.4f}  perplexity {:.3f}  ({} tokens)\n", e.step, e.nll, e.perplexity, e.tokens);
   std::fflush(stdout);
 }
 
 void Events::note(const std::string& text) {
+  if (note_) return note_(text);
   finish_line();
   std::fflush(stdout);
   fmt::print(stderr, "{}\n", text);
@@ -130,7 +137,7 @@ void Events::note(const std::string& text) {
 void Events::event(const char* kind, const std::string& json_fields, const std::string& text) {
   finish_line();
   tell(fmt::format("{{\"event\":\"{}\",{}}}", kind, json_fields));
-  if (!json_) fmt::print("{}\n", text);
+  if (form_ == Form::text) fmt::print("{}\n", text);
   std::fflush(stdout);
 }
 

@@ -10,25 +10,15 @@
 
 #include "files/file.h"
 #include "plan/ledger.h"
+#include "thimble/events.h"
 
 namespace thimble {
 
-struct StepEvent {
-  int64_t step = 0, steps = 0;  // step counts from 1
-  double loss = 0, learning_rate = 0, grad_norm = 0, tokens_per_second = 0, seconds = 0;
-  int64_t tokens = 0;
-  int64_t peak_rss_bytes = 0;
-};
-
-struct EvalEvent {
-  int64_t step = 0;
-  double nll = 0, perplexity = 0;
-  int64_t tokens = 0;
-};
-
 class Events {
  public:
-  explicit Events(bool json);
+  explicit Events(bool json) : Events(json ? Form::json : Form::text) {}
+  // Nothing is printed: `note` gets what would be a note, the watchers get the rest.
+  static Events silent(std::function<void(const std::string& text)> note);
 
   void plan(const Ledger& ledger);
   // From here on every event is also written to the file; the plan is, at once. `keep`: after what it holds already.
@@ -40,7 +30,7 @@ class Events {
   void eval(const EvalEvent& event);
   // Called after every step, before anything is printed.
   void on_step(std::function<void(const StepEvent&)> watcher) { watcher_ = std::move(watcher); }
-  void note(const std::string& text);  // on stderr
+  void note(const std::string& text);  // on stderr, unless silent
   // An event of another kind; fields: the inside of a JSON object.
   void event(const char* kind, const std::string& json_fields, const std::string& text);
   void done(const std::string& json_fields, const std::string& text) { event("done", json_fields, text); }
@@ -54,7 +44,10 @@ class Events {
   void show(const StepEvent& event);
   void finish_line();
   std::function<void(const StepEvent&)> watcher_;
-  bool json_;
+  std::function<void(const std::string&)> note_;
+  enum class Form { text, json, silent };
+  explicit Events(Form form);
+  Form form_;
   bool terminal_;
   bool open_line_ = false;
   int columns_ = 80;

@@ -9,11 +9,10 @@
 #include "run/resume.h"
 #include "run/setup.h"
 #include "run/trainer.h"
+#include "text/save.h"
 
 namespace thimble {
 namespace {
-
-constexpr int64_t kTokenBytes = 64;  // of the heap for each token, while a trained model's tokenizer is written
 
 // Splits "a.b=c".
 struct Setting {
@@ -177,7 +176,7 @@ Result<void> Trainer::make_plan() {
   return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_training(spec_, machine_));
-    int64_t heap = spec_.method->trains_weights ? kTokenBytes * tokenizer_->vocab_size() : 0;
+    int64_t heap = spec_.method->trains_weights ? kSaveBytesPerToken * tokenizer_->vocab_size() : 0;
     for (const Schedule* s : plan_.schedules()) heap += Executor::memory_bytes(*s);
     return heap;
   });

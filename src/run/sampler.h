@@ -1,9 +1,4 @@
 // Which token comes next, given logits.
-//
-//   temperature  logits are divided by it; 0 takes the largest logit, the first of equals
-//   top_k        only the k largest; 0: all
-//   top_p        of these, the fewest that together have probability p (nucleus sampling, Holtzman et al. 2019,
-//                arXiv:1904.09751)
 #pragma once
 
 #include <cstdint>
@@ -11,15 +6,9 @@
 #include <vector>
 
 #include "core/result.h"
+#include "thimble/options.h"
 
 namespace thimble {
-
-struct SamplingOptions {
-  double temperature = 0;
-  int64_t top_k = 0;
-  double top_p = 1;
-  uint64_t seed = 0;
-};
 
 class Sampler {
  public:

@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "plan/profile.h"
-#include "run/interrupt.h"
 #include "run/report.h"
 #include "run/run_log.h"
 #include "run/weights.h"
@@ -189,11 +188,10 @@ Result<void> Trainer::train() {
   CHECK_OK(allocate());
   CHECK_OK(fill());
   if (recipe_.resume) CHECK_OK(restore_checkpoint());
-  watch_interrupts();
   if (eval_data_ && done_ == 0) CHECK_OK(evaluate_and_keep_best());
   while (done_ < steps_) {
     events_.step(TRY(step()));
-    const bool stop = interrupted();
+    const bool stop = stop_();
     if (stop) events_.note("stopping: saving what was done");
     if (stop || (recipe_.save_every > 0 && done_ % recipe_.save_every == 0)) CHECK_OK(save_checkpoint());
     if (stop && done_ < steps_) {

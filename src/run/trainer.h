@@ -29,7 +29,10 @@ class Trainer {
   const TrainingSpec& spec() const { return spec_; }
   const Machine& machine() const { return machine_; }
 
-  // Takes the arena, loads, trains, writes. Cancelled (ErrorCode::cancelled) after a first SIGINT: what was done is
+  // Asked after every step: true ends the run.
+  void stop_when(std::function<bool()> stop) { stop_ = std::move(stop); }
+
+  // Takes the arena, loads, trains, writes. Cancelled (ErrorCode::cancelled) when it was stopped: what was done is
   // saved and the message says how to go on.
   Result<void> run();
 
@@ -84,6 +87,7 @@ class Trainer {
   int64_t done_ = 0;    // steps
   int64_t tokens_ = 0;
   double best_nll_ = 1e300;
+  std::function<bool()> stop_ = [] { return false; };
   std::unique_ptr<Arena> arena_;
   decltype(ScratchOptions::queue) queue_;
   std::unique_ptr<Scratch> scratch_;  // null: nothing waits on disk

@@ -33,10 +33,10 @@ class Writer {
   // Text of the template: control tokens in it are such, {bos} and {eos} are the tokenizer's.
   void markup(std::string_view text, bool trained = false) {
     while (!text.empty()) {
-      const size_t open = std::min(text.find_first_of("<{"), text.size());
+      const size_t open = std::min(text.find_first_of("<{["), text.size());
       words(text.substr(0, open), trained);
       text.remove_prefix(open);
-      const size_t close = text.find(text.starts_with('{') ? '}' : '>');
+      const size_t close = text.find(text.starts_with('{') ? '}' : text.starts_with('[') ? ']' : '>');
       if (close == std::string_view::npos) return words(text, trained);
       const std::string_view name = text.substr(0, close + 1);
       const auto id = name == kBos ? tokenizer_.bos() : name == kEos ? tokenizer_.eos() : tokenizer_.find(name);
@@ -58,7 +58,7 @@ class Writer {
 Result<const Turn*> turn_of(const ChatFormat& format, const Message& message, size_t place) {
   if (message.role == "user") return &format.user;
   if (message.role == "assistant") return &format.assistant;
-  if (message.role == "system" && (place == 0 || !format.folds_system)) return &format.system;
+  if (message.role == "system" && (place == 0 || format.system_into == Folded::nowhere)) return &format.system;
   if (message.role == "system") {
     return fail(ErrorCode::invalid_argument,
                 "formatting a chat as {}: message {} is a system message; this format has one only at the start",
@@ -79,9 +79,18 @@ void write_turn(Writer& writer, const ChatFormat& format, const Turn& turn, cons
     writer.words(format.system.close);
   }
   writer.words(turn.before, trained);
-  writer.words(format.trims ? trimmed(content) : content, trained);
+  writer.words(turn.trims ? trimmed(content) : content, trained);
   writer.markup(turn.close, trained);
   writer.markup(turn.tail);
+}
+
+// The message that the system message, the first, goes into; 0: none.
+size_t message_for_system(const ChatFormat& format, std::span<const Message> messages) {
+  size_t found = 0;
+  for (size_t i = 1; i < messages.size() && format.system_into != Folded::nowhere; ++i) {
+    if (messages[i].role == "user" && (found == 0 || format.system_into == Folded::last)) found = i;
+  }
+  return found;
 }
 
 }  // namespace
@@ -95,13 +104,11 @@ Result<void> write_chat(const ChatFormat& format, const Tokenizer& tokenizer, st
   const bool has_system = !messages.empty() && messages[0].role == "system";
   const std::string standard = default_system(format, source, has_system ? &messages[0] : nullptr);
   if (!standard.empty()) write_turn(writer, format, format.system, nullptr, standard);
-  const bool folds = has_system && format.folds_system;
-  bool folded = !folds;  // into the first user message
-  for (size_t i = folds || (has_system && !standard.empty()) ? 1 : 0; i < messages.size(); ++i) {
+  const size_t folds_into = has_system ? message_for_system(format, messages) : 0;
+  const bool told = has_system && (!standard.empty() || format.system_into != Folded::nowhere);
+  for (size_t i = told ? 1 : 0; i < messages.size(); ++i) {
     const Turn* turn = TRY(turn_of(format, messages[i], i));
-    const bool fold = !folded && turn == &format.user;
-    write_turn(writer, format, *turn, fold ? &messages[0] : nullptr, messages[i].content);
-    folded = folded || fold;
+    write_turn(writer, format, *turn, i > 0 && i == folds_into ? &messages[0] : nullptr, messages[i].content);
   }
   if (generation_prompt) writer.markup(format.generation);
   return {};

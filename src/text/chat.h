@@ -16,7 +16,7 @@ struct Message {
   std::string content;
 };
 
-// One entry of the table of formats in chat.cpp: chatml, llama2, llama3, zephyr, gemma.
+// One entry of the table of formats in chat_formats.cpp.
 struct ChatFormat;
 
 // Recognised from the model's template; `unsupported` with the list of formats when it is none of ours.

@@ -13,6 +13,10 @@ constexpr std::array kLlama3Tells{Texts("<|start_header_id|>"), Texts("<|eot_id|
 constexpr std::array kGemmaTells{Texts("<start_of_turn>"), Texts("<end_of_turn>")};
 constexpr std::array kZephyrTells{Texts("<|user|>"), Texts("<|assistant|>"), Texts("eos_token")};
 constexpr std::array kLlama2Tells{Texts("[INST]"), Texts("<<SYS>>")};
+constexpr std::array kMistralV3Tells{Texts("\"[INST] \""), Texts("\"[/INST]\""), Texts("eos_token")};
+constexpr std::array kMistralV1Tells{Texts("' [INST] '"), Texts("' [/INST]'"), Texts("eos_token")};
+constexpr std::array kMistralSpacedTells{Texts("'[INST] '"), Texts("' [/INST]'"), Texts("eos_token + ' '")};
+constexpr std::array kMistralTells{Texts("'[INST] '"), Texts("' [/INST]'"), Texts("eos_token")};
 
 constexpr std::array kChatMlEnds{Texts("<|im_end|>")};
 constexpr std::array kLlama3Ends{Texts("<|eot_id|>"), Texts("<|eom_id|>")};
@@ -28,21 +32,19 @@ constexpr std::array kFormats{
                .ends = kChatMlEnds},
     ChatFormat{.name = "llama3",
                .tells = kLlama3Tells,
-               .system = {"<|start_header_id|>system<|end_header_id|>\n\n", "", "<|eot_id|>", ""},
-               .user = {"<|start_header_id|>user<|end_header_id|>\n\n", "", "<|eot_id|>", ""},
-               .assistant = {"<|start_header_id|>assistant<|end_header_id|>\n\n", "", "<|eot_id|>", ""},
+               .system = {"<|start_header_id|>system<|end_header_id|>\n\n", "", "<|eot_id|>", "", true},
+               .user = {"<|start_header_id|>user<|end_header_id|>\n\n", "", "<|eot_id|>", "", true},
+               .assistant = {"<|start_header_id|>assistant<|end_header_id|>\n\n", "", "<|eot_id|>", "", true},
                .generation = "<|start_header_id|>assistant<|end_header_id|>\n\n",
-               .ends = kLlama3Ends,
-               .trims = true},
+               .ends = kLlama3Ends},
     ChatFormat{.name = "gemma",
                .tells = kGemmaTells,
                .system = {"", "", "\n\n", ""},
-               .user = {"<start_of_turn>user\n", "", "<end_of_turn>", "\n"},
-               .assistant = {"<start_of_turn>model\n", "", "<end_of_turn>", "\n"},
+               .user = {"<start_of_turn>user\n", "", "<end_of_turn>", "\n", true},
+               .assistant = {"<start_of_turn>model\n", "", "<end_of_turn>", "\n", true},
                .generation = "<start_of_turn>model\n",
                .ends = kGemmaEnds,
-               .trims = true,
-               .folds_system = true},
+               .system_into = Folded::first},
     ChatFormat{.name = "zephyr",
                .tells = kZephyrTells,
                .system = {"<|system|>\n", "", kEos, "\n"},
@@ -52,12 +54,40 @@ constexpr std::array kFormats{
     ChatFormat{.name = "llama2",
                .tells = kLlama2Tells,
                .system = {"<<SYS>>\n", "", "\n<</SYS>>\n\n", ""},
-               .user = {"{bos}[INST] ", "", " [/INST]", ""},
-               .assistant = {"", " ", " {eos}", ""},
+               .user = {"{bos}[INST] ", "", " [/INST]", "", true},
+               .assistant = {"", " ", " {eos}", "", true},
                .generation = "",
-               .trims = true,
-               .folds_system = true,
+               .system_into = Folded::first,
                .bos_by_turn = true},
+    // Mistral's templates differ in spaces, which are tokens: the model was trained on one of them.
+    ChatFormat{.name = "mistral-v3",
+               .tells = kMistralV3Tells,
+               .system = {"", "", "\n\n", ""},
+               .user = {"[INST] ", "", "[/INST]", ""},
+               .assistant = {"", " ", kEos, "", true},
+               .generation = "",
+               .system_into = Folded::last},
+    ChatFormat{.name = "mistral-v1",
+               .tells = kMistralV1Tells,
+               .system = {"", "", "\n\n", ""},
+               .user = {" [INST] ", "", " [/INST]", ""},
+               .assistant = {"", " ", kEos, ""},
+               .generation = "",
+               .system_into = Folded::first},
+    ChatFormat{.name = "mistral-spaced",
+               .tells = kMistralSpacedTells,
+               .system = {"", "", "\n\n", ""},
+               .user = {"[INST] ", "", " [/INST]", ""},
+               .assistant = {"", "", kEos, " "},
+               .generation = "",
+               .system_into = Folded::first},
+    ChatFormat{.name = "mistral",
+               .tells = kMistralTells,
+               .system = {"", "", "\n\n", ""},
+               .user = {"[INST] ", "", " [/INST]", ""},
+               .assistant = {"", "", kEos, ""},
+               .generation = "",
+               .system_into = Folded::first},
 };
 
 // The text of a Jinja string literal from `from` on, up to `end`; nothing when the literal is over before.

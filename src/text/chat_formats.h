@@ -19,7 +19,11 @@ struct Turn {
   std::string_view before;  // the message's own first character(s), trained with it
   std::string_view close;   // after it; of an assistant's turn, trained with it
   std::string_view tail;    // after that; never trained
+  bool trims = false;       // the message loses the whitespace around it
 };
+
+// Where the system message goes that has no turn of its own: into a user's message.
+enum class Folded { nowhere, first, last };
 
 struct ChatFormat {
   std::string_view name;
@@ -27,9 +31,8 @@ struct ChatFormat {
   Turn system, user, assistant;
   std::string_view generation;             // what makes the assistant speak
   std::span<const std::string_view> ends;  // tokens that end its turn, beside eos
-  bool trims = false;                      // messages lose the whitespace around them
-  bool folds_system = false;               // the system message is a part of the first user message
-  bool bos_by_turn = false;                // the turns bring it, not the whole
+  Folded system_into = Folded::nowhere;
+  bool bos_by_turn = false;  // the turns bring it, not the whole
 };
 
 // The system message that the template makes: its default when there is none (`given` is nullptr), or the one given

@@ -9,6 +9,9 @@
 
 namespace thimble {
 
+// Of the heap for each token, while a tokenizer is saved.
+constexpr int64_t kSaveBytesPerToken = 64;
+
 Result<void> save_byte_bpe(const std::string& folder, const Vocabulary& vocabulary, const ByteBpeRules& rules,
                            const std::string& chat_template);
 Result<TokenizerTables> byte_bpe_tables(const Vocabulary& vocabulary, const ByteBpeRules& rules,

@@ -50,6 +50,26 @@ TEST(Chat, FormatsAsTheirTemplates) {
        {},
        "<s>[INST] <<SYS>>\nSys\n<</SYS>>\n\nHi [/INST] Yo </s><s>[INST] <s> [/INST]",
        " Yo </s>"},
+      {"mistral-v3",
+       R"({{- bos_token }}{{- "[INST] " + system_message + "[INST] " + "[/INST]" }}{{- " " + eos_token }})",
+       {"[INST]", "[/INST]"},
+       "<s>[INST]  Hi [/INST] Yo</s>[INST] Sys\n\n<s>[/INST]",
+       " Yo</s>"},
+      {"mistral-v1",
+       "{{- bos_token }}{{- ' [INST] ' + message['content'] + ' [/INST]' }}{{- ' ' + eos_token}}",
+       {},
+       "<s> [INST] Sys\n\n Hi  [/INST] Yo</s> [INST] <s> [/INST]",
+       " Yo</s>"},
+      {"mistral-spaced",
+       "{{ bos_token }}{{ '[INST] ' + message['content'] + ' [/INST]' }}{{ message['content'] + eos_token + ' ' }}",
+       {},
+       "<s>[INST] Sys\n\n Hi  [/INST]Yo</s> [INST] <s> [/INST]",
+       "Yo</s>"},
+      {"mistral",
+       "{{ bos_token }}{{ '[INST] ' + message['content'] + ' [/INST]' }}{{ message['content'] + eos_token}}",
+       {},
+       "<s>[INST] Sys\n\n Hi  [/INST]Yo</s>[INST] <s> [/INST]",
+       "Yo</s>"},
   };
   for (const Case& item : cases) {
     TemporaryFolder folder;
@@ -72,6 +92,10 @@ TEST(Chat, FormatsAsTheirTemplates) {
       specials += ids[i] == *tokenizer->bos();
     }
     EXPECT_EQ(tokenizer->decode(words), item.trained) << item.format;
+    for (const std::string& special : item.specials) {
+      const auto once = std::count(ids.begin(), ids.end(), *tokenizer->find(special));
+      EXPECT_GT(once, 0) << special << " is a token, not text";
+    }
     const bool bos = item.source.find("bos_token") != std::string::npos;
     EXPECT_EQ(specials, !bos ? 0 : item.format == "llama2" ? 2 : 1) << "the user's <s> is no token";
   }

@@ -1,0 +1,24 @@
+// What a training run is asked for. Every field is the flag of the same name.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace thimble {
+
+struct Recipe {
+  std::string model, tokenizer, adapter, data, eval_data, out;
+  std::string method = "lora", optimizer = "adamw", schedule = "cosine", precision = "bf16", multiply = "auto", size;
+  std::string scratch;              // folder of the disk tier; empty: beside `out`; "none": no disk
+  std::string allow;                // "near": moves with a documented error bound are allowed
+  std::vector<std::string> target;  // of LoRA; empty: every linear of the blocks
+  std::vector<std::string> set;     // socket.option=value
+  int64_t memory = 0;               // bytes; 0: 80 % of what is free
+  int64_t rank = 8, batch = 1, accumulate = 1, context = 512, steps = 0, save_every = 0, eval_every = 0, seed = 0,
+          threads = 0;
+  double alpha = 16, dropout = 0, lr = 0, warmup = 0.03, weight_decay = 0, clip = 1, epochs = 1;
+  bool no_shuffle = false, resume = false, strict = false, bos = false, json = false;
+};
+
+}  // namespace thimble

@@ -1,0 +1,30 @@
+// A prompt, gone on from in one slot.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "run/generator.h"
+#include "run/sampler.h"
+
+namespace thimble {
+
+// Tokens after which a sequence is over: the tokenizer's end, and the ends of a turn when the chat format is known.
+std::vector<int32_t> stop_tokens(const Tokenizer& tokenizer);
+
+Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Tokenizer& tokenizer);
+
+struct Completion {
+  std::vector<int32_t> prompt_ids, ids;
+  std::string text;
+  double prompt_seconds = 0, seconds = 0;
+  const char* stopped = "";  // why there is no more: "end" (the model's own), "max-tokens" or "context" (it is full)
+};
+
+// Goes on from completion.prompt_ids in slot 0, whatever that held. `say` gets whole characters as they come.
+Result<void> complete(Generator& generator, Sampler& sampler, const Tokenizer& tokenizer, int64_t max_tokens,
+                      const std::function<void(std::string_view)>& say, Completion& completion);
+
+}  // namespace thimble
