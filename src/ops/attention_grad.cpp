@@ -1,4 +1,4 @@
-// attention_grad: the gradient of attention (equations in attention.cpp), one query head a task.
+// attention_grad: the gradient of attention (equations in attention.cpp), one query head of a sequence a task.
 //
 // Scores are formed transposed, [keys, queries], so that p^T and ds^T are the left operands of dv and dk as they lie.
 // Query heads that share a key head write partial dk and dv, added in the order of heads.
@@ -145,13 +145,13 @@ struct Task {
     }
   }
 
-  void run() const noexcept {
-    const int64_t total = call.in[kQ].shape[0];
+  // Rows [begin, end), which see no key before `begin`.
+  void run(int64_t begin, int64_t end) const noexcept {
     const Codec* const codec = call.in[kQ].codec;
-    std::fill(dk, dk + total * m.width, 0.0f);
-    std::fill(dv, dv + total * m.width, 0.0f);
-    for (int64_t row = 0; row < total; row += kTile) {
-      const int64_t rows = std::min(kTile, total - row);
+    std::fill(dk + begin * m.width, dk + end * m.width, 0.0f);
+    std::fill(dv + begin * m.width, dv + end * m.width, 0.0f);
+    for (int64_t row = begin; row < end; row += kTile) {
+      const int64_t rows = std::min(kTile, end - row);
       load_queries(row, rows);
       std::fill(m.dq, m.dq + rows * m.width, 0.0f);
       for (int64_t key = mask.first_of(row, row + rows) / kTile * kTile; key < row + rows; key += kTile) {
@@ -171,6 +171,12 @@ struct Task {
     }
   }
 };
+
+// The first multiple of a tile after `row` where a sequence starts: what is before has nothing to do with what follows.
+int64_t next_start(const int32_t* starts, int64_t row, int64_t total) noexcept {
+  for (row += kTile; row < total && starts[row] != row;) row += kTile;
+  return std::min(row, total);
+}
 
 // out = the sum of the partials of the heads that share key head kv.
 void add_heads(const Call& call, const Operand& out, const float* partial, int64_t row, float* buffer) noexcept {
@@ -197,8 +203,14 @@ void run(const Call& call) noexcept {
   const AttentionMask mask{call.in[kStarts].as<const int32_t>(), a.window};
   call.run.threads.each([&](int thread) {
     const Memory m = memory(base + thread * bytes);
-    for (int64_t head = thread; head < a.heads; head += threads)
-      Task{call, a, m, mask, head, head / (a.heads / a.kv_heads), dk + head * size, dv + head * size}.run();
+    int64_t task = 0;
+    for (int64_t begin = 0, end = 0; begin < total; begin = end) {
+      end = next_start(mask.starts, begin, total);
+      for (int64_t head = 0; head < a.heads; ++head)
+        if (task++ % threads == thread)
+          Task{call, a, m, mask, head, head / (a.heads / a.kv_heads), dk + head * size, dv + head * size}.run(begin,
+                                                                                                              end);
+    }
   });
   call.run.threads.split(total, 1, [&](int64_t begin, int64_t end, int thread) {
     const Memory m = memory(base + thread * bytes);
