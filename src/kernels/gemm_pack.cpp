@@ -23,9 +23,13 @@ float* decode_range(const Matrix& matrix, int64_t row, int64_t begin, int64_t en
   return to + (begin - first);
 }
 
-void apply_scale(float* values, int64_t count, float scale) noexcept {
-  if (scale != 1)
-    for (int64_t i = 0; i < count; ++i) values[i] *= scale;
+// The same of B, as it is multiplied: scaled, and rounded where a master in f32 meets activations in bf16.
+float* decode_b(const Term& term, int64_t row, int64_t begin, int64_t end, float* to) noexcept {
+  float* const values = decode_range(term.b, row, begin, end, to);
+  if (term.scale != 1)
+    for (int64_t i = 0; i < end - begin; ++i) values[i] *= term.scale;
+  if (term.a.codec == &kBf16 && term.b.codec == &kF32) round_to_bf16(values, end - begin);
+  return values;
 }
 
 // One strip of up to 16 columns of B = rows of W [n, k]: decoded row by row, turned into 32-bit words (an f32, or a
@@ -47,8 +51,7 @@ void pack_strip(const MicroKernel& micro, const Term& term, int64_t k, int64_t r
       to_bf16(reinterpret_cast<const float*>(term.b.row(row + r)), reinterpret_cast<uint16_t*>(to), k);
       continue;
     }
-    float* const values = decode_range(term.b, row + r, 0, k, scratch);
-    apply_scale(values, k, term.scale);
+    float* const values = decode_b(term, row + r, 0, k, scratch);
     if (micro.pair == 2) {
       if (k % 2) values[k] = 0;
       to_bf16(values, reinterpret_cast<uint16_t*>(to), words * 2);
@@ -105,8 +108,7 @@ void pack_straight(const MicroKernel& micro, const Term& term, int64_t k, int64_
       float* const place = scratch + p * room;
       rows[p] = place;
       if (i < k && width > 0) {
-        rows[p] = decode_range(term.b, i, column, column + width, place);
-        apply_scale(rows[p], width, term.scale);
+        rows[p] = decode_b(term, i, column, column + width, place);
       }
       std::fill(rows[p] + (i < k ? width : 0), rows[p] + count, 0.0f);
     }

@@ -8,6 +8,7 @@ namespace thimble {
 
 void to_bf16(const float* from, uint16_t* to, int64_t count) noexcept;  // round to nearest even
 void from_bf16(const uint16_t* from, float* to, int64_t count) noexcept;
+void round_to_bf16(float* values, int64_t count) noexcept;  // and back to f32
 
 // to[i] = low[i] in the lower, high[i] in the upper half, both rounded to bf16.
 void interleave_bf16(const float* low, const float* high, uint32_t* to, int64_t count) noexcept;
