@@ -212,8 +212,9 @@ void gradient(Backward& backward, const Node& node) {
 // Causal: half of the square, two products forward.
 Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
   const double rows = static_cast<double>(in[0].shape[0]);
-  return {.flops = 2.0 * rows * rows * static_cast<double>(of(any).heads * of(any).head_dim),
-          .bytes = moved_bytes(in, out)};
+  Cost cost{.bytes = moved_bytes(in, out), .attending = in[0].shape[0]};
+  cost.of(ProductUse::attention) = 2.0 * rows * rows * static_cast<double>(of(any).heads * of(any).head_dim);
+  return cost;
 }
 
 std::string text(const std::any& any) {

@@ -239,8 +239,9 @@ void reference(const ReferenceCall& call) {
 // Five products on half of the square.
 Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
   const double rows = static_cast<double>(in[kQ].shape[0]);
-  return {.flops = 5.0 * rows * rows * static_cast<double>(of(any).heads * of(any).head_dim),
-          .bytes = moved_bytes(in, out)};
+  Cost cost{.bytes = moved_bytes(in, out), .attending = in[kQ].shape[0]};
+  cost.of(ProductUse::attention_gradient) = 5.0 * rows * rows * static_cast<double>(of(any).heads * of(any).head_dim);
+  return cost;
 }
 
 std::vector<Sample> samples() {

@@ -28,12 +28,11 @@ class Describer {
           megabytes(plan.read_bytes), megabytes(plan.written_bytes),
           spec_.steps ? fmt::format(", {} in {} steps", megabytes(spec_.steps * plan.written_bytes), spec_.steps) : "",
           plan.deferred.steps.empty() ? "" : "; updates run in the next forward pass"));
-    if (plan.least_seconds > 0 && plan.seconds > 1.005 * plan.least_seconds)
-      l.choices.push_back(fmt::format("{:.0f} % more time than with everything in memory, which no plan beats",
-                                      100 * (plan.seconds / plan.least_seconds - 1)));
-    l.choices.push_back(fmt::format("products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)",
-                                    spec_.multiply == Multiply::bf16 ? "bf16" : "f32", machine_.f32_flops * 1e-9,
-                                    machine_.bf16_flops * 1e-9));
+    l.choices.push_back(fmt::format("planned in {:.2f} s; no plan within this budget takes less than {:.2f} s a step",
+                                    plan.planning_seconds, plan.least_seconds));
+    l.choices.push_back(fmt::format(
+        "products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)", spec_.multiply == Multiply::bf16 ? "bf16" : "f32",
+        machine_.product_flops(Multiply::f32) * 1e-9, machine_.product_flops(Multiply::bf16) * 1e-9));
   }
 
  private:

@@ -85,7 +85,7 @@ class Planner {
     if (purpose == Purpose::fill) out.graph.prune();
     CHECK_OK(out.graph.verify());
     out.schedule = make_schedule(out.graph, nodes_between(0, out.graph.nodes().size()),
-                                 node_costs(out.graph, spec_.multiply, spec_.threads, {}));
+                                 node_costs(out.graph, spec_.multiply, spec_.threads, {}, spec_.context));
     place(out.schedule);
     return out;
   }

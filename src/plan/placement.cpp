@@ -1,4 +1,8 @@
-// Byte offsets in the arena.
+// Byte offsets in the arena: largest first, each at the lowest place that is free over all its steps.
+//
+// That looks at all pairs that live together. Of very deep models, activations that are kept for the backward pass are
+// too many for it; they all live at the turn between the passes, and the first made are needed last, so that, stacked
+// by how long they live, they lie with few gaps. Everything else is then placed above the stack.
 #include <algorithm>
 #include <numeric>
 
@@ -8,6 +12,59 @@
 
 namespace thimble {
 namespace {
+
+constexpr size_t kMany = 20'000;  // storages from which on there is a stack
+constexpr int kLong = 48;         // steps that what lies there lives, at least
+
+// Height of the stack over the steps. The stack only grows: what is put on it lies above all that its steps have.
+class Stack {
+ public:
+  explicit Stack(size_t steps) : height_(steps, 0), runs_(steps / kRun + 1) {}
+
+  int64_t height(int begin, int end) const {
+    int64_t most = 0;
+    for (int step = begin; step <= end;) {
+      const Run& run = runs_[static_cast<size_t>(step / kRun)];
+      const bool whole = step % kRun == 0 && step + kRun - 1 <= end;
+      most = std::max(most, whole ? run.highest : std::max(run.floor, height_[static_cast<size_t>(step)]));
+      step += whole ? kRun : 1;
+    }
+    return most;
+  }
+
+  void raise(int begin, int end, int64_t to) {
+    for (int step = begin; step <= end;) {
+      Run& run = runs_[static_cast<size_t>(step / kRun)];
+      const bool whole = step % kRun == 0 && step + kRun - 1 <= end;
+      if (whole)
+        run.floor = to;
+      else
+        height_[static_cast<size_t>(step)] = to;
+      run.highest = std::max(run.highest, to);
+      step += whole ? kRun : 1;
+    }
+  }
+
+ private:
+  static constexpr int kRun = 64;
+  struct Run {
+    int64_t floor = 0, highest = 0;  // of all its steps, of any
+  };
+  std::vector<int64_t> height_;
+  std::vector<Run> runs_;
+};
+
+// The step at which most bytes wait that live long.
+int turn(const Schedule& schedule) {
+  std::vector<int64_t> change(schedule.steps.size() + 1, 0);
+  for (const Storage& s : schedule.storages)
+    if (s.end - s.begin >= kLong) {
+      change[static_cast<size_t>(s.begin)] += s.bytes;
+      change[static_cast<size_t>(s.end) + 1] -= s.bytes;
+    }
+  std::partial_sum(change.begin(), change.end(), change.begin());
+  return static_cast<int>(std::max_element(change.begin(), change.end()) - change.begin());
+}
 
 // What has been placed, found by the time it is alive: steps in runs of kRun, each with the storages that touch it.
 class Placed {
@@ -49,16 +106,30 @@ class Placed {
 }  // namespace
 
 void place(Schedule& schedule) {
-  std::vector<size_t> order(schedule.storages.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
+  std::vector<size_t> kept, others;
+  const bool stacks = schedule.storages.size() >= kMany;
+  const int at = stacks ? turn(schedule) : 0;
+  for (size_t i = 0; i < schedule.storages.size(); ++i) {
+    const Storage& s = schedule.storages[i];
+    (stacks && s.end - s.begin >= kLong && s.begin <= at && at <= s.end ? kept : others).push_back(i);
+  }
+  const auto steps = [&](size_t i) { return schedule.storages[i].end - schedule.storages[i].begin; };
+  std::stable_sort(kept.begin(), kept.end(), [&](size_t a, size_t b) { return steps(a) > steps(b); });
+  std::stable_sort(others.begin(), others.end(),
                    [&](size_t a, size_t b) { return schedule.storages[a].bytes > schedule.storages[b].bytes; });
-  Placed placed(schedule);
+  Stack stack(schedule.steps.size());
   schedule.peak_bytes = 0;
-  for (size_t index : order) {
+  for (size_t index : kept) {
+    Storage& storage = schedule.storages[index];
+    storage.offset = round_up(stack.height(storage.begin, storage.end), storage.direct ? kDiskAlignment : 1);
+    stack.raise(storage.begin, storage.end, storage.offset + storage.bytes);
+    schedule.peak_bytes = std::max(schedule.peak_bytes, storage.offset + storage.bytes);
+  }
+  Placed placed(schedule);
+  for (size_t index : others) {
     Storage& storage = schedule.storages[index];
     const int64_t unit = storage.direct ? kDiskAlignment : 1;
-    int64_t offset = 0;
+    int64_t offset = round_up(stack.height(storage.begin, storage.end), unit);
     for (size_t other_index : placed.beside(index)) {
       const Storage& other = schedule.storages[other_index];
       if (other.offset >= offset + storage.bytes) break;
