@@ -1,7 +1,6 @@
 #include "plan/candidates.h"
 
 #include <algorithm>
-#include <unordered_map>
 
 #include "core/round.h"
 #include "disk/scratch.h"
@@ -187,6 +186,16 @@ Estimate Candidates::estimate(Choice choice, int64_t limit_bytes) {
   time(plan);
   known.seconds = plan.seconds;
   return known;
+}
+
+std::optional<Found> Candidates::fastest_known(int64_t limit_bytes, double beat_seconds) const {
+  std::optional<Found> best;
+  for (const auto& [key, known] : estimates_) {
+    if (key.first != rows_ || known.seconds < 0 || known.bytes > limit_bytes || known.seconds >= beat_seconds) continue;
+    best = {key.second, known};
+    beat_seconds = known.seconds;
+  }
+  return best;
 }
 
 TrainingPlan Candidates::complete(const Choice& asked) const {

@@ -4,6 +4,7 @@
 
 #include <compare>
 #include <map>
+#include <optional>
 
 #include "plan/relaxation.h"
 #include "plan/rungs.h"
@@ -26,6 +27,10 @@ struct Choice {
 struct Estimate {
   int64_t bytes = 0;    // before placement, without the runtime
   double seconds = -1;  // of a step; below 0: not asked for
+};
+struct Found {
+  Choice choice;
+  Estimate estimate;
 };
 // What was estimated before, by rows and choice: it holds for every budget.
 using Estimates = std::map<std::pair<int64_t, Choice>, Estimate>;
@@ -53,6 +58,8 @@ class Candidates {
 
   // Timed only where it needs no more than `limit_bytes`.
   Estimate estimate(Choice choice, int64_t limit_bytes);
+  // Of what was estimated, the fastest that fits and takes less than `beat_seconds`.
+  std::optional<Found> fastest_known(int64_t limit_bytes, double beat_seconds) const;
   // With everything that a run needs, placed.
   TrainingPlan complete(const Choice& choice) const;
 

@@ -18,7 +18,8 @@ class Describer {
     l.planned_bytes = plan.bytes(spec_.runtime_bytes);
     l.scratch_bytes = plan.scratch_bytes;
     l.read_bytes = plan.read_bytes, l.written_bytes = plan.written_bytes;
-    l.step_seconds = plan.seconds;
+    l.step_seconds = plan.seconds, l.least_step_seconds = plan.least_seconds;
+    l.planning_seconds = plan.planning_seconds;
     l.numerics_hash = plan.numerics_hash;
     l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}", plan.passes, plan.passes == 1 ? "pass" : "passes",
                                     plan.rows, rungs(plan)));

@@ -14,6 +14,7 @@ namespace thimble {
 namespace {
 
 constexpr size_t kMany = 20'000;  // storages from which on there is a stack
+constexpr size_t kFew = 256;      // that may live long and not be stacked
 constexpr int kLong = 48;         // steps that what lies there lives, at least
 
 // Height of the stack over the steps. The stack only grows: what is put on it lies above all that its steps have.
@@ -54,16 +55,34 @@ class Stack {
   std::vector<Run> runs_;
 };
 
-// The step at which most bytes wait that live long.
-int turn(const Schedule& schedule) {
-  std::vector<int64_t> change(schedule.steps.size() + 1, 0);
-  for (const Storage& s : schedule.storages)
-    if (s.end - s.begin >= kLong) {
-      change[static_cast<size_t>(s.begin)] += s.bytes;
-      change[static_cast<size_t>(s.end) + 1] -= s.bytes;
-    }
+int steps_of(const Storage& storage) { return storage.end - storage.begin; }
+
+// The step at which most of these live.
+int fullest_step(const Schedule& schedule, const std::vector<size_t>& storages) {
+  std::vector<int> change(schedule.steps.size() + 1, 0);
+  for (size_t i : storages) {
+    ++change[static_cast<size_t>(schedule.storages[i].begin)];
+    --change[static_cast<size_t>(schedule.storages[i].end) + 1];
+  }
   std::partial_sum(change.begin(), change.end(), change.begin());
   return static_cast<int>(std::max_element(change.begin(), change.end()) - change.begin());
+}
+
+// Those of `lasting` that live together where most do; they are taken off it.
+void stack_up(Schedule& schedule, Stack& stack, std::vector<size_t>& lasting) {
+  const int at = fullest_step(schedule, lasting);
+  const auto first = std::stable_partition(lasting.begin(), lasting.end(), [&](size_t i) {
+    return schedule.storages[i].begin > at || schedule.storages[i].end < at;
+  });
+  std::stable_sort(first, lasting.end(),
+                   [&](size_t a, size_t b) { return steps_of(schedule.storages[a]) > steps_of(schedule.storages[b]); });
+  for (auto i = first; i != lasting.end(); ++i) {
+    Storage& storage = schedule.storages[*i];
+    storage.offset = round_up(stack.height(storage.begin, storage.end), storage.direct ? kDiskAlignment : 1);
+    stack.raise(storage.begin, storage.end, storage.offset + storage.bytes);
+    schedule.peak_bytes = std::max(schedule.peak_bytes, storage.offset + storage.bytes);
+  }
+  lasting.erase(first, lasting.end());
 }
 
 // What has been placed, found by the time it is alive: steps in runs of kRun, each with the storages that touch it.
@@ -106,25 +125,16 @@ class Placed {
 }  // namespace
 
 void place(Schedule& schedule) {
-  std::vector<size_t> kept, others;
-  const bool stacks = schedule.storages.size() >= kMany;
-  const int at = stacks ? turn(schedule) : 0;
-  for (size_t i = 0; i < schedule.storages.size(); ++i) {
-    const Storage& s = schedule.storages[i];
-    (stacks && s.end - s.begin >= kLong && s.begin <= at && at <= s.end ? kept : others).push_back(i);
-  }
-  const auto steps = [&](size_t i) { return schedule.storages[i].end - schedule.storages[i].begin; };
-  std::stable_sort(kept.begin(), kept.end(), [&](size_t a, size_t b) { return steps(a) > steps(b); });
-  std::stable_sort(others.begin(), others.end(),
-                   [&](size_t a, size_t b) { return schedule.storages[a].bytes > schedule.storages[b].bytes; });
-  Stack stack(schedule.steps.size());
+  std::vector<size_t> lasting, others;
   schedule.peak_bytes = 0;
-  for (size_t index : kept) {
-    Storage& storage = schedule.storages[index];
-    storage.offset = round_up(stack.height(storage.begin, storage.end), storage.direct ? kDiskAlignment : 1);
-    stack.raise(storage.begin, storage.end, storage.offset + storage.bytes);
-    schedule.peak_bytes = std::max(schedule.peak_bytes, storage.offset + storage.bytes);
-  }
+  for (size_t i = 0; i < schedule.storages.size(); ++i)
+    (steps_of(schedule.storages[i]) >= kLong && schedule.storages.size() >= kMany ? lasting : others).push_back(i);
+  Stack stack(schedule.steps.size());
+  while (lasting.size() > kFew) stack_up(schedule, stack, lasting);
+  others.insert(others.end(), lasting.begin(), lasting.end());
+  std::stable_sort(others.begin(), others.end(), [&](size_t a, size_t b) {
+    return std::pair(-schedule.storages[a].bytes, a) < std::pair(-schedule.storages[b].bytes, b);
+  });
   Placed placed(schedule);
   for (size_t index : others) {
     Storage& storage = schedule.storages[index];

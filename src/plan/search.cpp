@@ -5,28 +5,34 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 namespace thimble {
 namespace {
 
 class Search {
  public:
-  Search(Candidates& candidates, int64_t limit, double beat) : candidates_(candidates), limit_(limit), beat_(beat) {}
+  // What was estimated for other budgets counts too: in a series of them a larger one never takes longer.
+  Search(Candidates& candidates, int64_t limit, double beat)
+      : candidates_(candidates), limit_(limit), beat_(beat), best_(candidates.fastest_known(limit, beat)) {
+    if (best_) beat_ = best_->estimate.seconds;
+  }
 
-  std::optional<Found> without_disk() {
-    if (consider({})) return best_;
-    constexpr Rung kPairs[][2] = {{Rung::cheap, Rung::keep}, {Rung::bare, Rung::cheap}};
-    for (const auto& [deep, shallow] : kPairs)
-      if (fewest_blocks({.deep = deep, .shallow = shallow})) return best_;
-    return {};
+  // Whether a plan that gives nothing up fits: no other is faster.
+  bool everything_kept() { return consider({}); }
+
+  void without_disk() {
+    constexpr Rung kPairs[][2] = {{Rung::cheap, Rung::keep}, {Rung::bare, Rung::cheap}, {Rung::bare, Rung::keep}};
+    for (const auto& [deep, shallow] : kPairs) fewest_blocks({.deep = deep, .shallow = shallow});
   }
 
   // With the largest transfers that fit, and with the next smaller ones: they leave more memory to values.
-  std::optional<Found> with_disk() {
+  void with_disk() {
     for (size_t level = 0, fitting = 0; level < std::size(kEagerness) && fitting < 2; ++level)
       fitting += with_eagerness(level);
-    return best_;
   }
+
+  std::optional<Found> best() const { return best_; }
 
  private:
   // Whether any plan of this eagerness fits.
@@ -65,6 +71,7 @@ class Search {
       return choice;
     };
     int low = 0, high = candidates_.blocks();  // the least that fits is in (low, high]
+    if (candidates_.least_seconds(with(1)) >= beat_) return false;
     if (consider(with(0))) return true;
     if (!consider(with(high))) return false;
     while (high - low > 1) {
@@ -96,6 +103,8 @@ class Search {
   std::optional<Found> fewest_on_disk(Choice choice) {
     std::optional<Found> found;
     size_t low = least_on_disk(0), high = candidates_.list_size();
+    choice.on_disk = low;
+    if (candidates_.least_seconds(choice) >= beat_) return found;
     int64_t beside = 0;
     for (int guesses = 0; !found || low < high; ++guesses) {
       // A straight line's guess, then halves.
@@ -125,8 +134,13 @@ class Search {
 }  // namespace
 
 std::optional<Found> fastest_choice(Candidates& candidates, int64_t limit_bytes, bool disk, double beat_seconds) {
+  if (candidates.least_seconds({}) >= beat_seconds) return {};
   Search search(candidates, limit_bytes, beat_seconds);
-  return disk ? search.with_disk() : search.without_disk();
+  if (!search.everything_kept()) {
+    search.without_disk();
+    if (disk) search.with_disk();
+  }
+  return search.best();
 }
 
 }  // namespace thimble

@@ -7,13 +7,8 @@
 
 namespace thimble {
 
-struct Found {
-  Choice choice;
-  Estimate estimate;
-};
-
-// Among choices within `limit_bytes` (without the runtime) that take less than `beat_seconds`; with nothing on disk
-// where `disk` is false.
+// Among choices within `limit_bytes` (without the runtime) that take less than `beat_seconds`; none of
+// them on disk where `disk` is false.
 std::optional<Found> fastest_choice(Candidates& candidates, int64_t limit_bytes, bool disk, double beat_seconds);
 
 }  // namespace thimble

@@ -6,7 +6,7 @@
 namespace thimble {
 namespace {
 
-// Deep and narrow, each block as SmolLM2's: what planning costs depends on the number of values, not on their sizes.
+// What planning costs depends on the number of values, not on their sizes.
 TrainingSpec deep_spec(int64_t layers) {
   TrainingSpec spec = tiny_spec();
   spec.architecture.layers = layers;
