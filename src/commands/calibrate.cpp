@@ -13,6 +13,21 @@ struct Flags {
   bool json = false;
 };
 
+std::string machine_json(const Machine& m, int threads, bool disk) {
+  const auto list = [](const ProductSpeeds& speeds) {
+    std::string out;
+    for (double speed : speeds) out += fmt::format("{}{:.4g}", out.empty() ? "" : ",", speed);
+    return "[" + out + "]";
+  };
+  return fmt::format(
+      "{{\"threads\":{},\"f32_flops\":{:.4g},\"bf16_flops\":{:.4g},\"f32_products\":{},\"bf16_products\":{},"
+      "\"memory_bytes_per_second\":{:.4g},\"moved_bytes_per_second\":{:.4g},\"updated_bytes_per_second\":{:.4g},"
+      "\"decoded_per_second\":{:.4g},\"disk_read_bytes_per_second\":{:.4g},\"disk_write_bytes_per_second\":{:.4g},"
+      "\"file\":{}}}",
+      threads, m.product_flops(Multiply::f32), m.product_flops(Multiply::bf16), list(m.f32), list(m.bf16), m.bandwidth,
+      m.moved, m.updated, m.decode, disk ? m.disk.read : 0, disk ? m.disk.write : 0, json_string(calibration_path()));
+}
+
 std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   app.add_option("--scratch", flags->scratch, "folder on the disk to be measured; none: no disk")
@@ -24,18 +39,20 @@ std::function<Result<void>()> add(CLI::App& app) {
     const bool disk = flags->scratch != "none";
     const Machine m = calibrated_machine(threads, disk ? flags->scratch : "", true);
     if (flags->json) {
-      fmt::print(
-          "{{\"threads\":{},\"f32_flops\":{:.4g},\"bf16_flops\":{:.4g},\"memory_bytes_per_second\":{:.4g},"
-          "\"decoded_per_second\":{:.4g},\"disk_bytes_per_second\":{:.4g},\"file\":{}}}\n",
-          threads.count(), m.f32_flops, m.bf16_flops, m.bandwidth, m.decode, disk ? m.disk : 0,
-          json_string(calibration_path()));
+      fmt::print("{}\n", machine_json(m, threads.count(), disk));
       return {};
     }
-    fmt::print("{} threads\n  f32 products   {:8.1f} GFLOP/s\n  bf16 products  {:8.1f} GFLOP/s\n", threads.count(),
-               m.f32_flops * 1e-9, m.bf16_flops * 1e-9);
-    fmt::print("  memory, read   {:8.1f} GB/s\n  q4_1 decoding  {:8.1f} G elements/s\n", m.bandwidth * 1e-9,
-               m.decode * 1e-9);
-    if (disk) fmt::print("  disk, mixed    {:8.2f} GB/s ({})\n", m.disk * 1e-9, flags->scratch);
+    constexpr std::array kUses = {"x W^T", "dy W",          "dy^T x",    "rank 8",
+                                  "head",  "its gradients", "attention", "its gradient"};
+    fmt::print("{} threads; GFLOP/s of products, operands in f32 and bf16\n", threads.count());
+    for (size_t use = 0; use < kProductUses; ++use)
+      fmt::print("  {:<14} {:8.1f} {:8.1f}\n", kUses[use], m.f32[use] * 1e-9, m.bf16[use] * 1e-9);
+    fmt::print("  memory, read   {:8.1f} GB/s\n  activations    {:8.1f} GB/s\n  updates        {:8.1f} GB/s\n",
+               m.bandwidth * 1e-9, m.moved * 1e-9, m.updated * 1e-9);
+    fmt::print("  q4_1 decoding  {:8.1f} G elements/s\n  an operation   {:8.1f} us\n", m.decode * 1e-9, 1e6 / m.calls);
+    if (disk)
+      fmt::print("  disk, read     {:8.2f} GB/s\n  disk, write    {:8.2f} GB/s ({}; as beside each other)\n",
+                 m.disk.read * 1e-9, m.disk.write * 1e-9, flags->scratch);
     fmt::print("kept in {}\n", calibration_path());
     return {};
   };

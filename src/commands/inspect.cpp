@@ -45,6 +45,7 @@ double rounded(double value) { return std::round(value * 10) / 10; }
 Ordered describe_cpu(int threads) {
   Threads team(threads);
   const Machine machine = probe_machine(team);
+  const double f32 = machine.product_flops(Multiply::f32), bf16_flops = machine.product_flops(Multiply::bf16);
   const Cpu& c = cpu();
   Ordered json;
   json["threads"] = threads;
@@ -53,15 +54,14 @@ Ordered describe_cpu(int threads) {
   json["kernels"] = c.avx512 ? "avx512"
                     : c.avx2 ? "avx2"
                              : "baseline x86-64, which is slow: this CPU has no AVX2 with FMA";
-  json["measured"] = {{"f32 products, GFLOP/s", rounded(machine.f32_flops * 1e-9)},
-                      {"bf16 products, GFLOP/s", rounded(machine.bf16_flops * 1e-9)},
+  json["measured"] = {{"f32 products, GFLOP/s", rounded(f32 * 1e-9)},
+                      {"bf16 products, GFLOP/s", rounded(bf16_flops * 1e-9)},
                       {"memory read, GB/s", rounded(machine.bandwidth * 1e-9)},
                       {"q4_1 decoded, G elements/s", rounded(machine.decode * 1e-9)}};
   const bool bf16 = faster_multiply(machine) == Multiply::bf16;
   std::string why = "the CPU has no bf16 products (AVX512-BF16)";
-  if (machine.bf16_flops > 0) {
-    why = fmt::format("bf16 is {:.2f} times as fast as f32 here, and is taken from 1.2 times on",
-                      machine.bf16_flops / machine.f32_flops);
+  if (bf16_flops > 0) {
+    why = fmt::format("bf16 is {:.2f} times as fast as f32 here, and is taken from 1.2 times on", bf16_flops / f32);
   }
   json["--multiply auto"] =
       fmt::format("{} under --precision bf16: {}; always f32 under --precision f32", bf16 ? "bf16" : "f32", why);

@@ -1,7 +1,9 @@
 // The operation socket. One operation is one file in src/ops/ and one row of the table in ops/table.cpp.
 #pragma once
 
+#include <algorithm>
 #include <any>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -72,10 +74,29 @@ struct ReferenceCall {
   }
 };
 
+// What a matrix product is for: kernels reach different speeds with the shapes that come with it.
+enum class ProductUse : uint8_t {
+  forward,
+  input_gradient,
+  weight_gradient,
+  narrow,
+  head,
+  head_gradient,
+  attention,
+  attention_gradient
+};
+constexpr size_t kProductUses = 8;
+constexpr int64_t kNarrow = 32;  // extents from which on a product is no longer narrow (adapters of low rank)
+
 struct Cost {
-  double flops = 0;    // of matrix products
-  double bytes = 0;    // moved
-  double decoded = 0;  // elements decoded from block codecs
+  std::array<double, kProductUses> flops = {};  // by what they are for
+  double bytes = 0;                             // moved
+  double decoded = 0;                           // elements decoded from block codecs
+
+  double& of(ProductUse use) { return flops[static_cast<size_t>(use)]; }
+  bool multiplies() const {
+    return std::any_of(flops.begin(), flops.end(), [](double f) { return f > 0; });
+  }
 };
 
 // One example for the tests: attributes and operands (types; what integers hold). Differentiable operands are those

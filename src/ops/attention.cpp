@@ -213,8 +213,9 @@ void gradient(Backward& backward, const Node& node) {
 // Two products.
 Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
   const AttentionAttributes& a = of(any);
-  return {.flops = 2 * 2 * causal_pairs(a, in[0].shape[0]) * static_cast<double>(a.heads * a.head_dim),
-          .bytes = moved_bytes(in, out)};
+  Cost cost{.bytes = moved_bytes(in, out)};
+  cost.of(ProductUse::attention) = 2 * 2 * causal_pairs(a, in[0].shape[0]) * static_cast<double>(a.heads * a.head_dim);
+  return cost;
 }
 
 std::string text(const std::any& any) {

@@ -252,8 +252,10 @@ void reference(const ReferenceCall& call) {
 // Five products.
 Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
   const AttentionAttributes& a = of(any);
-  return {.flops = 5 * 2 * causal_pairs(a, in[kQ].shape[0]) * static_cast<double>(a.heads * a.head_dim),
-          .bytes = moved_bytes(in, out)};
+  Cost cost{.bytes = moved_bytes(in, out)};
+  cost.of(ProductUse::attention_gradient) =
+      5 * 2 * causal_pairs(a, in[kQ].shape[0]) * static_cast<double>(a.heads * a.head_dim);
+  return cost;
 }
 
 std::vector<Sample> samples() {

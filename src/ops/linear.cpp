@@ -130,11 +130,18 @@ void gradient(Backward& backward, const Node& node) {
   if (const ValueId addend = node.in[2 * terms + 1]; backward.wanted(addend)) backward.add(addend, dy);
 }
 
-Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) {
+ProductUse use_of(const Shape& weight, ProductUse wide) {
+  return std::min(weight[0], weight[1]) < kNarrow ? ProductUse::narrow : wide;
+}
+
+Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
   Cost cost{.bytes = moved_bytes(in, out)};
   for (size_t i = 0; 2 * i + 3 < in.size(); ++i) {
-    cost.flops += 2.0 * static_cast<double>(in[2 * i].shape[0]) * static_cast<double>(in[2 * i + 1].shape.count());
-    cost.decoded += static_cast<double>(in[2 * i + 1].shape.count());
+    const Type& weight = in[2 * i + 1];
+    const bool transposed = of(any).terms[i].transposed;
+    cost.of(use_of(weight.shape, transposed ? ProductUse::forward : ProductUse::input_gradient)) +=
+        2.0 * static_cast<double>(in[2 * i].shape[0]) * static_cast<double>(weight.shape.count());
+    if (weight.codec->block > 1) cost.decoded += static_cast<double>(weight.shape.count());
   }
   return cost;
 }
@@ -213,8 +220,10 @@ void reference_dw(const ReferenceCall& call) {
 }
 
 Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> out) {
-  return {.flops = 2.0 * static_cast<double>(in[1].shape[0]) * static_cast<double>(out[0].shape.count()),
-          .bytes = moved_bytes(in, out)};
+  Cost cost{.bytes = moved_bytes(in, out)};
+  cost.of(use_of(out[0].shape, ProductUse::weight_gradient)) =
+      2.0 * static_cast<double>(in[1].shape[0]) * static_cast<double>(out[0].shape.count());
+  return cost;
 }
 
 std::vector<Sample> samples_dw() {

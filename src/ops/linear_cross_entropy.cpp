@@ -268,9 +268,10 @@ void gradient(Backward& backward, const Node& node) {
 
 Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) {
   const double products = out.size() > 1 && out[1].codec ? 2 : 1;
-  return {.flops = 2.0 * products * static_cast<double>(in[0].shape[0]) * static_cast<double>(in[1].shape.count()),
-          .bytes = moved_bytes(in, out),
-          .decoded = products * static_cast<double>(in[1].shape.count())};
+  const auto weights = static_cast<double>(in[1].shape.count());
+  Cost cost{.bytes = moved_bytes(in, out), .decoded = in[1].codec->block > 1 ? products * weights : 0};
+  cost.of(ProductUse::head) = 2.0 * products * static_cast<double>(in[0].shape[0]) * weights;
+  return cost;
 }
 
 std::vector<Sample> samples() {
@@ -362,10 +363,10 @@ void reference_dw(const ReferenceCall& call) {
 }
 
 Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> out) {
-  const double products = absent(in[8]) ? 2 : 1;
-  return {.flops = 2.0 * products * static_cast<double>(in[1].shape[0]) * static_cast<double>(in[2].shape.count()),
-          .bytes = moved_bytes(in, out),
-          .decoded = static_cast<double>(in[2].shape.count())};
+  const auto weights = static_cast<double>(in[2].shape.count());
+  Cost cost{.bytes = moved_bytes(in, out), .decoded = in[2].codec->block > 1 ? weights : 0};
+  cost.of(ProductUse::head_gradient) = (absent(in[8]) ? 4.0 : 2.0) * static_cast<double>(in[1].shape[0]) * weights;
+  return cost;
 }
 
 std::vector<Sample> samples_dw() {

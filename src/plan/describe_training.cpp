@@ -18,22 +18,23 @@ class Describer {
     l.planned_bytes = plan.bytes(spec_.runtime_bytes);
     l.scratch_bytes = plan.scratch_bytes;
     l.read_bytes = plan.read_bytes, l.written_bytes = plan.written_bytes;
-    l.step_seconds = plan.seconds;
+    l.step_seconds = plan.seconds, l.least_step_seconds = plan.least_seconds;
+    l.planning_seconds = plan.planning_seconds;
     l.numerics_hash = plan.numerics_hash;
-    l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}", plan.passes, plan.passes == 1 ? "pass" : "passes",
-                                    plan.rows, rungs(plan)));
+    l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}{}", plan.passes,
+                                    plan.passes == 1 ? "pass" : "passes", plan.rows, rungs(plan),
+                                    plan.keep_logits ? ", the head its logits" : ""));
     if (plan.scratch_bytes > 0)
       l.choices.push_back(fmt::format(
           "scratch file of {}; a step reads {} and writes {}{}{}", megabytes(plan.scratch_bytes),
           megabytes(plan.read_bytes), megabytes(plan.written_bytes),
           spec_.steps ? fmt::format(", {} in {} steps", megabytes(spec_.steps * plan.written_bytes), spec_.steps) : "",
           plan.deferred.steps.empty() ? "" : "; updates run in the next forward pass"));
-    if (plan.least_seconds > 0 && plan.seconds > 1.005 * plan.least_seconds)
-      l.choices.push_back(fmt::format("{:.0f} % more time than with everything in memory, which no plan beats",
-                                      100 * (plan.seconds / plan.least_seconds - 1)));
-    l.choices.push_back(fmt::format("products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)",
-                                    spec_.multiply == Multiply::bf16 ? "bf16" : "f32", machine_.f32_flops * 1e-9,
-                                    machine_.bf16_flops * 1e-9));
+    l.choices.push_back(fmt::format("planned in {:.2f} s; no plan within this budget takes less than {:.2f} s a step",
+                                    plan.planning_seconds, plan.least_seconds));
+    l.choices.push_back(fmt::format(
+        "products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)", spec_.multiply == Multiply::bf16 ? "bf16" : "f32",
+        machine_.product_flops(Multiply::f32) * 1e-9, machine_.product_flops(Multiply::bf16) * 1e-9));
   }
 
  private:

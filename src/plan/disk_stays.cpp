@@ -73,7 +73,7 @@ class DiskStays {
     }
   }
 
-  double disk_seconds(int64_t bytes) const { return static_cast<double>(bytes) / options_.disk_bandwidth; }
+  double disk_seconds(const Transfer& t) const { return options_.disk_speed.seconds(t.bytes, t.write); }
 
   // Whether the value should leave memory between two steps that use it.
   bool leaves(ValueId id, int from, int to, bool written) const {
@@ -81,7 +81,9 @@ class DiskStays {
     if (graph_.value(id).role == Role::gradient && consumed) return true;  // it begins anew
     if (to - from <= 1) return false;
     const double gap = clock_[static_cast<size_t>(to)] - clock_[static_cast<size_t>(from) + 1];
-    return gap > options_.eagerness.patience * disk_seconds(graph_.value(id).type.bytes()) * (written ? 2 : 1);
+    const int64_t bytes = graph_.value(id).type.bytes();
+    const DiskSpeed& disk = options_.disk_speed;
+    return gap > options_.eagerness.patience * (written ? disk.seconds_both(bytes) : disk.seconds(bytes, false));
   }
 
   std::vector<Stay> stays_of(ValueId id) const {
@@ -183,8 +185,8 @@ class DiskStays {
     std::vector<int> wanted(reads.size());
     for (size_t i = reads.size(); i-- > 0;) {
       for (; write > 0 && writes[write - 1]->issue > reads[i]->wait; --write)
-        latest -= disk_seconds(writes[write - 1]->bytes);
-      latest = std::min(latest, clock_[static_cast<size_t>(reads[i]->wait)]) - 1.25 * disk_seconds(reads[i]->bytes);
+        latest -= disk_seconds(*writes[write - 1]);
+      latest = std::min(latest, clock_[static_cast<size_t>(reads[i]->wait)]) - 1.25 * disk_seconds(*reads[i]);
       wanted[i] = std::min(reads[i]->wait, boundary_before(latest));
     }
     int64_t under_way = 0;
@@ -202,7 +204,7 @@ class DiskStays {
     const int end = static_cast<int>(schedule_.steps.size());
     double done = 0;
     for (Transfer* t : writes) {
-      done = std::max(done, clock_[static_cast<size_t>(t->issue)]) + disk_seconds(t->bytes);
+      done = std::max(done, clock_[static_cast<size_t>(t->issue)]) + disk_seconds(*t);
       const auto after = std::lower_bound(clock_.begin(), clock_.end(), done);
       t->wait = std::min(end, std::max(t->issue + 1, static_cast<int>(after - clock_.begin())));
     }
@@ -282,7 +284,7 @@ std::vector<double> step_seconds(const Graph& graph, const Schedule& schedule, c
   return seconds;
 }
 
-Duration simulate(const Schedule& schedule, const std::vector<double>& step_seconds, double disk_bandwidth,
+Duration simulate(const Schedule& schedule, const std::vector<double>& step_seconds, const DiskSpeed& speed,
                   bool first) {
   Duration duration;
   std::vector<double> done(schedule.transfers.size(), 0);
@@ -299,7 +301,7 @@ Duration simulate(const Schedule& schedule, const std::vector<double>& step_seco
         continue;
       }
       (t.write ? duration.written : duration.read) += t.bytes;
-      disk = std::max(disk, now) + static_cast<double>(t.bytes) / disk_bandwidth;
+      disk = std::max(disk, now) + speed.seconds(t.bytes, t.write);
       done[index] = disk;
     }
     if (at == static_cast<int>(step_seconds.size())) break;

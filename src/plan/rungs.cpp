@@ -21,7 +21,7 @@ Droppable find_droppable(const Graph& graph) {
     if (node.phase != Phase::forward || node.block < 0) continue;
     d.blocks = std::max(d.blocks, node.block + 1);
     const Cost cost = node.op->cost(node.attributes, graph.types(node.in), graph.types(node.out));
-    bool cheap = cost.flops == 0;
+    bool cheap = !cost.multiplies();
     for (ValueId id : node.in) {
       if (id == kNone || graph.producer(id) < 0) continue;
       const auto i = static_cast<size_t>(id);

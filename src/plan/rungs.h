@@ -1,11 +1,16 @@
 // How the activations of a block may wait for the backward pass.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "plan/training.h"
 
 namespace thimble {
+
+inline constexpr std::array kRungs = {Rung::keep, Rung::cheap, Rung::cheap_spill, Rung::bare, Rung::bare_spill};
+
+constexpr bool spills(Rung rung) { return rung == Rung::cheap_spill || rung == Rung::bare_spill; }
 
 // What a graph allows.
 struct Droppable {

@@ -78,7 +78,7 @@ struct ScheduleOptions {
   std::vector<char> recompute = {};
   // Values that wait on disk while they are not used: persistent ones, and activations kept for the backward pass.
   std::vector<char> disk = {};
-  double disk_bandwidth = 1e9;  // bytes a second
+  DiskSpeed disk_speed = {};
   // How eagerly memory is given up for the disk.
   struct Eagerness {
     int64_t in_flight = 32 << 20;  // bytes that may be on their way from disk, and as many to it, before they must
@@ -111,7 +111,7 @@ struct Duration {
   int64_t read = 0, written = 0;  // bytes
 };
 // Plays the schedule: compute in order, transfers one after another beside it. first: the first pass of a step.
-Duration simulate(const Schedule& schedule, const std::vector<double>& step_seconds, double disk_bandwidth, bool first);
+Duration simulate(const Schedule& schedule, const std::vector<double>& step_seconds, const DiskSpeed& disk, bool first);
 std::vector<double> step_seconds(const Graph& graph, const Schedule& schedule, const std::vector<NodeCost>& costs);
 
 // Resolves version chains: the persistent value whose storage an operation's result lies over, or kNone.

@@ -75,6 +75,7 @@ struct TrainingPlan {
   Schedule pass, update, evaluation;  // update is empty without a barrier
   Schedule deferred;                  // pass with the updates of the step before; empty: they follow their pass at once
   int64_t rows = 0;                   // tokens a pass
+  bool keep_logits = false;           // of the head, until its gradient is made
   int64_t passes = 1;                 // passes a step
   Rung deep = Rung::keep, shallow = Rung::keep;
   int deep_blocks = 0;  // of rung `deep`, from the first on; the others are of rung `shallow`
@@ -84,7 +85,8 @@ struct TrainingPlan {
   int64_t scratch_memory = 0;                 // what that takes of memory, outside of the arena
   int64_t read_bytes = 0, written_bytes = 0;  // of it, a step
   double seconds = 0;                         // a step
-  double least_seconds = 0;                   // with everything in memory, which no plan beats
+  double least_seconds = 0;                   // that any plan within the budget takes
+  double planning_seconds = 0;
   Ledger ledger;
   std::string numerics_hash;
 
@@ -98,8 +100,5 @@ struct TrainingPlan {
 
 // Fills the ledger of a plan: where every byte is, what was chosen, how far it can be from the fastest.
 void describe(const TrainingSpec& spec, const Machine& machine, TrainingPlan& plan);
-
-// The fastest plan within the budget; over_budget with the smallest budget that would do.
-Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine);
 
 }  // namespace thimble

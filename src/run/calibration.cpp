@@ -53,47 +53,89 @@ double number(const Json& json, const char* name) {
   return json.contains(name) && json[name].is_number() ? std::max(0.0, json[name].get<double>()) : 0;
 }
 
+// What the cache holds of a machine, by name.
+template <class Each>
+void each_speed(Machine& m, const Each& each) {
+  constexpr std::array kUses = {"forward", "input gradient", "weight gradient", "narrow",
+                                "head",    "head gradient",  "attention",       "attention gradient"};
+  static_assert(kUses.size() == kProductUses);
+  for (size_t use = 0; use < kProductUses; ++use) {
+    each(fmt::format("f32 {}", kUses[use]), m.f32[use]);
+    if (multiplies(Multiply::bf16)) each(fmt::format("bf16 {}", kUses[use]), m.bf16[use]);
+  }
+  each("bandwidth", m.bandwidth), each("moved", m.moved), each("updated", m.updated), each("decode", m.decode);
+  each("calls", m.calls);
+}
+
 bool read_speeds(const Json& json, Machine& m) {
-  if (!json.is_object()) return false;
-  m.f32_flops = number(json, "f32_flops"), m.bf16_flops = number(json, "bf16_flops");
-  m.bandwidth = number(json, "bandwidth"), m.decode = number(json, "decode");
-  return m.f32_flops > 0 && m.bandwidth > 0 && m.decode > 0 && (m.bf16_flops > 0) == multiplies(Multiply::bf16);
+  bool complete = json.is_object();
+  each_speed(m, [&](const std::string& name, double& speed) {
+    speed = complete ? number(json, name.c_str()) : 0;
+    complete &= speed > 0;
+  });
+  return complete;
+}
+
+bool read_disk(const Json& json, DiskSpeed& disk) {
+  if (!json.is_object() || number(json, "read") == 0 || number(json, "write") == 0) return false;
+  disk = {number(json, "read"), number(json, "write")};
+  return true;
 }
 
 Json measure_speeds(Threads& threads, Machine& m) {
+  Json json;
   m = probe_machine(threads);
-  for (int round = 1; round < kRounds; ++round) {
-    const Machine again = probe_machine(threads);
-    m.f32_flops = std::max(m.f32_flops, again.f32_flops);
-    m.bf16_flops = std::max(m.bf16_flops, again.bf16_flops);
-    m.bandwidth = std::max(m.bandwidth, again.bandwidth);
-    m.decode = std::max(m.decode, again.decode);
+  for (int round = 0; round < kRounds; ++round) {
+    Machine again = round ? probe_machine(threads) : m;
+    each_speed(again, [&](const std::string& name, double speed) {
+      json[name] = std::max(speed, round ? json[name].get<double>() : 0);
+    });
   }
-  return {{"f32_flops", m.f32_flops}, {"bf16_flops", m.bf16_flops}, {"bandwidth", m.bandwidth}, {"decode", m.decode}};
+  read_speeds(json, m);
+  return json;
 }
 
-// Bytes a second with as much read as written, several transfers under way.
-Result<double> measure_disk(Threads& threads, const std::string& folder) {
-  const auto scratch = TRY(Scratch::create({.folder = folder, .bytes = 2 * kDiskBytes}, threads));
-  const std::unique_ptr<std::byte, decltype(&std::free)> memory(
-      static_cast<std::byte*>(std::aligned_alloc(kDiskAlignment, 2 * kDiskTogether * kDiskTransfer)), std::free);
-  std::memset(memory.get(), 1, 2 * kDiskTogether * kDiskTransfer);
-  const auto block = [&](int i) {
-    return std::span(memory.get() + i * kDiskTransfer, static_cast<size_t>(kDiskTransfer));
-  };
-  for (int64_t at = 0; at < kDiskBytes; at += kDiskTransfer) CHECK_OK(scratch->write(at, block(0)));
-  const auto begin = std::chrono::steady_clock::now();
-  for (int64_t at = 0; at < kDiskBytes; at += kDiskTogether * kDiskTransfer) {
-    std::array<int, 2 * kDiskTogether> under_way;
-    for (int i = 0; i < kDiskTogether; ++i) {
-      under_way[static_cast<size_t>(2 * i)] = scratch->begin_read(at + i * kDiskTransfer, block(2 * i));
-      under_way[static_cast<size_t>(2 * i + 1)] =
-          scratch->begin_write(kDiskBytes + at + i * kDiskTransfer, block(2 * i + 1));
-    }
-    for (int transfer : under_way) CHECK_OK(scratch->finish(transfer));
+// Moves kDiskBytes to the first half of a scratch file, from it, and both at once, to the second half: seconds.
+class DiskProbe {
+ public:
+  explicit DiskProbe(Scratch& scratch)
+      : scratch_(scratch),
+        memory_(static_cast<std::byte*>(std::aligned_alloc(kDiskAlignment, 2 * kDiskTogether * kDiskTransfer)),
+                std::free) {
+    std::memset(memory_.get(), 1, 2 * kDiskTogether * kDiskTransfer);
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return 2 * static_cast<double>(kDiskBytes) / seconds;
+
+  // write_from: offset in the file.
+  Result<double> seconds(bool reads, bool writes, int64_t write_from) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (int64_t at = 0; at < kDiskBytes; at += kDiskTogether * kDiskTransfer) {
+      std::vector<int> under_way;
+      for (int i = 0; i < kDiskTogether; ++i) {
+        const int64_t from = at + i * kDiskTransfer;
+        if (reads) under_way.push_back(scratch_.begin_read(from, block(2 * i)));
+        if (writes) under_way.push_back(scratch_.begin_write(write_from + from, block(2 * i + 1)));
+      }
+      for (int transfer : under_way) CHECK_OK(scratch_.finish(transfer));
+    }
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+
+ private:
+  std::span<std::byte> block(int i) const {
+    return {memory_.get() + i * kDiskTransfer, static_cast<size_t>(kDiskTransfer)};
+  }
+  Scratch& scratch_;
+  std::unique_ptr<std::byte, decltype(&std::free)> memory_;
+};
+
+// Speeds that, one transfer after another, take as long as reading and writing do beside each other.
+Result<DiskSpeed> measure_disk(Threads& threads, const std::string& folder) {
+  const auto scratch = TRY(Scratch::create({.folder = folder, .bytes = 2 * kDiskBytes}, threads));
+  DiskProbe probe(*scratch);
+  const double write = TRY(probe.seconds(false, true, 0)), read = TRY(probe.seconds(true, false, 0)),
+               mixed = TRY(probe.seconds(true, true, kDiskBytes));
+  const double speed = static_cast<double>(kDiskBytes) * (read + write) / mixed;
+  return DiskSpeed{speed / read, speed / write};
 }
 
 // The file system that a folder, or the nearest one above it that exists, is on.
@@ -126,14 +168,13 @@ Machine calibrated_machine(Threads& threads, const std::string& folder, bool ane
   }
   if (!folder.empty()) {
     const std::string device = device_of(std::filesystem::absolute(folder));
-    double disk = anew ? 0 : number(cache["disks"], device.c_str());
-    if (disk == 0) {
-      const auto measured = measure_disk(threads, folder);
-      disk = measured ? *measured : 0;
-      if (disk > 0) cache["disks"][device] = disk;
-      changed |= disk > 0;
-    }
-    if (disk > 0) machine.disk = disk;
+    Json& disk = cache["disks"][device];
+    if (anew || !read_disk(disk, machine.disk))
+      if (const auto measured = measure_disk(threads, folder)) {
+        machine.disk = *measured;
+        disk = {{"read", measured->read}, {"write", measured->write}};
+        changed = true;
+      }
   }
   if (changed) write_cache(cache);
   return machine;

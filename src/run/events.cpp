@@ -31,10 +31,12 @@ std::string plan_event(const Ledger& ledger) {
     choices.append(choices.empty() ? "" : ",").append(json_string(choice));
   return fmt::format(
       "{{\"event\":\"plan\",\"planned_peak_bytes\":{},\"budget_bytes\":{},\"predicted_step_seconds\":{},"
-      "\"scratch_bytes\":{},\"disk_read_bytes\":{},\"disk_written_bytes\":{},"
+      "\"least_step_seconds\":{},\"planning_seconds\":{},\"scratch_bytes\":{},\"disk_read_bytes\":{},\"disk_written_"
+      "bytes\":{},"
       "\"numerics_hash\":{},\"ledger\":[{}],\"choices\":[{}]}}",
-      ledger.planned_bytes, ledger.budget_bytes, number(ledger.step_seconds), ledger.scratch_bytes, ledger.read_bytes,
-      ledger.written_bytes, json_string(ledger.numerics_hash), items, choices);
+      ledger.planned_bytes, ledger.budget_bytes, number(ledger.step_seconds), number(ledger.least_step_seconds),
+      number(ledger.planning_seconds), ledger.scratch_bytes, ledger.read_bytes, ledger.written_bytes,
+      json_string(ledger.numerics_hash), items, choices);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "core/nearest.h"
 #include "files/safetensors.h"
 #include "models/presets.h"
+#include "plan/planner.h"
 #include "run/calibration.h"
 #include "run/resume.h"
 #include "run/setup.h"
@@ -173,9 +174,10 @@ Result<void> Trainer::make_plan() {
     for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts})
       column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger};
-  return plan_with_runtime(budget, [this]() -> Result<int64_t> {
+  TrainingPlanner planner(spec_, machine_);
+  return plan_with_runtime(budget, [&]() -> Result<int64_t> {
     plan_ = {};
-    plan_ = TRY(plan_training(spec_, machine_));
+    plan_ = TRY(planner.plan());
     int64_t heap = spec_.method->trains_weights ? kSaveBytesPerToken * tokenizer_->vocab_size() : 0;
     for (const Schedule* s : plan_.schedules()) heap += Executor::memory_bytes(*s);
     return heap;

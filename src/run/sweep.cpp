@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "plan/planner.h"
 #include "run/page.h"
 #include "text/json_output.h"
 
@@ -38,9 +39,9 @@ std::string joined(const std::vector<std::string>& parts) {
   return out;
 }
 
-Result<SweepPoint> point_at(TrainingSpec& spec, const Machine& machine, int64_t budget) {
+Result<SweepPoint> point_at(TrainingSpec& spec, TrainingPlanner& planner, int64_t budget) {
   spec.budget_bytes = budget;
-  const TrainingPlan plan = TRY(plan_training(spec, machine));
+  const TrainingPlan plan = TRY(planner.plan());
   SweepPoint point{.budget_bytes = budget,
                    .planned_bytes = plan.ledger.planned_bytes,
                    .seconds = plan.seconds,
@@ -51,11 +52,11 @@ Result<SweepPoint> point_at(TrainingSpec& spec, const Machine& machine, int64_t 
 }
 
 // The smallest budget, in whole megabytes, for which there is a plan.
-int64_t smallest_budget(TrainingSpec& spec, const Machine& machine, int64_t most) {
+int64_t smallest_budget(TrainingSpec& spec, TrainingPlanner& planner, int64_t most) {
   int64_t low = 1, high = (most + kMegabyte - 1) / kMegabyte;
   while (low < high) {
     const int64_t middle = (low + high) / 2;
-    if (point_at(spec, machine, middle * kMegabyte))
+    if (point_at(spec, planner, middle * kMegabyte))
       high = middle;
     else
       low = middle + 1;
@@ -66,16 +67,17 @@ int64_t smallest_budget(TrainingSpec& spec, const Machine& machine, int64_t most
 }  // namespace
 
 Result<std::vector<SweepPoint>> sweep_budgets(TrainingSpec spec, const Machine& machine, int count) {
-  const SweepPoint plenty = TRY(point_at(spec, machine, 0));
+  TrainingPlanner planner(spec, machine);
+  const SweepPoint plenty = TRY(point_at(spec, planner, 0));
   const double most = static_cast<double>(plenty.planned_bytes) * 1.1;
-  const double least = static_cast<double>(smallest_budget(spec, machine, static_cast<int64_t>(most) + kMegabyte));
+  const double least = static_cast<double>(smallest_budget(spec, planner, static_cast<int64_t>(most) + kMegabyte));
   std::vector<SweepPoint> points;
   std::set<std::string> seen;
   for (int i = 0; i < count; ++i) {
     const double budget = most * std::pow(least / most, static_cast<double>(i) / (count - 1));
     const auto whole = static_cast<int64_t>(std::ceil(budget / kMegabyte - 1e-6)) * kMegabyte;
     if (!points.empty() && points.back().budget_bytes == whole) continue;
-    SweepPoint point = TRY(point_at(spec, machine, whole));
+    SweepPoint point = TRY(point_at(spec, planner, whole));
     for (const std::string& technique : point.techniques)
       if (seen.insert(technique).second) point.fresh.push_back(technique);
     points.push_back(std::move(point));

@@ -27,7 +27,7 @@ std::vector<TrainingPlan> some_plans() {
         TrainingSpec spec = tiny_spec(kFull);
         spec.clip = clip, spec.disk = true, spec.disk_least_bytes = 4096;
         spec.budget_bytes = static_cast<int64_t>(factor * static_cast<double>(smallest_budget(spec)));
-        auto plan = plan_training(spec, Machine{.disk = disk});
+        auto plan = plan_training(spec, Machine{.disk = {disk, disk}});
         EXPECT_TRUE(plan) << plan.error().message;
         if (plan) plans.push_back(std::move(*plan));
       }

@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "core/random.h"
-#include "plan/training.h"
+#include "plan/planner.h"
 #include "run/passes.h"
 #include "run/weights.h"
 

@@ -1,0 +1,260 @@
+#include "plan/candidates.h"
+
+#include <algorithm>
+
+#include "core/round.h"
+#include "disk/scratch.h"
+#include "ops/table.h"
+
+namespace thimble {
+namespace {
+
+constexpr size_t kNever = static_cast<size_t>(-1);  // a value that stays in memory
+
+size_t index(Rung rung) { return static_cast<size_t>(std::find(kRungs.begin(), kRungs.end(), rung) - kRungs.begin()); }
+
+// One block's choice has one name where the split between two rungs is none.
+Choice canonical(Choice choice, int blocks) {
+  if (choice.deep_blocks == 0) choice.deep = choice.shallow;
+  if (choice.deep_blocks >= blocks) choice.shallow = choice.deep;
+  if (choice.deep == choice.shallow) choice.deep_blocks = blocks;
+  if (choice.on_disk == 0 && !spills(choice.deep) && !spills(choice.shallow)) choice.eagerness = 0;
+  return choice;
+}
+
+}  // namespace
+
+Result<void> Candidates::build() {
+  train_ = TRY(build_training(spec_, shape_.rows, spec_.clip > 0 || passes_ > 1, shape_.keep_logits));
+  costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
+  if (train_.barrier) deferred_order_ = thimble::deferred_order(train_);
+  if (spec_.evaluates) {
+    evaluate_ = TRY(evaluation_graph());
+    evaluate_costs_ = node_costs(evaluate_, spec_.multiply, spec_.threads, machine_);
+  }
+  droppable_ = find_droppable(train_.graph);
+  rungs_ = block_rungs(train_.graph, costs_, droppable_, spec_.disk_least_bytes);
+  Layout layout;
+  CHECK_OK(layout.add(train_.graph, train_.barrier));
+  if (spec_.evaluates) CHECK_OK(layout.add(evaluate_));
+  list_for_disk(layout);
+  relax();
+  return {};
+}
+
+bool Candidates::trains_head() const {
+  const auto& nodes = train_.graph.nodes();
+  return std::any_of(nodes.begin(), nodes.end(), [](const Node& node) { return node.op == &kLinearCrossEntropyDw; });
+}
+
+Result<Graph> Candidates::evaluation_graph() const {
+  BuildOptions options{.purpose = Purpose::evaluate,
+                       .prefix = "eval.",
+                       .rows = shape_.rows,
+                       .positions = spec_.context,
+                       .activation = spec_.activation};
+  options.codec = [&](const std::string& name, const Shape&) {
+    const Codec* codec = spec_.stored(name);
+    return codec && spec_.method->trains_weights ? &kF32 : codec;
+  };
+  ModelGraph model = TRY(build_model(spec_.architecture, options));
+  if (!spec_.method->rewrite) return std::move(model.graph);
+  MethodOptions method = spec_.method_options;
+  method.training = false;
+  return std::move(TRY(spec_.method->rewrite(model.graph, method)).graph());
+}
+
+// What its transfers take in a step at least: states are read and written once, gradients both in every pass, weights
+// are read in every pass, and written once where they are trained.
+double Candidates::traffic_seconds(Role role, int64_t bytes) const {
+  const double read = machine_.disk.seconds(bytes, false), write = machine_.disk.seconds(bytes, true);
+  const auto passes = static_cast<double>(passes_);
+  switch (role) {
+    case Role::state:
+      return read + write;
+    case Role::gradient:
+      return passes * (read + write);
+    case Role::parameter:
+      return passes * read + write;
+    default:
+      return passes * read;
+  }
+}
+
+// States are moved twice a step, gradients twice a pass, weights are read twice a pass too and stand in the way of the
+// compute.
+void Candidates::list_for_disk(const Layout& layout) {
+  int64_t used = 0, stored = 0;
+  for (const auto& [name, entry] : layout.entries()) used += round_up(entry.type.bytes(), 64);
+  resident_ = {round_up(used, kDiskAlignment)}, stored_ = {0}, traffic_ = {0};
+  rank_.assign(train_.graph.values().size(), kNever);
+  if (!spec_.disk) return;
+  for (Role role : {Role::state, Role::gradient, Role::parameter, Role::weight})
+    for (size_t i = 0; i < rank_.size(); ++i) {
+      const Value& value = train_.graph.values()[i];
+      const int64_t bytes = value.type.bytes();
+      if (value.role != role || bytes < spec_.disk_least_bytes || !layout.find(value.name)) continue;
+      updates_listed_ |= role != Role::weight;
+      rank_[i] = list_.size();
+      list_.push_back(value.name);
+      used -= round_up(bytes, 64), stored += round_up(bytes, kChecksumBlock);
+      resident_.push_back(round_up(used, kDiskAlignment)), stored_.push_back(stored);
+      traffic_.push_back(traffic_.back() + traffic_seconds(role, bytes));
+    }
+}
+
+void Candidates::relax() {
+  const size_t end = train_.barrier ? train_.update_begin : train_.graph.nodes().size();
+  const auto passes = static_cast<double>(passes_);
+  relaxation_ = {};
+  for (size_t i = 0; i < costs_.size(); ++i) relaxation_.compute_seconds += (i < end ? passes : 1) * costs_[i].seconds;
+  relaxation_.bytes = resident_.back();
+  for (size_t i = 0; i + 1 < resident_.size(); ++i)
+    relaxation_.items.push_back(
+        {{.bytes = resident_[i] - resident_[i + 1]}, {.disk_seconds = traffic_[i + 1] - traffic_[i]}});
+  for (const auto& block : rungs_) {
+    std::vector<Way> ways;
+    for (size_t r = 0; r < kRungs.size(); ++r) {
+      if (spills(kRungs[r]) && !spec_.disk) continue;
+      ways.push_back({.compute_seconds = passes * block[r].remade_seconds,
+                      .disk_seconds = passes * machine_.disk.seconds_both(block[r].spilled_bytes),
+                      .bytes = block[r].kept_bytes - block[r].spilled_bytes});
+    }
+    relaxation_.items.push_back(std::move(ways));
+  }
+}
+
+double Candidates::least_seconds(const Choice& choice) const {
+  double compute = relaxation_.compute_seconds;
+  for (size_t b = 0; b < rungs_.size(); ++b) {
+    const bool deep = static_cast<int>(b) < choice.deep_blocks;
+    compute += static_cast<double>(passes_) * rungs_[b][index(deep ? choice.deep : choice.shallow)].remade_seconds;
+  }
+  return std::max(compute, traffic_[choice.on_disk]);
+}
+
+ScheduleOptions Candidates::options(const Choice& choice, const Graph& graph) const {
+  ScheduleOptions out{.disk_speed = machine_.disk, .eagerness = kEagerness[choice.eagerness]};
+  if (choice.on_disk == 0 && !spills(choice.deep) && !spills(choice.shallow)) return out;
+  out.disk.assign(graph.values().size(), 0);
+  if (&graph == &train_.graph) {
+    for (size_t i = 0; i < out.disk.size(); ++i) out.disk[i] = rank_[i] < choice.on_disk;
+    return out;
+  }
+  const std::set<std::string_view> on_disk(list_.begin(), list_.begin() + static_cast<std::ptrdiff_t>(choice.on_disk));
+  for (size_t i = 0; i < out.disk.size(); ++i)
+    out.disk[i] = persistent(graph.values()[i].role) && on_disk.contains(graph.values()[i].name);
+  return out;
+}
+
+ScheduleOptions Candidates::pass_options(const Choice& choice) const {
+  ScheduleOptions out = options(choice, train_.graph);
+  out.recompute = remade_values(droppable_, choice.deep, choice.shallow, choice.deep_blocks);
+  if (!out.disk.empty()) {
+    const std::vector<char> spilled = spilled_values(train_.graph, droppable_, choice.deep, choice.shallow,
+                                                     choice.deep_blocks, spec_.disk_least_bytes);
+    for (size_t i = 0; i < spilled.size(); ++i) out.disk[i] = static_cast<char>(out.disk[i] | spilled[i]);
+  }
+  out.transient_gradients = !train_.barrier;
+  out.accumulates = passes_ > 1;
+  return out;
+}
+
+Schedule Candidates::pass(const Choice& choice) const {
+  const size_t end = train_.barrier ? train_.update_begin : train_.graph.nodes().size();
+  return make_schedule(train_.graph, nodes_between(0, end), costs_, pass_options(choice));
+}
+
+Schedule Candidates::update(const Choice& choice) const {
+  if (!train_.barrier) return {};
+  return make_schedule(train_.graph, nodes_between(train_.update_begin, train_.graph.nodes().size()), costs_,
+                       options(choice, train_.graph));
+}
+
+// Where updates wait for the next forward pass, which hides what the disk moves for them.
+Schedule Candidates::deferred(const Choice& choice) const {
+  return make_schedule(train_.graph, deferred_order_, costs_, pass_options(choice));
+}
+
+Estimate Candidates::estimate(Choice choice, int64_t limit_bytes) {
+  choice = canonical(choice, droppable_.blocks);
+  Estimate& known = estimates_[{shape_, choice}];
+  if (known.bytes > 0 && (known.seconds >= 0 || known.bytes > limit_bytes)) return known;
+  TrainingPlan plan;
+  if (defers(choice.on_disk))
+    plan.deferred = deferred(choice);
+  else
+    plan.pass = pass(choice), plan.update = update(choice);
+  measure(choice, plan);
+  known.bytes = plan.bytes(0);
+  if (known.bytes > limit_bytes) return known;
+  if (plan.pass.steps.empty() && passes_ > 1) plan.pass = pass(choice);
+  time(plan);
+  known.seconds = plan.seconds;
+  return known;
+}
+
+std::optional<Found> Candidates::fastest_known(int64_t limit_bytes, double beat_seconds) const {
+  std::optional<Found> best;
+  for (const auto& [key, known] : estimates_) {
+    if (key.first != shape_ || known.seconds < 0 || known.bytes > limit_bytes || known.seconds >= beat_seconds)
+      continue;
+    best = {key.second, known};
+    beat_seconds = known.seconds;
+  }
+  return best;
+}
+
+TrainingPlan Candidates::complete(const Choice& asked) const {
+  const Choice choice = canonical(asked, droppable_.blocks);
+  TrainingPlan plan;
+  plan.rows = shape_.rows, plan.passes = passes_, plan.keep_logits = shape_.keep_logits;
+  plan.deep = choice.deep, plan.shallow = choice.shallow, plan.deep_blocks = choice.deep_blocks;
+  plan.layout = Layout({list_.begin(), list_.begin() + static_cast<std::ptrdiff_t>(choice.on_disk)});
+  (void)plan.layout.add(train_.graph, train_.barrier);  // build() has seen that they agree
+  if (spec_.evaluates) (void)plan.layout.add(evaluate_);
+  if (defers(choice.on_disk)) plan.deferred = deferred(choice);
+  plan.pass = pass(choice), plan.update = update(choice);
+  if (spec_.evaluates)
+    plan.evaluation = make_schedule(evaluate_, nodes_between(0, evaluate_.nodes().size()), evaluate_costs_,
+                                    options(choice, evaluate_));
+  measure(choice, plan);
+  time(plan);
+  for (Schedule* s : {&plan.pass, &plan.update, &plan.deferred, &plan.evaluation}) {
+    place(*s);
+    plan.transient_bytes = std::max(plan.transient_bytes, s->peak_bytes);
+  }
+  plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
+  plan.train = train_, plan.evaluate = evaluate_;
+  return plan;
+}
+
+// Bytes, before placement.
+void Candidates::measure(const Choice& choice, TrainingPlan& plan) const {
+  int64_t needed = 0, spilled = 0;
+  for (const Schedule* s : plan.schedules()) {
+    needed = std::max(needed, s->lower_bound);
+    spilled = std::max(spilled, s->spill_bytes);
+  }
+  plan.scratch_bytes = stored_[choice.on_disk] + spilled;
+  if (plan.scratch_bytes > 0) plan.scratch_memory = Scratch::memory_bytes(plan.scratch_bytes);
+  plan.arena_bytes = resident_[choice.on_disk] + needed;
+}
+
+// A step: its first pass, with the updates where they are deferred; the other passes; the update otherwise.
+void Candidates::time(TrainingPlan& plan) const {
+  plan.seconds = 0, plan.read_bytes = plan.written_bytes = 0;
+  const auto add = [&](const Schedule& schedule, bool first, int64_t times) {
+    if (times == 0) return;
+    const Duration d = simulate(schedule, step_seconds(train_.graph, schedule, costs_), machine_.disk, first);
+    plan.seconds += static_cast<double>(times) * d.seconds;
+    plan.read_bytes += times * d.read;
+    plan.written_bytes += times * d.written;
+  };
+  const bool defers = !plan.deferred.steps.empty();
+  add(defers ? plan.deferred : plan.pass, true, 1);
+  add(plan.pass, false, passes_ - 1);
+  if (!defers) add(plan.update, true, 1);
+}
+
+}  // namespace thimble

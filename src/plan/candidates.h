@@ -1,0 +1,109 @@
+// What can be chosen for passes of a given number of rows, and what each choice costs. Every choice is exact: the same
+// bits come out.
+#pragma once
+
+#include <compare>
+#include <map>
+#include <optional>
+
+#include "plan/relaxation.h"
+#include "plan/rungs.h"
+#include "plan/training.h"
+
+namespace thimble {
+
+using Eagerness = ScheduleOptions::Eagerness;
+inline constexpr Eagerness kEagerness[] = {{32 << 20, 2}, {8 << 20, 1}, {1 << 20, 0}, {0, 0}};
+inline constexpr size_t kLeanest = std::size(kEagerness) - 1;
+
+struct Choice {
+  Rung deep = Rung::keep, shallow = Rung::keep;
+  int deep_blocks = 0;   // of rung `deep`, from the first on: their activations live longest
+  size_t on_disk = 0;    // persistent values, of the list
+  size_t eagerness = 0;  // of kEagerness
+  auto operator<=>(const Choice&) const = default;
+};
+
+// What the graph of a pass depends on.
+struct Pass {
+  int64_t rows = 0;          // tokens
+  bool keep_logits = false;  // of the head, until its gradient is made
+  auto operator<=>(const Pass&) const = default;
+};
+
+struct Estimate {
+  int64_t bytes = 0;    // before placement, without the runtime
+  double seconds = -1;  // of a step; below 0: not asked for
+};
+struct Found {
+  Choice choice;
+  Estimate estimate;
+};
+// What was estimated before: it holds for every budget.
+using Estimates = std::map<std::pair<Pass, Choice>, Estimate>;
+
+class Candidates {
+ public:
+  // spec, machine and estimates must outlive it.
+  Candidates(const TrainingSpec& spec, const Machine& machine, const Pass& pass, Estimates& estimates)
+      : spec_(spec),
+        machine_(machine),
+        shape_(pass),
+        passes_(spec.batch * spec.context / pass.rows * spec.accumulate),
+        estimates_(estimates) {}
+  Result<void> build();
+
+  // Whether the head trains: its logits may then be kept.
+  bool trains_head() const;
+  int blocks() const { return droppable_.blocks; }
+  // Persistent values that may live on disk, those first whose traffic is least for the memory they free.
+  size_t list_size() const { return list_.size(); }
+  // Of persistent values in memory, with so many of the list on disk.
+  int64_t resident_bytes(size_t on_disk) const { return resident_[on_disk]; }
+  // Seconds that the choice takes at least: its compute, and the transfers that it can not do without.
+  double least_seconds(const Choice& choice) const;
+  // Seconds that no choice beats within so many bytes, without the runtime; 0: without a limit.
+  double bound(int64_t limit_bytes) const { return relaxation_.bound(limit_bytes); }
+
+  // Timed only where it needs no more than `limit_bytes`.
+  Estimate estimate(Choice choice, int64_t limit_bytes);
+  // Of what was estimated, the fastest that fits and takes less than `beat_seconds`.
+  std::optional<Found> fastest_known(int64_t limit_bytes, double beat_seconds) const;
+  // With everything that a run needs, placed.
+  TrainingPlan complete(const Choice& choice) const;
+
+ private:
+  Result<Graph> evaluation_graph() const;
+  void list_for_disk(const Layout& layout);
+  double traffic_seconds(Role role, int64_t bytes) const;
+  void relax();
+  bool defers(size_t on_disk) const { return train_.barrier && on_disk > 0 && updates_listed_; }
+  ScheduleOptions options(const Choice& choice, const Graph& graph) const;
+  ScheduleOptions pass_options(const Choice& choice) const;
+  Schedule pass(const Choice& choice) const;
+  Schedule update(const Choice& choice) const;
+  Schedule deferred(const Choice& choice) const;
+  void measure(const Choice& choice, TrainingPlan& plan) const;
+  void time(TrainingPlan& plan) const;
+
+  const TrainingSpec& spec_;
+  const Machine& machine_;
+  const Pass shape_;
+  const int64_t passes_;
+  Estimates& estimates_;
+  TrainingGraph train_;
+  Graph evaluate_;
+  std::vector<NodeCost> costs_, evaluate_costs_;
+  std::vector<int> deferred_order_;
+  Droppable droppable_;
+  std::vector<std::array<BlockRung, kRungs.size()>> rungs_;  // by block
+  Relaxation relaxation_;
+  std::vector<std::string> list_;
+  std::vector<size_t> rank_;       // by value of the training graph: its place in the list
+  std::vector<int64_t> resident_;  // by number on disk: bytes in memory
+  std::vector<int64_t> stored_;    // by number on disk: bytes there
+  std::vector<double> traffic_;    // by number on disk: seconds of transfers a step, at least
+  bool updates_listed_ = false;    // whether the list holds what an update reads
+};
+
+}  // namespace thimble

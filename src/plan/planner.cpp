@@ -1,0 +1,136 @@
+// Choosing homes: what lives in memory, what waits on disk, what is made again, and how many rows go at once, to be
+// fast within the budget. Every choice here is exact: the same bits come out.
+#include "plan/planner.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <optional>
+
+#include "ops/rows.h"
+#include "plan/search.h"
+
+namespace thimble {
+namespace {
+
+// What the process occupies beside the arena grows with a plan's steps and differs from start to start: the budget that
+// a refusal names is larger than the leanest plan by this, so that it does.
+constexpr int64_t kRuntimeVaries = 512 << 10;
+constexpr double kRuntimeGrows = 0.02;
+
+// Over the graph of the whole micro-batch, and all that fixes bits: the same at every budget.
+std::string numerics_hash(const TrainingSpec& spec) {
+  const auto canonical = build_training(spec, spec.batch * spec.context, true);
+  std::string text = canonical ? canonical->graph.text() : "";
+  text += fmt::format("multiply {} granule {} accumulate {} clip {}", static_cast<int>(spec.multiply), kGranule,
+                      spec.accumulate, spec.clip);
+  return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
+}
+
+std::string largest_items(const Ledger& ledger) {
+  std::vector<LedgerItem> items = ledger.items;
+  std::stable_sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+  std::string out;
+  for (size_t i = 0; i < std::min<size_t>(3, items.size()); ++i)
+    out += fmt::format("{}{} {}", i ? ", " : "", items[i].name, megabytes(items[i].bytes));
+  return out;
+}
+
+// Tokens a pass, most first: whole windows and whole granules, so that sums over tokens are cut at the same places.
+std::vector<int64_t> pass_sizes(const TrainingSpec& spec) {
+  const int64_t whole = spec.batch * spec.context, unit = std::lcm(kGranule, spec.context);
+  std::vector<int64_t> out = {whole};
+  for (int64_t parts = 2; parts <= whole / unit; ++parts)
+    if (whole % parts == 0 && whole / parts % unit == 0) out.push_back(whole / parts);
+  return out;
+}
+
+// On every rung, with all that can be on disk, and no more memory given to transfers than one needs; those that seem to
+// need least first.
+std::vector<Choice> leanest(Candidates& candidates, bool disk) {
+  std::vector<Choice> out;
+  for (Rung rung : kRungs)
+    if (disk || !spills(rung))
+      out.push_back({.deep = rung, .shallow = rung, .on_disk = candidates.list_size(), .eagerness = kLeanest});
+  const auto bytes = [&](const Choice& choice) { return candidates.estimate(choice, 0).bytes; };
+  std::sort(out.begin(), out.end(), [&](const Choice& a, const Choice& b) { return bytes(a) < bytes(b); });
+  return out;
+}
+
+}  // namespace
+
+Result<TrainingPlan> TrainingPlanner::plan() {
+  const auto begin = std::chrono::steady_clock::now();
+  limit_ = spec_.budget_bytes > 0 ? spec_.budget_bytes - spec_.runtime_bytes : std::numeric_limits<int64_t>::max();
+  std::optional<TrainingPlan> best;
+  double least = HUGE_VAL;
+  for (int64_t rows : pass_sizes(spec_))
+    for (bool keep_logits : {false, true}) {
+      Candidates candidates(spec_, machine_, {rows, keep_logits}, estimates_);
+      CHECK_OK(candidates.build());
+      least = std::min(least, candidates.bound(spec_.budget_bytes > 0 ? limit_ : 0));
+      if (auto found = fastest(candidates, best ? best->seconds : HUGE_VAL)) best = std::move(found);
+      if (!candidates.trains_head()) break;
+    }
+  if (!best) return refuse();
+  if (numerics_hash_.empty()) numerics_hash_ = thimble::numerics_hash(spec_);
+  best->numerics_hash = numerics_hash_;
+  best->least_seconds = least;
+  best->planning_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  describe(spec_, machine_, *best);
+  return std::move(*best);
+}
+
+// Choices are weighed by the most bytes that are alive at once; only what is chosen is placed, and where the placement
+// needs more than that, the difference is set aside and the choice is made again.
+std::optional<TrainingPlan> TrainingPlanner::fastest(Candidates& candidates, double beat_seconds) const {
+  int64_t set_aside = 0;
+  while (const auto found = fastest_choice(candidates, limit_ - set_aside, spec_.disk, beat_seconds)) {
+    TrainingPlan plan = candidates.complete(found->choice);
+    if (plan.bytes(0) <= limit_) return plan;
+    set_aside += plan.bytes(0) - limit_;
+  }
+  if (set_aside == 0 || beat_seconds < HUGE_VAL) return {};
+  for (const Choice& choice : leanest(candidates, spec_.disk))
+    if (TrainingPlan plan = candidates.complete(choice); plan.bytes(0) <= limit_) return plan;
+  return {};
+}
+
+// The plan that needs least, whatever the budget.
+Result<TrainingPlan> TrainingPlanner::smallest() {
+  std::optional<TrainingPlan> least;
+  for (int64_t rows : pass_sizes(spec_)) {
+    Candidates candidates(spec_, machine_, {.rows = rows}, estimates_);
+    CHECK_OK(candidates.build());
+    for (const Choice& choice : leanest(candidates, spec_.disk)) {
+      if (least && candidates.estimate(choice, 0).bytes >= least->bytes(0)) continue;
+      TrainingPlan plan = candidates.complete(choice);
+      if (!least || plan.bytes(0) < least->bytes(0)) least = std::move(plan);
+    }
+  }
+  return std::move(*least);
+}
+
+Failure TrainingPlanner::refuse() {
+  auto leanest = smallest();
+  if (!leanest) return Failure(std::move(leanest.error()));
+  describe(spec_, machine_, *leanest);
+  int64_t least = leanest->bytes(spec_.runtime_bytes);
+  least += kRuntimeVaries + static_cast<int64_t>(kRuntimeGrows * static_cast<double>(least));
+  return fail(ErrorCode::over_budget,
+              "the plan does not fit: --memory {} was given, the smallest budget that would do is {}{}; the largest "
+              "parts of that are {}. Lower --context ({}) or --batch ({}), train less (--method lora, a smaller "
+              "--rank), or give --memory {}M",
+              megabytes(spec_.budget_bytes), megabytes(least), spec_.disk ? "" : " (without a disk: --scratch none)",
+              largest_items(leanest->ledger), spec_.context, spec_.batch, (least + 999'999) / 1'000'000);
+}
+
+Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine) {
+  return TrainingPlanner(spec, machine).plan();
+}
+
+}  // namespace thimble

@@ -1,0 +1,146 @@
+// For every rung the fewest values on disk that fit, then the fewest blocks that need the lower of two rungs. What a
+// choice needs is nearly a straight line over both, so the next guess is where the line through what is known meets the
+// limit; a choice that can not be faster than the best is not looked at.
+#include "plan/search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+namespace thimble {
+namespace {
+
+class Search {
+ public:
+  // What was estimated for other budgets counts too: in a series of them a larger one never takes longer.
+  Search(Candidates& candidates, int64_t limit, double beat)
+      : candidates_(candidates), limit_(limit), beat_(beat), best_(candidates.fastest_known(limit, beat)) {
+    if (best_) beat_ = best_->estimate.seconds;
+  }
+
+  // Whether a plan that gives nothing up fits: no other is faster.
+  bool everything_kept() { return consider({}); }
+
+  void without_disk() {
+    constexpr Rung kPairs[][2] = {{Rung::cheap, Rung::keep}, {Rung::bare, Rung::cheap}, {Rung::bare, Rung::keep}};
+    for (const auto& [deep, shallow] : kPairs) fewest_blocks({.deep = deep, .shallow = shallow});
+  }
+
+  // With the largest transfers that fit, and with the next smaller ones: they leave more memory to values.
+  void with_disk() {
+    for (size_t level = 0, fitting = 0; level < std::size(kEagerness) && fitting < 2; ++level)
+      fitting += with_eagerness(level);
+  }
+
+  std::optional<Found> best() const { return best_; }
+
+ private:
+  // Whether any plan of this eagerness fits.
+  bool with_eagerness(size_t level) {
+    bool fits = false;
+    std::optional<Choice> fastest;
+    double seconds = HUGE_VAL;
+    for (Rung rung : kRungs) {
+      const auto found = fewest_on_disk({.deep = rung, .shallow = rung, .eagerness = level});
+      fits |= found.has_value();
+      if (found && found->estimate.seconds < seconds) fastest = found->choice, seconds = found->estimate.seconds;
+    }
+    if (!fastest) return fits;
+    // Some blocks may be on a faster rung, with as much on disk or with all that can be.
+    for (Rung rung : kRungs)
+      for (size_t on_disk : {fastest->on_disk, candidates_.list_size()})
+        if (rung != fastest->deep)
+          fewest_blocks({.deep = fastest->deep, .shallow = rung, .on_disk = on_disk, .eagerness = level});
+    return fits;
+  }
+
+  bool fits(const Estimate& estimate) const { return estimate.bytes <= limit_; }
+
+  // Whether it fits; it becomes the best where it is the fastest.
+  bool consider(const Choice& choice) {
+    const Estimate estimate = candidates_.estimate(choice, limit_);
+    if (!fits(estimate)) return false;
+    if (estimate.seconds < beat_) best_ = {choice, estimate}, beat_ = estimate.seconds;
+    return true;
+  }
+
+  // Whether one fits.
+  bool fewest_blocks(Choice choice) {
+    const auto with = [&](int blocks) {
+      choice.deep_blocks = blocks;
+      return choice;
+    };
+    int low = 0, high = candidates_.blocks();  // the least that fits is in (low, high]
+    if (candidates_.least_seconds(with(1)) >= beat_) return false;
+    if (consider(with(0))) return true;
+    if (!consider(with(high))) return false;
+    while (high - low > 1) {
+      if (candidates_.least_seconds(with(low + 1)) >= beat_) return true;
+      const double over = static_cast<double>(bytes(with(low)) - limit_),
+                   under = static_cast<double>(limit_ - bytes(with(high)));
+      const double part = over / std::max(1.0, over + under) * (high - low);
+      const int middle = std::clamp(low + static_cast<int>(std::ceil(part)), low + 1, high - 1);
+      (consider(with(middle)) ? high : low) = middle;
+    }
+    return true;
+  }
+
+  int64_t bytes(const Choice& choice) { return candidates_.estimate(choice, 0).bytes; }
+
+  // Least number on disk with which persistent values and `beside` fit.
+  size_t least_on_disk(int64_t beside) const {
+    size_t low = 0, high = candidates_.list_size();
+    while (low < high) {
+      const size_t middle = (low + high) / 2;
+      if (candidates_.resident_bytes(middle) + beside <= limit_)
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    return high;
+  }
+
+  std::optional<Found> fewest_on_disk(Choice choice) {
+    std::optional<Found> found;
+    size_t low = least_on_disk(0), high = candidates_.list_size();
+    choice.on_disk = low;
+    if (candidates_.least_seconds(choice) >= beat_) return found;
+    int64_t beside = 0;
+    for (int guesses = 0; !found || low < high; ++guesses) {
+      // A straight line's guess, then halves.
+      const size_t guess = guesses < 8 ? least_on_disk(beside) : (low + high) / 2;
+      choice.on_disk = std::clamp(guess, low, found ? high - 1 : high);
+      if (candidates_.least_seconds(choice) >= beat_ && found) return found;
+      const Estimate estimate = candidates_.estimate(choice, limit_);
+      beside = estimate.bytes - candidates_.resident_bytes(choice.on_disk);
+      if (consider(choice)) {
+        found = {choice, estimate};
+        high = choice.on_disk;
+      } else if (choice.on_disk == candidates_.list_size()) {
+        return {};
+      } else {
+        low = choice.on_disk + 1;
+      }
+    }
+    return found;
+  }
+
+  Candidates& candidates_;
+  const int64_t limit_;
+  double beat_;
+  std::optional<Found> best_;
+};
+
+}  // namespace
+
+std::optional<Found> fastest_choice(Candidates& candidates, int64_t limit_bytes, bool disk, double beat_seconds) {
+  if (candidates.least_seconds({}) >= beat_seconds) return {};
+  Search search(candidates, limit_bytes, beat_seconds);
+  if (!search.everything_kept()) {
+    search.without_disk();
+    if (disk) search.with_disk();
+  }
+  return search.best();
+}
+
+}  // namespace thimble

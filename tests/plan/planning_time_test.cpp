@@ -1,0 +1,43 @@
+// Planning is quick: a person waits for it, and a sweep plans dozens of times.
+#include <chrono>
+
+#include "plan/tiny_training.h"
+
+namespace thimble {
+namespace {
+
+// What planning costs depends on the number of values, not on their sizes.
+TrainingSpec deep_spec(int64_t layers) {
+  TrainingSpec spec = tiny_spec();
+  spec.architecture.layers = layers;
+  spec.disk = true, spec.disk_least_bytes = 4096;
+  return spec;
+}
+
+double planning_seconds(const TrainingSpec& spec, int64_t budget) {
+  TrainingSpec tight = spec;
+  tight.budget_bytes = budget;
+  const auto begin = std::chrono::steady_clock::now();
+  const auto plan = plan_training(tight, Machine{});
+  EXPECT_TRUE(plan) << plan.error().message;
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// Bounds are many times what it takes on an idle machine (docs/memory.md).
+TEST(Planning, of_thirty_layers_is_quick) {
+  const TrainingSpec spec = deep_spec(30);
+  const auto plenty = plan_training(spec, Machine{});
+  ASSERT_TRUE(plenty);
+  for (double part : {0.2, 0.5, 0.9})
+    EXPECT_LT(planning_seconds(spec, static_cast<int64_t>(part * static_cast<double>(plenty->bytes(0)))), 5) << part;
+}
+
+TEST(Planning, of_a_thousand_layers_is_quick) {
+  const TrainingSpec spec = deep_spec(1000);
+  const auto plenty = plan_training(spec, Machine{});
+  ASSERT_TRUE(plenty);
+  EXPECT_LT(planning_seconds(spec, plenty->bytes(0) / 4), 30);
+}
+
+}  // namespace
+}  // namespace thimble
