@@ -22,14 +22,14 @@ struct Group {
 uint8_t byte(const std::byte* at) { return static_cast<uint8_t>(*at); }
 
 // 32 nibbles: the low ones first.
-THIMBLE_BODY void nibbles(const std::byte* at, uint8_t* codes) noexcept {
+void nibbles(const std::byte* at, uint8_t* codes) noexcept {
   for (int i = 0; i < 16; ++i) codes[i] = byte(at + i) & 15, codes[16 + i] = byte(at + i) >> 4;
 }
 
 // Layouts as in the codecs' files.
 struct Q4_0 {
   static constexpr int kGroup = 32;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group * 18;
     to.scale = load_f16(block);
     nibbles(block + 2, to.codes);
@@ -37,7 +37,7 @@ struct Q4_0 {
 };
 struct Q4_1 {
   static constexpr int kGroup = 32;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group * 20;
     to.scale = load_f16(block), to.offset = load_f16(block + 2);
     nibbles(block + 4, to.codes);
@@ -45,7 +45,7 @@ struct Q4_1 {
 };
 struct Q5_0 {
   static constexpr int kGroup = 32;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group * 22;
     to.scale = load_f16(block);
     nibbles(block + 6, to.codes);
@@ -54,7 +54,7 @@ struct Q5_0 {
 };
 struct Q8_0 {
   static constexpr int kGroup = 32;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group * 34;
     to.scale = load_f16(block);
     for (int i = 0; i < 32; ++i) to.codes[i] = byte(block + 2 + i) ^ 0x80;
@@ -63,7 +63,7 @@ struct Q8_0 {
 template <int kBytes, int kCodes>
 struct Q45K {
   static constexpr int kGroup = 32;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group / 8 * kBytes;
     const int g = static_cast<int>(group % 8);
     uint8_t s[kGroups], m[kGroups];
@@ -78,7 +78,7 @@ struct Q45K {
 };
 struct Q6_K {
   static constexpr int kGroup = 16;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group / 16 * 210;
     const int g = static_cast<int>(group % 16), half = g / 8, k = g % 8 / 2, i0 = g % 2 * 16;
     to.scale = load_f16(block + 208) * static_cast<float>(static_cast<int8_t>(block[192 + g]));
@@ -90,7 +90,7 @@ struct Q6_K {
 };
 
 template <class F>
-THIMBLE_BODY void pack_body(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept {
+void pack_reference(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept {
   for (int64_t row = 0; row < kDotRows; ++row)
     for (int64_t g = 0; g < count / F::kGroup; ++g) {
       Group group;
@@ -101,17 +101,14 @@ THIMBLE_BODY void pack_body(const std::byte* weights, int64_t stride, int64_t co
         std::memcpy(panel.codes[g * F::kGroup / 4 + q][row], group.codes + 4 * q, 4);
     }
 }
-template <class F>
-constexpr PackInt8 pack = dispatched<pack_body<F>>;
-
 constexpr Int8Format kFormats[] = {
-    {&kQ4_0, 32, 8, false, pack<Q4_0>, pack_q4_0_avx512},
-    {&kQ4_1, 32, 0, true, pack<Q4_1>, pack_q4_1_avx512},
-    {&kQ5_0, 32, 16, false, pack<Q5_0>, pack_q5_0_avx512},
-    {&kQ8_0, 32, 128, false, pack<Q8_0>, pack_q8_0_avx512},
-    {&kQ4K, 32, 0, true, pack<Q45K<144, 16>>, pack_q4_K_avx512},
-    {&kQ5K, 32, 0, true, pack<Q45K<176, 48>>, pack_q5_K_avx512},
-    {&kQ6K, 16, 32, false, pack<Q6_K>, pack_q6_K_avx512},
+    {&kQ4_0, 32, 8, false, pack_q4_0, pack_reference<Q4_0>},
+    {&kQ4_1, 32, 0, true, pack_q4_1, pack_reference<Q4_1>},
+    {&kQ5_0, 32, 16, false, pack_q5_0, pack_reference<Q5_0>},
+    {&kQ8_0, 32, 128, false, pack_q8_0, pack_reference<Q8_0>},
+    {&kQ4K, 32, 0, true, pack_q4_K, pack_reference<Q45K<144, 16>>},
+    {&kQ5K, 32, 0, true, pack_q5_K, pack_reference<Q45K<176, 48>>},
+    {&kQ6K, 16, 32, false, pack_q6_K, pack_reference<Q6_K>},
 };
 
 void multiply_panel_reference(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
@@ -208,13 +205,12 @@ void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, flo
   static const MultiplyInt8 multiply = cpu().avx512_vnni ? multiply_panel_vnni
                                        : cpu().avx2      ? multiply_panel_avx2
                                                          : multiply_panel_reference;
-  const PackInt8 pack = cpu().avx512 ? weights.format.pack_avx512 : weights.format.pack;
-  multiply_with(pack, multiply, weights, x, m, scale, out, sums);
+  multiply_with(weights.format.pack, multiply, weights, x, m, scale, out, sums);
 }
 
 void multiply_int8_reference(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
                              float* sums) noexcept {
-  multiply_with(weights.format.pack, multiply_panel_reference, weights, x, m, scale, out, sums);
+  multiply_with(weights.format.pack_reference, multiply_panel_reference, weights, x, m, scale, out, sums);
 }
 
 }  // namespace thimble

@@ -20,7 +20,7 @@ struct Int8Format {
   int zero;      // code of the value 0
   bool offsets;  // needs groups of 32
   PackInt8 pack;
-  PackInt8 pack_avx512;
+  PackInt8 pack_reference;
 };
 
 // Elements [first, first + count) of rows [row, row + m) of x.
@@ -37,12 +37,17 @@ void multiply_panel_avx2(const Int8Format& format, const Int8Panel& panel, const
 void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
 
-void pack_q4_0_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q4_1_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q5_0_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q8_0_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q4_K_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q5_K_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q6_K_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
+// int8_pack.cpp: one a format.
+void pack_q4_0(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
+void pack_q4_1(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
+void pack_q5_0(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
+void pack_q8_0(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
+void pack_q4_K(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
+void pack_q5_K(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
+void pack_q6_K(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
+
+// words[i][row] = the i-th word of each of 16 rows; bytes: a multiple of 4, 16 or more.
+void words_of_rows_avx512(const std::byte* weights, int64_t stride, int64_t bytes,
+                          uint32_t (*words)[kDotRows]) noexcept;
 
 }  // namespace thimble

@@ -1,0 +1,73 @@
+// 16 numbers side by side, for kernel bodies of dispatch.h. Every instruction set gives the same bits.
+#pragma once
+
+#include <cstdint>
+
+#include "codecs/dispatch.h"
+
+// Vectors pass between functions that are always inlined.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
+namespace thimble {
+
+constexpr int64_t kLanes = 16;
+
+using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
+using LaneWords = uint32_t __attribute__((vector_size(64), aligned(4), may_alias));
+using LaneIndex = int __attribute__((vector_size(64)));
+
+THIMBLE_BODY Lanes load_lanes(const float* at) noexcept { return *reinterpret_cast<const Lanes*>(at); }
+
+// The even, and the odd ones of 32 bf16.
+struct LanePair {
+  Lanes even, odd;
+};
+THIMBLE_BODY LanePair load_pair(const uint16_t* at) noexcept {
+  const LaneWords words = *reinterpret_cast<const LaneWords*>(at);
+  const LaneWords even = words << 16, odd = words & 0xffff0000u;
+  return {reinterpret_cast<const Lanes&>(even), reinterpret_cast<const Lanes&>(odd)};
+}
+
+// 32 numbers in order, and taken apart as load_pair() does.
+THIMBLE_BODY void interleave(const LanePair& pair, float* to) noexcept {
+  const LaneIndex low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
+  *reinterpret_cast<Lanes*>(to) = __builtin_shuffle(pair.even, pair.odd, low);
+  *reinterpret_cast<Lanes*>(to + kLanes) = __builtin_shuffle(pair.even, pair.odd, low + 8);
+}
+THIMBLE_BODY LanePair take_apart(const float* from) noexcept {
+  const LaneIndex even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+  const Lanes low = load_lanes(from), high = load_lanes(from + kLanes);
+  return {__builtin_shuffle(low, high, even), __builtin_shuffle(low, high, even + 1)};
+}
+
+// The sum over lanes, in the order of dot() in rows.h.
+THIMBLE_BODY float fold(Lanes v) noexcept {
+  v += __builtin_shuffle(v, LaneIndex{8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
+  v += __builtin_shuffle(v, LaneIndex{4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
+  v += __builtin_shuffle(v, LaneIndex{2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
+  return v[0] + v[1];
+}
+
+// Lanes whose number has not the bit `width`: sums of a's lanes l and l + width; the others: b's.
+template <int width>
+THIMBLE_BODY Lanes join_lanes(Lanes a, Lanes b) noexcept {
+  LaneIndex same, other;
+#pragma GCC unroll 16
+  for (int l = 0; l < 16; ++l) {
+    const int from = l & width ? 16 : 0;
+    same[l] = from + l;
+    other[l] = from + (l ^ width);
+  }
+  return __builtin_shuffle(a, b, same) + __builtin_shuffle(a, b, other);
+}
+
+// Lane i: fold(sums[i]).
+THIMBLE_BODY Lanes fold_all(Lanes* sums) noexcept {
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) sums[i] = join_lanes<8>(sums[i], sums[i + 8]);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) sums[i] = join_lanes<4>(sums[i], sums[i + 4]);
+  return join_lanes<1>(join_lanes<2>(sums[0], sums[2]), join_lanes<2>(sums[1], sums[3]));
+}
+
+}  // namespace thimble
