@@ -2,7 +2,10 @@
 // reading as many bytes takes in the same run.
 //   build/bench/bench/narrow_bench
 #include <benchmark/benchmark.h>
+#include <sys/mman.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "kernels/narrow.h"
@@ -13,26 +16,38 @@ namespace {
 
 constexpr int64_t kColumns = 768, kBytes = 96 << 20;  // more than caches hold
 
-std::vector<std::byte> weights_of(const Codec& codec, int64_t rows) {
+// Memory in huge pages, as an arena is.
+class Memory {
+ public:
+  explicit Memory(int64_t bytes)
+      : size(static_cast<size_t>(bytes)),
+        data(static_cast<std::byte*>(std::aligned_alloc(2 << 20, (bytes >> 21) + 1 << 21))) {
+    madvise(data, size, MADV_HUGEPAGE);
+  }
+  ~Memory() { std::free(data); }
+  Memory(const Memory&) = delete;
+  const size_t size;
+  std::byte* const data;
+};
+
+void fill_weights(const Codec& codec, const Memory& out) {
   std::vector<float> some(kColumns * 16);
   for (size_t i = 0; i < some.size(); ++i) some[i] = static_cast<float>(static_cast<int>(i * 7 % 31) - 15);
-  std::vector<std::byte> out(codec.bytes(kColumns * rows));
-  codec.encode(some.data(), out.data(), kColumns * 16);
-  const int64_t bytes = codec.bytes(kColumns * 16);
-  for (int64_t at = bytes; at < static_cast<int64_t>(out.size()); at += bytes)
-    std::copy(out.data(), out.data() + bytes, out.data() + at);
-  return out;
+  const size_t bytes = static_cast<size_t>(codec.bytes(kColumns * 16));
+  codec.encode(some.data(), out.data, kColumns * 16);
+  for (size_t at = bytes; at < out.size; at += bytes) std::memcpy(out.data + at, out.data, bytes);
 }
 
 // Arguments: threads, rows of x.
 void narrow_product(benchmark::State& state, const Codec* codec, Multiply multiply) {
   const int threads = static_cast<int>(state.range(0));
   const int64_t m = state.range(1), n = kBytes / codec->bytes(kColumns) / 16 * 16;
-  const std::vector<std::byte> weights = weights_of(*codec, n);
+  const Memory weights(codec->bytes(kColumns * n));
+  fill_weights(*codec, weights);
   const std::vector<float> x(m * kColumns, 0.5f);
   std::vector<float> y(m * n);
   const Term term{{&kF32, reinterpret_cast<const std::byte*>(x.data()), m, kColumns, 0},
-                  {codec, weights.data(), n, kColumns, 0},
+                  {codec, weights.data, n, kColumns, 0},
                   false,
                   true,
                   1};
@@ -40,19 +55,21 @@ void narrow_product(benchmark::State& state, const Codec* codec, Multiply multip
   Threads team(threads);
   std::vector<std::byte> workspace(narrow_workspace_bytes(multiply, product, threads));
   for (auto _ : state) narrow(team, multiply, product, workspace);
-  state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) * static_cast<int64_t>(weights.size()));
+  state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) * static_cast<int64_t>(weights.size));
   state.counters["GOP/s"] =
       benchmark::Counter(2e-9 * static_cast<double>(m * n * kColumns), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void read(benchmark::State& state) {
   const int threads = static_cast<int>(state.range(0));
-  const std::vector<float> data(kBytes / 4, 1.0f);
+  const Memory memory(kBytes);
+  std::memset(memory.data, 1, memory.size);
+  const float* const data = reinterpret_cast<const float*>(memory.data);
   std::vector<float> sums(threads);
   Threads team(threads);
   for (auto _ : state)
-    team.split(static_cast<int64_t>(data.size()), 4096,
-               [&](int64_t begin, int64_t end, int thread) { sums[thread] = sum(data.data() + begin, end - begin); });
+    team.split(kBytes / 4, 4096,
+               [&](int64_t begin, int64_t end, int thread) { sums[thread] = sum(data + begin, end - begin); });
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) * kBytes);
 }
 

@@ -97,8 +97,8 @@ THIMBLE_BODY void tile(const Rows<Weight>& rows, float scale, float* out) noexce
   Lanes sums[R][kTogether] = {};
   for (int64_t i = 0; i < rows.depth; i += kStep) {
 #pragma GCC unroll 4
-    for (int c = 0; c < kTogether; ++c)  // the next rows
-      __builtin_prefetch(rows.w + (kTogether + c) * rows.w_stride + i);
+    for (int64_t c = 0; c < kTogether; ++c)  // the next rows, in the order of addresses: what memory is fast at
+      __builtin_prefetch(rows.w + kTogether * (rows.w_stride + i) + c * kStep);
     step<R>(sums, rows, i);
   }
 #pragma GCC unroll 4

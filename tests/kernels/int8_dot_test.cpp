@@ -82,15 +82,17 @@ TEST(Int8Dot, instruction_sets_agree) {
     SCOPED_TRACE(codec->name);
     const Operands o(*codec, 15, 256, 16);
     const Int8Rows rows{const_cast<std::byte*>(o.rows.data()), 256};
+    const std::byte* const weights = o.weights.data() + 1;
     Int8Panel plain{}, panel{};
     for (InstructionSet level : {InstructionSet::baseline, InstructionSet::v3, InstructionSet::v4}) {
       if (level > widest_instruction_set()) continue;
       for (int64_t count : {int64_t{256}, codec->block}) {
         SCOPED_TRACE(fmt::format("level {} count {}", static_cast<int>(level), count));
+        const Int8Source source{weights, codec->bytes(256), count, weights};
         instruction_set = level;
-        format->pack(o.weights.data() + 1, codec->bytes(256), count, panel);
+        format->pack(source, panel);
         instruction_set = widest_instruction_set();
-        format->pack_reference(o.weights.data() + 1, codec->bytes(256), count, plain);
+        format->pack_reference(source, plain);
         EXPECT_EQ(std::memcmp(panel.codes, plain.codes, static_cast<size_t>(count) * 16), 0);
         const size_t groups = static_cast<size_t>(count / format->group);
         EXPECT_EQ(std::memcmp(panel.scales, plain.scales, groups * 64), 0);
@@ -99,7 +101,7 @@ TEST(Int8Dot, instruction_sets_agree) {
         }
       }
     }
-    format->pack_reference(o.weights.data() + 1, codec->bytes(256), 256, plain);
+    format->pack_reference({weights, codec->bytes(256), 256, weights}, plain);
     const auto run = [&](MultiplyInt8 multiply) {
       std::vector<float> sums(2 * 15 * 16);
       multiply(*format, plain, {rows, 0, 0, 256}, 15, sums.data(), sums.data() + 15 * 16);

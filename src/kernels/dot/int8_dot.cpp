@@ -90,11 +90,11 @@ struct Q6_K {
 };
 
 template <class F>
-void pack_reference(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept {
+void pack_reference(const Int8Source& source, Int8Panel& panel) noexcept {
   for (int64_t row = 0; row < kDotRows; ++row)
-    for (int64_t g = 0; g < count / F::kGroup; ++g) {
+    for (int64_t g = 0; g < source.count / F::kGroup; ++g) {
       Group group;
-      F::unpack(weights + row * stride, g, group);
+      F::unpack(source.data + row * source.stride, g, group);
       panel.scales[g][row] = group.scale;
       if (F::kGroup == 32) panel.offsets[g][row] = group.offset;
       for (int q = 0; q < F::kGroup / 4; ++q)
@@ -155,7 +155,8 @@ void multiply_with(PackInt8 pack, MultiplyInt8 multiply, const Int8Weights& weig
   for (int64_t first = 0; first < x.n; first += kDotPiece) {
     const int64_t count = std::min(kDotPiece, x.n - first);
     const WholeRows rows(weights, first, count);
-    pack(rows.data, rows.stride, count, panel);
+    const std::byte* const next = weights.data + kDotRows * (weights.stride + weights.format.codec->bytes(first));
+    pack({rows.data, rows.stride, count, next}, panel);
     multiply(weights.format, panel, {x, 0, first, count}, m, sums, rests);
   }
   for (int64_t r = 0; r < m; ++r)

@@ -16,15 +16,11 @@ struct Words {
   alignas(64) uint32_t of[kMostWords][kDotRows];
 };
 
-void words_of_rows(const std::byte* weights, int64_t stride, int64_t bytes, uint32_t (*words)[kDotRows]) noexcept {
-  for (int64_t row = 0; row < kDotRows; ++row)
-    for (int64_t i = 0; i < bytes / 4; ++i) std::memcpy(&words[i][row], weights + row * stride + 4 * i, 4);
-}
-
-// The next panel's bytes are wanted when this one is done.
-THIMBLE_BODY void prefetch_next(const std::byte* weights, int64_t stride, int64_t bytes) noexcept {
-  for (int64_t row = 0; row < kDotRows; ++row)
-    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(weights + (row + kDotRows) * stride + at);
+void words_of_rows(const Int8Source& source, int64_t bytes, uint32_t (*words)[kDotRows]) noexcept {
+  for (int64_t row = 0; row < kDotRows; ++row) {
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(source.next + row * bytes + at);
+    for (int64_t i = 0; i < bytes / 4; ++i) std::memcpy(&words[i][row], source.data + row * source.stride + 4 * i, 4);
+  }
 }
 
 THIMBLE_BODY LaneWords word(const Words& words, int64_t i) noexcept {
@@ -168,9 +164,9 @@ THIMBLE_BODY void put_minimums(const Words& words, Int8Panel& panel) noexcept {
 }
 
 // Bytes 208 and 209 are no whole word: d is read by itself.
-THIMBLE_BODY void put_q6_K(const Words& words, const std::byte* weights, int64_t stride, Int8Panel& panel) noexcept {
+THIMBLE_BODY void put_q6_K(const Words& words, const Int8Source& source, Int8Panel& panel) noexcept {
   alignas(64) float d[kDotRows];
-  for (int64_t row = 0; row < kDotRows; ++row) d[row] = load_f16(weights + row * stride + 208);
+  for (int64_t row = 0; row < kDotRows; ++row) d[row] = load_f16(source.data + row * source.stride + 208);
 #pragma GCC unroll 16
   for (int g = 0; g < 16; ++g) {
     using Numbers = int32_t __attribute__((vector_size(64)));
@@ -196,42 +192,41 @@ constexpr auto* all_q4_K = dispatched<put_minimums<false>>;
 constexpr auto* all_q5_K = dispatched<put_minimums<true>>;
 constexpr auto* all_q6_K = dispatched<put_q6_K>;
 
-void read_words(const std::byte* weights, int64_t stride, int64_t bytes, Words& words) noexcept {
-  prefetch_next(weights, stride, bytes);
-  (cpu().avx512 && bytes >= 16 ? words_of_rows_avx512 : words_of_rows)(weights, stride, bytes, words.of);
+void read_words(const Int8Source& source, int64_t bytes, Words& words) noexcept {
+  (cpu().avx512 && bytes >= 16 ? words_of_rows_avx512 : words_of_rows)(source, bytes, words.of);
 }
 
 template <class F>
-void pack_blocks(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept {
+void pack_blocks(const Int8Source& source, Int8Panel& panel) noexcept {
   Words words;
   // Half a word at the end of an odd number of blocks is read by itself.
-  const int64_t bytes = count / 32 * F::kBytes, whole = bytes / 4 * 4;
-  read_words(weights, stride, whole, words);
+  const int64_t bytes = source.count / 32 * F::kBytes, whole = bytes / 4 * 4;
+  read_words(source, whole, words);
   for (int64_t row = 0; row < kDotRows && whole < bytes; ++row)
-    std::memcpy(&words.of[whole / 4][row], weights + row * stride + whole, 2);
-  all_blocks<F>(words, count / 32, panel);
+    std::memcpy(&words.of[whole / 4][row], source.data + row * source.stride + whole, 2);
+  all_blocks<F>(words, source.count / 32, panel);
 }
 
 }  // namespace
 
-void pack_q4_0(const std::byte* w, int64_t s, int64_t n, Int8Panel& p) noexcept { pack_blocks<Q4_0>(w, s, n, p); }
-void pack_q4_1(const std::byte* w, int64_t s, int64_t n, Int8Panel& p) noexcept { pack_blocks<Q4_1>(w, s, n, p); }
-void pack_q5_0(const std::byte* w, int64_t s, int64_t n, Int8Panel& p) noexcept { pack_blocks<Q5_0>(w, s, n, p); }
-void pack_q8_0(const std::byte* w, int64_t s, int64_t n, Int8Panel& p) noexcept { pack_blocks<Q8_0>(w, s, n, p); }
-void pack_q4_K(const std::byte* weights, int64_t stride, int64_t, Int8Panel& panel) noexcept {
+void pack_q4_0(const Int8Source& source, Int8Panel& panel) noexcept { pack_blocks<Q4_0>(source, panel); }
+void pack_q4_1(const Int8Source& source, Int8Panel& panel) noexcept { pack_blocks<Q4_1>(source, panel); }
+void pack_q5_0(const Int8Source& source, Int8Panel& panel) noexcept { pack_blocks<Q5_0>(source, panel); }
+void pack_q8_0(const Int8Source& source, Int8Panel& panel) noexcept { pack_blocks<Q8_0>(source, panel); }
+void pack_q4_K(const Int8Source& source, Int8Panel& panel) noexcept {
   Words words;
-  read_words(weights, stride, 144, words);
+  read_words(source, 144, words);
   all_q4_K(words, panel);
 }
-void pack_q5_K(const std::byte* weights, int64_t stride, int64_t, Int8Panel& panel) noexcept {
+void pack_q5_K(const Int8Source& source, Int8Panel& panel) noexcept {
   Words words;
-  read_words(weights, stride, 176, words);
+  read_words(source, 176, words);
   all_q5_K(words, panel);
 }
-void pack_q6_K(const std::byte* weights, int64_t stride, int64_t, Int8Panel& panel) noexcept {
+void pack_q6_K(const Int8Source& source, Int8Panel& panel) noexcept {
   Words words;
-  read_words(weights, stride, 208, words);
-  all_q6_K(words, weights, stride, panel);
+  read_words(source, 208, words);
+  all_q6_K(words, source, panel);
 }
 
 }  // namespace thimble

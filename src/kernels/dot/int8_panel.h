@@ -11,8 +11,15 @@ struct Int8Panel {
   alignas(64) float offsets[kDotPiece / 32][kDotRows];
 };
 
-// Unpacks `count` elements of 16 rows, `stride` bytes apart.
-using PackInt8 = void (*)(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
+// Elements of 16 rows, `stride` bytes apart, and where the bytes lie that will be wanted next: as many, in the order of
+// addresses, which is what memory is fast at.
+struct Int8Source {
+  const std::byte* data;
+  int64_t stride;
+  int64_t count;
+  const std::byte* next;
+};
+using PackInt8 = void (*)(const Int8Source& source, Int8Panel& panel) noexcept;
 
 struct Int8Format {
   const Codec* codec;
@@ -38,16 +45,15 @@ void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const
                          float* sums, float* rests) noexcept;
 
 // int8_pack.cpp: one a format.
-void pack_q4_0(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q4_1(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q5_0(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q8_0(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q4_K(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q5_K(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q6_K(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
+void pack_q4_0(const Int8Source& source, Int8Panel& panel) noexcept;
+void pack_q4_1(const Int8Source& source, Int8Panel& panel) noexcept;
+void pack_q5_0(const Int8Source& source, Int8Panel& panel) noexcept;
+void pack_q8_0(const Int8Source& source, Int8Panel& panel) noexcept;
+void pack_q4_K(const Int8Source& source, Int8Panel& panel) noexcept;
+void pack_q5_K(const Int8Source& source, Int8Panel& panel) noexcept;
+void pack_q6_K(const Int8Source& source, Int8Panel& panel) noexcept;
 
 // words[i][row] = the i-th word of each of 16 rows; bytes: a multiple of 4, 16 or more.
-void words_of_rows_avx512(const std::byte* weights, int64_t stride, int64_t bytes,
-                          uint32_t (*words)[kDotRows]) noexcept;
+void words_of_rows_avx512(const Int8Source& source, int64_t bytes, uint32_t (*words)[kDotRows]) noexcept;
 
 }  // namespace thimble
