@@ -8,7 +8,7 @@
 #include "codecs/dispatch.h"
 #include "core/random.h"
 #include "kernels/cpu.h"
-#include "kernels/dot/int8_panel.h"
+#include "kernels/dot/int8_formats.h"
 #include "kernels/narrow.h"
 
 namespace thimble {
@@ -84,13 +84,15 @@ TEST(Int8Dot, instruction_sets_agree) {
     const Int8Rows rows{const_cast<std::byte*>(o.rows.data()), 256};
     const std::byte* const weights = o.weights.data() + 1;
     Int8Panel plain{}, panel{};
+    Int8Words words{};
     for (InstructionSet level : {InstructionSet::baseline, InstructionSet::v3, InstructionSet::v4}) {
       if (level > widest_instruction_set()) continue;
       for (int64_t count : {int64_t{256}, codec->block}) {
         SCOPED_TRACE(fmt::format("level {} count {}", static_cast<int>(level), count));
         const Int8Source source{weights, codec->bytes(256), count, weights};
         instruction_set = level;
-        format->pack(source, panel);
+        read_int8_words(*format, source, words);
+        format->pack(words, count, panel);
         instruction_set = widest_instruction_set();
         format->pack_reference(source, plain);
         EXPECT_EQ(std::memcmp(panel.codes, plain.codes, static_cast<size_t>(count) * 16), 0);

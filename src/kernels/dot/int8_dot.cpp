@@ -4,11 +4,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "codecs/dispatch.h"
 #include "codecs/k_fit.h"
 #include "kernels/clones.h"
 #include "kernels/cpu.h"
-#include "kernels/dot/int8_panel.h"
+#include "kernels/dot/int8_formats.h"
 
 namespace thimble {
 namespace {
@@ -102,13 +101,13 @@ void pack_reference(const Int8Source& source, Int8Panel& panel) noexcept {
     }
 }
 constexpr Int8Format kFormats[] = {
-    {&kQ4_0, 32, 8, false, pack_q4_0, pack_reference<Q4_0>},
-    {&kQ4_1, 32, 0, true, pack_q4_1, pack_reference<Q4_1>},
-    {&kQ5_0, 32, 16, false, pack_q5_0, pack_reference<Q5_0>},
-    {&kQ8_0, 32, 128, false, pack_q8_0, pack_reference<Q8_0>},
-    {&kQ4K, 32, 0, true, pack_q4_K, pack_reference<Q45K<144, 16>>},
-    {&kQ5K, 32, 0, true, pack_q5_K, pack_reference<Q45K<176, 48>>},
-    {&kQ6K, 16, 32, false, pack_q6_K, pack_reference<Q6_K>},
+    {&kQ4_0, 32, 8, false, pack_q4_0, pack_reference<Q4_0>, multiply_q4_0},
+    {&kQ4_1, 32, 0, true, pack_q4_1, pack_reference<Q4_1>, multiply_q4_1},
+    {&kQ5_0, 32, 16, false, pack_q5_0, pack_reference<Q5_0>, multiply_q5_0},
+    {&kQ8_0, 32, 128, false, pack_q8_0, pack_reference<Q8_0>, multiply_q8_0},
+    {&kQ4K, 32, 0, true, pack_q4_K, pack_reference<Q45K<144, 16>>, multiply_q4_K},
+    {&kQ5K, 32, 0, true, pack_q5_K, pack_reference<Q45K<176, 48>>, multiply_q5_K},
+    {&kQ6K, 16, 32, false, pack_q6_K, pack_reference<Q6_K>, multiply_q6_K},
 };
 
 void multiply_panel_reference(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
@@ -147,22 +146,23 @@ class WholeRows {
   std::byte copies_[kDotRows * kMostBytes];
 };
 
-void multiply_with(PackInt8 pack, MultiplyInt8 multiply, const Int8Weights& weights, const Int8Rows& x, int64_t m,
-                   float scale, float* out, float* sums) noexcept {
+// multiply(piece, source, sums, rests) for every piece of the rows.
+template <class Multiply>
+void multiply_pieces(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out, float* sums,
+                     Multiply multiply) noexcept {
+  const Int8Format& format = weights.format;
   float* const rests = sums + m * kDotRows;
   std::fill(sums, rests + m * kDotRows, 0.0f);
-  Int8Panel panel;
   for (int64_t first = 0; first < x.n; first += kDotPiece) {
     const int64_t count = std::min(kDotPiece, x.n - first);
     const WholeRows rows(weights, first, count);
-    const std::byte* const next = weights.data + kDotRows * (weights.stride + weights.format.codec->bytes(first));
-    pack({rows.data, rows.stride, count, next}, panel);
-    multiply(weights.format, panel, {x, 0, first, count}, m, sums, rests);
+    const std::byte* const next = weights.data + kDotRows * (weights.stride + format.codec->bytes(first));
+    multiply(Int8Piece{x, 0, first, count}, Int8Source{rows.data, rows.stride, count, next}, sums, rests);
   }
   for (int64_t r = 0; r < m; ++r)
     for (int64_t c = 0; c < weights.columns; ++c) {
       const int64_t i = r * kDotRows + c;
-      out[i] += scale * (weights.format.offsets ? sums[i] + rests[i] : sums[i]);
+      out[i] += scale * (format.offsets ? sums[i] + rests[i] : sums[i]);
     }
 }
 
@@ -206,12 +206,33 @@ void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, flo
   static const MultiplyInt8 multiply = cpu().avx512_vnni ? multiply_panel_vnni
                                        : cpu().avx2      ? multiply_panel_avx2
                                                          : multiply_panel_reference;
-  multiply_with(weights.format.pack, multiply, weights, x, m, scale, out, sums);
+  const Int8Format& format = weights.format;
+  Int8Words words;
+  if (m == 1 && cpu().avx512_vnni) {
+    multiply_pieces(weights, x, m, scale, out, sums,
+                    [&](const Int8Piece& piece, const Int8Source& source, float* to, float* rests) {
+                      read_int8_words(format, source, words);
+                      format.multiply_one(words, piece, to, rests);
+                    });
+    return;
+  }
+  Int8Panel panel;
+  multiply_pieces(weights, x, m, scale, out, sums,
+                  [&](const Int8Piece& piece, const Int8Source& source, float* to, float* rests) {
+                    read_int8_words(format, source, words);
+                    format.pack(words, piece.count, panel);
+                    multiply(format, panel, piece, m, to, rests);
+                  });
 }
 
 void multiply_int8_reference(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
                              float* sums) noexcept {
-  multiply_with(weights.format.pack_reference, multiply_panel_reference, weights, x, m, scale, out, sums);
+  Int8Panel panel;
+  multiply_pieces(weights, x, m, scale, out, sums,
+                  [&](const Int8Piece& piece, const Int8Source& source, float* to, float* rests) {
+                    weights.format.pack_reference(source, panel);
+                    multiply_panel_reference(weights.format, panel, piece, m, to, rests);
+                  });
 }
 
 }  // namespace thimble

@@ -19,16 +19,9 @@ struct Int8Source {
   int64_t count;
   const std::byte* next;
 };
-using PackInt8 = void (*)(const Int8Source& source, Int8Panel& panel) noexcept;
-
-struct Int8Format {
-  const Codec* codec;
-  int group;     // elements that share a scale: 32, or 16
-  int zero;      // code of the value 0
-  bool offsets;  // needs groups of 32
-  PackInt8 pack;
-  PackInt8 pack_reference;
-};
+struct Int8Words;  // int8_formats.h: the same as columns of words
+using PackInt8 = void (*)(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+using PackInt8Reference = void (*)(const Int8Source& source, Int8Panel& panel) noexcept;
 
 // Elements [first, first + count) of rows [row, row + m) of x.
 struct Int8Piece {
@@ -38,20 +31,41 @@ struct Int8Piece {
 // sums[r][c] and rests[r][c] go on: the two chains of int8_dot.h.
 using MultiplyInt8 = void (*)(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                               float* sums, float* rests) noexcept;
+// The same for one row of x, straight from the words.
+using MultiplyOneInt8 = void (*)(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+
+struct Int8Format {
+  const Codec* codec;
+  int group;     // elements that share a scale: 32, or 16
+  int zero;      // code of the value 0
+  bool offsets;  // needs groups of 32
+  PackInt8 pack;
+  PackInt8Reference pack_reference;
+  MultiplyOneInt8 multiply_one;  // on VNNI
+};
 
 void multiply_panel_avx2(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
 void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
 
-// int8_pack.cpp: one a format.
-void pack_q4_0(const Int8Source& source, Int8Panel& panel) noexcept;
-void pack_q4_1(const Int8Source& source, Int8Panel& panel) noexcept;
-void pack_q5_0(const Int8Source& source, Int8Panel& panel) noexcept;
-void pack_q8_0(const Int8Source& source, Int8Panel& panel) noexcept;
-void pack_q4_K(const Int8Source& source, Int8Panel& panel) noexcept;
-void pack_q5_K(const Int8Source& source, Int8Panel& panel) noexcept;
-void pack_q6_K(const Int8Source& source, Int8Panel& panel) noexcept;
+void read_int8_words(const Int8Format& format, const Int8Source& source, Int8Words& words) noexcept;
+
+// One a format: int8_pack.cpp, int8_dot_vnni.cpp.
+void pack_q4_0(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q4_1(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q5_0(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q8_0(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q4_K(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q5_K(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q6_K(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void multiply_q4_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q4_1(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q5_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q8_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q4_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q5_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q6_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
 
 // words[i][row] = the i-th word of each of 16 rows; bytes: a multiple of 4, 16 or more.
 void words_of_rows_avx512(const Int8Source& source, int64_t bytes, uint32_t (*words)[kDotRows]) noexcept;
