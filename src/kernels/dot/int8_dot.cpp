@@ -156,7 +156,7 @@ void multiply_pieces(const Int8Weights& weights, const Int8Rows& x, int64_t m, f
   for (int64_t first = 0; first < x.n; first += kDotPiece) {
     const int64_t count = std::min(kDotPiece, x.n - first);
     const WholeRows rows(weights, first, count);
-    const std::byte* const next = weights.data + kDotRows * (weights.stride + format.codec->bytes(first));
+    const std::byte* const next = weights.data + kDotRows * (2 * weights.stride + format.codec->bytes(first));
     multiply(Int8Piece{x, 0, first, count}, Int8Source{rows.data, rows.stride, count, next}, sums, rests);
   }
   for (int64_t r = 0; r < m; ++r)

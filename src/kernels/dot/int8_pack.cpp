@@ -9,7 +9,7 @@ namespace {
 
 void words_of_rows(const Int8Source& source, int64_t bytes, Int8Words& words) noexcept {
   for (int64_t row = 0; row < kDotRows; ++row) {
-    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(source.next + row * bytes + at);
+    for (int64_t at = 0; at < bytes; at += 64) prefetch_int8(source.next + row * bytes + at);
     for (int64_t i = 0; i < bytes / 4; ++i)
       std::memcpy(&words.of[i][row], source.data + row * source.stride + 4 * i, 4);
   }

@@ -28,7 +28,7 @@ TARGET void words_of_rows_avx512(const Int8Source& source, int64_t bytes, uint32
                                     source.data + 12 * stride};
   for (int64_t from = 0; from < bytes; from += 16) {
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < 4; ++i) __builtin_prefetch(source.next + 16 * from + 64 * i);
+    for (int64_t i = 0; i < 4; ++i) prefetch_int8(source.next + 16 * from + 64 * i);
     const int64_t at = from + 16 <= bytes ? from : bytes - 16;  // the last ones overlap
     const __m512i a = four_rows(rows, at), b = four_rows(rows, at + stride);
     const __m512i c = four_rows(rows, at + 2 * stride), d = four_rows(rows, at + 3 * stride);
