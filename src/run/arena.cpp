@@ -45,7 +45,7 @@ int64_t number_in(const std::string& path) {
 
 }  // namespace
 
-Result<Arena> Arena::create(int64_t bytes) {
+Result<Arena> Arena::create(int64_t bytes, Threads& threads) {
   const auto size = static_cast<size_t>(round_up(std::max<int64_t>(bytes, 1), 4096));
   void* const memory = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
@@ -60,8 +60,10 @@ Result<Arena> Arena::create(int64_t bytes) {
   munmap(data + size, kHugePage - skip);
   madvise(data, huge, MADV_HUGEPAGE);
   madvise(data + huge, size - huge, MADV_NOHUGEPAGE);
-  if (madvise(data, size, MADV_POPULATE_WRITE) != 0)
-    for (size_t at = 0; at < size; at += 4096) static_cast<volatile std::byte*>(data)[at] = std::byte{0};
+  threads.split(static_cast<int64_t>(size), kHugePage, [&](int64_t begin, int64_t end, int) {
+    if (madvise(data + begin, static_cast<size_t>(end - begin), MADV_POPULATE_WRITE) == 0) return;
+    for (int64_t at = begin; at < end; at += 4096) static_cast<volatile std::byte*>(data)[at] = std::byte{0};
+  });
   return Arena(data, static_cast<int64_t>(size));
 }
 

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "codecs/k_fit.h"
-#include "kernels/clones.h"
 #include "kernels/cpu.h"
 #include "kernels/dot/int8_formats.h"
 
@@ -166,26 +165,43 @@ void multiply_pieces(const Int8Weights& weights, const Int8Rows& x, int64_t m, f
     }
 }
 
-}  // namespace
+THIMBLE_BODY Lanes magnitude(Lanes v) noexcept { return as_lanes(reinterpret_cast<const LaneWords&>(v) & 0x7fffffffu); }
+THIMBLE_BODY float largest_of(Lanes v) noexcept {
+#pragma GCC unroll 4
+  for (int width = 8; width > 0; width /= 2) {
+    LaneIndex other;
+#pragma GCC unroll 16
+    for (int l = 0; l < 16; ++l) other[l] = l ^ width;
+    const Lanes o = __builtin_shuffle(v, other);
+    v = v > o ? v : o;
+  }
+  return v[0];
+}
 
-CLONES void quantise_int8(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept {
+// Codes of 16 elements, and their sum.
+THIMBLE_BODY int32_t put_codes(const float* x, float inverse, int8_t* codes) noexcept {
+  using Numbers = int32_t __attribute__((vector_size(64)));
+  using Bytes = int8_t __attribute__((vector_size(16), aligned(1), may_alias));
+  // Adding and taking away 1.5 * 2^23 rounds to nearest even.
+  const Lanes rounded = (load_lanes(x) * inverse + 12582912.0f) - 12582912.0f;
+  *reinterpret_cast<Bytes*>(codes) = __builtin_convertvector(__builtin_convertvector(rounded, Numbers), Bytes);
+  return static_cast<int32_t>(fold(rounded));  // small whole numbers: exact in any order
+}
+
+THIMBLE_BODY void quantise_body(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept {
   int8_t* const codes = to.codes(row);
+  float* const scales = to.scales(row);
+  float* const sums = to.sums(row);
   int32_t* const corrections = to.corrections(row);
   for (int64_t b = 0; b < to.n / kDotBlock; ++b) {
     const float* const from = x + b * kDotBlock;
-    int8_t* const code = codes + b * kDotBlock;
-    float largest = 0;
-    for (int i = 0; i < kDotBlock; ++i) largest = std::max(largest, std::fabs(from[i]));
+    const Lanes low = magnitude(load_lanes(from)), high = magnitude(load_lanes(from + kLanes));
+    const float largest = largest_of(low > high ? low : high);
     const float scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
-    int32_t halves[2] = {};
-    for (int i = 0; i < kDotBlock; ++i) {
-      // Adding and taking away 1.5 * 2^23 rounds to nearest even.
-      const float rounded = (from[i] * inverse + 12582912.0f) - 12582912.0f;
-      code[i] = static_cast<int8_t>(rounded);
-      halves[i / 16] += code[i];
-    }
-    to.scales(row)[b] = scale;
-    to.sums(row)[b] = scale * static_cast<float>(halves[0] + halves[1]);
+    const int32_t halves[] = {put_codes(from, inverse, codes + b * kDotBlock),
+                              put_codes(from + kLanes, inverse, codes + b * kDotBlock + kLanes)};
+    scales[b] = scale;
+    sums[b] = scale * static_cast<float>(halves[0] + halves[1]);
     if (format.group == 32) {
       corrections[b] = -format.zero * (halves[0] + halves[1]);
     } else {
@@ -194,12 +210,21 @@ CLONES void quantise_int8(const float* x, const Int8Format& format, const Int8Ro
     }
   }
 }
+constexpr auto* quantise = dispatched<quantise_body>;
+
+}  // namespace
+
+void quantise_int8(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept {
+  quantise(x, format, to, row);
+}
 
 const Int8Format* int8_format(const Codec& codec, int64_t n) {
   for (const Int8Format& format : kFormats)
     if (format.codec == &codec && n % kDotBlock == 0) return &format;
   return nullptr;
 }
+
+bool int8_is_fast() { return cpu().avx2; }
 
 void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
                    float* sums) noexcept {
