@@ -5,19 +5,29 @@
 namespace thimble {
 namespace {
 
-// About 20 microseconds: longer than the gap between two kernels, shorter than a person's or a scheduler's patience.
-constexpr int kSpins = 2000;
+// Some 50 microseconds: longer than the gap between two kernels, shorter than a scheduler's patience.
+constexpr int kSpins = 1500;
 
+}  // namespace
+
+// Sleeping is announced before the value is looked at again, and waking looks for sleepers after the value is changed,
+// both in one order for all threads: either the sleeper sees the new value, or the waker sees the sleeper. So nobody
+// enters the kernel while all are spinning.
 template <class Value>
-void wait_while(std::atomic<Value>& variable, Value old) noexcept {
+void Threads::wait_while(std::atomic<Value>& variable, Value old) noexcept {
   for (int i = 0; i < kSpins; ++i) {
     if (variable.load(std::memory_order_acquire) != old) return;
     _mm_pause();
   }
-  variable.wait(old, std::memory_order_acquire);
+  sleepers_.fetch_add(1, std::memory_order_seq_cst);
+  while (variable.load(std::memory_order_seq_cst) == old) variable.wait(old, std::memory_order_seq_cst);
+  sleepers_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-}  // namespace
+template <class Value>
+void Threads::wake(std::atomic<Value>& variable) noexcept {
+  if (sleepers_.load(std::memory_order_seq_cst) > 0) variable.notify_all();
+}
 
 Threads::Threads(int count) : count_(count < 1 ? 1 : count) {
   workers_.reserve(static_cast<size_t>(count_ - 1));
@@ -26,7 +36,7 @@ Threads::Threads(int count) : count_(count < 1 ? 1 : count) {
 
 Threads::~Threads() {
   stop_.store(true, std::memory_order_relaxed);
-  started_.fetch_add(1, std::memory_order_release);
+  started_.fetch_add(1, std::memory_order_seq_cst);
   started_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
@@ -36,8 +46,8 @@ void Threads::run(Function function, void* context) noexcept {
   function_ = function;
   context_ = context;
   running_.store(count_ - 1, std::memory_order_relaxed);
-  started_.fetch_add(1, std::memory_order_release);
-  started_.notify_all();
+  started_.fetch_add(1, std::memory_order_seq_cst);
+  wake(started_);
   function(context, 0);
   for (int left = running_.load(std::memory_order_acquire); left != 0; left = running_.load(std::memory_order_acquire))
     wait_while(running_, left);
@@ -48,7 +58,7 @@ void Threads::work(int thread) noexcept {
     wait_while(started_, seen);
     if (stop_.load(std::memory_order_relaxed)) return;
     function_(context_, thread);
-    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+    if (running_.fetch_sub(1, std::memory_order_seq_cst) == 1) wake(running_);
   }
 }
 

@@ -47,12 +47,17 @@ class Threads {
   using Function = void (*)(void*, int);
   void run(Function function, void* context) noexcept;
   void work(int thread) noexcept;
+  template <class Value>
+  void wait_while(std::atomic<Value>& variable, Value old) noexcept;
+  template <class Value>
+  void wake(std::atomic<Value>& variable) noexcept;
 
   int count_;
   Function function_ = nullptr;
   void* context_ = nullptr;
   alignas(64) std::atomic<uint64_t> started_{0};
   alignas(64) std::atomic<int> running_{0};
+  alignas(64) std::atomic<int> sleepers_{0};  // threads in the kernel, or on their way
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };

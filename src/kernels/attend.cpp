@@ -2,21 +2,14 @@
 
 #include <algorithm>
 
-#include "codecs/dispatch.h"
+#include "kernels/lanes.h"
 #include "kernels/rows.h"
 #include "kernels/vector.h"
 
 namespace thimble {
 namespace {
 
-constexpr int64_t kLanes = 16;
 constexpr int kHeads = 4;  // whose sums are in registers together
-
-#pragma GCC diagnostic ignored "-Wpsabi"  // vectors pass between functions that are always inlined
-using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
-using Words = uint32_t __attribute__((vector_size(64)));
-using Halves = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
-using Index = int __attribute__((vector_size(64)));
 
 // Keys or values as the loops read them: f32 or bf16, `stride` elements apart.
 template <class Element>
@@ -25,32 +18,20 @@ struct Table {
   int64_t stride;
 };
 
-THIMBLE_BODY Lanes load(const float* at) noexcept { return *reinterpret_cast<const Lanes*>(at); }
-THIMBLE_BODY Lanes load(const uint16_t* at) noexcept {
-  const Words words = __builtin_convertvector(*reinterpret_cast<const Halves*>(at), Words) << 16;
-  return reinterpret_cast<const Lanes&>(words);
+// sum over x of q[x] * key[x], in lanes. q is taken apart where keys are bf16.
+THIMBLE_BODY Lanes dot_lanes(const float* q, const float* key, int64_t width) noexcept {
+  Lanes sum = {};
+  for (int64_t x = 0; x < width; x += kLanes) sum += load_lanes(q + x) * load_lanes(key + x);
+  return sum;
 }
-
-// Lanes whose number has not the bit `width`: sums of a's lanes l and l + width; the others: b's.
-template <int width>
-THIMBLE_BODY Lanes join(Lanes a, Lanes b) noexcept {
-  Index same, other;
-#pragma GCC unroll 16
-  for (int l = 0; l < 16; ++l) {
-    const int from = l & width ? 16 : 0;
-    same[l] = from + l;
-    other[l] = from + (l ^ width);
+THIMBLE_BODY Lanes dot_lanes(const float* q, const uint16_t* key, int64_t width) noexcept {
+  Lanes sum = {};
+  for (int64_t x = 0; x < width; x += 2 * kLanes) {
+    const LanePair pair = load_pair(key + x);
+    sum += load_lanes(q + x) * pair.even;
+    sum += load_lanes(q + x + kLanes) * pair.odd;
   }
-  return __builtin_shuffle(a, b, same) + __builtin_shuffle(a, b, other);
-}
-
-// Lane i: the sum over the lanes of sums[i], in the order of dot() in rows.h.
-THIMBLE_BODY Lanes fold(Lanes* sums) noexcept {
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i) sums[i] = join<8>(sums[i], sums[i + 8]);
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) sums[i] = join<4>(sums[i], sums[i + 4]);
-  return join<1>(join<2>(sums[0], sums[2]), join<2>(sums[1], sums[3]));
+  return sum;
 }
 
 // scores[p] = scale * dot(q, keys[p]) for 16 positions; `count` of them are there.
@@ -61,11 +42,9 @@ THIMBLE_BODY void score16(const float* q, int64_t width, float scale, const Tabl
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) {
     const Element* const key = keys.data + std::min<int64_t>(i, count - 1) * keys.stride;
-    Lanes sum = {};
-    for (int64_t x = 0; x < width; x += kLanes) sum += load(q + x) * load(key + x);
-    sums[i] = sum;
+    sums[i] = dot_lanes(q, key, width);
   }
-  const Lanes folded = fold(sums) * scale;
+  const Lanes folded = fold_all(sums) * scale;
   for (int64_t i = 0; i < count; ++i) scores[i] = folded[i];
 }
 
@@ -78,45 +57,72 @@ THIMBLE_BODY void scores_body(const Attend& a, const Table<Element>& keys, int64
               std::min<int64_t>(16, positions - p), scores + h * positions + p);
 }
 
-// out[h][x .. x + 16) = sum over p of weights[h][p] * values[p], heads [0, H).
-template <int H, class Element>
-THIMBLE_BODY void mix16(const float* weights, const Table<Element>& values, int64_t positions, float* out,
-                        int64_t width) noexcept {
+// out[h][0 .. 16), for bf16 [0 .. 32) = sum over p of weights[h][p] * values[p], heads [0, H).
+template <int H>
+THIMBLE_BODY void mix_columns(const float* weights, const Table<float>& values, int64_t positions, float* out,
+                              int64_t width) noexcept {
   Lanes sums[H] = {};
   for (int64_t p = 0; p < positions; ++p) {
-    const Lanes value = load(values.data + p * values.stride);
+    const Lanes value = load_lanes(values.data + p * values.stride);
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) sums[h] += weights[h * positions + p] * value;
   }
 #pragma GCC unroll 4
   for (int h = 0; h < H; ++h) *reinterpret_cast<Lanes*>(out + h * width) = sums[h];
 }
+template <int H>
+THIMBLE_BODY void mix_columns(const float* weights, const Table<uint16_t>& values, int64_t positions, float* out,
+                              int64_t width) noexcept {
+  LanePair sums[H] = {};
+  for (int64_t p = 0; p < positions; ++p) {
+    const LanePair value = load_pair(values.data + p * values.stride);
+#pragma GCC unroll 4
+    for (int h = 0; h < H; ++h) {
+      sums[h].even += weights[h * positions + p] * value.even;
+      sums[h].odd += weights[h * positions + p] * value.odd;
+    }
+  }
+#pragma GCC unroll 4
+  for (int h = 0; h < H; ++h) interleave(sums[h], out + h * width);
+}
+
+template <class Element>
+constexpr int64_t kColumns = sizeof(Element) == 2 ? 2 * kLanes : kLanes;
 
 template <class Element>
 THIMBLE_BODY void mix_body(const Attend& a, const float* weights, const Table<Element>& values, int64_t positions,
                            float* out) noexcept {
   const int64_t width = padded_head(a.head_dim);
-  for (int64_t x = 0; x < width; x += kLanes) {
+  for (int64_t x = 0; x < width; x += kColumns<Element>) {
     const Table<Element> column{values.data + x, values.stride};
     for (int64_t h = 0; h < a.heads; h += kHeads) {
       const float* const w = weights + h * positions;
       float* const to = out + h * width + x;
       switch (std::min<int64_t>(kHeads, a.heads - h)) {
         case 4:
-          mix16<4>(w, column, positions, to, width);
+          mix_columns<4>(w, column, positions, to, width);
           break;
         case 3:
-          mix16<3>(w, column, positions, to, width);
+          mix_columns<3>(w, column, positions, to, width);
           break;
         case 2:
-          mix16<2>(w, column, positions, to, width);
+          mix_columns<2>(w, column, positions, to, width);
           break;
         default:
-          mix16<1>(w, column, positions, to, width);
+          mix_columns<1>(w, column, positions, to, width);
       }
     }
   }
 }
+
+THIMBLE_BODY void take_apart_body(const float* q, int64_t count, float* to) noexcept {
+  for (int64_t i = 0; i < count; i += 2 * kLanes) {
+    const LanePair pair = take_apart(q + i);
+    *reinterpret_cast<Lanes*>(to + i) = pair.even;
+    *reinterpret_cast<Lanes*>(to + i + kLanes) = pair.odd;
+  }
+}
+constexpr auto* take_all_apart = dispatched<take_apart_body>;
 
 template <class Element>
 constexpr auto* all_scores = dispatched<scores_body<Element>>;
@@ -124,7 +130,7 @@ template <class Element>
 constexpr auto* mix = dispatched<mix_body<Element>>;
 
 bool reads_directly(const Codec& codec, int64_t head_dim) {
-  return (&codec == &kF32 || &codec == &kBf16) && head_dim % kLanes == 0;
+  return (&codec == &kF32 && head_dim % kLanes == 0) || (&codec == &kBf16 && head_dim % (2 * kLanes) == 0);
 }
 
 template <class Element>
@@ -146,7 +152,8 @@ Table<float> decoded(const CachedHead& head, const std::byte* rows, int64_t head
 }  // namespace
 
 int64_t attend_scratch_floats(const Codec& codec, int64_t heads, int64_t head_dim, int64_t positions) {
-  const int64_t rows = reads_directly(codec, head_dim) ? 0 : positions * (padded_head(head_dim) + codec.block - 1);
+  const int64_t rows =
+      reads_directly(codec, head_dim) ? heads * head_dim : positions * (padded_head(head_dim) + codec.block - 1);
   return heads * positions + rows;
 }
 
@@ -155,12 +162,15 @@ void attend(const Attend& a, const CachedHead& head, int64_t positions, float* o
   float* const scores = scratch;
   float* const rows = scratch + a.heads * positions;
   const bool direct = reads_directly(*head.codec, a.head_dim), bf16 = direct && head.codec == &kBf16;
-  if (bf16)
-    all_scores<uint16_t>(a, table<uint16_t>(head.keys, head.stride), positions, scores);
-  else
+  if (bf16) {
+    take_all_apart(a.q, a.heads * a.head_dim, rows);
+    all_scores<uint16_t>({rows, a.heads, a.head_dim, a.scale}, table<uint16_t>(head.keys, head.stride), positions,
+                         scores);
+  } else {
     all_scores<float>(
         a, direct ? table<float>(head.keys, head.stride) : decoded(head, head.keys, a.head_dim, positions, rows),
         positions, scores);
+  }
   for (int64_t h = 0; h < a.heads; ++h) {
     float* const s = scores + h * positions;
     partial[h].largest = max(s, positions);

@@ -1,8 +1,9 @@
 // Queries of a few heads over keys and values that they share, a position after the other in memory: what decoding
 // does with a cache.
 //
-// Numerics: a score is dot() of rows.h times the scale; scores meet values in the order of positions, in f32. Every
-// instruction set gives the same bits.
+// Numerics: a score is a sum over 16 lanes, as dot() of rows.h adds them, times the scale; of keys in bf16, a lane has
+// two neighbours of every 32 elements. Scores meet values in the order of positions, in f32. Every instruction set
+// gives the same bits.
 #pragma once
 
 #include <cstdint>

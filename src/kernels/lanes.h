@@ -1,26 +1,91 @@
-// Sixteen floats at once in GCC's vector extension: what a compiler turns into one AVX-512, two AVX2 or four SSE
-// registers, with the same bits. For use inside functions marked CLONES.
+// 16 numbers side by side, for kernel bodies of dispatch.h. Every instruction set gives the same bits.
 #pragma once
 
 #include <cstdint>
 
+#include "codecs/dispatch.h"
+
+// Vectors pass between functions that are always inlined.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
 namespace thimble {
 
-constexpr int64_t kLaneCount = 16;
+constexpr int64_t kLanes = 16;
+
 using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
-using HalfLanes = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
+using LaneWords = uint32_t __attribute__((vector_size(64), aligned(4), may_alias));
+using LaneHalves = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
+using LaneIndex = int __attribute__((vector_size(64)));
 
-// Always inline: how the vectors would be passed does not matter.
-#pragma GCC diagnostic ignored "-Wpsabi"
-#define LANES_INLINE __attribute__((always_inline)) inline
+THIMBLE_BODY Lanes load_lanes(const float* at) noexcept { return *reinterpret_cast<const Lanes*>(at); }
 
-LANES_INLINE Lanes& lanes_at(float* p) { return *reinterpret_cast<Lanes*>(p); }
-LANES_INLINE const Lanes& lanes_at(const float* p) { return *reinterpret_cast<const Lanes*>(p); }
+THIMBLE_BODY void store_lanes(Lanes x, float* to) noexcept { *reinterpret_cast<Lanes*>(to) = x; }
+// Rounded to nearest even, as round_bf16() of finite numbers.
+THIMBLE_BODY void store_bf16(Lanes x, uint16_t* to) noexcept {
+  const LaneWords bits = reinterpret_cast<const LaneWords&>(x);
+  const LaneWords rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  *reinterpret_cast<LaneHalves*>(to) = __builtin_convertvector(rounded, LaneHalves);
+}
+
+// The even, and the odd ones of 32 bf16.
+struct LanePair {
+  Lanes even, odd;
+};
+THIMBLE_BODY LanePair load_pair(const uint16_t* at) noexcept {
+  const LaneWords words = *reinterpret_cast<const LaneWords*>(at);
+  const LaneWords even = words << 16, odd = words & 0xffff0000u;
+  return {reinterpret_cast<const Lanes&>(even), reinterpret_cast<const Lanes&>(odd)};
+}
+
+// 32 numbers in order, and taken apart as load_pair() does.
+THIMBLE_BODY void interleave(const LanePair& pair, float* to) noexcept {
+  const LaneIndex low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
+  *reinterpret_cast<Lanes*>(to) = __builtin_shuffle(pair.even, pair.odd, low);
+  *reinterpret_cast<Lanes*>(to + kLanes) = __builtin_shuffle(pair.even, pair.odd, low + 8);
+}
+THIMBLE_BODY LanePair take_apart(const float* from) noexcept {
+  const LaneIndex even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+  const Lanes low = load_lanes(from), high = load_lanes(from + kLanes);
+  return {__builtin_shuffle(low, high, even), __builtin_shuffle(low, high, even + 1)};
+}
+
+// The sum over lanes, in the order of dot() in rows.h.
+THIMBLE_BODY float fold(Lanes v) noexcept {
+  v += __builtin_shuffle(v, LaneIndex{8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
+  v += __builtin_shuffle(v, LaneIndex{4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
+  v += __builtin_shuffle(v, LaneIndex{2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
+  return v[0] + v[1];
+}
+
+// Lanes whose number has not the bit `width`: sums of a's lanes l and l + width; the others: b's.
+template <int width>
+THIMBLE_BODY Lanes join_lanes(Lanes a, Lanes b) noexcept {
+  LaneIndex same, other;
+#pragma GCC unroll 16
+  for (int l = 0; l < 16; ++l) {
+    const int from = l & width ? 16 : 0;
+    same[l] = from + l;
+    other[l] = from + (l ^ width);
+  }
+  return __builtin_shuffle(a, b, same) + __builtin_shuffle(a, b, other);
+}
+
+// Lane i: fold(sums[i]).
+THIMBLE_BODY Lanes fold_all(Lanes* sums) noexcept {
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) sums[i] = join_lanes<8>(sums[i], sums[i + 8]);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) sums[i] = join_lanes<4>(sums[i], sums[i + 4]);
+  return join_lanes<1>(join_lanes<2>(sums[0], sums[2]), join_lanes<2>(sums[1], sums[3]));
+}
+
+// Minima and maxima: GCC 12 takes other choices between vectors apart into scalars.
+THIMBLE_BODY Lanes at_most(Lanes x, Lanes bound) noexcept { return x < bound ? x : bound; }
+THIMBLE_BODY Lanes at_least(Lanes x, Lanes bound) noexcept { return x > bound ? x : bound; }
 
 // 2^x for x below 128; 0 from -127 down. A polynomial of degree 6 for the fraction (relative error below 2e-7).
-LANES_INLINE Lanes exp2_lanes(Lanes x) {
-  using Bits = uint32_t __attribute__((vector_size(64)));
-  const Lanes clamped = x > -127.0f ? x : Lanes{} - 127.0f;
+THIMBLE_BODY Lanes exp2_lanes(Lanes x) noexcept {
+  const Lanes clamped = at_least(x, Lanes{} - 127.0f);
   const Lanes shifted = clamped + 12582912.0f;  // 1.5 * 2^23: rounds to an integer, which ends up in the lowest bits
   const Lanes r = clamped - (shifted - 12582912.0f);
   Lanes p = 1.535336188e-4f * r + 1.339887440e-3f;
@@ -29,15 +94,8 @@ LANES_INLINE Lanes exp2_lanes(Lanes x) {
   p = p * r + 2.402264791e-1f;
   p = p * r + 6.931472029e-1f;
   p = p * r + 1.0f;
-  return p * reinterpret_cast<Lanes>((reinterpret_cast<Bits>(shifted) + 127u) << 23);
-}
-
-// Rounded to nearest even, as round_bf16() of finite numbers.
-LANES_INLINE void store_bf16(Lanes x, uint16_t* to) {
-  using Bits = uint32_t __attribute__((vector_size(64)));
-  const Bits bits = reinterpret_cast<Bits>(x);
-  const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  *reinterpret_cast<HalfLanes*>(to) = __builtin_convertvector(rounded, HalfLanes);
+  const LaneWords power = (reinterpret_cast<const LaneWords&>(shifted) + 127u) << 23;
+  return p * reinterpret_cast<const Lanes&>(power);
 }
 
 }  // namespace thimble

@@ -3,31 +3,26 @@
 #include <algorithm>
 #include <cstring>
 
-#include "codecs/dispatch.h"
 #include "core/round.h"
 #include "kernels/dot/int8_dot.h"
+#include "kernels/lanes.h"
 #include "kernels/tile.h"
 #include "kernels/vector.h"
 
 namespace thimble {
 namespace {
 
-constexpr int64_t kLanes = 16;
 constexpr int kTogether = 4;            // weight rows, and rows of x, that meet in registers
 constexpr int64_t kColumns = kDotRows;  // weight rows whose results are stored together
 constexpr int64_t kPrepareRows = 4;     // of x, by one thread at least
-
-#pragma GCC diagnostic ignored "-Wpsabi"  // vectors pass between functions that are always inlined
-using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
-using Words = uint32_t __attribute__((vector_size(64)));
-using Halves = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
 
 int64_t padded(int64_t k) { return (k + kLanes - 1) / kLanes * kLanes; }
 int64_t aligned(int64_t bytes) { return round_up(bytes, 64); }
 
 // A weight whose rows can be read where they lie.
 bool reads_directly(const Matrix& weight) {
-  return (weight.codec == &kF32 || weight.codec == &kBf16) && weight.columns % kLanes == 0;
+  return (weight.codec == &kF32 && weight.columns % kLanes == 0) ||
+         (weight.codec == &kBf16 && weight.columns % (2 * kLanes) == 0);
 }
 
 // Where things lie in the workspace: x of all terms, as f32 or int8; then for each thread rows and results.
@@ -54,22 +49,8 @@ struct Plan {
   int64_t thread_bytes() const { return row_bytes + result_bytes; }
 };
 
-THIMBLE_BODY Lanes load(const float* at) noexcept { return *reinterpret_cast<const Lanes*>(at); }
-THIMBLE_BODY Lanes load(const uint16_t* at) noexcept {
-  const Words words = __builtin_convertvector(*reinterpret_cast<const Halves*>(at), Words) << 16;
-  return reinterpret_cast<const Lanes&>(words);
-}
-
-// The sum over lanes, in the order of dot() in rows.h.
-THIMBLE_BODY float fold(Lanes v) noexcept {
-  using Index = int __attribute__((vector_size(64)));
-  v += __builtin_shuffle(v, Index{8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
-  v += __builtin_shuffle(v, Index{4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
-  v += __builtin_shuffle(v, Index{2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
-  return v[0] + v[1];
-}
-
-// Rows of x and of a weight for tiles(): `stride` elements apart, `depth` of them multiplied, a multiple of 16.
+// Rows of x and of a weight for tiles(): `stride` elements apart, `depth` of them multiplied, whole lanes. Beside bf16,
+// x is taken apart (lanes.h).
 template <class Weight>
 struct Rows {
   const float* x;
@@ -79,24 +60,46 @@ struct Rows {
   int64_t depth;
 };
 
+// sums[r][c] += x_r * w_c for the next elements of each.
+template <int R>
+THIMBLE_BODY void step(Lanes (*sums)[kTogether], const Rows<float>& rows, int64_t i) noexcept {
+  Lanes b[kTogether];
+#pragma GCC unroll 4
+  for (int c = 0; c < kTogether; ++c) b[c] = load_lanes(rows.w + c * rows.w_stride + i);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    const Lanes a = load_lanes(rows.x + r * rows.x_stride + i);
+#pragma GCC unroll 4
+    for (int c = 0; c < kTogether; ++c) sums[r][c] += a * b[c];
+  }
+}
+template <int R>
+THIMBLE_BODY void step(Lanes (*sums)[kTogether], const Rows<uint16_t>& rows, int64_t i) noexcept {
+  LanePair b[kTogether];
+#pragma GCC unroll 4
+  for (int c = 0; c < kTogether; ++c) b[c] = load_pair(rows.w + c * rows.w_stride + i);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    const Lanes even = load_lanes(rows.x + r * rows.x_stride + i);
+    const Lanes odd = load_lanes(rows.x + r * rows.x_stride + i + kLanes);
+#pragma GCC unroll 4
+    for (int c = 0; c < kTogether; ++c) {
+      sums[r][c] += even * b[c].even;
+      sums[r][c] += odd * b[c].odd;
+    }
+  }
+}
+
 // out[r * kColumns + c] += scale * dot(x_r, w_c), r < R, c < kTogether.
 template <int R, class Weight>
 THIMBLE_BODY void tile(const Rows<Weight>& rows, float scale, float* out) noexcept {
+  constexpr int64_t kStep = sizeof(Weight) == 2 ? 2 * kLanes : kLanes;
   Lanes sums[R][kTogether] = {};
-  for (int64_t i = 0; i < rows.depth; i += kLanes) {
-    Lanes b[kTogether];
+  for (int64_t i = 0; i < rows.depth; i += kStep) {
 #pragma GCC unroll 4
-    for (int c = 0; c < kTogether; ++c) {
-      const Weight* const at = rows.w + c * rows.w_stride + i;
-      b[c] = load(at);
-      __builtin_prefetch(at + kTogether * rows.w_stride);  // the next rows
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      const Lanes a = load(rows.x + r * rows.x_stride + i);
-#pragma GCC unroll 4
-      for (int c = 0; c < kTogether; ++c) sums[r][c] += a * b[c];
-    }
+    for (int64_t c = 0; c < kTogether; ++c)  // the next rows, in the order of addresses: what memory is fast at
+      __builtin_prefetch(rows.w + kTogether * (rows.w_stride + i) + c * kStep);
+    step<R>(sums, rows, i);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
@@ -115,6 +118,15 @@ THIMBLE_BODY void tiles_body(const Rows<Weight>& all, int64_t m, float scale, fl
 template <class Weight>
 constexpr auto* tiles = dispatched<tiles_body<Weight>>;
 
+THIMBLE_BODY void take_apart_body(float* x, int64_t count) noexcept {
+  for (int64_t i = 0; i < count; i += 2 * kLanes) {
+    const LanePair pair = take_apart(x + i);
+    *reinterpret_cast<Lanes*>(x + i) = pair.even;
+    *reinterpret_cast<Lanes*>(x + i + kLanes) = pair.odd;
+  }
+}
+constexpr auto* take_all_apart = dispatched<take_apart_body>;
+
 // Row `row` of x as f32, zeros up to whole lanes.
 void widen(const Term& term, int64_t row, float* to) noexcept {
   const int64_t k = term.a.columns;
@@ -123,6 +135,7 @@ void widen(const Term& term, int64_t row, float* to) noexcept {
   else
     term.a.codec->decode(term.a.row(row), to, k);
   std::fill(to + k, to + padded(k), 0.0f);
+  if (term.b.codec == &kBf16 && reads_directly(term.b)) take_all_apart(to, k);
 }
 
 // Rows [begin, end) of x as the products read them.
@@ -149,20 +162,27 @@ void multiply_wide(const Plan& plan, const Term& term, int64_t column, int64_t c
       using Weight = std::remove_cvref_t<decltype(*data)>;
       tiles<Weight>(Rows<Weight>{x, stride, data, weight_stride, stride}, m, term.scale, results + c);
     };
-    const std::byte* const data = term.b.row(column + c);
-    if (count == kTogether && reads_directly(term.b) && term.b.codec == &kBf16) {
-      from(reinterpret_cast<const uint16_t*>(data), term.b.stride() / 2);
+    const std::byte* data = term.b.row(column + c);
+    int64_t row_bytes = term.b.stride();
+    if (!reads_directly(term.b)) {
+      for (int64_t i = 0; i < count; ++i) {
+        term.b.codec->decode(term.b.row(column + c + i), rows + i * stride, k);
+        std::fill(rows + i * stride + k, rows + (i + 1) * stride, 0.0f);
+      }
+      from(rows, stride);
       continue;
     }
-    if (count == kTogether && reads_directly(term.b)) {
-      from(reinterpret_cast<const float*>(data), term.b.stride() / 4);
-      continue;
+    if (count < kTogether) {  // there is nothing to read behind the last row
+      row_bytes = term.b.codec->bytes(k);
+      data = reinterpret_cast<const std::byte*>(rows);
+      for (int64_t i = 0; i < count; ++i)
+        std::memcpy(reinterpret_cast<std::byte*>(rows) + i * row_bytes, term.b.row(column + c + i),
+                    static_cast<size_t>(row_bytes));
     }
-    for (int64_t i = 0; i < count; ++i) {
-      term.b.codec->decode(term.b.row(column + c + i), rows + i * stride, k);
-      std::fill(rows + i * stride + k, rows + (i + 1) * stride, 0.0f);
-    }
-    from(rows, stride);
+    if (term.b.codec == &kBf16)
+      from(reinterpret_cast<const uint16_t*>(data), row_bytes / 2);
+    else
+      from(reinterpret_cast<const float*>(data), row_bytes / 4);
   }
 }
 

@@ -10,7 +10,7 @@
 namespace thimble {
 namespace {
 
-constexpr int kLanes = kSumLanes;
+static_assert(kLanes == kSumLanes);
 
 inline float fold(const float* lanes) noexcept {
   float s[kLanes];
@@ -136,56 +136,45 @@ CLONES void softmax_row(const float* values, float lse, float by, int64_t n, flo
 }
 
 CLONES float attention_row(float* s, uint16_t* weights, int64_t n, float by, float& largest, float& sum) noexcept {
-  Lanes most = lanes_at(s);
-  for (int64_t i = kLaneCount; i < n; i += kLaneCount) {
-    const Lanes x = lanes_at(s + i);
-    most = x > most ? x : most;
-  }
+  Lanes most = load_lanes(s);
+  for (int64_t i = kLanes; i < n; i += kLanes) most = at_least(load_lanes(s + i), most);
   float top = most[0];
-  for (int64_t l = 1; l < kLaneCount; ++l) top = most[l] > top ? most[l] : top;
+  for (int64_t l = 1; l < kLanes; ++l) top = most[l] > top ? most[l] : top;
   const float now = std::max(largest, top * by), by2 = by * kLog2E, now2 = now * kLog2E;
   Lanes sums{};
-  for (int64_t i = 0; i < n; i += kLaneCount) {
-    const Lanes e = exp2_lanes(lanes_at(s + i) * by2 - now2);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Lanes e = exp2_lanes(load_lanes(s + i) * by2 - now2);
     sums += e;
     if (weights)
       store_bf16(e, weights + i);
     else
-      lanes_at(s + i) = e;
+      store_lanes(e, s + i);
   }
   const float shrink = exp_f32(largest - now);
-  sum = sum * shrink + fold(reinterpret_cast<const float*>(&sums));
+  sum = sum * shrink + fold(sums);
   largest = now;
   return shrink;
 }
 
-namespace {
-
-// Minima and maxima alone: GCC 12 takes other choices between vectors apart into scalars.
-LANES_INLINE Lanes at_most(Lanes x, float bound) { return x < bound ? x : Lanes{} + bound; }
-LANES_INLINE Lanes at_least(Lanes x, float bound) { return x > bound ? x : Lanes{} + bound; }
-
-}  // namespace
-
 CLONES void attention_gradient_row(const AttentionGradientRow& row) noexcept {
   constexpr Lanes kCount = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   constexpr float kHidden = 1000, kMost = 1e30f;  // 2^-1000 is 0; what was not computed may be anything
-  for (int64_t i = 0; i < row.n; i += kLaneCount) {
-    Lanes power = lanes_at(row.s + i) * row.scale2 - lanes_at(row.lse + i);
-    Lanes slope = lanes_at(row.dp + i) - lanes_at(row.delta + i);
+  for (int64_t i = 0; i < row.n; i += kLanes) {
+    Lanes power = load_lanes(row.s + i) * row.scale2 - load_lanes(row.lse + i);
+    Lanes slope = load_lanes(row.dp + i) - load_lanes(row.delta + i);
     if (row.first) {
-      const Lanes before = at_most(kCount + (row.query + static_cast<float>(i)) - row.key, 0);
-      const Lanes after = at_most(row.key - lanes_at(row.first + i), 0);
-      power = at_most(power, 120) + (before + after) * kHidden;
-      slope = at_most(at_least(slope, -kMost), kMost);
+      const Lanes before = at_most(kCount + (row.query + static_cast<float>(i)) - row.key, Lanes{});
+      const Lanes after = at_most(row.key - load_lanes(row.first + i), Lanes{});
+      power = at_most(power, Lanes{} + 120.0f) + (before + after) * kHidden;
+      slope = at_most(at_least(slope, Lanes{} - kMost), Lanes{} + kMost);
     }
     const Lanes p = exp2_lanes(power), ds = p * slope * row.scale;
     if (row.p16) {
       store_bf16(p, row.p16 + i);
       store_bf16(ds, row.ds16 + i);
     } else {
-      lanes_at(row.s + i) = p;
-      lanes_at(row.dp + i) = ds;
+      store_lanes(p, row.s + i);
+      store_lanes(ds, row.dp + i);
     }
   }
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/dot/int8_dot.h"
 #include "models/rope_frequencies.h"
 #include "ops/table.h"
 
@@ -86,9 +87,15 @@ class ModelBuilder {
     return g_.emit(kLayerNorm, attributes, {x, weight(name + ".weight"), weight(name + ".bias")}, name);
   }
 
+  bool narrow(ValueId weight) const {
+    const Type& type = g_.value(weight).type;
+    return o_.narrow || (o_.int8 && int8_format(*type.codec, type.shape[1]));
+  }
+
   ValueId linear(ValueId x, const std::string& name, ValueId addend = kNone) {
-    return g_.emit(kLinear, LinearAttributes{.codec = o_.activation, .narrow = o_.narrow},
-                   {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
+    const ValueId w = weight(name + ".weight");
+    return g_.emit(kLinear, LinearAttributes{.codec = o_.activation, .narrow = narrow(w)},
+                   {x, w, weight(name + ".bias"), addend}, name);
   }
 
   // Norms of heads (Qwen3), then rotation.
@@ -144,7 +151,7 @@ class ModelBuilder {
       return;
     }
     if (o_.purpose == Purpose::generate) x = g_.emit(kGather, {}, {x, m_.select}, "last");
-    m_.logits = g_.emit(kLinear, LinearAttributes{.codec = &kF32, .narrow = o_.narrow}, {x, w, kNone, kNone},
+    m_.logits = g_.emit(kLinear, LinearAttributes{.codec = &kF32, .narrow = narrow(w)}, {x, w, kNone, kNone},
                         o_.prefix + "logits");
     g_.value(m_.logits).role = Role::result;
   }

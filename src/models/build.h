@@ -26,7 +26,8 @@ struct BuildOptions {
   int64_t selected = 1;              // generate: rows whose logits are wanted, at most
   int64_t slots = 1;                 // generate, fill: sequences
   int64_t positions = 512;           // longest sequence (of the cache, of the table of rotations)
-  bool narrow = false;               // products for few rows (kernels/narrow.h)
+  bool narrow = false;               // few rows: all products through kernels/narrow.h
+  bool int8 = false;                 // those with weights in int8 formats go there however many rows there are
   bool keep_logits = false;          // train: for the gradient of the head, instead of making them twice
   const Codec* activation = &kBf16;  // rounding of activations
   const Codec* cache = &kBf16;

@@ -168,6 +168,7 @@ std::vector<Sample> samples() {
       {LinearAttributes{.terms = {{true, 1}, {true, 0.5}}, .narrow = true},
        {f(7, 50), f(37, 50), f(7, 3), f(37, 3), Type{{37}}, f(7, 37)}},
       {LinearAttributes{.codec = &kBf16, .narrow = true}, {Type{{1, 64}, &kBf16}, Type{{33, 64}, &kQ8_0}, none, none}},
+      {LinearAttributes{.codec = &kBf16, .narrow = true}, {Type{{6, 96}, &kBf16}, Type{{38, 96}, &kBf16}, none, none}},
   };
 }
 

@@ -12,6 +12,10 @@ namespace {
 constexpr int64_t kMostFillRows = 512;
 constexpr int64_t kLeastFillRows = 16;
 
+std::string products(Multiply multiply) {
+  return multiply == Multiply::int8 ? "int8 where the weights allow it" : multiply == Multiply::bf16 ? "bf16" : "f32";
+}
+
 class Planner {
  public:
   explicit Planner(const InferenceSpec& spec) : spec_(spec) {}
@@ -62,20 +66,21 @@ class Planner {
   }
 
   Result<InferenceProgram> program(Purpose purpose, std::string prefix, int64_t rows) const {
-    BuildOptions options{
-        .purpose = purpose,
-        .prefix = prefix,
-        .rows = rows,
-        .selected = spec_.slots,
-        .slots = spec_.slots,
-        .positions = spec_.context,
-        .narrow = spec_.multiply == Multiply::int8 || (purpose == Purpose::generate && rows <= kNarrowRows),
-        .activation = spec_.activation,
-        .cache = spec_.activation};
+    const Multiply multiply = purpose == Purpose::generate ? spec_.step : spec_.multiply;
+    BuildOptions options{.purpose = purpose,
+                         .prefix = prefix,
+                         .rows = rows,
+                         .selected = spec_.slots,
+                         .slots = spec_.slots,
+                         .positions = spec_.context,
+                         .narrow = purpose == Purpose::generate && rows <= kNarrowRows,
+                         .int8 = multiply == Multiply::int8,
+                         .activation = spec_.activation,
+                         .cache = spec_.activation};
     options.codec = [&](const std::string& name, const Shape&) { return spec_.stored(name); };
     ModelGraph model = TRY(build_model(spec_.architecture, options));
     if (model.logits != kNone) model.graph.value(model.logits).name = kLogits;
-    InferenceProgram out{std::move(prefix), std::move(model.graph), {}};
+    InferenceProgram out{std::move(prefix), std::move(model.graph), {}, multiply};
     if (!spec_.adapter.modules.empty()) {
       MethodOptions adapter = spec_.adapter;
       adapter.training = false;
@@ -85,7 +90,7 @@ class Planner {
     if (purpose == Purpose::fill) out.graph.prune();
     CHECK_OK(out.graph.verify());
     out.schedule = make_schedule(out.graph, nodes_between(0, out.graph.nodes().size()),
-                                 node_costs(out.graph, spec_.multiply, spec_.threads, {}));
+                                 node_costs(out.graph, multiply, spec_.threads, {}));
     place(out.schedule);
     return out;
   }
@@ -122,12 +127,11 @@ class Planner {
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
     l.budget_bytes = spec_.budget_bytes;
     l.planned_bytes = plan.arena_bytes + spec_.runtime_bytes;
-    l.choices.push_back(fmt::format("products in {}", spec_.multiply == Multiply::int8
-                                                          ? "int8 where the weights allow it"
-                                                      : spec_.multiply == Multiply::bf16 ? "bf16"
-                                                                                         : "f32"));
+    l.choices.push_back("products in " + products(spec_.multiply));
+    if (generates() && spec_.step != spec_.multiply) l.choices.push_back("of new tokens in " + products(spec_.step));
     // Of the programs that make results: the number of rows at once changes none.
-    std::string text = plan.programs.back().graph.text() + fmt::format("multiply {}", static_cast<int>(spec_.multiply));
+    std::string text =
+        plan.programs.back().graph.text() + fmt::format("multiply {}", static_cast<int>(plan.programs.back().multiply));
     l.numerics_hash = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
   }
 

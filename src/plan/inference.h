@@ -26,7 +26,8 @@ struct InferenceSpec {
   std::function<const Codec*(const std::string& name)> stored;
   MethodOptions adapter;  // its modules; none: no adapter
   const Codec* activation = &kBf16;
-  Multiply multiply = Multiply::f32;
+  Multiply multiply = Multiply::f32;  // of prompts and evaluation
+  Multiply step = Multiply::f32;      // of programs that make one token a sequence
   int threads = 1;
   int64_t slots = 1;          // generate: sequences at once
   int64_t context = 512;      // tokens of the longest sequence
@@ -39,6 +40,7 @@ struct InferenceProgram {
   std::string prefix;  // of its inputs and results
   Graph graph;
   Schedule schedule;
+  Multiply multiply = Multiply::f32;
 };
 
 struct InferencePlan {

@@ -12,8 +12,12 @@
 #include <utility>
 #include <vector>
 
+#include "core/round.h"
+
 namespace thimble {
 namespace {
+
+constexpr size_t kHugePage = 2 << 20;
 
 // A number in kB from a file of "Name:  123 kB" lines; -1 when absent.
 int64_t kilobytes(const char* path, const char* name) {
@@ -41,17 +45,26 @@ int64_t number_in(const std::string& path) {
 
 }  // namespace
 
-Result<Arena> Arena::create(int64_t bytes) {
-  const auto size = static_cast<size_t>(std::max<int64_t>(bytes, 4096));
-  void* const memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+Result<Arena> Arena::create(int64_t bytes, Threads& threads) {
+  const auto size = static_cast<size_t>(round_up(std::max<int64_t>(bytes, 1), 4096));
+  void* const memory = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
     return fail(ErrorCode::over_budget, "taking an arena of {} bytes: {}; give a smaller --memory", bytes,
                 std::strerror(errno));
-  // Small pages: the resident size is then what has been touched, to the page.
-  madvise(memory, size, MADV_NOHUGEPAGE);
-  if (madvise(memory, size, MADV_POPULATE_WRITE) != 0)
-    for (size_t at = 0; at < size; at += 4096) static_cast<volatile char*>(memory)[at] = 0;
-  return Arena(static_cast<std::byte*>(memory), static_cast<int64_t>(size));
+  // Huge pages where the arena covers them whole: reading is up to twice as fast. Small ones elsewhere, so that the
+  // resident size is what has been touched, to the page.
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  const size_t skip = (kHugePage - address % kHugePage) % kHugePage, huge = size / kHugePage * kHugePage;
+  if (skip) munmap(memory, skip);
+  std::byte* const data = static_cast<std::byte*>(memory) + skip;
+  munmap(data + size, kHugePage - skip);
+  madvise(data, huge, MADV_HUGEPAGE);
+  madvise(data + huge, size - huge, MADV_NOHUGEPAGE);
+  threads.split(static_cast<int64_t>(size), kHugePage, [&](int64_t begin, int64_t end, int) {
+    if (madvise(data + begin, static_cast<size_t>(end - begin), MADV_POPULATE_WRITE) == 0) return;
+    for (int64_t at = begin; at < end; at += 4096) static_cast<volatile std::byte*>(data)[at] = std::byte{0};
+  });
+  return Arena(data, static_cast<int64_t>(size));
 }
 
 Arena::Arena(Arena&& other) noexcept

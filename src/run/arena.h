@@ -6,13 +6,14 @@
 #include <span>
 
 #include "core/result.h"
+#include "core/threads.h"
 
 namespace thimble {
 
 // Anonymous memory, every page touched before the constructor returns.
 class Arena {
  public:
-  static Result<Arena> create(int64_t bytes);
+  static Result<Arena> create(int64_t bytes, Threads& threads);
   Arena(Arena&& other) noexcept;
   Arena& operator=(Arena&& other) noexcept;
   ~Arena();

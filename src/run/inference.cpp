@@ -1,6 +1,7 @@
 #include "run/inference.h"
 
 #include "core/nearest.h"
+#include "kernels/dot/int8_dot.h"
 #include "run/calibration.h"
 #include "run/setup.h"
 #include "run/weights.h"
@@ -12,6 +13,14 @@ Result<void> one_of(const char* flag, const std::string& value, std::initializer
   if (std::find(names.begin(), names.end(), value) != names.end()) return {};
   return fail(ErrorCode::invalid_argument, "{}: expected one of {}, found '{}'", flag,
               nearest_names(value, std::vector<std::string_view>(names)), value);
+}
+
+bool has_int8_weights(const InferenceSpec& spec) {
+  const std::vector<TensorSpec> weights = tensor_specs(spec.architecture);
+  return std::any_of(weights.begin(), weights.end(), [&](const TensorSpec& weight) {
+    const Codec* const codec = spec.stored(weight.name);
+    return codec && weight.shape.rank() == 2 && int8_format(*codec, weight.shape[1]);
+  });
 }
 
 }  // namespace
@@ -41,6 +50,9 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
   const bool asks_machine = options.multiply == "auto" && options.precision == "bf16" && multiplies(Multiply::bf16);
   spec.multiply = TRY(choose_multiply(options.multiply, options.precision,
                                       asks_machine ? calibrated_machine(*inference->threads_, "") : Machine{}));
+  spec.step = spec.multiply;
+  if (options.multiply == "auto" && options.precision == "bf16" && int8_is_fast() && has_int8_weights(spec))
+    spec.step = Multiply::int8;
   return inference;
 }
 
@@ -75,7 +87,7 @@ Result<void> Inference::plan(Purpose purpose, int64_t context, int64_t batch) {
 }
 
 Result<void> Inference::load() {
-  arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes)));
+  arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes, *threads_)));
   std::byte* const base = arena_->data();
   executors_.reserve(plan_.programs.size());
   for (const InferenceProgram& program : plan_.programs)
@@ -89,7 +101,7 @@ Result<void> Inference::load() {
 }
 
 void Inference::run(size_t program, int64_t tokens, int64_t selected) noexcept {
-  RunContext context{*threads_, spec_.multiply, 0, 0, 0};
+  RunContext context{*threads_, plan_.programs[program].multiply, 0, 0, 0};
   executors_[program].run(context, tokens, selected);
 }
 

@@ -19,7 +19,7 @@ constexpr size_t kProfilePoints = 400;  // as many columns as a picture shows
 }  // namespace
 
 Result<void> Trainer::allocate() {
-  arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes)));
+  arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes, *threads_)));
   if (plan_.scratch_bytes > 0) {
     scratch_ =
         TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes, .queue = queue_}, *threads_));

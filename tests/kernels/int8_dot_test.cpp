@@ -5,9 +5,10 @@
 #include <cmath>
 #include <vector>
 
+#include "codecs/dispatch.h"
 #include "core/random.h"
 #include "kernels/cpu.h"
-#include "kernels/dot/int8_panel.h"
+#include "kernels/dot/int8_formats.h"
 #include "kernels/narrow.h"
 
 namespace thimble {
@@ -50,7 +51,7 @@ TEST(Int8Dot, equals_reference_and_is_near_exact) {
     if (!int8_format(*codec, 256)) continue;
     ++codecs_seen;
     for (auto [m, n, columns] : {std::tuple{1, 256, 16}, {1, 768, 5}, {3, 1536, 16}, {15, 256, 13}}) {
-      for (int64_t width : {int64_t{n}, codec->block == 32 ? n + 96 : int64_t{n}}) {
+      for (int64_t width : {int64_t{n}, codec->block == 32 ? n + 32 : int64_t{n}}) {
         SCOPED_TRACE(fmt::format("{} {} x {} x {}", codec->name, m, width, columns));
         const Operands o(*codec, m, width, columns);
         const Int8Rows rows{const_cast<std::byte*>(o.rows.data()), width};
@@ -81,17 +82,28 @@ TEST(Int8Dot, instruction_sets_agree) {
     SCOPED_TRACE(codec->name);
     const Operands o(*codec, 15, 256, 16);
     const Int8Rows rows{const_cast<std::byte*>(o.rows.data()), 256};
+    const std::byte* const weights = o.weights.data() + 1;
     Int8Panel plain{}, panel{};
-    format->pack(o.weights.data() + 1, codec->bytes(256), 256, plain);
-    if (cpu().avx512) {
-      format->pack_avx512(o.weights.data() + 1, codec->bytes(256), 256, panel);
-      EXPECT_EQ(std::memcmp(panel.codes, plain.codes, sizeof plain.codes), 0);
-      const size_t groups = 256 / static_cast<size_t>(format->group);
-      EXPECT_EQ(std::memcmp(panel.scales, plain.scales, groups * 64), 0);
-      if (format->offsets) {
-        EXPECT_EQ(std::memcmp(panel.offsets, plain.offsets, groups * 64), 0);
+    Int8Words words{};
+    for (InstructionSet level : {InstructionSet::baseline, InstructionSet::v3, InstructionSet::v4}) {
+      if (level > widest_instruction_set()) continue;
+      for (int64_t count : {int64_t{256}, codec->block}) {
+        SCOPED_TRACE(fmt::format("level {} count {}", static_cast<int>(level), count));
+        const Int8Source source{weights, codec->bytes(256), count, weights};
+        instruction_set = level;
+        read_int8_words(*format, source, words);
+        format->pack(words, count, panel);
+        instruction_set = widest_instruction_set();
+        format->pack_reference(source, plain);
+        EXPECT_EQ(std::memcmp(panel.codes, plain.codes, static_cast<size_t>(count) * 16), 0);
+        const size_t groups = static_cast<size_t>(count / format->group);
+        EXPECT_EQ(std::memcmp(panel.scales, plain.scales, groups * 64), 0);
+        if (format->offsets) {
+          EXPECT_EQ(std::memcmp(panel.offsets, plain.offsets, groups * 64), 0);
+        }
       }
     }
+    format->pack_reference({weights, codec->bytes(256), 256, weights}, plain);
     const auto run = [&](MultiplyInt8 multiply) {
       std::vector<float> sums(2 * 15 * 16);
       multiply(*format, plain, {rows, 0, 0, 256}, 15, sums.data(), sums.data() + 15 * 16);

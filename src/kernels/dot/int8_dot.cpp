@@ -4,11 +4,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "codecs/dispatch.h"
 #include "codecs/k_fit.h"
-#include "kernels/clones.h"
 #include "kernels/cpu.h"
-#include "kernels/dot/int8_panel.h"
+#include "kernels/dot/int8_formats.h"
 
 namespace thimble {
 namespace {
@@ -22,14 +20,14 @@ struct Group {
 uint8_t byte(const std::byte* at) { return static_cast<uint8_t>(*at); }
 
 // 32 nibbles: the low ones first.
-THIMBLE_BODY void nibbles(const std::byte* at, uint8_t* codes) noexcept {
+void nibbles(const std::byte* at, uint8_t* codes) noexcept {
   for (int i = 0; i < 16; ++i) codes[i] = byte(at + i) & 15, codes[16 + i] = byte(at + i) >> 4;
 }
 
 // Layouts as in the codecs' files.
 struct Q4_0 {
   static constexpr int kGroup = 32;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group * 18;
     to.scale = load_f16(block);
     nibbles(block + 2, to.codes);
@@ -37,7 +35,7 @@ struct Q4_0 {
 };
 struct Q4_1 {
   static constexpr int kGroup = 32;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group * 20;
     to.scale = load_f16(block), to.offset = load_f16(block + 2);
     nibbles(block + 4, to.codes);
@@ -45,7 +43,7 @@ struct Q4_1 {
 };
 struct Q5_0 {
   static constexpr int kGroup = 32;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group * 22;
     to.scale = load_f16(block);
     nibbles(block + 6, to.codes);
@@ -54,7 +52,7 @@ struct Q5_0 {
 };
 struct Q8_0 {
   static constexpr int kGroup = 32;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group * 34;
     to.scale = load_f16(block);
     for (int i = 0; i < 32; ++i) to.codes[i] = byte(block + 2 + i) ^ 0x80;
@@ -63,7 +61,7 @@ struct Q8_0 {
 template <int kBytes, int kCodes>
 struct Q45K {
   static constexpr int kGroup = 32;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group / 8 * kBytes;
     const int g = static_cast<int>(group % 8);
     uint8_t s[kGroups], m[kGroups];
@@ -78,7 +76,7 @@ struct Q45K {
 };
 struct Q6_K {
   static constexpr int kGroup = 16;
-  THIMBLE_BODY static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
+  static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
     const std::byte* const block = row + group / 16 * 210;
     const int g = static_cast<int>(group % 16), half = g / 8, k = g % 8 / 2, i0 = g % 2 * 16;
     to.scale = load_f16(block + 208) * static_cast<float>(static_cast<int8_t>(block[192 + g]));
@@ -90,28 +88,25 @@ struct Q6_K {
 };
 
 template <class F>
-THIMBLE_BODY void pack_body(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept {
+void pack_reference(const Int8Source& source, Int8Panel& panel) noexcept {
   for (int64_t row = 0; row < kDotRows; ++row)
-    for (int64_t g = 0; g < count / F::kGroup; ++g) {
+    for (int64_t g = 0; g < source.count / F::kGroup; ++g) {
       Group group;
-      F::unpack(weights + row * stride, g, group);
+      F::unpack(source.data + row * source.stride, g, group);
       panel.scales[g][row] = group.scale;
       if (F::kGroup == 32) panel.offsets[g][row] = group.offset;
       for (int q = 0; q < F::kGroup / 4; ++q)
         std::memcpy(panel.codes[g * F::kGroup / 4 + q][row], group.codes + 4 * q, 4);
     }
 }
-template <class F>
-constexpr PackInt8 pack = dispatched<pack_body<F>>;
-
 constexpr Int8Format kFormats[] = {
-    {&kQ4_0, 32, 8, false, pack<Q4_0>, pack_q4_0_avx512},
-    {&kQ4_1, 32, 0, true, pack<Q4_1>, pack_q4_1_avx512},
-    {&kQ5_0, 32, 16, false, pack<Q5_0>, pack_q5_0_avx512},
-    {&kQ8_0, 32, 128, false, pack<Q8_0>, pack_q8_0_avx512},
-    {&kQ4K, 32, 0, true, pack<Q45K<144, 16>>, pack_q4_K_avx512},
-    {&kQ5K, 32, 0, true, pack<Q45K<176, 48>>, pack_q5_K_avx512},
-    {&kQ6K, 16, 32, false, pack<Q6_K>, pack_q6_K_avx512},
+    {&kQ4_0, 32, 8, false, pack_q4_0, pack_reference<Q4_0>, multiply_q4_0},
+    {&kQ4_1, 32, 0, true, pack_q4_1, pack_reference<Q4_1>, multiply_q4_1},
+    {&kQ5_0, 32, 16, false, pack_q5_0, pack_reference<Q5_0>, multiply_q5_0},
+    {&kQ8_0, 32, 128, false, pack_q8_0, pack_reference<Q8_0>, multiply_q8_0},
+    {&kQ4K, 32, 0, true, pack_q4_K, pack_reference<Q45K<144, 16>>, multiply_q4_K},
+    {&kQ5K, 32, 0, true, pack_q5_K, pack_reference<Q45K<176, 48>>, multiply_q5_K},
+    {&kQ6K, 16, 32, false, pack_q6_K, pack_reference<Q6_K>, multiply_q6_K},
 };
 
 void multiply_panel_reference(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
@@ -150,44 +145,63 @@ class WholeRows {
   std::byte copies_[kDotRows * kMostBytes];
 };
 
-void multiply_with(PackInt8 pack, MultiplyInt8 multiply, const Int8Weights& weights, const Int8Rows& x, int64_t m,
-                   float scale, float* out, float* sums) noexcept {
+// multiply(piece, source, sums, rests) for every piece of the rows.
+template <class Multiply>
+void multiply_pieces(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out, float* sums,
+                     Multiply multiply) noexcept {
+  const Int8Format& format = weights.format;
   float* const rests = sums + m * kDotRows;
   std::fill(sums, rests + m * kDotRows, 0.0f);
-  Int8Panel panel;
   for (int64_t first = 0; first < x.n; first += kDotPiece) {
     const int64_t count = std::min(kDotPiece, x.n - first);
     const WholeRows rows(weights, first, count);
-    pack(rows.data, rows.stride, count, panel);
-    multiply(weights.format, panel, {x, 0, first, count}, m, sums, rests);
+    const std::byte* const next = weights.data + kDotRows * (2 * weights.stride + format.codec->bytes(first));
+    multiply(Int8Piece{x, 0, first, count}, Int8Source{rows.data, rows.stride, count, next}, sums, rests);
   }
   for (int64_t r = 0; r < m; ++r)
     for (int64_t c = 0; c < weights.columns; ++c) {
       const int64_t i = r * kDotRows + c;
-      out[i] += scale * (weights.format.offsets ? sums[i] + rests[i] : sums[i]);
+      out[i] += scale * (format.offsets ? sums[i] + rests[i] : sums[i]);
     }
 }
 
-}  // namespace
+THIMBLE_BODY Lanes magnitude(Lanes v) noexcept { return as_lanes(reinterpret_cast<const LaneWords&>(v) & 0x7fffffffu); }
+THIMBLE_BODY float largest_of(Lanes v) noexcept {
+#pragma GCC unroll 4
+  for (int width = 8; width > 0; width /= 2) {
+    LaneIndex other;
+#pragma GCC unroll 16
+    for (int l = 0; l < 16; ++l) other[l] = l ^ width;
+    const Lanes o = __builtin_shuffle(v, other);
+    v = v > o ? v : o;
+  }
+  return v[0];
+}
 
-CLONES void quantise_int8(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept {
+// Codes of 16 elements, and their sum.
+THIMBLE_BODY int32_t put_codes(const float* x, float inverse, int8_t* codes) noexcept {
+  using Numbers = int32_t __attribute__((vector_size(64)));
+  using Bytes = int8_t __attribute__((vector_size(16), aligned(1), may_alias));
+  // Adding and taking away 1.5 * 2^23 rounds to nearest even.
+  const Lanes rounded = (load_lanes(x) * inverse + 12582912.0f) - 12582912.0f;
+  *reinterpret_cast<Bytes*>(codes) = __builtin_convertvector(__builtin_convertvector(rounded, Numbers), Bytes);
+  return static_cast<int32_t>(fold(rounded));  // small whole numbers: exact in any order
+}
+
+THIMBLE_BODY void quantise_body(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept {
   int8_t* const codes = to.codes(row);
+  float* const scales = to.scales(row);
+  float* const sums = to.sums(row);
   int32_t* const corrections = to.corrections(row);
   for (int64_t b = 0; b < to.n / kDotBlock; ++b) {
     const float* const from = x + b * kDotBlock;
-    int8_t* const code = codes + b * kDotBlock;
-    float largest = 0;
-    for (int i = 0; i < kDotBlock; ++i) largest = std::max(largest, std::fabs(from[i]));
+    const Lanes low = magnitude(load_lanes(from)), high = magnitude(load_lanes(from + kLanes));
+    const float largest = largest_of(low > high ? low : high);
     const float scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
-    int32_t halves[2] = {};
-    for (int i = 0; i < kDotBlock; ++i) {
-      // Adding and taking away 1.5 * 2^23 rounds to nearest even.
-      const float rounded = (from[i] * inverse + 12582912.0f) - 12582912.0f;
-      code[i] = static_cast<int8_t>(rounded);
-      halves[i / 16] += code[i];
-    }
-    to.scales(row)[b] = scale;
-    to.sums(row)[b] = scale * static_cast<float>(halves[0] + halves[1]);
+    const int32_t halves[] = {put_codes(from, inverse, codes + b * kDotBlock),
+                              put_codes(from + kLanes, inverse, codes + b * kDotBlock + kLanes)};
+    scales[b] = scale;
+    sums[b] = scale * static_cast<float>(halves[0] + halves[1]);
     if (format.group == 32) {
       corrections[b] = -format.zero * (halves[0] + halves[1]);
     } else {
@@ -196,6 +210,13 @@ CLONES void quantise_int8(const float* x, const Int8Format& format, const Int8Ro
     }
   }
 }
+constexpr auto* quantise = dispatched<quantise_body>;
+
+}  // namespace
+
+void quantise_int8(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept {
+  quantise(x, format, to, row);
+}
 
 const Int8Format* int8_format(const Codec& codec, int64_t n) {
   for (const Int8Format& format : kFormats)
@@ -203,18 +224,40 @@ const Int8Format* int8_format(const Codec& codec, int64_t n) {
   return nullptr;
 }
 
+bool int8_is_fast() { return cpu().avx2; }
+
 void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
                    float* sums) noexcept {
   static const MultiplyInt8 multiply = cpu().avx512_vnni ? multiply_panel_vnni
                                        : cpu().avx2      ? multiply_panel_avx2
                                                          : multiply_panel_reference;
-  const PackInt8 pack = cpu().avx512 ? weights.format.pack_avx512 : weights.format.pack;
-  multiply_with(pack, multiply, weights, x, m, scale, out, sums);
+  const Int8Format& format = weights.format;
+  Int8Words words;
+  if (m == 1 && cpu().avx512_vnni) {
+    multiply_pieces(weights, x, m, scale, out, sums,
+                    [&](const Int8Piece& piece, const Int8Source& source, float* to, float* rests) {
+                      read_int8_words(format, source, words);
+                      format.multiply_one(words, piece, to, rests);
+                    });
+    return;
+  }
+  Int8Panel panel;
+  multiply_pieces(weights, x, m, scale, out, sums,
+                  [&](const Int8Piece& piece, const Int8Source& source, float* to, float* rests) {
+                    read_int8_words(format, source, words);
+                    format.pack(words, piece.count, panel);
+                    multiply(format, panel, piece, m, to, rests);
+                  });
 }
 
 void multiply_int8_reference(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
                              float* sums) noexcept {
-  multiply_with(weights.format.pack, multiply_panel_reference, weights, x, m, scale, out, sums);
+  Int8Panel panel;
+  multiply_pieces(weights, x, m, scale, out, sums,
+                  [&](const Int8Piece& piece, const Int8Source& source, float* to, float* rests) {
+                    weights.format.pack_reference(source, panel);
+                    multiply_panel_reference(weights.format, panel, piece, m, to, rests);
+                  });
 }
 
 }  // namespace thimble

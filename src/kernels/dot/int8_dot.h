@@ -31,6 +31,10 @@ struct Int8Format;
 // The format of a codec that has int8 products, for rows of n elements; nullptr where there is none.
 const Int8Format* int8_format(const Codec& codec, int64_t n);
 
+// Whether this CPU has instructions that make int8 products the fastest ones: measured with VNNI and with AVX2 alone
+// (bench/narrow_bench.cpp).
+bool int8_is_fast();
+
 // Rows of n activations, n a multiple of 32.
 struct Int8Rows {
   std::byte* data;

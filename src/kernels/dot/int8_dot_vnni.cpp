@@ -3,9 +3,11 @@
 
 #include <cstring>
 
-#include "kernels/dot/int8_panel.h"
+#include "kernels/dot/int8_formats.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+
+#define TARGET_INLINE __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"), always_inline))
 
 namespace thimble {
 namespace {
@@ -65,7 +67,76 @@ void multiply_rows(const Int8Panel& panel, const Int8Piece& piece, int64_t m, fl
   go(multiply<1, G, kOffsets>, 1);
 }
 
+// The same for one row of x, codes staying in registers.
+template <class F, int G, bool kOffsets>
+TARGET void multiply_one(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  const int8_t* const codes = piece.x.codes(piece.row) + piece.first;
+  const float* const scales = piece.x.scales(piece.row) + piece.first / kDotBlock;
+  const float* const row_sums = piece.x.sums(piece.row) + piece.first / kDotBlock;
+  const int32_t* const corrections = piece.x.corrections(piece.row) + piece.first / G;
+  __m512 sum = _mm512_loadu_ps(sums), rest = _mm512_loadu_ps(rests);
+  const auto step = [&](int64_t b, const Int8Block& block) TARGET_INLINE {
+    constexpr int kGroups = 32 / G, kQuads = G / 4;
+    const __m512 x_scale = _mm512_set1_ps(scales[b]);
+#pragma GCC unroll 2
+    for (int g = 0; g < kGroups; ++g) {
+      // Two chains, as one would wait for itself.
+      __m512i totals[2] = {_mm512_set1_epi32(corrections[b * kGroups + g]), _mm512_setzero_si512()};
+#pragma GCC unroll 8
+      for (int q = 0; q < kQuads; ++q) {
+        int32_t quad;
+        std::memcpy(&quad, codes + 32 * b + G * g + 4 * q, 4);
+        totals[q % 2] = _mm512_dpbusd_epi32(
+            totals[q % 2], reinterpret_cast<const __m512i&>(block.quads[g * kQuads + q]), _mm512_set1_epi32(quad));
+      }
+      const __m512 both = _mm512_mul_ps(reinterpret_cast<const __m512&>(block.scales[g]), x_scale);
+      const __m512i total = _mm512_add_epi32(totals[0], totals[1]);
+      sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_cvtepi32_ps(total), both));
+    }
+    if constexpr (kOffsets)
+      rest = _mm512_add_ps(rest,
+                           _mm512_mul_ps(reinterpret_cast<const __m512&>(block.offset), _mm512_set1_ps(row_sums[b])));
+  };
+  int64_t b = 0;
+  for (; b + 2 <= piece.count / 32; b += 2) {
+    Int8Block block;
+    read_block<F, 0>(words, b, block);
+    step(b, block);
+    read_block<F, 1>(words, b + 1, block);
+    step(b + 1, block);
+  }
+  if (b < piece.count / 32) {
+    Int8Block block;
+    read_block<F, 0>(words, b, block);
+    step(b, block);
+  }
+  _mm512_storeu_ps(sums, sum);
+  _mm512_storeu_ps(rests, rest);
+}
+
 }  // namespace
+
+TARGET void multiply_q4_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q4_0, 32, false>(words, piece, sums, rests);
+}
+TARGET void multiply_q4_1(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q4_1, 32, true>(words, piece, sums, rests);
+}
+TARGET void multiply_q5_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q5_0, 32, false>(words, piece, sums, rests);
+}
+TARGET void multiply_q8_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q8_0, 32, false>(words, piece, sums, rests);
+}
+TARGET void multiply_q4_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q45K<false>, 32, true>(words, piece, sums, rests);
+}
+TARGET void multiply_q5_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q45K<true>, 32, true>(words, piece, sums, rests);
+}
+TARGET void multiply_q6_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q6_K, 16, false>(words, piece, sums, rests);
+}
 
 void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept {

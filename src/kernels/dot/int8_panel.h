@@ -11,17 +11,19 @@ struct Int8Panel {
   alignas(64) float offsets[kDotPiece / 32][kDotRows];
 };
 
-// Unpacks `count` elements of 16 rows, `stride` bytes apart.
-using PackInt8 = void (*)(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-
-struct Int8Format {
-  const Codec* codec;
-  int group;     // elements that share a scale: 32, or 16
-  int zero;      // code of the value 0
-  bool offsets;  // needs groups of 32
-  PackInt8 pack;
-  PackInt8 pack_avx512;
+// Elements of 16 rows, `stride` bytes apart, and where the bytes lie that will be wanted next: as many, in the order of
+// addresses, which is what memory is fast at.
+struct Int8Source {
+  const std::byte* data;
+  int64_t stride;
+  int64_t count;
+  const std::byte* next;
 };
+// Into the second level: the first one's few misses under way would stop the loads.
+[[gnu::always_inline]] inline void prefetch_int8(const std::byte* at) noexcept { __builtin_prefetch(at, 0, 2); }
+struct Int8Words;  // int8_formats.h: the same as columns of words
+using PackInt8 = void (*)(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+using PackInt8Reference = void (*)(const Int8Source& source, Int8Panel& panel) noexcept;
 
 // Elements [first, first + count) of rows [row, row + m) of x.
 struct Int8Piece {
@@ -31,18 +33,43 @@ struct Int8Piece {
 // sums[r][c] and rests[r][c] go on: the two chains of int8_dot.h.
 using MultiplyInt8 = void (*)(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                               float* sums, float* rests) noexcept;
+// The same for one row of x, straight from the words.
+using MultiplyOneInt8 = void (*)(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+
+struct Int8Format {
+  const Codec* codec;
+  int group;     // elements that share a scale: 32, or 16
+  int zero;      // code of the value 0
+  bool offsets;  // needs groups of 32
+  PackInt8 pack;
+  PackInt8Reference pack_reference;
+  MultiplyOneInt8 multiply_one;  // on VNNI
+};
 
 void multiply_panel_avx2(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
 void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
 
-void pack_q4_0_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q4_1_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q5_0_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q8_0_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q4_K_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q5_K_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
-void pack_q6_K_avx512(const std::byte* weights, int64_t stride, int64_t count, Int8Panel& panel) noexcept;
+void read_int8_words(const Int8Format& format, const Int8Source& source, Int8Words& words) noexcept;
+
+// One a format: int8_pack.cpp, int8_dot_vnni.cpp.
+void pack_q4_0(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q4_1(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q5_0(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q8_0(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q4_K(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q5_K(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void pack_q6_K(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+void multiply_q4_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q4_1(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q5_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q8_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q4_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q5_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q6_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+
+// words[i][row] = the i-th word of each of 16 rows; bytes: a multiple of 4, 16 or more.
+void words_of_rows_avx512(const Int8Source& source, int64_t bytes, uint32_t (*words)[kDotRows]) noexcept;
 
 }  // namespace thimble

@@ -1,0 +1,93 @@
+// Products of few rows with weights in each format, as decoding makes them: bytes of weights a second, beside what
+// reading as many bytes takes in the same run.
+//   build/bench/bench/narrow_bench
+#include <benchmark/benchmark.h>
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "kernels/narrow.h"
+#include "kernels/rows.h"
+
+namespace thimble {
+namespace {
+
+constexpr int64_t kColumns = 768, kBytes = 96 << 20;  // more than caches hold
+
+// Memory in huge pages, as an arena is.
+class Memory {
+ public:
+  explicit Memory(int64_t bytes)
+      : size(static_cast<size_t>(bytes)),
+        data(static_cast<std::byte*>(std::aligned_alloc(2 << 20, (bytes >> 21) + 1 << 21))) {
+    madvise(data, size, MADV_HUGEPAGE);
+  }
+  ~Memory() { std::free(data); }
+  Memory(const Memory&) = delete;
+  const size_t size;
+  std::byte* const data;
+};
+
+void fill_weights(const Codec& codec, const Memory& out) {
+  std::vector<float> some(kColumns * 16);
+  for (size_t i = 0; i < some.size(); ++i) some[i] = static_cast<float>(static_cast<int>(i * 7 % 31) - 15);
+  const size_t bytes = static_cast<size_t>(codec.bytes(kColumns * 16));
+  codec.encode(some.data(), out.data, kColumns * 16);
+  for (size_t at = bytes; at < out.size; at += bytes) std::memcpy(out.data + at, out.data, bytes);
+}
+
+// Arguments: threads, rows of x.
+void narrow_product(benchmark::State& state, const Codec* codec, Multiply multiply) {
+  const int threads = static_cast<int>(state.range(0));
+  const int64_t m = state.range(1), n = kBytes / codec->bytes(kColumns) / 16 * 16;
+  const Memory weights(codec->bytes(kColumns * n));
+  fill_weights(*codec, weights);
+  const std::vector<float> x(m * kColumns, 0.5f);
+  std::vector<float> y(m * n);
+  const Term term{{&kF32, reinterpret_cast<const std::byte*>(x.data()), m, kColumns, 0},
+                  {codec, weights.data, n, kColumns, 0},
+                  false,
+                  true,
+                  1};
+  const Product product{.terms = {&term, 1}, .c = reinterpret_cast<std::byte*>(y.data()), .m = m, .n = n};
+  Threads team(threads);
+  std::vector<std::byte> workspace(narrow_workspace_bytes(multiply, product, threads));
+  for (auto _ : state) narrow(team, multiply, product, workspace);
+  state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) * static_cast<int64_t>(weights.size));
+  state.counters["GOP/s"] =
+      benchmark::Counter(2e-9 * static_cast<double>(m * n * kColumns), benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void read(benchmark::State& state) {
+  const int threads = static_cast<int>(state.range(0));
+  const Memory memory(kBytes);
+  std::memset(memory.data, 1, memory.size);
+  const float* const data = reinterpret_cast<const float*>(memory.data);
+  std::vector<float> sums(threads);
+  Threads team(threads);
+  for (auto _ : state)
+    team.split(kBytes / 4, 4096,
+               [&](int64_t begin, int64_t end, int thread) { sums[thread] = sum(data + begin, end - begin); });
+  state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) * kBytes);
+}
+
+void sizes(benchmark::internal::Benchmark* b) {
+  for (int rows : {1, 4}) b->Args({1, rows})->Args({2, rows});
+  b->MeasureProcessCPUTime()->UseRealTime();
+}
+BENCHMARK(read)->Arg(1)->Arg(2)->MeasureProcessCPUTime()->UseRealTime();
+BENCHMARK_CAPTURE(narrow_product, f32, &kF32, Multiply::f32)->Apply(sizes);
+BENCHMARK_CAPTURE(narrow_product, bf16, &kBf16, Multiply::f32)->Apply(sizes);
+BENCHMARK_CAPTURE(narrow_product, q8_0, &kQ8_0, Multiply::int8)->Apply(sizes);
+BENCHMARK_CAPTURE(narrow_product, q6_K, &kQ6K, Multiply::int8)->Apply(sizes);
+BENCHMARK_CAPTURE(narrow_product, q5_K, &kQ5K, Multiply::int8)->Apply(sizes);
+BENCHMARK_CAPTURE(narrow_product, q5_0, &kQ5_0, Multiply::int8)->Apply(sizes);
+BENCHMARK_CAPTURE(narrow_product, q4_K, &kQ4K, Multiply::int8)->Apply(sizes);
+BENCHMARK_CAPTURE(narrow_product, q4_1, &kQ4_1, Multiply::int8)->Apply(sizes);
+BENCHMARK_CAPTURE(narrow_product, q4_0, &kQ4_0, Multiply::int8)->Apply(sizes);
+BENCHMARK_CAPTURE(narrow_product, q4_0_f32, &kQ4_0, Multiply::f32)->Apply(sizes);
+
+}  // namespace
+}  // namespace thimble
