@@ -53,13 +53,19 @@ class RowsPlanner {
       : spec_(spec), machine_(machine), rows_(rows), passes_(spec.batch * spec.context / rows * spec.accumulate) {}
 
   Result<void> build() {
-    train_ = TRY(build_training(spec_, rows_, spec_.clip > 0 || passes_ > 1));
+    const bool barrier = spec_.clip > 0 || passes_ > 1 || spec_.optimizer->totals;
+    train_ = TRY(build_training(spec_, rows_, barrier));
     costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
     if (spec_.evaluates) {
       evaluate_ = TRY(evaluation_graph());
       evaluate_costs_ = node_costs(evaluate_, spec_.multiply, spec_.threads, machine_);
     }
     droppable_ = find_droppable(train_.graph);
+    for (const Variant& variant : spec_.optimizer->variants) {
+      TrainingGraph train = TRY(build_training(spec_, rows_, barrier, &variant));
+      const int64_t period = std::max<int64_t>(1, variant.period(spec_.optimizer_options));
+      variants_.push_back({.period = period, .train = std::move(train), .pass = {}, .update = {}});
+    }
     Layout layout;
     CHECK_OK(layout.add(train_.graph, train_.barrier));
     if (spec_.evaluates) CHECK_OK(layout.add(evaluate_));
@@ -101,6 +107,7 @@ class RowsPlanner {
   void give(TrainingPlan& plan) const {
     plan.train = train_;
     plan.evaluate = evaluate_;
+    for (size_t i = 0; i < variants_.size(); ++i) plan.variants[i].train = variants_[i].train;
   }
 
  private:
@@ -254,8 +261,11 @@ class RowsPlanner {
     if (spec_.evaluates)
       plan.evaluation = make_schedule(evaluate_, nodes_between(0, evaluate_.nodes().size()), evaluate_costs_,
                                       options(choice, evaluate_, plan.layout));
+    add_variants(choice, plan);
     measure(plan);
-    for (Schedule* s : {&plan.pass, &plan.update, &plan.deferred, &plan.evaluation}) {
+    std::vector<Schedule*> all{&plan.pass, &plan.update, &plan.deferred, &plan.evaluation};
+    for (PlannedVariant& variant : plan.variants) all.insert(all.end(), {&variant.pass, &variant.update});
+    for (Schedule* s : all) {
       place(*s);
       plan.transient_bytes = std::max(plan.transient_bytes, s->peak_bytes);
     }
@@ -282,6 +292,21 @@ class RowsPlanner {
                                 options(choice, graph, plan.layout));
   }
 
+  // Other kinds of steps, in the homes that were chosen for the ordinary one.
+  void add_variants(const Choice& choice, TrainingPlan& plan) const {
+    for (const PlannedVariant& v : variants_) {
+      const Graph& graph = v.train.graph;
+      const std::vector<NodeCost> costs = node_costs(graph, spec_.multiply, spec_.threads, machine_);
+      const size_t end = v.train.barrier ? v.train.update_begin : graph.nodes().size();
+      PlannedVariant planned{.period = v.period, .train = {}, .pass = {}, .update = {}};
+      planned.pass = make_schedule(graph, nodes_between(0, end), costs,
+                                   pass_options(choice, plan.layout, graph, find_droppable(graph)));
+      planned.update =
+          make_schedule(graph, nodes_between(end, graph.nodes().size()), costs, options(choice, graph, plan.layout));
+      plan.variants.push_back(std::move(planned));
+    }
+  }
+
   // Bytes, before placement.
   static void measure(TrainingPlan& plan) {
     int64_t needed = 0;
@@ -298,11 +323,16 @@ class RowsPlanner {
   }
 
   ScheduleOptions pass_options(const Choice& choice, const Layout& layout) const {
-    ScheduleOptions out = options(choice, train_.graph, layout);
-    out.recompute = remade_values(droppable_, choice.deep, choice.shallow, choice.deep_blocks);
+    return pass_options(choice, layout, train_.graph, droppable_);
+  }
+
+  ScheduleOptions pass_options(const Choice& choice, const Layout& layout, const Graph& graph,
+                               const Droppable& droppable) const {
+    ScheduleOptions out = options(choice, graph, layout);
+    out.recompute = remade_values(droppable, choice.deep, choice.shallow, choice.deep_blocks);
     if (!out.disk.empty()) {
-      const std::vector<char> spilled = spilled_values(train_.graph, droppable_, choice.deep, choice.shallow,
-                                                       choice.deep_blocks, spec_.disk_least_bytes);
+      const std::vector<char> spilled =
+          spilled_values(graph, droppable, choice.deep, choice.shallow, choice.deep_blocks, spec_.disk_least_bytes);
       for (size_t i = 0; i < spilled.size(); ++i) out.disk[i] = static_cast<char>(out.disk[i] | spilled[i]);
     }
     out.transient_gradients = !train_.barrier;
@@ -330,6 +360,7 @@ class RowsPlanner {
   const int64_t rows_, passes_;
   TrainingGraph train_;
   Graph evaluate_;
+  std::vector<PlannedVariant> variants_;  // without schedules
   std::vector<NodeCost> costs_, evaluate_costs_;
   Droppable droppable_;
   std::vector<std::string> list_;  // what may live on disk, in the order in which it goes there
@@ -375,6 +406,7 @@ class Planner {
   std::vector<int64_t> pass_sizes() const {
     const int64_t whole = spec_.batch * spec_.context, unit = std::lcm(kGranule, spec_.context);
     std::vector<int64_t> out = {whole};
+    if (spec_.optimizer->accumulator) return out;
     for (int64_t parts = 2; parts <= whole / unit; ++parts)
       if (whole % parts == 0 && whole / parts % unit == 0) out.push_back(whole / parts);
     return out;
@@ -414,6 +446,9 @@ class Planner {
   std::string numerics_hash() const {
     const auto canonical = build_training(spec_, spec_.batch * spec_.context, true);
     std::string text = canonical ? canonical->graph.text() : "";
+    for (const Variant& variant : spec_.optimizer->variants)
+      if (const auto kind = build_training(spec_, spec_.batch * spec_.context, true, &variant))
+        text += fmt::format("every {}\n{}", variant.period(spec_.optimizer_options), kind->graph.text());
     text += fmt::format("multiply {} granule {} accumulate {} clip {}", static_cast<int>(spec_.multiply), kGranule,
                         spec_.accumulate, spec_.clip);
     return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
