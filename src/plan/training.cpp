@@ -162,6 +162,7 @@ void hoist(Graph& graph, size_t begin, size_t end) {
   }
   std::stable_sort(order.begin(), order.end());
   std::vector<size_t> permutation;
+  permutation.reserve(order.size());
   for (const auto& [after, node] : order) permutation.push_back(node);
   graph.reorder(permutation);
 }
@@ -191,6 +192,7 @@ std::vector<int> deferred_order(const TrainingGraph& train) {
   for (size_t i = 0; i < train.update_begin; ++i) order.emplace_back(static_cast<int>(i), static_cast<int>(i));
   std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<int> out;
+  out.reserve(order.size());
   for (const auto& [before, node] : order) out.push_back(node);
   return out;
 }
