@@ -9,7 +9,7 @@ namespace thimble {
 struct InferenceOptions {
   std::string model, adapter, tokenizer;
   std::string precision = "bf16";  // bf16, f32
-  std::string multiply = "auto";   // auto, f32, bf16
+  std::string multiply = "auto";   // auto, f32, bf16, int8
   int64_t memory = 0;              // bytes; 0: 80 % of what is free
   int64_t threads = 0;             // 0: one a CPU
 };

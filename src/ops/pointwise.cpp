@@ -87,6 +87,8 @@ T compute(Kind kind, T a, T b) noexcept {
       return a > 0 ? T(1) : a < 0 ? T(-1) : T(0);
     case Kind::exponential:
       return std::exp(a);
+    case Kind::floor:
+      return std::floor(a);
     default:
       return T(0);
   }
@@ -128,6 +130,9 @@ CLONES void apply(Kind kind, const float* __restrict a, const float* __restrict 
       return;
     case Kind::exponential:
       for (int64_t i = 0; i < n; ++i) y[i] = exp_f32(a[i]);
+      return;
+    case Kind::floor:
+      for (int64_t i = 0; i < n; ++i) y[i] = __builtin_floorf(a[i]);
       return;
     default:
       for (int64_t i = 0; i < n; ++i) y[i] = compute<float>(kind, a[i], b[i]);
@@ -202,7 +207,8 @@ void reference(const ReferenceCall& call) {
 
 std::string text(const std::any& any) {
   constexpr const char* kNames[] = {"tensor", "scalar", "constant", "add",  "sub", "mul",  "div", "min",
-                                    "max",    "pow",    "greater",  "sqrt", "abs", "sign", "exp"};
+                                    "max",    "pow",    "greater",  "sqrt", "abs", "sign", "exp", "floor"};
+  static_assert(std::size(kNames) == static_cast<size_t>(Kind::floor) + 1);
   std::string out = "{";
   for (const auto& [kind, a, b, value, uniform] : of(any).code)
     out += kind == Kind::constant ? fmt::format("{};", value)
@@ -216,7 +222,7 @@ std::vector<Sample> samples() {
   const Expr p = b.tensor(), m = b.tensor(), g = b.tensor(), lr = b.scalar();
   const Expr next = 0.9 * m + 0.1 * g;
   b.store(p, p * (1 - lr * 0.1) - lr * next / (sqrt(abs(next)) + 1e-3) + min(sign(g), max(m, exp(g))));
-  b.store(m, next);
+  b.store(m, next + floor(3 * g));
   const Codec* codec = find_codec("int8_block") ? find_codec("int8_block") : &kBf16;
   return {{b.attributes(), {Type{{700}}, Type{{700}}, Type{{700}, &kBf16}, Type{{1}}}},
           {b.attributes(), {Type{{33, 47}}, Type{{33, 47}, codec}, Type{{33, 47}}, Type{{1}}}}};

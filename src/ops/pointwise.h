@@ -26,7 +26,8 @@ struct PointwiseAttributes {
     square_root,
     absolute,
     sign,
-    exponential
+    exponential,
+    floor
   };
   struct Instruction {
     Kind kind;
@@ -84,6 +85,7 @@ THIMBLE_EXPR(greater, greater)  // 1 where a > b, else 0
 inline Expr sqrt(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::square_root, a); }
 inline Expr abs(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::absolute, a); }
 inline Expr sign(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::sign, a); }
+inline Expr floor(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::floor, a); }
 inline Expr exp(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::exponential, a); }
 
 }  // namespace thimble

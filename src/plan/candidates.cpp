@@ -25,12 +25,19 @@ Choice canonical(Choice choice, int blocks) {
 }  // namespace
 
 Result<void> Candidates::build() {
-  train_ = TRY(build_training(spec_, shape_.rows, spec_.clip > 0 || passes_ > 1, shape_.keep_logits));
+  const bool barrier = spec_.clip > 0 || passes_ > 1 || spec_.optimizer->totals;
+  train_ = TRY(build_training(spec_, shape_.rows, barrier, {.keep_logits = shape_.keep_logits}));
   costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
   if (train_.barrier) deferred_order_ = thimble::deferred_order(train_);
   if (spec_.evaluates) {
     evaluate_ = TRY(evaluation_graph());
     evaluate_costs_ = node_costs(evaluate_, spec_.multiply, spec_.threads, machine_);
+  }
+  for (const Variant& variant : spec_.optimizer->variants) {
+    const StepKind kind{&variant, shape_.keep_logits};
+    TrainingGraph train = TRY(build_training(spec_, shape_.rows, barrier, kind));
+    const int64_t period = std::max<int64_t>(1, variant.period(spec_.optimizer_options));
+    variants_.push_back({.period = period, .train = std::move(train), .pass = {}, .update = {}});
   }
   droppable_ = find_droppable(train_.graph);
   rungs_ = block_rungs(train_.graph, costs_, droppable_, spec_.disk_least_bytes);
@@ -147,12 +154,12 @@ ScheduleOptions Candidates::options(const Choice& choice, const Graph& graph) co
   return out;
 }
 
-ScheduleOptions Candidates::pass_options(const Choice& choice) const {
-  ScheduleOptions out = options(choice, train_.graph);
-  out.recompute = remade_values(droppable_, choice.deep, choice.shallow, choice.deep_blocks);
+ScheduleOptions Candidates::pass_options(const Choice& choice, const Graph& graph, const Droppable& droppable) const {
+  ScheduleOptions out = options(choice, graph);
+  out.recompute = remade_values(droppable, choice.deep, choice.shallow, choice.deep_blocks);
   if (!out.disk.empty()) {
-    const std::vector<char> spilled = spilled_values(train_.graph, droppable_, choice.deep, choice.shallow,
-                                                     choice.deep_blocks, spec_.disk_least_bytes);
+    const std::vector<char> spilled =
+        spilled_values(graph, droppable, choice.deep, choice.shallow, choice.deep_blocks, spec_.disk_least_bytes);
     for (size_t i = 0; i < spilled.size(); ++i) out.disk[i] = static_cast<char>(out.disk[i] | spilled[i]);
   }
   out.transient_gradients = !train_.barrier;
@@ -162,7 +169,7 @@ ScheduleOptions Candidates::pass_options(const Choice& choice) const {
 
 Schedule Candidates::pass(const Choice& choice) const {
   const size_t end = train_.barrier ? train_.update_begin : train_.graph.nodes().size();
-  return make_schedule(train_.graph, nodes_between(0, end), costs_, pass_options(choice));
+  return make_schedule(train_.graph, nodes_between(0, end), costs_, pass_options(choice, train_.graph, droppable_));
 }
 
 Schedule Candidates::update(const Choice& choice) const {
@@ -173,7 +180,7 @@ Schedule Candidates::update(const Choice& choice) const {
 
 // Where updates wait for the next forward pass, which hides what the disk moves for them.
 Schedule Candidates::deferred(const Choice& choice) const {
-  return make_schedule(train_.graph, deferred_order_, costs_, pass_options(choice));
+  return make_schedule(train_.graph, deferred_order_, costs_, pass_options(choice, train_.graph, droppable_));
 }
 
 Estimate Candidates::estimate(Choice choice, int64_t limit_bytes) {
@@ -218,15 +225,34 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   if (spec_.evaluates)
     plan.evaluation = make_schedule(evaluate_, nodes_between(0, evaluate_.nodes().size()), evaluate_costs_,
                                     options(choice, evaluate_));
+  add_variants(choice, plan);
   measure(choice, plan);
   time(plan);
-  for (Schedule* s : {&plan.pass, &plan.update, &plan.deferred, &plan.evaluation}) {
+  std::vector<Schedule*> all{&plan.pass, &plan.update, &plan.deferred, &plan.evaluation};
+  for (PlannedVariant& variant : plan.variants) all.insert(all.end(), {&variant.pass, &variant.update});
+  for (Schedule* s : all) {
     place(*s);
     plan.transient_bytes = std::max(plan.transient_bytes, s->peak_bytes);
   }
   plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
   plan.train = train_, plan.evaluate = evaluate_;
   return plan;
+}
+
+// Other kinds of steps, in the homes that were chosen for the ordinary one.
+void Candidates::add_variants(const Choice& choice, TrainingPlan& plan) const {
+  for (const PlannedVariant& v : variants_) {
+    const Graph& graph = v.train.graph;
+    const std::vector<NodeCost> costs = node_costs(graph, spec_.multiply, spec_.threads, machine_);
+    const size_t end = v.train.barrier ? v.train.update_begin : graph.nodes().size();
+    const auto schedule = [&](size_t first, size_t last, const ScheduleOptions& options) {
+      return make_schedule(graph, nodes_between(first, last), costs, options);
+    };
+    plan.variants.push_back({.period = v.period,
+                             .train = v.train,
+                             .pass = schedule(0, end, pass_options(choice, graph, find_droppable(graph))),
+                             .update = schedule(end, graph.nodes().size(), options(choice, graph))});
+  }
 }
 
 // Bytes, before placement.

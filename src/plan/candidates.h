@@ -79,10 +79,11 @@ class Candidates {
   void relax();
   bool defers(size_t on_disk) const { return train_.barrier && on_disk > 0 && updates_listed_; }
   ScheduleOptions options(const Choice& choice, const Graph& graph) const;
-  ScheduleOptions pass_options(const Choice& choice) const;
+  ScheduleOptions pass_options(const Choice& choice, const Graph& graph, const Droppable& droppable) const;
   Schedule pass(const Choice& choice) const;
   Schedule update(const Choice& choice) const;
   Schedule deferred(const Choice& choice) const;
+  void add_variants(const Choice& choice, TrainingPlan& plan) const;
   void measure(const Choice& choice, TrainingPlan& plan) const;
   void time(TrainingPlan& plan) const;
 
@@ -93,6 +94,7 @@ class Candidates {
   Estimates& estimates_;
   TrainingGraph train_;
   Graph evaluate_;
+  std::vector<PlannedVariant> variants_;  // without schedules
   std::vector<NodeCost> costs_, evaluate_costs_;
   std::vector<int> deferred_order_;
   Droppable droppable_;

@@ -15,7 +15,9 @@ Result<void> Layout::add(const Graph& graph, bool gradients) {
   }
   for (size_t i = 0; i < used.size(); ++i) {
     const Value& value = graph.values()[i];
-    if (!used[i] || !persistent(value.role) || (value.role == Role::gradient && !gradients)) continue;
+    // The host writes inputs whether or not anything reads them.
+    if (!used[i] && value.role != Role::input) continue;
+    if (!persistent(value.role) || (value.role == Role::gradient && !gradients)) continue;
     const Tier tier = on_disk_.contains(value.name) ? Tier::disk : Tier::ram;
     const auto [found, fresh] =
         entries_.try_emplace(value.name, Entry{value.type, value.role, tier, tier == Tier::disk ? disk_bytes_ : used_});

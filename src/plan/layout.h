@@ -22,7 +22,8 @@ class Layout {
   };
 
   // Names of values that live on disk.
-  explicit Layout(std::set<std::string> on_disk = {}) : on_disk_(std::move(on_disk)) {}
+  explicit Layout(std::set<std::string> on_disk) : on_disk_(std::move(on_disk)) {}
+  Layout() = default;
 
   // Adds the persistent values of a graph (gradients only when asked). A value that is there already must be of the
   // same type; a parameter may be met again as a weight.

@@ -26,6 +26,9 @@ constexpr double kRuntimeGrows = 0.02;
 std::string numerics_hash(const TrainingSpec& spec) {
   const auto canonical = build_training(spec, spec.batch * spec.context, true);
   std::string text = canonical ? canonical->graph.text() : "";
+  for (const Variant& variant : spec.optimizer->variants)
+    if (const auto kind = build_training(spec, spec.batch * spec.context, true, {.variant = &variant}))
+      text += fmt::format("every {}\n{}", variant.period(spec.optimizer_options), kind->graph.text());
   text += fmt::format("multiply {} granule {} accumulate {} clip {}", static_cast<int>(spec.multiply), kGranule,
                       spec.accumulate, spec.clip);
   return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
@@ -44,6 +47,7 @@ std::string largest_items(const Ledger& ledger) {
 std::vector<int64_t> pass_sizes(const TrainingSpec& spec) {
   const int64_t whole = spec.batch * spec.context, unit = std::lcm(kGranule, spec.context);
   std::vector<int64_t> out = {whole};
+  if (spec.optimizer->accumulator) return out;
   for (int64_t parts = 2; parts <= whole / unit; ++parts)
     if (whole % parts == 0 && whole / parts % unit == 0) out.push_back(whole / parts);
   return out;

@@ -5,31 +5,42 @@
 #include <cmath>
 
 #include "ops/backward.h"
+#include "ops/pointwise.h"
 #include "ops/table.h"
 #include "ops/update.h"
 
 namespace thimble {
 namespace {
 
-// Appends the update of every parameter; returns what each keeps.
+// Appends what becomes of every gradient, and the update of every parameter.
 class UpdateBuilder {
  public:
-  UpdateBuilder(const TrainingSpec& spec, TrainingGraph& train) : spec_(spec), train_(train), g_(train.graph) {}
+  UpdateBuilder(const TrainingSpec& spec, const Variant* variant, TrainingGraph& train)
+      : spec_(spec), optimizer_(*spec.optimizer), hooks_(optimizer_.hooks), train_(train), g_(train.graph) {
+    if (variant && variant->hooks.absorb) hooks_.absorb = variant->hooks.absorb;
+    if (variant && variant->hooks.measure) hooks_.measure = variant->hooks.measure;
+    if (variant && variant->hooks.apply) hooks_.apply = variant->hooks.apply;
+  }
 
   void build(const std::vector<Backward::ParameterGradient>& gradients) {
     g_.set_phase(Phase::update);
     learning_rate_ = g_.add_value("update.learning_rate", {{1}}, Role::input);
     step_ = g_.add_value("update.step", {{1}}, Role::input);
-    std::vector<ValueId> accumulated, squares;
+    std::vector<ValueId> squares;
     for (const auto& p : gradients) {
-      accumulated.push_back(spec_.optimizer->absorb ? spec_.optimizer->absorb(g_, p.last, spec_.optimizer_options)
-                                                    : p.last);
-      squares.push_back(g_.emit(kSquaredNorm, {}, {p.last}, "norm." + g_.value(p.parameter).name));
+      updates_.push_back(begin(p));
+      squares.push_back(g_.emit(kSquaredNorm, {}, {updates_.back().gradient}, "norm." + g_.value(p.parameter).name));
     }
     const ValueId clip = norm(squares);
     train_.update_begin = g_.nodes().size();
-    for (size_t i = 0; i < gradients.size(); ++i)
-      update(gradients[i].parameter, accumulated[i], spec_.clip > 0 ? clip : kNone);
+    for (Update& update : updates_) {
+      if (spec_.clip > 0) update.clip = clip;
+      reset(update);
+      if (hooks_.measure) update.statistics = hooks_.measure(update);
+      if (!optimizer_.totals) hooks_.apply(update);
+      belongs_to(optimizer_.totals ? kNone : update.parameter);
+    }
+    if (optimizer_.totals) apply_with_totals();
   }
 
  private:
@@ -41,28 +52,79 @@ class UpdateBuilder {
     return out[0];
   }
 
-  void update(ValueId parameter, ValueId gradient, ValueId clip) {
-    const Value value = g_.value(parameter);
+  Update begin(const Backward::ParameterGradient& p) {
+    const Value value = g_.value(p.parameter);
     TrainedParameter trained{value.name, value.type.shape, {}};
     Update update{.graph = g_,
                   .options = spec_.optimizer_options,
                   .decay = decay(value.name),
-                  .parameter = parameter,
-                  .gradient = gradient,
+                  .parameter = p.parameter,
+                  .gradient = p.last,
+                  .accumulator = kNone,
                   .states = {},
                   .statistics = {},
+                  .totals = {},
                   .learning_rate = learning_rate_,
                   .step = step_,
-                  .clip = clip};
-    for (const StateSpec& state : spec_.optimizer->states(value.type.shape, spec_.optimizer_options)) {
-      const std::string name = fmt::format("{}.{}.{}", spec_.optimizer->name, state.name, value.name);
+                  .clip = kNone};
+    for (const StateSpec& state : optimizer_.states(value.type.shape, spec_.optimizer_options)) {
+      const std::string name = fmt::format("{}.{}.{}", optimizer_.name, state.name, value.name);
       update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state));
       trained.states.emplace_back(name, state);
     }
-    if (spec_.optimizer->measure) update.statistics = spec_.optimizer->measure(update);
-    spec_.optimizer->apply(update);
     train_.parameters.push_back(std::move(trained));
+    if (optimizer_.accumulator)
+      absorb(p.first, optimizer_.accumulator(value.type.shape, spec_.optimizer_options), update);
+    return update;
   }
+
+  // The gradient is of one pass only, cleared when that begins; what is accumulated takes its name and place.
+  void absorb(ValueId whole, const Shape& shape, Update& update) {
+    if (shape.rank() == 0) return;  // as it is
+    Value& gradient = g_.value(whole);
+    const std::string name = gradient.name;
+    gradient.name = "pass." + name;
+    gradient.role = Role::activation;
+    update.accumulator = g_.add_value(name, {shape}, Role::gradient);
+    g_.set_phase(Phase::backward);  // the first pass of a step finds it cleared
+    update.gradient = hooks_.absorb(update);
+    g_.set_phase(Phase::update);
+  }
+
+  void reset(Update& update) {
+    const auto& states = train_.parameters[static_cast<size_t>(&update - updates_.data())].states;
+    for (size_t i = 0; i < states.size(); ++i) {
+      const StateSpec& spec = states[i].second;
+      if (spec.reset_every <= 0) continue;
+      PointwiseBuilder b;
+      const Expr state = b.tensor(), step = b.scalar() - 1;
+      const auto every = static_cast<double>(spec.reset_every);
+      const Expr keep = greater(step - every * floor(step / every), 0.5);
+      b.store(state, state * keep + spec.initial * (1 - keep));
+      update.states[i] =
+          g_.emit(kPointwise, b.attributes(), {update.states[i], step_}, "reset." + g_.value(update.states[i]).name);
+    }
+  }
+
+  void apply_with_totals() {
+    std::vector<ValueId> totals = updates_.front().statistics;
+    PointwiseBuilder b;
+    const Expr total = b.tensor(), one = b.tensor();
+    b.store(total, total + one);
+    for (size_t i = 1; i < updates_.size(); ++i)
+      for (size_t k = 0; k < totals.size(); ++k)
+        totals[k] = g_.emit(kPointwise, b.attributes(), {totals[k], updates_[i].statistics[k]},
+                            fmt::format("total.{}.{}", k, i));
+    belongs_to(kNone);
+    for (Update& update : updates_) {
+      update.totals = totals;
+      hooks_.apply(update);
+      belongs_to(update.parameter);
+    }
+  }
+
+  // The nodes since the last call are of this parameter's update; kNone: of all.
+  void belongs_to(ValueId parameter) { train_.updated.resize(g_.nodes().size() - train_.update_begin, parameter); }
 
   double decay(const std::string& name) const {
     for (const std::string& part : spec_.no_decay)
@@ -71,8 +133,11 @@ class UpdateBuilder {
   }
 
   const TrainingSpec& spec_;
+  const Optimizer& optimizer_;
+  Hooks hooks_;
   TrainingGraph& train_;
   Graph& g_;
+  std::vector<Update> updates_;
   ValueId learning_rate_ = kNone, step_ = kNone;
 };
 
@@ -97,6 +162,7 @@ void hoist(Graph& graph, size_t begin, size_t end) {
   }
   std::stable_sort(order.begin(), order.end());
   std::vector<size_t> permutation;
+  permutation.reserve(order.size());
   for (const auto& [after, node] : order) permutation.push_back(node);
   graph.reorder(permutation);
 }
@@ -119,23 +185,26 @@ std::vector<int> deferred_order(const TrainingGraph& train) {
             node.block >= 0 ? block_begin[static_cast<size_t>(node.block)] : static_cast<int>(i);
   }
   std::vector<std::pair<int, int>> order;  // (before which node, node), updates first
-  for (size_t i = train.update_begin; i < nodes.size(); ++i)
-    order.emplace_back(std::max(0, wanted[static_cast<size_t>(nodes[i].in[0])]), static_cast<int>(i));
+  for (size_t i = train.update_begin; i < nodes.size(); ++i) {
+    const ValueId updated = train.updated[i - train.update_begin];
+    order.emplace_back(updated == kNone ? 0 : std::max(0, wanted[static_cast<size_t>(updated)]), static_cast<int>(i));
+  }
   for (size_t i = 0; i < train.update_begin; ++i) order.emplace_back(static_cast<int>(i), static_cast<int>(i));
   std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<int> out;
+  out.reserve(order.size());
   for (const auto& [before, node] : order) out.push_back(node);
   return out;
 }
 
-Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, bool keep_logits) {
+Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
   TrainingGraph train;
   train.barrier = barrier;
   BuildOptions options{.purpose = Purpose::train,
                        .prefix = train.prefix,
                        .rows = rows,
                        .positions = spec.context,
-                       .keep_logits = keep_logits,
+                       .keep_logits = kind.keep_logits,
                        .activation = spec.activation};
   options.role = spec.method->trains_weights ? Role::parameter : Role::weight;
   options.codec = [&](const std::string& name, const Shape&) {
@@ -149,7 +218,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   Backward backward(train.graph);
   backward.run();
   const size_t update = train.graph.nodes().size();
-  UpdateBuilder(spec, train).build(backward.parameters());
+  UpdateBuilder(spec, kind.variant, train).build(backward.parameters());
   hoist(train.graph, update, barrier ? train.update_begin : train.graph.nodes().size());
   CHECK_OK(train.graph.verify());
   return train;

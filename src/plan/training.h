@@ -46,8 +46,9 @@ struct TrainedParameter {
 
 struct TrainingGraph {
   Graph graph;
-  size_t update_begin = 0;  // first node of the update, when there is a barrier
-  bool barrier = true;      // gradients are held until all are known
+  size_t update_begin = 0;       // first node of the update, when there is a barrier
+  bool barrier = true;           // gradients are held until all are known
+  std::vector<ValueId> updated;  // by node from update_begin on: whose update it is part of; kNone: all parameters'
   std::vector<TrainedParameter> parameters;
   std::string prefix = "train.";
 };
@@ -56,8 +57,22 @@ struct TrainingGraph {
 // in the forward pass: what the disk moves for an update hides behind the compute of the pass.
 std::vector<int> deferred_order(const TrainingGraph& train);
 
+// What steps differ in: the optimizer's variant (nullptr: an ordinary step), and whether the logits of the head are kept
+// until its gradient is made.
+struct StepKind {
+  const Variant* variant = nullptr;
+  bool keep_logits = false;
+};
+
 // `rows` tokens a pass.
-Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, bool keep_logits = false);
+Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind = {});
+
+// Another kind of step, of the optimizer's: its first pass and its update, and how often.
+struct PlannedVariant {
+  int64_t period = 1;
+  TrainingGraph train;
+  Schedule pass, update;
+};
 
 // How the activations of a block wait for the backward pass.
 enum class Rung {
@@ -74,9 +89,10 @@ struct TrainingPlan {
   Layout layout;
   Schedule pass, update, evaluation;  // update is empty without a barrier
   Schedule deferred;                  // pass with the updates of the step before; empty: they follow their pass at once
-  int64_t rows = 0;                   // tokens a pass
-  bool keep_logits = false;           // of the head, until its gradient is made
-  int64_t passes = 1;                 // passes a step
+  std::vector<PlannedVariant> variants;
+  int64_t rows = 0;          // tokens a pass
+  bool keep_logits = false;  // of the head, until its gradient is made
+  int64_t passes = 1;        // passes a step
   Rung deep = Rung::keep, shallow = Rung::keep;
   int deep_blocks = 0;  // of rung `deep`, from the first on; the others are of rung `shallow`
   int64_t transient_bytes = 0;
@@ -91,7 +107,11 @@ struct TrainingPlan {
   std::string numerics_hash;
 
   int64_t bytes(int64_t runtime_bytes) const { return arena_bytes + scratch_memory + runtime_bytes; }
-  std::vector<const Schedule*> schedules() const { return {&pass, &update, &deferred, &evaluation}; }
+  std::vector<const Schedule*> schedules() const {
+    std::vector<const Schedule*> all{&pass, &update, &deferred, &evaluation};
+    for (const PlannedVariant& variant : variants) all.insert(all.end(), {&variant.pass, &variant.update});
+    return all;
+  }
   // What an ordinary step of one pass runs, in order.
   std::vector<const Schedule*> ordinary_step() const {
     return deferred.steps.empty() ? std::vector{&pass, &update} : std::vector{&deferred};

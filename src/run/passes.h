@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "plan/training.h"
 #include "run/executor.h"
@@ -22,7 +23,14 @@ class Passes {
   Result<void> evaluate(RunContext& context) { return evaluation_->run_pass(context, true); }
 
  private:
+  struct Kind {
+    int64_t period;
+    std::unique_ptr<Executor> pass, update;
+  };
+  const Kind* due(uint64_t step) const;  // nullptr: an ordinary step
+
   std::unique_ptr<Executor> pass_, update_, deferred_, evaluation_;
+  std::vector<Kind> variants_;
   bool pending_ = false;
 };
 

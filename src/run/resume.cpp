@@ -19,7 +19,7 @@ std::string shown(const nlohmann::ordered_json& value) {
   if (value.is_string()) return value.get<std::string>().empty() ? "none" : value.get<std::string>();
   if (!value.is_array()) return value.dump();
   std::string list;
-  for (const auto& one : value) list += (list.empty() ? "" : ",") + shown(one);
+  for (const auto& one : value) list += fmt::format("{}{}", list.empty() ? "" : ",", shown(one));
   return list.empty() ? "none" : list;
 }
 

@@ -79,9 +79,7 @@ class Updated {
     update.learning_rate = rate_ = graph_.add_value("lr", {{1}}, Role::input);
     update.step = step_ = graph_.add_value("step", {{1}}, Role::input);
     if (clipped) update.clip = clip_ = graph_.add_value("clip", {{1}}, Role::input);
-    if (optimizer.absorb) update.gradient = optimizer.absorb(graph_, gradient_, options);
-    if (optimizer.measure) update.statistics = optimizer.measure(update);
-    optimizer.apply(update);
+    optimizer.hooks.apply(update);
     memory_.resize(graph_.values().size());
     for (size_t i = 0; i < memory_.size(); ++i)
       memory_[i].resize(static_cast<size_t>(graph_.values()[i].type.bytes() + 3) / 4);

@@ -31,6 +31,6 @@ const Optimizer @SYMBOL@ = {.name = "@NAME@",
                             .learning_rate = 1e-2,
                             .options = kOptions,
                             .states = states,
-                            .apply = apply};
+                            .hooks = {.apply = apply}};
 
 }  // namespace thimble

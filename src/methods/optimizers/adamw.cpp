@@ -38,6 +38,6 @@ const Optimizer kAdamw = {.name = "adamw",
                           .learning_rate = 2e-4,
                           .options = kOptions,
                           .states = states,
-                          .apply = apply};
+                          .hooks = {.apply = apply}};
 
 }  // namespace thimble

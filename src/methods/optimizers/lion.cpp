@@ -32,6 +32,6 @@ const Optimizer kLion = {.name = "lion",
                          .learning_rate = 2e-5,
                          .options = kOptions,
                          .states = states,
-                         .apply = apply};
+                         .hooks = {.apply = apply}};
 
 }  // namespace thimble

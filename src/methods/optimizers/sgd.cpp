@@ -36,6 +36,6 @@ const Optimizer kSgd = {.name = "sgd",
                         .learning_rate = 1e-2,
                         .options = kOptions,
                         .states = states,
-                        .apply = apply};
+                        .hooks = {.apply = apply}};
 
 }  // namespace thimble

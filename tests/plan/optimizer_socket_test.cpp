@@ -1,0 +1,250 @@
+// Every part of the optimizer socket, planned and run: small optimizers that only these tests have.
+#include <cmath>
+
+#include "methods/optimizers/update_expr.h"
+#include "ops/table.h"
+#include "plan/tiny_training.h"
+
+namespace thimble {
+namespace {
+
+std::vector<StateSpec> nothing(const Shape&, const OptionValues&) { return {}; }
+
+TrainingSpec spec_of(const Optimizer& optimizer, double clip = 0) {
+  TrainingSpec spec = tiny_spec();
+  spec.optimizer = &optimizer;
+  spec.optimizer_options = OptionValues(optimizer.options);
+  spec.clip = clip;
+  return spec;
+}
+
+Trajectory trained(const TrainingSpec& spec, int steps) {
+  const auto plan = plan_training(spec, Machine{});
+  EXPECT_TRUE(plan) << plan.error().message;
+  return plan ? run_plan(spec, *plan, steps) : Trajectory{};
+}
+
+// The same bits from the smallest budget to the largest, in memory and on disk.
+void expect_same_bits_at_every_budget(TrainingSpec spec, int steps) {
+  const Trajectory expected = trained(spec, steps);
+  ASSERT_TRUE(std::isfinite(expected.losses.back()));
+  for (bool disk : {false, true}) {
+    spec.budget_bytes = 0;
+    spec.disk = disk, spec.disk_least_bytes = 4096;
+    const int64_t least = smallest_budget(spec), most = plan_training(spec, Machine{})->arena_bytes;
+    for (int64_t budget : {least, (least + most) / 2}) {
+      spec.budget_bytes = budget;
+      const auto plan = plan_training(spec, Machine{.disk = 1e9});
+      ASSERT_TRUE(plan) << plan.error().message;
+      EXPECT_LE(plan->bytes(0), budget);
+      EXPECT_EQ(run_plan(spec, *plan, steps), expected) << "budget " << budget << " disk " << disk;
+    }
+  }
+}
+
+// absorb: matrices are accumulated as P^T G, four rows instead of all, and move by P P^T G.
+
+constexpr int64_t kRank = 4;
+constexpr double kBasis = 0x1p-4;
+bool is_projected(const Shape& shape) { return shape.rank() == 2; }
+
+Shape projected(const Shape& shape, const OptionValues&) {
+  return is_projected(shape) ? Shape{kRank, shape[1]} : Shape{};
+}
+
+std::vector<StateSpec> basis(const Shape& shape, const OptionValues&) {
+  if (!is_projected(shape)) return {};
+  return {{.name = "basis", .shape = {shape[0], kRank}, .initial = kBasis}};
+}
+
+ValueId project(Update& u) {
+  return u.graph.emit(kLinearDw, ScaleAttributes{}, {u.accumulator, u.states[0], u.gradient}, "projected");
+}
+
+void step_along(Update& u, ValueId direction) {
+  PointwiseBuilder b;
+  const Expr p = b.tensor(), d = b.tensor(), rate = b.scalar();
+  b.store(p, p - rate * d);
+  u.graph.emit(kPointwise, b.attributes(), {u.parameter, direction, u.learning_rate}, "moved");
+}
+
+void apply_projected(Update& u) {
+  ValueId direction = u.gradient;
+  if (!u.states.empty())
+    direction = u.graph.emit(kLinear, LinearAttributes{.terms = {{.transposed = false}}},
+                             {u.states[0], u.gradient, kNone, kNone}, "back");
+  step_along(u, direction);
+}
+
+// The same with the whole gradient kept until the update, and the basis (twice as large from each second step on) from
+// the number of the step.
+void apply_late(Update& u) {
+  if (!is_projected(u.graph.value(u.parameter).type.shape)) return step_along(u, u.gradient);
+  const ValueId zero = u.graph.add_value("late." + u.graph.value(u.parameter).name,
+                                         {{kRank, u.graph.value(u.parameter).type.shape[1]}}, Role::activation);
+  PointwiseBuilder b;
+  const Expr basis = b.tensor(), step = b.scalar();
+  b.store(basis, 0 * basis + kBasis * pow(2 + 0 * step, floor((step + 1) / 2)));
+  u.states[0] = u.graph.emit(kPointwise, b.attributes(), {u.states[0], u.step}, "late.basis");
+  u.gradient = u.graph.emit(kLinearDw, ScaleAttributes{}, {zero, u.states[0], u.gradient}, "late.projected");
+  apply_projected(u);
+}
+
+ValueId widen_and_project(Update& u) {
+  PointwiseBuilder b;
+  const Expr basis = b.tensor();
+  b.store(basis, 2 * basis);
+  u.states[0] = u.graph.emit(kPointwise, b.attributes(), {u.states[0]}, "wider");
+  return project(u);
+}
+
+const Variant kWiden[] = {{.name = "widen",
+                           .period = [](const OptionValues&) -> int64_t { return 2; },
+                           .hooks = {.absorb = widen_and_project}}};
+
+const Optimizer kProjected = {.name = "projected",
+                              .learning_rate = 1,
+                              .states = basis,
+                              .accumulator = projected,
+                              .hooks = {.absorb = project, .apply = apply_projected},
+                              .variants = kWiden};
+const Optimizer kLate = {.name = "late", .learning_rate = 1, .states = basis, .hooks = {.apply = apply_late}};
+
+TEST(OptimizerSocket, absorbs_gradients_and_has_other_kinds_of_steps) {
+  for (double clip : {0.0, 1e9}) {
+    SCOPED_TRACE(clip);
+    const Trajectory absorbed = trained(spec_of(kProjected, clip), 5);
+    EXPECT_NE(absorbed.losses[0], absorbed.losses[4]) << "nothing was trained";
+    EXPECT_EQ(absorbed, trained(spec_of(kLate, clip), 5));
+    expect_same_bits_at_every_budget(spec_of(kProjected, clip), 3);
+  }
+}
+
+TEST(OptimizerSocket, what_is_absorbed_is_what_the_plan_holds) {
+  const auto absorbed = plan_training(spec_of(kProjected, 1), Machine{});
+  const auto whole = plan_training(spec_of(kLate, 1), Machine{});
+  ASSERT_TRUE(absorbed && whole);
+  // Of 64 or more rows of every matrix, four are held.
+  EXPECT_LT(absorbed->layout.bytes(Role::gradient) * 10, whole->layout.bytes(Role::gradient));
+  ASSERT_EQ(absorbed->variants.size(), 1u);
+  for (const Schedule* s : absorbed->schedules()) EXPECT_LE(s->peak_bytes, absorbed->transient_bytes);
+  EXPECT_NE(absorbed->numerics_hash, whole->numerics_hash);
+}
+
+// measure: a step as long as the parameter, along the gradient (the ratio of trust of LAMB).
+
+std::vector<ValueId> norms(Update& u) {
+  const std::string& name = u.graph.value(u.parameter).name;
+  return {u.graph.emit(kSquaredNorm, {}, {u.parameter}, "size." + name),
+          u.graph.emit(kSquaredNorm, {}, {u.gradient}, "pull." + name)};
+}
+
+void apply_trust(Update& u) {
+  PointwiseBuilder b;
+  const Expr p = b.tensor(), g = b.tensor(), rate = b.scalar(), size = b.scalar(), pull = b.scalar();
+  b.store(p, p - rate * sqrt(size / pull) * g);
+  u.graph.emit(kPointwise, b.attributes(), {u.parameter, u.gradient, u.learning_rate, u.statistics[0], u.statistics[1]},
+               "trusted");
+}
+
+std::vector<ValueId> pull(Update& u) {
+  return {u.graph.emit(kSquaredNorm, {}, {u.gradient}, "pull." + u.graph.value(u.parameter).name)};
+}
+
+void apply_unit(Update& u) {
+  PointwiseBuilder b;
+  const Expr p = b.tensor(), g = b.tensor(), rate = b.scalar(), all = b.scalar();
+  b.store(p, p - rate * g / sqrt(all));
+  u.graph.emit(kPointwise, b.attributes(), {u.parameter, u.gradient, u.learning_rate, u.totals[0]}, "unit");
+}
+
+const Optimizer kTrust = {
+    .name = "trust", .learning_rate = 1, .states = nothing, .hooks = {.measure = norms, .apply = apply_trust}};
+const Optimizer kUnit = {.name = "unit",
+                         .learning_rate = 1,
+                         .states = nothing,
+                         .hooks = {.measure = pull, .apply = apply_unit},
+                         .totals = true};
+
+// Changes of a first step by an optimizer, beside those of plain descent, parameter by parameter.
+template <class Check>
+void compare_steps(const Optimizer& optimizer, Check check) {
+  const TrainingSpec plain = spec_of(kSgd);
+  const auto plan = plan_training(plain, Machine{});
+  ASSERT_TRUE(plan);
+  const std::vector<float> before = run_plan(plain, *plan, 0).parameters,
+                           descent = run_plan(plain, *plan, 1).parameters,
+                           after = trained(spec_of(optimizer), 1).parameters;
+  ASSERT_EQ(after.size(), before.size());
+  size_t at = 0;
+  for (const TrainedParameter& parameter : plan->train.parameters) {
+    const auto count = static_cast<size_t>(parameter.shape.count());
+    double size = 0, fallen = 0, moved = 0, along = 0;
+    for (size_t i = at; i < at + count; ++i) {
+      const double d = double{descent[i]} - before[i], m = double{after[i]} - before[i];
+      size += double{before[i]} * before[i], fallen += d * d, moved += m * m, along += d * m;
+    }
+    at += count;
+    SCOPED_TRACE(parameter.name);
+    // Plain steps of a gain are a few roundings of 1 wide.
+    EXPECT_NEAR(along / std::sqrt(fallen * moved), 1, parameter.shape.rank() == 1 ? 1e-2 : 1e-4)
+        << "not along the gradient";
+    check(std::sqrt(size), std::sqrt(fallen), std::sqrt(moved));
+  }
+}
+
+constexpr double kRate = 1e-2;  // of run_plan
+
+TEST(OptimizerSocket, measures_a_parameter) {
+  compare_steps(kTrust,
+                [](double size, double, double moved) { EXPECT_NEAR(moved, kRate * size, 1e-3 * kRate * size); });
+  expect_same_bits_at_every_budget(spec_of(kTrust), 2);
+  expect_same_bits_at_every_budget(spec_of(kTrust, 1), 2);
+}
+
+TEST(OptimizerSocket, measures_all_parameters_before_any_moves) {
+  double squares = 0, fallen_squares = 0, ratio = 0;
+  compare_steps(kUnit, [&](double, double fallen, double moved) {
+    squares += moved * moved, fallen_squares += fallen * fallen;
+    if (ratio == 0) ratio = moved / fallen;
+    EXPECT_NEAR(moved / fallen, ratio, 5e-2 * ratio) << "another factor than the first parameter's";
+  });
+  EXPECT_NEAR(std::sqrt(squares), kRate, 1e-3 * kRate);
+  expect_same_bits_at_every_budget(spec_of(kUnit), 2);
+}
+
+// states: a momentum that begins anew every second step.
+
+std::vector<StateSpec> momentum(const Shape& shape, const OptionValues&) {
+  return {{.name = "m", .shape = shape, .reset_every = 2}};
+}
+
+std::vector<StateSpec> plain_momentum(const Shape& shape, const OptionValues&) {
+  return {{.name = "m", .shape = shape}};
+}
+
+void apply_momentum(Update& update) {
+  UpdateExpr u(update);
+  const Expr m = u.states[0] + u.g;
+  u.emit(u.p - u.learning_rate * m, {m});
+}
+
+void apply_momentum_by_step(Update& update) {
+  UpdateExpr u(update);
+  const Expr even = 1 + 2 * floor(u.step / 2) - u.step;  // 1 at steps 2, 4, ...
+  const Expr m = even * u.states[0] + u.g;
+  u.emit(u.p - u.learning_rate * m, {m});
+}
+
+const Optimizer kForgetful = {
+    .name = "forgetful", .learning_rate = 1, .states = momentum, .hooks = {.apply = apply_momentum}};
+const Optimizer kByStep = {
+    .name = "by-step", .learning_rate = 1, .states = plain_momentum, .hooks = {.apply = apply_momentum_by_step}};
+
+TEST(OptimizerSocket, resets_states) {
+  for (double clip : {0.0, 1.0}) EXPECT_EQ(trained(spec_of(kForgetful, clip), 5), trained(spec_of(kByStep, clip), 5));
+  expect_same_bits_at_every_budget(spec_of(kForgetful, 1), 4);
+}
+
+}  // namespace
+}  // namespace thimble
