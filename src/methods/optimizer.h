@@ -23,7 +23,13 @@ struct StateSpec {
   Shape shape;
   const Codec* codec = &kF32;
   double initial = 0;
+  bool squares = false;  // of squared gradients: in few bits its root is stored, which spans half as many decades
 };
+
+// In few bits (8-bit optimizers, Dettmers et al. 2021, arXiv:2110.02861): a near move of the planner. States of small
+// parameters stay as they are.
+inline constexpr int64_t kLeastEightBit = 4096;  // elements
+StateSpec in_eight_bits(StateSpec state);
 
 // One parameter's update while it is being built.
 struct Update {
@@ -37,6 +43,7 @@ struct Update {
   ValueId learning_rate;            // f32 [1]
   ValueId step;                     // f32 [1], counted from 1
   ValueId clip;                     // f32 [1], factor of the gradient; kNone: not clipped
+  std::vector<char> roots = {};     // by state: whether its root is what is stored; empty: of none
 };
 
 struct Optimizer {

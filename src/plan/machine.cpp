@@ -3,7 +3,7 @@
 namespace thimble {
 
 double predicted_seconds(const Machine& machine, Multiply multiply, const Op& op, const Cost& cost, int64_t window) {
-  double seconds = 1 / machine.calls + cost.decoded / machine.decode;
+  double seconds = 1 / machine.calls + cost.decoded / machine.decode + cost.encoded / machine.encode;
   const double attended =
       cost.attending > window ? static_cast<double>(window) / static_cast<double>(cost.attending) : 1;
   for (size_t use = 0; use < kProductUses; ++use) {
