@@ -91,7 +91,8 @@ constexpr int64_t kNarrow = 32;  // extents from which on a product is no longer
 struct Cost {
   std::array<double, kProductUses> flops = {};  // by what they are for
   double bytes = 0;                             // moved
-  double decoded = 0;                           // elements decoded from block codecs
+  double decoded = 0;                           // elements of weights decoded from block codecs
+  double encoded = 0;                           // elements written in block codecs
 
   double& of(ProductUse use) { return flops[static_cast<size_t>(use)]; }
   bool multiplies() const {

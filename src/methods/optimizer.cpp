@@ -13,6 +13,11 @@ constexpr std::array kOptimizers = {&kAdamw, &kLion, &kSgd};
 
 std::span<const Optimizer* const> optimizers() { return kOptimizers; }
 
+StateSpec in_eight_bits(StateSpec state) {
+  if (state.codec == &kF32 && state.shape.count() >= kLeastEightBit) state.codec = &kInt8Block;
+  return state;
+}
+
 Result<const Optimizer*> optimizer_named(std::string_view name) {
   std::vector<std::string_view> names;
   for (const Optimizer* optimizer : kOptimizers) {

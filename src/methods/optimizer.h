@@ -26,7 +26,13 @@ struct StateSpec {
   const Codec* codec = &kF32;
   double initial = 0;
   int64_t reset_every = 0;  // steps after which it is `initial` again, before the update; 0: never
+  bool squares = false;     // of squared gradients: in few bits its root is stored, which spans half as many decades
 };
+
+// In few bits (8-bit optimizers, Dettmers et al. 2021, arXiv:2110.02861): a near move of the planner. States of small
+// parameters stay as they are.
+inline constexpr int64_t kLeastEightBit = 4096;  // elements
+StateSpec in_eight_bits(StateSpec state);
 
 // One parameter's update while it is being built. What a hook writes over, it replaces by the new version.
 struct Update {
@@ -42,6 +48,7 @@ struct Update {
   ValueId learning_rate;            // f32 [1]
   ValueId step;                     // f32 [1], counted from 1
   ValueId clip;                     // f32 [1], factor of the gradient; kNone: not clipped
+  std::vector<char> roots = {};     // by state: whether its root is what is stored; empty: of none
 };
 
 struct Hooks {

@@ -185,6 +185,13 @@ void run(const Call& call) noexcept {
   });
 }
 
+Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) {
+  Cost cost{.bytes = moved_bytes(in, out)};
+  for (const Type& type : out)
+    if (!absent(type) && type.codec->block > 1) cost.encoded += static_cast<double>(type.shape.count());
+  return cost;
+}
+
 void reference(const ReferenceCall& call) {
   const PointwiseAttributes& attributes = call.as<PointwiseAttributes>();
   std::vector<double> values(attributes.code.size());
@@ -237,7 +244,7 @@ const Op kPointwise = {.name = "pointwise",
                        .infer = infer,
                        .text = text,
                        .workspace = workspace,
-                       .cost = pointwise_cost,
+                       .cost = cost,
                        .reference = reference,
                        .run = run,
                        .samples = samples,

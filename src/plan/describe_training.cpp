@@ -30,6 +30,8 @@ class Describer {
           megabytes(plan.read_bytes), megabytes(plan.written_bytes),
           spec_.steps ? fmt::format(", {} in {} steps", megabytes(spec_.steps * plan.written_bytes), spec_.steps) : "",
           plan.deferred.steps.empty() ? "" : "; updates run in the next forward pass"));
+    if (plan.eight_bit_states)
+      l.choices.push_back("near: optimizer states in 8 bits (--allow near); the losses are not those of an exact run");
     l.choices.push_back(fmt::format("planned in {:.2f} s; no plan within this budget takes less than {:.2f} s a step",
                                     plan.planning_seconds, plan.least_seconds));
     l.choices.push_back(fmt::format(
@@ -55,7 +57,8 @@ class Describer {
     values("frozen weights", Role::weight, "as stored: " + codecs);
     values("trained weights", Role::parameter, "f32 masters");
     values("gradients", Role::gradient, "f32, held for clipping and accumulation");
-    values("optimizer states", Role::state, std::string(spec_.optimizer->name));
+    values("optimizer states", Role::state,
+           std::string(spec_.optimizer->name) + (plan.eight_bit_states ? ", in int8_block" : ""));
     item("inputs, tables", layout.other_bytes(), "");
     const int64_t kept = kept_bytes(plan);
     item("kept activations", kept, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));

@@ -23,6 +23,7 @@ struct Machine {
   double moved = 2e9;       // bytes a second of operations on activations that are no products
   double updated = 2e9;     // bytes a second of elementwise operations on parameters and states
   double decode = 1e9;      // elements of a block codec a second
+  double encode = 1e9;      // the same, written
   double calls = 1e6;       // of operations on next to nothing a second
   DiskSpeed disk;
 

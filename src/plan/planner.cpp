@@ -1,5 +1,6 @@
 // Choosing homes: what lives in memory, what waits on disk, what is made again, and how many rows go at once, to be
-// fast within the budget. Every choice here is exact: the same bits come out.
+// fast within the budget. Every choice is exact: the same bits come out. Near moves, where they are allowed, are
+// another way to compute, planned beside the exact one.
 #include "plan/planner.h"
 
 #include <xxhash.h>
@@ -21,6 +22,9 @@ namespace {
 // a refusal names is larger than the leanest plan by this, so that it does.
 constexpr int64_t kRuntimeVaries = 512 << 10;
 constexpr double kRuntimeGrows = 0.02;
+
+// A plan with near moves is taken over an exact one that takes longer than it by this.
+constexpr double kNearGain = 0.98;
 
 // Over the graph of the whole micro-batch, and all that fixes bits: the same at every budget.
 std::string numerics_hash(const TrainingSpec& spec) {
@@ -69,48 +73,63 @@ std::vector<Choice> leanest(Candidates& candidates, bool disk) {
 
 Result<TrainingPlan> TrainingPlanner::plan() {
   const auto begin = std::chrono::steady_clock::now();
+  for (Numerics* n : {&exact_, &near_})
+    n->spec.budget_bytes = spec_.budget_bytes, n->spec.runtime_bytes = spec_.runtime_bytes;
   limit_ = spec_.budget_bytes > 0 ? spec_.budget_bytes - spec_.runtime_bytes : std::numeric_limits<int64_t>::max();
   std::optional<TrainingPlan> best;
+  if (spec_.near != Near::always) best = TRY(fastest(exact_));
+  if (spec_.near != Near::never) {
+    auto near = TRY(fastest(near_));
+    if (near && (!best || near->seconds < kNearGain * best->seconds)) best = std::move(near);
+  }
+  if (!best) return refuse(spec_.near == Near::never ? exact_ : near_);
+  best->planning_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  describe(best->eight_bit_states ? near_.spec : exact_.spec, machine_, *best);
+  return std::move(*best);
+}
+
+Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics) const {
+  std::optional<TrainingPlan> best;
   double least = HUGE_VAL;
-  for (int64_t rows : pass_sizes(spec_))
+  for (int64_t rows : pass_sizes(numerics.spec))
     for (bool keep_logits : {false, true}) {
-      Candidates candidates(spec_, machine_, {rows, keep_logits}, estimates_);
+      Candidates candidates(numerics.spec, machine_, {rows, keep_logits}, numerics.estimates);
       CHECK_OK(candidates.build());
       least = std::min(least, candidates.bound(spec_.budget_bytes > 0 ? limit_ : 0));
-      if (auto found = fastest(candidates, best ? best->seconds : HUGE_VAL)) best = std::move(found);
+      if (auto found = fastest(numerics.spec, candidates, best ? best->seconds : HUGE_VAL)) best = std::move(found);
       if (!candidates.trains_head()) break;
     }
-  if (!best) return refuse();
-  if (numerics_hash_.empty()) numerics_hash_ = thimble::numerics_hash(spec_);
-  best->numerics_hash = numerics_hash_;
+  if (!best) return best;
+  if (numerics.hash.empty()) numerics.hash = numerics_hash(numerics.spec);
+  best->numerics_hash = numerics.hash;
   best->least_seconds = least;
-  best->planning_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  describe(spec_, machine_, *best);
-  return std::move(*best);
+  best->eight_bit_states = numerics.spec.eight_bit_states;
+  return best;
 }
 
 // Choices are weighed by the most bytes that are alive at once; only what is chosen is placed, and where the placement
 // needs more than that, the difference is set aside and the choice is made again.
-std::optional<TrainingPlan> TrainingPlanner::fastest(Candidates& candidates, double beat_seconds) const {
+std::optional<TrainingPlan> TrainingPlanner::fastest(const TrainingSpec& spec, Candidates& candidates,
+                                                     double beat_seconds) const {
   int64_t set_aside = 0;
-  while (const auto found = fastest_choice(candidates, limit_ - set_aside, spec_.disk, beat_seconds)) {
+  while (const auto found = fastest_choice(candidates, limit_ - set_aside, spec.disk, beat_seconds)) {
     TrainingPlan plan = candidates.complete(found->choice);
     if (plan.bytes(0) <= limit_) return plan;
     set_aside += plan.bytes(0) - limit_;
   }
   if (set_aside == 0 || beat_seconds < HUGE_VAL) return {};
-  for (const Choice& choice : leanest(candidates, spec_.disk))
+  for (const Choice& choice : leanest(candidates, spec.disk))
     if (TrainingPlan plan = candidates.complete(choice); plan.bytes(0) <= limit_) return plan;
   return {};
 }
 
 // The plan that needs least, whatever the budget.
-Result<TrainingPlan> TrainingPlanner::smallest() {
+Result<TrainingPlan> TrainingPlanner::smallest(Numerics& numerics) const {
   std::optional<TrainingPlan> least;
-  for (int64_t rows : pass_sizes(spec_)) {
-    Candidates candidates(spec_, machine_, {.rows = rows}, estimates_);
+  for (int64_t rows : pass_sizes(numerics.spec)) {
+    Candidates candidates(numerics.spec, machine_, {.rows = rows}, numerics.estimates);
     CHECK_OK(candidates.build());
-    for (const Choice& choice : leanest(candidates, spec_.disk)) {
+    for (const Choice& choice : leanest(candidates, numerics.spec.disk)) {
       if (least && candidates.estimate(choice, 0).bytes >= least->bytes(0)) continue;
       TrainingPlan plan = candidates.complete(choice);
       if (!least || plan.bytes(0) < least->bytes(0)) least = std::move(plan);
@@ -119,10 +138,11 @@ Result<TrainingPlan> TrainingPlanner::smallest() {
   return std::move(*least);
 }
 
-Failure TrainingPlanner::refuse() {
-  auto leanest = smallest();
+Failure TrainingPlanner::refuse(Numerics& numerics) const {
+  auto leanest = smallest(numerics);
   if (!leanest) return Failure(std::move(leanest.error()));
-  describe(spec_, machine_, *leanest);
+  leanest->eight_bit_states = numerics.spec.eight_bit_states;
+  describe(numerics.spec, machine_, *leanest);
   int64_t least = leanest->bytes(spec_.runtime_bytes);
   least += kRuntimeVaries + static_cast<int64_t>(kRuntimeGrows * static_cast<double>(least));
   return fail(ErrorCode::over_budget,

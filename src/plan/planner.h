@@ -11,21 +11,30 @@ namespace thimble {
 // runtime) and the machine must stay as they are.
 class TrainingPlanner {
  public:
-  TrainingPlanner(const TrainingSpec& spec, const Machine& machine) : spec_(spec), machine_(machine) {}
+  TrainingPlanner(const TrainingSpec& spec, const Machine& machine)
+      : spec_(spec), machine_(machine), exact_{spec, {}, ""}, near_{spec, {}, ""} {
+    near_.spec.eight_bit_states = true;
+  }
 
   // Within spec.budget_bytes; over_budget with the smallest budget that would do.
   Result<TrainingPlan> plan();
 
  private:
-  std::optional<TrainingPlan> fastest(Candidates& candidates, double beat_seconds) const;
-  Result<TrainingPlan> smallest();
-  Failure refuse();
+  // One way to compute: within it every choice gives the same bits.
+  struct Numerics {
+    TrainingSpec spec;
+    Estimates estimates;
+    std::string hash;
+  };
+  Result<std::optional<TrainingPlan>> fastest(Numerics& numerics) const;
+  std::optional<TrainingPlan> fastest(const TrainingSpec& spec, Candidates& candidates, double beat_seconds) const;
+  Result<TrainingPlan> smallest(Numerics& numerics) const;
+  Failure refuse(Numerics& numerics) const;
 
   const TrainingSpec& spec_;
   const Machine& machine_;
   int64_t limit_ = 0;  // bytes, without the runtime
-  Estimates estimates_;
-  std::string numerics_hash_;
+  Numerics exact_, near_;
 };
 
 Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine);

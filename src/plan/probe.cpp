@@ -161,26 +161,44 @@ double moved_speed(Probe& probe) {
   return bytes / seconds;
 }
 
-double updated_speed(Probe& probe) {
-  Graph graph;
-  const OptionValues options(kAdamw.options);
-  const Type type{{600, 800}}, one{{1}};
-  const auto value = [&](const char* name, const Type& t) { return graph.add_value(name, t, Role::state); };
-  Update update{.graph = graph,
-                .options = options,
-                .decay = 0,
-                .parameter = value("p", type),
-                .gradient = value("g", type),
-                .states = {value("m", type), value("v", type)},
-                .statistics = {},
-                .learning_rate = value("rate", one),
-                .step = value("step", one),
-                .clip = value("clip", one)};
-  kAdamw.apply(update);
-  const Node& node = graph.nodes().back();
-  const std::vector<Type> in = graph.types(node.in);
-  return node.op->cost(node.attributes, in, graph.types(node.out)).bytes / probe.seconds(*node.op, node.attributes, in);
-}
+// Speeds of updates: bytes a second with states in f32, and elements a second that are written in 8 bits.
+class UpdateProbe {
+ public:
+  explicit UpdateProbe(Probe& probe) : probe_(probe) {}
+
+  void measure(Machine& machine) {
+    const auto [cost, plain] = adamw(kF32);
+    machine.updated = cost.bytes / plain;
+    const auto [coded_cost, coded] = adamw(kInt8Block);
+    machine.encode = coded_cost.encoded / std::max(coded - coded_cost.bytes / machine.updated, 0.02 * plain);
+  }
+
+ private:
+  std::pair<Cost, double> adamw(const Codec& states) {
+    Graph graph;
+    const OptionValues options(kAdamw.options);
+    const Type type{{600, 800}}, state{type.shape, &states}, one{{1}};
+    const auto value = [&](const char* name, const Type& t) { return graph.add_value(name, t, Role::state); };
+    Update update{.graph = graph,
+                  .options = options,
+                  .decay = 0,
+                  .parameter = value("p", type),
+                  .gradient = value("g", type),
+                  .accumulator = kNone,
+                  .states = {value("m", state), value("v", state)},
+                  .statistics = {},
+                  .totals = {},
+                  .learning_rate = value("rate", one),
+                  .step = value("step", one),
+                  .clip = value("clip", one)};
+    kAdamw.hooks.apply(update);
+    const Node& node = graph.nodes().back();
+    const std::vector<Type> in = graph.types(node.in);
+    return {node.op->cost(node.attributes, in, graph.types(node.out)), probe_.seconds(*node.op, node.attributes, in)};
+  }
+
+  Probe& probe_;
+};
 
 }  // namespace
 
@@ -194,9 +212,9 @@ Machine probe_machine(Threads& threads) {
   }
   machine.decode = decode_speed(probe);
   machine.moved = moved_speed(probe);
-  machine.updated = updated_speed(probe);
+  UpdateProbe(probe).measure(machine);
   machine.bandwidth = read_speed(threads);
-  machine.calls = 1 / probe.seconds(kAdd, {}, {Type{{1, 64}}, Type{{1, 64}}});
+  machine.calls = 1 / probe.seconds(kAdd, {}, {Type{{256, 16}}, Type{{256, 16}}});
   return machine;
 }
 

@@ -67,7 +67,9 @@ class UpdateBuilder {
                   .learning_rate = learning_rate_,
                   .step = step_,
                   .clip = kNone};
-    for (const StateSpec& state : optimizer_.states(value.type.shape, spec_.optimizer_options)) {
+    for (StateSpec state : optimizer_.states(value.type.shape, spec_.optimizer_options)) {
+      if (spec_.eight_bit_states) state = in_eight_bits(state);
+      update.roots.push_back(state.squares && state.codec != &kF32);
       const std::string name = fmt::format("{}.{}.{}", optimizer_.name, state.name, value.name);
       update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state));
       trained.states.emplace_back(name, state);

@@ -15,6 +15,13 @@
 
 namespace thimble {
 
+// Near moves: within a documented error bound of the exact result.
+enum class Near {
+  never,
+  where_faster,  // than the exact plan, or where there is none
+  always,        // a run that was begun with them goes on with them
+};
+
 struct TrainingSpec {
   Architecture architecture;
   // Codec in which a weight is stored; nullptr when there is none of that name.
@@ -30,6 +37,8 @@ struct TrainingSpec {
   const Codec* activation = &kBf16;
   Multiply multiply = Multiply::f32;
   int threads = 1;
+  Near near = Near::never;
+  bool eight_bit_states = false;        // the near move: set by the planner
   bool evaluates = false;               // an evaluation program is planned too
   int64_t budget_bytes = 0;             // of the whole process; 0: none
   int64_t runtime_bytes = 0;            // of the process without the arena
@@ -57,8 +66,8 @@ struct TrainingGraph {
 // in the forward pass: what the disk moves for an update hides behind the compute of the pass.
 std::vector<int> deferred_order(const TrainingGraph& train);
 
-// What steps differ in: the optimizer's variant (nullptr: an ordinary step), and whether the logits of the head are kept
-// until its gradient is made.
+// What steps differ in: the optimizer's variant (nullptr: an ordinary step), and whether the logits of the head are
+// kept until its gradient is made.
 struct StepKind {
   const Variant* variant = nullptr;
   bool keep_logits = false;
@@ -95,6 +104,7 @@ struct TrainingPlan {
   int64_t passes = 1;        // passes a step
   Rung deep = Rung::keep, shallow = Rung::keep;
   int deep_blocks = 0;  // of rung `deep`, from the first on; the others are of rung `shallow`
+  bool eight_bit_states = false;
   int64_t transient_bytes = 0;
   int64_t arena_bytes = 0;
   int64_t scratch_bytes = 0;                  // of the file of the disk tier; 0: there is none

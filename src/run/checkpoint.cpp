@@ -34,6 +34,7 @@ Result<void> Trainer::save_checkpoint() {
                    {"next", std::to_string(data.next)},
                    {"tokens", std::to_string(tokens_)},
                    {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
+                   {"near", plan_.eight_bit_states ? "eight_bit_states" : ""},
                    {"steps", std::to_string(steps_)},
                    {"numerics", plan_.numerics_hash},
                    {"eval_data", fingerprint_text(eval_data_.get())},

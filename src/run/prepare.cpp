@@ -136,11 +136,12 @@ Result<void> Trainer::make_spec() {
   spec_.evaluates = eval_data_ != nullptr;
   spec_.steps = steps_;
   spec_.disk = r.scratch != "none";
+  spec_.near = r.allow == "near" ? Near::where_faster : Near::never;
   base_rate_ = r.lr > 0                       ? r.lr
                : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4
                                               : spec_.optimizer->learning_rate * 5;
   machine_ = calibrated_machine(*threads_, spec_.disk ? scratch_folder() : "");
-  if (r.resume) return resume_multiply();
+  if (r.resume) return resume_numerics();
   spec_.multiply = TRY(choose_multiply(r.multiply, r.precision, machine_));
   return {};
 }
@@ -151,10 +152,12 @@ Recipe Trainer::settled() const {
   return recipe;
 }
 
-// What `auto` was settled to is part of the run: a resumed one goes on with it, whatever a new probe says.
-Result<void> Trainer::resume_multiply() {
+// What `auto` was settled to, and which near moves were taken, is part of the run: a resumed one goes on with it,
+// whatever a new probe or budget says.
+Result<void> Trainer::resume_numerics() {
   const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
   CHECK_OK(check_same_run(file, settled(), *data_));
+  spec_.near = metadata_text(file, "near") == "eight_bit_states" ? Near::always : Near::never;
   const auto found = file.metadata().find("multiply");
   if (found == file.metadata().end() || (found->second != "0" && found->second != "1"))
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say how operands are multiplied", file.path());

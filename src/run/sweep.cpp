@@ -30,6 +30,7 @@ std::vector<std::string> techniques(const TrainingPlan& plan) {
   use(plan.layout.bytes(Role::parameter, Tier::disk) + plan.layout.bytes(Role::weight, Tier::disk) > 0,
       "weights on disk");
   use(plan.passes > 1, "several passes a step");
+  use(plan.eight_bit_states, "states in 8 bits (near)");
   return out;
 }
 

@@ -42,7 +42,7 @@ class Trainer {
   Result<void> open_data();
   Result<void> make_spec();
   Recipe settled() const;  // the recipe with what was chosen for it
-  Result<void> resume_multiply();
+  Result<void> resume_numerics();
   Result<void> make_plan();
   Result<int64_t> count_steps();
   Result<void> train();

@@ -56,6 +56,36 @@ TEST_F(SmallTraining, resume_is_exact) {
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(rest[i], straight[3 + i]) << "step " << 4 + i;
 }
 
+// A run that took near moves goes on with them, also where a larger budget would do without.
+TEST_F(SmallTraining, resume_goes_on_with_near_moves) {
+  recipe_.size = "4M";
+  recipe_.scratch = "none";
+  recipe_.memory = 1'000'000;
+  recipe_.out = folder_.path() + "/refused";
+  Events events(true);
+  const auto refused = Trainer::prepare(recipe_, events);
+  ASSERT_FALSE(refused);
+  const size_t named = refused.error().message.rfind("--memory ");
+  ASSERT_NE(named, std::string::npos) << refused.error().message;
+  // Exact states of four million parameters take 32 MB, in 8 bits 8 MB.
+  const int64_t budget = (std::stoll(refused.error().message.substr(named + 9)) - 12) * 1'000'000;
+  recipe_.allow = "near";
+  recipe_.steps = 4;
+  recipe_.memory = budget;
+  const std::vector<double> straight = losses(recipe_, "straight");
+  Recipe early = recipe_;
+  early.steps = 2;
+  losses(early, "early");
+  Recipe resumed = recipe_;
+  resumed.resume = true;
+  resumed.memory = 0;
+  const std::vector<double> rest = losses(resumed, "early");
+  ASSERT_EQ(rest.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) EXPECT_EQ(rest[i], straight[2 + i]) << "step " << 3 + i;
+  recipe_.memory = 0;
+  EXPECT_NE(losses(recipe_, "plenty"), straight) << "the budget did not ask for near moves";
+}
+
 // What decides the outcome must be as it was; the first flag that is not is named, with what it was and is.
 TEST_F(SmallTraining, resume_refuses_other_settings_and_data) {
   recipe_.steps = 2;

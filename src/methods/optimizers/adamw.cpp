@@ -17,7 +17,7 @@ constexpr Option kOptions[] = {
 };
 
 std::vector<StateSpec> states(const Shape& parameter, const OptionValues&) {
-  return {{"m", parameter}, {"v", parameter}};
+  return {{"m", parameter}, {.name = "v", .shape = parameter, .squares = true}};
 }
 
 void apply(Update& update) {

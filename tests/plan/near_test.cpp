@@ -1,0 +1,79 @@
+// Near moves: 8-bit states where they are allowed and the exact plan is slower or does not fit, close to it in loss.
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "plan/tiny_training.h"
+
+namespace thimble {
+namespace {
+
+constexpr int kSteps = 8;
+constexpr double kTolerance = 0.02;  // of the loss: docs/methods/int8_states.md
+
+// Of states of parameters that are large enough for it.
+int64_t state_bytes(const TrainingPlan& plan) {
+  int64_t bytes = 0;
+  for (const auto& [name, entry] : plan.layout.entries())
+    if (entry.role == Role::state && entry.type.shape.count() >= kLeastEightBit) bytes += entry.type.bytes();
+  return bytes;
+}
+
+TEST(Near, is_taken_only_where_it_is_allowed_and_of_use) {
+  TrainingSpec spec = tiny_spec();
+  const auto exact = plan_training(spec, Machine{});
+  ASSERT_TRUE(exact);
+  const int64_t least = smallest_budget(spec);
+  spec.budget_bytes = least - 2'000'000;
+  EXPECT_FALSE(plan_training(spec, Machine{}));
+  spec.near = Near::where_faster;
+  const auto near = plan_training(spec, Machine{});
+  ASSERT_TRUE(near) << near.error().message;
+  EXPECT_TRUE(near->eight_bit_states);
+  EXPECT_NE(near->numerics_hash, exact->numerics_hash);
+  EXPECT_THAT(near->ledger.choices, testing::Contains(testing::HasSubstr("near: optimizer states")));
+  spec.budget_bytes = 0;
+  const auto plenty = plan_training(spec, Machine{});
+  ASSERT_TRUE(plenty);
+  EXPECT_FALSE(plenty->eight_bit_states);
+  EXPECT_EQ(plenty->numerics_hash, exact->numerics_hash);
+}
+
+TEST(Near, eight_bit_states_take_a_quarter_and_stay_close) {
+  for (const Optimizer* optimizer : optimizers()) {
+    SCOPED_TRACE(optimizer->name);
+    TrainingSpec spec = tiny_spec();
+    spec.optimizer = optimizer;
+    spec.optimizer_options = OptionValues(optimizer->options);
+    if (optimizer == &kSgd) ASSERT_TRUE(spec.optimizer_options.set("sgd", "momentum", "0.9"));
+    const auto exact = plan_training(spec, Machine{});
+    spec.near = Near::always;
+    const auto near = plan_training(spec, Machine{});
+    ASSERT_TRUE(exact && near);
+    EXPECT_GT(state_bytes(*near), 0);
+    EXPECT_LT(static_cast<double>(state_bytes(*near)), 0.26 * static_cast<double>(state_bytes(*exact)));
+    const Trajectory expected = run_plan(spec, *exact, kSteps), found = run_plan(spec, *near, kSteps);
+    EXPECT_NE(found, expected);
+    for (size_t step = 0; step < kSteps; ++step)
+      EXPECT_NEAR(found.losses[step], expected.losses[step], kTolerance * expected.losses[step]) << step;
+  }
+}
+
+// Among near plans every budget gives the same bits too.
+TEST(Near, budgets_do_not_change_a_bit) {
+  TrainingSpec spec = tiny_spec();
+  spec.near = Near::always;
+  const auto plenty = plan_training(spec, Machine{});
+  ASSERT_TRUE(plenty);
+  const Trajectory expected = run_plan(spec, *plenty, 3);
+  spec.disk = true, spec.disk_least_bytes = 4096;
+  spec.budget_bytes = smallest_budget(spec);
+  const auto tight = plan_training(spec, Machine{});
+  ASSERT_TRUE(tight) << tight.error().message;
+  EXPECT_GT(tight->layout.bytes(Role::state, Tier::disk), 0);
+  EXPECT_EQ(tight->numerics_hash, plenty->numerics_hash);
+  EXPECT_EQ(run_plan(spec, *tight, 3), expected);
+}
+
+}  // namespace
+}  // namespace thimble
