@@ -72,17 +72,18 @@ Result<std::vector<SweepPoint>> sweep_budgets(TrainingSpec spec, const Machine& 
   const SweepPoint plenty = TRY(point_at(spec, planner, 0));
   const double most = static_cast<double>(plenty.planned_bytes) * 1.1;
   const double least = static_cast<double>(smallest_budget(spec, planner, static_cast<int64_t>(most) + kMegabyte));
+  // From the smallest on: what was found for it stands for every larger one, which is then never slower.
   std::vector<SweepPoint> points;
-  std::set<std::string> seen;
-  for (int i = 0; i < count; ++i) {
+  for (int i = count - 1; i >= 0; --i) {
     const double budget = most * std::pow(least / most, static_cast<double>(i) / (count - 1));
     const auto whole = static_cast<int64_t>(std::ceil(budget / kMegabyte - 1e-6)) * kMegabyte;
-    if (!points.empty() && points.back().budget_bytes == whole) continue;
-    SweepPoint point = TRY(point_at(spec, planner, whole));
+    if (points.empty() || points.back().budget_bytes != whole) points.push_back(TRY(point_at(spec, planner, whole)));
+  }
+  std::reverse(points.begin(), points.end());
+  std::set<std::string> seen;
+  for (SweepPoint& point : points)
     for (const std::string& technique : point.techniques)
       if (seen.insert(technique).second) point.fresh.push_back(technique);
-    points.push_back(std::move(point));
-  }
   return points;
 }
 
