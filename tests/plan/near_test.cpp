@@ -33,7 +33,7 @@ TEST(Near, is_taken_only_where_it_is_allowed_and_of_use) {
   EXPECT_NE(near->numerics_hash, exact->numerics_hash);
   EXPECT_THAT(near->ledger.choices, testing::Contains(testing::HasSubstr("near: optimizer states")));
   spec.budget_bytes = 0;
-  const auto plenty = plan_training(spec, Machine{});
+  const auto plenty = plan_training(spec, Machine{.encode = 1e8});  // slow to write in 8 bits
   ASSERT_TRUE(plenty);
   EXPECT_FALSE(plenty->eight_bit_states);
   EXPECT_EQ(plenty->numerics_hash, exact->numerics_hash);
@@ -63,7 +63,7 @@ TEST(Near, eight_bit_states_take_a_quarter_and_stay_close) {
 TEST(Near, budgets_do_not_change_a_bit) {
   TrainingSpec spec = tiny_spec();
   spec.near = Near::always;
-  const auto plenty = plan_training(spec, Machine{});
+  const auto plenty = plan_training(spec, Machine{.encode = 1e8});  // slow to write in 8 bits
   ASSERT_TRUE(plenty);
   const Trajectory expected = run_plan(spec, *plenty, 3);
   spec.disk = true, spec.disk_least_bytes = 4096;
