@@ -15,10 +15,10 @@ struct LedgerItem {
 
 struct Ledger {
   std::vector<LedgerItem> items;
-  int64_t budget_bytes = 0;                   // 0: none was given
-  int64_t planned_bytes = 0;                  // predicted peak of the process
-  int64_t scratch_bytes = 0;                  // of the file of the disk tier; 0: there is none
-  int64_t read_bytes = 0, written_bytes = 0;  // of it, a step
+  int64_t budget_bytes = 0;                         // 0: none was given
+  int64_t planned_bytes = 0;                        // predicted peak of the process
+  int64_t scratch_bytes = 0;                        // of the file of the disk tier; 0: there is none
+  int64_t read_bytes = 0, written_bytes = 0;        // of it, a step
   double step_seconds = 0, least_step_seconds = 0;  // predicted; that no plan within the budget beats
   double planning_seconds = 0;
   std::vector<std::string> choices;  // what was chosen and why

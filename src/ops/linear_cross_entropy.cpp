@@ -371,17 +371,17 @@ Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> ou
 
 std::vector<Sample> samples_dw() {
   const Type none{.codec = nullptr};
-  return {{{},
-           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none, none},
-           {{}, {}, {}, {3, -1, 10, 0, 0}}},
-          {{},
-           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none,
-            Type{{5, 11}}},
-           {{}, {}, {}, {3, -1, 10, 0, 0}}},
-          {{},
-           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, Type{{5}, &kI32},
-            Type{{5, 7}}, none},
-           {{}, {}, {}, {3, -1, -1, 0, 0}, {}, {}, {2, 2, 10, 0, 7}}}};
+  return {
+      {{},
+       {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none, none},
+       {{}, {}, {}, {3, -1, 10, 0, 0}}},
+      {{},
+       {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none, Type{{5, 11}}},
+       {{}, {}, {}, {3, -1, 10, 0, 0}}},
+      {{},
+       {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, Type{{5}, &kI32},
+        Type{{5, 7}}, none},
+       {{}, {}, {}, {3, -1, -1, 0, 0}, {}, {}, {2, 2, 10, 0, 7}}}};
 }
 
 constexpr InPlace kAccumulates[] = {{0, 0, true}};

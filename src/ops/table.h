@@ -73,7 +73,7 @@ struct AttentionAttributes {
   int64_t window = 0;  // 0: none
   float scale = 1;
   int64_t longest = 0;  // sequence, for the cost alone; 0: all rows may be one
-  bool tiles = false;  // attention_cached: rows that follow one another together
+  bool tiles = false;   // attention_cached: rows that follow one another together
   bool operator==(const AttentionAttributes&) const = default;
 };
 extern const Op kAttention;
