@@ -97,6 +97,16 @@ void store_part(const Cut& cut, const float* acc, int64_t row, int64_t rows, int
     store_tile(tile, reinterpret_cast<uint16_t*>(p.c + offset), reinterpret_cast<const uint16_t*>(addend));
 }
 
+// C of one tile comes from memory while the tile is multiplied.
+void fetch_part(const Product& p, int64_t row, int64_t rows, int64_t column, int64_t columns) noexcept {
+  constexpr int64_t kLine = 64;
+  const int64_t element = p.codec->block_bytes, stride = p.row_bytes ? p.row_bytes : p.n * element;
+  for (int64_t r = row; r < row + rows; ++r) {
+    const std::byte* const from = p.c + r * stride + column * element;
+    for (int64_t byte = 0; byte < columns * element; byte += kLine) __builtin_prefetch(from + byte, 1);
+  }
+}
+
 struct Tile {
   int64_t row, rows;
   int64_t column;  // of the group of panels
@@ -141,6 +151,7 @@ void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column,
       const int vectors = static_cast<int>((columns + micro.lanes - 1) / micro.lanes);
       for (int64_t r = row; r < row_end; r += micro.rows) {
         const int64_t rows = std::min<int64_t>(micro.rows, row_end - r);
+        fetch_part(p, r, rows, c, columns);
         const int64_t pieces = p.piece ? (depth_of(p.terms[0]) + p.piece - 1) / p.piece : 1;
         for (int64_t piece = 0; piece < pieces; ++piece) {
           multiply_tile(cut, {r, rows, c - group, vectors, width}, piece, first_packed, packed, panels, acc);
