@@ -10,6 +10,7 @@
 namespace thimble {
 namespace {
 
+constexpr int64_t kPanelBytes = 384 << 10;
 constexpr int64_t kPackedBytes = 2 << 20;  // of A, packed at a time
 constexpr int64_t kMostTile = 8 * 48;
 
@@ -22,6 +23,7 @@ struct Cut {
   const MicroKernel& micro;
   const Product& product;
   int64_t element;          // bytes of one multiplied number
+  int64_t unit;             // panels that must be packed together
   int64_t group;            // panels packed together
   int64_t packed_rows = 0;  // rows of A packed at a time; 0: none
   int64_t a_bytes = 0;      // packed A, all terms
@@ -30,10 +32,16 @@ struct Cut {
 
   Cut(Multiply multiply, const Product& p) : micro(micro_kernel(multiply)), product(p) {
     element = micro.pair == 2 ? 2 : 4;
-    group = 1;
-    for (const Term& term : p.terms)
-      group = std::max(group, panels_together(micro, term.b.codec->block, term.b_transposed));
-    group = std::min(group, (p.n + micro.columns - 1) / micro.columns);
+    unit = 1;
+    int64_t depth = 0;
+    for (const Term& term : p.terms) {
+      unit = std::max(unit, panels_together(micro, term.b.codec->block, term.b_transposed));
+      depth += padded(depth_of(term), micro);
+    }
+    // Rows of A, once fetched, meet as many panels as stay in the second-level cache.
+    const int64_t panel = micro.columns * depth * element, panels = (p.n + micro.columns - 1) / micro.columns;
+    group = std::max<int64_t>(unit, std::min(kMostTogether, kPanelBytes / panel) / unit * unit);
+    group = std::min(group, round_up(panels, unit));
     int64_t scratch = 0, deepest = 0;
     for (const Term& term : p.terms) {
       const int64_t k = depth_of(term);
@@ -139,18 +147,19 @@ void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column,
   std::byte* const panels = memory;
   float* const scratch = reinterpret_cast<float*>(memory + cut.b_bytes);
   alignas(64) float acc[kMostTile];
-  const int64_t width = cut.group * micro.columns;
+  const int64_t width = cut.group * micro.columns, unit = cut.unit * micro.columns;
   for (int64_t group = column; group < column_end; group += width) {
+    const int64_t group_end = std::min(group + width, column_end);
     std::byte* place = panels;
     for (const Term& term : p.terms) {
-      pack_b(micro, term, depth_of(term), group, width, p.n, place, scratch);
+      pack_b(micro, term, depth_of(term), group, round_up(group_end - group, unit), p.n, place, scratch);
       place += aligned(width * padded(depth_of(term), micro) * cut.element);
     }
-    for (int64_t c = group; c < std::min(group + width, column_end); c += micro.columns) {
-      const int64_t columns = std::min<int64_t>(micro.columns, column_end - c);
-      const int vectors = static_cast<int>((columns + micro.lanes - 1) / micro.lanes);
-      for (int64_t r = row; r < row_end; r += micro.rows) {
+    for (int64_t r = row; r < row_end; r += micro.rows)
+      for (int64_t c = group; c < group_end; c += micro.columns) {
         const int64_t rows = std::min<int64_t>(micro.rows, row_end - r);
+        const int64_t columns = std::min<int64_t>(micro.columns, group_end - c);
+        const int vectors = static_cast<int>((columns + micro.lanes - 1) / micro.lanes);
         fetch_part(p, r, rows, c, columns);
         const int64_t pieces = p.piece ? (depth_of(p.terms[0]) + p.piece - 1) / p.piece : 1;
         for (int64_t piece = 0; piece < pieces; ++piece) {
@@ -158,7 +167,6 @@ void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column,
           store_part(cut, acc, r, rows, c, columns);
         }
       }
-    }
   }
 }
 
@@ -176,7 +184,7 @@ void gemm(Threads& threads, Multiply multiply, const Product& product, std::span
   std::byte* const packed = workspace.data();
   const auto memory = [&](int thread) { return packed + cut.a_bytes + thread * cut.thread_bytes(); };
   const int64_t chunk = cut.packed_rows ? cut.packed_rows : product.m;
-  const int64_t width = cut.group * cut.micro.columns;
+  const int64_t width = cut.unit * cut.micro.columns;
   const bool by_columns = product.n >= width * threads.count();
   for (int64_t first = 0; first < product.m; first += chunk) {
     const int64_t end = std::min(product.m, first + chunk);

@@ -160,13 +160,13 @@ const MicroKernel& micro_kernel(Multiply multiply) {
 int64_t panels_together(const MicroKernel& micro, int64_t block, bool b_transposed) {
   if (b_transposed || block == 1) return 1;
   int64_t panels = 1;
-  while (panels < 16 && panels * micro.columns % block != 0) ++panels;
+  while (panels < kMostTogether && panels * micro.columns % block != 0) ++panels;
   return panels;
 }
 
 int64_t pack_scratch_floats(const MicroKernel& micro, int64_t k, int64_t block) {
   const int64_t transposed = k + 2 * block + 2 + kStrip * padded(k, micro) / micro.pair;
-  const int64_t straight = 2 * (16 * micro.columns + 2 * block);
+  const int64_t straight = 2 * (kMostTogether * micro.columns + 2 * block);
   return std::max(transposed, straight) + 16;
 }
 

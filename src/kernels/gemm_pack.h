@@ -12,7 +12,9 @@ const MicroKernel& micro_kernel(Multiply multiply);
 // k rounded up to whole pairs.
 inline int64_t padded(int64_t k, const MicroKernel& micro) { return (k + micro.pair - 1) / micro.pair * micro.pair; }
 
-// Panels that are packed together, so that blocks of the codec are decoded once.
+constexpr int64_t kMostTogether = 16;  // panels, by one call of pack_b
+
+// Panels that have to be packed together, so that blocks of the codec are decoded once.
 int64_t panels_together(const MicroKernel& micro, int64_t block, bool b_transposed);
 
 // f32 scratch that pack_b needs, in floats.
