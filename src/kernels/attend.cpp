@@ -18,43 +18,69 @@ struct Table {
   int64_t stride;
 };
 
-// sum over x of q[x] * key[x], in lanes. q is taken apart where keys are bf16.
-THIMBLE_BODY Lanes dot_lanes(const float* q, const float* key, int64_t width) noexcept {
-  Lanes sum = {};
-  for (int64_t x = 0; x < width; x += kLanes) sum += load_lanes(q + x) * load_lanes(key + x);
-  return sum;
-}
-THIMBLE_BODY Lanes dot_lanes(const float* q, const uint16_t* key, int64_t width) noexcept {
-  Lanes sum = {};
-  for (int64_t x = 0; x < width; x += 2 * kLanes) {
-    const LanePair pair = load_pair(key + x);
-    sum += load_lanes(q + x) * pair.even;
-    sum += load_lanes(q + x + kLanes) * pair.odd;
+// sums[h] = sum over x of q[h][x] * key[x], in lanes, heads [0, H). q is taken apart where keys are bf16.
+template <int H>
+THIMBLE_BODY void dot_lanes(const float* q, const float* key, int64_t width, Lanes* sums) noexcept {
+#pragma GCC unroll 4
+  for (int h = 0; h < H; ++h) sums[h] = Lanes{};
+  for (int64_t x = 0; x < width; x += kLanes) {
+    const Lanes k = load_lanes(key + x);
+#pragma GCC unroll 4
+    for (int h = 0; h < H; ++h) sums[h] += load_lanes(q + h * width + x) * k;
   }
-  return sum;
+}
+template <int H>
+THIMBLE_BODY void dot_lanes(const float* q, const uint16_t* key, int64_t width, Lanes* sums) noexcept {
+#pragma GCC unroll 4
+  for (int h = 0; h < H; ++h) sums[h] = Lanes{};
+  for (int64_t x = 0; x < width; x += 2 * kLanes) {
+    const LanePair k = load_pair(key + x);
+#pragma GCC unroll 4
+    for (int h = 0; h < H; ++h) {
+      sums[h] += load_lanes(q + h * width + x) * k.even;
+      sums[h] += load_lanes(q + h * width + x + kLanes) * k.odd;
+    }
+  }
 }
 
-// scores[p] = scale * dot(q, keys[p]) for 16 positions; `count` of them are there.
-template <class Element>
-THIMBLE_BODY void score16(const float* q, int64_t width, float scale, const Table<Element>& keys, int64_t count,
-                          float* scores) noexcept {
-  Lanes sums[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) {
-    const Element* const key = keys.data + std::min<int64_t>(i, count - 1) * keys.stride;
-    sums[i] = dot_lanes(q, key, width);
+// scores[h][p] = scale * dot(q[h], keys[p]) for 16 positions, `count` of which are there, and heads [0, H).
+template <int H, class Element>
+THIMBLE_BODY void score16(const Attend& a, const float* q, const Table<Element>& keys, int64_t count, float* scores,
+                          int64_t positions) noexcept {
+  Lanes sums[H][16];
+  for (int64_t i = 0; i < 16; ++i) {
+    Lanes of_key[H];
+    dot_lanes<H>(q, keys.data + std::min(i, count - 1) * keys.stride, padded_head(a.head_dim), of_key);
+#pragma GCC unroll 4
+    for (int h = 0; h < H; ++h) sums[h][i] = of_key[h];
   }
-  const Lanes folded = fold_all(sums) * scale;
-  for (int64_t i = 0; i < count; ++i) scores[i] = folded[i];
+  for (int h = 0; h < H; ++h) {
+    const Lanes folded = fold_all(sums[h]) * a.scale;
+    if (count == 16)
+      *reinterpret_cast<Lanes*>(scores + h * positions) = folded;
+    else
+      for (int64_t i = 0; i < count; ++i) scores[h * positions + i] = folded[i];
+  }
+}
+
+// use.template operator()<H>(h): heads [h, h + H), at most kHeads at a time.
+template <class Use>
+THIMBLE_BODY void for_heads(int64_t heads, const Use& use) noexcept {
+  int64_t h = 0;
+  for (; h + kHeads <= heads; h += kHeads) use.template operator()<kHeads>(h);
+  if (heads - h == 3) use.template operator()<3>(h);
+  if (heads - h == 2) use.template operator()<2>(h);
+  if (heads - h == 1) use.template operator()<1>(h);
 }
 
 template <class Element>
 THIMBLE_BODY void scores_body(const Attend& a, const Table<Element>& keys, int64_t positions, float* scores) noexcept {
-  const int64_t width = padded_head(a.head_dim);
   for (int64_t p = 0; p < positions; p += 16)
-    for (int64_t h = 0; h < a.heads; ++h)
-      score16(a.q + h * width, width, a.scale, Table<Element>{keys.data + p * keys.stride, keys.stride},
-              std::min<int64_t>(16, positions - p), scores + h * positions + p);
+    for_heads(
+        a.heads, [&]<int H>(int64_t h) __attribute__((always_inline)) {
+          score16<H, Element>(a, a.q + h * padded_head(a.head_dim), {keys.data + p * keys.stride, keys.stride},
+                              std::min<int64_t>(16, positions - p), scores + h * positions + p, positions);
+        });
 }
 
 // out[h][0 .. 16), for bf16 [0 .. 32) = sum over p of weights[h][p] * values[p], heads [0, H).
@@ -95,23 +121,10 @@ THIMBLE_BODY void mix_body(const Attend& a, const float* weights, const Table<El
   const int64_t width = padded_head(a.head_dim);
   for (int64_t x = 0; x < width; x += kColumns<Element>) {
     const Table<Element> column{values.data + x, values.stride};
-    for (int64_t h = 0; h < a.heads; h += kHeads) {
-      const float* const w = weights + h * positions;
-      float* const to = out + h * width + x;
-      switch (std::min<int64_t>(kHeads, a.heads - h)) {
-        case 4:
-          mix_columns<4>(w, column, positions, to, width);
-          break;
-        case 3:
-          mix_columns<3>(w, column, positions, to, width);
-          break;
-        case 2:
-          mix_columns<2>(w, column, positions, to, width);
-          break;
-        default:
-          mix_columns<1>(w, column, positions, to, width);
-      }
-    }
+    for_heads(
+        a.heads, [&]<int H>(int64_t h) __attribute__((always_inline)) {
+          mix_columns<H>(weights + h * positions, column, positions, out + h * width + x, width);
+        });
   }
 }
 

@@ -11,7 +11,7 @@ namespace thimble::cached {
 namespace {
 
 constexpr int64_t kChunk = 256;
-constexpr int64_t kWorthWaking = 1 << 17;  // multiplications, below which one thread is faster
+constexpr int64_t kWorthWaking = 1 << 15;  // multiplications, below which one thread is faster
 
 // Where things lie: for every row and chunk the parts of all heads, then each thread's own memory.
 struct Plan {
