@@ -91,8 +91,8 @@ constexpr int64_t kNarrow = 32;  // extents from which on a product is no longer
 struct Cost {
   std::array<double, kProductUses> flops = {};  // by what they are for
   double bytes = 0;                             // moved
-  double decoded = 0;                        // elements of weights decoded from block codecs
-  double encoded = 0;                        // elements written in block codecs
+  double decoded = 0;                           // elements of weights decoded from block codecs
+  double encoded = 0;                           // elements written in block codecs
   int64_t attending = 0;  // rows for which the flops of attention stand, where each attends to all before it
 
   double& of(ProductUse use) { return flops[static_cast<size_t>(use)]; }
