@@ -1,16 +1,14 @@
 // linear_cross_entropy: the head and the loss together, so that logits exist only a tile of the vocabulary at a time.
 //
-//   Paper   Wijmans et al. 2024, "Cut Your Losses", arXiv:2411.09009 (the loss from tiles); Milakov and Gimelshein
-//   2018,
-//           arXiv:1805.02867 (softmax on the way)
+//   Paper   Wijmans et al. 2024, "Cut Your Losses", arXiv:2411.09009 (the loss from tiles);
+//           Milakov and Gimelshein 2018, arXiv:1805.02867 (softmax on the way)
 //   nll_i   lse_i - x_i.w[target_i],  lse_i = log sum_v exp(x_i.w_v);  0 where the target is -1
-//   dx_i    scale (sum_v p_iv w_v - w[target_i]): gathered in the same pass over the vocabulary, rescaled as the
-//   running
-//           maximum grows, as attention does with its values
-//   dw_v    scale sum_i (p_iv - [v = target_i]) x_i: a second pass, since p needs the whole lse. Where w is the table
-//   of
-//           the embedding too, the rows of that gradient are added after each granule of tokens, so that the sum does
-//           not depend on how many granules go at once; it is then made at the end of the backward pass.
+//   dx_i    scale (sum_v p_iv w_v - w[target_i]): gathered in the same pass over the vocabulary,
+//           rescaled as the running maximum grows, as attention does with its values
+//   dw_v    scale sum_i (p_iv - [v = target_i]) x_i: a second pass, since p needs the whole lse.
+//           Where w is the table of the embedding too, the rows of that gradient are added after
+//           each granule of tokens, so that the sum does not depend on how many granules go at
+//           once; it is then made at the end of the backward pass.
 //
 // Logits may be kept (the fourth output, f32, rows that have a target one after another) where memory allows: the
 // second pass then reads them instead of making them again, which gives the same bits.

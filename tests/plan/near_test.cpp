@@ -45,7 +45,9 @@ TEST(Near, eight_bit_states_take_a_quarter_and_stay_close) {
     TrainingSpec spec = tiny_spec();
     spec.optimizer = optimizer;
     spec.optimizer_options = OptionValues(optimizer->options);
-    if (optimizer == &kSgd) ASSERT_TRUE(spec.optimizer_options.set("sgd", "momentum", "0.9"));
+    if (optimizer == &kSgd) {
+      ASSERT_TRUE(spec.optimizer_options.set("sgd", "momentum", "0.9"));
+    }
     const auto exact = plan_training(spec, Machine{});
     spec.near = Near::always;
     const auto near = plan_training(spec, Machine{});

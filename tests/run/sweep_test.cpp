@@ -33,7 +33,9 @@ TEST_F(SweepTest, goes_from_plenty_down_to_the_smallest_budget) {
   std::set<std::string> fresh;
   for (size_t i = 0; i < points_.size(); ++i) {
     EXPECT_LE(points_[i].planned_bytes, points_[i].budget_bytes);
-    if (i) EXPECT_LT(points_[i].budget_bytes, points_[i - 1].budget_bytes);
+    if (i) {
+      EXPECT_LT(points_[i].budget_bytes, points_[i - 1].budget_bytes);
+    }
     for (const std::string& technique : points_[i].fresh) EXPECT_TRUE(fresh.insert(technique).second) << technique;
   }
   EXPECT_TRUE(fresh.contains("states on disk"));
