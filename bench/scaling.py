@@ -8,7 +8,7 @@
   size      training from scratch, 1 x 512 tokens a step, models of 1M .. 1B parameters with MODEL's tokenizer
 
 An exponent is the slope of a least-squares line through the logarithms: seconds a token ~ context^e, seconds a step ~
-size^e. A step's time is that of the second one.
+size^e. Memory is taken and touched before the first step, so that one step tells its time.
 """
 import argparse
 import json
@@ -30,9 +30,9 @@ def run(command):
 
 
 def train(binary, what, data, batch, context):
-    """(seconds, peak bytes) of the second step."""
+    """(seconds, peak bytes) of a step."""
     with tempfile.TemporaryDirectory(dir=os.path.expanduser("~/.cache/thimble")) as out:
-        lines = run([binary, *what, "--data", data, "--batch", str(batch), "--context", str(context), "--steps", "2",
+        lines = run([binary, *what, "--data", data, "--batch", str(batch), "--context", str(context), "--steps", "1",
                      "--lr", "1e-5", "--json", "--out", out])
     step = [line for line in lines if line["event"] == "step"][-1]
     return step["seconds"], step["peak_rss_bytes"]

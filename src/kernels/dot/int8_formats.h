@@ -11,7 +11,7 @@ namespace thimble {
 struct Int8Words {
   static constexpr int64_t kMost = kDotPiece / 32 * 34 / 4 + 1;  // of q8_0, the longest
   alignas(64) uint32_t of[kMost][kDotRows];
-  alignas(64) float d[kDotRows];  // q6_K: the scale that lies behind whole words
+  alignas(64) uint32_t end[kDotRows];  // q6_K: the scale that lies behind whole words, f16
 };
 
 // 32 elements of each row: codes of elements 4 q .. 4 q + 3, scales of the groups, offset.
@@ -31,11 +31,13 @@ THIMBLE_BODY LaneWords word_at(const Int8Words& words, int64_t h) noexcept {
 }
 
 THIMBLE_BODY Lanes as_lanes(LaneWords words) noexcept { return reinterpret_cast<const Lanes&>(words); }
-// f16 in the low half of each word, finite.
+// f16 in the low half of each word, finite. With its exponent moved, a number below 2^-14 comes out as x = 2^-15 +
+// half of itself. (A product of its bits with 2^112 would be slow there.)
 THIMBLE_BODY Lanes half_to_float(LaneWords halves) noexcept {
-  const LaneWords magnitude = (halves & 0x7fffu) << 13, sign = (halves & 0x8000u) << 16;
-  const Lanes scaled = as_lanes(magnitude) * 0x1p112f;
-  return as_lanes(reinterpret_cast<const LaneWords&>(scaled) | sign);
+  const LaneWords moved = ((halves & 0x7fffu) << 13) + (112u << 23), sign = (halves & 0x8000u) << 16;
+  const Lanes x = as_lanes(moved);
+  const Lanes value = at_most(x + x - 0x1p-14f, x);
+  return as_lanes(reinterpret_cast<const LaneWords&>(value) | sign);
 }
 THIMBLE_BODY Lanes number(LaneWords words) noexcept {
   using Numbers = int32_t __attribute__((vector_size(64)));
@@ -132,7 +134,8 @@ struct Int8Q6_K {
     for (int i = 0; i < 2; ++i) {
       const LaneWords high = word(words, 48 + b / 2) << static_cast<unsigned>(24 - 8 * (2 * (b % 2) + i));
       const Numbers scale = reinterpret_cast<const Numbers&>(high) >> 24;
-      to.scales[i] = load_lanes(words.d) * __builtin_convertvector(scale, Lanes);
+      to.scales[i] =
+          half_to_float(*reinterpret_cast<const LaneWords*>(words.end)) * __builtin_convertvector(scale, Lanes);
     }
     const unsigned low_shift = static_cast<unsigned>(b % 4 / 2 * 4), high_shift = static_cast<unsigned>(b % 4 * 2);
 #pragma GCC unroll 8

@@ -45,7 +45,8 @@ void read_int8_words(const Int8Format& format, const Int8Source& source, Int8Wor
     words_of_rows(source, whole, words);
   for (int64_t row = 0; row < kDotRows && whole < bytes; ++row) {
     const std::byte* const end = source.data + row * source.stride + whole;
-    words.d[row] = load_f16(end);
+    words.end[row] = 0;
+    std::memcpy(&words.end[row], end, 2);
     std::memcpy(&words.of[whole / 4][row], end, 2);
   }
 }

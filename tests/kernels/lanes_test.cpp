@@ -1,0 +1,40 @@
+#include "kernels/lanes.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/half.h"
+#include "kernels/dot/int8_formats.h"
+
+namespace thimble {
+namespace {
+
+// Every finite f16, those below 2^-14 among them.
+TEST(Lanes, half_to_float_is_exact) {
+  for (uint32_t first = 0; first < 0x10000; first += 16) {
+    alignas(64) uint32_t halves[16];
+    alignas(64) float floats[16];
+    for (uint32_t i = 0; i < 16; ++i) halves[i] = first + i;
+    store_lanes(half_to_float(*reinterpret_cast<const LaneWords*>(halves)), floats);
+    for (uint32_t i = 0; i < 16; ++i)
+      if ((halves[i] & 0x7c00) != 0x7c00) {
+        ASSERT_EQ(floats[i], f16_to_f32(static_cast<uint16_t>(halves[i]))) << halves[i];
+      }
+  }
+}
+
+TEST(Lanes, exp2_is_close) {
+  for (float x = -130; x < 127; x += 0.0625f * 16) {
+    alignas(64) float from[16], to[16];
+    for (int i = 0; i < 16; ++i) from[i] = x + 0.0625f * static_cast<float>(i);
+    store_lanes(exp2_lanes(load_lanes(from)), to);
+    for (int i = 0; i < 16; ++i) {
+      const double expected = from[i] <= -127 ? 0 : std::exp2(static_cast<double>(from[i]));
+      ASSERT_NEAR(to[i], expected, 3e-7 * expected + (from[i] < -126 ? 2e-38 : 0)) << from[i];
+    }
+  }
+}
+
+}  // namespace
+}  // namespace thimble
