@@ -6,6 +6,17 @@
 namespace thimble {
 namespace {
 
+// 0 stands for "not given" where a flag has no default: nobody may give it.
+CLI::Validator positive() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double value = 1;
+        const bool number = CLI::detail::lexical_cast(text, value);
+        return number && !(value > 0) ? "expected more than 0, found " + text : std::string();
+      },
+      "");
+}
+
 template <class Table>
 std::string names_of(Table table) {
   std::string out;
@@ -37,7 +48,7 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--target", r.target, "linear layers to adapt, q_proj,v_proj; all of each block without it")
       ->delimiter(',');
   app.add_option("--optimizer", r.optimizer, names_of(optimizers()))->capture_default_str();
-  app.add_option("--lr", r.lr, "learning rate; the method's and optimizer's own without it");
+  app.add_option("--lr", r.lr, "learning rate; the method's and optimizer's own without it")->check(positive());
   app.add_option("--schedule", r.schedule, "constant, linear, cosine")->capture_default_str();
   app.add_option("--warmup", r.warmup, "steps of warm-up, or a part of all steps when below 1")->capture_default_str();
   app.add_option("--weight-decay", r.weight_decay, "decay of every trained parameter")->capture_default_str();
@@ -46,7 +57,7 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--batch", r.batch, "windows of a micro-batch")->capture_default_str();
   app.add_option("--accumulate", r.accumulate, "micro-batches a step")->capture_default_str();
   app.add_option("--context", r.context, "tokens of a window")->capture_default_str();
-  app.add_option("--steps", r.steps, "optimizer steps; without it --epochs decides");
+  app.add_option("--steps", r.steps, "optimizer steps; without it --epochs decides")->check(positive());
   app.add_option("--epochs", r.epochs, "passes over the data")->capture_default_str();
   app.add_option("--precision", r.precision, "rounding of activations: bf16, f32")->capture_default_str();
   app.add_option("--multiply", r.multiply, "how operands are multiplied: auto, f32, bf16")->capture_default_str();

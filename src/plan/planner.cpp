@@ -18,9 +18,10 @@
 namespace thimble {
 namespace {
 
-// What the process occupies beside the arena grows with a plan's steps and differs from start to start: the budget that
-// a refusal names is larger than the leanest plan by this, so that it does.
-constexpr int64_t kRuntimeVaries = 512 << 10;
+// What the process occupies beside the arena grows with a plan's steps and with the search for it (which ends early
+// where nothing fits), and differs from start to start: the budget that a refusal names is larger than the leanest plan
+// by this, so that it does.
+constexpr int64_t kRuntimeVaries = 1'600'000;
 constexpr double kRuntimeGrows = 0.02;
 
 // A plan with near moves is taken over an exact one that takes longer than it by this.
@@ -144,7 +145,8 @@ Failure TrainingPlanner::refuse(Numerics& numerics) const {
   leanest->eight_bit_states = numerics.spec.eight_bit_states;
   describe(numerics.spec, machine_, *leanest);
   int64_t least = leanest->bytes(spec_.runtime_bytes);
-  least += kRuntimeVaries + static_cast<int64_t>(kRuntimeGrows * static_cast<double>(least));
+  if (spec_.runtime_bytes > 0)
+    least += kRuntimeVaries + static_cast<int64_t>(kRuntimeGrows * static_cast<double>(least));
   return fail(ErrorCode::over_budget,
               "the plan does not fit: --memory {} was given, the smallest budget that would do is {}{}; the largest "
               "parts of that are {}. Lower --context ({}) or --batch ({}), train less (--method lora, a smaller "
