@@ -17,7 +17,7 @@ namespace thimble {
 
 constexpr int64_t kHeapReserve = 3 << 20;  // heap that a run may use for small things
 
-constexpr int64_t kTouchedLater = 512 << 10;  // pages of stacks and libraries that only a run touches
+constexpr int64_t kTouchedLater = 416 << 10;  // pages of stacks and libraries that only a run touches
 
 // 0: one a CPU.
 int thread_count(int64_t asked);
