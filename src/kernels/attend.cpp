@@ -128,15 +128,6 @@ THIMBLE_BODY void mix_body(const Attend& a, const float* weights, const Table<El
   }
 }
 
-THIMBLE_BODY void take_apart_body(const float* q, int64_t count, float* to) noexcept {
-  for (int64_t i = 0; i < count; i += 2 * kLanes) {
-    const LanePair pair = take_apart(q + i);
-    *reinterpret_cast<Lanes*>(to + i) = pair.even;
-    *reinterpret_cast<Lanes*>(to + i + kLanes) = pair.odd;
-  }
-}
-constexpr auto* take_all_apart = dispatched<take_apart_body>;
-
 template <class Element>
 constexpr auto* all_scores = dispatched<scores_body<Element>>;
 template <class Element>
@@ -176,7 +167,7 @@ void attend(const Attend& a, const CachedHead& head, int64_t positions, float* o
   float* const rows = scratch + a.heads * positions;
   const bool direct = reads_directly(*head.codec, a.head_dim), bf16 = direct && head.codec == &kBf16;
   if (bf16) {
-    take_all_apart(a.q, a.heads * a.head_dim, rows);
+    take_apart(a.q, rows, a.heads * a.head_dim);
     all_scores<uint16_t>({rows, a.heads, a.head_dim, a.scale}, table<uint16_t>(head.keys, head.stride), positions,
                          scores);
   } else {

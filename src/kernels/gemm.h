@@ -18,9 +18,9 @@
 
 namespace thimble {
 
-// How operands are multiplied; accumulation is always f32. int8 is for inference: products of few rows (narrow.h) with
-// weights in q4_0, q4_1 and q8_0; all others are as with bf16.
-// B in f32 (a master) is rounded to bf16 wherever A is bf16, however they are multiplied.
+// How operands are multiplied; accumulation is always f32. int8 is for inference: products through narrow.h whose
+// weights have an int8 format (dot/int8_dot.h); all others are as with bf16. B in f32 (a master) is rounded to bf16
+// wherever A is bf16, however they are multiplied.
 enum class Multiply { f32, bf16, int8 };
 
 // bf16 products need an instruction of their own; without it bf16 operands widen to f32, which rounds otherwise.

@@ -118,15 +118,6 @@ THIMBLE_BODY void tiles_body(const Rows<Weight>& all, int64_t m, float scale, fl
 template <class Weight>
 constexpr auto* tiles = dispatched<tiles_body<Weight>>;
 
-THIMBLE_BODY void take_apart_body(float* x, int64_t count) noexcept {
-  for (int64_t i = 0; i < count; i += 2 * kLanes) {
-    const LanePair pair = take_apart(x + i);
-    *reinterpret_cast<Lanes*>(x + i) = pair.even;
-    *reinterpret_cast<Lanes*>(x + i + kLanes) = pair.odd;
-  }
-}
-constexpr auto* take_all_apart = dispatched<take_apart_body>;
-
 // Row `row` of x as f32, zeros up to whole lanes.
 void widen(const Term& term, int64_t row, float* to) noexcept {
   const int64_t k = term.a.columns;
@@ -135,7 +126,7 @@ void widen(const Term& term, int64_t row, float* to) noexcept {
   else
     term.a.codec->decode(term.a.row(row), to, k);
   std::fill(to + k, to + padded(k), 0.0f);
-  if (term.b.codec == &kBf16 && reads_directly(term.b)) take_all_apart(to, k);
+  if (term.b.codec == &kBf16 && reads_directly(term.b)) take_apart(to, to, k);
 }
 
 // Rows [begin, end) of x as the products read them.

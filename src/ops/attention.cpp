@@ -99,11 +99,11 @@ struct Task {
     constexpr float kHidden = -std::numeric_limits<float>::infinity();
     std::fill(s, s + from, kHidden);
     std::fill(s + to, s + n, kHidden);
-    uint16_t* const bf16 = codec.name == kBf16.name ? reinterpret_cast<uint16_t*>(weights) : nullptr;
+    uint16_t* const bf16 = &codec == &kBf16 ? reinterpret_cast<uint16_t*>(weights) : nullptr;
     const int64_t state = g * m.rows + r;
     const float shrink = attention_row(s, bf16, n, a.scale, m.largest[state], m.sums[state]);
     if (shrink != 1) scale(m.output + state * m.width, shrink, a.head_dim);
-    if (!bf16) codec.encode(s, weights, keys);
+    if (!bf16) encode_run(codec, s, weights, keys);
   }
 
   // One tile of keys: rescales what there is, and adds exp(s - max) v. Queries before the first key see none of it.
@@ -149,7 +149,7 @@ struct Task {
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t state = g * m.rows + r;
         scale(m.output + state * m.width, 1 / m.sums[state], a.head_dim);
-        y.codec->encode(m.output + state * m.width, const_cast<std::byte*>(y.row(r)), a.head_dim);
+        encode_run(*y.codec, m.output + state * m.width, const_cast<std::byte*>(y.row(r)), a.head_dim);
         if (call.out[1])
           call.out[1].as<float>()[(row + r) * a.heads + head] = m.largest[state] + std::log(m.sums[state]);
       }

@@ -123,7 +123,7 @@ struct Task {
           {Reach::columns_from, key - row});
     const bool all = key + keys <= row + 1 && *std::max_element(m.first, m.first + rows) <= static_cast<float>(key);
     const Codec& codec = *call.in[kQ].codec;
-    const bool bf16 = codec.name == kBf16.name;
+    const bool bf16 = &codec == &kBf16;
     for (int64_t j = 0; j < keys; ++j) {
       std::byte* const p = m.p16 + j * codec.bytes(kTile);
       std::byte* const ds = m.ds16 + j * codec.bytes(kTile);
@@ -140,8 +140,8 @@ struct Task {
                               .p16 = bf16 ? reinterpret_cast<uint16_t*>(p) : nullptr,
                               .ds16 = bf16 ? reinterpret_cast<uint16_t*>(ds) : nullptr});
       if (bf16) continue;
-      codec.encode(m.s + j * kTile, p, rows);
-      codec.encode(m.dp + j * kTile, ds, rows);
+      encode_run(codec, m.s + j * kTile, p, rows);
+      encode_run(codec, m.dp + j * kTile, ds, rows);
     }
   }
 
@@ -167,7 +167,7 @@ struct Task {
       if (!call.out[0]) continue;
       const Matrix dq = head_rows(call.out[0], head, a.head_dim, row, rows);
       for (int64_t r = 0; r < rows; ++r)
-        dq.codec->encode(m.dq + r * m.width, const_cast<std::byte*>(dq.row(r)), a.head_dim);
+        encode_run(*dq.codec, m.dq + r * m.width, const_cast<std::byte*>(dq.row(r)), a.head_dim);
     }
   }
 };
@@ -187,7 +187,7 @@ void add_heads(const Call& call, const Operand& out, const float* partial, int64
     for (int64_t h = kv * group; h < (kv + 1) * group; ++h)
       add_scaled(buffer, partial + (h * total + row) * width, 1, a.head_dim);
     const Matrix to = head_rows(out, kv, a.head_dim, row, 1);
-    to.codec->encode(buffer, const_cast<std::byte*>(to.data), a.head_dim);
+    encode_run(*to.codec, buffer, const_cast<std::byte*>(to.data), a.head_dim);
   }
 }
 
