@@ -203,16 +203,4 @@ void gemm(Threads& threads, Multiply multiply, const Product& product, std::span
   }
 }
 
-void gemm_serial(Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept {
-  const Cut cut(multiply, product);
-  std::byte* const packed = workspace.data();
-  std::byte* const memory = packed + cut.a_bytes;
-  const int64_t chunk = cut.packed_rows ? cut.packed_rows : product.m;
-  for (int64_t first = 0; first < product.m; first += chunk) {
-    const int64_t end = std::min(product.m, first + chunk);
-    if (cut.packed_rows) pack_rows(cut, first, first, end, packed, memory + cut.b_bytes);
-    multiply_part(cut, first, end, 0, product.n, first, packed, memory);
-  }
-}
-
 }  // namespace thimble

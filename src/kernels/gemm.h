@@ -67,7 +67,5 @@ int64_t gemm_workspace_bytes(Multiply multiply, const Product& product, int thre
 
 // Runs on all threads. The workspace is at least gemm_workspace_bytes().
 void gemm(Threads& threads, Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept;
-// The same on the calling thread alone, for use inside a parallel region. Workspace for one thread.
-void gemm_serial(Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept;
 
 }  // namespace thimble

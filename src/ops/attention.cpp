@@ -4,14 +4,10 @@
 //   y_i       sum_j p_ij v_j, p_ij = exp(scale q_i.k_j - lse_i), j from max(starts_i, i - window + 1) to i
 //   Gradient  D_i = dy_i.y_i;  dp_ij = dy_i.v_j;  ds_ij = p_ij (dp_ij - D_i) scale;
 //             dq_i = sum_j ds_ij k_j;  dk_j = sum_i ds_ij q_i;  dv_j = sum_i p_ij dy_i
-//   Order     tiles begin at multiples of their size, so bits do not depend on which rows are together in memory
 #include <cmath>
-#include <limits>
-#include <utility>
 
-#include "core/round.h"
-#include "kernels/packed.h"
 #include "ops/attention_parts.h"
+#include "ops/attention_tile.h"
 #include "ops/backward.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
@@ -19,8 +15,6 @@
 
 namespace thimble {
 namespace {
-
-constexpr int64_t kKeyTile = 128;
 
 const AttentionAttributes& of(const std::any& attributes) { return *std::any_cast<AttentionAttributes>(&attributes); }
 
@@ -41,134 +35,30 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   return std::vector{in[0], Type{{in[0].shape[0], of(any).heads}, &kF32, in[0].extent}};
 }
 
-// Rows of queries at once, for all heads that share a key head: a tile of keys is laid out once for some 192 rows.
-int64_t query_tile(const AttentionAttributes& a) {
-  const int64_t group = a.heads / a.kv_heads;
-  return std::clamp<int64_t>(round_up(192 / group, 8), 64, 192);
-}
-
-// Pieces of one thread's memory.
-struct Memory {
-  int64_t rows, group, width;  // of a tile, heads of a key head, head_dim rounded up to 16
-  float *scores, *output, *largest, *sums, *scratch;
-  std::byte *weights, *left, *keys, *values;
-  int64_t bytes;
-
-  Memory(std::byte* base, const AttentionAttributes& a, Multiply multiply, const Codec& codec)
-      : rows(query_tile(a)), group(a.heads / a.kv_heads), width(round_up(a.head_dim, 16)) {
-    int64_t at = 0;
-    const auto take = [&](int64_t size) {
-      const int64_t begin = std::exchange(at, round_up(at + size, 64));
-      return base ? base + begin : nullptr;
-    };
-    const auto floats = [&](int64_t count) { return reinterpret_cast<float*>(take(4 * count)); };
-    scores = floats(rows * kKeyTile);
-    output = floats(group * rows * width);
-    largest = floats(group * rows);
-    sums = floats(group * rows);
-    scratch = reinterpret_cast<float*>(take(lay_scratch_bytes(multiply, std::max(a.head_dim, kKeyTile), codec)));
-    weights = take(codec.bytes(rows * kKeyTile));
-    left = take(left_bytes(multiply, rows, std::max(a.head_dim, kKeyTile)));
-    keys = take(right_bytes(multiply, a.head_dim, kKeyTile));
-    values = take(right_bytes(multiply, kKeyTile, a.head_dim));
-    bytes = at;
-  }
-};
-
 int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply multiply,
                   int threads) {
-  return threads * Memory(nullptr, of(any), multiply, *in[0].codec).bytes;
+  return threads * attention_tile_bytes(of(any), *in[0].codec, *in[1].codec, multiply);
 }
-
-// Queries [row, row + rows) of the heads that share key head kv.
-struct Task {
-  const Call& call;
-  const AttentionAttributes& a;
-  const Memory& m;
-  const AttentionMask mask;
-  const int64_t kv, row, rows;
-
-  // Scores of a query in the tile of keys become weights; a score that the mask hides weighs nothing.
-  void weigh(int64_t g, int64_t r, int64_t key, int64_t keys) const noexcept {
-    const Codec& codec = *call.in[0].codec;
-    float* const s = m.scores + r * kKeyTile;
-    std::byte* const weights = m.weights + r * codec.bytes(kKeyTile);
-    const int64_t from = std::clamp(mask.first(row + r) - key, int64_t{0}, keys),
-                  to = std::clamp(row + r + 1 - key, from, keys), n = round_up(keys, 16);
-    if (from == to) return void(std::memset(weights, 0, static_cast<size_t>(codec.bytes(kKeyTile))));
-    constexpr float kHidden = -std::numeric_limits<float>::infinity();
-    std::fill(s, s + from, kHidden);
-    std::fill(s + to, s + n, kHidden);
-    uint16_t* const bf16 = &codec == &kBf16 ? reinterpret_cast<uint16_t*>(weights) : nullptr;
-    const int64_t state = g * m.rows + r;
-    const float shrink = attention_row(s, bf16, n, a.scale, m.largest[state], m.sums[state]);
-    if (shrink != 1) scale(m.output + state * m.width, shrink, a.head_dim);
-    if (!bf16) encode_run(codec, s, weights, keys);
-  }
-
-  // One tile of keys: rescales what there is, and adds exp(s - max) v. Queries before the first key see none of it.
-  void add_keys(int64_t key, int64_t keys) const noexcept {
-    const Multiply multiply = call.run.multiply;
-    const Codec* const codec = call.in[0].codec;
-    lay_right(multiply, head_rows(call.in[1], kv, a.head_dim, key, keys), true, m.keys, m.scratch);
-    lay_right(multiply, head_rows(call.in[2], kv, a.head_dim, key, keys), false, m.values, m.scratch);
-    const int64_t from = std::max<int64_t>(0, key - row), count = rows - from;
-    for (int64_t g = 0; g < m.group; ++g) {
-      const Matrix q = head_rows(call.in[0], kv * m.group + g, a.head_dim, row + from, count);
-      multiply_packed(multiply, {.a = lay_left(multiply, q, false, m.left, m.scratch),
-                                 .b = m.keys,
-                                 .m = count,
-                                 .k = a.head_dim,
-                                 .n = keys,
-                                 .c = m.scores + from * kKeyTile,
-                                 .stride = kKeyTile,
-                                 .reach = {Reach::columns_to, row + from - key}});
-      for (int64_t r = from; r < rows; ++r) weigh(g, r, key, keys);
-      const Matrix p{codec, m.weights + from * codec->bytes(kKeyTile), count, keys, codec->bytes(kKeyTile)};
-      multiply_packed(multiply, {.a = lay_left(multiply, p, false, m.left, m.scratch),
-                                 .b = m.values,
-                                 .m = count,
-                                 .k = keys,
-                                 .n = a.head_dim,
-                                 .c = m.output + (g * m.rows + from) * m.width,
-                                 .stride = m.width,
-                                 .accumulate = true,
-                                 .reach = {Reach::depth_to, row + from - key}});
-    }
-  }
-
-  void run() const noexcept {
-    std::fill(m.largest, m.largest + m.group * m.rows, -std::numeric_limits<float>::infinity());
-    std::fill(m.sums, m.sums + m.group * m.rows, 0.0f);
-    std::fill(m.output, m.output + m.group * m.rows * m.width, 0.0f);
-    for (int64_t key = mask.first_of(row, row + rows) / kKeyTile * kKeyTile; key < row + rows; key += kKeyTile)
-      add_keys(key, std::min(kKeyTile, row + rows - key));
-    for (int64_t g = 0; g < m.group; ++g) {
-      const int64_t head = kv * m.group + g;
-      const Matrix y = head_rows(call.out[0], head, a.head_dim, row, rows);
-      for (int64_t r = 0; r < rows; ++r) {
-        const int64_t state = g * m.rows + r;
-        scale(m.output + state * m.width, 1 / m.sums[state], a.head_dim);
-        encode_run(*y.codec, m.output + state * m.width, const_cast<std::byte*>(y.row(r)), a.head_dim);
-        if (call.out[1])
-          call.out[1].as<float>()[(row + r) * a.heads + head] = m.largest[state] + std::log(m.sums[state]);
-      }
-    }
-  }
-};
 
 void run(const Call& call) noexcept {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
   const int64_t total = call.in[0].shape[0], tile = query_tile(a), tiles = (total + tile - 1) / tile;
+  const int64_t group = a.heads / a.kv_heads, d = a.head_dim;
+  const int64_t bytes = attention_tile_bytes(a, *call.in[0].codec, *call.in[1].codec, call.run.multiply);
   const int threads = call.run.threads.count();
-  const auto memory = [&](std::byte* base) { return Memory(base, a, call.run.multiply, *call.in[0].codec); };
-  const int64_t bytes = memory(nullptr).bytes;
   call.run.threads.each([&](int thread) {
-    const Memory m = memory(call.workspace.data() + thread * bytes);
     for (int64_t task = thread; task < tiles * a.kv_heads; task += threads) {
-      const int64_t row = task / a.kv_heads * tile;
-      const AttentionMask mask{call.in[3].as<const int32_t>(), a.window};
-      Task{call, a, m, mask, task % a.kv_heads, row, std::min(tile, total - row)}.run();
+      const int64_t kv = task % a.kv_heads, head = kv * group, row = task / a.kv_heads * tile;
+      const int64_t rows = std::min(tile, total - row);
+      attend_tile(a,
+                  {.q = head_rows(call.in[0], head, d, row, rows),
+                   .y = head_rows(call.out[0], head, d, row, rows),
+                   .k = head_rows(call.in[1], kv, d, 0, total),
+                   .v = head_rows(call.in[2], kv, d, 0, total),
+                   .position = row,
+                   .starts = call.in[3].as<const int32_t>() + row,
+                   .lse = call.out[1] ? call.out[1].as<float>() + row * a.heads + head : nullptr},
+                  call.run.multiply, call.workspace.data() + thread * bytes);
     }
   });
 }
