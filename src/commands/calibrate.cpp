@@ -42,16 +42,16 @@ std::function<Result<void>()> add(CLI::App& app) {
       fmt::print("{}\n", machine_json(m, threads.count(), disk));
       return {};
     }
-    constexpr std::array kUses = {"x W^T", "dy W",          "dy^T x",    "rank 8",
-                                  "head",  "its gradients", "attention", "its gradient"};
     fmt::print("{} threads; GFLOP/s of products, operands in f32 and bf16\n", threads.count());
     for (size_t use = 0; use < kProductUses; ++use)
-      fmt::print("  {:<14} {:8.1f} {:8.1f}\n", kUses[use], m.f32[use] * 1e-9, m.bf16[use] * 1e-9);
-    fmt::print("  memory, read   {:8.1f} GB/s\n  activations    {:8.1f} GB/s\n  updates        {:8.1f} GB/s\n",
-               m.bandwidth * 1e-9, m.moved * 1e-9, m.updated * 1e-9);
-    fmt::print("  q4_1 decoding  {:8.1f} G elements/s\n  an operation   {:8.1f} us\n", m.decode * 1e-9, 1e6 / m.calls);
+      fmt::print("  {:<18} {:8.1f} {:8.1f}\n", kProductUseNames[use], m.f32[use] * 1e-9, m.bf16[use] * 1e-9);
+    fmt::print(
+        "  memory, read       {:8.1f} GB/s\n  activations        {:8.1f} GB/s\n  updates            {:8.1f} GB/s\n",
+        m.bandwidth * 1e-9, m.moved * 1e-9, m.updated * 1e-9);
+    fmt::print("  q4_1 decoding      {:8.1f} G elements/s\n  an operation       {:8.1f} us\n", m.decode * 1e-9,
+               1e6 / m.calls);
     if (disk)
-      fmt::print("  disk, read     {:8.2f} GB/s\n  disk, write    {:8.2f} GB/s ({}; as beside each other)\n",
+      fmt::print("  disk, read         {:8.2f} GB/s\n  disk, write        {:8.2f} GB/s ({}; as beside each other)\n",
                  m.disk.read * 1e-9, m.disk.write * 1e-9, flags->scratch);
     fmt::print("kept in {}\n", calibration_path());
     return {};

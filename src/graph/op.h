@@ -85,7 +85,11 @@ enum class ProductUse : uint8_t {
   attention,
   attention_gradient
 };
-constexpr size_t kProductUses = 8;
+// As `calibrate` shows them and its cache holds them.
+constexpr std::string_view kProductUseNames[] = {"forward", "input gradient", "weight gradient", "narrow",
+                                                 "head",    "head gradient",  "attention",       "attention gradient"};
+constexpr size_t kProductUses = std::size(kProductUseNames);
+static_assert(kProductUses == static_cast<size_t>(ProductUse::attention_gradient) + 1);
 constexpr int64_t kNarrow = 32;  // extents from which on a product is no longer narrow (adapters of low rank)
 
 struct Cost {

@@ -1,6 +1,7 @@
 #include "methods/optimizer.h"
 
 #include <array>
+#include <cmath>
 
 #include "core/nearest.h"
 
@@ -14,7 +15,9 @@ constexpr std::array kOptimizers = {&kAdamw, &kLion, &kSgd};
 std::span<const Optimizer* const> optimizers() { return kOptimizers; }
 
 StateSpec in_eight_bits(StateSpec state) {
-  if (state.codec == &kF32 && state.shape.count() >= kLeastEightBit) state.codec = &kInt8Block;
+  if (state.codec != &kF32 || state.shape.count() < kLeastEightBit) return state;
+  state.codec = &kInt8Block;
+  if (state.squares) state.initial = std::sqrt(state.initial);
   return state;
 }
 

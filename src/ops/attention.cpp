@@ -18,19 +18,9 @@ namespace {
 
 const AttentionAttributes& of(const std::any& attributes) { return *std::any_cast<AttentionAttributes>(&attributes); }
 
-Result<void> expect_heads(const AttentionAttributes& a, const Type& q, const Type& k, const Type& v) {
-  CHECK_OK(expect_rank("attention", "q", q, 2));
-  if (a.heads <= 0 || a.kv_heads <= 0 || a.heads % a.kv_heads)
-    return fail(ErrorCode::shape, "attention: {} heads do not share {} key heads evenly", a.heads, a.kv_heads);
-  if (!(a.scale > 0)) return fail(ErrorCode::shape, "attention: the scale should be positive, found {}", a.scale);
-  CHECK_OK(expect_shape("attention", "q", q, {q.shape[0], a.heads * a.head_dim}));
-  CHECK_OK(expect_shape("attention", "k", k, {q.shape[0], a.kv_heads * a.head_dim}));
-  return expect_shape("attention", "v", v, k.shape);
-}
-
 Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("attention", in, 4));
-  CHECK_OK(expect_heads(of(any), in[0], in[1], in[2]));
+  CHECK_OK(expect_heads("attention", of(any), in[0], in[1], in[2]));
   CHECK_OK(expect_shape("attention", "starts", in[3], {in[0].shape[0]}));
   return std::vector{in[0], Type{{in[0].shape[0], of(any).heads}, &kF32, in[0].extent}};
 }

@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "ops/attention_parts.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
@@ -20,12 +21,10 @@ const AttentionAttributes& of(const std::any& attributes) { return *std::any_cas
 
 Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("attention_cached", in, 7));
-  CHECK_OK(expect_rank("attention_cached", "q", in[kQ], 2));
-  CHECK_OK(expect_shape("attention_cached", "q", in[kQ], {in[kQ].shape[0], of(any).heads * of(any).head_dim}));
+  CHECK_OK(expect_heads("attention_cached", of(any), in[kQ], in[kK], in[kV]));
   CHECK_OK(expect_rank("attention_cached", "cache_k", in[kCacheK], 3));
   CHECK_OK(expect_shape("attention_cached", "cache_v", in[kCacheV], in[kCacheK].shape));
   CHECK_OK(expect_shape("attention_cached", "k", in[kK], {in[kQ].shape[0], in[kCacheK].shape[2]}));
-  CHECK_OK(expect_shape("attention_cached", "v", in[kV], in[kK].shape));
   CHECK_OK(expect_shape("attention_cached", "slots", in[kSlots], {in[kQ].shape[0]}));
   CHECK_OK(expect_shape("attention_cached", "positions", in[kPositions], {in[kQ].shape[0]}));
   return std::vector{in[kQ], in[kCacheK], in[kCacheV]};

@@ -1,9 +1,10 @@
-// What attention and its gradient share.
+// What attention, its gradient and attention over a cache share.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
+#include "ops/shape_rule.h"
 #include "ops/table.h"
 
 namespace thimble {
@@ -12,6 +13,17 @@ namespace thimble {
 inline Matrix head_rows(const Operand& x, int64_t head, int64_t head_dim, int64_t row, int64_t rows) noexcept {
   const int64_t element = x.codec->block_bytes, columns = x.shape[1];
   return {x.codec, x.data + (row * columns + head * head_dim) * element, rows, head_dim, columns * element};
+}
+
+inline Result<void> expect_heads(const char* op, const AttentionAttributes& a, const Type& q, const Type& k,
+                                 const Type& v) {
+  CHECK_OK(expect_rank(op, "q", q, 2));
+  if (a.heads <= 0 || a.kv_heads <= 0 || a.heads % a.kv_heads)
+    return fail(ErrorCode::shape, "{}: {} heads do not share {} key heads evenly", op, a.heads, a.kv_heads);
+  if (!(a.scale > 0)) return fail(ErrorCode::shape, "{}: the scale should be positive, found {}", op, a.scale);
+  CHECK_OK(expect_shape(op, "q", q, {q.shape[0], a.heads * a.head_dim}));
+  CHECK_OK(expect_shape(op, "k", k, {q.shape[0], a.kv_heads * a.head_dim}));
+  return expect_shape(op, "v", v, k.shape);
 }
 
 // Pairs of a query and a key that are computed: half of the square of each sequence.

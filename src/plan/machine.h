@@ -32,8 +32,8 @@ struct Machine {
   double product_flops(Multiply multiply) const { return products(multiply)[size_t(ProductUse::forward)]; }
 };
 
-// Runs the operations of training on operands of the shapes of a small model. Takes a quarter of a second and 14 MB,
-// given back.
+// Runs the operations of training on operands of the shapes of a small model. Takes half a second and 14 MB, given
+// back.
 Machine probe_machine(Threads& threads);
 
 // bf16 only where it is at least 1.2 times as fast.

@@ -56,12 +56,9 @@ double number(const Json& json, const char* name) {
 // What the cache holds of a machine, by name.
 template <class Each>
 void each_speed(Machine& m, const Each& each) {
-  constexpr std::array kUses = {"forward", "input gradient", "weight gradient", "narrow",
-                                "head",    "head gradient",  "attention",       "attention gradient"};
-  static_assert(kUses.size() == kProductUses);
   for (size_t use = 0; use < kProductUses; ++use) {
-    each(fmt::format("f32 {}", kUses[use]), m.f32[use]);
-    if (multiplies(Multiply::bf16)) each(fmt::format("bf16 {}", kUses[use]), m.bf16[use]);
+    each(fmt::format("f32 {}", kProductUseNames[use]), m.f32[use]);
+    if (multiplies(Multiply::bf16)) each(fmt::format("bf16 {}", kProductUseNames[use]), m.bf16[use]);
   }
   each("bandwidth", m.bandwidth), each("moved", m.moved), each("updated", m.updated), each("decode", m.decode);
   each("encode", m.encode), each("calls", m.calls);
