@@ -36,6 +36,10 @@ Result<int64_t> parse_bytes(const std::string& text) {
                                                       : 0;
   if (error != std::errc{} || factor == 0 || !(number * factor >= 1) || number * factor > 1e15)
     return fail(ErrorCode::invalid_argument, "--memory: expected a size such as 300M or 1.5G, found '{}'", text);
+  if (number * factor < 1e6)
+    return fail(ErrorCode::invalid_argument,
+                "--memory: {} are {} bytes, less than any process takes; did you mean {}M?", text,
+                static_cast<int64_t>(number * factor), number);
   return static_cast<int64_t>(number * factor);
 }
 

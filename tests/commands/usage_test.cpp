@@ -33,6 +33,8 @@ TEST(Usage, a_message_names_the_flag_what_was_expected_and_what_was_found) {
       {{"finetune", "--memroy", "300M"}, "thimble finetune: there is no --memroy; the nearest are --memory"},
       {{"finetune", "--memroy=300M"}, "thimble finetune: there is no --memroy; the nearest are --memory"},
       {{"finetune", "--steps", "two"}, "thimble finetune: --steps: expected a whole number, found 'two'\n"},
+      {{"finetune", "--memory", "300"},
+       "thimble finetune: --memory: 300 are 300 bytes, less than any process takes; did you mean 300M?\n"},
       {{"finetune", "--steps", "0"}, "thimble finetune: --steps: expected more than 0, found 0\n"},
       {{"finetune", "--lr", "0"}, "thimble finetune: --lr: expected more than 0, found 0\n"},
       {{"finetune", "--steps=1.5"}, "thimble finetune: --steps: expected a whole number, found '1.5'\n"},
