@@ -8,6 +8,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
 #include "kernels/rows.h"
 
@@ -35,6 +36,10 @@ void fill_weights(const Codec& codec, const Memory& out) {
   for (size_t i = 0; i < some.size(); ++i) some[i] = static_cast<float>(static_cast<int>(i * 7 % 31) - 15);
   const size_t bytes = static_cast<size_t>(codec.bytes(kColumns * 16));
   codec.encode(some.data(), out.data, kColumns * 16);
+  if (const Codec* const home = interleaved(codec); home && int8_format(codec, kColumns)) {
+    const std::vector<std::byte> plain(out.data, out.data + bytes);
+    interleave_rows(*home, plain.data(), kColumns, out.data);
+  }
   for (size_t at = bytes; at < out.size; at += bytes) std::memcpy(out.data + at, out.data, bytes);
 }
 
@@ -44,6 +49,7 @@ void narrow_product(benchmark::State& state, const Codec* codec, Multiply multip
   const int64_t m = state.range(1), n = kBytes / codec->bytes(kColumns) / 16 * 16;
   const Memory weights(codec->bytes(kColumns * n));
   fill_weights(*codec, weights);
+  if (multiply == Multiply::int8) codec = interleaved(*codec);
   const std::vector<float> x(m * kColumns, 0.5f);
   std::vector<float> y(m * n);
   const Term term{{&kF32, reinterpret_cast<const std::byte*>(x.data()), m, kColumns, 0},

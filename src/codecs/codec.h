@@ -31,6 +31,8 @@ struct Codec {
   // Encodes `count` elements to the start of a block.
   void (*encode)(const float* from, std::byte* to, int64_t count) noexcept = nullptr;
 
+  const Codec* rows_of = nullptr;  // where rows lie 16 at a time, their codec: interleaved.h
+
   int64_t bytes(int64_t count) const { return (count + block - 1) / block * block_bytes; }
   // GGUF's formats cannot split a block over rows.
   bool fits_rows(int64_t columns) const { return gguf_type < 0 || columns % block == 0; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "codecs/interleaved.h"
 #include "core/round.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/micro.h"
@@ -173,6 +174,14 @@ void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column,
 }  // namespace
 
 bool multiplies(Multiply multiply) { return multiply != Multiply::bf16 || micro_bf16() != nullptr; }
+
+void Matrix::decode(int64_t i, int64_t first, int64_t count, float* to) const noexcept {
+  const int64_t in_group = i % kInterleavedRows;
+  if (codec->rows_of && i - in_group + kInterleavedRows <= rows)
+    decode_interleaved(*codec, row(i - in_group), columns, in_group, first, count, to);
+  else
+    (codec->rows_of ? codec->rows_of : codec)->decode(row(i) + codec->bytes(first), to, count);
+}
 
 int64_t gemm_workspace_bytes(Multiply multiply, const Product& product, int threads) {
   const Cut cut(multiply, product);

@@ -35,7 +35,9 @@ struct Matrix {
   int64_t row_bytes = 0;  // distance between rows; 0: codec->bytes(columns)
 
   int64_t stride() const { return row_bytes ? row_bytes : codec->bytes(columns); }
-  const std::byte* row(int64_t i) const { return data + i * stride(); }
+  const std::byte* row(int64_t i) const { return data + i * stride(); }  // unless interleaved
+  // Elements [first, first + count) of a row as f32; whole blocks but at the end of the row.
+  void decode(int64_t row, int64_t first, int64_t count, float* to) const noexcept;
 };
 
 // A: [m, k], or [k, m] when a_transposed; B: [k, n], or [n, k] when b_transposed (a weight [out, in]).

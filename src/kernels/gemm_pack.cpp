@@ -19,7 +19,7 @@ float* decode_range(const Matrix& matrix, int64_t row, int64_t begin, int64_t en
   const int64_t block = matrix.codec->block;
   const int64_t first = begin / block * block;
   const int64_t last = std::min((end + block - 1) / block * block, matrix.columns);
-  matrix.codec->decode(matrix.row(row) + first / block * matrix.codec->block_bytes, to, last - first);
+  matrix.decode(row, first, last - first, to);
   return to + (begin - first);
 }
 

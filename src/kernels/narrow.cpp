@@ -157,7 +157,7 @@ void multiply_wide(const Plan& plan, const Term& term, int64_t column, int64_t c
     int64_t row_bytes = term.b.stride();
     if (!reads_directly(term.b)) {
       for (int64_t i = 0; i < count; ++i) {
-        term.b.codec->decode(term.b.row(column + c + i), rows + i * stride, k);
+        term.b.decode(column + c + i, 0, k, rows + i * stride);
         std::fill(rows + i * stride + k, rows + (i + 1) * stride, 0.0f);
       }
       from(rows, stride);
@@ -200,8 +200,9 @@ void multiply_columns(const Plan& plan, int64_t begin, int64_t end, std::byte* a
     std::byte* x = all_x;
     for (const Term& term : p.terms) {
       if (const Int8Format* const format = plan.format(term))
-        multiply_int8({*format, term.b.row(column), term.b.stride(), columns}, {x, term.a.columns}, p.m, term.scale,
-                      results, sums);
+        multiply_int8({*format, term.b.row(column), term.b.stride(), columns,
+                       term.b.codec->rows_of && columns == kInterleavedRows},
+                      {x, term.a.columns}, p.m, term.scale, results, sums);
       else
         multiply_wide(plan, term, column, columns, reinterpret_cast<const float*>(x), rows, results);
       x += plan.x_bytes_of(term);

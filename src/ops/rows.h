@@ -15,7 +15,7 @@ inline void decode_row(const Matrix& matrix, int64_t r, float* to) noexcept {
   if (matrix.codec == &kBf16)
     from_bf16(reinterpret_cast<const uint16_t*>(matrix.row(r)), to, matrix.columns);
   else
-    matrix.codec->decode(matrix.row(r), to, matrix.columns);
+    matrix.decode(r, 0, matrix.columns, to);
 }
 
 // Row r as [columns] f32: in place when it is stored so, else decoded into `buffer`.

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "codecs/interleaved.h"
+#include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
 
 namespace thimble {
@@ -77,7 +79,7 @@ class Planner {
                          .int8 = multiply == Multiply::int8,
                          .activation = spec_.activation,
                          .cache = spec_.activation};
-    options.codec = [&](const std::string& name, const Shape&) { return spec_.stored(name); };
+    options.codec = [&](const std::string& name, const Shape& shape) { return home(spec_.stored(name), shape); };
     ModelGraph model = TRY(build_model(spec_.architecture, options));
     if (model.logits != kNone) model.graph.value(model.logits).name = kLogits;
     InferenceProgram out{std::move(prefix), std::move(model.graph), {}, multiply};
@@ -93,6 +95,13 @@ class Planner {
                                  node_costs(out.graph, multiply, spec_.threads, {}));
     place(out.schedule);
     return out;
+  }
+
+  // Matrices that meet int8 activations lie as these products read them; all other readers can.
+  const Codec* home(const Codec* stored, const Shape& shape) const {
+    const bool int8 = spec_.multiply == Multiply::int8 || spec_.step == Multiply::int8;
+    if (!int8 || !stored || shape.rank() != 2 || !int8_format(*stored, shape[1])) return stored;
+    return interleaved(*stored);
   }
 
   Failure refuse(int64_t least) const {
@@ -111,8 +120,9 @@ class Planner {
       if (entry.role != Role::weight) continue;
       const bool lora = name.find(".lora_") != std::string::npos;
       if (lora) adapter += (entry.type.bytes() + 63) / 64 * 64;
-      if (!lora && codecs.find(entry.type.codec->name) == std::string::npos)
-        codecs += (codecs.empty() ? "" : ", ") + std::string(entry.type.codec->name);
+      const Codec& codec = entry.type.codec->rows_of ? *entry.type.codec->rows_of : *entry.type.codec;
+      if (!lora && codecs.find(codec.name) == std::string::npos)
+        codecs += (codecs.empty() ? "" : ", ") + std::string(codec.name);
     }
     const auto item = [&](const char* name, int64_t bytes, std::string home) {
       if (bytes > 0) l.items.push_back({name, bytes, std::move(home)});

@@ -25,7 +25,7 @@ std::vector<float> normal(size_t count, const char* name) {
 struct Operands {
   int64_t m, n, columns;
   std::vector<float> x, w;
-  std::vector<std::byte> weights, rows;
+  std::vector<std::byte> weights, rows, groups;
 
   Operands(const Codec& codec, int64_t m, int64_t n, int64_t columns)
       : m(m),
@@ -38,6 +38,11 @@ struct Operands {
     codec.encode(w.data(), weights.data() + 1, columns * n);
     codec.decode(weights.data() + 1, w.data(), columns * n);
     for (int64_t r = 0; r < m; ++r) quantise_int8(x.data() + r * n, *int8_format(codec, n), {rows.data(), n}, r);
+  }
+  Int8Weights interleaved_weights(const Codec& codec) {
+    groups.resize(codec.bytes(kDotRows * n) + 1);
+    interleave_rows(*interleaved(codec), weights.data() + 1, n, groups.data() + 1);
+    return {*int8_format(*interleaved(codec), n), groups.data() + 1, codec.bytes(n), columns, true};
   }
   Int8Weights int8_weights(const Codec& codec) const {
     return {*int8_format(codec, n), weights.data() + 1, codec.bytes(n), columns};
@@ -53,12 +58,17 @@ TEST(Int8Dot, equals_reference_and_is_near_exact) {
     for (auto [m, n, columns] : {std::tuple{1, 256, 16}, {1, 768, 5}, {3, 1536, 16}, {15, 256, 13}}) {
       for (int64_t width : {int64_t{n}, codec->block == 32 ? n + 32 : int64_t{n}}) {
         SCOPED_TRACE(fmt::format("{} {} x {} x {}", codec->name, m, width, columns));
-        const Operands o(*codec, m, width, columns);
+        Operands o(*codec, m, width, columns);
         const Int8Rows rows{const_cast<std::byte*>(o.rows.data()), width};
         std::vector<float> result(m * 16, 0.5f), expected = result, sums(2 * m * 16);
         multiply_int8(o.int8_weights(*codec), rows, m, 0.25f, result.data(), sums.data());
         multiply_int8_reference(o.int8_weights(*codec), rows, m, 0.25f, expected.data(), sums.data());
         EXPECT_EQ(result, expected);
+        if (columns == kDotRows) {
+          std::fill(result.begin(), result.end(), 0.5f);
+          multiply_int8(o.interleaved_weights(*codec), rows, m, 0.25f, result.data(), sums.data());
+          EXPECT_EQ(result, expected);
+        }
         for (int64_t r = 0; r < m; ++r)
           for (int64_t c = 0; c < columns; ++c) {
             double exact = 0, size = 0;
@@ -84,15 +94,14 @@ TEST(Int8Dot, instruction_sets_agree) {
     const Int8Rows rows{const_cast<std::byte*>(o.rows.data()), 256};
     const std::byte* const weights = o.weights.data() + 1;
     Int8Panel plain{}, panel{};
-    Int8Words words{};
+    Int8Columns columns{};
     for (InstructionSet level : {InstructionSet::baseline, InstructionSet::v3, InstructionSet::v4}) {
       if (level > widest_instruction_set()) continue;
       for (int64_t count : {int64_t{256}, codec->block}) {
         SCOPED_TRACE(fmt::format("level {} count {}", static_cast<int>(level), count));
-        const Int8Source source{weights, codec->bytes(256), count, weights};
+        const Int8Source source{weights, codec->bytes(256), count};
         instruction_set = level;
-        read_int8_words(*format, source, words);
-        format->pack(words, count, panel);
+        format->pack(int8_words(*format, source, columns), count, panel);
         instruction_set = widest_instruction_set();
         format->pack_reference(source, plain);
         EXPECT_EQ(std::memcmp(panel.codes, plain.codes, static_cast<size_t>(count) * 16), 0);
@@ -103,7 +112,7 @@ TEST(Int8Dot, instruction_sets_agree) {
         }
       }
     }
-    format->pack_reference({weights, codec->bytes(256), 256, weights}, plain);
+    format->pack_reference({weights, codec->bytes(256), 256}, plain);
     const auto run = [&](MultiplyInt8 multiply) {
       std::vector<float> sums(2 * 15 * 16);
       multiply(*format, plain, {rows, 0, 0, 256}, 15, sums.data(), sums.data() + 15 * 16);

@@ -145,19 +145,15 @@ class WholeRows {
   std::byte copies_[kDotRows * kMostBytes];
 };
 
-// multiply(piece, source, sums, rests) for every piece of the rows.
+// multiply(piece, begin, sums, rests) for every piece of the rows, which begins at a row's byte `begin`.
 template <class Multiply>
 void multiply_pieces(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out, float* sums,
                      Multiply multiply) noexcept {
   const Int8Format& format = weights.format;
   float* const rests = sums + m * kDotRows;
   std::fill(sums, rests + m * kDotRows, 0.0f);
-  for (int64_t first = 0; first < x.n; first += kDotPiece) {
-    const int64_t count = std::min(kDotPiece, x.n - first);
-    const WholeRows rows(weights, first, count);
-    const std::byte* const next = weights.data + kDotRows * (2 * weights.stride + format.codec->bytes(first));
-    multiply(Int8Piece{x, 0, first, count}, Int8Source{rows.data, rows.stride, count, next}, sums, rests);
-  }
+  for (int64_t first = 0; first < x.n; first += kDotPiece)
+    multiply(Int8Piece{x, 0, first, std::min(kDotPiece, x.n - first)}, format.codec->bytes(first), sums, rests);
   for (int64_t r = 0; r < m; ++r)
     for (int64_t c = 0; c < weights.columns; ++c) {
       const int64_t i = r * kDotRows + c;
@@ -220,7 +216,7 @@ void quantise_int8(const float* x, const Int8Format& format, const Int8Rows& to,
 
 const Int8Format* int8_format(const Codec& codec, int64_t n) {
   for (const Int8Format& format : kFormats)
-    if (format.codec == &codec && n % kDotBlock == 0) return &format;
+    if (n % kDotBlock == 0 && (format.codec == &codec || format.codec == codec.rows_of)) return &format;
   return nullptr;
 }
 
@@ -232,20 +228,24 @@ void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, flo
                                        : cpu().avx2      ? multiply_panel_avx2
                                                          : multiply_panel_reference;
   const Int8Format& format = weights.format;
-  Int8Words words;
+  Int8Columns columns;
+  const auto words_of = [&](const Int8Piece& piece, int64_t begin) {
+    if (weights.interleaved)
+      return int8_words_of_piece(format, weights.data + begin * kDotRows, piece.count, columns);
+    const WholeRows rows(weights, piece.first, piece.count);
+    return int8_words(format, {rows.data, rows.stride, piece.count}, columns);
+  };
   if (m == 1 && cpu().avx512_vnni) {
     multiply_pieces(weights, x, m, scale, out, sums,
-                    [&](const Int8Piece& piece, const Int8Source& source, float* to, float* rests) {
-                      read_int8_words(format, source, words);
-                      format.multiply_one(words, piece, to, rests);
+                    [&](const Int8Piece& piece, int64_t begin, float* to, float* rests) {
+                      format.multiply_one(words_of(piece, begin), piece, to, rests);
                     });
     return;
   }
   Int8Panel panel;
   multiply_pieces(weights, x, m, scale, out, sums,
-                  [&](const Int8Piece& piece, const Int8Source& source, float* to, float* rests) {
-                    read_int8_words(format, source, words);
-                    format.pack(words, piece.count, panel);
+                  [&](const Int8Piece& piece, int64_t begin, float* to, float* rests) {
+                    format.pack(words_of(piece, begin), piece.count, panel);
                     multiply(format, panel, piece, m, to, rests);
                   });
 }
@@ -253,11 +253,11 @@ void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, flo
 void multiply_int8_reference(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
                              float* sums) noexcept {
   Int8Panel panel;
-  multiply_pieces(weights, x, m, scale, out, sums,
-                  [&](const Int8Piece& piece, const Int8Source& source, float* to, float* rests) {
-                    weights.format.pack_reference(source, panel);
-                    multiply_panel_reference(weights.format, panel, piece, m, to, rests);
-                  });
+  multiply_pieces(weights, x, m, scale, out, sums, [&](const Int8Piece& piece, int64_t, float* to, float* rests) {
+    const WholeRows rows(weights, piece.first, piece.count);
+    weights.format.pack_reference({rows.data, rows.stride, piece.count}, panel);
+    multiply_panel_reference(weights.format, panel, piece, m, to, rests);
+  });
 }
 
 }  // namespace thimble

@@ -10,20 +10,21 @@
 // Each group is a product and an addition, both rounded. Every instruction set gives the same bits, and a result does
 // not depend on what is computed beside it.
 //
-// 16 rows of a weight are taken together: a piece of them is unpacked into a panel whose lanes are rows, which meets
-// all rows of x. No sum over lanes is needed, and every format shares the same inner loop.
+// 16 rows of a weight are taken together, one lane a row: no sum over lanes is needed, and every format shares the same
+// inner loops. A piece of them meets one row of x straight from its words; with several rows of x it is unpacked into a
+// panel first. Interleaved rows (codecs/interleaved.h) are read as they lie, plain ones are put into words before.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "codecs/codec.h"
+#include "codecs/interleaved.h"
 
 namespace thimble {
 
 constexpr int64_t kDotBlock = 32;   // elements of x that share a scale
-constexpr int64_t kDotRows = 16;    // weight rows in a panel
-constexpr int64_t kDotPiece = 256;  // elements of a panel, at most; whole blocks of every format
+constexpr int64_t kDotRows = kInterleavedRows;
+constexpr int64_t kDotPiece = kInterleavedPiece;  // whole blocks of every format
 
 // value = scale * (code - zero) + offset, codes being unsigned bytes.
 struct Int8Format;
@@ -51,12 +52,13 @@ struct Int8Rows {
 void quantise_int8(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept;
 
 // out[r * 16 + c] += scale * (row c of the weights . row r of x), r < m, c < columns <= 16. Weight rows are `stride`
-// bytes apart. sums: [2, m, 16] to work in.
+// bytes apart, or 16 interleaved ones. sums: [2, m, 16] to work in. The reference takes plain rows.
 struct Int8Weights {
   const Int8Format& format;
   const std::byte* data;
   int64_t stride;
   int64_t columns;
+  bool interleaved = false;
 };
 void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
                    float* sums) noexcept;

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include <cstring>
+#include <utility>
 
 #include "kernels/dot/int8_formats.h"
 
@@ -75,7 +76,11 @@ TARGET void multiply_one(const Int8Words& words, const Int8Piece& piece, float* 
   const float* const row_sums = piece.x.sums(piece.row) + piece.first / kDotBlock;
   const int32_t* const corrections = piece.x.corrections(piece.row) + piece.first / G;
   __m512 sum = _mm512_loadu_ps(sums), rest = _mm512_loadu_ps(rests);
-  const auto step = [&](int64_t b, const Int8Block& block) TARGET_INLINE {
+  const int64_t blocks = piece.count / 32;
+  const auto step = [&]<int I>(int64_t b) TARGET_INLINE {
+    if (b >= blocks) return;
+    Int8Block block;
+    F::template read<I>(words, b * F::kBytes / 2, block);
     constexpr int kGroups = 32 / G, kQuads = G / 4;
     const __m512 x_scale = _mm512_set1_ps(scales[b]);
 #pragma GCC unroll 2
@@ -97,19 +102,10 @@ TARGET void multiply_one(const Int8Words& words, const Int8Piece& piece, float* 
       rest = _mm512_add_ps(rest,
                            _mm512_mul_ps(reinterpret_cast<const __m512&>(block.offset), _mm512_set1_ps(row_sums[b])));
   };
-  int64_t b = 0;
-  for (; b + 2 <= piece.count / 32; b += 2) {
-    Int8Block block;
-    read_block<F, 0>(words, b, block);
-    step(b, block);
-    read_block<F, 1>(words, b + 1, block);
-    step(b + 1, block);
-  }
-  if (b < piece.count / 32) {
-    Int8Block block;
-    read_block<F, 0>(words, b, block);
-    step(b, block);
-  }
+  const auto cycle = [&]<int... I>(std::integer_sequence<int, I...>, int64_t b) TARGET_INLINE {
+    (step.template operator()<I>(b + I), ...);
+  };
+  for (int64_t b = 0; b < blocks; b += F::kCycle) cycle(std::make_integer_sequence<int, F::kCycle>{}, b);
   _mm512_storeu_ps(sums, sum);
   _mm512_storeu_ps(rests, rest);
 }

@@ -11,17 +11,14 @@ struct Int8Panel {
   alignas(64) float offsets[kDotPiece / 32][kDotRows];
 };
 
-// Elements of 16 rows, `stride` bytes apart, and where the bytes lie that will be wanted next: as many, in the order of
-// addresses, which is what memory is fast at.
+// Elements of 16 rows, `stride` bytes apart.
 struct Int8Source {
   const std::byte* data;
   int64_t stride;
   int64_t count;
-  const std::byte* next;
 };
-// Into the second level: the first one's few misses under way would stop the loads.
-[[gnu::always_inline]] inline void prefetch_int8(const std::byte* at) noexcept { __builtin_prefetch(at, 0, 2); }
-struct Int8Words;  // int8_formats.h: the same as columns of words
+struct Int8Words;    // int8_formats.h: the same as columns of words, as a group of interleaved rows has them
+struct Int8Columns;  // and memory for them
 using PackInt8 = void (*)(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
 using PackInt8Reference = void (*)(const Int8Source& source, Int8Panel& panel) noexcept;
 
@@ -51,7 +48,10 @@ void multiply_panel_avx2(const Int8Format& format, const Int8Panel& panel, const
 void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
 
-void read_int8_words(const Int8Format& format, const Int8Source& source, Int8Words& words) noexcept;
+// The words of plain rows, put into `memory`; of a piece of interleaved rows, read where they are when that is possible.
+Int8Words int8_words(const Int8Format& format, const Int8Source& source, Int8Columns& memory) noexcept;
+Int8Words int8_words_of_piece(const Int8Format& format, const std::byte* piece, int64_t count,
+                              Int8Columns& memory) noexcept;
 
 // One a format: int8_pack.cpp, int8_dot_vnni.cpp.
 void pack_q4_0(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
@@ -68,8 +68,5 @@ void multiply_q8_0(const Int8Words& words, const Int8Piece& piece, float* sums, 
 void multiply_q4_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
 void multiply_q5_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
 void multiply_q6_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
-
-// words[i][row] = the i-th word of each of 16 rows; bytes: a multiple of 4, 16 or more.
-void words_of_rows_avx512(const Int8Source& source, int64_t bytes, uint32_t (*words)[kDotRows]) noexcept;
 
 }  // namespace thimble
