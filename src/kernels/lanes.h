@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "codecs/dispatch.h"
 
@@ -50,24 +51,33 @@ THIMBLE_BODY LanePair take_apart(const float* from) noexcept {
 }
 
 // The sum over lanes, in the order of dot() in rows.h.
+// Indices of __builtin_shuffle as constants that GCC 12 sees through: in lane l, of(l).
+template <class Of, int... l>
+THIMBLE_BODY LaneIndex lane_indices(Of, std::integer_sequence<int, l...>) noexcept {
+  return LaneIndex{std::integral_constant<int, Of{}(l)>::value...};
+}
+template <class Of>
+THIMBLE_BODY LaneIndex lane_indices(Of of) noexcept {
+  return lane_indices(of, std::make_integer_sequence<int, kLanes>{});
+}
+// Each lane has the one `width` away.
+template <int width>
+THIMBLE_BODY Lanes swap_lanes(Lanes v) noexcept {
+  return __builtin_shuffle(v, lane_indices([](int l) { return l ^ width; }));
+}
+
 THIMBLE_BODY float fold(Lanes v) noexcept {
-  v += __builtin_shuffle(v, LaneIndex{8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
-  v += __builtin_shuffle(v, LaneIndex{4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
-  v += __builtin_shuffle(v, LaneIndex{2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
+  v += swap_lanes<8>(v);
+  v += swap_lanes<4>(v);
+  v += swap_lanes<2>(v);
   return v[0] + v[1];
 }
 
 // Lanes whose number has not the bit `width`: sums of a's lanes l and l + width; the others: b's.
 template <int width>
 THIMBLE_BODY Lanes join_lanes(Lanes a, Lanes b) noexcept {
-  LaneIndex same, other;
-#pragma GCC unroll 16
-  for (int l = 0; l < 16; ++l) {
-    const int from = l & width ? 16 : 0;
-    same[l] = from + l;
-    other[l] = from + (l ^ width);
-  }
-  return __builtin_shuffle(a, b, same) + __builtin_shuffle(a, b, other);
+  return __builtin_shuffle(a, b, lane_indices([](int l) { return (l & width ? 16 : 0) + l; })) +
+         __builtin_shuffle(a, b, lane_indices([](int l) { return (l & width ? 16 : 0) + (l ^ width); }));
 }
 
 // Lane i: fold(sums[i]).

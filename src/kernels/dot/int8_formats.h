@@ -52,6 +52,13 @@ THIMBLE_BODY Lanes number(LaneWords words) noexcept {
 THIMBLE_BODY LaneWords low_nibbles(LaneWords bytes) noexcept { return bytes & 0x0f0f0f0fu; }
 THIMBLE_BODY LaneWords high_nibbles(LaneWords bytes) noexcept { return bytes >> 4 & 0x0f0f0f0fu; }
 
+// The bits from kFrom on, moved to kTo.
+template <int kFrom, int kTo>
+THIMBLE_BODY LaneWords bits_at(LaneWords words) noexcept {
+  if constexpr (kFrom > kTo) return words >> (kFrom - kTo);
+  return words << (kTo - kFrom);
+}
+
 // read<I>: block b of a piece, which begins at half-word h = b * kBytes / 2, I being b modulo kCycle. So what differs
 // from block to block is known to the compiler: whether h is odd, or where K formats keep their bits.
 //
@@ -130,7 +137,7 @@ struct Int8Q45K {
     for (int i = 0; i < 8; ++i) {
       const LaneWords bytes = word(words, (kFifth ? 12 : 4) + 8 * (I / 2) + i);
       to.quads[i] = I % 2 ? high_nibbles(bytes) : low_nibbles(bytes);
-      if (kFifth) to.quads[i] |= (word(words, 4 + i) >> static_cast<unsigned>(I) & 0x01010101u) << 4;
+      if (kFifth) to.quads[i] |= bits_at<I, 4>(word(words, 4 + i)) & 0x10101010u;
     }
   }
 };
@@ -149,11 +156,11 @@ struct Int8Q6_K {
       const Numbers scale = reinterpret_cast<const Numbers&>(high) >> 24;
       to.scales[i] = half_to_float(end) * __builtin_convertvector(scale, Lanes);
     }
-    constexpr unsigned low_shift = I % 4 / 2 * 4, high_shift = I % 4 * 2;
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
-      const LaneWords low = word(words, 16 * (I / 4) + I % 2 * 8 + i) >> low_shift & 0x0f0f0f0fu;
-      to.quads[i] = low | (word(words, 32 + I / 4 * 8 + i) >> high_shift & 0x03030303u) << 4;
+      const LaneWords bytes = word(words, 16 * (I / 4) + I % 2 * 8 + i);
+      to.quads[i] = (I % 4 < 2 ? low_nibbles(bytes) : high_nibbles(bytes)) |
+                    (bits_at<I % 4 * 2, 4>(word(words, 32 + I / 4 * 8 + i)) & 0x30303030u);
     }
   }
 };

@@ -28,6 +28,14 @@ THIMBLE_BODY void panel_body(const Int8Words& words, int64_t count, Int8Panel& p
 template <class F, int kGroup, bool kOffsets>
 constexpr auto* panel_of = dispatched<panel_body<F, kGroup, kOffsets>>;
 
+THIMBLE_BODY void copy_words_body(const Int8Words& words, int64_t count, Int8Columns& to) noexcept {
+  for (int64_t i = 0; i < count; ++i) {
+    __builtin_prefetch(words.of + (count + i) * kDotRows);  // of the next piece, which is read while this one is used
+    *reinterpret_cast<LaneWords*>(to.of[i]) = word(words, i);
+  }
+}
+constexpr auto* copy_words = dispatched<copy_words_body>;
+
 }  // namespace
 
 Int8Words int8_words(const Int8Format& format, const Int8Source& source, Int8Columns& memory) noexcept {
@@ -49,7 +57,7 @@ Int8Words int8_words_of_piece(const Int8Format& format, const std::byte* piece, 
                         reinterpret_cast<const uint16_t*>(piece + 4 * whole * kDotRows)};
   if (bytes % 4 == 0) return words;
   // Copied, as half words make what follows cross cache lines, and q6_K reads to and fro, at which memory is slow.
-  std::memcpy(memory.of, piece, static_cast<size_t>(4 * whole * kDotRows));
+  copy_words(words, whole, memory);
   for (int64_t row = 0; row < kDotRows; ++row) memory.of[whole][row] = memory.end[row] = words.end[row];
   return {memory.of[0], memory.end};
 }
