@@ -59,8 +59,8 @@ void narrow_product(benchmark::State& state, const Codec* codec, Multiply multip
                   1};
   const Product product{.terms = {&term, 1}, .c = reinterpret_cast<std::byte*>(y.data()), .m = m, .n = n};
   Threads team(threads);
-  std::vector<std::byte> workspace(narrow_workspace_bytes(multiply, product, threads));
-  for (auto _ : state) narrow(team, multiply, product, workspace);
+  std::vector<std::byte> workspace(narrow_workspace_bytes(multiply, {&product, 1}, threads));
+  for (auto _ : state) narrow(team, multiply, {&product, 1}, workspace);
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) * static_cast<int64_t>(weights.size));
   state.counters["GOP/s"] =
       benchmark::Counter(2e-9 * static_cast<double>(m * n * kColumns), benchmark::Counter::kIsIterationInvariantRate);

@@ -1,6 +1,7 @@
 #include "kernels/narrow.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "core/round.h"
@@ -25,28 +26,49 @@ bool reads_directly(const Matrix& weight) {
          (weight.codec == &kBf16 && weight.columns % (2 * kLanes) == 0);
 }
 
+// Beside bf16 read where it lies, x is taken apart (lanes.h).
+bool takes_apart(const Term& term) { return term.b.codec == &kBf16 && reads_directly(term.b); }
+
 // Where things lie in the workspace: x of all terms, as f32 or int8; then for each thread rows and results.
 struct Plan {
-  const Product& product;
+  std::span<const Product> products;
   bool int8;
-  int64_t x_bytes = 0, row_bytes = 0, result_bytes;
+  int64_t x_bytes = 0, row_bytes = 0, result_bytes = 0;
+  std::array<int64_t, kMostNarrowTerms> x_at;  // of every term, in order
+  std::array<bool, kMostNarrowTerms> shared;   // with a term before
 
-  Plan(Multiply multiply, const Product& p)
-      : product(p), int8(multiply == Multiply::int8), result_bytes(aligned(3 * p.m * kColumns * 4)) {
-    for (const Term& term : p.terms) {
-      x_bytes += x_bytes_of(term);
-      // Codecs decode whole blocks.
-      row_bytes = std::max(row_bytes, aligned(kTogether * (padded(term.a.columns) + term.b.codec->block) * 4));
+  Plan(Multiply multiply, std::span<const Product> products) : products(products), int8(multiply == Multiply::int8) {
+    std::array<const Term*, kMostNarrowTerms> terms;
+    size_t count = 0;
+    for (const Product& p : products) {
+      result_bytes = std::max(result_bytes, aligned(3 * p.m * kColumns * 4));
+      for (const Term& term : p.terms) {
+        // Codecs decode whole blocks.
+        row_bytes = std::max(row_bytes, aligned(kTogether * (padded(term.a.columns) + term.b.codec->block) * 4));
+        const auto same = std::find_if(terms.begin(), terms.begin() + count,
+                                       [&](const Term* other) { return shares_x(term, *other); });
+        shared[count] = same != terms.begin() + count;
+        x_at[count] = shared[count] ? x_at[static_cast<size_t>(same - terms.begin())] : x_bytes;
+        if (!shared[count]) x_bytes += aligned(p.m * x_row_bytes(term));
+        terms[count++] = &term;
+      }
     }
   }
   const Int8Format* format(const Term& term) const {
     return int8 ? int8_format(*term.b.codec, term.a.columns) : nullptr;
   }
-  int64_t x_bytes_of(const Term& term) const {
+  int64_t x_row_bytes(const Term& term) const {
     const int64_t k = term.a.columns;
-    return aligned(product.m * (format(term) ? Int8Rows::row_bytes(k) : padded(k) * 4));
+    return format(term) ? Int8Rows::row_bytes(k) : padded(k) * 4;
   }
   int64_t thread_bytes() const { return row_bytes + result_bytes; }
+
+ private:
+  // In planning there is no data yet, and nothing is shared.
+  bool shares_x(const Term& a, const Term& b) const {
+    return a.a.data && a.a.data == b.a.data && a.a.columns == b.a.columns && format(a) == format(b) &&
+           takes_apart(a) == takes_apart(b);
+  }
 };
 
 // Rows of x and of a weight for tiles(): `stride` elements apart, `depth` of them multiplied, whole lanes. Beside bf16,
@@ -126,27 +148,31 @@ void widen(const Term& term, int64_t row, float* to) noexcept {
   else
     term.a.codec->decode(term.a.row(row), to, k);
   std::fill(to + k, to + padded(k), 0.0f);
-  if (term.b.codec == &kBf16 && reads_directly(term.b)) take_apart(to, to, k);
+  if (takes_apart(term)) take_apart(to, to, k);
 }
 
 // Rows [begin, end) of x as the products read them.
-void prepare(const Plan& plan, int64_t begin, int64_t end, std::byte* x, std::byte* memory) noexcept {
-  for (const Term& term : plan.product.terms) {
-    const int64_t k = term.a.columns;
-    const Int8Format* const format = plan.format(term);
-    for (int64_t row = begin; row < end; ++row) {
-      float* const wide = reinterpret_cast<float*>(format ? memory : x + row * padded(k) * 4);
-      widen(term, row, wide);
-      if (format) quantise_int8(wide, *format, {x, k}, row);
+void prepare(const Plan& plan, int64_t begin, int64_t end, std::byte* all_x, std::byte* memory) noexcept {
+  size_t t = 0;
+  for (const Product& product : plan.products)
+    for (const Term& term : product.terms) {
+      const size_t i = t++;
+      if (plan.shared[i]) continue;
+      const int64_t k = term.a.columns;
+      const Int8Format* const format = plan.format(term);
+      std::byte* const x = all_x + plan.x_at[i];
+      for (int64_t row = begin; row < end; ++row) {
+        float* const wide = reinterpret_cast<float*>(format ? memory : x + row * padded(k) * 4);
+        widen(term, row, wide);
+        if (format) quantise_int8(wide, *format, {x, k}, row);
+      }
     }
-    x += plan.x_bytes_of(term);
-  }
 }
 
 // One term of `columns` columns from `column` on, with x in f32.
-void multiply_wide(const Plan& plan, const Term& term, int64_t column, int64_t columns, const float* x, float* rows,
+void multiply_wide(const Term& term, int64_t column, int64_t columns, const float* x, float* rows,
                    float* results) noexcept {
-  const int64_t k = term.a.columns, stride = padded(k), m = plan.product.m;
+  const int64_t k = term.a.columns, stride = padded(k), m = term.a.rows;
   for (int64_t c = 0; c < columns; c += kTogether) {
     const int64_t count = std::min<int64_t>(kTogether, columns - c);
     const auto from = [&](auto* data, int64_t weight_stride) {
@@ -189,43 +215,60 @@ void store(const Product& p, const float* results, int64_t column, int64_t colum
     store_tile(tile, reinterpret_cast<uint16_t*>(c), reinterpret_cast<const uint16_t*>(addend));
 }
 
-void multiply_columns(const Plan& plan, int64_t begin, int64_t end, std::byte* all_x, std::byte* memory) noexcept {
-  const Product& p = plan.product;
+// 16 columns of a product, or what is left of them, whose first term is number `first_term` of all.
+void multiply_columns(const Plan& plan, const Product& p, size_t first_term, int64_t column, const std::byte* all_x,
+                      std::byte* memory) noexcept {
   float* const rows = reinterpret_cast<float*>(memory);
   float* const results = reinterpret_cast<float*>(memory + plan.row_bytes);
   float* const sums = results + p.m * kColumns;
-  for (int64_t column = begin; column < end; column += kColumns) {
-    const int64_t columns = std::min(kColumns, end - column);
-    std::fill(results, results + p.m * kColumns, 0.0f);
-    std::byte* x = all_x;
-    for (const Term& term : p.terms) {
-      if (const Int8Format* const format = plan.format(term))
-        multiply_int8({*format, term.b.row(column), term.b.stride(), columns,
-                       term.b.codec->rows_of && columns == kInterleavedRows},
-                      {x, term.a.columns}, p.m, term.scale, results, sums);
-      else
-        multiply_wide(plan, term, column, columns, reinterpret_cast<const float*>(x), rows, results);
-      x += plan.x_bytes_of(term);
-    }
-    store(p, results, column, columns);
+  const int64_t columns = std::min(kColumns, p.n - column);
+  std::fill(results, results + p.m * kColumns, 0.0f);
+  for (size_t i = 0; i < p.terms.size(); ++i) {
+    const Term& term = p.terms[i];
+    std::byte* const x = const_cast<std::byte*>(all_x) + plan.x_at[first_term + i];
+    if (const Int8Format* const format = plan.format(term))
+      multiply_int8({*format, term.b.row(column), term.b.stride(), columns,
+                     term.b.codec->rows_of && columns == kInterleavedRows},
+                    {x, term.a.columns}, p.m, term.scale, results, sums);
+    else
+      multiply_wide(term, column, columns, reinterpret_cast<const float*>(x), rows, results);
+  }
+  store(p, results, column, columns);
+}
+
+int64_t groups_of(const Product& p) { return (p.n + kColumns - 1) / kColumns; }
+
+// Groups of columns [begin, end), counted over all products.
+void multiply_groups(const Plan& plan, int64_t begin, int64_t end, const std::byte* x, std::byte* memory) noexcept {
+  int64_t first = 0;
+  size_t first_term = 0;
+  for (const Product& p : plan.products) {
+    const int64_t groups = groups_of(p);
+    for (int64_t g = std::max(begin, first); g < std::min(end, first + groups); ++g)
+      multiply_columns(plan, p, first_term, (g - first) * kColumns, x, memory);
+    first += groups;
+    first_term += p.terms.size();
   }
 }
 
 }  // namespace
 
-int64_t narrow_workspace_bytes(Multiply multiply, const Product& product, int threads) {
-  const Plan plan(multiply, product);
+int64_t narrow_workspace_bytes(Multiply multiply, std::span<const Product> products, int threads) {
+  const Plan plan(multiply, products);
   return plan.x_bytes + threads * plan.thread_bytes();
 }
 
-void narrow(Threads& threads, Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept {
-  const Plan plan(multiply, product);
+void narrow(Threads& threads, Multiply multiply, std::span<const Product> products,
+            std::span<std::byte> workspace) noexcept {
+  const Plan plan(multiply, products);
   std::byte* const x = workspace.data();
   const auto memory = [&](int thread) { return x + plan.x_bytes + thread * plan.thread_bytes(); };
-  threads.split(product.m, kPrepareRows,
+  threads.split(products[0].m, kPrepareRows,
                 [&](int64_t begin, int64_t end, int thread) { prepare(plan, begin, end, x, memory(thread)); });
-  threads.split(product.n, kColumns,
-                [&](int64_t begin, int64_t end, int thread) { multiply_columns(plan, begin, end, x, memory(thread)); });
+  int64_t groups = 0;
+  for (const Product& p : products) groups += groups_of(p);
+  threads.split(groups, 1,
+                [&](int64_t begin, int64_t end, int thread) { multiply_groups(plan, begin, end, x, memory(thread)); });
 }
 
 }  // namespace thimble

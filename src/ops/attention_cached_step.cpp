@@ -1,6 +1,7 @@
 // Keys are taken kChunk positions at a time, chunks beginning at multiples of it; the parts of a softmax are then
 // joined in order (Dao et al. 2023, "Flash-Decoding for long-context inference"). So a long context is shared by
-// threads.
+// threads. A chunk's keys and values are read in the order of addresses before its heads take their parts of them, which
+// lie apart: weights have driven them out of the caches, and memory is fast at nothing else.
 #include "core/round.h"
 #include "kernels/attend.h"
 #include "kernels/math.h"
@@ -10,7 +11,7 @@
 namespace thimble::cached {
 namespace {
 
-constexpr int64_t kChunk = 256;
+constexpr int64_t kChunk = 64;
 constexpr int64_t kWorthWaking = 1 << 15;  // multiplications, below which one thread is faster
 
 // Where things lie: for every row and chunk the parts of all heads, then each thread's own memory.
@@ -41,12 +42,6 @@ class Step {
     scratch_ = out_ + round_up(plan.parts() * (plan.width + 2), 16);
   }
 
-  // One kv head of one row over one chunk, counted over all rows.
-  int64_t tasks() const {
-    int64_t tasks = 0;
-    for (int64_t row = 0; row < plan_.rows; ++row) tasks += chunks_of(seen(call_, row)) * a_.kv_heads;
-    return tasks;
-  }
   int64_t multiplications() const {
     int64_t positions = 0;
     for (int64_t row = 0; row < plan_.rows; ++row) {
@@ -56,14 +51,13 @@ class Step {
     return 2 * positions * a_.heads * a_.head_dim;
   }
 
-  // Tasks `first`, first + stride, ...
+  // Chunks `first`, first + stride, ... of all rows. All heads of one by one thread: their keys lie side by side.
   void attend_all(int64_t first, int64_t stride, int thread) noexcept {
-    int64_t task = 0, next = first;
+    int64_t done = 0, next = first;
     for (int64_t row = 0; row < plan_.rows; ++row) {
-      const int64_t count = chunks_of(seen(call_, row)) * a_.kv_heads;
-      for (; next < task + count; next += stride)
-        attend_chunk(row, (next - task) % a_.kv_heads, (next - task) / a_.kv_heads, scratch_ + thread * plan_.scratch);
-      task += count;
+      const int64_t count = chunks_of(seen(call_, row));
+      for (; next < done + count; next += stride) attend_chunk(row, next - done, scratch_ + thread * plan_.scratch);
+      done += count;
     }
   }
 
@@ -87,10 +81,21 @@ class Step {
     return out_ + part(row, chunk, head) * plan_.width;
   }
 
-  void attend_chunk(int64_t row, int64_t kv, int64_t chunk, float* scratch) noexcept {
+  void attend_chunk(int64_t row, int64_t chunk, float* scratch) noexcept {
     const Seen s = seen(call_, row);
     const int64_t begin = std::max(s.first, (s.first / kChunk + chunk) * kChunk);
     const int64_t end = std::min(s.position + 1, (s.first / kChunk + chunk + 1) * kChunk);
+    for (int i : {1, 2}) {
+      const Operand& cache = call_.out[i];
+      read_ahead(at(cache, a_, s.slot, begin, 0), (end - begin) * cache.codec->bytes(cache.shape[2]));
+    }
+    for (int64_t kv = 0; kv < a_.kv_heads; ++kv) attend_head(row, kv, chunk, {s.slot, begin, end}, scratch);
+  }
+
+  struct Range {
+    int64_t slot, begin, end;
+  };
+  void attend_head(int64_t row, int64_t kv, int64_t chunk, const Range& r, float* scratch) noexcept {
     const int64_t group = plan_.group(), element = call_.in[kQ].codec->block_bytes;
     for (int64_t i = 0; i < group; ++i) {
       float* const q = scratch + i * plan_.width;
@@ -99,9 +104,9 @@ class Step {
       std::fill(q + a_.head_dim, q + plan_.width, 0.0f);
     }
     const Operand& keys = call_.out[1];
-    const CachedHead head{keys.codec, at(keys, a_, s.slot, begin, kv), at(call_.out[2], a_, s.slot, begin, kv),
+    const CachedHead head{keys.codec, at(keys, a_, r.slot, r.begin, kv), at(call_.out[2], a_, r.slot, r.begin, kv),
                           keys.codec->bytes(keys.shape[2])};
-    attend({scratch, group, a_.head_dim, a_.scale}, head, end - begin, out(row, chunk, kv * group),
+    attend({scratch, group, a_.head_dim, a_.scale}, head, r.end - r.begin, out(row, chunk, kv * group),
            partial_ + part(row, chunk, kv * group), scratch + group * plan_.width);
   }
 

@@ -8,14 +8,13 @@
 #include "kernels/gemm.h"
 #include "kernels/narrow.h"
 #include "ops/backward.h"
+#include "ops/linear_parts.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
 
 namespace thimble {
 namespace {
-
-constexpr size_t kMostTerms = 16;
 
 const LinearAttributes& of(const std::any& attributes) { return *std::any_cast<LinearAttributes>(&attributes); }
 
@@ -50,36 +49,21 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   return std::vector{y};
 }
 
-// The product that a call or a plan describes; operands may have no data.
-Product describe(const LinearAttributes& attributes, std::span<const Operand> in, const Operand& y, Term* terms) {
-  const size_t count = attributes.terms.size();
-  for (size_t i = 0; i < count; ++i)
-    terms[i] = {in[2 * i].matrix(), in[2 * i + 1].matrix(), false, attributes.terms[i].transposed,
-                attributes.terms[i].scale};
-  return {.terms = {terms, count},
-          .codec = y.codec,
-          .c = y.data,
-          .m = y.shape[0],
-          .n = y.shape[1],
-          .bias = in[2 * count].as<const float>(),
-          .addend = in[2 * count + 1].data};
-}
-
 int64_t workspace(const std::any& attributes, std::span<const Type> in, std::span<const Type> out, Multiply multiply,
                   int threads) {
   std::vector<Operand> operands;
   for (const Type& type : in) operands.push_back({nullptr, type.shape, type.codec});
   Term terms[kMostTerms];
-  const Product product = describe(of(attributes), operands, {nullptr, out[0].shape, out[0].codec}, terms);
-  return of(attributes).narrow ? narrow_workspace_bytes(multiply, product, threads)
+  const Product product = describe_linear(of(attributes), operands, {nullptr, out[0].shape, out[0].codec}, terms);
+  return of(attributes).narrow ? narrow_workspace_bytes(multiply, {&product, 1}, threads)
                                : gemm_workspace_bytes(multiply, product, threads);
 }
 
 void run(const Call& call) noexcept {
   Term terms[kMostTerms];
-  const Product product = describe(call.as<LinearAttributes>(), call.in, call.out[0], terms);
+  const Product product = describe_linear(call.as<LinearAttributes>(), call.in, call.out[0], terms);
   if (call.as<LinearAttributes>().narrow)
-    narrow(call.run.threads, call.run.multiply, product, call.workspace);
+    narrow(call.run.threads, call.run.multiply, {&product, 1}, call.workspace);
   else
     gemm(call.run.threads, call.run.multiply, product, call.workspace);
 }
@@ -270,6 +254,20 @@ std::vector<Sample> samples_sum() {
 constexpr InPlace kAccumulates[] = {{0, 0, true}};
 
 }  // namespace
+
+Product describe_linear(const LinearAttributes& attributes, std::span<const Operand> in, const Operand& y, Term* terms) {
+  const size_t count = attributes.terms.size();
+  for (size_t i = 0; i < count; ++i)
+    terms[i] = {in[2 * i].matrix(), in[2 * i + 1].matrix(), false, attributes.terms[i].transposed,
+                attributes.terms[i].scale};
+  return {.terms = {terms, count},
+          .codec = y.codec,
+          .c = y.data,
+          .m = y.shape[0],
+          .n = y.shape[1],
+          .bias = in[2 * count].as<const float>(),
+          .addend = in[2 * count + 1].data};
+}
 
 const Op kLinear = {.name = "linear",
                     .infer = infer,

@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::array kOps = {
     &kLinear,
+    &kLinearGroup,
     &kLinearDw,
     &kColumnSum,
     &kEmbedding,

@@ -27,6 +27,16 @@ struct LinearAttributes {
 };
 extern const Op kLinear;
 
+// Several narrow linears of as many rows, none of which needs another's result.  in: theirs, one after another;
+// out: one each. For inference.
+struct LinearGroupAttributes {
+  std::vector<LinearAttributes> members;
+  bool operator==(const LinearGroupAttributes&) const = default;
+};
+extern const Op kLinearGroup;
+// The graph with its narrow linears in groups, within each block.
+Graph group_linears(const Graph& graph);
+
 // accumulator += scale left^T right, over granules of 512 rows.  in: accumulator [n, k], left [t, n], right [t, k].
 struct ScaleAttributes {
   float scale = 1;

@@ -7,6 +7,7 @@
 #include "codecs/interleaved.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
+#include "ops/table.h"
 
 namespace thimble {
 namespace {
@@ -90,6 +91,7 @@ class Planner {
       out.graph = std::move(TRY(kLora.rewrite(out.graph, adapter)).graph());
     }
     if (purpose == Purpose::fill) out.graph.prune();
+    out.graph = group_linears(out.graph);
     CHECK_OK(out.graph.verify());
     out.schedule = make_schedule(out.graph, nodes_between(0, out.graph.nodes().size()),
                                  node_costs(out.graph, multiply, spec_.threads, {}));

@@ -153,8 +153,8 @@ TEST(Int8Dot, narrow_product) {
                     true,
                     1};
     const Product p{.terms = {&term, 1}, .c = reinterpret_cast<std::byte*>(c.data()), .m = rows, .n = n};
-    std::vector<std::byte> workspace(narrow_workspace_bytes(multiply, p, count));
-    narrow(threads, multiply, p, workspace);
+    std::vector<std::byte> workspace(narrow_workspace_bytes(multiply, {&p, 1}, count));
+    narrow(threads, multiply, {&p, 1}, workspace);
     return c;
   };
   const std::vector<float> exact = product(Multiply::f32, 1, m), int8 = product(Multiply::int8, 1, m);

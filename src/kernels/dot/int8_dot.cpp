@@ -152,8 +152,9 @@ void multiply_pieces(const Int8Weights& weights, const Int8Rows& x, int64_t m, f
   const Int8Format& format = weights.format;
   float* const rests = sums + m * kDotRows;
   std::fill(sums, rests + m * kDotRows, 0.0f);
-  for (int64_t first = 0; first < x.n; first += kDotPiece)
-    multiply(Int8Piece{x, 0, first, std::min(kDotPiece, x.n - first)}, format.codec->bytes(first), sums, rests);
+  const int64_t piece_bytes = format.codec->bytes(kDotPiece);
+  for (int64_t first = 0, begin = 0; first < x.n; first += kDotPiece, begin += piece_bytes)
+    multiply(Int8Piece{x, 0, first, std::min(kDotPiece, x.n - first)}, begin, sums, rests);
   for (int64_t r = 0; r < m; ++r)
     for (int64_t c = 0; c < weights.columns; ++c) {
       const int64_t i = r * kDotRows + c;
