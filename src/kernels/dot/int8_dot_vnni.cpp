@@ -85,17 +85,15 @@ TARGET void multiply_one(const Int8Words& words, const Int8Piece& piece, float* 
     const __m512 x_scale = _mm512_set1_ps(scales[b]);
 #pragma GCC unroll 2
     for (int g = 0; g < kGroups; ++g) {
-      // Two chains, as one would wait for itself.
-      __m512i totals[2] = {_mm512_set1_epi32(corrections[b * kGroups + g]), _mm512_setzero_si512()};
+      __m512i total = _mm512_set1_epi32(corrections[b * kGroups + g]);
 #pragma GCC unroll 8
       for (int q = 0; q < kQuads; ++q) {
         int32_t quad;
         std::memcpy(&quad, codes + 32 * b + G * g + 4 * q, 4);
-        totals[q % 2] = _mm512_dpbusd_epi32(
-            totals[q % 2], reinterpret_cast<const __m512i&>(block.quads[g * kQuads + q]), _mm512_set1_epi32(quad));
+        total = _mm512_dpbusd_epi32(total, reinterpret_cast<const __m512i&>(block.quads[g * kQuads + q]),
+                                    _mm512_set1_epi32(quad));
       }
       const __m512 both = _mm512_mul_ps(reinterpret_cast<const __m512&>(block.scales[g]), x_scale);
-      const __m512i total = _mm512_add_epi32(totals[0], totals[1]);
       sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_cvtepi32_ps(total), both));
     }
     if constexpr (kOffsets)
