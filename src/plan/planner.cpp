@@ -116,7 +116,7 @@ std::optional<TrainingPlan> TrainingPlanner::fastest(const TrainingSpec& spec, C
   while (const auto found = fastest_choice(candidates, limit_ - set_aside, spec.disk, beat_seconds)) {
     TrainingPlan plan = candidates.complete(found->choice);
     if (plan.bytes(0) <= limit_) return plan;
-    set_aside += plan.bytes(0) - limit_;
+    set_aside += std::max(plan.bytes(0) - limit_, set_aside / 8);  // a series of small differences would not end
   }
   if (set_aside == 0 || beat_seconds < HUGE_VAL) return {};
   for (const Choice& choice : leanest(candidates, spec.disk))

@@ -10,6 +10,8 @@
 namespace thimble {
 namespace {
 
+constexpr int kLines = 3;  // guesses by a straight line, before halves
+
 class Search {
  public:
   // What was estimated for other budgets counts too: in a series of them a larger one never takes longer.
@@ -74,12 +76,13 @@ class Search {
     if (candidates_.least_seconds(with(1)) >= beat_) return false;
     if (consider(with(0))) return true;
     if (!consider(with(high))) return false;
-    while (high - low > 1) {
+    for (int guesses = 0; high - low > 1; ++guesses) {
       if (candidates_.least_seconds(with(low + 1)) >= beat_) return true;
       const double over = static_cast<double>(bytes(with(low)) - limit_),
                    under = static_cast<double>(limit_ - bytes(with(high)));
       const double part = over / std::max(1.0, over + under) * (high - low);
-      const int middle = std::clamp(low + static_cast<int>(std::ceil(part)), low + 1, high - 1);
+      const int guess = guesses < kLines ? low + static_cast<int>(std::ceil(part)) : (low + high) / 2;
+      const int middle = std::clamp(guess, low + 1, high - 1);
       (consider(with(middle)) ? high : low) = middle;
     }
     return true;
@@ -107,8 +110,7 @@ class Search {
     if (candidates_.least_seconds(choice) >= beat_) return found;
     int64_t beside = 0;
     for (int guesses = 0; !found || low < high; ++guesses) {
-      // A straight line's guess, then halves.
-      const size_t guess = guesses < 8 ? least_on_disk(beside) : (low + high) / 2;
+      const size_t guess = guesses < kLines ? least_on_disk(beside) : (low + high) / 2;
       choice.on_disk = std::clamp(guess, low, found ? high - 1 : high);
       if (candidates_.least_seconds(choice) >= beat_ && found) return found;
       const Estimate estimate = candidates_.estimate(choice, limit_);
