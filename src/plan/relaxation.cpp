@@ -1,21 +1,29 @@
 #include "plan/relaxation.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace thimble {
 namespace {
 
-constexpr int kSteps = 40;  // of each search: a quarter of the range is left out by two
+constexpr int kSteps = 30;  // of each search: half a millionth of the range is left
+constexpr double kGolden = 0.6180339887498949;
 
-// Largest value of a concave function over [low, high].
+// Largest value of a concave function over [low, high], by golden sections. Any value of it would be a bound.
 template <class Function>
 double maximum(double low, double high, Function f) {
   double best = std::max(f(low), f(high));
+  double left = high - kGolden * (high - low), right = low + kGolden * (high - low);
+  double at_left = f(left), at_right = f(right);
   for (int i = 0; i < kSteps; ++i) {
-    const double left = low + (high - low) / 3, right = high - (high - low) / 3;
-    const double at_left = f(left), at_right = f(right);
     best = std::max({best, at_left, at_right});
-    (at_left < at_right ? low : high) = at_left < at_right ? left : right;
+    if (at_left < at_right) {
+      low = std::exchange(left, right), at_left = at_right;
+      at_right = f(right = low + kGolden * (high - low));
+    } else {
+      high = std::exchange(right, left), at_right = at_left;
+      at_left = f(left = high - kGolden * (high - low));
+    }
   }
   return best;
 }
