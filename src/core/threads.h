@@ -2,9 +2,11 @@
 // the size of the team, never on timing, so results are the same on every run.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -27,6 +29,11 @@ class Threads {
     run([](void* context, int thread) { (*static_cast<std::remove_reference_t<Body>*>(context))(thread); }, &body);
   }
 
+  // What will be read after the next call of each() or split(): while the others wait for the caller, they bring their
+  // parts of it into their caches, as many bytes from the start of each as are sure to stay there. It is only read.
+  using Ahead = std::array<std::span<const std::byte>, 4>;
+  void read_ahead(const Ahead& ahead) noexcept { ahead_ = ahead; }
+
   // Calls body(begin, end, thread) on contiguous parts of [0, total), each a multiple of `grain` but the last.
   template <class Body>
   void split(int64_t total, int64_t grain, Body&& body) noexcept {
@@ -47,6 +54,7 @@ class Threads {
   using Function = void (*)(void*, int);
   void run(Function function, void* context) noexcept;
   void work(int thread) noexcept;
+  void read(const Ahead& ahead, int thread, uint64_t seen) const noexcept;
   template <class Value>
   void wait_while(std::atomic<Value>& variable, Value old) noexcept;
   template <class Value>
@@ -55,6 +63,7 @@ class Threads {
   int count_;
   Function function_ = nullptr;
   void* context_ = nullptr;
+  Ahead ahead_ = {};
   alignas(64) std::atomic<uint64_t> started_{0};
   alignas(64) std::atomic<int> running_{0};
   alignas(64) std::atomic<int> sleepers_{0};  // threads in the kernel, or on their way

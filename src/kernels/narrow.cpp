@@ -227,9 +227,9 @@ void multiply_columns(const Plan& plan, const Product& p, size_t first_term, int
     const Term& term = p.terms[i];
     std::byte* const x = const_cast<std::byte*>(all_x) + plan.x_at[first_term + i];
     if (const Int8Format* const format = plan.format(term))
-      multiply_int8({*format, term.b.row(column), term.b.stride(), columns,
-                     term.b.codec->rows_of && columns == kInterleavedRows},
-                    {x, term.a.columns}, p.m, term.scale, results, sums);
+      multiply_int8(
+          {*format, term.b.row(column), term.b.stride(), columns, term.b.codec->rows_of && columns == kInterleavedRows},
+          {x, term.a.columns}, p.m, term.scale, results, sums);
     else
       multiply_wide(term, column, columns, reinterpret_cast<const float*>(x), rows, results);
   }

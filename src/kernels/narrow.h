@@ -17,8 +17,8 @@ namespace thimble {
 // Rows up to which the narrow product is the faster one, weights in int8 formats apart.
 constexpr int64_t kNarrowRows = 8;
 
-// Several products at once share one waking of the threads, and what is made of an A that they have in common. They have
-// the same m, and no more than kMostNarrowTerms terms. Terms must be A [m, k] and B [n, k] transposed; C is not
+// Several products at once share one waking of the threads, and what is made of an A that they have in common. They
+// have the same m, and no more than kMostNarrowTerms terms. Terms must be A [m, k] and B [n, k] transposed; C is not
 // accumulated to.
 constexpr size_t kMostNarrowTerms = 32;
 int64_t narrow_workspace_bytes(Multiply multiply, std::span<const Product> products, int threads);

@@ -1,7 +1,7 @@
 // Keys are taken kChunk positions at a time, chunks beginning at multiples of it; the parts of a softmax are then
 // joined in order (Dao et al. 2023, "Flash-Decoding for long-context inference"). So a long context is shared by
-// threads. A chunk's keys and values are read in the order of addresses before its heads take their parts of them, which
-// lie apart: weights have driven them out of the caches, and memory is fast at nothing else.
+// threads. A chunk's keys and values are read in the order of addresses before its heads take their parts of them,
+// which lie apart: weights have driven them out of the caches, and memory is fast at nothing else.
 #include "core/round.h"
 #include "kernels/attend.h"
 #include "kernels/math.h"

@@ -255,7 +255,8 @@ constexpr InPlace kAccumulates[] = {{0, 0, true}};
 
 }  // namespace
 
-Product describe_linear(const LinearAttributes& attributes, std::span<const Operand> in, const Operand& y, Term* terms) {
+Product describe_linear(const LinearAttributes& attributes, std::span<const Operand> in, const Operand& y,
+                        Term* terms) {
   const size_t count = attributes.terms.size();
   for (size_t i = 0; i < count; ++i)
     terms[i] = {in[2 * i].matrix(), in[2 * i + 1].matrix(), false, attributes.terms[i].transposed,

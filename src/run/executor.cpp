@@ -1,6 +1,10 @@
 #include "run/executor.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
+
+#include "ops/table.h"
 
 namespace thimble {
 namespace {
@@ -95,6 +99,12 @@ Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& l
     bound.fresh = cleared(step.fresh);
     steps_.push_back(bound);
   }
+  const auto narrow = [&](const Bound& step) { return is_narrow(*step.node); };
+  if (const auto first = std::find_if(steps_.begin(), steps_.end(), narrow); first != steps_.end()) {
+    int next = static_cast<int>(first - steps_.begin());
+    for (int i = static_cast<int>(steps_.size()) - 1; i >= 0; --i)
+      if (narrow(steps_[static_cast<size_t>(i)])) steps_[static_cast<size_t>(i)].next_narrow = std::exchange(next, i);
+  }
   for (const Transfer& t : schedule.transfers)
     movements_.push_back({binder.file_offset(t), binder.memory(t.residence), t.write, t.fresh});
 }
@@ -116,6 +126,16 @@ void Executor::run_step(Bound& step, RunContext& context, bool first) noexcept {
   step.node->op->run({step.node->attributes, step.in, step.out, step.workspace, context});
 }
 
+// Its weights, or the first of them.
+Threads::Ahead Executor::weights(const Bound& step) const noexcept {
+  Threads::Ahead ahead;
+  size_t count = 0;
+  for (size_t i = 0; i < step.in.size() && count < ahead.size(); ++i)
+    if (const Operand& o = step.in[i]; o && step.extents[i] == Extent::fixed && o.shape.rank() == 2)
+      ahead[count++] = {o.data, static_cast<size_t>(o.codec->bytes(o.shape.count()))};
+  return ahead;
+}
+
 void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexcept {
   const auto fit = [&](std::span<Operand> operands, std::span<const Extent> extents) {
     for (size_t i = 0; i < operands.size(); ++i) {
@@ -128,6 +148,7 @@ void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexce
       fit(step.in, step.extents);
       fit(step.out, step.extents.subspan(step.in.size()));
     }
+    if (step.next_narrow >= 0) context.threads.read_ahead(weights(steps_[static_cast<size_t>(step.next_narrow)]));
     run_step(step, context, true);
   }
 }

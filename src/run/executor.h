@@ -40,6 +40,7 @@ class Executor {
     std::span<const Extent> extents;  // of in, then of out
     std::span<std::byte> workspace;
     std::span<const std::span<std::byte>> zero, fresh;
+    int next_narrow = -1;  // the next step, or the first, whose weights are read once and by all threads
   };
   struct Movement {
     int64_t offset;
@@ -48,6 +49,7 @@ class Executor {
     int ticket = -1;
   };
   void run_step(Bound& step, RunContext& context, bool first) noexcept;
+  Threads::Ahead weights(const Bound& step) const noexcept;
   Result<void> move(const TransferEvent& event, bool first);
   Result<void> abandon(Failure failure);
 

@@ -76,7 +76,7 @@ Result<void> Inference::plan(Purpose purpose, int64_t context, int64_t batch) {
   spec_.purpose = purpose;
   spec_.context = context;
   spec_.slots = spec_.batch = batch;
-  const PlanBudget budget{options_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger};
+  const PlanBudget budget{options_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kInferenceTouches};
   return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_inference(spec_));

@@ -176,7 +176,7 @@ Result<void> Trainer::make_plan() {
   for (Rows& rows : rows_)
     for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts})
       column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
-  const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger};
+  const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kTrainingTouches};
   TrainingPlanner planner(spec_, machine_);
   return plan_with_runtime(budget, [&]() -> Result<int64_t> {
     plan_ = {};

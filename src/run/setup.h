@@ -17,7 +17,9 @@ namespace thimble {
 
 constexpr int64_t kHeapReserve = 3 << 20;  // heap that a run may use for small things
 
-constexpr int64_t kTouchedLater = 416 << 10;  // pages of stacks and libraries that only a run touches
+// Pages of stacks and libraries that only a run touches: of training, and of generating, which chat does line by line.
+constexpr int64_t kTrainingTouches = 224 << 10;
+constexpr int64_t kInferenceTouches = 416 << 10;
 
 // 0: one a CPU.
 int thread_count(int64_t asked);
@@ -40,6 +42,7 @@ struct PlanBudget {
   int64_t& budget_bytes;   // of the next plan; 0: none
   int64_t& runtime_bytes;  // of the process without the arena
   Ledger& ledger;          // of the plan that was made
+  int64_t touched_later;   // bytes that are resident only when the run is under way
 };
 
 // A very small model needs less than the start itself took: then that is the planned peak.
@@ -54,7 +57,7 @@ Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
     const int64_t heap = TRY(plan());
     populate_runtime(kHeapReserve + heap);
     // Small things go into holes of the heap that are not populated: more of them, the larger the plan.
-    const int64_t measured = resident_bytes() + kTouchedLater + heap / 8;
+    const int64_t measured = resident_bytes() + budget.touched_later + heap / 8;
     const bool within = measured <= budget.runtime_bytes && budget.runtime_bytes - measured < (512 << 10);
     if (budget.budget_bytes > 0 && within) break;
     budget.runtime_bytes = measured;

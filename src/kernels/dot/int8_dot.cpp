@@ -226,8 +226,7 @@ void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, flo
   const Int8Format& format = weights.format;
   Int8Columns columns;
   const auto words_of = [&](const Int8Piece& piece, int64_t begin) {
-    if (weights.interleaved)
-      return int8_words_of_piece(format, weights.data + begin * kDotRows, piece.count, columns);
+    if (weights.interleaved) return int8_words_of_piece(format, weights.data + begin * kDotRows, piece.count, columns);
     const WholeRows rows(weights, piece.first, piece.count);
     return int8_words(format, {rows.data, rows.stride, piece.count}, columns);
   };
@@ -239,11 +238,10 @@ void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, flo
     return;
   }
   Int8Panel panel;
-  multiply_pieces(weights, x, m, scale, out, sums,
-                  [&](const Int8Piece& piece, int64_t begin, float* to, float* rests) {
-                    format.pack(words_of(piece, begin), piece.count, panel);
-                    multiply(format, panel, piece, m, to, rests);
-                  });
+  multiply_pieces(weights, x, m, scale, out, sums, [&](const Int8Piece& piece, int64_t begin, float* to, float* rests) {
+    format.pack(words_of(piece, begin), piece.count, panel);
+    multiply(format, panel, piece, m, to, rests);
+  });
 }
 
 void multiply_int8_reference(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,

@@ -22,7 +22,7 @@
 
 namespace thimble {
 
-constexpr int64_t kDotBlock = 32;   // elements of x that share a scale
+constexpr int64_t kDotBlock = 32;  // elements of x that share a scale
 constexpr int64_t kDotRows = kInterleavedRows;
 constexpr int64_t kDotPiece = kInterleavedPiece;  // whole blocks of every format
 

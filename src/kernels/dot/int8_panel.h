@@ -48,7 +48,8 @@ void multiply_panel_avx2(const Int8Format& format, const Int8Panel& panel, const
 void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
 
-// The words of plain rows, put into `memory`; of a piece of interleaved rows, read where they are when that is possible.
+// The words of plain rows, put into `memory`; of a piece of interleaved rows, read where they are when that is
+// possible.
 Int8Words int8_words(const Int8Format& format, const Int8Source& source, Int8Columns& memory) noexcept;
 Int8Words int8_words_of_piece(const Int8Format& format, const std::byte* piece, int64_t count,
                               Int8Columns& memory) noexcept;
