@@ -20,5 +20,17 @@ TEST(Threads, split_covers_every_element_once) {
   }
 }
 
+// Calls follow each other however far the others have read, and parts of no and of odd sizes are fine.
+TEST(Threads, read_ahead_while_waiting) {
+  const std::vector<std::byte> memory(3'000'001);
+  Threads threads(3);
+  std::vector<int> calls(3);
+  for (size_t bytes : {memory.size(), size_t{1}, size_t{0}, size_t{100'000}}) {
+    threads.read_ahead({std::span(memory).first(bytes), std::span(memory).last(bytes / 2)});
+    for (int i = 0; i < 50; ++i) threads.each([&](int thread) { ++calls[thread]; });
+  }
+  EXPECT_EQ(calls, std::vector(3, 200));
+}
+
 }  // namespace
 }  // namespace thimble
