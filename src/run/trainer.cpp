@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 
 #include "plan/profile.h"
 #include "run/report.h"
@@ -183,6 +184,9 @@ Result<void> Trainer::run() {
 
 Result<void> Trainer::train() {
   CHECK_OK(make_directories(recipe_.out));
+  if (std::error_code none; !recipe_.resume && std::filesystem::exists(recipe_.out + kCheckpointFile, none))
+    events_.note(fmt::format("note: {} holds an earlier run, which this one replaces; --resume would go on with it",
+                             recipe_.out));
   if (recipe_.resume) CHECK_OK(read_position());
   CHECK_OK(begin_log());
   CHECK_OK(allocate());
