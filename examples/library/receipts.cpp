@@ -27,14 +27,16 @@ int main(int argc, char** argv) {
   recipe.steps = argc > 4 ? std::atoll(argv[4]) : 20;
   recipe.memory = argc > 5 ? std::atoll(argv[5]) : 300'000'000;
 
-  auto training = thimble::FineTuning::plan(recipe);  // nothing large exists yet
-  if (!training) return fail(training.error());
-  std::printf("%s\n", training->ledger().text().c_str());
-  const auto trained = training->run([](const thimble::StepEvent& step) {
-    std::printf("step %lld  loss %.4f\n", static_cast<long long>(step.step), step.loss);
-    return true;  // go on
-  });
-  if (!trained) return fail(trained.error());
+  {
+    auto training = thimble::FineTuning::plan(recipe);  // nothing large exists yet
+    if (!training) return fail(training.error());
+    std::printf("%s\n", training->ledger().text().c_str());
+    const auto trained = training->run([](const thimble::StepEvent& step) {
+      std::printf("step %lld  loss %.4f\n", static_cast<long long>(step.step), step.loss);
+      return true;  // go on
+    });
+    if (!trained) return fail(trained.error());
+  }  // what training held is free again: the budget is the process's
 
   auto model =
       thimble::Model::open({.model = recipe.model, .adapter = recipe.out + "/adapter", .memory = recipe.memory});

@@ -27,7 +27,7 @@ struct ConvertOptions {
 };
 
 // What the C library takes on its way, names and places of tensors, and pages that only writing touches.
-constexpr int64_t kSmallThings = 256 << 10;
+constexpr int64_t kSmallThings = 768 << 10;
 
 struct Conversion {
   const ConvertOptions& options;

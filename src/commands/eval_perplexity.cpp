@@ -38,6 +38,9 @@ Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Event
     events.progress(fmt::format("{} of {}  nll {:.4f}", added, count, all.mean()));
   }));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (!std::isfinite(all.mean()))
+    return fail(ErrorCode::diverged, "the loss on {} is not finite ({}): the model's weights are damaged", flags.data,
+                all.mean());
   std::string list;
   for (double nll : windows) list += fmt::format("{}{:.9g}", list.empty() ? "" : ",", nll);
   events.event("eval",

@@ -1,6 +1,8 @@
 // The `thimble` binary. Exit codes: 0, 1 failure while running, 2 usage, 3 does not fit, 130 interrupted.
 #include <algorithm>
 #include <array>
+#include <csignal>
+#include <cstdio>
 
 #include "commands/command.h"
 #include "commands/config_file.h"
@@ -89,5 +91,8 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   thimble::settle_allocator();
-  return thimble::run(argc, argv);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk
+  const int code = thimble::run(argc, argv);
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return code;
+  return code == 0 ? thimble::refuse("", "standard output could not be written", 1) : code;
 }

@@ -14,7 +14,7 @@ Result<void> train(const Recipe& recipe, bool plan_only) {
   auto trainer = TRY(Trainer::prepare(recipe, events));
   events.plan(trainer->plan().ledger);
   if (plan_only) return {};
-  watch_interrupts();
+  watch_interrupts("\nstopping after this step; once more stops at once, without saving\n");
   trainer->stop_when(interrupted);
   return trainer->run();
 }

@@ -9,7 +9,10 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <utility>
@@ -155,12 +158,31 @@ OutputFile::~OutputFile() {
   if (!keeps_) ::unlink(temporary_.c_str());
 }
 
+namespace {
+
+// What a process left that was killed while it wrote the same file.
+void remove_leftovers(const std::string& path, const std::string& folder) {
+  const std::string name = std::filesystem::path(path).filename().string() + ".";
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
+    const std::string other = entry.path().filename().string();
+    if (!other.starts_with(name) || !other.ends_with(".part")) continue;
+    const int pid = std::atoi(other.c_str() + name.size());
+    const auto age = std::filesystem::file_time_type::clock::now() - entry.last_write_time(none);
+    const bool dead = pid > 0 && ::kill(pid, 0) != 0 && errno == ESRCH;
+    if (dead && !none && age > std::chrono::minutes(1)) std::filesystem::remove(entry.path(), none);
+  }
+}
+
+}  // namespace
+
 Result<OutputFile> OutputFile::create(const std::string& path) {
   const std::string folder = folder_of(path);
   if (!is_directory(folder)) {
     return fail(ErrorCode::invalid_argument, "creating {}: the folder {} does not exist; make it first", path, folder);
   }
   if (is_directory(path)) return fail(ErrorCode::invalid_argument, "creating {}: there is a folder of that name", path);
+  remove_leftovers(path, folder);
   // Not mkstemp, which makes files that only their owner can read whatever the umask says.
   static std::atomic<uint64_t> next{0};
   for (;;) {

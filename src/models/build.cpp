@@ -33,7 +33,9 @@ class ModelBuilder {
     for (const TensorSpec& weight : tensor_specs(a_)) {
       const Codec* const codec = o_.codec(weight.name, weight.shape);
       if (!codec) return fail(ErrorCode::invalid_argument, "model: there is no weight '{}'", weight.name);
-      weights_[weight.name] = g_.add_value(weight.name, {weight.shape, codec}, o_.role);
+      // Gains and biases are read as f32, in whatever they are stored.
+      const bool matrix = weight.shape.rank() > 1;
+      weights_[weight.name] = g_.add_value(weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role);
     }
     inputs();
     ValueId x = embed();

@@ -22,6 +22,8 @@ enum class Near {
   always,        // a run that was begun with them goes on with them
 };
 
+struct TrainingPlan;
+
 struct TrainingSpec {
   Architecture architecture;
   // Codec in which a weight is stored; nullptr when there is none of that name.
@@ -38,13 +40,15 @@ struct TrainingSpec {
   Multiply multiply = Multiply::f32;
   int threads = 1;
   Near near = Near::never;
-  bool eight_bit_states = false;        // the near move: set by the planner
-  bool evaluates = false;               // an evaluation program is planned too
-  int64_t budget_bytes = 0;             // of the whole process; 0: none
-  int64_t runtime_bytes = 0;            // of the process without the arena
-  int64_t steps = 0;                    // of the run, for what it writes to disk in all; 0: not known
-  bool disk = false;                    // values may live on disk
-  int64_t disk_least_bytes = 64 << 10;  // of a value that does
+  bool eight_bit_states = false;                     // the near move: set by the planner
+  bool evaluates = false;                            // an evaluation program is planned too
+  int64_t budget_bytes = 0;                          // of the whole process; 0: none
+  int64_t runtime_bytes = 0;                         // of the process without the arena
+  int64_t runtime_heap = 0;                          // of that, what the plan takes with which it was measured
+  std::function<int64_t(const TrainingPlan&)> heap;  // what a plan takes; nullptr: not counted
+  int64_t steps = 0;                                 // of the run, for what it writes to disk in all; 0: not known
+  bool disk = false;                                 // values may live on disk
+  int64_t disk_least_bytes = 64 << 10;               // of a value that does
 };
 
 struct TrainedParameter {

@@ -1,5 +1,7 @@
 // Saving, resuming and exporting of a training run.
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +16,18 @@
 namespace thimble {
 namespace {
 
+constexpr const char* kChecksum = "xxh3";  // of all other data, 64 bits
+
+class Checksum {
+ public:
+  Checksum() { XXH3_64bits_reset(state_.get()); }
+  void add(std::span<const std::byte> data) { XXH3_64bits_update(state_.get(), data.data(), data.size()); }
+  uint64_t value() const { return XXH3_64bits_digest(state_.get()); }
+
+ private:
+  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state_{XXH3_createState(), XXH3_freeState};
+};
+
 bool in_checkpoint(Role role) { return role == Role::parameter || role == Role::state; }
 
 }  // namespace
@@ -27,6 +41,7 @@ Result<void> Trainer::save_checkpoint() {
     tensors.push_back(
         {name, plain ? entry.type.codec->safetensors : "U8", plain ? entry.type.shape : Shape{entry.type.bytes()}});
   }
+  tensors.push_back({kChecksum, "U8", Shape{8}});
   const Packer::State& data = packer_->state();
   auto metadata = run_identity(settled(), *data_);
   metadata.insert({{"step", std::to_string(done_)},
@@ -41,9 +56,15 @@ Result<void> Trainer::save_checkpoint() {
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
   auto writer = TRY(SafetensorsWriter::create(recipe_.out + kCheckpointFile, tensors, metadata));
   Values all = values();
+  Checksum hash;
   for (const auto& [name, entry] : plan_.layout.entries())
     if (in_checkpoint(entry.role))
-      CHECK_OK(all.visit(entry, [&](std::span<const std::byte> part) { return writer.write(part); }));
+      CHECK_OK(all.visit(entry, [&](std::span<const std::byte> part) {
+        hash.add(part);
+        return writer.write(part);
+      }));
+  const uint64_t checksum = hash.value();
+  CHECK_OK(writer.write(std::as_bytes(std::span(&checksum, 1))));
   CHECK_OK(writer.finish());
   saved_ = done_;
   return {};
@@ -78,17 +99,28 @@ Result<void> Trainer::restore_checkpoint() {
   const std::string path = recipe_.out + kCheckpointFile;
   const auto file = TRY(SafetensorsFile::open(path));
   Values all = values();
+  Checksum hash;
   for (const auto& [name, entry] : plan_.layout.entries()) {
     if (!in_checkpoint(entry.role)) continue;
     const SafetensorsEntry* const tensor = file.find(name);
     if (!tensor || tensor->bytes != static_cast<uint64_t>(entry.type.bytes()))
       return fail(ErrorCode::corrupt, "{}: '{}' is missing or of another size", path, name);
     const Codec& codec = *entry.type.codec;
-    CHECK_OK(all.fill(entry, codec.block, [&](int64_t first, int64_t count, std::byte* to, auto) {
+    CHECK_OK(all.fill(entry, codec.block, [&](int64_t first, int64_t count, std::byte* to, auto) -> Result<void> {
       const uint64_t at = tensor->offset + static_cast<uint64_t>(codec.bytes(first));
-      return file.file().read(at, {to, static_cast<size_t>(codec.bytes(count))});
+      const auto bytes = static_cast<size_t>(codec.bytes(count));
+      CHECK_OK(file.file().read(at, {to, bytes}));
+      hash.add({to, bytes});
+      return {};
     }));
   }
+  uint64_t checksum = 0;
+  const SafetensorsEntry* const stored = file.find(kChecksum);
+  if (stored && stored->bytes == sizeof checksum)
+    CHECK_OK(file.file().read(stored->offset, std::as_writable_bytes(std::span(&checksum, 1))));
+  if (!stored || checksum != hash.value())
+    return fail(ErrorCode::corrupt, "{}: this checkpoint is damaged: its checksum is {}; begin anew, without --resume",
+                path, stored ? "another" : "missing");
   saved_ = done_;
   events_.note(fmt::format("resumed at step {} of {}", done_, steps_));
   return {};

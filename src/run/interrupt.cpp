@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstring>
 
 namespace thimble {
 namespace {
@@ -11,13 +12,17 @@ namespace {
 std::atomic<int> count{0};
 static_assert(std::atomic<int>::is_always_lock_free, "used by a signal handler");
 
+const char* said = nullptr;
+
 void handle(int) {
   if (count.fetch_add(1) >= 1) _exit(130);
+  if (said) (void)!write(STDERR_FILENO, said, std::strlen(said));
 }
 
 }  // namespace
 
-void watch_interrupts() {
+void watch_interrupts(const char* message) {
+  said = message;
   struct sigaction action {};
   action.sa_handler = handle;
   sigaction(SIGINT, &action, nullptr);

@@ -4,8 +4,8 @@
 namespace thimble {
 
 // Installs the handler of SIGINT: the first asks for a stop, a second one before the first was dealt with ends the
-// process (130).
-void watch_interrupts();
+// process (130). `message`: written to standard error at the first; it must live on.
+void watch_interrupts(const char* message = nullptr);
 bool interrupted();
 void clear_interrupts();
 

@@ -177,13 +177,17 @@ Result<void> Trainer::make_plan() {
     for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts})
       column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kTrainingTouches};
+  spec_.heap = [](const TrainingPlan& plan) {
+    int64_t heap = 0;
+    for (const Schedule* s : plan.schedules()) heap += Executor::memory_bytes(*s);
+    return heap;
+  };
   TrainingPlanner planner(spec_, machine_);
   return plan_with_runtime(budget, [&]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(planner.plan());
-    int64_t heap = spec_.method->trains_weights ? kSaveBytesPerToken * tokenizer_->vocab_size() : 0;
-    for (const Schedule* s : plan_.schedules()) heap += Executor::memory_bytes(*s);
-    return heap;
+    spec_.runtime_heap = spec_.heap(plan_);
+    return spec_.runtime_heap + (spec_.method->trains_weights ? kSaveBytesPerToken * tokenizer_->vocab_size() : 0);
   });
 }
 

@@ -1,5 +1,7 @@
 #include "run/trainer.h"
 
+#include <sys/statvfs.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -21,10 +23,6 @@ constexpr size_t kProfilePoints = 400;  // as many columns as a picture shows
 
 Result<void> Trainer::allocate() {
   arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes, *threads_)));
-  if (plan_.scratch_bytes > 0) {
-    scratch_ =
-        TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes, .queue = queue_}, *threads_));
-  }
   passes_ = std::make_unique<Passes>(plan_, arena_->data(), scratch_.get());
   return {};
 }
@@ -130,6 +128,7 @@ Result<EvalEvent> Trainer::evaluate() {
   double sum = 0;
   int64_t predicted = 0;
   while (!packer.finished()) {
+    if (stop_()) return fail(ErrorCode::cancelled, "evaluating was stopped");
     CHECK_OK(packer.next(rows));
     predicted += rows.predicted;
     const auto count = static_cast<size_t>(plan_.rows);
@@ -188,26 +187,65 @@ Result<void> Trainer::train() {
     events_.note(fmt::format("note: {} holds an earlier run, which this one replaces; --resume would go on with it",
                              recipe_.out));
   if (recipe_.resume) CHECK_OK(read_position());
+  // Nothing of an earlier run is lost to one that can not begin.
+  CHECK_OK(check_space());
+  if (plan_.scratch_bytes > 0)
+    scratch_ =
+        TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes, .queue = queue_}, *threads_));
   CHECK_OK(begin_log());
   CHECK_OK(allocate());
   CHECK_OK(fill());
   if (recipe_.resume) CHECK_OK(restore_checkpoint());
-  if (eval_data_ && done_ == 0) CHECK_OK(evaluate_and_keep_best());
+  if (eval_data_ && done_ == 0)
+    if (const auto first = evaluate_and_keep_best(); !first) return given_up(first.error());
   while (done_ < steps_) {
     events_.step(TRY(step()));
-    const bool stop = stop_();
-    if (stop) events_.note("stopping: saving what was done");
-    if (stop || (recipe_.save_every > 0 && done_ % recipe_.save_every == 0)) CHECK_OK(save_checkpoint());
-    if (stop && done_ < steps_) {
-      report();
-      return fail(ErrorCode::cancelled,
-                  "stopped after step {} of {}; everything is saved in {}. Go on with the same command and --resume",
-                  done_, steps_, recipe_.out);
+    if (stop_()) {
+      events_.note("stopping: saving what was done");
+      CHECK_OK(save_checkpoint());
+      if (done_ < steps_) return stopped();
+    } else if (recipe_.save_every > 0 && done_ % recipe_.save_every == 0) {
+      CHECK_OK(save_checkpoint());
     }
-    if (eval_data_ && (done_ == steps_ || (recipe_.eval_every > 0 && done_ % recipe_.eval_every == 0)))
-      CHECK_OK(evaluate_and_keep_best());
+    if (!eval_data_ || (done_ < steps_ && (recipe_.eval_every == 0 || done_ % recipe_.eval_every != 0))) continue;
+    if (const auto evaluated = evaluate_and_keep_best(); !evaluated) {
+      if (evaluated.error().code == ErrorCode::cancelled && saved_ < done_) CHECK_OK(save_checkpoint());
+      return given_up(evaluated.error());
+    }
   }
   return finish();
+}
+
+Failure Trainer::given_up(const Error& error) {
+  return error.code == ErrorCode::cancelled && saved_ >= 0 ? stopped() : Failure(error);
+}
+
+Failure Trainer::stopped() {
+  report();
+  return fail(ErrorCode::cancelled,
+              "stopped after step {} of {}; everything is saved in {}. Go on with the same command and --resume",
+              saved_, steps_, recipe_.out);
+}
+
+// What is written beside what is there, a checkpoint and the result, must fit at the end: better now than then.
+Result<void> Trainer::check_space() const {
+  struct statvfs disk {};
+  if (statvfs(recipe_.out.c_str(), &disk) != 0) return {};  // not known
+  int64_t checkpoint = 0, result = 0;
+  for (const auto& [name, entry] : plan_.layout.entries()) {
+    if (entry.role == Role::parameter || entry.role == Role::state) checkpoint += entry.type.bytes();
+    if (entry.role == Role::parameter) result += entry.type.bytes();
+  }
+  std::error_code none;
+  const auto there = static_cast<int64_t>(std::filesystem::file_size(recipe_.out + kCheckpointFile, none));
+  const int64_t needed = std::max(checkpoint, checkpoint + result - (none ? 0 : there));
+  const auto free = static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
+  if (needed <= free) return {};
+  return fail(
+      ErrorCode::io,
+      "--out {}: a checkpoint of {} and the result of {} are to be written there, {} is free; free some space, or "
+      "give an --out on another disk",
+      recipe_.out, megabytes(checkpoint), megabytes(result), megabytes(free));
 }
 
 }  // namespace thimble

@@ -64,6 +64,9 @@ class Trainer {
   Result<void> export_model(const std::string& folder);
   Result<void> finish();
   Result<void> begin_log();
+  Result<void> check_space() const;
+  Failure stopped();                     // everything is saved
+  Failure given_up(const Error& error);  // of an evaluation
   void report();
   template <class T>
   T* input(const std::string& name) {
