@@ -27,7 +27,7 @@ struct ConvertOptions {
 };
 
 // What the C library takes on its way, names and places of tensors, and pages that only writing touches.
-constexpr int64_t kSmallThings = 768 << 10;
+constexpr int64_t kSmallThings = 256 << 10, kBytesPerTensor = 1 << 10;
 
 struct Conversion {
   const ConvertOptions& options;
@@ -132,7 +132,9 @@ Result<int64_t> take_memory(const Conversion& c, int64_t tables_bytes) {
   for (const ModelTensor& tensor : c.tensors()) widest = std::max(widest, tensor.shape.columns());
   const bool transposed = c.options.to == "safetensors" && c.source->architecture().family == "gpt2";
   populate_runtime(stream_bytes(widest, transposed) + (c.merged ? c.merged->buffer_bytes() : 0) + tables_bytes);
-  const int64_t planned = std::max(peak_resident_bytes(), resident_bytes() + kSmallThings);
+  const size_t tensors = c.tensors().size() + (c.adapter ? c.adapter->modules.size() : 0);
+  const int64_t small = kSmallThings + kBytesPerTensor * static_cast<int64_t>(tensors);
+  const int64_t planned = std::max(peak_resident_bytes(), resident_bytes() + small);
   if (planned <= c.budget_bytes) return planned;
   return fail(
       ErrorCode::over_budget,
