@@ -30,7 +30,7 @@ Result<std::string> Model::generate(const Prompt& prompt, int64_t max_tokens,
                                     const std::function<void(std::string_view)>& say) {
   if (max_tokens < 1) return fail(ErrorCode::invalid_argument, "max_tokens: expected at least 1, found {}", max_tokens);
   Completion completion;
-  completion.prompt_ids = TRY(encode_prompt(prompt, session_->inference->tokenizer()));
+  completion.prompt_ids = TRY(encode_prompt(prompt, *session_->inference));
   CHECK_OK(
       complete(*session_->generator, session_->sampler, session_->inference->tokenizer(), max_tokens, say, completion));
   return std::move(completion.text);

@@ -97,6 +97,11 @@ Result<void> chat(Flags& flags) {
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
   const ChatFormat* const format = TRY(chat_format(inference->tokenizer()));
   auto sampler = TRY(Sampler::create(flags.sampling, inference->architecture().vocab));
+  if (flags.conversation.system.empty()) {
+    flags.conversation.system = inference->system_prompt();
+    if (!flags.conversation.system.empty())
+      fmt::print(stderr, "system message, as the adapter was trained with: {}\n", flags.conversation.system);
+  }
   auto generator = TRY(prepare(flags, *inference));
   fmt::print(stderr, "{}\n", inference->plan().ledger.text());
   Conversation conversation(*generator, inference->tokenizer(), *format, sampler, flags.conversation);
@@ -117,7 +122,8 @@ std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   flags->inference.add(app);
   add_sampling_flags(app, flags->sampling);
-  app.add_option("--system", flags->conversation.system, "system message; the model's own without it");
+  app.add_option("--system", flags->conversation.system,
+                 "system message; without it the one that the adapter was trained with, or the model's own");
   app.add_option("--max-tokens", flags->conversation.max_tokens, "tokens of a reply at most; 0: until it ends")
       ->check(CLI::Range(0, 1 << 20));
   app.add_option("--context", flags->context,

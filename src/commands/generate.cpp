@@ -58,7 +58,7 @@ Result<void> generate(Flags& flags) {
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
   if (!flags.prompt_file.empty()) flags.prompt.text = TRY(read_text_file(flags.prompt_file));
   Completion outcome;
-  outcome.prompt_ids = TRY(encode_prompt(flags.prompt, inference->tokenizer()));
+  outcome.prompt_ids = TRY(encode_prompt(flags.prompt, *inference));
   const int64_t context = TRY(planned_context(flags, *inference, static_cast<int64_t>(outcome.prompt_ids.size())));
   auto sampler = TRY(Sampler::create(flags.sampling, inference->architecture().vocab));
   outcome.ids.reserve(static_cast<size_t>(flags.max_tokens));

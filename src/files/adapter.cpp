@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <filesystem>
 
 #include "files/json.h"
 
 namespace thimble {
 namespace {
+
+constexpr const char* kSystemFile = "/system_prompt.txt";
 
 constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::string_view kSuffixA = ".lora_A.weight", kSuffixB = ".lora_B.weight";
@@ -175,6 +178,7 @@ double LoraConfig::scale_of(const std::string& module) const {
 
 Result<LoraAdapter> open_lora_adapter(const std::string& folder) {
   LoraConfig config = TRY(read_config(folder + "/adapter_config.json"));
+  if (is_file(folder + kSystemFile)) config.system_prompt = TRY(read_text_file(folder + kSystemFile, 1 << 20));
   SafetensorsFile file = TRY(SafetensorsFile::open(folder + "/adapter_model.safetensors"));
   std::map<std::string, LoraModule> modules;
   for (const SafetensorsEntry& entry : file.entries()) {
@@ -264,6 +268,9 @@ Result<void> write_lora_adapter(const std::string& folder, const LoraConfig& con
     }
   }
   CHECK_OK(writer.finish());
+  std::error_code none;
+  std::filesystem::remove(folder + kSystemFile, none);
+  if (!config.system_prompt.empty()) CHECK_OK(write_text_file(folder + kSystemFile, config.system_prompt));
   return write_text_file(folder + "/adapter_config.json", config_json(config));
 }
 

@@ -25,6 +25,8 @@ struct LoraConfig {
   std::vector<std::string> targets;  // last parts of module names: "q_proj"
   std::string target_pattern;        // instead of `targets`: a regular expression or "all-linear"
   std::string base_model;            // name or path, as written
+  // What all chats that it was trained on were opened with; in a file of its own, system_prompt.txt.
+  std::string system_prompt;
   // Modules that differ; a key is the module's name or its end ("layers.0.self_attn.q_proj").
   std::map<std::string, int64_t> rank_pattern;
   std::map<std::string, double> alpha_pattern;

@@ -132,8 +132,11 @@ Result<void> Trainer::export_model(const std::string& folder) {
   Values all = values();
   if (!spec_.method->trains_weights) {
     std::vector<LoraShape> modules;
-    LoraConfig config{
-        .rank = recipe_.rank, .alpha = recipe_.alpha, .dropout = recipe_.dropout, .base_model = recipe_.model};
+    LoraConfig config{.rank = recipe_.rank,
+                      .alpha = recipe_.alpha,
+                      .dropout = recipe_.dropout,
+                      .base_model = recipe_.model,
+                      .system_prompt = data_->report().system};
     for (const auto& [name, entry] : plan_.layout.entries()) {
       const size_t end = name.rfind(".lora_A.weight");
       if (end == std::string::npos || entry.role != Role::parameter) continue;

@@ -22,11 +22,13 @@ std::vector<int32_t> stop_tokens(const Tokenizer& tokenizer) {
   return ids;
 }
 
-Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Tokenizer& tokenizer) {
+Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& inference) {
+  Tokenizer& tokenizer = inference.tokenizer();
   std::vector<int32_t> ids;
   if (prompt.chat || !prompt.system.empty()) {
     std::vector<Message> messages;
-    if (!prompt.system.empty()) messages.push_back({"system", prompt.system});
+    const std::string system = prompt.system.empty() ? inference.system_prompt() : prompt.system;
+    if (!system.empty()) messages.push_back({"system", system});
     messages.push_back({"user", prompt.text});
     std::vector<uint8_t> trained;
     CHECK_OK(encode_chat(*TRY(chat_format(tokenizer)), tokenizer, messages, true, ids, trained));

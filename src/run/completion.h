@@ -14,7 +14,8 @@ namespace thimble {
 // Tokens after which a sequence is over: the tokenizer's end, and the ends of a turn when the chat format is known.
 std::vector<int32_t> stop_tokens(const Tokenizer& tokenizer);
 
-Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Tokenizer& tokenizer);
+// A chat without a system message has the one that the adapter was trained with.
+Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& inference);
 
 struct Completion {
   std::vector<int32_t> prompt_ids, ids;

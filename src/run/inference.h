@@ -24,6 +24,8 @@ class Inference {
 
   Tokenizer& tokenizer() { return *tokenizer_; }
   const Architecture& architecture() const { return spec_.architecture; }
+  // What the chats opened with that the adapter was trained on; "" where that is not known.
+  std::string system_prompt() const { return adapter_ ? adapter_->config.system_prompt : ""; }
   // Tokens of the longest sequence that the model was made for, or `asked` when that is given; refuses more positions
   // than a model has learned.
   Result<int64_t> context(int64_t asked) const;

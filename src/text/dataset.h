@@ -36,6 +36,7 @@ struct DatasetReport {
   int64_t untrained = 0;                  // no token to learn from (no assistant's token)
   int64_t dropped_tokens = 0;             // of a text's last, shorter window
   std::vector<std::string> first_errors;  // "file.jsonl:12: ..." at most 10
+  std::string system;                     // the system message of all examples, where they share one
 };
 
 class Dataset {

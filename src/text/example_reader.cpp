@@ -196,4 +196,8 @@ Result<std::vector<Message>> ExampleReader::messages() {
   return std::vector<Message>(pool_.begin(), pool_.begin() + static_cast<std::ptrdiff_t>(count_));
 }
 
+std::string_view ExampleReader::system() const {
+  return kind_ == Kind::chat && count_ > 0 && pool_[0].role == "system" ? pool_[0].content : std::string_view();
+}
+
 }  // namespace thimble

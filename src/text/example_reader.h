@@ -22,6 +22,8 @@ class ExampleReader {
   std::span<char> buffer(size_t bytes);
   Result<void> encode(Example& example);
   Result<std::vector<Message>> messages();
+  // The system message of what was encoded last; "" where it has none.
+  std::string_view system() const;
 
  private:
   struct Json;

@@ -57,6 +57,10 @@ class JsonDataset final : public Dataset {
     if (offsets_.size() == std::numeric_limits<uint32_t>::max()) {
       return fail(ErrorCode::unsupported, "reading {}: more than {} examples", file_.path(), offsets_.size());
     }
+    if (offsets_.empty())
+      report_.system = reader_.system();
+    else if (report_.system != reader_.system())
+      report_.system.clear();  // and so it stays
     offsets_.push_back(record.offset);
     lengths_.push_back(static_cast<uint32_t>(record.length));
     add_to_fingerprint(example_.ids.size());
