@@ -18,7 +18,7 @@ namespace thimble {
 constexpr int64_t kHeapReserve = 3 << 20;  // heap that a run may use for small things
 
 // Pages of stacks and libraries that only a run touches: of training, and of generating, which chat does line by line.
-constexpr int64_t kTrainingTouches = 224 << 10;
+constexpr int64_t kTrainingTouches = 288 << 10;
 constexpr int64_t kInferenceTouches = 416 << 10;
 
 // 0: one a CPU.
@@ -49,21 +49,28 @@ struct PlanBudget {
 Result<void> include_start(const PlanBudget& budget);
 
 // The plan itself takes heap, and what the process occupies decides what the arena may take: planned once without a
-// budget to learn the first, then within it. `plan` returns what the executors will take of the heap.
+// budget to learn the first, then within it until a plan leaves the process what it takes. `plan` returns what the
+// executors will take of the heap.
 template <class Plan>
 Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
+  constexpr int kClose = 4, kMost = 10;  // rounds for a close fit, and at all
+  constexpr int64_t kSlack = 512 << 10;
   budget.budget_bytes = 0;
-  for (int round = 0; round < 3; ++round) {
+  for (int round = 0; round < kMost; ++round) {
     const int64_t heap = TRY(plan());
     populate_runtime(kHeapReserve + heap);
     // Small things go into holes of the heap that are not populated: more of them, the larger the plan.
     const int64_t measured = resident_bytes() + budget.touched_later + heap / 8;
-    const bool within = measured <= budget.runtime_bytes && budget.runtime_bytes - measured < (512 << 10);
-    if (budget.budget_bytes > 0 && within) break;
-    budget.runtime_bytes = measured;
+    const int64_t left = budget.runtime_bytes - measured;
+    if (budget.budget_bytes > 0 && left >= 0 && (left < kSlack || round >= kClose)) return include_start(budget);
+    budget.runtime_bytes = round < kClose ? measured : std::max(measured, budget.runtime_bytes) + kSlack / 2;
     budget.budget_bytes = budget_or_free(budget.asked_bytes);
   }
-  return include_start(budget);
+  return fail(
+      ErrorCode::over_budget,
+      "the plan does not fit: within --memory {} every plan takes more of the process than the one before; give "
+      "a larger --memory",
+      megabytes(budget.budget_bytes));
 }
 
 }  // namespace thimble

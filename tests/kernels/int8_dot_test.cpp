@@ -40,9 +40,9 @@ struct Operands {
     for (int64_t r = 0; r < m; ++r) quantise_int8(x.data() + r * n, *int8_format(codec, n), {rows.data(), n}, r);
   }
   Int8Weights interleaved_weights(const Codec& codec) {
-    groups.resize(codec.bytes(kDotRows * n) + 1);
-    interleave_rows(*interleaved(codec), weights.data() + 1, n, groups.data() + 1);
-    return {*int8_format(*interleaved(codec), n), groups.data() + 1, codec.bytes(n), columns, true};
+    groups.resize(codec.bytes(kDotRows * n));
+    interleave_rows(*interleaved(codec), weights.data() + 1, n, groups.data());
+    return {*int8_format(*interleaved(codec), n), groups.data(), codec.bytes(n), columns, true};
   }
   Int8Weights int8_weights(const Codec& codec) const {
     return {*int8_format(codec, n), weights.data() + 1, codec.bytes(n), columns};
