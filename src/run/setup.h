@@ -53,8 +53,8 @@ Result<void> include_start(const PlanBudget& budget);
 // executors will take of the heap.
 template <class Plan>
 Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
-  constexpr int kClose = 4, kMost = 10;  // rounds for a close fit, and at all
-  constexpr int64_t kSlack = 512 << 10;
+  constexpr int kClose = 6, kMost = 12;  // rounds for a close fit, and at all
+  constexpr int64_t kSlack = 160 << 10;
   budget.budget_bytes = 0;
   for (int round = 0; round < kMost; ++round) {
     const int64_t heap = TRY(plan());
@@ -63,7 +63,7 @@ Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
     const int64_t measured = resident_bytes() + budget.touched_later + heap / 8;
     const int64_t left = budget.runtime_bytes - measured;
     if (budget.budget_bytes > 0 && left >= 0 && (left < kSlack || round >= kClose)) return include_start(budget);
-    budget.runtime_bytes = round < kClose ? measured : std::max(measured, budget.runtime_bytes) + kSlack / 2;
+    budget.runtime_bytes = round < kClose ? measured : std::max(measured, budget.runtime_bytes) + kSlack;
     budget.budget_bytes = budget_or_free(budget.asked_bytes);
   }
   return fail(
