@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/read_ahead.h"
+
 namespace thimble {
 namespace {
 
@@ -11,7 +13,7 @@ namespace {
 constexpr int kSpins = 1500;
 
 constexpr size_t kMostAhead = 384 << 10;  // bytes a thread: some of a second-level cache
-constexpr size_t kCacheLine = 64, kLinesAtOnce = 16;
+constexpr size_t kAtOnce = 1024;          // bytes between looks at whether the next call has come
 
 }  // namespace
 
@@ -58,19 +60,16 @@ void Threads::run(Function function, void* context) noexcept {
     wait_while(running_, left);
 }
 
-// Until the next call. A cache line after the other, by loads: memory is fastest at that.
+// Until the next call.
 void Threads::read(const Ahead& ahead, int thread, uint64_t seen) const noexcept {
   size_t left = kMostAhead;
   for (std::span<const std::byte> memory : ahead) {
     const auto part = [&](int of) { return memory.size() * static_cast<size_t>(of) / static_cast<size_t>(count_); };
     const std::byte* const end = memory.data() + std::min(part(thread + 1), part(thread) + left);
-    for (const std::byte* at = memory.data() + part(thread); at < end; at += kLinesAtOnce * kCacheLine) {
+    for (const std::byte* at = memory.data() + part(thread); at < end; at += kAtOnce) {
       if (started_.load(std::memory_order_relaxed) != seen) return;
-      unsigned sum = 0;
-      for (size_t i = 0; i < kLinesAtOnce * kCacheLine && at + i < end; i += kCacheLine)
-        sum += static_cast<unsigned>(at[i]);
-      asm volatile("" : : "r"(sum));  // as if it were used
-      left -= std::min(left, kLinesAtOnce * kCacheLine);
+      thimble::read_ahead({at, std::min(kAtOnce, static_cast<size_t>(end - at))});
+      left -= std::min(left, kAtOnce);
     }
   }
 }

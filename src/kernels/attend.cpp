@@ -155,12 +155,6 @@ Table<float> decoded(const CachedHead& head, const std::byte* rows, int64_t head
 
 }  // namespace
 
-void read_ahead(const std::byte* memory, int64_t bytes) noexcept {
-  unsigned all = 0;
-  for (int64_t i = 0; i < bytes; i += 64) all += static_cast<unsigned>(memory[i]);
-  asm volatile("" : : "r"(all));  // as if it were used
-}
-
 int64_t attend_scratch_floats(const Codec& codec, int64_t heads, int64_t head_dim, int64_t positions) {
   const int64_t rows =
       reads_directly(codec, head_dim) ? heads * head_dim : positions * (padded_head(head_dim) + codec.block - 1);

@@ -30,9 +30,6 @@ struct PartialSoftmax {
 // Elements of a head's row in memory: whole lanes.
 constexpr int64_t padded_head(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
 
-// Brings memory into the caches, a cache line after the other: the order in which memory is fast.
-void read_ahead(const std::byte* memory, int64_t bytes) noexcept;
-
 // f32 that attend() needs besides its results.
 int64_t attend_scratch_floats(const Codec& codec, int64_t heads, int64_t head_dim, int64_t positions);
 

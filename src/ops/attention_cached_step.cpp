@@ -2,6 +2,7 @@
 // joined in order (Dao et al. 2023, "Flash-Decoding for long-context inference"). So a long context is shared by
 // threads. A chunk's keys and values are read in the order of addresses before its heads take their parts of them,
 // which lie apart: weights have driven them out of the caches, and memory is fast at nothing else.
+#include "core/read_ahead.h"
 #include "core/round.h"
 #include "kernels/attend.h"
 #include "kernels/math.h"
@@ -87,7 +88,8 @@ class Step {
     const int64_t end = std::min(s.position + 1, (s.first / kChunk + chunk + 1) * kChunk);
     for (int i : {1, 2}) {
       const Operand& cache = call_.out[i];
-      read_ahead(at(cache, a_, s.slot, begin, 0), (end - begin) * cache.codec->bytes(cache.shape[2]));
+      read_ahead(
+          {at(cache, a_, s.slot, begin, 0), static_cast<size_t>((end - begin) * cache.codec->bytes(cache.shape[2]))});
     }
     for (int64_t kv = 0; kv < a_.kv_heads; ++kv) attend_head(row, kv, chunk, {s.slot, begin, end}, scratch);
   }

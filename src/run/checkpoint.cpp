@@ -1,10 +1,13 @@
 // Saving, resuming and exporting of a training run.
 
+#include <sys/statvfs.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <memory>
 
 #include "files/adapter.h"
 #include "files/safetensors.h"
@@ -31,6 +34,27 @@ class Checksum {
 bool in_checkpoint(Role role) { return role == Role::parameter || role == Role::state; }
 
 }  // namespace
+
+// What is written beside what is there, a checkpoint and the result, must fit at the end: better now than then.
+Result<void> Trainer::check_space() const {
+  struct statvfs disk {};
+  if (statvfs(recipe_.out.c_str(), &disk) != 0) return {};  // not known
+  int64_t checkpoint = 0, result = 0;
+  for (const auto& [name, entry] : plan_.layout.entries()) {
+    if (in_checkpoint(entry.role)) checkpoint += entry.type.bytes();
+    if (entry.role == Role::parameter) result += entry.type.bytes();
+  }
+  std::error_code none;
+  const auto there = static_cast<int64_t>(std::filesystem::file_size(recipe_.out + kCheckpointFile, none));
+  const int64_t needed = std::max(checkpoint, checkpoint + result - (none ? 0 : there));
+  const auto free = static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
+  if (needed <= free) return {};
+  return fail(
+      ErrorCode::io,
+      "--out {}: a checkpoint of {} and the result of {} are to be written there, {} is free; free some space, or "
+      "give an --out on another disk",
+      recipe_.out, megabytes(checkpoint), megabytes(result), megabytes(free));
+}
 
 Result<void> Trainer::save_checkpoint() {
   CHECK_OK(settle());

@@ -1,7 +1,5 @@
 #include "run/trainer.h"
 
-#include <sys/statvfs.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -188,10 +186,10 @@ Result<void> Trainer::train() {
                              recipe_.out));
   if (recipe_.resume) CHECK_OK(read_position());
   // Nothing of an earlier run is lost to one that can not begin.
-  CHECK_OK(check_space());
   if (plan_.scratch_bytes > 0)
     scratch_ =
         TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes, .queue = queue_}, *threads_));
+  CHECK_OK(check_space());
   CHECK_OK(begin_log());
   CHECK_OK(allocate());
   CHECK_OK(fill());
@@ -225,27 +223,6 @@ Failure Trainer::stopped() {
   return fail(ErrorCode::cancelled,
               "stopped after step {} of {}; everything is saved in {}. Go on with the same command and --resume",
               saved_, steps_, recipe_.out);
-}
-
-// What is written beside what is there, a checkpoint and the result, must fit at the end: better now than then.
-Result<void> Trainer::check_space() const {
-  struct statvfs disk {};
-  if (statvfs(recipe_.out.c_str(), &disk) != 0) return {};  // not known
-  int64_t checkpoint = 0, result = 0;
-  for (const auto& [name, entry] : plan_.layout.entries()) {
-    if (entry.role == Role::parameter || entry.role == Role::state) checkpoint += entry.type.bytes();
-    if (entry.role == Role::parameter) result += entry.type.bytes();
-  }
-  std::error_code none;
-  const auto there = static_cast<int64_t>(std::filesystem::file_size(recipe_.out + kCheckpointFile, none));
-  const int64_t needed = std::max(checkpoint, checkpoint + result - (none ? 0 : there));
-  const auto free = static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
-  if (needed <= free) return {};
-  return fail(
-      ErrorCode::io,
-      "--out {}: a checkpoint of {} and the result of {} are to be written there, {} is free; free some space, or "
-      "give an --out on another disk",
-      recipe_.out, megabytes(checkpoint), megabytes(result), megabytes(free));
 }
 
 }  // namespace thimble

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <functional>
 
 #include "files/json.h"
@@ -54,6 +55,28 @@ TEST_F(SmallTraining, resume_is_exact) {
   const std::vector<double> rest = losses(resumed, "early");
   ASSERT_EQ(rest.size(), 3u);
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(rest[i], straight[3 + i]) << "step " << 4 + i;
+}
+
+// One bit of a checkpoint's data is noticed before anything is trained with it.
+TEST_F(SmallTraining, a_damaged_checkpoint_is_refused) {
+  recipe_.steps = 2;
+  losses(recipe_, "run");
+  recipe_.out = folder_.path() + "/run";
+  recipe_.steps = 4;
+  recipe_.resume = true;
+  std::fstream file(recipe_.out + kCheckpointFile, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(-1000, std::ios::end);
+  const auto byte = static_cast<char>(file.get() ^ 1);
+  file.seekp(-1000, std::ios::end);
+  file.put(byte);
+  file.close();
+  Events events(true);
+  const auto trainer = Trainer::prepare(recipe_, events);
+  ASSERT_TRUE(trainer) << trainer.error().message;
+  const auto run = (*trainer)->run();
+  ASSERT_FALSE(run);
+  EXPECT_EQ(run.error().code, ErrorCode::corrupt);
+  EXPECT_THAT(run.error().message, HasSubstr("damaged"));
 }
 
 // A run that took near moves goes on with them, also where a larger budget would do without.
