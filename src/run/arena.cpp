@@ -43,6 +43,23 @@ int64_t number_in(const std::string& path) {
   return value;
 }
 
+constexpr int64_t kHeapBlock = 64 << 10;
+
+// Heap that was written to, given back together.
+class TouchedBlocks {
+ public:
+  ~TouchedBlocks() {
+    for (void* block : blocks_) std::free(block);
+  }
+  void take(size_t bytes) {
+    blocks_.push_back(std::malloc(bytes));
+    if (blocks_.back()) std::memset(blocks_.back(), 1, bytes);
+  }
+
+ private:
+  std::vector<void*> blocks_;
+};
+
 }  // namespace
 
 Result<Arena> Arena::create(int64_t bytes, Threads& threads) {
@@ -111,14 +128,14 @@ void populate_runtime(int64_t heap_bytes) {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   // Small blocks first, which fill the holes that small things will go into.
   const int64_t small_bytes = (256 << 10) + heap_bytes / 8;
-  std::vector<void*> blocks;
-  const auto take = [&](size_t bytes) {
-    blocks.push_back(std::malloc(bytes));
-    std::memset(blocks.back(), 1, bytes);
-  };
-  for (int64_t taken = 0; taken < small_bytes; taken += 512) take(512 - 16);
-  for (int64_t taken = 0; taken < heap_bytes; taken += 65536) take(65536 - 64);
-  for (void* block : blocks) std::free(block);
+  TouchedBlocks blocks;
+  for (int64_t taken = 0; taken < small_bytes; taken += 512) blocks.take(512 - 16);
+  for (int64_t taken = 0; taken < heap_bytes; taken += kHeapBlock) blocks.take(kHeapBlock - 64);
+}
+
+void populate_heap(int64_t resident) {
+  TouchedBlocks blocks;
+  while (resident_bytes() + kHeapBlock <= resident) blocks.take(kHeapBlock - 64);
 }
 
 }  // namespace thimble

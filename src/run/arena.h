@@ -40,4 +40,7 @@ void settle_allocator();
 // the program and its libraries, and `heap_bytes` of heap that stay.
 void populate_runtime(int64_t heap_bytes);
 
+// Grows the heap until so much of the process is resident, for small things to come: what was booked is then taken.
+void populate_heap(int64_t resident);
+
 }  // namespace thimble

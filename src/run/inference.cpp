@@ -97,6 +97,7 @@ Result<void> Inference::load() {
   CHECK_OK(load_weights(*source_, values));
   if (adapter_) CHECK_OK(load_adapter(*adapter_, values));
   fill_constants(spec_.architecture, values);
+  populate_heap(plan_.ledger.planned_bytes - kInferenceTouches);
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include "plan/profile.h"
 #include "run/report.h"
 #include "run/run_log.h"
+#include "run/setup.h"
 #include "run/weights.h"
 #include "text/json_output.h"
 
@@ -194,6 +195,7 @@ Result<void> Trainer::train() {
   CHECK_OK(allocate());
   CHECK_OK(fill());
   if (recipe_.resume) CHECK_OK(restore_checkpoint());
+  populate_heap(plan_.ledger.planned_bytes - kTrainingTouches);
   if (eval_data_ && done_ == 0)
     if (const auto first = evaluate_and_keep_best(); !first) return given_up(first.error());
   while (done_ < steps_) {
