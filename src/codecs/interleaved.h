@@ -4,6 +4,8 @@
 //   rows 16 g .. 16 g + 15 are group g, at the address of its first row; rows behind the last whole group lie plainly
 //   group   pieces of 256 elements, the last one of what is left
 //   piece   word 0 of its 16 rows, word 1, ...; where a row's part ends in half a word, 16 such halves
+//
+// Words are the row's, but for q6_K, whose bits are put in another order first.
 #pragma once
 
 #include "codecs/codec.h"
@@ -16,6 +18,9 @@ constexpr int64_t kInterleavedPiece = 256;
 // The home of rows of a codec in that order: it has no decode and no encode, Matrix::decode() (kernels/gemm.h) reads
 // it. nullptr unless the codec is one of GGUF's blocks.
 const Codec* interleaved(const Codec& codec);
+
+// A row's piece as its words are taken from it: the piece itself, or put in order in `memory`, as large.
+const std::byte* arranged(const Codec& rows, const std::byte* piece, std::byte* memory) noexcept;
 
 // 16 rows of `columns` elements, one after another, in the codec of an interleaved one: as a group.
 void interleave_rows(const Codec& interleaved, const std::byte* rows, int64_t columns, std::byte* group) noexcept;

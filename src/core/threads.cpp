@@ -36,7 +36,7 @@ void Threads::wake(std::atomic<Value>& variable) noexcept {
   if (sleepers_.load(std::memory_order_seq_cst) > 0) variable.notify_all();
 }
 
-Threads::Threads(int count) : count_(count < 1 ? 1 : count) {
+Threads::Threads(int count) : count_(count < 1 ? 1 : count), left_(new Left[static_cast<size_t>(count_)]) {
   workers_.reserve(static_cast<size_t>(count_ - 1));
   for (int thread = 1; thread < count_; ++thread) workers_.emplace_back([this, thread] { work(thread); });
 }
@@ -58,6 +58,17 @@ void Threads::run(Function function, void* context) noexcept {
   function(context, 0);
   for (int left = running_.load(std::memory_order_acquire); left != 0; left = running_.load(std::memory_order_acquire))
     wait_while(running_, left);
+}
+
+// A quarter, so that there is always something to take for who comes late, in few pieces.
+Threads::Range Threads::take(int of, bool front) noexcept {
+  std::atomic<Range>& left = left_[static_cast<size_t>(of)].range;
+  for (Range all = left.load(std::memory_order_relaxed);;) {
+    const uint32_t count = (all.end - all.begin + 3) / 4;
+    const Range taken = front ? Range{all.begin, all.begin + count} : Range{all.end - count, all.end};
+    const Range rest = front ? Range{taken.end, all.end} : Range{all.begin, taken.begin};
+    if (count == 0 || left.compare_exchange_weak(all, rest, std::memory_order_relaxed)) return taken;
+  }
 }
 
 // Until the next call.

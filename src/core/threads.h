@@ -1,5 +1,5 @@
-// A fixed team of threads that run the same function over parts of a range. The parts depend only on the range and
-// the size of the team, never on timing, so results are the same on every run.
+// A fixed team of threads that run the same function over parts of a range. The parts of each() and split() depend only
+// on the range and the size of the team, never on timing, so results are the same on every run.
 #pragma once
 
 #include <array>
@@ -50,7 +50,31 @@ class Threads {
     });
   }
 
+  // The same, for bodies whose results do not depend on who does what: every thread begins with the part that split()
+  // gives it, and who is done takes from the ends of what others have left.
+  template <class Body>
+  void share(int64_t total, Body&& body) noexcept {
+    if (total <= 1) return split(total, 1, body);
+    for (int t = 0; t < count_; ++t)
+      left_[static_cast<size_t>(t)].range.store(
+          {static_cast<uint32_t>(total * t / count_), static_cast<uint32_t>(total * (t + 1) / count_)},
+          std::memory_order_relaxed);
+    each([&](int thread) {
+      for (int i = 0; i < count_; ++i)
+        for (Range r; (r = take((thread + i) % count_, i == 0)).begin < r.end;) body(r.begin, r.end, thread);
+    });
+  }
+
  private:
+  struct Range {
+    uint32_t begin = 0, end = 0;
+  };
+  struct alignas(64) Left {
+    std::atomic<Range> range;
+  };
+  // A part of what is left to thread `of`, from its front or its back; empty when there is nothing.
+  Range take(int of, bool front) noexcept;
+
   using Function = void (*)(void*, int);
   void run(Function function, void* context) noexcept;
   void work(int thread) noexcept;
@@ -64,6 +88,7 @@ class Threads {
   Function function_ = nullptr;
   void* context_ = nullptr;
   Ahead ahead_ = {};
+  std::unique_ptr<Left[]> left_;  // one a thread
   alignas(64) std::atomic<uint64_t> started_{0};
   alignas(64) std::atomic<int> running_{0};
   alignas(64) std::atomic<int> sleepers_{0};  // threads in the kernel, or on their way

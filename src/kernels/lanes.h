@@ -50,7 +50,6 @@ THIMBLE_BODY LanePair take_apart(const float* from) noexcept {
   return {__builtin_shuffle(low, high, even), __builtin_shuffle(low, high, even + 1)};
 }
 
-// The sum over lanes, in the order of dot() in rows.h.
 // Indices of __builtin_shuffle as constants that GCC 12 sees through: in lane l, of(l).
 template <class Of, int... l>
 THIMBLE_BODY LaneIndex lane_indices(Of, std::integer_sequence<int, l...>) noexcept {
@@ -66,6 +65,7 @@ THIMBLE_BODY Lanes swap_lanes(Lanes v) noexcept {
   return __builtin_shuffle(v, lane_indices([](int l) { return l ^ width; }));
 }
 
+// The sum over lanes, in the order of dot() in rows.h.
 THIMBLE_BODY float fold(Lanes v) noexcept {
   v += swap_lanes<8>(v);
   v += swap_lanes<4>(v);

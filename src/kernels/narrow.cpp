@@ -267,7 +267,7 @@ void narrow(Threads& threads, Multiply multiply, std::span<const Product> produc
                 [&](int64_t begin, int64_t end, int thread) { prepare(plan, begin, end, x, memory(thread)); });
   int64_t groups = 0;
   for (const Product& p : products) groups += groups_of(p);
-  threads.split(groups, 1,
+  threads.share(groups,
                 [&](int64_t begin, int64_t end, int thread) { multiply_groups(plan, begin, end, x, memory(thread)); });
 }
 

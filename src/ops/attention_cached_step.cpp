@@ -12,7 +12,7 @@
 namespace thimble::cached {
 namespace {
 
-constexpr int64_t kChunk = 64;
+constexpr int64_t kChunk = 32;
 constexpr int64_t kWorthWaking = 1 << 15;  // multiplications, below which one thread is faster
 
 // Where things lie: for every row and chunk the parts of all heads, then each thread's own memory.

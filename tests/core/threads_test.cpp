@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <numeric>
+#include <thread>
+#include <vector>
+
 namespace thimble {
 namespace {
 
@@ -16,6 +21,24 @@ TEST(Threads, split_covers_every_element_once) {
           for (int64_t i = begin; i < end; ++i) ++hits[i];
         });
       for (int hit : hits) EXPECT_EQ(hit, 50);
+    }
+  }
+}
+
+// However long a part takes.
+TEST(Threads, share_covers_every_element_once) {
+  for (int count : {1, 2, 3}) {
+    Threads threads(count);
+    for (int64_t total : {0, 1, 2, 7, 1000}) {
+      std::vector<int> hits(total, 0), of_thread(count, 0);
+      for (int repeat = 0; repeat < 50; ++repeat)
+        threads.share(total, [&](int64_t begin, int64_t end, int thread) {
+          for (int64_t i = begin; i < end; ++i) ++hits[i];
+          of_thread[thread] += static_cast<int>(end - begin);
+          if (thread == repeat % count) std::this_thread::sleep_for(std::chrono::microseconds(100));
+        });
+      for (int hit : hits) EXPECT_EQ(hit, 50);
+      EXPECT_EQ(std::accumulate(of_thread.begin(), of_thread.end(), int64_t{0}), 50 * total);
     }
   }
 }

@@ -142,7 +142,7 @@ struct Int8Q45K {
   }
 };
 
-// q6_K: 16 groups of 16; a block here is two of them.
+// q6_K: 16 groups of 16; a block here is two of them. Its words: interleaved.cpp.
 struct Int8Q6_K {
   static constexpr int kCycle = 8;
   static constexpr int64_t kBytes = 26;  // a block's share of 208
@@ -152,16 +152,20 @@ struct Int8Q6_K {
     const LaneWords end = __builtin_convertvector(*reinterpret_cast<const LaneHalves*>(words.end), LaneWords);
 #pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
-      const LaneWords high = word(words, 48 + I / 2) << static_cast<unsigned>(24 - 8 * (2 * (I % 2) + i));
+      const LaneWords high = word(words, I / 2) << static_cast<unsigned>(24 - 8 * (2 * (I % 2) + i));
       const Numbers scale = reinterpret_cast<const Numbers&>(high) >> 24;
       to.scales[i] = half_to_float(end) * __builtin_convertvector(scale, Lanes);
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) {
-      const LaneWords bytes = word(words, 16 * (I / 4) + I % 2 * 8 + i);
-      to.quads[i] = (I % 4 < 2 ? low_nibbles(bytes) : high_nibbles(bytes)) |
-                    (bits_at<I % 4 * 2, 4>(word(words, 32 + I / 4 * 8 + i)) & 0x30303030u);
+    LaneWords six[6];
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; ++i) {
+      six[i] = word(words, 4 + 6 * I + i);
+      to.quads[i] = six[i] & 0x3f3f3f3fu;
     }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i)
+      to.quads[6 + i] =
+          (six[3 * i] >> 6 & 0x03030303u) | (six[3 * i + 1] >> 4 & 0x0c0c0c0cu) | (six[3 * i + 2] >> 2 & 0x30303030u);
   }
 };
 

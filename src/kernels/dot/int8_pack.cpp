@@ -28,20 +28,13 @@ THIMBLE_BODY void panel_body(const Int8Words& words, int64_t count, Int8Panel& p
 template <class F, int kGroup, bool kOffsets>
 constexpr auto* panel_of = dispatched<panel_body<F, kGroup, kOffsets>>;
 
-THIMBLE_BODY void copy_words_body(const Int8Words& words, int64_t count, Int8Columns& to) noexcept {
-  for (int64_t i = 0; i < count; ++i) {
-    __builtin_prefetch(words.of + (count + i) * kDotRows);  // of the next piece, which is read while this one is used
-    *reinterpret_cast<LaneWords*>(to.of[i]) = word(words, i);
-  }
-}
-constexpr auto* copy_words = dispatched<copy_words_body>;
-
 }  // namespace
 
 Int8Words int8_words(const Int8Format& format, const Int8Source& source, Int8Columns& memory) noexcept {
   const int64_t bytes = format.codec->bytes(source.count), whole = bytes / 4;
+  std::byte piece[4 * Int8Columns::kMost];
   for (int64_t row = 0; row < kDotRows; ++row) {
-    const std::byte* const from = source.data + row * source.stride;
+    const std::byte* const from = arranged(*format.codec, source.data + row * source.stride, piece);
     for (int64_t i = 0; i < whole; ++i) std::memcpy(&memory.of[i][row], from + 4 * i, 4);
     if (bytes % 4 == 0) continue;
     std::memcpy(&memory.end[row], from + 4 * whole, 2);
@@ -55,9 +48,9 @@ Int8Words int8_words_of_piece(const Int8Format& format, const std::byte* piece, 
   const int64_t bytes = format.codec->bytes(count), whole = bytes / 4;
   const Int8Words words{reinterpret_cast<const uint32_t*>(piece),
                         reinterpret_cast<const uint16_t*>(piece + 4 * whole * kDotRows)};
-  if (bytes % 4 == 0) return words;
-  // Copied, as half words make what follows cross cache lines, and q6_K reads to and fro, at which memory is slow.
-  copy_words(words, whole, memory);
+  if (bytes % 4 == 0 || count == kDotPiece) return words;
+  // The word that is begun is read whole.
+  std::memcpy(memory.of, words.of, static_cast<size_t>(whole) * sizeof *memory.of);
   for (int64_t row = 0; row < kDotRows; ++row) memory.of[whole][row] = memory.end[row] = words.end[row];
   return {memory.of[0], memory.end};
 }
