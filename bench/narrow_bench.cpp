@@ -38,7 +38,7 @@ void fill_weights(const Codec& codec, const Memory& out) {
   codec.encode(some.data(), out.data, kColumns * 16);
   if (const Codec* const home = interleaved(codec); home && int8_format(codec, kColumns)) {
     const std::vector<std::byte> plain(out.data, out.data + bytes);
-    interleave_rows(*home, plain.data(), kColumns, out.data);
+    interleave_rows(codec, plain.data(), codec.bytes(kColumns), kColumns, out.data);
   }
   for (size_t at = bytes; at < out.size; at += bytes) std::memcpy(out.data + at, out.data, bytes);
 }

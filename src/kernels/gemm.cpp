@@ -178,7 +178,7 @@ bool multiplies(Multiply multiply) { return multiply != Multiply::bf16 || micro_
 void Matrix::decode(int64_t i, int64_t first, int64_t count, float* to) const noexcept {
   const int64_t in_group = i % kInterleavedRows;
   if (codec->rows_of && i - in_group + kInterleavedRows <= rows)
-    decode_interleaved(*codec, row(i - in_group), columns, in_group, first, count, to);
+    decode_interleaved(*codec->rows_of, row(i - in_group), in_group, first, count, to);
   else
     (codec->rows_of ? codec->rows_of : codec)->decode(row(i) + codec->bytes(first), to, count);
 }

@@ -57,7 +57,7 @@ Result<void> read_interleaved(const ModelSource& source, const ModelTensor& tens
   CHECK_OK(read_rows(source, tensor, 0, rows, to));
   for (int64_t row = 0; row + kInterleavedRows <= rows; row += kInterleavedRows, to += group) {
     std::memcpy(spare.data(), to, static_cast<size_t>(group));
-    interleave_rows(codec, spare.data(), columns, to);
+    interleave_rows(*codec.rows_of, spare.data(), codec.bytes(columns), columns, to);
   }
   return {};
 }

@@ -41,7 +41,7 @@ struct Operands {
   }
   Int8Weights interleaved_weights(const Codec& codec) {
     groups.resize(codec.bytes(kDotRows * n));
-    interleave_rows(*interleaved(codec), weights.data() + 1, n, groups.data());
+    interleave_rows(codec, weights.data() + 1, codec.bytes(n), n, groups.data());
     return {*int8_format(*interleaved(codec), n), groups.data(), codec.bytes(n), columns, true};
   }
   Int8Weights int8_weights(const Codec& codec) const {
@@ -94,14 +94,15 @@ TEST(Int8Dot, instruction_sets_agree) {
     const Int8Rows rows{const_cast<std::byte*>(o.rows.data()), 256};
     const std::byte* const weights = o.weights.data() + 1;
     Int8Panel plain{}, panel{};
-    Int8Columns columns{};
+    std::vector<std::byte> group(codec->bytes(256 * kDotRows));
     for (InstructionSet level : {InstructionSet::baseline, InstructionSet::v3, InstructionSet::v4}) {
       if (level > widest_instruction_set()) continue;
       for (int64_t count : {int64_t{256}, codec->block}) {
         SCOPED_TRACE(fmt::format("level {} count {}", static_cast<int>(level), count));
         const Int8Source source{weights, codec->bytes(256), count};
         instruction_set = level;
-        format->pack(int8_words(*format, source, columns), count, panel);
+        interleave_rows(*codec, source.data, source.stride, count, group.data());
+        format->pack(group.data(), count, panel);
         instruction_set = widest_instruction_set();
         format->pack_reference(source, plain);
         EXPECT_EQ(std::memcmp(panel.codes, plain.codes, static_cast<size_t>(count) * 16), 0);

@@ -29,7 +29,7 @@ TEST(Interleaved, rows_decode_as_before) {
       codec->encode(values.data(), rows.data(), kRows * columns);
       std::vector<std::byte> groups = rows;
       for (int64_t row = 0; row + kInterleavedRows <= kRows; row += kInterleavedRows)
-        interleave_rows(*home, rows.data() + row * stride, columns, groups.data() + row * stride);
+        interleave_rows(*codec, rows.data() + row * stride, stride, columns, groups.data() + row * stride);
       EXPECT_EQ(home->bytes(columns), stride);
       EXPECT_NE(groups, rows);
       const Matrix matrix{home, groups.data(), kRows, columns, 0};

@@ -11,6 +11,8 @@
 namespace thimble {
 namespace {
 
+constexpr int64_t kMostPieceBytes = kDotPiece / 32 * 34;  // of a row of q8_0
+
 // One group of one row.
 struct Group {
   uint8_t codes[32];
@@ -132,29 +134,28 @@ class WholeRows {
     if (weights.columns == kDotRows) return;
     const int64_t bytes = weights.format.codec->bytes(count);
     for (int64_t row = 0; row < kDotRows; ++row)
-      std::memcpy(copies_ + row * kMostBytes, data + std::min(row, weights.columns - 1) * stride,
+      std::memcpy(copies_ + row * kMostPieceBytes, data + std::min(row, weights.columns - 1) * stride,
                   static_cast<size_t>(bytes));
     data = copies_;
-    stride = kMostBytes;
+    stride = kMostPieceBytes;
   }
   const std::byte* data;
   int64_t stride;
 
  private:
-  static constexpr int64_t kMostBytes = kDotPiece / 32 * 34;
-  std::byte copies_[kDotRows * kMostBytes];
+  std::byte copies_[kDotRows * kMostPieceBytes];
 };
 
-// multiply(piece, begin, sums, rests) for every piece of the rows, which begins at a row's byte `begin`.
+// multiply(piece, begin, sums, rests) for every piece of the rows, of so many elements, which begins at a row's byte
+// `begin`.
 template <class Multiply>
-void multiply_pieces(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out, float* sums,
-                     Multiply multiply) noexcept {
+void multiply_pieces(const Int8Weights& weights, const Int8Rows& x, int64_t m, int64_t elements, float scale,
+                     float* out, float* sums, Multiply multiply) noexcept {
   const Int8Format& format = weights.format;
   float* const rests = sums + m * kDotRows;
   std::fill(sums, rests + m * kDotRows, 0.0f);
-  const int64_t piece_bytes = format.codec->bytes(kDotPiece);
-  for (int64_t first = 0, begin = 0; first < x.n; first += kDotPiece, begin += piece_bytes)
-    multiply(Int8Piece{x, 0, first, std::min(kDotPiece, x.n - first)}, begin, sums, rests);
+  for (int64_t first = 0; first < x.n; first += elements)
+    multiply(Int8Piece{x, 0, first, std::min(elements, x.n - first)}, format.codec->bytes(first), sums, rests);
   for (int64_t r = 0; r < m; ++r)
     for (int64_t c = 0; c < weights.columns; ++c) {
       const int64_t i = r * kDotRows + c;
@@ -224,34 +225,37 @@ void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, flo
                                        : cpu().avx2      ? multiply_panel_avx2
                                                          : multiply_panel_reference;
   const Int8Format& format = weights.format;
-  Int8Columns columns;
-  const auto words_of = [&](const Int8Piece& piece, int64_t begin) {
-    if (weights.interleaved) return int8_words_of_piece(format, weights.data + begin * kDotRows, piece.count, columns);
+  alignas(64) std::byte memory[kMostPieceBytes * kDotRows];
+  const auto group = [&](const Int8Piece& piece, int64_t begin) {
+    if (weights.interleaved) return weights.data + begin * kDotRows;
     const WholeRows rows(weights, piece.first, piece.count);
-    return int8_words(format, {rows.data, rows.stride, piece.count}, columns);
+    interleave_rows(*format.codec, rows.data, rows.stride, piece.count, memory);
+    return static_cast<const std::byte*>(memory);
   };
   if (m == 1 && cpu().avx512_vnni) {
-    multiply_pieces(weights, x, m, scale, out, sums,
+    multiply_pieces(weights, x, m, weights.interleaved ? x.n : kDotPiece, scale, out, sums,
                     [&](const Int8Piece& piece, int64_t begin, float* to, float* rests) {
-                      format.multiply_one(words_of(piece, begin), piece, to, rests);
+                      format.multiply_one(group(piece, begin), piece, to, rests);
                     });
     return;
   }
   Int8Panel panel;
-  multiply_pieces(weights, x, m, scale, out, sums, [&](const Int8Piece& piece, int64_t begin, float* to, float* rests) {
-    format.pack(words_of(piece, begin), piece.count, panel);
-    multiply(format, panel, piece, m, to, rests);
-  });
+  multiply_pieces(weights, x, m, kDotPiece, scale, out, sums,
+                  [&](const Int8Piece& piece, int64_t begin, float* to, float* rests) {
+                    format.pack(group(piece, begin), piece.count, panel);
+                    multiply(format, panel, piece, m, to, rests);
+                  });
 }
 
 void multiply_int8_reference(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
                              float* sums) noexcept {
   Int8Panel panel;
-  multiply_pieces(weights, x, m, scale, out, sums, [&](const Int8Piece& piece, int64_t, float* to, float* rests) {
-    const WholeRows rows(weights, piece.first, piece.count);
-    weights.format.pack_reference({rows.data, rows.stride, piece.count}, panel);
-    multiply_panel_reference(weights.format, panel, piece, m, to, rests);
-  });
+  multiply_pieces(weights, x, m, kDotPiece, scale, out, sums,
+                  [&](const Int8Piece& piece, int64_t, float* to, float* rests) {
+                    const WholeRows rows(weights, piece.first, piece.count);
+                    weights.format.pack_reference({rows.data, rows.stride, piece.count}, panel);
+                    multiply_panel_reference(weights.format, panel, piece, m, to, rests);
+                  });
 }
 
 }  // namespace thimble

@@ -24,7 +24,7 @@ namespace thimble {
 
 constexpr int64_t kDotBlock = 32;  // elements of x that share a scale
 constexpr int64_t kDotRows = kInterleavedRows;
-constexpr int64_t kDotPiece = kInterleavedPiece;  // whole blocks of every format
+constexpr int64_t kDotPiece = 256;  // whole blocks of every format
 
 // value = scale * (code - zero) + offset, codes being unsigned bytes.
 struct Int8Format;

@@ -70,17 +70,20 @@ void multiply_rows(const Int8Panel& panel, const Int8Piece& piece, int64_t m, fl
 
 // The same for one row of x, codes staying in registers.
 template <class F, int G, bool kOffsets>
-TARGET void multiply_one(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
+TARGET void multiply_one(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
   const int8_t* const codes = piece.x.codes(piece.row) + piece.first;
   const float* const scales = piece.x.scales(piece.row) + piece.first / kDotBlock;
   const float* const row_sums = piece.x.sums(piece.row) + piece.first / kDotBlock;
   const int32_t* const corrections = piece.x.corrections(piece.row) + piece.first / G;
   __m512 sum = _mm512_loadu_ps(sums), rest = _mm512_loadu_ps(rests);
-  const int64_t blocks = piece.count / 32;
-  const auto step = [&]<int I>(int64_t b) TARGET_INLINE {
-    if (b >= blocks) return;
+  const auto lanes = [](const LaneHalves& halves) TARGET_INLINE {
+    const __m512 numbers = _mm512_cvtph_ps(reinterpret_cast<const __m256i&>(halves));
+    return reinterpret_cast<const Lanes&>(numbers);
+  };
+  const auto step = [&]<int I>(const std::byte* source, int64_t b) TARGET_INLINE {
     Int8Block block;
-    F::template read<I>(words, b * F::kBytes / 2, block);
+    F::template read<I>(source, block);
+    const Lanes number = lanes(block.scale);
     constexpr int kGroups = 32 / G, kQuads = G / 4;
     const __m512 x_scale = _mm512_set1_ps(scales[b]);
 #pragma GCC unroll 2
@@ -93,43 +96,45 @@ TARGET void multiply_one(const Int8Words& words, const Int8Piece& piece, float* 
         total = _mm512_dpbusd_epi32(total, reinterpret_cast<const __m512i&>(block.quads[g * kQuads + q]),
                                     _mm512_set1_epi32(quad));
       }
-      const __m512 both = _mm512_mul_ps(reinterpret_cast<const __m512&>(block.scales[g]), x_scale);
+      const Lanes scale = F::scale(number, block, g);
+      const __m512 both = _mm512_mul_ps(reinterpret_cast<const __m512&>(scale), x_scale);
       sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_cvtepi32_ps(total), both));
     }
-    if constexpr (kOffsets)
-      rest = _mm512_add_ps(rest,
-                           _mm512_mul_ps(reinterpret_cast<const __m512&>(block.offset), _mm512_set1_ps(row_sums[b])));
+    if constexpr (kOffsets) {
+      const Lanes offset = F::offset(lanes(block.offset), block);
+      rest = _mm512_add_ps(rest, _mm512_mul_ps(reinterpret_cast<const __m512&>(offset), _mm512_set1_ps(row_sums[b])));
+    }
   };
-  const auto cycle = [&]<int... I>(std::integer_sequence<int, I...>, int64_t b) TARGET_INLINE {
-    (step.template operator()<I>(b + I), ...);
+  const auto steps = [&]<int... I>(std::integer_sequence<int, I...>, int64_t b) TARGET_INLINE {
+    (step.template operator()<I>(group + b * F::kBytes * kDotRows, F::kParts * b + I), ...);
   };
-  for (int64_t b = 0; b < blocks; b += F::kCycle) cycle(std::make_integer_sequence<int, F::kCycle>{}, b);
+  for (int64_t b = 0; b < piece.count / 32 / F::kParts; ++b) steps(std::make_integer_sequence<int, F::kParts>{}, b);
   _mm512_storeu_ps(sums, sum);
   _mm512_storeu_ps(rests, rest);
 }
 
 }  // namespace
 
-TARGET void multiply_q4_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q4_0, 32, false>(words, piece, sums, rests);
+TARGET void multiply_q4_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q4_0, 32, false>(group, piece, sums, rests);
 }
-TARGET void multiply_q4_1(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q4_1, 32, true>(words, piece, sums, rests);
+TARGET void multiply_q4_1(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q4_1, 32, true>(group, piece, sums, rests);
 }
-TARGET void multiply_q5_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q5_0, 32, false>(words, piece, sums, rests);
+TARGET void multiply_q5_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q5_0, 32, false>(group, piece, sums, rests);
 }
-TARGET void multiply_q8_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q8_0, 32, false>(words, piece, sums, rests);
+TARGET void multiply_q8_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q8_0, 32, false>(group, piece, sums, rests);
 }
-TARGET void multiply_q4_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q45K<false>, 32, true>(words, piece, sums, rests);
+TARGET void multiply_q4_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q45K<false>, 32, true>(group, piece, sums, rests);
 }
-TARGET void multiply_q5_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q45K<true>, 32, true>(words, piece, sums, rests);
+TARGET void multiply_q5_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q45K<true>, 32, true>(group, piece, sums, rests);
 }
-TARGET void multiply_q6_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q6_K, 16, false>(words, piece, sums, rests);
+TARGET void multiply_q6_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  multiply_one<Int8Q6_K, 16, false>(group, piece, sums, rests);
 }
 
 void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,

@@ -7,39 +7,29 @@
 
 namespace thimble {
 
-// A piece of 16 rows as columns of words: word i of all of them at of[16 i]. `end`, of each row: what lies behind whole
-// words, half a block's scale of q6_K.
-struct Int8Words {
-  const uint32_t* of;
-  const uint16_t* end;
-};
-struct Int8Columns {
-  static constexpr int64_t kMost = kDotPiece / 32 * 34 / 4 + 1;  // of q8_0, the longest
-  alignas(64) uint32_t of[kMost][kDotRows];
-  uint16_t end[kDotRows];
-};
-
-// 32 elements of each row: codes of elements 4 q .. 4 q + 3, scales of the groups, offset.
+// 32 elements of each row: codes of elements 4 q .. 4 q + 3; f16 numbers of the scale and, where there is one, of the
+// offset; whole numbers that those are multiplied with, in K formats: of the scales of groups, of the offset.
 struct Int8Block {
   LaneWords quads[8];
-  Lanes scales[2], offset;
+  LaneHalves scale, offset;
+  LaneWords scale_times[2], offset_times;
 };
 
-THIMBLE_BODY LaneWords word(const Int8Words& words, int64_t i) noexcept {
-  return *reinterpret_cast<const LaneWords*>(words.of + kDotRows * i);
+// Of a block of 16 rows as interleaved.h has it.
+THIMBLE_BODY LaneHalves half(const std::byte* block, int64_t i) noexcept {
+  return reinterpret_cast<const LaneHalves*>(block)[i];
 }
-// The word that begins at half-word h, whose being odd is known.
-template <bool kOdd>
-THIMBLE_BODY LaneWords word_at(const Int8Words& words, int64_t h) noexcept {
-  if constexpr (kOdd) return word(words, h / 2) >> 16 | word(words, h / 2 + 1) << 16;
-  return word(words, h / 2);
+template <int kHalves>
+THIMBLE_BODY LaneWords word(const std::byte* block, int64_t i) noexcept {
+  return reinterpret_cast<const LaneWords*>(block + kHalves * sizeof(LaneHalves))[i];
 }
 
 THIMBLE_BODY Lanes as_lanes(LaneWords words) noexcept { return reinterpret_cast<const Lanes&>(words); }
-// f16 in the low half of each word, finite. With its exponent moved, a number below 2^-14 comes out as x = 2^-15 +
-// half of itself. (A product of its bits with 2^112 would be slow there.)
-THIMBLE_BODY Lanes half_to_float(LaneWords halves) noexcept {
-  const LaneWords moved = ((halves & 0x7fffu) << 13) + (112u << 23), sign = (halves & 0x8000u) << 16;
+// f16, finite. With its exponent moved, a number below 2^-14 comes out as x = 2^-15 + half of itself. (A product of its
+// bits with 2^112 would be slow there.)
+THIMBLE_BODY Lanes half_to_float(LaneHalves halves) noexcept {
+  const LaneWords bits = __builtin_convertvector(halves, LaneWords);
+  const LaneWords moved = ((bits & 0x7fffu) << 13) + (112u << 23), sign = (bits & 0x8000u) << 16;
   const Lanes x = as_lanes(moved);
   const Lanes value = at_most(x + x - 0x1p-14f, x);
   return as_lanes(reinterpret_cast<const LaneWords&>(value) | sign);
@@ -59,107 +49,105 @@ THIMBLE_BODY LaneWords bits_at(LaneWords words) noexcept {
   return words << (kTo - kFrom);
 }
 
-// read<I>: block b of a piece, which begins at half-word h = b * kBytes / 2, I being b modulo kCycle. So what differs
-// from block to block is known to the compiler: whether h is odd, or where K formats keep their bits.
-//
+// read<I>: 32 elements of 16 interleaved rows, which are part I of kParts of a block; how a K format keeps them depends
+// on I. scale() and offset(): of a group, its f16 number being given.
+
 // Formats of blocks of 32.
-struct Int8Q4_0 {
-  static constexpr int kCycle = 2;
-  static constexpr int64_t kBytes = 18;
-  template <int I>
-  THIMBLE_BODY static void read(const Int8Words& words, int64_t h, Int8Block& to) noexcept {
-    const LaneWords head = word(words, h / 2);
-    to.scales[0] = half_to_float(I % 2 ? head >> 16 : head);
+struct Int8Plain {
+  static constexpr int kParts = 1;
+  THIMBLE_BODY static Lanes scale(Lanes number, const Int8Block&, int) noexcept { return number; }
+  THIMBLE_BODY static Lanes offset(Lanes number, const Int8Block&) noexcept { return number; }
+};
+template <bool kOffset>
+struct Int8Q4 : Int8Plain {
+  static constexpr int64_t kBytes = kOffset ? 20 : 18;
+  template <int>
+  THIMBLE_BODY static void read(const std::byte* block, Int8Block& to) noexcept {
+    to.scale = half(block, 0);
+    if (kOffset) to.offset = half(block, 1);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      const LaneWords bytes = word_at<I % 2 == 0>(words, h + 1 + 2 * i);
+      const LaneWords bytes = word<1 + kOffset>(block, i);
       to.quads[i] = low_nibbles(bytes), to.quads[4 + i] = high_nibbles(bytes);
     }
   }
 };
-struct Int8Q4_1 {
-  static constexpr int kCycle = 2;
-  static constexpr int64_t kBytes = 20;
-  template <int I>
-  THIMBLE_BODY static void read(const Int8Words& words, int64_t h, Int8Block& to) noexcept {
-    const LaneWords head = word(words, h / 2);
-    to.scales[0] = half_to_float(head), to.offset = half_to_float(head >> 16);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      const LaneWords bytes = word(words, h / 2 + 1 + i);
-      to.quads[i] = low_nibbles(bytes), to.quads[4 + i] = high_nibbles(bytes);
-    }
-  }
-};
-struct Int8Q5_0 {
-  static constexpr int kCycle = 2;
+using Int8Q4_0 = Int8Q4<false>;
+using Int8Q4_1 = Int8Q4<true>;
+struct Int8Q5_0 : Int8Plain {
   static constexpr int64_t kBytes = 22;
-  template <int I>
-  THIMBLE_BODY static void read(const Int8Words& words, int64_t h, Int8Block& to) noexcept {
-    const LaneWords head = word(words, h / 2);
-    to.scales[0] = half_to_float(I % 2 ? head >> 16 : head);
-    const LaneWords fifth = word_at<I % 2 == 0>(words, h + 1);
+  template <int>
+  THIMBLE_BODY static void read(const std::byte* block, Int8Block& to) noexcept {
+    to.scale = half(block, 0);
+    const LaneWords fifth = word<1>(block, 0);
 #pragma GCC unroll 8
     for (int q = 0; q < 8; ++q) {
-      const LaneWords bytes = word_at<I % 2 == 0>(words, h + 3 + 2 * (q % 4));
+      const LaneWords bytes = word<1>(block, 1 + q % 4);
       // Bits 4 q .. 4 q + 3, a byte each.
       const LaneWords spread = (fifth >> 4 * q & 15) * 0x00204081u & 0x01010101u;
       to.quads[q] = (q < 4 ? low_nibbles(bytes) : high_nibbles(bytes)) | spread << 4;
     }
   }
 };
-struct Int8Q8_0 {
-  static constexpr int kCycle = 2;
+struct Int8Q8_0 : Int8Plain {
   static constexpr int64_t kBytes = 34;
-  template <int I>
-  THIMBLE_BODY static void read(const Int8Words& words, int64_t h, Int8Block& to) noexcept {
-    const LaneWords head = word(words, h / 2);
-    to.scales[0] = half_to_float(I % 2 ? head >> 16 : head);
+  template <int>
+  THIMBLE_BODY static void read(const std::byte* block, Int8Block& to) noexcept {
+    to.scale = half(block, 0);
 #pragma GCC unroll 8
-    for (int q = 0; q < 8; ++q) to.quads[q] = word_at<I % 2 == 0>(words, h + 1 + 2 * q) ^ 0x80808080u;
+    for (int q = 0; q < 8; ++q) to.quads[q] = word<1>(block, q) ^ 0x80808080u;
+  }
+};
+
+// Formats of super-blocks.
+struct Int8Super {
+  static constexpr int kParts = 8;
+  THIMBLE_BODY static Lanes scale(Lanes number_, const Int8Block& block, int group) noexcept {
+    return number_ * number(block.scale_times[group]);
+  }
+  THIMBLE_BODY static Lanes offset(Lanes number_, const Int8Block& block) noexcept {
+    return -(number_ * number(block.offset_times));
   }
 };
 
 // q4_K and q5_K: eight groups of 32, six bits of scale and minimum each, packed as in k_fit.h.
 template <bool kFifth>
-struct Int8Q45K {
-  static constexpr int kCycle = 8;
-  static constexpr int64_t kBytes = kFifth ? 22 : 18;  // a block's share of 176, or 144
+struct Int8Q45K : Int8Super {
+  static constexpr int64_t kBytes = kFifth ? 176 : 144;
   template <int I>
-  THIMBLE_BODY static void read(const Int8Words& words, int64_t, Int8Block& to) noexcept {
-    const LaneWords w0 = word(words, 0), w1 = word(words, 1), w2 = word(words, 2), w3 = word(words, 3);
+  THIMBLE_BODY static void read(const std::byte* block, Int8Block& to) noexcept {
+    to.scale = half(block, 0), to.offset = half(block, 1);
+    const LaneWords w0 = word<2>(block, 0), w1 = word<2>(block, 1), w2 = word<2>(block, 2);
     constexpr unsigned at = 8 * (I % 4);
-    const LaneWords scale = I < 4 ? w1 & 0x3f3f3f3fu : low_nibbles(w3) | (w1 >> 2 & 0x30303030u);
-    const LaneWords minimum = I < 4 ? w2 & 0x3f3f3f3fu : high_nibbles(w3) | (w2 >> 2 & 0x30303030u);
-    to.scales[0] = half_to_float(w0) * number(scale >> at & 255);
-    to.offset = -(half_to_float(w0 >> 16) * number(minimum >> at & 255));
+    const LaneWords scale = I < 4 ? w0 & 0x3f3f3f3fu : low_nibbles(w2) | (w0 >> 2 & 0x30303030u);
+    const LaneWords minimum = I < 4 ? w1 & 0x3f3f3f3fu : high_nibbles(w2) | (w1 >> 2 & 0x30303030u);
+    to.scale_times[0] = scale >> at & 255, to.offset_times = minimum >> at & 255;
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
-      const LaneWords bytes = word(words, (kFifth ? 12 : 4) + 8 * (I / 2) + i);
+      const LaneWords bytes = word<2>(block, (kFifth ? 11 : 3) + 8 * (I / 2) + i);
       to.quads[i] = I % 2 ? high_nibbles(bytes) : low_nibbles(bytes);
-      if (kFifth) to.quads[i] |= bits_at<I, 4>(word(words, 4 + i)) & 0x10101010u;
+      if (kFifth) to.quads[i] |= bits_at<I, 4>(word<2>(block, 3 + i)) & 0x10101010u;
     }
   }
 };
 
-// q6_K: 16 groups of 16; a block here is two of them. Its words: interleaved.cpp.
-struct Int8Q6_K {
-  static constexpr int kCycle = 8;
-  static constexpr int64_t kBytes = 26;  // a block's share of 208
+// q6_K: 16 groups of 16. Its words: interleaved.cpp.
+struct Int8Q6_K : Int8Super {
+  static constexpr int64_t kBytes = 210;
   template <int I>
-  THIMBLE_BODY static void read(const Int8Words& words, int64_t, Int8Block& to) noexcept {
+  THIMBLE_BODY static void read(const std::byte* block, Int8Block& to) noexcept {
     using Numbers = int32_t __attribute__((vector_size(64)));
-    const LaneWords end = __builtin_convertvector(*reinterpret_cast<const LaneHalves*>(words.end), LaneWords);
+    to.scale = half(block, 0);
 #pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
-      const LaneWords high = word(words, I / 2) << static_cast<unsigned>(24 - 8 * (2 * (I % 2) + i));
+      const LaneWords high = word<1>(block, I / 2) << static_cast<unsigned>(24 - 8 * (2 * (I % 2) + i));
       const Numbers scale = reinterpret_cast<const Numbers&>(high) >> 24;
-      to.scales[i] = half_to_float(end) * __builtin_convertvector(scale, Lanes);
+      to.scale_times[i] = reinterpret_cast<const LaneWords&>(scale);
     }
     LaneWords six[6];
 #pragma GCC unroll 6
     for (int i = 0; i < 6; ++i) {
-      six[i] = word(words, 4 + 6 * I + i);
+      six[i] = word<1>(block, 4 + 6 * I + i);
       to.quads[i] = six[i] & 0x3f3f3f3fu;
     }
 #pragma GCC unroll 2

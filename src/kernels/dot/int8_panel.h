@@ -17,9 +17,8 @@ struct Int8Source {
   int64_t stride;
   int64_t count;
 };
-struct Int8Words;    // int8_formats.h: the same as columns of words, as a group of interleaved rows has them
-struct Int8Columns;  // and memory for them
-using PackInt8 = void (*)(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
+// Of `count` elements of 16 interleaved rows.
+using PackInt8 = void (*)(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
 using PackInt8Reference = void (*)(const Int8Source& source, Int8Panel& panel) noexcept;
 
 // Elements [first, first + count) of rows [row, row + m) of x.
@@ -30,8 +29,8 @@ struct Int8Piece {
 // sums[r][c] and rests[r][c] go on: the two chains of int8_dot.h.
 using MultiplyInt8 = void (*)(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                               float* sums, float* rests) noexcept;
-// The same for one row of x, straight from the words.
-using MultiplyOneInt8 = void (*)(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+// The same for one row of x, straight from interleaved rows.
+using MultiplyOneInt8 = void (*)(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
 
 struct Int8Format {
   const Codec* codec;
@@ -48,26 +47,20 @@ void multiply_panel_avx2(const Int8Format& format, const Int8Panel& panel, const
 void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
 
-// The words of plain rows, put into `memory`; of a piece of interleaved rows, read where they are when that is
-// possible.
-Int8Words int8_words(const Int8Format& format, const Int8Source& source, Int8Columns& memory) noexcept;
-Int8Words int8_words_of_piece(const Int8Format& format, const std::byte* piece, int64_t count,
-                              Int8Columns& memory) noexcept;
-
 // One a format: int8_pack.cpp, int8_dot_vnni.cpp.
-void pack_q4_0(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
-void pack_q4_1(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
-void pack_q5_0(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
-void pack_q8_0(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
-void pack_q4_K(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
-void pack_q5_K(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
-void pack_q6_K(const Int8Words& words, int64_t count, Int8Panel& panel) noexcept;
-void multiply_q4_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q4_1(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q5_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q8_0(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q4_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q5_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q6_K(const Int8Words& words, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void pack_q4_0(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
+void pack_q4_1(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
+void pack_q5_0(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
+void pack_q8_0(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
+void pack_q4_K(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
+void pack_q5_K(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
+void pack_q6_K(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
+void multiply_q4_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q4_1(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q5_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q8_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q4_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q5_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
+void multiply_q6_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
 
 }  // namespace thimble
