@@ -133,6 +133,7 @@ Result<void> Trainer::make_spec() {
   spec_.clip = r.clip;
   spec_.batch = r.batch, spec_.accumulate = r.accumulate, spec_.context = r.context;
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
+  spec_.from_scratch = !source_;
   spec_.evaluates = eval_data_ != nullptr;
   spec_.steps = steps_;
   spec_.disk = r.scratch != "none";
