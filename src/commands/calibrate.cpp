@@ -1,5 +1,6 @@
 // calibrate: measures what the machine does in a second, and keeps it for every later plan.
 #include "commands/command.h"
+#include "core/count.h"
 #include "run/calibration.h"
 #include "run/setup.h"
 #include "text/json_output.h"
@@ -42,7 +43,7 @@ std::function<Result<void>()> add(CLI::App& app) {
       fmt::print("{}\n", machine_json(m, threads.count(), disk));
       return {};
     }
-    fmt::print("{} threads; GFLOP/s of products, operands in f32 and bf16\n", threads.count());
+    fmt::print("{}; GFLOP/s of products, operands in f32 and bf16\n", counted(threads.count(), "thread"));
     for (size_t use = 0; use < kProductUses; ++use)
       fmt::print("  {:<18} {:8.1f} {:8.1f}\n", kProductUseNames[use], m.f32[use] * 1e-9, m.bf16[use] * 1e-9);
     fmt::print(

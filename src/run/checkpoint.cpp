@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "core/count.h"
 #include "files/adapter.h"
 #include "files/safetensors.h"
 #include "models/hf_writer.h"
@@ -109,8 +110,8 @@ Result<void> Trainer::read_position() {
     return fail(ErrorCode::corrupt, "{}: {}", path, place.error().message);
   const int64_t steps = TRY(metadata_number(file, "steps"));
   if (steps != steps_)
-    events_.note(fmt::format("warning: {} was to be {} steps, now {}: the schedule of the learning rate changes", path,
-                             steps, steps_));
+    events_.note(fmt::format("warning: {} was to be {}, now {}: the schedule of the learning rate changes", path,
+                             counted(steps, "step"), steps_));
   if (const std::string note = model_note(file, recipe_); !note.empty()) events_.note(note);
   if (metadata_text(file, "eval_data") == fingerprint_text(eval_data_.get()))
     best_nll_ = std::strtod(metadata_text(file, "best_nll").c_str(), nullptr);
@@ -205,8 +206,8 @@ Result<void> Trainer::finish() {
   const double loss = events_.last_step().loss;
   const std::string result = recipe_.out + (spec_.method->trains_weights ? "/model" : "/adapter");
   const std::string summary =
-      trained ? fmt::format("{} steps, {} tokens, loss {:.4f}", done_, tokens_, loss)
-              : fmt::format("all {} steps ({} tokens) were done before, none is left to do", done_, tokens_);
+      trained ? fmt::format("{}, {} tokens, loss {:.4f}", counted(done_, "step"), tokens_, loss)
+              : fmt::format("{} ({} tokens) done before, none is left to do", counted(done_, "step"), tokens_);
   events_.done(
       fmt::format(
           "\"steps\":{},\"tokens\":{},\"loss\":{},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":{}", done_,

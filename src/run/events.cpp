@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/count.h"
 #include "text/json_output.h"
 
 namespace thimble {
@@ -125,7 +126,8 @@ void Events::eval(const EvalEvent& e) {
   tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"perplexity\":{},\"tokens\":{}}}", e.step,
                    number(e.nll), number(e.perplexity), e.tokens));
   if (form_ == Form::text)
-    fmt::print("eval at step {}: nll {:.4f}  perplexity {:.3f}  ({} tokens)\n", e.step, e.nll, e.perplexity, e.tokens);
+    fmt::print("eval at step {}: nll {:.4f}  perplexity {:.3f}  ({})\n", e.step, e.nll, e.perplexity,
+               counted(e.tokens, "token"));
   std::fflush(stdout);
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 
+#include "core/count.h"
 #include "files/json.h"
 
 namespace thimble {
@@ -58,9 +59,9 @@ Result<void> check_same_run(const SafetensorsFile& checkpoint, const Recipe& set
   if (metadata_text(checkpoint, "data") == fingerprint_text(&data)) return {};
   const int64_t examples = TRY(metadata_number(checkpoint, "examples"));
   return fail(ErrorCode::invalid_argument,
-              "--data {}: the run in {} was begun with other data ({} {} then, {}); go on with that data and its "
+              "--data {}: the run in {} was begun with other data ({} then, {}); go on with that data and its "
               "tokenizer, or begin a new run with another --out",
-              settled.data, settled.out, examples, data.windows() ? "windows" : "examples",
+              settled.data, settled.out, counted(examples, data.windows() ? "window" : "example"),
               examples == data.size() ? "as many now, of another content" : fmt::format("{} now", data.size()));
 }
 
