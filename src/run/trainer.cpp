@@ -146,6 +146,11 @@ Result<EvalEvent> Trainer::evaluate() {
 Result<void> Trainer::evaluate_and_keep_best() {
   const EvalEvent event = TRY(evaluate());
   events_.eval(event);
+  if (!std::isfinite(event.nll))
+    return fail(ErrorCode::diverged,
+                "evaluating at step {}: the loss is not finite; lower --lr ({}) or give --precision f32. The last "
+                "checkpoint is untouched",
+                done_, base_rate_);
   if (event.nll >= best_nll_ || done_ == 0) return {};
   best_nll_ = event.nll;
   return export_model(recipe_.out + "/best");

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <functional>
 #include <thread>
 
@@ -46,6 +47,7 @@ TEST(Usage, a_message_names_the_flag_what_was_expected_and_what_was_found) {
       {{"finetune", "model.gguf"}, "thimble finetune: 'model.gguf' belongs to no flag; flags begin with --\n"},
       {{"inspect", "a", "b"}, "thimble inspect: 'b' belongs to no flag; flags begin with --\n"},
       {{"generate", "--threads", "9999"}, "thimble generate: --threads: "},
+      {{"finetune", "--model", "m", "--size", "5M", "--data", "d", "--out", "o"}, "thimble finetune: --size 5M: "},
       {{"pull"}, "thimble pull: MODEL is required\n"},
   };
   for (const Wrong& wrong : all) {
@@ -112,6 +114,44 @@ TEST(Usage, files_that_can_not_be_used_exit_with_2) {
   }
   EXPECT_EQ(run_thimble({"generate", "--model", folder.file("none.gguf"), "--prompt", "a"}).status, 2);
   EXPECT_EQ(run_thimble({"generate", "--model", good, "--prompt", "a"}).status, 2);
+}
+
+TEST(Usage, a_refusal_names_the_largest_parts_and_advises_what_the_command_has) {
+  TinyFiles tiny;
+  const std::string text = tiny.folder.write("text.txt", std::string(500, 'a'));
+  const Ran generate = run_thimble({"generate", "--model", tiny.gguf, "--prompt", "a", "--memory", "1M"});
+  EXPECT_EQ(generate.status, 3);
+  EXPECT_THAT(generate.err, AllOf(HasSubstr("the largest parts of that are runtime "), HasSubstr("Lower --context ("),
+                                  Not(HasSubstr("--batch"))));
+  const Ran eval = run_thimble({"eval", "--model", tiny.gguf, "--data", text, "--memory", "1M", "--batch", "2"});
+  EXPECT_THAT(eval.err, HasSubstr("or --batch (2)"));
+}
+
+TEST(Usage, a_model_that_says_nothing_finite_is_an_error) {
+  TinyFiles tiny;
+  const TemporaryFolder& folder = tiny.folder;
+  tiny.model.values.at("model.norm.weight")[5] = NAN;
+  const TokenizerTables tokenizer = tiny_tokenizer();
+  ASSERT_TRUE(write_gguf_model(tiny.gguf, tiny.model.architecture, tiny.model.tensors, tiny.model.rows(),
+                               {.tokenizer = &tokenizer}));
+  const std::string chats = folder.write("chats.jsonl", R"({"messages":[{"role":"user","content":"a"},)"
+                                                        R"({"role":"assistant","content":"b"}]})");
+  const std::string choices = folder.write("choices.jsonl", R"({"prompt":"a","choices":["b","c"],"answer":0})");
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
+           {"generate", "--prompt", "a"},
+           {"chat"},
+           {"eval", "--data", chats},
+           {"eval", "--metric", "exact", "--data", chats},
+           {"eval", "--metric", "choice", "--data", choices},
+           {"eval", "--data", chats, "--logits", folder.file("logits.safetensors")},
+       }) {
+    std::vector<std::string> arguments = command;
+    arguments.insert(arguments.end(), {"--model", tiny.gguf});
+    const Ran ran = run_thimble(arguments, "a\n");
+    EXPECT_EQ(ran.status, 1) << testing::PrintToString(command);
+    EXPECT_THAT(ran.err, HasSubstr("not finite"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder.file("logits.safetensors")));
 }
 
 TEST(Generate, says_why_it_stopped) {
