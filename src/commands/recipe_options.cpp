@@ -41,7 +41,7 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--eval-every", r.eval_every, "steps between evaluations; 0: before and after only");
   app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
   app.add_option("--scratch", recipe_.scratch,
-                 "folder where values wait on disk (default: --out); none: keep off the disk");
+                 "existing folder where values wait on disk (default: --out); none: keep off the disk");
   app.add_option("--method", r.method, "what trains: " + names_of(methods()))->capture_default_str();
   app.add_option("--rank", r.rank, "rank of LoRA")->capture_default_str();
   app.add_option("--alpha", r.alpha, "scale of LoRA is alpha / rank")->capture_default_str();

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/nearest.h"
+#include "disk/scratch_file.h"
 #include "files/safetensors.h"
 #include "models/presets.h"
 #include "plan/planner.h"
@@ -45,7 +46,15 @@ Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& 
   CHECK_OK(trainer->open_data());
   CHECK_OK(trainer->make_spec());
   CHECK_OK(trainer->make_plan());
+  CHECK_OK(trainer->check_scratch());
   return trainer;
+}
+
+// The folder, as the run will find it (--out is made by then): a plan is refused where the run would be.
+Result<void> Trainer::check_scratch() const {
+  if (recipe_.scratch == "none" || (recipe_.scratch.empty() && plan_.scratch_bytes == 0)) return {};
+  return ScratchFile::check(recipe_.scratch.empty() ? nearest_folder(scratch_folder()) : recipe_.scratch,
+                            plan_.scratch_bytes);
 }
 
 Result<void> Trainer::open() {
@@ -141,6 +150,7 @@ Result<void> Trainer::make_spec() {
   base_rate_ = r.lr > 0                       ? r.lr
                : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4
                                               : spec_.optimizer->learning_rate * 5;
+  CHECK_OK(check_scratch());
   machine_ = calibrated_machine(*threads_, spec_.disk ? scratch_folder() : "");
   if (r.resume) return resume_numerics();
   spec_.multiply = TRY(choose_multiply(r.multiply, r.precision, machine_));

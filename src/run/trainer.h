@@ -50,6 +50,7 @@ class Trainer {
   Result<void> settle();  // before parameters and states are read
   // Of the disk tier; a plan alone may have no --out.
   std::string scratch_folder() const;
+  Result<void> check_scratch() const;
   Values values();  // while no pass is running
   RunContext context();
   Result<void> fill();

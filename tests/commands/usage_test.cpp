@@ -103,6 +103,8 @@ TEST(Usage, files_that_can_not_be_used_exit_with_2) {
       {{"--data", good, "--config", folder.file("none.yaml")}, "none.yaml"},
       {{"--data", good, "--adapter", folder.file("none")}, "none"},
       {{"--data", good, "--resume"}, "checkpoint.safetensors"},
+      {{"--data", good, "--scratch", good}, "good.jsonl: Not a directory; give --scratch a folder"},
+      {{"--data", good, "--scratch", folder.file("none")}, "none: No such file or directory; give --scratch a folder"},
   };
   for (const Wrong& wrong : all) {
     std::vector<std::string> arguments = {"finetune", "--model", tiny.gguf, "--context",       "16",
