@@ -1,6 +1,5 @@
 // Saving, resuming and exporting of a training run.
 
-#include <sys/statvfs.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -38,8 +37,12 @@ bool in_checkpoint(Role role) { return role == Role::parameter || role == Role::
 
 // What is written beside what is there, a checkpoint and the result, must fit at the end: better now than then.
 Result<void> Trainer::check_space() const {
-  struct statvfs disk {};
-  if (statvfs(recipe_.out.c_str(), &disk) != 0) return {};  // not known
+  const Result<int64_t> free = free_bytes_(recipe_.out);
+  if (!free) {
+    events_.note(
+        fmt::format("warning: {}: whether the checkpoints and the result will fit is not known", free.error().message));
+    return {};
+  }
   int64_t checkpoint = 0, result = 0;
   for (const auto& [name, entry] : plan_.layout.entries()) {
     if (in_checkpoint(entry.role)) checkpoint += entry.type.bytes();
@@ -48,13 +51,12 @@ Result<void> Trainer::check_space() const {
   std::error_code none;
   const auto there = static_cast<int64_t>(std::filesystem::file_size(recipe_.out + kCheckpointFile, none));
   const int64_t needed = std::max(checkpoint, checkpoint + result - (none ? 0 : there));
-  const auto free = static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
-  if (needed <= free) return {};
+  if (needed <= *free) return {};
   return fail(
       ErrorCode::io,
       "--out {}: a checkpoint of {} and the result of {} are to be written there, {} is free; free some space, or "
       "give an --out on another disk",
-      recipe_.out, megabytes(checkpoint), megabytes(result), megabytes(free));
+      recipe_.out, megabytes(checkpoint), megabytes(result), megabytes(*free));
 }
 
 Result<void> Trainer::save_checkpoint() {

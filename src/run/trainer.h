@@ -20,12 +20,16 @@ inline constexpr const char* kCheckpointFile = "/checkpoint.safetensors";
 
 class Trainer {
  public:
+  using FreeBytes = std::function<Result<int64_t>(const std::string& folder)>;
+
   // Opens what the recipe names, measures the runtime, and plans. Nothing large exists yet.
   static Result<std::unique_ptr<Trainer>> prepare(const Recipe& recipe, Events& events);
 
   const TrainingPlan& plan() const { return plan_; }
   // How the scratch file's bytes move; without it, as Scratch chooses. For tests.
   void use_queue(decltype(ScratchOptions::queue) queue) { queue_ = std::move(queue); }
+  // What is free in a folder. For tests.
+  void use_free_bytes(FreeBytes free_bytes) { free_bytes_ = std::move(free_bytes); }
   const TrainingSpec& spec() const { return spec_; }
   const Machine& machine() const { return machine_; }
 
@@ -92,6 +96,8 @@ class Trainer {
   int64_t tokens_ = 0;
   double best_nll_ = 1e300;
   std::function<bool()> stop_ = [] { return false; };
+  std::vector<std::string> earlier_;  // files of a run that this one replaces, until it saves something itself
+  FreeBytes free_bytes_ = free_disk_bytes;
   std::unique_ptr<Arena> arena_;
   decltype(ScratchOptions::queue) queue_;
   std::unique_ptr<Scratch> scratch_;  // null: nothing waits on disk
