@@ -70,7 +70,7 @@ Result<void> Trainer::save_checkpoint() {
   }
   tensors.push_back({kChecksum, "U8", Shape{8}});
   const Packer::State& data = packer_->state();
-  auto metadata = run_identity(settled(), *data_);
+  auto metadata = run_identity(settled(), {*data_, model_fingerprint_});
   metadata.insert({{"step", std::to_string(done_)},
                    {"epoch", std::to_string(data.epoch)},
                    {"next", std::to_string(data.next)},
@@ -114,7 +114,6 @@ Result<void> Trainer::read_position() {
   if (steps != steps_)
     events_.note(fmt::format("warning: {} was to be {}, now {}: the schedule of the learning rate changes", path,
                              counted(steps, "step"), steps_));
-  if (const std::string note = model_note(file, recipe_); !note.empty()) events_.note(note);
   if (metadata_text(file, "eval_data") == fingerprint_text(eval_data_.get()))
     best_nll_ = std::strtod(metadata_text(file, "best_nll").c_str(), nullptr);
   else if (eval_data_)

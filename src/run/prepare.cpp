@@ -62,6 +62,7 @@ Result<void> Trainer::open() {
   spec_.threads = thread_count(r.threads);
   threads_ = std::make_unique<Threads>(spec_.threads);
   if (!r.model.empty()) source_ = TRY(ModelSource::open(r.model));
+  model_fingerprint_ = TRY(fingerprint_text(source_.get()));
   if (source_) {
     tokenizer_ = TRY(open_tokenizer(r.tokenizer, *source_));
     spec_.architecture = source_->architecture();
@@ -167,7 +168,7 @@ Recipe Trainer::settled() const {
 // whatever a new probe or budget says.
 Result<void> Trainer::resume_numerics() {
   const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
-  CHECK_OK(check_same_run(file, settled(), *data_));
+  CHECK_OK(check_same_run(file, settled(), {*data_, model_fingerprint_}));
   spec_.near = metadata_text(file, "near") == "eight_bit_states" ? Near::always : Near::never;
   const auto found = file.metadata().find("multiply");
   if (found == file.metadata().end() || (found->second != "0" && found->second != "1"))

@@ -84,6 +84,7 @@ class Trainer {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<LoraAdapter> adapter_;  // to begin with
   std::unique_ptr<ModelSource> source_;   // null when training from scratch
+  std::string model_fingerprint_;
   std::unique_ptr<Dataset> data_, eval_data_;
   std::unique_ptr<Packer> packer_;
   TrainingSpec spec_;
