@@ -145,6 +145,17 @@ void Events::event(const char* kind, const std::string& json_fields, const std::
   std::fflush(stdout);
 }
 
+Result<void> Events::end(Result<void> result) {
+  if (result) return result;
+  const Error& error = result.error();
+  finish_line();
+  tell(fmt::format("{{\"event\":\"{}\",\"code\":\"{}\",\"message\":{}}}",
+                   error.code == ErrorCode::cancelled ? "stopped" : "error", code_name(error.code),
+                   json_string(error.message)));
+  std::fflush(stdout);
+  return result;
+}
+
 void Events::progress(const std::string& text) {
   if (!terminal_) return;
   fmt::print("\r\033[K{}", text);
