@@ -78,6 +78,7 @@ Result<void> Trainer::save_checkpoint() {
                    {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
                    {"near", plan_.eight_bit_states ? "eight_bit_states" : ""},
                    {"steps", std::to_string(steps_)},
+                   {"evaluated", std::to_string(evaluated_)},
                    {"numerics", plan_.numerics_hash},
                    {"eval_data", fingerprint_text(eval_data_.get())},
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
@@ -93,7 +94,9 @@ Result<void> Trainer::save_checkpoint() {
   const uint64_t checksum = hash.value();
   CHECK_OK(writer.write(std::as_bytes(std::span(&checksum, 1))));
   CHECK_OK(writer.finish());
+  forget_earlier();
   saved_ = done_;
+  saved_evaluation_ = evaluated_;
   return {};
 }
 
@@ -114,10 +117,14 @@ Result<void> Trainer::read_position() {
   if (steps != steps_)
     events_.note(fmt::format("warning: {} was to be {}, now {}: the schedule of the learning rate changes", path,
                              counted(steps, "step"), steps_));
-  if (metadata_text(file, "eval_data") == fingerprint_text(eval_data_.get()))
+  evaluated_ = TRY(metadata_number(file, "evaluated"));
+  if (metadata_text(file, "eval_data") == fingerprint_text(eval_data_.get())) {
     best_nll_ = std::strtod(metadata_text(file, "best_nll").c_str(), nullptr);
-  else if (eval_data_)
+  } else if (eval_data_) {
     events_.note("note: --eval-data is not what it was; the best of the evaluations is looked for anew");
+    evaluated_ = std::min(evaluated_, done_ - 1);
+  }
+  saved_evaluation_ = evaluated_;
   return {};
 }
 
@@ -155,6 +162,7 @@ Result<void> Trainer::restore_checkpoint() {
 // The trained model, or the adapter alone.
 Result<void> Trainer::export_model(const std::string& folder) {
   CHECK_OK(settle());
+  forget_earlier();
   Values all = values();
   if (!spec_.method->trains_weights) {
     std::vector<LoraShape> modules;
@@ -200,7 +208,7 @@ Result<void> Trainer::export_model(const std::string& folder) {
 
 Result<void> Trainer::finish() {
   const bool trained = events_.last_step().step > 0;  // false: a finished run was resumed
-  if (trained) CHECK_OK(save_checkpoint());
+  if (saved_ < done_ || saved_evaluation_ < evaluated_) CHECK_OK(save_checkpoint());
   CHECK_OK(export_model(recipe_.out));
   report();
   const int64_t peak = peak_resident_bytes(), planned = plan_.ledger.planned_bytes;

@@ -62,16 +62,18 @@ class Trainer {
   Result<StepEvent> step();
   void write_pass(const Rows& rows, int64_t first);
   Result<EvalEvent> evaluate();
+  bool evaluation_is_due() const;
   Result<void> evaluate_and_keep_best();
   Result<void> save_checkpoint();
   Result<void> read_position();  // of the checkpoint: steps done and the place in the data
   Result<void> restore_checkpoint();
   Result<void> export_model(const std::string& folder);
+  void forget_earlier();  // the results of a run that this one replaces
   Result<void> finish();
   Result<void> begin_log();
   Result<void> check_space() const;
-  Failure stopped();                     // everything is saved
-  Failure given_up(const Error& error);  // of an evaluation
+  Failure stopped();                          // everything is saved
+  Result<void> given_up(const Error& error);  // of an evaluation
   void report();
   template <class T>
   T* input(const std::string& name) {
@@ -95,6 +97,8 @@ class Trainer {
   int64_t saved_ = -1;  // step of the checkpoint in --out; -1: there is none of this run
   int64_t done_ = 0;    // steps
   int64_t tokens_ = 0;
+  int64_t evaluated_ = 0;         // step of the last evaluation; of the first there is no checkpoint
+  int64_t saved_evaluation_ = 0;  // the same, in the checkpoint
   double best_nll_ = 1e300;
   std::function<bool()> stop_ = [] { return false; };
   std::vector<std::string> earlier_;  // files of a run that this one replaces, until it saves something itself
