@@ -1,9 +1,6 @@
 // What every command does with what it was given: flags, --config, files, Ctrl-C.
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
@@ -172,57 +169,6 @@ TEST(Generate, says_why_it_stopped) {
       run_thimble({"generate", "--model", tiny.gguf, "--prompt", "ab", "--max-tokens", "100", "--temperature", "0"});
   EXPECT_THAT(plain.err, HasSubstr("The context of 64 tokens is full"));
 }
-
-// A process whose standard input stays open.
-class Waiting {
- public:
-  explicit Waiting(const std::vector<std::string>& arguments) {
-    int input[2];
-    EXPECT_EQ(::pipe(input), 0);
-    process_ = ::fork();
-    if (process_ == 0) {
-      const int error = ::open(folder_.file("err").c_str(), O_CREAT | O_WRONLY, 0600);
-      const int out = ::open(folder_.file("out").c_str(), O_CREAT | O_WRONLY, 0600);
-      ::dup2(input[0], 0), ::dup2(out, 1), ::dup2(error, 2);
-      ::close(input[1]);
-      std::vector<char*> argv = {const_cast<char*>(THIMBLE_PROGRAM)};
-      for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-      argv.push_back(nullptr);
-      ::execv(THIMBLE_PROGRAM, argv.data());
-      ::_exit(127);
-    }
-    ::close(input[0]);
-    input_ = input[1];
-  }
-  ~Waiting() {
-    ::close(input_);
-    if (process_ > 0) ::kill(process_, SIGKILL), ::waitpid(process_, nullptr, 0);
-  }
-
-  void interrupt() const { ::kill(process_, SIGINT); }
-  void type(const std::string& text) const {
-    EXPECT_EQ(::write(input_, text.data(), text.size()), ssize_t(text.size()));
-  }
-  std::string errors() const { return file_bytes(folder_.file("err")); }
-  // Until "out" or "err" holds `text`; false after 20 seconds.
-  bool says(const std::string& stream, const std::string& text) const {
-    for (int i = 0; i < 400; ++i) {
-      if (file_bytes(folder_.file(stream)).find(text) != std::string::npos) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
-    return false;
-  }
-  int exit_code() {
-    int status = 0;
-    ::waitpid(std::exchange(process_, -1), &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  }
-
- private:
-  TemporaryFolder folder_;
-  pid_t process_ = -1;
-  int input_ = -1;
-};
 
 TEST(Chat, an_interrupt_while_waiting_says_how_to_leave_and_a_second_one_leaves) {
   TinyFiles tiny;
