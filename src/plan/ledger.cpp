@@ -62,7 +62,7 @@ Failure does_not_fit(int64_t budget_bytes, const Ledger& least, int64_t least_by
 
 std::string bar_text(double part, int width) {
   static constexpr const char* kEighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-  const int eighths = std::clamp(static_cast<int>(part * width * 8 + 0.5), 0, width * 8);
+  const int eighths = std::clamp(static_cast<int>(std::lround(part * width * 8)), 0, width * 8);
   const bool open = eighths % 8 != 0;
   return repeated("█", eighths / 8) + kEighths[eighths % 8] + repeated(" ", width - eighths / 8 - open);
 }

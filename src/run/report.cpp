@@ -41,7 +41,7 @@ double median_seconds(const RunLog& log) {
 
 std::string duration_text(double seconds) {
   if (seconds < 100) return fmt::format("{:.3g} s", seconds);
-  const auto minutes = static_cast<int64_t>(seconds / 60 + 0.5);
+  const int64_t minutes = std::llround(seconds / 60);
   return minutes < 60 ? fmt::format("{} min", minutes) : fmt::format("{} h {} min", minutes / 60, minutes % 60);
 }
 
