@@ -28,7 +28,7 @@ Result<void> FineTuning::run(const OnStep& on_step) {
   bool stop = false;
   run_->events.on_step([&](const StepEvent& step) { stop = on_step && !on_step(step); });
   run_->trainer->stop_when([&] { return stop; });
-  return run_->trainer->run();
+  return run_->events.end(run_->trainer->run());
 }
 
 }  // namespace thimble

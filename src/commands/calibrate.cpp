@@ -1,5 +1,7 @@
 // calibrate: measures what the machine does in a second, and keeps it for every later plan.
 #include "commands/command.h"
+#include "core/count.h"
+#include "disk/scratch_file.h"
 #include "run/calibration.h"
 #include "run/setup.h"
 #include "text/json_output.h"
@@ -35,14 +37,15 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--threads", flags->threads, "0: one a CPU");
   app.add_flag("--json", flags->json, "one JSON object");
   return [flags]() -> Result<void> {
-    Threads threads(thread_count(flags->threads));
     const bool disk = flags->scratch != "none";
+    if (disk) CHECK_OK(ScratchFile::check(flags->scratch, 0));
+    Threads threads(thread_count(flags->threads));
     const Machine m = calibrated_machine(threads, disk ? flags->scratch : "", true);
     if (flags->json) {
       fmt::print("{}\n", machine_json(m, threads.count(), disk));
       return {};
     }
-    fmt::print("{} threads; GFLOP/s of products, operands in f32 and bf16\n", threads.count());
+    fmt::print("{}; GFLOP/s of products, operands in f32 and bf16\n", counted(threads.count(), "thread"));
     for (size_t use = 0; use < kProductUses; ++use)
       fmt::print("  {:<18} {:8.1f} {:8.1f}\n", kProductUseNames[use], m.f32[use] * 1e-9, m.bf16[use] * 1e-9);
     fmt::print(

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "commands/command.h"
+#include "core/count.h"
 #include "files/json.h"
 #include "models/gguf_writer.h"
 #include "models/hf_writer.h"
@@ -159,10 +160,10 @@ void note_replacements(Conversion& c, std::span<const GgufReplacement> replaced)
   for (const GgufReplacement& r : replaced) kinds[{r.wanted, r.used}].push_back(r.tensor);
   for (const auto& [kind, tensors] : kinds) {
     const ModelTensor* tensor = c.source->find(tensors.front());
-    c.notes.push_back(
-        fmt::format("{} needs rows of whole blocks of {}: {} written for {} tensors instead ({}: {} columns{})",
-                    kind.first, find_codec(kind.first)->block, kind.second, tensors.size(), tensors.front(),
-                    tensor ? tensor->shape.columns() : 0, tensors.size() > 1 ? ", ..." : ""));
+    c.notes.push_back(fmt::format("{} needs rows of whole blocks of {}: {} written for {} instead ({}: {} columns{})",
+                                  kind.first, find_codec(kind.first)->block, kind.second,
+                                  counted(tensors.size(), "tensor"), tensors.front(),
+                                  tensor ? tensor->shape.columns() : 0, tensors.size() > 1 ? ", ..." : ""));
   }
 }
 
@@ -292,9 +293,11 @@ Result<void> convert(const ConvertOptions& options) {
     return {};
   }
   for (const std::string& note : c.notes) fmt::print("{}\n", note);
-  if (c.adapter) fmt::print("adapter {} merged into {} matrices\n", options.adapter, c.adapter->modules.size());
-  fmt::print("{} tensors, {} written to {}; peak memory {} of {} planned\n", c.tensors().size(), megabytes(bytes),
-             options.out, megabytes(peak), megabytes(planned));
+  if (c.adapter)
+    fmt::print("adapter {} merged into {}\n", options.adapter,
+               counted(c.adapter->modules.size(), "matrix", "matrices"));
+  fmt::print("{}, {} written to {}; peak memory {} of {} planned\n", counted(c.tensors().size(), "tensor"),
+             megabytes(bytes), options.out, megabytes(peak), megabytes(planned));
   return {};
 }
 

@@ -12,6 +12,11 @@ struct Metric {
 };
 constexpr Metric kMetrics[] = {{"perplexity", eval_perplexity}, {"choice", eval_choice}, {"exact", eval_exact}};
 
+Result<void> measure(EvalFlags& flags, const Metric& metric, Events& events) {
+  auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
+  return flags.logits.empty() ? metric.run(flags, *inference, events) : write_logits(flags, *inference, events);
+}
+
 Result<void> evaluate(EvalFlags& flags) {
   std::vector<std::string_view> names;
   for (const Metric& metric : kMetrics) names.push_back(metric.name);
@@ -21,10 +26,8 @@ Result<void> evaluate(EvalFlags& flags) {
                 nearest_names(flags.metric, names), flags.metric);
   if (flags.data.empty())
     return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to evaluate on");
-  auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
   Events events(flags.json);
-  if (!flags.logits.empty()) return write_logits(flags, *inference, events);
-  return kMetrics[found - names.begin()].run(flags, *inference, events);
+  return events.end(measure(flags, kMetrics[found - names.begin()], events));
 }
 
 std::function<Result<void>()> add(CLI::App& app) {

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "commands/eval.h"
+#include "core/count.h"
 #include "run/evaluator.h"
 #include "text/choices.h"
 
@@ -82,15 +83,15 @@ Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& e
     tokens += static_cast<int64_t>(candidate.ids.size());
     events.progress(fmt::format("{} of {}", scores.size(), candidates.size()));
   }
-  evaluator->flush();
+  CHECK_OK(evaluator->flush());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const Counts counts = count_right(questions, scores);
   const auto of_all = [&](int64_t n) { return static_cast<double>(n) / static_cast<double>(questions.size()); };
   events.event("eval",
                fmt::format("\"metric\":\"choice\",\"accuracy\":{:.9g},\"accuracy_norm\":{:.9g},\"examples\":{}",
                            of_all(counts.right), of_all(counts.right_by_byte), questions.size()),
-               fmt::format("accuracy {:.4f}  by byte {:.4f}  ({} questions)", of_all(counts.right),
-                           of_all(counts.right_by_byte), questions.size()));
+               fmt::format("accuracy {:.4f}  by byte {:.4f}  ({})", of_all(counts.right), of_all(counts.right_by_byte),
+                           counted(questions.size(), "question")));
   eval_done(events, inference, seconds, tokens);
   return {};
 }

@@ -2,6 +2,7 @@
 #include <chrono>
 
 #include "commands/eval.h"
+#include "core/count.h"
 #include "files/safetensors.h"
 #include "run/all_logits.h"
 #include "run/setup.h"
@@ -47,7 +48,7 @@ Result<void> write_logits(const EvalFlags& flags, Inference& inference, Events& 
   CHECK_OK(writer.finish());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   events.event("eval", fmt::format("\"metric\":\"logits\",\"rows\":{},\"examples\":{}", rows, count),
-               fmt::format("logits of {} rows written to {}", rows, flags.logits));
+               fmt::format("logits of {} written to {}", counted(rows, "row"), flags.logits));
   eval_done(events, inference, seconds, rows);
   return {};
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "commands/eval.h"
+#include "core/count.h"
 #include "run/evaluator.h"
 #include "run/setup.h"
 
@@ -38,17 +39,14 @@ Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Event
     events.progress(fmt::format("{} of {}  nll {:.4f}", added, count, all.mean()));
   }));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (!std::isfinite(all.mean()))
-    return fail(ErrorCode::diverged, "the loss on {} is not finite ({}): the model's weights are damaged", flags.data,
-                all.mean());
   std::string list;
   for (double nll : windows) list += fmt::format("{}{:.9g}", list.empty() ? "" : ",", nll);
   events.event("eval",
                fmt::format("\"metric\":\"perplexity\",\"nll\":{:.9g},\"perplexity\":{:.9g},\"tokens\":{},\"examples\":{"
                            "},\"windows\":[{}]",
                            all.mean(), std::exp(all.mean()), all.tokens, count, list),
-               fmt::format("nll {:.5f}  perplexity {:.4f}  ({} tokens, {} {})", all.mean(), std::exp(all.mean()),
-                           all.tokens, count, data->windows() ? "windows" : "examples"));
+               fmt::format("nll {:.5f}  perplexity {:.4f}  ({}, {})", all.mean(), std::exp(all.mean()),
+                           counted(all.tokens, "token"), counted(count, data->windows() ? "window" : "example")));
   eval_done(events, inference, seconds, all.tokens);
   return {};
 }

@@ -5,6 +5,7 @@
 
 #include "commands/command.h"
 #include "commands/inference_flags.h"
+#include "core/count.h"
 #include "files/file.h"
 #include "run/completion.h"
 #include "text/json_output.h"
@@ -26,7 +27,8 @@ Result<int64_t> planned_context(const Flags& flags, const Inference& inference, 
   const int64_t most = TRY(inference.context(flags.context));
   if (prompt >= most)
     return fail(ErrorCode::invalid_argument,
-                "the prompt has {} tokens, the context is {}: shorten it, or give a larger --context", prompt, most);
+                "the prompt has {}, the context is {}: shorten it, or give a larger --context",
+                counted(prompt, "token"), most);
   return flags.context > 0 ? most : std::min(most, prompt + flags.max_tokens);
 }
 
@@ -46,9 +48,8 @@ void report(const Flags& flags, const Completion& o, int64_t context, int64_t pl
   if (isatty(STDOUT_FILENO)) std::fputs("\n", stdout);
   if (o.stopped == std::string_view("context"))
     fmt::print(stderr, "\nThe context of {} tokens is full: the text ends here, before --max-tokens.", context);
-  fmt::print(stderr,
-             "\n{} tokens of prompt ({:.0f} tok/s), {} made ({:.1f} tok/s); peak memory {} = {:.1f} % of the plan\n",
-             o.prompt_ids.size(), prompt_speed, o.ids.size(), speed, megabytes(peak),
+  fmt::print(stderr, "\n{} of prompt ({:.0f} tok/s), {} made ({:.1f} tok/s); peak memory {} = {:.1f} % of the plan\n",
+             counted(o.prompt_ids.size(), "token"), prompt_speed, o.ids.size(), speed, megabytes(peak),
              100.0 * static_cast<double>(peak) / static_cast<double>(planned_bytes));
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "commands/command.h"
+#include "core/count.h"
 #include "fetch/download.h"
 #include "fetch/hub.h"
 #include "files/file.h"
@@ -101,7 +102,7 @@ Result<void> pull(const PullOptions& o) {
   const std::vector<HubFile> picked = TRY(pick_files(listed, o.files, o.name));
   uint64_t all = 0;
   for (const HubFile& file : picked) all += file.bytes.value_or(0);
-  fmt::print(stderr, "{} files, {}, to {}\n", picked.size(), megabytes(static_cast<int64_t>(all)), to);
+  fmt::print(stderr, "{}, {}, to {}\n", counted(picked.size(), "file"), megabytes(static_cast<int64_t>(all)), to);
   CHECK_OK(make_directories(to));
   for (const HubFile& file : picked) {
     CHECK_OK(check_no_links(to, file.name));

@@ -34,13 +34,14 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--size", r.size, "parameters of a model to train from scratch: 5M, 60M, 1B");
   app.add_option("--tokenizer", r.tokenizer, "tokenizer, when the model brings none");
   app.add_option("--adapter", r.adapter, "LoRA adapter folder to begin with");
-  app.add_option("--data", r.data,
-                 "training data: JSONL (messages, prompt/completion, alpaca, sharegpt) or plain text");
+  app.add_option(
+      "--data", r.data,
+      "training data: JSONL (messages, sharegpt, alpaca, prompt/completion, question/answer, text) or plain text");
   app.add_option("--eval-data", r.eval_data, "data to evaluate on");
   app.add_option("--eval-every", r.eval_every, "steps between evaluations; 0: before and after only");
   app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
   app.add_option("--scratch", recipe_.scratch,
-                 "folder where values wait on disk (default: --out); none: keep off the disk");
+                 "existing folder where values wait on disk (default: --out); none: keep off the disk");
   app.add_option("--method", r.method, "what trains: " + names_of(methods()))->capture_default_str();
   app.add_option("--rank", r.rank, "rank of LoRA")->capture_default_str();
   app.add_option("--alpha", r.alpha, "scale of LoRA is alpha / rank")->capture_default_str();

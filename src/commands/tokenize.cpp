@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "commands/command.h"
+#include "core/count.h"
 #include "files/file.h"
 #include "text/json_output.h"
 #include "text/tokenizer.h"
@@ -64,7 +65,7 @@ class Printer {
     if (o_.json)
       fmt::print("{}]\n", first_ ? "[" : "");
     else
-      fmt::print(stderr, "{} tokens\n", count_);
+      fmt::print(stderr, "{}\n", counted(count_, "token"));
   }
 
  private:

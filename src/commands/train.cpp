@@ -9,8 +9,7 @@
 namespace thimble {
 namespace {
 
-Result<void> train(const Recipe& recipe, bool plan_only) {
-  Events events(recipe.json);
+Result<void> train(const Recipe& recipe, bool plan_only, Events& events) {
   auto trainer = TRY(Trainer::prepare(recipe, events));
   events.plan(trainer->plan().ledger);
   if (plan_only) return {};
@@ -23,7 +22,11 @@ template <bool kPretrained>
 std::function<Result<void>()> add_training(CLI::App& app) {
   auto options = std::make_shared<RecipeOptions>();
   options->add(app, kPretrained);
-  return [options]() -> Result<void> { return train(TRY(options->finish(kPretrained, false)), false); };
+  return [options]() -> Result<void> {
+    const Recipe recipe = TRY(options->finish(kPretrained, false));
+    Events events(recipe.json);
+    return events.end(train(recipe, false, events));
+  };
 }
 
 struct Sweep {
@@ -31,9 +34,8 @@ struct Sweep {
   std::string svg;
 };
 
-Result<void> sweep(Recipe recipe, const Sweep& options) {
+Result<void> sweep(Recipe recipe, const Sweep& options, Events& events) {
   recipe.memory = 0;
-  Events events(recipe.json);
   const auto trainer = TRY(Trainer::prepare(recipe, events));
   const std::vector<SweepPoint> points = TRY(sweep_budgets(trainer->spec(), trainer->machine()));
   fmt::print("{}", recipe.json ? sweep_json(points) : sweep_table(points));
@@ -54,7 +56,9 @@ std::function<Result<void>()> add_plan(CLI::App& app) {
   app.add_option("--svg", swept->svg, "with --sweep: draw it into this file");
   return [options, swept]() -> Result<void> {
     const Recipe recipe = TRY(options->finish(true, true));
-    return swept->wanted || !swept->svg.empty() ? sweep(recipe, *swept) : train(recipe, true);
+    Events events(recipe.json);
+    return events.end(swept->wanted || !swept->svg.empty() ? sweep(recipe, *swept, events)
+                                                           : train(recipe, true, events));
   };
 }
 

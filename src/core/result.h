@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <string_view>
 #include <utility>
 
 #include "thimble/result.h"
@@ -15,6 +16,12 @@ using Failure = tl::unexpected<Error>;
 template <class... Args>
 Failure fail(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) {
   return Failure(Error{code, fmt::format(format, std::forward<Args>(args)...)});
+}
+
+constexpr std::string_view code_name(ErrorCode code) {
+  constexpr std::string_view kNames[] = {"invalid_argument", "shape",    "unsupported", "over_budget", "io",
+                                         "corrupt",          "diverged", "cancelled"};
+  return kNames[static_cast<size_t>(code)];
 }
 
 }  // namespace thimble

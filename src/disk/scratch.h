@@ -16,7 +16,7 @@ constexpr int64_t kDiskAlignment = 4096;   // of offsets and sizes of transfers,
 constexpr int64_t kChecksumBlock = 16384;  // transfers begin at multiples of it in the file
 
 struct ScratchOptions {
-  std::string folder;  // made when missing; refused when it is in memory (tmpfs, ramfs)
+  std::string folder;  // refused when it is missing or in memory (tmpfs, ramfs)
   int64_t bytes = 0;   // of the file: its space is taken at once, so that the disk cannot fill up later
   // The queue to use; empty: io_uring, or a thread where that is refused. Tests inject faults here.
   std::function<Result<std::unique_ptr<IoQueue>>(int file)> queue;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -10,7 +11,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <utility>
 
 #include "disk/scratch.h"
@@ -34,11 +34,12 @@ Failure too_little_space(const std::string& folder, int64_t needed, uint64_t fre
       folder, (needed - 1) / kMegabyte + 1, free / kMegabyte);
 }
 
-Result<void> make_folder(const std::string& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) return cannot(folder, "making the folder", error.value());
-  return {};
+Result<void> refuse_no_folder(const std::string& folder) {
+  struct stat status {};
+  const int error = ::stat(folder.c_str(), &status) != 0 ? errno : !S_ISDIR(status.st_mode) ? ENOTDIR : 0;
+  if (error == 0 && ::access(folder.c_str(), W_OK) == 0) return {};
+  return fail(ErrorCode::invalid_argument, "making a scratch file in {}: {}; give --scratch a folder on a disk {}",
+              folder, std::strerror(error ? error : errno), error == ENOENT ? "that exists" : "that you may write");
 }
 
 Result<void> refuse_memory(const std::string& folder) {
@@ -111,12 +112,16 @@ ScratchFile::~ScratchFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-Result<ScratchFile> ScratchFile::create(const std::string& folder, int64_t bytes) {
-  CHECK_OK(make_folder(folder));
+Result<void> ScratchFile::check(const std::string& folder, int64_t bytes) {
+  CHECK_OK(refuse_no_folder(folder));
   CHECK_OK(refuse_memory(folder));
   const uint64_t free = TRY(free_bytes(folder));
   if (free < static_cast<uint64_t>(bytes)) return too_little_space(folder, bytes, free);
-  CHECK_OK(check_limit(folder, bytes));
+  return check_limit(folder, bytes);
+}
+
+Result<ScratchFile> ScratchFile::create(const std::string& folder, int64_t bytes) {
+  CHECK_OK(check(folder, bytes));
   ScratchFile file(open_unnamed(folder));
   if (file.descriptor_ < 0) return cannot(folder, "opening it", errno);
   const int error = take_space(file.descriptor_, bytes);

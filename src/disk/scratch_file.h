@@ -10,6 +10,8 @@ namespace thimble {
 
 class ScratchFile {
  public:
+  // What create() would refuse at once, without making anything.
+  static Result<void> check(const std::string& folder, int64_t bytes);
   static Result<ScratchFile> create(const std::string& folder, int64_t bytes);
   ScratchFile(ScratchFile&& other) noexcept;
   ScratchFile& operator=(ScratchFile&& other) noexcept;

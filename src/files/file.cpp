@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -291,6 +292,19 @@ Result<void> make_directories(const std::string& path) {
   if (!is_directory(path))
     return fail(ErrorCode::invalid_argument, "making the folder {}: a file of that name is in the way", path);
   return {};
+}
+
+std::string nearest_folder(const std::string& path) {
+  std::filesystem::path folder = std::filesystem::absolute(path);
+  while (!is_directory(folder.string()) && folder.has_relative_path()) folder = folder.parent_path();
+  return folder.string();
+}
+
+Result<int64_t> free_disk_bytes(const std::string& folder) {
+  struct statvfs disk {};
+  if (::statvfs(folder.c_str(), &disk) != 0)
+    return fail(ErrorCode::io, "asking for the free space in {}: {}", folder, reason(errno));
+  return static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
 }
 
 bool is_directory(const std::string& path) {

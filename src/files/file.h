@@ -87,6 +87,12 @@ Result<void> write_text_file(const std::string& path, std::string_view text);
 // Makes the folder and those above it that are missing; one that exists already is fine.
 Result<void> make_directories(const std::string& path);
 
+// The folder itself, or the nearest one above it that exists.
+std::string nearest_folder(const std::string& path);
+
+// What this process may still write there.
+Result<int64_t> free_disk_bytes(const std::string& folder);
+
 bool is_directory(const std::string& path);
 bool is_file(const std::string& path);
 

@@ -1,5 +1,7 @@
 #include "models/model_source.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <array>
 
@@ -51,6 +53,19 @@ Result<std::unique_ptr<ModelSource>> ModelSource::open(const std::string& path) 
   for (const ModelFormat* format : kFormats)
     known += fmt::format("{}{}", known.empty() ? "" : ", ", format->description);
   return fail(ErrorCode::unsupported, "opening {}: it is no model that thimble knows; expected {}", path, known);
+}
+
+Result<uint64_t> ModelSource::fingerprint() const {
+  uint64_t hash = 0;
+  const auto add = [&](const auto& bytes) { hash = XXH3_64bits_withSeed(bytes.data(), bytes.size(), hash); };
+  std::vector<std::byte> row;
+  for (const ModelTensor& tensor : tensors_) {
+    add(fmt::format("{} {} {}", tensor.name, tensor.codec->name, tensor.shape.text()));
+    row.resize(static_cast<size_t>(tensor.codec->bytes(tensor.shape.columns())));
+    CHECK_OK(read(tensor, tensor.shape.rows() / 2, 1, row));
+    add(row);
+  }
+  return hash;
 }
 
 const ModelTensor* ModelSource::find(std::string_view name) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -39,6 +40,10 @@ class ModelSource {
   // and k put back into Hugging Face's order (GGUF permutes them), fused projections split, GPT-2's [in, out] matrices
   // transposed. `to` has exactly the bytes of those rows. Needs at most 1 MiB of its own memory.
   virtual Result<void> read(const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) const = 0;
+
+  // Of names, shapes, codecs and the middle row of every tensor: another model has another one, the same model has the
+  // same one wherever it lies.
+  Result<uint64_t> fingerprint() const;
 
  protected:
   std::string path_;

@@ -1,6 +1,7 @@
 // What a person is told of a training plan.
 #include <algorithm>
 
+#include "core/count.h"
 #include "plan/rungs.h"
 #include "plan/training.h"
 
@@ -21,14 +22,15 @@ class Describer {
     l.step_seconds = plan.seconds, l.least_step_seconds = plan.least_seconds;
     l.planning_seconds = plan.planning_seconds;
     l.numerics_hash = plan.numerics_hash;
-    l.choices.push_back(fmt::format("{} {} of {} tokens a step; {}{}", plan.passes,
-                                    plan.passes == 1 ? "pass" : "passes", plan.rows, rungs(plan),
-                                    plan.keep_logits ? ", the head its logits" : ""));
+    l.choices.push_back(fmt::format("{} of {} tokens a step; {}{}", counted(plan.passes, "pass", "passes"), plan.rows,
+                                    rungs(plan), plan.keep_logits ? ", the head its logits" : ""));
     if (plan.scratch_bytes > 0)
       l.choices.push_back(fmt::format(
           "scratch file of {}; a step reads {} and writes {}{}{}", megabytes(plan.scratch_bytes),
           megabytes(plan.read_bytes), megabytes(plan.written_bytes),
-          spec_.steps ? fmt::format(", {} in {} steps", megabytes(spec_.steps * plan.written_bytes), spec_.steps) : "",
+          spec_.steps
+              ? fmt::format(", {} in {}", megabytes(spec_.steps * plan.written_bytes), counted(spec_.steps, "step"))
+              : "",
           plan.deferred.steps.empty() ? "" : "; updates run in the next forward pass"));
     if (plan.eight_bit_states)
       l.choices.push_back("near: optimizer states in 8 bits (--allow near); the losses are not those of an exact run");
@@ -72,10 +74,11 @@ class Describer {
 
   std::string rungs(const TrainingPlan& plan) const {
     const int64_t layers = spec_.architecture.layers;
+    const std::string blocks = counted(layers, "block");
     if (plan.deep_blocks == 0 || plan.deep == plan.shallow)
-      return fmt::format("all {} blocks {}", layers, rung_text(plan.shallow));
-    if (plan.deep_blocks == layers) return fmt::format("all {} blocks {}", layers, rung_text(plan.deep));
-    return fmt::format("{} of {} blocks {}, the others {}", plan.deep_blocks, layers, rung_text(plan.deep),
+      return fmt::format("all {} {}", blocks, rung_text(plan.shallow));
+    if (plan.deep_blocks == layers) return fmt::format("all {} {}", blocks, rung_text(plan.deep));
+    return fmt::format("{} of {} {}, the others {}", plan.deep_blocks, blocks, rung_text(plan.deep),
                        rung_text(plan.shallow));
   }
 

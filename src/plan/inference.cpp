@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "codecs/interleaved.h"
 #include "kernels/dot/int8_dot.h"
@@ -24,16 +25,14 @@ class Planner {
   explicit Planner(const InferenceSpec& spec) : spec_(spec) {}
 
   Result<InferencePlan> plan() {
-    int64_t least = INT64_MAX;
+    std::optional<InferencePlan> least;
     for (int64_t rows : row_bounds()) {
       InferencePlan plan = TRY(candidate(rows));
-      const int64_t needed = plan.arena_bytes + spec_.runtime_bytes;
-      least = std::min(least, needed);
-      if (spec_.budget_bytes > 0 && needed > spec_.budget_bytes) continue;
       describe(plan);
-      return plan;
+      if (spec_.budget_bytes == 0 || plan.ledger.planned_bytes <= spec_.budget_bytes) return plan;
+      if (!least || plan.arena_bytes < least->arena_bytes) least = std::move(plan);
     }
-    return refuse(least);
+    return refuse(least->ledger);
   }
 
  private:
@@ -106,12 +105,12 @@ class Planner {
     return interleaved(*stored);
   }
 
-  Failure refuse(int64_t least) const {
-    return fail(ErrorCode::over_budget,
-                "the plan does not fit: --memory {} was given, the smallest budget that would do is {}. Lower "
-                "--context ({}) or --batch ({}), or give --memory {}M",
-                megabytes(spec_.budget_bytes), megabytes(least), spec_.context, generates() ? spec_.slots : spec_.batch,
-                (least + 999'999) / 1'000'000);
+  // Only eval has a --batch; where it is 1, there is none to be lowered.
+  Failure refuse(const Ledger& least) const {
+    const int64_t batch = generates() ? spec_.slots : spec_.batch;
+    return does_not_fit(
+        spec_.budget_bytes, least, least.planned_bytes,
+        fmt::format("Lower --context ({}){}", spec_.context, batch > 1 ? fmt::format(" or --batch ({})", batch) : ""));
   }
 
   void describe(InferencePlan& plan) const {

@@ -28,6 +28,15 @@ std::string repeated(const char* text, int times) {
   return out;
 }
 
+std::string largest_items(const Ledger& ledger) {
+  std::vector<LedgerItem> items = ledger.items;
+  std::stable_sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+  std::string out;
+  for (size_t i = 0; i < std::min<size_t>(3, items.size()); ++i)
+    out += fmt::format("{}{} {}", i ? ", " : "", items[i].name, megabytes(items[i].bytes));
+  return out;
+}
+
 // A bar from `begin` on, both as parts of the whole, in a field of `width` columns.
 std::string floating_bar(double begin, double length, int width) {
   const int first = std::clamp(static_cast<int>(begin * width), 0, width - 1);
@@ -42,9 +51,18 @@ std::string floating_bar(double begin, double length, int width) {
 
 std::string megabytes(int64_t bytes) { return fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6); }
 
+Failure does_not_fit(int64_t budget_bytes, const Ledger& least, int64_t least_bytes, std::string_view advice) {
+  return fail(
+      ErrorCode::over_budget,
+      "the plan does not fit: --memory {} was given, the smallest budget that would do is {}; the largest parts "
+      "of that are {}. {}, or give --memory {}M",
+      megabytes(budget_bytes), megabytes(least_bytes), largest_items(least), advice,
+      (least_bytes + 999'999) / 1'000'000);
+}
+
 std::string bar_text(double part, int width) {
   static constexpr const char* kEighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-  const int eighths = std::clamp(static_cast<int>(part * width * 8 + 0.5), 0, width * 8);
+  const int eighths = std::clamp(static_cast<int>(std::lround(part * width * 8)), 0, width * 8);
   const bool open = eighths % 8 != 0;
   return repeated("█", eighths / 8) + kEighths[eighths % 8] + repeated(" ", width - eighths / 8 - open);
 }

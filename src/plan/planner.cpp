@@ -39,12 +39,17 @@ std::string numerics_hash(const TrainingSpec& spec) {
   return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
 }
 
-std::string largest_items(const Ledger& ledger) {
-  std::vector<LedgerItem> items = ledger.items;
-  std::stable_sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
-  std::string out;
-  for (size_t i = 0; i < std::min<size_t>(3, items.size()); ++i)
-    out += fmt::format("{}{} {}", i ? ", " : "", items[i].name, megabytes(items[i].bytes));
+// What would need less, of what this run can do.
+std::string advice(const TrainingSpec& spec) {
+  std::string out = fmt::format("Lower --context ({})", spec.context);
+  if (spec.batch > 1) out += fmt::format(" or --batch ({})", spec.batch);
+  if (spec.from_scratch)
+    out += ", train a smaller --size";
+  else if (spec.method->trains_weights)
+    out += ", train less (--method lora)";
+  else if (spec.method_options.rank > 1 && spec.method_options.modules.empty())
+    out += fmt::format(", train less (a --rank below {})", spec.method_options.rank);
+  if (!spec.disk) out += ", leave out --scratch none";
   return out;
 }
 
@@ -149,12 +154,7 @@ Failure TrainingPlanner::refuse(Numerics& numerics) const {
     const int64_t more = std::max<int64_t>(0, spec_.heap(*leanest) - spec_.runtime_heap);
     least += kRuntimeVaries + static_cast<int64_t>(kPlanHeap * static_cast<double>(more));
   }
-  return fail(ErrorCode::over_budget,
-              "the plan does not fit: --memory {} was given, the smallest budget that would do is {}{}; the largest "
-              "parts of that are {}. Lower --context ({}) or --batch ({}), train less (--method lora, a smaller "
-              "--rank), or give --memory {}M",
-              megabytes(spec_.budget_bytes), megabytes(least), spec_.disk ? "" : " (without a disk: --scratch none)",
-              largest_items(leanest->ledger), spec_.context, spec_.batch, (least + 999'999) / 1'000'000);
+  return does_not_fit(spec_.budget_bytes, leanest->ledger, least, advice(spec_));
 }
 
 Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine) {

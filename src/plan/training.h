@@ -46,6 +46,7 @@ struct TrainingSpec {
   int64_t runtime_bytes = 0;                         // of the process without the arena
   int64_t runtime_heap = 0;                          // of that, what the plan takes with which it was measured
   std::function<int64_t(const TrainingPlan&)> heap;  // what a plan takes; nullptr: not counted
+  bool from_scratch = false;                         // the weights are no model's
   int64_t steps = 0;                                 // of the run, for what it writes to disk in all; 0: not known
   bool disk = false;                                 // values may live on disk
   int64_t disk_least_bytes = 64 << 10;               // of a value that does

@@ -20,8 +20,7 @@ Result<std::span<const float>> AllLogits::run(std::span<const int32_t> ids) {
     inference_.value<int32_t>("eval.starts")[i] = 0;
   }
   if (count > 0) inference_.run(0, count, -1);
-  return std::span(inference_.value<const float>(kLogits),
-                   static_cast<size_t>(count * inference_.architecture().vocab));
+  return inference_.logits(count);
 }
 
 }  // namespace thimble

@@ -135,14 +135,10 @@ Result<DiskSpeed> measure_disk(Threads& threads, const std::string& folder) {
   return DiskSpeed{speed / read, speed / write};
 }
 
-// The file system that a folder, or the nearest one above it that exists, is on.
-std::string device_of(std::filesystem::path folder) {
+// The file system that a folder is on.
+std::string device_of(const std::string& folder) {
   struct stat status;
-  while (stat(folder.c_str(), &status) != 0) {
-    if (!folder.has_parent_path() || folder == folder.parent_path()) return "unknown";
-    folder = folder.parent_path();
-  }
-  return std::to_string(status.st_dev);
+  return stat(folder.c_str(), &status) == 0 ? std::to_string(status.st_dev) : "unknown";
 }
 
 }  // namespace
@@ -164,10 +160,10 @@ Machine calibrated_machine(Threads& threads, const std::string& folder, bool ane
     changed = true;
   }
   if (!folder.empty()) {
-    const std::string device = device_of(std::filesystem::absolute(folder));
-    Json& disk = cache["disks"][device];
+    const std::string existing = nearest_folder(folder);
+    Json& disk = cache["disks"][device_of(existing)];
     if (anew || !read_disk(disk, machine.disk))
-      if (const auto measured = measure_disk(threads, folder)) {
+      if (const auto measured = measure_disk(threads, existing)) {
         machine.disk = *measured;
         disk = {{"read", measured->read}, {"write", measured->write}};
         changed = true;

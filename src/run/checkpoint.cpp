@@ -1,6 +1,5 @@
 // Saving, resuming and exporting of a training run.
 
-#include <sys/statvfs.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "core/count.h"
 #include "files/adapter.h"
 #include "files/safetensors.h"
 #include "models/hf_writer.h"
@@ -37,8 +37,12 @@ bool in_checkpoint(Role role) { return role == Role::parameter || role == Role::
 
 // What is written beside what is there, a checkpoint and the result, must fit at the end: better now than then.
 Result<void> Trainer::check_space() const {
-  struct statvfs disk {};
-  if (statvfs(recipe_.out.c_str(), &disk) != 0) return {};  // not known
+  const Result<int64_t> free = free_bytes_(recipe_.out);
+  if (!free) {
+    events_.note(
+        fmt::format("warning: {}: whether the checkpoints and the result will fit is not known", free.error().message));
+    return {};
+  }
   int64_t checkpoint = 0, result = 0;
   for (const auto& [name, entry] : plan_.layout.entries()) {
     if (in_checkpoint(entry.role)) checkpoint += entry.type.bytes();
@@ -47,13 +51,12 @@ Result<void> Trainer::check_space() const {
   std::error_code none;
   const auto there = static_cast<int64_t>(std::filesystem::file_size(recipe_.out + kCheckpointFile, none));
   const int64_t needed = std::max(checkpoint, checkpoint + result - (none ? 0 : there));
-  const auto free = static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
-  if (needed <= free) return {};
+  if (needed <= *free) return {};
   return fail(
       ErrorCode::io,
       "--out {}: a checkpoint of {} and the result of {} are to be written there, {} is free; free some space, or "
       "give an --out on another disk",
-      recipe_.out, megabytes(checkpoint), megabytes(result), megabytes(free));
+      recipe_.out, megabytes(checkpoint), megabytes(result), megabytes(*free));
 }
 
 Result<void> Trainer::save_checkpoint() {
@@ -67,7 +70,7 @@ Result<void> Trainer::save_checkpoint() {
   }
   tensors.push_back({kChecksum, "U8", Shape{8}});
   const Packer::State& data = packer_->state();
-  auto metadata = run_identity(settled(), *data_);
+  auto metadata = run_identity(settled(), {*data_, model_fingerprint_});
   metadata.insert({{"step", std::to_string(done_)},
                    {"epoch", std::to_string(data.epoch)},
                    {"next", std::to_string(data.next)},
@@ -75,6 +78,7 @@ Result<void> Trainer::save_checkpoint() {
                    {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
                    {"near", plan_.eight_bit_states ? "eight_bit_states" : ""},
                    {"steps", std::to_string(steps_)},
+                   {"evaluated", std::to_string(evaluated_)},
                    {"numerics", plan_.numerics_hash},
                    {"eval_data", fingerprint_text(eval_data_.get())},
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
@@ -90,7 +94,9 @@ Result<void> Trainer::save_checkpoint() {
   const uint64_t checksum = hash.value();
   CHECK_OK(writer.write(std::as_bytes(std::span(&checksum, 1))));
   CHECK_OK(writer.finish());
+  forget_earlier();
   saved_ = done_;
+  saved_evaluation_ = evaluated_;
   return {};
 }
 
@@ -109,13 +115,16 @@ Result<void> Trainer::read_position() {
     return fail(ErrorCode::corrupt, "{}: {}", path, place.error().message);
   const int64_t steps = TRY(metadata_number(file, "steps"));
   if (steps != steps_)
-    events_.note(fmt::format("warning: {} was to be {} steps, now {}: the schedule of the learning rate changes", path,
-                             steps, steps_));
-  if (const std::string note = model_note(file, recipe_); !note.empty()) events_.note(note);
-  if (metadata_text(file, "eval_data") == fingerprint_text(eval_data_.get()))
+    events_.note(fmt::format("warning: {} was to be {}, now {}: the schedule of the learning rate changes", path,
+                             counted(steps, "step"), steps_));
+  evaluated_ = TRY(metadata_number(file, "evaluated"));
+  if (metadata_text(file, "eval_data") == fingerprint_text(eval_data_.get())) {
     best_nll_ = std::strtod(metadata_text(file, "best_nll").c_str(), nullptr);
-  else if (eval_data_)
+  } else if (eval_data_) {
     events_.note("note: --eval-data is not what it was; the best of the evaluations is looked for anew");
+    evaluated_ = std::min(evaluated_, done_ - 1);
+  }
+  saved_evaluation_ = evaluated_;
   return {};
 }
 
@@ -153,6 +162,7 @@ Result<void> Trainer::restore_checkpoint() {
 // The trained model, or the adapter alone.
 Result<void> Trainer::export_model(const std::string& folder) {
   CHECK_OK(settle());
+  forget_earlier();
   Values all = values();
   if (!spec_.method->trains_weights) {
     std::vector<LoraShape> modules;
@@ -198,15 +208,15 @@ Result<void> Trainer::export_model(const std::string& folder) {
 
 Result<void> Trainer::finish() {
   const bool trained = events_.last_step().step > 0;  // false: a finished run was resumed
-  if (trained) CHECK_OK(save_checkpoint());
+  if (saved_ < done_ || saved_evaluation_ < evaluated_) CHECK_OK(save_checkpoint());
   CHECK_OK(export_model(recipe_.out));
   report();
   const int64_t peak = peak_resident_bytes(), planned = plan_.ledger.planned_bytes;
   const double loss = events_.last_step().loss;
   const std::string result = recipe_.out + (spec_.method->trains_weights ? "/model" : "/adapter");
   const std::string summary =
-      trained ? fmt::format("{} steps, {} tokens, loss {:.4f}", done_, tokens_, loss)
-              : fmt::format("all {} steps ({} tokens) were done before, none is left to do", done_, tokens_);
+      trained ? fmt::format("{}, {} tokens, loss {:.4f}", counted(done_, "step"), tokens_, loss)
+              : fmt::format("{} ({} tokens) done before, none is left to do", counted(done_, "step"), tokens_);
   events_.done(
       fmt::format(
           "\"steps\":{},\"tokens\":{},\"loss\":{},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":{}", done_,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/count.h"
 #include "text/token_stream.h"
 
 namespace thimble {
@@ -42,7 +43,7 @@ Result<bool> Conversation::fit(int64_t room, const Listener& listener) {
     if (static_cast<int64_t>(ids_.size()) + room <= generator_.context()) {
       if (dropped > 0)
         listener.note(fmt::format("the context of {} tokens is full: forgot the oldest {}", generator_.context(),
-                                  dropped == 1 ? "turn" : fmt::format("{} turns", dropped)));
+                                  dropped == 1 ? "turn" : counted(dropped, "turn")));
       return true;
     }
     if (!drop_oldest_turn()) return false;

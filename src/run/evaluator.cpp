@@ -1,5 +1,7 @@
 #include "run/evaluator.h"
 
+#include <cmath>
+
 namespace thimble {
 
 Result<std::unique_ptr<Evaluator>> Evaluator::prepare(Inference& inference, int64_t context, int64_t batch,
@@ -20,7 +22,7 @@ Result<void> Evaluator::add(std::span<const int32_t> ids, std::span<const uint8_
     return fail(ErrorCode::invalid_argument,
                 "evaluating: a sequence of {} tokens does not fit a context of {}; give a larger --context", count,
                 context_);
-  if (rows_ + count > inference_.plan().rows) flush();
+  if (rows_ + count > inference_.plan().rows) CHECK_OK(flush());
   place(ids, predicted);
   return {};
 }
@@ -31,8 +33,7 @@ Result<void> Evaluator::add_all(Dataset& data, int64_t count, const std::functio
     CHECK_OK(add(example_.ids, example_.trained));
     if (progress) progress(i + 1);
   }
-  flush();
-  return {};
+  return flush();
 }
 
 void Evaluator::place(std::span<const int32_t> ids, std::span<const uint8_t> predicted) {
@@ -50,8 +51,8 @@ void Evaluator::place(std::span<const int32_t> ids, std::span<const uint8_t> pre
   rows_ += static_cast<int64_t>(ids.size());
 }
 
-void Evaluator::flush() {
-  if (starts_.empty()) return;
+Result<void> Evaluator::flush() {
+  if (starts_.empty()) return {};
   *inference_.value<float>("eval.scale") = 1;
   inference_.run(0, rows_, -1);
   const float* const nll = inference_.value<const float>("eval.nll");
@@ -64,10 +65,14 @@ void Evaluator::flush() {
       score.nll += double{nll[row]};
       ++score.tokens;
     }
+    if (!std::isfinite(score.nll))
+      return fail(ErrorCode::diverged, "evaluating: the loss is not finite ({}): the model's weights are damaged",
+                  score.nll);
     on_score_(score);
   }
   starts_.clear();
   rows_ = 0;
+  return {};
 }
 
 }  // namespace thimble

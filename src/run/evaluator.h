@@ -26,8 +26,8 @@ class Evaluator {
   Result<void> add(std::span<const int32_t> ids, std::span<const uint8_t> predicted);
   // The first `count` examples of a data set, and flush(). `progress` gets how many were added.
   Result<void> add_all(Dataset& data, int64_t count, const std::function<void(int64_t)>& progress = {});
-  // Runs what is waiting.
-  void flush();
+  // Runs what is waiting. A loss that is not finite is an error.
+  Result<void> flush();
 
  private:
   Evaluator(Inference& inference, int64_t context, OnScore on_score)

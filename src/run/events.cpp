@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/count.h"
 #include "text/json_output.h"
 
 namespace thimble {
@@ -17,7 +18,7 @@ namespace {
 std::string number(double value) { return std::isfinite(value) ? fmt::format("{:.9g}", value) : "null"; }
 
 std::string duration(double seconds) {
-  const int64_t s = static_cast<int64_t>(seconds + 0.5);
+  const int64_t s = std::llround(seconds);
   return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
                    : fmt::format("{}:{:02}", s / 60, s % 60);
 }
@@ -125,7 +126,8 @@ void Events::eval(const EvalEvent& e) {
   tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"perplexity\":{},\"tokens\":{}}}", e.step,
                    number(e.nll), number(e.perplexity), e.tokens));
   if (form_ == Form::text)
-    fmt::print("eval at step {}: nll {:.4f}  perplexity {:.3f}  ({} tokens)\n", e.step, e.nll, e.perplexity, e.tokens);
+    fmt::print("eval at step {}: nll {:.4f}  perplexity {:.3f}  ({})\n", e.step, e.nll, e.perplexity,
+               counted(e.tokens, "token"));
   std::fflush(stdout);
 }
 
@@ -141,6 +143,17 @@ void Events::event(const char* kind, const std::string& json_fields, const std::
   tell(fmt::format("{{\"event\":\"{}\",{}}}", kind, json_fields));
   if (form_ == Form::text) fmt::print("{}\n", text);
   std::fflush(stdout);
+}
+
+Result<void> Events::end(Result<void> result) {
+  if (result) return result;
+  const Error& error = result.error();
+  finish_line();
+  tell(fmt::format("{{\"event\":\"{}\",\"code\":\"{}\",\"message\":{}}}",
+                   error.code == ErrorCode::cancelled ? "stopped" : "error", code_name(error.code),
+                   json_string(error.message)));
+  std::fflush(stdout);
+  return result;
 }
 
 void Events::progress(const std::string& text) {

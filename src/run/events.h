@@ -34,6 +34,8 @@ class Events {
   // An event of another kind; fields: the inside of a JSON object.
   void event(const char* kind, const std::string& json_fields, const std::string& text);
   void done(const std::string& json_fields, const std::string& text) { event("done", json_fields, text); }
+  // What stands for `done` where there is an error: `stopped` or `error`. Hands the result on.
+  Result<void> end(Result<void> result);
   // A line that the next one takes the place of; on a terminal only.
   void progress(const std::string& text);
 

@@ -70,6 +70,7 @@ Result<void> Generator::step(std::span<const Token> tokens) {
     select[i] = static_cast<int32_t>(i);
   }
   inference_.run(kStep, count, count);
+  CHECK_OK(inference_.logits(count));
   return {};
 }
 

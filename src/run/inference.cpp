@@ -1,5 +1,8 @@
 #include "run/inference.h"
 
+#include <algorithm>
+#include <bit>
+
 #include "core/nearest.h"
 #include "kernels/dot/int8_dot.h"
 #include "run/calibration.h"
@@ -21,6 +24,14 @@ bool has_int8_weights(const InferenceSpec& spec) {
     const Codec* const codec = spec.stored(weight.name);
     return codec && weight.shape.rank() == 2 && int8_format(*codec, weight.shape[1]);
   });
+}
+
+// Of infinities and NaN all bits of the exponent are set.
+bool all_finite(std::span<const float> values) {
+  constexpr uint32_t kInfinity = 0x7f800000, kMagnitude = 0x7fffffff;
+  uint32_t largest = 0;
+  for (float value : values) largest = std::max(largest, std::bit_cast<uint32_t>(value) & kMagnitude);
+  return largest < kInfinity;
 }
 
 }  // namespace
@@ -104,6 +115,13 @@ Result<void> Inference::load() {
 void Inference::run(size_t program, int64_t tokens, int64_t selected) noexcept {
   RunContext context{*threads_, plan_.programs[program].multiply, 0, 0, 0};
   executors_[program].run(context, tokens, selected);
+}
+
+Result<std::span<const float>> Inference::logits(int64_t rows) {
+  const std::span logits(value<const float>(kLogits), static_cast<size_t>(rows * spec_.architecture.vocab));
+  if (all_finite(logits)) return logits;
+  return fail(ErrorCode::diverged, "running {}{}: the logits are not finite: the weights are damaged", options_.model,
+              options_.adapter.empty() ? "" : " with " + options_.adapter);
 }
 
 }  // namespace thimble

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,8 @@ class Inference {
     return reinterpret_cast<T*>(arena_->data() + plan_.layout.find(name)->offset);
   }
   void run(size_t program, int64_t tokens, int64_t selected) noexcept;
+  // The first `rows` rows of logits of what was run last; refuses what is not finite.
+  Result<std::span<const float>> logits(int64_t rows);
 
  private:
   explicit Inference(const InferenceOptions& options) : options_(options) {}

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/nearest.h"
+#include "disk/scratch_file.h"
 #include "files/safetensors.h"
 #include "models/presets.h"
 #include "plan/planner.h"
@@ -45,7 +46,15 @@ Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& 
   CHECK_OK(trainer->open_data());
   CHECK_OK(trainer->make_spec());
   CHECK_OK(trainer->make_plan());
+  CHECK_OK(trainer->check_scratch());
   return trainer;
+}
+
+// The folder, as the run will find it (--out is made by then): a plan is refused where the run would be.
+Result<void> Trainer::check_scratch() const {
+  if (recipe_.scratch == "none" || (recipe_.scratch.empty() && plan_.scratch_bytes == 0)) return {};
+  return ScratchFile::check(recipe_.scratch.empty() ? nearest_folder(scratch_folder()) : recipe_.scratch,
+                            plan_.scratch_bytes);
 }
 
 Result<void> Trainer::open() {
@@ -53,6 +62,7 @@ Result<void> Trainer::open() {
   spec_.threads = thread_count(r.threads);
   threads_ = std::make_unique<Threads>(spec_.threads);
   if (!r.model.empty()) source_ = TRY(ModelSource::open(r.model));
+  model_fingerprint_ = TRY(fingerprint_text(source_.get()));
   if (source_) {
     tokenizer_ = TRY(open_tokenizer(r.tokenizer, *source_));
     spec_.architecture = source_->architecture();
@@ -133,6 +143,7 @@ Result<void> Trainer::make_spec() {
   spec_.clip = r.clip;
   spec_.batch = r.batch, spec_.accumulate = r.accumulate, spec_.context = r.context;
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
+  spec_.from_scratch = !source_;
   spec_.evaluates = eval_data_ != nullptr;
   spec_.steps = steps_;
   spec_.disk = r.scratch != "none";
@@ -140,6 +151,7 @@ Result<void> Trainer::make_spec() {
   base_rate_ = r.lr > 0                       ? r.lr
                : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4
                                               : spec_.optimizer->learning_rate * 5;
+  CHECK_OK(check_scratch());
   machine_ = calibrated_machine(*threads_, spec_.disk ? scratch_folder() : "");
   if (r.resume) return resume_numerics();
   spec_.multiply = TRY(choose_multiply(r.multiply, r.precision, machine_));
@@ -156,7 +168,7 @@ Recipe Trainer::settled() const {
 // whatever a new probe or budget says.
 Result<void> Trainer::resume_numerics() {
   const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
-  CHECK_OK(check_same_run(file, settled(), *data_));
+  CHECK_OK(check_same_run(file, settled(), {*data_, model_fingerprint_}));
   spec_.near = metadata_text(file, "near") == "eight_bit_states" ? Near::always : Near::never;
   const auto found = file.metadata().find("multiply");
   if (found == file.metadata().end() || (found->second != "0" && found->second != "1"))

@@ -60,6 +60,9 @@ std::string recipe_json(const Recipe& r) {
 }
 
 Result<void> check(const Recipe& r) {
+  if (!r.model.empty() && !r.size.empty())
+    return fail(ErrorCode::invalid_argument,
+                "--size {}: that of --model {} is given by its files; leave one of them out", r.size, r.model);
   CHECK_OK(one_of("--schedule", r.schedule, {"constant", "linear", "cosine"}));
   CHECK_OK(one_of("--precision", r.precision, {"f32", "bf16"}));
   CHECK_OK(one_of("--multiply", r.multiply, {"auto", "f32", "bf16", "int8"}));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/count.h"
 #include "run/page.h"
 #include "run/report_samples.h"
 #include "run/report_style.h"
@@ -40,7 +41,7 @@ double median_seconds(const RunLog& log) {
 
 std::string duration_text(double seconds) {
   if (seconds < 100) return fmt::format("{:.3g} s", seconds);
-  const auto minutes = static_cast<int64_t>(seconds / 60 + 0.5);
+  const int64_t minutes = std::llround(seconds / 60);
   return minutes < 60 ? fmt::format("{} min", minutes) : fmt::format("{} h {} min", minutes / 60, minutes % 60);
 }
 
@@ -86,9 +87,9 @@ class Report {
         "<title>{0}</title><style>{1}</style></head><body><main>\n<h1>{0}</h1>\n",
         title(), kReportStyle);
     const StepEvent& last = log_.last;
-    page_.print("<p class=\"soft\">{} of {} steps, {} tokens{}{}. Numerics {}.</p>\n", last.step, last.steps,
+    page_.print("<p class=\"soft\">{} of {}, {} tokens{}{}. Numerics {}.</p>\n", last.step, counted(last.steps, "step"),
                 last.step * last.tokens, last.step < last.steps ? ", stopped before the end" : "",
-                log_.unreadable ? fmt::format("; {} lines of the log were unreadable", log_.unreadable) : "",
+                log_.unreadable ? fmt::format("; {} of the log unreadable", counted(log_.unreadable, "line")) : "",
                 escaped(log_.ledger.numerics_hash));
     page_.print("<div class=\"tiles\">");
     if (!log_.points.empty())

@@ -4,12 +4,14 @@
 #include <array>
 #include <charconv>
 
+#include "core/count.h"
 #include "files/json.h"
 
 namespace thimble {
 namespace {
 
-// All other flags decide the outcome. `multiply` is settled by the checkpoint, and data are known by their fingerprint.
+// All other flags decide the outcome. `multiply` is settled by the checkpoint; model and data are known by their
+// fingerprints.
 constexpr std::array<std::string_view, 14> kFree = {"model",   "tokenizer", "data",       "eval-data",  "out",
                                                     "steps",   "epochs",    "eval-every", "save-every", "memory",
                                                     "scratch", "multiply",  "threads",    "strict"};
@@ -23,12 +25,8 @@ std::string shown(const nlohmann::ordered_json& value) {
   return list.empty() ? "none" : list;
 }
 
-nlohmann::ordered_json recipe_of(const SafetensorsFile& checkpoint) {
-  return nlohmann::ordered_json::parse(metadata_text(checkpoint, "recipe"), nullptr, false);
-}
-
 Result<void> check_settings(const SafetensorsFile& checkpoint, const Recipe& settled) {
-  const auto then = recipe_of(checkpoint);
+  const auto then = nlohmann::ordered_json::parse(metadata_text(checkpoint, "recipe"), nullptr, false);
   if (!then.is_object())
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say with which settings it was made; begin a new run",
                 checkpoint.path());
@@ -46,33 +44,48 @@ Result<void> check_settings(const SafetensorsFile& checkpoint, const Recipe& set
   return {};
 }
 
-}  // namespace
-
-std::map<std::string, std::string> run_identity(const Recipe& settled, const Dataset& data) {
-  return {
-      {"recipe", recipe_json(settled)}, {"examples", std::to_string(data.size())}, {"data", fingerprint_text(&data)}};
+Result<void> check_model(const SafetensorsFile& checkpoint, const Recipe& settled, const std::string& model) {
+  const std::string then = metadata_text(checkpoint, "model");
+  if (then == model) return {};
+  if (then.empty())
+    return fail(ErrorCode::corrupt, "{}: the checkpoint does not say of which model it is; begin a new run",
+                checkpoint.path());
+  return fail(ErrorCode::invalid_argument,
+              "--model {}: the run in {} was begun with a model of other weights; go on with that one, or begin a new "
+              "run with another --out",
+              settled.model, settled.out);
 }
 
-Result<void> check_same_run(const SafetensorsFile& checkpoint, const Recipe& settled, const Dataset& data) {
-  CHECK_OK(check_settings(checkpoint, settled));
+Result<void> check_data(const SafetensorsFile& checkpoint, const Recipe& settled, const Dataset& data) {
   if (metadata_text(checkpoint, "data") == fingerprint_text(&data)) return {};
   const int64_t examples = TRY(metadata_number(checkpoint, "examples"));
   return fail(ErrorCode::invalid_argument,
-              "--data {}: the run in {} was begun with other data ({} {} then, {}); go on with that data and its "
+              "--data {}: the run in {} was begun with other data ({} then, {}); go on with that data and its "
               "tokenizer, or begin a new run with another --out",
-              settled.data, settled.out, examples, data.windows() ? "windows" : "examples",
+              settled.data, settled.out, counted(examples, data.windows() ? "window" : "example"),
               examples == data.size() ? "as many now, of another content" : fmt::format("{} now", data.size()));
 }
 
-std::string model_note(const SafetensorsFile& checkpoint, const Recipe& recipe) {
-  const auto then = recipe_of(checkpoint);
-  const auto model = then.find("model");  // the end, when it is no object
-  if (model == then.end() || *model == recipe.model) return "";
-  return fmt::format("note: --model was {}, now it is {}: the run goes on as it was begun if it is the same model",
-                     shown(*model), recipe.model);
+}  // namespace
+
+std::map<std::string, std::string> run_identity(const Recipe& settled, const RunSources& sources) {
+  return {{"recipe", recipe_json(settled)},
+          {"model", sources.model},
+          {"examples", std::to_string(sources.data.size())},
+          {"data", fingerprint_text(&sources.data)}};
+}
+
+Result<void> check_same_run(const SafetensorsFile& checkpoint, const Recipe& settled, const RunSources& sources) {
+  CHECK_OK(check_settings(checkpoint, settled));
+  CHECK_OK(check_model(checkpoint, settled, sources.model));
+  return check_data(checkpoint, settled, sources.data);
 }
 
 std::string fingerprint_text(const Dataset* data) { return data ? fmt::format("{:016x}", data->fingerprint()) : ""; }
+
+Result<std::string> fingerprint_text(const ModelSource* model) {
+  return model ? fmt::format("{:016x}", TRY(model->fingerprint())) : "";
+}
 
 Result<int64_t> metadata_number(const SafetensorsFile& checkpoint, const std::string& key) {
   const std::string text = metadata_text(checkpoint, key);

@@ -5,23 +5,29 @@
 #include <string>
 
 #include "files/safetensors.h"
+#include "models/model_source.h"
 #include "run/recipe.h"
 #include "text/dataset.h"
 
 namespace thimble {
 
-// Metadata of a checkpoint that tells settings and training data. `settled`: with the learning rate that is used.
-std::map<std::string, std::string> run_identity(const Recipe& settled, const Dataset& data);
+// What a run trains on.
+struct RunSources {
+  const Dataset& data;
+  std::string model;  // its fingerprint; "" when training from scratch
+};
+
+// Metadata of a checkpoint that tells settings, model and training data. `settled`: with the learning rate that is
+// used.
+std::map<std::string, std::string> run_identity(const Recipe& settled, const RunSources& sources);
 
 // Refuses what would make another run of it: the message names the first flag that differs, what it was and what it is.
 // Free to change are places of files, the number of steps, and what changes no bit (memory, threads, saving).
-Result<void> check_same_run(const SafetensorsFile& checkpoint, const Recipe& settled, const Dataset& data);
+Result<void> check_same_run(const SafetensorsFile& checkpoint, const Recipe& settled, const RunSources& sources);
 
-// What to tell the user of the rest: "" when the frozen weights are from where they were.
-std::string model_note(const SafetensorsFile& checkpoint, const Recipe& recipe);
-
-// Of a data set; "" without one.
+// Of a data set or a model; "" without one.
 std::string fingerprint_text(const Dataset* data);
+Result<std::string> fingerprint_text(const ModelSource* model);
 
 // A number of the metadata, 0 or more.
 Result<int64_t> metadata_number(const SafetensorsFile& checkpoint, const std::string& key);

@@ -156,7 +156,7 @@ Result<void> for_each_line(const std::string& path, size_t longest, const std::f
   return {};
 }
 
-Result<void> drop_events_after(const std::string& path, int64_t step) {
+Result<void> drop_events_after(const std::string& path, int64_t step, int64_t evaluated) {
   if (!is_file(path)) return {};
   auto kept = TRY(OutputFile::create(path));
   Result<void> written;
@@ -164,7 +164,9 @@ Result<void> drop_events_after(const std::string& path, int64_t step) {
     const Json json = Json::parse(line, nullptr, false);
     if (!json.is_object()) return;
     const std::string event = text(json, "event");
-    if (event == "done" || ((event == "step" || event == "eval") && integer(json, "step") > step)) return;
+    if (event == "done" || event == "stopped" || event == "error") return;
+    if ((event == "step" && integer(json, "step") > step) || (event == "eval" && integer(json, "step") > evaluated))
+      return;
     if (written) written = kept.write(std::string(line) + "\n");
   }));
   CHECK_OK(written);

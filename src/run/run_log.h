@@ -32,9 +32,9 @@ struct RunLog {
 // Streams the file. A step that is told twice (a run resumed from an earlier checkpoint) counts as it was told last.
 Result<RunLog> read_run_log(const std::string& path);
 
-// Leaves out what a resumed run will tell again: steps and evaluations after `step`, the end of the run, and a line
-// that a crash cut off. A log that is not there is none to change.
-Result<void> drop_events_after(const std::string& path, int64_t step);
+// Leaves out what a resumed run will tell again: steps after `step`, evaluations after that of step `evaluated`, the
+// end of the run, and a line that a crash cut off. A log that is not there is none to change.
+Result<void> drop_events_after(const std::string& path, int64_t step, int64_t evaluated);
 
 // Calls `line` for every line; those longer than `longest` bytes are handed over cut.
 Result<void> for_each_line(const std::string& path, size_t longest,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <thread>
 
+#include "core/count.h"
+
 namespace thimble {
 
 int thread_count(int64_t asked) {
@@ -29,15 +31,15 @@ Result<Multiply> choose_multiply(const std::string& multiply, const std::string&
 
 void report_data(Events& events, const std::string& path, const DatasetReport& report) {
   for (const std::string& error : report.first_errors) events.note("warning: " + error);
-  std::string counts;
-  const auto count = [&](int64_t n, const char* what) {
-    if (n > 0) counts += fmt::format(", {} {}", n, what);
-  };
-  count(report.bad_lines, "bad lines left out");
-  count(report.too_long, "longer than the context left out");
-  count(report.untrained, "without anything to learn left out");
-  count(report.dropped_tokens, "tokens of the last, shorter window dropped");
-  events.note(fmt::format("{}: {} examples{}", path, report.examples, counts));
+  const int64_t more = report.bad_lines - static_cast<int64_t>(report.first_errors.size());
+  if (more > 0) events.note(fmt::format("warning: and {} more", counted(more, "bad line")));
+  std::string text = fmt::format("{}: {}", path, counted(report.examples, "example"));
+  if (report.bad_lines > 0) text += fmt::format(", {} left out", counted(report.bad_lines, "bad line"));
+  if (report.too_long > 0) text += fmt::format(", {} longer than the context left out", report.too_long);
+  if (report.untrained > 0) text += fmt::format(", {} without anything to learn left out", report.untrained);
+  if (report.dropped_tokens > 0)
+    text += fmt::format(", {} of the last, shorter window dropped", counted(report.dropped_tokens, "token"));
+  events.note(text);
 }
 
 int64_t budget_or_free(int64_t asked) { return asked > 0 ? asked : free_memory_bytes() / 5 * 4; }

@@ -4,9 +4,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 
 #include "plan/profile.h"
+#include "run/earlier_run.h"
 #include "run/report.h"
 #include "run/run_log.h"
 #include "run/setup.h"
@@ -143,9 +143,21 @@ Result<EvalEvent> Trainer::evaluate() {
   return EvalEvent{.step = done_, .nll = nll, .perplexity = std::exp(nll), .tokens = predicted};
 }
 
+// Before the first step, after the last, and every so many: also where a run was interrupted before it was done.
+bool Trainer::evaluation_is_due() const {
+  if (!eval_data_ || (done_ > 0 && evaluated_ == done_)) return false;
+  return done_ == 0 || done_ >= steps_ || (recipe_.eval_every > 0 && done_ % recipe_.eval_every == 0);
+}
+
 Result<void> Trainer::evaluate_and_keep_best() {
   const EvalEvent event = TRY(evaluate());
   events_.eval(event);
+  evaluated_ = done_;
+  if (!std::isfinite(event.nll))
+    return fail(ErrorCode::diverged,
+                "evaluating at step {}: the loss is not finite; lower --lr ({}) or give --precision f32. The last "
+                "checkpoint is untouched",
+                done_, base_rate_);
   if (event.nll >= best_nll_ || done_ == 0) return {};
   best_nll_ = event.nll;
   return export_model(recipe_.out + "/best");
@@ -153,7 +165,7 @@ Result<void> Trainer::evaluate_and_keep_best() {
 
 // Before the arena exists: the profile takes some memory for a moment.
 Result<void> Trainer::begin_log() {
-  if (recipe_.resume) CHECK_OK(drop_events_after(recipe_.out + kEventsFile, done_));
+  if (recipe_.resume) CHECK_OK(drop_events_after(recipe_.out + kEventsFile, done_, evaluated_));
   CHECK_OK(events_.open_log(recipe_.out + kEventsFile, recipe_.resume));
   events_.log(fmt::format("{{\"event\":\"recipe\",\"settings\":{}}}", recipe_json(recipe_)));
   for (const ProfilePoint& point : memory_profile(plan_, spec_.runtime_bytes, kProfilePoints)) {
@@ -182,9 +194,11 @@ Result<void> Trainer::run() {
 
 Result<void> Trainer::train() {
   CHECK_OK(make_directories(recipe_.out));
-  if (std::error_code none; !recipe_.resume && std::filesystem::exists(recipe_.out + kCheckpointFile, none))
+  if (!recipe_.resume && is_file(recipe_.out + kCheckpointFile)) {
     events_.note(fmt::format("note: {} holds an earlier run, which this one replaces; --resume would go on with it",
                              recipe_.out));
+    earlier_ = earlier_results(recipe_);
+  }
   if (recipe_.resume) CHECK_OK(read_position());
   // Nothing of an earlier run is lost to one that can not begin.
   if (plan_.scratch_bytes > 0)
@@ -196,9 +210,10 @@ Result<void> Trainer::train() {
   CHECK_OK(fill());
   if (recipe_.resume) CHECK_OK(restore_checkpoint());
   populate_heap(plan_.ledger.planned_bytes - kTrainingTouches);
-  if (eval_data_ && done_ == 0)
-    if (const auto first = evaluate_and_keep_best(); !first) return given_up(first.error());
-  while (done_ < steps_) {
+  for (;;) {
+    if (evaluation_is_due())
+      if (const auto evaluated = evaluate_and_keep_best(); !evaluated) return given_up(evaluated.error());
+    if (done_ >= steps_) return finish();
     events_.step(TRY(step()));
     if (stop_()) {
       events_.note("stopping: saving what was done");
@@ -207,17 +222,19 @@ Result<void> Trainer::train() {
     } else if (recipe_.save_every > 0 && done_ % recipe_.save_every == 0) {
       CHECK_OK(save_checkpoint());
     }
-    if (!eval_data_ || (done_ < steps_ && (recipe_.eval_every == 0 || done_ % recipe_.eval_every != 0))) continue;
-    if (const auto evaluated = evaluate_and_keep_best(); !evaluated) {
-      if (evaluated.error().code == ErrorCode::cancelled && saved_ < done_) CHECK_OK(save_checkpoint());
-      return given_up(evaluated.error());
-    }
   }
-  return finish();
 }
 
-Failure Trainer::given_up(const Error& error) {
-  return error.code == ErrorCode::cancelled && saved_ >= 0 ? stopped() : Failure(error);
+// One that was stopped is made up for by --resume.
+Result<void> Trainer::given_up(const Error& error) {
+  if (error.code != ErrorCode::cancelled || done_ == 0) return Failure(error);
+  if (saved_ < done_) CHECK_OK(save_checkpoint());
+  return stopped();
+}
+
+void Trainer::forget_earlier() {
+  remove_results(earlier_);
+  earlier_.clear();
 }
 
 Failure Trainer::stopped() {

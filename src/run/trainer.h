@@ -20,12 +20,16 @@ inline constexpr const char* kCheckpointFile = "/checkpoint.safetensors";
 
 class Trainer {
  public:
+  using FreeBytes = std::function<Result<int64_t>(const std::string& folder)>;
+
   // Opens what the recipe names, measures the runtime, and plans. Nothing large exists yet.
   static Result<std::unique_ptr<Trainer>> prepare(const Recipe& recipe, Events& events);
 
   const TrainingPlan& plan() const { return plan_; }
   // How the scratch file's bytes move; without it, as Scratch chooses. For tests.
   void use_queue(decltype(ScratchOptions::queue) queue) { queue_ = std::move(queue); }
+  // What is free in a folder. For tests.
+  void use_free_bytes(FreeBytes free_bytes) { free_bytes_ = std::move(free_bytes); }
   const TrainingSpec& spec() const { return spec_; }
   const Machine& machine() const { return machine_; }
 
@@ -50,6 +54,7 @@ class Trainer {
   Result<void> settle();  // before parameters and states are read
   // Of the disk tier; a plan alone may have no --out.
   std::string scratch_folder() const;
+  Result<void> check_scratch() const;
   Values values();  // while no pass is running
   RunContext context();
   Result<void> fill();
@@ -57,16 +62,18 @@ class Trainer {
   Result<StepEvent> step();
   void write_pass(const Rows& rows, int64_t first);
   Result<EvalEvent> evaluate();
+  bool evaluation_is_due() const;
   Result<void> evaluate_and_keep_best();
   Result<void> save_checkpoint();
   Result<void> read_position();  // of the checkpoint: steps done and the place in the data
   Result<void> restore_checkpoint();
   Result<void> export_model(const std::string& folder);
+  void forget_earlier();  // the results of a run that this one replaces
   Result<void> finish();
   Result<void> begin_log();
   Result<void> check_space() const;
-  Failure stopped();                     // everything is saved
-  Failure given_up(const Error& error);  // of an evaluation
+  Failure stopped();                          // everything is saved
+  Result<void> given_up(const Error& error);  // of an evaluation
   void report();
   template <class T>
   T* input(const std::string& name) {
@@ -79,6 +86,7 @@ class Trainer {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<LoraAdapter> adapter_;  // to begin with
   std::unique_ptr<ModelSource> source_;   // null when training from scratch
+  std::string model_fingerprint_;
   std::unique_ptr<Dataset> data_, eval_data_;
   std::unique_ptr<Packer> packer_;
   TrainingSpec spec_;
@@ -89,8 +97,12 @@ class Trainer {
   int64_t saved_ = -1;  // step of the checkpoint in --out; -1: there is none of this run
   int64_t done_ = 0;    // steps
   int64_t tokens_ = 0;
+  int64_t evaluated_ = 0;         // step of the last evaluation; of the first there is no checkpoint
+  int64_t saved_evaluation_ = 0;  // the same, in the checkpoint
   double best_nll_ = 1e300;
   std::function<bool()> stop_ = [] { return false; };
+  std::vector<std::string> earlier_;  // files of a run that this one replaces, until it saves something itself
+  FreeBytes free_bytes_ = free_disk_bytes;
   std::unique_ptr<Arena> arena_;
   decltype(ScratchOptions::queue) queue_;
   std::unique_ptr<Scratch> scratch_;  // null: nothing waits on disk

@@ -43,9 +43,10 @@ class Dataset {
  public:
   virtual ~Dataset() = default;
 
-  // JSONL or a JSON array with `messages`, `prompt`/`completion`, alpaca (`instruction`, `input`, `output`) or
-  // sharegpt (`conversations`), recognised line by line; any other file is plain text, cut into consecutive windows
-  // of `context` tokens. Opening reads the file once, counts and checks every line. `tokenizer` must outlive it.
+  // JSONL or a JSON array with `messages`, sharegpt (`conversations`), alpaca (`instruction`, `input`, `output`),
+  // `prompt`/`completion`, `question`/`answer` or `text`, recognised line by line; any other file is plain text, cut
+  // into consecutive windows of `context` tokens. Opening reads the file once, counts and checks every line.
+  // `tokenizer` must outlive it.
   static Result<std::unique_ptr<Dataset>> open(const std::string& path, Tokenizer& tokenizer,
                                                const DatasetOptions& options);
 

@@ -30,7 +30,8 @@ Result<void> read_vocab(const std::string& path, ByteBpeReader& reader) {
       return fail(ErrorCode::corrupt, "reading {}: the id of '{}' is no number from 0 to {}", path, token,
                   TokenTable::kMaxTokens - 1);
     }
-    CHECK_OK(reader.add_token(static_cast<int32_t>(id), token, kind_of(token)));
+    if (const auto added = reader.add_token(static_cast<int32_t>(id), token, kind_of(token)); !added)
+      return in_file(path, added.error());
   }
   return {};
 }
@@ -47,9 +48,7 @@ Result<std::unique_ptr<Tokenizer>> read_vocab_and_merges(const std::string& voca
     std::string_view line(text.data() + at, end - at);
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (!line.empty() && !(at == 0 && line.starts_with("#version"))) {
-      if (const auto added = reader.add_merge(line); !added) {
-        return fail(added.error().code, "{}: {}", merges, added.error().message);
-      }
+      if (const auto added = reader.add_merge(line); !added) return in_file(merges, added.error());
     }
     at = end + 1;
   }

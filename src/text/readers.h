@@ -8,6 +8,9 @@
 
 namespace thimble {
 
+// Puts the file's name before an error of what does not know which file it is of.
+Failure in_file(const std::string& path, const Error& error);
+
 Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const std::string& path);
 Result<std::unique_ptr<Tokenizer>> read_tokenizer_json(const std::string& path);
 Result<std::unique_ptr<Tokenizer>> read_tokenizer_model(const std::string& path);

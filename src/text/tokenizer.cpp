@@ -53,6 +53,11 @@ Result<std::unique_ptr<Tokenizer>> open_folder(const fs::path& folder) {
 
 }  // namespace
 
+Failure in_file(const std::string& path, const Error& error) {
+  if (error.message.find(path) != std::string::npos) return Failure(error);
+  return fail(error.code, "{}: {}", path, error.message);
+}
+
 Result<std::unique_ptr<Tokenizer>> Tokenizer::open(const std::string& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return open_folder(path);
@@ -64,7 +69,10 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::open(const std::string& path) {
   }
   std::string known;
   for (const Format& format : kFormats) {
-    if (format.recognises(path, head)) return format.read(path);
+    if (format.recognises(path, head)) {
+      auto tokenizer = format.read(path);
+      return tokenizer ? std::move(tokenizer) : in_file(path, tokenizer.error());
+    }
     known += fmt::format("{}{}", known.empty() ? "" : ", ", format.name);
   }
   return fail(ErrorCode::unsupported, "opening a tokenizer: {} is none of the known formats ({})", path, known);

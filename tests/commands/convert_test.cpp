@@ -68,7 +68,7 @@ TEST(Convert, merges_an_adapter) {
     const Ran ran = run_thimble(
         {"convert", "--model", tiny.gguf, "--adapter", tiny.adapter, "--to", to, "--codec", "f32", "--out", out});
     ASSERT_EQ(ran.status, 0) << ran.err;
-    EXPECT_THAT(ran.out, HasSubstr("merged into 1 matrices"));
+    EXPECT_THAT(ran.out, HasSubstr("merged into 1 matrix"));
     const auto source = ModelSource::open(out);
     ASSERT_TRUE(source) << source.error().message;
     for (const ModelTensor& tensor : (*source)->tensors()) {

@@ -1,11 +1,9 @@
 // What every command does with what it was given: flags, --config, files, Ctrl-C.
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <functional>
 #include <thread>
 
@@ -46,6 +44,7 @@ TEST(Usage, a_message_names_the_flag_what_was_expected_and_what_was_found) {
       {{"finetune", "model.gguf"}, "thimble finetune: 'model.gguf' belongs to no flag; flags begin with --\n"},
       {{"inspect", "a", "b"}, "thimble inspect: 'b' belongs to no flag; flags begin with --\n"},
       {{"generate", "--threads", "9999"}, "thimble generate: --threads: "},
+      {{"finetune", "--model", "m", "--size", "5M", "--data", "d", "--out", "o"}, "thimble finetune: --size 5M: "},
       {{"pull"}, "thimble pull: MODEL is required\n"},
   };
   for (const Wrong& wrong : all) {
@@ -101,6 +100,8 @@ TEST(Usage, files_that_can_not_be_used_exit_with_2) {
       {{"--data", good, "--config", folder.file("none.yaml")}, "none.yaml"},
       {{"--data", good, "--adapter", folder.file("none")}, "none"},
       {{"--data", good, "--resume"}, "checkpoint.safetensors"},
+      {{"--data", good, "--scratch", good}, "good.jsonl: Not a directory; give --scratch a folder"},
+      {{"--data", good, "--scratch", folder.file("none")}, "none: No such file or directory; give --scratch a folder"},
   };
   for (const Wrong& wrong : all) {
     std::vector<std::string> arguments = {"finetune", "--model", tiny.gguf, "--context",       "16",
@@ -112,6 +113,44 @@ TEST(Usage, files_that_can_not_be_used_exit_with_2) {
   }
   EXPECT_EQ(run_thimble({"generate", "--model", folder.file("none.gguf"), "--prompt", "a"}).status, 2);
   EXPECT_EQ(run_thimble({"generate", "--model", good, "--prompt", "a"}).status, 2);
+}
+
+TEST(Usage, a_refusal_names_the_largest_parts_and_advises_what_the_command_has) {
+  TinyFiles tiny;
+  const std::string text = tiny.folder.write("text.txt", std::string(500, 'a'));
+  const Ran generate = run_thimble({"generate", "--model", tiny.gguf, "--prompt", "a", "--memory", "1M"});
+  EXPECT_EQ(generate.status, 3);
+  EXPECT_THAT(generate.err, AllOf(HasSubstr("the largest parts of that are runtime "), HasSubstr("Lower --context ("),
+                                  Not(HasSubstr("--batch"))));
+  const Ran eval = run_thimble({"eval", "--model", tiny.gguf, "--data", text, "--memory", "1M", "--batch", "2"});
+  EXPECT_THAT(eval.err, HasSubstr("or --batch (2)"));
+}
+
+TEST(Usage, a_model_that_says_nothing_finite_is_an_error) {
+  TinyFiles tiny;
+  const TemporaryFolder& folder = tiny.folder;
+  tiny.model.values.at("model.norm.weight")[5] = NAN;
+  const TokenizerTables tokenizer = tiny_tokenizer();
+  ASSERT_TRUE(write_gguf_model(tiny.gguf, tiny.model.architecture, tiny.model.tensors, tiny.model.rows(),
+                               {.tokenizer = &tokenizer}));
+  const std::string chats = folder.write("chats.jsonl", R"({"messages":[{"role":"user","content":"a"},)"
+                                                        R"({"role":"assistant","content":"b"}]})");
+  const std::string choices = folder.write("choices.jsonl", R"({"prompt":"a","choices":["b","c"],"answer":0})");
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
+           {"generate", "--prompt", "a"},
+           {"chat"},
+           {"eval", "--data", chats},
+           {"eval", "--metric", "exact", "--data", chats},
+           {"eval", "--metric", "choice", "--data", choices},
+           {"eval", "--data", chats, "--logits", folder.file("logits.safetensors")},
+       }) {
+    std::vector<std::string> arguments = command;
+    arguments.insert(arguments.end(), {"--model", tiny.gguf});
+    const Ran ran = run_thimble(arguments, "a\n");
+    EXPECT_EQ(ran.status, 1) << testing::PrintToString(command);
+    EXPECT_THAT(ran.err, HasSubstr("not finite"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder.file("logits.safetensors")));
 }
 
 TEST(Generate, says_why_it_stopped) {
@@ -130,57 +169,6 @@ TEST(Generate, says_why_it_stopped) {
       run_thimble({"generate", "--model", tiny.gguf, "--prompt", "ab", "--max-tokens", "100", "--temperature", "0"});
   EXPECT_THAT(plain.err, HasSubstr("The context of 64 tokens is full"));
 }
-
-// A process whose standard input stays open.
-class Waiting {
- public:
-  explicit Waiting(const std::vector<std::string>& arguments) {
-    int input[2];
-    EXPECT_EQ(::pipe(input), 0);
-    process_ = ::fork();
-    if (process_ == 0) {
-      const int error = ::open(folder_.file("err").c_str(), O_CREAT | O_WRONLY, 0600);
-      const int out = ::open(folder_.file("out").c_str(), O_CREAT | O_WRONLY, 0600);
-      ::dup2(input[0], 0), ::dup2(out, 1), ::dup2(error, 2);
-      ::close(input[1]);
-      std::vector<char*> argv = {const_cast<char*>(THIMBLE_PROGRAM)};
-      for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-      argv.push_back(nullptr);
-      ::execv(THIMBLE_PROGRAM, argv.data());
-      ::_exit(127);
-    }
-    ::close(input[0]);
-    input_ = input[1];
-  }
-  ~Waiting() {
-    ::close(input_);
-    if (process_ > 0) ::kill(process_, SIGKILL), ::waitpid(process_, nullptr, 0);
-  }
-
-  void interrupt() const { ::kill(process_, SIGINT); }
-  void type(const std::string& text) const {
-    EXPECT_EQ(::write(input_, text.data(), text.size()), ssize_t(text.size()));
-  }
-  std::string errors() const { return file_bytes(folder_.file("err")); }
-  // Until "out" or "err" holds `text`; false after 20 seconds.
-  bool says(const std::string& stream, const std::string& text) const {
-    for (int i = 0; i < 400; ++i) {
-      if (file_bytes(folder_.file(stream)).find(text) != std::string::npos) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
-    return false;
-  }
-  int exit_code() {
-    int status = 0;
-    ::waitpid(std::exchange(process_, -1), &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  }
-
- private:
-  TemporaryFolder folder_;
-  pid_t process_ = -1;
-  int input_ = -1;
-};
 
 TEST(Chat, an_interrupt_while_waiting_says_how_to_leave_and_a_second_one_leaves) {
   TinyFiles tiny;

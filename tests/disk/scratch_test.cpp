@@ -278,7 +278,8 @@ INSTANTIATE_TEST_SUITE_P(Queues, OverEachQueue,
                          [](const auto& info) { return info.param.name; });
 
 TEST_F(ScratchTest, is_of_this_process_alone) {
-  const std::string folder = folder_.file("made/here");
+  const std::string folder = folder_.file("here");
+  ASSERT_TRUE(std::filesystem::create_directory(folder));
   struct stat status {};
   const auto look = [&](int file) {
     EXPECT_EQ(::fstat(file, &status), 0);
@@ -340,7 +341,17 @@ TEST_F(ScratchTest, refuses_a_size_over_the_limit_of_the_process) {
 TEST_F(ScratchTest, refuses_a_file_for_a_folder) {
   const auto scratch = Scratch::create({.folder = folder_.write("a", "text"), .bytes = kMebibyte}, threads_);
   ASSERT_FALSE(scratch);
-  EXPECT_THAT(scratch.error().message, HasSubstr("making the folder"));
+  EXPECT_EQ(scratch.error().code, ErrorCode::invalid_argument);
+  EXPECT_THAT(scratch.error().message, HasSubstr("Not a directory"));
+}
+
+TEST_F(ScratchTest, makes_no_folder) {
+  const std::string missing = folder_.file("missing");
+  const auto scratch = Scratch::create({.folder = missing, .bytes = kMebibyte}, threads_);
+  ASSERT_FALSE(scratch);
+  EXPECT_EQ(scratch.error().code, ErrorCode::invalid_argument);
+  EXPECT_THAT(scratch.error().message, HasSubstr("a folder on a disk that exists"));
+  EXPECT_FALSE(std::filesystem::exists(missing));
 }
 
 TEST_F(ScratchTest, passes_on_the_error_of_its_queue) {

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 
 #include "temporary_folder.h"
@@ -60,6 +62,21 @@ TEST(OutputFile, leaves_nothing_behind_when_abandoned) {
     EXPECT_FALSE(std::filesystem::is_empty(folder.path()));
   }
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
+// Of a process that was killed while it wrote the same file; not of one that may be writing it.
+TEST(OutputFile, removes_what_a_killed_process_left) {
+  TemporaryFolder folder;
+  const std::string dead = "999999999", alive = std::to_string(::getppid());  // above all numbers of processes
+  const auto old = std::filesystem::file_time_type::clock::now() - std::chrono::minutes(2);
+  for (const std::string& name : {"a." + dead + ".0.part", "a." + alive + ".0.part", "b." + dead + ".0.part"})
+    std::filesystem::last_write_time(folder.write(name, "half"), old);
+  folder.write("a." + dead + ".1.part", "just written, by a process elsewhere");
+  ASSERT_TRUE(write_text_file(folder.file("a"), "text"));
+  EXPECT_FALSE(is_file(folder.file("a." + dead + ".0.part")));
+  EXPECT_TRUE(is_file(folder.file("a." + dead + ".1.part")));
+  EXPECT_TRUE(is_file(folder.file("a." + alive + ".0.part")));
+  EXPECT_TRUE(is_file(folder.file("b." + dead + ".0.part")));
 }
 
 TEST(OutputFile, says_that_the_folder_is_missing) {

@@ -8,7 +8,9 @@
 namespace thimble {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Budget, does_not_change_a_bit) {
   for (const Method* method : methods())
@@ -80,6 +82,25 @@ TEST(Budget, refusal_names_the_smallest_that_does) {
   EXPECT_EQ(refused.error().code, ErrorCode::over_budget);
   for (const char* part : {"--memory", "smallest budget", "largest parts", "workspace", "--context", "--batch", "lora"})
     EXPECT_THAT(refused.error().message, HasSubstr(part));
+}
+
+// Nothing is advised that the run has no flag for, or that it does already.
+TEST(Budget, refusal_advises_what_applies) {
+  const auto refusal = [](TrainingSpec spec) {
+    spec.budget_bytes = 1'000'000;
+    const auto refused = plan_training(spec, Machine{});
+    EXPECT_FALSE(refused);
+    return refused ? "" : refused.error().message;
+  };
+  TrainingSpec spec = tiny_spec(kLora);
+  EXPECT_THAT(refusal(spec), AllOf(HasSubstr("(a --rank below "), Not(HasSubstr("--method"))));
+  spec.batch = 1;
+  EXPECT_THAT(refusal(spec), Not(HasSubstr("--batch")));
+  spec.method_options.rank = 1;
+  EXPECT_THAT(refusal(spec), Not(HasSubstr("--rank")));
+  spec = tiny_spec();
+  spec.from_scratch = true;
+  EXPECT_THAT(refusal(spec), AllOf(HasSubstr("smaller --size"), Not(HasSubstr("--method"))));
 }
 
 // The bound holds at every budget, falls as the budget grows, and is reached where nothing is given up.

@@ -205,6 +205,7 @@ TEST_F(SmallTraining, a_resumed_run_tells_every_step_once) {
   for (int step : {3, 4})
     text +=
         fmt::format("{{\"event\":\"step\",\"step\":{},\"loss\":99}}\n{{\"event\":\"eval\",\"step\":{}}}\n", step, step);
+  text += "{\"event\":\"stopped\"}\n{\"event\":\"error\"}\n";
   ASSERT_TRUE(write_text_file(log, text + "{\"event\":\"step\",\"ste"));
   recipe_.steps = 6;
   recipe_.resume = true;
@@ -217,7 +218,7 @@ TEST_F(SmallTraining, a_resumed_run_tells_every_step_once) {
     ASSERT_TRUE(json.is_object()) << line;
     EXPECT_NE(json.at("event"), "eval");
     if (json.at("event") == "step") steps.push_back(json.at("step").get<int64_t>());
-    ends += json.at("event") == "done";
+    ends += json.at("event") == "done" || json.at("event") == "stopped" || json.at("event") == "error";
   }));
   EXPECT_EQ(steps, (std::vector<int64_t>{1, 2, 3, 4, 5, 6}));
   EXPECT_EQ(ends, 1);

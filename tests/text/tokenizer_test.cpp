@@ -10,8 +10,10 @@
 namespace thimble {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 
 // Text that is hard on pre-tokenizers: blanks, digits, marks, broken UTF-8, special tokens cut short.
 std::string random_text(std::mt19937& random, size_t pieces) {
@@ -202,6 +204,18 @@ std::string with(const char* path, nlohmann::json value) {
   return json.dump();
 }
 
+// The one of the two that is wrong is named.
+TEST(Tokenizer, BrokenPairsOfFilesAreRefused) {
+  TemporaryFolder folder;
+  folder.write("merges.txt", "a b\n");
+  folder.write("vocab.json", R"({"a":0,"b":0})");
+  EXPECT_THAT(Tokenizer::open(folder.path()).error().message,
+              AllOf(HasSubstr("vocab.json: "), HasSubstr("given twice"), Not(HasSubstr("merges.txt"))));
+  folder.write("vocab.json", R"({"a":0,"b":1})");
+  EXPECT_THAT(Tokenizer::open(folder.path()).error().message,
+              AllOf(HasSubstr("merges.txt: "), HasSubstr("not in the vocabulary"), Not(HasSubstr("vocab.json"))));
+}
+
 TEST(Tokenizer, BrokenFilesAreRefused) {
   const std::string model("\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0\x18\x02", 16);
   const std::vector<Broken> cases = {
@@ -238,6 +252,7 @@ TEST(Tokenizer, BrokenFilesAreRefused) {
     const auto tokenizer = Tokenizer::open(folder.write(broken.name, broken.text));
     ASSERT_FALSE(tokenizer) << broken.what;
     EXPECT_THAT(tokenizer.error().message, HasSubstr(broken.expected)) << broken.what;
+    EXPECT_THAT(tokenizer.error().message, HasSubstr(folder.file(broken.name))) << broken.what;
   }
   TemporaryFolder empty;
   EXPECT_THAT(Tokenizer::open(empty.path()).error().message, HasSubstr("holds none of tokenizer.json"));

@@ -1,0 +1,74 @@
+#include "run/earlier_run.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "files/json.h"
+#include "files/safetensors.h"
+#include "run/report.h"
+#include "run/resume.h"
+#include "run/trainer.h"
+
+namespace thimble {
+namespace {
+
+namespace fs = std::filesystem;
+
+// As write_lora_adapter, write_hf_model and Tokenizer::save name them.
+constexpr std::array kAdapterFiles = {"adapter_config.json", "adapter_model.safetensors", "system_prompt.txt"};
+constexpr std::array kModelFiles = {
+    "config.json",    "model.safetensors",     "model.safetensors.index.json", "model-[0-9]*-of-[0-9]*.safetensors",
+    "tokenizer.json", "tokenizer_config.json",
+};
+
+bool reads(const Recipe& recipe, const std::string& folder) {
+  std::error_code none;
+  const fs::path within = fs::weakly_canonical(folder, none);
+  for (const std::string* path : {&recipe.model, &recipe.adapter, &recipe.tokenizer, &recipe.data, &recipe.eval_data}) {
+    if (path->empty()) continue;
+    const fs::path from = fs::weakly_canonical(*path, none).lexically_relative(within);
+    if (!from.empty() && *from.begin() != "..") return true;
+  }
+  return false;
+}
+
+void add_files(const std::string& folder, std::span<const char* const> names, std::vector<std::string>& to) {
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(folder, none)) {
+    const std::string name = entry.path().filename().string();
+    const auto matches = [&](const char* pattern) { return ::fnmatch(pattern, name.c_str(), 0) == 0; };
+    if (entry.is_regular_file(none) && std::ranges::any_of(names, matches)) to.push_back(entry.path().string());
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> earlier_results(const Recipe& recipe) {
+  std::vector<std::string> files;
+  const auto checkpoint = SafetensorsFile::open(recipe.out + kCheckpointFile);
+  if (!checkpoint) return files;
+  const Json settings = Json::parse(metadata_text(*checkpoint, "recipe"), nullptr, false);
+  const Json method = settings.is_object() ? settings.value("method", Json()) : Json();
+  const bool adapter = method == "lora", model = method == "full";
+  for (const std::string& folder : {recipe.out, recipe.out + "/best"}) {
+    if (adapter && !reads(recipe, folder + "/adapter")) add_files(folder + "/adapter", kAdapterFiles, files);
+    if (model && !reads(recipe, folder + "/model")) add_files(folder + "/model", kModelFiles, files);
+  }
+  if (is_file(recipe.out + kReportFile)) files.push_back(recipe.out + kReportFile);
+  return files;
+}
+
+void remove_results(std::span<const std::string> files) {
+  std::error_code none;
+  for (const std::string& file : files) {
+    fs::remove(file, none);
+    // An adapter/ of best/ first, then best/; a folder that holds anything stays, as --out does with its log.
+    for (fs::path folder = fs::path(file).parent_path(); fs::is_empty(folder, none) && fs::remove(folder, none);)
+      folder = folder.parent_path();
+  }
+}
+
+}  // namespace thimble

@@ -1,0 +1,124 @@
+// finetune and plan as a user runs them: how they end, and what their flags may name.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
+#include "files/json.h"
+#include "program.h"
+#include "tiny_files.h"
+
+namespace thimble {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class Finetune : public testing::Test {
+ protected:
+  std::vector<std::string> flags(const std::string& command, const std::vector<std::string>& more) const {
+    std::vector<std::string> all = {command, "--model",   tiny_.gguf, "--data", data_,      "--context",
+                                    "128",   "--threads", "2",        "--out",  file("run")};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  std::string file(const std::string& name) const { return tiny_.folder.file(name); }
+  static Json last_line(const std::string& out) {
+    const size_t begin = out.rfind('\n', out.size() - 2) + 1;
+    return *parse_json(out.substr(begin), "the last line");
+  }
+
+  TinyFiles tiny_;
+  std::string data_ = tiny_.folder.write(
+      "chats.jsonl", R"({"messages":[{"role":"system","content":"Be b."},{"role":"user","content":"a"},)"
+                     R"({"role":"assistant","content":"b"}]})"
+                     "\n");
+};
+
+TEST_F(Finetune, an_interrupted_run_ends_with_an_event) {
+  Waiting running(flags("finetune", {"--steps", "1000000", "--json", "--scratch", "none"}));
+  ASSERT_TRUE(running.says("out", "\"step\":1,")) << running.errors();
+  running.interrupt();
+  EXPECT_EQ(running.exit_code(), 130);
+  const Json last = last_line(running.output());
+  EXPECT_EQ(last.at("event"), "stopped");
+  EXPECT_EQ(last.at("code"), "cancelled");
+  EXPECT_THAT(last.at("message").get<std::string>(), HasSubstr("--resume"));
+  EXPECT_EQ(last_line(file_bytes(file("run/events.jsonl"))), last);
+}
+
+TEST_F(Finetune, a_run_that_fails_ends_with_an_event) {
+  for (const char* command : {"finetune", "plan"}) {
+    const Ran ran = run_thimble(flags(command, {"--memory", "1M", "--json"}));
+    EXPECT_EQ(ran.status, 3);
+    EXPECT_EQ(last_line(ran.out).at("event"), "error");
+    EXPECT_EQ(last_line(ran.out).at("code"), "over_budget");
+  }
+  const Ran eval = run_thimble({"eval", "--model", tiny_.gguf, "--data", file("none"), "--json"});
+  EXPECT_EQ(last_line(eval.out).at("code"), "invalid_argument");
+}
+
+// Without SIGXFSZ ignored, the process would be killed and nothing said.
+TEST_F(Finetune, a_file_that_may_not_grow_is_an_error_and_the_checkpoint_before_resumes) {
+  const auto train = [&](const std::string& steps, bool resume, const std::string& before) {
+    std::vector<std::string> more = {"--method", "full", "--schedule", "constant",
+                                     "--steps",  steps,  "--scratch",  "none"};
+    if (resume) more.emplace_back("--resume");
+    return run_thimble(flags("finetune", more), "", before);
+  };
+  ASSERT_EQ(train("1", false, "").status, 0);
+  const Ran limited = train("2", true, "ulimit -f 500");  // blocks of 512 or 1024 bytes
+  EXPECT_EQ(limited.status, 1);
+  EXPECT_THAT(limited.err, AllOf(HasSubstr("checkpoint.safetensors"), HasSubstr("File too large"),
+                                 HasSubstr("The checkpoint of step 1 in"), HasSubstr("--resume")));
+  const Ran rest = train("2", true, "");
+  EXPECT_EQ(rest.status, 0) << rest.err;
+  EXPECT_THAT(rest.err, HasSubstr("resumed at step 1 of 2"));
+}
+
+TEST_F(Finetune, standard_output_that_is_full_is_an_error) {
+  const std::string command = quoted(THIMBLE_PROGRAM) + " methods >/dev/full 2>" + quoted(file("err"));
+  const int status = std::system(command.c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_THAT(file_bytes(file("err")), HasSubstr("standard output could not be written"));
+}
+
+TEST_F(Finetune, chat_and_generate_open_with_what_the_adapter_was_trained_with) {
+  ASSERT_EQ(run_thimble(flags("finetune", {"--steps", "1", "--scratch", "none"})).status, 0);
+  EXPECT_EQ(file_bytes(file("run/adapter/system_prompt.txt")), "Be b.");
+  const auto ids = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"generate", "--model",      tiny_.gguf, "--prompt",  "a",  "--chat",
+                                          "--json",   "--max-tokens", "1",        "--context", "128"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Ran ran = run_thimble(arguments);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return parse_json(ran.out, "output")->at("prompt_ids");
+  };
+  const Json with = ids({"--adapter", file("run/adapter")});
+  EXPECT_EQ(with, ids({"--system", "Be b."}));
+  EXPECT_NE(with, ids({}));
+  const Ran chat = run_thimble(
+      {"chat", "--model", tiny_.gguf, "--adapter", file("run/adapter"), "--max-tokens", "1", "--context", "128"},
+      "a\n");
+  EXPECT_EQ(chat.status, 0) << chat.err;
+  EXPECT_THAT(chat.err, HasSubstr("system message, as the adapter was trained with: Be b."));
+}
+
+// What the run would refuse, the plan does, and it leaves nothing behind.
+TEST_F(Finetune, a_plan_checks_the_scratch_folder) {
+  EXPECT_EQ(run_thimble(flags("plan", {"--scratch", file("none")})).status, 2);
+  EXPECT_EQ(run_thimble(flags("plan", {"--scratch", data_})).status, 2);
+  ASSERT_TRUE(make_directories(file("scratch")));
+  const Ran good = run_thimble(flags("plan", {"--scratch", file("scratch")}));
+  EXPECT_EQ(good.status, 0) << good.err;
+  EXPECT_TRUE(std::filesystem::is_empty(file("scratch")));
+  for (const char* name : {"none", "run"}) EXPECT_FALSE(std::filesystem::exists(file(name)));
+  struct statfs system {};
+  if (::statfs("/dev/shm", &system) != 0 || system.f_type != TMPFS_MAGIC) GTEST_SKIP() << "/dev/shm is not tmpfs";
+  const Ran memory = run_thimble(flags("plan", {"--scratch", "/dev/shm"}));
+  EXPECT_EQ(memory.status, 2);
+  EXPECT_THAT(memory.err, HasSubstr("in memory (tmpfs)"));
+}
+
+}  // namespace
+}  // namespace thimble
