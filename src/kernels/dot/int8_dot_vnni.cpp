@@ -77,8 +77,8 @@ TARGET void multiply_one(const std::byte* group, const Int8Piece& piece, float* 
   const int32_t* const corrections = piece.x.corrections(piece.row) + piece.first / G;
   __m512 sum = _mm512_loadu_ps(sums), rest = _mm512_loadu_ps(rests);
   const auto lanes = [](const LaneHalves& halves) TARGET_INLINE {
-    const __m512 numbers = _mm512_cvtph_ps(reinterpret_cast<const __m256i&>(halves));
-    return reinterpret_cast<const Lanes&>(numbers);
+    const __m512 numbers = _mm512_cvtph_ps(__builtin_bit_cast(__m256i, halves));
+    return __builtin_bit_cast(Lanes, numbers);
   };
   const auto step = [&]<int I>(const std::byte* source, int64_t b) TARGET_INLINE {
     Int8Block block;
@@ -93,16 +93,16 @@ TARGET void multiply_one(const std::byte* group, const Int8Piece& piece, float* 
       for (int q = 0; q < kQuads; ++q) {
         int32_t quad;
         std::memcpy(&quad, codes + 32 * b + G * g + 4 * q, 4);
-        total = _mm512_dpbusd_epi32(total, reinterpret_cast<const __m512i&>(block.quads[g * kQuads + q]),
+        total = _mm512_dpbusd_epi32(total, __builtin_bit_cast(__m512i, block.quads[g * kQuads + q]),
                                     _mm512_set1_epi32(quad));
       }
       const Lanes scale = F::scale(number, block, g);
-      const __m512 both = _mm512_mul_ps(reinterpret_cast<const __m512&>(scale), x_scale);
+      const __m512 both = _mm512_mul_ps(__builtin_bit_cast(__m512, scale), x_scale);
       sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_cvtepi32_ps(total), both));
     }
     if constexpr (kOffsets) {
       const Lanes offset = F::offset(lanes(block.offset), block);
-      rest = _mm512_add_ps(rest, _mm512_mul_ps(reinterpret_cast<const __m512&>(offset), _mm512_set1_ps(row_sums[b])));
+      rest = _mm512_add_ps(rest, _mm512_mul_ps(__builtin_bit_cast(__m512, offset), _mm512_set1_ps(row_sums[b])));
     }
   };
   const auto steps = [&]<int... I>(std::integer_sequence<int, I...>, int64_t b) TARGET_INLINE {
