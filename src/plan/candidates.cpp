@@ -201,11 +201,11 @@ Estimate Candidates::estimate(Choice choice, int64_t limit_bytes) {
   return known;
 }
 
-std::optional<Found> Candidates::fastest_known(int64_t limit_bytes, double beat_seconds) const {
+std::optional<Found> Candidates::fastest_known(const Limits& limits, double beat_seconds) const {
   std::optional<Found> best;
   for (const auto& [key, known] : estimates_) {
-    if (key.first != shape_ || known.seconds < 0 || known.bytes > limit_bytes || known.seconds >= beat_seconds)
-      continue;
+    const int64_t limit = limits[key.second.eagerness];
+    if (key.first != shape_ || known.seconds < 0 || known.bytes > limit || known.seconds >= beat_seconds) continue;
     best = {key.second, known};
     beat_seconds = known.seconds;
   }

@@ -2,6 +2,7 @@
 // bits come out.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <map>
 #include <optional>
@@ -15,6 +16,7 @@ namespace thimble {
 using Eagerness = ScheduleOptions::Eagerness;
 inline constexpr Eagerness kEagerness[] = {{32 << 20, 2}, {8 << 20, 1}, {1 << 20, 0}, {0, 0}};
 inline constexpr size_t kLeanest = std::size(kEagerness) - 1;
+using Limits = std::array<int64_t, std::size(kEagerness)>;  // bytes that a choice of each may take
 
 struct Choice {
   Rung deep = Rung::keep, shallow = Rung::keep;
@@ -68,7 +70,7 @@ class Candidates {
   // Timed only where it needs no more than `limit_bytes`.
   Estimate estimate(Choice choice, int64_t limit_bytes);
   // Of what was estimated, the fastest that fits and takes less than `beat_seconds`.
-  std::optional<Found> fastest_known(int64_t limit_bytes, double beat_seconds) const;
+  std::optional<Found> fastest_known(const Limits& limits, double beat_seconds) const;
   // With everything that a run needs, placed.
   TrainingPlan complete(const Choice& choice) const;
 

@@ -114,16 +114,21 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics)
 }
 
 // Choices are weighed by the most bytes that are alive at once; only what is chosen is placed, and where the placement
-// needs more than that, the difference is set aside and the choice is made again.
+// needs more than that, the difference is set aside from choices of that eagerness and the choice is made again.
 std::optional<TrainingPlan> TrainingPlanner::fastest(const TrainingSpec& spec, Candidates& candidates,
                                                      double beat_seconds) const {
-  int64_t set_aside = 0;
-  while (const auto found = fastest_choice(candidates, limit_ - set_aside, spec.disk, beat_seconds)) {
+  Limits limits;
+  limits.fill(limit_);
+  bool missed = false;
+  while (const auto found = fastest_choice(candidates, limits, spec.disk, beat_seconds)) {
     TrainingPlan plan = candidates.complete(found->choice);
     if (plan.bytes(0) <= limit_) return plan;
-    set_aside += std::max(plan.bytes(0) - limit_, set_aside / 8);  // a series of small differences would not end
+    int64_t& limit = limits[found->choice.eagerness];
+    // A series of small differences would not end.
+    limit -= std::max(plan.bytes(0) - limit_, (limit_ - limit) / 8);
+    missed = true;
   }
-  if (set_aside == 0 || beat_seconds < HUGE_VAL) return {};
+  if (!missed || beat_seconds < HUGE_VAL) return {};
   for (const Choice& choice : leanest(candidates, spec.disk))
     if (TrainingPlan plan = candidates.complete(choice); plan.bytes(0) <= limit_) return plan;
   return {};

@@ -15,8 +15,8 @@ constexpr int kLines = 3;  // guesses by a straight line, before halves
 class Search {
  public:
   // What was estimated for other budgets counts too: in a series of them a larger one never takes longer.
-  Search(Candidates& candidates, int64_t limit, double beat)
-      : candidates_(candidates), limit_(limit), beat_(beat), best_(candidates.fastest_known(limit, beat)) {
+  Search(Candidates& candidates, const Limits& limits, double beat)
+      : candidates_(candidates), limits_(limits), beat_(beat), best_(candidates.fastest_known(limits, beat)) {
     if (best_) beat_ = best_->estimate.seconds;
   }
 
@@ -56,12 +56,12 @@ class Search {
     return fits;
   }
 
-  bool fits(const Estimate& estimate) const { return estimate.bytes <= limit_; }
+  int64_t limit(const Choice& choice) const { return limits_[choice.eagerness]; }
 
   // Whether it fits; it becomes the best where it is the fastest.
   bool consider(const Choice& choice) {
-    const Estimate estimate = candidates_.estimate(choice, limit_);
-    if (!fits(estimate)) return false;
+    const Estimate estimate = candidates_.estimate(choice, limit(choice));
+    if (estimate.bytes > limit(choice)) return false;
     if (estimate.seconds < beat_) best_ = {choice, estimate}, beat_ = estimate.seconds;
     return true;
   }
@@ -78,8 +78,8 @@ class Search {
     if (!consider(with(high))) return false;
     for (int guesses = 0; high - low > 1; ++guesses) {
       if (candidates_.least_seconds(with(low + 1)) >= beat_) return true;
-      const double over = static_cast<double>(bytes(with(low)) - limit_),
-                   under = static_cast<double>(limit_ - bytes(with(high)));
+      const double over = static_cast<double>(bytes(with(low)) - limit(choice)),
+                   under = static_cast<double>(limit(choice) - bytes(with(high)));
       const double part = over / std::max(1.0, over + under) * (high - low);
       const int guess = guesses < kLines ? low + static_cast<int>(std::ceil(part)) : (low + high) / 2;
       const int middle = std::clamp(guess, low + 1, high - 1);
@@ -90,12 +90,12 @@ class Search {
 
   int64_t bytes(const Choice& choice) { return candidates_.estimate(choice, 0).bytes; }
 
-  // Least number on disk with which persistent values and `beside` fit.
-  size_t least_on_disk(int64_t beside) const {
+  // Least number on disk with which persistent values and `beside` fit into `limit`.
+  size_t least_on_disk(int64_t limit, int64_t beside) const {
     size_t low = 0, high = candidates_.list_size();
     while (low < high) {
       const size_t middle = (low + high) / 2;
-      if (candidates_.resident_bytes(middle) + beside <= limit_)
+      if (candidates_.resident_bytes(middle) + beside <= limit)
         high = middle;
       else
         low = middle + 1;
@@ -105,15 +105,15 @@ class Search {
 
   std::optional<Found> fewest_on_disk(Choice choice) {
     std::optional<Found> found;
-    size_t low = least_on_disk(0), high = candidates_.list_size();
+    size_t low = least_on_disk(limit(choice), 0), high = candidates_.list_size();
     choice.on_disk = low;
     if (candidates_.least_seconds(choice) >= beat_) return found;
     int64_t beside = 0;
     for (int guesses = 0; !found || low < high; ++guesses) {
-      const size_t guess = guesses < kLines ? least_on_disk(beside) : (low + high) / 2;
+      const size_t guess = guesses < kLines ? least_on_disk(limit(choice), beside) : (low + high) / 2;
       choice.on_disk = std::clamp(guess, low, found ? high - 1 : high);
       if (candidates_.least_seconds(choice) >= beat_ && found) return found;
-      const Estimate estimate = candidates_.estimate(choice, limit_);
+      const Estimate estimate = candidates_.estimate(choice, limit(choice));
       beside = estimate.bytes - candidates_.resident_bytes(choice.on_disk);
       if (consider(choice)) {
         found = {choice, estimate};
@@ -128,16 +128,16 @@ class Search {
   }
 
   Candidates& candidates_;
-  const int64_t limit_;
+  const Limits& limits_;
   double beat_;
   std::optional<Found> best_;
 };
 
 }  // namespace
 
-std::optional<Found> fastest_choice(Candidates& candidates, int64_t limit_bytes, bool disk, double beat_seconds) {
+std::optional<Found> fastest_choice(Candidates& candidates, const Limits& limits, bool disk, double beat_seconds) {
   if (candidates.least_seconds({}) >= beat_seconds) return {};
-  Search search(candidates, limit_bytes, beat_seconds);
+  Search search(candidates, limits, beat_seconds);
   if (!search.everything_kept()) {
     search.without_disk();
     if (disk) search.with_disk();

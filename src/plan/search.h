@@ -7,8 +7,8 @@
 
 namespace thimble {
 
-// Among choices within `limit_bytes` (without the runtime) that take less than `beat_seconds`; none of
-// them on disk where `disk` is false.
-std::optional<Found> fastest_choice(Candidates& candidates, int64_t limit_bytes, bool disk, double beat_seconds);
+// Among choices within the bytes that their eagerness may take (without the runtime), and that take less than
+// `beat_seconds`; none of them on disk where `disk` is false.
+std::optional<Found> fastest_choice(Candidates& candidates, const Limits& limits, bool disk, double beat_seconds);
 
 }  // namespace thimble
