@@ -35,7 +35,8 @@ Result<std::vector<FileTensor>> plan(const Architecture& a, std::span<const Mode
   std::vector<FileTensor> files;
   for (const ModelTensor* tensor : TRY(tensors_in_order(a, tensors))) {
     const ForeignName foreign = gpt2 ? gpt2_name(tensor->name) : ForeignName{tensor->name};
-    FileTensor file{foreign.name, tensor->shape, TRY(codec_for(*tensor, options)), {tensor}};
+    const Codec* const codec = TRY(codec_for(*tensor, options));
+    FileTensor file{foreign.name, tensor->shape, codec, {tensor}};
     if (gpt2) {
       file.transposed = tensor->name.starts_with("model.layers.") && tensor->shape.rank() == 2;
       if (file.transposed) file.shape = {tensor->shape[1], tensor->shape[0]};
