@@ -54,6 +54,8 @@ def configuration(rng, args):
             del c["--rank"], c["--dropout"]
     else:
         c |= {"--size": rng.choice(["200K", "1M", "3M", "5M", "12M"]), "--tokenizer": args.tokenizer, "--method": "full"}
+    if rng.random() < 0.15:
+        c["--allow"] = "near"
     return c
 
 

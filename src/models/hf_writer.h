@@ -21,4 +21,7 @@ Result<void> write_hf_model(const std::string& folder, const Architecture& archi
                             std::span<const ModelTensor> tensors, const ReadRows& read,
                             const HfWriteOptions& options = {});
 
+// What writing takes of the heap beside the vocabulary's tables.
+int64_t hf_write_bytes(const Architecture& architecture);
+
 }  // namespace thimble

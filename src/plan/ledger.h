@@ -16,6 +16,9 @@ std::string megabytes(int64_t bytes);
 // A bar of `width` columns of which `part` is filled, to the eighth of a column.
 std::string bar_text(double part, int width);
 
+// What the process occupies beside the arena differs from start to start, and from plan to plan.
+constexpr int64_t kRuntimeVaries = 700'000;
+
 // Refuses a budget. `least`: of the plan that needs least, least_bytes in all; `advice`: what would need less, "Lower
 // --context (512)".
 Failure does_not_fit(int64_t budget_bytes, const Ledger& least, int64_t least_bytes, std::string_view advice);

@@ -20,9 +20,8 @@ namespace {
 
 // What the process occupies beside the arena was measured with another plan than the leanest, which has more steps and
 // transfers: bytes for each byte of the executors', schedules before they are bound and holes of the heap included
-// (measured: 2.7 to 3.1). And it differs from start to start.
+// (measured: 2.7 to 3.1).
 constexpr double kPlanHeap = 3.2;
-constexpr int64_t kRuntimeVaries = 700'000;
 
 // A plan with near moves is taken over an exact one that takes longer than it by this.
 constexpr double kNearGain = 0.98;

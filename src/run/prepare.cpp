@@ -5,6 +5,7 @@
 #include "core/nearest.h"
 #include "disk/scratch_file.h"
 #include "files/safetensors.h"
+#include "models/hf_writer.h"
 #include "models/presets.h"
 #include "plan/planner.h"
 #include "run/calibration.h"
@@ -93,10 +94,12 @@ Result<void> Trainer::open_data() {
   return {};
 }
 
-// Windows of one epoch are counted by packing it once.
+// Windows of one epoch are counted by packing it once: those of plain text in order, in which reading them is quick and
+// as many come out.
 Result<int64_t> Trainer::count_steps() {
   if (recipe_.steps > 0) return recipe_.steps;
-  Packer dry(*data_, recipe_.batch, recipe_.context, static_cast<uint64_t>(recipe_.seed), !recipe_.no_shuffle);
+  const bool shuffled = !recipe_.no_shuffle && !data_->windows();
+  Packer dry(*data_, recipe_.batch, recipe_.context, static_cast<uint64_t>(recipe_.seed), shuffled);
   int64_t batches = 0;
   for (; dry.state().epoch == 0; ++batches) CHECK_OK(dry.next(rows_[0]));
   const double steps = recipe_.epochs * static_cast<double>(batches) / static_cast<double>(recipe_.accumulate);
@@ -194,12 +197,15 @@ Result<void> Trainer::make_plan() {
     for (const Schedule* s : plan.schedules()) heap += Executor::memory_bytes(*s);
     return heap;
   };
+  const int64_t exported = !spec_.method->trains_weights
+                               ? 0
+                               : kSaveBytesPerToken * tokenizer_->vocab_size() + hf_write_bytes(spec_.architecture);
   TrainingPlanner planner(spec_, machine_);
   return plan_with_runtime(budget, [&]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(planner.plan());
     spec_.runtime_heap = spec_.heap(plan_);
-    return spec_.runtime_heap + (spec_.method->trains_weights ? kSaveBytesPerToken * tokenizer_->vocab_size() : 0);
+    return spec_.runtime_heap + exported;
   });
 }
 
