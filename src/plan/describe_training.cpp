@@ -34,8 +34,9 @@ class Describer {
           plan.deferred.steps.empty() ? "" : "; updates run in the next forward pass"));
     if (plan.eight_bit_states)
       l.choices.push_back("near: optimizer states in 8 bits (--allow near); the losses are not those of an exact run");
-    l.choices.push_back(fmt::format("planned in {:.2f} s; none within this budget is predicted to take less than {:.2f} s a step",
-                                    plan.planning_seconds, plan.least_seconds));
+    l.choices.push_back(
+        fmt::format("planned in {:.2f} s; none within this budget is predicted to take less than {:.2f} s a step",
+                    plan.planning_seconds, plan.least_seconds));
     l.choices.push_back(fmt::format(
         "products in {} (measured: f32 {:.0f}, bf16 {:.0f} GFLOP/s)", spec_.multiply == Multiply::bf16 ? "bf16" : "f32",
         machine_.product_flops(Multiply::f32) * 1e-9, machine_.product_flops(Multiply::bf16) * 1e-9));
