@@ -5,7 +5,7 @@
 //   group   block 0 of its 16 rows, block 1, ...
 //   block   its f16 numbers: number 0 of the 16 rows, number 1; then all else: word 0 of the 16 rows, word 1, ...
 //
-// in the order of a row's block, but for q6_K, whose bits are put in another one first.
+// Words are in the order of the codec's block; those of q6_K are put in another one first (interleaved.cpp).
 #pragma once
 
 #include "codecs/codec.h"

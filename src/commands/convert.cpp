@@ -129,10 +129,9 @@ Result<void> open_all(Conversion& c) {
 
 // What the process will hold at most; it holds it from here on, before anything is written.
 Result<int64_t> take_memory(const Conversion& c, int64_t tables_bytes) {
-  int64_t widest = 0;
-  for (const ModelTensor& tensor : c.tensors()) widest = std::max(widest, tensor.shape.columns());
-  const bool transposed = c.options.to == "safetensors" && c.source->architecture().family == "gpt2";
-  populate_runtime(stream_bytes(widest, transposed) + (c.merged ? c.merged->buffer_bytes() : 0) + tables_bytes);
+  const Architecture& a = c.source->architecture();
+  const int64_t rows_bytes = c.options.to == "safetensors" ? hf_write_bytes(a) : stream_bytes(a, false);
+  populate_runtime(rows_bytes + (c.merged ? c.merged->buffer_bytes() : 0) + tables_bytes);
   const size_t tensors = c.tensors().size() + (c.adapter ? c.adapter->modules.size() : 0);
   const int64_t small = kSmallThings + kBytesPerTensor * static_cast<int64_t>(tensors);
   const int64_t planned = std::max(peak_resident_bytes(), resident_bytes() + small);

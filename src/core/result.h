@@ -19,9 +19,25 @@ Failure fail(ErrorCode code, fmt::format_string<Args...> format, Args&&... args)
 }
 
 constexpr std::string_view code_name(ErrorCode code) {
-  constexpr std::string_view kNames[] = {"invalid_argument", "shape",    "unsupported", "over_budget", "io",
-                                         "corrupt",          "diverged", "cancelled"};
-  return kNames[static_cast<size_t>(code)];
+  switch (code) {
+    case ErrorCode::invalid_argument:
+      return "invalid_argument";
+    case ErrorCode::shape:
+      return "shape";
+    case ErrorCode::unsupported:
+      return "unsupported";
+    case ErrorCode::over_budget:
+      return "over_budget";
+    case ErrorCode::io:
+      return "io";
+    case ErrorCode::corrupt:
+      return "corrupt";
+    case ErrorCode::diverged:
+      return "diverged";
+    case ErrorCode::cancelled:
+      return "cancelled";
+  }
+  return "";
 }
 
 }  // namespace thimble

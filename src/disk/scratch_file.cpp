@@ -26,7 +26,7 @@ Failure cannot(const std::string& folder, const char* step, int error) {
               std::strerror(error));
 }
 
-Failure too_little_space(const std::string& folder, int64_t needed, uint64_t free) {
+Failure too_little_space(const std::string& folder, int64_t needed, int64_t free) {
   return fail(
       ErrorCode::io,
       "making a scratch file in {}: it needs {} MB, and {} MB are free there; free some space, or give --scratch "
@@ -51,12 +51,6 @@ Result<void> refuse_memory(const std::string& folder) {
               "making a scratch file in {}: this folder is itself in memory ({}), so no memory would be saved; give "
               "--scratch a folder on a disk",
               folder, magic == TMPFS_MAGIC ? "tmpfs" : "ramfs");
-}
-
-Result<uint64_t> free_bytes(const std::string& folder) {
-  struct statvfs system {};
-  if (::statvfs(folder.c_str(), &system) != 0) return cannot(folder, "asking for its free space", errno);
-  return static_cast<uint64_t>(system.f_bavail) * system.f_frsize;
 }
 
 // Going over this limit would kill the process (SIGXFSZ).
@@ -112,11 +106,18 @@ ScratchFile::~ScratchFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
+Result<int64_t> free_disk_bytes(const std::string& folder) {
+  struct statvfs system {};
+  if (::statvfs(folder.c_str(), &system) != 0)
+    return fail(ErrorCode::io, "asking for the free space in {}: {}", folder, std::strerror(errno));
+  return static_cast<int64_t>(system.f_bavail * system.f_frsize);
+}
+
 Result<void> ScratchFile::check(const std::string& folder, int64_t bytes) {
   CHECK_OK(refuse_no_folder(folder));
   CHECK_OK(refuse_memory(folder));
-  const uint64_t free = TRY(free_bytes(folder));
-  if (free < static_cast<uint64_t>(bytes)) return too_little_space(folder, bytes, free);
+  const int64_t free = TRY(free_disk_bytes(folder));
+  if (free < bytes) return too_little_space(folder, bytes, free);
   return check_limit(folder, bytes);
 }
 
@@ -125,7 +126,7 @@ Result<ScratchFile> ScratchFile::create(const std::string& folder, int64_t bytes
   ScratchFile file(open_unnamed(folder));
   if (file.descriptor_ < 0) return cannot(folder, "opening it", errno);
   const int error = take_space(file.descriptor_, bytes);
-  if (error == ENOSPC) return too_little_space(folder, bytes, TRY(free_bytes(folder)));
+  if (error == ENOSPC) return too_little_space(folder, bytes, TRY(free_disk_bytes(folder)));
   if (error != 0) return cannot(folder, "taking its space", error);
   try_direct(file.descriptor_);
   ::posix_fadvise(file.descriptor_, 0, 0, POSIX_FADV_RANDOM);  // nothing is read ahead into the page cache

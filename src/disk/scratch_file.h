@@ -8,6 +8,9 @@
 
 namespace thimble {
 
+// What this process may still write in a folder.
+Result<int64_t> free_disk_bytes(const std::string& folder);
+
 class ScratchFile {
  public:
   // What create() would refuse at once, without making anything.

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -298,13 +297,6 @@ std::string nearest_folder(const std::string& path) {
   std::filesystem::path folder = std::filesystem::absolute(path);
   while (!is_directory(folder.string()) && folder.has_relative_path()) folder = folder.parent_path();
   return folder.string();
-}
-
-Result<int64_t> free_disk_bytes(const std::string& folder) {
-  struct statvfs disk {};
-  if (::statvfs(folder.c_str(), &disk) != 0)
-    return fail(ErrorCode::io, "asking for the free space in {}: {}", folder, reason(errno));
-  return static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
 }
 
 bool is_directory(const std::string& path) {

@@ -90,9 +90,6 @@ Result<void> make_directories(const std::string& path);
 // The folder itself, or the nearest one above it that exists.
 std::string nearest_folder(const std::string& path);
 
-// What this process may still write there.
-Result<int64_t> free_disk_bytes(const std::string& folder);
-
 bool is_directory(const std::string& path);
 bool is_file(const std::string& path);
 

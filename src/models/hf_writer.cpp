@@ -137,9 +137,7 @@ Result<void> write_hf_model(const std::string& folder, const Architecture& archi
 }
 
 int64_t hf_write_bytes(const Architecture& architecture) {
-  int64_t widest = 0;
-  for (const TensorSpec& tensor : tensor_specs(architecture)) widest = std::max(widest, tensor.shape.columns());
-  return stream_bytes(widest, architecture.family == "gpt2");
+  return stream_bytes(architecture, architecture.family == "gpt2");
 }
 
 }  // namespace thimble

@@ -123,8 +123,10 @@ Result<void> stream_transposed(std::span<const ModelTensor* const> tensors, cons
   return {};
 }
 
-int64_t stream_bytes(int64_t columns, bool transposed) {
+int64_t stream_bytes(const Architecture& architecture, bool transposed) {
   constexpr int64_t kRows = 4;  // as read, as numbers, as written, and in another order
+  int64_t columns = 0;
+  for (const TensorSpec& tensor : tensor_specs(architecture)) columns = std::max(columns, tensor.shape.columns());
   const int64_t most = static_cast<int64_t>(sizeof(float)) * columns;
   return std::max(kPieceBytes, 2 * most) + kRows * most + (transposed ? std::max(kPanelBytes, most) : 0);
 }

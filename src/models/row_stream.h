@@ -39,8 +39,8 @@ Result<void> stream_rows(const RowStream& stream, const ReadRows& read, const Wr
 Result<void> stream_transposed(std::span<const ModelTensor* const> tensors, const Codec& codec, const ReadRows& read,
                                const WriteBytes& write);
 
-// Most memory that the two take for tensors of at most `columns` columns.
-int64_t stream_bytes(int64_t columns, bool transposed);
+// Most memory that the two take for the tensors of a model.
+int64_t stream_bytes(const Architecture& architecture, bool transposed);
 
 // The tensors in the order of tensor_specs(); an error names one that is missing, unknown or of another shape.
 Result<std::vector<const ModelTensor*>> tensors_in_order(const Architecture& architecture,

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "disk/scratch_file.h"
 #include "files/adapter.h"
 #include "models/model_source.h"
 #include "plan/training.h"

@@ -11,8 +11,8 @@
 // not depend on what is computed beside it.
 //
 // 16 rows of a weight are taken together, one lane a row: no sum over lanes is needed, and every format shares the same
-// inner loops. A piece of them meets one row of x straight from its words; with several rows of x it is unpacked into a
-// panel first. Interleaved rows (codecs/interleaved.h) are read as they lie, plain ones are put into words before.
+// inner loops. Interleaved rows (codecs/interleaved.h) are read as they lie, plain ones are interleaved piece by piece.
+// With one row of x they stay in registers; with several, a piece is unpacked into a panel first.
 #pragma once
 
 #include <cstddef>

@@ -6,7 +6,7 @@
 namespace thimble {
 namespace {
 
-// Part I of block b, which are elements 32 at to 32 at + 31.
+// Part I of the block at `source`: elements 32 at to 32 at + 31 of the panel.
 template <class F, int I, int kGroup, bool kOffsets>
 THIMBLE_BODY void pack_part(const std::byte* source, int64_t at, Int8Panel& panel) noexcept {
   Int8Block block;
