@@ -258,6 +258,24 @@ TEST_F(Packing, ShufflesBySeedAndResumes) {
   EXPECT_GE(a.state().epoch, 2);
 }
 
+// So that steps can be counted in either order.
+TEST_F(Packing, WindowsOfTextMakeAsManyBatchesInAnyOrder) {
+  tokenizer_ = small_byte_bpe(folder_);
+  const auto text = Dataset::open(folder_.write("a.txt", std::string(1000, 'x')), *tokenizer_, {.context = 8});
+  ASSERT_TRUE(text) << text.error().message;
+  for (int64_t batch : {1, 3, 7}) {
+    const auto batches = [&](bool shuffled) {
+      Packer packer(**text, batch, 8, 5, shuffled);
+      Rows rows;
+      int64_t count = 0;
+      for (; packer.state().epoch == 0; ++count) EXPECT_TRUE(packer.next(rows));
+      return count;
+    };
+    EXPECT_EQ(batches(true), batches(false));
+    EXPECT_EQ(batches(false), ((*text)->size() + batch - 1) / batch);
+  }
+}
+
 TEST_F(Packing, RefusesAPlaceThatTheDataDoesNotHave) {
   open("{\"text\":\"a\"}\n{\"text\":\"b\"}\n");
   for (const bool shuffle : {false, true}) {
