@@ -16,12 +16,12 @@ void report(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
   state.counters["GFLOP/s"] = benchmark::Counter(2.0 * m * n * k * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
 }
 
-// Arguments: multiply, m, n, k, b_transposed, a_transposed.
-void product(benchmark::State& state, const Codec* weight) {
+// Arguments: multiply (0: f32, 1: bf16), m, n, k, b_transposed, a_transposed.
+void product(benchmark::State& state, const Codec* activation, const Codec* weight) {
   const auto multiply = static_cast<Multiply>(state.range(0));
   const int64_t m = state.range(1), n = state.range(2), k = state.range(3);
   const bool bt = state.range(4), at = state.range(5);
-  const Codec& act = multiply == Multiply::bf16 ? kBf16 : kF32;
+  const Codec& act = *activation;
   const std::vector<float> ones(m * k + n * k, 0.5f);
   std::vector<std::byte> a(act.bytes(m * k)), b(weight->bytes(n * k));
   act.encode(ones.data(), a.data(), m * k);
@@ -48,8 +48,9 @@ void shapes(benchmark::internal::Benchmark* b) {
   }
   b->MeasureProcessCPUTime()->UseRealTime();
 }
-BENCHMARK_CAPTURE(product, bf16, &kBf16)->Apply(shapes);
-BENCHMARK_CAPTURE(product, f32, &kF32)->Apply(shapes);
+BENCHMARK_CAPTURE(product, bf16, &kBf16, &kBf16)->Apply(shapes);
+BENCHMARK_CAPTURE(product, masters, &kBf16, &kF32)->Apply(shapes);
+BENCHMARK_CAPTURE(product, f32, &kF32, &kF32)->Apply(shapes);
 
 #ifdef THIMBLE_HAS_DNNL
 void onednn(benchmark::State& state) {

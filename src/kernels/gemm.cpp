@@ -1,6 +1,7 @@
 #include "kernels/gemm.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "codecs/interleaved.h"
 #include "core/round.h"
@@ -11,83 +12,80 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kPanelBytes = 384 << 10;
-constexpr int64_t kPackedBytes = 2 << 20;  // of A, packed at a time
+constexpr int64_t kGroupElements = 192 << 10;  // of B, packed together: they stay in the second-level cache
 constexpr int64_t kMostTile = 8 * 48;
 
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t aligned(int64_t bytes) { return round_up(bytes, 64); }
 
 int64_t depth_of(const Term& term) { return term.a_transposed ? term.a.rows : term.a.columns; }
 
-// How a product is cut, and where its pieces lie in the workspace.
+// How a product is cut, and how much of the workspace its pieces take.
 struct Cut {
   const MicroKernel& micro;
   const Product& product;
-  int64_t element;          // bytes of one multiplied number
-  int64_t unit;             // panels that must be packed together
-  int64_t group;            // panels packed together
-  int64_t packed_rows = 0;  // rows of A packed at a time; 0: none
-  int64_t a_bytes = 0;      // packed A, all terms
-  int64_t b_bytes = 0;      // one thread's panels, all terms
+  int64_t element;      // bytes of one multiplied number
+  int64_t unit;         // panels that must be packed together
+  int64_t group;        // panels packed together
+  int64_t block;        // rows of A that meet a group together
+  bool by_columns;      // of C, threads divide the columns; or the rows
+  int64_t a_bytes = 0;  // a thread's block of packed A, all terms
+  int64_t b_bytes = 0;  // its panels, all terms
   int64_t scratch_bytes = 0;
 
-  Cut(Multiply multiply, const Product& p) : micro(micro_kernel(multiply)), product(p) {
+  Cut(Multiply multiply, const Product& p, int threads) : micro(micro_kernel(multiply)), product(p), block(micro.rows) {
     element = micro.pair == 2 ? 2 : 4;
     unit = 1;
-    int64_t depth = 0;
+    int64_t depth = 0, packed_depth = 0;
     for (const Term& term : p.terms) {
       unit = std::max(unit, panels_together(micro, term.b.codec->block, term.b_transposed));
       depth += padded(depth_of(term), micro);
+      if (!reads_directly(micro, term, depth_of(term))) packed_depth += depth_of(term);
+      if (term.a_transposed) block = kPackRows;  // what is read of a row of A^T is whole cache lines
     }
-    // Rows of A, once fetched, meet as many panels as stay in the second-level cache.
-    const int64_t panel = micro.columns * depth * element, panels = (p.n + micro.columns - 1) / micro.columns;
-    group = std::max<int64_t>(unit, std::min(kMostTogether, kPanelBytes / panel) / unit * unit);
-    group = std::min(group, round_up(panels, unit));
-    int64_t scratch = 0, deepest = 0;
+    const int64_t panels = ceil_div(p.n, micro.columns), units = ceil_div(panels, unit);
+    const int64_t most = std::max<int64_t>(1, std::min(kMostTogether, kGroupElements / (micro.columns * depth)) / unit);
+    const int64_t by_one = ceil_div(units, threads);  // units of panels, where threads divide the columns
+    // Numbers to pack, by all threads together.
+    const int64_t packed_a = p.m * packed_depth, packed_b = p.n * depth;
+    by_columns = units >= threads && threads * ceil_div(by_one, most) * packed_a + packed_b <=
+                                         ceil_div(units, most) * packed_a + threads * packed_b;
+    const int64_t share = by_columns ? by_one : units;
+    group = ceil_div(share, ceil_div(share, most)) * unit;
+    int64_t scratch = 0;
     for (const Term& term : p.terms) {
       const int64_t k = depth_of(term);
+      a_bytes += packed_bytes(term);
       b_bytes += aligned(group * micro.columns * padded(k, micro) * element);
       scratch = std::max(scratch, pack_scratch_floats(micro, k, term.b.codec->block));
-      if (reads_directly(micro, term, k)) continue;
-      deepest = std::max(deepest, padded(k, micro) * element);
-      scratch = std::max(scratch, pack_a_scratch_floats(k, term.a.codec->block));
+      if (!reads_directly(micro, term, k)) scratch = std::max(scratch, pack_a_scratch_floats(k, term.a.codec->block));
     }
-    if (deepest > 0) {
-      const int64_t most = std::max<int64_t>(kPackRows, kPackedBytes / deepest / kPackRows * kPackRows);
-      packed_rows = std::min(most, round_up(p.m, micro.rows));
-    }
-    for (const Term& term : p.terms)
-      if (const int64_t k = depth_of(term); !reads_directly(micro, term, k))
-        a_bytes += aligned(packed_rows * padded(k, micro) * element);
     scratch_bytes = aligned(scratch * 4);
   }
-  int64_t thread_bytes() const { return b_bytes + scratch_bytes; }
+  // Of a block of this term's A; 0: the micro-kernel reads it where it is.
+  int64_t packed_bytes(const Term& term) const {
+    const int64_t k = depth_of(term);
+    return reads_directly(micro, term, k) ? 0 : aligned(block * padded(k, micro) * element);
+  }
+  int64_t thread_bytes() const { return a_bytes + b_bytes + scratch_bytes; }
 };
 
-// Rows of A from `row` on as the micro-kernel reads them.
-Rows rows_of(const Cut& cut, size_t term_index, int64_t row, int64_t first_packed, const std::byte* packed) {
-  const Term& term = cut.product.terms[term_index];
-  const int64_t k = depth_of(term);
-  if (reads_directly(cut.micro, term, k)) return {term.a.row(row), term.a.stride() / cut.element, cut.micro.pair};
-  for (size_t i = 0; i < term_index; ++i) {
-    const Term& before = cut.product.terms[i];
-    if (!reads_directly(cut.micro, before, depth_of(before)))
-      packed += aligned(cut.packed_rows * padded(depth_of(before), cut.micro) * cut.element);
-  }
-  return packed_rows(cut.micro, term.a_transposed, k, packed, row - first_packed);
-}
+// A thread's memory.
+struct Room {
+  std::byte *a, *b;
+  float* scratch;
 
-// Packs rows [begin, end) of the A of every term that needs it.
-void pack_rows(const Cut& cut, int64_t first, int64_t begin, int64_t end, std::byte* packed,
-               std::byte* scratch) noexcept {
+  Room(const Cut& cut, std::byte* at)
+      : a(at), b(at + cut.a_bytes), scratch(reinterpret_cast<float*>(at + cut.a_bytes + cut.b_bytes)) {}
+};
+
+// Packs rows [row, row + count) of the A of every term that needs it.
+void pack_rows(const Cut& cut, int64_t row, int64_t count, const Room& room) noexcept {
+  std::byte* to = room.a;
   for (const Term& term : cut.product.terms) {
-    const int64_t k = depth_of(term);
-    if (reads_directly(cut.micro, term, k)) continue;
-    const int64_t row_bytes = padded(k, cut.micro) * cut.element;
-    for (int64_t row = begin; row < end; row += kPackRows)
-      pack_a(cut.micro, term, k, row, std::min(kPackRows, end - row), packed + (row - first) * row_bytes,
-             reinterpret_cast<float*>(scratch));
-    packed += aligned(cut.packed_rows * row_bytes);
+    const int64_t bytes = cut.packed_bytes(term);
+    if (bytes > 0) pack_a(cut.micro, term, depth_of(term), row, count, to, room.scratch);
+    to += bytes;
   }
 }
 
@@ -106,9 +104,10 @@ void store_part(const Cut& cut, const float* acc, int64_t row, int64_t rows, int
     store_tile(tile, reinterpret_cast<uint16_t*>(p.c + offset), reinterpret_cast<const uint16_t*>(addend));
 }
 
+constexpr int64_t kLine = 64;
+
 // C of one tile comes from memory while the tile is multiplied.
 void fetch_part(const Product& p, int64_t row, int64_t rows, int64_t column, int64_t columns) noexcept {
-  constexpr int64_t kLine = 64;
   const int64_t element = p.codec->block_bytes, stride = p.row_bytes ? p.row_bytes : p.n * element;
   for (int64_t r = row; r < row + rows; ++r) {
     const std::byte* const from = p.c + r * stride + column * element;
@@ -118,56 +117,55 @@ void fetch_part(const Product& p, int64_t row, int64_t rows, int64_t column, int
 
 struct Tile {
   int64_t row, rows;
-  int64_t column;  // of the group of panels
+  int64_t in_block;  // rows of the block before it
+  int64_t column;    // of the group of panels
   int vectors;
   int64_t width;  // of the group
 };
 
-// acc = all terms of one tile, or a piece of k of the only one.
-void multiply_tile(const Cut& cut, const Tile& tile, int64_t piece, int64_t first_packed, const std::byte* packed,
-                   const std::byte* panel, float* acc) noexcept {
+// acc = all terms of one tile.
+void multiply_tile(const Cut& cut, const Tile& tile, const Room& room, float* acc) noexcept {
   const MicroKernel& micro = cut.micro;
-  const Product& p = cut.product;
-  for (size_t t = 0; t < p.terms.size(); ++t) {
-    const int64_t steps = padded(depth_of(p.terms[t]), micro) / micro.pair;
-    const int64_t from = p.piece * piece / micro.pair,
-                  to = p.piece ? std::min(steps, from + p.piece / micro.pair) : steps;
-    const Rows a = rows_of(cut, t, tile.row, first_packed, packed);
-    micro.run(a.data + from * a.step * cut.element, a.row_stride, a.step,
-              panel + (tile.column * steps + from * micro.columns) * micro.pair * cut.element, to - from,
-              static_cast<int>(tile.rows), tile.vectors, acc, micro.columns, t == 0);
-    panel += aligned(tile.width * steps * micro.pair * cut.element);
+  const std::byte *packed = room.a, *panel = room.b;
+  bool fresh = true;
+  for (const Term& term : cut.product.terms) {
+    const int64_t k = depth_of(term), depth = padded(k, micro), bytes = cut.packed_bytes(term);
+    const Rows a = bytes > 0 ? packed_rows(micro, term.a_transposed, k, packed, tile.in_block)
+                             : Rows{term.a.row(tile.row), term.a.stride() / cut.element, micro.pair};
+    micro.run(a.data, a.row_stride, a.step, panel + tile.column * depth * cut.element, depth / micro.pair,
+              static_cast<int>(tile.rows), tile.vectors, acc, micro.columns, std::exchange(fresh, false));
+    packed += bytes;
+    panel += aligned(tile.width * depth * cut.element);
   }
 }
 
 // C[rows, columns] for rows [row, row_end), columns [column, column_end).
 void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column, int64_t column_end,
-                   int64_t first_packed, const std::byte* packed, std::byte* memory) noexcept {
+                   const Room& room) noexcept {
   const MicroKernel& micro = cut.micro;
   const Product& p = cut.product;
-  std::byte* const panels = memory;
-  float* const scratch = reinterpret_cast<float*>(memory + cut.b_bytes);
   alignas(64) float acc[kMostTile];
   const int64_t width = cut.group * micro.columns, unit = cut.unit * micro.columns;
   for (int64_t group = column; group < column_end; group += width) {
     const int64_t group_end = std::min(group + width, column_end);
-    std::byte* place = panels;
+    std::byte* place = room.b;
     for (const Term& term : p.terms) {
-      pack_b(micro, term, depth_of(term), group, round_up(group_end - group, unit), p.n, place, scratch);
+      pack_b(micro, term, depth_of(term), group, round_up(group_end - group, unit), p.n, place, room.scratch);
       place += aligned(width * padded(depth_of(term), micro) * cut.element);
     }
-    for (int64_t r = row; r < row_end; r += micro.rows)
-      for (int64_t c = group; c < group_end; c += micro.columns) {
-        const int64_t rows = std::min<int64_t>(micro.rows, row_end - r);
-        const int64_t columns = std::min<int64_t>(micro.columns, group_end - c);
-        const int vectors = static_cast<int>((columns + micro.lanes - 1) / micro.lanes);
-        fetch_part(p, r, rows, c, columns);
-        const int64_t pieces = p.piece ? (depth_of(p.terms[0]) + p.piece - 1) / p.piece : 1;
-        for (int64_t piece = 0; piece < pieces; ++piece) {
-          multiply_tile(cut, {r, rows, c - group, vectors, width}, piece, first_packed, packed, panels, acc);
+    for (int64_t block = row; block < row_end; block += cut.block) {
+      const int64_t block_end = std::min(row_end, block + cut.block);
+      if (cut.a_bytes > 0) pack_rows(cut, block, block_end - block, room);
+      for (int64_t r = block; r < block_end; r += micro.rows)
+        for (int64_t c = group; c < group_end; c += micro.columns) {
+          const int64_t rows = std::min<int64_t>(micro.rows, block_end - r);
+          const int64_t columns = std::min<int64_t>(micro.columns, group_end - c);
+          const int vectors = static_cast<int>((columns + micro.lanes - 1) / micro.lanes);
+          fetch_part(p, r, rows, c, columns);
+          multiply_tile(cut, {r, rows, r - block, c - group, vectors, width}, room, acc);
           store_part(cut, acc, r, rows, c, columns);
         }
-      }
+    }
   }
 }
 
@@ -184,32 +182,20 @@ void Matrix::decode(int64_t i, int64_t first, int64_t count, float* to) const no
 }
 
 int64_t gemm_workspace_bytes(Multiply multiply, const Product& product, int threads) {
-  const Cut cut(multiply, product);
-  return cut.a_bytes + threads * cut.thread_bytes();
+  return threads * Cut(multiply, product, threads).thread_bytes();
 }
 
 void gemm(Threads& threads, Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept {
-  const Cut cut(multiply, product);
-  std::byte* const packed = workspace.data();
-  const auto memory = [&](int thread) { return packed + cut.a_bytes + thread * cut.thread_bytes(); };
-  const int64_t chunk = cut.packed_rows ? cut.packed_rows : product.m;
-  const int64_t width = cut.unit * cut.micro.columns;
-  const bool by_columns = product.n >= width * threads.count();
-  for (int64_t first = 0; first < product.m; first += chunk) {
-    const int64_t end = std::min(product.m, first + chunk);
-    if (cut.packed_rows)
-      threads.split(end - first, cut.micro.rows, [&](int64_t from, int64_t to, int thread) {
-        pack_rows(cut, first, first + from, first + to, packed + 0, memory(thread) + cut.b_bytes);
-      });
-    if (by_columns)
-      threads.split(product.n, width, [&](int64_t from, int64_t to, int thread) {
-        multiply_part(cut, first, end, from, to, first, packed, memory(thread));
-      });
-    else
-      threads.split(end - first, cut.micro.rows, [&](int64_t from, int64_t to, int thread) {
-        multiply_part(cut, first + from, first + to, 0, product.n, first, packed, memory(thread));
-      });
-  }
+  const Cut cut(multiply, product, threads.count());
+  const auto room = [&](int thread) { return Room(cut, workspace.data() + thread * cut.thread_bytes()); };
+  if (cut.by_columns)
+    threads.split(product.n, cut.unit * cut.micro.columns, [&](int64_t from, int64_t to, int thread) {
+      multiply_part(cut, 0, product.m, from, to, room(thread));
+    });
+  else
+    threads.split(product.m, cut.micro.rows, [&](int64_t from, int64_t to, int thread) {
+      multiply_part(cut, from, to, 0, product.n, room(thread));
+    });
 }
 
 }  // namespace thimble

@@ -57,14 +57,13 @@ struct Product {
   int64_t m = 0;
   int64_t n = 0;
   int64_t row_bytes = 0;              // distance between rows of C; 0: tight
-  int64_t piece = 0;                  // k is summed in pieces of so many (even), each added to C in order; 0: in one
   bool accumulate = false;            // C +=: the product is added to the old value; there is no other addend
   const float* bias = nullptr;        // [n]
   const std::byte* addend = nullptr;  // [m, n] in C's codec and layout; may be C itself
 };
 
-// Workspace that a product needs; its pointers may be null. Rows of A that must be converted or transposed are packed
-// here, some 2 MB at a time.
+// Workspace that a product needs; its pointers may be null. Panels of B, and rows of A that must be converted or
+// transposed, are packed here, less than a megabyte a thread unless k is large.
 int64_t gemm_workspace_bytes(Multiply multiply, const Product& product, int threads);
 
 // Runs on all threads. The workspace is at least gemm_workspace_bytes().

@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "kernels/round_bf16.h"
-#include "kernels/tile.h"
 #include "kernels/vector.h"
+#include "kernels/words.h"
 
 namespace thimble {
 namespace {
@@ -23,44 +23,53 @@ float* decode_range(const Matrix& matrix, int64_t row, int64_t begin, int64_t en
   return to + (begin - first);
 }
 
-// The same of B, as it is multiplied: scaled, and rounded where a master in f32 meets activations in bf16.
+// Whether B is a master in f32 that meets activations in bf16.
+bool rounds(const Term& term) { return term.a.codec == &kBf16 && term.b.codec == &kF32; }
+
+// The same of B, as it is multiplied: scaled, and perhaps rounded.
 float* decode_b(const Term& term, int64_t row, int64_t begin, int64_t end, float* to) noexcept {
   float* const values = decode_range(term.b, row, begin, end, to);
   if (term.scale != 1)
     for (int64_t i = 0; i < end - begin; ++i) values[i] *= term.scale;
-  if (term.a.codec == &kBf16 && term.b.codec == &kF32) round_to_bf16(values, end - begin);
+  if (rounds(term)) round_to_bf16(values, end - begin);
   return values;
 }
 
-// One strip of up to 16 columns of B = rows of W [n, k]: decoded row by row, turned into 32-bit words (an f32, or a
-// pair of bf16) and transposed into the panel.
+bool plain(const Matrix& matrix) { return matrix.codec == &kF32 || matrix.codec == &kBf16; }
+
+WordRows words_of(const Matrix& matrix, int64_t row, int64_t column) {
+  return {matrix.row(row) + matrix.codec->bytes(column), matrix.codec, matrix.stride() / matrix.codec->block_bytes};
+}
+
+// What words of B hold.
+Word word_of(const MicroKernel& micro, const Term& term) {
+  return micro.pair == 2 ? Word::pair : rounds(term) ? Word::rounded : Word::f32;
+}
+
+// One strip of up to 16 columns of B = rows of W [n, k], turned into the panel; decoded row by row where they can not
+// be read where they are.
 void pack_strip(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t rows, uint32_t* panel,
                 float* scratch) noexcept {
   const int64_t words = padded(k, micro) / micro.pair;
+  if (rows == kStrip && k % micro.pair == 0 && term.scale == 1 && plain(term.b))
+    return turn_rows(word_of(micro, term), words_of(term.b, row, 0), words, panel, micro.columns);
   const int64_t room = k + 2 * term.b.codec->block + 2;
   uint32_t* const strip = reinterpret_cast<uint32_t*>(scratch + room);
   for (int64_t r = 0; r < rows; ++r) {
     uint32_t* const to = strip + r * words;
-    if (micro.pair == 2 && term.b.codec == &kBf16 && term.scale == 1) {
-      if (k % 2) to[words - 1] = 0;
-      std::memcpy(to, term.b.row(row + r), static_cast<size_t>(2 * k));
-      continue;
-    }
-    if (micro.pair == 2 && term.b.codec == &kF32 && term.scale == 1) {
-      if (k % 2) to[words - 1] = 0;
-      to_bf16(reinterpret_cast<const float*>(term.b.row(row + r)), reinterpret_cast<uint16_t*>(to), k);
+    if (micro.pair == 1) {
+      decode_b(term, row + r, 0, k, reinterpret_cast<float*>(to));
       continue;
     }
     float* const values = decode_b(term, row + r, 0, k, scratch);
-    if (micro.pair == 2) {
-      if (k % 2) values[k] = 0;
-      to_bf16(values, reinterpret_cast<uint16_t*>(to), words * 2);
-    } else {
-      std::memcpy(to, values, static_cast<size_t>(4 * k));
-    }
+    if (k % 2) values[k] = 0;
+    to_bf16(values, reinterpret_cast<uint16_t*>(to), words * 2);
   }
   if (rows < kStrip) std::memset(strip + rows * words, 0, static_cast<size_t>((kStrip - rows) * words * 4));
-  transpose_words(strip, words, words, panel, micro.columns, std::min<int64_t>(kStrip, micro.lanes));
+  if (micro.lanes == kStrip)
+    turn_rows(Word::f32, {reinterpret_cast<const std::byte*>(strip), &kF32, words}, words, panel, micro.columns);
+  else
+    transpose_words(strip, words, words, panel, micro.columns, micro.lanes);
 }
 
 void pack_transposed(const MicroKernel& micro, const Term& term, int64_t k, int64_t column, int64_t count, int64_t n,
@@ -74,33 +83,19 @@ void pack_transposed(const MicroKernel& micro, const Term& term, int64_t k, int6
   }
 }
 
-// The same for whole panels of f32 or bf16, read where they are.
-void pack_pairs(const MicroKernel& micro, const Term& term, int64_t words, int64_t column, int64_t count,
-                uint32_t* panels) noexcept {
-  const auto each = [&](auto interleave, const auto* data, int64_t stride) {
-    for (int64_t w = 0; w < words; ++w)
-      for (int64_t c = 0; c < count; c += micro.columns) {
-        const auto* const low = data + 2 * w * stride + column + c;
-        interleave(low, low + stride, panels + (c / micro.columns * words + w) * micro.columns, micro.columns);
-      }
-  };
-  const int64_t stride = term.b.stride() / term.b.codec->block_bytes;
-  if (term.b.codec == &kF32)
-    each(interleave_bf16, reinterpret_cast<const float*>(term.b.data), stride);
-  else
-    each(interleave_words, reinterpret_cast<const uint16_t*>(term.b.data), stride);
-}
-
 // B = W [k, n] as it lies: rows k (and k + 1) side by side.
 void pack_straight(const MicroKernel& micro, const Term& term, int64_t k, int64_t column, int64_t count, int64_t n,
                    std::byte* panels, float* scratch) noexcept {
   const int64_t words = padded(k, micro) / micro.pair;
+  uint32_t* to = reinterpret_cast<uint32_t*>(panels);
+  if (k % micro.pair == 0 && term.scale == 1 && plain(term.b)) {
+    const int64_t whole = std::clamp<int64_t>(n - column, 0, count) / micro.columns;
+    cut_tiles(word_of(micro, term), words_of(term.b, 0, column), {words, whole, micro.columns}, to);
+    column += whole * micro.columns, count -= whole * micro.columns, to += whole * words * micro.columns;
+  }
+  if (count == 0) return;
   const int64_t width = std::clamp<int64_t>(n - column, 0, count);
   const int64_t room = count + 2 * term.b.codec->block;
-  uint32_t* const to = reinterpret_cast<uint32_t*>(panels);
-  const bool plain = term.b.codec == &kF32 || term.b.codec == &kBf16;
-  if (micro.pair == 2 && width == count && k % 2 == 0 && term.scale == 1 && plain)
-    return pack_pairs(micro, term, words, column, count, to);
   for (int64_t w = 0; w < words; ++w) {
     float* rows[2] = {nullptr, nullptr};
     for (int p = 0; p < micro.pair; ++p) {
@@ -122,20 +117,14 @@ void pack_straight(const MicroKernel& micro, const Term& term, int64_t k, int64_
   }
 }
 
-using TileCutter = void (*)(const uint16_t*, int64_t, int64_t, int64_t, int64_t, uint32_t*) noexcept;
-
 // A^T [k, m]: rows k (and k + 1) side by side, cut into tiles of micro.rows. Whole tiles of f32 or bf16 are read where
 // they are.
 void pack_a_transposed(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t count, uint32_t* to,
                        float* scratch) noexcept {
   const int64_t words = padded(k, micro) / micro.pair, tile = micro.rows;
-  const int64_t stride = term.a.stride() / term.a.codec->block_bytes;
-  const auto* const bf16 = reinterpret_cast<const uint16_t*>(term.a.data) + row;
-  if (count % tile == 0 && k % micro.pair == 0 && term.a.codec == &kBf16)
-    return (micro.pair == 2 ? interleave_tiles : static_cast<TileCutter>(widen_tiles))(bf16, stride, words,
-                                                                                       count / tile, tile, to);
-  if (count % tile == 0 && micro.pair == 1 && term.a.codec == &kF32)
-    return widen_tiles(reinterpret_cast<const float*>(term.a.data) + row, stride, words, count / tile, tile, to);
+  if (count % tile == 0 && k % micro.pair == 0 && plain(term.a))
+    return cut_tiles(micro.pair == 2 ? Word::pair : Word::f32, words_of(term.a, 0, row), {words, count / tile, tile},
+                     to);
   const int64_t room = kPackRows + 2 * term.a.codec->block;
   for (int64_t w = 0; w < words; ++w) {
     const float* rows[2] = {};
@@ -193,13 +182,14 @@ void pack_a(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, 
   if (term.a_transposed) return pack_a_transposed(micro, term, k, row, count, reinterpret_cast<uint32_t*>(to), scratch);
   const int64_t depth = padded(k, micro), element = micro.pair == 2 ? 2 : 4;
   for (int64_t r = 0; r < count; ++r) {
+    std::byte* const out = to + r * depth * element;
+    if (micro.pair == 1) {
+      term.a.decode(row + r, 0, k, reinterpret_cast<float*>(out));
+      continue;
+    }
     float* const values = decode_range(term.a, row + r, 0, k, scratch);
     if (depth > k) values[k] = 0;
-    std::byte* const out = to + r * depth * element;
-    if (micro.pair == 2)
-      to_bf16(values, reinterpret_cast<uint16_t*>(out), depth);
-    else
-      std::memcpy(out, values, static_cast<size_t>(4 * depth));
+    to_bf16(values, reinterpret_cast<uint16_t*>(out), depth);
   }
 }
 

@@ -166,30 +166,35 @@ Result<std::vector<Type>> infer_dw(const std::any&, std::span<const Type> in) {
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
-// Tokens are summed granule by granule.
-Product describe_dw(float scale, const Operand& left, const Operand& right, const Operand& out, Term* term) {
-  *term = {left.matrix(), right.matrix(), true, false, scale};
-  return {.terms = {term, 1},
-          .codec = &kF32,
-          .c = out.data,
-          .m = out.shape[0],
-          .n = out.shape[1],
-          .piece = kGranule,
-          .accumulate = true};
+// One granule of tokens.
+Product describe_dw(float scale, const Matrix& left, const Matrix& right, const Operand& out, Term* term) {
+  *term = {left, right, true, false, scale};
+  return {.terms = {term, 1}, .codec = &kF32, .c = out.data, .m = out.shape[0], .n = out.shape[1], .accumulate = true};
+}
+
+Matrix rows_of(const Operand& operand, int64_t row) {
+  Matrix matrix = operand.matrix();
+  matrix.data += row * matrix.stride();
+  matrix.rows = std::min(kGranule, matrix.rows - row);
+  return matrix;
 }
 
 int64_t workspace_dw(const std::any&, std::span<const Type> in, std::span<const Type> out, Multiply multiply,
                      int threads) {
   const auto operand = [](const Type& type) { return Operand{nullptr, type.shape, type.codec}; };
   Term term;
-  return gemm_workspace_bytes(multiply, describe_dw(1, operand(in[1]), operand(in[2]), operand(out[0]), &term),
-                              threads);
+  const Product product =
+      describe_dw(1, rows_of(operand(in[1]), 0), rows_of(operand(in[2]), 0), operand(out[0]), &term);
+  return gemm_workspace_bytes(multiply, product, threads);
 }
 
 void run_dw(const Call& call) noexcept {
-  Term term;
-  const Product product = describe_dw(call.as<ScaleAttributes>().scale, call.in[1], call.in[2], call.out[0], &term);
-  gemm(call.run.threads, call.run.multiply, product, call.workspace);
+  for (int64_t row = 0; row < call.in[1].shape[0]; row += kGranule) {
+    Term term;
+    const Product product = describe_dw(call.as<ScaleAttributes>().scale, rows_of(call.in[1], row),
+                                        rows_of(call.in[2], row), call.out[0], &term);
+    gemm(call.run.threads, call.run.multiply, product, call.workspace);
+  }
 }
 
 void reference_dw(const ReferenceCall& call) {

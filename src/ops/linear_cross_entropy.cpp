@@ -27,7 +27,7 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kVocabTile = 1024;
+constexpr int64_t kVocabTile = 1152;  // whole panels of 48 and 24 columns
 
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("linear_cross_entropy", in, 4));

@@ -84,36 +84,6 @@ TEST(Gemm, equals_reference) {
   EXPECT_GT(cases, 40);
 }
 
-// A product in pieces of k has the bits of one product a piece, each added to C.
-TEST(Gemm, pieces_are_products) {
-  for (Multiply multiply : {Multiply::f32, Multiply::bf16}) {
-    const int64_t m = 37, n = 53, k = 75, piece = 16;
-    const Codec& act = multiply == Multiply::bf16 ? kBf16 : kF32;
-    const Operand a = make(act, k, m, 1), b = make(act, k, n, 2);
-    Threads threads(2);
-    const auto run = [&](int64_t first, int64_t depth, int64_t in_pieces, std::vector<float>& c) {
-      const auto part = [&](const Operand& o) {
-        Matrix matrix = o.matrix;
-        matrix.data = matrix.row(first), matrix.rows = depth;
-        return matrix;
-      };
-      const Term term{part(a), part(b), true, false, 0.5f};
-      const Product product{.terms = {&term, 1},
-                            .c = reinterpret_cast<std::byte*>(c.data()),
-                            .m = m,
-                            .n = n,
-                            .piece = in_pieces,
-                            .accumulate = true};
-      std::vector<std::byte> workspace(gemm_workspace_bytes(multiply, product, threads.count()));
-      gemm(threads, multiply, product, workspace);
-    };
-    std::vector<float> whole(m * n, 1.0f), apart(m * n, 1.0f);
-    run(0, k, piece, whole);
-    for (int64_t first = 0; first < k; first += piece) run(first, std::min(piece, k - first), 0, apart);
-    EXPECT_EQ(whole, apart);
-  }
-}
-
 // The bits of a row do not depend on how many rows there are, nor on the threads.
 TEST(Gemm, rows_are_independent) {
   for (Multiply multiply : {Multiply::f32, Multiply::bf16}) {
