@@ -12,7 +12,8 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kGroupElements = 192 << 10;  // of B, packed together: they stay in the second-level cache
+// Elements of B packed together, which stay in the second-level cache; more where rows of A are packed for every group.
+constexpr int64_t kGroupElements = 192 << 10, kLargeGroupElements = 320 << 10;
 constexpr int64_t kMostTile = 8 * 48;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -44,7 +45,8 @@ struct Cut {
       if (term.a_transposed) block = kPackRows;  // what is read of a row of A^T is whole cache lines
     }
     const int64_t panels = ceil_div(p.n, micro.columns), units = ceil_div(panels, unit);
-    const int64_t most = std::max<int64_t>(1, std::min(kMostTogether, kGroupElements / (micro.columns * depth)) / unit);
+    const int64_t elements = packed_depth > 0 ? kLargeGroupElements : kGroupElements;
+    const int64_t most = std::max<int64_t>(1, std::min(kMostTogether, elements / (micro.columns * depth)) / unit);
     const int64_t by_one = ceil_div(units, threads);  // units of panels, where threads divide the columns
     // Numbers to pack, by all threads together.
     const int64_t packed_a = p.m * packed_depth, packed_b = p.n * depth;

@@ -21,11 +21,17 @@ using LaneIndex = int __attribute__((vector_size(64)));
 THIMBLE_BODY Lanes load_lanes(const float* at) noexcept { return *reinterpret_cast<const Lanes*>(at); }
 
 THIMBLE_BODY void store_lanes(Lanes x, float* to) noexcept { *reinterpret_cast<Lanes*>(to) = x; }
-// Rounded to nearest even, as round_bf16() of finite numbers.
-THIMBLE_BODY void store_bf16(Lanes x, uint16_t* to) noexcept {
+// Rounded to bf16, to nearest even, as round_bf16() of finite numbers: in the upper halves, and below them anything.
+THIMBLE_BODY LaneWords round_finite(Lanes x) noexcept {
   const LaneWords bits = reinterpret_cast<const LaneWords&>(x);
-  const LaneWords rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  *reinterpret_cast<LaneHalves*>(to) = __builtin_convertvector(rounded, LaneHalves);
+  return bits + 0x7fffu + ((bits >> 16) & 1u);
+}
+THIMBLE_BODY void store_bf16(Lanes x, uint16_t* to) noexcept {
+  *reinterpret_cast<LaneHalves*>(to) = __builtin_convertvector(round_finite(x) >> 16, LaneHalves);
+}
+THIMBLE_BODY Lanes rounded_lanes(Lanes x) noexcept {
+  const LaneWords bits = round_finite(x) & 0xffff0000u;
+  return reinterpret_cast<const Lanes&>(bits);
 }
 
 // The even, and the odd ones of 32 bf16.
@@ -92,6 +98,14 @@ THIMBLE_BODY Lanes fold_all(Lanes* sums) noexcept {
 // Minima and maxima: GCC 12 takes other choices between vectors apart into scalars.
 THIMBLE_BODY Lanes at_most(Lanes x, Lanes bound) noexcept { return x < bound ? x : bound; }
 THIMBLE_BODY Lanes at_least(Lanes x, Lanes bound) noexcept { return x > bound ? x : bound; }
+
+// The largest of the lanes.
+THIMBLE_BODY float largest_lane(Lanes v) noexcept {
+  v = at_least(swap_lanes<8>(v), v);
+  v = at_least(swap_lanes<4>(v), v);
+  v = at_least(swap_lanes<2>(v), v);
+  return v[1] > v[0] ? v[1] : v[0];
+}
 
 // 2^x for x below 128; 0 from -127 down. A polynomial of degree 6 for the fraction (relative error below 2e-7).
 THIMBLE_BODY Lanes exp2_lanes(Lanes x) noexcept {

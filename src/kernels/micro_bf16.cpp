@@ -22,9 +22,17 @@ template <int R, int V>
 void kernel(const uint16_t* a, int64_t row_stride, int64_t step, const uint32_t* panel, int64_t steps, float* c,
             int64_t c_stride, bool fresh) noexcept {
   __m512 sum[R][V];
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v)
-      sum[r][v] = fresh ? _mm512_setzero_ps() : _mm512_loadu_ps(c + r * c_stride + v * kLanes);
+  if (fresh) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
+      for (int v = 0; v < V; ++v) sum[r][v] = _mm512_setzero_ps();
+  } else {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
+      for (int v = 0; v < V; ++v) sum[r][v] = _mm512_loadu_ps(c + r * c_stride + v * kLanes);
+  }
   for (int64_t p = 0; p < steps; ++p, a += step, panel += kColumns) {
     __m512i b[V];
     for (int v = 0; v < V; ++v) b[v] = _mm512_loadu_si512(panel + v * kLanes);
@@ -37,7 +45,9 @@ void kernel(const uint16_t* a, int64_t row_stride, int64_t step, const uint32_t*
       for (int v = 0; v < V; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], (__m512bh)x, (__m512bh)b[v]);
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
     for (int v = 0; v < V; ++v) _mm512_storeu_ps(c + r * c_stride + v * kLanes, sum[r][v]);
 }
 #pragma GCC pop_options

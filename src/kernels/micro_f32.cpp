@@ -25,8 +25,17 @@ HWY_NOINLINE void kernel(const float* a, int64_t row_stride, int64_t step, const
   const F32 d;
   const int lanes = static_cast<int>(hn::Lanes(d));
   hn::Vec<F32> sum[R][V];
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) sum[r][v] = fresh ? hn::Zero(d) : hn::LoadU(d, c + r * c_stride + v * lanes);
+  if (fresh) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
+      for (int v = 0; v < V; ++v) sum[r][v] = hn::Zero(d);
+  } else {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
+      for (int v = 0; v < V; ++v) sum[r][v] = hn::LoadU(d, c + r * c_stride + v * lanes);
+  }
   for (int64_t i = 0; i < steps; ++i, a += step, panel += kVectors * lanes) {
     hn::Vec<F32> b[V];
     for (int v = 0; v < V; ++v) b[v] = hn::LoadU(d, panel + v * lanes);
@@ -37,7 +46,9 @@ HWY_NOINLINE void kernel(const float* a, int64_t row_stride, int64_t step, const
       for (int v = 0; v < V; ++v) sum[r][v] = hn::MulAdd(x, b[v], sum[r][v]);
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
     for (int v = 0; v < V; ++v) hn::StoreU(sum[r][v], d, c + r * c_stride + v * lanes);
 }
 

@@ -135,28 +135,50 @@ CLONES void softmax_row(const float* values, float lse, float by, int64_t n, flo
   for (int64_t i = 0; i < n; ++i) to[i] = exp_f32(values[i] - lse) * by;
 }
 
-CLONES float attention_row(float* s, uint16_t* weights, int64_t n, float by, float& largest, float& sum) noexcept {
+namespace {
+
+template <Weights form>
+THIMBLE_BODY void store_weights(Lanes x, float* over, uint16_t* bf16, int64_t i) noexcept {
+  if constexpr (form == Weights::bf16)
+    store_bf16(x, bf16 + i);
+  else
+    store_lanes(form == Weights::rounded ? rounded_lanes(x) : x, over + i);
+}
+
+// body.template operator()<form>()
+template <class Body>
+THIMBLE_BODY auto with(Weights form, const Body& body) noexcept {
+  switch (form) {
+    case Weights::f32:
+      return body.template operator()<Weights::f32>();
+    case Weights::rounded:
+      return body.template operator()<Weights::rounded>();
+    case Weights::bf16:
+      break;
+  }
+  return body.template operator()<Weights::bf16>();
+}
+
+template <Weights form>
+THIMBLE_BODY float attention_row_as(float* s, uint16_t* bf16, int64_t n, float by, float& largest,
+                                    float& sum) noexcept {
   Lanes most = load_lanes(s);
   for (int64_t i = kLanes; i < n; i += kLanes) most = at_least(load_lanes(s + i), most);
-  float top = most[0];
-  for (int64_t l = 1; l < kLanes; ++l) top = most[l] > top ? most[l] : top;
-  const float now = std::max(largest, top * by), by2 = by * kLog2E, now2 = now * kLog2E;
+  const float now = std::max(largest, largest_lane(most) * by), by2 = by * kLog2E, now2 = now * kLog2E;
   Lanes sums{};
   for (int64_t i = 0; i < n; i += kLanes) {
     const Lanes e = exp2_lanes(load_lanes(s + i) * by2 - now2);
     sums += e;
-    if (weights)
-      store_bf16(e, weights + i);
-    else
-      store_lanes(e, s + i);
+    store_weights<form>(e, s, bf16, i);
   }
-  const float shrink = exp_f32(largest - now);
-  sum = sum * shrink + fold(sums);
+  const float shrink = largest == now ? 1 : exp_f32(largest - now);
+  sum = sum * shrink + thimble::fold(sums);
   largest = now;
   return shrink;
 }
 
-CLONES void attention_gradient_row(const AttentionGradientRow& row) noexcept {
+template <Weights form>
+THIMBLE_BODY void attention_gradient_row_as(const AttentionGradientRow& row) noexcept {
   constexpr Lanes kCount = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   constexpr float kHidden = 1000, kMost = 1e30f;  // 2^-1000 is 0; what was not computed may be anything
   for (int64_t i = 0; i < row.n; i += kLanes) {
@@ -169,14 +191,23 @@ CLONES void attention_gradient_row(const AttentionGradientRow& row) noexcept {
       slope = at_most(at_least(slope, Lanes{} - kMost), Lanes{} + kMost);
     }
     const Lanes p = exp2_lanes(power), ds = p * slope * row.scale;
-    if (row.p16) {
-      store_bf16(p, row.p16 + i);
-      store_bf16(ds, row.ds16 + i);
-    } else {
-      store_lanes(p, row.s + i);
-      store_lanes(ds, row.dp + i);
-    }
+    store_weights<form>(p, row.s, row.p16, i);
+    store_weights<form>(ds, row.dp, row.ds16, i);
   }
+}
+
+}  // namespace
+
+CLONES float attention_row(float* s, Weights form, uint16_t* bf16, int64_t n, float by, float& largest,
+                           float& sum) noexcept {
+  return with(
+      form, [&]<Weights as>()
+                __attribute__((always_inline)) { return attention_row_as<as>(s, bf16, n, by, largest, sum); });
+}
+
+CLONES void attention_gradient_row(const AttentionGradientRow& row) noexcept {
+  with(
+      row.form, [&]<Weights as>() __attribute__((always_inline)) { attention_gradient_row_as<as>(row); });
 }
 
 CLONES void activate(Activation kind, const float* __restrict gate, const float* __restrict up, float* __restrict y,

@@ -28,14 +28,18 @@ void softmax_row(const float* values, float lse, float by, int64_t n, float* to)
 
 constexpr float kLog2E = 1.44269504089f;
 
+// How the weights of attention are left: over the scores as they are, or rounded to bf16; or as bf16 beside them.
+enum class Weights { f32, rounded, bf16 };
+
 // Takes n scores of one query (n a multiple of 16, hidden ones -infinity, not all) into its running softmax: largest
 // and sum are the maximum of scale * s and the sum of exp(scale * s - largest) so far. Leaves the weights exp(scale * s
-// - largest) in `weights` as bf16, or over s where that is null. Returns the factor that earlier weights shrink by.
-float attention_row(float* s, uint16_t* weights, int64_t n, float scale, float& largest, float& sum) noexcept;
+// - largest) over s, or in bf16. Returns the factor that earlier weights shrink by.
+float attention_row(float* s, Weights form, uint16_t* bf16, int64_t n, float scale, float& largest,
+                    float& sum) noexcept;
 
 // The gradient of one key's row of a tile of attention whose log-sum-exp is known, over n queries (a multiple of 16):
 //   p = exp(scale s - lse), ds = p (dp - delta) scale       (Dao et al. 2022, arXiv:2205.14135, Algorithm 4)
-// Written to p16 and ds16 as bf16, or over s and dp where these are null.
+// Written over s and dp, or to p16 and ds16.
 struct AttentionGradientRow {
   float *s, *dp;
   const float *lse, *delta;  // lse in powers of two: log2(e) times the natural one
@@ -45,6 +49,7 @@ struct AttentionGradientRow {
   float query, key;
   float scale, scale2;  // scale2 = log2(e) scale
   int64_t n;
+  Weights form;
   uint16_t *p16, *ds16;
 };
 void attention_gradient_row(const AttentionGradientRow& row) noexcept;

@@ -25,7 +25,7 @@ THIMBLE_BODY uint32_t make(Element first, Element second) noexcept {
 THIMBLE_BODY LaneWords round_lanes(Lanes x) noexcept {
   const LaneWords bits = reinterpret_cast<const LaneWords&>(x);
   const LaneWords nan = reinterpret_cast<LaneWords>((bits & 0x7fffffffu) > 0x7f800000u);
-  return ((bits + 0x7fffu + ((bits >> 16) & 1u)) & ~nan) | ((bits | 0x400000u) & nan);
+  return (round_finite(x) & ~nan) | ((bits | 0x400000u) & nan);
 }
 
 // Words `at` and the 15 that follow it of a row.

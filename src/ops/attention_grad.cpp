@@ -37,7 +37,8 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
 struct Memory {
   int64_t width;  // head_dim rounded up to 16
   float *s, *dp, *lse, *delta, *first, *dq, *scratch;
-  std::byte *p16, *ds16, *left, *q_rows, *dy_rows, *q_columns, *dy_columns, *k_rows;
+  uint16_t *p16 = nullptr, *ds16 = nullptr;  // where weights are bf16
+  std::byte *left, *q_rows, *dy_rows, *q_columns, *dy_columns, *k_rows;
   int64_t bytes;
 
   Memory(std::byte* base, const AttentionAttributes& a, Multiply multiply, const Codec& codec)
@@ -51,7 +52,9 @@ struct Memory {
     s = floats(kTile * kTile), dp = floats(kTile * kTile);
     lse = floats(kTile), delta = floats(kTile), first = floats(kTile), dq = floats(kTile * width);
     scratch = reinterpret_cast<float*>(take(lay_scratch_bytes(multiply, std::max(a.head_dim, kTile), codec)));
-    p16 = take(codec.bytes(kTile * kTile)), ds16 = take(codec.bytes(kTile * kTile));
+    if (weights_form(codec, multiply) == Weights::bf16)
+      p16 = reinterpret_cast<uint16_t*>(take(kBf16.bytes(kTile * kTile))),
+      ds16 = reinterpret_cast<uint16_t*>(take(kBf16.bytes(kTile * kTile)));
     left = take(left_bytes(multiply, kTile, std::max(a.head_dim, kTile)));
     q_columns = take(right_bytes(multiply, a.head_dim, kTile)),
     dy_columns = take(right_bytes(multiply, a.head_dim, kTile));
@@ -78,6 +81,7 @@ struct Task {
   const AttentionMask mask;
   const int64_t head, kv;
   float *dk, *dv;  // [rows, width] of this query head
+  const Weights form;
 
   Matrix rows_of(int operand, int64_t which, int64_t row, int64_t rows) const {
     return head_rows(call.in[static_cast<size_t>(operand)], which, a.head_dim, row, rows);
@@ -122,32 +126,33 @@ struct Task {
     times(rows_of(kV, kv, key, keys), false, m.dy_columns, rows, m.dp, kTile, Into::fresh,
           {Reach::columns_from, key - row});
     const bool all = key + keys <= row + 1 && *std::max_element(m.first, m.first + rows) <= static_cast<float>(key);
-    const Codec& codec = *call.in[kQ].codec;
-    const bool bf16 = &codec == &kBf16;
     for (int64_t j = 0; j < keys; ++j) {
-      std::byte* const p = m.p16 + j * codec.bytes(kTile);
-      std::byte* const ds = m.ds16 + j * codec.bytes(kTile);
-      attention_gradient_row({.s = m.s + j * kTile,
-                              .dp = m.dp + j * kTile,
-                              .lse = m.lse,
-                              .delta = m.delta,
-                              .first = all ? nullptr : m.first,
-                              .query = static_cast<float>(row),
+      // Products read queries from the first one on that sees any of 8 keys.
+      const int64_t from = std::clamp(key - row + j / 8 * 8, int64_t{0}, rows) / 16 * 16, at = j * kTile + from;
+      attention_gradient_row({.s = m.s + at,
+                              .dp = m.dp + at,
+                              .lse = m.lse + from,
+                              .delta = m.delta + from,
+                              .first = all ? nullptr : m.first + from,
+                              .query = static_cast<float>(row + from),
                               .key = static_cast<float>(key + j),
                               .scale = a.scale,
                               .scale2 = a.scale * kLog2E,
-                              .n = round_up(rows, 16),
-                              .p16 = bf16 ? reinterpret_cast<uint16_t*>(p) : nullptr,
-                              .ds16 = bf16 ? reinterpret_cast<uint16_t*>(ds) : nullptr});
-      if (bf16) continue;
-      encode_run(codec, m.s + j * kTile, p, rows);
-      encode_run(codec, m.dp + j * kTile, ds, rows);
+                              .n = round_up(rows, 16) - from,
+                              .form = form,
+                              .p16 = m.p16 ? m.p16 + at : nullptr,
+                              .ds16 = m.ds16 ? m.ds16 + at : nullptr});
     }
+  }
+
+  // p^T or ds^T of a tile, after weigh().
+  Matrix weights(float* over, uint16_t* bf16, int64_t keys, int64_t rows) const {
+    if (form == Weights::bf16) return {&kBf16, reinterpret_cast<std::byte*>(bf16), keys, rows, kBf16.bytes(kTile)};
+    return {&kF32, reinterpret_cast<std::byte*>(over), keys, rows, kF32.bytes(kTile)};
   }
 
   // Rows [begin, end), which see no key before `begin`.
   void run(int64_t begin, int64_t end) const noexcept {
-    const Codec* const codec = call.in[kQ].codec;
     std::fill(dk + begin * m.width, dk + end * m.width, 0.0f);
     std::fill(dv + begin * m.width, dv + end * m.width, 0.0f);
     for (int64_t row = begin; row < end; row += kTile) {
@@ -157,8 +162,7 @@ struct Task {
       for (int64_t key = mask.first_of(row, row + rows) / kTile * kTile; key < row + rows; key += kTile) {
         const int64_t keys = std::min(kTile, row + rows - key);
         weigh(row, rows, key, keys);
-        const Matrix p{codec, m.p16, keys, rows, codec->bytes(kTile)},
-            ds{codec, m.ds16, keys, rows, codec->bytes(kTile)};
+        const Matrix p = weights(m.s, m.p16, keys, rows), ds = weights(m.dp, m.ds16, keys, rows);
         times(p, false, m.dy_rows, a.head_dim, dv + key * m.width, m.width, Into::sum, {Reach::depth_from, key - row});
         times(ds, false, m.q_rows, a.head_dim, dk + key * m.width, m.width, Into::sum, {Reach::depth_from, key - row});
         lay(rows_of(kK, kv, key, keys), false, m.k_rows);
@@ -201,6 +205,7 @@ void run(const Call& call) noexcept {
   const int64_t bytes = memory(nullptr).bytes;
   const int threads = call.run.threads.count();
   const AttentionMask mask{call.in[kStarts].as<const int32_t>(), a.window};
+  const Weights form = weights_form(*call.in[kQ].codec, call.run.multiply);
   call.run.threads.each([&](int thread) {
     const Memory m = memory(base + thread * bytes);
     int64_t task = 0;
@@ -208,8 +213,8 @@ void run(const Call& call) noexcept {
       end = next_start(mask.starts, begin, total);
       for (int64_t head = 0; head < a.heads; ++head)
         if (task++ % threads == thread)
-          Task{call, a, m, mask, head, head / (a.heads / a.kv_heads), dk + head * size, dv + head * size}.run(begin,
-                                                                                                              end);
+          Task{call, a, m, mask, head, head / (a.heads / a.kv_heads), dk + head * size, dv + head * size, form}.run(
+              begin, end);
     }
   });
   call.run.threads.split(total, 1, [&](int64_t begin, int64_t end, int thread) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/packed.h"
+#include "kernels/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
 
@@ -31,6 +33,12 @@ inline double causal_pairs(const AttentionAttributes& a, int64_t rows) {
   int64_t seen = a.longest ? std::min(rows, a.longest) : rows;
   if (a.window) seen = std::min(seen, 2 * a.window);
   return 0.5 * static_cast<double>(rows) * static_cast<double>(seen);
+}
+
+// Weights are rounded as activations are, and lie as the products want them.
+inline Weights weights_form(const Codec& activations, Multiply multiply) {
+  if (&activations != &kBf16) return Weights::f32;
+  return micro_kernel(multiply).pair == 2 ? Weights::bf16 : Weights::rounded;
 }
 
 // Which keys a query may see: row i sees max(starts[i], i - window + 1) .. i.

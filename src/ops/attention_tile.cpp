@@ -6,6 +6,7 @@
 
 #include "core/round.h"
 #include "kernels/packed.h"
+#include "ops/attention_parts.h"
 #include "ops/rows.h"
 
 namespace thimble {
@@ -16,7 +17,8 @@ constexpr int64_t kKeyTile = 128;
 struct Memory {
   int64_t rows, group, width;  // of a tile, heads of a key head, head_dim rounded up to 16
   float *scores, *output, *largest, *sums, *scratch;
-  std::byte *weights, *left, *keys, *values;
+  uint16_t* bf16 = nullptr;  // weights, where they are bf16
+  std::byte *left, *keys, *values;
   int64_t bytes;
 
   Memory(std::byte* base, const AttentionAttributes& a, const Codec& q, const Codec& k, Multiply multiply)
@@ -34,7 +36,8 @@ struct Memory {
     sums = floats(group * rows);
     scratch = reinterpret_cast<float*>(
         take(std::max(lay_scratch_bytes(multiply, deepest, q), lay_scratch_bytes(multiply, deepest, k))));
-    weights = take(q.bytes(rows * kKeyTile));
+    if (weights_form(q, multiply) == Weights::bf16)
+      bf16 = reinterpret_cast<uint16_t*>(take(kBf16.bytes(rows * kKeyTile)));
     left = take(left_bytes(multiply, rows, deepest));
     keys = take(right_bytes(multiply, a.head_dim, kKeyTile));
     values = take(right_bytes(multiply, kKeyTile, a.head_dim));
@@ -53,33 +56,38 @@ struct Task {
   const AttentionTile& tile;
   const Memory& m;
   const Multiply multiply;
+  const Weights form;
 
   int64_t first(int64_t r) const noexcept {
     const int64_t start = tile.starts ? tile.starts[r] : 0;
     return a.window ? std::max(start, tile.position + r - a.window + 1) : start;
   }
 
-  // Scores of a query in the tile of keys become weights; a score that the mask hides weighs nothing.
+  // Scores of a query in the tile of keys become weights; a score that the mask hides weighs nothing. Products read no
+  // more than kMostRows keys beyond the last one that is seen.
   void weigh(int64_t g, int64_t r, int64_t key, int64_t keys) const noexcept {
-    const Codec& codec = *tile.q.codec;
+    constexpr int64_t kMostRows = 8;
     float* const s = m.scores + r * kKeyTile;
-    std::byte* const weights = m.weights + r * codec.bytes(kKeyTile);
+    uint16_t* const bf16 = m.bf16 ? m.bf16 + r * kKeyTile : nullptr;
     const int64_t from = std::clamp(first(r) - key, int64_t{0}, keys),
-                  to = std::clamp(tile.position + r + 1 - key, from, keys), n = round_up(keys, 16);
-    if (from == to) return void(std::memset(weights, 0, static_cast<size_t>(codec.bytes(kKeyTile))));
-    constexpr float kHidden = -std::numeric_limits<float>::infinity();
-    std::fill(s, s + from, kHidden);
-    std::fill(s + to, s + n, kHidden);
-    uint16_t* const bf16 = &codec == &kBf16 ? reinterpret_cast<uint16_t*>(weights) : nullptr;
-    const int64_t state = g * m.rows + r;
-    const float shrink = attention_row(s, bf16, n, a.scale, m.largest[state], m.sums[state]);
-    if (shrink != 1) scale(m.output + state * m.width, shrink, a.head_dim);
-    if (!bf16) encode_run(codec, s, weights, keys);
+                  to = std::clamp(tile.position + r + 1 - key, from, keys);
+    const int64_t seen = from == to ? 0 : round_up(to, 16), read = std::min(kKeyTile, round_up(to + kMostRows, 16));
+    if (from < to) {
+      constexpr float kHidden = -std::numeric_limits<float>::infinity();
+      std::fill(s, s + from, kHidden);
+      std::fill(s + to, s + seen, kHidden);
+      const int64_t state = g * m.rows + r;
+      const float shrink = attention_row(s, form, bf16, seen, a.scale, m.largest[state], m.sums[state]);
+      if (shrink != 1) scale(m.output + state * m.width, shrink, a.head_dim);
+    }
+    if (bf16)
+      std::fill(bf16 + seen, bf16 + read, uint16_t{0});
+    else
+      std::fill(s + seen, s + read, 0.0f);
   }
 
   // One tile of keys: rescales what there is, and adds exp(s - max) v. Queries before the first key see none of it.
   void add_keys(int64_t key, int64_t keys) const noexcept {
-    const Codec* const codec = tile.q.codec;
     lay_right(multiply, part(tile.k, key, keys), true, m.keys, m.scratch);
     lay_right(multiply, part(tile.v, key, keys), false, m.values, m.scratch);
     const int64_t from = std::max<int64_t>(0, key - tile.position), count = tile.rows() - from;
@@ -94,7 +102,10 @@ struct Task {
                                  .stride = kKeyTile,
                                  .reach = {Reach::columns_to, shift}});
       for (int64_t r = from; r < tile.rows(); ++r) weigh(g, r, key, keys);
-      const Matrix p{codec, m.weights + from * codec->bytes(kKeyTile), count, keys, codec->bytes(kKeyTile)};
+      const Codec& codec = m.bf16 ? kBf16 : kF32;
+      const auto* const weights =
+          m.bf16 ? reinterpret_cast<std::byte*>(m.bf16) : reinterpret_cast<std::byte*>(m.scores);
+      const Matrix p{&codec, weights + from * codec.bytes(kKeyTile), count, keys, codec.bytes(kKeyTile)};
       multiply_packed(multiply, {.a = lay_left(multiply, p, false, m.left, m.scratch),
                                  .b = m.values,
                                  .m = count,
@@ -143,7 +154,9 @@ int64_t attention_tile_bytes(const AttentionAttributes& a, const Codec& q, const
 
 void attend_tile(const AttentionAttributes& a, const AttentionTile& tile, Multiply multiply,
                  std::byte* memory) noexcept {
-  Task{a, tile, Memory(memory, a, *tile.q.codec, *tile.k.codec, multiply), multiply}.run();
+  Task{a, tile, Memory(memory, a, *tile.q.codec, *tile.k.codec, multiply), multiply,
+       weights_form(*tile.q.codec, multiply)}
+      .run();
 }
 
 }  // namespace thimble

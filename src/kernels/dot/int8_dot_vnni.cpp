@@ -68,6 +68,8 @@ void multiply_rows(const Int8Panel& panel, const Int8Piece& piece, int64_t m, fl
   go(multiply<1, G, kOffsets>, 1);
 }
 
+constexpr int64_t kAhead = 2048;  // bytes that are fetched before they are read, where memory is slow to begin
+
 // The same for one row of x, codes staying in registers.
 template <class F, int G, bool kOffsets>
 TARGET void multiply_one(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
@@ -108,7 +110,12 @@ TARGET void multiply_one(const std::byte* group, const Int8Piece& piece, float* 
   const auto steps = [&]<int... I>(std::integer_sequence<int, I...>, int64_t b) TARGET_INLINE {
     (step.template operator()<I>(group + b * F::kBytes * kDotRows, F::kParts * b + I), ...);
   };
-  for (int64_t b = 0; b < piece.count / 32 / F::kParts; ++b) steps(std::make_integer_sequence<int, F::kParts>{}, b);
+  for (int64_t b = 0; b < piece.count / 32 / F::kParts; ++b) {
+    const std::byte* const ahead = group + b * F::kBytes * kDotRows + kAhead;
+#pragma GCC unroll 64
+    for (int64_t line = 0; line < F::kBytes * kDotRows; line += 64) __builtin_prefetch(ahead + line);
+    steps(std::make_integer_sequence<int, F::kParts>{}, b);
+  }
   _mm512_storeu_ps(sums, sum);
   _mm512_storeu_ps(rests, rest);
 }
