@@ -8,10 +8,11 @@ namespace thimble {
 
 struct InferenceOptions {
   std::string model, adapter, tokenizer;
-  std::string precision = "bf16";  // bf16, f32
-  std::string multiply = "auto";   // auto, f32, bf16, int8
-  int64_t memory = 0;              // bytes; 0: 80 % of what is free
-  int64_t threads = 0;             // 0: one a CPU
+  std::string precision = "bf16";   // bf16, f32
+  std::string multiply = "auto";    // auto, f32, bf16, int8
+  std::string cache_type = "auto";  // of keys and values: auto (as precision), f32, bf16, q8_0
+  int64_t memory = 0;               // bytes; 0: 80 % of what is free
+  int64_t threads = 0;              // 0: one a CPU
 };
 
 // Which token comes next, given logits.

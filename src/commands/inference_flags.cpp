@@ -12,6 +12,8 @@ void InferenceFlags::add(CLI::App& app) {
   app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
   app.add_option("--precision", o.precision, "rounding of activations: bf16, f32")->capture_default_str();
   app.add_option("--multiply", o.multiply, "how operands are multiplied: auto, f32, bf16, int8")->capture_default_str();
+  app.add_option("--cache-type", o.cache_type, "of cached keys and values: auto (as --precision), f32, bf16, q8_0")
+      ->capture_default_str();
   app.add_option("--threads", o.threads, "0: one a CPU")->capture_default_str()->check(CLI::Range(0, 1024));
 }
 

@@ -105,10 +105,10 @@ std::string text(const std::any& any) {
 
 std::vector<Sample> samples() {
   const auto make = [](AttentionAttributes a, int64_t slots, int64_t places, std::vector<int32_t> slot,
-                       std::vector<int32_t> position, const Codec* codec) {
+                       std::vector<int32_t> position, const Codec* codec, const Codec* cached = nullptr) {
     const int64_t rows = static_cast<int64_t>(slot.size());
     const Type q{{rows, a.heads * a.head_dim}, codec}, k{{rows, a.kv_heads * a.head_dim}, codec};
-    const Type cache{{slots, places, a.kv_heads * a.head_dim}, codec}, index{{rows}, &kI32};
+    const Type cache{{slots, places, a.kv_heads * a.head_dim}, cached ? cached : codec}, index{{rows}, &kI32};
     return Sample{a, {q, k, k, cache, cache, index, index}, {{}, {}, {}, {}, {}, slot, position}};
   };
   // Slots and positions of `count` rows that follow one another, added to those before.
@@ -119,11 +119,13 @@ std::vector<Sample> samples() {
   std::vector<Sample> samples = {make({4, 2, 6, 0, 0.5}, 3, 9, {0, 0, 2, 1}, {0, 1, 5, 8}, &kF32),
                                  make({2, 1, 8, 3, 0.5}, 2, 20, {1, 0}, {17, 2}, &kBf16),
                                  make({9, 3, 64, 0, 0.125}, 2, 700, {1, 0, 0}, {699, 300, 301}, &kBf16),
+                                 make({6, 2, 32, 0, 0.2}, 2, 90, {1, 0}, {70, 33}, &kBf16, &kQ8_0),
                                  make({5, 1, 16, 300, 0.25}, 1, 600, {0}, {520}, &kF32)};
   follow(1, 0, 37), follow(0, 3, 1), follow(2, 130, 21), follow(0, 4, 2);
   for (const Codec* codec : {&kF32, &kBf16})
     for (int64_t window : {0, 50})
       samples.push_back(make({6, 2, 10, window, 0.3f, true}, 3, 151, slot, position, codec));
+  samples.push_back(make({6, 2, 32, 0, 0.2f, true}, 3, 151, slot, position, &kBf16, &kQ8_0));
   return samples;
 }
 

@@ -78,7 +78,7 @@ class Planner {
                          .narrow = purpose == Purpose::generate && rows <= kNarrowRows,
                          .int8 = multiply == Multiply::int8,
                          .activation = spec_.activation,
-                         .cache = spec_.activation};
+                         .cache = spec_.cache};
     options.codec = [&](const std::string& name, const Shape& shape) { return home(spec_.stored(name), shape); };
     ModelGraph model = TRY(build_model(spec_.architecture, options));
     if (model.logits != kNone) model.graph.value(model.logits).name = kLogits;
@@ -131,7 +131,7 @@ class Planner {
     item("weights", plan.layout.bytes(Role::weight) - adapter, "as stored: " + codecs);
     item("adapter", adapter, "f32");
     item("key/value cache", plan.layout.bytes(Role::state),
-         fmt::format("{}, {} x {} tokens", spec_.activation->name, spec_.slots, spec_.context));
+         fmt::format("{}, {} x {} tokens", spec_.cache->name, spec_.slots, spec_.context));
     item("logits, losses", plan.layout.bytes(Role::result), "f32");
     item("inputs, tables", plan.layout.bytes(Role::input) + plan.layout.bytes(Role::constant), "");
     item("workspace", plan.transient_bytes, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));

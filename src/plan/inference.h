@@ -26,6 +26,7 @@ struct InferenceSpec {
   std::function<const Codec*(const std::string& name)> stored;
   MethodOptions adapter;  // its modules; none: no adapter
   const Codec* activation = &kBf16;
+  const Codec* cache = &kBf16;        // of keys and values
   Multiply multiply = Multiply::f32;  // of prompts and evaluation
   Multiply step = Multiply::f32;      // of programs that make one token a sequence
   int threads = 1;

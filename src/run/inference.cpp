@@ -42,6 +42,7 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
                 "--model is missing: a GGUF file, a Hugging Face folder or a llama2.c .bin");
   CHECK_OK(one_of("--precision", options.precision, {"bf16", "f32"}));
   CHECK_OK(one_of("--multiply", options.multiply, {"auto", "f32", "bf16", "int8"}));
+  CHECK_OK(one_of("--cache-type", options.cache_type, {"auto", "f32", "bf16", "q8_0"}));
   if (options.multiply == "int8" && options.precision == "f32")
     return fail(ErrorCode::invalid_argument,
                 "--multiply int8 rounds activations to 8 bits, which --precision f32 forbids; leave one of them out");
@@ -58,6 +59,11 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
     return tensor ? tensor->codec : nullptr;
   };
   spec.activation = options.precision == "f32" ? &kF32 : &kBf16;
+  spec.cache = options.cache_type == "auto" ? spec.activation : find_codec(options.cache_type);
+  if (spec.architecture.head_dim % spec.cache->block != 0)
+    return fail(ErrorCode::invalid_argument,
+                "--cache-type {}: its blocks of {} do not divide this model's heads, {} wide", options.cache_type,
+                spec.cache->block, spec.architecture.head_dim);
   const bool asks_machine = options.multiply == "auto" && options.precision == "bf16" && multiplies(Multiply::bf16);
   spec.multiply = TRY(choose_multiply(options.multiply, options.precision,
                                       asks_machine ? calibrated_machine(*inference->threads_, "") : Machine{}));

@@ -47,6 +47,37 @@ TEST(Golden, smollm2_greedy) {
   EXPECT_LE(peak_resident_bytes(), inference->plan().ledger.planned_bytes);
 }
 
+// A cache in 8 bits takes half the bytes of bf16, and mostly says the same for a while.
+TEST(Golden, smollm2_greedy_with_a_cache_in_q8_0) {
+  NEED_SMOLLM2(model);
+  NEED_SHARED_DATA(path, "models/smollm2/greedy.json");
+  const auto golden = read_json_file(path);
+  ASSERT_TRUE(golden);
+  int64_t bytes[2];
+  for (const char* type : {"bf16", "q8_0"}) {
+    const auto inference = Inference::open({.model = model, .precision = "f32", .cache_type = type});
+    ASSERT_TRUE(inference) << inference.error().message;
+    std::vector<Exchange> exchanges;
+    for (const Json& line : *golden)
+      exchanges.push_back(
+          {.prompt = encode((*inference)->tokenizer(), line.at("prompt").get<std::string>()), .most = 8});
+    const auto generator = Generator::prepare(**inference, 1, 256);
+    ASSERT_TRUE(generator) << generator.error().message;
+    ASSERT_TRUE((*generator)->load());
+    ASSERT_TRUE(reply_to_all(**generator, exchanges, {}, [](int64_t) {}));
+    bytes[type[0] == 'q'] = (*inference)->plan().layout.bytes(Role::state);
+    int64_t all = 0, same = 0;  // ids before the first that differs
+    for (size_t i = 0; i < exchanges.size(); ++i) {
+      const auto& reply = exchanges[i].reply;
+      const auto ids = (*golden)[i].at("ids").get<std::vector<int32_t>>();
+      all += std::min(std::ssize(reply), std::ssize(ids));
+      same += std::mismatch(reply.begin(), reply.end(), ids.begin(), ids.end()).first - reply.begin();
+    }
+    EXPECT_GE(4 * same, 3 * all) << type << ", of " << all;
+  }
+  EXPECT_NEAR(static_cast<double>(bytes[1]), 34.0 / 64 * static_cast<double>(bytes[0]), 4096);
+}
+
 TEST(Golden, smollm2_logits) {
   NEED_SMOLLM2(model);
   NEED_SHARED_DATA(path, "models/smollm2/logits.safetensors");
