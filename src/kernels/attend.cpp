@@ -16,7 +16,13 @@ template <class Element>
 struct Table {
   const Element* data;
   int64_t stride;
+  const Element* next;  // rows that are fetched meanwhile
+
+  Table from(int64_t row, int64_t column) const {
+    return {data + row * stride + column, stride, next + row * stride + column};
+  }
 };
+constexpr int64_t kLine = 64;
 
 // sums[h] = sum over x of q[h][x] * key[x], in lanes, heads [0, H). q is taken apart where keys are bf16.
 template <int H>
@@ -50,7 +56,10 @@ THIMBLE_BODY void score16(const Attend& a, const float* q, const Table<Element>&
   Lanes sums[H][16];
   for (int64_t i = 0; i < 16; ++i) {
     Lanes of_key[H];
-    dot_lanes<H>(q, keys.data + std::min(i, count - 1) * keys.stride, padded_head(a.head_dim), of_key);
+    const int64_t at = std::min(i, count - 1) * keys.stride;
+    for (int64_t x = 0; x < padded_head(a.head_dim); x += kLine / static_cast<int64_t>(sizeof(Element)))
+      __builtin_prefetch(keys.next + at + x);
+    dot_lanes<H>(q, keys.data + at, padded_head(a.head_dim), of_key);
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) sums[h][i] = of_key[h];
   }
@@ -78,7 +87,7 @@ THIMBLE_BODY void scores_body(const Attend& a, const Table<Element>& keys, int64
   for (int64_t p = 0; p < positions; p += 16)
     for_heads(
         a.heads, [&]<int H>(int64_t h) __attribute__((always_inline)) {
-          score16<H, Element>(a, a.q + h * padded_head(a.head_dim), {keys.data + p * keys.stride, keys.stride},
+          score16<H, Element>(a, a.q + h * padded_head(a.head_dim), keys.from(p, 0),
                               std::min<int64_t>(16, positions - p), scores + h * positions + p, positions);
         });
 }
@@ -89,6 +98,7 @@ THIMBLE_BODY void mix_columns(const float* weights, const Table<float>& values, 
                               int64_t width) noexcept {
   Lanes sums[H] = {};
   for (int64_t p = 0; p < positions; ++p) {
+    __builtin_prefetch(values.next + p * values.stride);
     const Lanes value = load_lanes(values.data + p * values.stride);
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) sums[h] += weights[h * positions + p] * value;
@@ -101,6 +111,7 @@ THIMBLE_BODY void mix_columns(const float* weights, const Table<uint16_t>& value
                               int64_t width) noexcept {
   LanePair sums[H] = {};
   for (int64_t p = 0; p < positions; ++p) {
+    __builtin_prefetch(values.next + p * values.stride);
     const LanePair value = load_pair(values.data + p * values.stride);
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) {
@@ -120,7 +131,7 @@ THIMBLE_BODY void mix_body(const Attend& a, const float* weights, const Table<El
                            float* out) noexcept {
   const int64_t width = padded_head(a.head_dim);
   for (int64_t x = 0; x < width; x += kColumns<Element>) {
-    const Table<Element> column{values.data + x, values.stride};
+    const Table<Element> column = values.from(0, x);
     for_heads(
         a.heads, [&]<int H>(int64_t h) __attribute__((always_inline)) {
           mix_columns<H>(weights + h * positions, column, positions, out + h * width + x, width);
@@ -138,8 +149,9 @@ bool reads_directly(const Codec& codec, int64_t head_dim) {
 }
 
 template <class Element>
-Table<Element> table(const std::byte* data, int64_t stride) {
-  return {reinterpret_cast<const Element*>(data), stride / static_cast<int64_t>(sizeof(Element))};
+Table<Element> table(const std::byte* data, int64_t stride, const std::byte* next) {
+  return {reinterpret_cast<const Element*>(data), stride / static_cast<int64_t>(sizeof(Element)),
+          reinterpret_cast<const Element*>(next)};
 }
 
 // Other rows as f32, whole lanes.
@@ -150,7 +162,7 @@ Table<float> decoded(const CachedHead& head, const std::byte* rows, int64_t head
     head.codec->decode(rows + p * head.stride, to + p * width, head_dim);
     std::fill(to + p * width + head_dim, to + (p + 1) * width, 0.0f);
   }
-  return {to, width};
+  return {to, width, to};
 }
 
 }  // namespace
@@ -168,12 +180,13 @@ void attend(const Attend& a, const CachedHead& head, int64_t positions, float* o
   const bool direct = reads_directly(*head.codec, a.head_dim), bf16 = direct && head.codec == &kBf16;
   if (bf16) {
     take_apart(a.q, rows, a.heads * a.head_dim);
-    all_scores<uint16_t>({rows, a.heads, a.head_dim, a.scale}, table<uint16_t>(head.keys, head.stride), positions,
-                         scores);
+    all_scores<uint16_t>({rows, a.heads, a.head_dim, a.scale}, table<uint16_t>(head.keys, head.stride, head.values),
+                         positions, scores);
   } else {
-    all_scores<float>(
-        a, direct ? table<float>(head.keys, head.stride) : decoded(head, head.keys, a.head_dim, positions, rows),
-        positions, scores);
+    all_scores<float>(a,
+                      direct ? table<float>(head.keys, head.stride, head.values)
+                             : decoded(head, head.keys, a.head_dim, positions, rows),
+                      positions, scores);
   }
   for (int64_t h = 0; h < a.heads; ++h) {
     float* const s = scores + h * positions;
@@ -181,12 +194,12 @@ void attend(const Attend& a, const CachedHead& head, int64_t positions, float* o
     partial[h].sum = exp_sum(s, partial[h].largest, positions);
   }
   if (bf16)
-    mix<uint16_t>(a, scores, table<uint16_t>(head.values, head.stride), positions, out);
+    mix<uint16_t>(a, scores, table<uint16_t>(head.values, head.stride, head.next), positions, out);
   else
-    mix<float>(
-        a, scores,
-        direct ? table<float>(head.values, head.stride) : decoded(head, head.values, a.head_dim, positions, rows),
-        positions, out);
+    mix<float>(a, scores,
+               direct ? table<float>(head.values, head.stride, head.next)
+                      : decoded(head, head.values, a.head_dim, positions, rows),
+               positions, out);
 }
 
 }  // namespace thimble

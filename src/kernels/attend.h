@@ -12,12 +12,14 @@
 
 namespace thimble {
 
-// One key head of a cache: position p is at keys + p * stride.
+// One key head of a cache: position p is at keys + p * stride. Memory brings the values while keys are multiplied, and
+// while values are, what is read next: as many rows, as far apart.
 struct CachedHead {
   const Codec* codec = &kF32;
   const std::byte* keys = nullptr;
   const std::byte* values = nullptr;
-  int64_t stride = 0;  // bytes
+  const std::byte* next = nullptr;  // may be keys
+  int64_t stride = 0;               // bytes
 };
 
 // softmax(scale q k) v over some of the positions, to be joined with the others': out = sum of exp(s - largest) v,

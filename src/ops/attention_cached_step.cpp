@@ -1,8 +1,8 @@
-// Keys are taken kChunk positions at a time, chunks beginning at multiples of it; the parts of a softmax are then
-// joined in order (Dao et al. 2023, "Flash-Decoding for long-context inference"). So a long context is shared by
-// threads. A chunk's keys and values are read in the order of addresses before its heads take their parts of them,
-// which lie apart: weights have driven them out of the caches, and memory is fast at nothing else.
-#include "core/read_ahead.h"
+// Keys are taken a chunk of positions at a time, chunks beginning at multiples of their size; the parts of a softmax
+// are then joined in order (Dao et al. 2023, "Flash-Decoding for long-context inference"). So a long context is shared
+// by threads. The size follows from the number of positions alone.
+#include <bit>
+
 #include "core/round.h"
 #include "kernels/attend.h"
 #include "kernels/math.h"
@@ -12,7 +12,12 @@
 namespace thimble::cached {
 namespace {
 
-constexpr int64_t kChunk = 32;
+// Many for all threads, and few to join.
+constexpr int64_t kLeastChunk = 32, kMostChunk = 256, kChunks = 16;
+int64_t chunk_size(int64_t positions) {
+  return std::clamp(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(positions)) / kChunks), kLeastChunk,
+                    kMostChunk);
+}
 constexpr int64_t kWorthWaking = 1 << 15;  // multiplications, below which one thread is faster
 
 // Where things lie: for every row and chunk the parts of all heads, then each thread's own memory.
@@ -25,10 +30,10 @@ struct Plan {
 
   Plan(const AttentionAttributes& attributes, int64_t rows, const Shape& cache, const Codec& codec)
       : a(attributes),
-        chunks((cache[1] + kChunk - 1) / kChunk),
+        chunks(std::max(kChunks, cache[1] / kMostChunk) + 2),
         rows(rows),
         width(padded_head(a.head_dim)),
-        scratch(round_up(group() * width + attend_scratch_floats(codec, group(), a.head_dim, kChunk), 16)) {}
+        scratch(round_up(group() * width + attend_scratch_floats(codec, group(), a.head_dim, kMostChunk), 16)) {}
 
   int64_t group() const { return a.heads / a.kv_heads; }
   int64_t parts() const { return rows * chunks * a.heads; }
@@ -57,24 +62,26 @@ class Step {
     int64_t done = 0, next = first;
     for (int64_t row = 0; row < plan_.rows; ++row) {
       const int64_t count = chunks_of(seen(call_, row));
-      for (; next < done + count; next += stride) attend_chunk(row, next - done, scratch_ + thread * plan_.scratch);
+      for (; next < done + count; next += stride)
+        attend_chunk(row, next - done, next - done + stride, scratch_ + thread * plan_.scratch);
       done += count;
     }
   }
 
-  void join(int64_t row) noexcept {
+  void join(int64_t row, int64_t head) noexcept {
     const Operand& y = call_.out[0];
-    const int64_t chunks = chunks_of(seen(call_, row));
-    for (int64_t head = 0; head < a_.heads; ++head) {
-      float* const sum = out(row, 0, head);
-      const PartialSoftmax all = join_head(row, head, chunks);
-      scale(sum, 1 / all.sum, a_.head_dim);
-      y.codec->encode(sum, y.data + (row * a_.heads + head) * a_.head_dim * y.codec->block_bytes, a_.head_dim);
-    }
+    float* const sum = out(row, 0, head);
+    const PartialSoftmax all = join_head(row, head, chunks_of(seen(call_, row)));
+    scale(sum, 1 / all.sum, a_.head_dim);
+    y.codec->encode(sum, y.data + (row * a_.heads + head) * a_.head_dim * y.codec->block_bytes, a_.head_dim);
   }
 
  private:
-  static int64_t chunks_of(const Seen& s) noexcept { return s.position / kChunk - s.first / kChunk + 1; }
+  static int64_t size_of(const Seen& s) noexcept { return chunk_size(s.position - s.first + 1); }
+  static int64_t chunks_of(const Seen& s) noexcept {
+    const int64_t size = size_of(s);
+    return s.position / size - s.first / size + 1;
+  }
   int64_t part(int64_t row, int64_t chunk, int64_t head) const noexcept {
     return (row * plan_.chunks + chunk) * a_.heads + head;
   }
@@ -82,22 +89,24 @@ class Step {
     return out_ + part(row, chunk, head) * plan_.width;
   }
 
-  void attend_chunk(int64_t row, int64_t chunk, float* scratch) noexcept {
+  // `after` is the thread's next one, if there are so many.
+  void attend_chunk(int64_t row, int64_t chunk, int64_t after, float* scratch) noexcept {
     const Seen s = seen(call_, row);
-    const int64_t begin = std::max(s.first, (s.first / kChunk + chunk) * kChunk);
-    const int64_t end = std::min(s.position + 1, (s.first / kChunk + chunk + 1) * kChunk);
-    for (int i : {1, 2}) {
-      const Operand& cache = call_.out[i];
-      read_ahead(
-          {at(cache, a_, s.slot, begin, 0), static_cast<size_t>((end - begin) * cache.codec->bytes(cache.shape[2]))});
+    const int64_t size = size_of(s), before = (s.first / size + chunk) * size;
+    const int64_t begin = std::max(s.first, before), end = std::min(s.position + 1, before + size);
+    const int64_t following = after < chunks_of(s) ? begin + (after - chunk) * size : begin;
+    for (int64_t kv = 0; kv < a_.kv_heads; ++kv) {
+      const bool last = kv + 1 == a_.kv_heads;
+      attend_head(row, kv, chunk, {s.slot, begin, end},
+                  at(call_.out[1], a_, s.slot, last ? following : begin, last ? 0 : kv + 1), scratch);
     }
-    for (int64_t kv = 0; kv < a_.kv_heads; ++kv) attend_head(row, kv, chunk, {s.slot, begin, end}, scratch);
   }
 
   struct Range {
     int64_t slot, begin, end;
   };
-  void attend_head(int64_t row, int64_t kv, int64_t chunk, const Range& r, float* scratch) noexcept {
+  void attend_head(int64_t row, int64_t kv, int64_t chunk, const Range& r, const std::byte* next,
+                   float* scratch) noexcept {
     const int64_t group = plan_.group(), element = call_.in[kQ].codec->block_bytes;
     for (int64_t i = 0; i < group; ++i) {
       float* const q = scratch + i * plan_.width;
@@ -107,7 +116,7 @@ class Step {
     }
     const Operand& keys = call_.out[1];
     const CachedHead head{keys.codec, at(keys, a_, r.slot, r.begin, kv), at(call_.out[2], a_, r.slot, r.begin, kv),
-                          keys.codec->bytes(keys.shape[2])};
+                          next, keys.codec->bytes(keys.shape[2])};
     attend({scratch, group, a_.head_dim, a_.scale}, head, r.end - r.begin, out(row, chunk, kv * group),
            partial_ + part(row, chunk, kv * group), scratch + group * plan_.width);
   }
@@ -149,8 +158,10 @@ void step(const Call& call) noexcept {
     step.attend_all(0, 1, 0);
   else
     call.run.threads.each([&](int thread) { step.attend_all(thread, threads, thread); });
-  call.run.threads.split(plan.rows, 4, [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) step.join(row);
+  constexpr int64_t kHeads = 32;  // worth waking for
+  const int64_t heads = plan.a.heads;
+  call.run.threads.split(plan.rows * heads, kHeads, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) step.join(i / heads, i % heads);
   });
 }
 
