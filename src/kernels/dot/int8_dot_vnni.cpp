@@ -68,7 +68,7 @@ void multiply_rows(const Int8Panel& panel, const Int8Piece& piece, int64_t m, fl
   go(multiply<1, G, kOffsets>, 1);
 }
 
-constexpr int64_t kAhead = 2048;  // bytes that are fetched before they are read, where memory is slow to begin
+constexpr int64_t kAhead = 6144;  // bytes that are fetched before they are read, where memory is slow to begin
 
 // The same for one row of x, codes staying in registers.
 template <class F, int G, bool kOffsets>
