@@ -1,6 +1,7 @@
 #include "kernels/gemm.h"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 #include "codecs/interleaved.h"
@@ -12,9 +13,10 @@
 namespace thimble {
 namespace {
 
-// Elements of B packed together, which stay in the second-level cache; more where rows of A are packed for every group.
-constexpr int64_t kGroupElements = 192 << 10, kLargeGroupElements = 320 << 10;
+// Elements of B packed together, which stay in the second-level cache; more where that makes two panels of one.
+constexpr int64_t kGroupElements = 192 << 10, kPairElements = 320 << 10;
 constexpr int64_t kMostTile = 8 * 48;
+constexpr int64_t kLine = 64;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t aligned(int64_t bytes) { return round_up(bytes, 64); }
@@ -33,6 +35,7 @@ struct Cut {
   int64_t a_bytes = 0;  // a thread's block of packed A, all terms
   int64_t b_bytes = 0;  // its panels, all terms
   int64_t scratch_bytes = 0;
+  int64_t most_b_bytes = 0;  // no product of the same terms with fewer rows, columns or k takes more
 
   Cut(Multiply multiply, const Product& p, int threads) : micro(micro_kernel(multiply)), product(p), block(micro.rows) {
     element = micro.pair == 2 ? 2 : 4;
@@ -45,8 +48,9 @@ struct Cut {
       if (term.a_transposed) block = kPackRows;  // what is read of a row of A^T is whole cache lines
     }
     const int64_t panels = ceil_div(p.n, micro.columns), units = ceil_div(panels, unit);
-    const int64_t elements = packed_depth > 0 ? kLargeGroupElements : kGroupElements;
-    const int64_t most = std::max<int64_t>(1, std::min(kMostTogether, elements / (micro.columns * depth)) / unit);
+    const int64_t unit_elements = unit * micro.columns * depth;
+    const int64_t most = std::max({int64_t{1}, std::min(kMostTogether / unit, kGroupElements / unit_elements),
+                                   std::min<int64_t>(2, kPairElements / unit_elements)});
     const int64_t by_one = ceil_div(units, threads);  // units of panels, where threads divide the columns
     // Numbers to pack, by all threads together.
     const int64_t packed_a = p.m * packed_depth, packed_b = p.n * depth;
@@ -59,10 +63,15 @@ struct Cut {
       const int64_t k = depth_of(term);
       a_bytes += packed_bytes(term);
       b_bytes += aligned(group * micro.columns * padded(k, micro) * element);
+      most_b_bytes += kLine;  // of rounding
       scratch = std::max(scratch, pack_scratch_floats(micro, k, term.b.codec->block));
       if (!reads_directly(micro, term, k)) scratch = std::max(scratch, pack_a_scratch_floats(k, term.a.codec->block));
     }
     scratch_bytes = aligned(scratch * 4);
+    const bool pairs = unit_elements > kGroupElements / 2;  // or a product of smaller k has
+    const int64_t most_elements = pairs ? std::max(kPairElements, unit_elements) : kGroupElements;
+    most_b_bytes += std::min(units * unit_elements, most_elements) * element;
+    most_b_bytes = aligned(std::max(b_bytes, most_b_bytes));
   }
   // Of a block of this term's A; 0: the micro-kernel reads it where it is.
   int64_t packed_bytes(const Term& term) const {
@@ -105,8 +114,6 @@ void store_part(const Cut& cut, const float* acc, int64_t row, int64_t rows, int
   else
     store_tile(tile, reinterpret_cast<uint16_t*>(p.c + offset), reinterpret_cast<const uint16_t*>(addend));
 }
-
-constexpr int64_t kLine = 64;
 
 // C of one tile comes from memory while the tile is multiplied.
 void fetch_part(const Product& p, int64_t row, int64_t rows, int64_t column, int64_t columns) noexcept {
@@ -184,11 +191,13 @@ void Matrix::decode(int64_t i, int64_t first, int64_t count, float* to) const no
 }
 
 int64_t gemm_workspace_bytes(Multiply multiply, const Product& product, int threads) {
-  return threads * Cut(multiply, product, threads).thread_bytes();
+  const Cut cut(multiply, product, threads);
+  return threads * (cut.thread_bytes() - cut.b_bytes + cut.most_b_bytes);
 }
 
 void gemm(Threads& threads, Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept {
   const Cut cut(multiply, product, threads.count());
+  assert(threads.count() * cut.thread_bytes() <= std::ssize(workspace));
   const auto room = [&](int thread) { return Room(cut, workspace.data() + thread * cut.thread_bytes()); };
   if (cut.by_columns)
     threads.split(product.n, cut.unit * cut.micro.columns, [&](int64_t from, int64_t to, int thread) {

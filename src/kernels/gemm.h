@@ -62,8 +62,9 @@ struct Product {
   const std::byte* addend = nullptr;  // [m, n] in C's codec and layout; may be C itself
 };
 
-// Workspace that a product needs; its pointers may be null. Panels of B, and rows of A that must be converted or
-// transposed, are packed here, less than a megabyte a thread unless k is large.
+// Workspace that a product needs, and every product of the same terms with fewer rows, columns or k; its pointers may
+// be null. Panels of B, and rows of A that must be converted or transposed, are packed here, about a megabyte a thread
+// unless k is large.
 int64_t gemm_workspace_bytes(Multiply multiply, const Product& product, int threads);
 
 // Runs on all threads. The workspace is at least gemm_workspace_bytes().
