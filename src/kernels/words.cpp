@@ -40,7 +40,8 @@ THIMBLE_BODY LaneWords make_lanes(const float* row, int64_t at) noexcept {
 }
 template <Word word>
 THIMBLE_BODY LaneWords make_lanes(const uint16_t* row, int64_t at) noexcept {
-  if constexpr (word == Word::pair) return *reinterpret_cast<const LaneWords*>(row + 2 * at);
+  using Pairs = uint32_t __attribute__((vector_size(64), aligned(2), may_alias));  // rows may have odd lengths
+  if constexpr (word == Word::pair) return *reinterpret_cast<const Pairs*>(row + 2 * at);
   return __builtin_convertvector(*reinterpret_cast<const LaneHalves*>(row + at), LaneWords) << 16;
 }
 
