@@ -35,7 +35,8 @@ struct Cut {
   int64_t a_bytes = 0;  // a thread's block of packed A, all terms
   int64_t b_bytes = 0;  // its panels, all terms
   int64_t scratch_bytes = 0;
-  int64_t most_b_bytes = 0;  // no product of the same terms with fewer rows, columns or k takes more
+  // No product of the same terms with fewer rows, columns or k takes more; one of odd k may have to pack its A.
+  int64_t most_a_bytes = 0, most_b_bytes = 0;
 
   Cut(Multiply multiply, const Product& p, int threads) : micro(micro_kernel(multiply)), product(p), block(micro.rows) {
     element = micro.pair == 2 ? 2 : 4;
@@ -62,10 +63,11 @@ struct Cut {
     for (const Term& term : p.terms) {
       const int64_t k = depth_of(term);
       a_bytes += packed_bytes(term);
+      most_a_bytes += block_bytes(term);
       b_bytes += aligned(group * micro.columns * padded(k, micro) * element);
       most_b_bytes += kLine;  // of rounding
-      scratch = std::max(scratch, pack_scratch_floats(micro, k, term.b.codec->block));
-      if (!reads_directly(micro, term, k)) scratch = std::max(scratch, pack_a_scratch_floats(k, term.a.codec->block));
+      scratch = std::max(
+          {scratch, pack_scratch_floats(micro, k, term.b.codec->block), pack_a_scratch_floats(k, term.a.codec->block)});
     }
     scratch_bytes = aligned(scratch * 4);
     const bool pairs = unit_elements > kGroupElements / 2;  // or a product of smaller k has
@@ -75,9 +77,9 @@ struct Cut {
   }
   // Of a block of this term's A; 0: the micro-kernel reads it where it is.
   int64_t packed_bytes(const Term& term) const {
-    const int64_t k = depth_of(term);
-    return reads_directly(micro, term, k) ? 0 : aligned(block * padded(k, micro) * element);
+    return reads_directly(micro, term, depth_of(term)) ? 0 : block_bytes(term);
   }
+  int64_t block_bytes(const Term& term) const { return aligned(block * padded(depth_of(term), micro) * element); }
   int64_t thread_bytes() const { return a_bytes + b_bytes + scratch_bytes; }
 };
 
@@ -192,7 +194,7 @@ void Matrix::decode(int64_t i, int64_t first, int64_t count, float* to) const no
 
 int64_t gemm_workspace_bytes(Multiply multiply, const Product& product, int threads) {
   const Cut cut(multiply, product, threads);
-  return threads * (cut.thread_bytes() - cut.b_bytes + cut.most_b_bytes);
+  return threads * (cut.most_a_bytes + cut.most_b_bytes + cut.scratch_bytes);
 }
 
 void gemm(Threads& threads, Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept {

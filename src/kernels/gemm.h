@@ -1,8 +1,8 @@
 // Matrix products over any codec: C = sum over terms of scale * A * B (+ bias) (+ addend), rounded once.
 //
-// B is decoded and packed a panel at a time into workspace, never whole, and each panel meets all rows of A. That is
-// what a frozen quantised weight needs, and why the product is thimble's own: a library's product wants B whole, in its
-// own layout, with memory of its own.
+// B is decoded and packed a few panels at a time into workspace, and these meet all rows of A. That is what a frozen
+// quantised weight needs, and why the product is thimble's own: a library's product wants B whole, in its own layout,
+// with memory of its own.
 //
 // Numerics: every element of C is one chain over k in ascending order, terms in the order given, in f32 (pairs of
 // bf16 products are added first where the CPU multiplies bf16). It does not depend on the number of rows, of columns or

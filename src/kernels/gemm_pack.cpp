@@ -51,8 +51,9 @@ Word word_of(const MicroKernel& micro, const Term& term) {
 void pack_strip(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t rows, uint32_t* panel,
                 float* scratch) noexcept {
   const int64_t words = padded(k, micro) / micro.pair;
-  if (rows == kStrip && k % micro.pair == 0 && term.scale == 1 && plain(term.b))
-    return turn_rows(word_of(micro, term), words_of(term.b, row, 0), words, panel, micro.columns);
+  const int64_t all = std::min<int64_t>(kStrip, micro.lanes);
+  if (rows == all && k % micro.pair == 0 && term.scale == 1 && plain(term.b))
+    return turn_rows(word_of(micro, term), words_of(term.b, row, 0), all, words, panel, micro.columns);
   const int64_t room = k + 2 * term.b.codec->block + 2;
   uint32_t* const strip = reinterpret_cast<uint32_t*>(scratch + room);
   for (int64_t r = 0; r < rows; ++r) {
@@ -66,10 +67,7 @@ void pack_strip(const MicroKernel& micro, const Term& term, int64_t k, int64_t r
     to_bf16(values, reinterpret_cast<uint16_t*>(to), words * 2);
   }
   if (rows < kStrip) std::memset(strip + rows * words, 0, static_cast<size_t>((kStrip - rows) * words * 4));
-  if (micro.lanes == kStrip)
-    turn_rows(Word::f32, {reinterpret_cast<const std::byte*>(strip), &kF32, words}, words, panel, micro.columns);
-  else
-    transpose_words(strip, words, words, panel, micro.columns, micro.lanes);
+  turn_rows(Word::f32, {reinterpret_cast<const std::byte*>(strip), &kF32, words}, all, words, panel, micro.columns);
 }
 
 void pack_transposed(const MicroKernel& micro, const Term& term, int64_t k, int64_t column, int64_t count, int64_t n,

@@ -101,10 +101,10 @@ THIMBLE_BODY Lanes at_least(Lanes x, Lanes bound) noexcept { return x > bound ? 
 
 // The largest of the lanes.
 THIMBLE_BODY float largest_lane(Lanes v) noexcept {
-  v = at_least(swap_lanes<8>(v), v);
-  v = at_least(swap_lanes<4>(v), v);
-  v = at_least(swap_lanes<2>(v), v);
-  return v[1] > v[0] ? v[1] : v[0];
+  v = at_least(v, swap_lanes<8>(v));
+  v = at_least(v, swap_lanes<4>(v));
+  v = at_least(v, swap_lanes<2>(v));
+  return v[0] < v[1] ? v[1] : v[0];
 }
 
 // 2^x for x below 128; 0 from -127 down. A polynomial of degree 6 for the fraction (relative error below 2e-7).

@@ -1,7 +1,5 @@
 #include "kernels/tile.h"
 
-#include <bit>
-
 #include "core/half.h"
 #include "kernels/clones.h"
 #include "kernels/round_bf16.h"

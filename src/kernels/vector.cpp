@@ -32,15 +32,4 @@ CLONES void interleave_bf16(const float* __restrict low, const float* __restrict
   for (int64_t i = 0; i < count; ++i) to[i] = round_bf16(low[i]) | (round_bf16(high[i]) << 16);
 }
 
-CLONES void transpose_words(const uint32_t* __restrict from, int64_t from_stride, int64_t words,
-                            uint32_t* __restrict to, int64_t to_stride, int64_t rows) noexcept {
-  if (rows == 16) {
-    for (int64_t w = 0; w < words; ++w)
-      for (int64_t r = 0; r < 16; ++r) to[w * to_stride + r] = from[r * from_stride + w];
-    return;
-  }
-  for (int64_t w = 0; w < words; ++w)
-    for (int64_t r = 0; r < rows; ++r) to[w * to_stride + r] = from[r * from_stride + w];
-}
-
 }  // namespace thimble

@@ -17,8 +17,4 @@ void take_apart(const float* from, float* to, int64_t count) noexcept;
 // to[i] = low[i] in the lower, high[i] in the upper half, both rounded to bf16.
 void interleave_bf16(const float* low, const float* high, uint32_t* to, int64_t count) noexcept;
 
-// to[w * to_stride + r] = from[r * from_stride + w] for w < words, r < rows (rows: 16, or fewer).
-void transpose_words(const uint32_t* from, int64_t from_stride, int64_t words, uint32_t* to, int64_t to_stride,
-                     int64_t rows) noexcept;
-
 }  // namespace thimble

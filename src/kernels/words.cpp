@@ -100,10 +100,11 @@ THIMBLE_BODY void exchange(LaneWords* rows) noexcept {
 }
 
 template <Word word, class Element>
-THIMBLE_BODY void turn(const Element* from, int64_t stride, int64_t words, uint32_t* to, int64_t to_stride) noexcept {
+THIMBLE_BODY void turn(const Element* from, int64_t stride, int64_t count, int64_t words, uint32_t* to,
+                       int64_t to_stride) noexcept {
   constexpr int64_t kStep = word == Word::pair ? 2 : 1;
   int64_t w = 0;
-  for (; w + kLanes <= words; w += kLanes) {
+  for (; count == 16 && w + kLanes <= words; w += kLanes) {
     LaneWords rows[16];
 #pragma GCC unroll 16
     for (int64_t r = 0; r < 16; ++r) {
@@ -115,7 +116,7 @@ THIMBLE_BODY void turn(const Element* from, int64_t stride, int64_t words, uint3
     for (int64_t i = 0; i < 16; ++i) *reinterpret_cast<LaneWords*>(to + (w + i) * to_stride) = rows[i];
   }
   for (; w < words; ++w)
-    for (int64_t r = 0; r < 16; ++r) {
+    for (int64_t r = 0; r < count; ++r) {
       const Element* const at = from + r * stride + w * kStep;
       to[w * to_stride + r] = make<word>(at[0], at[kStep - 1]);
     }
@@ -143,10 +144,11 @@ CLONES void cut_tiles(Word word, const WordRows& from, const TileCut& cut, uint3
       from, [&]<Word as>(const auto* data) __attribute__((always_inline)) { cut_as<as>(data, from.stride, cut, to); });
 }
 
-CLONES void turn_rows(Word word, const WordRows& from, int64_t words, uint32_t* to, int64_t to_stride) noexcept {
+CLONES void turn_rows(Word word, const WordRows& from, int64_t rows, int64_t words, uint32_t* to,
+                      int64_t to_stride) noexcept {
   with(
       word, from, [&]<Word as>(const auto* data) __attribute__((always_inline)) {
-        turn<as>(data, from.stride, words, to, to_stride);
+        turn<as>(data, from.stride, rows, words, to, to_stride);
       });
 }
 

@@ -26,7 +26,7 @@ struct TileCut {
 };
 void cut_tiles(Word word, const WordRows& from, const TileCut& cut, uint32_t* to) noexcept;
 
-// k runs along 16 rows: to[w * to_stride + r] = word w of row r.
-void turn_rows(Word word, const WordRows& from, int64_t words, uint32_t* to, int64_t to_stride) noexcept;
+// k runs along `rows` rows (16, or fewer): to[w * to_stride + r] = word w of row r.
+void turn_rows(Word word, const WordRows& from, int64_t rows, int64_t words, uint32_t* to, int64_t to_stride) noexcept;
 
 }  // namespace thimble

@@ -86,15 +86,11 @@ struct Memory {
     target = index + rows;
     buffers = reinterpret_cast<float*>(take(4 * threads * width));
     int64_t most = 0;
-    for (int64_t r : {rows, rows - 1}) {
-      if (r < 1) continue;
-      const Matrix xs{codec, nullptr, r, width, 0}, ws{w_type.codec, nullptr, tile, width, 0},
-          ps{codec, nullptr, r, tile, 0};
-      for (const Term& t :
-           {Term{xs, ws, false, true, 1}, Term{ps, ws, false, false, 1}, Term{ps, xs, true, false, 1}}) {
-        const int64_t m = t.a_transposed ? t.a.columns : t.a.rows, n = t.b_transposed ? t.b.rows : t.b.columns;
-        most = std::max(most, gemm_workspace_bytes(multiply, describe(t, nullptr, m, n, false), threads));
-      }
+    const Matrix xs{codec, nullptr, rows, width, 0}, ws{w_type.codec, nullptr, tile, width, 0},
+        ps{codec, nullptr, rows, tile, 0};
+    for (const Term& t : {Term{xs, ws, false, true, 1}, Term{ps, ws, false, false, 1}, Term{ps, xs, true, false, 1}}) {
+      const int64_t m = t.a_transposed ? t.a.columns : t.a.rows, n = t.b_transposed ? t.b.rows : t.b.columns;
+      most = std::max(most, gemm_workspace_bytes(multiply, describe(t, nullptr, m, n, false), threads));
     }
     std::byte* const at = take(most);
     product = {at, static_cast<size_t>(most)};

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -68,13 +69,14 @@ TEST(Words, cut_tiles) {
 TEST(Words, turn_rows) {
   for (const Codec* codec : {&kF32, &kBf16})
     for (Word word : kWords)
-      for (int64_t words : {1, 15, 16, 37, 96}) {
+      for (auto [rows, words] :
+           {std::array<int64_t, 2>{16, 1}, {16, 15}, {16, 16}, {16, 37}, {16, 96}, {8, 37}, {4, 20}}) {
         const int64_t step = word == Word::pair ? 2 : 1, stride = words * step + 3, to_stride = 48;
         const Table table(*codec, 16, stride);
         std::vector<uint32_t> to(static_cast<size_t>(words * to_stride));
-        turn_rows(word, {table.data.data(), codec, stride}, words, to.data(), to_stride);
+        turn_rows(word, {table.data.data(), codec, stride}, rows, words, to.data(), to_stride);
         for (int64_t w = 0; w < words; ++w)
-          for (int64_t r = 0; r < 16; ++r) {
+          for (int64_t r = 0; r < rows; ++r) {
             const int64_t at = r * stride + w * step;
             ASSERT_EQ(to[static_cast<size_t>(w * to_stride + r)], table.word(word, at, at + step - 1))
                 << words << " " << w << " " << r;

@@ -164,12 +164,6 @@ void multiply_pieces(const Int8Weights& weights, const Int8Rows& x, int64_t m, i
 }
 
 THIMBLE_BODY Lanes magnitude(Lanes v) noexcept { return as_lanes(reinterpret_cast<const LaneWords&>(v) & 0x7fffffffu); }
-THIMBLE_BODY float largest_of(Lanes v) noexcept {
-  v = at_least(v, swap_lanes<8>(v));
-  v = at_least(v, swap_lanes<4>(v));
-  v = at_least(v, swap_lanes<2>(v));
-  return std::max(v[0], v[1]);
-}
 
 // Codes of 16 elements, and their sum.
 THIMBLE_BODY int32_t put_codes(const float* x, float inverse, int8_t* codes) noexcept {
@@ -189,7 +183,7 @@ THIMBLE_BODY void quantise_body(const float* x, const Int8Format& format, const 
   for (int64_t b = 0; b < to.n / kDotBlock; ++b) {
     const float* const from = x + b * kDotBlock;
     const Lanes low = magnitude(load_lanes(from)), high = magnitude(load_lanes(from + kLanes));
-    const float largest = largest_of(at_least(low, high));
+    const float largest = largest_lane(at_least(low, high));
     const float scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
     const int32_t halves[] = {put_codes(from, inverse, codes + b * kDotBlock),
                               put_codes(from + kLanes, inverse, codes + b * kDotBlock + kLanes)};
