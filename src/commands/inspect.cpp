@@ -55,6 +55,7 @@ Ordered describe_cpu(int threads) {
   json["kernels"] = c.avx512 ? "avx512"
                     : c.avx2 ? "avx2"
                              : "baseline x86-64, which is slow: this CPU has no AVX2 with FMA";
+  json["weights fetched ahead in decoding"] = c.fetches;
   json["measured"] = {{"f32 products, GFLOP/s", rounded(f32 * 1e-9)},
                       {"bf16 products, GFLOP/s", rounded(bf16_flops * 1e-9)},
                       {"memory read, GB/s", rounded(machine.bandwidth * 1e-9)},

@@ -11,6 +11,7 @@ const Cpu& cpu() {
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     c.avx512_bf16 = c.avx512 && __builtin_cpu_supports("avx512bf16");
     c.avx512_vnni = c.avx512 && __builtin_cpu_supports("avx512vnni");
+    c.fetches = __builtin_cpu_is("intel");
     return c;
   }();
   return found;

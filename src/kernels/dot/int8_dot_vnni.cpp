@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/cpu.h"
 #include "kernels/dot/int8_formats.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
@@ -68,11 +69,11 @@ void multiply_rows(const Int8Panel& panel, const Int8Piece& piece, int64_t m, fl
   go(multiply<1, G, kOffsets>, 1);
 }
 
-constexpr int64_t kAhead = 6144;  // bytes that are fetched before they are read, where memory is slow to begin
+constexpr int64_t kAhead = 6144;  // bytes that are fetched before they are read, where that helps (cpu.h)
 
 // The same for one row of x, codes staying in registers.
-template <class F, int G, bool kOffsets>
-TARGET void multiply_one(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+template <class F, int G, bool kOffsets, bool kFetch>
+TARGET void multiply_row(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
   const int8_t* const codes = piece.x.codes(piece.row) + piece.first;
   const float* const scales = piece.x.scales(piece.row) + piece.first / kDotBlock;
   const float* const row_sums = piece.x.sums(piece.row) + piece.first / kDotBlock;
@@ -107,40 +108,50 @@ TARGET void multiply_one(const std::byte* group, const Int8Piece& piece, float* 
       rest = _mm512_add_ps(rest, _mm512_mul_ps(__builtin_bit_cast(__m512, offset), _mm512_set1_ps(row_sums[b])));
     }
   };
-  const auto steps = [&]<int... I>(std::integer_sequence<int, I...>, int64_t b) TARGET_INLINE {
-    (step.template operator()<I>(group + b * F::kBytes * kDotRows, F::kParts * b + I), ...);
+  // Part I of a block, and as many bytes fetched.
+  const auto part = [&]<int I>(const std::byte* block, int64_t b) TARGET_INLINE {
+    constexpr int64_t kBytes = F::kBytes * kDotRows, kLine = 64;
+    constexpr int64_t kFirst = (I * kBytes / F::kParts + kLine - 1) / kLine * kLine;
+#pragma GCC unroll 8
+    for (int64_t at = kFirst; kFetch && at < (I + 1) * kBytes / F::kParts; at += kLine)
+      __builtin_prefetch(block + kAhead + at);
+    step.template operator()<I>(block, F::kParts * b + I);
   };
-  for (int64_t b = 0; b < piece.count / 32 / F::kParts; ++b) {
-    const std::byte* const ahead = group + b * F::kBytes * kDotRows + kAhead;
-#pragma GCC unroll 64
-    for (int64_t line = 0; line < F::kBytes * kDotRows; line += 64) __builtin_prefetch(ahead + line);
-    steps(std::make_integer_sequence<int, F::kParts>{}, b);
-  }
+  const auto parts = [&]<int... I>(std::integer_sequence<int, I...>, int64_t b) TARGET_INLINE {
+    (part.template operator()<I>(group + b * F::kBytes * kDotRows, b), ...);
+  };
+  for (int64_t b = 0; b < piece.count / 32 / F::kParts; ++b) parts(std::make_integer_sequence<int, F::kParts>{}, b);
   _mm512_storeu_ps(sums, sum);
   _mm512_storeu_ps(rests, rest);
 }
 
+template <class F, int G, bool kOffsets>
+void multiply_one(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+  static const auto kernel = cpu().fetches ? multiply_row<F, G, kOffsets, true> : multiply_row<F, G, kOffsets, false>;
+  kernel(group, piece, sums, rests);
+}
+
 }  // namespace
 
-TARGET void multiply_q4_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+void multiply_q4_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
   multiply_one<Int8Q4_0, 32, false>(group, piece, sums, rests);
 }
-TARGET void multiply_q4_1(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+void multiply_q4_1(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
   multiply_one<Int8Q4_1, 32, true>(group, piece, sums, rests);
 }
-TARGET void multiply_q5_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+void multiply_q5_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
   multiply_one<Int8Q5_0, 32, false>(group, piece, sums, rests);
 }
-TARGET void multiply_q8_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+void multiply_q8_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
   multiply_one<Int8Q8_0, 32, false>(group, piece, sums, rests);
 }
-TARGET void multiply_q4_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+void multiply_q4_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
   multiply_one<Int8Q45K<false>, 32, true>(group, piece, sums, rests);
 }
-TARGET void multiply_q5_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+void multiply_q5_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
   multiply_one<Int8Q45K<true>, 32, true>(group, piece, sums, rests);
 }
-TARGET void multiply_q6_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
+void multiply_q6_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
   multiply_one<Int8Q6_K, 16, false>(group, piece, sums, rests);
 }
 
