@@ -1,6 +1,7 @@
 #include "kernels/rows.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "kernels/clones.h"
@@ -101,6 +102,14 @@ CLONES float max(const float* a, int64_t n) noexcept {
     for (int l = 0; l < kLanes; ++l) lanes[l] = a[i + l] > lanes[l] ? a[i + l] : lanes[l];
   for (; i < n; ++i) lanes[0] = a[i] > lanes[0] ? a[i] : lanes[0];
   return *std::max_element(lanes, lanes + kLanes);
+}
+
+// Of infinities and NaN all bits of the exponent are set.
+CLONES bool all_finite(const float* a, int64_t n) noexcept {
+  constexpr uint32_t kInfinity = 0x7f800000, kMagnitude = 0x7fffffff;
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::bit_cast<uint32_t>(a[i]) & kMagnitude);
+  return largest < kInfinity;
 }
 
 CLONES void add_scaled(float* __restrict to, const float* __restrict from, float by, int64_t n) noexcept {

@@ -1,10 +1,10 @@
 #include "run/inference.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "core/nearest.h"
 #include "kernels/dot/int8_dot.h"
+#include "kernels/rows.h"
 #include "run/calibration.h"
 #include "run/setup.h"
 #include "run/weights.h"
@@ -24,14 +24,6 @@ bool has_int8_weights(const InferenceSpec& spec) {
     const Codec* const codec = spec.stored(weight.name);
     return codec && weight.shape.rank() == 2 && int8_format(*codec, weight.shape[1]);
   });
-}
-
-// Of infinities and NaN all bits of the exponent are set.
-bool all_finite(std::span<const float> values) {
-  constexpr uint32_t kInfinity = 0x7f800000, kMagnitude = 0x7fffffff;
-  uint32_t largest = 0;
-  for (float value : values) largest = std::max(largest, std::bit_cast<uint32_t>(value) & kMagnitude);
-  return largest < kInfinity;
 }
 
 }  // namespace
@@ -125,7 +117,7 @@ void Inference::run(size_t program, int64_t tokens, int64_t selected) noexcept {
 
 Result<std::span<const float>> Inference::logits(int64_t rows) {
   const std::span logits(value<const float>(kLogits), static_cast<size_t>(rows * spec_.architecture.vocab));
-  if (all_finite(logits)) return logits;
+  if (all_finite(logits.data(), static_cast<int64_t>(logits.size()))) return logits;
   return fail(ErrorCode::diverged, "running {}{}: the logits are not finite: the weights are damaged", options_.model,
               options_.adapter.empty() ? "" : " with " + options_.adapter);
 }

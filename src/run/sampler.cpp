@@ -2,13 +2,23 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/random.h"
+#include "kernels/rows.h"
 
 namespace thimble {
 
 int32_t likeliest(std::span<const float> logits) {
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  constexpr size_t kPiece = 1024;  // whole pieces are compared in vectors, one is looked through
+  std::span<const float> best;
+  float largest = -std::numeric_limits<float>::infinity();
+  for (size_t at = 0; at < logits.size(); at += kPiece) {
+    const auto piece = logits.subspan(at, std::min(kPiece, logits.size() - at));
+    const float of_piece = max(piece.data(), static_cast<int64_t>(piece.size()));
+    if (best.empty() || of_piece > largest) best = piece, largest = of_piece;
+  }
+  return static_cast<int32_t>(&*std::find(best.begin(), best.end(), largest) - logits.data());
 }
 
 Result<Sampler> Sampler::create(const SamplingOptions& options, int64_t vocab) {

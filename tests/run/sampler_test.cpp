@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -19,6 +20,16 @@ std::map<int32_t, double> frequencies(const SamplingOptions& options, const std:
 TEST(Sampler, temperature_zero_takes_the_first_of_the_largest) {
   auto sampler = Sampler::create({}, 4);
   EXPECT_EQ(sampler->pick(std::vector<float>{1, 3, 3, 2}, 0, 0), 1);
+}
+
+TEST(Sampler, likeliest_is_the_first_of_the_largest_of_many) {
+  for (size_t size : {size_t{1}, size_t{1023}, size_t{1024}, size_t{5000}}) {
+    std::vector<float> logits(size);
+    for (size_t i = 0; i < size; ++i) logits[i] = -1e30f - 1e25f * static_cast<float>(i * 7919 % 61);
+    EXPECT_EQ(likeliest(logits), std::max_element(logits.begin(), logits.end()) - logits.begin());
+    logits.back() = 1;
+    EXPECT_EQ(likeliest(logits), static_cast<int32_t>(size) - 1);
+  }
 }
 
 TEST(Sampler, draws_as_the_softmax_says) {
