@@ -23,19 +23,27 @@ Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   return std::vector{in[0]};
 }
 
-int64_t workspace(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
-  return row_buffer_bytes(in[0].shape[1], 5, threads);
+constexpr int64_t kPiece = 512;  // elements, which stay in the first-level cache
+constexpr int kBuffers = 5;
+
+int64_t workspace(const std::any&, std::span<const Type>, std::span<const Type>, Multiply, int threads) {
+  return row_buffer_bytes(kPiece, kBuffers, threads);
+}
+
+// piece(at, count, buffer) for pieces of `total` elements; buffer(i) is one of kBuffers for a piece as f32.
+template <class Piece>
+void by_pieces(const Call& call, int64_t total, const Piece& piece) noexcept {
+  call.run.threads.split(total, kPiece, [&](int64_t begin, int64_t end, int thread) {
+    const auto buffer = [&](int i) { return row_buffer(call, kPiece, kBuffers, thread, i); };
+    for (int64_t at = begin; at < end; at += kPiece) piece(at, std::min(kPiece, end - at), buffer);
+  });
 }
 
 void run(const Call& call) noexcept {
-  const int64_t n = call.in[0].shape[1];
-  call.run.threads.split(call.in[0].shape[0], 1, [&](int64_t begin, int64_t end, int thread) {
-    const auto buffer = [&](int i) { return row_buffer(call, n, 5, thread, i); };
-    for (int64_t i = begin; i < end; ++i) {
-      const float* const up = call.in[1] ? read_row(call.in[1], i, n, buffer(1)) : nullptr;
-      activate(call.as<ActivationAttributes>().kind, read_row(call.in[0], i, n, buffer(0)), up, buffer(2), n);
-      write_row(call.out[0], i, n, buffer(2));
-    }
+  by_pieces(call, call.in[0].shape.count(), [&](int64_t at, int64_t n, const auto& buffer) {
+    const float* const up = call.in[1] ? read_run(call.in[1], at, n, buffer(1)) : nullptr;
+    activate(call.as<ActivationAttributes>().kind, read_run(call.in[0], at, n, buffer(0)), up, buffer(2), n);
+    write_run(call.out[0], at, n, buffer(2));
   });
 }
 
@@ -94,6 +102,7 @@ std::vector<Sample> samples() {
     out.push_back({ActivationAttributes{kind}, {Type{{3, 17}}, Type{{3, 17}}}});
     out.push_back({ActivationAttributes{kind}, {Type{{5, 33}, &kBf16}, none}});
   }
+  out.push_back({ActivationAttributes{Activation::silu}, {Type{{4, 301}, &kBf16}, Type{{4, 301}, &kBf16}}});
   return out;
 }
 
@@ -105,16 +114,12 @@ Result<std::vector<Type>> infer_grad(const std::any&, std::span<const Type> in) 
 }
 
 void run_grad(const Call& call) noexcept {
-  const int64_t n = call.in[0].shape[1];
-  call.run.threads.split(call.in[0].shape[0], 1, [&](int64_t begin, int64_t end, int thread) {
-    const auto buffer = [&](int i) { return row_buffer(call, n, 5, thread, i); };
-    for (int64_t i = begin; i < end; ++i) {
-      const float* const up = call.in[2] ? read_row(call.in[2], i, n, buffer(2)) : nullptr;
-      activate_gradient(call.as<ActivationAttributes>().kind, read_row(call.in[0], i, n, buffer(0)),
-                        read_row(call.in[1], i, n, buffer(1)), up, buffer(3), buffer(4), n);
-      write_row(call.out[0], i, n, buffer(3));
-      if (call.out[1]) write_row(call.out[1], i, n, buffer(4));
-    }
+  by_pieces(call, call.in[0].shape.count(), [&](int64_t at, int64_t n, const auto& buffer) {
+    const float* const up = call.in[2] ? read_run(call.in[2], at, n, buffer(2)) : nullptr;
+    activate_gradient(call.as<ActivationAttributes>().kind, read_run(call.in[0], at, n, buffer(0)),
+                      read_run(call.in[1], at, n, buffer(1)), up, buffer(3), buffer(4), n);
+    write_run(call.out[0], at, n, buffer(3));
+    if (call.out[1]) write_run(call.out[1], at, n, buffer(4));
   });
 }
 
@@ -130,7 +135,9 @@ void reference_grad(const ReferenceCall& call) {
 std::vector<Sample> samples_grad() {
   return {{ActivationAttributes{Activation::silu}, {Type{{3, 17}}, Type{{3, 17}}, Type{{3, 17}}}},
           {ActivationAttributes{Activation::gelu_tanh},
-           {Type{{5, 33}, &kBf16}, Type{{5, 33}, &kBf16}, Type{{5, 33}, &kBf16}}}};
+           {Type{{5, 33}, &kBf16}, Type{{5, 33}, &kBf16}, Type{{5, 33}, &kBf16}}},
+          {ActivationAttributes{Activation::silu},
+           {Type{{4, 301}, &kBf16}, Type{{4, 301}, &kBf16}, Type{{4, 301}, &kBf16}}}};
 }
 
 std::string text(const std::any& attributes) {

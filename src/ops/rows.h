@@ -39,6 +39,16 @@ inline void write_row(const Operand& operand, int64_t r, int64_t columns, const 
   encode_run(*operand.codec, values, operand.data + r * operand.codec->bytes(columns), columns);
 }
 
+// Elements [at, at + count) of all, whole blocks, likewise.
+inline const float* read_run(const Operand& operand, int64_t at, int64_t count, float* buffer) noexcept {
+  if (operand.codec == &kF32) return operand.as<const float>() + at;
+  decode_row({operand.codec, operand.data + operand.codec->bytes(at), 1, count, 0}, 0, buffer);
+  return buffer;
+}
+inline void write_run(const Operand& operand, int64_t at, int64_t count, const float* values) noexcept {
+  encode_run(*operand.codec, values, operand.data + operand.codec->bytes(at), count);
+}
+
 // Workspace cut into `buffers` rows of f32 for each thread.
 inline int64_t row_buffer_bytes(int64_t columns, int buffers, int threads) {
   return int64_t{threads} * buffers * ((columns + 15) / 16 * 16) * 4;
