@@ -3,14 +3,16 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/read_ahead.h"
 
 namespace thimble {
 namespace {
 
-// Some 50 microseconds: longer than the gap between two kernels, shorter than a scheduler's patience.
-constexpr int kSpins = 1500;
+// Cycles of the time stamp, some 80 microseconds: longer than the gap between two kernels or two tokens, shorter than a
+// scheduler's patience.
+constexpr uint64_t kSpin = 200'000;
 
 constexpr size_t kMostAhead = 384 << 10;  // bytes a thread: some of a second-level cache
 constexpr size_t kAtOnce = 1024;          // bytes between looks at whether the next call has come
@@ -22,10 +24,8 @@ constexpr size_t kAtOnce = 1024;          // bytes between looks at whether the 
 // enters the kernel while all are spinning.
 template <class Value>
 void Threads::wait_while(std::atomic<Value>& variable, Value old) noexcept {
-  for (int i = 0; i < kSpins; ++i) {
+  for (const uint64_t begin = __rdtsc(); __rdtsc() - begin < kSpin; _mm_pause())
     if (variable.load(std::memory_order_acquire) != old) return;
-    _mm_pause();
-  }
   sleepers_.fetch_add(1, std::memory_order_seq_cst);
   while (variable.load(std::memory_order_seq_cst) == old) variable.wait(old, std::memory_order_seq_cst);
   sleepers_.fetch_sub(1, std::memory_order_relaxed);
@@ -36,7 +36,9 @@ void Threads::wake(std::atomic<Value>& variable) noexcept {
   if (sleepers_.load(std::memory_order_seq_cst) > 0) variable.notify_all();
 }
 
-Threads::Threads(int count) : count_(count < 1 ? 1 : count), left_(new Left[static_cast<size_t>(count_)]) {
+thread_local Threads::Region Threads::region_;
+
+Threads::Threads(int count) : count_(count < 1 ? 1 : count), slots_(new Slot[static_cast<size_t>(count_)]) {
   workers_.reserve(static_cast<size_t>(count_ - 1));
   for (int thread = 1; thread < count_; ++thread) workers_.emplace_back([this, thread] { work(thread); });
 }
@@ -48,51 +50,98 @@ Threads::~Threads() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void Threads::run(Function function, void* context) noexcept {
-  if (count_ == 1) return function(context, 0);
-  function_ = function;
-  context_ = context;
+void Threads::start() noexcept {
   running_.store(count_ - 1, std::memory_order_relaxed);
   started_.fetch_add(1, std::memory_order_seq_cst);
   wake(started_);
-  function(context, 0);
+}
+
+void Threads::join() noexcept {
   for (int left = running_.load(std::memory_order_acquire); left != 0; left = running_.load(std::memory_order_acquire))
     wait_while(running_, left);
 }
 
+void Threads::finish() noexcept {
+  if (running_.fetch_sub(1, std::memory_order_seq_cst) == 1) wake(running_);
+}
+
+void Threads::end() noexcept {
+  if (region_.thread > 0) finish();  // the first thread waits where it needs what the others have done
+}
+
+void Threads::run(Function function, void* context) noexcept {
+  if (count_ == 1) return function(context, 0);
+  function_ = function;
+  context_ = context;
+  start();
+  function(context, 0);
+  join();
+}
+
+// One call begins it, which the others leave when they are in, and one ends it, when they are through.
+void Threads::run_region(Function function, void* context) noexcept {
+  function_ = function;
+  context_ = context;
+  together_ = true;
+  start();
+  region_ = {.team = this, .shared = shared_};
+  function(context, 0);
+  join();
+  shared_ = std::exchange(region_, {}).shared;
+  start();
+  join();
+  together_ = false;
+}
+
+Threads::Range Threads::part_of(uint32_t total, int thread) const noexcept {
+  const uint64_t parts = static_cast<uint64_t>(count_), part = static_cast<uint64_t>(thread);
+  return {static_cast<uint32_t>(total * part / parts), static_cast<uint32_t>(total * (part + 1) / parts)};
+}
+
 // A quarter, so that there is always something to take for who comes late, in few pieces.
-Threads::Range Threads::take(int of, bool front) noexcept {
-  std::atomic<Range>& left = left_[static_cast<size_t>(of)].range;
-  for (Range all = left.load(std::memory_order_relaxed);;) {
-    const uint32_t count = (all.end - all.begin + 3) / 4;
-    const Range taken = front ? Range{all.begin, all.begin + count} : Range{all.end - count, all.end};
-    const Range rest = front ? Range{taken.end, all.end} : Range{all.begin, taken.begin};
-    if (count == 0 || left.compare_exchange_weak(all, rest, std::memory_order_relaxed)) return taken;
+Threads::Range Threads::take(int of, uint32_t total, uint32_t round, bool front) noexcept {
+  std::atomic<Left>& left = slots_[static_cast<size_t>(of)].left;
+  const Range whole = part_of(total, of);
+  const uint64_t now = round & 0xffff;
+  for (Left all = left.load(std::memory_order_relaxed);;) {
+    const Range range =
+        all.round == now ? Range{static_cast<uint32_t>(all.begin), static_cast<uint32_t>(all.end)} : whole;
+    const uint32_t count = (range.end - range.begin + 3) / 4;
+    if (count == 0 && all.round == now) return {};
+    const Range taken = front ? Range{range.begin, range.begin + count} : Range{range.end - count, range.end};
+    const Left rest = front ? Left{now, taken.end, range.end} : Left{now, range.begin, taken.begin};
+    if (left.compare_exchange_weak(all, rest, std::memory_order_relaxed)) return taken;
   }
 }
 
-// Until the next call.
-void Threads::read(const Ahead& ahead, int thread, uint64_t seen) const noexcept {
+void Threads::wait_for_call(const Ahead& ahead) noexcept {
+  const auto waiting = [&] { return started_.load(std::memory_order_relaxed) == region_.seen; };
   size_t left = kMostAhead;
-  for (std::span<const std::byte> memory : ahead) {
-    const auto part = [&](int of) { return memory.size() * static_cast<size_t>(of) / static_cast<size_t>(count_); };
-    const std::byte* const end = memory.data() + std::min(part(thread + 1), part(thread) + left);
-    for (const std::byte* at = memory.data() + part(thread); at < end; at += kAtOnce) {
-      if (started_.load(std::memory_order_relaxed) != seen) return;
-      thimble::read_ahead({at, std::min(kAtOnce, static_cast<size_t>(end - at))});
+  for (std::span<const std::byte> memory : ahead)
+    for (size_t at = 0; at < memory.size() && left > 0 && waiting(); at += kAtOnce) {
+      read_ahead(memory.subspan(at, std::min(kAtOnce, memory.size() - at)));
       left -= std::min(left, kAtOnce);
     }
-  }
+  wait_while(started_, region_.seen);
+  ++region_.seen;
 }
 
 void Threads::work(int thread) noexcept {
-  for (uint64_t seen = 0;; ++seen) {
-    wait_while(started_, seen);
+  region_.thread = thread;
+  for (;;) {
+    wait_for_call({});
     if (stop_.load(std::memory_order_relaxed)) return;
-    const Ahead ahead = ahead_;  // the caller waits: it stays as it is
-    function_(context_, thread);
-    if (running_.fetch_sub(1, std::memory_order_seq_cst) == 1) wake(running_);
-    read(ahead, thread, seen + 1);
+    if (together_) {
+      region_.team = this;
+      region_.shared = shared_;
+      finish();
+      function_(context_, thread);
+      wait_for_call({});
+      region_.team = nullptr;
+    } else {
+      function_(context_, thread);
+    }
+    finish();
   }
 }
 

@@ -1,7 +1,12 @@
 // A fixed team of threads that run the same function over parts of a range. The parts of each() and split() depend only
 // on the range and the size of the team, never on timing, so results are the same on every run.
+//
+// Waking the others for a call and waiting for them costs about a microsecond, most of it the way of what the call is
+// about from one core's cache to another's. Where calls are short and follow one another, together() saves that: every
+// thread goes through the whole work itself, and the calls are the places where they meet.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -23,25 +28,36 @@ class Threads {
 
   int count() const noexcept { return count_; }
 
+  // Memory that a thread will read in a call: while it waits for the call to begin it may bring some of it, from the
+  // start of each on, into its caches.
+  using Ahead = std::array<std::span<const std::byte>, 4>;
+  struct NothingAhead {
+    Ahead operator()(auto...) const noexcept { return {}; }
+  };
+
   // Calls body(thread) once on every thread, and returns when all are done. Not reentrant; allocates nothing.
-  template <class Body>
-  void each(Body&& body) noexcept {
-    run([](void* context, int thread) { (*static_cast<std::remove_reference_t<Body>*>(context))(thread); }, &body);
+  template <class Body, class AheadOf = NothingAhead>
+  void each(Body&& body, const AheadOf& ahead_of = {}) noexcept {
+    if (!inside()) return run(invoke<Body>, &body);
+    begin(ahead_of);
+    body(region_.thread);
+    end();
   }
 
-  // What will be read after the next call of each() or split(): while the others wait for the caller, they bring their
-  // parts of it into their caches, as many bytes from the start of each as are sure to stay there. It is only read.
-  using Ahead = std::array<std::span<const std::byte>, 4>;
-  void read_ahead(const Ahead& ahead) noexcept { ahead_ = ahead; }
+  // Calls body() on one thread.
+  template <class Body>
+  void once(Body&& body) noexcept {
+    if (inside() && region_.thread > 0) return;  // who is ahead waits in the next call for all
+    if (inside() && region_.called) join();
+    body();
+  }
 
   // Calls body(begin, end, thread) on contiguous parts of [0, total), each a multiple of `grain` but the last.
   template <class Body>
   void split(int64_t total, int64_t grain, Body&& body) noexcept {
     const int64_t grains = (total + grain - 1) / grain;
-    if (grains <= 1) {  // not worth waking anybody
-      if (total > 0) body(int64_t{0}, total, 0);
-      return;
-    }
+    if (total <= 0) return;
+    if (grains == 1) return once([&] { body(int64_t{0}, total, 0); });  // not worth waking anybody
     const int parts = count_;
     each([&](int thread) {
       const int64_t begin = grains * thread / parts * grain;
@@ -51,44 +67,95 @@ class Threads {
   }
 
   // The same, for bodies whose results do not depend on who does what: every thread begins with the part that split()
-  // gives it, and who is done takes from the ends of what others have left.
-  template <class Body>
-  void share(int64_t total, Body&& body) noexcept {
+  // gives it, and who is done takes from the ends of what others have left. ahead_of(begin, end) is a part's memory.
+  template <class Body, class AheadOf = NothingAhead>
+  void share(int64_t total, Body&& body, const AheadOf& ahead_of = {}) noexcept {
     if (total <= 1) return split(total, 1, body);
-    for (int t = 0; t < count_; ++t)
-      left_[static_cast<size_t>(t)].range.store(
-          {static_cast<uint32_t>(total * t / count_), static_cast<uint32_t>(total * (t + 1) / count_)},
-          std::memory_order_relaxed);
-    each([&](int thread) {
-      for (int i = 0; i < count_; ++i)
-        for (Range r; (r = take((thread + i) % count_, i == 0)).begin < r.end;) body(r.begin, r.end, thread);
-    });
+    const uint32_t round = inside() ? ++region_.shared : ++shared_;
+    each(
+        [&](int thread) {
+          for (int i = 0; i < count_; ++i)
+            for (Range r; (r = take((thread + i) % count_, static_cast<uint32_t>(total), round, i == 0)).begin < r.end;)
+              body(r.begin, r.end, thread);
+        },
+        [&](int thread) {
+          const Range part = part_of(static_cast<uint32_t>(total), thread);
+          return ahead_of(part.begin, part.end);
+        });
+  }
+
+  // Calls body() on every thread. Calls in it must be the same ones, in the same order, on all threads. Between calls a
+  // body may read what was there before together() began, and must write nothing that another thread sees; what a call
+  // has made is there in the next call, and when together() returns.
+  template <class Body>
+  void together(Body&& body) noexcept {
+    if (count_ == 1 || inside()) return body();
+    run_region(invoke_alone<Body>, &body);
   }
 
  private:
+  using Function = void (*)(void*, int);
+  template <class Body>
+  static void invoke(void* context, int thread) {
+    (*static_cast<std::remove_reference_t<Body>*>(context))(thread);
+  }
+  template <class Body>
+  static void invoke_alone(void* context, int) {
+    (*static_cast<std::remove_reference_t<Body>*>(context))();
+  }
+
   struct Range {
     uint32_t begin = 0, end = 0;
   };
-  struct alignas(64) Left {
-    std::atomic<Range> range;
+  // What is left of a thread's part, and of which call of share(): it is whole where that is an earlier one.
+  struct Left {
+    uint64_t round : 16, begin : 24, end : 24;
   };
-  // A part of what is left to thread `of`, from its front or its back; empty when there is nothing.
-  Range take(int of, bool front) noexcept;
+  struct alignas(64) Slot {
+    std::atomic<Left> left{Left{0, 0, 0}};
+  };
+  // Where a thread is in together().
+  struct Region {
+    const Threads* team = nullptr;
+    int thread = 0;
+    bool called = false;  // anything for all yet
+    uint64_t seen = 0;    // calls that have begun
+    uint32_t shared = 0;  // calls of share()
+  };
 
-  using Function = void (*)(void*, int);
+  bool inside() const noexcept { return region_.team == this; }
+  Range part_of(uint32_t total, int thread) const noexcept;
+  // A part of what is left to thread `of`, from its front or its back; empty when there is nothing.
+  Range take(int of, uint32_t total, uint32_t round, bool front) noexcept;
+
+  template <class AheadOf>
+  void begin(const AheadOf& ahead_of) noexcept {
+    if (region_.thread > 0) return wait_for_call(ahead_of(region_.thread));
+    join();
+    start();
+    region_.called = true;
+  }
+  void end() noexcept;
   void run(Function function, void* context) noexcept;
+  void run_region(Function function, void* context) noexcept;
+  void start() noexcept;                            // the next call, by the first thread
+  void join() noexcept;                             // until the others are done with it
+  void finish() noexcept;                           // what another thread has done
+  void wait_for_call(const Ahead& ahead) noexcept;  // by another thread
   void work(int thread) noexcept;
-  void read(const Ahead& ahead, int thread, uint64_t seen) const noexcept;
   template <class Value>
   void wait_while(std::atomic<Value>& variable, Value old) noexcept;
   template <class Value>
   void wake(std::atomic<Value>& variable) noexcept;
 
+  static thread_local Region region_;
+
   int count_;
   Function function_ = nullptr;
   void* context_ = nullptr;
-  Ahead ahead_ = {};
-  std::unique_ptr<Left[]> left_;  // one a thread
+  bool together_ = false;
+  uint32_t shared_ = 0;
+  std::unique_ptr<Slot[]> slots_;  // one a thread
   alignas(64) std::atomic<uint64_t> started_{0};
   alignas(64) std::atomic<int> running_{0};
   alignas(64) std::atomic<int> sleepers_{0};  // threads in the kernel, or on their way

@@ -130,12 +130,14 @@ struct Op {
                        Multiply multiply, int threads) = nullptr;
   Cost (*cost)(const std::any& attributes, std::span<const Type> in, std::span<const Type> out);
   void (*reference)(const ReferenceCall& call);
-  void (*run)(const Call& call) noexcept;
+  void (*run)(const Call& call) noexcept;  // all threads may be in it at once: Threads::together(), `alone`
   std::vector<Sample> (*samples)() = nullptr;
   std::span<const InPlace> in_place = {};
   // Every element of the outputs depends on the same element of the operands (and on scalars) alone: it may be run part
   // by part, operands of the shape of the first being cut at multiples of whole blocks.
   bool elementwise = false;
+  // run() writes outside of calls of its threads too, or reads there what they have made: not in Threads::together().
+  bool alone = false;
 };
 
 }  // namespace thimble

@@ -1,8 +1,11 @@
 #include "kernels/attend.h"
 
 #include <algorithm>
+#include <limits>
 
+#include "core/round.h"
 #include "kernels/lanes.h"
+#include "kernels/math.h"
 #include "kernels/rows.h"
 #include "kernels/vector.h"
 
@@ -23,6 +26,9 @@ struct Table {
   }
 };
 constexpr int64_t kLine = 64;
+
+// Scores of a head in memory: whole lanes.
+constexpr int64_t padded(int64_t positions) { return round_up(positions, kLanes); }
 
 // sums[h] = sum over x of q[h][x] * key[x], in lanes, heads [0, H). q is taken apart where keys are bf16.
 template <int H>
@@ -49,14 +55,15 @@ THIMBLE_BODY void dot_lanes(const float* q, const uint16_t* key, int64_t width, 
   }
 }
 
-// scores[h][p] = scale * dot(q[h], keys[p]) for 16 positions, `count` of which are there, and heads [0, H).
+// scores[h][p] = scale * dot(q[h], keys[p]) for 16 positions and heads [0, H). Of those, `count` are there: weights of
+// the others become nothing. A head's scores are `stride` apart.
 template <int H, class Element>
 THIMBLE_BODY void score16(const Attend& a, const float* q, const Table<Element>& keys, int64_t count, float* scores,
-                          int64_t positions) noexcept {
+                          int64_t stride) noexcept {
   Lanes sums[H][16];
-  for (int64_t i = 0; i < 16; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     Lanes of_key[H];
-    const int64_t at = std::min(i, count - 1) * keys.stride;
+    const int64_t at = i * keys.stride;
     for (int64_t x = 0; x < padded_head(a.head_dim); x += kLine / static_cast<int64_t>(sizeof(Element)))
       __builtin_prefetch(keys.next + at + x);
     dot_lanes<H>(q, keys.data + at, padded_head(a.head_dim), of_key);
@@ -64,11 +71,9 @@ THIMBLE_BODY void score16(const Attend& a, const float* q, const Table<Element>&
     for (int h = 0; h < H; ++h) sums[h][i] = of_key[h];
   }
   for (int h = 0; h < H; ++h) {
-    const Lanes folded = fold_all(sums[h]) * a.scale;
-    if (count == 16)
-      *reinterpret_cast<Lanes*>(scores + h * positions) = folded;
-    else
-      for (int64_t i = 0; i < count; ++i) scores[h * positions + i] = folded[i];
+    for (int64_t i = count; i < 16; ++i) sums[h][i] = sums[h][0];
+    *reinterpret_cast<Lanes*>(scores + h * stride) = fold_all(sums[h]) * a.scale;
+    std::fill(scores + h * stride + count, scores + h * stride + 16, -std::numeric_limits<float>::infinity());
   }
 }
 
@@ -88,7 +93,8 @@ THIMBLE_BODY void scores_body(const Attend& a, const Table<Element>& keys, int64
     for_heads(
         a.heads, [&]<int H>(int64_t h) __attribute__((always_inline)) {
           score16<H, Element>(a, a.q + h * padded_head(a.head_dim), keys.from(p, 0),
-                              std::min<int64_t>(16, positions - p), scores + h * positions + p, positions);
+                              std::min<int64_t>(16, positions - p), scores + h * padded(positions) + p,
+                              padded(positions));
         });
 }
 
@@ -101,7 +107,7 @@ THIMBLE_BODY void mix_columns(const float* weights, const Table<float>& values, 
     __builtin_prefetch(values.next + p * values.stride);
     const Lanes value = load_lanes(values.data + p * values.stride);
 #pragma GCC unroll 4
-    for (int h = 0; h < H; ++h) sums[h] += weights[h * positions + p] * value;
+    for (int h = 0; h < H; ++h) sums[h] += weights[h * padded(positions) + p] * value;
   }
 #pragma GCC unroll 4
   for (int h = 0; h < H; ++h) *reinterpret_cast<Lanes*>(out + h * width) = sums[h];
@@ -115,8 +121,8 @@ THIMBLE_BODY void mix_columns(const float* weights, const Table<uint16_t>& value
     const LanePair value = load_pair(values.data + p * values.stride);
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) {
-      sums[h].even += weights[h * positions + p] * value.even;
-      sums[h].odd += weights[h * positions + p] * value.odd;
+      sums[h].even += weights[h * padded(positions) + p] * value.even;
+      sums[h].odd += weights[h * padded(positions) + p] * value.odd;
     }
   }
 #pragma GCC unroll 4
@@ -134,9 +140,33 @@ THIMBLE_BODY void mix_body(const Attend& a, const float* weights, const Table<El
     const Table<Element> column = values.from(0, x);
     for_heads(
         a.heads, [&]<int H>(int64_t h) __attribute__((always_inline)) {
-          mix_columns<H>(weights + h * positions, column, positions, out + h * width + x, width);
+          mix_columns<H>(weights + h * padded(positions), column, positions, out + h * width + x, width);
         });
   }
+}
+
+THIMBLE_BODY void join_body(const SoftmaxParts& parts, int64_t width, float* y) noexcept {
+  constexpr int64_t kAtOnce = 32;
+  float largest = parts.partial->largest, sum = 0;
+  for (int64_t c = 1; c < parts.count; ++c)
+    largest = std::max(largest, parts.partial[c * parts.partial_stride].largest);
+  std::fill(y, y + width, 0.0f);
+  for (int64_t first = 0; first < parts.count; first += kAtOnce) {
+    const int64_t count = std::min(kAtOnce, parts.count - first);
+    float weights[kAtOnce];
+    for (int64_t c = 0; c < count; ++c) {
+      const PartialSoftmax& part = parts.partial[(first + c) * parts.partial_stride];
+      weights[c] = exp_f32(part.largest - largest);
+      sum += weights[c] * part.sum;
+    }
+    for (int64_t x = 0; x < width; x += kLanes) {
+      Lanes all = load_lanes(y + x);
+      for (int64_t c = 0; c < count; ++c)
+        all += weights[c] * load_lanes(parts.out + (first + c) * parts.out_stride + x);
+      *reinterpret_cast<Lanes*>(y + x) = all;
+    }
+  }
+  for (int64_t x = 0; x < width; x += kLanes) *reinterpret_cast<Lanes*>(y + x) *= 1 / sum;
 }
 
 template <class Element>
@@ -165,18 +195,20 @@ Table<float> decoded(const CachedHead& head, const std::byte* rows, int64_t head
   return {to, width, to};
 }
 
+constexpr auto* join_parts = dispatched<join_body>;
+
 }  // namespace
 
 int64_t attend_scratch_floats(const Codec& codec, int64_t heads, int64_t head_dim, int64_t positions) {
   const int64_t rows =
       reads_directly(codec, head_dim) ? heads * head_dim : positions * (padded_head(head_dim) + codec.block - 1);
-  return heads * positions + rows;
+  return heads * padded(positions) + rows;
 }
 
 void attend(const Attend& a, const CachedHead& head, int64_t positions, float* out, PartialSoftmax* partial,
             float* scratch) noexcept {
   float* const scores = scratch;
-  float* const rows = scratch + a.heads * positions;
+  float* const rows = scratch + a.heads * padded(positions);
   const bool direct = reads_directly(*head.codec, a.head_dim), bf16 = direct && head.codec == &kBf16;
   if (bf16) {
     take_apart(a.q, rows, a.heads * a.head_dim);
@@ -189,9 +221,9 @@ void attend(const Attend& a, const CachedHead& head, int64_t positions, float* o
                       positions, scores);
   }
   for (int64_t h = 0; h < a.heads; ++h) {
-    float* const s = scores + h * positions;
-    partial[h].largest = max(s, positions);
-    partial[h].sum = exp_sum(s, partial[h].largest, positions);
+    float* const s = scores + h * padded(positions);
+    partial[h].largest = max(s, padded(positions));
+    partial[h].sum = exp_sum(s, partial[h].largest, padded(positions));
   }
   if (bf16)
     mix<uint16_t>(a, scores, table<uint16_t>(head.values, head.stride, head.next), positions, out);
@@ -201,5 +233,7 @@ void attend(const Attend& a, const CachedHead& head, int64_t positions, float* o
                       : decoded(head, head.values, a.head_dim, positions, rows),
                positions, out);
 }
+
+void join(const SoftmaxParts& parts, int64_t width, float* y) noexcept { join_parts(parts, width, y); }
 
 }  // namespace thimble

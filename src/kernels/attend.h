@@ -44,4 +44,15 @@ struct Attend {
 void attend(const Attend& attend, const CachedHead& head, int64_t positions, float* out, PartialSoftmax* partial,
             float* scratch) noexcept;
 
+// `count` parts of one head's softmax, joined in order: y [width], whole lanes, of `out` and `partial`, whose parts are
+// so many elements apart.
+struct SoftmaxParts {
+  const float* out;
+  int64_t out_stride;
+  const PartialSoftmax* partial;
+  int64_t partial_stride;
+  int64_t count;
+};
+void join(const SoftmaxParts& parts, int64_t width, float* y) noexcept;
+
 }  // namespace thimble

@@ -238,17 +238,38 @@ void multiply_columns(const Plan& plan, const Product& p, size_t first_term, int
 
 int64_t groups_of(const Product& p) { return (p.n + kColumns - 1) / kColumns; }
 
-// Groups of columns [begin, end), counted over all products.
-void multiply_groups(const Plan& plan, int64_t begin, int64_t end, const std::byte* x, std::byte* memory) noexcept {
+// see(product, number of its first term, first, last) for what groups [begin, end), counted over all products, are of
+// each product.
+template <class See>
+void each_part(const Plan& plan, int64_t begin, int64_t end, See see) noexcept {
   int64_t first = 0;
   size_t first_term = 0;
   for (const Product& p : plan.products) {
-    const int64_t groups = groups_of(p);
-    for (int64_t g = std::max(begin, first); g < std::min(end, first + groups); ++g)
-      multiply_columns(plan, p, first_term, (g - first) * kColumns, x, memory);
-    first += groups;
+    const int64_t from = std::max(begin, first), to = std::min(end, first + groups_of(p));
+    if (from < to) see(p, first_term, from - first, to - first);
+    first += groups_of(p);
     first_term += p.terms.size();
   }
+}
+
+void multiply_groups(const Plan& plan, int64_t begin, int64_t end, const std::byte* x, std::byte* memory) noexcept {
+  each_part(plan, begin, end, [&](const Product& p, size_t first_term, int64_t from, int64_t to) {
+    for (int64_t g = from; g < to; ++g) multiply_columns(plan, p, first_term, g * kColumns, x, memory);
+  });
+}
+
+// The weights that those groups read, or the first of them.
+Threads::Ahead weights_of(const Plan& plan, int64_t begin, int64_t end) noexcept {
+  Threads::Ahead ahead;
+  size_t count = 0;
+  each_part(plan, begin, end, [&](const Product& p, size_t, int64_t from, int64_t to) {
+    for (const Term& term : p.terms)
+      if (count < ahead.size()) {
+        const std::byte* const data = term.b.row(from * kColumns);
+        ahead[count++] = {data, static_cast<size_t>(term.b.row(std::min(to * kColumns, p.n)) - data)};
+      }
+  });
+  return ahead;
 }
 
 }  // namespace
@@ -267,8 +288,9 @@ void narrow(Threads& threads, Multiply multiply, std::span<const Product> produc
                 [&](int64_t begin, int64_t end, int thread) { prepare(plan, begin, end, x, memory(thread)); });
   int64_t groups = 0;
   for (const Product& p : products) groups += groups_of(p);
-  threads.share(groups,
-                [&](int64_t begin, int64_t end, int thread) { multiply_groups(plan, begin, end, x, memory(thread)); });
+  threads.share(
+      groups, [&](int64_t begin, int64_t end, int thread) { multiply_groups(plan, begin, end, x, memory(thread)); },
+      [&](int64_t begin, int64_t end) { return weights_of(plan, begin, end); });
 }
 
 }  // namespace thimble

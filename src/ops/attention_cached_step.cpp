@@ -5,7 +5,6 @@
 
 #include "core/round.h"
 #include "kernels/attend.h"
-#include "kernels/math.h"
 #include "ops/attention_cached.h"
 #include "ops/rows.h"
 
@@ -57,23 +56,42 @@ class Step {
     return 2 * positions * a_.heads * a_.head_dim;
   }
 
-  // Chunks `first`, first + stride, ... of all rows. All heads of one by one thread: their keys lie side by side.
-  void attend_all(int64_t first, int64_t stride, int thread) noexcept {
-    int64_t done = 0, next = first;
-    for (int64_t row = 0; row < plan_.rows; ++row) {
-      const int64_t count = chunks_of(seen(call_, row));
-      for (; next < done + count; next += stride)
-        attend_chunk(row, next - done, next - done + stride, scratch_ + thread * plan_.scratch);
-      done += count;
+  // A chunk of a row, one head of keys: of all rows.
+  int64_t parts() const {
+    int64_t count = 0;
+    for (int64_t row = 0; row < plan_.rows; ++row) count += a_.kv_heads * chunks_of(seen(call_, row));
+    return count;
+  }
+
+  // Parts [begin, end), counted over all rows, the heads of a chunk one after the other: their keys lie side by side.
+  void attend_parts(int64_t begin, int64_t end, int thread) noexcept {
+    for (int64_t row = 0, before = 0; row < plan_.rows && before < end; ++row) {
+      const int64_t count = a_.kv_heads * chunks_of(seen(call_, row));
+      for (int64_t part = std::max<int64_t>(begin - before, 0); part < std::min(end - before, count); ++part)
+        attend_part(row, part, part + 1 < std::min(end - before, count), scratch_ + thread * plan_.scratch);
+      before += count;
     }
   }
 
-  void join(int64_t row, int64_t head) noexcept {
+  // Keys and values of those parts that were there before this call.
+  Threads::Ahead read_by(int64_t begin, int64_t end) const noexcept {
+    if (plan_.rows > 1) return {};  // rows see one another
+    const Seen s = seen(call_, 0);
+    const Positions first = positions(s, begin / a_.kv_heads), last = positions(s, (end - 1) / a_.kv_heads);
+    const auto cached = [&](const Operand& cache) {
+      const std::byte* const data = at(cache, a_, s.slot, first.begin, 0);
+      return std::span(data, at(cache, a_, s.slot, std::max(first.begin, std::min(last.end, s.position)), 0));
+    };
+    return {cached(call_.out[1]), cached(call_.out[2])};
+  }
+
+  void join_head(int64_t row, int64_t head, int thread) noexcept {
     const Operand& y = call_.out[0];
-    float* const sum = out(row, 0, head);
-    const PartialSoftmax all = join_head(row, head, chunks_of(seen(call_, row)));
-    scale(sum, 1 / all.sum, a_.head_dim);
-    y.codec->encode(sum, y.data + (row * a_.heads + head) * a_.head_dim * y.codec->block_bytes, a_.head_dim);
+    float* const joined = scratch_ + thread * plan_.scratch;
+    join({out(row, 0, head), a_.heads * plan_.width, partial_ + part(row, 0, head), a_.heads,
+          chunks_of(seen(call_, row))},
+         plan_.width, joined);
+    y.codec->encode(joined, y.data + (row * a_.heads + head) * a_.head_dim * y.codec->block_bytes, a_.head_dim);
   }
 
  private:
@@ -89,17 +107,21 @@ class Step {
     return out_ + part(row, chunk, head) * plan_.width;
   }
 
-  // `after` is the thread's next one, if there are so many.
-  void attend_chunk(int64_t row, int64_t chunk, int64_t after, float* scratch) noexcept {
-    const Seen s = seen(call_, row);
+  struct Positions {
+    int64_t begin, end;
+  };
+  static Positions positions(const Seen& s, int64_t chunk) noexcept {
     const int64_t size = size_of(s), before = (s.first / size + chunk) * size;
-    const int64_t begin = std::max(s.first, before), end = std::min(s.position + 1, before + size);
-    const int64_t following = after < chunks_of(s) ? begin + (after - chunk) * size : begin;
-    for (int64_t kv = 0; kv < a_.kv_heads; ++kv) {
-      const bool last = kv + 1 == a_.kv_heads;
-      attend_head(row, kv, chunk, {s.slot, begin, end},
-                  at(call_.out[1], a_, s.slot, last ? following : begin, last ? 0 : kv + 1), scratch);
-    }
+    return {std::max(s.first, before), std::min(s.position + 1, before + size)};
+  }
+
+  // goes_on: the next part is of the same thread.
+  void attend_part(int64_t row, int64_t part, bool goes_on, float* scratch) noexcept {
+    const Seen s = seen(call_, row);
+    const int64_t chunk = part / a_.kv_heads, kv = part % a_.kv_heads, next = part + goes_on;
+    const Positions p = positions(s, chunk);
+    attend_head(row, kv, chunk, {s.slot, p.begin, p.end},
+                at(call_.out[1], a_, s.slot, positions(s, next / a_.kv_heads).begin, next % a_.kv_heads), scratch);
   }
 
   struct Range {
@@ -121,20 +143,6 @@ class Step {
            partial_ + part(row, chunk, kv * group), scratch + group * plan_.width);
   }
 
-  // Into chunk 0.
-  PartialSoftmax join_head(int64_t row, int64_t head, int64_t chunks) noexcept {
-    PartialSoftmax all = partial_[part(row, 0, head)];
-    for (int64_t chunk = 1; chunk < chunks; ++chunk) {
-      const PartialSoftmax more = partial_[part(row, chunk, head)];
-      const float largest = std::max(all.largest, more.largest);
-      const float old = exp_f32(all.largest - largest), added = exp_f32(more.largest - largest);
-      scale(out(row, 0, head), old, a_.head_dim);
-      add_scaled(out(row, 0, head), out(row, chunk, head), added, a_.head_dim);
-      all = {largest, all.sum * old + more.sum * added};
-    }
-    return all;
-  }
-
   const Call& call_;
   const Plan& plan_;
   const AttentionAttributes& a_;
@@ -153,15 +161,16 @@ void step(const Call& call) noexcept {
   const Plan plan(call.as<AttentionAttributes>(), call.in[kQ].shape[0], call.in[kCacheK].shape,
                   *call.in[kCacheK].codec);
   Step step(call, plan);
-  const int threads = call.run.threads.count();
   if (step.multiplications() < kWorthWaking)
-    step.attend_all(0, 1, 0);
+    call.run.threads.once([&] { step.attend_parts(0, step.parts(), 0); });
   else
-    call.run.threads.each([&](int thread) { step.attend_all(thread, threads, thread); });
+    call.run.threads.share(
+        step.parts(), [&](int64_t begin, int64_t end, int thread) { step.attend_parts(begin, end, thread); },
+        [&](int64_t begin, int64_t end) { return step.read_by(begin, end); });
   constexpr int64_t kHeads = 32;  // worth waking for
   const int64_t heads = plan.a.heads;
-  call.run.threads.split(plan.rows * heads, kHeads, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) step.join(i / heads, i % heads);
+  call.run.threads.split(plan.rows * heads, kHeads, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = begin; i < end; ++i) step.join_head(i / heads, i % heads, thread);
   });
 }
 

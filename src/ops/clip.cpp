@@ -83,7 +83,8 @@ const Op kSquaredNorm = {.name = "squared_norm",
                          .cost = pointwise_cost,
                          .reference = reference,
                          .run = run,
-                         .samples = samples};
+                         .samples = samples,
+                         .alone = true};
 const Op kClipScale = {
     .name = "clip_scale",
     .infer = infer_scale,

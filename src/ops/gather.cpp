@@ -15,9 +15,11 @@ Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
 
 void run(const Call& call) noexcept {
   const int64_t bytes = call.in[0].codec->bytes(call.in[0].shape[1]);
-  for (int64_t i = 0; i < call.in[1].shape[0]; ++i)
-    std::memcpy(call.out[0].data + i * bytes, call.in[0].data + call.in[1].as<int32_t>()[i] * bytes,
-                static_cast<size_t>(bytes));
+  call.run.threads.once([&] {
+    for (int64_t i = 0; i < call.in[1].shape[0]; ++i)
+      std::memcpy(call.out[0].data + i * bytes, call.in[0].data + call.in[1].as<int32_t>()[i] * bytes,
+                  static_cast<size_t>(bytes));
+  });
 }
 
 void reference(const ReferenceCall& call) {

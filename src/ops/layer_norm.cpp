@@ -211,6 +211,7 @@ const Op kLayerNormDgain = {.name = "layer_norm_dgain",
                             .reference = reference_dgain,
                             .run = run_dgain,
                             .samples = samples_dgain,
-                            .in_place = kAccumulates};
+                            .in_place = kAccumulates,
+                            .alone = true};
 
 }  // namespace thimble

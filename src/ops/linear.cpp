@@ -299,6 +299,7 @@ const Op kColumnSum = {.name = "column_sum",
                        .reference = reference_sum,
                        .run = run_sum,
                        .samples = samples_sum,
-                       .in_place = kAccumulates};
+                       .in_place = kAccumulates,
+                       .alone = true};
 
 }  // namespace thimble

@@ -389,7 +389,8 @@ const Op kLinearCrossEntropy = {.name = "linear_cross_entropy",
                                 .cost = cost,
                                 .reference = reference,
                                 .run = run,
-                                .samples = samples};
+                                .samples = samples,
+                                .alone = true};
 const Op kLinearCrossEntropyDw = {.name = "linear_cross_entropy_dw",
                                   .infer = infer_dw,
                                   .workspace = workspace_dw,
@@ -397,6 +398,7 @@ const Op kLinearCrossEntropyDw = {.name = "linear_cross_entropy_dw",
                                   .reference = reference_dw,
                                   .run = run_dw,
                                   .samples = samples_dw,
-                                  .in_place = kAccumulates};
+                                  .in_place = kAccumulates,
+                                  .alone = true};
 
 }  // namespace thimble

@@ -120,8 +120,6 @@ bool groups(const Node& node) { return node.op == &kLinear && node.as<LinearAttr
 
 }  // namespace
 
-bool is_narrow(const Node& node) { return node.op == &kLinearGroup || groups(node); }
-
 Graph group_linears(const Graph& graph) {
   GraphCopy copy(graph);
   const std::vector<Node>& nodes = graph.nodes();

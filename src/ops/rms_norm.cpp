@@ -215,6 +215,7 @@ const Op kRmsNormDgain = {.name = "rms_norm_dgain",
                           .reference = reference_dgain,
                           .run = run_dgain,
                           .samples = samples_dgain,
-                          .in_place = kAccumulates};
+                          .in_place = kAccumulates,
+                          .alone = true};
 
 }  // namespace thimble

@@ -34,8 +34,6 @@ struct LinearGroupAttributes {
   bool operator==(const LinearGroupAttributes&) const = default;
 };
 extern const Op kLinearGroup;
-// Whether a node reads weights for a few rows alone: a narrow linear, or a group of them.
-bool is_narrow(const Node& node);
 // The graph with its narrow linears in groups, within each block.
 Graph group_linears(const Graph& graph);
 

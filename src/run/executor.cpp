@@ -99,12 +99,7 @@ Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& l
     bound.fresh = cleared(step.fresh);
     steps_.push_back(bound);
   }
-  const auto narrow = [&](const Bound& step) { return is_narrow(*step.node); };
-  if (const auto first = std::find_if(steps_.begin(), steps_.end(), narrow); first != steps_.end()) {
-    int next = static_cast<int>(first - steps_.begin());
-    for (int i = static_cast<int>(steps_.size()) - 1; i >= 0; --i)
-      if (narrow(steps_[static_cast<size_t>(i)])) steps_[static_cast<size_t>(i)].next_narrow = std::exchange(next, i);
-  }
+  together_ = std::none_of(steps_.begin(), steps_.end(), [](const Bound& step) { return step.node->op->alone; });
   for (const Transfer& t : schedule.transfers)
     movements_.push_back({binder.file_offset(t), binder.memory(t.residence), t.write, t.fresh});
 }
@@ -120,20 +115,13 @@ int64_t Executor::memory_bytes(const Schedule& schedule) {
 }
 
 void Executor::run_step(Bound& step, RunContext& context, bool first) noexcept {
-  for (std::span<std::byte> memory : step.zero) std::memset(memory.data(), 0, memory.size());
-  if (first)
-    for (std::span<std::byte> memory : step.fresh) std::memset(memory.data(), 0, memory.size());
+  if (!step.zero.empty() || (first && !step.fresh.empty()))
+    context.threads.once([&] {
+      for (std::span<std::byte> memory : step.zero) std::memset(memory.data(), 0, memory.size());
+      if (first)
+        for (std::span<std::byte> memory : step.fresh) std::memset(memory.data(), 0, memory.size());
+    });
   step.node->op->run({step.node->attributes, step.in, step.out, step.workspace, context});
-}
-
-// Its weights, or the first of them.
-Threads::Ahead Executor::weights(const Bound& step) const noexcept {
-  Threads::Ahead ahead;
-  size_t count = 0;
-  for (size_t i = 0; i < step.in.size() && count < ahead.size(); ++i)
-    if (const Operand& o = step.in[i]; o && step.extents[i] == Extent::fixed && o.shape.rank() == 2)
-      ahead[count++] = {o.data, static_cast<size_t>(o.codec->bytes(o.shape.count()))};
-  return ahead;
 }
 
 void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexcept {
@@ -143,14 +131,15 @@ void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexce
       if (extent >= 0) operands[i].shape = operands[i].shape.with_first(extent);
     }
   };
-  for (Bound& step : steps_) {
-    if (tokens >= 0 || selected >= 0) {
+  if (tokens >= 0 || selected >= 0)
+    for (Bound& step : steps_) {
       fit(step.in, step.extents);
       fit(step.out, step.extents.subspan(step.in.size()));
     }
-    if (step.next_narrow >= 0) context.threads.read_ahead(weights(steps_[static_cast<size_t>(step.next_narrow)]));
-    run_step(step, context, true);
-  }
+  auto all = [&] {
+    for (Bound& step : steps_) run_step(step, context, true);
+  };
+  together_ ? context.threads.together(all) : all();
 }
 
 Result<void> Executor::move(const TransferEvent& event, bool first) {

@@ -40,7 +40,6 @@ class Executor {
     std::span<const Extent> extents;  // of in, then of out
     std::span<std::byte> workspace;
     std::span<const std::span<std::byte>> zero, fresh;
-    int next_narrow = -1;  // the next step, or the first, whose weights are read once and by all threads
   };
   struct Movement {
     int64_t offset;
@@ -49,11 +48,11 @@ class Executor {
     int ticket = -1;
   };
   void run_step(Bound& step, RunContext& context, bool first) noexcept;
-  Threads::Ahead weights(const Bound& step) const noexcept;
   Result<void> move(const TransferEvent& event, bool first);
   Result<void> abandon(Failure failure);
 
   Scratch* scratch_;
+  bool together_ = false;     // threads go through all steps by themselves
   std::vector<Bound> steps_;  // of spans of the following, which never grow
   std::vector<Operand> operands_;
   std::vector<Extent> extents_;

@@ -43,15 +43,70 @@ TEST(Threads, share_covers_every_element_once) {
   }
 }
 
-// Calls follow each other however far the others have read, and parts of no and of odd sizes are fine.
+// Every thread goes through the whole work; calls of all kinds follow one another, the first thread's own in between,
+// and see what those before have made, however long anybody takes.
+TEST(Threads, together_meets_in_calls) {
+  for (int count : {1, 2, 3}) {
+    Threads threads(count);
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      std::vector<int64_t> a(1000, 0), b(1000, 0);
+      int64_t sum = 0, shared = 0;
+      threads.share(100, [](int64_t, int64_t, int) {});  // calls before it are counted too
+      threads.together([&] {
+        for (int round = 0; round < 30; ++round) {
+          threads.once([&] { sum = 0; });
+          threads.split(1000, 8, [&](int64_t begin, int64_t end, int thread) {
+            if (thread == round % 3 && round % 7 == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+            for (int64_t i = begin; i < end; ++i) a[i] = b[999 - i] + 1;
+          });
+          threads.share(1000, [&](int64_t begin, int64_t end, int thread) {
+            if (thread == round % 2 && round % 5 == 0) std::this_thread::sleep_for(std::chrono::microseconds(100));
+            for (int64_t i = begin; i < end; ++i) b[i] = a[999 - i];
+          });
+          threads.share(2, [&](int64_t begin, int64_t end, int) {
+            for (int64_t i = begin; i < end; ++i) b[i] += round;
+          });
+          threads.once([&] { sum = std::accumulate(b.begin(), b.end(), int64_t{0}); });
+          threads.each([&](int thread) {
+            if (thread == count - 1) shared = sum;
+          });
+          threads.together([&] { threads.once([&] { shared += 1; }); });  // no deeper
+        }
+      });
+      EXPECT_EQ(sum, 1000 * 30 + 29 * 30 / 2 * 2);
+      EXPECT_EQ(shared, sum + 1);
+    }
+  }
+}
+
+// Others sleep when they have waited for long, in and between.
+TEST(Threads, together_after_sleep) {
+  Threads threads(3);
+  std::vector<int> calls(3);
+  for (int i = 0; i < 3; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    threads.together([&] {
+      threads.once([] { std::this_thread::sleep_for(std::chrono::milliseconds(5)); });
+      threads.each([&](int thread) { ++calls[thread]; });
+    });
+    threads.each([&](int thread) { ++calls[thread]; });
+  }
+  EXPECT_EQ(calls, std::vector(3, 6));
+}
+
+// What is read ahead is read only, and parts of no and of odd sizes are fine.
 TEST(Threads, read_ahead_while_waiting) {
   const std::vector<std::byte> memory(3'000'001);
   Threads threads(3);
   std::vector<int> calls(3);
-  for (size_t bytes : {memory.size(), size_t{1}, size_t{0}, size_t{100'000}}) {
-    threads.read_ahead({std::span(memory).first(bytes), std::span(memory).last(bytes / 2)});
-    for (int i = 0; i < 50; ++i) threads.each([&](int thread) { ++calls[thread]; });
-  }
+  threads.together([&] {
+    for (size_t bytes : {memory.size(), size_t{1}, size_t{0}, size_t{100'000}})
+      for (int i = 0; i < 50; ++i)
+        threads.each([&](int thread) { ++calls[thread]; },
+                     [&](int) {
+                       return Threads::Ahead{std::span(memory).first(bytes), std::span(memory).last(bytes / 2)};
+                     });
+  });
   EXPECT_EQ(calls, std::vector(3, 200));
 }
 

@@ -59,7 +59,8 @@ class OpContract : public testing::TestWithParam<std::tuple<const Op*, size_t>> 
 };
 
 std::vector<std::vector<float>> run_kernel(const Op& op, const Sample& sample, Buffers& in, Multiply multiply,
-                                           int thread_count, bool in_place, const std::vector<Type>& types) {
+                                           int thread_count, bool in_place, bool together,
+                                           const std::vector<Type>& types) {
   Threads threads(thread_count);
   RunContext run{threads, multiply, 11, 2, 0};
   std::vector<std::vector<std::byte>> memory;
@@ -76,7 +77,11 @@ std::vector<std::vector<float>> run_kernel(const Op& op, const Sample& sample, B
   }
   const int64_t bytes = op.workspace ? op.workspace(sample.attributes, sample.in, types, multiply, thread_count) : 0;
   std::vector<std::byte> workspace(static_cast<size_t>(bytes) + 64, std::byte{0x7f});
-  op.run({sample.attributes, in.operands, out, {workspace.data(), static_cast<size_t>(bytes)}, run});
+  const Call call{sample.attributes, in.operands, out, {workspace.data(), static_cast<size_t>(bytes)}, run};
+  if (together)
+    threads.together([&] { op.run(call); });
+  else
+    op.run(call);
   for (size_t i = 0; i < 64; ++i)
     EXPECT_EQ(workspace[static_cast<size_t>(bytes) + i], std::byte{0x7f}) << "writes past its workspace";
   std::vector<std::vector<float>> results;
@@ -103,9 +108,10 @@ TEST_P(OpContract, kernel_equals_reference) {
   std::vector<std::vector<float>> first;
   for (Multiply multiply : {Multiply::f32, Multiply::bf16})
     for (int threads : {1, 2, 3})
-      for (bool in_place : {false, true}) {
+      for (auto [in_place, together] : {std::pair{false, false}, {true, false}, {false, true}, {true, true}}) {
+        if (together && op().alone) continue;
         Buffers fresh = fill(s, 5);
-        const auto results = run_kernel(op(), s, fresh, multiply, threads, in_place, *types);
+        const auto results = run_kernel(op(), s, fresh, multiply, threads, in_place, together, *types);
         for (size_t o = 0; o < results.size(); ++o) {
           double largest = 1;
           bool rounded = multiply == Multiply::bf16;
@@ -113,11 +119,12 @@ TEST_P(OpContract, kernel_equals_reference) {
           for (double v : expected[o]) largest = std::max(largest, std::abs(v));
           for (size_t i = 0; i < results[o].size(); ++i)
             ASSERT_NEAR(results[o][i], expected[o][i], (rounded ? 3e-2 : 2e-5) * largest)
-                << "output " << o << " element " << i << " threads " << threads << " in place " << in_place;
+                << "output " << o << " element " << i << " threads " << threads << " in place " << in_place
+                << " together " << together;
         }
         if (multiply == Multiply::f32) {
           if (first.empty()) first = results;
-          ASSERT_EQ(results, first) << "bits depend on threads or on being in place";
+          ASSERT_EQ(results, first) << "bits depend on threads, on being in place or together";
         }
       }
 }
