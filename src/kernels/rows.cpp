@@ -112,6 +112,10 @@ CLONES bool all_finite(const float* a, int64_t n) noexcept {
   return largest < kInfinity;
 }
 
+CLONES void mark_at_least(const float* __restrict a, float bound, int64_t n, uint8_t* __restrict marks) noexcept {
+  for (int64_t i = 0; i < n; ++i) marks[i] |= static_cast<uint8_t>(a[i] >= bound);
+}
+
 CLONES void add_scaled(float* __restrict to, const float* __restrict from, float by, int64_t n) noexcept {
   for (int64_t i = 0; i < n; ++i) to[i] += by * from[i];
 }

@@ -10,6 +10,7 @@ float dot(const float* a, const float* b, int64_t n) noexcept;
 float sum(const float* a, int64_t n) noexcept;
 float max(const float* a, int64_t n) noexcept;  // n >= 1
 bool all_finite(const float* a, int64_t n) noexcept;
+void mark_at_least(const float* a, float bound, int64_t n, uint8_t* marks) noexcept;  // marks[i] |= a[i] >= bound
 
 void add_scaled(float* to, const float* from, float scale, int64_t n) noexcept;  // to += scale * from
 void multiply(float* to, const float* by, int64_t n) noexcept;                   // to *= by

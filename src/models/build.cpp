@@ -148,7 +148,8 @@ class ModelBuilder {
     if (m_.targets != kNone) {
       const bool train = o_.purpose == Purpose::train;
       const bool wanted[] = {true, train, train, train && o_.keep_logits};
-      m_.nll = g_.emit(kLinearCrossEntropy, {}, {x, w, m_.targets, m_.scale}, o_.prefix + "nll", wanted);
+      m_.nll = g_.emit(kLinearCrossEntropy, CrossEntropyAttributes{o_.negligible}, {x, w, m_.targets, m_.scale},
+                       o_.prefix + "nll", wanted);
       g_.value(m_.nll).role = Role::result;
       return;
     }

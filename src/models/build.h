@@ -29,6 +29,7 @@ struct BuildOptions {
   bool narrow = false;               // few rows: all products through kernels/narrow.h
   bool int8 = false;                 // those with weights in int8 formats go there however many rows there are
   bool keep_logits = false;          // train: for the gradient of the head, instead of making them twice
+  float negligible = 0;              // train: of the head's gradients, what is left out (CrossEntropyAttributes)
   const Codec* activation = &kBf16;  // rounding of activations
   const Codec* cache = &kBf16;
   // Codec of a weight as the plan holds it, and whether it is frozen or trained. nullptr: there is no such weight.

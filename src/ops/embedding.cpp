@@ -45,7 +45,7 @@ void gradient(Backward& backward, const Node& node) {
   const std::string name = "gradient." + graph.value(table).name + ".rows";
   // A tied table is the head too: both parts of its gradient are added granule by granule, by one operation.
   if (const Node* head = graph.user(kLinearCrossEntropy, 1, table))
-    backward.set_accumulator(table, graph.emit(kLinearCrossEntropyDw, {},
+    backward.set_accumulator(table, graph.emit(kLinearCrossEntropyDw, head->attributes,
                                                {backward.accumulator(table), head->in[0], table, head->in[2],
                                                 head->in[3], head->out[2], node.in[0], dy, head->out[3]},
                                                name));

@@ -111,6 +111,13 @@ extern const Op kDropout;
 // Rows of x: in: x [t, d], rows [r];  out: [r, d].
 extern const Op kGather;
 
+struct CrossEntropyAttributes {
+  // Probabilities below it are left out of gradients where they are for every row of a granule; 0: none are. A near
+  // move (Wijmans et al. 2024 take 2^-12: what bf16 would round away beside the target's).
+  float negligible = 0;
+  bool operator==(const CrossEntropyAttributes&) const = default;
+};
+constexpr float kNegligible = 0x1p-12f;
 // in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1];  out: nll [t], dx [t, d] = scale * d(sum nll)/dx, lse
 // [t], logits [t, v] of the rows that have a target.
 extern const Op kLinearCrossEntropy;

@@ -32,8 +32,10 @@ class Describer {
               ? fmt::format(", {} in {}", megabytes(spec_.steps * plan.written_bytes), counted(spec_.steps, "step"))
               : "",
           plan.deferred.steps.empty() ? "" : "; updates run in the next forward pass"));
-    if (plan.eight_bit_states)
-      l.choices.push_back("near: optimizer states in 8 bits (--allow near); the losses are not those of an exact run");
+    for (const NearMove& move : kNearMoves)
+      if (plan.moves.*move.taken)
+        l.choices.push_back(
+            fmt::format("near: {} (--allow near); the losses are not those of an exact run", move.what));
     l.choices.push_back(
         fmt::format("planned in {:.2f} s; none within this budget is predicted to take less than {:.2f} s a step",
                     plan.planning_seconds, plan.least_seconds));
@@ -61,7 +63,7 @@ class Describer {
     values("trained weights", Role::parameter, "f32 masters");
     values("gradients", Role::gradient, "f32, held for clipping and accumulation");
     values("optimizer states", Role::state,
-           std::string(spec_.optimizer->name) + (plan.eight_bit_states ? ", in int8_block" : ""));
+           std::string(spec_.optimizer->name) + (plan.moves.eight_bit_states ? ", in int8_block" : ""));
     item("inputs, tables", layout.other_bytes(), "");
     const int64_t kept = kept_bytes(plan);
     item("kept activations", kept, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));

@@ -76,20 +76,27 @@ std::vector<Choice> leanest(Candidates& candidates, bool disk) {
 
 }  // namespace
 
+// Training from scratch begins with probabilities that are negligible all of them: there nothing is skipped.
+std::vector<NearMoves> TrainingPlanner::ways() const {
+  if (spec_.near == Near::always) return {spec_.moves};
+  if (spec_.near == Near::never) return {{}};
+  if (spec_.from_scratch) return {{}, {.eight_bit_states = true}};
+  return {{}, {.skip_negligible = true}, {.eight_bit_states = true, .skip_negligible = true}};
+}
+
 Result<TrainingPlan> TrainingPlanner::plan() {
   const auto begin = std::chrono::steady_clock::now();
-  for (Numerics* n : {&exact_, &near_})
-    n->spec.budget_bytes = spec_.budget_bytes, n->spec.runtime_bytes = spec_.runtime_bytes;
+  for (Numerics& way : ways_) way.spec.budget_bytes = spec_.budget_bytes, way.spec.runtime_bytes = spec_.runtime_bytes;
   limit_ = spec_.budget_bytes > 0 ? spec_.budget_bytes - spec_.runtime_bytes : std::numeric_limits<int64_t>::max();
   std::optional<TrainingPlan> best;
-  if (spec_.near != Near::always) best = TRY(fastest(exact_));
-  if (spec_.near != Near::never) {
-    auto near = TRY(fastest(near_));
-    if (near && (!best || near->seconds < kNearGain * best->seconds)) best = std::move(near);
+  const Numerics* chosen = nullptr;
+  for (Numerics& way : ways_) {
+    auto found = TRY(fastest(way));
+    if (found && (!best || found->seconds < kNearGain * best->seconds)) best = std::move(found), chosen = &way;
   }
-  if (!best) return refuse(spec_.near == Near::never ? exact_ : near_);
+  if (!best) return refuse(ways_.back());
   best->planning_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  describe(best->eight_bit_states ? near_.spec : exact_.spec, machine_, *best);
+  describe(chosen->spec, machine_, *best);
   return std::move(*best);
 }
 
@@ -108,7 +115,7 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics)
   if (numerics.hash.empty()) numerics.hash = numerics_hash(numerics.spec);
   best->numerics_hash = numerics.hash;
   best->least_seconds = least;
-  best->eight_bit_states = numerics.spec.eight_bit_states;
+  best->moves = numerics.spec.moves;
   return best;
 }
 
@@ -151,7 +158,7 @@ Result<TrainingPlan> TrainingPlanner::smallest(Numerics& numerics) const {
 Failure TrainingPlanner::refuse(Numerics& numerics) const {
   auto leanest = smallest(numerics);
   if (!leanest) return Failure(std::move(leanest.error()));
-  leanest->eight_bit_states = numerics.spec.eight_bit_states;
+  leanest->moves = numerics.spec.moves;
   describe(numerics.spec, machine_, *leanest);
   int64_t least = leanest->bytes(spec_.runtime_bytes);
   if (spec_.heap) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "plan/candidates.h"
 
@@ -11,9 +12,11 @@ namespace thimble {
 // runtime) and the machine must stay as they are.
 class TrainingPlanner {
  public:
-  TrainingPlanner(const TrainingSpec& spec, const Machine& machine)
-      : spec_(spec), machine_(machine), exact_{spec, {}, ""}, near_{spec, {}, ""} {
-    near_.spec.eight_bit_states = true;
+  TrainingPlanner(const TrainingSpec& spec, const Machine& machine) : spec_(spec), machine_(machine) {
+    for (const NearMoves& moves : ways()) {
+      ways_.push_back({spec, {}, ""});
+      ways_.back().spec.moves = moves;
+    }
   }
 
   // Within spec.budget_bytes; over_budget with the smallest budget that would do.
@@ -26,6 +29,7 @@ class TrainingPlanner {
     Estimates estimates;
     std::string hash;
   };
+  std::vector<NearMoves> ways() const;
   Result<std::optional<TrainingPlan>> fastest(Numerics& numerics) const;
   std::optional<TrainingPlan> fastest(const TrainingSpec& spec, Candidates& candidates, double beat_seconds) const;
   Result<TrainingPlan> smallest(Numerics& numerics) const;
@@ -33,8 +37,8 @@ class TrainingPlanner {
 
   const TrainingSpec& spec_;
   const Machine& machine_;
-  int64_t limit_ = 0;  // bytes, without the runtime
-  Numerics exact_, near_;
+  int64_t limit_ = 0;           // bytes, without the runtime
+  std::vector<Numerics> ways_;  // each nearer to the exact one than those after it, which save more
 };
 
 Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine);

@@ -98,8 +98,9 @@ class ProductProbe {
     add(ProductUse::narrow, kLinear, back, {low, down, none, none});
     add(ProductUse::narrow, kLinearDw, ScaleAttributes{}, {down, low, x});
     const Type table{{kColumns, kWidth}};
-    add(ProductUse::head, kLinearCrossEntropy, {}, {x, table, ids, one});
-    add(ProductUse::head_gradient, kLinearCrossEntropyDw, {}, {table, x, table, ids, one, each, none, none, none});
+    add(ProductUse::head, kLinearCrossEntropy, CrossEntropyAttributes{}, {x, table, ids, one});
+    add(ProductUse::head_gradient, kLinearCrossEntropyDw, CrossEntropyAttributes{},
+        {table, x, table, ids, one, each, none, none, none});
     const AttentionAttributes heads{kHeads, kKvHeads, kWidth / kHeads, 0, 0.125f};
     const Type kv = matrix(kRows, kWidth / kHeads * kKvHeads), lse{{kRows, kHeads}};
     add(ProductUse::attention, kAttention, heads, {x, kv, kv, ids});

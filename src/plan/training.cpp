@@ -68,7 +68,7 @@ class UpdateBuilder {
                   .step = step_,
                   .clip = kNone};
     for (StateSpec state : optimizer_.states(value.type.shape, spec_.optimizer_options)) {
-      if (spec_.eight_bit_states) state = in_eight_bits(state);
+      if (spec_.moves.eight_bit_states) state = in_eight_bits(state);
       update.roots.push_back(state.squares && state.codec != &kF32);
       const std::string name = fmt::format("{}.{}.{}", optimizer_.name, state.name, value.name);
       update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state));
@@ -199,6 +199,19 @@ std::vector<int> deferred_order(const TrainingGraph& train) {
   return out;
 }
 
+std::string near_names(const NearMoves& moves) {
+  std::string out;
+  for (const NearMove& move : kNearMoves)
+    if (moves.*move.taken) out += fmt::format("{}{}", out.empty() ? "" : ",", move.name);
+  return out;
+}
+
+NearMoves near_moves(std::string_view names) noexcept {
+  NearMoves moves;
+  for (const NearMove& move : kNearMoves) moves.*move.taken = names.find(move.name) != std::string_view::npos;
+  return moves;
+}
+
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
   TrainingGraph train;
   train.barrier = barrier;
@@ -207,6 +220,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                        .rows = rows,
                        .positions = spec.context,
                        .keep_logits = kind.keep_logits,
+                       .negligible = spec.moves.skip_negligible ? kNegligible : 0,
                        .activation = spec.activation};
   options.role = spec.method->trains_weights ? Role::parameter : Role::weight;
   options.codec = [&](const std::string& name, const Shape&) {

@@ -22,6 +22,23 @@ enum class Near {
   always,        // a run that was begun with them goes on with them
 };
 
+// Which ones.
+struct NearMoves {
+  bool eight_bit_states = false;
+  bool skip_negligible = false;
+  bool operator==(const NearMoves&) const = default;
+};
+struct NearMove {
+  std::string_view name;  // in checkpoints
+  bool NearMoves::*taken;
+  std::string_view what;
+};
+constexpr NearMove kNearMoves[] = {
+    {"eight_bit_states", &NearMoves::eight_bit_states, "optimizer states in 8 bits"},
+    {"skip_negligible", &NearMoves::skip_negligible, "the head's gradients without probabilities below 2^-12"}};
+std::string near_names(const NearMoves& moves);         // with commas between
+NearMoves near_moves(std::string_view names) noexcept;  // unknown ones are none
+
 struct TrainingPlan;
 
 struct TrainingSpec {
@@ -40,7 +57,7 @@ struct TrainingSpec {
   Multiply multiply = Multiply::f32;
   int threads = 1;
   Near near = Near::never;
-  bool eight_bit_states = false;                     // the near move: set by the planner
+  NearMoves moves;                                   // with Near::always these; otherwise set by the planner
   bool evaluates = false;                            // an evaluation program is planned too
   int64_t budget_bytes = 0;                          // of the whole process; 0: none
   int64_t runtime_bytes = 0;                         // of the process without the arena
@@ -109,7 +126,7 @@ struct TrainingPlan {
   int64_t passes = 1;        // passes a step
   Rung deep = Rung::keep, shallow = Rung::keep;
   int deep_blocks = 0;  // of rung `deep`, from the first on; the others are of rung `shallow`
-  bool eight_bit_states = false;
+  NearMoves moves;
   int64_t transient_bytes = 0;
   int64_t arena_bytes = 0;
   int64_t scratch_bytes = 0;                  // of the file of the disk tier; 0: there is none

@@ -76,7 +76,7 @@ Result<void> Trainer::save_checkpoint() {
                    {"next", std::to_string(data.next)},
                    {"tokens", std::to_string(tokens_)},
                    {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
-                   {"near", plan_.eight_bit_states ? "eight_bit_states" : ""},
+                   {"near", near_names(plan_.moves)},
                    {"steps", std::to_string(steps_)},
                    {"evaluated", std::to_string(evaluated_)},
                    {"numerics", plan_.numerics_hash},

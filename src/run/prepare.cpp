@@ -172,7 +172,8 @@ Recipe Trainer::settled() const {
 Result<void> Trainer::resume_numerics() {
   const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
   CHECK_OK(check_same_run(file, settled(), {*data_, model_fingerprint_}));
-  spec_.near = metadata_text(file, "near") == "eight_bit_states" ? Near::always : Near::never;
+  spec_.moves = near_moves(metadata_text(file, "near"));
+  spec_.near = spec_.moves == NearMoves{} ? Near::never : Near::always;
   const auto found = file.metadata().find("multiply");
   if (found == file.metadata().end() || (found->second != "0" && found->second != "1"))
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say how operands are multiplied", file.path());

@@ -16,7 +16,7 @@ constexpr int64_t kMegabyte = 1'000'000;
 // What a plan does to fit.
 std::vector<std::string> techniques(const TrainingPlan& plan) {
   std::vector<std::string> out;
-  const auto use = [&](bool used, const char* name) {
+  const auto use = [&](bool used, const std::string& name) {
     if (used) out.push_back(name);
   };
   const auto rung = [&](Rung r) {
@@ -30,7 +30,7 @@ std::vector<std::string> techniques(const TrainingPlan& plan) {
   use(plan.layout.bytes(Role::parameter, Tier::disk) + plan.layout.bytes(Role::weight, Tier::disk) > 0,
       "weights on disk");
   use(plan.passes > 1, "several passes a step");
-  use(plan.eight_bit_states, "states in 8 bits (near)");
+  for (const NearMove& move : kNearMoves) use(plan.moves.*move.taken, fmt::format("{} (near)", move.what));
   return out;
 }
 

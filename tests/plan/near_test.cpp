@@ -9,7 +9,7 @@ namespace thimble {
 namespace {
 
 constexpr int kSteps = 8;
-constexpr double kTolerance = 0.02;  // of the loss: docs/methods/int8_states.md
+constexpr double kTolerance = 0.02;  // of the loss: docs/methods/int8_block.md
 
 // Of states of parameters that are large enough for it.
 int64_t state_bytes(const TrainingPlan& plan) {
@@ -29,14 +29,35 @@ TEST(Near, is_taken_only_where_it_is_allowed_and_of_use) {
   spec.near = Near::where_faster;
   const auto near = plan_training(spec, Machine{});
   ASSERT_TRUE(near) << near.error().message;
-  EXPECT_TRUE(near->eight_bit_states);
+  EXPECT_TRUE(near->moves.eight_bit_states);
   EXPECT_NE(near->numerics_hash, exact->numerics_hash);
   EXPECT_THAT(near->ledger.choices, testing::Contains(testing::HasSubstr("near: optimizer states")));
   spec.budget_bytes = 0;
   const auto plenty = plan_training(spec, Machine{.encode = 1e8});  // slow to write in 8 bits
   ASSERT_TRUE(plenty);
-  EXPECT_FALSE(plenty->eight_bit_states);
-  EXPECT_EQ(plenty->numerics_hash, exact->numerics_hash);
+  EXPECT_FALSE(plenty->moves.eight_bit_states);
+  spec.from_scratch = true;  // nothing is skipped
+  const auto scratch = plan_training(spec, Machine{.encode = 1e8});
+  ASSERT_TRUE(scratch);
+  EXPECT_EQ(scratch->moves, NearMoves{});
+  EXPECT_EQ(scratch->numerics_hash, exact->numerics_hash);
+}
+
+TEST(Near, names_come_back) {
+  for (const NearMoves& moves : {NearMoves{}, {true, false}, {false, true}, {true, true}})
+    EXPECT_EQ(near_moves(near_names(moves)), moves);
+  EXPECT_EQ(near_moves("something of tomorrow"), NearMoves{});
+}
+
+// A large head makes what is skipped worth planning for.
+TEST(Near, skips_negligible_gradients_of_a_large_head) {
+  TrainingSpec spec = tiny_spec();
+  spec.architecture.vocab = 4000;
+  spec.near = Near::where_faster;
+  const auto plan = plan_training(spec, Machine{.encode = 1e8});
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->moves, (NearMoves{.skip_negligible = true}));
+  EXPECT_THAT(plan->ledger.choices, testing::Contains(testing::HasSubstr("2^-12")));
 }
 
 TEST(Near, eight_bit_states_take_a_quarter_and_stay_close) {
@@ -50,6 +71,7 @@ TEST(Near, eight_bit_states_take_a_quarter_and_stay_close) {
     }
     const auto exact = plan_training(spec, Machine{});
     spec.near = Near::always;
+    spec.moves = {.eight_bit_states = true};
     const auto near = plan_training(spec, Machine{});
     ASSERT_TRUE(exact && near);
     EXPECT_GT(state_bytes(*near), 0);
@@ -65,6 +87,7 @@ TEST(Near, eight_bit_states_take_a_quarter_and_stay_close) {
 TEST(Near, budgets_do_not_change_a_bit) {
   TrainingSpec spec = tiny_spec();
   spec.near = Near::always;
+  spec.moves = {.eight_bit_states = true, .skip_negligible = true};
   const auto plenty = plan_training(spec, Machine{.encode = 1e8});  // slow to write in 8 bits
   ASSERT_TRUE(plenty);
   const Trajectory expected = run_plan(spec, *plenty, 3);

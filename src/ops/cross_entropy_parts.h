@@ -1,0 +1,154 @@
+// What the two passes of linear_cross_entropy share: granules of rows that have a target, gathered, and tiles of their
+// logits.
+#pragma once
+
+#include <cmath>
+#include <optional>
+
+#include "kernels/gemm.h"
+#include "ops/negligible.h"
+#include "ops/rows.h"
+#include "ops/table.h"
+
+namespace thimble::cross_entropy {
+
+constexpr int64_t kVocabTile = 1152;  // whole panels of 48 and 24 columns
+
+inline const CrossEntropyAttributes& of(const std::any& attributes) {
+  return *std::any_cast<CrossEntropyAttributes>(&attributes);
+}
+
+// Of columns, where negligible ones are left out, for predictions (docs/methods/skip_negligible.md).
+inline double kept_share(const std::any& attributes) { return of(attributes).negligible > 0 ? 0.3 : 1; }
+
+inline std::string text(const std::any& attributes) {
+  return of(attributes).negligible > 0 ? fmt::format("{{negligible {}}}", of(attributes).negligible) : "";
+}
+
+inline Operand rows_of(const Operand& operand, int64_t row, int64_t rows) {
+  const int64_t columns = operand.shape[1];
+  return {operand.data ? operand.data + row * operand.codec->bytes(columns) : nullptr, {rows, columns}, operand.codec};
+}
+
+inline Product describe(const Term& term, std::byte* c, int64_t m, int64_t n, bool accumulate) {
+  return {.terms = {&term, 1}, .codec = &kF32, .c = c, .m = m, .n = n, .accumulate = accumulate};
+}
+
+// One granule of rows that have targets, gathered, and a tile of logits.
+struct Memory {
+  int64_t rows, tile, width;
+  const Codec* codec;
+  std::byte* x = nullptr;        // [rows, width] in x's codec
+  float* logits = nullptr;       // [rows, tile]
+  std::byte* weights = nullptr;  // the same in x's codec
+  float* dx = nullptr;           // [rows, width]
+  float *largest = nullptr, *sums = nullptr, *picked = nullptr;
+  float* lanes = nullptr;  // [rows, kSumLanes]: the running sums
+  int32_t *index = nullptr, *target = nullptr;
+  float* buffers = nullptr;  // one row a thread
+  Negligible negligible;
+  std::byte* together = nullptr;  // rows of w, or of its gradient, that are not negligible
+  std::span<std::byte> product;
+  int64_t size = 0;
+
+  Memory(const std::any& attributes, const Type& x_type, const Type& w_type, Multiply multiply, int threads,
+         std::byte* base)
+      : rows(std::min(kGranule, x_type.shape[0])),
+        tile(std::min(kVocabTile, w_type.shape[0])),
+        width(x_type.shape[1]),
+        codec(x_type.codec) {
+    const auto take = [&](int64_t bytes) {
+      std::byte* const at = base ? base + size : nullptr;
+      size += (bytes + 63) / 64 * 64;
+      return at;
+    };
+    x = take(codec->bytes(rows * width));
+    logits = reinterpret_cast<float*>(take(4 * rows * tile));
+    weights = take(codec->bytes(rows * tile));
+    dx = reinterpret_cast<float*>(take(4 * rows * width));
+    largest = reinterpret_cast<float*>(take(12 * rows));
+    sums = largest + rows;
+    picked = sums + rows;
+    lanes = reinterpret_cast<float*>(take(4 * kSumLanes * rows));
+    index = reinterpret_cast<int32_t*>(take(8 * rows));
+    target = index + rows;
+    buffers = reinterpret_cast<float*>(take(4 * threads * width));
+    if (of(attributes).negligible > 0) {
+      negligible = Negligible(take(Negligible::bytes(tile, threads)), tile, threads);
+      together = take(std::max(w_type.codec->bytes(width), 4 * width) * Negligible::most(tile));
+    }
+    int64_t most = 0;
+    const Matrix xs{codec, nullptr, rows, width, 0}, ws{w_type.codec, nullptr, tile, width, 0},
+        ps{codec, nullptr, rows, tile, 0};
+    for (const Term& t : {Term{xs, ws, false, true, 1}, Term{ps, ws, false, false, 1}, Term{ps, xs, true, false, 1}}) {
+      const int64_t m = t.a_transposed ? t.a.columns : t.a.rows, n = t.b_transposed ? t.b.rows : t.b.columns;
+      most = std::max(most, gemm_workspace_bytes(multiply, describe(t, nullptr, m, n, false), threads));
+    }
+    std::byte* const at = take(most);
+    product = {at, static_cast<size_t>(most)};
+  }
+};
+
+inline Type type_of(const Operand& operand) { return {operand.shape, operand.codec}; }
+
+// Gathers rows with a target from [row, end) until there are `most`; returns how many, and moves `row` on.
+inline int64_t gather(const Operand& x, const int32_t* targets, int64_t& row, int64_t end, int64_t most,
+                      const Memory& m) noexcept {
+  const int64_t bytes = m.codec->bytes(m.width);
+  int64_t count = 0;
+  for (; row < end && count < most; ++row) {
+    if (targets[row] < 0) continue;
+    std::memcpy(m.x + count * bytes, x.data + row * bytes, static_cast<size_t>(bytes));
+    m.index[count] = static_cast<int32_t>(row);
+    m.target[count++] = targets[row];
+  }
+  return count;
+}
+
+// A tile of logits of all gathered rows, in `logits`: rows `stride` floats apart.
+struct Tile {
+  int64_t first, columns;  // of the vocabulary
+  float* logits;
+  int64_t stride;
+};
+
+// Where the logits of a tile are: in the kept ones, from the row of that rank on, or in the workspace.
+inline Tile tile_at(const Memory& m, const Operand& kept, int64_t rank, int64_t first, int64_t columns) {
+  if (!kept) return {first, columns, m.logits, columns};
+  const int64_t vocab = kept.shape[1];
+  return {first, columns, kept.as<float>() + rank * vocab + first, vocab};
+}
+
+inline void make_logits(const Call& call, const Memory& m, const Operand& w, int64_t count, const Tile& tile) noexcept {
+  const Term term{{m.codec, m.x, count, m.width, 0}, rows_of(w, tile.first, tile.columns).matrix(), false, true, 1};
+  Product product = describe(term, reinterpret_cast<std::byte*>(tile.logits), count, tile.columns, false);
+  product.row_bytes = 4 * tile.stride;
+  gemm(call.run.threads, call.run.multiply, product, m.product);
+}
+
+// Where negligible columns are left out, and are enough of them: the others, which `weights` then has alone.
+inline std::optional<std::span<const int32_t>> kept_columns(const Call& call, const Memory& m,
+                                                            Matrix& weights) noexcept {
+  if (!m.negligible) return {};
+  const auto kept = m.negligible.keep(weights.columns);
+  const auto count = static_cast<int64_t>(kept.size());
+  if (count > Negligible::most(weights.columns)) return {};
+  compact_rows(call.run.threads, weights, kept);
+  weights.row_bytes = weights.stride();
+  weights.columns = count;
+  return kept;
+}
+
+inline double log_sum_exp(const ReferenceOperand& x, const ReferenceOperand& w, int64_t i,
+                          std::vector<double>& logits) {
+  const int64_t vocab = w.shape[0], width = w.shape[1];
+  logits.assign(static_cast<size_t>(vocab), 0);
+  double sum = 0;
+  for (int64_t v = 0; v < vocab; ++v) {
+    for (int64_t d = 0; d < width; ++d) logits[static_cast<size_t>(v)] += x[i * width + d] * w[v * width + d];
+    sum += std::exp(logits[static_cast<size_t>(v)]);
+  }
+  return std::log(sum);
+}
+
+}  // namespace thimble::cross_entropy
