@@ -327,7 +327,7 @@ def infer_codec(bench, codec):
     contenders = {f"thimble {m}": (thimble_infer, bench, model, m) for m in ways}
     contenders["llama.cpp"] = (llama_infer, bench, model)
     runs, bandwidths = {}, [bench.probe.bandwidth(size)]
-    for _ in range(min(3, bench.timed)):
+    for _ in range(bench.timed):
         for name, work in list(contenders.items()):
             one = bench.attempt(f"{name} {codec}", *work)
             bandwidths.append(bench.probe.bandwidth(size))
