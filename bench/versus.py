@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """thimble beside PyTorch and llama.cpp: the same workload, alternately, in one run; medians and ratios.
 
-  bench/versus.py THIMBLE_BINARY MODEL.gguf [--quick] [--json] [--only full,lora,qlora,scratch,prompt,decode]
+  bench/versus.py THIMBLE_BINARY MODEL.gguf [--quick] [--json] [--only full,lora,qlora,scratch,prompt,decode] [--huge-pages]
 
 MODEL.gguf is SmolLM2-135M in Q4_1. The peers (peers.py runs them) are installed from PyPI into an environment of their
 own. Both sides train with AdamW and clipping at 1.0 and infer greedily, on two threads. A whole run tries every
-configuration of PyTorch and remembers the fastest beside the environment; --quick takes the remembered ones.
+configuration of PyTorch, which takes an hour, and remembers the fastest beside the environment; --quick takes the
+remembered ones. --huge-pages gives the peers what thimble asks the kernel for by itself.
 
   step      median time between two steps' lines, by this program's clock; a run is ended after its last timed step
   start     training: start of the process to the first step's end, less a step (compilation is in it);
@@ -35,6 +36,11 @@ BATCH, CONTEXT, PROMPT, SHORT, MADE = 4, 512, 512, 16, 64
 # causal attention is 6 x context x width x layers; recomputation is not counted.
 FLOPS = {"full": 0.86e9, "lora": 0.60e9}
 LONGEST_SECONDS = 3600
+
+
+# For PyTorch's own memory and the C library's, where the kernel gives huge pages to those only who ask.
+HUGE_PAGES = ["env", "THP_MEM_ALLOC_ENABLE=1", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1", "MALLOC_MMAP_THRESHOLD_=8000000000",
+              "MALLOC_TRIM_THRESHOLD_=8000000000", "MALLOC_TOP_PAD_=67108864"]
 
 
 class Failed(Exception):
@@ -109,6 +115,7 @@ class Bench:
         self.args, self.folder, self.say = args, folder, say
         self.failures, self.results = [], {}
         self.python = environment(args.venv, self.failures)
+        self.peer = [*(HUGE_PAGES if args.huge_pages else []), self.python, PEERS]
         self.memory = os.path.join(args.venv, "winners.json")
         self.winners = read_json(self.memory) if os.path.exists(self.memory) else {}
         self.probe = Probe(self.python)
@@ -207,7 +214,7 @@ def torch_train(bench, method, configuration, batch):
     if method == "qlora" and not os.path.exists(base):
         Run([bench.python, PEERS, "make", "smollm2", base])
     warm = 2 if configuration[0] == "compiled" else 1
-    return train(bench, [bench.python, PEERS, "train", method, *configuration, str(batch), str(CONTEXT),
+    return train(bench, [*bench.peer, "train", method, *configuration, str(batch), str(CONTEXT),
                          str(warm + bench.timed), base], warm, batch, FLOPS["full" if method == "full" else "lora"])
 
 
@@ -216,6 +223,8 @@ def candidates(bench, method):
     if not bench.args.quick:
         return CONFIGURATIONS
     guess = ["eager" if method == "qlora" else "compiled", bench.probe.fastest_product()]
+    if method == "lora" and guess[1] == "bf16":
+        guess[1] = "mixed"
     first = bench.winners.get(method, guess)
     return [first] + [c for c in CONFIGURATIONS if c != first]
 
@@ -306,7 +315,7 @@ def thimble_infer(bench, model, multiply):
 
 
 def llama_infer(bench, model):
-    run = Run([bench.python, PEERS, "infer", model, bench.path("prompt.json"), bench.path("short.json"), str(MADE)])
+    run = Run([*bench.peer, "infer", model, bench.path("prompt.json"), bench.path("short.json"), str(MADE)])
     return {"decode": run.lines[-1]["decode"], "prompt": run.lines[-1]["prompt"],
             "start_seconds": run.lines[0]["at"], "peak_bytes": run.peak}
 
@@ -347,8 +356,9 @@ def infer_codec(bench, codec):
 
 
 def best_thimble(result, what):
-    """(value, name) of thimble's better way of multiplying."""
-    return max(((m[what], name) for name, m in result.items() if name.startswith("thimble")), default=(0.0, "none"))
+    """(value, name) of thimble's better way of multiplying. New tokens go the same way in both: then the default's."""
+    ways = [name for name in result if name == "thimble auto" or (name.startswith("thimble") and what == "prompt")]
+    return max(((result[name][what], name) for name in ways), default=(0.0, "none"))
 
 
 def inference(bench, wanted):
@@ -404,9 +414,9 @@ def inference_checks(bench):
         if value and "llama.cpp" in result:
             yield f"decode {codec} / llama.cpp", value / result["llama.cpp"]["decode"], 1.0 if codec == "bf16" else 1.25
     yield "prompt / llama.cpp's best format", bench.results.get("prompt", {}).get("ratio"), 1.25
-    shipped = bench.results.get("inference", {}).get("q4_1", {})
-    if "thimble auto" in shipped:
-        yield "0.3 s / start to first token", 0.3 / shipped["thimble auto"]["start_seconds"], 1.0
+    for codec, result in bench.results.get("inference", {}).items():
+        if "thimble auto" in result:
+            yield f"0.3 s / start to first token, {codec}", 0.3 / result["thimble auto"]["start_seconds"], 1.0
 
 
 def report(bench):
@@ -436,6 +446,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="remembered configurations, three steps each: ten minutes")
     parser.add_argument("--json", action="store_true", help="one JSON object; the report goes to stderr")
     parser.add_argument("--only", default=",".join(WORKLOADS), help="some of " + ",".join(WORKLOADS))
+    parser.add_argument("--huge-pages", action="store_true", help="for the peers too")
     parser.add_argument("--steps", type=int, help="timed steps of a run: 5, or 3 with --quick")
     parser.add_argument("--venv", default=os.path.expanduser("~/.cache/thimble/versus"), type=os.path.abspath)
     args = parser.parse_args()

@@ -24,7 +24,7 @@ constexpr size_t kAtOnce = 1024;          // bytes between looks at whether the 
 // enters the kernel while all are spinning.
 template <class Value>
 void Threads::wait_while(std::atomic<Value>& variable, Value old) noexcept {
-  for (const uint64_t begin = __rdtsc(); __rdtsc() - begin < kSpin; _mm_pause())
+  for (const uint64_t begin = __rdtsc(); __rdtsc() - begin < spin_; _mm_pause())
     if (variable.load(std::memory_order_acquire) != old) return;
   sleepers_.fetch_add(1, std::memory_order_seq_cst);
   while (variable.load(std::memory_order_seq_cst) == old) variable.wait(old, std::memory_order_seq_cst);
@@ -38,7 +38,11 @@ void Threads::wake(std::atomic<Value>& variable) noexcept {
 
 thread_local Threads::Region Threads::region_;
 
-Threads::Threads(int count) : count_(count < 1 ? 1 : count), slots_(new Slot[static_cast<size_t>(count_)]) {
+// Where threads are more than CPUs, who spins keeps another from working.
+Threads::Threads(int count)
+    : count_(count < 1 ? 1 : count),
+      spin_(static_cast<unsigned>(count_) <= std::thread::hardware_concurrency() ? kSpin : 0),
+      slots_(new Slot[static_cast<size_t>(count_)]) {
   workers_.reserve(static_cast<size_t>(count_ - 1));
   for (int thread = 1; thread < count_; ++thread) workers_.emplace_back([this, thread] { work(thread); });
 }

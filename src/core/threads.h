@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cassert>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -71,6 +72,7 @@ class Threads {
   template <class Body, class AheadOf = NothingAhead>
   void share(int64_t total, Body&& body, const AheadOf& ahead_of = {}) noexcept {
     if (total <= 1) return split(total, 1, body);
+    assert(total < 1 << 24);
     const uint32_t round = inside() ? ++region_.shared : ++shared_;
     each(
         [&](int thread) {
@@ -151,6 +153,7 @@ class Threads {
   static thread_local Region region_;
 
   int count_;
+  uint64_t spin_;  // before sleeping
   Function function_ = nullptr;
   void* context_ = nullptr;
   bool together_ = false;
