@@ -2,21 +2,15 @@
 
 #include <algorithm>
 
-#include "core/nearest.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/rows.h"
 #include "run/calibration.h"
+#include "run/one_of.h"
 #include "run/setup.h"
 #include "run/weights.h"
 
 namespace thimble {
 namespace {
-
-Result<void> one_of(const char* flag, const std::string& value, std::initializer_list<std::string_view> names) {
-  if (std::find(names.begin(), names.end(), value) != names.end()) return {};
-  return fail(ErrorCode::invalid_argument, "{}: expected one of {}, found '{}'", flag,
-              nearest_names(value, std::vector<std::string_view>(names)), value);
-}
 
 bool has_int8_weights(const InferenceSpec& spec) {
   const std::vector<TensorSpec> weights = tensor_specs(spec.architecture);

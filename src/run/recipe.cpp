@@ -5,17 +5,11 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/nearest.h"
 #include "files/json.h"
+#include "run/one_of.h"
 
 namespace thimble {
 namespace {
-
-Result<void> one_of(const char* flag, const std::string& value, std::initializer_list<std::string_view> names) {
-  if (std::find(names.begin(), names.end(), value) != names.end()) return {};
-  return fail(ErrorCode::invalid_argument, "{}: expected one of {}, found '{}'", flag,
-              nearest_names(value, std::vector<std::string_view>(names)), value);
-}
 
 template <class Number>
 Result<void> within(const char* flag, Number value, Number least, Number most) {
