@@ -49,7 +49,7 @@ std::function<Result<void>()> add(CLI::App& app) {
     for (size_t use = 0; use < kProductUses; ++use)
       fmt::print("  {:<18} {:8.1f} {:8.1f}\n", kProductUseNames[use], m.f32[use] * 1e-9, m.bf16[use] * 1e-9);
     fmt::print(
-        "  memory, read       {:8.1f} GB/s\n  activations        {:8.1f} GB/s\n  updates            {:8.1f} GB/s\n",
+        "  8 MB, read         {:8.1f} GB/s\n  activations        {:8.1f} GB/s\n  updates            {:8.1f} GB/s\n",
         m.bandwidth * 1e-9, m.moved * 1e-9, m.updated * 1e-9);
     fmt::print("  q4_1 decoding      {:8.1f} G elements/s\n  an operation       {:8.1f} us\n", m.decode * 1e-9,
                1e6 / m.calls);

@@ -58,7 +58,7 @@ Ordered describe_cpu(int threads) {
   json["weights fetched ahead in decoding"] = c.fetches;
   json["measured"] = {{"f32 products, GFLOP/s", rounded(f32 * 1e-9)},
                       {"bf16 products, GFLOP/s", rounded(bf16_flops * 1e-9)},
-                      {"memory read, GB/s", rounded(machine.bandwidth * 1e-9)},
+                      {"8 MB read again and again, GB/s", rounded(machine.bandwidth * 1e-9)},
                       {"q4_1 decoded, G elements/s", rounded(machine.decode * 1e-9)}};
   const bool bf16 = faster_multiply(machine) == Multiply::bf16;
   std::string why = "the CPU has no bf16 products (AVX512-BF16)";
