@@ -1,35 +1,14 @@
 // Products of few rows with weights in each format, as decoding makes them: bytes of weights a second, beside what
 // reading as many bytes takes in the same run.
 //   build/bench/bench/narrow_bench
-#include <benchmark/benchmark.h>
-#include <sys/mman.h>
-
-#include <cstdlib>
-#include <cstring>
-#include <vector>
-
 #include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
-#include "kernels/rows.h"
+#include "memory.h"
 
 namespace thimble {
 namespace {
 
-constexpr int64_t kColumns = 768, kBytes = 96 << 20;  // more than caches hold
-
-// Memory in huge pages, as an arena is.
-class Memory {
- public:
-  explicit Memory(int64_t bytes)
-      : size(static_cast<size_t>(bytes)),
-        data(static_cast<std::byte*>(std::aligned_alloc(2 << 20, (bytes >> 21) + 1 << 21))) {
-    madvise(data, size, MADV_HUGEPAGE);
-  }
-  ~Memory() { std::free(data); }
-  Memory(const Memory&) = delete;
-  const size_t size;
-  std::byte* const data;
-};
+constexpr int64_t kColumns = 768;
 
 void fill_weights(const Codec& codec, const Memory& out) {
   std::vector<float> some(kColumns * 16);
@@ -46,7 +25,7 @@ void fill_weights(const Codec& codec, const Memory& out) {
 // Arguments: threads, rows of x.
 void narrow_product(benchmark::State& state, const Codec* codec, Multiply multiply) {
   const int threads = static_cast<int>(state.range(0));
-  const int64_t m = state.range(1), n = kBytes / codec->bytes(kColumns) / 16 * 16;
+  const int64_t m = state.range(1), n = kReadBytes / codec->bytes(kColumns) / 16 * 16;
   const Memory weights(codec->bytes(kColumns * n));
   fill_weights(*codec, weights);
   if (multiply == Multiply::int8) codec = interleaved(*codec);
@@ -64,19 +43,6 @@ void narrow_product(benchmark::State& state, const Codec* codec, Multiply multip
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) * static_cast<int64_t>(weights.size));
   state.counters["GOP/s"] =
       benchmark::Counter(2e-9 * static_cast<double>(m * n * kColumns), benchmark::Counter::kIsIterationInvariantRate);
-}
-
-void read(benchmark::State& state) {
-  const int threads = static_cast<int>(state.range(0));
-  const Memory memory(kBytes);
-  std::memset(memory.data, 1, memory.size);
-  const float* const data = reinterpret_cast<const float*>(memory.data);
-  std::vector<float> sums(threads);
-  Threads team(threads);
-  for (auto _ : state)
-    team.split(kBytes / 4, 4096,
-               [&](int64_t begin, int64_t end, int thread) { sums[thread] = sum(data + begin, end - begin); });
-  state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) * kBytes);
 }
 
 void sizes(benchmark::internal::Benchmark* b) {

@@ -1,13 +1,11 @@
 // Operations of SmolLM2-135M's shapes on two threads: GFLOP/s and GB/s by their own cost, beside a product of 2048^3
 // and the reading of memory in the same run.
 //   build/bench/bench/ops_bench
-#include <benchmark/benchmark.h>
-
 #include <numeric>
 #include <string>
 #include <vector>
 
-#include "kernels/rows.h"
+#include "memory.h"
 #include "ops/table.h"
 
 namespace thimble {
@@ -75,20 +73,8 @@ void add(const std::string& name, const Op& op, const std::any& attributes, cons
   bench->MeasureProcessCPUTime()->UseRealTime()->Unit(benchmark::kMicrosecond);
 }
 
-void read(benchmark::State& state) {
-  constexpr int64_t kFloats = 24 << 20;  // more than caches hold
-  const std::vector<float> data(kFloats, 1.0f);
-  std::vector<float> sums(kThreads);
-  Threads team(kThreads);
-  for (auto _ : state)
-    team.split(kFloats, 4096, [&](int64_t begin, int64_t end, int thread) {
-      sums[static_cast<size_t>(thread)] = sum(data.data() + begin, end - begin);
-    });
-  state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) * 4 * kFloats);
-}
-
 void add_all() {
-  benchmark::RegisterBenchmark("read", read)->MeasureProcessCPUTime()->UseRealTime();
+  benchmark::RegisterBenchmark("read", read)->Arg(kThreads)->MeasureProcessCPUTime()->UseRealTime();
   const Type none{.codec = nullptr}, one{{1}};
   const auto x = [](int64_t rows, int64_t columns) { return Type{{rows, columns}, &kBf16}; };
   const auto rows = [](int64_t count) { return Type{{count}, &kI32}; };

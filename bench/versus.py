@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """thimble beside PyTorch and llama.cpp: the same workload, alternately, in one run; medians and ratios.
 
-  bench/versus.py THIMBLE_BINARY MODEL.gguf [--quick] [--json] [--only full,lora,qlora,scratch,prompt,decode] [--huge-pages]
+  bench/versus.py THIMBLE_BINARY MODEL.gguf [--quick] [--json] [--huge-pages]
+                  [--only full,lora,qlora,scratch,prompt,decode]
 
 MODEL.gguf is SmolLM2-135M in Q4_1. The peers (peers.py runs them) are installed from PyPI into an environment of their
 own. Both sides train with AdamW and clipping at 1.0 and infer greedily, on two threads. A whole run tries every
-configuration of PyTorch, which takes an hour, and remembers the fastest beside the environment; --quick takes the
+configuration of PyTorch, 40 minutes and more, and remembers the fastest beside the environment; --quick takes the
 remembered ones. --huge-pages gives the peers what thimble asks the kernel for by itself.
 
   step      median time between two steps' lines, by this program's clock; a run is ended after its last timed step
@@ -37,10 +38,9 @@ BATCH, CONTEXT, PROMPT, SHORT, MADE = 4, 512, 512, 16, 64
 FLOPS = {"full": 0.86e9, "lora": 0.60e9}
 LONGEST_SECONDS = 3600
 
-
 # For PyTorch's own memory and the C library's, where the kernel gives huge pages to those only who ask.
-HUGE_PAGES = ["env", "THP_MEM_ALLOC_ENABLE=1", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1", "MALLOC_MMAP_THRESHOLD_=8000000000",
-              "MALLOC_TRIM_THRESHOLD_=8000000000", "MALLOC_TOP_PAD_=67108864"]
+HUGE_PAGES = ["env", "THP_MEM_ALLOC_ENABLE=1", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1",
+              "MALLOC_MMAP_THRESHOLD_=8000000000", "MALLOC_TRIM_THRESHOLD_=8000000000", "MALLOC_TOP_PAD_=67108864"]
 
 
 class Failed(Exception):

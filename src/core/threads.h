@@ -1,9 +1,9 @@
 // A fixed team of threads that run the same function over parts of a range. The parts of each() and split() depend only
 // on the range and the size of the team, never on timing, so results are the same on every run.
 //
-// Waking the others for a call and waiting for them costs about a microsecond, most of it the way of what the call is
-// about from one core's cache to another's. Where calls are short and follow one another, together() saves that: every
-// thread goes through the whole work itself, and the calls are the places where they meet.
+// Handing a call to the others takes what the call is about from one core's cache to another's, and that takes turns.
+// Where calls are short and follow one another, together() saves it: every thread goes through the whole work itself,
+// and the calls are the places where they meet.
 #pragma once
 
 #include <algorithm>

@@ -45,12 +45,13 @@ int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const
   return Memory(any, in[0], in[1], multiply, threads, nullptr).size;
 }
 
-// Takes a tile of logits into the running softmax of one row; makes exp(logit - max) the row's weights. marks: of
-// weights of at least so much of the sum so far, where some are left out.
+// Of columns whose weight is at least so much of a row's sum so far; nullptr where none is left out.
 struct Marks {
   float negligible;
   uint8_t* of_column;
 };
+
+// Takes a tile of logits into the running softmax of one row; makes exp(logit - max) the row's weights.
 void take_tile(const Memory& m, int64_t r, const Tile& tile, bool wants_dx, const Marks& marks) noexcept {
   const float* const logits = tile.logits + r * tile.stride;
   if (const int64_t t = m.target[r] - tile.first; t >= 0 && t < tile.columns) m.picked[r] = logits[t];
