@@ -17,7 +17,8 @@ std::array<uint32_t, 4> philox(uint64_t key, uint64_t counter_low, uint64_t coun
 class Random {
  public:
   Random(uint64_t seed, std::string_view stream, uint64_t step = 0) noexcept;
-  Random(uint64_t seed, uint64_t stream, uint64_t step) noexcept : key_(seed), high_(stream ^ (step << 40)) {}
+  Random(uint64_t seed, uint64_t stream, uint64_t step) noexcept
+      : key_(seed + (step >> 24) * 0x9e3779b97f4a7c15ull), high_(stream ^ (step << 40)) {}
 
   uint32_t bits(uint64_t element) const noexcept { return philox(key_, element >> 2, high_)[element & 3]; }
   // In [0, 1), 24 bits.

@@ -44,6 +44,10 @@ class Shape {
   }
 
   constexpr bool operator==(const Shape&) const = default;
+  // The same elements in the same order: the same shape, or all of them in one row.
+  constexpr bool same_elements(const Shape& whole) const {
+    return *this == whole || (rank_ == 1 && count() == whole.count());
+  }
 
   std::string text() const {
     std::string out = "[";

@@ -1,5 +1,8 @@
 #include "graph/graph.h"
 
+#include <xxhash.h>
+
+#include <algorithm>
 #include <set>
 
 #include "graph/op.h"
@@ -8,8 +11,37 @@ namespace thimble {
 
 const Codec kI32 = {.name = "i32", .description = "32-bit integer", .block = 1, .block_bytes = 4, .safetensors = "I32"};
 
-ValueId Graph::add_value(std::string name, const Type& type, Role role) {
-  values_.push_back({std::move(name), type, role});
+std::string Initial::text() const {
+  switch (kind) {
+    case Kind::none:
+      return "";
+    case Kind::constant:
+      return fmt::format("constant {}", number);
+    case Kind::uniform:
+      return fmt::format("uniform {}", number);
+    case Kind::normal:
+      return fmt::format("normal {}", number);
+    case Kind::table:
+      return content;
+  }
+  return "";
+}
+
+std::vector<InPlace> aliases(const Node& node) {
+  std::vector<InPlace> out;
+  const auto add = [&](const InPlace& pair) {
+    const auto o = static_cast<size_t>(pair.out), i = static_cast<size_t>(pair.in);
+    if (o < node.out.size() && i < node.in.size() && node.out[o] != kNone && node.in[i] != kNone) out.push_back(pair);
+  };
+  if (node.op->in_place_of)
+    for (const InPlace& pair : node.op->in_place_of(node.attributes)) add(pair);
+  else
+    for (const InPlace& pair : node.op->in_place) add(pair);
+  return out;
+}
+
+ValueId Graph::add_value(std::string name, const Type& type, Role role, Initial initial) {
+  values_.push_back({std::move(name), type, role, std::move(initial)});
   producers_.push_back(-1);
   return static_cast<ValueId>(values_.size() - 1);
 }
@@ -53,12 +85,6 @@ ValueId Graph::find(std::string_view name) const {
   return kNone;
 }
 
-const Node* Graph::user(const Op& op, size_t index, ValueId id) const {
-  for (const Node& node : nodes_)
-    if (node.op == &op && node.in[index] == id) return &node;
-  return nullptr;
-}
-
 void Graph::prune() {
   std::vector<char> used(values_.size(), 0);
   std::vector<char> kept(nodes_.size(), 0);
@@ -66,9 +92,9 @@ void Graph::prune() {
     const Node& node = nodes_[i];
     for (ValueId id : node.out)
       if (id != kNone && (used[static_cast<size_t>(id)] || persistent(value(id).role))) kept[i] = 1;
-    // An operation that must write over a persistent operand is wanted for that.
-    for (const InPlace& pair : node.op->in_place)
-      if (pair.must && node.in[static_cast<size_t>(pair.in)] != kNone) kept[i] = 1;
+    // A node that overwrites an operand is kept for that.
+    for (const InPlace& pair : aliases(node))
+      if (pair.destructive) kept[i] = 1;
     if (!kept[i]) continue;
     for (ValueId id : node.in)
       if (id != kNone) used[static_cast<size_t>(id)] = 1;
@@ -93,21 +119,44 @@ void Graph::reorder(std::span<const size_t> order) {
       if (id != kNone) producers_[static_cast<size_t>(id)] = static_cast<int>(i);
 }
 
+namespace {
+
+std::string text_of(const Type& type) {
+  return fmt::format("{}{}{}", type.codec->name, type.shape.text(), type.extent == Extent::fixed ? "" : "*");
+}
+
+// As text_of, without the number of rows where that may differ.
+std::string symbolic(const Type& type) {
+  if (type.extent == Extent::fixed) return text_of(type);
+  return fmt::format("{}{}{}", type.codec->name, type.extent == Extent::tokens ? "tokens" : "selected",
+                     type.shape.with_first(0).text());
+}
+
+uint64_t hashed(std::string_view text) { return XXH3_64bits(text.data(), text.size()); }
+
+bool spares(const Op& op, size_t operand) {
+  return std::find(op.spares.begin(), op.spares.end(), static_cast<int>(operand)) != op.spares.end();
+}
+
+}  // namespace
+
 std::string Graph::text() const {
   std::string out;
-  const auto type_text = [&](const Value& v) {
-    return fmt::format("{}{}{}", v.type.codec->name, v.type.shape.text(), v.type.extent == Extent::fixed ? "" : "*");
-  };
+  std::vector<int> number(values_.size(), -1);
+  int next = 0;
   for (const Node& node : nodes_) {
-    for (ValueId id : node.out)
-      if (id != kNone) out += fmt::format("%{} {} {} ", id, type_text(value(id)), value(id).name);
+    for (ValueId id : node.out) {
+      if (id == kNone) continue;
+      number[static_cast<size_t>(id)] = next++;
+      out += fmt::format("%{} {} {} ", number[static_cast<size_t>(id)], text_of(value(id).type), value(id).name);
+    }
     out += fmt::format("= {}(", node.op->name);
     for (size_t i = 0; i < node.in.size(); ++i) {
       const ValueId id = node.in[i];
       out += i ? ", " : "";
       out += id == kNone        ? "-"
-             : producer(id) < 0 ? fmt::format("{} {}", value(id).name, type_text(value(id)))
-                                : fmt::format("%{}", id);
+             : producer(id) < 0 ? fmt::format("{} {}", value(id).name, text_of(value(id).type))
+                                : fmt::format("%{}", number[static_cast<size_t>(id)]);
     }
     out += ")";
     if (node.op->text) out += " " + node.op->text(node.attributes);
@@ -116,19 +165,66 @@ std::string Graph::text() const {
   return out;
 }
 
-Result<void> Graph::verify() const {
-  std::vector<char> defined(values_.size(), 0);
-  std::set<std::string_view> names;
-  for (size_t i = 0; i < values_.size(); ++i) {
-    if (producers_[i] < 0) defined[i] = 1;
-    if (persistent(values_[i].role) && producers_[i] < 0 && !names.insert(values_[i].name).second)
-      return fail(ErrorCode::invalid_argument, "graph: two persistent values are named '{}'", values_[i].name);
-  }
+// A value is what made it: each hash covers those of the operands. What counts are the nodes that leave something
+// behind: results, and values that were overwritten.
+uint64_t Graph::numerics_hash() const {
+  std::vector<uint64_t> of_value(values_.size(), 0), effects;
+  for (size_t i = 0; i < values_.size(); ++i)
+    if (producers_[i] < 0)
+      of_value[i] = hashed(fmt::format("{} {} {} {}", static_cast<int>(values_[i].role), values_[i].name,
+                                       symbolic(values_[i].type), values_[i].initial.text()));
   for (const Node& node : nodes_) {
-    for (ValueId id : node.in)
-      if (id != kNone && !defined[static_cast<size_t>(id)])
+    std::string text = fmt::format("{}{}", node.op->name, node.op->text ? node.op->text(node.attributes) : "");
+    for (size_t i = 0; i < node.in.size(); ++i)
+      if (!spares(*node.op, i))
+        text += fmt::format(" {:x}", node.in[i] == kNone ? 0 : of_value[static_cast<size_t>(node.in[i])]);
+    const uint64_t of_node = hashed(text);
+    bool effect = false;
+    for (size_t i = 0; i < node.out.size(); ++i) {
+      if (node.out[i] == kNone) continue;
+      const Value& value = this->value(node.out[i]);
+      of_value[static_cast<size_t>(node.out[i])] = hashed(fmt::format("{:x} {} {}", of_node, i, symbolic(value.type)));
+      effect |= persistent(value.role);
+    }
+    for (const InPlace& pair : aliases(node)) effect |= pair.destructive;
+    if (effect) effects.push_back(of_node);
+  }
+  std::sort(effects.begin(), effects.end());
+  return XXH3_64bits(effects.data(), effects.size() * sizeof(uint64_t));
+}
+
+namespace {
+
+bool may_be_overwritten(Role role) { return role != Role::input && role != Role::constant && role != Role::weight; }
+
+Result<void> verify_names(const Graph& graph) {
+  std::set<std::string_view> names;
+  for (const Value& value : graph.values())
+    if (persistent(value.role) && !names.insert(value.name).second)
+      return fail(ErrorCode::invalid_argument, "graph: two persistent values are named '{}'", value.name);
+  return {};
+}
+
+}  // namespace
+
+Result<void> Graph::verify() const {
+  CHECK_OK(verify_names(*this));
+  std::vector<const Node*> overwritten(values_.size(), nullptr);
+  std::vector<char> defined(values_.size(), 0);
+  for (size_t i = 0; i < values_.size(); ++i) defined[i] = producers_[i] < 0;
+  for (const Node& node : nodes_) {
+    if (node.attributes.has_value() && !node.op->text)
+      return fail(ErrorCode::invalid_argument, "graph: {} has attributes without a text, which no hash would cover",
+                  node.op->name);
+    for (ValueId id : node.in) {
+      if (id == kNone) continue;
+      if (!defined[static_cast<size_t>(id)])
         return fail(ErrorCode::invalid_argument, "graph: '{}' is used by {} before it is made", value(id).name,
                     node.op->name);
+      if (const Node* const by = overwritten[static_cast<size_t>(id)])
+        return fail(ErrorCode::invalid_argument, "graph: '{}' is read by {} after {} has overwritten it",
+                    value(id).name, node.op->name, by->op->name);
+    }
     const auto inferred = TRY(node.op->infer(node.attributes, types(node.in)));
     for (size_t i = 0; i < node.out.size(); ++i) {
       if (node.out[i] == kNone) continue;
@@ -136,6 +232,14 @@ Result<void> Graph::verify() const {
       if (!(inferred[i] == value(node.out[i]).type))
         return fail(ErrorCode::shape, "graph: '{}' is not of the type that {} makes", value(node.out[i]).name,
                     node.op->name);
+    }
+    for (const InPlace& pair : aliases(node)) {
+      if (!pair.destructive) continue;
+      const ValueId id = node.in[static_cast<size_t>(pair.in)];
+      if (!may_be_overwritten(value(id).role))
+        return fail(ErrorCode::invalid_argument, "graph: {} would overwrite '{}', which is read only", node.op->name,
+                    value(id).name);
+      overwritten[static_cast<size_t>(id)] = &node;
     }
   }
   return {};

@@ -3,6 +3,8 @@
 
 #include <any>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,7 +31,8 @@ struct Type {
   Shape shape;
   const Codec* codec = &kF32;
   Extent extent = Extent::fixed;
-  int64_t bytes() const { return codec->bytes(shape.count()); }
+  // Every row begins a block of its own, so that kernels may take rows apart.
+  int64_t bytes() const { return shape.rows() * codec->bytes(shape.columns()); }
   bool operator==(const Type&) const = default;
 };
 
@@ -49,10 +52,38 @@ constexpr bool persistent(Role role) { return role != Role::activation; }
 
 enum class Phase { forward, backward, update };
 
+// What a persistent value holds before anything is loaded into it. Random numbers are keyed by the run's seed and the
+// value's name, element by element.
+struct Initial {
+  enum class Kind : uint8_t {
+    none,      // whoever owns the value writes it before it is read
+    constant,  // `number`
+    uniform,   // in [-number, number)
+    normal,    // mean 0, standard deviation `number`
+    table      // by `fill`
+  };
+  // Writes elements [first, first + count) of the value.
+  using Fill = std::function<void(int64_t first, int64_t count, float* to)>;
+
+  Kind kind = Kind::none;
+  float number = 0;
+  std::shared_ptr<const Fill> fill = nullptr;
+  std::string content = {};  // of a table: what tells it from others, for the hash of the numerics
+
+  static Initial constant(float number) { return {Kind::constant, number}; }
+  static Initial uniform(float bound) { return {Kind::uniform, bound}; }
+  static Initial normal(float deviation) { return {Kind::normal, deviation}; }
+  static Initial table(Fill fill, std::string content) {
+    return {Kind::table, 0, std::make_shared<const Fill>(std::move(fill)), std::move(content)};
+  }
+  std::string text() const;  // "uniform 0.125"
+};
+
 struct Value {
   std::string name;
   Type type;
   Role role = Role::activation;
+  Initial initial = {};
 };
 
 struct Node {
@@ -61,7 +92,8 @@ struct Node {
   std::vector<ValueId> in;
   std::vector<ValueId> out;  // kNone: not asked for
   Phase phase = Phase::forward;
-  int block = -1;  // which repeated block of the model it belongs to; -1: none
+  int block = -1;          // which repeated block of the model it belongs to; -1: none
+  bool last_pass = false;  // of the passes of a step: in the others nobody reads what it makes
 
   template <class A>
   const A& as() const {
@@ -69,9 +101,13 @@ struct Node {
   }
 };
 
+struct InPlace;
+// Which outputs of a node lie, or may lie, over which operands: those pairs of its operation of which both are there.
+std::vector<InPlace> aliases(const Node& node);
+
 class Graph {
  public:
-  ValueId add_value(std::string name, const Type& type, Role role);
+  ValueId add_value(std::string name, const Type& type, Role role, Initial initial = {});
   // Checks operands and derives the types of the outputs by the operation's shape rule; output i gets the name
   // `name` (plus ".i" after the first). wanted[i] = false leaves output i out.
   ValueId emit(const Op& op, std::any attributes, std::vector<ValueId> in, std::string name,
@@ -88,21 +124,27 @@ class Graph {
   // Index of the node that makes a value, or -1.
   int producer(ValueId id) const { return producers_[static_cast<size_t>(id)]; }
   std::vector<Type> types(std::span<const ValueId> ids) const;
-  // The first node of this operation that has the value as operand `index`; nullptr: there is none.
-  const Node* user(const Op& op, size_t index, ValueId id) const;
 
   // Where emitted nodes belong.
   void set_phase(Phase phase) { phase_ = phase; }
   void set_block(int block) { block_ = block; }
   Phase phase() const { return phase_; }
 
+  // Says that only the last pass of a step needs a node.
+  void in_last_pass(size_t node) { nodes_[node].last_pass = true; }
   // Removes nodes of which no output is a result, persistent, or used.
   void prune();
   // Puts the nodes in this order; every value must still be made before it is used.
   void reorder(std::span<const size_t> order);
-  // One line a node: "%12 bf16[512, 576] x.3 = linear(%4, %5) ...". Stable; the numerics' hash is taken over it.
+  // One line a node: "%12 bf16[512*, 576] x.3 = linear(%4, model.norm.weight f32[576]) {T}". Values are numbered in the
+  // order in which nodes make them.
   std::string text() const;
-  // Every operand defined before its use, types equal to what the shape rules derive, names unique.
+  // Of what is computed: every operation with its attributes, types, and how values begin; not of the order of nodes
+  // that do not depend on each other, of the names of activations, nor of how many tokens go at once. Operands that
+  // only save recomputation (Op::spares) do not count.
+  uint64_t numerics_hash() const;
+  // Every operand is made before its use and not read after it was overwritten, types are what the shape rules derive,
+  // persistent values have one maker and a name of their own.
   Result<void> verify() const;
 
  private:

@@ -40,6 +40,16 @@ struct RunContext {
   uint64_t seed = 0;
   uint64_t step = 0;       // optimizer steps done: random numbers are keyed by it
   uint64_t first_row = 0;  // rows of this step that came before: random numbers are keyed by the global row
+  // The same of the update, which may be executed in the first pass of the next step: nodes of the update see it as
+  // `step`.
+  uint64_t update_step = 0;
+};
+
+// Elements of an elementwise call, where it is made part by part: operands of as many elements as the outputs begin
+// with the first of them, though their shapes are whole.
+struct Part {
+  int64_t first = 0;
+  int64_t count = -1;  // -1: all
 };
 
 struct Call {
@@ -48,6 +58,7 @@ struct Call {
   std::span<const Operand> out;
   std::span<std::byte> workspace;
   RunContext& run;
+  Part part = {};
 
   template <class A>
   const A& as() const {
@@ -104,28 +115,30 @@ struct Cost {
   }
 };
 
-// One example for the tests: attributes and operands (types; what integers hold). Differentiable operands are those
-// that are not integer.
+// One example for the tests: attributes and operands (types; what integers hold). Gradients are tested for all operands
+// that are neither integers nor fixed.
 struct Sample {
   std::any attributes;
   std::vector<Type> in;
-  std::vector<std::vector<int32_t>> integers;  // per operand; empty: random numbers
+  std::vector<std::vector<int32_t>> integers = {};  // per operand; empty: random numbers
+  std::vector<int> fixed = {};                      // operands that no gradient is asked for
+  bool positive = false;                            // random numbers are above 0
 };
 
-// Output `out` may (or must) be written over input `in`.
+// Output `out` may be written over input `in`, or always is: the operand is then no longer there for later nodes.
 struct InPlace {
   int out;
   int in;
-  bool must;
+  bool destructive;
 };
 
 struct Op {
   std::string_view name;
-  // Types of all outputs. Empty shape rule failures are `shape` errors that name the operand.
+  // Infers the output types; a violated shape rule is a `shape` error naming the operand.
   Result<std::vector<Type>> (*infer)(const std::any& attributes, std::span<const Type> in);
   std::string (*text)(const std::any& attributes) = nullptr;
   // Emits what is wanted of the gradients of the node's inputs. nullptr: not differentiable.
-  void (*gradient)(Backward& backward, const Node& node) = nullptr;
+  Result<void> (*gradient)(Backward& backward, const Node& node) = nullptr;
   int64_t (*workspace)(const std::any& attributes, std::span<const Type> in, std::span<const Type> out,
                        Multiply multiply, int threads) = nullptr;
   Cost (*cost)(const std::any& attributes, std::span<const Type> in, std::span<const Type> out);
@@ -133,8 +146,12 @@ struct Op {
   void (*run)(const Call& call) noexcept;  // all threads may be in it at once: Threads::together(), `alone`
   std::vector<Sample> (*samples)() = nullptr;
   std::span<const InPlace> in_place = {};
-  // Every element of the outputs depends on the same element of the operands (and on scalars) alone: it may be run part
-  // by part, operands of the shape of the first being cut at multiples of whole blocks.
+  // Where the attributes decide it; instead of in_place.
+  std::vector<InPlace> (*in_place_of)(const std::any& attributes) = nullptr;
+  // Operands that hold what the operation would otherwise compute again: with or without them the bits are the same.
+  std::span<const int> spares = {};
+  // Every element of the outputs depends on the same element of those operands alone that have as many, in the same
+  // shape or flat, and on the others as a whole: it may be run part by part (Part), cut between whole blocks.
   bool elementwise = false;
   // run() writes outside of calls of its threads too, or reads there what they have made: not in Threads::together().
   bool alone = false;

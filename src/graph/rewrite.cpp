@@ -6,30 +6,35 @@ namespace thimble {
 
 ValueId GraphCopy::map(ValueId old) {
   if (old == kNone) return kNone;
-  ValueId& fresh = map_[static_cast<size_t>(old)];
-  if (fresh == kNone) fresh = to_.add_value(from_.value(old).name, from_.value(old).type, from_.value(old).role);
-  return fresh;
+  ValueId& copied = map_[static_cast<size_t>(old)];
+  const Value& value = from_.value(old);
+  if (copied == kNone) copied = to_.add_value(value.name, value.type, value.role, value.initial);
+  return copied;
 }
 
-void GraphCopy::bind(ValueId old, ValueId fresh) {
-  map_[static_cast<size_t>(old)] = fresh;
-  to_.value(fresh).name = from_.value(old).name;
-  to_.value(fresh).role = from_.value(old).role;
+void GraphCopy::bind(ValueId old, ValueId inserted) {
+  map_[static_cast<size_t>(old)] = inserted;
+  to_.value(inserted).name = from_.value(old).name;
+  to_.value(inserted).role = from_.value(old).role;
 }
 
 void GraphCopy::copy(const Node& node) {
   std::vector<ValueId> in;
   for (ValueId id : node.in) in.push_back(map(id));
-  std::vector<char> wanted;
-  for (ValueId id : node.out) wanted.push_back(id != kNone);
-  const auto out = to_.emit_all(*node.op, node.attributes, in, "copy",
-                                {reinterpret_cast<const bool*>(wanted.data()), wanted.size()});
+  constexpr size_t kMostOutputs = 64;
+  bool wanted[kMostOutputs];
+  assert(node.out.size() <= kMostOutputs);
+  for (size_t i = 0; i < node.out.size(); ++i) wanted[i] = node.out[i] != kNone;
+  const auto out = to_.emit_all(*node.op, node.attributes, in, "copy", {wanted, node.out.size()});
   for (size_t i = 0; i < out.size(); ++i)
     if (out[i] != kNone) bind(node.out[i], out[i]);
 }
 
 GraphCopy rewrite(const Graph& graph, const std::function<bool(GraphCopy&, const Node&)>& change) {
   GraphCopy copy(graph);
+  // The host writes inputs whether or not anything reads them.
+  for (size_t i = 0; i < graph.values().size(); ++i)
+    if (graph.values()[i].role == Role::input) copy.map(static_cast<ValueId>(i));
   for (const Node& node : graph.nodes()) {
     copy.graph().set_phase(node.phase);
     copy.graph().set_block(node.block);

@@ -15,8 +15,8 @@ class GraphCopy {
   const Graph& from() const { return from_; }
   // The copy of a value; inputs, weights and the like are copied when first asked for.
   ValueId map(ValueId old);
-  // Says that `fresh` stands for `old` from now on; takes over its name and role.
-  void bind(ValueId old, ValueId fresh);
+  // Says that `inserted` stands for `old` from now on; it takes over the name and role.
+  void bind(ValueId old, ValueId inserted);
   // Copies a node as it is.
   void copy(const Node& node);
 

@@ -14,10 +14,11 @@ constexpr std::array kOptimizers = {&kAdamw, &kLion, &kSgd};
 
 std::span<const Optimizer* const> optimizers() { return kOptimizers; }
 
-StateSpec in_eight_bits(StateSpec state) {
-  if (state.codec != &kF32 || state.shape.count() < kLeastEightBit) return state;
-  state.codec = &kInt8Block;
-  if (state.squares) state.initial = std::sqrt(state.initial);
+StateSpec coded(StateSpec state, const Codec& codec) {
+  if (!state.any_codec || state.codec != &kF32 || state.shape.count() < kLeastCoded || &codec == &kF32) return state;
+  state.codec = &codec;
+  if (state.squares && codec.block > 1) state.initial = std::sqrt(state.initial);
+  if (state.shape.columns() % codec.block != 0) state.shape = {state.shape.count()};
   return state;
 }
 

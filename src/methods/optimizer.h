@@ -5,11 +5,12 @@
 //   absorb    adds the gradient of one pass to what is accumulated, of a shape of its own (nullptr: their sum)
 //   measure   statistics of a parameter, made before it moves (nullptr: none)
 //   apply     the update
-//   variants  what takes the place of these every so many steps; the plan holds all kinds of steps
+//   periods   steps at which the hooks build something else; the plan holds every kind of step
 // All of them emit nodes; nothing is computed here. The grain of an update is its operations': elementwise ones pass
 // block by block over what waits on disk, the others see whole matrices.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,6 +21,16 @@
 
 namespace thimble {
 
+// What an optimizer is told of a trained parameter.
+struct Parameter {
+  std::string_view name;
+  Shape shape;
+  bool in_block = false;  // of a repeated block of the model: neither embedding nor head
+
+  bool is_matrix() const { return shape.rank() == 2; }
+  bool is_hidden_matrix() const { return is_matrix() && in_block; }
+};
+
 struct StateSpec {
   std::string_view name;
   Shape shape;
@@ -27,28 +38,34 @@ struct StateSpec {
   double initial = 0;
   int64_t reset_every = 0;  // steps after which it is `initial` again, before the update; 0: never
   bool squares = false;     // of squared gradients: in few bits its root is stored, which spans half as many decades
+  bool any_codec = true;    // only pointwise operations touch it: --states may choose how it is stored
 };
 
-// In few bits (8-bit optimizers, Dettmers et al. 2021, arXiv:2110.02861): a near move of the planner. States of small
-// parameters stay as they are.
-inline constexpr int64_t kLeastEightBit = 4096;  // elements
-StateSpec in_eight_bits(StateSpec state);
+// The state as `--states` wants it stored (8-bit optimizers, Dettmers et al. 2021, arXiv:2110.02861): states of small
+// parameters, and those that products read, stay as they are. Where blocks do not fit the rows, the state lies flat.
+inline constexpr int64_t kLeastCoded = 4096;  // elements
+StateSpec coded(StateSpec state, const Codec& codec);
 
 // One parameter's update while it is being built. What a hook writes over, it replaces by the new version.
 struct Update {
   Graph& graph;
   const OptionValues& options;
+  Parameter trained;
   double decay;  // of this parameter, a step, times the learning rate
   ValueId parameter;
-  ValueId gradient;                 // absorb: of this pass; measure and apply: as accumulated
-  ValueId accumulator;              // absorb: what was accumulated before
-  std::vector<ValueId> states;      // as declared
-  std::vector<ValueId> statistics;  // from measure
-  std::vector<ValueId> totals;      // of each statistic, summed over all parameters, where that is asked for
-  ValueId learning_rate;            // f32 [1]
-  ValueId step;                     // f32 [1], counted from 1
-  ValueId clip;                     // f32 [1], factor of the gradient; kNone: not clipped
-  std::vector<char> roots = {};     // by state: whether its root is what is stored; empty: of none
+  ValueId gradient;                        // absorb: of this pass; measure and apply: as accumulated
+  ValueId accumulator;                     // absorb: what was accumulated before
+  std::vector<ValueId> states;             // as declared
+  std::vector<ValueId> statistics;         // from measure
+  std::vector<ValueId> totals;             // of each statistic, summed over all parameters, where that is asked for
+  ValueId learning_rate;                   // f32 [1]
+  ValueId step;                            // f32 [1], counted from 1
+  ValueId clip;                            // f32 [1], factor of the gradient; kNone: not clipped
+  std::vector<char> roots = {};            // by state: whether its root is what is stored; empty: of none
+  std::vector<std::string_view> due = {};  // periods of this kind of step
+
+  bool is_due(std::string_view period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
+  const std::string& name() const { return graph.value(parameter).name; }
 };
 
 struct Hooks {
@@ -57,11 +74,10 @@ struct Hooks {
   void (*apply)(Update& update) = nullptr;
 };
 
-// Another kind of step: the first pass of it, and its update, are built with these hooks, where they are given.
-struct Variant {
+// Every so many steps, beginning with the first, the hooks see it as due: absorb in the first pass of the step.
+struct Period {
   std::string_view name;
-  int64_t (*period)(const OptionValues& options);  // steps from one to the next, beginning with the first
-  Hooks hooks;
+  int64_t (*steps)(const OptionValues& options);  // 0: never
 };
 
 struct Optimizer {
@@ -70,13 +86,13 @@ struct Optimizer {
   std::string_view paper;
   double learning_rate;  // default
   std::span<const Option> options;
-  std::vector<StateSpec> (*states)(const Shape& parameter, const OptionValues& options);
-  // Shape of what is accumulated, with absorb. A gradient is then absorbed a micro-batch at a time, which no budget
-  // cuts: sums would be rounded elsewhere.
-  Shape (*accumulator)(const Shape& parameter, const OptionValues& options) = nullptr;
+  std::vector<StateSpec> (*states)(const Parameter& parameter, const OptionValues& options);
+  // Shape of what is accumulated, with absorb; rank 0: the gradient as it is. A gradient is then absorbed a micro-batch
+  // at a time, which no budget cuts: sums would be rounded elsewhere.
+  Shape (*accumulator)(const Parameter& parameter, const OptionValues& options) = nullptr;
   Hooks hooks;
   bool totals = false;  // apply wants them; statistics are [1]
-  std::span<const Variant> variants = {};
+  std::span<const Period> periods = {};
 };
 
 std::span<const Optimizer* const> optimizers();

@@ -1,5 +1,7 @@
 #include "models/build.h"
 
+#include <fmt/ranges.h>
+
 #include <cmath>
 
 #include "kernels/dot/int8_dot.h"
@@ -35,7 +37,8 @@ class ModelBuilder {
       if (!codec) return fail(ErrorCode::invalid_argument, "model: there is no weight '{}'", weight.name);
       // Gains and biases are read as f32, in whatever they are stored.
       const bool matrix = weight.shape.rank() > 1;
-      weights_[weight.name] = g_.add_value(weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role);
+      weights_[weight.name] =
+          g_.add_value(weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role, initial(weight));
     }
     inputs();
     ValueId x = embed();
@@ -66,7 +69,17 @@ class ModelBuilder {
       m_.scale = input("scale", 1, Extent::fixed, &kF32);
     }
     if (a_.position == Architecture::Position::rope)
-      rope_table_ = g_.add_value(kRopeTable, {{o_.positions, a_.head_dim}}, Role::constant);
+      rope_table_ = g_.add_value("rope.table", {{o_.positions, a_.head_dim}}, Role::constant, rope_table(a_));
+  }
+
+  // When training from scratch: normal numbers of deviation 0.02, those of projections back into the residual stream
+  // scaled by 1/sqrt(2 layers) (GPT-2); gains 1, biases 0.
+  Initial initial(const TensorSpec& weight) const {
+    if (weight.shape.rank() == 1) return Initial::constant(weight.name.ends_with(".bias") ? 0.0f : 1.0f);
+    const bool into_residual =
+        weight.name.find("o_proj") != std::string::npos || weight.name.find("down_proj") != std::string::npos;
+    const float residual = 1 / std::sqrt(2 * static_cast<float>(a_.layers));
+    return Initial::normal(0.02f * (into_residual ? residual : 1));
   }
 
   ValueId weight(const std::string& name) const {
@@ -169,15 +182,17 @@ class ModelBuilder {
 
 }  // namespace
 
-void fill_rope_table(const Architecture& a, int64_t positions, float* table) {
+Initial rope_table(const Architecture& a) {
   const RopeFrequencies rope = rope_frequencies(a);
-  for (int64_t p = 0; p < positions; ++p)
-    for (int64_t i = 0; i < a.head_dim / 2; ++i) {
+  const auto fill = [rope, width = a.head_dim](int64_t first, int64_t count, float* to) {
+    for (int64_t e = first; e < first + count; ++e) {
+      const int64_t p = e / width, i = e % width / 2;
       // The angle is rounded to f32 as the field's implementations do, then taken in double.
       const double angle = static_cast<float>(static_cast<float>(p) * rope.inverse[static_cast<size_t>(i)]);
-      table[p * a.head_dim + 2 * i] = static_cast<float>(std::cos(angle) * rope.scale);
-      table[p * a.head_dim + 2 * i + 1] = static_cast<float>(std::sin(angle) * rope.scale);
+      to[e - first] = static_cast<float>((e % 2 ? std::sin(angle) : std::cos(angle)) * rope.scale);
     }
+  };
+  return Initial::table(fill, fmt::format("rotations {} scale {}", fmt::join(rope.inverse, " "), rope.scale));
 }
 
 Result<ModelGraph> build_model(const Architecture& architecture, const BuildOptions& options) {

@@ -48,7 +48,6 @@ struct ModelGraph {
 Result<ModelGraph> build_model(const Architecture& architecture, const BuildOptions& options);
 
 // cos and sin of every position and frequency, [positions, head_dim] as (cos, sin) pairs.
-inline constexpr const char* kRopeTable = "rope.table";
-void fill_rope_table(const Architecture& architecture, int64_t positions, float* table);
+Initial rope_table(const Architecture& architecture);
 
 }  // namespace thimble

@@ -19,7 +19,11 @@ Activation kind_of(const std::any& attributes) { return std::any_cast<Activation
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("activation", in, 2));
   CHECK_OK(expect_rank("activation", "gate", in[0], 2));
-  if (!absent(in[1])) CHECK_OK(expect_shape("activation", "up", in[1], in[0].shape));
+  CHECK_OK(expect_run("activation", "gate", in[0]));
+  if (!absent(in[1])) {
+    CHECK_OK(expect_shape("activation", "up", in[1], in[0].shape));
+    CHECK_OK(expect_run("activation", "up", in[1]));
+  }
   return std::vector{in[0]};
 }
 
@@ -84,15 +88,16 @@ void reference(const ReferenceCall& call) {
     call.out[0][i] = value(kind_of(call.attributes), call.in[0][i]) * (call.in[1] ? call.in[1][i] : 1.0);
 }
 
-void gradient(Backward& backward, const Node& node) {
+Result<void> gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
   const ValueId gate = node.in[0], up = node.in[1];
-  if (dy == kNone) return;
+  if (dy == kNone) return {};
   const bool wanted[2] = {true, up != kNone};
-  const auto out =
-      backward.graph().emit_all(kActivationGrad, node.attributes, {dy, gate, up}, backward.name(gate), wanted);
+  const auto out = backward.graph().emit_all(
+      kActivationGrad, node.attributes, {dy, backward.saved(gate), backward.saved(up)}, backward.name(gate), wanted);
   if (backward.wanted(gate)) backward.add(gate, out[0]);
   if (backward.wanted(up)) backward.add(up, out[1]);
+  return {};
 }
 
 std::vector<Sample> samples() {
@@ -110,6 +115,8 @@ Result<std::vector<Type>> infer_grad(const std::any&, std::span<const Type> in) 
   CHECK_OK(expect_operands("activation_grad", in, 3));
   CHECK_OK(expect_shape("activation_grad", "dy", in[0], in[1].shape));
   if (!absent(in[2])) CHECK_OK(expect_shape("activation_grad", "up", in[2], in[1].shape));
+  for (const Type& type : in)
+    if (!absent(type)) CHECK_OK(expect_run("activation_grad", "operand", type));
   return std::vector{in[1], in[1]};
 }
 

@@ -9,18 +9,18 @@ namespace {
 
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("add", in, 2));
-  CHECK_OK(expect_rank("add", "a", in[0], 2));
+  CHECK_OK(expect_numbers("add", "a", in[0]));
   CHECK_OK(expect_shape("add", "b", in[1], in[0].shape));
   return std::vector{in[0]};
 }
 
 int64_t workspace(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
-  return row_buffer_bytes(in[0].shape[1], 3, threads);
+  return row_buffer_bytes(in[0].shape.columns(), 3, threads);
 }
 
 void run(const Call& call) noexcept {
-  const int64_t n = call.in[0].shape[1];
-  call.run.threads.split(call.in[0].shape[0], 1, [&](int64_t begin, int64_t end, int thread) {
+  const int64_t n = call.in[0].shape.columns();
+  call.run.threads.split(call.in[0].shape.rows(), 1, [&](int64_t begin, int64_t end, int thread) {
     const auto buffer = [&](int i) { return row_buffer(call, n, 3, thread, i); };
     for (int64_t i = begin; i < end; ++i) {
       const float* const a = read_row(call.in[0], i, n, buffer(0));
@@ -35,11 +35,12 @@ void reference(const ReferenceCall& call) {
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i) call.out[0][i] = call.in[0][i] + call.in[1][i];
 }
 
-void gradient(Backward& backward, const Node& node) {
+Result<void> gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
-  if (dy == kNone) return;
+  if (dy == kNone) return {};
   for (ValueId in : node.in)
     if (backward.wanted(in)) backward.add(in, dy);
+  return {};
 }
 
 std::vector<Sample> samples() {

@@ -21,7 +21,7 @@ const AttentionAttributes& of(const std::any& attributes) { return *std::any_cas
 Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("attention", in, 4));
   CHECK_OK(expect_heads("attention", of(any), in[0], in[1], in[2]));
-  CHECK_OK(expect_shape("attention", "starts", in[3], {in[0].shape[0]}));
+  CHECK_OK(expect_indices("attention", "starts", in[3], in[0].shape[0]));
   return std::vector{in[0], Type{{in[0].shape[0], of(any).heads}, &kF32, in[0].extent}};
 }
 
@@ -79,15 +79,18 @@ void reference(const ReferenceCall& call) {
     }
 }
 
-void gradient(Backward& backward, const Node& node) {
+Result<void> gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
-  if (dy == kNone) return;
+  if (dy == kNone) return {};
   const bool wanted[3] = {backward.wanted(node.in[0]), backward.wanted(node.in[1]), backward.wanted(node.in[2])};
-  const auto out = backward.graph().emit_all(
-      kAttentionGrad, node.attributes, {dy, node.in[0], node.in[1], node.in[2], node.out[0], node.out[1], node.in[3]},
-      backward.name(node.out[0]) + ".qkv", wanted);
+  const auto out =
+      backward.graph().emit_all(kAttentionGrad, node.attributes,
+                                {dy, backward.saved(node.in[0]), backward.saved(node.in[1]), backward.saved(node.in[2]),
+                                 backward.saved(node.out[0]), backward.saved(node.out[1]), node.in[3]},
+                                backward.name(node.out[0]) + ".qkv", wanted);
   for (size_t i = 0; i < 3; ++i)
     if (wanted[i]) backward.add(node.in[i], out[i]);
+  return {};
 }
 
 // Two products.
@@ -96,12 +99,6 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> o
   Cost cost{.bytes = moved_bytes(in, out)};
   cost.of(ProductUse::attention) = 2 * 2 * causal_pairs(a, in[0].shape[0]) * static_cast<double>(a.heads * a.head_dim);
   return cost;
-}
-
-std::string text(const std::any& any) {
-  const AttentionAttributes& a = of(any);
-  return fmt::format("{{{} heads, {} kv, {} wide, window {}, scale {}}}", a.heads, a.kv_heads, a.head_dim, a.window,
-                     a.scale);
 }
 
 std::vector<int32_t> documents(int64_t rows, int64_t length) {
@@ -123,7 +120,7 @@ std::vector<Sample> samples() {
 
 const Op kAttention = {.name = "attention",
                        .infer = infer,
-                       .text = text,
+                       .text = attention_text,
                        .gradient = gradient,
                        .workspace = workspace,
                        .cost = cost,

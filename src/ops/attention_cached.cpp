@@ -24,9 +24,13 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_heads("attention_cached", of(any), in[kQ], in[kK], in[kV]));
   CHECK_OK(expect_rank("attention_cached", "cache_k", in[kCacheK], 3));
   CHECK_OK(expect_shape("attention_cached", "cache_v", in[kCacheV], in[kCacheK].shape));
+  for (const int cache : {kCacheK, kCacheV})
+    if (of(any).head_dim % in[static_cast<size_t>(cache)].codec->block != 0)
+      return fail(ErrorCode::shape, "attention_cached: heads of {} are no whole blocks of {} ({})", of(any).head_dim,
+                  in[static_cast<size_t>(cache)].codec->name, in[static_cast<size_t>(cache)].codec->block);
   CHECK_OK(expect_shape("attention_cached", "k", in[kK], {in[kQ].shape[0], in[kCacheK].shape[2]}));
-  CHECK_OK(expect_shape("attention_cached", "slots", in[kSlots], {in[kQ].shape[0]}));
-  CHECK_OK(expect_shape("attention_cached", "positions", in[kPositions], {in[kQ].shape[0]}));
+  CHECK_OK(expect_indices("attention_cached", "slots", in[kSlots], in[kQ].shape[0]));
+  CHECK_OK(expect_indices("attention_cached", "positions", in[kPositions], in[kQ].shape[0]));
   return std::vector{in[kQ], in[kCacheK], in[kCacheV]};
 }
 
@@ -97,12 +101,6 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type>) {
   return {.bytes = static_cast<double>(in[kCacheK].bytes() + in[kCacheV].bytes() + 2 * in[kQ].bytes())};
 }
 
-std::string text(const std::any& any) {
-  const AttentionAttributes& a = of(any);
-  return fmt::format("{{{} heads, {} kv, {} wide, window {}, scale {}{}}}", a.heads, a.kv_heads, a.head_dim, a.window,
-                     a.scale, a.tiles ? ", tiles" : "");
-}
-
 std::vector<Sample> samples() {
   const auto make = [](AttentionAttributes a, int64_t slots, int64_t places, std::vector<int32_t> slot,
                        std::vector<int32_t> position, const Codec* codec, const Codec* cached = nullptr) {
@@ -135,7 +133,7 @@ constexpr InPlace kCaches[] = {{1, 3, true}, {2, 4, true}};
 
 const Op kAttentionCached = {.name = "attention_cached",
                              .infer = infer,
-                             .text = text,
+                             .text = attention_text,
                              .workspace = workspace,
                              .cost = cost,
                              .reference = reference,

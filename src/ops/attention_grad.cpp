@@ -28,7 +28,11 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_rank("attention_grad", "k", in[kK], 2));
   CHECK_OK(expect_shape("attention_grad", "k", in[kK], {in[kQ].shape[0], of(any).kv_heads * of(any).head_dim}));
   CHECK_OK(expect_shape("attention_grad", "v", in[kV], in[kK].shape));
-  CHECK_OK(expect_shape("attention_grad", "starts", in[kStarts], {in[kQ].shape[0]}));
+  CHECK_OK(expect_heads("attention_grad", of(any), in[kQ], in[kK], in[kV]));
+  CHECK_OK(expect_elements("attention_grad", "dy", in[kDy]));
+  CHECK_OK(expect_elements("attention_grad", "y", in[kY]));
+  CHECK_OK(expect_f32("attention_grad", "lse", in[kLse]));
+  CHECK_OK(expect_indices("attention_grad", "starts", in[kStarts], in[kQ].shape[0]));
   CHECK_OK(expect_shape("attention_grad", "lse", in[kLse], {in[kQ].shape[0], of(any).heads}));
   return std::vector{in[kQ], in[kK], in[kV]};
 }
@@ -278,6 +282,7 @@ std::vector<Sample> samples() {
 
 const Op kAttentionGrad = {.name = "attention_grad",
                            .infer = infer,
+                           .text = attention_text,
                            .workspace = workspace,
                            .cost = cost,
                            .reference = reference,

@@ -20,12 +20,20 @@ inline Matrix head_rows(const Operand& x, int64_t head, int64_t head_dim, int64_
 inline Result<void> expect_heads(const char* op, const AttentionAttributes& a, const Type& q, const Type& k,
                                  const Type& v) {
   CHECK_OK(expect_rank(op, "q", q, 2));
+  for (const auto& [operand, type] : {std::pair{"q", &q}, {"k", &k}, {"v", &v}})
+    CHECK_OK(expect_elements(op, operand, *type));
   if (a.heads <= 0 || a.kv_heads <= 0 || a.heads % a.kv_heads)
     return fail(ErrorCode::shape, "{}: {} heads do not share {} key heads evenly", op, a.heads, a.kv_heads);
   if (!(a.scale > 0)) return fail(ErrorCode::shape, "{}: the scale should be positive, found {}", op, a.scale);
   CHECK_OK(expect_shape(op, "q", q, {q.shape[0], a.heads * a.head_dim}));
   CHECK_OK(expect_shape(op, "k", k, {q.shape[0], a.kv_heads * a.head_dim}));
   return expect_shape(op, "v", v, k.shape);
+}
+
+inline std::string attention_text(const std::any& any) {
+  const AttentionAttributes& a = *std::any_cast<AttentionAttributes>(&any);
+  return fmt::format("{{{} heads, {} kv, {} wide, window {}, scale {}{}}}", a.heads, a.kv_heads, a.head_dim, a.window,
+                     a.scale, a.tiles ? ", tiles" : "");
 }
 
 // Pairs of a query and a key that are computed: half of the square of each sequence.

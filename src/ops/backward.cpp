@@ -1,55 +1,84 @@
 #include "ops/backward.h"
 
+#include <algorithm>
+
 #include "graph/op.h"
+#include "ops/linear_parts.h"
+#include "ops/pointwise.h"
 #include "ops/table.h"
+#include "ops/update.h"
 
 namespace thimble {
 
-Backward::Backward(Graph& graph) : graph_(graph), wanted_(graph.values().size(), 0) {
-  for (size_t i = 0; i < graph.values().size(); ++i) wanted_[i] = graph.values()[i].role == Role::parameter;
-  for (const Node& node : graph.nodes())
-    for (ValueId in : node.in)
-      if (wanted(in) && node.op->gradient)
-        for (ValueId out : node.out)
-          if (out != kNone) wanted_[static_cast<size_t>(out)] = 1;
+std::vector<ValueId> parameters_of(const Graph& graph) {
+  std::vector<ValueId> out;
+  for (size_t i = 0; i < graph.values().size(); ++i)
+    if (graph.values()[i].role == Role::parameter) out.push_back(static_cast<ValueId>(i));
+  return out;
 }
 
-std::string Backward::name(ValueId value) const { return "d." + graph_.value(value).name; }
+Backward::Backward(Graph& graph, std::span<const ValueId> wanted) : graph_(graph), wanted_(graph.values().size(), 0) {
+  for (ValueId id : wanted) wanted_[static_cast<size_t>(id)] = 1;
+  for (const Node& node : graph.nodes()) {
+    const bool reached = std::any_of(node.in.begin(), node.in.end(), [&](ValueId in) { return this->wanted(in); });
+    for (ValueId out : node.out)
+      if (reached && out != kNone && graph.value(out).type.codec != &kI32) wanted_[static_cast<size_t>(out)] = 1;
+    for (ValueId in : node.in)
+      if (this->wanted(in)) ++tables_[in].readers;
+  }
+}
 
-void Backward::run() {
+bool Backward::is_loss(ValueId id) const { return std::find(losses_.begin(), losses_.end(), id) != losses_.end(); }
+
+Result<void> Backward::run(std::span<const ValueId> losses) {
+  losses_.assign(losses.begin(), losses.end());
   const size_t forward_nodes = graph_.nodes().size();
   graph_.set_phase(Phase::backward);
   for (size_t i = forward_nodes; i-- > 0;) {
     const Node node = graph_.nodes()[i];  // a copy: emitting moves the nodes
-    bool differentiable = false;
-    for (ValueId in : node.in) differentiable |= wanted(in);
-    if (!differentiable || !node.op->gradient) continue;
     graph_.set_block(node.block);
-    node.op->gradient(*this, node);
+    CHECK_OK(differentiate(node));
+    for (ValueId in : node.in)
+      if (wanted(in) && --tables_[in].readers == 0) {
+        emit_table(in, tables_[in]);
+        if (graph_.producer(in) < 0) finish_leaf(in);
+      }
   }
   graph_.set_block(-1);
+  if (leaves_.empty())
+    return fail(ErrorCode::invalid_argument, "backward: the loss depends on nothing that is to be trained");
+  return {};
 }
 
-ValueId Backward::settle(ValueId value) {
+Result<void> Backward::differentiate(const Node& node) {
+  if (std::none_of(node.in.begin(), node.in.end(), [&](ValueId in) { return wanted(in); })) return {};
+  if (node.op->gradient) return node.op->gradient(*this, node);
+  for (ValueId out : node.out)
+    if (out != kNone && (gathered_.contains(out) || is_loss(out)))
+      return fail(ErrorCode::unsupported, "backward: '{}' is made by {}, which has no gradient, of what is trained",
+                  graph_.value(out).name, node.op->name);
+  return {};
+}
+
+ValueId Backward::emit_gathered(ValueId value) {
   const auto found = gathered_.find(value);
   if (found == gathered_.end()) return kNone;
-  Gathered gathered = std::move(found->second);
+  const Gathered gathered = std::move(found->second);
   gathered_.erase(found);
-  if (gathered.products.empty()) return gathered.sum;
-  LinearAttributes attributes{.terms = {}};
-  std::vector<ValueId> in;
-  for (const ProductTerm& term : gathered.products) {
-    attributes.terms.push_back({term.transposed, term.scale});
-    in.push_back(term.x);
-    in.push_back(term.w);
+  ValueId sum = gathered.sum;
+  for (size_t first = 0; first < gathered.products.size(); first += kMostTerms) {
+    LinearAttributes attributes{.terms = {}, .codec = graph_.value(value).type.codec};
+    std::vector<ValueId> in;
+    for (size_t i = first; i < std::min(gathered.products.size(), first + kMostTerms); ++i) {
+      const ProductTerm& term = gathered.products[i];
+      attributes.terms.push_back({term.transposed, term.scale});
+      in.insert(in.end(), {term.x, term.w});
+    }
+    in.insert(in.end(), {kNone, sum});  // bias, addend
+    sum = graph_.emit(kLinear, attributes, in, name(value));
   }
-  attributes.codec = graph_.value(value).type.codec;
-  in.push_back(kNone);  // bias
-  in.push_back(gathered.sum);
-  return graph_.emit(kLinear, attributes, in, name(value));
+  return sum;
 }
-
-ValueId Backward::gradient_of(ValueId output) { return output == kNone ? kNone : settle(output); }
 
 void Backward::add(ValueId value, ValueId contribution) {
   Gathered& gathered = gathered_[value];
@@ -59,19 +88,63 @@ void Backward::add(ValueId value, ValueId contribution) {
     gathered.sum = graph_.emit(kAdd, {}, {gathered.sum, contribution}, name(value) + ".sum");
 }
 
-void Backward::add_product(ValueId value, const ProductTerm& term) { gathered_[value].products.push_back(term); }
-
-ValueId Backward::accumulator(ValueId parameter) {
-  const auto [found, fresh] = index_.try_emplace(parameter, parameters_.size());
-  if (fresh) {
-    Type type = graph_.value(parameter).type;
-    type.codec = &kF32;
-    const ValueId first = graph_.add_value("gradient." + graph_.value(parameter).name, type, Role::gradient);
-    parameters_.push_back({parameter, first, first});
-  }
-  return parameters_[found->second].last;
+void Backward::finish_leaf(ValueId leaf) {
+  const ValueId gathered = emit_gathered(leaf);
+  if (gathered == kNone) return;
+  PointwiseBuilder b;
+  const Expr total = b.tensor();
+  b.store(total, total + b.tensor());
+  accumulate(leaf, kPointwise, b.attributes(), {gathered}, ".sum");
 }
 
-void Backward::set_accumulator(ValueId parameter, ValueId updated) { parameters_[index_.at(parameter)].last = updated; }
+void Backward::add_product(ValueId value, const ProductTerm& term) { gathered_[value].products.push_back(term); }
+
+ValueId Backward::accumulator(ValueId leaf) {
+  const auto [found, inserted] = index_.try_emplace(leaf, leaves_.size());
+  if (inserted) {
+    const Type type{graph_.value(leaf).type.shape};
+    const ValueId first = graph_.add_value("gradient." + graph_.value(leaf).name, type, Role::gradient);
+    leaves_.push_back({leaf, first, first});
+  }
+  return leaves_[found->second].last;
+}
+
+void Backward::accumulate(ValueId value, const Op& op, std::any attributes, std::vector<ValueId> in,
+                          std::string_view suffix) {
+  const bool leaf = graph_.producer(value) < 0;
+  const ValueId before =
+      leaf ? accumulator(value)
+           : graph_.emit(kZeros, ZerosAttributes{graph_.value(value).type.shape}, {}, name(value) + ".zero");
+  in.insert(in.begin(), before);
+  const ValueId after = graph_.emit(op, std::move(attributes), std::move(in),
+                                    fmt::format("gradient.{}{}", graph_.value(value).name, suffix));
+  if (!leaf) {
+    sums_within_pass_ = true;
+    return add(value, after);
+  }
+  LeafGradient& gradient = leaves_[index_.at(value)];
+  sums_within_pass_ |= gradient.last != gradient.first;  // the other uses come first, of all tokens of a pass
+  gradient.last = after;
+}
+
+void Backward::accumulate_lookup(ValueId table, ValueId ids, ValueId dy) {
+  tables_[table].lookups.emplace_back(ids, dy);
+}
+
+void Backward::accumulate_head(ValueId table, const HeadUse& use) { tables_[table].heads.push_back(use); }
+
+// A head and a look-up of one table are added granule by granule, by one operation: the order of the sum is then the
+// same however many granules a pass holds. Of several heads or look-ups each is added for itself.
+void Backward::emit_table(ValueId table, const TableUses& uses) {
+  for (size_t i = 0; i < uses.heads.size(); ++i) {
+    const HeadUse& head = uses.heads[i];
+    const auto [ids, dy] = i < uses.lookups.size() ? uses.lookups[i] : std::pair{kNone, kNone};
+    accumulate(table, kLinearCrossEntropyDw, head.attributes,
+               {head.x, table, head.targets, head.scale, head.lse, ids, dy, head.logits},
+               ids == kNone ? ".head" : ".rows");
+  }
+  for (size_t i = uses.heads.size(); i < uses.lookups.size(); ++i)
+    accumulate(table, kEmbeddingGrad, {}, {uses.lookups[i].first, uses.lookups[i].second}, ".rows");
+}
 
 }  // namespace thimble

@@ -1,13 +1,19 @@
-// Reverse-mode differentiation of a graph, ahead of time, for exactly what is trained.
+// Reverse-mode differentiation of a graph, ahead of time, for exactly what is wanted.
 //
-// Gradients are ordinary nodes appended to the graph. Contributions to one activation's gradient that are matrix
-// products are gathered into one `linear` node, rounded once.
+// Gradients are ordinary nodes appended to the graph. What is wanted are leaves: values without a producer, whose
+// gradients accumulate over the passes of a step. A value on the way to one (an activation, or a weight that is
+// computed from parameters) has a gradient of one pass. Contributions to one activation's gradient that are matrix
+// products are gathered into `linear` nodes of up to 16 terms, each rounded once.
 #pragma once
 
+#include <any>
+#include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "core/result.h"
 #include "graph/graph.h"
 
 namespace thimble {
@@ -20,47 +26,91 @@ struct ProductTerm {
   float scale;
 };
 
+// One loss over a table w [v, d] of the vocabulary, for its gradient: x [t, d], targets [t], the factor of each row's
+// loss ([1] or [t]), lse [t], kept logits or kNone.
+struct HeadUse {
+  std::any attributes;
+  ValueId x, targets, scale, lse, logits;
+};
+
 class Backward {
  public:
-  explicit Backward(Graph& graph);
+  // wanted: leaves whose gradients are asked for, in no particular order.
+  Backward(Graph& graph, std::span<const ValueId> wanted);
+
+  // Which value the backward pass gets for one that the forward pass made: a keeper's answer, or the value itself.
+  using Saved = std::function<ValueId(Backward& backward, ValueId value)>;
+  void keep_by(Saved saved) { saved_ = std::move(saved); }
+
+  // Walks back from `losses` (sums that are minimised as they are, of operations that carry their own scale) and from
+  // every value that add() was called for before. An error where a gradient meets an operation that has none, or where
+  // nothing that is wanted is reached.
+  Result<void> run(std::span<const ValueId> losses);
 
   Graph& graph() { return graph_; }
-  // Whether anything trained depends on this value, so that its gradient is needed.
-  bool wanted(ValueId id) const { return id != kNone && wanted_[static_cast<size_t>(id)]; }
-
-  // Starts at `loss` (a scalar result, whose own gradient is the operand `scale`, or 1) and walks back.
-  void run();
+  // Whether the gradient of this value is needed: something wanted leads to it. False for values that the backward pass
+  // itself has made.
+  bool wanted(ValueId id) const {
+    return id != kNone && static_cast<size_t>(id) < wanted_.size() && wanted_[static_cast<size_t>(id)];
+  }
+  bool is_loss(ValueId id) const;
+  // What a gradient reads of the forward pass.
+  ValueId saved(ValueId id) { return id == kNone || !saved_ ? id : saved_(*this, id); }
 
   // The gradient that has been gathered for an output of the node being differentiated; kNone: it is not used.
-  ValueId gradient_of(ValueId output);
-  // Adds to the gradient of an activation.
+  ValueId gradient_of(ValueId output) { return output == kNone ? kNone : emit_gathered(output); }
+  // Adds to the gradient of a value. Of a leaf all that was added is accumulated when its last reader has been
+  // differentiated.
   void add(ValueId value, ValueId contribution);
   void add_product(ValueId value, const ProductTerm& term);
-  // The accumulator of a parameter's gradient, to be handed to an operation that adds to it, and what it returned.
-  ValueId accumulator(ValueId parameter);
-  void set_accumulator(ValueId parameter, ValueId updated);
+  // Adds what an operation makes whose first operand is an f32 accumulator of the value's shape, which it overwrites
+  // with the sum; `in` are its other operands.
+  void accumulate(ValueId value, const Op& op, std::any attributes, std::vector<ValueId> in, std::string_view suffix);
+  // The same for tables of the vocabulary, whose uses are added together when all readers have been differentiated.
+  void accumulate_lookup(ValueId table, ValueId ids, ValueId dy);
+  void accumulate_head(ValueId table, const HeadUse& use);
   // Name for the gradient of a value.
-  std::string name(ValueId value) const;
+  std::string name(ValueId value) const { return "d." + graph_.value(value).name; }
 
-  struct ParameterGradient {
+  struct LeafGradient {
     ValueId parameter;
     ValueId first;  // of role gradient
     ValueId last;   // the final version
   };
-  const std::vector<ParameterGradient>& parameters() const { return parameters_; }
+  // Of what was reached, in the order in which it was.
+  const std::vector<LeafGradient>& leaves() const { return leaves_; }
+  // Whether sums over tokens were made that another pass does not add to: a pass must then hold all tokens of a
+  // micro-batch, lest their bits depend on where it is cut.
+  bool sums_within_pass() const { return sums_within_pass_; }
 
  private:
   struct Gathered {
     std::vector<ProductTerm> products;
     ValueId sum = kNone;
   };
-  ValueId settle(ValueId value);
+  struct TableUses {
+    int readers = 0;  // not yet differentiated
+    std::vector<HeadUse> heads;
+    std::vector<std::pair<ValueId, ValueId>> lookups;  // ids, dy
+  };
+  ValueId emit_gathered(ValueId value);
+  ValueId accumulator(ValueId leaf);
+  void emit_table(ValueId table, const TableUses& uses);
+  void finish_leaf(ValueId leaf);
+  Result<void> differentiate(const Node& node);
 
   Graph& graph_;
   std::vector<char> wanted_;
+  std::vector<ValueId> losses_;
+  Saved saved_;
   std::map<ValueId, Gathered> gathered_;
+  std::map<ValueId, TableUses> tables_;
   std::map<ValueId, size_t> index_;
-  std::vector<ParameterGradient> parameters_;
+  std::vector<LeafGradient> leaves_;
+  bool sums_within_pass_ = false;
 };
+
+// All values of role parameter.
+std::vector<ValueId> parameters_of(const Graph& graph);
 
 }  // namespace thimble

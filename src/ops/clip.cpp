@@ -17,6 +17,7 @@ int64_t blocks(int64_t count) { return (count + kBlock - 1) / kBlock; }
 
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("squared_norm", in, 1));
+  CHECK_OK(expect_run("squared_norm", "x", in[0]));
   return std::vector{Type{{1}, &kF32}};
 }
 
@@ -51,7 +52,10 @@ void reference(const ReferenceCall& call) {
 std::vector<Sample> samples() { return {{{}, {Type{{7, 9}}}}, {{}, {Type{{9001}}}}}; }
 
 Result<std::vector<Type>> infer_scale(const std::any&, std::span<const Type> in) {
-  for (const Type& type : in) CHECK_OK(expect_shape("clip_scale", "squared norm", type, {1}));
+  for (const Type& type : in) {
+    CHECK_OK(expect_shape("clip_scale", "squared norm", type, {1}));
+    CHECK_OK(expect_f32("clip_scale", "squared norm", type));
+  }
   return std::vector{Type{{1}, &kF32}, Type{{1}, &kF32}};
 }
 
@@ -72,8 +76,10 @@ void reference_scale(const ReferenceCall& call) {
   if (call.out[1]) call.out[1][0] = std::sqrt(total);
 }
 
-// The squares are of random numbers, which may be negative: none are given to the square root.
-std::vector<Sample> samples_scale() { return {}; }
+std::vector<Sample> samples_scale() {
+  return {{ClipAttributes{1}, {Type{{1}}, Type{{1}}, Type{{1}}}, {}, {}, true},
+          {ClipAttributes{0}, {Type{{1}}}, {}, {}, true}};
+}
 
 }  // namespace
 
@@ -92,6 +98,7 @@ const Op kClipScale = {
     .cost = pointwise_cost,
     .reference = reference_scale,
     .run = run_scale,
-    .samples = samples_scale};
+    .samples = samples_scale,
+    .alone = true};
 
 }  // namespace thimble

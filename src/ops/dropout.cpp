@@ -54,10 +54,11 @@ void reference(const ReferenceCall& call) {
                                                        static_cast<uint64_t>(i)));
 }
 
-void gradient(Backward& backward, const Node& node) {
+Result<void> gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
-  if (dy == kNone || !backward.wanted(node.in[0])) return;
+  if (dy == kNone || !backward.wanted(node.in[0])) return {};
   backward.add(node.in[0], backward.graph().emit(kDropout, node.attributes, {dy}, backward.name(node.in[0])));
+  return {};
 }
 
 std::vector<Sample> samples() {

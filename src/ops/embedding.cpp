@@ -11,7 +11,7 @@ namespace {
 
 Result<std::vector<Type>> infer(const std::any& attributes, std::span<const Type> in) {
   CHECK_OK(expect_operands("embedding", in, 2));
-  CHECK_OK(expect_rank("embedding", "ids", in[0], 1));
+  CHECK_OK(expect_indices("embedding", "ids", in[0]));
   CHECK_OK(expect_rank("embedding", "table", in[1], 2));
   return std::vector{
       Type{{in[0].shape[0], in[1].shape[1]}, std::any_cast<EmbeddingAttributes>(&attributes)->codec, in[0].extent}};
@@ -37,21 +37,10 @@ void reference(const ReferenceCall& call) {
       call.out[0][i * width + j] = call.in[1][static_cast<int64_t>(call.in[0][i]) * width + j];
 }
 
-void gradient(Backward& backward, const Node& node) {
+Result<void> gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
-  const ValueId table = node.in[1];
-  if (dy == kNone || backward.graph().value(table).role != Role::parameter) return;
-  Graph& graph = backward.graph();
-  const std::string name = "gradient." + graph.value(table).name + ".rows";
-  // A tied table is the head too: both parts of its gradient are added granule by granule, by one operation.
-  if (const Node* head = graph.user(kLinearCrossEntropy, 1, table))
-    backward.set_accumulator(table, graph.emit(kLinearCrossEntropyDw, head->attributes,
-                                               {backward.accumulator(table), head->in[0], table, head->in[2],
-                                                head->in[3], head->out[2], node.in[0], dy, head->out[3]},
-                                               name));
-  else
-    backward.set_accumulator(table,
-                             graph.emit(kEmbeddingGrad, {}, {backward.accumulator(table), node.in[0], dy}, name));
+  if (dy != kNone && backward.wanted(node.in[1])) backward.accumulate_lookup(node.in[1], node.in[0], dy);
+  return {};
 }
 
 Cost cost(const std::any&, std::span<const Type>, std::span<const Type> out) {
@@ -66,6 +55,8 @@ std::vector<Sample> samples() {
 Result<std::vector<Type>> infer_grad(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("embedding_grad", in, 3));
   CHECK_OK(expect_rank("embedding_grad", "accumulator", in[0], 2));
+  CHECK_OK(expect_f32("embedding_grad", "accumulator", in[0]));
+  CHECK_OK(expect_indices("embedding_grad", "ids", in[1]));
   CHECK_OK(expect_shape("embedding_grad", "dy", in[2], {in[1].shape[0], in[0].shape[1]}));
   return std::vector{Type{in[0].shape, &kF32}};
 }
@@ -101,6 +92,10 @@ constexpr InPlace kAccumulates[] = {{0, 0, true}};
 
 const Op kEmbedding = {.name = "embedding",
                        .infer = infer,
+                       .text =
+                           [](const std::any& any) {
+                             return fmt::format("{{{}}}", std::any_cast<EmbeddingAttributes>(&any)->codec->name);
+                           },
                        .gradient = gradient,
                        .workspace = workspace,
                        .cost = cost,

@@ -9,7 +9,7 @@ namespace {
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("gather", in, 2));
   CHECK_OK(expect_rank("gather", "x", in[0], 2));
-  CHECK_OK(expect_rank("gather", "rows", in[1], 1));
+  CHECK_OK(expect_indices("gather", "rows", in[1]));
   return std::vector{Type{{in[1].shape[0], in[0].shape[1]}, in[0].codec, in[1].extent}};
 }
 

@@ -16,6 +16,8 @@ namespace {
 
 double epsilon_of(const std::any& attributes) { return std::any_cast<NormAttributes>(&attributes)->epsilon; }
 
+std::string text(const std::any& any) { return fmt::format("{{epsilon {}}}", epsilon_of(any)); }
+
 // h = (x - mean) * r; returns r.
 float standardise(const float* x, float* h, int64_t n, double epsilon) noexcept {
   const float mean = sum(x, n) / static_cast<float>(n);
@@ -40,7 +42,9 @@ Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("layer_norm", in, 3));
   CHECK_OK(expect_rank("layer_norm", "x", in[0], 2));
   CHECK_OK(expect_shape("layer_norm", "gain", in[1], {in[0].shape[1]}));
+  CHECK_OK(expect_f32("layer_norm", "gain", in[1]));
   CHECK_OK(expect_shape("layer_norm", "bias", in[2], {in[0].shape[1]}));
+  CHECK_OK(expect_f32("layer_norm", "bias", in[2]));
   return std::vector{in[0]};
 }
 
@@ -70,20 +74,18 @@ void reference(const ReferenceCall& call) {
   }
 }
 
-void gradient(Backward& backward, const Node& node) {
+Result<void> gradient(Backward& backward, const Node& node) {
   Graph& graph = backward.graph();
   const ValueId dy = backward.gradient_of(node.out[0]);
   const ValueId x = node.in[0], gain = node.in[1], bias = node.in[2];
-  if (dy == kNone) return;
-  const auto name = [&](ValueId p) { return "gradient." + graph.value(p).name + ".sum"; };
-  if (graph.value(gain).role == Role::parameter)
-    backward.set_accumulator(
-        gain, graph.emit(kLayerNormDgain, node.attributes, {backward.accumulator(gain), dy, x}, name(gain)));
-  if (graph.value(bias).role == Role::parameter)
-    backward.set_accumulator(bias, graph.emit(kColumnSum, {}, {backward.accumulator(bias), dy}, name(bias)));
-  if (!backward.wanted(x)) return;
+  if (dy == kNone) return {};
+  const ValueId kept = backward.saved(x);
+  if (backward.wanted(gain)) backward.accumulate(gain, kLayerNormDgain, node.attributes, {dy, kept}, ".sum");
+  if (backward.wanted(bias)) backward.accumulate(bias, kColumnSum, {}, {dy}, ".sum");
+  if (!backward.wanted(x)) return {};
   const ValueId addend = backward.gradient_of(x);
-  backward.add(x, graph.emit(kLayerNormDx, node.attributes, {dy, x, gain, addend}, backward.name(x)));
+  backward.add(x, graph.emit(kLayerNormDx, node.attributes, {dy, kept, gain, addend}, backward.name(x)));
+  return {};
 }
 
 std::vector<Sample> samples() {
@@ -93,8 +95,10 @@ std::vector<Sample> samples() {
 
 Result<std::vector<Type>> infer_dx(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("layer_norm_dx", in, 4));
+  CHECK_OK(expect_rank("layer_norm_dx", "x", in[1], 2));
   CHECK_OK(expect_shape("layer_norm_dx", "dy", in[0], in[1].shape));
   CHECK_OK(expect_shape("layer_norm_dx", "gain", in[2], {in[1].shape.columns()}));
+  CHECK_OK(expect_f32("layer_norm_dx", "gain", in[2]));
   if (!absent(in[3])) CHECK_OK(expect_shape("layer_norm_dx", "addend", in[3], in[1].shape));
   return std::vector{in[1]};
 }
@@ -147,6 +151,7 @@ Result<std::vector<Type>> infer_dgain(const std::any&, std::span<const Type> in)
   CHECK_OK(expect_rank("layer_norm_dgain", "x", in[2], 2));
   CHECK_OK(expect_shape("layer_norm_dgain", "dy", in[1], in[2].shape));
   CHECK_OK(expect_shape("layer_norm_dgain", "accumulator", in[0], {in[2].shape[1]}));
+  CHECK_OK(expect_f32("layer_norm_dgain", "accumulator", in[0]));
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
@@ -189,6 +194,7 @@ constexpr InPlace kAccumulates[] = {{0, 0, true}};
 
 const Op kLayerNorm = {.name = "layer_norm",
                        .infer = infer,
+                       .text = text,
                        .gradient = gradient,
                        .workspace = workspace,
                        .cost = pointwise_cost,
@@ -198,6 +204,7 @@ const Op kLayerNorm = {.name = "layer_norm",
                        .in_place = kOverX};
 const Op kLayerNormDx = {.name = "layer_norm_dx",
                          .infer = infer_dx,
+                         .text = text,
                          .workspace = workspace,
                          .cost = pointwise_cost,
                          .reference = reference_dx,
@@ -206,6 +213,7 @@ const Op kLayerNormDx = {.name = "layer_norm_dx",
                          .in_place = kOverDy};
 const Op kLayerNormDgain = {.name = "layer_norm_dgain",
                             .infer = infer_dgain,
+                            .text = text,
                             .workspace = workspace,
                             .cost = pointwise_cost,
                             .reference = reference_dgain,

@@ -41,7 +41,10 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
       return fail(ErrorCode::shape, "linear: term {} gives {}, the first {}", i, shape.text(), y.shape.text());
     y.shape = shape;
   }
-  if (const Type& bias = in[2 * terms]; !absent(bias)) CHECK_OK(expect_shape("linear", "bias", bias, {y.shape[1]}));
+  if (const Type& bias = in[2 * terms]; !absent(bias)) {
+    CHECK_OK(expect_shape("linear", "bias", bias, {y.shape[1]}));
+    CHECK_OK(expect_f32("linear", "bias", bias));
+  }
   if (const Type& addend = in[2 * terms + 1]; !absent(addend)) {
     CHECK_OK(expect_shape("linear", "addend", addend, y.shape));
     if (addend.codec != y.codec) return fail(ErrorCode::shape, "linear: the addend should be {}", y.codec->name);
@@ -91,27 +94,25 @@ void reference(const ReferenceCall& call) {
     }
 }
 
-void gradient(Backward& backward, const Node& node) {
+Result<void> gradient(Backward& backward, const Node& node) {
   const LinearAttributes& attributes = node.as<LinearAttributes>();
   const ValueId dy = backward.gradient_of(node.out[0]);
-  if (dy == kNone) return;
-  Graph& graph = backward.graph();
-  const auto trains = [&](ValueId id) { return id != kNone && graph.value(id).role == Role::parameter; };
+  if (dy == kNone) return {};
   const size_t terms = attributes.terms.size();
   for (size_t i = 0; i < terms; ++i) {
     const auto [transposed, scale] = attributes.terms[i];
     const ValueId x = node.in[2 * i], w = node.in[2 * i + 1];
-    if (trains(w)) {
-      const ValueId left = transposed ? dy : x, right = transposed ? x : dy;
-      backward.set_accumulator(w, graph.emit(kLinearDw, ScaleAttributes{scale}, {backward.accumulator(w), left, right},
-                                             "gradient." + graph.value(w).name + ".sum"));
+    if (backward.wanted(w)) {
+      const ValueId kept = backward.saved(x);
+      backward.accumulate(w, kLinearDw, ScaleAttributes{scale},
+                          transposed ? std::vector{dy, kept} : std::vector{kept, dy}, ".sum");
     }
     if (backward.wanted(x)) backward.add_product(x, {dy, w, !transposed, scale});
   }
-  if (const ValueId bias = node.in[2 * terms]; trains(bias))
-    backward.set_accumulator(bias, graph.emit(kColumnSum, {}, {backward.accumulator(bias), dy},
-                                              "gradient." + graph.value(bias).name + ".sum"));
+  if (const ValueId bias = node.in[2 * terms]; backward.wanted(bias))
+    backward.accumulate(bias, kColumnSum, {}, {dy}, ".sum");
   if (const ValueId addend = node.in[2 * terms + 1]; backward.wanted(addend)) backward.add(addend, dy);
+  return {};
 }
 
 ProductUse use_of(const Shape& weight, ProductUse wide) {
@@ -163,6 +164,7 @@ Result<std::vector<Type>> infer_dw(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_rank("linear_dw", "right", in[2], 2));
   CHECK_OK(expect_shape("linear_dw", "right", in[2], {in[1].shape[0], in[2].shape[1]}));
   CHECK_OK(expect_shape("linear_dw", "accumulator", in[0], {in[1].shape[1], in[2].shape[1]}));
+  CHECK_OK(expect_f32("linear_dw", "accumulator", in[0]));
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
@@ -221,31 +223,37 @@ std::vector<Sample> samples_dw() {
           {ScaleAttributes{0.5}, {Type{{9, 50}}, Type{{530, 9}, &kBf16}, Type{{530, 50}, &kBf16}}}};
 }
 
+int64_t sum_width(const Shape& x) { return x.rank() == 1 ? 1 : x[1]; }
+
 Result<std::vector<Type>> infer_sum(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("column_sum", in, 2));
-  CHECK_OK(expect_rank("column_sum", "x", in[1], 2));
-  CHECK_OK(expect_shape("column_sum", "accumulator", in[0], {in[1].shape[1]}));
+  CHECK_OK(expect_numbers("column_sum", "x", in[1]));
+  if (in[1].shape.rank() != 1) CHECK_OK(expect_rank("column_sum", "x", in[1], 2));
+  CHECK_OK(expect_elements("column_sum", "x", in[1].shape.rank() == 1 ? in[1] : Type{}));
+  CHECK_OK(expect_shape("column_sum", "accumulator", in[0], {sum_width(in[1].shape)}));
+  CHECK_OK(expect_f32("column_sum", "accumulator", in[0]));
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
 int64_t workspace_sum(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int) {
-  return row_buffer_bytes(in[1].shape[1], 2, 1);
+  return row_buffer_bytes(sum_width(in[1].shape), 2, 1);
 }
 
 // Rows in order, granule by granule; one thread, as the order is the result.
 void run_sum(const Call& call) noexcept {
-  const int64_t rows = call.in[1].shape[0], n = call.in[1].shape[1];
+  const int64_t rows = call.in[1].shape[0], n = sum_width(call.in[1].shape);
   float* const partial = row_buffer(call, n, 2, 0, 1);
   for (int64_t row = 0; row < rows; row += kGranule) {
     std::fill(partial, partial + n, 0.0f);
     for (int64_t r = row; r < std::min(rows, row + kGranule); ++r)
-      add_scaled(partial, read_row(call.in[1], r, n, row_buffer(call, n, 2, 0, 0)), 1, n);
+      add_scaled(partial, read_row({call.in[1].data, {rows, n}, call.in[1].codec}, r, n, row_buffer(call, n, 2, 0, 0)),
+                 1, n);
     add_scaled(call.out[0].as<float>(), partial, 1, n);
   }
 }
 
 void reference_sum(const ReferenceCall& call) {
-  const int64_t rows = call.in[1].shape[0], n = call.in[1].shape[1];
+  const int64_t rows = call.in[1].shape[0], n = sum_width(call.in[1].shape);
   for (int64_t j = 0; j < n; ++j) {
     call.out[0][j] = call.in[0][j];
     for (int64_t r = 0; r < rows; ++r) call.out[0][j] += call.in[1][r * n + j];
@@ -253,7 +261,7 @@ void reference_sum(const ReferenceCall& call) {
 }
 
 std::vector<Sample> samples_sum() {
-  return {{{}, {Type{{7}}, Type{{9, 7}}}}, {{}, {Type{{33}}, Type{{600, 33}, &kBf16}}}};
+  return {{{}, {Type{{7}}, Type{{9, 7}}}}, {{}, {Type{{33}}, Type{{600, 33}, &kBf16}}}, {{}, {Type{{1}}, Type{{600}}}}};
 }
 
 constexpr InPlace kAccumulates[] = {{0, 0, true}};
@@ -284,14 +292,16 @@ const Op kLinear = {.name = "linear",
                     .reference = reference,
                     .run = run,
                     .samples = samples};
-const Op kLinearDw = {.name = "linear_dw",
-                      .infer = infer_dw,
-                      .workspace = workspace_dw,
-                      .cost = cost_dw,
-                      .reference = reference_dw,
-                      .run = run_dw,
-                      .samples = samples_dw,
-                      .in_place = kAccumulates};
+const Op kLinearDw = {
+    .name = "linear_dw",
+    .infer = infer_dw,
+    .text = [](const std::any& any) { return fmt::format("{{*{}}}", std::any_cast<ScaleAttributes>(&any)->scale); },
+    .workspace = workspace_dw,
+    .cost = cost_dw,
+    .reference = reference_dw,
+    .run = run_dw,
+    .samples = samples_dw,
+    .in_place = kAccumulates};
 const Op kColumnSum = {.name = "column_sum",
                        .infer = infer_sum,
                        .workspace = workspace_sum,

@@ -21,8 +21,10 @@
 #include "kernels/math.h"
 #include "ops/backward.h"
 #include "ops/cross_entropy_parts.h"
+#include "ops/pointwise.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/update.h"
 
 namespace thimble {
 namespace {
@@ -32,10 +34,12 @@ using namespace cross_entropy;
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("linear_cross_entropy", in, 4));
   CHECK_OK(expect_rank("linear_cross_entropy", "x", in[0], 2));
+  CHECK_OK(expect_elements("linear_cross_entropy", "x", in[0]));
   CHECK_OK(expect_rank("linear_cross_entropy", "w", in[1], 2));
   CHECK_OK(expect_shape("linear_cross_entropy", "w", in[1], {in[1].shape[0], in[0].shape[1]}));
-  CHECK_OK(expect_shape("linear_cross_entropy", "targets", in[2], {in[0].shape[0]}));
+  CHECK_OK(expect_indices("linear_cross_entropy", "targets", in[2], in[0].shape[0]));
   CHECK_OK(expect_shape("linear_cross_entropy", "scale", in[3], {1}));
+  CHECK_OK(expect_f32("linear_cross_entropy", "scale", in[3]));
   const Type row{{in[0].shape[0]}, &kF32, in[0].extent};
   return std::vector{row, in[0], row, Type{{in[0].shape[0], in[1].shape[0]}, &kF32, in[0].extent}};
 }
@@ -164,16 +168,27 @@ void reference(const ReferenceCall& call) {
   }
 }
 
-// The loss is the root: sum(nll) * scale. dx and lse were asked for when the node was made (see models/build).
-void gradient(Backward& backward, const Node& node) {
+// dx and lse were asked for when the node was made. Where the losses of rows are used further, each row's gradient is
+// what comes back to it, times the node's own scale.
+Result<void> gradient(Backward& backward, const Node& node) {
   Graph& graph = backward.graph();
-  const ValueId x = node.in[0], w = node.in[1];
-  if (graph.value(w).role == Role::parameter && !graph.user(kEmbedding, 1, w))
-    backward.set_accumulator(
-        w, graph.emit(kLinearCrossEntropyDw, node.attributes,
-                      {backward.accumulator(w), x, w, node.in[2], node.in[3], node.out[2], kNone, kNone, node.out[3]},
-                      "gradient." + graph.value(w).name + ".head"));
-  if (backward.wanted(x)) backward.add(x, node.out[1]);
+  const ValueId x = node.in[0], w = node.in[1], nll = node.out[0];
+  const ValueId upstream = backward.gradient_of(nll);
+  if (upstream == kNone && !backward.is_loss(nll)) return {};
+  ValueId scale = node.in[3], dx = node.out[1];
+  if (upstream != kNone) {
+    PointwiseBuilder rows;
+    rows.output(rows.tensor() * rows.column(), graph.value(dx).type.codec);
+    dx = graph.emit(kPointwise, rows.attributes(), {dx, upstream}, backward.name(x) + ".rows");
+    PointwiseBuilder each;
+    each.output(each.tensor() * each.scalar());
+    scale = graph.emit(kPointwise, each.attributes(), {upstream, scale}, backward.name(nll) + ".scaled");
+  }
+  if (backward.wanted(w))
+    backward.accumulate_head(w, {node.attributes, backward.saved(x), node.in[2], scale, backward.saved(node.out[2]),
+                                 backward.saved(node.out[3])});
+  if (backward.wanted(x)) backward.add(x, dx);
+  return {};
 }
 
 Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
@@ -186,8 +201,8 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> o
 
 std::vector<Sample> samples() {
   const CrossEntropyAttributes exact;
-  return {{exact, {Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}}, {{}, {}, {3, -1, 10, 0, 0}}},
-          {exact, {Type{{3, 8}}, Type{{1500, 8}}, Type{{3}, &kI32}, Type{{1}}}, {{}, {}, {1400, 3, 1024}}}};
+  return {{exact, {Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}}, {{}, {}, {3, -1, 10, 0, 0}}, {3}},
+          {exact, {Type{{3, 8}}, Type{{1500, 8}}, Type{{3}, &kI32}, Type{{1}}}, {{}, {}, {1400, 3, 1024}}, {3}}};
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // linear_cross_entropy_dw: the gradient of the head's weight, by a second pass over the vocabulary.
 //
 //   Paper    see linear_cross_entropy.cpp, whose gradient emits it
-//   Formula  dw_v += scale sum_i (p_iv - [v = target_i]) x_i, a granule of tokens after the other; where w is the
+//   Formula  dw_v += sum_i scale_i (p_iv - [v = target_i]) x_i, a granule of tokens after the other; where w is the
 //            embedding's table too, the rows of that gradient follow after each granule
 #include <cmath>
 
@@ -16,18 +16,24 @@ using namespace cross_entropy;
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("linear_cross_entropy_dw", in, 9));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "accumulator", in[0], in[2].shape));
+  CHECK_OK(expect_f32("linear_cross_entropy_dw", "accumulator", in[0]));
   CHECK_OK(expect_rank("linear_cross_entropy_dw", "w", in[2], 2));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "x", in[1],
                         {in[3].shape.rows() * in[3].shape.columns(), in[2].shape[1]}));
-  CHECK_OK(expect_shape("linear_cross_entropy_dw", "targets", in[3], {in[1].shape[0]}));
-  CHECK_OK(expect_shape("linear_cross_entropy_dw", "scale", in[4], {1}));
+  CHECK_OK(expect_elements("linear_cross_entropy_dw", "x", in[1]));
+  CHECK_OK(expect_indices("linear_cross_entropy_dw", "targets", in[3], in[1].shape[0]));
+  CHECK_OK(expect_shape("linear_cross_entropy_dw", "scale", in[4], {in[4].shape == Shape{1} ? 1 : in[1].shape[0]}));
+  CHECK_OK(expect_f32("linear_cross_entropy_dw", "scale", in[4]));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "lse", in[5], {in[1].shape[0]}));
+  CHECK_OK(expect_f32("linear_cross_entropy_dw", "lse", in[5]));
   if (!absent(in[6])) {
-    CHECK_OK(expect_shape("linear_cross_entropy_dw", "ids", in[6], {in[1].shape[0]}));
+    CHECK_OK(expect_indices("linear_cross_entropy_dw", "ids", in[6], in[1].shape[0]));
     CHECK_OK(expect_shape("linear_cross_entropy_dw", "dy", in[7], in[1].shape));
   }
-  if (!absent(in[8]))
+  if (!absent(in[8])) {
     CHECK_OK(expect_shape("linear_cross_entropy_dw", "logits", in[8], {in[1].shape[0], in[2].shape[0]}));
+    CHECK_OK(expect_f32("linear_cross_entropy_dw", "logits", in[8]));
+  }
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
@@ -39,19 +45,22 @@ int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const
 // One tile of the vocabulary, of the rows that have been gathered.
 void add_tile(const Call& call, const Memory& m, int64_t count, const Tile& tile) noexcept {
   if (!call.in[8]) make_logits(call, m, call.in[2], count, tile);
-  const float by = call.in[4].as<const float>()[0];
-  const float negligible = by * call.as<CrossEntropyAttributes>().negligible;
+  const float* const scales = call.in[4].as<const float>();
+  const bool one_scale = call.in[4].shape == Shape{1};
   if (m.negligible) m.negligible.clear();
   call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int thread) {
     alignas(64) float p[kVocabTile];
     uint8_t* const marks = m.negligible ? m.negligible.marks(thread) : nullptr;
     for (int64_t r = begin; r < end; ++r) {
+      const float scaled = scales[one_scale ? 0 : m.index[r]], by = std::abs(scaled);
+      const float negligible = by * call.as<CrossEntropyAttributes>().negligible;
       softmax_row(tile.logits + r * tile.stride, m.sums[r], by, tile.columns, p);
       if (marks) mark_at_least(p, negligible, tile.columns, marks);
       if (const int64_t t = m.target[r] - tile.first; t >= 0 && t < tile.columns) {
         p[t] -= by;
         if (marks) marks[t] = 1;
       }
+      if (scaled < 0) scale(p, -1, tile.columns);
       encode_run(*m.codec, p, m.weights + m.codec->bytes(r * tile.columns), tile.columns);
     }
   });
@@ -103,7 +112,8 @@ void reference(const ReferenceCall& call) {
     ++rank;
     for (int64_t v = 0; v < w.shape[0]; ++v) {
       const double p = std::exp(logits[static_cast<size_t>(v)] - call.in[5][i]) - (v == target ? 1 : 0);
-      for (int64_t d = 0; d < width; ++d) call.out[0][v * width + d] += call.in[4][0] * p * x[i * width + d];
+      for (int64_t d = 0; d < width; ++d)
+        call.out[0][v * width + d] += call.in[4][call.in[4].shape == Shape{1} ? 0 : i] * p * x[i * width + d];
     }
   }
   for (int64_t i = 0; call.in[6] && i < x.shape[0]; ++i)
@@ -127,6 +137,9 @@ std::vector<Sample> samples() {
        {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none, none},
        {{}, {}, {}, {3, -1, 10, 0, 0}}},
       {exact,
+       {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{5}}, Type{{5}}, none, none, none},
+       {{}, {}, {}, {3, -1, 10, 0, 0}}},
+      {exact,
        {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none, Type{{5, 11}}},
        {{}, {}, {}, {3, -1, 10, 0, 0}}},
       {exact,
@@ -136,6 +149,7 @@ std::vector<Sample> samples() {
 }
 
 constexpr InPlace kAccumulates[] = {{0, 0, true}};
+constexpr int kLogits[] = {8};
 
 }  // namespace
 
@@ -148,6 +162,7 @@ const Op kLinearCrossEntropyDw = {.name = "linear_cross_entropy_dw",
                                   .run = run,
                                   .samples = samples,
                                   .in_place = kAccumulates,
+                                  .spares = kLogits,
                                   .alone = true};
 
 }  // namespace thimble

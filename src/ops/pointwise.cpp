@@ -1,4 +1,6 @@
-// pointwise: a fused elementwise program (pointwise.h). Output i lies over operand i.
+// pointwise: a fused elementwise program (pointwise.h).
+//
+//   Gradient  a pointwise program of the same operands (pointwise_gradient.cpp); what was broadcast is summed
 //
 // Tiles of 512 elements go through the instructions one after another, in L1; values that are the same for all elements
 // (learning rate, bias corrections) are computed once in double.
@@ -6,58 +8,87 @@
 
 #include <cmath>
 
+#include "core/random.h"
 #include "kernels/clones.h"
 #include "kernels/math.h"
+#include "ops/pointwise_parts.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
 #include "ops/update.h"
 
 namespace thimble {
+namespace {
 
 using Kind = PointwiseAttributes::Kind;
 
-Expr PointwiseBuilder::push(PointwiseAttributes::Instruction instruction) {
-  attributes_.code.push_back(instruction);
-  return {this, static_cast<int>(attributes_.code.size()) - 1};
-}
-Expr PointwiseBuilder::tensor() { return push({.kind = Kind::tensor, .a = attributes_.tensors++}); }
-Expr PointwiseBuilder::scalar() {
-  return push({.kind = Kind::scalar, .a = attributes_.tensors + scalars_++, .uniform = true});
-}
-Expr PointwiseBuilder::constant(double value) {
-  return push({.kind = Kind::constant, .value = value, .uniform = true});
-}
-Expr PointwiseBuilder::apply(Kind kind, Expr a, Expr b) {
-  const bool uniform =
-      attributes_.code[static_cast<size_t>(a.id)].uniform && attributes_.code[static_cast<size_t>(b.id)].uniform;
-  return push({.kind = kind, .a = a.id, .b = b.id, .uniform = uniform});
-}
-Expr PointwiseBuilder::apply(Kind kind, Expr a) {
-  return push({.kind = kind, .a = a.id, .uniform = attributes_.code[static_cast<size_t>(a.id)].uniform});
-}
-void PointwiseBuilder::store(Expr target, Expr value) {
-  assert(attributes_.code[static_cast<size_t>(target.id)].a == static_cast<int>(attributes_.stores.size()));
-  (void)target;
-  attributes_.stores.push_back(value.id);
-}
-
-namespace {
-
 constexpr int64_t kTile = 512;
-constexpr size_t kMostCode = 64;
 
 const PointwiseAttributes& of(const std::any& attributes) { return *std::any_cast<PointwiseAttributes>(&attributes); }
 
+// That of a tensor which does not lie flat, if there is one.
+Shape shape_of(const PointwiseAttributes& attributes, std::span<const Type> in) {
+  Shape shape = attributes.shape;
+  if (shape.rank() > 0) return shape;
+  for (const auto& [kind, a, b, value, stream, uniform] : attributes.code)
+    if (kind == Kind::tensor && in[static_cast<size_t>(a)].shape.rank() > shape.rank())
+      shape = in[static_cast<size_t>(a)].shape;
+  return shape;
+}
+
+Result<void> check_operand(Kind kind, const Type& type, const Shape& shape) {
+  CHECK_OK(expect_numbers("pointwise", "operand", type));
+  switch (kind) {
+    case Kind::tensor:
+      if (!type.shape.same_elements(shape)) CHECK_OK(expect_shape("pointwise", "tensor", type, shape));
+      return expect_run("pointwise", "tensor", type);
+    case Kind::row:
+      CHECK_OK(expect_f32("pointwise", "row", type));
+      return expect_shape("pointwise", "row", type, {shape.columns()});
+    case Kind::column:
+      CHECK_OK(expect_f32("pointwise", "column", type));
+      return expect_shape("pointwise", "column", type, {shape.rows()});
+    default:
+      CHECK_OK(expect_f32("pointwise", "scalar", type));
+      return expect_shape("pointwise", "scalar", type, {1});
+  }
+}
+
 Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   const PointwiseAttributes& attributes = of(any);
-  if (attributes.code.size() > kMostCode)
-    return fail(ErrorCode::shape, "pointwise: {} instructions, at most {}", attributes.code.size(), kMostCode);
-  for (int i = 0; i < attributes.tensors; ++i)
-    CHECK_OK(expect_shape("pointwise", "operand", in[static_cast<size_t>(i)], in[0].shape));
-  for (size_t i = static_cast<size_t>(attributes.tensors); i < in.size(); ++i)
-    CHECK_OK(expect_shape("pointwise", "scalar", in[i], {1}));
-  return std::vector<Type>(in.begin(), in.begin() + static_cast<std::ptrdiff_t>(attributes.stores.size()));
+  if (attributes.code.size() > kMostPointwise)
+    return fail(ErrorCode::shape, "pointwise: {} instructions, at most {}", attributes.code.size(), kMostPointwise);
+  CHECK_OK(expect_operands("pointwise", in, static_cast<size_t>(attributes.operands)));
+  const Shape shape = shape_of(attributes, in);
+  if (shape.rank() == 0) return fail(ErrorCode::shape, "pointwise: neither a tensor nor a shape is given");
+  Extent extent = Extent::fixed;
+  for (const auto& instruction : attributes.code) {
+    if (instruction.kind > Kind::scalar) continue;
+    const Type& type = in[static_cast<size_t>(instruction.a)];
+    CHECK_OK(check_operand(instruction.kind, type, shape));
+    if (instruction.kind != Kind::row && type.extent != Extent::fixed) extent = type.extent;
+  }
+  std::vector<Type> out;
+  for (const auto& [value, codec, stream] : attributes.outputs) {
+    if (value < 0 || value >= static_cast<int>(attributes.code.size()))
+      return fail(ErrorCode::shape, "pointwise: output {} is no instruction", out.size());
+    if (!codec && out.size() >= in.size())
+      return fail(ErrorCode::shape, "pointwise: output {} lies over no operand", out.size());
+    if (!codec && !in[out.size()].shape.same_elements(shape))
+      return fail(ErrorCode::shape, "pointwise: output {} would lie over an operand that is broadcast", out.size());
+    out.push_back(codec ? Type{shape, codec, extent} : in[out.size()]);
+    CHECK_OK(expect_run("pointwise", "output", out.back()));
+  }
+  return out;
+}
+
+std::vector<InPlace> in_place(const std::any& any) {
+  std::vector<InPlace> out;
+  const auto& outputs = of(any).outputs;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (!outputs[i].codec) out.push_back({static_cast<int>(i), static_cast<int>(i), true});
+  }
+  return out;
 }
 
 template <class T>
@@ -89,6 +120,10 @@ T compute(Kind kind, T a, T b) noexcept {
       return std::exp(a);
     case Kind::floor:
       return std::floor(a);
+    case Kind::logarithm:
+      return std::log(a);
+    case Kind::tanh:
+      return std::tanh(a);
     default:
       return T(0);
   }
@@ -140,48 +175,170 @@ CLONES void apply(Kind kind, const float* __restrict a, const float* __restrict 
   }
 }
 
+// Which tile each instruction writes: one is free again after the last instruction that reads it. Values that are the
+// same for all elements keep theirs.
+struct Registers {
+  int16_t tile[kMostPointwise];
+  int count = 0;
+
+  explicit Registers(const PointwiseAttributes& attributes) {
+    const auto& code = attributes.code;
+    int16_t last[kMostPointwise], unused[kMostPointwise];
+    int unused_count = 0;
+    for (size_t i = 0; i < code.size(); ++i) {
+      last[i] = static_cast<int16_t>(i);
+      if (code[i].kind <= Kind::normal_noise) continue;
+      last[code[i].a] = static_cast<int16_t>(i);
+      if (code[i].b >= 0) last[code[i].b] = static_cast<int16_t>(i);
+    }
+    for (const auto& output : attributes.outputs) last[output.value] = static_cast<int16_t>(code.size());
+    for (size_t i = 0; i < code.size(); ++i) {
+      tile[i] = unused_count > 0 && !code[i].uniform ? unused[--unused_count] : static_cast<int16_t>(count++);
+      if (code[i].kind > Kind::normal_noise && !code[i].uniform) {
+        const int a = code[i].a, b = code[i].b;
+        for (int from : {a, b == a ? -1 : b})
+          if (from >= 0 && last[from] == static_cast<int16_t>(i) && !code[static_cast<size_t>(from)].uniform)
+            unused[unused_count++] = tile[from];
+      }
+    }
+  }
+};
+
 double uniform_value(const PointwiseAttributes& attributes, const Call& call, size_t i, const double* values) noexcept {
-  const auto& [kind, a, b, value, uniform] = attributes.code[i];
-  if (kind == Kind::scalar) return call.in[static_cast<size_t>(a)].as<const float>()[0];
-  if (kind == Kind::constant) return value;
-  return compute<double>(kind, values[a], b < 0 ? 0 : values[b]);
+  const auto& instruction = attributes.code[i];
+  if (instruction.kind == Kind::scalar) return call.in[static_cast<size_t>(instruction.a)].as<const float>()[0];
+  if (instruction.kind == Kind::constant) return instruction.value;
+  return compute<double>(instruction.kind, values[instruction.a], instruction.b < 0 ? 0 : values[instruction.b]);
 }
 
 int64_t workspace(const std::any& any, std::span<const Type>, std::span<const Type>, Multiply, int threads) {
-  return threads * static_cast<int64_t>(of(any).code.size()) * kTile * 4;
+  return int64_t{threads} * Registers(of(any)).count * kTile * 4;
 }
+
+// Elements from `element` on of a row or column that is broadcast over rows of `columns`.
+void broadcast(Kind kind, const float* values, int64_t element, int64_t columns, int64_t n, float* y) noexcept {
+  int64_t row = element / columns, column = element % columns;
+  for (int64_t i = 0; i < n; ++row, column = 0) {
+    const int64_t end = std::min(n, i + columns - column);
+    if (kind == Kind::row)
+      std::copy(values + column, values + column + (end - i), y + i);
+    else
+      std::fill(y + i, y + end, values[row]);
+    i = end;
+  }
+}
+
+void draw(const PointwiseAttributes::Instruction& instruction, const RunContext& run, uint64_t element, int64_t n,
+          float* y) noexcept {
+  const Random random(run.seed, instruction.stream, run.step);
+  for (int64_t i = 0; i < n; ++i) {
+    const uint64_t at = element + static_cast<uint64_t>(i);
+    y[i] = instruction.kind == Kind::uniform_noise ? random.uniform(at) : random.normal(at);
+  }
+}
+
+// Rounds to bf16 by adding random bits below its last one, so that on average the value is kept. Numbers that are not
+// finite stay as they are.
+void round_by_chance(float* values, int64_t n, const Random& random, uint64_t element) noexcept {
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, values + i, 4);
+    if ((bits & 0x7f800000u) == 0x7f800000u) continue;
+    bits += random.bits(element + static_cast<uint64_t>(i)) & 0xffffu;
+    bits &= 0xffff0000u;
+    std::memcpy(values + i, &bits, 4);
+  }
+}
+
+// One call on one thread: the elements from `begin` to `end` of the part.
+class Pass {
+ public:
+  Pass(const Call& call, const Registers& registers, const double* uniform, int thread) noexcept
+      : call_(call),
+        attributes_(call.as<PointwiseAttributes>()),
+        registers_(registers),
+        tiles_(reinterpret_cast<float*>(call.workspace.data()) + int64_t{thread} * registers.count * kTile),
+        columns_(std::max<int64_t>(1, call.out[0].shape.columns())),
+        first_(static_cast<uint64_t>(call.part.first) +
+               (attributes_.tokens ? call.run.first_row * static_cast<uint64_t>(columns_) : 0)) {
+    for (size_t i = 0; i < attributes_.code.size(); ++i)
+      if (attributes_.code[i].uniform)
+        std::fill(tile(static_cast<int>(i)), tile(static_cast<int>(i)) + kTile, static_cast<float>(uniform[i]));
+  }
+
+  void run(int64_t begin, int64_t end) noexcept {
+    for (int64_t at = begin; at < end; at += kTile) {
+      const int64_t n = std::min(kTile, end - at);
+      for (size_t i = 0; i < attributes_.code.size(); ++i)
+        if (!attributes_.code[i].uniform) instruction(static_cast<int>(i), at, n);
+      for (size_t i = 0; i < attributes_.outputs.size(); ++i)
+        if (call_.out[i]) write(i, at, n);
+    }
+  }
+
+ private:
+  float* tile(int i) const noexcept { return tiles_ + registers_.tile[i] * kTile; }
+
+  void instruction(int i, int64_t at, int64_t n) noexcept {
+    const auto& instruction = attributes_.code[static_cast<size_t>(i)];
+    float* const y = tile(i);
+    switch (instruction.kind) {
+      case Kind::tensor: {
+        const Operand& from = call_.in[static_cast<size_t>(instruction.a)];
+        from.codec->decode(from.data + from.codec->bytes(at), y, n);
+        return;
+      }
+      case Kind::row:
+      case Kind::column:
+        broadcast(instruction.kind, broadcast_values(instruction.a), call_.part.first + at, columns_, n, y);
+        return;
+      case Kind::uniform_noise:
+      case Kind::normal_noise:
+        draw(instruction, call_.run, first_ + static_cast<uint64_t>(at), n, y);
+        return;
+      default:
+        apply(instruction.kind, tile(instruction.a), tile(instruction.b < 0 ? instruction.a : instruction.b), y, n);
+    }
+  }
+
+  // A row of a one-row value has as many elements as the node, and is cut with it.
+  const float* broadcast_values(int operand) const noexcept {
+    const Operand& from = call_.in[static_cast<size_t>(operand)];
+    const bool cut = call_.part.count >= 0 && from.shape.same_elements(call_.out[0].shape);
+    return from.as<const float>() - (cut ? call_.part.first : 0);
+  }
+
+  void write(size_t i, int64_t at, int64_t n) noexcept {
+    const auto& output = attributes_.outputs[i];
+    const Operand& to = call_.out[i];
+    const float* from = tile(output.value);
+    alignas(64) float rounded[kTile];
+    if (output.stream != 0 && to.codec == &kBf16) {
+      std::copy(from, from + n, rounded);
+      round_by_chance(rounded, n, Random(call_.run.seed, output.stream, call_.run.step),
+                      first_ + static_cast<uint64_t>(at));
+      from = rounded;
+    }
+    to.codec->encode(from, to.data + to.codec->bytes(at), n);
+  }
+
+  const Call& call_;
+  const PointwiseAttributes& attributes_;
+  const Registers& registers_;
+  float* const tiles_;
+  const int64_t columns_;
+  const uint64_t first_;  // number of element 0 for what is drawn
+};
 
 void run(const Call& call) noexcept {
   const PointwiseAttributes& attributes = call.as<PointwiseAttributes>();
-  double uniform[kMostCode] = {};
-  for (size_t i = 0; i < attributes.code.size(); ++i)
-    if (attributes.code[i].uniform) uniform[i] = uniform_value(attributes, call, i, uniform);
-  const int64_t count = call.in[0].shape.count();
+  const Registers registers(attributes);
+  const int64_t count = call.part.count >= 0 ? call.part.count : call.out[0].shape.count();
   call.run.threads.split(count, kTile, [&](int64_t begin, int64_t end, int thread) {
-    float* const registers =
-        reinterpret_cast<float*>(call.workspace.data()) + thread * static_cast<int64_t>(attributes.code.size()) * kTile;
-    const auto reg = [&](int id) { return registers + id * kTile; };
+    double uniform[kMostPointwise];
     for (size_t i = 0; i < attributes.code.size(); ++i)
-      if (attributes.code[i].uniform)
-        std::fill(reg(static_cast<int>(i)), reg(static_cast<int>(i)) + kTile, static_cast<float>(uniform[i]));
-    for (int64_t at = begin; at < end; at += kTile) {
-      const int64_t n = std::min(kTile, end - at);
-      for (size_t i = 0; i < attributes.code.size(); ++i) {
-        const auto& [kind, a, b, value, is_uniform] = attributes.code[i];
-        if (is_uniform) continue;
-        float* const y = reg(static_cast<int>(i));
-        if (kind == Kind::tensor) {
-          const Operand& from = call.in[static_cast<size_t>(a)];
-          from.codec->decode(from.data + at / from.codec->block * from.codec->block_bytes, y, n);
-        } else {
-          apply(kind, reg(a), b < 0 ? reg(a) : reg(b), y, n);
-        }
-      }
-      for (size_t i = 0; i < attributes.stores.size(); ++i) {
-        const Operand& to = call.out[i];
-        to.codec->encode(reg(attributes.stores[i]), to.data + at / to.codec->block * to.codec->block_bytes, n);
-      }
-    }
+      if (attributes.code[i].uniform) uniform[i] = uniform_value(attributes, call, i, uniform);
+    Pass(call, registers, uniform, thread).run(begin, end);
   });
 }
 
@@ -194,34 +351,50 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
 
 void reference(const ReferenceCall& call) {
   const PointwiseAttributes& attributes = call.as<PointwiseAttributes>();
+  const Shape& shape = call.out[0].shape;
   std::vector<double> values(attributes.code.size());
-  for (int64_t e = 0; e < call.in[0].shape.count(); ++e) {
+  for (int64_t e = 0; e < shape.count(); ++e) {
+    const auto number = static_cast<uint64_t>(e) +
+                        (attributes.tokens ? call.run.first_row * static_cast<uint64_t>(shape.columns()) : 0);
     for (size_t i = 0; i < values.size(); ++i) {
-      const auto& [kind, a, b, value, uniform] = attributes.code[i];
-      if (kind == Kind::tensor)
-        values[i] = call.in[static_cast<size_t>(a)][e];
-      else if (kind == Kind::scalar)
-        values[i] = call.in[static_cast<size_t>(a)][0];
+      const auto& [kind, a, b, value, stream, uniform] = attributes.code[i];
+      const Random random(call.run.seed, stream, call.run.step);
+      if (kind <= Kind::scalar)
+        values[i] = call.in[static_cast<size_t>(a)][kind == Kind::tensor   ? e
+                                                    : kind == Kind::row    ? e % shape.columns()
+                                                    : kind == Kind::column ? e / shape.columns()
+                                                                           : 0];
       else if (kind == Kind::constant)
         values[i] = value;
+      else if (kind == Kind::uniform_noise || kind == Kind::normal_noise)
+        values[i] = kind == Kind::uniform_noise ? random.uniform(number) : random.normal(number);
       else
         values[i] = compute<double>(kind, values[static_cast<size_t>(a)], b < 0 ? 0 : values[static_cast<size_t>(b)]);
     }
-    for (size_t i = 0; i < attributes.stores.size(); ++i)
-      call.out[i][e] = values[static_cast<size_t>(attributes.stores[i])];
+    for (size_t i = 0; i < attributes.outputs.size(); ++i)
+      if (call.out[i]) call.out[i][e] = values[static_cast<size_t>(attributes.outputs[i].value)];
   }
 }
 
 std::string text(const std::any& any) {
-  constexpr const char* kNames[] = {"tensor", "scalar", "constant", "add",  "sub", "mul",  "div", "min",
-                                    "max",    "pow",    "greater",  "sqrt", "abs", "sign", "exp", "floor"};
-  static_assert(std::size(kNames) == static_cast<size_t>(Kind::floor) + 1);
+  constexpr const char* kNames[] = {"tensor", "row",  "column", "scalar", "constant", "uniform", "normal",  "add",
+                                    "sub",    "mul",  "div",    "min",    "max",      "pow",     "greater", "sqrt",
+                                    "abs",    "sign", "exp",    "floor",  "log",      "tanh"};
+  static_assert(std::size(kNames) == static_cast<size_t>(Kind::tanh) + 1);
   std::string out = "{";
-  for (const auto& [kind, a, b, value, uniform] : of(any).code)
-    out += kind == Kind::constant ? fmt::format("{};", value)
-                                  : fmt::format("{} {} {};", kNames[static_cast<int>(kind)], a, b);
-  for (int store : of(any).stores) out += fmt::format(" ->{}", store);
-  return out + "}";
+  for (const auto& [kind, a, b, value, stream, uniform] : of(any).code) {
+    out += kNames[static_cast<int>(kind)];
+    if (kind == Kind::constant)
+      out += fmt::format(" {};", value);
+    else if (kind == Kind::uniform_noise || kind == Kind::normal_noise)
+      out += fmt::format(" {:x};", stream);
+    else
+      out += fmt::format(" {} {};", a, b);
+  }
+  for (const auto& [value, codec, stream] : of(any).outputs)
+    out += fmt::format(" ->{}{}{}", value, codec ? fmt::format(" {}", codec->name) : "",
+                       stream ? fmt::format(" by chance {:x}", stream) : "");
+  return out + (of(any).shape.rank() ? " " + of(any).shape.text() : "") + (of(any).tokens ? " tokens}" : "}");
 }
 
 std::vector<Sample> samples() {
@@ -230,25 +403,33 @@ std::vector<Sample> samples() {
   const Expr next = 0.9 * m + 0.1 * g;
   b.store(p, p * (1 - lr * 0.1) - lr * next / (sqrt(abs(next)) + 1e-3) + min(sign(g), max(m, exp(g))));
   b.store(m, next + floor(3 * g));
-  const Codec* codec = find_codec("int8_block") ? find_codec("int8_block") : &kBf16;
-  return {{b.attributes(), {Type{{700}}, Type{{700}}, Type{{700}, &kBf16}, Type{{1}}}},
-          {b.attributes(), {Type{{33, 47}}, Type{{33, 47}, codec}, Type{{33, 47}}, Type{{1}}}}};
+  PointwiseBuilder wide;
+  const Expr x = wide.tensor(), gain = wide.row(), weight = wide.column(), mix = wide.scalar(), y = wide.tensor();
+  wide.output(x * gain + mix * tanh(y) * weight + log(1 + abs(y)) / (1 + exp(x)));
+  wide.output(select(greater(x, y), sqrt(2 + x * x), pow(1.5 + tanh(y), 3)) - min(x, gain) * max(y, weight));
+  PointwiseBuilder noise;
+  noise.shape({37, 29});
+  noise.output(noise.normal_noise(7) + noise.uniform_noise(8));
+  const Type f{{33, 47}};
+  return {{b.attributes(), {Type{{700}}, Type{{700}}, Type{{700}, &kBf16}, Type{{1}}}, {}, {0, 1, 2, 3}},
+          {b.attributes(), {f, Type{{33 * 47}, &kInt8Block}, f, Type{{1}}}, {}, {0, 1, 2, 3}},
+          {wide.attributes(), {f, Type{{47}}, Type{{33}}, Type{{1}}, f}},
+          {wide.attributes(), {Type{{5, 600}, &kBf16}, Type{{600}}, Type{{5}}, Type{{1}}, Type{{5, 600}, &kBf16}}},
+          {noise.attributes(), {}}};
 }
-
-constexpr InPlace kOverOperands[] = {{0, 0, true}, {1, 1, true}, {2, 2, true}, {3, 3, true},
-                                     {4, 4, true}, {5, 5, true}, {6, 6, true}, {7, 7, true}};
 
 }  // namespace
 
 const Op kPointwise = {.name = "pointwise",
                        .infer = infer,
                        .text = text,
+                       .gradient = pointwise_gradient,
                        .workspace = workspace,
                        .cost = cost,
                        .reference = reference,
                        .run = run,
                        .samples = samples,
-                       .in_place = kOverOperands,
+                       .in_place_of = in_place,
                        .elementwise = true};
 
 }  // namespace thimble

@@ -2,19 +2,31 @@
 //
 //   PointwiseBuilder b;
 //   Expr p = b.tensor(), m = b.tensor(), g = b.tensor(), lr = b.scalar();
-//   b.store(p, p - lr * sign(m));      // stored tensors come first, in the order of their operands
+//   b.store(p, p - lr * sign(m));      // over operand 0
+//   b.output(m * b.row(), &kBf16);     // a new value
+//
+// Operands are those of the node in the order in which the builder was asked for them: tensors of the node's shape,
+// rows [columns] and columns [rows] that are broadcast over it, scalars [1]. The node's shape is that of its tensors,
+// or what shape() says; a tensor may also lie flat, as [rows * columns].
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
+
+#include "graph/graph.h"
 
 namespace thimble {
 
 struct PointwiseAttributes {
-  enum class Kind {
-    tensor,
+  enum class Kind : uint8_t {
+    tensor,  // operands
+    row,
+    column,
     scalar,
     constant,
+    uniform_noise,  // of (seed, stream, step, element)
+    normal_noise,
     add,
     subtract,
     multiply,
@@ -27,18 +39,29 @@ struct PointwiseAttributes {
     absolute,
     sign,
     exponential,
-    floor
+    floor,
+    logarithm,
+    tanh
   };
   struct Instruction {
     Kind kind;
-    int a = -1, b = -1;  // registers; of tensor and scalar: the operand
-    double value = 0;
+    int a = -1, b = -1;  // registers; of operands: a is which
+    double value = 0;    // of a constant
+    uint64_t stream = 0;
     bool uniform = false;  // the same for all elements: computed once, in double
     bool operator==(const Instruction&) const = default;
   };
+  struct Output {
+    int value;           // register
+    const Codec* codec;  // nullptr: over the operand of the same number
+    uint64_t stream;     // not 0: rounded to bf16 up or down by chance, so that the mean is the value
+    bool operator==(const Output&) const = default;
+  };
   std::vector<Instruction> code;  // instruction i writes register i
-  std::vector<int> stores;        // output i, which lies over operand i, is this register
-  int tensors = 0;                // operands 0 .. tensors - 1; scalars follow
+  std::vector<Output> outputs;
+  int operands = 0;
+  Shape shape;          // rank 0: that of the tensors
+  bool tokens = false;  // rows are tokens: noise is keyed by their number in the step
   bool operator==(const PointwiseAttributes&) const = default;
 };
 
@@ -51,20 +74,29 @@ struct Expr {
 
 class PointwiseBuilder {
  public:
-  // Operands in the order of the node's; all tensors before all scalars.
-  Expr tensor();
-  Expr scalar();
+  Expr tensor() { return operand(PointwiseAttributes::Kind::tensor); }
+  Expr row() { return operand(PointwiseAttributes::Kind::row); }        // [columns]: the same for every row
+  Expr column() { return operand(PointwiseAttributes::Kind::column); }  // [rows]: one number a row
+  Expr scalar() { return operand(PointwiseAttributes::Kind::scalar); }  // f32 [1]
+  Expr operand(PointwiseAttributes::Kind kind);
   Expr constant(double value);
+  Expr uniform_noise(uint64_t stream);  // in [0, 1)
+  Expr normal_noise(uint64_t stream);
   Expr apply(PointwiseAttributes::Kind kind, Expr a, Expr b);
   Expr apply(PointwiseAttributes::Kind kind, Expr a);
-  // `target` is a tensor; the k-th call must store to the k-th tensor.
-  void store(Expr target, Expr value);
+
+  // Output k, for the k-th call, lies over operand k, which `target` must be.
+  void store(Expr target, Expr value, uint64_t stream = 0);
+  // A new value; after all stores.
+  void output(Expr value, const Codec* codec = &kF32);
+  void shape(const Shape& shape) { attributes_.shape = shape; }
+  void of_tokens() { attributes_.tokens = true; }
   const PointwiseAttributes& attributes() const { return attributes_; }
 
  private:
+  friend class PointwiseGradient;
   Expr push(PointwiseAttributes::Instruction instruction);
   PointwiseAttributes attributes_;
-  int scalars_ = 0;
 };
 
 inline Expr lift(Expr like, double value) { return like.builder->constant(value); }
@@ -87,5 +119,9 @@ inline Expr abs(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::abs
 inline Expr sign(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::sign, a); }
 inline Expr floor(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::floor, a); }
 inline Expr exp(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::exponential, a); }
+inline Expr log(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::logarithm, a); }
+inline Expr tanh(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::tanh, a); }
+// x where the condition is 1, y where it is 0; both must be finite.
+inline Expr select(Expr condition, Expr x, Expr y) { return condition * x + (1 - condition) * y; }
 
 }  // namespace thimble

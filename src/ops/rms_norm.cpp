@@ -22,6 +22,7 @@ float inverse_rms(const float* x, int64_t width, double epsilon) noexcept {
 Result<void> expect_groups(const Type& x, const Type& gain) {
   CHECK_OK(expect_rank("rms_norm", "x", x, 2));
   CHECK_OK(expect_rank("rms_norm", "gain", gain, 1));
+  CHECK_OK(expect_f32("rms_norm", "gain", gain));
   if (gain.shape[0] == 0 || x.shape[1] % gain.shape[0] != 0)
     return fail(ErrorCode::shape, "rms_norm: rows of {} are not whole groups of {}", x.shape[1], gain.shape[0]);
   return {};
@@ -53,6 +54,10 @@ void run(const Call& call) noexcept {
   });
 }
 
+std::string text(const std::any& any) {
+  return fmt::format("{{epsilon {}}}", std::any_cast<NormAttributes>(&any)->epsilon);
+}
+
 double inverse_rms(const ReferenceOperand& x, int64_t start, int64_t width, double epsilon) {
   double squares = 0;
   for (int64_t j = 0; j < width; ++j) squares += x[start + j] * x[start + j];
@@ -67,18 +72,18 @@ void reference(const ReferenceCall& call) {
   }
 }
 
-void gradient(Backward& backward, const Node& node) {
+Result<void> gradient(Backward& backward, const Node& node) {
   Graph& graph = backward.graph();
   const ValueId dy = backward.gradient_of(node.out[0]);
   const ValueId x = node.in[0], gain = node.in[1];
-  if (dy == kNone) return;
-  if (graph.value(gain).role == Role::parameter)
-    backward.set_accumulator(gain, graph.emit(kRmsNormDgain, node.attributes, {backward.accumulator(gain), dy, x},
-                                              "gradient." + graph.value(gain).name + ".sum"));
-  if (!backward.wanted(x)) return;
+  if (dy == kNone) return {};
+  const ValueId kept = backward.saved(x);
+  if (backward.wanted(gain)) backward.accumulate(gain, kRmsNormDgain, node.attributes, {dy, kept}, ".sum");
+  if (!backward.wanted(x)) return {};
   // What x has gathered so far (the residual path) is added in the same pass.
   const ValueId addend = backward.gradient_of(x);
-  backward.add(x, graph.emit(kRmsNormDx, node.attributes, {dy, x, gain, addend}, backward.name(x)));
+  backward.add(x, graph.emit(kRmsNormDx, node.attributes, {dy, kept, gain, addend}, backward.name(x)));
+  return {};
 }
 
 std::vector<Sample> samples() {
@@ -193,6 +198,7 @@ constexpr InPlace kOverDy[] = {{0, 0, false}, {0, 3, false}};
 
 const Op kRmsNorm = {.name = "rms_norm",
                      .infer = infer,
+                     .text = text,
                      .gradient = gradient,
                      .workspace = workspace,
                      .cost = pointwise_cost,
@@ -202,6 +208,7 @@ const Op kRmsNorm = {.name = "rms_norm",
                      .in_place = kOverX};
 const Op kRmsNormDx = {.name = "rms_norm_dx",
                        .infer = infer_dx,
+                       .text = text,
                        .workspace = workspace_dx,
                        .cost = pointwise_cost,
                        .reference = reference_dx,
@@ -210,6 +217,7 @@ const Op kRmsNormDx = {.name = "rms_norm_dx",
                        .in_place = kOverDy};
 const Op kRmsNormDgain = {.name = "rms_norm_dgain",
                           .infer = infer_dgain,
+                          .text = text,
                           .workspace = workspace_dgain,
                           .cost = pointwise_cost,
                           .reference = reference_dgain,

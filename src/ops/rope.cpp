@@ -21,8 +21,9 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   const int64_t head_dim = of(any).head_dim;
   if (head_dim <= 0 || head_dim % 2 || in[0].shape[1] % head_dim)
     return fail(ErrorCode::shape, "rope: rows of {} are not whole heads of {}", in[0].shape[1], head_dim);
-  CHECK_OK(expect_shape("rope", "positions", in[1], {in[0].shape[0]}));
+  CHECK_OK(expect_indices("rope", "positions", in[1], in[0].shape[0]));
   CHECK_OK(expect_rank("rope", "table", in[2], 2));
+  CHECK_OK(expect_f32("rope", "table", in[2]));
   return std::vector{in[0]};
 }
 
@@ -70,23 +71,26 @@ void reference(const ReferenceCall& call) {
   }
 }
 
-void gradient(Backward& backward, const Node& node) {
+Result<void> gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
-  if (dy == kNone || !backward.wanted(node.in[0])) return;
+  if (dy == kNone || !backward.wanted(node.in[0])) return {};
   RopeAttributes attributes = node.as<RopeAttributes>();
   attributes.inverse = !attributes.inverse;
   backward.add(node.in[0],
                backward.graph().emit(kRope, attributes, {dy, node.in[1], node.in[2]}, backward.name(node.in[0])));
+  return {};
 }
 
 std::vector<Sample> samples() {
-  return {{RopeAttributes{.head_dim = 6}, {Type{{4, 12}}, Type{{4}, &kI32}, Type{{5, 6}}}, {{}, {0, 3, 4, 1}}},
+  return {{RopeAttributes{.head_dim = 6}, {Type{{4, 12}}, Type{{4}, &kI32}, Type{{5, 6}}}, {{}, {0, 3, 4, 1}}, {2}},
           {RopeAttributes{.head_dim = 6, .interleaved = true},
            {Type{{3, 6}}, Type{{3}, &kI32}, Type{{5, 6}}},
-           {{}, {2, 0, 4}}},
+           {{}, {2, 0, 4}},
+           {2}},
           {RopeAttributes{.head_dim = 32, .inverse = true},
            {Type{{3, 64}, &kBf16}, Type{{3}, &kI32}, Type{{5, 32}}},
-           {{}, {2, 0, 4}}}};
+           {{}, {2, 0, 4}},
+           {2}}};
 }
 
 constexpr InPlace kOverX[] = {{0, 0, false}};

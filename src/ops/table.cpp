@@ -27,6 +27,8 @@ constexpr std::array kOps = {
     &kActivation,
     &kActivationGrad,
     &kAdd,
+    &kZeros,
+    &kReduce,
     &kDropout,
     &kGather,
     &kLinearCrossEntropy,

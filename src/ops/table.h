@@ -43,7 +43,7 @@ struct ScaleAttributes {
   bool operator==(const ScaleAttributes&) const = default;
 };
 extern const Op kLinearDw;
-// accumulator [n] += sum over rows of x [t, n].
+// accumulator [n] += sum over rows of x [t, n] (or [t], as n = 1).
 extern const Op kColumnSum;
 
 // in: ids [t], table [v, d].
@@ -101,6 +101,22 @@ extern const Op kActivationGrad;  // in: dy, gate, up;  out: dgate, dup
 
 extern const Op kAdd;  // in: a, b
 
+enum class Reduce : uint8_t { sum, squares, absolute, maximum };
+enum class ReduceOver : uint8_t { columns, rows, all };
+struct ReduceAttributes {
+  Reduce kind = Reduce::sum;
+  ReduceOver over = ReduceOver::columns;
+  bool operator==(const ReduceAttributes&) const = default;
+};
+// in: x of any shape, as [rows, columns];  out: f32 [rows], [columns] or [1].
+extern const Op kReduce;
+
+struct ZerosAttributes {
+  Shape shape;
+  bool operator==(const ZerosAttributes&) const = default;
+};
+extern const Op kZeros;  // in: none
+
 struct DropoutAttributes {
   double rate = 0;
   uint64_t stream = 0;  // which mask
@@ -121,8 +137,8 @@ constexpr float kNegligible = 0x1p-12f;
 // in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1];  out: nll [t], dx [t, d] = scale * d(sum nll)/dx, lse
 // [t], logits [t, v] of the rows that have a target.
 extern const Op kLinearCrossEntropy;
-// in: accumulator [v, d], x, w, targets, scale, lse; where w is the embedding's table too: ids, dy of the look-up;
-// logits, where they were kept.
+// in: accumulator [v, d], x, w, targets, scale ([1], or [t]: of each row's loss), lse; where w is the embedding's table
+// too: ids, dy of the look-up; logits, where they were kept.
 extern const Op kLinearCrossEntropyDw;
 
 }  // namespace thimble

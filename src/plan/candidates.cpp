@@ -1,9 +1,13 @@
 #include "plan/candidates.h"
 
+#include <fmt/ranges.h>
+#include <xxhash.h>
+
 #include <algorithm>
 
 #include "core/round.h"
 #include "disk/scratch.h"
+#include "ops/rows.h"
 #include "ops/table.h"
 
 namespace thimble {
@@ -33,17 +37,15 @@ Result<void> Candidates::build() {
     evaluate_ = TRY(evaluation_graph());
     evaluate_costs_ = node_costs(evaluate_, spec_.multiply, spec_.threads, machine_);
   }
-  for (const Variant& variant : spec_.optimizer->variants) {
-    const StepKind kind{&variant, shape_.keep_logits};
-    TrainingGraph train = TRY(build_training(spec_, shape_.rows, barrier, kind));
-    const int64_t period = std::max<int64_t>(1, variant.period(spec_.optimizer_options));
-    variants_.push_back({.period = period, .train = std::move(train), .pass = {}, .update = {}});
-  }
+  variants_ = variants_of(*spec_.optimizer, spec_.optimizer_options);
+  for (PlannedVariant& variant : variants_)
+    variant.train = TRY(build_training(spec_, shape_.rows, barrier, {variant.names, shape_.keep_logits}));
   droppable_ = find_droppable(train_.graph);
   rungs_ = block_rungs(train_.graph, costs_, droppable_, spec_.disk_least_bytes);
   Layout layout;
   CHECK_OK(layout.add(train_.graph, train_.barrier));
   if (spec_.evaluates) CHECK_OK(layout.add(evaluate_));
+  for (const PlannedVariant& variant : variants_) CHECK_OK(layout.add(variant.train.graph, variant.train.barrier));
   list_for_disk(layout);
   relax();
   return {};
@@ -52,6 +54,14 @@ Result<void> Candidates::build() {
 bool Candidates::trains_head() const {
   const auto& nodes = train_.graph.nodes();
   return std::any_of(nodes.begin(), nodes.end(), [](const Node& node) { return node.op == &kLinearCrossEntropyDw; });
+}
+
+std::string Candidates::numerics_hash() const {
+  std::string text = fmt::format("{:016x} multiply {} granule {} accumulate {} rates {}", train_.graph.numerics_hash(),
+                                 static_cast<int>(spec_.multiply), kGranule, spec_.accumulate, spec_.rates);
+  for (const PlannedVariant& v : variants_)
+    text += fmt::format(" every {} {:016x}", fmt::join(v.due, " "), v.train.graph.numerics_hash());
+  return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
 }
 
 Result<Graph> Candidates::evaluation_graph() const {
@@ -220,6 +230,7 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   plan.layout = Layout({list_.begin(), list_.begin() + static_cast<std::ptrdiff_t>(choice.on_disk)});
   (void)plan.layout.add(train_.graph, train_.barrier);  // build() has seen that they agree
   if (spec_.evaluates) (void)plan.layout.add(evaluate_);
+  for (const PlannedVariant& variant : variants_) (void)plan.layout.add(variant.train.graph, variant.train.barrier);
   if (defers(choice.on_disk)) plan.deferred = deferred(choice);
   plan.pass = pass(choice), plan.update = update(choice);
   if (spec_.evaluates)
@@ -248,10 +259,17 @@ void Candidates::add_variants(const Choice& choice, TrainingPlan& plan) const {
     const auto schedule = [&](size_t first, size_t last, const ScheduleOptions& options) {
       return make_schedule(graph, nodes_between(first, last), costs, options);
     };
-    plan.variants.push_back({.period = v.period,
-                             .train = v.train,
-                             .pass = schedule(0, end, pass_options(choice, graph, find_droppable(graph))),
-                             .update = schedule(end, graph.nodes().size(), options(choice, graph))});
+    plan.variants.push_back(v);
+    plan.variants.back().pass = schedule(0, end, pass_options(choice, graph, find_droppable(graph)));
+    plan.variants.back().update = schedule(end, graph.nodes().size(), options(choice, graph));
+    // What such a step takes more than an ordinary one.
+    const auto seconds = [&](const Graph& of, const Schedule& s, const std::vector<NodeCost>& cost) {
+      return simulate(s, step_seconds(of, s, cost), machine_.disk, true).seconds;
+    };
+    const double more = seconds(graph, plan.variants.back().pass, costs) +
+                        seconds(graph, plan.variants.back().update, costs) - seconds(train_.graph, plan.pass, costs_) -
+                        seconds(train_.graph, plan.update, costs_);
+    plan.variant_seconds += v.share() * std::max(0.0, more);
   }
 }
 
@@ -269,7 +287,7 @@ void Candidates::measure(const Choice& choice, TrainingPlan& plan) const {
 
 // A step: its first pass, with the updates where they are deferred; the other passes; the update otherwise.
 void Candidates::time(TrainingPlan& plan) const {
-  plan.seconds = 0, plan.read_bytes = plan.written_bytes = 0;
+  plan.seconds = plan.variant_seconds, plan.read_bytes = plan.written_bytes = 0;
   const auto add = [&](const Schedule& schedule, bool first, int64_t times) {
     if (times == 0) return;
     const Duration d = simulate(schedule, step_seconds(train_.graph, schedule, costs_), machine_.disk, first);

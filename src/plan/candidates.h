@@ -57,6 +57,9 @@ class Candidates {
 
   // Whether the head trains: its logits may then be kept.
   bool trains_head() const;
+  // Of all that fixes bits: the same for every number of rows and every choice.
+  std::string numerics_hash() const;
+  bool whole_passes() const { return train_.whole_passes; }
   int blocks() const { return droppable_.blocks; }
   // Persistent values that may live on disk, those first whose traffic is least for the memory they free.
   size_t list_size() const { return list_.size(); }

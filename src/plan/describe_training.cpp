@@ -62,8 +62,7 @@ class Describer {
     values("frozen weights", Role::weight, "as stored: " + codecs);
     values("trained weights", Role::parameter, "f32 masters");
     values("gradients", Role::gradient, "f32, held for clipping and accumulation");
-    values("optimizer states", Role::state,
-           std::string(spec_.optimizer->name) + (plan.moves.eight_bit_states ? ", in int8_block" : ""));
+    values("optimizer states", Role::state, fmt::format("{}, in {}", spec_.optimizer->name, state_codecs(layout)));
     item("inputs, tables", layout.other_bytes(), "");
     const int64_t kept = kept_bytes(plan);
     item("kept activations", kept, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));
@@ -73,6 +72,15 @@ class Describer {
     item("placement waste", plan.transient_bytes - needed, "between values that lie in one arena");
     item("disk tables", plan.scratch_memory, "checksums of the scratch file, its queue");
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
+  }
+
+  // "f32, int8_block"
+  static std::string state_codecs(const Layout& layout) {
+    std::string codecs;
+    for (const auto& [name, entry] : layout.entries())
+      if (entry.role == Role::state && codecs.find(entry.type.codec->name) == std::string::npos)
+        codecs += (codecs.empty() ? "" : ", ") + std::string(entry.type.codec->name);
+    return codecs;
   }
 
   std::string rungs(const TrainingPlan& plan) const {

@@ -141,8 +141,9 @@ class Planner {
     l.choices.push_back("products in " + products(spec_.multiply));
     if (generates() && spec_.step != spec_.multiply) l.choices.push_back("of new tokens in " + products(spec_.step));
     // Of the programs that make results: the number of rows at once changes none.
-    std::string text =
-        plan.programs.back().graph.text() + fmt::format("multiply {}", static_cast<int>(plan.programs.back().multiply));
+    const InferenceProgram& last = plan.programs.back();
+    const std::string text =
+        fmt::format("{:016x} multiply {}", last.graph.numerics_hash(), static_cast<int>(last.multiply));
     l.numerics_hash = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
   }
 

@@ -19,8 +19,8 @@ Result<void> Layout::add(const Graph& graph, bool gradients) {
     if (!used[i] && value.role != Role::input) continue;
     if (!persistent(value.role) || (value.role == Role::gradient && !gradients)) continue;
     const Tier tier = on_disk_.contains(value.name) ? Tier::disk : Tier::ram;
-    const auto [found, fresh] =
-        entries_.try_emplace(value.name, Entry{value.type, value.role, tier, tier == Tier::disk ? disk_bytes_ : used_});
+    const auto [found, fresh] = entries_.try_emplace(
+        value.name, Entry{value.type, value.role, tier, tier == Tier::disk ? disk_bytes_ : used_, value.initial});
     if (fresh && tier == Tier::disk) {
       disk_bytes_ += round_up(value.type.bytes(), kChecksumBlock);
     } else if (fresh) {

@@ -19,6 +19,7 @@ class Layout {
     Role role;
     Tier tier = Tier::ram;
     int64_t offset = 0;  // in the arena, or in the scratch file
+    Initial initial = {};
   };
 
   // Names of values that live on disk.

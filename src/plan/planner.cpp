@@ -3,8 +3,6 @@
 // another way to compute, planned beside the exact one.
 #include "plan/planner.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -25,18 +23,6 @@ constexpr double kPlanHeap = 3.2;
 
 // A plan with near moves is taken over an exact one that takes longer than it by this.
 constexpr double kNearGain = 0.98;
-
-// Over the graph of the whole micro-batch, and all that fixes bits: the same at every budget.
-std::string numerics_hash(const TrainingSpec& spec) {
-  const auto canonical = build_training(spec, spec.batch * spec.context, true);
-  std::string text = canonical ? canonical->graph.text() : "";
-  for (const Variant& variant : spec.optimizer->variants)
-    if (const auto kind = build_training(spec, spec.batch * spec.context, true, {.variant = &variant}))
-      text += fmt::format("every {}\n{}", variant.period(spec.optimizer_options), kind->graph.text());
-  text += fmt::format("multiply {} granule {} accumulate {} clip {}", static_cast<int>(spec.multiply), kGranule,
-                      spec.accumulate, spec.clip);
-  return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
-}
 
 // What would need less, of what this run can do.
 std::string advice(const TrainingSpec& spec) {
@@ -103,16 +89,20 @@ Result<TrainingPlan> TrainingPlanner::plan() {
 Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics) const {
   std::optional<TrainingPlan> best;
   double least = HUGE_VAL;
+  bool whole_passes = false;
   for (int64_t rows : pass_sizes(numerics.spec))
     for (bool keep_logits : {false, true}) {
       Candidates candidates(numerics.spec, machine_, {rows, keep_logits}, numerics.estimates);
+      if (whole_passes) break;
       CHECK_OK(candidates.build());
       least = std::min(least, candidates.bound(spec_.budget_bytes > 0 ? limit_ : 0));
       if (auto found = fastest(numerics.spec, candidates, best ? best->seconds : HUGE_VAL)) best = std::move(found);
+      if (numerics.hash.empty()) numerics.hash = candidates.numerics_hash();
+      assert(numerics.hash == candidates.numerics_hash());
+      whole_passes = candidates.whole_passes();
       if (!candidates.trains_head()) break;
     }
   if (!best) return best;
-  if (numerics.hash.empty()) numerics.hash = numerics_hash(numerics.spec);
   best->numerics_hash = numerics.hash;
   best->least_seconds = least;
   best->moves = numerics.spec.moves;
@@ -143,9 +133,12 @@ std::optional<TrainingPlan> TrainingPlanner::fastest(const TrainingSpec& spec, C
 // The plan that needs least, whatever the budget.
 Result<TrainingPlan> TrainingPlanner::smallest(Numerics& numerics) const {
   std::optional<TrainingPlan> least;
+  bool whole_passes = false;
   for (int64_t rows : pass_sizes(numerics.spec)) {
     Candidates candidates(numerics.spec, machine_, {.rows = rows}, numerics.estimates);
+    if (whole_passes) break;
     CHECK_OK(candidates.build());
+    whole_passes = candidates.whole_passes();
     for (const Choice& choice : leanest(candidates, numerics.spec.disk)) {
       if (least && candidates.estimate(choice, 0).bytes >= least->bytes(0)) continue;
       TrainingPlan plan = candidates.complete(choice);

@@ -71,7 +71,7 @@ class Probe {
     for (const Type& type : in) inputs.push_back(operand(type));
     for (const Type& type : out) outputs.push_back(operand(type));
     for (const InPlace& pair : op.in_place)
-      if (pair.must && static_cast<size_t>(pair.out) < outputs.size())
+      if (pair.destructive && static_cast<size_t>(pair.out) < outputs.size())
         outputs[static_cast<size_t>(pair.out)].data = inputs[static_cast<size_t>(pair.in)].data;
     const Call call{attributes, inputs, outputs, {space.take(workspace), static_cast<size_t>(workspace)}, run_};
     return median_seconds([&] { op.run(call); });
@@ -182,6 +182,7 @@ class UpdateProbe {
     const auto value = [&](const char* name, const Type& t) { return graph.add_value(name, t, Role::state); };
     Update update{.graph = graph,
                   .options = options,
+                  .trained = {"p", type.shape},
                   .decay = 0,
                   .parameter = value("p", type),
                   .gradient = value("g", type),

@@ -101,12 +101,14 @@ class Builder {
 
   // Elements of a part, whole pages of the disk in every codec concerned; 0: the node is run whole.
   int64_t part_elements(const Node& node) const {
-    if (!node.op->elementwise || std::none_of(node.in.begin(), node.in.end(), [&](ValueId id) { return on_disk(id); }))
-      return 0;
-    const Shape& shape = graph_.value(node.in[0]).type.shape;
+    const Shape& shape = graph_.value(node.out[0]).type.shape;
+    // An operand that is broadcast is read whole by every part.
+    const auto whole = [&](ValueId id) { return on_disk(id) && !graph_.value(id).type.shape.same_elements(shape); };
+    if (!node.op->elementwise || std::any_of(node.in.begin(), node.in.end(), whole)) return 0;
+    if (std::none_of(node.in.begin(), node.in.end(), [&](ValueId id) { return on_disk(id); })) return 0;
     int64_t part = kPartElements;
     for (ValueId id : node.in)
-      while (id != kNone && graph_.value(id).type.shape == shape &&
+      while (id != kNone && graph_.value(id).type.shape.same_elements(shape) &&
              graph_.value(id).type.codec->bytes(part) % kChecksumBlock != 0)
         part *= 2;
     return part < shape.count() ? part : 0;
@@ -114,7 +116,7 @@ class Builder {
 
   void add_parts(const Step& whole, int64_t part) {
     const Node& node = graph_.nodes()[static_cast<size_t>(whole.node)];
-    const int64_t total = graph_.value(node.in[0]).type.shape.count();
+    const int64_t total = graph_.value(node.out[0]).type.shape.count();
     for (int64_t first = 0; first < total; first += part) {
       Step step = whole;
       if (first > 0) step.zero.clear();
@@ -130,8 +132,8 @@ class Builder {
     if (const ValueId home = persistent_home(id); home != kNone) return persistent_operand(home);
     if (again && dropped(id)) remade_[id] = true;
     // A second result of a node that is made again, which was kept, is not written twice: it is written aside.
-    for (const InPlace& pair : node.op->in_place)
-      if (pair.must && static_cast<size_t>(pair.out) == i) {
+    for (const InPlace& pair : aliases(node))
+      if (pair.destructive && static_cast<size_t>(pair.out) == i) {
         current_[static_cast<size_t>(id)] = step.in[static_cast<size_t>(pair.in)];
         return current_[static_cast<size_t>(id)];
       }
@@ -158,8 +160,8 @@ class Builder {
     for (size_t s = 0; s < schedule_.steps.size(); ++s) {
       const Step& step = schedule_.steps[s];
       const Node& node = graph_.nodes()[static_cast<size_t>(step.node)];
-      for (const InPlace& pair : node.op->in_place) {
-        if (pair.must || static_cast<size_t>(pair.out) >= step.out.size()) continue;
+      for (const InPlace& pair : aliases(node)) {
+        if (pair.destructive) continue;
         const int out = step.out[static_cast<size_t>(pair.out)], in = step.in[static_cast<size_t>(pair.in)];
         if (out < 0 || in < 0 || out == in) continue;
         Residence& o = residences[static_cast<size_t>(out)];
@@ -220,10 +222,10 @@ std::vector<ValueId> storage_owners(const Graph& graph) {
   for (size_t i = 0; i < owners.size(); ++i)
     if (persistent(graph.values()[i].role)) owners[i] = static_cast<ValueId>(i);
   for (const Node& node : graph.nodes())
-    for (const InPlace& pair : node.op->in_place) {
-      if (!pair.must || static_cast<size_t>(pair.out) >= node.out.size()) continue;
+    for (const InPlace& pair : aliases(node)) {
+      if (!pair.destructive) continue;
       const ValueId out = node.out[static_cast<size_t>(pair.out)];
-      if (out != kNone && owners[static_cast<size_t>(out)] == kNone)
+      if (owners[static_cast<size_t>(out)] == kNone)
         owners[static_cast<size_t>(out)] = owners[static_cast<size_t>(node.in[static_cast<size_t>(pair.in)])];
     }
   return owners;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "ops/backward.h"
 #include "ops/pointwise.h"
@@ -15,23 +16,31 @@ namespace {
 // Appends what becomes of every gradient, and the update of every parameter.
 class UpdateBuilder {
  public:
-  UpdateBuilder(const TrainingSpec& spec, const Variant* variant, TrainingGraph& train)
-      : spec_(spec), optimizer_(*spec.optimizer), hooks_(optimizer_.hooks), train_(train), g_(train.graph) {
-    if (variant && variant->hooks.absorb) hooks_.absorb = variant->hooks.absorb;
-    if (variant && variant->hooks.measure) hooks_.measure = variant->hooks.measure;
-    if (variant && variant->hooks.apply) hooks_.apply = variant->hooks.apply;
+  UpdateBuilder(const TrainingSpec& spec, const StepKind& kind, TrainingGraph& train)
+      : spec_(spec),
+        kind_(kind),
+        optimizer_(*spec.optimizer),
+        hooks_(optimizer_.hooks),
+        train_(train),
+        g_(train.graph) {
+    in_block_.resize(g_.values().size(), 0);
+    for (const Node& node : g_.nodes())
+      for (ValueId id : node.in)
+        if (id != kNone && node.block >= 0) in_block_[static_cast<size_t>(id)] = 1;
   }
 
-  void build(const std::vector<Backward::ParameterGradient>& gradients) {
+  void build(const std::vector<Backward::LeafGradient>& gradients) {
     g_.set_phase(Phase::update);
-    learning_rate_ = g_.add_value("update.learning_rate", {{1}}, Role::input);
-    step_ = g_.add_value("update.step", {{1}}, Role::input);
+    learning_rate_ = g_.add_value(kUpdateRate, {{1}}, Role::input);
+    step_ = g_.add_value(kUpdateStep, {{1}}, Role::input);
+    updates_.reserve(gradients.size());
+    for (const auto& p : gradients) updates_.push_back(begin(p));
+    const size_t first_norm = g_.nodes().size();
     std::vector<ValueId> squares;
-    for (const auto& p : gradients) {
-      updates_.push_back(begin(p));
-      squares.push_back(g_.emit(kSquaredNorm, {}, {updates_.back().gradient}, "norm." + g_.value(p.parameter).name));
-    }
+    for (const Update& update : updates_)
+      squares.push_back(g_.emit(kSquaredNorm, {}, {update.gradient}, "norm." + update.name()));
     const ValueId clip = norm(squares);
+    for (size_t i = first_norm; i < g_.nodes().size(); ++i) g_.in_last_pass(i);
     train_.update_begin = g_.nodes().size();
     for (Update& update : updates_) {
       if (spec_.clip > 0) update.clip = clip;
@@ -52,11 +61,13 @@ class UpdateBuilder {
     return out[0];
   }
 
-  Update begin(const Backward::ParameterGradient& p) {
+  Update begin(const Backward::LeafGradient& p) {
     const Value value = g_.value(p.parameter);
     TrainedParameter trained{value.name, value.type.shape, {}};
+    const Parameter parameter{value.name, value.type.shape, in_block_[static_cast<size_t>(p.parameter)] != 0};
     Update update{.graph = g_,
                   .options = spec_.optimizer_options,
+                  .trained = parameter,
                   .decay = decay(value.name),
                   .parameter = p.parameter,
                   .gradient = p.last,
@@ -66,17 +77,18 @@ class UpdateBuilder {
                   .totals = {},
                   .learning_rate = learning_rate_,
                   .step = step_,
-                  .clip = kNone};
-    for (StateSpec state : optimizer_.states(value.type.shape, spec_.optimizer_options)) {
-      if (spec_.moves.eight_bit_states) state = in_eight_bits(state);
-      update.roots.push_back(state.squares && state.codec != &kF32);
+                  .clip = kNone,
+                  .due = kind_.due};
+    for (StateSpec state : optimizer_.states(parameter, spec_.optimizer_options)) {
+      state = coded(state, spec_.moves.eight_bit_states ? kInt8Block : *spec_.states);
+      update.roots.push_back(state.squares && state.codec->block > 1);
       const std::string name = fmt::format("{}.{}.{}", optimizer_.name, state.name, value.name);
-      update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state));
+      update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state,
+                                           Initial::constant(static_cast<float>(state.initial))));
       trained.states.emplace_back(name, state);
     }
     train_.parameters.push_back(std::move(trained));
-    if (optimizer_.accumulator)
-      absorb(p.first, optimizer_.accumulator(value.type.shape, spec_.optimizer_options), update);
+    if (optimizer_.accumulator) absorb(p.first, optimizer_.accumulator(parameter, spec_.optimizer_options), update);
     return update;
   }
 
@@ -88,9 +100,15 @@ class UpdateBuilder {
     gradient.name = "pass." + name;
     gradient.role = Role::activation;
     update.accumulator = g_.add_value(name, {shape}, Role::gradient);
+    if (g_.find(kPassStep) == kNone) {
+      g_.add_value(kPassRate, {{1}}, Role::input);
+      g_.add_value(kPassStep, {{1}}, Role::input);
+    }
+    update.learning_rate = g_.find(kPassRate), update.step = g_.find(kPassStep);
     g_.set_phase(Phase::backward);  // the first pass of a step finds it cleared
     update.gradient = hooks_.absorb(update);
     g_.set_phase(Phase::update);
+    update.learning_rate = learning_rate_, update.step = step_;
   }
 
   void reset(Update& update) {
@@ -135,8 +153,10 @@ class UpdateBuilder {
   }
 
   const TrainingSpec& spec_;
+  const StepKind& kind_;
   const Optimizer& optimizer_;
-  Hooks hooks_;
+  const Hooks hooks_;
+  std::vector<char> in_block_;  // by value
   TrainingGraph& train_;
   Graph& g_;
   std::vector<Update> updates_;
@@ -170,6 +190,41 @@ void hoist(Graph& graph, size_t begin, size_t end) {
 }
 
 }  // namespace
+
+bool PlannedVariant::is_due(int64_t step) const {
+  const auto divides = [&](int64_t steps) { return step % steps == 0; };
+  return std::all_of(due.begin(), due.end(), divides) && std::none_of(others.begin(), others.end(), divides);
+}
+
+double PlannedVariant::share() const {
+  constexpr int64_t kSteps = 10'000;
+  int64_t count = 0;
+  for (int64_t step = 0; step < kSteps; ++step) count += is_due(step);
+  return static_cast<double>(count) / static_cast<double>(kSteps);
+}
+
+std::vector<PlannedVariant> variants_of(const Optimizer& optimizer, const OptionValues& options) {
+  std::vector<std::pair<std::string_view, int64_t>> periods;
+  for (const Period& period : optimizer.periods)
+    if (const int64_t steps = period.steps(options); steps > 0) periods.emplace_back(period.name, steps);
+  std::vector<PlannedVariant> out;
+  for (size_t set = 1; set < size_t{1} << periods.size(); ++set) {
+    PlannedVariant variant;
+    int64_t together = 1;
+    for (size_t i = 0; i < periods.size(); ++i) {
+      const auto [name, steps] = periods[i];
+      if ((set >> i & 1) == 0) {
+        variant.others.push_back(steps);
+        continue;
+      }
+      together = std::lcm(together, steps);
+      variant.names.push_back(name);
+      variant.due.push_back(steps);
+    }
+    if (variant.is_due(0) || variant.is_due(together)) out.push_back(std::move(variant));
+  }
+  return out;
+}
 
 std::vector<int> deferred_order(const TrainingGraph& train) {
   const Graph& graph = train.graph;
@@ -231,10 +286,12 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   train.graph = std::move(model.graph);
   if (spec.method->rewrite)
     train.graph = std::move(TRY(spec.method->rewrite(train.graph, spec.method_options)).graph());
-  Backward backward(train.graph);
-  backward.run();
+  const std::vector<ValueId> losses{train.graph.find(train.prefix + "nll")}, trained = parameters_of(train.graph);
+  Backward backward(train.graph, trained);
+  CHECK_OK(backward.run(losses));
+  train.whole_passes = backward.sums_within_pass();
   const size_t update = train.graph.nodes().size();
-  UpdateBuilder(spec, kind.variant, train).build(backward.parameters());
+  UpdateBuilder(spec, kind, train).build(backward.leaves());
   hoist(train.graph, update, barrier ? train.update_begin : train.graph.nodes().size());
   CHECK_OK(train.graph.verify());
   return train;

@@ -57,12 +57,14 @@ struct TrainingSpec {
   Multiply multiply = Multiply::f32;
   int threads = 1;
   Near near = Near::never;
+  const Codec* states = &kF32;                       // of the optimizer, where its states may be in another
   NearMoves moves;                                   // with Near::always these; otherwise set by the planner
   bool evaluates = false;                            // an evaluation program is planned too
   int64_t budget_bytes = 0;                          // of the whole process; 0: none
   int64_t runtime_bytes = 0;                         // of the process without the arena
   int64_t runtime_heap = 0;                          // of that, what the plan takes with which it was measured
   std::function<int64_t(const TrainingPlan&)> heap;  // what a plan takes; nullptr: not counted
+  std::string rates;                                 // how the learning rate goes, for the hash of the numerics
   bool from_scratch = false;                         // the weights are no model's
   int64_t steps = 0;                                 // of the run, for what it writes to disk in all; 0: not known
   bool disk = false;                                 // values may live on disk
@@ -79,6 +81,7 @@ struct TrainingGraph {
   Graph graph;
   size_t update_begin = 0;       // first node of the update, when there is a barrier
   bool barrier = true;           // gradients are held until all are known
+  bool whole_passes = false;     // a pass must hold all tokens of a micro-batch: Backward::sums_within_pass()
   std::vector<ValueId> updated;  // by node from update_begin on: whose update it is part of; kNone: all parameters'
   std::vector<TrainedParameter> parameters;
   std::string prefix = "train.";
@@ -88,22 +91,37 @@ struct TrainingGraph {
 // in the forward pass: what the disk moves for an update hides behind the compute of the pass.
 std::vector<int> deferred_order(const TrainingGraph& train);
 
-// What steps differ in: the optimizer's variant (nullptr: an ordinary step), and whether the logits of the head are
-// kept until its gradient is made.
+// Inputs of a step, by name: what the passes read, and what the update reads, which may be done in the first pass of
+// the next step.
+inline constexpr const char* kLossScale = "train.scale";
+inline constexpr const char* kPassRate = "pass.learning_rate";
+inline constexpr const char* kPassStep = "pass.step";
+inline constexpr const char* kUpdateRate = "update.learning_rate";
+inline constexpr const char* kUpdateStep = "update.step";
+
+// What steps differ in: which periods of the optimizer are due, and whether the logits of the head are kept until its
+// gradient is made.
 struct StepKind {
-  const Variant* variant = nullptr;
+  std::vector<std::string_view> due = {};
   bool keep_logits = false;
 };
 
 // `rows` tokens a pass.
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind = {});
 
-// Another kind of step, of the optimizer's: its first pass and its update, and how often.
+// Another kind of step, in which some of the optimizer's periods are due: its first pass and its update.
 struct PlannedVariant {
-  int64_t period = 1;
+  std::vector<std::string_view> names;  // of the periods that are due in it
+  std::vector<int64_t> due, others;     // steps of those periods, and of the ones that are not
   TrainingGraph train;
   Schedule pass, update;
+
+  // Steps are counted from 0.
+  bool is_due(int64_t step) const;
+  double share() const;  // of all steps
 };
+// The kinds of steps that occur besides the ordinary one, without graphs.
+std::vector<PlannedVariant> variants_of(const Optimizer& optimizer, const OptionValues& options);
 
 // How the activations of a block wait for the backward pass.
 enum class Rung {
@@ -132,7 +150,8 @@ struct TrainingPlan {
   int64_t scratch_bytes = 0;                  // of the file of the disk tier; 0: there is none
   int64_t scratch_memory = 0;                 // what that takes of memory, outside of the arena
   int64_t read_bytes = 0, written_bytes = 0;  // of it, a step
-  double seconds = 0;                         // a step
+  double seconds = 0;                         // a step, on average
+  double variant_seconds = 0;                 // of that, for the periods of the optimizer
   double least_seconds = 0;                   // that any plan within the budget takes
   double planning_seconds = 0;
   Ledger ledger;

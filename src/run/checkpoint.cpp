@@ -60,7 +60,7 @@ Result<void> Trainer::check_space() const {
 }
 
 Result<void> Trainer::save_checkpoint() {
-  CHECK_OK(settle());
+  CHECK_OK(flush());
   std::vector<SafetensorsTensor> tensors;
   for (const auto& [name, entry] : plan_.layout.entries()) {
     if (!in_checkpoint(entry.role)) continue;
@@ -161,7 +161,7 @@ Result<void> Trainer::restore_checkpoint() {
 
 // The trained model, or the adapter alone.
 Result<void> Trainer::export_model(const std::string& folder) {
-  CHECK_OK(settle());
+  CHECK_OK(flush());
   forget_earlier();
   Values all = values();
   if (!spec_.method->trains_weights) {

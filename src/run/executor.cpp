@@ -22,19 +22,19 @@ class Binder {
   }
 
   // All of what an operand names: a residence, or a persistent value in memory.
-  std::span<std::byte> whole(int operand) const {
+  std::span<std::byte> memory_of(int operand) const {
     if (operand >= 0) return memory(operand);
     const Layout::Entry& entry = *layout_.find(graph_.value(persistent_value(operand)).name);
     return {places_.base + entry.offset, static_cast<size_t>(entry.type.bytes())};
   }
 
-  Operand operand(ValueId id, int place, const Step& step, const Shape& cut) const {
+  Operand operand(ValueId id, int place, const Step& step, const Shape& whole) const {
     if (id == kNone) return {};
     const Type& type = graph_.value(id).type;
-    std::byte* const data = whole(place).data();
-    if (step.count == 0 || !(type.shape == cut)) return {data, type.shape, type.codec};
+    std::byte* const data = memory_of(place).data();
+    if (step.count == 0 || !type.shape.same_elements(whole)) return {data, type.shape, type.codec};
     const int64_t begin = place >= 0 ? schedule_.residences[static_cast<size_t>(place)].first : 0;
-    return {data + type.codec->bytes(step.first - begin), Shape{step.count}, type.codec};
+    return {data + type.codec->bytes(step.first - begin), type.shape, type.codec};
   }
 
   int64_t file_offset(const Transfer& transfer) const {
@@ -62,6 +62,13 @@ struct Sizes {
   }
 };
 
+void clear(Threads& threads, std::span<std::byte> memory) noexcept {
+  constexpr int64_t kPage = 4096;
+  threads.split(static_cast<int64_t>(memory.size()), kPage, [&](int64_t begin, int64_t end, int) {
+    std::memset(memory.data() + begin, 0, static_cast<size_t>(end - begin));
+  });
+}
+
 }  // namespace
 
 Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, const Places& places)
@@ -75,22 +82,23 @@ Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& l
   movements_.reserve(schedule.transfers.size());
   for (const Step& step : schedule.steps) {
     const Node& node = graph.nodes()[static_cast<size_t>(step.node)];
-    const Shape cut = step.count ? graph.value(node.in[0]).type.shape : Shape{};
+    const Shape whole = step.count ? graph.value(node.out[0]).type.shape : Shape{};
     const size_t first_extent = extents_.size();
     const auto bind = [&](const std::vector<ValueId>& ids, const std::vector<int>& places_of) {
       const size_t first = operands_.size();
       for (size_t i = 0; i < ids.size(); ++i) {
-        operands_.push_back(binder.operand(ids[i], places_of[i], step, cut));
+        operands_.push_back(binder.operand(ids[i], places_of[i], step, whole));
         extents_.push_back(ids[i] == kNone ? Extent::fixed : graph.value(ids[i]).type.extent);
       }
       return std::span(operands_).subspan(first);
     };
     const auto cleared = [&](const std::vector<int>& operands) {
       const size_t first = cleared_.size();
-      for (int operand : operands) cleared_.push_back(binder.whole(operand));
+      for (int operand : operands) cleared_.push_back(binder.memory_of(operand));
       return std::span<const std::span<std::byte>>(cleared_).subspan(first);
     };
     Bound bound{.node = &node};
+    if (step.count > 0) bound.part = {step.first, step.count};
     bound.in = bind(node.in, step.in);
     bound.out = bind(node.out, step.out);
     bound.extents = std::span(extents_).subspan(first_extent);
@@ -114,14 +122,18 @@ int64_t Executor::memory_bytes(const Schedule& schedule) {
                               schedule.transfers.size() * (sizeof(Movement) + 2 * sizeof(TransferEvent)));
 }
 
-void Executor::run_step(Bound& step, RunContext& context, bool first) noexcept {
-  if (!step.zero.empty() || (first && !step.fresh.empty()))
-    context.threads.once([&] {
-      for (std::span<std::byte> memory : step.zero) std::memset(memory.data(), 0, memory.size());
-      if (first)
-        for (std::span<std::byte> memory : step.fresh) std::memset(memory.data(), 0, memory.size());
-    });
-  step.node->op->run({step.node->attributes, step.in, step.out, step.workspace, context});
+void Executor::run_step(Bound& step, RunContext& context, PassPlace place) noexcept {
+  if (step.node->last_pass && !place.last) return;
+  for (std::span<std::byte> memory : step.zero) clear(context.threads, memory);
+  if (place.first)
+    for (std::span<std::byte> memory : step.fresh) clear(context.threads, memory);
+  if (step.node->phase == Phase::update) {
+    RunContext update = context;
+    update.step = context.update_step, update.first_row = 0;
+    step.node->op->run({step.node->attributes, step.in, step.out, step.workspace, update, step.part});
+    return;
+  }
+  step.node->op->run({step.node->attributes, step.in, step.out, step.workspace, context, step.part});
 }
 
 void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexcept {
@@ -137,7 +149,7 @@ void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexce
       fit(step.out, step.extents.subspan(step.in.size()));
     }
   auto all = [&] {
-    for (Bound& step : steps_) run_step(step, context, true);
+    for (Bound& step : steps_) run_step(step, context, {});
   };
   together_ ? context.threads.together(all) : all();
 }
@@ -159,13 +171,13 @@ Result<void> Executor::abandon(Failure failure) {
   return failure;
 }
 
-Result<void> Executor::run_pass(RunContext& context, bool first) {
+Result<void> Executor::run_pass(RunContext& context, PassPlace place) {
   size_t next = 0;
   for (size_t at = 0; at <= steps_.size(); ++at) {
     for (; next < events_.size() && events_[next].at == static_cast<int>(at); ++next)
-      if (auto moved = move(events_[next], first); !moved) return abandon(Failure(std::move(moved.error())));
+      if (auto moved = move(events_[next], place.first); !moved) return abandon(Failure(std::move(moved.error())));
     if (scratch_) scratch_->poke();
-    if (at < steps_.size()) run_step(steps_[at], context, first);
+    if (at < steps_.size()) run_step(steps_[at], context, place);
   }
   return {};
 }

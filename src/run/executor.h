@@ -19,6 +19,12 @@ struct Places {
   int64_t spill_offset = 0;      // of the activations' area in the scratch file
 };
 
+// Where a pass stands in its step: in the first one gradients begin at zero; what only the update reads is made in the
+// last.
+struct PassPlace {
+  bool first = true, last = true;
+};
+
 class Executor {
  public:
   // The graph must outlive the executor.
@@ -30,8 +36,8 @@ class Executor {
   // tokens, selected: extents of this run, at most the planned ones; -1: as planned. For schedules without transfers.
   void run(RunContext& context, int64_t tokens = -1, int64_t selected = -1) noexcept;
 
-  // One pass with its transfers. first: of a step, gradients begin at zero. Errors are the disk's.
-  Result<void> run_pass(RunContext& context, bool first);
+  // One pass with its transfers. Errors are the disk's.
+  Result<void> run_pass(RunContext& context, PassPlace place);
 
  private:
   struct Bound {
@@ -39,6 +45,7 @@ class Executor {
     std::span<Operand> in, out;
     std::span<const Extent> extents;  // of in, then of out
     std::span<std::byte> workspace;
+    Part part;
     std::span<const std::span<std::byte>> zero, fresh;
   };
   struct Movement {
@@ -47,7 +54,7 @@ class Executor {
     bool write, fresh;
     int ticket = -1;
   };
-  void run_step(Bound& step, RunContext& context, bool first) noexcept;
+  void run_step(Bound& step, RunContext& context, PassPlace place) noexcept;
   Result<void> move(const TransferEvent& event, bool first);
   Result<void> abandon(Failure failure);
 

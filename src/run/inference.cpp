@@ -97,9 +97,10 @@ Result<void> Inference::load() {
     executors_.emplace_back(program.graph, program.schedule, plan_.layout, Places{base, plan_.layout.bytes()});
   const std::span<std::byte> staging(base + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes));
   Values values(plan_.layout, base, nullptr, staging);
-  CHECK_OK(load_weights(*source_, values));
-  if (adapter_) CHECK_OK(load_adapter(*adapter_, values));
-  fill_constants(spec_.architecture, values);
+  Loaded loaded;
+  CHECK_OK(load_weights(*source_, values, loaded));
+  if (adapter_) CHECK_OK(load_adapter(*adapter_, values, loaded));
+  CHECK_OK(initialise(values, loaded, 0));
   populate_heap(plan_.ledger.planned_bytes - kInferenceTouches);
   return {};
 }

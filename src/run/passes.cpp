@@ -4,7 +4,7 @@
 
 namespace thimble {
 
-Passes::Passes(const TrainingPlan& plan, std::byte* base, Scratch* scratch) {
+Passes::Passes(const TrainingPlan& plan, std::byte* base, Scratch* scratch) : plan_(plan), base_(base) {
   const Places places{base, plan.layout.bytes(), scratch, plan.layout.disk_bytes()};
   const auto executor = [&](const Graph& graph, const Schedule& schedule) {
     return schedule.steps.empty() ? nullptr : std::make_unique<Executor>(graph, schedule, plan.layout, places);
@@ -14,32 +14,59 @@ Passes::Passes(const TrainingPlan& plan, std::byte* base, Scratch* scratch) {
   deferred_ = executor(plan.train.graph, plan.deferred);
   evaluation_ = executor(plan.evaluate, plan.evaluation);
   for (const PlannedVariant& v : plan.variants)
-    variants_.push_back({v.period, executor(v.train.graph, v.pass), executor(v.train.graph, v.update)});
+    kinds_.push_back({executor(v.train.graph, v.pass), executor(v.train.graph, v.update)});
 }
 
 const Passes::Kind* Passes::due(uint64_t step) const {
-  for (const Kind& kind : variants_)
-    if (step % static_cast<uint64_t>(kind.period) == 0) return &kind;
+  for (size_t i = 0; i < kinds_.size(); ++i)
+    if (plan_.variants[i].is_due(static_cast<int64_t>(step))) return &kinds_[i];
   return nullptr;
 }
 
-Result<void> Passes::pass(RunContext& context, bool first) {
-  if (const Kind* const kind = first ? due(context.step) : nullptr) {
-    CHECK_OK(settle(context));
-    return kind->pass->run_pass(context, true);
+void Passes::write(const char* name, double value) {
+  if (const Layout::Entry* const entry = plan_.layout.find(name))
+    *reinterpret_cast<float*>(base_ + entry->offset) = static_cast<float>(value);
+}
+
+void Passes::write_update(uint64_t step) {
+  write(kUpdateRate, inputs_.learning_rate);
+  write(kUpdateStep, static_cast<double>(step + 1));
+}
+
+// The inputs of an update that is still to be done stay as they are until it is.
+void Passes::begin_step(const RunContext& context, const StepInputs& inputs) {
+  inputs_ = inputs;
+  write(kLossScale, inputs.scale);
+  write(kPassRate, inputs.learning_rate);
+  write(kPassStep, static_cast<double>(context.step + 1));
+  if (!pending_) write_update(context.step);
+}
+
+Result<void> Passes::pass(RunContext& context, PassPlace place) {
+  context.update_step = context.step;
+  if (const Kind* const kind = place.first ? due(context.step) : nullptr) {
+    CHECK_OK(flush(context));
+    write_update(context.step);
+    return kind->pass->run_pass(context, place);
   }
-  return (std::exchange(pending_, false) ? deferred_ : pass_)->run_pass(context, first);
+  const bool pending = std::exchange(pending_, false);
+  if (pending) context.update_step = pending_step_;
+  return (pending ? deferred_ : pass_)->run_pass(context, place);
 }
 
-Result<void> Passes::update(RunContext& context) {
+Result<void> Passes::end_step(RunContext& context) {
+  context.update_step = context.step;
+  write_update(context.step);
   if (const Kind* const kind = due(context.step))
-    return kind->update ? kind->update->run_pass(context, true) : Result<void>();
-  pending_ = deferred_ != nullptr;
-  return update_ && !pending_ ? update_->run_pass(context, true) : Result<void>();
+    return kind->update ? kind->update->run_pass(context, {}) : Result<void>();
+  pending_ = deferred_ != nullptr, pending_step_ = context.step;
+  return update_ && !pending_ ? update_->run_pass(context, {}) : Result<void>();
 }
 
-Result<void> Passes::settle(RunContext& context) {
-  return std::exchange(pending_, false) ? update_->run_pass(context, true) : Result<void>();
+Result<void> Passes::flush(RunContext& context) {
+  if (!std::exchange(pending_, false)) return {};
+  context.update_step = pending_step_;
+  return update_->run_pass(context, {});
 }
 
 }  // namespace thimble

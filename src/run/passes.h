@@ -1,4 +1,10 @@
-// The passes, updates and evaluations of a training plan.
+// One step of a training plan: its passes, its update, and what they are told before; and evaluations between steps.
+// The order in which inputs are written is here and nowhere else:
+//
+//   begin_step   scale, and what passes read of the step's number and rate
+//   pass         as many as the plan says; the first may hold the update of the step before, the last makes what the
+//                update reads
+//   end_step     the number and rate that the update reads; the update, or it is left to the next step's first pass
 #pragma once
 
 #include <memory>
@@ -9,29 +15,39 @@
 
 namespace thimble {
 
+struct StepInputs {
+  double learning_rate = 0;
+  double scale = 1;  // what the sum of losses is multiplied with
+};
+
 class Passes {
  public:
   // base: the arena. The plan must outlive this.
   Passes(const TrainingPlan& plan, std::byte* base, Scratch* scratch);
 
-  // One pass; first: of a step. Does the update that was left to it.
-  Result<void> pass(RunContext& context, bool first);
-  // After the last pass of a step: does the update, or leaves it to the next pass where the plan defers.
-  Result<void> update(RunContext& context);
+  // context.step counts the steps done; first_row the rows of this step that came before.
+  void begin_step(const RunContext& context, const StepInputs& inputs);
+  Result<void> pass(RunContext& context, PassPlace place);
+  Result<void> end_step(RunContext& context);
   // Does an update that was left: before parameters and states are read, and before an evaluation.
-  Result<void> settle(RunContext& context);
-  Result<void> evaluate(RunContext& context) { return evaluation_->run_pass(context, true); }
+  Result<void> flush(RunContext& context);
+  Result<void> evaluate(RunContext& context) { return evaluation_->run_pass(context, {}); }
 
  private:
   struct Kind {
-    int64_t period;
     std::unique_ptr<Executor> pass, update;
   };
   const Kind* due(uint64_t step) const;  // nullptr: an ordinary step
+  void write(const char* name, double value);
+  void write_update(uint64_t step);
 
+  const TrainingPlan& plan_;
+  std::byte* base_;
   std::unique_ptr<Executor> pass_, update_, deferred_, evaluation_;
-  std::vector<Kind> variants_;
+  std::vector<Kind> kinds_;  // as plan.variants
+  StepInputs inputs_;
   bool pending_ = false;
+  uint64_t pending_step_ = 0;
 };
 
 }  // namespace thimble

@@ -89,7 +89,6 @@ Result<void> Trainer::open_data() {
       return fail(ErrorCode::invalid_argument, "--eval-data {}: there is nothing in it to evaluate", r.eval_data);
   }
   packer_ = std::make_unique<Packer>(*data_, r.batch, r.context, static_cast<uint64_t>(r.seed), !r.no_shuffle);
-  rows_.resize(static_cast<size_t>(r.accumulate));
   steps_ = TRY(count_steps());
   return {};
 }
@@ -101,7 +100,7 @@ Result<int64_t> Trainer::count_steps() {
   const bool shuffled = !recipe_.no_shuffle && !data_->windows();
   Packer dry(*data_, recipe_.batch, recipe_.context, static_cast<uint64_t>(recipe_.seed), shuffled);
   int64_t batches = 0;
-  for (; dry.state().epoch == 0; ++batches) CHECK_OK(dry.next(rows_[0]));
+  for (; dry.state().epoch == 0; ++batches) CHECK_OK(dry.next(rows_));
   const double steps = recipe_.epochs * static_cast<double>(batches) / static_cast<double>(recipe_.accumulate);
   return std::max<int64_t>(1, static_cast<int64_t>(std::llround(steps)));
 }
@@ -154,6 +153,7 @@ Result<void> Trainer::make_spec() {
   base_rate_ = r.lr > 0                       ? r.lr
                : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4
                                               : spec_.optimizer->learning_rate * 5;
+  spec_.rates = fmt::format("{} {} warm-up {}", base_rate_, r.schedule, r.warmup);
   CHECK_OK(check_scratch());
   machine_ = calibrated_machine(*threads_, spec_.disk ? scratch_folder() : "");
   if (r.resume) return resume_numerics();
@@ -189,9 +189,8 @@ Result<void> Trainer::resume_numerics() {
 }
 
 Result<void> Trainer::make_plan() {
-  for (Rows& rows : rows_)
-    for (auto* column : {&rows.ids, &rows.targets, &rows.positions, &rows.starts})
-      column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
+  for (auto* column : {&rows_.ids, &rows_.targets, &rows_.positions, &rows_.starts})
+    column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kTrainingTouches};
   spec_.heap = [](const TrainingPlan& plan) {
     int64_t heap = 0;

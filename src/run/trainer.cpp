@@ -40,20 +40,17 @@ RunContext Trainer::context() {
   return {*threads_, spec_.multiply, static_cast<uint64_t>(recipe_.seed), static_cast<uint64_t>(done_), 0};
 }
 
-Result<void> Trainer::settle() {
+Result<void> Trainer::flush() {
   RunContext run = context();
-  return passes_->settle(run);
+  return passes_->flush(run);
 }
 
 Result<void> Trainer::fill() {
   Values all = values();
-  const auto seed = static_cast<uint64_t>(recipe_.seed);
-  CHECK_OK(source_ ? load_weights(*source_, all) : initialise_weights(spec_.architecture, all, seed));
-  CHECK_OK(initialise_adapter(all, seed));
-  if (adapter_) CHECK_OK(load_adapter(*adapter_, all));
-  CHECK_OK(initialise_states(plan_.train.parameters, all));
-  fill_constants(spec_.architecture, all);
-  return {};
+  Loaded loaded;
+  if (source_) CHECK_OK(load_weights(*source_, all, loaded));
+  if (adapter_) CHECK_OK(load_adapter(*adapter_, all, loaded));
+  return initialise(all, loaded, static_cast<uint64_t>(recipe_.seed));
 }
 
 // Rows [first, first + plan rows) of a micro-batch become the inputs of a pass.
@@ -68,47 +65,62 @@ void Trainer::write_pass(const Rows& rows, int64_t first) {
     starts[i] = rows.starts[static_cast<size_t>(first) + i] - static_cast<int32_t>(first);
 }
 
+// How many targets the micro-batches of the next step have: what its losses are divided by. One micro-batch is in
+// memory at a time; where a step has several, they are read twice.
+Result<int64_t> Trainer::count_predicted() {
+  if (recipe_.accumulate == 1) {
+    CHECK_OK(packer_->next(rows_));
+    return rows_.predicted;
+  }
+  const Packer::State here = packer_->state();
+  int64_t predicted = 0;
+  for (int64_t i = 0; i < recipe_.accumulate; ++i) {
+    CHECK_OK(packer_->next(rows_));
+    predicted += rows_.predicted;
+  }
+  CHECK_OK(packer_->restore(here));
+  return predicted;
+}
+
+// Sum of the losses of a micro-batch.
+Result<double> Trainer::run_passes(RunContext& run, PassPlace place) {
+  double loss = 0;
+  const int64_t rows = recipe_.batch * recipe_.context;
+  for (int64_t first = 0; first < rows; first += plan_.rows) {
+    write_pass(rows_, first);
+    CHECK_OK(passes_->pass(run, {place.first && first == 0, place.last && first + plan_.rows >= rows}));
+    run.first_row += static_cast<uint64_t>(plan_.rows);
+    const float* const nll = input<float>(plan_.train.prefix + "nll");
+    for (int64_t i = 0; i < plan_.rows; ++i) loss += nll[i];
+  }
+  return loss;
+}
+
+Result<void> Trainer::check_finite(double value, const char* what) const {
+  if (std::isfinite(value)) return {};
+  return fail(
+      ErrorCode::diverged,
+      "step {}: the {} is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched",
+      done_ + 1, what, base_rate_);
+}
+
 Result<StepEvent> Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
-  int64_t predicted = 0;
-  for (Rows& rows : rows_) {
-    CHECK_OK(packer_->next(rows));
-    predicted += rows.predicted;
-  }
+  const double predicted = static_cast<double>(std::max<int64_t>(1, TRY(count_predicted())));
   RunContext run = context();
   StepEvent event{
       .step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
-  *input<float>(plan_.train.prefix + "scale") =
-      static_cast<float>(1.0 / static_cast<double>(std::max<int64_t>(1, predicted)));
-  // With a barrier the first pass may hold the update of the step before, which has a rate of its own.
-  const auto set_rate = [&] {
-    *input<float>("update.learning_rate") = static_cast<float>(event.learning_rate);
-    *input<float>("update.step") = static_cast<float>(done_ + 1);
-  };
-  if (!plan_.train.barrier) set_rate();
+  passes_->begin_step(run, {event.learning_rate, 1 / predicted});
   double loss = 0;
-  for (const Rows& rows : rows_)
-    for (int64_t first = 0; first < recipe_.batch * recipe_.context; first += plan_.rows) {
-      write_pass(rows, first);
-      CHECK_OK(passes_->pass(run, run.first_row == 0));
-      run.first_row += static_cast<uint64_t>(plan_.rows);
-      const float* const nll = input<float>(plan_.train.prefix + "nll");
-      for (int64_t i = 0; i < plan_.rows; ++i) loss += nll[i];
-    }
-  event.loss = loss / static_cast<double>(std::max<int64_t>(1, predicted));
-  if (!std::isfinite(event.loss))
-    return fail(
-        ErrorCode::diverged,
-        "step {}: the loss is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched",
-        done_ + 1, base_rate_);
+  for (int64_t i = 0; i < recipe_.accumulate; ++i) {
+    if (recipe_.accumulate > 1) CHECK_OK(packer_->next(rows_));
+    loss += TRY(run_passes(run, {i == 0, i + 1 == recipe_.accumulate}));
+  }
+  event.loss = loss / predicted;
+  CHECK_OK(check_finite(event.loss, "loss"));
   event.grad_norm = *input<float>("update.norm");
-  if (!std::isfinite(event.grad_norm))
-    return fail(ErrorCode::diverged,
-                "step {}: the gradient is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is "
-                "untouched",
-                done_ + 1, base_rate_);
-  if (plan_.train.barrier) set_rate();
-  CHECK_OK(passes_->update(run));
+  CHECK_OK(check_finite(event.grad_norm, "gradient"));
+  CHECK_OK(passes_->end_step(run));
   ++done_;
   event.tokens = recipe_.batch * recipe_.context * recipe_.accumulate;
   tokens_ += event.tokens;
@@ -119,10 +131,10 @@ Result<StepEvent> Trainer::step() {
 }
 
 Result<EvalEvent> Trainer::evaluate() {
-  CHECK_OK(settle());
+  CHECK_OK(flush());
   Packer packer(*eval_data_, plan_.rows / recipe_.context, recipe_.context, 0, false);
   packer.once();
-  Rows& rows = rows_[0];
+  Rows& rows = rows_;
   RunContext run = context();
   double sum = 0;
   int64_t predicted = 0;

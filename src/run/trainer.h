@@ -52,7 +52,7 @@ class Trainer {
   Result<int64_t> count_steps();
   Result<void> train();
   Result<void> allocate();
-  Result<void> settle();  // before parameters and states are read
+  Result<void> flush();  // before parameters and states are read
   // Of the disk tier; a plan alone may have no --out.
   std::string scratch_folder() const;
   Result<void> check_scratch() const;
@@ -61,6 +61,9 @@ class Trainer {
   Result<void> fill();
 
   Result<StepEvent> step();
+  Result<int64_t> count_predicted();
+  Result<double> run_passes(RunContext& run, PassPlace place);
+  Result<void> check_finite(double value, const char* what) const;
   void write_pass(const Rows& rows, int64_t first);
   Result<EvalEvent> evaluate();
   bool evaluation_is_due() const;
@@ -108,7 +111,7 @@ class Trainer {
   decltype(ScratchOptions::queue) queue_;
   std::unique_ptr<Scratch> scratch_;  // null: nothing waits on disk
   std::unique_ptr<Passes> passes_;
-  std::vector<Rows> rows_;  // of the micro-batches of a step
+  Rows rows_;  // a micro-batch
 };
 
 }  // namespace thimble

@@ -1,12 +1,12 @@
 #include "run/weights.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
 #include "codecs/interleaved.h"
 #include "core/random.h"
-#include "models/build.h"
 
 namespace thimble {
 namespace {
@@ -62,24 +62,34 @@ Result<void> read_interleaved(const ModelSource& source, const ModelTensor& tens
   return {};
 }
 
-// Fills an f32 value element by element.
-template <class Number>
-Result<void> generate(Values& values, const Layout::Entry& entry, Number number) {
-  return values.fill(entry, 1, [&](int64_t first, int64_t count, std::byte* to, auto) -> Result<void> {
-    for (int64_t i = 0; i < count; ++i) reinterpret_cast<float*>(to)[i] = number(static_cast<uint64_t>(first + i));
-    return {};
-  });
+void make_numbers(const Initial& initial, const Random& random, int64_t first, int64_t count, float* to) {
+  const auto element = [&](int64_t i) { return static_cast<uint64_t>(first + i); };
+  switch (initial.kind) {
+    case Initial::Kind::none:
+      return;
+    case Initial::Kind::constant:
+      return std::fill_n(to, count, initial.number), void();
+    case Initial::Kind::uniform:
+      for (int64_t i = 0; i < count; ++i) to[i] = (2 * random.uniform(element(i)) - 1) * initial.number;
+      return;
+    case Initial::Kind::normal:
+      for (int64_t i = 0; i < count; ++i) to[i] = initial.number * random.normal(element(i));
+      return;
+    case Initial::Kind::table:
+      return (*initial.fill)(first, count, to);
+  }
 }
 
 }  // namespace
 
-Result<void> load_weights(const ModelSource& source, Values& values) {
+Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loaded) {
   for (const ModelTensor& tensor : source.tensors()) {
     const Layout::Entry* const entry = values.layout().find(tensor.name);
     if (!entry) continue;
     if (!(entry->type.shape == tensor.shape))
       return fail(ErrorCode::corrupt, "{}: '{}' is {}, the architecture says {}", source.path(), tensor.name,
                   tensor.shape.text(), entry->type.shape.text());
+    loaded.insert(tensor.name);
     const int64_t columns = tensor.shape.columns();
     CHECK_OK(values.fill(*entry, columns, [&](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) {
       if (entry->type.codec->rows_of) return read_interleaved(source, tensor, *entry->type.codec, to, spare);
@@ -90,38 +100,7 @@ Result<void> load_weights(const ModelSource& source, Values& values) {
   return {};
 }
 
-Result<void> initialise_adapter(Values& values, uint64_t seed) {
-  for (const auto& [name, entry] : values.layout().entries()) {
-    if (entry.role != Role::parameter) continue;
-    if (name.ends_with(".lora_B.weight")) CHECK_OK(generate(values, entry, [](uint64_t) { return 0.0f; }));
-    if (!name.ends_with(".lora_A.weight")) continue;
-    const Random random(seed, name);
-    const float bound = 1 / std::sqrt(static_cast<float>(entry.type.shape[1]));
-    CHECK_OK(generate(values, entry, [&](uint64_t i) { return (2 * random.uniform(i) - 1) * bound; }));
-  }
-  return {};
-}
-
-Result<void> initialise_weights(const Architecture& architecture, Values& values, uint64_t seed) {
-  const float residual = 1 / std::sqrt(2 * static_cast<float>(architecture.layers));
-  for (const TensorSpec& weight : tensor_specs(architecture)) {
-    const Layout::Entry* const entry = values.layout().find(weight.name);
-    if (!entry) continue;
-    if (weight.shape.rank() == 1) {
-      const float value = weight.name.ends_with(".bias") ? 0.0f : 1.0f;
-      CHECK_OK(generate(values, *entry, [&](uint64_t) { return value; }));
-      continue;
-    }
-    const bool into_residual =
-        weight.name.find("o_proj") != std::string::npos || weight.name.find("down_proj") != std::string::npos;
-    const Random random(seed, weight.name);
-    const float deviation = 0.02f * (into_residual ? residual : 1);
-    CHECK_OK(generate(values, *entry, [&](uint64_t i) { return deviation * random.normal(i); }));
-  }
-  return {};
-}
-
-Result<void> load_adapter(const LoraAdapter& adapter, Values& values) {
+Result<void> load_adapter(const LoraAdapter& adapter, Values& values, Loaded& loaded) {
   for (const LoraModule& module : adapter.modules)
     for (const auto& [part, tensor] : {std::pair{"lora_A", &module.a}, std::pair{"lora_B", &module.b}}) {
       const std::string name = fmt::format("{}.{}.weight", module.module, part);
@@ -132,42 +111,43 @@ Result<void> load_adapter(const LoraAdapter& adapter, Values& values) {
       if (!(entry->type.shape == tensor->shape))
         return fail(ErrorCode::shape, "{}: '{}' is {}, this model needs {}", adapter.weights.path(), name,
                     tensor->shape.text(), entry->type.shape.text());
+      loaded.insert(name);
       const Codec& stored = *tensor->codec;
       CHECK_OK(values.fill(
           *entry, 1, [&](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) -> Result<void> {
-            const auto bytes = static_cast<size_t>(stored.bytes(count));
-            const uint64_t at = tensor->offset + static_cast<uint64_t>(stored.bytes(first));
-            if (&stored == &kF32) return adapter.weights.read(at, {to, bytes});
-            if (bytes > spare.size())
-              return fail(ErrorCode::over_budget, "{}: '{}' does not fit the staging memory", adapter.weights.path(),
-                          name);
-            CHECK_OK(adapter.weights.read(at, spare.first(bytes)));
-            stored.decode(spare.data(), reinterpret_cast<float*>(to), count);
+            const auto at = [&](int64_t i) { return tensor->offset + static_cast<uint64_t>(stored.bytes(first + i)); };
+            if (&stored == &kF32) return adapter.weights.read(at(0), {to, static_cast<size_t>(stored.bytes(count))});
+            // Elements of one or two bytes each, as many at a time as there is memory for.
+            const auto room = static_cast<int64_t>(spare.size()) / stored.block_bytes;
+            for (int64_t i = 0; i < count; i += room) {
+              const int64_t some = std::min(room, count - i);
+              const auto bytes = static_cast<size_t>(stored.bytes(some));
+              CHECK_OK(adapter.weights.read(at(i), spare.first(bytes)));
+              stored.decode(spare.data(), reinterpret_cast<float*>(to) + i, some);
+            }
             return {};
           }));
     }
   return {};
 }
 
-Result<void> initialise_states(const std::vector<TrainedParameter>& parameters, Values& values) {
-  for (const TrainedParameter& parameter : parameters)
-    for (const auto& [name, state] : parameter.states) {
-      const Layout::Entry& entry = *values.layout().find(name);
-      const Codec& codec = *entry.type.codec;
-      const int64_t some = (4096 + codec.block - 1) / codec.block * codec.block;
-      const std::vector<float> initial(static_cast<size_t>(some), static_cast<float>(state.initial));
-      CHECK_OK(values.fill(entry, codec.block, [&](int64_t, int64_t count, std::byte* to, auto) -> Result<void> {
-        for (int64_t i = 0; i < count; i += some)
-          codec.encode(initial.data(), to + codec.bytes(i), std::min(some, count - i));
-        return {};
-      }));
-    }
+Result<void> initialise(Values& values, const Loaded& loaded, uint64_t seed) {
+  for (const auto& [name, entry] : values.layout().entries()) {
+    if (entry.initial.kind == Initial::Kind::none || loaded.contains(name)) continue;
+    const Codec& codec = *entry.type.codec;
+    const Random random(seed, name);
+    constexpr int64_t kSome = 4096;  // elements, whole blocks of every codec
+    std::array<float, kSome> numbers;
+    CHECK_OK(values.fill(entry, codec.block, [&](int64_t first, int64_t count, std::byte* to, auto) -> Result<void> {
+      for (int64_t i = 0; i < count; i += kSome) {
+        const int64_t some = std::min(kSome, count - i);
+        make_numbers(entry.initial, random, first + i, some, numbers.data());
+        codec.encode(numbers.data(), to + codec.bytes(i), some);
+      }
+      return {};
+    }));
+  }
   return {};
-}
-
-void fill_constants(const Architecture& architecture, const Values& values) {
-  if (const Layout::Entry* const table = values.layout().find(kRopeTable))
-    fill_rope_table(architecture, table->type.shape[0], reinterpret_cast<float*>(values.memory(*table)));
 }
 
 }  // namespace thimble

@@ -69,11 +69,12 @@ class Updated {
     gradient_ = graph_.add_value("g", type, Role::gradient);
     Update update{.graph = graph_,
                   .options = options,
+                  .trained = {"p", type.shape},
                   .decay = decay,
                   .parameter = parameter_,
                   .gradient = gradient_,
                   .clip = kNone};
-    for (const StateSpec& state : optimizer.states(type.shape, options))
+    for (const StateSpec& state : optimizer.states({"p", type.shape}, options))
       update.states.push_back(graph_.add_value(std::string(state.name), {state.shape, state.codec}, Role::state));
     states_ = update.states;
     update.learning_rate = rate_ = graph_.add_value("lr", {{1}}, Role::input);
@@ -84,7 +85,7 @@ class Updated {
     for (size_t i = 0; i < memory_.size(); ++i)
       memory_[i].resize(static_cast<size_t>(graph_.values()[i].type.bytes() + 3) / 4);
     int at = 0;
-    for (const StateSpec& state : optimizer.states(type.shape, options))
+    for (const StateSpec& state : optimizer.states({"p", type.shape}, options))
       std::ranges::fill(values(states_[static_cast<size_t>(at++)]), static_cast<float>(state.initial));
   }
 
@@ -98,8 +99,8 @@ class Updated {
       for (ValueId id : node.in) in.push_back(operand(id));
       for (size_t i = 0; i < node.out.size(); ++i) {
         ValueId home = node.out[i];
-        for (const InPlace& pair : node.op->in_place)
-          if (pair.must && static_cast<size_t>(pair.out) == i) home = node.in[static_cast<size_t>(pair.in)];
+        for (const InPlace& pair : aliases(node))
+          if (pair.destructive && static_cast<size_t>(pair.out) == i) home = node.in[static_cast<size_t>(pair.in)];
         written_.push_back(home);
         out.push_back(operand(home));
       }

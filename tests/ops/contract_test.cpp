@@ -20,6 +20,17 @@ struct Buffers {
   std::vector<Operand> operands;
 };
 
+void encode_rows(const Type& type, const float* from, std::byte* to) {
+  const int64_t columns = type.shape.columns();
+  for (int64_t r = 0; r < type.shape.rows(); ++r)
+    type.codec->encode(from + r * columns, to + r * type.codec->bytes(columns), columns);
+}
+void decode_rows(const Type& type, const std::byte* from, float* to) {
+  const int64_t columns = type.shape.columns();
+  for (int64_t r = 0; r < type.shape.rows(); ++r)
+    type.codec->decode(from + r * type.codec->bytes(columns), to + r * columns, columns);
+}
+
 // Random numbers, encoded as the sample says; `values` holds what they decode to.
 Buffers fill(const Sample& sample, uint64_t seed) {
   Buffers b;
@@ -42,9 +53,12 @@ Buffers fill(const Sample& sample, uint64_t seed) {
     } else {
       std::vector<float> numbers(static_cast<size_t>(count));
       const Random random(seed, i, 0);
-      for (int64_t j = 0; j < count; ++j) numbers[static_cast<size_t>(j)] = random.normal(static_cast<uint64_t>(j));
-      type.codec->encode(numbers.data(), b.bytes[i].data(), count);
-      type.codec->decode(b.bytes[i].data(), numbers.data(), count);
+      for (int64_t j = 0; j < count; ++j) {
+        const float number = random.normal(static_cast<uint64_t>(j));
+        numbers[static_cast<size_t>(j)] = sample.positive ? std::abs(number) : number;
+      }
+      encode_rows(type, numbers.data(), b.bytes[i].data());
+      decode_rows(type, b.bytes[i].data(), numbers.data());
       b.values[i].assign(numbers.begin(), numbers.end());
     }
     b.operands.push_back({b.bytes[i].data(), type.shape, type.codec});
@@ -69,10 +83,12 @@ std::vector<std::vector<float>> run_kernel(const Op& op, const Sample& sample, B
     memory.emplace_back(static_cast<size_t>(types[i].bytes()));
     out.push_back({memory.back().data(), types[i].shape, types[i].codec});
   }
-  for (const InPlace& pair : op.in_place) {
+  const std::vector<InPlace> pairs =
+      op.in_place_of ? op.in_place_of(sample.attributes) : std::vector<InPlace>(op.in_place.begin(), op.in_place.end());
+  for (const InPlace& pair : pairs) {
     const auto o = static_cast<size_t>(pair.out), i = static_cast<size_t>(pair.in);
     if (o >= out.size() || i >= in.operands.size() || !in.operands[i]) continue;
-    if (!pair.must && !in_place) continue;
+    if (!pair.destructive && !in_place) continue;
     if (out[o].data == memory[o].data()) out[o].data = in.operands[i].data;
   }
   const int64_t bytes = op.workspace ? op.workspace(sample.attributes, sample.in, types, multiply, thread_count) : 0;
@@ -87,7 +103,7 @@ std::vector<std::vector<float>> run_kernel(const Op& op, const Sample& sample, B
   std::vector<std::vector<float>> results;
   for (size_t i = 0; i < types.size(); ++i) {
     results.emplace_back(static_cast<size_t>(types[i].shape.count()));
-    out[i].codec->decode(out[i].data, results.back().data(), types[i].shape.count());
+    decode_rows(types[i], out[i].data, results.back().data());
   }
   return results;
 }
@@ -131,7 +147,7 @@ TEST_P(OpContract, kernel_equals_reference) {
 
 class DifferentiableOp : public OpContract {};
 
-// Finite differences of L = sum of c * output 0 (for the loss: scale * sum of nll), all in double.
+// Finite differences of L = sum of c * output 0, all in double.
 TEST_P(DifferentiableOp, gradient_equals_finite_differences) {
   const Sample s = sample();
   Graph graph;
@@ -141,21 +157,21 @@ TEST_P(DifferentiableOp, gradient_equals_finite_differences) {
     in.push_back(s.in[i].codec ? graph.add_value(fmt::format("in{}", i), s.in[i], real ? Role::parameter : Role::input)
                                : kNone);
   }
-  if (&op() == &kLinearCrossEntropy) graph.value(in[3]).role = Role::input;
-  if (&op() == &kRope) graph.value(in[2]).role = Role::constant;
+  for (int fixed : s.fixed)
+    if (in[static_cast<size_t>(fixed)] != kNone) graph.value(in[static_cast<size_t>(fixed)]).role = Role::input;
+  const std::vector<ValueId> wanted = parameters_of(graph);
+  if (wanted.empty()) GTEST_SKIP() << "no gradient of this sample is asked for";
   const std::vector<ValueId> out = graph.emit_all(op(), s.attributes, in, "y");
-  Backward backward(graph);
+  Backward backward(graph, wanted);
+  // Upstream gradients of the first output, and of all that have one: other outputs serve the gradient alone.
   const ValueId seed = graph.add_value("seed", graph.value(out[0]).type, Role::input);
-  const bool is_loss = &op() == &kLinearCrossEntropy;
-  if (!is_loss) backward.add(out[0], seed);
-  backward.run();
+  backward.add(out[0], seed);
+  const auto ran = backward.run({});
+  ASSERT_TRUE(ran) << ran.error().message;
+  ASSERT_TRUE(graph.verify()) << graph.verify().error().message;
   std::map<ValueId, std::vector<ValueId>> gradients;
-  for (ValueId id : in) {
-    if (id == kNone || !backward.wanted(id)) continue;
-    if (const ValueId g = backward.gradient_of(id); g != kNone) gradients[id].push_back(g);
-  }
-  for (const auto& p : backward.parameters()) gradients[p.parameter].push_back(p.last);
-  ASSERT_FALSE(gradients.empty());
+  for (const auto& p : backward.leaves()) gradients[p.parameter].push_back(p.last);
+  ASSERT_EQ(gradients.size(), wanted.size()) << "an operand has no gradient";
 
   Buffers b = fill(s, 9);
   ReferenceValues values;
@@ -163,9 +179,8 @@ TEST_P(DifferentiableOp, gradient_equals_finite_differences) {
     if (in[i] != kNone) values[in[i]] = b.values[i];
   const Random random(1, "seed");
   const int64_t outputs = graph.value(out[0]).type.shape.count();
-  for (int64_t i = 0; i < outputs; ++i)
-    values[seed].push_back(is_loss ? b.values[3][0] : random.normal(static_cast<uint64_t>(i)));
-  for (const auto& p : backward.parameters())
+  for (int64_t i = 0; i < outputs; ++i) values[seed].push_back(random.normal(static_cast<uint64_t>(i)));
+  for (const auto& p : backward.leaves())
     values[p.first].assign(static_cast<size_t>(graph.value(p.first).type.shape.count()), 0.0);
   Threads threads(1);
   RunContext run{threads, Multiply::f32, 11, 2, 0};
@@ -180,7 +195,9 @@ TEST_P(DifferentiableOp, gradient_equals_finite_differences) {
     for (size_t i = 0; i < out.size(); ++i) results.push_back({&memory[i], graph.value(out[i]).type.shape});
     op().reference({s.attributes, operands, results, run});
     double sum = 0;
-    for (size_t i = 0; i < memory[0].size(); ++i) sum += memory[0][i] * values[seed][i];
+    // A loss carries its own scale, which its gradient is of.
+    const double scale = &op() == &kLinearCrossEntropy ? b.values[3][0] : 1;
+    for (size_t i = 0; i < memory[0].size(); ++i) sum += scale * memory[0][i] * values[seed][i];
     return sum;
   };
   for (const auto& [id, parts] : gradients) {
@@ -204,11 +221,42 @@ TEST_P(DifferentiableOp, gradient_equals_finite_differences) {
   }
 }
 
+// An operand in another codec is either refused or read as it decodes.
+TEST_P(OpContract, other_codecs_are_refused_or_read) {
+  const Sample s = sample();
+  for (size_t i = 0; i < s.in.size(); ++i) {
+    if (!s.in[i].codec) continue;
+    Sample other = s;
+    other.in[i].codec = s.in[i].codec == &kI32 ? &kF32 : &kI32;
+    EXPECT_FALSE(op().infer(other.attributes, other.in)) << "operand " << i << " as " << other.in[i].codec->name;
+    if (s.in[i].codec == &kI32) continue;
+    other.in[i].codec = &kInt8Block;
+    const auto types = op().infer(other.attributes, other.in);
+    if (!types) continue;
+    Buffers b = fill(other, 5);
+    std::vector<ReferenceOperand> in, out;
+    for (size_t k = 0; k < s.in.size(); ++k) in.push_back({b.operands[k] ? &b.values[k] : nullptr, s.in[k].shape});
+    std::vector<std::vector<double>> expected;
+    for (const Type& type : *types) expected.emplace_back(static_cast<size_t>(type.shape.count()));
+    for (size_t k = 0; k < types->size(); ++k) out.push_back({&expected[k], (*types)[k].shape});
+    Threads one(1);
+    RunContext run{one, Multiply::f32, 11, 2, 0};
+    op().reference({other.attributes, in, out, run});
+    const auto results = run_kernel(op(), other, b, Multiply::f32, 2, false, false, *types);
+    for (size_t o = 0; o < results.size(); ++o) {
+      double largest = 1;
+      for (double v : expected[o]) largest = std::max(largest, std::abs(v));
+      for (size_t e = 0; e < results[o].size(); ++e)
+        ASSERT_NEAR(results[o][e], expected[o][e], 3e-2 * largest) << "operand " << i << " output " << o << " at " << e;
+    }
+  }
+}
+
 TEST_P(OpContract, wrong_shapes_are_errors) {
   const Sample s = sample();
   std::vector<Type> fewer = s.in;
   for (size_t i = 0; i < fewer.size(); ++i) {
-    if (!fewer[i].codec || &op() == &kPointwise || &op() == &kSquaredNorm) continue;
+    if (!fewer[i].codec || &op() == &kSquaredNorm || &op() == &kReduce) continue;
     std::vector<Type> wrong = fewer;
     wrong[i].shape = Shape{3, 1, 4, 1};
     EXPECT_FALSE(op().infer(s.attributes, wrong)) << "operand " << i;

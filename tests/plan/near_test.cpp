@@ -15,7 +15,7 @@ constexpr double kTolerance = 0.02;  // of the loss: docs/methods/int8_block.md
 int64_t state_bytes(const TrainingPlan& plan) {
   int64_t bytes = 0;
   for (const auto& [name, entry] : plan.layout.entries())
-    if (entry.role == Role::state && entry.type.shape.count() >= kLeastEightBit) bytes += entry.type.bytes();
+    if (entry.role == Role::state && entry.type.shape.count() >= kLeastCoded) bytes += entry.type.bytes();
   return bytes;
 }
 

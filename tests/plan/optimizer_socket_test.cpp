@@ -8,7 +8,7 @@
 namespace thimble {
 namespace {
 
-std::vector<StateSpec> nothing(const Shape&, const OptionValues&) { return {}; }
+std::vector<StateSpec> nothing(const Parameter&, const OptionValues&) { return {}; }
 
 TrainingSpec spec_of(const Optimizer& optimizer, double clip = 0) {
   TrainingSpec spec = tiny_spec();
@@ -48,16 +48,23 @@ constexpr int64_t kRank = 4;
 constexpr double kBasis = 0x1p-4;
 bool is_projected(const Shape& shape) { return shape.rank() == 2; }
 
-Shape projected(const Shape& shape, const OptionValues&) {
-  return is_projected(shape) ? Shape{kRank, shape[1]} : Shape{};
+Shape projected(const Parameter& p, const OptionValues&) {
+  return is_projected(p.shape) ? Shape{kRank, p.shape[1]} : Shape{};
 }
 
-std::vector<StateSpec> basis(const Shape& shape, const OptionValues&) {
-  if (!is_projected(shape)) return {};
-  return {{.name = "basis", .shape = {shape[0], kRank}, .initial = kBasis}};
+std::vector<StateSpec> basis(const Parameter& p, const OptionValues&) {
+  if (!is_projected(p.shape)) return {};
+  return {{.name = "basis", .shape = {p.shape[0], kRank}, .initial = kBasis, .any_codec = false}};
 }
 
+// Twice as large a basis at every second step.
 ValueId project(Update& u) {
+  if (u.is_due("widen")) {
+    PointwiseBuilder b;
+    const Expr basis = b.tensor();
+    b.store(basis, 2 * basis);
+    u.states[0] = u.graph.emit(kPointwise, b.attributes(), {u.states[0]}, "wider");
+  }
   return u.graph.emit(kLinearDw, ScaleAttributes{}, {u.accumulator, u.states[0], u.gradient}, "projected");
 }
 
@@ -80,8 +87,7 @@ void apply_projected(Update& u) {
 // the number of the step.
 void apply_late(Update& u) {
   if (!is_projected(u.graph.value(u.parameter).type.shape)) return step_along(u, u.gradient);
-  const ValueId zero = u.graph.add_value("late." + u.graph.value(u.parameter).name,
-                                         {{kRank, u.graph.value(u.parameter).type.shape[1]}}, Role::activation);
+  const ValueId zero = u.graph.emit(kZeros, ZerosAttributes{{kRank, u.trained.shape[1]}}, {}, "late." + u.name());
   PointwiseBuilder b;
   const Expr basis = b.tensor(), step = b.scalar();
   b.store(basis, 0 * basis + kBasis * pow(2 + 0 * step, floor((step + 1) / 2)));
@@ -90,24 +96,14 @@ void apply_late(Update& u) {
   apply_projected(u);
 }
 
-ValueId widen_and_project(Update& u) {
-  PointwiseBuilder b;
-  const Expr basis = b.tensor();
-  b.store(basis, 2 * basis);
-  u.states[0] = u.graph.emit(kPointwise, b.attributes(), {u.states[0]}, "wider");
-  return project(u);
-}
-
-const Variant kWiden[] = {{.name = "widen",
-                           .period = [](const OptionValues&) -> int64_t { return 2; },
-                           .hooks = {.absorb = widen_and_project}}};
+const Period kWiden[] = {{.name = "widen", .steps = [](const OptionValues&) -> int64_t { return 2; }}};
 
 const Optimizer kProjected = {.name = "projected",
                               .learning_rate = 1,
                               .states = basis,
                               .accumulator = projected,
                               .hooks = {.absorb = project, .apply = apply_projected},
-                              .variants = kWiden};
+                              .periods = kWiden};
 const Optimizer kLate = {.name = "late", .learning_rate = 1, .states = basis, .hooks = {.apply = apply_late}};
 
 TEST(OptimizerSocket, absorbs_gradients_and_has_other_kinds_of_steps) {
@@ -215,12 +211,12 @@ TEST(OptimizerSocket, measures_all_parameters_before_any_moves) {
 
 // states: a momentum that begins anew every second step.
 
-std::vector<StateSpec> momentum(const Shape& shape, const OptionValues&) {
-  return {{.name = "m", .shape = shape, .reset_every = 2}};
+std::vector<StateSpec> momentum(const Parameter& p, const OptionValues&) {
+  return {{.name = "m", .shape = p.shape, .reset_every = 2}};
 }
 
-std::vector<StateSpec> plain_momentum(const Shape& shape, const OptionValues&) {
-  return {{.name = "m", .shape = shape}};
+std::vector<StateSpec> plain_momentum(const Parameter& p, const OptionValues&) {
+  return {{.name = "m", .shape = p.shape}};
 }
 
 void apply_momentum(Update& update) {

@@ -49,26 +49,14 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
     scratch = std::move(*Scratch::create({.folder = testing::TempDir(), .bytes = plan.scratch_bytes}, threads));
   Values values(plan.layout, base, scratch.get(),
                 {base + plan.layout.bytes(), static_cast<size_t>(plan.transient_bytes)});
-  EXPECT_TRUE(initialise_weights(spec.architecture, values, 1));
-  EXPECT_TRUE(initialise_adapter(values, 1));
-  EXPECT_TRUE(initialise_states(plan.train.parameters, values));
-  fill_constants(spec.architecture, values);
+  EXPECT_TRUE(initialise(values, {}, 1));
   Passes passes(plan, base, scratch.get());
   const Random random(3, "tokens");
   const int64_t rows = spec.batch * spec.context;
   Trajectory out;
   for (int step = 0; step < steps; ++step) {
     RunContext context{threads, spec.multiply, 0, static_cast<uint64_t>(step), 0};
-    const auto scalar = [&](const std::string& name, double value) {
-      *reinterpret_cast<float*>(at(name)) = static_cast<float>(value);
-    };
-    scalar("train.scale", 1.0 / static_cast<double>(rows));
-    // With a barrier the pass may hold the update of the step before, which has its own rate.
-    const auto set_rate = [&] {
-      scalar("update.learning_rate", 1e-2);
-      scalar("update.step", step + 1);
-    };
-    if (!plan.train.barrier) set_rate();
+    passes.begin_step(context, {1e-2, 1.0 / static_cast<double>(rows)});
     double loss = 0;
     for (int64_t first = 0; first < rows; first += plan.rows) {
       for (int64_t i = 0; i < plan.rows; ++i) {
@@ -82,16 +70,15 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
         reinterpret_cast<int32_t*>(at("train.positions"))[i] = static_cast<int32_t>(row - window);
         reinterpret_cast<int32_t*>(at("train.starts"))[i] = static_cast<int32_t>(window - first);
       }
-      EXPECT_TRUE(passes.pass(context, first == 0));
+      EXPECT_TRUE(passes.pass(context, {first == 0, first + plan.rows >= rows}));
       context.first_row += static_cast<uint64_t>(plan.rows);
       for (int64_t i = 0; i < plan.rows; ++i) loss += reinterpret_cast<const float*>(at("train.nll"))[i];
     }
-    if (plan.train.barrier) set_rate();
-    EXPECT_TRUE(passes.update(context));
+    EXPECT_TRUE(passes.end_step(context));
     out.losses.push_back(loss / static_cast<double>(rows));
   }
   RunContext context{threads, spec.multiply, 0, 0, 0};
-  EXPECT_TRUE(passes.settle(context));
+  EXPECT_TRUE(passes.flush(context));
   for (const TrainedParameter& parameter : plan.train.parameters) {
     std::vector<float> trained(static_cast<size_t>(parameter.shape.count()));
     EXPECT_TRUE(values.read(*plan.layout.find(parameter.name), 0, std::as_writable_bytes(std::span(trained))));

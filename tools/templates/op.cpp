@@ -37,10 +37,11 @@ void reference(const ReferenceCall& call) {
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i) call.out[0][i] = -call.in[0][i];
 }
 
-void gradient(Backward& backward, const Node& node) {
+Result<void> gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
-  if (dy == kNone || !backward.wanted(node.in[0])) return;
-  backward.add(node.in[0], backward.graph().emit(@SYMBOL@, {}, {dy}, backward.name(node.in[0])));
+  if (dy == kNone || !backward.wanted(node.in[0])) return {};
+  backward.add(node.in[0], backward.graph().emit(@SYMBOL @, {}, {dy}, backward.name(node.in[0])));
+  return {};
 }
 
 // Odd sizes, every codec that activations come in.
@@ -50,14 +51,14 @@ constexpr InPlace kOverX[] = {{0, 0, false}};
 
 }  // namespace
 
-const Op @SYMBOL@ = {.name = "@NAME@",
-                     .infer = infer,
-                     .gradient = gradient,
-                     .workspace = workspace,
-                     .cost = pointwise_cost,
-                     .reference = reference,
-                     .run = run,
-                     .samples = samples,
-                     .in_place = kOverX};
+const Op @SYMBOL @ = {.name = "@NAME@",
+                      .infer = infer,
+                      .gradient = gradient,
+                      .workspace = workspace,
+                      .cost = pointwise_cost,
+                      .reference = reference,
+                      .run = run,
+                      .samples = samples,
+                      .in_place = kOverX};
 
 }  // namespace thimble

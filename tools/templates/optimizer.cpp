@@ -15,7 +15,7 @@ constexpr Option kOptions[] = {
     {"beta", 0.9, 0, 0.999999, "decay of the momentum"},
 };
 
-std::vector<StateSpec> states(const Shape& parameter, const OptionValues&) { return {{"m", parameter}}; }
+std::vector<StateSpec> states(const Parameter& parameter, const OptionValues&) { return {{"m", parameter.shape}}; }
 
 void apply(Update& update) {
   UpdateExpr u(update);
@@ -25,12 +25,12 @@ void apply(Update& update) {
 
 }  // namespace
 
-const Optimizer @SYMBOL@ = {.name = "@NAME@",
-                            .summary = "one line for help and docs",
-                            .paper = "arXiv number",
-                            .learning_rate = 1e-2,
-                            .options = kOptions,
-                            .states = states,
-                            .hooks = {.apply = apply}};
+const Optimizer @SYMBOL @ = {.name = "@NAME@",
+                             .summary = "one line for help and docs",
+                             .paper = "arXiv number",
+                             .learning_rate = 1e-2,
+                             .options = kOptions,
+                             .states = states,
+                             .hooks = {.apply = apply}};
 
 }  // namespace thimble

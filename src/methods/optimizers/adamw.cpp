@@ -16,8 +16,8 @@ constexpr Option kOptions[] = {
     {"epsilon", 1e-8, 0, 1, "added to the root"},
 };
 
-std::vector<StateSpec> states(const Shape& parameter, const OptionValues&) {
-  return {{"m", parameter}, {.name = "v", .shape = parameter, .squares = true}};
+std::vector<StateSpec> states(const Parameter& parameter, const OptionValues&) {
+  return {{"m", parameter.shape}, {.name = "v", .shape = parameter.shape, .squares = true}};
 }
 
 void apply(Update& update) {

@@ -14,7 +14,7 @@ constexpr Option kOptions[] = {
     {"beta2", 0.99, 0, 0.999999, "decay of the momentum"},
 };
 
-std::vector<StateSpec> states(const Shape& parameter, const OptionValues&) { return {{"m", parameter}}; }
+std::vector<StateSpec> states(const Parameter& parameter, const OptionValues&) { return {{"m", parameter.shape}}; }
 
 void apply(Update& update) {
   const double b1 = update.options["beta1"], b2 = update.options["beta2"];

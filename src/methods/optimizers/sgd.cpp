@@ -14,9 +14,9 @@ constexpr Option kOptions[] = {
     {"nesterov", 0, 0, 1, "1: look ahead"},
 };
 
-std::vector<StateSpec> states(const Shape& parameter, const OptionValues& options) {
+std::vector<StateSpec> states(const Parameter& parameter, const OptionValues& options) {
   if (options["momentum"] == 0) return {};
-  return {{"m", parameter}};
+  return {{"m", parameter.shape}};
 }
 
 void apply(Update& update) {

@@ -4,6 +4,8 @@
 //   Graph   y = x W^T  becomes  h = dropout(x) A^T;  y = x W^T + (alpha / rank) h B^T, one product, rounded once
 //   Adds    A [rank, in], uniform in +-1/sqrt(in) (as PEFT begins); B [out, rank], zeros
 //   Names   as PEFT's: "<module>.lora_A.weight", "<module>.lora_B.weight"
+#include <cmath>
+
 #include "core/random.h"
 #include "methods/method.h"
 #include "ops/table.h"
@@ -33,8 +35,9 @@ void adapt(GraphCopy& copy, const Node& node, const std::string& module, const M
   const auto place = options.modules.find(module);
   const int64_t rank = place == options.modules.end() ? options.rank : place->second.rank;
   const double scale = place == options.modules.end() ? options.alpha / static_cast<double>(rank) : place->second.scale;
-  const ValueId a = graph.add_value(module + ".lora_A.weight", {{rank, w[1]}}, options.role);
-  const ValueId b = graph.add_value(module + ".lora_B.weight", {{w[0], rank}}, options.role);
+  const ValueId a = graph.add_value(module + ".lora_A.weight", {{rank, w[1]}}, options.role,
+                                    Initial::uniform(1 / std::sqrt(static_cast<float>(w[1]))));
+  const ValueId b = graph.add_value(module + ".lora_B.weight", {{w[0], rank}}, options.role, Initial::constant(0));
   const ValueId x = copy.map(node.in[0]);
   ValueId dropped = x;
   if (options.dropout > 0 && options.training)

@@ -1,0 +1,42 @@
+#include <algorithm>
+
+#include "methods/optimizers/update_expr.h"
+
+namespace thimble {
+
+Expr Fused::operand(ValueId value, PointwiseAttributes::Kind kind) {
+  for (size_t i = 0; i < operands_.size(); ++i)
+    if (operands_[i] == value) return exprs_[i];
+  operands_.push_back(value);
+  exprs_.push_back(builder_.operand(kind));
+  return exprs_.back();
+}
+
+// Operands that are stored over come first, in the order of the stores.
+void Fused::emit() {
+  PointwiseAttributes attributes = builder_.attributes();
+  std::vector<int> place(operands_.size(), -1);
+  std::vector<ValueId> in;
+  for (const Store& store : stores_) {
+    const size_t i =
+        static_cast<size_t>(std::find(operands_.begin(), operands_.end(), store.value) - operands_.begin());
+    assert(i < operands_.size() && place[i] < 0);
+    place[i] = static_cast<int>(in.size());
+    in.push_back(store.value);
+    attributes.outputs.push_back({store.expr.id, nullptr, store.rounding});
+  }
+  for (size_t i = 0; i < operands_.size(); ++i) {
+    if (place[i] >= 0) continue;
+    place[i] = static_cast<int>(in.size());
+    in.push_back(operands_[i]);
+  }
+  for (const Output& output : outputs_) attributes.outputs.push_back({output.expr.id, output.codec, 0});
+  for (auto& instruction : attributes.code)
+    if (instruction.kind <= PointwiseAttributes::Kind::scalar)
+      instruction.a = place[static_cast<size_t>(instruction.a)];
+  const std::vector<ValueId> out = graph_.emit_all(kPointwise, attributes, in, name_);
+  for (size_t i = 0; i < stores_.size(); ++i) *stores_[i].target = out[i];
+  for (size_t i = 0; i < outputs_.size(); ++i) *outputs_[i].target = out[stores_.size() + i];
+}
+
+}  // namespace thimble
