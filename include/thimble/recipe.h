@@ -10,6 +10,7 @@ namespace thimble {
 struct Recipe {
   std::string model, tokenizer, adapter, data, eval_data, out;
   std::string method = "lora", optimizer = "adamw", schedule = "cosine", precision = "bf16", multiply = "auto", size;
+  std::string states = "f32";       // how states of the optimizer are stored: f32, bf16, int8_block, fp8
   std::string scratch;              // folder of the disk tier; empty: beside `out`; "none": no disk
   std::string allow;                // "near": moves with a documented error bound are allowed
   std::vector<std::string> target;  // of LoRA; empty: every linear of the blocks

@@ -8,8 +8,8 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCodecs = {&kF32,  &kBf16, &kF16, &kQ8_0, &kQ4_0, &kQ4_1,     &kQ5_0,
-                                &kQ5_1, &kQ4K,  &kQ5K, &kQ6K,  &kNf4,  &kInt8Block};
+constexpr std::array kCodecs = {&kF32,  &kBf16, &kF16, &kQ8_0, &kQ4_0, &kQ4_1,      &kQ5_0,
+                                &kQ5_1, &kQ4K,  &kQ5K, &kQ6K,  &kNf4,  &kInt8Block, &kFp8};
 
 template <class Predicate>
 const Codec* first(Predicate predicate) {

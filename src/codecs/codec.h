@@ -62,5 +62,6 @@ extern const Codec kQ5K;
 extern const Codec kQ6K;
 extern const Codec kNf4;
 extern const Codec kInt8Block;
+extern const Codec kFp8;
 
 }  // namespace thimble

@@ -49,6 +49,8 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--target", r.target, "linear layers to adapt, q_proj,v_proj; all of each block without it")
       ->delimiter(',');
   app.add_option("--optimizer", r.optimizer, names_of(optimizers()))->capture_default_str();
+  app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
+      ->capture_default_str();
   app.add_option("--lr", r.lr, "learning rate; the method's and optimizer's own without it")->check(positive());
   app.add_option("--schedule", r.schedule, "constant, linear, cosine")->capture_default_str();
   app.add_option("--warmup", r.warmup, "steps of warm-up, or a part of all steps when below 1")->capture_default_str();

@@ -27,16 +27,15 @@ std::string Initial::text() const {
   return "";
 }
 
-std::vector<InPlace> aliases(const Node& node) {
-  std::vector<InPlace> out;
+Aliases aliases(const Node& node) {
+  Aliases out;
   const auto add = [&](const InPlace& pair) {
     const auto o = static_cast<size_t>(pair.out), i = static_cast<size_t>(pair.in);
-    if (o < node.out.size() && i < node.in.size() && node.out[o] != kNone && node.in[i] != kNone) out.push_back(pair);
+    if (o < node.out.size() && i < node.in.size() && node.out[o] != kNone && node.in[i] != kNone) out.add(pair);
   };
-  if (node.op->in_place_of)
-    for (const InPlace& pair : node.op->in_place_of(node.attributes)) add(pair);
-  else
-    for (const InPlace& pair : node.op->in_place) add(pair);
+  const int overwritten = node.op->overwrites ? node.op->overwrites(node.attributes) : 0;
+  for (int i = 0; i < overwritten; ++i) add({i, i, true});
+  for (const InPlace& pair : node.op->in_place) add(pair);
   return out;
 }
 

@@ -101,9 +101,9 @@ struct Node {
   }
 };
 
-struct InPlace;
+class Aliases;
 // Which outputs of a node lie, or may lie, over which operands: those pairs of its operation of which both are there.
-std::vector<InPlace> aliases(const Node& node);
+Aliases aliases(const Node& node);
 
 class Graph {
  public:

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <any>
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -127,9 +128,25 @@ struct Sample {
 
 // Output `out` may be written over input `in`, or always is: the operand is then no longer there for later nodes.
 struct InPlace {
-  int out;
-  int in;
-  bool destructive;
+  int out = 0;
+  int in = 0;
+  bool destructive = false;
+};
+
+// Pairs of one node; they are asked for often, so that none are allocated.
+class Aliases {
+ public:
+  static constexpr size_t kMost = 16;
+  void add(const InPlace& pair) {
+    assert(size_ < kMost);
+    pairs_[size_++] = pair;
+  }
+  const InPlace* begin() const { return pairs_.data(); }
+  const InPlace* end() const { return pairs_.data() + size_; }
+
+ private:
+  std::array<InPlace, kMost> pairs_;
+  size_t size_ = 0;
 };
 
 struct Op {
@@ -146,8 +163,8 @@ struct Op {
   void (*run)(const Call& call) noexcept;  // all threads may be in it at once: Threads::together(), `alone`
   std::vector<Sample> (*samples)() = nullptr;
   std::span<const InPlace> in_place = {};
-  // Where the attributes decide it; instead of in_place.
-  std::vector<InPlace> (*in_place_of)(const std::any& attributes) = nullptr;
+  // How many of the first outputs lie over the operands of the same numbers, where the attributes decide it.
+  int (*overwrites)(const std::any& attributes) = nullptr;
   // Operands that hold what the operation would otherwise compute again: with or without them the bits are the same.
   std::span<const int> spares = {};
   // Every element of the outputs depends on the same element of those operands alone that have as many, in the same

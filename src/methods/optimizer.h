@@ -101,5 +101,12 @@ Result<const Optimizer*> optimizer_named(std::string_view name);
 extern const Optimizer kAdamw;
 extern const Optimizer kLion;
 extern const Optimizer kSgd;
+extern const Optimizer kAdafactor;
+extern const Optimizer kApollo;
+extern const Optimizer kApolloMini;
+extern const Optimizer kGalore;
+extern const Optimizer kLamb;
+extern const Optimizer kMuon;
+extern const Optimizer kSpam;
 
 }  // namespace thimble

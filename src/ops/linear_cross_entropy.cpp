@@ -178,10 +178,12 @@ Result<void> gradient(Backward& backward, const Node& node) {
   ValueId scale = node.in[3], dx = node.out[1];
   if (upstream != kNone) {
     PointwiseBuilder rows;
-    rows.output(rows.tensor() * rows.column(), graph.value(dx).type.codec);
+    const Expr each_dx = rows.tensor(), by = rows.column();
+    rows.output(each_dx * by, graph.value(dx).type.codec);
     dx = graph.emit(kPointwise, rows.attributes(), {dx, upstream}, backward.name(x) + ".rows");
     PointwiseBuilder each;
-    each.output(each.tensor() * each.scalar());
+    const Expr of_row = each.tensor(), of_all = each.scalar();
+    each.output(of_row * of_all);
     scale = graph.emit(kPointwise, each.attributes(), {upstream, scale}, backward.name(nll) + ".scaled");
   }
   if (backward.wanted(w))

@@ -58,6 +58,8 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   const PointwiseAttributes& attributes = of(any);
   if (attributes.code.size() > kMostPointwise)
     return fail(ErrorCode::shape, "pointwise: {} instructions, at most {}", attributes.code.size(), kMostPointwise);
+  if (attributes.outputs.size() > Aliases::kMost)
+    return fail(ErrorCode::shape, "pointwise: {} outputs, at most {}", attributes.outputs.size(), Aliases::kMost);
   CHECK_OK(expect_operands("pointwise", in, static_cast<size_t>(attributes.operands)));
   const Shape shape = shape_of(attributes, in);
   if (shape.rank() == 0) return fail(ErrorCode::shape, "pointwise: neither a tensor nor a shape is given");
@@ -69,7 +71,10 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
     if (instruction.kind != Kind::row && type.extent != Extent::fixed) extent = type.extent;
   }
   std::vector<Type> out;
+  bool stores = true;  // the first outputs
   for (const auto& [value, codec, stream] : attributes.outputs) {
+    if (!codec && !stores) return fail(ErrorCode::shape, "pointwise: output {} overwrites after new ones", out.size());
+    stores = !codec;
     if (value < 0 || value >= static_cast<int>(attributes.code.size()))
       return fail(ErrorCode::shape, "pointwise: output {} is no instruction", out.size());
     if (!codec && out.size() >= in.size())
@@ -82,13 +87,10 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   return out;
 }
 
-std::vector<InPlace> in_place(const std::any& any) {
-  std::vector<InPlace> out;
-  const auto& outputs = of(any).outputs;
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    if (!outputs[i].codec) out.push_back({static_cast<int>(i), static_cast<int>(i), true});
-  }
-  return out;
+int overwrites(const std::any& any) {
+  int count = 0;
+  for (const auto& output : of(any).outputs) count += output.codec == nullptr;
+  return count;
 }
 
 template <class T>
@@ -124,6 +126,8 @@ T compute(Kind kind, T a, T b) noexcept {
       return std::log(a);
     case Kind::tanh:
       return std::tanh(a);
+    case Kind::cosine:
+      return std::cos(a);
     default:
       return T(0);
   }
@@ -230,7 +234,7 @@ void broadcast(Kind kind, const float* values, int64_t element, int64_t columns,
 
 void draw(const PointwiseAttributes::Instruction& instruction, const RunContext& run, uint64_t element, int64_t n,
           float* y) noexcept {
-  const Random random(run.seed, instruction.stream, run.step);
+  const Random random(run.seed, instruction.stream, run.step / static_cast<uint64_t>(instruction.value));
   for (int64_t i = 0; i < n; ++i) {
     const uint64_t at = element + static_cast<uint64_t>(i);
     y[i] = instruction.kind == Kind::uniform_noise ? random.uniform(at) : random.normal(at);
@@ -358,7 +362,8 @@ void reference(const ReferenceCall& call) {
                         (attributes.tokens ? call.run.first_row * static_cast<uint64_t>(shape.columns()) : 0);
     for (size_t i = 0; i < values.size(); ++i) {
       const auto& [kind, a, b, value, stream, uniform] = attributes.code[i];
-      const Random random(call.run.seed, stream, call.run.step);
+      const auto period = static_cast<uint64_t>(std::max(1.0, value));
+      const Random random(call.run.seed, stream, call.run.step / period);
       if (kind <= Kind::scalar)
         values[i] = call.in[static_cast<size_t>(a)][kind == Kind::tensor   ? e
                                                     : kind == Kind::row    ? e % shape.columns()
@@ -379,15 +384,15 @@ void reference(const ReferenceCall& call) {
 std::string text(const std::any& any) {
   constexpr const char* kNames[] = {"tensor", "row",  "column", "scalar", "constant", "uniform", "normal",  "add",
                                     "sub",    "mul",  "div",    "min",    "max",      "pow",     "greater", "sqrt",
-                                    "abs",    "sign", "exp",    "floor",  "log",      "tanh"};
-  static_assert(std::size(kNames) == static_cast<size_t>(Kind::tanh) + 1);
+                                    "abs",    "sign", "exp",    "floor",  "log",      "tanh",    "cos"};
+  static_assert(std::size(kNames) == static_cast<size_t>(Kind::cosine) + 1);
   std::string out = "{";
   for (const auto& [kind, a, b, value, stream, uniform] : of(any).code) {
     out += kNames[static_cast<int>(kind)];
     if (kind == Kind::constant)
       out += fmt::format(" {};", value);
     else if (kind == Kind::uniform_noise || kind == Kind::normal_noise)
-      out += fmt::format(" {:x};", stream);
+      out += fmt::format(" {:x} every {};", stream, value);
     else
       out += fmt::format(" {} {};", a, b);
   }
@@ -406,7 +411,7 @@ std::vector<Sample> samples() {
   PointwiseBuilder wide;
   const Expr x = wide.tensor(), gain = wide.row(), weight = wide.column(), mix = wide.scalar(), y = wide.tensor();
   wide.output(x * gain + mix * tanh(y) * weight + log(1 + abs(y)) / (1 + exp(x)));
-  wide.output(select(greater(x, y), sqrt(2 + x * x), pow(1.5 + tanh(y), 3)) - min(x, gain) * max(y, weight));
+  wide.output(select(greater(x, y), sqrt(2 + x * x), pow(1.5 + tanh(y), 3) + cos(x)) - min(x, gain) * max(y, weight));
   PointwiseBuilder noise;
   noise.shape({37, 29});
   noise.output(noise.normal_noise(7) + noise.uniform_noise(8));
@@ -429,7 +434,7 @@ const Op kPointwise = {.name = "pointwise",
                        .reference = reference,
                        .run = run,
                        .samples = samples,
-                       .in_place_of = in_place,
+                       .overwrites = overwrites,
                        .elementwise = true};
 
 }  // namespace thimble

@@ -41,12 +41,13 @@ struct PointwiseAttributes {
     exponential,
     floor,
     logarithm,
-    tanh
+    tanh,
+    cosine
   };
   struct Instruction {
     Kind kind;
     int a = -1, b = -1;  // registers; of operands: a is which
-    double value = 0;    // of a constant
+    double value = 0;    // of a constant; of noise, steps for which it stays the same
     uint64_t stream = 0;
     bool uniform = false;  // the same for all elements: computed once, in double
     bool operator==(const Instruction&) const = default;
@@ -80,8 +81,9 @@ class PointwiseBuilder {
   Expr scalar() { return operand(PointwiseAttributes::Kind::scalar); }  // f32 [1]
   Expr operand(PointwiseAttributes::Kind kind);
   Expr constant(double value);
-  Expr uniform_noise(uint64_t stream);  // in [0, 1)
-  Expr normal_noise(uint64_t stream);
+  // Uniform in [0, 1), and standard normal; drawn anew every `period` steps.
+  Expr uniform_noise(uint64_t stream, int64_t period = 1);
+  Expr normal_noise(uint64_t stream, int64_t period = 1);
   Expr apply(PointwiseAttributes::Kind kind, Expr a, Expr b);
   Expr apply(PointwiseAttributes::Kind kind, Expr a);
 
@@ -120,6 +122,7 @@ inline Expr sign(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::si
 inline Expr floor(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::floor, a); }
 inline Expr exp(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::exponential, a); }
 inline Expr log(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::logarithm, a); }
+inline Expr cos(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::cosine, a); }
 inline Expr tanh(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::tanh, a); }
 // x where the condition is 1, y where it is 0; both must be finite.
 inline Expr select(Expr condition, Expr x, Expr y) { return condition * x + (1 - condition) * y; }

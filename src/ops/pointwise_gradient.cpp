@@ -1,5 +1,6 @@
 // Building pointwise expressions, and their derivatives: an expression of the same operands and of the gradients of the
 // outputs, which computes the values once more instead of keeping them.
+#include <numbers>
 #include <optional>
 
 #include "ops/backward.h"
@@ -22,8 +23,12 @@ Expr PointwiseBuilder::operand(Kind kind) {
 Expr PointwiseBuilder::constant(double value) {
   return push({.kind = Kind::constant, .value = value, .uniform = true});
 }
-Expr PointwiseBuilder::uniform_noise(uint64_t stream) { return push({.kind = Kind::uniform_noise, .stream = stream}); }
-Expr PointwiseBuilder::normal_noise(uint64_t stream) { return push({.kind = Kind::normal_noise, .stream = stream}); }
+Expr PointwiseBuilder::uniform_noise(uint64_t stream, int64_t period) {
+  return push({.kind = Kind::uniform_noise, .value = static_cast<double>(period), .stream = stream});
+}
+Expr PointwiseBuilder::normal_noise(uint64_t stream, int64_t period) {
+  return push({.kind = Kind::normal_noise, .value = static_cast<double>(period), .stream = stream});
+}
 Expr PointwiseBuilder::apply(Kind kind, Expr a, Expr b) {
   const bool uniform =
       attributes_.code[static_cast<size_t>(a.id)].uniform && attributes_.code[static_cast<size_t>(b.id)].uniform;
@@ -112,6 +117,9 @@ class PointwiseGradient {
         return;
       case Kind::logarithm:
         add(a, d / value(a));
+        return;
+      case Kind::cosine:
+        add(a, d * cos(value(a) + std::numbers::pi / 2));
         return;
       case Kind::tanh:
         add(a, d * (1 - value(i) * value(i)));

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "ops/matrix.h"
 #include "ops/update.h"
 
 namespace thimble {
@@ -29,6 +30,11 @@ constexpr std::array kOps = {
     &kAdd,
     &kZeros,
     &kReduce,
+    &kQr,
+    &kEigh,
+    &kCholesky,
+    &kSlice,
+    &kPad,
     &kDropout,
     &kGather,
     &kLinearCrossEntropy,

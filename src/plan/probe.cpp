@@ -178,7 +178,7 @@ class UpdateProbe {
   std::pair<Cost, double> adamw(const Codec& states) {
     Graph graph;
     const OptionValues options(kAdamw.options);
-    const Type type{{600, 800}}, state{type.shape, &states}, one{{1}};
+    const Type type{{600, 800}}, state{{type.shape.count()}, &states}, one{{1}};
     const auto value = [&](const char* name, const Type& t) { return graph.add_value(name, t, Role::state); };
     Update update{.graph = graph,
                   .options = options,

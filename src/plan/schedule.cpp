@@ -235,8 +235,10 @@ std::vector<NodeCost> node_costs(const Graph& graph, Multiply multiply, int thre
   std::vector<NodeCost> costs;
   for (const Node& node : graph.nodes()) {
     const std::vector<Type> in = graph.types(node.in), out = graph.types(node.out);
-    costs.push_back({predicted_seconds(machine, multiply, *node.op, node.op->cost(node.attributes, in, out)),
-                     node.op->workspace ? node.op->workspace(node.attributes, in, out, multiply, threads) : 0});
+    // Updates multiply in f32: what they make is kept, and added to weights.
+    const Multiply products = node.phase == Phase::update ? Multiply::f32 : multiply;
+    costs.push_back({predicted_seconds(machine, products, *node.op, node.op->cost(node.attributes, in, out)),
+                     node.op->workspace ? node.op->workspace(node.attributes, in, out, products, threads) : 0});
   }
   return costs;
 }

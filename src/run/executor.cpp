@@ -129,7 +129,7 @@ void Executor::run_step(Bound& step, RunContext& context, PassPlace place) noexc
     for (std::span<std::byte> memory : step.fresh) clear(context.threads, memory);
   if (step.node->phase == Phase::update) {
     RunContext update = context;
-    update.step = context.update_step, update.first_row = 0;
+    update.step = context.update_step, update.first_row = 0, update.multiply = Multiply::f32;
     step.node->op->run({step.node->attributes, step.in, step.out, step.workspace, update, step.part});
     return;
   }

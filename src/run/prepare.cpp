@@ -141,6 +141,7 @@ Result<void> Trainer::make_spec() {
     const ModelTensor* tensor = source_->find(name);
     return tensor ? tensor->codec : nullptr;
   };
+  spec_.states = find_codec(r.states);
   spec_.weight_decay = r.weight_decay;
   spec_.clip = r.clip;
   spec_.batch = r.batch, spec_.accumulate = r.accumulate, spec_.context = r.context;

@@ -43,7 +43,8 @@ std::string recipe_json(const Recipe& r) {
   j["data"] = r.data, j["eval-data"] = r.eval_data, j["out"] = r.out;
   j["method"] = r.method;
   if (r.method == "lora") j["rank"] = r.rank, j["alpha"] = r.alpha, j["dropout"] = r.dropout, j["target"] = r.target;
-  j["optimizer"] = r.optimizer, j["set"] = r.set, j["lr"] = r.lr, j["schedule"] = r.schedule, j["warmup"] = r.warmup;
+  j["optimizer"] = r.optimizer, j["states"] = r.states, j["set"] = r.set, j["lr"] = r.lr, j["schedule"] = r.schedule,
+  j["warmup"] = r.warmup;
   j["weight-decay"] = r.weight_decay, j["clip"] = r.clip, j["no-shuffle"] = r.no_shuffle;
   j["batch"] = r.batch, j["accumulate"] = r.accumulate, j["context"] = r.context, j["steps"] = r.steps;
   j["epochs"] = r.epochs, j["eval-every"] = r.eval_every, j["save-every"] = r.save_every;
@@ -58,6 +59,7 @@ Result<void> check(const Recipe& r) {
     return fail(ErrorCode::invalid_argument,
                 "--size {}: that of --model {} is given by its files; leave one of them out", r.size, r.model);
   CHECK_OK(one_of("--schedule", r.schedule, {"constant", "linear", "cosine"}));
+  CHECK_OK(one_of("--states", r.states, {"f32", "bf16", "int8_block", "fp8"}));
   CHECK_OK(one_of("--precision", r.precision, {"f32", "bf16"}));
   CHECK_OK(one_of("--multiply", r.multiply, {"auto", "f32", "bf16", "int8"}));
   if (r.multiply == "int8")

@@ -83,8 +83,8 @@ std::vector<std::vector<float>> run_kernel(const Op& op, const Sample& sample, B
     memory.emplace_back(static_cast<size_t>(types[i].bytes()));
     out.push_back({memory.back().data(), types[i].shape, types[i].codec});
   }
-  const std::vector<InPlace> pairs =
-      op.in_place_of ? op.in_place_of(sample.attributes) : std::vector<InPlace>(op.in_place.begin(), op.in_place.end());
+  std::vector<InPlace> pairs(op.in_place.begin(), op.in_place.end());
+  for (int i = 0; op.overwrites && i < op.overwrites(sample.attributes); ++i) pairs.push_back({i, i, true});
   for (const InPlace& pair : pairs) {
     const auto o = static_cast<size_t>(pair.out), i = static_cast<size_t>(pair.in);
     if (o >= out.size() || i >= in.operands.size() || !in.operands[i]) continue;

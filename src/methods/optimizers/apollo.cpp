@@ -1,0 +1,142 @@
+// APOLLO: gradients scaled channel by channel as AdamW would, by what AdamW does to a random projection of them.
+// APOLLO-Mini: one factor a matrix, from a projection onto one direction.
+//
+//   Paper   Zhu et al. 2024, arXiv:2412.05270, Algorithm 1
+//   Update  R = P^T G, P [m, r] normal numbers / sqrt(r), drawn anew every `interval` steps;  m, v Adam's of R;
+//           N = m / (sqrt(v) + eps);  s_j = |N_j| / |R_j|, j a channel (or all);  U = G diag(s) sqrt(scale), shortened
+//           to 1.01 times the length of the step before;  p <- p - lr sqrt(1-b2^t) / (1-b1^t) U;  p <- p - lr wd p
+//   State   of a matrix of the blocks [m, n], m <= n: m, v [r, n] and one length; P is never stored
+//   Choice  as the authors' code: the limiter of Fira (arXiv:2410.01623), decay after the step; AdamW for the rest
+#include <cmath>
+
+#include "methods/optimizers/adamw.h"
+#include "methods/optimizers/projection.h"
+#include "ops/table.h"
+
+namespace thimble {
+namespace {
+
+constexpr double kMostGrowth = 1.01;
+
+constexpr Option kOptions[] = {
+    {"rank", 0, 0, 65536, "dimensions of the projection; 0: a quarter of the smaller side"},
+    {"interval", 200, 1, 1e9, "steps from one projection to the next"},
+    {"scale", 1, 0, 1e6, "its root is a factor of the step"},
+    {"channels", 1, 0, 1, "1: a factor a channel; 0: one a matrix"},
+    kAdamOptions[0],
+    kAdamOptions[1],
+    {"epsilon", 1e-6, 0, 1, "added to the root"},
+};
+constexpr Option kMiniOptions[] = {
+    {"rank", 1, 0, 65536, "dimensions of the projection; 0: a quarter of the smaller side"},
+    {"interval", 200, 1, 1e9, "steps from one projection to the next"},
+    {"scale", 128, 0, 1e6, "its root is a factor of the step"},
+    {"channels", 0, 0, 1, "1: a factor a channel; 0: one a matrix"},
+    kAdamOptions[0],
+    kAdamOptions[1],
+    {"epsilon", 1e-6, 0, 1, "added to the root"},
+};
+
+Projection projection(const Parameter& parameter, const OptionValues& options) {
+  return Projection(parameter.shape, static_cast<int64_t>(options["rank"]));
+}
+
+std::vector<StateSpec> states(const Parameter& parameter, const OptionValues& options) {
+  if (!parameter.is_hidden_matrix()) return adam_states(parameter.shape);
+  std::vector<StateSpec> out = adam_states(projection(parameter, options).low());
+  out.push_back({.name = "length", .shape = {1}, .any_codec = false});
+  return out;
+}
+
+ValueId basis(Update& u, const Projection& p) {
+  PointwiseBuilder b;
+  b.shape(p.basis());
+  const Expr noise = b.normal_noise(name_hash("apollo." + u.name()), static_cast<int64_t>(u.options["interval"]));
+  b.output(noise / std::sqrt(static_cast<double>(p.rank())));
+  return u.graph.emit(kPointwise, b.attributes(), {}, "basis." + u.name());
+}
+
+ValueId squares(Update& u, ValueId x, ReduceOver over, const char* name) {
+  return u.graph.emit(kReduce, ReduceAttributes{Reduce::squares, over}, {x}, fmt::format("{}.{}", name, u.name()));
+}
+
+// N of the projected gradient; Adam's moments take it in.
+ValueId normalised(Update& u, ValueId low) {
+  const double b1 = u.options["beta1"], b2 = u.options["beta2"];
+  Fused f(u.graph, "normalised." + u.name());
+  const Expr before = UpdateExpr::read_state(f, u, 0), squared = UpdateExpr::read_state(f, u, 1), r = f.tensor(low);
+  const Expr m = b1 * before + (1 - b1) * r, v = b2 * squared + (1 - b2) * (r * r);
+  UpdateExpr::store_state(f, u, 0, m);
+  UpdateExpr::store_state(f, u, 1, v);
+  ValueId out = kNone;
+  f.output(out, m / (sqrt(v) + u.options["epsilon"]));
+  f.emit();
+  return out;
+}
+
+// The gradient times the factors of its channels.
+ValueId scaled(Update& u, const Projection& p) {
+  ValueId g = u.gradient;
+  if (u.clip != kNone) {
+    Fused f(u.graph, "clipped." + u.name());
+    const Expr whole = f.tensor(u.gradient), by = f.scalar(u.clip);
+    f.output(g, whole * by);
+    f.emit();
+  }
+  const ValueId low = p.project(u.graph, g, basis(u, p), "low." + u.name());
+  const ValueId n = normalised(u, low);
+  const bool channels = u.options["channels"] > 0;
+  const ReduceOver over = !channels ? ReduceOver::all : p.wide() ? ReduceOver::rows : ReduceOver::columns;
+  const ValueId after = squares(u, n, over, "after"), before = squares(u, low, over, "before");
+  Fused f(u.graph, "scaled." + u.name());
+  const Expr whole = f.tensor(g);
+  const auto length = [&](ValueId value) {
+    return sqrt(!channels ? f.scalar(value) : p.wide() ? f.row(value) : f.column(value));
+  };
+  const Expr of_n = length(after), of_low = length(before);
+  ValueId out = kNone;
+  f.output(out, std::sqrt(u.options["scale"]) * whole * (of_n / (of_low + 1e-8)));
+  f.emit();
+  return out;
+}
+
+void apply(Update& u) {
+  if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
+  const ValueId step = scaled(u, projection(u.trained, u.options));
+  const ValueId length = squares(u, step, ReduceOver::all, "length");
+  const auto limiter = [&](Expr before, Expr now, Expr t) {
+    const Expr first = greater(1.5, t), grown = max(now / (before + 1e-8), kMostGrowth) / kMostGrowth;
+    return select(first, t / t, min(grown, 1e30));
+  };
+  {
+    Fused f(u.graph, "update." + u.name());
+    const Expr p = f.tensor(u.parameter), d = f.tensor(step), rate = f.scalar(u.learning_rate), t = f.scalar(u.step);
+    const Expr shortened = d / limiter(f.scalar(u.states[2]), sqrt(f.scalar(length)), t);
+    const Expr size = rate * sqrt(1 - pow(u.options["beta2"], t)) / (1 - pow(u.options["beta1"], t));
+    f.store(u.parameter, (p - size * shortened) * (1 - rate * u.decay));
+    f.emit();
+  }
+  Fused f(u.graph, "limited." + u.name());
+  const Expr before = f.tensor(u.states[2]), now = sqrt(f.tensor(length)), t = f.tensor(u.step);
+  f.store(u.states[2], now / limiter(before, now, t));
+  f.emit();
+}
+
+}  // namespace
+
+const Optimizer kApollo = {.name = "apollo",
+                           .summary = "gradients scaled by channel, from a random projection of few dimensions",
+                           .paper = "arXiv:2412.05270",
+                           .learning_rate = 2e-3,
+                           .options = kOptions,
+                           .states = states,
+                           .hooks = {.apply = apply}};
+const Optimizer kApolloMini = {.name = "apollo_mini",
+                               .summary = "gradients scaled by one factor a matrix, from one random direction",
+                               .paper = "arXiv:2412.05270",
+                               .learning_rate = 2e-3,
+                               .options = kMiniOptions,
+                               .states = states,
+                               .hooks = {.apply = apply}};
+
+}  // namespace thimble

@@ -1,0 +1,93 @@
+// GaLore: AdamW in the few directions in which the gradient of a matrix is largest; AdamW for the rest.
+//
+//   Paper   Zhao et al. 2024, arXiv:2403.03507, Algorithm 2
+//   Update  every `interval` steps P <- the r largest singular vectors of G's smaller side;  R = P^T G (or G P)
+//           N = Adam(R);  p <- p - lr (scale P N + wd p)
+//   State   of a matrix of the blocks [m, n], m <= n: P [m, r] and Adam's m, v [r, n]; r(2n + m) numbers
+//   Choice  P by a randomised method with power iterations in place of a whole decomposition: it is the same where it
+//           has converged. A gradient is projected as soon as a pass has made it, so that only R is held. P is of the
+//           first micro-batch of its step. The norm that is clipped is that of R
+#include "methods/optimizers/adamw.h"
+#include "methods/optimizers/projection.h"
+
+namespace thimble {
+namespace {
+
+constexpr Option kOptions[] = {
+    {"rank", 0, 0, 65536, "dimensions that are kept; 0: a quarter of the smaller side"},
+    {"interval", 200, 1, 1e9, "steps from one basis to the next"},
+    {"scale", 0.25, 0, 1000, "of the step in the projected directions"},
+    {"iterations", 4, 0, 1000, "of the power method that finds a basis"},
+    kAdamOptions[0],
+    kAdamOptions[1],
+    {"epsilon", 1e-6, 0, 1, "added to the root"},
+};
+
+Projection projection(const Parameter& parameter, const OptionValues& options) {
+  return Projection(parameter.shape, static_cast<int64_t>(options["rank"]));
+}
+
+// m and v first, as AdamW has them.
+std::vector<StateSpec> states(const Parameter& parameter, const OptionValues& options) {
+  if (!parameter.is_hidden_matrix()) return adam_states(parameter.shape);
+  const Projection p = projection(parameter, options);
+  std::vector<StateSpec> out = adam_states(p.low());
+  out.push_back({.name = "basis", .shape = p.basis(), .any_codec = false});
+  return out;
+}
+
+Shape accumulator(const Parameter& parameter, const OptionValues& options) {
+  return parameter.is_hidden_matrix() ? projection(parameter, options).low() : Shape{};
+}
+
+ValueId absorb(Update& u) {
+  const Projection p = projection(u.trained, u.options);
+  if (u.is_due("basis")) {
+    const ValueId found = p.dominant(u.graph, u.gradient, name_hash("galore." + u.name()),
+                                     static_cast<int>(u.options["iterations"]), "found." + u.name());
+    Fused f(u.graph, "basis." + u.name());
+    (void)f.tensor(u.states[2]);
+    f.store(u.states[2], f.tensor(found));
+    f.emit();
+  }
+  const ValueId low = p.project(u.graph, u.gradient, u.states[2], "low." + u.name());
+  Fused f(u.graph, "absorbed." + u.name());
+  const Expr sum = f.tensor(u.accumulator) + f.tensor(low);
+  f.store(u.accumulator, sum);
+  f.emit();
+  return u.accumulator;
+}
+
+void apply(Update& u) {
+  if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
+  ValueId low = u.gradient;
+  if (u.clip != kNone) {
+    Fused f(u.graph, "clipped." + u.name());
+    const Expr whole = f.tensor(u.gradient), by = f.scalar(u.clip);
+    f.output(low, whole * by);
+    f.emit();
+  }
+  const ValueId direction =
+      projection(u.trained, u.options).back(u.graph, adam_direction(u, low), u.states[2], "back." + u.name());
+  Fused f(u.graph, "update." + u.name());
+  const Expr p = f.tensor(u.parameter), d = f.tensor(direction), rate = f.scalar(u.learning_rate);
+  f.store(u.parameter, p * (1 - rate * u.decay) - u.options["scale"] * rate * d);
+  f.emit();
+}
+
+constexpr Period kPeriods[] = {
+    {"basis", [](const OptionValues& options) { return static_cast<int64_t>(options["interval"]); }}};
+
+}  // namespace
+
+const Optimizer kGalore = {.name = "galore",
+                           .summary = "AdamW in the few directions where a matrix's gradient is largest",
+                           .paper = "arXiv:2403.03507",
+                           .learning_rate = 2e-3,
+                           .options = kOptions,
+                           .states = states,
+                           .accumulator = accumulator,
+                           .hooks = {.absorb = absorb, .apply = apply},
+                           .periods = kPeriods};
+
+}  // namespace thimble

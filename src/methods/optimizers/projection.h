@@ -1,0 +1,32 @@
+// Projections of a gradient G [m, n] into few dimensions of its smaller side, for optimizers that keep their states
+// there. The basis is P [d, r], d = min(m, n): of a wide matrix (m < n) P^T G [r, n], of a tall one G P [m, r].
+#pragma once
+
+#include "methods/optimizer.h"
+
+namespace thimble {
+
+class Projection {
+ public:
+  // rank 0: a quarter of the smaller side.
+  Projection(const Shape& whole, int64_t rank);
+
+  bool wide() const { return whole_[0] < whole_[1]; }
+  int64_t rank() const { return rank_; }
+  Shape basis() const { return {std::min(whole_[0], whole_[1]), rank_}; }
+  Shape low() const { return wide() ? Shape{rank_, whole_[1]} : Shape{whole_[0], rank_}; }
+
+  ValueId project(Graph& graph, ValueId whole, ValueId basis, const std::string& name) const;
+  ValueId back(Graph& graph, ValueId low, ValueId basis, const std::string& name) const;
+
+  // The directions in which the matrix is largest, as columns, the largest first: its singular vectors, by
+  // `iterations` of the power method from random numbers of `stream`, drawn anew at every step (Halko et al. 2011,
+  // arXiv:0909.4061, Algorithms 4.4 and 5.1, with eight more columns than are asked for).
+  ValueId dominant(Graph& graph, ValueId whole, uint64_t stream, int iterations, const std::string& name) const;
+
+ private:
+  Shape whole_;
+  int64_t rank_;
+};
+
+}  // namespace thimble

@@ -1,0 +1,29 @@
+// Operations on whole matrices: factorisations in double, whose vectors have fixed signs and order and whose bits do
+// not depend on the number of threads.
+#pragma once
+
+#include "graph/op.h"
+
+namespace thimble {
+
+// in: a [m, n], m >= n;  out: q [m, n] with orthonormal columns, r [n, n] upper with a diagonal of 0 or more; a = q r.
+extern const Op kQr;
+// in: s [n, n], of which the symmetric part is taken;  out: values [n], largest first, vectors [n, n], one a column,
+// whose first largest element is positive.
+extern const Op kEigh;
+// in: s [n, n], symmetric positive definite;  out: l [n, n], lower, s = l l^T. Where s is not, l has numbers that are
+// not finite.
+extern const Op kCholesky;
+
+// in: x [m, n];  out: rows or columns [begin, begin + count) of it, in x's codec.
+struct SliceAttributes {
+  enum class Axis : uint8_t { rows, columns } axis = Axis::rows;
+  int64_t begin = 0, count = 1;
+  int64_t whole = 0;  // pad: rows or columns of the result
+  bool operator==(const SliceAttributes&) const = default;
+};
+extern const Op kSlice;
+// in: x;  out: x at rows or columns [begin, begin + count) of `whole`, zeros elsewhere.
+extern const Op kPad;
+
+}  // namespace thimble
