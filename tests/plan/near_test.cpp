@@ -70,10 +70,12 @@ TEST(Near, eight_bit_states_take_a_quarter_and_stay_close) {
       ASSERT_TRUE(spec.optimizer_options.set("sgd", "momentum", "0.9"));
     }
     const auto exact = plan_training(spec, Machine{});
+    ASSERT_TRUE(exact);
+    if (state_bytes(*exact) == 0) continue;  // few numbers a matrix: none is worth a codec here
     spec.near = Near::always;
     spec.moves = {.eight_bit_states = true};
     const auto near = plan_training(spec, Machine{});
-    ASSERT_TRUE(exact && near);
+    ASSERT_TRUE(near);
     EXPECT_GT(state_bytes(*near), 0);
     EXPECT_LT(static_cast<double>(state_bytes(*near)), 0.26 * static_cast<double>(state_bytes(*exact)));
     const Trajectory expected = run_plan(spec, *exact, kSteps), found = run_plan(spec, *near, kSteps);

@@ -242,5 +242,44 @@ TEST(OptimizerSocket, resets_states) {
   expect_same_bits_at_every_budget(spec_of(kForgetful, 1), 4);
 }
 
+// The table: no optimizer, and no codec of its states, lets a bit depend on the budget.
+TEST(OptimizerTable, every_optimizer_has_the_same_bits_at_every_budget) {
+  for (const Optimizer* optimizer : optimizers())
+    for (const Codec* states : {&kF32, &kInt8Block, &kBf16}) {
+      SCOPED_TRACE(fmt::format("{} {}", optimizer->name, states->name));
+      TrainingSpec spec = spec_of(*optimizer, 1);
+      spec.states = states;
+      const Trajectory expected = trained(spec, 2);
+      ASSERT_TRUE(std::isfinite(expected.losses.back()));
+      spec.disk = true, spec.disk_least_bytes = 4096;
+      spec.budget_bytes = smallest_budget(spec);
+      const auto plan = plan_training(spec, Machine{.disk = 1e9});
+      ASSERT_TRUE(plan) << plan.error().message;
+      EXPECT_LE(plan->bytes(0), spec.budget_bytes);
+      EXPECT_EQ(run_plan(spec, *plan, 2), expected);
+    }
+}
+
+// States in the plan are those that the optimizer declares, in the codec that was asked for.
+TEST(OptimizerTable, planned_states_are_the_declared_ones) {
+  for (const Optimizer* optimizer : optimizers())
+    for (const Codec* states : {&kF32, &kFp8}) {
+      SCOPED_TRACE(fmt::format("{} {}", optimizer->name, states->name));
+      TrainingSpec spec = spec_of(*optimizer);
+      spec.states = states;
+      const auto plan = plan_training(spec, Machine{});
+      ASSERT_TRUE(plan) << plan.error().message;
+      int64_t declared = 0;
+      for (const TrainedParameter& parameter : plan->train.parameters) {
+        const Parameter p{parameter.name, parameter.shape, parameter.name.find(".layers.") != std::string::npos};
+        for (const StateSpec& state : optimizer->states(p, spec.optimizer_options)) {
+          const StateSpec as = coded(state, *states);
+          declared += (Type{as.shape, as.codec}.bytes() + 63) / 64 * 64;
+        }
+      }
+      EXPECT_EQ(plan->layout.bytes(Role::state), declared);
+    }
+}
+
 }  // namespace
 }  // namespace thimble

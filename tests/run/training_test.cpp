@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <map>
 
 #include "files/json.h"
 #include "files/safetensors.h"
@@ -255,11 +256,41 @@ TEST_F(SmallTraining, every_optimizer_lowers_the_loss) {
   recipe_.batch = 4;
   for (const Optimizer* optimizer : optimizers()) {
     recipe_.optimizer = optimizer->name;
-    recipe_.lr = optimizer == &kSgd ? 0.5 : optimizer == &kLion ? 4e-3 : 1e-2;
+    recipe_.lr = optimizer == &kSgd         ? 0.5
+                 : optimizer == &kLion      ? 4e-3
+                 : optimizer == &kAdafactor ? 1e-1
+                 : optimizer == &kLamb      ? 5e-2
+                                            : 1e-2;
     const std::vector<double> l = losses(recipe_, std::string(optimizer->name));
     ASSERT_EQ(l.size(), 12u);
     EXPECT_LT(l.back(), l.front() * 0.9) << optimizer->name;
   }
+}
+
+// In the middle of its schedule: what is projected anew, reset or due every few steps goes on where it was.
+TEST_F(SmallTraining, every_optimizer_resumes_exactly) {
+  const std::map<std::string_view, std::string> short_periods = {
+      {"apollo", "optimizer.interval=2"}, {"galore", "optimizer.interval=2"}, {"spam", "optimizer.interval=3"}};
+  recipe_.batch = 2, recipe_.accumulate = 2;
+  for (const Optimizer* optimizer : optimizers())
+    for (const char* states : {"f32", "bf16"}) {
+      SCOPED_TRACE(fmt::format("{} {}", optimizer->name, states));
+      Recipe straight = recipe_;
+      straight.optimizer = optimizer->name, straight.states = states, straight.steps = 5;
+      if (const auto found = short_periods.find(optimizer->name); found != short_periods.end())
+        straight.set = {found->second};
+      const std::string name = fmt::format("{}-{}", optimizer->name, states);
+      const std::vector<double> expected = losses(straight, name);
+      Recipe part = straight;
+      part.steps = 3;
+      losses(part, name + "-part");
+      part.steps = 5, part.resume = true;
+      const std::vector<double> rest = losses(part, name + "-part");
+      ASSERT_EQ(rest.size(), 2u);
+      EXPECT_EQ(rest[0], expected[3]);
+      EXPECT_EQ(rest[1], expected[4]);
+      EXPECT_EQ(parameters(name + "-part"), parameters(name));
+    }
 }
 
 TEST_F(SmallTraining, a_budget_that_is_too_small_is_refused) {

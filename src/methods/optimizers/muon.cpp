@@ -101,7 +101,7 @@ void apply(Update& u) {
 const Optimizer kMuon = {.name = "muon",
                          .summary = "momentum of matrices made orthogonal; AdamW for the rest",
                          .paper = "arXiv:2502.16982",
-                         .learning_rate = 2e-4,
+                         .learning_rate = 1e-3,
                          .options = kOptions,
                          .states = states,
                          .hooks = {.apply = apply}};
