@@ -4,6 +4,7 @@
 
 #include "commands/command.h"
 #include "commands/describe.h"
+#include "core/isa.h"
 #include "kernels/cpu.h"
 #include "kernels/dot/int8_dot.h"
 #include "plan/machine.h"
@@ -47,15 +48,16 @@ Ordered describe_cpu(int threads) {
   Threads team(threads);
   const Machine machine = probe_machine(team);
   const double f32 = machine.product_flops(Multiply::f32), bf16_flops = machine.product_flops(Multiply::bf16);
-  const Cpu& c = cpu();
   Ordered json;
   json["threads"] = threads;
-  json["instruction sets"] = {
-      {"avx2", c.avx2}, {"avx512", c.avx512}, {"avx512_bf16", c.avx512_bf16}, {"avx512_vnni", c.avx512_vnni}};
-  json["kernels"] = c.avx512 ? "avx512"
-                    : c.avx2 ? "avx2"
-                             : "baseline x86-64, which is slow: this CPU has no AVX2 with FMA";
-  json["weights fetched ahead in decoding"] = c.fetches;
+  Ordered& levels = json["--isa"] = Ordered::object();
+  for (const IsaLevel& level : isa_levels())
+    levels[std::string(level.name)] = fmt::format(
+        "{}{}", level.description,
+        level.isa == active_isa.level            ? (level.isa == Isa::baseline ? "; in use, which is slow" : "; in use")
+        : this_cpu_levels() & isa_bit(level.isa) ? ""
+                                                 : "; not on this CPU");
+  json["weights fetched ahead in decoding"] = fetches_ahead();
   json["measured"] = {{"f32 products, GFLOP/s", rounded(f32 * 1e-9)},
                       {"bf16 products, GFLOP/s", rounded(bf16_flops * 1e-9)},
                       {"8 MB read again and again, GB/s", rounded(machine.bandwidth * 1e-9)},
@@ -96,6 +98,7 @@ std::function<Result<void>()> add(CLI::App& app) {
 
 }  // namespace
 
-const Command kInspect = {"inspect", "show what is in a model, adapter or checkpoint, or what the CPU offers", add};
+const Command kInspect = {"inspect", "show what is in a model, adapter or checkpoint, or what the CPU offers", add,
+                          true};
 
 }  // namespace thimble

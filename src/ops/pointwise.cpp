@@ -8,8 +8,8 @@
 
 #include <cmath>
 
+#include "codecs/dispatch.h"
 #include "core/random.h"
-#include "kernels/clones.h"
 #include "kernels/math.h"
 #include "ops/pointwise_parts.h"
 #include "ops/rows.h"
@@ -134,8 +134,8 @@ T compute(Kind kind, T a, T b) noexcept {
 }
 
 // One instruction over a tile. A switch outside of the loops lets each loop vectorise.
-CLONES void apply(Kind kind, const float* __restrict a, const float* __restrict b, float* __restrict y,
-                  int64_t n) noexcept {
+THIMBLE_BODY void apply_body(Kind kind, const float* __restrict a, const float* __restrict b, float* __restrict y,
+                             int64_t n) noexcept {
   switch (kind) {
     case Kind::add:
       for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
@@ -178,6 +178,8 @@ CLONES void apply(Kind kind, const float* __restrict a, const float* __restrict 
       return;
   }
 }
+
+constexpr auto* apply = dispatched<apply_body>;
 
 // Which tile each instruction writes: one is free again after the last instruction that reads it. Values that are the
 // same for all elements keep theirs.

@@ -7,7 +7,6 @@
 
 #include "codecs/dispatch.h"
 #include "core/random.h"
-#include "kernels/cpu.h"
 #include "kernels/dot/int8_formats.h"
 #include "kernels/narrow.h"
 
@@ -95,15 +94,16 @@ TEST(Int8Dot, instruction_sets_agree) {
     const std::byte* const weights = o.weights.data() + 1;
     Int8Panel plain{}, panel{};
     std::vector<std::byte> group(codec->bytes(256 * kDotRows));
-    for (InstructionSet level : {InstructionSet::baseline, InstructionSet::v3, InstructionSet::v4}) {
-      if (level > widest_instruction_set()) continue;
+    const Isa before = active_isa.level;
+    for (const IsaLevel& level : isa_levels()) {
+      if (!(this_cpu_levels() & isa_bit(level.isa))) continue;
       for (int64_t count : {int64_t{256}, codec->block}) {
-        SCOPED_TRACE(fmt::format("level {} count {}", static_cast<int>(level), count));
+        SCOPED_TRACE(fmt::format("level {} count {}", level.name, count));
         const Int8Source source{weights, codec->bytes(256), count};
-        instruction_set = level;
+        use_isa(level.isa);
         interleave_rows(*codec, source.data, source.stride, count, group.data());
         format->pack(group.data(), count, panel);
-        instruction_set = widest_instruction_set();
+        use_isa(before);
         format->pack_reference(source, plain);
         EXPECT_EQ(std::memcmp(panel.codes, plain.codes, static_cast<size_t>(count) * 16), 0);
         const size_t groups = static_cast<size_t>(count / format->group);
@@ -119,7 +119,7 @@ TEST(Int8Dot, instruction_sets_agree) {
       multiply(*format, plain, {rows, 0, 0, 256}, 15, sums.data(), sums.data() + 15 * 16);
       return sums;
     };
-    if (cpu().avx2 && cpu().avx512_vnni) {
+    if (this_cpu_levels() & isa_bit(Isa::avx512_vnni)) {
       EXPECT_EQ(run(multiply_panel_avx2), run(multiply_panel_vnni));
     }
   }

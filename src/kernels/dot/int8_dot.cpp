@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "codecs/k_fit.h"
-#include "kernels/cpu.h"
 #include "kernels/dot/int8_formats.h"
 
 namespace thimble {
@@ -199,6 +198,15 @@ THIMBLE_BODY void quantise_body(const float* x, const Int8Format& format, const 
 }
 constexpr auto* quantise = dispatched<quantise_body>;
 
+// Of the level in use.
+MultiplyInt8 multiply_panel() noexcept {
+#if defined(__x86_64__)
+  if (isa_has(Isa::avx512_vnni)) return multiply_panel_vnni;
+  if (isa_has(Isa::avx2)) return multiply_panel_avx2;
+#endif
+  return multiply_panel_reference;
+}
+
 }  // namespace
 
 void quantise_int8(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept {
@@ -211,13 +219,11 @@ const Int8Format* int8_format(const Codec& codec, int64_t n) {
   return nullptr;
 }
 
-bool int8_is_fast() { return cpu().avx2; }
+bool int8_is_fast() { return isa_has(Isa::avx2); }
 
 void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
                    float* sums) noexcept {
-  static const MultiplyInt8 multiply = cpu().avx512_vnni ? multiply_panel_vnni
-                                       : cpu().avx2      ? multiply_panel_avx2
-                                                         : multiply_panel_reference;
+  const MultiplyInt8 multiply = multiply_panel();
   const Int8Format& format = weights.format;
   alignas(64) std::byte memory[kMostPieceBytes * kDotRows];
   const auto group = [&](const Int8Piece& piece, int64_t begin) {
@@ -226,7 +232,7 @@ void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, flo
     interleave_rows(*format.codec, rows.data, rows.stride, piece.count, memory);
     return static_cast<const std::byte*>(memory);
   };
-  if (m == 1 && cpu().avx512_vnni) {
+  if (m == 1 && isa_has(Isa::avx512_vnni)) {
     multiply_pieces(weights, x, m, weights.interleaved ? x.n : kDotPiece, scale, out, sums,
                     [&](const Int8Piece& piece, int64_t begin, float* to, float* rests) {
                       format.multiply_one(group(piece, begin), piece, to, rests);

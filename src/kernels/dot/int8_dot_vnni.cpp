@@ -127,7 +127,7 @@ TARGET void multiply_row(const std::byte* group, const Int8Piece& piece, float* 
 
 template <class F, int G, bool kOffsets>
 void multiply_one(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  static const auto kernel = cpu().fetches ? multiply_row<F, G, kOffsets, true> : multiply_row<F, G, kOffsets, false>;
+  static const auto kernel = fetches_ahead() ? multiply_row<F, G, kOffsets, true> : multiply_row<F, G, kOffsets, false>;
   kernel(group, piece, sums, rests);
 }
 
