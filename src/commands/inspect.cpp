@@ -1,9 +1,9 @@
 // inspect: what is in a file or folder, and what this CPU offers.
 #include <cmath>
-#include <thread>
 
 #include "commands/command.h"
 #include "commands/describe.h"
+#include "core/cpus.h"
 #include "core/isa.h"
 #include "kernels/cpu.h"
 #include "kernels/dot/int8_dot.h"
@@ -88,8 +88,7 @@ std::function<Result<void>()> add(CLI::App& app) {
   return [o]() -> Result<void> {
     if (o->path.empty() && !o->cpu)
       return fail(ErrorCode::invalid_argument, "PATH is missing: a file or folder to look into (or --cpu)");
-    const int threads =
-        o->threads > 0 ? o->threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    const int threads = o->threads > 0 ? o->threads : usable_cpus();
     if (o->cpu) print(describe_cpu(threads), o->json);
     if (!o->path.empty()) print(TRY(describe(o->path, o->tensors)), o->json);
     return {};

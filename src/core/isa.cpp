@@ -119,8 +119,11 @@ IsaSet this_cpu_levels() noexcept {
 
 std::string isa_names(IsaSet levels) {
   std::string names;
-  for (const IsaLevel& level : kLevels)
-    if (levels & isa_bit(level.isa)) names += (names.empty() ? "" : ", ") + std::string(level.name);
+  for (const IsaLevel& level : kLevels) {
+    if (!(levels & isa_bit(level.isa))) continue;
+    if (!names.empty()) names += ", ";
+    names += level.name;
+  }
   return names;
 }
 

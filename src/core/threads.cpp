@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "core/cpus.h"
 #include "core/read_ahead.h"
 
 namespace thimble {
@@ -57,7 +58,7 @@ thread_local Threads::Region Threads::region_;
 // Where threads are more than CPUs, who spins keeps another from working.
 Threads::Threads(int count)
     : count_(count < 1 ? 1 : count),
-      spin_(static_cast<unsigned>(count_) <= std::thread::hardware_concurrency() ? kSpin : 0),
+      spin_(count_ <= usable_cpus() ? kSpin : 0),
       slots_(new Slot[static_cast<size_t>(count_)]) {
   workers_.reserve(static_cast<size_t>(count_ - 1));
   for (int thread = 1; thread < count_; ++thread) workers_.emplace_back([this, thread] { work(thread); });
