@@ -46,7 +46,7 @@ void narrow_product(benchmark::State& state, const Codec* codec, Multiply multip
 }
 
 void sizes(benchmark::internal::Benchmark* b) {
-  for (int rows : {1, 4}) b->Args({1, rows})->Args({2, rows});
+  for (int rows : {1, 4, 32}) b->Args({1, rows})->Args({2, rows});
   b->MeasureProcessCPUTime()->UseRealTime();
 }
 BENCHMARK(read)->Arg(1)->Arg(2)->MeasureProcessCPUTime()->UseRealTime();
@@ -59,6 +59,8 @@ BENCHMARK_CAPTURE(narrow_product, q5_0, &kQ5_0, Multiply::int8)->Apply(sizes);
 BENCHMARK_CAPTURE(narrow_product, q4_K, &kQ4K, Multiply::int8)->Apply(sizes);
 BENCHMARK_CAPTURE(narrow_product, q4_1, &kQ4_1, Multiply::int8)->Apply(sizes);
 BENCHMARK_CAPTURE(narrow_product, q4_0, &kQ4_0, Multiply::int8)->Apply(sizes);
+BENCHMARK_CAPTURE(narrow_product, q5_1, &kQ5_1, Multiply::int8)->Apply(sizes);
+BENCHMARK_CAPTURE(narrow_product, nf4, &kNf4, Multiply::f32)->Apply(sizes);
 BENCHMARK_CAPTURE(narrow_product, q4_0_f32, &kQ4_0, Multiply::f32)->Apply(sizes);
 
 }  // namespace

@@ -10,6 +10,7 @@ versus.py holds a clock to the lines, so that both sides are timed alike. Everyt
 """
 import json
 import mmap
+import os
 import statistics
 import sys
 import time
@@ -66,6 +67,9 @@ def train(method, mode, precision, batch, context, steps, base=None):
         config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
         model = get_peft_model(model, config)
     model.train()
+    if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2":  # versus.py --isa: compiled loops are held to it too
+        import torch._inductor.config as inductor
+        inductor.cpp.simdlen = 256
     run = torch.compile(model) if mode == "compiled" else model
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)  # one pass over memory: the fastest of PyTorch's three
@@ -138,12 +142,16 @@ def probe():
     """stdin: `gemm`, `read BYTES` or `weights FILE`; one line of JSON answers each."""
     import torch
     torch.set_num_threads(THREADS)
-    operands = {name: torch.randn(2048, 2048).to(dtype) for name, dtype in
-                (("f32", torch.float32), ("bf16", torch.bfloat16))}
+    # 2048^3, or 512^3 where that takes more than 20 ms (bf16 without the instructions for it): it takes 64 times as long.
+    operands = {}
+    for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
+        small = torch.randn(512, 512).to(dtype)
+        slow = seconds_of(lambda: small @ small, 1) > 0.02
+        operands[name] = small if slow else torch.randn(2048, 2048).to(dtype)
     for line in sys.stdin:
         what, _, rest = line.strip().partition(" ")
         if what == "gemm":
-            say(**{name: 2 * 2048**3 / seconds_of(lambda: a @ a, 5) for name, a in operands.items()})
+            say(**{name: 2 * len(a)**3 / seconds_of(lambda: a @ a, 5) for name, a in operands.items()})
         elif what == "read":
             # In pages of 4 KB and in huge ones, which are faster in some hours only.
             memory = mmap.mmap(-1, int(rest))

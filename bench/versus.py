@@ -2,12 +2,14 @@
 """thimble beside PyTorch and llama.cpp: the same workload, alternately, in one run; medians and ratios.
 
   bench/versus.py THIMBLE_BINARY MODEL.gguf [--quick] [--json] [--huge-pages]
-                  [--only full,lora,qlora,scratch,prompt,decode]
+                  [--only full,lora,qlora,scratch,prompt,decode] [--isa LEVEL] [--budget-s N]
 
 MODEL.gguf is SmolLM2-135M in Q4_1. The peers (peers.py runs them) are installed from PyPI into an environment of their
 own. Both sides train with AdamW and clipping at 1.0 and infer greedily, on two threads. A whole run tries every
 configuration of PyTorch, 40 minutes and more, and remembers the fastest beside the environment; --quick takes the
-remembered ones. --huge-pages gives the peers what thimble asks the kernel for by itself.
+remembered ones. --huge-pages gives the peers what thimble asks the kernel for by itself. --isa holds all sides to one
+instruction set level: thimble by its flag, PyTorch by its libraries' variables, llama.cpp by how it is built, into an
+environment of that level. --budget-s N ends within about N seconds: what is not measured by then is left out by name.
 
   step      median time between two steps' lines, by this program's clock; a run is ended after its last timed step
   start     training: start of the process to the first step's end, less a step (compilation is in it);
@@ -38,6 +40,26 @@ BATCH, CONTEXT, PROMPT, SHORT, MADE = 4, 512, 512, 16, 64
 FLOPS = {"full": 0.86e9, "lora": 0.60e9}
 LONGEST_SECONDS = 3600
 
+# What holds the peers to a level: variables of PyTorch's libraries, and how llama.cpp is built.
+LIMITS = {
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "avx512": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
+               "MKL_ENABLE_INSTRUCTIONS": "AVX512"},
+    "avx512_vnni": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI",
+                    "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1"},
+    "avx512_bf16": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16",
+                    "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1"},
+}
+GGML = {"AVX": 1, "AVX2": 1, "FMA": 1, "F16C": 1, "BMI2": 1, "AVX512": 1, "AVX512_VNNI": 1, "AVX512_BF16": 1}
+
+
+def ggml_flags(level):
+    """CMake's arguments for llama.cpp on a level."""
+    wide = {"AVX512": level.startswith("avx512"), "AVX512_VNNI": level in ("avx512_vnni", "avx512_bf16"),
+            "AVX512_BF16": level == "avx512_bf16"}
+    flags = [f"-DGGML_{name}={'ON' if wide.get(name, True) else 'OFF'}" for name in GGML]
+    return " ".join(["-DGGML_NATIVE=OFF", *flags])
+
 # For PyTorch's own memory and the C library's, where the kernel gives huge pages to those only who ask.
 HUGE_PAGES = ["env", "THP_MEM_ALLOC_ENABLE=1", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1",
               "MALLOC_MMAP_THRESHOLD_=8000000000", "MALLOC_TRIM_THRESHOLD_=8000000000", "MALLOC_TOP_PAD_=67108864"]
@@ -50,12 +72,20 @@ class Failed(Exception):
 class Run:
     """A finished process: its JSON lines, each with the seconds `at` since the start, and its peak memory."""
 
+    deadline = None  # of all runs, by time.monotonic()
+
+    @classmethod
+    def seconds_left(cls):
+        return LONGEST_SECONDS if cls.deadline is None else cls.deadline - time.monotonic()
+
     def __init__(self, command, steps=None):
         self.lines = []
+        if Run.seconds_left() <= 0:
+            raise Failed("the seconds of --budget-s are over")
         with tempfile.TemporaryFile() as errors:
             begin = time.perf_counter()
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-            watch = threading.Timer(LONGEST_SECONDS, process.kill)
+            watch = threading.Timer(min(LONGEST_SECONDS, Run.seconds_left()), process.kill)
             watch.start()
             for line in process.stdout:
                 if line.startswith("{"):
@@ -70,6 +100,8 @@ class Run:
             process.stdout.close()
             self.peak = usage.ru_maxrss * 1024
             if process.returncode and not (steps and len(self.steps()) == steps):
+                if Run.seconds_left() <= 0:
+                    raise Failed("the seconds of --budget-s were over before it was done")
                 errors.seek(0)
                 said = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
                 raise Failed(f"exit code {process.returncode}: {said[-1][:300]}")
@@ -114,10 +146,13 @@ class Bench:
     def __init__(self, args, folder, say):
         self.args, self.folder, self.say = args, folder, say
         self.failures, self.results = [], {}
-        self.python = environment(args.venv, self.failures)
+        self.python = environment(args.venv, self.failures, args.isa)
+        self.isa = ["--isa", args.isa] if args.isa else []
         self.peer = [*(HUGE_PAGES if args.huge_pages else []), self.python, PEERS]
         self.memory = os.path.join(args.venv, "winners.json")
         self.winners = read_json(self.memory) if os.path.exists(self.memory) else {}
+        if args.budget_s:
+            Run.deadline = time.monotonic() + args.budget_s
         self.probe = Probe(self.python)
         self.probe.product()
         self.text = self.write("text.txt", " ".join(f"word{i * 7919 % 5003}" for i in range(20000)))
@@ -159,7 +194,7 @@ def read_json(path):
         return json.load(file)
 
 
-def environment(folder, failures):
+def environment(folder, failures, isa):
     """The environment's Python, with every peer that installs."""
     python = os.path.join(folder, "bin", "python")
     if not os.path.exists(python):
@@ -168,7 +203,11 @@ def environment(folder, failures):
     for package, module in PACKAGES.items():
         if subprocess.run([python, "-c", find, module], check=False).returncode == 0:
             continue
-        done = subprocess.run([python, "-m", "pip", "install", "-q", package], check=False, stdout=sys.stderr)
+        build, settings = [], dict(os.environ)
+        if isa and module == "llama_cpp":  # its wheels are of another level
+            build, settings["CMAKE_ARGS"] = ["--no-binary", package, "--no-cache-dir"], ggml_flags(isa)
+        done = subprocess.run([python, "-m", "pip", "install", "-q", *build, package], check=False, stdout=sys.stderr,
+                              env=settings)
         if done.returncode:
             failures.append(f"{package}: pip does not install it")
     return python
@@ -205,7 +244,7 @@ def thimble_train(bench, method, batch, model=None, memory=None):
     with tempfile.TemporaryDirectory(dir=bench.folder) as out:
         return train(bench, [bench.args.binary, *what, "--data", bench.text, "--batch", str(batch), "--context",
                              str(CONTEXT), "--steps", steps, "--lr", "1e-5", "--clip", "1", "--threads", "2", "--json",
-                             "--out", out, *(["--memory", memory] if memory else [])],
+                             "--out", out, *bench.isa, *(["--memory", memory] if memory else [])],
                      1, batch, FLOPS["lora" if method == "lora" else "full"])
 
 
@@ -299,7 +338,7 @@ def scratch(bench):
 
 def thimble_generate(bench, model, multiply, prompt, made):
     run = Run([bench.args.binary, "generate", "--model", model, "--prompt-file", prompt, "--max-tokens", str(made),
-               "--temperature", "0", "--threads", "2", "--json", "--multiply", multiply])
+               "--temperature", "0", "--threads", "2", "--json", "--multiply", multiply, *bench.isa])
     return run, run.lines[-1]
 
 
@@ -342,6 +381,7 @@ def infer_codec(bench, codec):
             bandwidths.append(bench.probe.bandwidth(size))
             if one:
                 runs.setdefault(name, []).append(one)
+                bench.say(f"    {codec} {name}: prompt {one['prompt']:.1f}, decode {one['decode']:.1f} tok/s")
             else:
                 del contenders[name]
     bandwidth = statistics.median(bandwidths)
@@ -449,7 +489,12 @@ def main():
     parser.add_argument("--huge-pages", action="store_true", help="for the peers too")
     parser.add_argument("--steps", type=int, help="timed steps of a run: 5, or 3 with --quick")
     parser.add_argument("--venv", default=os.path.expanduser("~/.cache/thimble/versus"), type=os.path.abspath)
+    parser.add_argument("--isa", choices=sorted(LIMITS), help="the instruction set level of all sides")
+    parser.add_argument("--budget-s", type=float, help="seconds for everything but the installation of the peers")
     args = parser.parse_args()
+    if args.isa:
+        args.venv += f"-{args.isa}"
+        os.environ.update(LIMITS[args.isa])
     only = args.only.split(",")
     if unknown := set(only) - set(WORKLOADS):
         parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(WORKLOADS)}")

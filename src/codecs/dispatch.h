@@ -1,6 +1,6 @@
-// Run-time choice of instruction set. A kernel body is one always-inline function with plain loops; it is compiled
-// once for each level and the widest one the processor has is called. No level may contract a multiply and an add
-// (-ffp-contract=off), so every level gives the same bits.
+// Run-time choice of instruction set (core/isa.h). A kernel body is one always-inline function with plain loops; it is
+// compiled for x86-64, for AVX2 and for AVX-512, and the copy of the level in use is called. No copy may contract a
+// multiply and an add (-ffp-contract=off), so every level gives the same bits.
 //
 // Not `target_clones`: its indirect functions are resolved before a sanitizer's runtime is up, and crash there.
 #pragma once
@@ -10,62 +10,41 @@
 #include <cstring>
 
 #include "core/half.h"
+#include "core/isa.h"
 
 namespace thimble {
 
 // Marks a kernel body.
 #define THIMBLE_BODY [[gnu::always_inline]] inline
 
-#if defined(__x86_64__)
-
-enum class InstructionSet { baseline, v3, v4 };  // v3: AVX2, F16C; v4: AVX-512 F, BW, CD, DQ, VL
-
-// The features that tell the levels apart; what else a level holds came with them in every processor. (Named one by
-// one, because only newer compilers know the levels by name here.)
-inline InstructionSet widest_instruction_set() noexcept {
-  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-  const bool v4 = v3 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return v4 ? InstructionSet::v4 : v3 ? InstructionSet::v3 : InstructionSet::baseline;
-}
-
-// Variable only so that tests can compare the levels.
-inline InstructionSet instruction_set = widest_instruction_set();
-
 template <auto body>
 struct Dispatched;
 
-template <class... Args, void (*body)(Args...) noexcept>
-struct Dispatched<body> {
-  [[gnu::target("arch=x86-64-v4")]] static void v4(Args... args) noexcept { body(args...); }
-  [[gnu::target("arch=x86-64-v3")]] static void v3(Args... args) noexcept { body(args...); }
-  static void baseline(Args... args) noexcept { body(args...); }
+#if defined(__x86_64__)
 
-  static void call(Args... args) noexcept {
-    switch (instruction_set) {
-      case InstructionSet::v4:
-        return v4(args...);
-      case InstructionSet::v3:
-        return v3(args...);
-      case InstructionSet::baseline:
-        return baseline(args...);
-    }
+template <class Result, class... Args, Result (*body)(Args...) noexcept>
+struct Dispatched<body> {
+  [[gnu::target("arch=x86-64-v4")]] static Result v4(Args... args) noexcept { return body(args...); }
+  [[gnu::target("arch=x86-64-v3")]] static Result v3(Args... args) noexcept { return body(args...); }
+  static Result baseline(Args... args) noexcept { return body(args...); }
+
+  static Result call(Args... args) noexcept {
+    if (isa_has(Isa::avx512)) return v4(args...);
+    if (isa_has(Isa::avx2)) return v3(args...);
+    return baseline(args...);
   }
 };
 
 #else
 
-template <auto body>
-struct Dispatched;
-
-template <class... Args, void (*body)(Args...) noexcept>
+template <class Result, class... Args, Result (*body)(Args...) noexcept>
 struct Dispatched<body> {
-  static void call(Args... args) noexcept { body(args...); }
+  static Result call(Args... args) noexcept { return body(args...); }
 };
 
 #endif
 
-// The function to put in a table: `decode = dispatched<decode_blocks>`.
+// The function to call, or to put in a table: `decode = dispatched<decode_blocks>`.
 template <auto body>
 inline constexpr auto* dispatched = &Dispatched<body>::call;
 

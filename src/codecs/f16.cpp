@@ -47,11 +47,11 @@ void encode_plain(const float* from, std::byte* to, int64_t count) noexcept {
 }
 
 void decode(const std::byte* from, float* to, int64_t count) noexcept {
-  instruction_set == InstructionSet::baseline ? decode_plain(from, to, count) : decode_f16c(from, to, count);
+  isa_has(Isa::avx2) ? decode_f16c(from, to, count) : decode_plain(from, to, count);
 }
 
 void encode(const float* from, std::byte* to, int64_t count) noexcept {
-  instruction_set == InstructionSet::baseline ? encode_plain(from, to, count) : encode_f16c(from, to, count);
+  isa_has(Isa::avx2) ? encode_f16c(from, to, count) : encode_plain(from, to, count);
 }
 
 #else

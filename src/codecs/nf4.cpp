@@ -112,14 +112,9 @@ void decode_plain(const std::byte* from, float* to, int64_t count) noexcept {
 }
 
 void decode(const std::byte* from, float* to, int64_t count) noexcept {
-  switch (instruction_set) {
-    case InstructionSet::v4:
-      return decode_v4(from, to, count);
-    case InstructionSet::v3:
-      return decode_v3(from, to, count);
-    case InstructionSet::baseline:
-      return decode_plain(from, to, count);
-  }
+  if (isa_has(Isa::avx512)) return decode_v4(from, to, count);
+  if (isa_has(Isa::avx2)) return decode_v3(from, to, count);
+  decode_plain(from, to, count);
 }
 
 #else

@@ -63,6 +63,6 @@ std::function<Result<void>()> add(CLI::App& app) {
 
 }  // namespace
 
-const Command kCalibrate = {"calibrate", "measure the speeds that plans are made with", add};
+const Command kCalibrate = {"calibrate", "measure the speeds that plans are made with", add, true};
 
 }  // namespace thimble

@@ -133,6 +133,6 @@ std::function<Result<void>()> add(CLI::App& app) {
 
 }  // namespace
 
-const Command kChat = {"chat", "talk with a model", add};
+const Command kChat = {"chat", "talk with a model", add, true};
 
 }  // namespace thimble

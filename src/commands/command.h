@@ -12,6 +12,7 @@ struct Command {
   const char* summary;
   // Adds options to `app`; returns what to run when the command was chosen.
   std::function<Result<void>()> (*add)(CLI::App& app);
+  bool computes = false;  // with kernels: it has --isa
 };
 
 extern const Command kFinetune;

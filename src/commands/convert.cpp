@@ -318,6 +318,6 @@ std::function<Result<void>()> add(CLI::App& app) {
 
 }  // namespace
 
-const Command kConvert = {"convert", "change a model's format or codec, and merge an adapter", add};
+const Command kConvert = {"convert", "change a model's format or codec, and merge an adapter", add, true};
 
 }  // namespace thimble

@@ -59,6 +59,6 @@ void eval_done(Events& events, const Inference& inference, double seconds, int64
                   100.0 * static_cast<double>(peak) / static_cast<double>(planned)));
 }
 
-const Command kEval = {"eval", "measure a model on data", add};
+const Command kEval = {"eval", "measure a model on data", add, true};
 
 }  // namespace thimble

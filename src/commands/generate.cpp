@@ -93,6 +93,6 @@ std::function<Result<void>()> add(CLI::App& app) {
 
 }  // namespace
 
-const Command kGenerate = {"generate", "go on from a prompt", add};
+const Command kGenerate = {"generate", "go on from a prompt", add, true};
 
 }  // namespace thimble

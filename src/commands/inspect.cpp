@@ -1,9 +1,10 @@
 // inspect: what is in a file or folder, and what this CPU offers.
 #include <cmath>
-#include <thread>
 
 #include "commands/command.h"
 #include "commands/describe.h"
+#include "core/cpus.h"
+#include "core/isa.h"
 #include "kernels/cpu.h"
 #include "kernels/dot/int8_dot.h"
 #include "plan/machine.h"
@@ -47,15 +48,16 @@ Ordered describe_cpu(int threads) {
   Threads team(threads);
   const Machine machine = probe_machine(team);
   const double f32 = machine.product_flops(Multiply::f32), bf16_flops = machine.product_flops(Multiply::bf16);
-  const Cpu& c = cpu();
   Ordered json;
   json["threads"] = threads;
-  json["instruction sets"] = {
-      {"avx2", c.avx2}, {"avx512", c.avx512}, {"avx512_bf16", c.avx512_bf16}, {"avx512_vnni", c.avx512_vnni}};
-  json["kernels"] = c.avx512 ? "avx512"
-                    : c.avx2 ? "avx2"
-                             : "baseline x86-64, which is slow: this CPU has no AVX2 with FMA";
-  json["weights fetched ahead in decoding"] = c.fetches;
+  Ordered& levels = json["--isa"] = Ordered::object();
+  for (const IsaLevel& level : isa_levels())
+    levels[std::string(level.name)] = fmt::format(
+        "{}{}", level.description,
+        level.isa == active_isa.level            ? (level.isa == Isa::baseline ? "; in use, which is slow" : "; in use")
+        : this_cpu_levels() & isa_bit(level.isa) ? ""
+                                                 : "; not on this CPU");
+  json["weights fetched ahead in decoding"] = fetches_ahead();
   json["measured"] = {{"f32 products, GFLOP/s", rounded(f32 * 1e-9)},
                       {"bf16 products, GFLOP/s", rounded(bf16_flops * 1e-9)},
                       {"8 MB read again and again, GB/s", rounded(machine.bandwidth * 1e-9)},
@@ -86,8 +88,7 @@ std::function<Result<void>()> add(CLI::App& app) {
   return [o]() -> Result<void> {
     if (o->path.empty() && !o->cpu)
       return fail(ErrorCode::invalid_argument, "PATH is missing: a file or folder to look into (or --cpu)");
-    const int threads =
-        o->threads > 0 ? o->threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    const int threads = o->threads > 0 ? o->threads : usable_cpus();
     if (o->cpu) print(describe_cpu(threads), o->json);
     if (!o->path.empty()) print(TRY(describe(o->path, o->tensors)), o->json);
     return {};
@@ -96,6 +97,7 @@ std::function<Result<void>()> add(CLI::App& app) {
 
 }  // namespace
 
-const Command kInspect = {"inspect", "show what is in a model, adapter or checkpoint, or what the CPU offers", add};
+const Command kInspect = {"inspect", "show what is in a model, adapter or checkpoint, or what the CPU offers", add,
+                          true};
 
 }  // namespace thimble

@@ -6,6 +6,7 @@
 
 #include "commands/command.h"
 #include "commands/config_file.h"
+#include "core/isa.h"
 #include "core/nearest.h"
 #include "run/arena.h"
 
@@ -53,9 +54,14 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "thimble " THIMBLE_VERSION);
   std::array<std::function<Result<void>()>, kCommands.size()> actions;
   std::vector<std::string_view> names;
+  std::string isa;
   for (size_t i = 0; i < kCommands.size(); ++i) {
     CLI::App* const command = app.add_subcommand(kCommands[i]->name, kCommands[i]->summary);
     actions[i] = kCommands[i]->add(*command);
+    if (kCommands[i]->computes)
+      command->add_option("--isa", isa,
+                          "instruction set level of the kernels (`thimble inspect --cpu` lists them); the "
+                          "widest that the CPU has");
     names.push_back(kCommands[i]->name);
   }
   if (argc < 2) return refuse("", fmt::format("expected a command: {}", fmt::join(names, ", ")));
@@ -80,7 +86,7 @@ int run(int argc, char** argv) {
   }
   for (size_t i = 0; i < kCommands.size(); ++i) {
     if (!app.got_subcommand(kCommands[i]->name)) continue;
-    const Result<void> result = actions[i]();
+    const Result<void> result = isa.empty() ? actions[i]() : use_isa(isa).and_then(actions[i]);
     return result ? 0 : refuse(name, result.error().message, exit_code(result.error().code));
   }
   return 2;

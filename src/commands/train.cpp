@@ -64,8 +64,8 @@ std::function<Result<void>()> add_plan(CLI::App& app) {
 
 }  // namespace
 
-const Command kFinetune = {"finetune", "adapt a pretrained model to your data", add_training<true>};
-const Command kTrain = {"train", "train a model from scratch", add_training<false>};
-const Command kPlan = {"plan", "show where every byte of a run would go, and stop", add_plan};
+const Command kFinetune = {"finetune", "adapt a pretrained model to your data", add_training<true>, true};
+const Command kTrain = {"train", "train a model from scratch", add_training<false>, true};
+const Command kPlan = {"plan", "show where every byte of a run would go, and stop", add_plan, true};
 
 }  // namespace thimble

@@ -1,5 +1,7 @@
-// A fixed team of threads that run the same function over parts of a range. The parts of each() and split() depend only
-// on the range and the size of the team, never on timing, so results are the same on every run.
+// A fixed team of threads that run the same function over parts of a range. Parts are taken, not assigned: every thread
+// begins with its own, and a thread that is done takes from what others have left, so that one which the system keeps
+// off its CPU holds up the part that it is in and no more. Which thread does what therefore depends on timing, and no
+// result may depend on it.
 //
 // Handing a call to the others takes what the call is about from one core's cache to another's, and that takes turns.
 // Where calls are short and follow one another, together() saves it: every thread goes through the whole work itself,
@@ -53,12 +55,25 @@ class Threads {
     body();
   }
 
-  // Calls body(begin, end, thread) on contiguous parts of [0, total), each a multiple of `grain` but the last.
+  // Calls body(begin, end, thread) on contiguous parts of [0, total), each a multiple of `grain` but the last; a thread
+  // gets several, in any order.
   template <class Body>
   void split(int64_t total, int64_t grain, Body&& body) noexcept {
+    if (total <= 0) return;
+    const int64_t grains = (total + grain - 1) / grain;
+    if (grains == 1) return once([&] { body(int64_t{0}, total, 0); });        // not worth waking anybody
+    const int64_t piece = std::max<int64_t>(1, grains / (kPieces * count_));  // in grains
+    share((grains + piece - 1) / piece, [&](int64_t first, int64_t last, int thread) {
+      body(first * piece * grain, std::min(total, last * piece * grain), thread);
+    });
+  }
+
+  // The same in one part a thread, for bodies to which every part costs as much as a pass over something else.
+  template <class Body>
+  void divide(int64_t total, int64_t grain, Body&& body) noexcept {
     const int64_t grains = (total + grain - 1) / grain;
     if (total <= 0) return;
-    if (grains == 1) return once([&] { body(int64_t{0}, total, 0); });  // not worth waking anybody
+    if (grains == 1) return once([&] { body(int64_t{0}, total, 0); });
     const int parts = count_;
     each([&](int thread) {
       const int64_t begin = grains * thread / parts * grain;
@@ -67,18 +82,29 @@ class Threads {
     });
   }
 
-  // The same, for bodies whose results do not depend on who does what: every thread begins with the part that split()
-  // gives it, and who is done takes from the ends of what others have left. ahead_of(begin, end) is a part's memory.
+  // Calls body(begin, end, thread) on parts of [0, total): every thread begins with its share of equal ones, and takes
+  // from the ends of what others have left. ahead_of(begin, end) is a part's memory.
   template <class Body, class AheadOf = NothingAhead>
   void share(int64_t total, Body&& body, const AheadOf& ahead_of = {}) noexcept {
-    if (total <= 1) return split(total, 1, body);
+    share_from(
+        total, [&](int thread) { return [&, thread](int64_t begin, int64_t end) { body(begin, end, thread); }; },
+        ahead_of);
+  }
+
+  // The same with what a thread keeps from one part to the next: start(thread) makes it, and is called with (begin,
+  // end).
+  template <class Start, class AheadOf = NothingAhead>
+  void share_from(int64_t total, const Start& start, const AheadOf& ahead_of = {}) noexcept {
+    if (total <= 0) return;
+    if (total == 1) return once([&] { start(0)(int64_t{0}, int64_t{1}); });
     assert(total < 1 << 24);
     const uint32_t round = inside() ? ++region_.shared : ++shared_;
     each(
         [&](int thread) {
+          auto body = start(thread);
           for (int i = 0; i < count_; ++i)
             for (Range r; (r = take((thread + i) % count_, static_cast<uint32_t>(total), round, i == 0)).begin < r.end;)
-              body(r.begin, r.end, thread);
+              body(int64_t{r.begin}, int64_t{r.end});
         },
         [&](int thread) {
           const Range part = part_of(static_cast<uint32_t>(total), thread);
@@ -96,6 +122,8 @@ class Threads {
   }
 
  private:
+  static constexpr int64_t kPieces = 16;  // that a thread's part of split() has at least, where there are so many
+
   using Function = void (*)(void*, int);
   template <class Body>
   static void invoke(void* context, int thread) {

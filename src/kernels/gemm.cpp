@@ -150,35 +150,98 @@ void multiply_tile(const Cut& cut, const Tile& tile, const Room& room, float* ac
   }
 }
 
-// C[rows, columns] for rows [row, row_end), columns [column, column_end).
-void multiply_part(const Cut& cut, int64_t row, int64_t row_end, int64_t column, int64_t column_end,
-                   const Room& room) noexcept {
-  const MicroKernel& micro = cut.micro;
-  const Product& p = cut.product;
-  alignas(64) float acc[kMostTile];
-  const int64_t width = cut.group * micro.columns, unit = cut.unit * micro.columns;
-  for (int64_t group = column; group < column_end; group += width) {
-    const int64_t group_end = std::min(group + width, column_end);
-    std::byte* place = room.b;
-    for (const Term& term : p.terms) {
-      pack_b(micro, term, depth_of(term), group, round_up(group_end - group, unit), p.n, place, room.scratch);
-      place += aligned(width * padded(depth_of(term), micro) * cut.element);
-    }
-    for (int64_t block = row; block < row_end; block += cut.block) {
-      const int64_t block_end = std::min(row_end, block + cut.block);
-      if (cut.a_bytes > 0) pack_rows(cut, block, block_end - block, room);
-      for (int64_t r = block; r < block_end; r += micro.rows)
-        for (int64_t c = group; c < group_end; c += micro.columns) {
-          const int64_t rows = std::min<int64_t>(micro.rows, block_end - r);
-          const int64_t columns = std::min<int64_t>(micro.columns, group_end - c);
-          const int vectors = static_cast<int>((columns + micro.lanes - 1) / micro.lanes);
-          fetch_part(p, r, rows, c, columns);
-          multiply_tile(cut, {r, rows, r - block, c - group, vectors, width}, room, acc);
-          store_part(cut, acc, r, rows, c, columns);
-        }
+// What threads take: the panels of one group with some rows of A, in an order in which those of a thread's part follow
+// one another with the same panels as long as there are.
+struct Items {
+  static constexpr int64_t kRows = 128;  // of one item, about: a millisecond, so that little waits for a thread
+
+  const Cut& cut;
+  int64_t parts;         // shares of the threads: of the columns of C, or of its rows
+  int64_t groups, runs;  // of panels, and of rows, in a part
+  Items(const Cut& cut, int threads) : cut(cut), parts(threads) {
+    const Product& p = cut.product;
+    const int64_t units = cut.by_columns ? ceil_div(most(column_unit(), p.n), cut.group / cut.unit) : 0;
+    groups = cut.by_columns ? units : ceil_div(p.n, width());
+    runs = ceil_div(cut.by_columns ? p.m : most(cut.micro.rows, p.m) * cut.micro.rows, kRows);
+  }
+  int64_t count() const { return parts * groups * runs; }
+
+  struct Item {
+    int64_t row, row_end, column, column_end;  // empty where a part has fewer
+  };
+  Item operator[](int64_t i) const {
+    const Product& p = cut.product;
+    const int64_t part = i / (groups * runs), group = i / runs % groups, run = i % runs;
+    const auto [row, row_end] = cut.by_columns ? Range{0, p.m} : part_of(p.m, cut.micro.rows, part);
+    const auto [column, column_end] = cut.by_columns ? part_of(p.n, column_unit(), part) : Range{0, p.n};
+    const int64_t rows = round_up(ceil_div(row_end - row, runs), cut.block);
+    return {std::min(row_end, row + run * rows), std::min(row_end, row + (run + 1) * rows),
+            std::min(column_end, column + group * width()), std::min(column_end, column + (group + 1) * width())};
+  }
+
+ private:
+  struct Range {
+    int64_t begin, end;
+  };
+  int64_t width() const { return cut.group * cut.micro.columns; }
+  int64_t column_unit() const { return cut.unit * cut.micro.columns; }
+  int64_t most(int64_t grain, int64_t total) const { return ceil_div(ceil_div(total, grain), parts); }
+  Range part_of(int64_t total, int64_t grain, int64_t part) const {
+    const int64_t grains = ceil_div(total, grain);
+    return {std::min(total, grains * part / parts * grain), std::min(total, grains * (part + 1) / parts * grain)};
+  }
+};
+
+// One thread's way through the items that it takes.
+class Worker {
+ public:
+  Worker(const Items& items, const Room& room) : items_(items), room_(room) {}
+
+  void operator()(int64_t begin, int64_t end) noexcept {
+    for (int64_t i = begin; i < end; ++i) multiply(items_[i]);
+  }
+
+ private:
+  void multiply(const Items::Item& item) noexcept {
+    if (item.row == item.row_end || item.column == item.column_end) return;
+    const Cut& cut = items_.cut;
+    if (packed_ != item.column) pack(item.column, item.column_end);
+    for (int64_t block = item.row; block < item.row_end; block += cut.block) {
+      const int64_t block_end = std::min(item.row_end, block + cut.block);
+      if (cut.a_bytes > 0) pack_rows(cut, block, block_end - block, room_);
+      for (int64_t r = block; r < block_end; r += cut.micro.rows)
+        for (int64_t c = item.column; c < item.column_end; c += cut.micro.columns)
+          tile(r, std::min<int64_t>(cut.micro.rows, block_end - r), r - block, c,
+               std::min<int64_t>(cut.micro.columns, item.column_end - c));
     }
   }
-}
+
+  // The panels of all terms from a column on.
+  void pack(int64_t column, int64_t column_end) noexcept {
+    const Cut& cut = items_.cut;
+    const int64_t unit = cut.unit * cut.micro.columns, width = cut.group * cut.micro.columns;
+    std::byte* place = room_.b;
+    for (const Term& term : cut.product.terms) {
+      pack_b(cut.micro, term, depth_of(term), column, round_up(column_end - column, unit), cut.product.n, place,
+             room_.scratch);
+      place += aligned(width * padded(depth_of(term), cut.micro) * cut.element);
+    }
+    packed_ = column;
+  }
+
+  void tile(int64_t row, int64_t rows, int64_t in_block, int64_t column, int64_t columns) noexcept {
+    const Cut& cut = items_.cut;
+    alignas(64) float acc[kMostTile];
+    const int vectors = static_cast<int>(ceil_div(columns, cut.micro.lanes));
+    fetch_part(cut.product, row, rows, column, columns);
+    multiply_tile(cut, {row, rows, in_block, column - packed_, vectors, cut.group * cut.micro.columns}, room_, acc);
+    store_part(cut, acc, row, rows, column, columns);
+  }
+
+  const Items& items_;
+  Room room_;
+  int64_t packed_ = -1;  // the column whose panels are in the room
+};
 
 }  // namespace
 
@@ -200,15 +263,10 @@ int64_t gemm_workspace_bytes(Multiply multiply, const Product& product, int thre
 void gemm(Threads& threads, Multiply multiply, const Product& product, std::span<std::byte> workspace) noexcept {
   const Cut cut(multiply, product, threads.count());
   assert(threads.count() * cut.thread_bytes() <= std::ssize(workspace));
-  const auto room = [&](int thread) { return Room(cut, workspace.data() + thread * cut.thread_bytes()); };
-  if (cut.by_columns)
-    threads.split(product.n, cut.unit * cut.micro.columns, [&](int64_t from, int64_t to, int thread) {
-      multiply_part(cut, 0, product.m, from, to, room(thread));
-    });
-  else
-    threads.split(product.m, cut.micro.rows, [&](int64_t from, int64_t to, int thread) {
-      multiply_part(cut, from, to, 0, product.n, room(thread));
-    });
+  const Items items(cut, threads.count());
+  threads.share_from(items.count(), [&](int thread) {
+    return Worker(items, Room(cut, workspace.data() + thread * cut.thread_bytes()));
+  });
 }
 
 }  // namespace thimble

@@ -18,7 +18,9 @@ struct MicroKernel {
               float* c, int64_t c_stride, bool fresh) noexcept;
 };
 
+// Of the level in use; of the baseline.
 const MicroKernel& micro_f32();
+const MicroKernel& micro_f32_plain();
 // nullptr where the CPU does not multiply bf16.
 const MicroKernel* micro_bf16();
 

@@ -1,11 +1,12 @@
 // bf16 micro-kernel: AVX512-BF16 dot products of pairs, f32 accumulation. One vdpbf16ps adds the products of a pair of
 // k to 16 columns.
+#include "core/isa.h"
+#include "kernels/micro.h"
+
+#if defined(__x86_64__)
 #include <immintrin.h>
 
 #include <cstring>
-
-#include "kernels/cpu.h"
-#include "kernels/micro.h"
 
 namespace thimble {
 namespace {
@@ -68,6 +69,12 @@ constexpr MicroKernel kKernel = {.rows = kRows, .columns = kColumns, .lanes = kL
 
 }  // namespace
 
-const MicroKernel* micro_bf16() { return cpu().avx512_bf16 ? &kKernel : nullptr; }
+const MicroKernel* micro_bf16() { return isa_has(Isa::avx512_bf16) ? &kKernel : nullptr; }
 
 }  // namespace thimble
+
+#else
+
+const thimble::MicroKernel* thimble::micro_bf16() { return nullptr; }
+
+#endif

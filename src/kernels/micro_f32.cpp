@@ -1,4 +1,6 @@
-// f32 micro-kernel, for whatever vectors the CPU has (Highway, chosen at run time).
+// f32 micro-kernel, for whatever vectors the level in use has (Highway's copies, chosen by core/isa.h).
+// One copy a level; Highway has none for plain x86-64 (micro_plain.cpp).
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/micro_f32.cpp"
 #include <hwy/foreach_target.h>
@@ -8,6 +10,7 @@
 #include <array>
 #include <utility>
 
+#include "core/isa.h"
 #include "kernels/micro.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -78,9 +81,32 @@ HWY_AFTER_NAMESPACE();
 namespace thimble {
 HWY_EXPORT(describe);
 
+namespace {
+
+// Highway's copy for a target, or what the whole build is compiled for where that is wider.
+MicroKernel copy_for(int64_t target) noexcept {
+  hwy::ChosenTarget chosen;
+  chosen.Update(target | HWY_STATIC_TARGET);
+  return HWY_DISPATCH_TABLE(describe)[chosen.GetIndex()]();
+}
+
+}  // namespace
+
 const MicroKernel& micro_f32() {
-  static const MicroKernel kernel = HWY_DYNAMIC_DISPATCH(describe)();
-  return kernel;
+#if defined(__x86_64__)
+  if (isa_has(Isa::avx512)) {
+    static const MicroKernel kernel = copy_for(HWY_AVX3);
+    return kernel;
+  }
+  if (isa_has(Isa::avx2)) {
+    static const MicroKernel kernel = copy_for(HWY_AVX2);
+    return kernel;
+  }
+  return micro_f32_plain();
+#else
+  static const MicroKernel kernel = copy_for(HWY_STATIC_TARGET);
+  return kernel.lanes > 1 ? kernel : micro_f32_plain();
+#endif
 }
 
 }  // namespace thimble

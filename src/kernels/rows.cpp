@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 
-#include "kernels/clones.h"
 #include "kernels/lanes.h"
 #include "kernels/math.h"
 
@@ -13,7 +12,7 @@ namespace {
 
 static_assert(kLanes == kSumLanes);
 
-inline float fold(const float* lanes) noexcept {
+THIMBLE_BODY float fold(const float* lanes) noexcept {
   float s[kLanes];
   std::copy(lanes, lanes + kLanes, s);
   for (int width = kLanes / 2; width > 0; width /= 2)
@@ -54,7 +53,7 @@ struct Relu {
 };
 
 template <class F>
-[[gnu::always_inline]] inline void apply(const float* gate, const float* up, float* y, int64_t n) noexcept {
+THIMBLE_BODY void apply(const float* gate, const float* up, float* y, int64_t n) noexcept {
   if (up)
     for (int64_t i = 0; i < n; ++i) y[i] = F::value(gate[i]) * up[i];
   else
@@ -62,8 +61,8 @@ template <class F>
 }
 
 template <class F>
-[[gnu::always_inline]] inline void differentiate(const float* dy, const float* gate, const float* up, float* dgate,
-                                                 float* dup, int64_t n) noexcept {
+THIMBLE_BODY void differentiate(const float* dy, const float* gate, const float* up, float* dgate, float* dup,
+                                int64_t n) noexcept {
   if (up)
     for (int64_t i = 0; i < n; ++i) {
       const float g = gate[i], d = dy[i], u = up[i];
@@ -74,9 +73,7 @@ template <class F>
     for (int64_t i = 0; i < n; ++i) dgate[i] = dy[i] * F::slope(gate[i]);
 }
 
-}  // namespace
-
-CLONES float dot(const float* a, const float* b, int64_t n) noexcept {
+THIMBLE_BODY float dot_body(const float* a, const float* b, int64_t n) noexcept {
   float lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
@@ -85,7 +82,7 @@ CLONES float dot(const float* a, const float* b, int64_t n) noexcept {
   return fold(lanes);
 }
 
-CLONES float sum(const float* a, int64_t n) noexcept {
+THIMBLE_BODY float sum_body(const float* a, int64_t n) noexcept {
   float lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
@@ -94,7 +91,7 @@ CLONES float sum(const float* a, int64_t n) noexcept {
   return fold(lanes);
 }
 
-CLONES float max(const float* a, int64_t n) noexcept {
+THIMBLE_BODY float max_body(const float* a, int64_t n) noexcept {
   float lanes[kLanes];
   std::fill(lanes, lanes + kLanes, a[0]);
   int64_t i = 0;
@@ -105,30 +102,31 @@ CLONES float max(const float* a, int64_t n) noexcept {
 }
 
 // Of infinities and NaN all bits of the exponent are set.
-CLONES bool all_finite(const float* a, int64_t n) noexcept {
+THIMBLE_BODY bool all_finite_body(const float* a, int64_t n) noexcept {
   constexpr uint32_t kInfinity = 0x7f800000, kMagnitude = 0x7fffffff;
   uint32_t largest = 0;
   for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::bit_cast<uint32_t>(a[i]) & kMagnitude);
   return largest < kInfinity;
 }
 
-CLONES void mark_at_least(const float* __restrict a, float bound, int64_t n, uint8_t* __restrict marks) noexcept {
+THIMBLE_BODY void mark_at_least_body(const float* __restrict a, float bound, int64_t n,
+                                     uint8_t* __restrict marks) noexcept {
   for (int64_t i = 0; i < n; ++i) marks[i] |= static_cast<uint8_t>(a[i] >= bound);
 }
 
-CLONES void add_scaled(float* __restrict to, const float* __restrict from, float by, int64_t n) noexcept {
+THIMBLE_BODY void add_scaled_body(float* __restrict to, const float* __restrict from, float by, int64_t n) noexcept {
   for (int64_t i = 0; i < n; ++i) to[i] += by * from[i];
 }
 
-CLONES void multiply(float* __restrict to, const float* __restrict by, int64_t n) noexcept {
+THIMBLE_BODY void multiply_body(float* __restrict to, const float* __restrict by, int64_t n) noexcept {
   for (int64_t i = 0; i < n; ++i) to[i] *= by[i];
 }
 
-CLONES void scale(float* to, float by, int64_t n) noexcept {
+THIMBLE_BODY void scale_body(float* to, float by, int64_t n) noexcept {
   for (int64_t i = 0; i < n; ++i) to[i] *= by;
 }
 
-CLONES void exp_sum_lanes(const float* values, float shift, int64_t n, float* lanes, float* to) noexcept {
+THIMBLE_BODY void exp_sum_lanes_body(const float* values, float shift, int64_t n, float* lanes, float* to) noexcept {
   for (int64_t i = 0; i < n; ++i) to[i] = exp_f32(values[i] - shift);
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
@@ -136,19 +134,9 @@ CLONES void exp_sum_lanes(const float* values, float shift, int64_t n, float* la
   for (int l = 0; i < n; ++i, ++l) lanes[l] += to[i];
 }
 
-float fold_lanes(const float* lanes) noexcept { return fold(lanes); }
-
-float exp_sum(float* values, float shift, int64_t n) noexcept {
-  float lanes[kLanes] = {};
-  exp_sum_lanes(values, shift, n, lanes, values);
-  return fold(lanes);
-}
-
-CLONES void softmax_row(const float* values, float lse, float by, int64_t n, float* to) noexcept {
+THIMBLE_BODY void softmax_row_body(const float* values, float lse, float by, int64_t n, float* to) noexcept {
   for (int64_t i = 0; i < n; ++i) to[i] = exp_f32(values[i] - lse) * by;
 }
-
-namespace {
 
 template <Weights form>
 THIMBLE_BODY void store_weights(Lanes x, float* over, uint16_t* bf16, int64_t i) noexcept {
@@ -209,22 +197,20 @@ THIMBLE_BODY void attention_gradient_row_as(const AttentionGradientRow& row) noe
   }
 }
 
-}  // namespace
-
-CLONES float attention_row(float* s, Weights form, uint16_t* bf16, int64_t n, float by, float& largest,
-                           float& sum) noexcept {
+THIMBLE_BODY float attention_row_body(float* s, Weights form, uint16_t* bf16, int64_t n, float by, float& largest,
+                                      float& sum) noexcept {
   return with(
       form, [&]<Weights as>()
                 __attribute__((always_inline)) { return attention_row_as<as>(s, bf16, n, by, largest, sum); });
 }
 
-CLONES void attention_gradient_row(const AttentionGradientRow& row) noexcept {
+THIMBLE_BODY void attention_gradient_row_body(const AttentionGradientRow& row) noexcept {
   with(
       row.form, [&]<Weights as>() __attribute__((always_inline)) { attention_gradient_row_as<as>(row); });
 }
 
-CLONES void activate(Activation kind, const float* __restrict gate, const float* __restrict up, float* __restrict y,
-                     int64_t n) noexcept {
+THIMBLE_BODY void activate_body(Activation kind, const float* __restrict gate, const float* __restrict up,
+                                float* __restrict y, int64_t n) noexcept {
   switch (kind) {
     case Activation::silu:
       return apply<Silu>(gate, up, y, n);
@@ -237,9 +223,9 @@ CLONES void activate(Activation kind, const float* __restrict gate, const float*
   }
 }
 
-CLONES void activate_gradient(Activation kind, const float* __restrict dy, const float* __restrict gate,
-                              const float* __restrict up, float* __restrict dgate, float* __restrict dup,
-                              int64_t n) noexcept {
+THIMBLE_BODY void activate_gradient_body(Activation kind, const float* __restrict dy, const float* __restrict gate,
+                                         const float* __restrict up, float* __restrict dgate, float* __restrict dup,
+                                         int64_t n) noexcept {
   switch (kind) {
     case Activation::silu:
       return differentiate<Silu>(dy, gate, up, dgate, dup, n);
@@ -250,6 +236,46 @@ CLONES void activate_gradient(Activation kind, const float* __restrict dy, const
     case Activation::relu:
       return differentiate<Relu>(dy, gate, up, dgate, dup, n);
   }
+}
+
+}  // namespace
+
+float dot(const float* a, const float* b, int64_t n) noexcept { return dispatched<dot_body>(a, b, n); }
+float sum(const float* a, int64_t n) noexcept { return dispatched<sum_body>(a, n); }
+float max(const float* a, int64_t n) noexcept { return dispatched<max_body>(a, n); }
+bool all_finite(const float* a, int64_t n) noexcept { return dispatched<all_finite_body>(a, n); }
+void mark_at_least(const float* a, float bound, int64_t n, uint8_t* marks) noexcept {
+  dispatched<mark_at_least_body>(a, bound, n, marks);
+}
+void add_scaled(float* to, const float* from, float by, int64_t n) noexcept {
+  dispatched<add_scaled_body>(to, from, by, n);
+}
+void multiply(float* to, const float* by, int64_t n) noexcept { dispatched<multiply_body>(to, by, n); }
+void scale(float* to, float by, int64_t n) noexcept { dispatched<scale_body>(to, by, n); }
+void exp_sum_lanes(const float* values, float shift, int64_t n, float* lanes, float* to) noexcept {
+  dispatched<exp_sum_lanes_body>(values, shift, n, lanes, to);
+}
+void softmax_row(const float* values, float lse, float by, int64_t n, float* to) noexcept {
+  dispatched<softmax_row_body>(values, lse, by, n, to);
+}
+float attention_row(float* s, Weights form, uint16_t* bf16, int64_t n, float by, float& largest, float& sum) noexcept {
+  return dispatched<attention_row_body>(s, form, bf16, n, by, largest, sum);
+}
+void attention_gradient_row(const AttentionGradientRow& row) noexcept { dispatched<attention_gradient_row_body>(row); }
+void activate(Activation kind, const float* gate, const float* up, float* y, int64_t n) noexcept {
+  dispatched<activate_body>(kind, gate, up, y, n);
+}
+void activate_gradient(Activation kind, const float* dy, const float* gate, const float* up, float* dgate, float* dup,
+                       int64_t n) noexcept {
+  dispatched<activate_gradient_body>(kind, dy, gate, up, dgate, dup, n);
+}
+
+float fold_lanes(const float* lanes) noexcept { return fold(lanes); }
+
+float exp_sum(float* values, float shift, int64_t n) noexcept {
+  float lanes[kLanes] = {};
+  exp_sum_lanes(values, shift, n, lanes, values);
+  return fold(lanes);
 }
 
 }  // namespace thimble

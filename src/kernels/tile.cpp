@@ -1,7 +1,7 @@
 #include "kernels/tile.h"
 
+#include "codecs/dispatch.h"
 #include "core/half.h"
-#include "kernels/clones.h"
 #include "kernels/round_bf16.h"
 
 namespace thimble {
@@ -13,7 +13,7 @@ inline void put(float value, float& to) { to = value; }
 inline void put(float value, uint16_t& to) { to = static_cast<uint16_t>(round_bf16(value)); }
 
 template <class T>
-__attribute__((always_inline)) inline void store(const TileStore& t, T* c, const T* addend) {
+THIMBLE_BODY void store(const TileStore& t, T* c, const T* addend) noexcept {
   for (int64_t r = 0; r < t.rows; ++r) {
     const float* const acc = t.acc + r * t.acc_stride;
     T* const to = c + r * t.stride;
@@ -31,7 +31,11 @@ __attribute__((always_inline)) inline void store(const TileStore& t, T* c, const
 
 }  // namespace
 
-CLONES void store_tile(const TileStore& tile, float* c, const float* addend) noexcept { store(tile, c, addend); }
-CLONES void store_tile(const TileStore& tile, uint16_t* c, const uint16_t* addend) noexcept { store(tile, c, addend); }
+void store_tile(const TileStore& tile, float* c, const float* addend) noexcept {
+  dispatched<store<float>>(tile, c, addend);
+}
+void store_tile(const TileStore& tile, uint16_t* c, const uint16_t* addend) noexcept {
+  dispatched<store<uint16_t>>(tile, c, addend);
+}
 
 }  // namespace thimble

@@ -2,7 +2,6 @@
 
 #include <bit>
 
-#include "kernels/clones.h"
 #include "kernels/lanes.h"
 #include "kernels/round_bf16.h"
 
@@ -136,20 +135,28 @@ THIMBLE_BODY void with(Word word, const WordRows& rows, const Use& use) noexcept
     each(reinterpret_cast<const uint16_t*>(rows.data));
 }
 
-}  // namespace
-
-CLONES void cut_tiles(Word word, const WordRows& from, const TileCut& cut, uint32_t* to) noexcept {
+THIMBLE_BODY void cut_tiles_body(Word word, const WordRows& from, const TileCut& cut, uint32_t* to) noexcept {
   with(
       word,
       from, [&]<Word as>(const auto* data) __attribute__((always_inline)) { cut_as<as>(data, from.stride, cut, to); });
 }
 
-CLONES void turn_rows(Word word, const WordRows& from, int64_t rows, int64_t words, uint32_t* to,
-                      int64_t to_stride) noexcept {
+THIMBLE_BODY void turn_rows_body(Word word, const WordRows& from, int64_t rows, int64_t words, uint32_t* to,
+                                 int64_t to_stride) noexcept {
   with(
       word, from, [&]<Word as>(const auto* data) __attribute__((always_inline)) {
         turn<as>(data, from.stride, rows, words, to, to_stride);
       });
+}
+
+}  // namespace
+
+void cut_tiles(Word word, const WordRows& from, const TileCut& cut, uint32_t* to) noexcept {
+  dispatched<cut_tiles_body>(word, from, cut, to);
+}
+
+void turn_rows(Word word, const WordRows& from, int64_t rows, int64_t words, uint32_t* to, int64_t to_stride) noexcept {
+  dispatched<turn_rows_body>(word, from, rows, words, to, to_stride);
 }
 
 }  // namespace thimble

@@ -35,9 +35,8 @@ void run(const Call& call) noexcept {
   const int64_t total = call.in[0].shape[0], tile = query_tile(a), tiles = (total + tile - 1) / tile;
   const int64_t group = a.heads / a.kv_heads, d = a.head_dim;
   const int64_t bytes = attention_tile_bytes(a, *call.in[0].codec, *call.in[1].codec, call.run.multiply);
-  const int threads = call.run.threads.count();
-  call.run.threads.each([&](int thread) {
-    for (int64_t task = thread; task < tiles * a.kv_heads; task += threads) {
+  call.run.threads.share(tiles * a.kv_heads, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t task = begin; task < end; ++task) {
       const int64_t kv = task % a.kv_heads, head = kv * group, row = task / a.kv_heads * tile;
       const int64_t rows = std::min(tile, total - row);
       attend_tile(a,

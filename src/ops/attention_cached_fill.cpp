@@ -35,13 +35,15 @@ void fill(const Call& call) noexcept {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
   const int64_t total = call.in[kQ].shape[0], group = a.heads / a.kv_heads, d = a.head_dim, tile = query_tile(a);
   const int64_t bytes = attention_tile_bytes(a, *call.in[kQ].codec, *call.in[kCacheK].codec, call.run.multiply);
-  call.run.threads.each([&](int thread) {
+  int64_t tiles = 0;
+  for (Rows rows{0, 0}; rows.row < total; rows.row += rows.rows, ++tiles) rows = following(call, rows.row, tile);
+  call.run.threads.share(tiles * a.kv_heads, [&](int64_t begin, int64_t end, int thread) {
     int64_t task = 0;
-    for (Rows rows{0, 0}; rows.row < total; rows.row += rows.rows) {
+    for (Rows rows{0, 0}; rows.row < total && task < end; rows.row += rows.rows) {
       rows = following(call, rows.row, tile);
       const Seen s = seen(call, rows.row);
       for (int64_t kv = 0; kv < a.kv_heads; ++kv, ++task) {
-        if (task % call.run.threads.count() != thread) continue;
+        if (task < begin || task >= end) continue;
         const auto cached = [&](const Operand& cache) {
           return Matrix{cache.codec, at(cache, a, s.slot, 0, kv), cache.shape[1], d,
                         cache.codec->bytes(cache.shape[2])};

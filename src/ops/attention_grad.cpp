@@ -207,16 +207,17 @@ void run(const Call& call) noexcept {
   std::byte* const base = reinterpret_cast<std::byte*>(dv + a.heads * size);
   const auto memory = [&](std::byte* at) { return Memory(at, a, call.run.multiply, *call.in[kQ].codec); };
   const int64_t bytes = memory(nullptr).bytes;
-  const int threads = call.run.threads.count();
   const AttentionMask mask{call.in[kStarts].as<const int32_t>(), a.window};
   const Weights form = weights_form(*call.in[kQ].codec, call.run.multiply);
-  call.run.threads.each([&](int thread) {
+  int64_t windows = 0;
+  for (int64_t row = 0; row < total; row = next_start(mask.starts, row, total)) ++windows;
+  call.run.threads.share(windows * a.heads, [&](int64_t from, int64_t to, int thread) {
     const Memory m = memory(base + thread * bytes);
     int64_t task = 0;
-    for (int64_t begin = 0, end = 0; begin < total; begin = end) {
+    for (int64_t begin = 0, end = 0; begin < total && task < to; begin = end) {
       end = next_start(mask.starts, begin, total);
-      for (int64_t head = 0; head < a.heads; ++head)
-        if (task++ % threads == thread)
+      for (int64_t head = 0; head < a.heads; ++head, ++task)
+        if (from <= task && task < to)
           Task{call, a, m, mask, head, head / (a.heads / a.kv_heads), dk + head * size, dv + head * size, form}.run(
               begin, end);
     }

@@ -8,8 +8,8 @@
 
 #include <cmath>
 
+#include "codecs/dispatch.h"
 #include "core/random.h"
-#include "kernels/clones.h"
 #include "kernels/math.h"
 #include "ops/pointwise_parts.h"
 #include "ops/rows.h"
@@ -134,8 +134,8 @@ T compute(Kind kind, T a, T b) noexcept {
 }
 
 // One instruction over a tile. A switch outside of the loops lets each loop vectorise.
-CLONES void apply(Kind kind, const float* __restrict a, const float* __restrict b, float* __restrict y,
-                  int64_t n) noexcept {
+THIMBLE_BODY void apply_body(Kind kind, const float* __restrict a, const float* __restrict b, float* __restrict y,
+                             int64_t n) noexcept {
   switch (kind) {
     case Kind::add:
       for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
@@ -178,6 +178,8 @@ CLONES void apply(Kind kind, const float* __restrict a, const float* __restrict 
       return;
   }
 }
+
+constexpr auto* apply = dispatched<apply_body>;
 
 // Which tile each instruction writes: one is free again after the last instruction that reads it. Values that are the
 // same for all elements keep theirs.
@@ -338,12 +340,16 @@ void run(const Call& call) noexcept {
   const PointwiseAttributes& attributes = call.as<PointwiseAttributes>();
   const Registers registers(attributes);
   const int64_t count = call.part.count >= 0 ? call.part.count : call.out[0].shape.count();
-  call.run.threads.split(count, kTile, [&](int64_t begin, int64_t end, int thread) {
+  // What is the same for all elements is computed once a thread.
+  const auto start = [&](int thread) {
     double uniform[kMostPointwise];
     for (size_t i = 0; i < attributes.code.size(); ++i)
       if (attributes.code[i].uniform) uniform[i] = uniform_value(attributes, call, i, uniform);
-    Pass(call, registers, uniform, thread).run(begin, end);
-  });
+    return [pass = Pass(call, registers, uniform, thread), count](int64_t begin, int64_t end) mutable {
+      pass.run(begin * kTile, std::min(count, end * kTile));
+    };
+  };
+  call.run.threads.share_from((count + kTile - 1) / kTile, start);
 }
 
 Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) {

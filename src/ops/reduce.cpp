@@ -79,7 +79,7 @@ void over_rows(const Call& call) noexcept {
   const Operand& x = call.in[0];
   const Reduce kind = of(call.attributes).kind;
   const int64_t rows = x.shape.rows(), n = x.shape.columns();
-  call.run.threads.split(n, 16, [&](int64_t begin, int64_t end, int thread) {
+  call.run.threads.divide(n, 16, [&](int64_t begin, int64_t end, int thread) {
     float* const buffer = row_buffer(call, n, 2, thread, 0);
     float* const partial = row_buffer(call, n, 2, thread, 1);
     float* const y = call.out[0].as<float>();

@@ -61,7 +61,7 @@ inline float* row_buffer(const Call& call, int64_t columns, int buffers, int thr
 // table[ids[i]] += dy[i] for rows [first, last), in order: threads share the columns. buffers: [threads, width].
 inline void add_rows(Threads& threads, float* table, const int32_t* ids, const Operand& dy, int64_t first, int64_t last,
                      int64_t width, float* buffers) noexcept {
-  threads.split(width, 16, [&](int64_t begin, int64_t end, int thread) {
+  threads.divide(width, 16, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t i = first; i < last; ++i)
       add_scaled(table + ids[i] * width + begin, read_row(dy, i, width, buffers + thread * width) + begin, 1,
                  end - begin);

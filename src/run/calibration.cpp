@@ -11,6 +11,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "core/isa.h"
 #include "disk/scratch.h"
 #include "files/file.h"
 
@@ -153,7 +154,7 @@ std::string calibration_path() {
 Machine calibrated_machine(Threads& threads, const std::string& folder, bool anew) {
   Json cache = read_cache();
   Machine machine;
-  const std::string key = fmt::format("{}, {} threads", cpu_model(), threads.count());
+  const std::string key = fmt::format("{}, {}, {} threads", cpu_model(), isa_name(), threads.count());
   bool changed = false;
   if (anew || !read_speeds(cache["speeds"][key], machine)) {
     cache["speeds"][key] = measure_speeds(threads, machine);

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "core/count.h"
+#include "core/isa.h"
 #include "files/adapter.h"
 #include "files/safetensors.h"
 #include "models/hf_writer.h"
@@ -80,6 +81,7 @@ Result<void> Trainer::save_checkpoint() {
                    {"steps", std::to_string(steps_)},
                    {"evaluated", std::to_string(evaluated_)},
                    {"numerics", plan_.numerics_hash},
+                   {"isa", std::string(isa_name())},
                    {"eval_data", fingerprint_text(eval_data_.get())},
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
   auto writer = TRY(SafetensorsWriter::create(recipe_.out + kCheckpointFile, tensors, metadata));
@@ -108,6 +110,11 @@ Result<void> Trainer::read_position() {
                 "{}: this checkpoint was made with another model or method (numerics {}, now {}); resume with those of "
                 "the first run",
                 path, numerics.empty() ? "none" : numerics, plan_.numerics_hash);
+  if (const std::string isa = metadata_text(file, "isa"); !isa.empty() && isa != isa_name())
+    events_.note(
+        fmt::format("note: {} was written on instruction set level {}, this run is on {}: from here on it is not "
+                    "bit-exact with the run before (--isa chooses the level)",
+                    path, isa, isa_name()));
   done_ = TRY(metadata_number(file, "step"));
   tokens_ = TRY(metadata_number(file, "tokens"));
   if (const auto place = packer_->restore({TRY(metadata_number(file, "epoch")), TRY(metadata_number(file, "next"))});

@@ -1,15 +1,13 @@
 #include "run/setup.h"
 
 #include <algorithm>
-#include <thread>
 
 #include "core/count.h"
+#include "core/cpus.h"
 
 namespace thimble {
 
-int thread_count(int64_t asked) {
-  return asked > 0 ? static_cast<int>(asked) : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-}
+int thread_count(int64_t asked) { return asked > 0 ? static_cast<int>(asked) : usable_cpus(); }
 
 Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, const ModelSource& model) {
   const std::string path = tokenizer.empty() ? model.path() : tokenizer;

@@ -32,17 +32,14 @@ testing::AssertionResult same(float a, float b) {
 // Runs `body` at each level the machine has.
 template <class Body>
 void at_every_level(Body body) {
-#if defined(__x86_64__)
-  for (const InstructionSet level : {InstructionSet::baseline, InstructionSet::v3, InstructionSet::v4}) {
-    if (level > widest_instruction_set()) break;
-    SCOPED_TRACE(testing::Message() << "level " << static_cast<int>(level));
-    instruction_set = level;
+  const Isa before = active_isa.level;
+  for (const IsaLevel& level : isa_levels()) {
+    if (!(this_cpu_levels() & isa_bit(level.isa))) continue;
+    SCOPED_TRACE(level.name);
+    use_isa(level.isa);
     body();
   }
-  instruction_set = widest_instruction_set();
-#else
-  body();
-#endif
+  use_isa(before);
 }
 
 TEST(Decode, agrees_with_the_reference_bit_for_bit) {

@@ -86,9 +86,21 @@ TEST(Inspect, the_cpu) {
   const Ran ran = run_thimble({"inspect", "--cpu", "--json"});
   ASSERT_EQ(ran.status, 0) << ran.err;
   const Json json = *parse_json(ran.out, "output");
-  EXPECT_TRUE(json["instruction sets"].contains("avx512_bf16"));
+  EXPECT_THAT(std::string(json["--isa"]["baseline"]), HasSubstr("x86-64"));
   EXPECT_GT(json["measured"]["f32 products, GFLOP/s"], 0);
   EXPECT_THAT(std::string(json["--multiply auto"]), HasSubstr("under --precision bf16"));
+}
+
+TEST(Inspect, a_lower_level_is_in_use_when_it_is_asked_for) {
+  const Ran ran = run_thimble({"inspect", "--cpu", "--json", "--isa", "baseline"});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(std::string((*parse_json(ran.out, "output"))["--isa"]["baseline"]), HasSubstr("in use"));
+}
+
+TEST(Inspect, a_level_that_is_not_there_is_refused) {
+  const Ran ran = run_thimble({"inspect", "--cpu", "--isa", "pentium"});
+  EXPECT_EQ(ran.status, 2);
+  EXPECT_THAT(ran.err, HasSubstr("--isa pentium: there is no such level; this CPU has baseline"));
 }
 
 TEST(Tokenize, there_and_back) {

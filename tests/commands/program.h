@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "files/file.h"
+#include "isa_flag.h"
 #include "temporary_folder.h"
 
 namespace thimble {
@@ -31,12 +33,21 @@ inline std::string quoted(const std::string& text) {
   return out + "'";
 }
 
+// With --isa where the tests were asked for a level and the command has the flag.
+inline std::vector<std::string> on_level(std::vector<std::string> arguments) {
+  constexpr std::array kComputing = {"finetune", "train", "plan", "eval", "generate", "chat", "convert", "calibrate"};
+  if (!isa_flag().empty() && !arguments.empty() &&
+      std::find(kComputing.begin(), kComputing.end(), arguments[0]) != kComputing.end())
+    arguments.insert(arguments.end(), {"--isa", isa_flag()});
+  return arguments;
+}
+
 // input: standard input. before: what the shell does first, "ulimit -f 100".
 inline Ran run_thimble(const std::vector<std::string>& arguments, const std::string& input = "",
                        const std::string& before = "") {
   TemporaryFolder folder;
   std::string command = before + (before.empty() ? "" : "; ") + quoted(THIMBLE_PROGRAM);
-  for (const std::string& argument : arguments) command += " " + quoted(argument);
+  for (const std::string& argument : on_level(arguments)) command += " " + quoted(argument);
   folder.write("in", input);
   command += " <" + folder.file("in") + " >" + folder.file("out") + " 2>" + folder.file("err");
   const int status = std::system(command.c_str());
@@ -60,7 +71,8 @@ class Waiting {
       ::dup2(input[0], 0), ::dup2(out, 1), ::dup2(error, 2);
       ::close(input[1]);
       std::vector<char*> argv = {const_cast<char*>(THIMBLE_PROGRAM)};
-      for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+      const std::vector<std::string> all = on_level(arguments);
+      for (const std::string& argument : all) argv.push_back(const_cast<char*>(argument.c_str()));
       argv.push_back(nullptr);
       ::execv(THIMBLE_PROGRAM, argv.data());
       ::_exit(127);

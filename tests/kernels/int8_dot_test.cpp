@@ -7,7 +7,6 @@
 
 #include "codecs/dispatch.h"
 #include "core/random.h"
-#include "kernels/cpu.h"
 #include "kernels/dot/int8_formats.h"
 #include "kernels/narrow.h"
 
@@ -81,7 +80,38 @@ TEST(Int8Dot, equals_reference_and_is_near_exact) {
       }
     }
   }
-  EXPECT_EQ(codecs_seen, 7);
+  EXPECT_EQ(codecs_seen, 8);
+}
+
+// Codes and activations as large as they get, in every combination of signs: sums of products in 16 bits must hold
+// them.
+TEST(Int8Dot, extreme_codes_do_not_saturate) {
+  constexpr int64_t kN = 256;
+  for (const Codec* codec : codecs()) {
+    if (!int8_format(*codec, kN)) continue;
+    for (const unsigned pattern : {0x00u, 0x7fu, 0x80u, 0xffu}) {
+      for (const float sign : {1.0f, -1.0f}) {
+        for (const int64_t m : {1, 3, 5}) {
+          SCOPED_TRACE(fmt::format("{} {:x} {} {}", codec->name, pattern, sign, m));
+          Operands o(*codec, m, kN, 16);
+          std::fill(o.weights.begin(), o.weights.end(), std::byte(pattern));
+          // Scales and offsets of 1.
+          const bool two = codec == &kQ4_1 || codec == &kQ5_1 || codec == &kQ4K || codec == &kQ5K;
+          for (size_t at = 1; at < o.weights.size(); at += static_cast<size_t>(codec->block_bytes))
+            for (size_t i = codec == &kQ6K ? 208 : 0, end = i + (two ? 4 : 2); i < end; i += 2)
+              o.weights[at + i] = std::byte{0}, o.weights[at + i + 1] = std::byte{0x3c};
+          std::fill(o.x.begin(), o.x.end(), sign);
+          for (size_t i = 0; i < o.x.size(); i += 5) o.x[i] = -sign;
+          const Int8Rows rows{o.rows.data(), kN};
+          for (int64_t r = 0; r < m; ++r) quantise_int8(o.x.data() + r * kN, *int8_format(*codec, kN), rows, r);
+          std::vector<float> result(m * 16), expected(m * 16), sums(2 * m * 16);
+          multiply_int8(o.int8_weights(*codec), rows, m, 1, result.data(), sums.data());
+          multiply_int8_reference(o.int8_weights(*codec), rows, m, 1, expected.data(), sums.data());
+          EXPECT_EQ(result, expected);
+        }
+      }
+    }
+  }
 }
 
 // Every instruction set's own inner loop and packing against the plain ones, as far as this CPU has them.
@@ -95,15 +125,16 @@ TEST(Int8Dot, instruction_sets_agree) {
     const std::byte* const weights = o.weights.data() + 1;
     Int8Panel plain{}, panel{};
     std::vector<std::byte> group(codec->bytes(256 * kDotRows));
-    for (InstructionSet level : {InstructionSet::baseline, InstructionSet::v3, InstructionSet::v4}) {
-      if (level > widest_instruction_set()) continue;
+    const Isa before = active_isa.level;
+    for (const IsaLevel& level : isa_levels()) {
+      if (!(this_cpu_levels() & isa_bit(level.isa))) continue;
       for (int64_t count : {int64_t{256}, codec->block}) {
-        SCOPED_TRACE(fmt::format("level {} count {}", static_cast<int>(level), count));
+        SCOPED_TRACE(fmt::format("level {} count {}", level.name, count));
         const Int8Source source{weights, codec->bytes(256), count};
-        instruction_set = level;
+        use_isa(level.isa);
         interleave_rows(*codec, source.data, source.stride, count, group.data());
-        format->pack(group.data(), count, panel);
-        instruction_set = widest_instruction_set();
+        pack_int8(format->kind)(group.data(), count, panel);
+        use_isa(before);
         format->pack_reference(source, plain);
         EXPECT_EQ(std::memcmp(panel.codes, plain.codes, static_cast<size_t>(count) * 16), 0);
         const size_t groups = static_cast<size_t>(count / format->group);
@@ -119,7 +150,7 @@ TEST(Int8Dot, instruction_sets_agree) {
       multiply(*format, plain, {rows, 0, 0, 256}, 15, sums.data(), sums.data() + 15 * 16);
       return sums;
     };
-    if (cpu().avx2 && cpu().avx512_vnni) {
+    if (this_cpu_levels() & isa_bit(Isa::avx512_vnni)) {
       EXPECT_EQ(run(multiply_panel_avx2), run(multiply_panel_vnni));
     }
   }

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "codecs/k_fit.h"
-#include "kernels/cpu.h"
 #include "kernels/dot/int8_formats.h"
 
 namespace thimble {
@@ -43,13 +42,15 @@ struct Q4_1 {
     nibbles(block + 4, to.codes);
   }
 };
-struct Q5_0 {
-  static constexpr int kGroup = 32;
+template <bool kOffset>
+struct Q5 {
+  static constexpr int kGroup = 32, kHigh = kOffset ? 4 : 2;
   static void unpack(const std::byte* row, int64_t group, Group& to) noexcept {
-    const std::byte* const block = row + group * 22;
+    const std::byte* const block = row + group * (kHigh + 20);
     to.scale = load_f16(block);
-    nibbles(block + 6, to.codes);
-    for (int i = 0; i < 32; ++i) to.codes[i] |= (byte(block + 2 + i / 8) >> i % 8 & 1) << 4;
+    if (kOffset) to.offset = load_f16(block + 2);
+    nibbles(block + kHigh + 4, to.codes);
+    for (int i = 0; i < 32; ++i) to.codes[i] |= (byte(block + kHigh + i / 8) >> i % 8 & 1) << 4;
   }
 };
 struct Q8_0 {
@@ -102,13 +103,14 @@ void pack_reference(const Int8Source& source, Int8Panel& panel) noexcept {
     }
 }
 constexpr Int8Format kFormats[] = {
-    {&kQ4_0, 32, 8, false, pack_q4_0, pack_reference<Q4_0>, multiply_q4_0},
-    {&kQ4_1, 32, 0, true, pack_q4_1, pack_reference<Q4_1>, multiply_q4_1},
-    {&kQ5_0, 32, 16, false, pack_q5_0, pack_reference<Q5_0>, multiply_q5_0},
-    {&kQ8_0, 32, 128, false, pack_q8_0, pack_reference<Q8_0>, multiply_q8_0},
-    {&kQ4K, 32, 0, true, pack_q4_K, pack_reference<Q45K<144, 16>>, multiply_q4_K},
-    {&kQ5K, 32, 0, true, pack_q5_K, pack_reference<Q45K<176, 48>>, multiply_q5_K},
-    {&kQ6K, 16, 32, false, pack_q6_K, pack_reference<Q6_K>, multiply_q6_K},
+    {Int8Kind::q4_0, &kQ4_0, 32, 8, 4, false, pack_reference<Q4_0>},
+    {Int8Kind::q4_1, &kQ4_1, 32, 0, 4, true, pack_reference<Q4_1>},
+    {Int8Kind::q5_0, &kQ5_0, 32, 16, 5, false, pack_reference<Q5<false>>},
+    {Int8Kind::q5_1, &kQ5_1, 32, 0, 5, true, pack_reference<Q5<true>>},
+    {Int8Kind::q8_0, &kQ8_0, 32, 128, 8, false, pack_reference<Q8_0>},
+    {Int8Kind::q4_K, &kQ4K, 32, 0, 4, true, pack_reference<Q45K<144, 16>>},
+    {Int8Kind::q5_K, &kQ5K, 32, 0, 5, true, pack_reference<Q45K<176, 48>>},
+    {Int8Kind::q6_K, &kQ6K, 16, 32, 6, false, pack_reference<Q6_K>},
 };
 
 void multiply_panel_reference(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
@@ -199,6 +201,24 @@ THIMBLE_BODY void quantise_body(const float* x, const Int8Format& format, const 
 }
 constexpr auto* quantise = dispatched<quantise_body>;
 
+// Of the level in use.
+MultiplyInt8 multiply_panel() noexcept {
+#if defined(__x86_64__)
+  if (isa_has(Isa::avx512_vnni)) return multiply_panel_vnni;
+  if (isa_has(Isa::avx2)) return multiply_panel_avx2;
+#endif
+  return multiply_panel_reference;
+}
+// For one row of x; nullptr: by panels.
+MultiplyOneInt8 multiply_one(Int8Kind kind) noexcept {
+#if defined(__x86_64__)
+  if (isa_has(Isa::avx512_vnni)) return multiply_one_vnni(kind);
+  if (isa_has(Isa::avx2)) return multiply_one_avx2(kind);
+#endif
+  static_cast<void>(kind);
+  return nullptr;
+}
+
 }  // namespace
 
 void quantise_int8(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept {
@@ -211,13 +231,10 @@ const Int8Format* int8_format(const Codec& codec, int64_t n) {
   return nullptr;
 }
 
-bool int8_is_fast() { return cpu().avx2; }
+bool int8_is_fast() { return isa_has(Isa::avx2); }
 
 void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
                    float* sums) noexcept {
-  static const MultiplyInt8 multiply = cpu().avx512_vnni ? multiply_panel_vnni
-                                       : cpu().avx2      ? multiply_panel_avx2
-                                                         : multiply_panel_reference;
   const Int8Format& format = weights.format;
   alignas(64) std::byte memory[kMostPieceBytes * kDotRows];
   const auto group = [&](const Int8Piece& piece, int64_t begin) {
@@ -226,17 +243,19 @@ void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, flo
     interleave_rows(*format.codec, rows.data, rows.stride, piece.count, memory);
     return static_cast<const std::byte*>(memory);
   };
-  if (m == 1 && cpu().avx512_vnni) {
+  if (const MultiplyOneInt8 one = m == 1 ? multiply_one(format.kind) : nullptr) {
     multiply_pieces(weights, x, m, weights.interleaved ? x.n : kDotPiece, scale, out, sums,
                     [&](const Int8Piece& piece, int64_t begin, float* to, float* rests) {
-                      format.multiply_one(group(piece, begin), piece, to, rests);
+                      one(group(piece, begin), piece, to, rests);
                     });
     return;
   }
   Int8Panel panel;
+  const PackInt8 pack = pack_int8(format.kind);
+  const MultiplyInt8 multiply = multiply_panel();
   multiply_pieces(weights, x, m, kDotPiece, scale, out, sums,
                   [&](const Int8Piece& piece, int64_t begin, float* to, float* rests) {
-                    format.pack(group(piece, begin), piece.count, panel);
+                    pack(group(piece, begin), piece.count, panel);
                     multiply(format, panel, piece, m, to, rests);
                   });
 }

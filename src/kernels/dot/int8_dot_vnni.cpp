@@ -126,34 +126,18 @@ TARGET void multiply_row(const std::byte* group, const Int8Piece& piece, float* 
 }
 
 template <class F, int G, bool kOffsets>
-void multiply_one(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  static const auto kernel = cpu().fetches ? multiply_row<F, G, kOffsets, true> : multiply_row<F, G, kOffsets, false>;
-  kernel(group, piece, sums, rests);
-}
+constexpr MultiplyOneInt8 kOne[] = {multiply_row<F, G, kOffsets, false>, multiply_row<F, G, kOffsets, true>};
+
+// By Int8Kind. None for q5_1 until a test has run it on a CPU that has VNNI: it goes by panels.
+constexpr MultiplyOneInt8 kNone[] = {nullptr, nullptr};
+constexpr const MultiplyOneInt8* kOnes[] = {kOne<Int8Q4<false>, 32, false>, kOne<Int8Q4<true>, 32, true>,
+                                            kOne<Int8Q5<false>, 32, false>, kNone,
+                                            kOne<Int8Q8_0, 32, false>,      kOne<Int8Q45K<false>, 32, true>,
+                                            kOne<Int8Q45K<true>, 32, true>, kOne<Int8Q6_K, 16, false>};
 
 }  // namespace
 
-void multiply_q4_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q4_0, 32, false>(group, piece, sums, rests);
-}
-void multiply_q4_1(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q4_1, 32, true>(group, piece, sums, rests);
-}
-void multiply_q5_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q5_0, 32, false>(group, piece, sums, rests);
-}
-void multiply_q8_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q8_0, 32, false>(group, piece, sums, rests);
-}
-void multiply_q4_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q45K<false>, 32, true>(group, piece, sums, rests);
-}
-void multiply_q5_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q45K<true>, 32, true>(group, piece, sums, rests);
-}
-void multiply_q6_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept {
-  multiply_one<Int8Q6_K, 16, false>(group, piece, sums, rests);
-}
+MultiplyOneInt8 multiply_one_vnni(Int8Kind kind) noexcept { return kOnes[static_cast<int>(kind)][fetches_ahead()]; }
 
 void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept {

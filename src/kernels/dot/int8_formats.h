@@ -72,17 +72,17 @@ struct Int8Q4 : Int8Plain {
     }
   }
 };
-using Int8Q4_0 = Int8Q4<false>;
-using Int8Q4_1 = Int8Q4<true>;
-struct Int8Q5_0 : Int8Plain {
-  static constexpr int64_t kBytes = 22;
+template <bool kOffset>
+struct Int8Q5 : Int8Plain {
+  static constexpr int64_t kBytes = kOffset ? 24 : 22;
   template <int>
   THIMBLE_BODY static void read(const std::byte* block, Int8Block& to) noexcept {
     to.scale = half(block, 0);
-    const LaneWords fifth = word<1>(block, 0);
+    if (kOffset) to.offset = half(block, 1);
+    const LaneWords fifth = word<1 + kOffset>(block, 0);
 #pragma GCC unroll 8
     for (int q = 0; q < 8; ++q) {
-      const LaneWords bytes = word<1>(block, 1 + q % 4);
+      const LaneWords bytes = word<1 + kOffset>(block, 1 + q % 4);
       // Bits 4 q .. 4 q + 3, a byte each.
       const LaneWords spread = (fifth >> 4 * q & 15) * 0x00204081u & 0x01010101u;
       to.quads[q] = (q < 4 ? low_nibbles(bytes) : high_nibbles(bytes)) | spread << 4;

@@ -30,14 +30,14 @@ THIMBLE_BODY void panel_body(const std::byte* group, int64_t count, Int8Panel& p
 template <class F, int kGroup, bool kOffsets>
 constexpr auto* panel_of = dispatched<panel_body<F, kGroup, kOffsets>>;
 
+// By Int8Kind.
+constexpr PackInt8 kPack[] = {panel_of<Int8Q4<false>, 32, false>, panel_of<Int8Q4<true>, 32, true>,
+                              panel_of<Int8Q5<false>, 32, false>, panel_of<Int8Q5<true>, 32, true>,
+                              panel_of<Int8Q8_0, 32, false>,      panel_of<Int8Q45K<false>, 32, true>,
+                              panel_of<Int8Q45K<true>, 32, true>, panel_of<Int8Q6_K, 16, false>};
+
 }  // namespace
 
-void pack_q4_0(const std::byte* w, int64_t n, Int8Panel& p) noexcept { panel_of<Int8Q4_0, 32, false>(w, n, p); }
-void pack_q4_1(const std::byte* w, int64_t n, Int8Panel& p) noexcept { panel_of<Int8Q4_1, 32, true>(w, n, p); }
-void pack_q5_0(const std::byte* w, int64_t n, Int8Panel& p) noexcept { panel_of<Int8Q5_0, 32, false>(w, n, p); }
-void pack_q8_0(const std::byte* w, int64_t n, Int8Panel& p) noexcept { panel_of<Int8Q8_0, 32, false>(w, n, p); }
-void pack_q4_K(const std::byte* w, int64_t n, Int8Panel& p) noexcept { panel_of<Int8Q45K<false>, 32, true>(w, n, p); }
-void pack_q5_K(const std::byte* w, int64_t n, Int8Panel& p) noexcept { panel_of<Int8Q45K<true>, 32, true>(w, n, p); }
-void pack_q6_K(const std::byte* w, int64_t n, Int8Panel& p) noexcept { panel_of<Int8Q6_K, 16, false>(w, n, p); }
+PackInt8 pack_int8(Int8Kind kind) noexcept { return kPack[static_cast<int>(kind)]; }
 
 }  // namespace thimble

@@ -32,35 +32,27 @@ using MultiplyInt8 = void (*)(const Int8Format& format, const Int8Panel& panel, 
 // The same for one row of x, straight from interleaved rows.
 using MultiplyOneInt8 = void (*)(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
 
+// The formats, in the order of the kernels' tables.
+enum class Int8Kind { q4_0, q4_1, q5_0, q5_1, q8_0, q4_K, q5_K, q6_K };
+
 struct Int8Format {
+  Int8Kind kind;
   const Codec* codec;
   int group;     // elements that share a scale: 32, or 16
   int zero;      // code of the value 0
+  int bits;      // of a code
   bool offsets;  // needs groups of 32
-  PackInt8 pack;
   PackInt8Reference pack_reference;
-  MultiplyOneInt8 multiply_one;  // on VNNI
 };
 
+PackInt8 pack_int8(Int8Kind kind) noexcept;
+
+// One file an instruction set.
 void multiply_panel_avx2(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
 void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
-
-// One a format: int8_pack.cpp, int8_dot_vnni.cpp.
-void pack_q4_0(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
-void pack_q4_1(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
-void pack_q5_0(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
-void pack_q8_0(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
-void pack_q4_K(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
-void pack_q5_K(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
-void pack_q6_K(const std::byte* group, int64_t count, Int8Panel& panel) noexcept;
-void multiply_q4_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q4_1(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q5_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q8_0(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q4_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q5_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
-void multiply_q6_K(const std::byte* group, const Int8Piece& piece, float* sums, float* rests) noexcept;
+MultiplyOneInt8 multiply_one_avx2(Int8Kind kind) noexcept;
+MultiplyOneInt8 multiply_one_vnni(Int8Kind kind) noexcept;
 
 }  // namespace thimble

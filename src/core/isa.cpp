@@ -1,0 +1,152 @@
+#include "core/isa.h"
+
+#include <algorithm>
+#include <array>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace thimble {
+namespace {
+
+#if defined(__x86_64__)
+
+constexpr uint32_t bits(auto... of) { return ((uint32_t{1} << of) | ...); }
+
+// What -march=x86-64-v3 lets a compiler use: SSE3, SSSE3, FMA, CMPXCHG16B, SSE4.1, SSE4.2, MOVBE, POPCNT, OSXSAVE, AVX,
+// F16C; BMI1, AVX2, BMI2; LAHF, LZCNT. Some hypervisors hide one of them and show AVX2.
+constexpr CpuBits kAvx2 = {.leaf1_ecx = bits(0, 9, 12, 13, 19, 20, 22, 23, 27, 28, 29),
+                           .leaf7_ebx = bits(3, 5, 8),
+                           .extended1_ecx = bits(0, 5),
+                           .xcr0 = bits(1, 2)};  // XMM, YMM
+
+// -march=x86-64-v4: AVX-512 F, DQ, CD, BW, VL; mask registers and both halves of ZMM saved.
+constexpr CpuBits kAvx512 = [] {
+  CpuBits needs = kAvx2;
+  needs.leaf7_ebx |= bits(16, 17, 28, 30, 31);
+  needs.xcr0 |= bits(5, 6, 7);
+  return needs;
+}();
+constexpr CpuBits kAvx512Vnni = [] {
+  CpuBits needs = kAvx512;
+  needs.leaf7_ecx |= bits(11);
+  return needs;
+}();
+constexpr CpuBits kAvx512Bf16 = [] {
+  CpuBits needs = kAvx512Vnni;
+  needs.leaf7_1_eax |= bits(5);
+  return needs;
+}();
+
+constexpr IsaSet up_to(Isa level) { return (isa_bit(level) << 1) - 1; }
+
+constexpr std::array kLevels = {
+    IsaLevel{Isa::baseline, "baseline", "x86-64 as every processor has it: SSE2", up_to(Isa::baseline), {}},
+    IsaLevel{Isa::avx2, "avx2", "AVX2 with FMA and F16C", up_to(Isa::avx2), kAvx2},
+    IsaLevel{Isa::avx512, "avx512", "AVX-512 F, BW, CD, DQ, VL", up_to(Isa::avx512), kAvx512},
+    IsaLevel{Isa::avx512_vnni, "avx512_vnni", "and dot products of int8 quads", up_to(Isa::avx512_vnni), kAvx512Vnni},
+    IsaLevel{Isa::avx512_bf16, "avx512_bf16", "and dot products of bf16 pairs", up_to(Isa::avx512_bf16), kAvx512Bf16},
+};
+
+uint32_t saved_registers() noexcept {
+  uint32_t low, high;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+}
+
+#elif defined(__aarch64__)
+
+constexpr std::array kLevels = {
+    IsaLevel{Isa::neon, "neon", "Advanced SIMD, as every AArch64 processor has it", isa_bit(Isa::neon)},
+};
+
+#else
+
+constexpr std::array kLevels = {
+    IsaLevel{Isa::baseline, "baseline", "what the compiler takes for granted", isa_bit(Isa::baseline)}};
+
+#endif
+
+bool has_all(const CpuBits& cpu, const CpuBits& needs) noexcept {
+  const auto has = [](uint32_t there, uint32_t needed) { return (there & needed) == needed; };
+  return has(cpu.leaf1_ecx, needs.leaf1_ecx) && has(cpu.leaf7_ebx, needs.leaf7_ebx) &&
+         has(cpu.leaf7_ecx, needs.leaf7_ecx) && has(cpu.leaf7_1_eax, needs.leaf7_1_eax) &&
+         has(cpu.extended1_ecx, needs.extended1_ecx) && has(cpu.xcr0, needs.xcr0);
+}
+
+ActiveIsa widest() noexcept {
+  const IsaSet here = this_cpu_levels();
+  ActiveIsa active;
+  for (const IsaLevel& level : kLevels)
+    if (here & isa_bit(level.isa)) active = {level.isa, level.includes};
+  return active;
+}
+
+}  // namespace
+
+// Before this runs, as other files' variables may be made, it is all zeros: the baseline.
+ActiveIsa active_isa = widest();
+
+CpuBits this_cpu_bits() noexcept {
+  CpuBits cpu;
+#if defined(__x86_64__)
+  uint32_t eax, ebx, ecx, edx;
+  if (__get_cpuid_count(1, 0, &eax, &ebx, &ecx, &edx)) cpu.leaf1_ecx = ecx;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
+    cpu.leaf7_ebx = ebx, cpu.leaf7_ecx = ecx;
+    if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) cpu.leaf7_1_eax = eax;
+  }
+  if (__get_cpuid_count(0x80000001, 0, &eax, &ebx, &ecx, &edx)) cpu.extended1_ecx = ecx;
+  if (cpu.leaf1_ecx & bits(27)) cpu.xcr0 = saved_registers();
+#endif
+  return cpu;
+}
+
+std::span<const IsaLevel> isa_levels() { return kLevels; }
+
+IsaSet isa_levels_of(const CpuBits& cpu) noexcept {
+  IsaSet levels = 0;
+  for (const IsaLevel& level : kLevels)
+    if (has_all(cpu, level.needs)) levels |= isa_bit(level.isa);
+  return levels;
+}
+
+IsaSet this_cpu_levels() noexcept {
+  static const IsaSet levels = isa_levels_of(this_cpu_bits());
+  return levels;
+}
+
+std::string isa_names(IsaSet levels) {
+  std::string names;
+  for (const IsaLevel& level : kLevels) {
+    if (!(levels & isa_bit(level.isa))) continue;
+    if (!names.empty()) names += ", ";
+    names += level.name;
+  }
+  return names;
+}
+
+std::string_view isa_name() noexcept {
+  return std::find_if(kLevels.begin(), kLevels.end(), [](const IsaLevel& l) { return l.isa == active_isa.level; })
+      ->name;
+}
+
+Result<void> use_isa(std::string_view name) {
+  const auto found = std::find_if(kLevels.begin(), kLevels.end(), [&](const IsaLevel& l) { return l.name == name; });
+  if (found != kLevels.end() && this_cpu_levels() & isa_bit(found->isa)) {
+    active_isa = {found->isa, found->includes};
+    return {};
+  }
+  return fail(ErrorCode::invalid_argument, "--isa {}: {}; this CPU has {}", name,
+              found == kLevels.end() ? "there is no such level" : "this CPU lacks it", isa_names(this_cpu_levels()));
+}
+
+void use_isa(Isa level) noexcept {
+  for (const IsaLevel& l : kLevels)
+    if (l.isa == level) active_isa = {l.isa, l.includes};
+}
+
+void use_widest_isa() noexcept { active_isa = widest(); }
+
+}  // namespace thimble

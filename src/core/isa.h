@@ -1,0 +1,61 @@
+// Instruction set levels: which of a kernel's copies run. One table for the whole program. A level is the widest that
+// this CPU has unless `--isa` names a lower one; every kernel asks here, at every call, so that a test or a benchmark
+// can run any level that the CPU has.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace thimble {
+
+enum class Isa : uint8_t { baseline, avx2, avx512, avx512_vnni, avx512_bf16, neon };
+
+// A set of levels, a bit each.
+using IsaSet = uint32_t;
+constexpr IsaSet isa_bit(Isa level) noexcept { return IsaSet{1} << static_cast<int>(level); }
+
+// What CPUID and XCR0 say, as far as levels depend on it: all zeros where the CPU is of another architecture.
+struct CpuBits {
+  uint32_t leaf1_ecx = 0, leaf7_ebx = 0, leaf7_ecx = 0, leaf7_1_eax = 0, extended1_ecx = 0;
+  uint32_t xcr0 = 0;  // registers that the system saves
+};
+CpuBits this_cpu_bits() noexcept;
+
+struct IsaLevel {
+  Isa isa;
+  std::string_view name;         // as on the command line
+  std::string_view description;  // one line
+  IsaSet includes;               // the level itself and those whose kernels it may run
+  CpuBits needs;                 // all bits that a compiler may rely on under this level
+};
+
+// The levels that this build has kernels for, from the lowest to the widest.
+std::span<const IsaLevel> isa_levels();
+
+// The levels of such a CPU: those of isa_levels() whose needs are all there.
+IsaSet isa_levels_of(const CpuBits& cpu) noexcept;
+
+// The levels of this CPU, "baseline, avx2".
+std::string isa_names(IsaSet levels);
+IsaSet this_cpu_levels() noexcept;
+
+// The level in use, and whether kernels of a level may run under it. Reading is free; use_isa() is for the start of a
+// program and for tests, while no kernel runs.
+struct ActiveIsa {
+  Isa level = Isa::baseline;
+  IsaSet includes = 0;
+};
+extern ActiveIsa active_isa;
+inline bool isa_has(Isa level) noexcept { return (active_isa.includes & isa_bit(level)) != 0; }
+std::string_view isa_name() noexcept;
+
+// Errors (invalid_argument): no such level, or one that this CPU lacks. The message lists those it has.
+Result<void> use_isa(std::string_view name);
+void use_isa(Isa level) noexcept;  // one of this CPU
+void use_widest_isa() noexcept;
+
+}  // namespace thimble
