@@ -52,6 +52,8 @@ class Tokenizer {
   std::optional<int32_t> bos() const { return bos_; }
   std::optional<int32_t> eos() const { return eos_; }
   bool adds_bos() const { return adds_bos_; }  // what the model was trained with: `--bos` is implied in chat
+  // Special tokens by the names that chat templates have for them: {"bos_token", "<s>"}.
+  const std::vector<std::pair<std::string, std::string>>& token_names() const { return token_names_; }
   const std::string& chat_template() const { return chat_template_; }  // Jinja source, or empty
 
   // What a Hugging Face folder needs to hold the same tokenizer: writes tokenizer.json (and
@@ -64,6 +66,7 @@ class Tokenizer {
   std::optional<int32_t> bos_, eos_;
   bool adds_bos_ = false;
   std::string chat_template_;
+  std::vector<std::pair<std::string, std::string>> token_names_;
 };
 
 }  // namespace thimble

@@ -20,6 +20,22 @@ std::optional<std::string> token_text(const Json& config, const char* key) {
   return text.is_string() ? std::optional(text.get<std::string>()) : std::nullopt;
 }
 
+// What a chat template may call a token, and the token's text.
+std::vector<std::pair<std::string, std::string>> token_names(const Json& config) {
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const char* key : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
+    if (auto text = token_text(config, key)) names.emplace_back(key, *std::move(text));
+  }
+  for (const char* group : {"extra_special_tokens", "model_specific_special_tokens"}) {
+    const auto more = config.find(group);
+    if (more == config.end() || !more->is_object()) continue;
+    for (const auto& item : more->items()) {
+      if (auto text = token_text(*more, item.key().c_str())) names.emplace_back(item.key(), *std::move(text));
+    }
+  }
+  return names;
+}
+
 // A string, or a list of named templates of which "default" is the one.
 std::string template_text(const Json& config) {
   const auto found = config.find("chat_template");
@@ -52,6 +68,7 @@ Result<void> read_tokenizer_config(const std::string& folder, Vocabulary& vocabu
       const int32_t found = text ? specials.find(*text) : -1;
       if (found >= 0) id = found;
     };
+    vocabulary.token_names = token_names(config);
     set("bos_token", vocabulary.bos);
     set("eos_token", vocabulary.eos);
     set("unk_token", vocabulary.unknown);

@@ -65,6 +65,17 @@ VocabularyTokenizer::VocabularyTokenizer(Vocabulary vocabulary) : vocabulary_(st
   adds_bos_ = vocabulary_.adds_bos && bos_.has_value();
   chat_template_ = std::move(vocabulary_.chat_template);
   specials_.build(vocabulary_.tokens);
+  if (vocabulary_.token_names) {
+    token_names_ = *std::move(vocabulary_.token_names);
+    return;
+  }
+  const auto add = [&](const char* name, std::optional<int32_t> id) {
+    if (id) token_names_.emplace_back(name, vocabulary_.tokens.bytes(*id));
+  };
+  add("bos_token", vocabulary_.bos);
+  add("eos_token", vocabulary_.eos);
+  add("unk_token", vocabulary_.unknown);
+  add("pad_token", vocabulary_.padding);
 }
 
 bool VocabularyTokenizer::is_special(int32_t id) const {

@@ -23,6 +23,8 @@ struct Vocabulary {
   bool adds_bos = false;
   bool adds_eos = false;  // written back, not acted on: examples end with eos by themselves
   std::string chat_template;
+  // Special tokens by their names in tokenizer_config.json; without that file, those above.
+  std::optional<std::vector<std::pair<std::string, std::string>>> token_names;
 };
 
 class VocabularyTokenizer : public Tokenizer {

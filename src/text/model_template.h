@@ -1,0 +1,30 @@
+// Which chat template a run uses: the model's own, one of ours by name, or a file's.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace thimble {
+
+struct ModelTemplateOptions {
+  std::string chosen;                      // a name of named_templates(), or a file; "": the model's own
+  std::vector<jinja::Variable> variables;  // of the template; these win
+  std::vector<jinja::Variable> special;    // tokens, which win over the tokenizer's
+  std::tm date = jinja::today();
+};
+
+struct NamedTemplate {
+  std::string_view name;
+  std::string_view source;
+  std::string_view end;  // the token that ends a reply; "": the tokenizer's
+};
+std::span<const NamedTemplate> named_templates();
+
+// Compiled and checked. `tokenizer` may be nullptr where a template is chosen.
+Result<ChatTemplate> model_template(const Tokenizer* tokenizer, const ModelTemplateOptions& options);
+
+}  // namespace thimble
