@@ -10,6 +10,11 @@ namespace {
 
 // ---- % ----
 
+// What Python takes for a mapping here: no value of it has to be used.
+bool is_mapping(const Value& value) {
+  return value.is(Kind::dict) || value.is(Kind::list) || value.is(Kind::range) || value.is(Kind::undefined);
+}
+
 class Percent {
  public:
   Percent(Evaluator& evaluator, const Text& format, const Value& values)
@@ -23,9 +28,8 @@ class Percent {
       if (mark == bytes_.size()) break;
       CHECK_OK(conversion());
     }
-    const bool all_used = !values_.is(Kind::tuple)
-                              ? used_ > 0 || by_name_ || values_.is(Kind::dict) || values_.is(Kind::list)
-                              : used_ >= values_.list().items.size();
+    const bool all_used =
+        values_.is(Kind::tuple) ? used_ >= values_.list().items.size() : used_ > 0 || by_name_ || is_mapping(values_);
     if (!all_used) return wrong("not all arguments converted during string formatting");
     return evaluator_.made(out_, format_.markup);
   }
@@ -130,7 +134,7 @@ class Percent {
     if (spec.type == 'c') {
       TextBuilder one;
       if (value.is_whole()) {
-        one.append_code(static_cast<uint32_t>(value.integer()), false);
+        CHECK_OK(append_character(value.integer(), one));
       } else if (value.is(Kind::text) && value.text().length == 1) {
         one.append(value.text());
       } else {

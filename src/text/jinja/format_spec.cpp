@@ -134,6 +134,13 @@ Result<void> write_string(Evaluator& evaluator, const Text& text, const FormatSp
 
 }  // namespace
 
+Result<void> append_character(int64_t code, TextBuilder& to) {
+  if (code < 0 || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
+    return wrong(fmt::format("{} is the number of no character", code));
+  to.append_code(static_cast<uint32_t>(code), false);
+  return {};
+}
+
 Result<std::string> digits_of(const Value& value, const FormatSpec& spec) {
   const std::string_view real_types = "eEfFgG%";
   const bool as_real = spec.type != '\0' && real_types.find(spec.type) != std::string_view::npos;
@@ -200,9 +207,9 @@ Result<void> write_formatted(Evaluator& evaluator, const Value& value, const For
   const bool plain = spec.type == '\0' && spec.width == 0 && spec.precision < 0 && !spec.align && !spec.group &&
                      spec.sign == '-' && !spec.alternate && !spec.zeros;
   if (plain) return write_text(value, to), Result<void>();
-  if (value.is(Kind::integer) && spec.type == 'c') {
+  if (value.is_whole() && spec.type == 'c') {
     TextBuilder one;
-    one.append_code(static_cast<uint32_t>(value.integer()), false);
+    CHECK_OK(append_character(value.integer(), one));
     return write_padded(evaluator, *one.finish(), 0, spec, '>', to);
   }
   if (value.is_number()) return write_number(evaluator, value, spec, to);

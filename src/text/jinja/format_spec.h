@@ -24,4 +24,7 @@ Result<std::string> digits_of(const Value& value, const FormatSpec& spec);
 Result<void> write_padded(Evaluator& evaluator, const Text& text, size_t sign_length, const FormatSpec& spec,
                           char standard, TextBuilder& to);
 
+// Python's chr().
+Result<void> append_character(int64_t code, TextBuilder& to);
+
 }  // namespace thimble::jinja

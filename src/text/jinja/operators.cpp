@@ -152,10 +152,7 @@ Result<Value> added(Evaluator& evaluator, const Value& a, const Value& b) {
 Result<Value> binary(Evaluator& evaluator, What what, const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) return arithmetic(what, a, b);
   if (what == What::add) return added(evaluator, a, b);
-  if (what == What::modulo && a.is(Kind::text)) {
-    if (b.is(Kind::undefined)) return wrong(b.undefined().message);
-    return percent_format(evaluator, a.text(), b);
-  }
+  if (what == What::modulo && a.is(Kind::text)) return percent_format(evaluator, a.text(), b);
   if (what == What::multiply) {
     for (const auto& [of, times] : {std::pair(&a, &b), std::pair(&b, &a)}) {
       if ((of->is(Kind::text) || of->is_sequence()) && times->is_whole())

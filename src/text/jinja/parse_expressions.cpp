@@ -100,8 +100,10 @@ Result<NodeId> ExpressionParser::expression(bool conditional) {
   if (!conditional) return either();
   const uint32_t line = now().line;
   const Surroundings outside = surroundings_;
+  const size_t known = unknown_.size();
   NodeId result = TRY(either());
   while (skip_name("if")) {
+    unknown_.resize(known);
     surroundings_.conditional = true;
     const NodeId test = TRY(either());
     const NodeId otherwise = skip_name("else") ? TRY(expression()) : 0;
@@ -450,7 +452,7 @@ Result<NodeId> ExpressionParser::filters(NodeId input, bool started) {
       id = name_id(tree_.names[id] + "." + tree_.names[more]);
     }
     if (!find_filter(tree_.names[id]) && !surroundings_.conditional)
-      return syntax_error(line, fmt::format("No filter named '{}'.", tree_.names[id]));
+      unknown_.push_back(syntax_error(line, fmt::format("No filter named '{}'.", tree_.names[id])).value());
     const uint32_t site = now().is_sign("(") ? TRY(arguments()) : 0;
     input = add({.kind = NodeKind::filter, .line = line, .a = input, .name = id, .index = site});
   }
@@ -467,7 +469,7 @@ Result<NodeId> ExpressionParser::test(NodeId of) {
     id = name_id(tree_.names[id] + "." + tree_.names[more]);
   }
   if (!find_test(tree_.names[id]) && !surroundings_.conditional)
-    return syntax_error(line, fmt::format("No test named '{}'.", tree_.names[id]));
+    unknown_.push_back(syntax_error(line, fmt::format("No test named '{}'.", tree_.names[id])).value());
   uint32_t site = 0;
   const Token& token = now();
   const bool operand = token.kind == TokenKind::name || token.kind == TokenKind::string ||

@@ -15,6 +15,7 @@ class Parser : ExpressionParser {
   Result<Tree> run() {
     tree_.root = TRY(statements({}));
     if (now().kind != TokenKind::end) return unexpected();
+    if (!unknown_.empty()) return Failure(unknown_.front());
     return std::move(tree_);
   }
 

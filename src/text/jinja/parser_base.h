@@ -64,6 +64,7 @@ class ExpressionParser {
   Tree tree_;
   std::map<std::string, NameId, std::less<>> name_ids_;
   Surroundings surroundings_;
+  std::vector<Error> unknown_;  // filters and tests that no condition is around
   int depth_ = 0;
 
  private:

@@ -37,9 +37,11 @@ Result<Value> divisibleby(Evaluator& evaluator, Given given) {
 }
 
 Result<Value> filter_exists(Evaluator&, Given given) {
+  if (!hashable(given[0])) return wrong(fmt::format("unhashable type: '{}'", type_name(given[0])));
   return Value(given[0].is(Kind::text) && find_filter(given[0].bytes()) != nullptr);
 }
 Result<Value> test_exists(Evaluator&, Given given) {
+  if (!hashable(given[0])) return wrong(fmt::format("unhashable type: '{}'", type_name(given[0])));
   return Value(given[0].is(Kind::text) && find_test(given[0].bytes()) != nullptr);
 }
 

@@ -13,7 +13,7 @@ namespace {
 using Given = std::span<Value>;
 
 // The method of the same name, of whatever the filter is of as a text.
-Result<Value> by_method(std::string_view name, Evaluator& evaluator, Given given) {
+Result<Value> by_method(std::string_view name, Evaluator& evaluator, std::span<const Value> given) {
   Arguments arguments;
   arguments.values.push_back(Value(to_text(given[0])));
   for (const Value& more : given.subspan(1)) {
@@ -62,15 +62,30 @@ bool begins_word(uint32_t before) {
   return before == '-' || is_space(before) || before == '(' || before == '{' || before == '[' || before == '<';
 }
 
+// Words begin after whitespace, '-' and opening brackets; each in lower case but for its first character.
 Result<Value> title_(Evaluator& evaluator, Given given) {
   const TextPointer text = to_text(given[0]);
   CHECK_OK(evaluator.charge(text->bytes.size() / 8));
   TextBuilder out;
+  const auto rest_of_word = [&](size_t begin, size_t end) -> Result<void> {
+    if (begin >= end) return {};
+    out.append(TRY(by_method("lower", evaluator, std::array{Value(slice_bytes(*text, begin, end))})).text());
+    return {};
+  };
   uint32_t before = '-';
-  for_each_code(*text, 0, text->bytes.size(), [&](uint32_t code, size_t, bool foreign) {
-    for (char32_t one : begins_word(before) ? upper(code) : lower(code)) out.append_code(one, foreign);
+  size_t at = 0, rest = 0;
+  Result<void> failed;
+  for_each_code(*text, 0, text->bytes.size(), [&](uint32_t code, size_t length, bool foreign) {
+    if (begins_word(before) && failed) {
+      failed = rest_of_word(rest, at);
+      for (char32_t one : upper(code)) out.append_code(one, foreign);
+      rest = at + length;
+    }
     before = code;
+    at += length;
   });
+  CHECK_OK(failed);
+  CHECK_OK(rest_of_word(rest, at));
   return evaluator.made(out);
 }
 
@@ -123,14 +138,14 @@ Result<Value> indent(Evaluator& evaluator, Given given) {
 }
 
 Result<Value> truncate(Evaluator& evaluator, Given given) {
-  const TextPointer text = TRY(text_of(given[0], "what is truncated"));
   const int64_t length = TRY(whole_or(given[1], 255, "length"));
   const TextPointer end = given[3].given() ? TRY(text_of(given[3], "end")) : make_text("...");
   const int64_t leeway = given[4].is(Kind::none) ? 5 : TRY(whole_or(given[4], 5, "leeway"));
   const auto end_length = static_cast<int64_t>(end->length);
   if (length < end_length) return wrong(fmt::format("expected length >= {}, got {}", end_length, length));
   if (leeway < 0) return wrong(fmt::format("expected leeway >= 0, got {}", leeway));
-  if (static_cast<int64_t>(text->length) <= length + leeway) return given[0];
+  if (const auto size = size_of(given[0]); size && *size <= length + leeway) return given[0];
+  const TextPointer text = TRY(text_of(given[0], "what is truncated"));
   size_t cut = text->byte_of(static_cast<size_t>(length - end_length));
   if (!truth(given[2])) {
     const size_t blank = std::string_view(text->bytes).substr(0, cut).rfind(' ');
@@ -194,8 +209,7 @@ void append_quoted(std::string_view bytes, bool query, TextBuilder& to, bool for
 Result<Value> urlencode(Evaluator& evaluator, Given given) {
   TextBuilder out;
   const Value& of = given[0];
-  const bool pairs = of.is(Kind::dict) || of.is_sequence() || of.is(Kind::iterator) || of.is(Kind::view);
-  if (!pairs) {
+  if (of.is(Kind::text) || !evaluator.iterate(of)) {
     const TextPointer text = to_text(of);
     append_quoted(text->bytes, false, out, !text->foreign.empty());
     return evaluator.made(out);

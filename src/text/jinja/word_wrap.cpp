@@ -48,7 +48,7 @@ class Wrapper {
   }
 
  private:
-  bool blank(const Chunk& chunk) const { return is_blank(codes_[chunk.begin]); }
+  bool blank(const Chunk& chunk) const { return chunk.size() == 0 || is_blank(codes_[chunk.begin]); }
 
   void long_word(size_t& next, size_t room, std::vector<Chunk>& line) {
     Chunk& chunk = chunks_[next];
@@ -56,7 +56,6 @@ class Wrapper {
       if (line.empty()) line.push_back(chunks_[next++]);
       return;
     }
-    room = std::max<size_t>(room, static_cast<size_t>(options_.width) < 1 ? 1 : room);
     size_t end = chunk.begin + room;
     if (options_.breaks_on_hyphens && chunk.size() > room) {
       size_t hyphen = end;
@@ -67,10 +66,7 @@ class Wrapper {
                       [](uint32_t code) { return code != '-'; });
       if (hyphen > chunk.begin + 1 && has_word) end = hyphen;
     }
-    if (end == chunk.begin) {
-      if (!line.empty()) return;
-      end = chunk.begin + 1;
-    }
+    // Where no room is left this is an empty piece, which keeps a blank before it, as Python's does.
     line.push_back({chunk.begin, end});
     chunk.begin = end;
   }
