@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace thimble {
 
@@ -13,6 +14,11 @@ struct InferenceOptions {
   std::string cache_type = "auto";  // of keys and values: auto (as precision), f32, bf16, q8_0
   int64_t memory = 0;               // bytes; 0: 80 % of what is free
   int64_t threads = 0;              // 0: one a CPU
+  // Of chats: a template's name or file instead of the model's own; its variables, NAME=JSON; the day it may ask for,
+  // 2026-01-02, or today.
+  std::string chat_template, date;
+  std::vector<std::string> template_variables;
+  bool no_bos = false;  // nothing begins with the beginning-of-sequence token that the tokenizer would add
 };
 
 // Which token comes next, given logits.

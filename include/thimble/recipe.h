@@ -19,6 +19,11 @@ struct Recipe {
   int64_t rank = 8, batch = 1, accumulate = 1, context = 512, steps = 0, save_every = 0, eval_every = 0, seed = 0,
           threads = 0;
   double alpha = 16, dropout = 0, lr = 0, warmup = 0.03, weight_decay = 0, clip = 1, epochs = 1;
+  std::string chat_template;                    // a name or a file, instead of the model's own
+  std::vector<std::string> template_variables;  // NAME=JSON
+  std::string date;                             // that a template may ask for: 2026-01-02; empty: today
+  std::string train_on = "assistant";           // of a chat: assistant (each reply), last, all
+  bool no_bos = false;
   bool no_shuffle = false, resume = false, strict = false, bos = false, json = false;
 };
 

@@ -31,8 +31,7 @@ Result<std::string> Model::generate(const Prompt& prompt, int64_t max_tokens,
   if (max_tokens < 1) return fail(ErrorCode::invalid_argument, "max_tokens: expected at least 1, found {}", max_tokens);
   Completion completion;
   completion.prompt_ids = TRY(encode_prompt(prompt, *session_->inference));
-  CHECK_OK(
-      complete(*session_->generator, session_->sampler, session_->inference->tokenizer(), max_tokens, say, completion));
+  CHECK_OK(complete(*session_->generator, session_->sampler, *session_->inference, max_tokens, say, completion));
   return std::move(completion.text);
 }
 
@@ -40,7 +39,10 @@ Result<Score> evaluate(const InferenceOptions& options, const std::string& data,
   settle_allocator();
   auto inference = TRY(Inference::open(options));
   context = TRY(inference->context(context));
-  auto examples = TRY(Dataset::open(data, inference->tokenizer(), {.context = context}));
+  DatasetOptions data_options{.context = context};
+  data_options.no_bos = options.no_bos;
+  data_options.chat = inference->template_options();
+  auto examples = TRY(Dataset::open(data, inference->tokenizer(), data_options));
   if (examples->size() == 0) return fail(ErrorCode::invalid_argument, "{}: there is nothing in it to evaluate", data);
   Score all;
   auto evaluator = TRY(Evaluator::prepare(*inference, context, 1, [&](const Score& score) {

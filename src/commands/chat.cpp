@@ -95,7 +95,7 @@ Result<void> talk(Conversation& conversation, bool terminal) {
 
 Result<void> chat(Flags& flags) {
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
-  const ChatFormat* const format = TRY(chat_format(inference->tokenizer()));
+  const std::shared_ptr<const ChatFormat> format = TRY(inference->chat_format());
   auto sampler = TRY(Sampler::create(flags.sampling, inference->architecture().vocab));
   if (flags.conversation.system.empty()) {
     flags.conversation.system = inference->system_prompt();

@@ -94,9 +94,13 @@ Ordered tokenizer_json(const std::string& path) {
   if (t.eos()) json["eos"] = fmt::format("{} {}", *t.eos(), shown(t.bytes(*t.eos())));
   json["adds bos"] = t.adds_bos();
   const auto format = chat_format(t);
-  json["chat format"] = t.chat_template().empty() ? "no template"
-                        : format                  ? std::string(name(**format))
-                                                  : "not recognised: " + format.error().message;
+  json["chat template"] = t.chat_template().empty() ? "none"
+                          : format                  ? fmt::format("{} bytes", t.chat_template().size())
+                                                    : "cannot be used: " + format.error().message;
+  Ordered ends = Ordered::array();
+  for (const int32_t id : format ? (*format)->ends() : t.ends())
+    ends.push_back(fmt::format("{} {}", id, shown(t.bytes(id))));
+  json["ends"] = ends;
   return json;
 }
 

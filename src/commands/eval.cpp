@@ -41,13 +41,21 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--max-tokens", flags->max_tokens, "exact: tokens of a reply; 32 more than the reference without it");
   app.add_option("--logits", flags->logits, "instead of a metric: a safetensors file for the logits of all rows");
   app.add_option("--out", flags->out, "exact: a JSONL file for the replies");
-  app.add_flag("--bos", flags->bos, "begin every window of plain text with the beginning-of-sequence token");
+  app.add_flag("--bos", flags->bos,
+               "begin every sequence with the beginning-of-sequence token, whatever the tokenizer says");
   app.add_flag("--strict", flags->strict, "stop at the first bad line of the data");
   app.add_flag("--json", flags->json, "one JSON object an event");
   return [flags]() -> Result<void> { return evaluate(*flags); };
 }
 
 }  // namespace
+
+DatasetOptions EvalFlags::data_options(const Inference& inference, int64_t data_context) const {
+  DatasetOptions options{.context = data_context, .bos = bos, .strict = strict};
+  options.no_bos = inference.no_bos();
+  options.chat = inference.template_options();
+  return options;
+}
 
 void eval_done(Events& events, const Inference& inference, double seconds, int64_t tokens) {
   const int64_t peak = peak_resident_bytes(), planned = inference.plan().ledger.planned_bytes;

@@ -5,6 +5,7 @@
 
 #include "commands/inference_flags.h"
 #include "run/events.h"
+#include "text/dataset.h"
 
 namespace thimble {
 
@@ -14,6 +15,8 @@ struct EvalFlags {
   int64_t context = 0, batch = 0, limit = 0, max_tokens = 0;  // 0: as the metric wants
   bool bos = false, strict = false, json = false;
 
+  // How the data is read: the run's template and beginnings.
+  DatasetOptions data_options(const Inference& inference, int64_t context) const;
   // At most --limit of what there is.
   int64_t count(int64_t size) const { return limit > 0 ? std::min(limit, size) : size; }
 };

@@ -18,13 +18,13 @@ struct Candidate {
   std::vector<uint8_t> predicted;
 };
 
-Result<std::vector<Candidate>> encode(const EvalFlags& flags, Tokenizer& tokenizer,
-                                      const std::vector<ChoiceQuestion>& questions, int64_t& longest) {
+Result<std::vector<Candidate>> encode(bool bos, Tokenizer& tokenizer, const std::vector<ChoiceQuestion>& questions,
+                                      int64_t& longest) {
   std::vector<Candidate> out;
   for (const ChoiceQuestion& question : questions)
     for (const std::string& choice : question.choices) {
       Candidate candidate;
-      CHECK_OK(tokenizer.encode(question.prompt, {.special = false, .bos = flags.bos}, candidate.ids));
+      CHECK_OK(tokenizer.encode(question.prompt, {.special = false, .bos = bos}, candidate.ids));
       candidate.predicted.assign(candidate.ids.size(), 0);
       CHECK_OK(tokenizer.encode(choice, {.special = false, .continued = !candidate.ids.empty()}, candidate.ids));
       candidate.predicted.resize(candidate.ids.size(), 1);
@@ -62,7 +62,8 @@ Counts count_right(const std::vector<ChoiceQuestion>& questions, const std::vect
 Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& events) {
   const auto questions = TRY(read_choices(flags.data, flags.limit));
   int64_t longest = 0;
-  const auto candidates = TRY(encode(flags, inference.tokenizer(), questions, longest));
+  const auto candidates = TRY(encode(inference.tokenizer().begins_with_bos(flags.bos, inference.no_bos()),
+                                     inference.tokenizer(), questions, longest));
   const int64_t most = TRY(inference.context(flags.context));
   if (longest > most)
     return fail(ErrorCode::invalid_argument,

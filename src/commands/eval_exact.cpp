@@ -40,7 +40,8 @@ Result<void> add_question(const EvalFlags& flags, Tokenizer& tokenizer, const Ch
   const std::string& reference = messages[last - 1].content;
   Exchange exchange;
   std::vector<uint8_t> trained;
-  CHECK_OK(encode_chat(format, tokenizer, messages.first(last - 1), true, exchange.prompt, trained));
+  CHECK_OK(
+      encode_chat(format, tokenizer, messages.first(last - 1), {.generation_prompt = true}, exchange.prompt, trained));
   std::vector<int32_t> ids;
   CHECK_OK(tokenizer.encode(reference, {.special = false, .continued = true}, ids));
   exchange.most = flags.max_tokens > 0 ? flags.max_tokens : static_cast<int64_t>(ids.size()) + kMoreTokens;
@@ -53,9 +54,9 @@ Result<void> add_question(const EvalFlags& flags, Tokenizer& tokenizer, const Ch
 
 Result<Questions> read_questions(const EvalFlags& flags, Inference& inference, Events& events) {
   Tokenizer& tokenizer = inference.tokenizer();
-  const ChatFormat* const format = TRY(chat_format(tokenizer));
-  auto data = TRY(
-      Dataset::open(flags.data, tokenizer, {.context = TRY(inference.context(flags.context)), .strict = flags.strict}));
+  const std::shared_ptr<const ChatFormat> format = TRY(inference.chat_format());
+  auto data =
+      TRY(Dataset::open(flags.data, tokenizer, flags.data_options(inference, TRY(inference.context(flags.context)))));
   report_data(events, flags.data, data->report());
   Questions questions;
   for (int64_t i = 0; i < flags.count(data->size()); ++i)
@@ -85,7 +86,7 @@ std::string sample_text(const Question& question, const std::string& reply) {
 Result<void> eval_exact(const EvalFlags& flags, Inference& inference, Events& events) {
   Questions questions = TRY(read_questions(flags, inference, events));
   const int64_t context = flags.context > 0 ? flags.context : std::min(TRY(inference.context(0)), questions.context);
-  const std::vector<int32_t> stops = stop_tokens(inference.tokenizer());
+  const std::vector<int32_t> stops = inference.ends();
   const auto count = static_cast<int64_t>(questions.texts.size());
   auto generator = TRY(Generator::prepare(inference, std::min(count, flags.batch > 0 ? flags.batch : kSlots), context));
   events.plan(inference.plan().ledger);

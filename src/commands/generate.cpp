@@ -32,17 +32,19 @@ Result<int64_t> planned_context(const Flags& flags, const Inference& inference, 
   return flags.context > 0 ? most : std::min(most, prompt + flags.max_tokens);
 }
 
-void report(const Flags& flags, const Completion& o, int64_t context, int64_t planned_bytes) {
+void report(const Flags& flags, const Tokenizer& tokenizer, const Completion& o, int64_t context,
+            int64_t planned_bytes) {
   const double speed = static_cast<double>(o.ids.size()) / std::max(1e-9, o.seconds);
   const double prompt_speed = static_cast<double>(o.prompt_ids.size()) / std::max(1e-9, o.prompt_seconds);
   const int64_t peak = peak_resident_bytes();
   if (flags.json) {
     fmt::print(
-        "{{\"text\":{},\"ids\":[{}],\"prompt_ids\":[{}],\"stopped\":\"{}\",\"tokens_per_second\":{:.6g},\"prompt_"
+        "{{\"text\":{},\"ids\":[{}],\"prompt_ids\":[{}],\"stopped\":\"{}\"{},\"tokens_per_second\":{:.6g},\"prompt_"
         "tokens_per_second\":{:."
         "6g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{}}}\n",
-        json_string(o.text), fmt::join(o.ids, ","), fmt::join(o.prompt_ids, ","), o.stopped, speed, prompt_speed, peak,
-        planned_bytes);
+        json_string(o.text), fmt::join(o.ids, ","), fmt::join(o.prompt_ids, ","), o.stopped,
+        o.end < 0 ? "" : fmt::format(",\"end\":{{\"id\":{},\"token\":{}}}", o.end, json_string(tokenizer.bytes(o.end))),
+        speed, prompt_speed, peak, planned_bytes);
     return;
   }
   if (isatty(STDOUT_FILENO)) std::fputs("\n", stdout);
@@ -70,9 +72,9 @@ Result<void> generate(Flags& flags) {
     std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
   };
-  CHECK_OK(complete(*generator, sampler, inference->tokenizer(), flags.max_tokens,
+  CHECK_OK(complete(*generator, sampler, *inference, flags.max_tokens,
                     flags.json ? std::function<void(std::string_view)>() : say, outcome));
-  report(flags, outcome, generator->context(), inference->plan().ledger.planned_bytes);
+  report(flags, inference->tokenizer(), outcome, generator->context(), inference->plan().ledger.planned_bytes);
   return {};
 }
 
@@ -86,7 +88,7 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--system", flags->prompt.system, "system message; implies --chat");
   app.add_option("--max-tokens", flags->max_tokens, "tokens to make at most")->capture_default_str();
   app.add_option("--context", flags->context, "tokens of prompt and reply; as many as needed without it");
-  app.add_flag("--bos", flags->prompt.bos, "begin with the beginning-of-sequence token");
+  app.add_flag("--bos", flags->prompt.bos, "begin with the beginning-of-sequence token, whatever the tokenizer says");
   app.add_flag("--json", flags->json, "one JSON object");
   return [flags]() -> Result<void> { return generate(*flags); };
 }

@@ -1,5 +1,6 @@
 #include "commands/inference_flags.h"
 
+#include "commands/template_flags.h"
 #include "run/recipe.h"
 
 namespace thimble {
@@ -14,6 +15,8 @@ void InferenceFlags::add(CLI::App& app) {
   app.add_option("--multiply", o.multiply, "how operands are multiplied: auto, f32, bf16, int8")->capture_default_str();
   app.add_option("--cache-type", o.cache_type, "of cached keys and values: auto (as --precision), f32, bf16, q8_0")
       ->capture_default_str();
+  add_template_flags(app, o.chat_template, o.template_variables, o.date);
+  app.add_flag("--no-bos", o.no_bos, "leave out the beginning-of-sequence token that the tokenizer would add");
   app.add_option("--threads", o.threads, "0: one a CPU")->capture_default_str()->check(CLI::Range(0, 1024));
 }
 

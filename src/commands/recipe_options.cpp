@@ -1,5 +1,6 @@
 #include "commands/recipe_options.h"
 
+#include "commands/template_flags.h"
 #include "methods/method.h"
 #include "methods/optimizer.h"
 
@@ -71,7 +72,12 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--out", r.out, "folder for the result");
   app.add_option("--allow", r.allow, "near: moves with a documented error bound");
   app.add_flag("--strict", r.strict, "stop at the first bad line of the data");
-  app.add_flag("--bos", r.bos, "begin every window of plain text with the beginning-of-sequence token");
+  app.add_flag("--bos", r.bos,
+               "begin every sequence with the beginning-of-sequence token, whatever the tokenizer says");
+  app.add_flag("--no-bos", r.no_bos, "leave out the beginning-of-sequence token that the tokenizer would add");
+  app.add_option("--train-on", r.train_on, "of a chat: assistant (each reply), last (the last reply), all")
+      ->capture_default_str();
+  add_template_flags(app, r.chat_template, r.template_variables, r.date);
   app.add_option("--set", r.set, "an option of a technique: optimizer.beta2=0.95")->take_all();
   app.add_flag("--json", r.json, "one JSON object an event");
   app.footer("--config recipe.yaml takes the same keys from a file; flags on the command line win.");

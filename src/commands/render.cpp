@@ -26,9 +26,7 @@ struct RenderFlags {
 };
 
 Result<ChatTemplate> open_template(const RenderFlags& flags) {
-  ModelTemplateOptions options{.chosen = flags.chat_template.chosen,
-                               .variables = TRY(template_variables(flags.chat_template.variables)),
-                               .date = TRY(template_date(flags.chat_template.date))};
+  ModelTemplateOptions options = TRY(flags.chat_template.finish());
   if (flags.has_bos) options.special.emplace_back("bos_token", jinja::Value::text(flags.bos));
   if (flags.has_eos) options.special.emplace_back("eos_token", jinja::Value::text(flags.eos));
   if (flags.model.empty()) {

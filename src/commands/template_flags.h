@@ -3,8 +3,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "text/chat_template.h"
-#include "text/tokenizer.h"
+#include "text/model_template.h"
 
 namespace thimble {
 
@@ -14,11 +13,10 @@ struct TemplateFlags {
   std::string date;                    // --date: 2026-01-02
 
   void add(CLI::App& app);
+  Result<ModelTemplateOptions> finish() const;
 };
 
-// The date of a flag, at midnight; today without one.
-Result<std::tm> template_date(const std::string& text);
-// NAME=JSON, one each.
-Result<std::vector<jinja::Variable>> template_variables(const std::vector<std::string>& texts);
+// The same flags into other places.
+void add_template_flags(CLI::App& app, std::string& chosen, std::vector<std::string>& variables, std::string& date);
 
 }  // namespace thimble

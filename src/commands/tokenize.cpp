@@ -13,7 +13,8 @@ namespace {
 
 struct TokenizeOptions {
   std::string model, tokenizer, text, file, decode;
-  bool has_text = false, has_decode = false, json = false, pieces = false, bos = false, no_special = false;
+  bool has_text = false, has_decode = false, json = false, pieces = false, bos = false, no_bos = false,
+       no_special = false;
 };
 
 // The bytes to encode, a piece at a time.
@@ -78,7 +79,7 @@ class Printer {
 Result<void> encode(Tokenizer& tokenizer, const TokenizeOptions& o) {
   Input input = TRY(Input::open(o));
   Printer printer(tokenizer, o);
-  EncodeOptions options{.special = !o.no_special, .bos = o.bos};
+  EncodeOptions options{.special = !o.no_special, .bos = tokenizer.begins_with_bos(o.bos, o.no_bos)};
   if (o.bos && !tokenizer.bos()) {
     return fail(ErrorCode::invalid_argument, "--bos: the tokenizer has no beginning-of-sequence token");
   }
@@ -143,7 +144,8 @@ std::function<Result<void>()> add(CLI::App& app) {
   auto* const decode =
       app.add_option("--decode", o->decode, "ids to turn into text: 1,2,3")->excludes(text)->excludes(file);
   app.add_flag("--pieces", o->pieces, "with --json: what each id stands for too");
-  app.add_flag("--bos", o->bos, "begin with the beginning-of-sequence token");
+  app.add_flag("--bos", o->bos, "begin with the beginning-of-sequence token, whatever the tokenizer says");
+  app.add_flag("--no-bos", o->no_bos, "leave out the beginning-of-sequence token that the tokenizer would add");
   app.add_flag("--no-special", o->no_special, "special tokens in the text are ordinary text");
   app.add_flag("--json", o->json, "one JSON array");
   return [o, text, decode] {

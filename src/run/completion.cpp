@@ -15,13 +15,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 }  // namespace
 
-std::vector<int32_t> stop_tokens(const Tokenizer& tokenizer) {
-  std::vector<int32_t> ids;
-  if (const auto format = chat_format(tokenizer)) ids = end_of_turn(**format, tokenizer);
-  if (tokenizer.eos()) ids.push_back(*tokenizer.eos());
-  return ids;
-}
-
 Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& inference) {
   Tokenizer& tokenizer = inference.tokenizer();
   std::vector<int32_t> ids;
@@ -31,9 +24,10 @@ Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& infe
     if (!system.empty()) messages.push_back({"system", system});
     messages.push_back({"user", prompt.text});
     std::vector<uint8_t> trained;
-    CHECK_OK(encode_chat(*TRY(chat_format(tokenizer)), tokenizer, messages, true, ids, trained));
+    const std::shared_ptr<const ChatFormat> format = TRY(inference.chat_format());
+    CHECK_OK(encode_chat(*format, tokenizer, messages, {.generation_prompt = true}, ids, trained));
   } else {
-    CHECK_OK(tokenizer.encode(prompt.text, {.bos = prompt.bos}, ids));
+    CHECK_OK(tokenizer.encode(prompt.text, {.bos = tokenizer.begins_with_bos(prompt.bos, inference.no_bos())}, ids));
   }
   if (ids.empty())
     return fail(ErrorCode::invalid_argument,
@@ -41,10 +35,10 @@ Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& infe
   return ids;
 }
 
-Result<void> complete(Generator& generator, Sampler& sampler, const Tokenizer& tokenizer, int64_t max_tokens,
+Result<void> complete(Generator& generator, Sampler& sampler, const Inference& inference, int64_t max_tokens,
                       const std::function<void(std::string_view)>& say, Completion& completion) {
-  const std::vector<int32_t> stops = stop_tokens(tokenizer);
-  TokenStream stream(tokenizer, completion.prompt_ids);
+  const std::vector<int32_t>& stops = inference.ends();
+  TokenStream stream(inference.tokenizer(), completion.prompt_ids);
   const auto tell = [&](std::string_view text) {
     completion.text += text;
     if (say && !text.empty()) say(text);
@@ -62,6 +56,7 @@ Result<void> complete(Generator& generator, Sampler& sampler, const Tokenizer& t
     if (!end) tell(stream.push(id));
     if (end) {
       completion.stopped = "end";
+      completion.end = id;
     } else if (static_cast<int64_t>(completion.ids.size()) == max_tokens) {
       completion.stopped = "max-tokens";
     } else if (generator.length(0) == generator.context()) {

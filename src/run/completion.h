@@ -11,9 +11,6 @@
 
 namespace thimble {
 
-// Tokens after which a sequence is over: the tokenizer's end, and the ends of a turn when the chat format is known.
-std::vector<int32_t> stop_tokens(const Tokenizer& tokenizer);
-
 // A chat without a system message has the one that the adapter was trained with.
 Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& inference);
 
@@ -22,10 +19,11 @@ struct Completion {
   std::string text;
   double prompt_seconds = 0, seconds = 0;
   const char* stopped = "";  // why there is no more: "end" (the model's own), "max-tokens" or "context" (it is full)
+  int32_t end = -1;          // the token that ended it, where one did
 };
 
 // Goes on from completion.prompt_ids in slot 0, whatever that held. `say` gets whole characters as they come.
-Result<void> complete(Generator& generator, Sampler& sampler, const Tokenizer& tokenizer, int64_t max_tokens,
+Result<void> complete(Generator& generator, Sampler& sampler, const Inference& inference, int64_t max_tokens,
                       const std::function<void(std::string_view)>& say, Completion& completion);
 
 }  // namespace thimble

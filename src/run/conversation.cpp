@@ -14,8 +14,7 @@ Conversation::Conversation(Generator& generator, Tokenizer& tokenizer, const Cha
       format_(format),
       sampler_(sampler),
       options_(options),
-      stops_(end_of_turn(format, tokenizer)) {
-  if (tokenizer.eos()) stops_.push_back(*tokenizer.eos());
+      stops_(format.ends()) {
   if (!options_.system.empty()) messages_.push_back({"system", options_.system});
   const auto context = static_cast<size_t>(generator.context());
   cache_.reserve(context);
@@ -24,29 +23,35 @@ Conversation::Conversation(Generator& generator, Tokenizer& tokenizer, const Cha
   trained_.reserve(2 * context);
 }
 
+namespace {
+
 // A user's message and what was said to it; never the system's message nor the last of all.
-bool Conversation::drop_oldest_turn() {
-  const auto first = messages_.begin() + (!messages_.empty() && messages_[0].role == "system");
+bool drop_oldest_turn(std::vector<Message>& messages) {
+  const auto first = messages.begin() + (!messages.empty() && messages[0].role == "system");
   auto next = first;
-  while (next != messages_.end() && (next == first || next->role != "user")) ++next;
-  if (next == messages_.end()) return false;
-  messages_.erase(first, next);
+  while (next != messages.end() && (next == first || next->role != "user")) ++next;
+  if (next == messages.end()) return false;
+  messages.erase(first, next);
   return true;
 }
 
+}  // namespace
+
 Result<bool> Conversation::fit(int64_t room, const Listener& listener) {
+  std::vector<Message> kept = messages_;  // what is left out is forgotten only once the rest fits
   for (int64_t dropped = 0;; ++dropped) {
     ids_.clear();
     trained_.clear();
-    CHECK_OK(encode_chat(format_, tokenizer_, messages_, true, ids_, trained_));
+    CHECK_OK(encode_chat(format_, tokenizer_, kept, {.generation_prompt = true}, ids_, trained_));
     ids_.insert(ids_.end(), reply_.begin(), reply_.end());
     if (static_cast<int64_t>(ids_.size()) + room <= generator_.context()) {
       if (dropped > 0)
         listener.note(fmt::format("the context of {} tokens is full: forgot the oldest {}", generator_.context(),
                                   dropped == 1 ? "turn" : counted(dropped, "turn")));
+      messages_ = std::move(kept);
       return true;
     }
-    if (!drop_oldest_turn()) return false;
+    if (!drop_oldest_turn(kept)) return false;
   }
 }
 
@@ -97,9 +102,12 @@ Result<void> Conversation::reply(std::string message, const Listener& listener) 
   reply_.clear();
   // Some room for the reply, or at least a token.
   const int64_t room = std::min<int64_t>(generator_.context() / 4, options_.max_tokens > 0 ? options_.max_tokens : 256);
-  if (!TRY(fit(room, listener)) && !TRY(fit(1, listener))) {
+  auto fits = fit(room, listener);
+  if (fits && !*fits) fits = fit(1, listener);
+  if (!fits || !*fits) {
     const size_t tokens = ids_.size();
     messages_.pop_back();
+    if (!fits) return Failure(fits.error());  // the template does not take the message
     return fail(ErrorCode::invalid_argument,
                 "the message needs {} tokens, the context has {}: say it shorter, or give a larger --context", tokens,
                 generator_.context());

@@ -39,9 +39,8 @@ class Conversation {
 
  private:
   // Ids of the conversation, with a prompt for the reply, and what there is of the reply. Drops the oldest turns until
-  // `room` more tokens fit; false when nothing is left to drop.
+  // `room` more tokens fit; false, with nothing dropped, when even without them they do not.
   Result<bool> fit(int64_t room, const Listener& listener);
-  bool drop_oldest_turn();
   // Brings the slot to hold exactly ids_, from the first token on that differs.
   Result<void> feed();
   // Tokens until one ends the reply; the text of it.

@@ -13,6 +13,7 @@
 #include "plan/inference.h"
 #include "run/arena.h"
 #include "run/executor.h"
+#include "text/chat.h"
 #include "text/tokenizer.h"
 #include "thimble/options.h"
 
@@ -24,6 +25,14 @@ class Inference {
   static Result<std::unique_ptr<Inference>> open(const InferenceOptions& options);
 
   Tokenizer& tokenizer() { return *tokenizer_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  // How chats are formatted; an error where the model has no template and none was given.
+  const Result<std::shared_ptr<const ChatFormat>>& chat_format() const { return chat_; }
+  // Which template that is, for data sets.
+  const ModelTemplateOptions& template_options() const { return template_; }
+  bool no_bos() const { return options_.no_bos; }
+  // Tokens after which a text is over: the tokenizer's, and the template's of a reply.
+  const std::vector<int32_t>& ends() const { return chat_ ? (*chat_)->ends() : tokenizer_->ends(); }
   const Architecture& architecture() const { return spec_.architecture; }
   // What the chats opened with that the adapter was trained on; "" where that is not known.
   std::string system_prompt() const { return adapter_ ? adapter_->config.system_prompt : ""; }
@@ -57,6 +66,8 @@ class Inference {
   std::unique_ptr<Threads> threads_;
   std::unique_ptr<ModelSource> source_;
   std::unique_ptr<Tokenizer> tokenizer_;
+  ModelTemplateOptions template_;
+  Result<std::shared_ptr<const ChatFormat>> chat_;
   std::optional<LoraAdapter> adapter_;
   InferenceSpec spec_;
   InferencePlan plan_;

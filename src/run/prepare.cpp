@@ -77,7 +77,11 @@ Result<void> Trainer::open() {
 
 Result<void> Trainer::open_data() {
   const Recipe& r = recipe_;
-  const DatasetOptions options{.context = r.context, .bos = r.bos, .strict = r.strict};
+  DatasetOptions options{.context = r.context, .bos = r.bos, .strict = r.strict};
+  options.no_bos = r.no_bos;
+  options.chat = TRY(template_options(r.chat_template, r.template_variables, r.date));
+  options.train_on = r.train_on == "last" ? TrainOn::last : r.train_on == "all" ? TrainOn::all : TrainOn::assistant;
+  if (!r.chat_template.empty()) TRY(chat_format(*tokenizer_, options.chat));  // what was asked for has to be usable
   data_ = TRY(Dataset::open(r.data, *tokenizer_, options));
   report_data(events_, r.data, data_->report());
   if (data_->size() == 0)

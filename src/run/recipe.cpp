@@ -51,6 +51,8 @@ std::string recipe_json(const Recipe& r) {
   j["memory"] = r.memory, j["scratch"] = r.scratch, j["allow"] = r.allow, j["precision"] = r.precision,
   j["multiply"] = r.multiply;
   j["seed"] = r.seed, j["threads"] = r.threads, j["bos"] = r.bos, j["strict"] = r.strict;
+  j["no-bos"] = r.no_bos, j["chat-template"] = r.chat_template, j["template-var"] = r.template_variables;
+  j["date"] = r.date, j["train-on"] = r.train_on;
   return j.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
@@ -58,6 +60,9 @@ Result<void> check(const Recipe& r) {
   if (!r.model.empty() && !r.size.empty())
     return fail(ErrorCode::invalid_argument,
                 "--size {}: that of --model {} is given by its files; leave one of them out", r.size, r.model);
+  CHECK_OK(one_of("--train-on", r.train_on, {"assistant", "last", "all"}));
+  if (r.bos && r.no_bos)
+    return fail(ErrorCode::invalid_argument, "--bos and --no-bos say different things; leave one of them out");
   CHECK_OK(one_of("--schedule", r.schedule, {"constant", "linear", "cosine"}));
   CHECK_OK(one_of("--states", r.states, {"f32", "bf16", "int8_block", "fp8"}));
   CHECK_OK(one_of("--precision", r.precision, {"f32", "bf16"}));

@@ -35,6 +35,9 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
   if (report.bad_lines > 0) text += fmt::format(", {} left out", counted(report.bad_lines, "bad line"));
   if (report.too_long > 0) text += fmt::format(", {} longer than the context left out", report.too_long);
   if (report.untrained > 0) text += fmt::format(", {} without anything to learn left out", report.untrained);
+  if (report.by_reply > 0)
+    text += fmt::format(", {} made into an example for each reply, as the template rewrites earlier turns",
+                        counted(report.by_reply, "chat"));
   if (report.dropped_tokens > 0)
     text += fmt::format(", {} of the last, shorter window dropped", counted(report.dropped_tokens, "token"));
   events.note(text);

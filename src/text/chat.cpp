@@ -1,147 +1,241 @@
 #include "text/chat.h"
 
+#include <algorithm>
 #include <array>
-
-#include "text/chat_formats.h"
 
 namespace thimble {
 namespace {
 
-class Writer {
- public:
-  Writer(const Tokenizer& tokenizer, ChatText& to) : tokenizer_(tokenizer), to_(to) {
-    to_.text.clear();
-    to_.parts.clear();
-  }
+using jinja::Dict;
+using jinja::Kind;
+using jinja::Value;
 
-  void words(std::string_view text, bool trained = false) {
-    if (text.empty()) return;
-    if (to_.parts.empty() || to_.parts.back().control >= 0 || to_.parts.back().trained != trained) {
-      to_.parts.push_back({to_.text.size(), 0, -1, trained});
+Value foreign(std::string_view text) { return Value(jinja::make_text(text, true)); }
+
+// Fields of a message that mean something by themselves. Reasoning stands under each of its names before a template
+// sees it, so that one of them suffices.
+struct Meaning {
+  std::string_view field;
+  std::array<std::string_view, 2> seen_as;
+};
+constexpr auto kMeanings = std::to_array<Meaning>({{"tool_calls", {"tool_calls", ""}},
+                                                   {"tool_call_id", {"tool_call_id", "role"}},
+                                                   {"function_call", {"function_call", ""}},
+                                                   {"reasoning_content", {"reasoning_content", "thinking"}},
+                                                   {"reasoning", {"reasoning_content", "thinking"}},
+                                                   {"thinking", {"reasoning_content", "thinking"}}});
+
+bool says_something(const Value& value) { return !value.is(Kind::none) && truth(value); }
+
+// Parts of text, one after the other, for a template that knows texts only.
+Result<Value> joined_parts(const Value& parts) {
+  jinja::TextBuilder text;
+  for (const Value& part : parts.list().items) {
+    const Value* words = part.is(Kind::dict) ? part.dict().find(std::string_view("text")) : &part;
+    if (!words || !words->is(Kind::text)) {
+      return fail(ErrorCode::unsupported,
+                  "a part of a message's content is no text, and the chat template knows texts only");
     }
-    to_.parts.back().length += text.size();
-    to_.text += text;
+    text.append(words->text());
   }
+  return Value(text.finish());
+}
 
-  void control(std::optional<int32_t> id, bool trained = false) {
-    if (!id) return;
-    const std::string_view text = tokenizer_.bytes(*id);
-    to_.parts.push_back({to_.text.size(), text.size(), *id, trained});
-    to_.text += text;
-  }
-
-  // Text of the template: control tokens in it are such, {bos} and {eos} are the tokenizer's.
-  void markup(std::string_view text, bool trained = false) {
-    while (!text.empty()) {
-      const size_t open = std::min(text.find_first_of("<{["), text.size());
-      words(text.substr(0, open), trained);
-      text.remove_prefix(open);
-      const size_t close = text.find(text.starts_with('{') ? '}' : text.starts_with('[') ? ']' : '>');
-      if (close == std::string_view::npos) return words(text, trained);
-      const std::string_view name = text.substr(0, close + 1);
-      const auto id = name == kBos ? tokenizer_.bos() : name == kEos ? tokenizer_.eos() : tokenizer_.find(name);
-      if (name == kBos || name == kEos || (id && tokenizer_.is_special(*id))) {
-        control(id, trained);
-        text.remove_prefix(name.size());
-      } else {
-        words(text.substr(0, 1), trained);
-        text.remove_prefix(1);
-      }
-    }
-  }
-
- private:
-  const Tokenizer& tokenizer_;
-  ChatText& to_;
+// What is in a chat's text of one reply of the assistant.
+struct Learnt {
+  size_t message;
+  TextSpan span;
 };
 
-Result<const Turn*> turn_of(const ChatFormat& format, const Message& message, size_t place) {
-  if (message.role == "user") return &format.user;
-  if (message.role == "assistant") return &format.assistant;
-  if (message.role == "system" && (place == 0 || format.system_into == Folded::nowhere)) return &format.system;
-  if (message.role == "system") {
-    return fail(ErrorCode::invalid_argument,
-                "formatting a chat as {}: message {} is a system message; this format has one only at the start",
-                format.name, place);
+std::vector<size_t> replies_of(std::span<const Message> messages) {
+  std::vector<size_t> places;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (messages[i].role == "assistant") places.push_back(i);
   }
-  return fail(ErrorCode::invalid_argument,
-              "formatting a chat as {}: message {} has the role '{}', expected system, user or assistant", format.name,
-              place, message.role);
+  return places;
 }
 
-void write_turn(Writer& writer, const ChatFormat& format, const Turn& turn, const Message* folded,
-                std::string_view content) {
-  const bool trained = &turn == &format.assistant;
-  writer.markup(turn.open);
-  if (folded) {
-    writer.words(format.system.open);
-    writer.words(folded->content);
-    writer.words(format.system.close);
+Result<void> learn(ChatText& chat, std::span<const Message> messages, std::vector<Learnt> learnt, TrainOn train_on) {
+  if (train_on == TrainOn::all) {
+    chat.trained.push_back({0, chat.text.bytes.size()});
+    chat.blank_tails = false;
+    return {};
   }
-  writer.words(turn.before, trained);
-  writer.words(turn.trims ? trimmed(content) : content, trained);
-  writer.markup(turn.close, trained);
-  writer.markup(turn.tail);
+  if (train_on == TrainOn::last && learnt.size() > 1) learnt.erase(learnt.begin(), learnt.end() - 1);
+  for (const Learnt& one : learnt) {
+    if (messages[one.message].trained) chat.trained.push_back(one.span);
+  }
+  return {};
 }
 
-// The message that the system message, the first, goes into; 0: none.
-size_t message_for_system(const ChatFormat& format, std::span<const Message> messages) {
-  size_t found = 0;
-  for (size_t i = 1; i < messages.size() && format.system_into != Folded::nowhere; ++i) {
-    if (messages[i].role == "user" && (found == 0 || format.system_into == Folded::last)) found = i;
+// By {% generation %}: the stretches are the replies', one after the other.
+Result<ChatText> write_generated(const ChatFormat& format, std::span<const Message> messages, const ChatInput& input,
+                                 TrainOn train_on) {
+  RenderedChat rendered = TRY(format.chat_template().render_trained(input));
+  const std::vector<size_t> replies = replies_of(messages);
+  ChatText chat{.text = std::move(rendered.text)};
+  const bool each_its_own = replies.size() == rendered.trained.size();
+  const bool some_left_out = std::ranges::any_of(replies, [&](size_t i) { return !messages[i].trained; });
+  if (!each_its_own && some_left_out) {
+    return fail(
+        ErrorCode::unsupported,
+        "a reply is not to be trained on, and {} marks {} stretches for {} replies: which is whose cannot be told",
+        format.name(), rendered.trained.size(), replies.size());
   }
-  return found;
+  std::vector<Learnt> learnt;
+  for (size_t i = 0; i < rendered.trained.size(); ++i)
+    learnt.push_back({each_its_own ? replies[i] : replies.empty() ? 0 : replies.back(), rendered.trained[i]});
+  CHECK_OK(learn(chat, messages, std::move(learnt), train_on));
+  return chat;
 }
 
 }  // namespace
 
-Result<void> write_chat(const ChatFormat& format, const Tokenizer& tokenizer, std::span<const Message> messages,
-                        bool generation_prompt, bool whole, ChatText& to) {
-  Writer writer(tokenizer, to);
-  const std::string& source = tokenizer.chat_template();
-  const bool bos = source.find("bos_token") != std::string::npos || (whole && tokenizer.adds_bos());
-  if (bos && !format.bos_by_turn) writer.control(tokenizer.bos());
-  const bool has_system = !messages.empty() && messages[0].role == "system";
-  const std::string standard = default_system(format, source, has_system ? &messages[0] : nullptr);
-  if (!standard.empty()) write_turn(writer, format, format.system, nullptr, standard);
-  const size_t folds_into = has_system ? message_for_system(format, messages) : 0;
-  const bool told = has_system && (!standard.empty() || format.system_into != Folded::nowhere);
-  for (size_t i = told ? 1 : 0; i < messages.size(); ++i) {
-    const Turn* turn = TRY(turn_of(format, messages[i], i));
-    write_turn(writer, format, *turn, i > 0 && i == folds_into ? &messages[0] : nullptr, messages[i].content);
+Result<std::shared_ptr<const ChatFormat>> ChatFormat::open(const Tokenizer& tokenizer,
+                                                           const ModelTemplateOptions& options) {
+  auto compiled = TRY(model_template(&tokenizer, options));
+  if (!compiled.mentions("messages")) {
+    return fail(ErrorCode::unsupported, "reading {}: it does not look at messages, so it makes no chat",
+                compiled.name());
   }
-  if (generation_prompt) writer.markup(format.generation);
-  return {};
+  std::shared_ptr<ChatFormat> format(new ChatFormat(std::move(compiled)));
+  format->begins_with_bos_ = tokenizer.begins_with_bos(options.bos, options.no_bos);
+  format->find_ends(tokenizer);
+  return std::shared_ptr<const ChatFormat>(std::move(format));
 }
 
-Result<void> encode_chat_text(Tokenizer& tokenizer, const ChatText& chat, std::vector<int32_t>& ids,
-                              std::vector<uint8_t>& trained) {
-  EncodeOptions options{.special = false};
-  for (const ChatText::Part& part : chat.parts) {
-    if (part.control >= 0) {
-      ids.push_back(part.control);
-    } else {
-      CHECK_OK(tokenizer.encode(std::string_view(chat.text).substr(part.start, part.length), options, ids));
+// The first special token after a reply. A template that takes no chat of a question and a reply tells nothing.
+void ChatFormat::find_ends(const Tokenizer& tokenizer) {
+  ends_ = tokenizer.ends();
+  constexpr std::string_view kReply = "thimbles reply";
+  const std::array<Message, 2> probe{Message{"user", "question"}, Message{"assistant", std::string(kReply)}};
+  const auto text = thimble::render(*this, probe, false);
+  const size_t at = text ? text->rfind(kReply) : std::string::npos;
+  if (at == std::string::npos) return;
+  const std::string_view rest = std::string_view(*text).substr(at + kReply.size());
+  const auto end = tokenizer.first_special(rest);
+  const bool known = !end || std::ranges::find(ends_, *end) != ends_.end();
+  if (!known && end != tokenizer.bos()) ends_.push_back(*end);
+}
+
+Result<void> ChatFormat::check(std::span<const Message> messages, const ChatExtras& extras) const {
+  const auto unseen = [&](std::string_view what) {
+    return fail(ErrorCode::unsupported,
+                "the chat has {}, which {} does not look at: they would be lost; leave them out, or give a template "
+                "that knows them by --chat-template",
+                what, name());
+  };
+  if (says_something(extras.tools) && !template_.mentions("tools")) return unseen("tools");
+  if (says_something(extras.documents) && !template_.mentions("documents")) return unseen("documents");
+  for (const Message& message : messages) {
+    if (!message.whole.is(Kind::dict)) continue;
+    for (const Meaning& meaning : kMeanings) {
+      const Value* value = message.whole.dict().find(meaning.field);
+      const bool seen = std::ranges::any_of(
+          meaning.seen_as, [&](std::string_view name) { return !name.empty() && template_.mentions(name); });
+      if (value && says_something(*value) && !seen) return unseen(fmt::format("'{}' in a message", meaning.field));
     }
-    options.continued = part.control < 0;
-    options.after_special = part.control >= 0;
-    trained.resize(ids.size(), part.trained ? 1 : 0);
   }
   return {};
 }
 
-Result<std::string> render(const ChatFormat& format, const Tokenizer& tokenizer, std::span<const Message> messages,
-                           bool generation_prompt) {
-  ChatText chat;
-  CHECK_OK(write_chat(format, tokenizer, messages, generation_prompt, false, chat));
-  return std::move(chat.text);
+Result<Value> ChatFormat::value_of(const Message& message) const {
+  if (!message.whole.is(Kind::dict))
+    return jinja::make_dict(
+        {{Value::text("role"), foreign(message.role)}, {Value::text("content"), foreign(message.content)}});
+  std::vector<Dict::Entry> entries = message.whole.dict().entries;
+  for (auto& [key, value] : entries) {
+    if (key.is(Kind::text) && key.bytes() == "content" && value.is(Kind::list) && !template_.mentions("text"))
+      value = TRY(joined_parts(value));
+  }
+  return make_dict(std::move(entries));
+}
+
+Result<ChatInput> ChatFormat::input(std::span<const Message> messages, const ChatExtras& extras,
+                                    bool generation_prompt) const {
+  CHECK_OK(check(messages, extras));
+  ChatInput input{.tools = extras.tools, .documents = extras.documents, .variables = extras.variables};
+  std::vector<Value> values;
+  for (const Message& message : messages) values.push_back(TRY(value_of(message)));
+  input.messages = TRY(make_list(std::move(values)));
+  input.generation_prompt = generation_prompt;
+  return input;
+}
+
+Result<ChatText> write_chat(const ChatFormat& format, std::span<const Message> messages, const ChatAsked& asked) {
+  static const ChatExtras kNothing;
+  const ChatInput input = TRY(format.input(messages, asked.extras ? *asked.extras : kNothing, asked.generation_prompt));
+  const ChatTemplate& source = format.chat_template();
+  if (asked.generation_prompt) return ChatText{.text = TRY(source.render(input)).text};
+  if (source.has_generation()) return write_generated(format, messages, input, asked.train_on);
+  ChatText chat{.text = TRY(source.render(input)).text, .blank_tails = true};
+  const std::vector<size_t> replies = replies_of(messages);
+  std::vector<Learnt> learnt;
+  std::optional<ChatTemplate::Reply> last;
+  bool whole = true;
+  for (size_t i = 0; i < replies.size() && (whole || i + 1 == replies.size()); ++i) {
+    if (asked.train_on == TrainOn::last && i + 1 < replies.size()) continue;
+    auto one = source.reply(input, replies[i]);
+    if (!one && i + 1 == replies.size()) return Failure(one.error());
+    whole = whole && one && chat.text.bytes.starts_with(one->rendering.text.bytes);
+    if (one) learnt.push_back({replies[i], one->span});
+    if (one && i + 1 == replies.size()) last = *std::move(one);
+  }
+  if (whole && !asked.reply) {
+    CHECK_OK(learn(chat, messages, std::move(learnt), asked.train_on));
+    return chat;
+  }
+  // The template rewrites earlier turns: each reply is learnt in the text that it stood at the end of.
+  const size_t wanted = asked.reply ? replies.at(*asked.reply) : replies.back();
+  if (asked.reply && wanted != replies.back()) last = TRY(source.reply(input, wanted));
+  chat.text = std::move(last->rendering.text);
+  if (asked.train_on != TrainOn::last) chat.replies = replies.size();
+  CHECK_OK(learn(chat, messages, {{wanted, last->span}}, asked.train_on));
+  return chat;
+}
+
+Result<void> encode_chat_text(const ChatFormat& format, Tokenizer& tokenizer, const ChatText& chat,
+                              std::vector<int32_t>& ids, std::vector<uint8_t>& trained) {
+  const size_t first = ids.size();
+  const std::string_view text = chat.text.bytes;
+  EncodeOptions options{.bos = format.begins_with_bos()};
+  const auto encode = [&](size_t begin, size_t end, bool learnt) -> Result<void> {
+    if (begin == end) return {};
+    std::vector<TextSpan> ordinary;
+    for (const TextSpan& span : chat.text.foreign) {
+      if (span.end > begin && span.begin < end)
+        ordinary.push_back({std::max(span.begin, begin) - begin, std::min(span.end, end) - begin});
+    }
+    options.ordinary = ordinary;
+    CHECK_OK(tokenizer.encode(text.substr(begin, end - begin), options, ids));
+    trained.resize(ids.size(), learnt ? 1 : 0);
+    options.continued = ids.size() > first && !tokenizer.is_special(ids.back());
+    options.after_special = ids.size() > first && tokenizer.is_special(ids.back());
+    if (!learnt || !chat.blank_tails) return {};
+    size_t tail = ids.size();
+    while (tail > first && tokenizer.bytes(ids[tail - 1]).find_first_not_of(" \t\r\n") == std::string_view::npos)
+      --tail;
+    if (tail > first && tokenizer.is_special(ids[tail - 1]))
+      std::fill(trained.begin() + static_cast<std::ptrdiff_t>(tail), trained.end(), 0);
+    return {};
+  };
+  size_t at = 0;
+  for (const TextSpan& span : chat.trained) {
+    CHECK_OK(encode(at, span.begin, false));
+    CHECK_OK(encode(span.begin, span.end, true));
+    at = span.end;
+  }
+  return encode(at, text.size(), false);
 }
 
 Result<void> encode_chat(const ChatFormat& format, Tokenizer& tokenizer, std::span<const Message> messages,
-                         bool generation_prompt, std::vector<int32_t>& ids, std::vector<uint8_t>& trained) {
-  ChatText chat;
-  CHECK_OK(write_chat(format, tokenizer, messages, generation_prompt, true, chat));
-  return encode_chat_text(tokenizer, chat, ids, trained);
+                         const ChatAsked& asked, std::vector<int32_t>& ids, std::vector<uint8_t>& trained) {
+  return encode_chat_text(format, tokenizer, TRY(write_chat(format, messages, asked)), ids, trained);
+}
+
+Result<std::string> render(const ChatFormat& format, std::span<const Message> messages, bool generation_prompt) {
+  const ChatInput input = TRY(format.input(messages, {}, generation_prompt));
+  return TRY(format.chat_template().render(input)).text.bytes;
 }
 
 }  // namespace thimble

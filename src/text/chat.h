@@ -1,39 +1,99 @@
-// Chat formats: messages to token ids, with the assistant's tokens marked.
+// Chats: messages to token ids by the model's template, with the assistant's tokens marked.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "text/model_template.h"
 #include "text/tokenizer.h"
 
 namespace thimble {
 
 struct Message {
-  std::string role;  // system, user, assistant
+  std::string role;  // system, user, assistant, tool, ...
   std::string content;
+  bool trained = true;  // false: context only, also where it is the assistant's
+  jinja::Value whole;   // the message with all its fields, where it has more than these; else none
 };
 
-// One entry of the table of formats in chat_formats.cpp.
-struct ChatFormat;
+// What a chat has beside its messages.
+struct ChatExtras {
+  jinja::Value tools, documents;  // none where there are none
+  std::vector<jinja::Variable> variables;
+};
 
-// Recognised from the model's template; `unsupported` with the list of formats when it is none of ours.
-Result<const ChatFormat*> chat_format(const Tokenizer& tokenizer);
-std::string_view name(const ChatFormat& format);
+// A template made ready for a tokenizer: compiled, and tried once. What a run opens once and uses for every chat.
+class ChatFormat {
+ public:
+  static Result<std::shared_ptr<const ChatFormat>> open(const Tokenizer& tokenizer,
+                                                        const ModelTemplateOptions& options = {});
 
-// The text that the model's template makes of the messages. The template's default system message is included when
-// the template has one and the messages bring none.
-Result<std::string> render(const ChatFormat& format, const Tokenizer& tokenizer, std::span<const Message> messages,
-                           bool generation_prompt);
+  const std::string& name() const { return template_.name(); }
+  // Tokens that end the assistant's turn: the tokenizer's, and the one that the template writes after a reply.
+  const std::vector<int32_t>& ends() const { return ends_; }
 
-// As render, in tokens. `trained` gets one flag a token: 1 for the assistant's words and the end-of-turn token after
-// them. User text that looks like a special token stays ordinary text. Both vectors are appended to.
+  // Fields of a message, or of a chat, that would change what is meant and that the template does not look at are an
+  // error that names them.
+  Result<void> check(std::span<const Message> messages, const ChatExtras& extras) const;
+  Result<ChatInput> input(std::span<const Message> messages, const ChatExtras& extras, bool generation_prompt) const;
+  const ChatTemplate& chat_template() const { return template_; }
+  bool begins_with_bos() const { return begins_with_bos_; }
+
+ private:
+  explicit ChatFormat(ChatTemplate chat_template) : template_(std::move(chat_template)) {}
+  void find_ends(const Tokenizer& tokenizer);
+  Result<jinja::Value> value_of(const Message& message) const;
+
+  ChatTemplate template_;
+  std::vector<int32_t> ends_;
+  bool begins_with_bos_ = false;
+};
+
+inline Result<std::shared_ptr<const ChatFormat>> chat_format(const Tokenizer& tokenizer,
+                                                             const ModelTemplateOptions& options = {}) {
+  return ChatFormat::open(tokenizer, options);
+}
+
+// A chat as text, and which bytes of it are learnt.
+struct ChatText {
+  jinja::Text text;
+  std::vector<TextSpan> trained;
+  size_t replies = 1;        // examples that the chat is: one for each reply where the template rewrites earlier turns
+  bool blank_tails = false;  // whitespace after the token that ends a reply is in `trained`, and not to be learnt
+};
+
+enum class TrainOn {
+  assistant,  // every reply of the assistant
+  last,       // the last reply
+  all,        // every token
+};
+
+// `reply`: of a chat whose template rewrites earlier turns, the number of the assistant's reply that the text ends
+// with; the last without it. Messages that are not `trained` are not learnt. An error where no reply can be told apart.
+struct ChatAsked {
+  bool generation_prompt = false;
+  TrainOn train_on = TrainOn::assistant;
+  const ChatExtras* extras = nullptr;
+  std::optional<size_t> reply;
+};
+Result<ChatText> write_chat(const ChatFormat& format, std::span<const Message> messages, const ChatAsked& asked);
+
+// In tokens; both vectors are appended to. What the assistant writes is tokenised by itself, as it is generated after a
+// prompt. User text that looks like a special token stays ordinary text. Begins with bos where the tokenizer says so
+// and the template has none.
+Result<void> encode_chat_text(const ChatFormat& format, Tokenizer& tokenizer, const ChatText& chat,
+                              std::vector<int32_t>& ids, std::vector<uint8_t>& trained);
+
+// Both in one: for a prompt, or a chat to be learnt.
 Result<void> encode_chat(const ChatFormat& format, Tokenizer& tokenizer, std::span<const Message> messages,
-                         bool generation_prompt, std::vector<int32_t>& ids, std::vector<uint8_t>& trained);
+                         const ChatAsked& asked, std::vector<int32_t>& ids, std::vector<uint8_t>& trained);
 
-// Tokens that end the assistant's turn.
-std::vector<int32_t> end_of_turn(const ChatFormat& format, const Tokenizer& tokenizer);
+// Its text alone.
+Result<std::string> render(const ChatFormat& format, std::span<const Message> messages, bool generation_prompt);
 
 }  // namespace thimble

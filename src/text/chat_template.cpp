@@ -194,6 +194,21 @@ Result<jinja::Rendering> ChatTemplate::render(const ChatInput& input) const {
   return input.continue_field.empty() ? render_prepared(prepared) : render_to_continue(prepared);
 }
 
+Result<ChatTemplate::Reply> ChatTemplate::reply(const ChatInput& input, size_t place) const {
+  ChatInput before = TRY(first_messages(input, place)), after = TRY(first_messages(input, place + 1));
+  before.generation_prompt = true;
+  after.generation_prompt = false;
+  const jinja::Rendering prompt = TRY(render(before));
+  jinja::Rendering whole = TRY(render(after));
+  const Span span{prompt.text.bytes.size(), whole.text.bytes.size()};
+  if (span.begin < span.end && whole.text.bytes.starts_with(prompt.text.bytes)) return Reply{std::move(whole), span};
+  return fail(ErrorCode::unsupported,
+              "what the reply in message {} adds cannot be told: with {}, the text before it and its generation prompt "
+              "are no beginning "
+              "of the text with the reply; a template with {{% generation %}}, or another one, by --chat-template",
+              place, name_);
+}
+
 Result<RenderedChat> ChatTemplate::render_trained(const ChatInput& input) const {
   jinja::Rendering whole = TRY(render(input));
   RenderedChat chat{std::move(whole.text), {}};
@@ -204,17 +219,10 @@ Result<RenderedChat> ChatTemplate::render_trained(const ChatInput& input) const 
     return chat;
   }
   const size_t count = input.messages.is(Kind::list) ? input.messages.list().items.size() : 0;
-  const std::string_view text = chat.text.bytes;
   for (size_t i = 0; i < count; ++i) {
     if (!is_assistant(input.messages.list().items[i])) continue;
-    ChatInput before = TRY(first_messages(input, i)), after = TRY(first_messages(input, i + 1));
-    before.generation_prompt = true;
-    after.generation_prompt = false;
-    const auto prompt = render(before), reply = render(after);
-    if (!prompt || !reply) continue;  // the template takes only the whole
-    const bool begins = reply->text.bytes.starts_with(prompt->text.bytes) && text.starts_with(reply->text.bytes);
-    const Span span{prompt->text.bytes.size(), reply->text.bytes.size()};
-    if (begins && span.begin < span.end) chat.trained.push_back(span);
+    const auto one = reply(input, i);
+    if (one && chat.text.bytes.starts_with(one->rendering.text.bytes)) chat.trained.push_back(one->span);
   }
   return chat;
 }

@@ -37,6 +37,13 @@ class ChatTemplate {
 
   // The message of an error that the template raises is its own; any other says what was being done.
   Result<jinja::Rendering> render(const ChatInput& input) const;
+  // What the reply, the message `place`, adds to the conversation before it with its generation prompt, in bytes of the
+  // text that ends with it. An error where the earlier text is no beginning of that.
+  struct Reply {
+    jinja::Rendering rendering;
+    jinja::Span span;
+  };
+  Result<Reply> reply(const ChatInput& input, size_t place) const;
   // The same with what is trained on: {% generation %} says, or else what each reply adds to the conversation before it
   // with its generation prompt. A reply whose earlier text is no beginning of the whole is not in it.
   Result<RenderedChat> render_trained(const ChatInput& input) const;
@@ -44,6 +51,7 @@ class ChatTemplate {
   const std::string& name() const { return name_; }
   const std::string& source() const { return source_; }
   bool has_generation() const { return template_.has_generation(); }
+  bool mentions(std::string_view word) const { return template_.mentions(word); }
 
  private:
   ChatTemplate(jinja::Template compiled, std::string_view source, std::string name, Settings settings)

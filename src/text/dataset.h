@@ -23,8 +23,11 @@ struct Example {
 
 struct DatasetOptions {
   int64_t context = 512;
-  bool bos = false;               // --bos
-  bool strict = false;            // stop at the first bad line
+  bool bos = false;           // --bos
+  bool strict = false;        // stop at the first bad line
+  bool no_bos = false;        // --no-bos
+  ModelTemplateOptions chat;  // which template, and what it is given; bos and no_bos are those above
+  TrainOn train_on = TrainOn::assistant;
   bool all_tokens = false;        // loss on every token, not only on the assistant's
   size_t longest_line = 1 << 20;  // bytes; a longer line is a bad line
 };
@@ -36,6 +39,7 @@ struct DatasetReport {
   int64_t untrained = 0;                  // no token to learn from (no assistant's token)
   int64_t dropped_tokens = 0;             // of a text's last, shorter window
   std::vector<std::string> first_errors;  // "file.jsonl:12: ..." at most 10
+  int64_t by_reply = 0;                   // chats that became an example for each reply
   std::string system;                     // the system message of all examples, where they share one
 };
 

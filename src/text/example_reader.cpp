@@ -5,13 +5,16 @@
 #include <algorithm>
 #include <array>
 
+#include "text/jinja/from_json.h"
+
 namespace thimble {
 
 namespace dom = simdjson::dom;
 
 struct ExampleReader::Json {
   dom::parser parser;
-  dom::object record;  // the last one parsed
+  dom::object record;   // the last one parsed
+  dom::object message;  // of its messages, the one that is read
 };
 
 // Two strings, one to be read and one to be learnt.
@@ -72,10 +75,20 @@ bool has(const dom::object& object, std::string_view key) {
   return !key.empty() && object.at_key(key).error() == simdjson::SUCCESS;
 }
 
+ModelTemplateOptions chat_options(const DatasetOptions& options) {
+  ModelTemplateOptions chat = options.chat;
+  chat.bos = options.bos;
+  chat.no_bos = options.no_bos;
+  return chat;
+}
+
 }  // namespace
 
 ExampleReader::ExampleReader(Tokenizer& tokenizer, const DatasetOptions& options)
-    : tokenizer_(tokenizer), options_(options), format_(chat_format(tokenizer)), json_(std::make_unique<Json>()) {}
+    : tokenizer_(tokenizer),
+      options_(options),
+      format_(chat_format(tokenizer, chat_options(options))),
+      json_(std::make_unique<Json>()) {}
 ExampleReader::~ExampleReader() = default;
 
 std::span<char> ExampleReader::buffer(size_t bytes) {
@@ -90,6 +103,7 @@ Message& ExampleReader::add_message(std::string_view role) {
   const auto known = std::ranges::find(kRoles, role, &RoleName::name);
   message.role = known == kRoles.end() ? role : known->role;
   message.content.clear();
+  message.whole = {};
   return message;
 }
 
@@ -128,10 +142,58 @@ Result<void> ExampleReader::parse_chat(const ChatFields& fields) {
     dom::object message;
     const std::string where = fmt::format("message {}: ", place++);
     if (item.get(message) != simdjson::SUCCESS) return fail(ErrorCode::invalid_argument, "{}not an object", where);
-    const auto role = TRY(string_field(message, fields.role, where));
-    add_message(role).content = TRY(string_field(message, fields.content, where));
+    json_->message = message;
+    CHECK_OK(take_whole(fields, add_message(TRY(string_field(message, fields.role, where)))));
   }
   if (place == 0) return fail(ErrorCode::invalid_argument, "the list '{}' is empty", fields.list);
+  return {};
+}
+
+// A plain message is its role and its content; one with more, or with a content of parts, is kept as it is.
+Result<void> ExampleReader::take_whole(const ChatFields& fields, Message& message) {
+  const dom::object& object = json_->message;
+  bool plain = true;
+  std::vector<jinja::Dict::Entry> entries{
+      {jinja::Value::text("role"), jinja::Value(jinja::make_text(message.role, true))}};
+  for (const auto field : object) {
+    if (field.key == fields.role || field.value.is_null()) continue;
+    std::string_view text;
+    const bool content = field.key == fields.content;
+    if (content && field.value.get(text) == simdjson::SUCCESS) message.content = text;
+    plain = plain && content && field.value.is_string();
+    entries.emplace_back(jinja::Value::text(content ? "content" : field.key), TRY(jinja::from_json(field.value, true)));
+  }
+  if (!has(object, fields.content) && plain)
+    return fail(ErrorCode::invalid_argument, "a message of {}: the field '{}' is missing", message.role,
+                fields.content);
+  if (!plain) message.whole = TRY(make_dict(std::move(entries)));
+  return {};
+}
+
+// tools may be a list, or its JSON in a text, as LLaMA-Factory has it.
+Result<void> ExampleReader::take_extras() {
+  extras_ = {};
+  dom::element value;
+  if (json_->record.at_key("tools").get(value) == simdjson::SUCCESS) {
+    std::string_view text;
+    if (value.get(text) == simdjson::SUCCESS && !text.empty()) {
+      dom::parser parser;
+      const simdjson::padded_string copy(text);
+      if (parser.parse(copy).get(value) != simdjson::SUCCESS)
+        return fail(ErrorCode::invalid_argument, "the field 'tools' is a text that is not JSON");
+      extras_.tools = TRY(jinja::from_json(value, true));
+    } else {
+      extras_.tools = TRY(jinja::from_json(value, true));
+    }
+  }
+  if (json_->record.at_key("documents").get(value) == simdjson::SUCCESS)
+    extras_.documents = TRY(jinja::from_json(value, true));
+  for (const char* key : {"chat_template_kwargs", "kwargs"}) {
+    dom::object variables;
+    if (json_->record.at_key(key).get(variables) != simdjson::SUCCESS) continue;
+    for (const auto field : variables)
+      extras_.variables.emplace_back(std::string(field.key), TRY(jinja::from_json(field.value, true)));
+  }
   return {};
 }
 
@@ -150,30 +212,30 @@ Result<void> ExampleReader::parse_pair(const PairFields& fields) {
   return {};
 }
 
-Result<void> ExampleReader::encode(Example& example) {
+Result<void> ExampleReader::encode(Example& example, std::optional<size_t> reply) {
   example.clear();
+  replies_ = 1;
   CHECK_OK(parse());
-  CHECK_OK(kind_ == Kind::chat ? encode_chat(example) : encode_pair(example));
+  CHECK_OK(kind_ == Kind::chat ? encode_chat(example, reply) : encode_pair(example));
   if (options_.all_tokens) std::ranges::fill(example.trained, 1);
   return {};
 }
 
-Result<void> ExampleReader::encode_chat(Example& example) {
+Result<void> ExampleReader::encode_chat(Example& example, std::optional<size_t> reply) {
   if (!format_) return Failure(format_.error());
-  CHECK_OK(write_chat(**format_, tokenizer_, std::span(pool_).first(count_), false, true, chat_));
-  const auto bos = tokenizer_.bos();
-  if (options_.bos && bos && (chat_.parts.empty() || chat_.parts[0].control != *bos)) {
-    example.ids.push_back(*bos);
-    example.trained.push_back(0);
-  }
-  return encode_chat_text(tokenizer_, chat_, example.ids, example.trained);
+  CHECK_OK(take_extras());
+  const ChatFormat& format = **format_;
+  const ChatAsked asked{.train_on = options_.train_on, .extras = &extras_, .reply = reply};
+  const ChatText chat = TRY(write_chat(format, std::span(pool_).first(count_), asked));
+  replies_ = chat.replies;
+  return encode_chat_text(format, tokenizer_, chat, example.ids, example.trained);
 }
 
 // A prompt and its completion, or a text that is all completion; the completion ends with eos. They are tokenised one
 // after the other, as they will be in use.
 Result<void> ExampleReader::encode_pair(Example& example) {
   const bool pair = kind_ == Kind::pair;
-  EncodeOptions options{.special = !pair, .bos = options_.bos || tokenizer_.adds_bos()};
+  EncodeOptions options{.special = !pair, .bos = tokenizer_.begins_with_bos(options_.bos, options_.no_bos)};
   if (pair) {
     CHECK_OK(tokenizer_.encode(pool_[0].content, options, example.ids));
     example.trained.resize(example.ids.size(), 0);

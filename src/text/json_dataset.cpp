@@ -28,7 +28,9 @@ class JsonDataset final : public Dataset {
 
   Result<void> read(int64_t index, Example& example) override {
     CHECK_OK(load(index));
-    if (const auto done = reader_.encode(example); !done) return changed(done.error());
+    const size_t reply = replies_.empty() ? 0 : replies_[static_cast<size_t>(index)];
+    if (const auto done = reader_.encode(example, reply > 0 ? std::optional(reply - 1) : std::nullopt); !done)
+      return changed(done.error());
     if (static_cast<int64_t>(example.ids.size()) > options_.context) {
       return changed({ErrorCode::io, "the example is longer than the context"});
     }
@@ -49,6 +51,21 @@ class JsonDataset final : public Dataset {
     }
     CHECK_OK(file_.read(record.offset, std::as_writable_bytes(reader_.buffer(record.length))));
     if (const auto done = reader_.encode(example_); !done) return bad(record, done.error());
+    const size_t replies = reader_.replies();
+    if (replies == 1) return take(record, 0);
+    ++report_.by_reply;
+    for (size_t reply = 0; reply < replies; ++reply) {
+      if (const auto done = reader_.encode(example_, reply); !done) {
+        CHECK_OK(bad(record, done.error()));
+      } else {
+        CHECK_OK(take(record, reply + 1));
+      }
+    }
+    return {};
+  }
+
+  // example_, which is the record's, or where `reply` is not 0, of one reply of it.
+  Result<void> take(const JsonRecord& record, size_t reply) {
     if (static_cast<int64_t>(example_.ids.size()) > options_.context) return ++report_.too_long, Result<void>();
     const auto first = example_.trained.begin() + (example_.trained.empty() ? 0 : 1);
     if (std::find(first, example_.trained.end(), 1) == example_.trained.end()) {
@@ -63,6 +80,8 @@ class JsonDataset final : public Dataset {
       report_.system.clear();  // and so it stays
     offsets_.push_back(record.offset);
     lengths_.push_back(static_cast<uint32_t>(record.length));
+    if (reply > 0 && replies_.empty()) replies_.resize(offsets_.size() - 1);
+    if (reply > 0 || !replies_.empty()) replies_.push_back(static_cast<uint32_t>(reply));
     add_to_fingerprint(example_.ids.size());
     for (size_t i = 0; i < example_.ids.size(); ++i)
       add_to_fingerprint(static_cast<uint64_t>(example_.ids[i]) << 1 | (example_.trained[i] != 0));
@@ -95,6 +114,7 @@ class JsonDataset final : public Dataset {
   Example example_;  // while scanning
   std::vector<uint64_t> offsets_;
   std::vector<uint32_t> lengths_;
+  std::vector<uint32_t> replies_;  // 0, or the number of the reply that the example is of; none where all are 0
 };
 
 }  // namespace

@@ -15,12 +15,16 @@ struct ModelTemplateOptions {
   std::vector<jinja::Variable> variables;  // of the template; these win
   std::vector<jinja::Variable> special;    // tokens, which win over the tokenizer's
   std::tm date = jinja::today();
+  bool bos = false, no_bos = false;  // as Tokenizer::begins_with_bos takes them
 };
+
+// Of what flags say: variables as NAME=JSON, a date as 2026-01-02; "" is today.
+Result<ModelTemplateOptions> template_options(std::string chosen, const std::vector<std::string>& variables,
+                                              const std::string& date);
 
 struct NamedTemplate {
   std::string_view name;
   std::string_view source;
-  std::string_view end;  // the token that ends a reply; "": the tokenizer's
 };
 std::span<const NamedTemplate> named_templates();
 

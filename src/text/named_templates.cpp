@@ -120,16 +120,16 @@ constexpr std::string_view kAlpaca = R"({%- for message in messages -%}
 {%- endif -%})";
 
 constexpr std::array kTemplates = std::to_array<NamedTemplate>({
-    {"alpaca", kAlpaca, ""},
-    {"chatml", kChatMl, "<|im_end|>"},
-    {"gemma", kGemma, "<end_of_turn>"},
-    {"llama2", kLlama2, ""},
-    {"llama3", kLlama3, "<|eot_id|>"},
-    {"mistral", kMistral, ""},
-    {"mistral-v3", kMistralV3, ""},
-    {"phi3", kPhi3, "<|end|>"},
-    {"phi4", kPhi4, "<|im_end|>"},
-    {"zephyr", kZephyr, ""},
+    {"alpaca", kAlpaca},
+    {"chatml", kChatMl},
+    {"gemma", kGemma},
+    {"llama2", kLlama2},
+    {"llama3", kLlama3},
+    {"mistral", kMistral},
+    {"mistral-v3", kMistralV3},
+    {"phi3", kPhi3},
+    {"phi4", kPhi4},
+    {"zephyr", kZephyr},
 });
 
 }  // namespace

@@ -1,5 +1,7 @@
 // The tokenizer in a GGUF file's metadata: tokenizer.ggml.model says which, gpt2 (byte-level BPE), llama
 // (SentencePiece BPE) or t5 (SentencePiece unigram).
+#include <array>
+
 #include "files/gguf.h"
 #include "text/byte_bpe.h"
 #include "text/readers.h"
@@ -15,6 +17,30 @@ Result<std::optional<int32_t>> token_id(const GgufFile& file, std::string_view k
     return fail(ErrorCode::corrupt, "reading {}: {} is {}, which is no token id", file.path(), key, *id);
   }
   return static_cast<int32_t>(*id);
+}
+
+// Tokens that llama.cpp takes for ends of a text by their names (src/llama-vocab.cpp, special_eog_ids).
+constexpr auto kEndNames = std::to_array<std::string_view>(
+    {"<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
+     "<|endoftext|>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>",
+     "<\xef\xbd\x9c"
+     "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"});
+
+Result<void> read_ends(const GgufFile& file, Vocabulary& vocabulary) {
+  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    if (const auto id = TRY(token_id(file, key))) vocabulary.ends.push_back(*id);
+  }
+  if (file.find_value("tokenizer.ggml.eos_token_ids")) {
+    for (const int32_t id : TRY(file.integers("tokenizer.ggml.eos_token_ids"))) vocabulary.ends.push_back(id);
+  }
+  SpecialTokens specials;
+  specials.build(vocabulary.tokens);
+  for (const std::string_view name : kEndNames) {
+    int32_t id = specials.find(name);
+    if (id < 0) id = vocabulary.tokens.find(name);
+    if (id >= 0) vocabulary.ends.push_back(id);
+  }
+  return {};
 }
 
 // Everything but the tokens.
@@ -77,6 +103,7 @@ Result<std::unique_ptr<Tokenizer>> read_byte_bpe(const GgufFile& file) {
   CHECK_OK(
       file.for_each_string("tokenizer.ggml.merges", [&](std::string_view merge) { return reader.add_merge(merge); }));
   CHECK_OK(finish(reader.vocabulary, file.path()));
+  CHECK_OK(read_ends(file, reader.vocabulary));
   return make_byte_bpe(std::move(reader.vocabulary), std::move(rules));
 }
 
@@ -107,6 +134,7 @@ Result<std::unique_ptr<Tokenizer>> read_sentencepiece(const GgufFile& file, bool
     return reader.add_piece(id++, token, scores[at], static_cast<TokenKind>(kinds[at]));
   }));
   CHECK_OK(finish(reader.vocabulary, file.path()));
+  CHECK_OK(read_ends(file, reader.vocabulary));
   return make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
 }
 

@@ -29,6 +29,10 @@ class SpecialTokens {
   void build(const TokenTable& tokens);
   // From `from` on. `control` false leaves only the user-defined ones. `more`: the text goes on after its end.
   Hit find(std::string_view text, size_t from, bool control, bool more) const;
+  // The one that begins at `at`.
+  Hit find_at(std::string_view text, size_t at, bool control, bool more) const {
+    return match(control ? all_ : user_, text, at, more);
+  }
   // The special token of exactly this text, or -1.
   int32_t find(std::string_view token) const;
 

@@ -15,7 +15,7 @@ class TextWindows final : public Dataset {
  public:
   TextWindows(InputFile file, Tokenizer& tokenizer, const DatasetOptions& options)
       : file_(std::move(file)), tokenizer_(tokenizer) {
-    if (options.bos) bos_ = tokenizer.bos();
+    if (tokenizer.begins_with_bos(options.bos, options.no_bos)) bos_ = tokenizer.bos();
     window_ = options.context - (bos_ ? 1 : 0);
   }
 

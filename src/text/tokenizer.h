@@ -11,14 +11,18 @@
 
 #include "core/result.h"
 #include "files/tokenizer_tables.h"
+#include "text/text_span.h"
 
 namespace thimble {
 
 struct EncodeOptions {
   bool special = true;         // "<|im_end|>" in the text becomes its one token; false: it is ordinary text
-  bool bos = false;            // the beginning-of-sequence token first
+  bool bos = false;            // the beginning-of-sequence token first, unless the text begins with it
   bool continued = false;      // the text goes on from earlier text: no dummy prefix before it
   bool after_special = false;  // a special token stands before the text
+  // Of a text that is in part written by others: what looks like a special token and lies within one of these stretches
+  // is ordinary text. In order, apart from each other.
+  std::span<const TextSpan> ordinary = {};
 };
 
 class Tokenizer {
@@ -47,11 +51,16 @@ class Tokenizer {
 
   virtual int32_t vocab_size() const = 0;
   virtual bool is_special(int32_t id) const = 0;
-  virtual std::optional<int32_t> find(std::string_view token) const = 0;  // of a token's text, "<|im_end|>"
+  virtual std::optional<int32_t> find(std::string_view token) const = 0;          // of a token's text, "<|im_end|>"
+  virtual std::optional<int32_t> first_special(std::string_view text) const = 0;  // in a text
 
   std::optional<int32_t> bos() const { return bos_; }
   std::optional<int32_t> eos() const { return eos_; }
-  bool adds_bos() const { return adds_bos_; }  // what the model was trained with: `--bos` is implied in chat
+  bool adds_bos() const { return adds_bos_; }  // what the model was trained with
+  // Whether sequences begin with bos: every command decides by this. `asked`, `refused`: --bos, --no-bos.
+  bool begins_with_bos(bool asked, bool refused) const { return bos_ && (asked || (adds_bos_ && !refused)); }
+  // Tokens after which a text of the model is over, eos and others: of every file that names some. Without repetition.
+  const std::vector<int32_t>& ends() const { return ends_; }
   // Special tokens by the names that chat templates have for them: {"bos_token", "<s>"}.
   const std::vector<std::pair<std::string, std::string>>& token_names() const { return token_names_; }
   const std::string& chat_template() const { return chat_template_; }  // Jinja source, or empty
@@ -65,6 +74,7 @@ class Tokenizer {
  protected:
   std::optional<int32_t> bos_, eos_;
   bool adds_bos_ = false;
+  std::vector<int32_t> ends_;
   std::string chat_template_;
   std::vector<std::pair<std::string, std::string>> token_names_;
 };

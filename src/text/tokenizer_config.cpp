@@ -1,15 +1,15 @@
 #include "text/tokenizer_config.h"
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
+#include <limits>
 
 #include "files/file.h"
+#include "files/json.h"
 #include "text/special_tokens.h"
 
 namespace thimble {
 namespace {
 
-using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
 // "<s>", or {"content": "<s>", ...}.
@@ -51,13 +51,51 @@ std::string template_text(const Json& config) {
   return {};
 }
 
+// The ids of a number, or of a list of them.
+void add_ids(const Json& config, const char* key, std::vector<int32_t>& ids) {
+  const auto found = config.find(key);
+  if (found == config.end()) return;
+  for (const Json& id : found->is_array() ? *found : Json::array({*found})) {
+    if (id.is_number_integer() && id >= 0 && id <= std::numeric_limits<int32_t>::max())
+      ids.push_back(id.get<int32_t>());
+  }
+}
+
+// Files beside the tokenizer that name its tokens where tokenizer_config.json does not, and more ends of a text.
+Result<void> read_other_configs(const fs::path& folder, Vocabulary& vocabulary) {
+  std::error_code ignored;
+  if (const fs::path path = folder / "special_tokens_map.json"; fs::exists(path, ignored)) {
+    const Json map = TRY(read_json_file(path.string()));
+    if (!map.is_object()) return fail(ErrorCode::corrupt, "reading {}: expected a JSON object", path.string());
+    SpecialTokens specials;
+    specials.build(vocabulary.tokens);
+    const auto set = [&](const char* key, std::optional<int32_t>& id) {
+      const auto text = id ? std::nullopt : token_text(map, key);
+      if (const int32_t found = text ? specials.find(*text) : -1; found >= 0) id = found;
+    };
+    set("bos_token", vocabulary.bos);
+    set("eos_token", vocabulary.eos);
+    set("unk_token", vocabulary.unknown);
+    set("pad_token", vocabulary.padding);
+  }
+  for (const char* name : {"generation_config.json", "config.json"}) {
+    const fs::path path = folder / name;
+    if (!fs::exists(path, ignored)) continue;
+    const Json config = TRY(read_json_file(path.string()));
+    if (config.is_object()) add_ids(config, "eos_token_id", vocabulary.ends);
+  }
+  std::erase_if(vocabulary.ends, [&](int32_t id) { return id >= vocabulary.tokens.size(); });
+  if (!vocabulary.eos && !vocabulary.ends.empty()) vocabulary.eos = vocabulary.ends.front();
+  return {};
+}
+
 }  // namespace
 
 Result<void> read_tokenizer_config(const std::string& folder, Vocabulary& vocabulary) {
   const fs::path at = folder.empty() ? fs::path(".") : fs::path(folder);
   std::error_code ignored;
   if (const fs::path path = at / "tokenizer_config.json"; fs::exists(path, ignored)) {
-    const Json config = Json::parse(TRY(read_text_file(path.string())), nullptr, false);
+    const Json config = TRY(read_json_file(path.string()));
     if (!config.is_object()) {
       return fail(ErrorCode::corrupt, "reading {}: expected a JSON object", path.string());
     }
@@ -81,6 +119,7 @@ Result<void> read_tokenizer_config(const std::string& folder, Vocabulary& vocabu
     }
     if (std::string text = template_text(config); !text.empty()) vocabulary.chat_template = std::move(text);
   }
+  CHECK_OK(read_other_configs(at, vocabulary));
   if (const fs::path path = at / "chat_template.jinja"; fs::exists(path, ignored)) {
     vocabulary.chat_template = TRY(read_text_file(path.string()));
   }

@@ -64,6 +64,11 @@ VocabularyTokenizer::VocabularyTokenizer(Vocabulary vocabulary) : vocabulary_(st
   eos_ = vocabulary_.eos;
   adds_bos_ = vocabulary_.adds_bos && bos_.has_value();
   chat_template_ = std::move(vocabulary_.chat_template);
+  if (eos_) ends_.push_back(*eos_);
+  for (const int32_t id : vocabulary_.ends) {
+    const bool new_one = std::ranges::find(ends_, id) == ends_.end();
+    if (new_one && id >= 0 && id < vocabulary_.tokens.size()) ends_.push_back(id);
+  }
   specials_.build(vocabulary_.tokens);
   if (vocabulary_.token_names) {
     token_names_ = *std::move(vocabulary_.token_names);
@@ -90,6 +95,15 @@ std::optional<int32_t> VocabularyTokenizer::find(std::string_view token) const {
   return id < 0 ? std::nullopt : std::optional(id);
 }
 
+std::optional<int32_t> VocabularyTokenizer::first_special(std::string_view text) const {
+  for (size_t at = 0; at < text.size();) {
+    const SpecialTokens::Hit hit = specials_.find(text, at, true, false);
+    if (hit.id >= 0 && is_special(hit.id)) return hit.id;
+    at = hit.end;
+  }
+  return std::nullopt;
+}
+
 Result<void> VocabularyTokenizer::encode(std::string_view text, const EncodeOptions& options,
                                          std::vector<int32_t>& ids) {
   TRY(walk(text, options, false, ids));
@@ -101,12 +115,34 @@ Result<size_t> VocabularyTokenizer::encode_part(std::string_view text, const Enc
   return walk(text, options, true, ids);
 }
 
+// The first one from `at` on that is not within ordinary text; there, only user-defined ones count, as they do
+// anywhere.
+SpecialTokens::Hit VocabularyTokenizer::next_special(std::string_view text, size_t at, const EncodeOptions& options,
+                                                     bool more) const {
+  const auto ordinary = [&](const SpecialTokens::Hit& hit) {
+    const auto span =
+        std::ranges::partition_point(options.ordinary, [&](const TextSpan& one) { return one.end <= hit.start; });
+    return hit.id >= 0 && span != options.ordinary.end() && span->begin <= hit.start && hit.end <= span->end;
+  };
+  for (;;) {
+    const SpecialTokens::Hit hit = specials_.find(text, at, options.special, more);
+    if (!ordinary(hit)) return hit;
+    const SpecialTokens::Hit user = specials_.find_at(text, hit.start, false, more);
+    if (user.id >= 0 || user.partial) return user;
+    at = hit.start + 1;
+  }
+}
+
 Result<size_t> VocabularyTokenizer::walk(std::string_view text, const EncodeOptions& options, bool more,
                                          std::vector<int32_t>& ids) {
-  if (options.bos && !options.continued && !options.after_special && bos_) ids.push_back(*bos_);
-  bool first = !options.continued && !options.after_special, starts = !options.continued;
+  if (options.bos && !options.continued && !options.after_special && bos_) {
+    const SpecialTokens::Hit begin = text.empty() ? SpecialTokens::Hit{} : next_special(text, 0, options, more);
+    if (begin.partial && begin.start == 0) return 0;  // may be it
+    if (begin.start > 0 || begin.id != *bos_) ids.push_back(*bos_);
+  }
+  bool first = !options.continued && !options.after_special, starts = !options.continued || options.after_special;
   for (size_t at = 0; at < text.size();) {
-    const SpecialTokens::Hit hit = specials_.find(text, at, options.special, more);
+    const SpecialTokens::Hit hit = next_special(text, at, options, more);
     TokenStrip strip{hit.id, false, false};
     for (const TokenStrip& known : vocabulary_.strips) {
       if (hit.id >= 0 && known.id == hit.id) strip = known;

@@ -20,6 +20,7 @@ struct Vocabulary {
   std::vector<float> scores;       // SentencePiece's, by id; else empty
   std::vector<TokenStrip> strips;  // of the special tokens that take whitespace with them
   std::optional<int32_t> bos, eos, unknown, padding;
+  std::vector<int32_t> ends;  // beside eos
   bool adds_bos = false;
   bool adds_eos = false;  // written back, not acted on: examples end with eos by themselves
   std::string chat_template;
@@ -35,6 +36,7 @@ class VocabularyTokenizer : public Tokenizer {
   int32_t vocab_size() const final { return vocabulary_.tokens.size(); }
   bool is_special(int32_t id) const final;
   std::optional<int32_t> find(std::string_view token) const final;
+  std::optional<int32_t> first_special(std::string_view text) const final;
 
  protected:
   explicit VocabularyTokenizer(Vocabulary vocabulary);
@@ -50,6 +52,7 @@ class VocabularyTokenizer : public Tokenizer {
   Vocabulary vocabulary_;
 
  private:
+  SpecialTokens::Hit next_special(std::string_view text, size_t at, const EncodeOptions& options, bool more) const;
   Result<size_t> walk(std::string_view text, const EncodeOptions& options, bool more, std::vector<int32_t>& ids);
   SpecialTokens specials_;
 };

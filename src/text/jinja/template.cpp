@@ -29,8 +29,9 @@ Result<Rendering> Template::render(std::span<const Variable> variables, const Re
 
 bool Template::has_generation() const { return tree_->has_generation; }
 
-bool Template::names(std::string_view variable) const {
-  return std::ranges::find(tree_->names, variable) != tree_->names.end();
+bool Template::mentions(std::string_view word) const {
+  const auto is_word = [&](const Value& value) { return value.is(Kind::text) && value.bytes() == word; };
+  return std::ranges::find(tree_->names, word) != tree_->names.end() || std::ranges::any_of(tree_->constants, is_word);
 }
 
 std::tm today() {

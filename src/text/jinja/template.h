@@ -48,8 +48,8 @@ class Template {
                            bool* raised = nullptr) const;
 
   bool has_generation() const;
-  // That the source, or what it calls a variable, has this name.
-  bool names(std::string_view variable) const;
+  // That it has this word as a name, an attribute or a whole string: what it never mentions changes nothing.
+  bool mentions(std::string_view word) const;
 
  private:
   explicit Template(std::unique_ptr<const Tree> tree);

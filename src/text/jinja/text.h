@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "text/text_span.h"
 #include "text/utf8.h"
 
 namespace thimble::jinja {
@@ -20,10 +21,7 @@ struct Object {
   virtual ~Object() = default;
 };
 
-struct Span {
-  size_t begin = 0, end = 0;
-  bool operator==(const Span&) const = default;
-};
+using Span = TextSpan;
 
 struct Text final : Object {
   std::string bytes;          // UTF-8
