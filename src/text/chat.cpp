@@ -166,7 +166,7 @@ Result<ChatText> write_chat(const ChatFormat& format, std::span<const Message> m
   static const ChatExtras kNothing;
   const ChatInput input = TRY(format.input(messages, asked.extras ? *asked.extras : kNothing, asked.generation_prompt));
   const ChatTemplate& source = format.chat_template();
-  if (asked.generation_prompt) return ChatText{.text = TRY(source.render(input)).text};
+  if (asked.generation_prompt || !asked.masked) return ChatText{.text = TRY(source.render(input)).text};
   if (source.has_generation()) return write_generated(format, messages, input, asked.train_on);
   ChatText chat{.text = TRY(source.render(input)).text, .blank_tails = true};
   const std::vector<size_t> replies = replies_of(messages);

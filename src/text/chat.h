@@ -77,6 +77,7 @@ enum class TrainOn {
 // with; the last without it. Messages that are not `trained` are not learnt. An error where no reply can be told apart.
 struct ChatAsked {
   bool generation_prompt = false;
+  bool masked = true;  // false: the text alone, nothing of it marked
   TrainOn train_on = TrainOn::assistant;
   const ChatExtras* extras = nullptr;
   std::optional<size_t> reply;

@@ -225,7 +225,8 @@ Result<void> ExampleReader::encode_chat(Example& example, std::optional<size_t> 
   if (!format_) return Failure(format_.error());
   CHECK_OK(take_extras());
   const ChatFormat& format = **format_;
-  const ChatAsked asked{.train_on = options_.train_on, .extras = &extras_, .reply = reply};
+  const ChatAsked asked{
+      .masked = !options_.all_tokens, .train_on = options_.train_on, .extras = &extras_, .reply = reply};
   const ChatText chat = TRY(write_chat(format, std::span(pool_).first(count_), asked));
   replies_ = chat.replies;
   return encode_chat_text(format, tokenizer_, chat, example.ids, example.trained);
@@ -246,7 +247,9 @@ Result<void> ExampleReader::encode_pair(Example& example) {
   if (const auto eos = tokenizer_.eos(); eos && (example.ids.empty() || example.ids.back() != *eos)) {
     example.ids.push_back(*eos);
   }
-  example.trained.resize(example.ids.size(), 1);
+  // An empty text has nothing to learn, its end included.
+  const bool empty = !pair && pool_[0].content.empty();
+  example.trained.resize(example.ids.size(), empty ? 0 : 1);
   return {};
 }
 

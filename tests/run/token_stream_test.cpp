@@ -27,6 +27,7 @@ class Bytes final : public Tokenizer {
   int32_t vocab_size() const override { return 257; }
   bool is_special(int32_t id) const override { return id == 256; }
   std::optional<int32_t> find(std::string_view) const override { return std::nullopt; }
+  std::optional<int32_t> first_special(std::string_view) const override { return std::nullopt; }
   Result<void> save(const std::string&) const override { return {}; }
   Result<TokenizerTables> tables() const override { return TokenizerTables(); }
 
