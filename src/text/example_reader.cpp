@@ -143,14 +143,14 @@ Result<void> ExampleReader::parse_chat(const ChatFields& fields) {
     const std::string where = fmt::format("message {}: ", place++);
     if (item.get(message) != simdjson::SUCCESS) return fail(ErrorCode::invalid_argument, "{}not an object", where);
     json_->message = message;
-    CHECK_OK(take_whole(fields, add_message(TRY(string_field(message, fields.role, where)))));
+    CHECK_OK(take_whole(fields, where, add_message(TRY(string_field(message, fields.role, where)))));
   }
   if (place == 0) return fail(ErrorCode::invalid_argument, "the list '{}' is empty", fields.list);
   return {};
 }
 
 // A plain message is its role and its content; one with more, or with a content of parts, is kept as it is.
-Result<void> ExampleReader::take_whole(const ChatFields& fields, Message& message) {
+Result<void> ExampleReader::take_whole(const ChatFields& fields, std::string_view where, Message& message) {
   const dom::object& object = json_->message;
   bool plain = true;
   std::vector<jinja::Dict::Entry> entries{
@@ -160,12 +160,13 @@ Result<void> ExampleReader::take_whole(const ChatFields& fields, Message& messag
     std::string_view text;
     const bool content = field.key == fields.content;
     if (content && field.value.get(text) == simdjson::SUCCESS) message.content = text;
+    if (content && !field.value.is_string() && !field.value.is_array())
+      return fail(ErrorCode::invalid_argument, "{}the field '{}' is not a string", where, fields.content);
     plain = plain && content && field.value.is_string();
     entries.emplace_back(jinja::Value::text(content ? "content" : field.key), TRY(jinja::from_json(field.value, true)));
   }
   if (!has(object, fields.content) && plain)
-    return fail(ErrorCode::invalid_argument, "a message of {}: the field '{}' is missing", message.role,
-                fields.content);
+    return fail(ErrorCode::invalid_argument, "{}the field '{}' is missing", where, fields.content);
   if (!plain) message.whole = TRY(make_dict(std::move(entries)));
   return {};
 }

@@ -43,7 +43,7 @@ class ExampleReader {
   Result<void> parse_pair(const PairFields& fields);
   Result<void> encode_chat(Example& example, std::optional<size_t> reply);
   // A message, or the chat's tools and documents, with all that a template may look at.
-  Result<void> take_whole(const ChatFields& fields, Message& message);
+  Result<void> take_whole(const ChatFields& fields, std::string_view where, Message& message);
   Result<void> take_extras();
   Result<void> encode_pair(Example& example);
   Message& add_message(std::string_view role);

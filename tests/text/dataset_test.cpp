@@ -137,7 +137,7 @@ TEST(Dataset, BadLinesAreCountedAndNamed) {
       {R"({"messages":[]})", "'messages' is empty"},
       {R"({"messages":[1]})", "message 0: not an object"},
       {R"({"messages":[{"role":"user"}]})", "message 0: the field 'content' is missing"},
-      {R"({"messages":[{"role":"robot","content":"a"}]})", "role 'robot'"},
+      {R"({"messages":[{"role":"user","content":3}]})", "message 0: the field 'content' is not a string"},
       {R"({"prompt":"a"})", "the field 'completion' is missing"},
       {R"({"prompt":1,"completion":"b"})", "the field 'prompt' is not a string"},
       {R"({"text":")" + std::string(2000, 'x') + R"("})", "more than the 1000 that an example may have"},
