@@ -68,5 +68,26 @@ TEST(Jinja, RendersWhatJinja2Renders) {
   EXPECT_EQ(wrong, 0u);
 }
 
+TEST(Jinja, IsBoundedInStepsBytesAndDepth) {
+  for (const char* source :
+       {"{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% set x = namespace(t='aaaaaaaa') %}{% for i in range(60) %}{% set x.t = x.t ~ x.t %}{% endfor %}",
+        "{{ 'a' * 9000000000 }}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% set x = namespace(l=[]) %}{% for i in range(9999) %}{% set x.l = [x.l] %}{% endfor %}"}) {
+    EXPECT_FALSE(render(source)) << source;
+  }
+  EXPECT_FALSE(Template::compile("{{ " + std::string(100000, '(')));
+  EXPECT_FALSE(Template::compile("{{ " + std::string(100000, '-') + "1 }}"));
+}
+
+TEST(Jinja, KnowsWhichBytesAreTheConversations) {
+  const std::vector<Variable> variables{{"u", Value(make_text("<x>", true))}};
+  const auto made = render("{{ u }}a{{ (u ~ 'b')|upper }}{{ u.replace('x', 'y') }}{{ [u]|tojson }}", variables);
+  ASSERT_TRUE(made) << made.error().message;
+  EXPECT_EQ(made->text.bytes, "<x>a<X>B<y>[\"<x>\"]");
+  const std::vector<Span> foreign{{0, 3}, {4, 7}, {8, 9}, {10, 11}, {13, 16}};
+  EXPECT_EQ(made->text.foreign, foreign);
+}
+
 }  // namespace
 }  // namespace thimble::jinja
