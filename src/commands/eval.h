@@ -5,18 +5,31 @@
 
 #include "commands/inference_flags.h"
 #include "run/events.h"
+#include "text/dataset.h"
 
 namespace thimble {
 
 struct EvalFlags {
   InferenceFlags inference;
   std::string metric = "perplexity", data, logits, out;
+  std::vector<std::string> files;  // --data
   int64_t context = 0, batch = 0, limit = 0, max_tokens = 0;  // 0: as the metric wants
   bool bos = false, strict = false, json = false;
 
   // At most --limit of what there is.
   int64_t count(int64_t size) const { return limit > 0 ? std::min(limit, size) : size; }
+  DatasetOptions dataset(const Inference& inference, int64_t context) const {
+    return {.context = context,
+            .part = DataPart::evaluate,
+            .rows = inference.architecture().vocab,
+            .bos = bos,
+            .strict = strict};
+  }
 };
+
+// --context, or what windows of token ids have, or `otherwise`.
+Result<int64_t> eval_context(const EvalFlags& flags, const Inference& inference, int64_t otherwise);
+
 
 Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Events& events);
 Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& events);

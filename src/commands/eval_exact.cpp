@@ -55,7 +55,7 @@ Result<Questions> read_questions(const EvalFlags& flags, Inference& inference, E
   Tokenizer& tokenizer = inference.tokenizer();
   const ChatFormat* const format = TRY(chat_format(tokenizer));
   auto data = TRY(
-      Dataset::open(flags.data, tokenizer, {.context = TRY(inference.context(flags.context)), .strict = flags.strict}));
+      Dataset::open(flags.data, tokenizer, flags.dataset(inference, TRY(inference.context(flags.context)))));
   report_data(events, flags.data, data->report());
   Questions questions;
   for (int64_t i = 0; i < flags.count(data->size()); ++i)

@@ -16,10 +16,10 @@ constexpr int64_t kMostBytes = int64_t{4} << 30;  // 21,845 rows of 49,152 logit
 }  // namespace
 
 Result<void> write_logits(const EvalFlags& flags, Inference& inference, Events& events) {
-  const int64_t context =
-      TRY(inference.context(flags.context > 0 ? flags.context : std::min(kContext, inference.architecture().context)));
-  auto data = TRY(Dataset::open(flags.data, inference.tokenizer(),
-                                {.context = context, .bos = flags.bos, .strict = flags.strict, .all_tokens = true}));
+  const int64_t context = TRY(eval_context(flags, inference, kContext));
+  DatasetOptions options = flags.dataset(inference, context);
+  options.all_tokens = true;
+  auto data = TRY(Dataset::open(flags.data, inference.tokenizer(), options));
   report_data(events, flags.data, data->report());
   const int64_t count = flags.count(data->size()), vocab = inference.architecture().vocab;
   Example example;

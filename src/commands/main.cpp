@@ -39,7 +39,7 @@ int refuse(std::string_view command, std::string_view message, int code = 2) {
 
 // What CLI11 takes: the last argument first.
 Result<std::vector<std::string>> arguments_of(const CLI::App& command, std::vector<std::string> given) {
-  const std::vector<Argument> checked = TRY(expand_config(command, std::move(given)));
+  std::vector<Argument> checked = TRY(expand_config(command, std::move(given)));
   CHECK_OK(check_arguments(command, checked));
   std::vector<std::string> reversed;
   for (const Argument& argument : checked) reversed.insert(reversed.begin(), argument.text);

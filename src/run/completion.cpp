@@ -24,6 +24,7 @@ std::vector<int32_t> stop_tokens(const Tokenizer& tokenizer) {
 
 Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& inference) {
   Tokenizer& tokenizer = inference.tokenizer();
+  CHECK_OK(tokenizer.usable());
   std::vector<int32_t> ids;
   if (prompt.chat || !prompt.system.empty()) {
     std::vector<Message> messages;

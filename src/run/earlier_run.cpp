@@ -12,6 +12,8 @@
 #include "run/resume.h"
 #include "run/trainer.h"
 
+#include "text/data_files.h"
+
 namespace thimble {
 namespace {
 
@@ -27,9 +29,13 @@ constexpr std::array kModelFiles = {
 bool reads(const Recipe& recipe, const std::string& folder) {
   std::error_code none;
   const fs::path within = fs::weakly_canonical(folder, none);
-  for (const std::string* path : {&recipe.model, &recipe.adapter, &recipe.tokenizer, &recipe.data, &recipe.eval_data}) {
-    if (path->empty()) continue;
-    const fs::path from = fs::weakly_canonical(*path, none).lexically_relative(within);
+  std::vector<std::string> inputs = {recipe.model, recipe.adapter, recipe.tokenizer};
+  for (const std::string* data : {&recipe.data, &recipe.eval_data})
+    for (const DataPart part : {DataPart::train, DataPart::evaluate})
+      if (const auto files = data_files(*data, part)) inputs.insert(inputs.end(), files->begin(), files->end());
+  for (const std::string& path : inputs) {
+    if (path.empty()) continue;
+    const fs::path from = fs::weakly_canonical(path, none).lexically_relative(within);
     if (!from.empty() && *from.begin() != "..") return true;
   }
   return false;

@@ -24,6 +24,7 @@ class Inference {
   static Result<std::unique_ptr<Inference>> open(const InferenceOptions& options);
 
   Tokenizer& tokenizer() { return *tokenizer_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
   const Architecture& architecture() const { return spec_.architecture; }
   // What the chats opened with that the adapter was trained on; "" where that is not known.
   std::string system_prompt() const { return adapter_ ? adapter_->config.system_prompt : ""; }

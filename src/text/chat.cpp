@@ -70,8 +70,8 @@ Result<const Turn*> turn_of(const ChatFormat& format, const Message& message, si
 }
 
 void write_turn(Writer& writer, const ChatFormat& format, const Turn& turn, const Message* folded,
-                std::string_view content) {
-  const bool trained = &turn == &format.assistant;
+                std::string_view content, bool learnt = true) {
+  const bool trained = learnt && &turn == &format.assistant;
   writer.markup(turn.open);
   if (folded) {
     writer.words(format.system.open);
@@ -108,7 +108,8 @@ Result<void> write_chat(const ChatFormat& format, const Tokenizer& tokenizer, st
   const bool told = has_system && (!standard.empty() || format.system_into != Folded::nowhere);
   for (size_t i = told ? 1 : 0; i < messages.size(); ++i) {
     const Turn* turn = TRY(turn_of(format, messages[i], i));
-    write_turn(writer, format, *turn, i > 0 && i == folds_into ? &messages[0] : nullptr, messages[i].content);
+    write_turn(writer, format, *turn, i > 0 && i == folds_into ? &messages[0] : nullptr, messages[i].content,
+               messages[i].trained);
   }
   if (generation_prompt) writer.markup(format.generation);
   return {};

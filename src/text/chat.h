@@ -14,6 +14,7 @@ namespace thimble {
 struct Message {
   std::string role;  // system, user, assistant
   std::string content;
+  bool trained = true;  // false: context only, also where it is the assistant's
 };
 
 // One entry of the table of formats in chat_formats.cpp.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,6 +14,8 @@
 
 namespace thimble {
 
+class RecordFields;
+
 class ExampleReader {
  public:
   ExampleReader(Tokenizer& tokenizer, const DatasetOptions& options);
@@ -20,10 +23,16 @@ class ExampleReader {
 
   // A buffer to read the record of `bytes` bytes into, then to call one of the others on.
   std::span<char> buffer(size_t bytes);
-  Result<void> encode(Example& example);
+  // `rejected`: of a preference pair, the reply that was not chosen.
+  Result<void> encode(Example& example, bool rejected);
   Result<std::vector<Message>> messages();
-  // The system message of what was encoded last; "" where it has none.
-  std::string_view system() const;
+
+  // Of what was encoded last:
+  bool too_long() const { return too_long_; }  // its text alone says so: it was not made into tokens
+  bool has_rejected() const { return has_rejected_; }
+  std::string_view system() const;  // its system message; "" where it has none
+  // Of all records that were encoded: fields that nothing is done with, and how often they stand there.
+  const std::map<std::string, int64_t>& unused() const { return unused_; }
 
  private:
   struct Json;
@@ -31,15 +40,23 @@ class ExampleReader {
 
   struct PairFields;
   struct ChatFields;
-  static const std::array<PairFields, 3> kPairs;
+  static const std::array<PairFields, 4> kPairs;
   static const std::array<ChatFields, 2> kChats;
 
   // Fills kind_ and pool_ (of a text: one message) from the buffer.
-  Result<void> parse();
-  Result<void> parse_chat(const ChatFields& fields);
-  Result<void> parse_pair(const PairFields& fields);
+  Result<void> parse(bool rejected);
+  Result<void> parse_record(RecordFields& record, bool rejected);
+  Result<void> parse_chat(RecordFields& record, const ChatFields& fields);
+  Result<void> parse_pair(RecordFields& record, const PairFields& fields);
+  Result<void> parse_preference(RecordFields& record, bool rejected);
+  // Appends the messages of a list; `learnt`: its replies are.
+  Result<void> add_messages(RecordFields& record, std::string_view list, bool learnt);
+  Result<void> add_message(RecordFields& message, const ChatFields& fields, bool learnt);
+  Result<void> add_history(RecordFields& record);
+  Result<void> add_system(RecordFields& record);
   Result<void> encode_chat(Example& example);
   Result<void> encode_pair(Example& example);
+  void note_unused(const RecordFields& fields, std::string_view within);
   Message& add_message(std::string_view role);
 
   Tokenizer& tokenizer_;
@@ -51,6 +68,8 @@ class ExampleReader {
   Kind kind_ = Kind::chat;
   std::vector<Message> pool_;  // the first count_ are in use; the strings of all keep their memory
   size_t count_ = 0;
+  bool too_long_ = false, has_rejected_ = false;
+  std::map<std::string, int64_t> unused_;
   ChatText chat_;
 };
 

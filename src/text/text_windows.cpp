@@ -3,6 +3,7 @@
 // tokenised again when one of its windows is asked for.
 #include <algorithm>
 
+#include "files/file_kind.h"
 #include "text/datasets.h"
 
 namespace thimble {
@@ -14,7 +15,7 @@ constexpr size_t kMaxChunkBytes = 256 << 20;  // a text that has no place to be 
 class TextWindows final : public Dataset {
  public:
   TextWindows(InputFile file, Tokenizer& tokenizer, const DatasetOptions& options)
-      : file_(std::move(file)), tokenizer_(tokenizer) {
+      : file_(std::move(file)), tokenizer_(tokenizer), rows_(options.rows) {
     if (options.bos) bos_ = tokenizer.bos();
     window_ = options.context - (bos_ ? 1 : 0);
   }
@@ -30,6 +31,8 @@ class TextWindows final : public Dataset {
       chunks_.push_back({offset, tokens_});
       offset += TRY(load(offset));
       tokens_ += static_cast<int64_t>(ids_.size());
+      if (rows_ > 0)
+        if (const auto known = check_rows(tokenizer_, ids_, rows_); !known) return fail(known.error().code, "reading {}: {}", file_.path(), known.error().message);
       for (const int32_t id : ids_) add_to_fingerprint(static_cast<uint64_t>(id));
     }
     loaded_ = static_cast<int64_t>(chunks_.size()) - 1;
@@ -43,6 +46,9 @@ class TextWindows final : public Dataset {
 
   int64_t size() const override { return windows_; }
   bool windows() const override { return true; }
+  int64_t tokens(int64_t index) const override {
+    return std::min((index + 1) * window_, tokens_) - index * window_ + (bos_ ? 1 : 0);
+  }
 
   Result<void> read(int64_t index, Example& example) override {
     if (index < 0 || index >= windows_) {
@@ -83,6 +89,11 @@ class TextWindows final : public Dataset {
       CHECK_OK(file_.read(offset, std::as_writable_bytes(target)));
       const std::string_view text(target.data(), length);
       const bool last = offset + length == file_.size();
+      if (const size_t valid = valid_utf8(text, !last); valid < length)
+        return fail(ErrorCode::unsupported,
+                    "reading {}: the byte 0x{:02X} at offset {} is not UTF-8 text; if it is text in an older encoding, "
+                    "convert it: iconv -f LATIN1 -t UTF-8 FILE > NEW",
+                    file_.path(), static_cast<unsigned char>(text[valid]), offset + valid);
       const EncodeOptions options{.continued = offset > begin_};
       ids_.clear();
       const auto done = last ? tokenizer_.encode(text, options, ids_).map([&] { return length; })
@@ -116,6 +127,7 @@ class TextWindows final : public Dataset {
 
   InputFile file_;
   Tokenizer& tokenizer_;
+  int64_t rows_;  // of the model's embedding; 0: not looked at
   std::optional<int32_t> bos_;
   uint64_t begin_ = 0;  // of the text in the file
   int64_t window_ = 0;  // tokens of the text in a window
