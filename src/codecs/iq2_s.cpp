@@ -1,7 +1,8 @@
 // iq2_s: super-blocks of 256; sixteen groups of 16 values, each two rows of a grid of 1024, with signs, as in GGUF.
 //
 //   Block   82 bytes    | d: f16 | q[32] | sign[32] | high[8] | s[8] |
-//                       row k = q[k] | high[k / 4] >> k % 4 * 2 (2 bits) << 8;  s[k] = scale of group 2k | of 2k + 1 << 4
+//                       row k = q[k] | high[k / 4] >> k % 4 * 2 (2 bits) << 8;  s[k] = scale of group 2k | of 2k + 1 <<
+//                       4
 //   Value   x[i] = d * (scale + 1/2) / 4 * level, negative where its sign says so
 //   Choice  read only
 #include "codecs/codec.h"

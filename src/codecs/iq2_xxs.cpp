@@ -22,7 +22,8 @@ THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int
       std::memcpy(&rest, from + 6 + 8 * group, sizeof rest);
       const float scale = d * (0.5f + static_cast<float>(rest >> 28)) * 0.25f;
       for (int k = 0; k < 4; ++k)
-        write_row<8, 2>(kGridIq2Xxs[rows[k]], kLevelsIq2, scale, even_signs(rest >> (7 * k) & 127), to + 32 * group + 8 * k);
+        write_row<8, 2>(kGridIq2Xxs[rows[k]], kLevelsIq2, scale, even_signs(rest >> (7 * k) & 127),
+                        to + 32 * group + 8 * k);
     }
   }
 }

@@ -26,8 +26,8 @@ THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int
     for (int k = 0; k < 64; ++k) {
       const float scale = d * static_cast<float>(1 + 2 * (scales[k / 16] >> (k / 8 % 2 * 4) & 15));
       const int row = low[k] | (high[k / 8] >> (k % 8) & 1) << 8;
-      write_row<4, 4>(kGridIq3S[static_cast<size_t>(row)], kLevels, scale, static_cast<uint8_t>(signs[k / 2] >> (4 * (k % 2))),
-                      to + 4 * k);
+      write_row<4, 4>(kGridIq3S[static_cast<size_t>(row)], kLevels, scale,
+                      static_cast<uint8_t>(signs[k / 2] >> (4 * (k % 2))), to + 4 * k);
     }
   }
 }

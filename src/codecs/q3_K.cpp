@@ -3,7 +3,8 @@
 //   Block   110 bytes   | high[32] | q[64] | s[12] | d: f16 |
 //                       half n (128 values): q[32 n + i] = low bits of x[128 n + i + 32 k] << 2 k, k = 0..3
 //                       high[i] = high bits of x[i + 32 k] << k, k = 0..7
-//                       scale k: low 4 bits in s[k % 8] (upper nibble from k = 8 on), high 2 bits in s[8 + k % 4] >> k / 4 * 2
+//                       scale k: low 4 bits in s[k % 8] (upper nibble from k = 8 on), high 2 bits in s[8 + k % 4] >> k
+//                       / 4 * 2
 //   Value   x[i] = d * (scale - 32) * (code - 4)
 //   Choice  read only: such files are made by llama.cpp, with statistics of the model's inputs
 #include "codecs/codec.h"

@@ -1,8 +1,9 @@
 // tq1_0: blocks of 256 ternary values, five to a byte, as in GGUF.
 //
 //   Block   54 bytes    | a[32] | b[16] | c[4] | d: f16 |
-//                       digit n of a[i] is x[32 n + i], of b[i] x[160 + 16 n + i] (n < 5), of c[i] x[240 + 4 n + i] (n < 4)
-//                       a byte holds its digits as a fraction of 256: digit 0 is byte * 3 >> 8, the next that of byte * 3
+//                       digit n of a[i] is x[32 n + i], of b[i] x[160 + 16 n + i] (n < 5), of c[i] x[240 + 4 n + i] (n
+//                       < 4) a byte holds its digits as a fraction of 256: digit 0 is byte * 3 >> 8, the next that of
+//                       byte * 3
 //   Value   x[i] = d * (digit - 1)
 //   Choice  read only
 #include "codecs/codec.h"

@@ -114,10 +114,11 @@ Result<void> open_tokenizer(Conversion& c) {
   if (o.to == "safetensors") return {};
   for (auto id = static_cast<int32_t>(rows); id < tokens; ++id)
     if (!c.tokenizer->is_special(id) && !c.tokenizer->bytes(id).empty())
-      return fail(ErrorCode::invalid_argument,
-                  "{}: the tokenizer has {} tokens, the model {} rows: '{}' (id {}) has none and is no special token, so "
-                  "that it can not be left out; give the model's own tokenizer with --tokenizer",
-                  path, tokens, rows, c.tokenizer->bytes(id), id);
+      return fail(
+          ErrorCode::invalid_argument,
+          "{}: the tokenizer has {} tokens, the model {} rows: '{}' (id {}) has none and is no special token, so "
+          "that it can not be left out; give the model's own tokenizer with --tokenizer",
+          path, tokens, rows, c.tokenizer->bytes(id), id);
   return {};
 }
 

@@ -27,7 +27,8 @@ Result<void> evaluate(EvalFlags& flags) {
                 nearest_names(flags.metric, names), flags.metric);
   if (flags.data.empty())
     return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to evaluate on");
-  const std::string inputs[] = {flags.data, flags.inference.model(), flags.inference.adapter(), flags.inference.tokenizer()};
+  const std::string inputs[] = {flags.data, flags.inference.model(), flags.inference.adapter(),
+                                flags.inference.tokenizer()};
   CHECK_OK(check_output("--out", flags.out, inputs));
   CHECK_OK(check_output("--logits", flags.logits, inputs));
   Events events(flags.json);
@@ -57,7 +58,8 @@ Result<void> check_void(const CLI::App& app, const EvalFlags& flags) {
   if (flags.limit < 0)
     return fail(ErrorCode::invalid_argument, "--limit: expected 0 (all) or more, found {}", flags.limit);
   if (flags.max_tokens < 0)
-    return fail(ErrorCode::invalid_argument, "--max-tokens: expected 0 (as many as the reference) or more, found {}", flags.max_tokens);
+    return fail(ErrorCode::invalid_argument, "--max-tokens: expected 0 (as many as the reference) or more, found {}",
+                flags.max_tokens);
   return {};
 }
 

@@ -12,7 +12,7 @@ namespace thimble {
 struct EvalFlags {
   InferenceFlags inference;
   std::string metric = "perplexity", data, logits, out;
-  std::vector<std::string> files;  // --data
+  std::vector<std::string> files;                             // --data
   int64_t context = 0, batch = 0, limit = 0, max_tokens = 0;  // 0: as the metric wants
   bool bos = false, strict = false, json = false;
 
@@ -29,7 +29,6 @@ struct EvalFlags {
 
 // --context, or what windows of token ids have, or `otherwise`.
 Result<int64_t> eval_context(const EvalFlags& flags, const Inference& inference, int64_t otherwise);
-
 
 Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Events& events);
 Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& events);

@@ -98,8 +98,8 @@ Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& e
   events.event("eval",
                fmt::format("\"metric\":\"choice\",\"accuracy\":{:.9g},\"accuracy_norm\":{:.9g},\"examples\":{}",
                            of_all(counts.right), of_all(counts.right_by_character), questions.size()),
-               fmt::format("accuracy {:.4f}  by character {:.4f}  ({})", of_all(counts.right), of_all(counts.right_by_character),
-                           counted(questions.size(), "question")));
+               fmt::format("accuracy {:.4f}  by character {:.4f}  ({})", of_all(counts.right),
+                           of_all(counts.right_by_character), counted(questions.size(), "question")));
   eval_done(events, inference, seconds, tokens);
   return {};
 }

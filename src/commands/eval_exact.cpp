@@ -54,8 +54,8 @@ Result<void> add_question(const EvalFlags& flags, Tokenizer& tokenizer, const Ch
 Result<Questions> read_questions(const EvalFlags& flags, Inference& inference, Events& events) {
   Tokenizer& tokenizer = inference.tokenizer();
   const ChatFormat* const format = TRY(chat_format(tokenizer));
-  auto data = TRY(
-      Dataset::open(flags.data, tokenizer, flags.dataset(inference, TRY(inference.context(flags.context)))));
+  auto data =
+      TRY(Dataset::open(flags.data, tokenizer, flags.dataset(inference, TRY(inference.context(flags.context)))));
   report_data(events, flags.data, data->report());
   Questions questions;
   for (int64_t i = 0; i < flags.count(data->size()); ++i)

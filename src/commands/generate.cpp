@@ -38,10 +38,11 @@ Result<std::string> read_prompt(const Flags& flags, const Inference& inference) 
   const uint64_t bytes = TRY(InputFile::open(flags.prompt_file)).size();
   const uint64_t longest = inference.tokenizer().most_bytes_per_token();
   if (longest > 0 && bytes / longest > most)
-    return fail(ErrorCode::invalid_argument,
-                "--prompt-file {}: its {} bytes are more than {} tokens, the context is {}: shorten it, or give a larger "
-                "--context",
-                flags.prompt_file, bytes, bytes / longest, most);
+    return fail(
+        ErrorCode::invalid_argument,
+        "--prompt-file {}: its {} bytes are more than {} tokens, the context is {}: shorten it, or give a larger "
+        "--context",
+        flags.prompt_file, bytes, bytes / longest, most);
   return read_utf8_file(flags.prompt_file);
 }
 

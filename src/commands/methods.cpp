@@ -53,8 +53,11 @@ constexpr Socket kSockets[] = {
        all.insert(all.end(), read_only_codecs().begin(), read_only_codecs().end());
        for (const Codec* c : all) {
          const double bits = 8.0 * static_cast<double>(c->block_bytes) / static_cast<double>(c->block);
-         Ordered row = {{"name", c->name},   {"summary", c->description},     {"bits", bits},
-                        {"block", c->block}, {"block_bytes", c->block_bytes}};
+         Ordered row = {{"name", c->name},
+                        {"summary", c->description},
+                        {"bits", bits},
+                        {"block", c->block},
+                        {"block_bytes", c->block_bytes}};
          if (c->writes())
            row["max_error"] = c->max_error;
          else

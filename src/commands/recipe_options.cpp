@@ -39,7 +39,8 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
                  "prompt/completion, question/answer, text), plain text or token ids in safetensors");
   app.add_option("--eval-data", eval_data_, "data to evaluate on");
   app.add_option("--split", r.split, "part of the data that is held out to evaluate on: 0.05");
-  app.add_option("--columns", r.columns, "names in the data for fields: prompt=frage,completion=antwort")->delimiter(',');
+  app.add_option("--columns", r.columns, "names in the data for fields: prompt=frage,completion=antwort")
+      ->delimiter(',');
   app.add_option("--truncate", r.truncate,
                  "examples longer than the context: left or right is cut off, or they are split; left out without it");
   app.add_option("--eval-every", r.eval_every, "steps between evaluations; 0: before and after only");

@@ -23,14 +23,17 @@ constexpr std::array kMagics{
     Magic{"PK\x03\x04"sv, {FileKind::refused, "a zip archive", kUnpack}},
     Magic{"PK\x05\x06"sv, {FileKind::refused, "an empty zip archive", kUnpack}},
     Magic{"BZh"sv, {FileKind::refused, "a file compressed by bzip2", "unpack it with bunzip2"}},
-    Magic{"\xfd" "7zXZ\0"sv, {FileKind::refused, "a file compressed by xz", "unpack it with unxz"}},
+    Magic{"\xfd"
+          "7zXZ\0"sv,
+          {FileKind::refused, "a file compressed by xz", "unpack it with unxz"}},
     Magic{"7z\xbc\xaf\x27\x1c"sv, {FileKind::refused, "a 7z archive", kUnpack}},
     Magic{"Rar!"sv, {FileKind::refused, "a RAR archive", kUnpack}},
     Magic{"\x04\x22\x4d\x18"sv, {FileKind::refused, "a file compressed by lz4", "unpack it with unlz4"}},
-    Magic{"PAR1"sv,
-          {FileKind::refused, "a Parquet file",
-           "convert it to JSONL: python3 -c \"import pandas as p, sys; p.read_parquet(sys.argv[1]).to_json(sys.argv[2], "
-           "orient='records', lines=True)\" FILE NEW.jsonl"}},
+    Magic{
+        "PAR1"sv,
+        {FileKind::refused, "a Parquet file",
+         "convert it to JSONL: python3 -c \"import pandas as p, sys; p.read_parquet(sys.argv[1]).to_json(sys.argv[2], "
+         "orient='records', lines=True)\" FILE NEW.jsonl"}},
     Magic{"ARROW1"sv, {FileKind::refused, "an Arrow (Feather) file", "convert it to JSONL"}},
     Magic{"SQLite format 3\0"sv, {FileKind::refused, "an SQLite database", kExport}},
     Magic{"%PDF"sv, {FileKind::refused, "a PDF document", "extract its text: pdftotext FILE"}},
@@ -43,7 +46,9 @@ constexpr std::array kMagics{
     Magic{"\x80\x05"sv, {FileKind::refused, "a Python pickle", "write it as JSONL"}},
     Magic{"\x89HDF"sv, {FileKind::refused, "an HDF5 file", kExport}},
     Magic{"\x89PNG"sv, {FileKind::refused, "a PNG picture", "give text"}},
-    Magic{"\x7f" "ELF"sv, {FileKind::refused, "a program", "give text"}},
+    Magic{"\x7f"
+          "ELF"sv,
+          {FileKind::refused, "a program", "give text"}},
     Magic{"{\\rtf"sv, {FileKind::refused, "an RTF document", "save it as plain text"}},
     Magic{"\xff\xfe\0\0"sv, {FileKind::refused, "text in UTF-32", "convert it to UTF-8 with iconv"}},
     Magic{"\0\0\xfe\xff"sv, {FileKind::refused, "text in UTF-32", "convert it to UTF-8 with iconv"}},
@@ -54,7 +59,7 @@ constexpr std::array kMagics{
 constexpr FileKind kText = {FileKind::text, "UTF-8 text", ""};
 constexpr FileKind kSafetensors = {FileKind::safetensors, "a safetensors file", ""};
 constexpr FileKind kUtf16 = {FileKind::refused, "text in UTF-16, it seems", kRecode};
-constexpr FileKind kNotUtf8 = {FileKind::refused, "no UTF-8 text, and of no other kind that is known (binary?)",
+constexpr FileKind kNotUtf8 = {FileKind::unknown, "no UTF-8 text, and of no other kind that is known (binary?)",
                                "if it is text in an older encoding, convert it: iconv -f LATIN1 -t UTF-8 FILE > NEW"};
 
 constexpr size_t kHead = 4096;
@@ -86,7 +91,10 @@ size_t valid_utf8(std::string_view text, bool more) {
       ++at;
       continue;
     }
-    const size_t length = lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    const size_t length = lead >= 0xc2 && lead < 0xe0   ? 2
+                          : lead >= 0xe0 && lead < 0xf0 ? 3
+                          : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                        : 0;
     if (length == 0) return at;
     const size_t there = std::min(length, text.size() - at);
     for (size_t i = 1; i < there; ++i)

@@ -10,7 +10,7 @@
 namespace thimble {
 
 struct FileKind {
-  enum Form { text, gzip, zstd, safetensors, refused };
+  enum Form { text, gzip, zstd, safetensors, refused, unknown };  // unknown: neither UTF-8 nor anything known
   Form form;
   std::string_view name;    // "a gzip file"
   std::string_view advice;  // of what is refused: what to do with it

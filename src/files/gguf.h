@@ -56,8 +56,8 @@ struct GgufTensor {
 
 class GgufFile {
  public:
-  // Of a split model (split.count) the first of its files, name-00001-of-00003.gguf; the others are found beside it, and
-  // their tensors are listed with its own.
+  // Of a split model (split.count) the first of its files, name-00001-of-00003.gguf; the others are found beside it,
+  // and their tensors are listed with its own.
   static Result<GgufFile> open(const std::string& path);
   static bool recognises(const std::string& path);  // by its first four bytes
 

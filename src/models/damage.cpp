@@ -13,9 +13,7 @@ std::string damage(const ModelTensor& tensor, int64_t row, std::span<const float
   return fmt::format("tensor '{}', row {}, element {} is {}", tensor.name, row, bad - numbers.begin(), *bad);
 }
 
-bool finite(std::span<const float> numbers) {
-  return all_finite(numbers.data(), static_cast<int64_t>(numbers.size()));
-}
+bool finite(std::span<const float> numbers) { return all_finite(numbers.data(), static_cast<int64_t>(numbers.size())); }
 
 }  // namespace
 
@@ -29,8 +27,7 @@ Result<void> check_fits(const ModelTensor& tensor, int64_t row, std::span<const 
                         const std::byte* encoded, std::span<float> scratch) {
   codec.decode(encoded, scratch.data(), static_cast<int64_t>(numbers.size()));
   if (finite(scratch.first(numbers.size()))) return {};
-  const auto largest =
-      std::ranges::max_element(numbers, {}, [](float x) { return std::abs(x); });
+  const auto largest = std::ranges::max_element(numbers, {}, [](float x) { return std::abs(x); });
   return fail(ErrorCode::unsupported,
               "tensor '{}', row {}, element {} is {}, which does not fit codec {}{}; choose bf16 or f32", tensor.name,
               row, largest - numbers.begin(), *largest, codec.name,

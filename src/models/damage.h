@@ -1,5 +1,5 @@
-// Numbers that are no numbers: a weight that is NaN or infinite, or one that a codec cannot hold. Whatever computes with
-// such a weight gives nonsense, and quantising may hide it, so it is an error that names the tensor and its row.
+// Numbers that are no numbers: a weight that is NaN or infinite, or one that a codec cannot hold. Whatever computes
+// with such a weight gives nonsense, and quantising may hide it, so it is an error that names the tensor and its row.
 #pragma once
 
 #include <optional>

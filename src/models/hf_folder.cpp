@@ -54,7 +54,8 @@ Result<std::set<std::string>> shard_names(const std::string& folder) {
   if (!is_file(index)) return single;
   const std::set<std::string> names = TRY(indexed_names(folder, index));
   if (!has_single || names.contains("model.safetensors")) return names;
-  const bool whole = !names.empty() && std::ranges::all_of(names, [&](const auto& name) { return is_file(folder + "/" + name); });
+  const bool whole =
+      !names.empty() && std::ranges::all_of(names, [&](const auto& name) { return is_file(folder + "/" + name); });
   warn(fmt::format("{} holds model.safetensors and shards with their index: {} taken; remove the others", folder,
                    whole ? "the shards are" : "model.safetensors, as not all shards are there, is"));
   return whole ? names : single;
@@ -172,9 +173,10 @@ Result<void> settle_tied(Weights& weights, Architecture& a) {
   Found* const embedding = weights.find(std::string(name), a.family == "gpt2" ? "transformer." : "model.");
   if (!embedding) return {};
   if (TRY(same_numbers(weights, *head, *embedding))) return head->used = true, Result<void>();
-  warn(fmt::format("{}: config.json says 'tie_word_embeddings', but lm_head.weight is there and differs from the "
-                   "embedding; it is taken as the model's own head",
-                   weights.folder));
+  warn(
+      fmt::format("{}: config.json says 'tie_word_embeddings', but lm_head.weight is there and differs from the "
+                  "embedding; it is taken as the model's own head",
+                  weights.folder));
   a.tied = false;
   return {};
 }

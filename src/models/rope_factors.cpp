@@ -65,21 +65,32 @@ std::optional<RopeScaling> recognise_rope_factors(std::span<const float> factors
   // Any other shows in the divisors between the ends of the range, or in where the range must lie.
   std::vector<std::pair<double, double>> within;  // 1 / wavelength, smooth
   double least = 1, most = 1e9;
+  double whole = 1,
+         none = 0;  // 1 / wavelength of the slowest that is left as it is, and of the fastest divided in full
   for (size_t i = 0; i < factors.size(); ++i) {
     const double turn = static_cast<double>(i) / static_cast<double>(factors.size());
     const double wavelength = 2 * std::numbers::pi * std::pow(rope_base, turn);
     const double f = static_cast<double>(factors[i]);
-    if (f <= 1) least = std::max(least, 4 * wavelength);
-    if (f >= factor) most = std::min(most, wavelength);
+    if (f <= 1) least = std::max(least, 4 * wavelength), whole = std::min(whole, 1 / wavelength);
+    if (f >= factor) most = std::min(most, wavelength), none = std::max(none, 1 / wavelength);
     if (f > 1 && f < factor) within.emplace_back(1 / wavelength, smooth_of(f, factor));
   }
   if (within.empty() && (usual(std::ceil(least)) || usual(std::floor(most)))) return scaling;
-  if (within.empty()) return std::nullopt;
+  if (within.empty()) {  // the range lies between two neighbours, anywhere
+    const double slope = 1 / (whole - none);
+    return fits(of_line(factor, slope, -slope * none)) ? std::optional(scaling) : std::nullopt;
+  }
   const auto& [first, top] = within.front();
   const double original = (top * 3 + 1) / first;
   if (usual(std::round(original)) || fits(of_line(factor, original / 3, -1.0 / 3))) return scaling;
   const auto& [last, bottom] = within.back();
-  if (within.size() < 2 || first == last) return std::nullopt;
+  if (within.size() == 1) {  // any line through it that leaves its neighbours at the ends
+    double slope = 0;
+    if (whole > first) slope = std::max(slope, (1 - top) / (whole - first));
+    if (none > 0 && none < first) slope = std::max(slope, top / (first - none));
+    slope *= 1 + 1e-9;
+    return slope > 0 && fits(of_line(factor, slope, top - slope * first)) ? std::optional(scaling) : std::nullopt;
+  }
   const double slope = (top - bottom) / (first - last);
   if (fits(of_line(factor, slope, top - slope * first))) return scaling;
   return std::nullopt;

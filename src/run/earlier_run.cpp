@@ -11,7 +11,6 @@
 #include "run/report.h"
 #include "run/resume.h"
 #include "run/trainer.h"
-
 #include "text/data_files.h"
 
 namespace thimble {

@@ -79,7 +79,8 @@ Result<void> Trainer::open() {
     const auto length = TRY(token_window_length(r.data));
     if (!length) return Failure(none);
     vocab = TRY(open_token_windows(r.data, {.context = *length}))->report().largest_id + 1;
-    events_.note(fmt::format("no --tokenizer: the vocabulary has {} tokens, as the largest id in {} says", vocab, r.data));
+    events_.note(
+        fmt::format("no --tokenizer: the vocabulary has {} tokens, as the largest id in {} says", vocab, r.data));
   }
   spec_.architecture = TRY(preset(TRY(parse_size(r.size)), vocab, r.context));
   return {};
@@ -96,7 +97,8 @@ Result<void> Trainer::open_data() {
   if (r.split > 0) {
     SplitDataset parts = TRY(split_dataset(std::move(data_), r.split, static_cast<uint64_t>(r.seed)));
     data_ = std::move(parts.train), eval_data_ = std::move(parts.held_out);
-    events_.note(fmt::format("--split {}: {} trained, {} held out for evaluation", r.split, data_->size(), eval_data_->size()));
+    events_.note(
+        fmt::format("--split {}: {} trained, {} held out for evaluation", r.split, data_->size(), eval_data_->size()));
   }
   if (!r.eval_data.empty()) {
     options.part = DataPart::evaluate;
@@ -240,12 +242,20 @@ Result<void> Trainer::make_plan() {
 // Names in --set optimizer.no_decay and --target that no parameter has are misspelt.
 Result<void> Trainer::check_names() const {
   const auto& parameters = plan_.train.parameters;
-  const auto some = [&](auto matches) { return std::ranges::any_of(parameters, [&](const auto& p) { return matches(p.name); }); };
-  for (const std::string& part : spec_.no_decay)
-    if (!some([&](const std::string& name) { return name.find(part) != std::string::npos; }))
-      return fail(ErrorCode::invalid_argument,
-                  "--set optimizer.no_decay={}: no trained parameter has '{}' in its name; '{}' is one", part, part,
-                  parameters.empty() ? "" : parameters.front().name);
+  const auto some = [&](auto matches) {
+    return std::ranges::any_of(parameters, [&](const auto& p) { return matches(p.name); });
+  };
+  int64_t matched = 0;
+  for (const std::string& part : spec_.no_decay) {
+    const bool found = some([&](const std::string& name) { return name.find(part) != std::string::npos; });
+    matched += found;
+    if (!found)
+      events_.note(fmt::format("warning: optimizer.no_decay: no trained parameter has '{}' in its name", part));
+  }
+  if (!spec_.no_decay.empty() && matched == 0)
+    return fail(ErrorCode::invalid_argument,
+                "--set optimizer.no_decay={}: no trained parameter has that in its name; '{}' is one",
+                fmt::join(spec_.no_decay, "|"), parameters.empty() ? "" : parameters.front().name);
   constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
   for (const std::string& target : recipe_.target) {
     if (spec_.method != &kLora || target.find_first_not_of(kPlain) != std::string::npos) continue;

@@ -20,7 +20,8 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, 
   const int64_t rows = model.architecture().vocab, tokens = (*opened)->vocab_size();
   if (tokens > rows)
     warn(fmt::format("{}: the tokenizer has {} tokens, the model {} rows: '{}' (id {}){} can not be used", path, tokens,
-                     rows, (*opened)->bytes(static_cast<int32_t>(rows)), rows, tokens - rows > 1 ? " and those after it" : ""));
+                     rows, (*opened)->bytes(static_cast<int32_t>(rows)), rows,
+                     tokens - rows > 1 ? " and those after it" : ""));
   return opened;
 }
 
@@ -64,7 +65,8 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
   events.note(text);
   for (const std::string& note : report.notes) events.note("note: " + note);
   std::string unused;
-  for (const auto& [field, count] : report.unused) unused += fmt::format("{}{} ({})", unused.empty() ? "" : ", ", field, count);
+  for (const auto& [field, count] : report.unused)
+    unused += fmt::format("{}{} ({})", unused.empty() ? "" : ", ", field, count);
   if (!unused.empty()) events.note("warning: fields without effect: " + unused);
 }
 

@@ -81,9 +81,9 @@ class Trainer {
   Result<void> begin_log();
   Result<void> check_space() const;
   Failure stopped();
-  Result<void> check_names() const;                   // of what the user named
+  Result<void> check_names() const;                 // of what the user named
   Failure diverged(const std::string& what) const;  // `what` is not finite
-  Result<void> given_up(const Error& error);  // of an evaluation
+  Result<void> given_up(const Error& error);        // of an evaluation
   void report();
   template <class T>
   T* input(const std::string& name) {

@@ -86,14 +86,15 @@ Result<size_t> answer_of(const Json* value, const Choices& choices, const std::s
     const bool label = std::ranges::find(choices.labels, text) != choices.labels.end();
     if (number && !label) meant.push_back(index);  // ARC's labels may be numbers from 1
     if (std::ranges::any_of(meant, [&](size_t one) { return one != meant.front(); }))
-      return fail(ErrorCode::corrupt, "{}: the answer '{}' is ambiguous: it is the label, text or index of more than one choice; give its index as a number",
+      return fail(ErrorCode::corrupt,
+                  "{}: the answer '{}' is ambiguous: it is the label, text or index of more than one choice; give its "
+                  "index as a number",
                   where, text);
     if (!meant.empty()) return meant.front();
   }
-  return fail(
-      ErrorCode::corrupt,
-      "{}: expected `answer`, `label` or `answerKey`: the index, label or text of one of {} choices, found {}", where,
-      count, value ? value->dump(-1, ' ', true, Json::error_handler_t::replace) : "nothing");
+  return fail(ErrorCode::corrupt,
+              "{}: expected `answer`, `label` or `answerKey`: the index, label or text of one of {} choices, found {}",
+              where, count, value ? value->dump(-1, ' ', true, Json::error_handler_t::replace) : "nothing");
 }
 
 int64_t characters(std::string_view text) {
@@ -148,7 +149,8 @@ Result<Put> put_hellaswag(const Json& line, const std::string& where) {
     context = TRY(text_of(line, "ctx_a", where)) + " " + capitalised(TRY(text_of(line, "ctx_b", where)));
   else
     context = TRY(text_of(line, "ctx", where));
-  const std::string activity = line.contains("activity_label") ? TRY(text_of(line, "activity_label", where)) + ": " : "";
+  const std::string activity =
+      line.contains("activity_label") ? TRY(text_of(line, "activity_label", where)) + ": " : "";
   put.prompt = without_marks(activity + context);
   put.choices = TRY(listed_choices(line["endings"], where));
   for (std::string& text : put.choices.texts) text = without_marks(std::move(text));
@@ -156,7 +158,8 @@ Result<Put> put_hellaswag(const Json& line, const std::string& where) {
 }
 
 Result<Put> put_boolq(const Json& line, const std::string& where) {
-  return Put{fmt::format("{}\nQuestion: {}?\nAnswer:", TRY(text_of(line, "passage", where)), TRY(text_of(line, "question", where))),
+  return Put{fmt::format("{}\nQuestion: {}?\nAnswer:", TRY(text_of(line, "passage", where)),
+                         TRY(text_of(line, "question", where))),
              {{"no", "yes"}, {"A", "B"}}};
 }
 
@@ -165,7 +168,8 @@ Result<Put> put_mmlu(const Json& line, const std::string& where) {
   std::string subject = TRY(text_of(line, "subject", where));
   std::ranges::replace(subject, '_', ' ');
   Put put{fmt::format("The following are multiple choice questions (with answers) about {}.\n\n{}\n", subject,
-                      trimmed(TRY(text_of(line, "question", where)))), {}};
+                      trimmed(TRY(text_of(line, "question", where)))),
+          {}};
   for (size_t i = 0; i < given.texts.size(); ++i) {
     put.prompt += fmt::format("{}. {}\n", letter(i), given.texts[i]);
     put.choices.texts.push_back(letter(i));
@@ -187,12 +191,13 @@ Result<Put> put_plainly(const Json& line, const std::string& where) {
   if (!stem || !stem->is_string())
     return fail(ErrorCode::corrupt, "{}: expected `prompt`, `question` or `goal`, a string", where);
   const bool raw = line.contains("prompt") || line.contains("question_stem");
-  const std::string put = raw ? stem->get<std::string>() : fmt::format("Question: {}\nAnswer:", stem->get<std::string>());
+  const std::string put =
+      raw ? stem->get<std::string>() : fmt::format("Question: {}\nAnswer:", stem->get<std::string>());
   const Json& holder = nested && !line.contains("choices") ? *nested : line;
   if (const Json* const list = first_of(holder, {"choices"})) return Put{put, TRY(listed_choices(*list, where))};
   if (line.contains("sol1")) return Put{put, TRY(named_choices(line, {"sol1", "sol2"}, where))};
-  return fail(ErrorCode::corrupt, "{}: expected `choices`, a list of strings or of {{label, text}}, or `sol1` and `sol2`",
-              where);
+  return fail(ErrorCode::corrupt,
+              "{}: expected `choices`, a list of strings or of {{label, text}}, or `sol1` and `sol2`", where);
 }
 
 // A shape of the field, known by fields that stand in each of its records.
@@ -216,7 +221,8 @@ Result<ChoiceQuestion> winogrande(const Json& line, const std::string& where) {
   const Choices options = TRY(named_choices(line, {"option1", "option2"}, where));
   const std::string rest = trimmed(std::string_view(sentence).substr(blank + 1));
   ChoiceQuestion question;
-  for (const std::string& option : options.texts) question.choices.push_back(choice_after(sentence.substr(0, blank) + option, rest));
+  for (const std::string& option : options.texts)
+    question.choices.push_back(choice_after(sentence.substr(0, blank) + option, rest));
   const Json* const answer = first_of(line, {"answer"});
   if (!answer || (*answer != "1" && *answer != "2" && *answer != 1 && *answer != 2))
     return fail(ErrorCode::corrupt, "{}: expected `answer`, 1 or 2", where);
@@ -225,7 +231,8 @@ Result<ChoiceQuestion> winogrande(const Json& line, const std::string& where) {
 }
 
 // `beside` is the line of the file of labels, or nullptr.
-Result<ChoiceQuestion> question_of(const Json& line, const Json* beside, const std::string& where, ChoiceQuestions& all) {
+Result<ChoiceQuestion> question_of(const Json& line, const Json* beside, const std::string& where,
+                                   ChoiceQuestions& all) {
   if (!line.is_object()) return fail(ErrorCode::corrupt, "{}: expected a JSON object", where);
   if (line.contains("sentence") && line.contains("option1")) return winogrande(line, where);
   const auto shape = std::ranges::find_if(kShapes, [&](const Shape& shape) {
@@ -233,7 +240,8 @@ Result<ChoiceQuestion> question_of(const Json& line, const Json* beside, const s
   });
   Put put = TRY(shape->put(line, where));
   if (put.choices.texts.size() < 2)
-    return fail(ErrorCode::corrupt, "{}: a question needs two choices or more, found {}", where, put.choices.texts.size());
+    return fail(ErrorCode::corrupt, "{}: a question needs two choices or more, found {}", where,
+                put.choices.texts.size());
   for (const char* const field : {"context", "support"}) {
     const Json* const before = first_of(line, {field});
     if (!before || !before->is_string() || before->get_ref<const std::string&>().empty()) continue;
@@ -279,7 +287,8 @@ Result<ChoiceQuestions> read_choices(const std::string& path, int64_t limit) {
   int64_t place = 0;
   const auto visit = [&](const JsonRecord& record) -> Result<void> {
     if (limit > 0 && static_cast<int64_t>(all.questions.size()) >= limit) return {};
-    if (record.length > kMostBytes) return fail(ErrorCode::corrupt, "{}:{}: a question of {} bytes", path, record.line, record.length);
+    if (record.length > kMostBytes)
+      return fail(ErrorCode::corrupt, "{}:{}: a question of {} bytes", path, record.line, record.length);
     text.resize(record.length);
     CHECK_OK(file.read(record.offset, std::as_writable_bytes(std::span(text))));
     const std::string where = fmt::format("{}:{}", path, record.line);

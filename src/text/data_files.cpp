@@ -22,8 +22,8 @@ std::string lower(std::string text) {
 
 // By name here, for a folder of data may hold other files too; what each holds is seen when it is opened.
 bool is_data_name(const fs::path& path) {
-  constexpr std::array kData = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt",
-                                ".text",  ".md",     ".gz",   ".zst", ".zstd", ".parquet", ".safetensors"};
+  constexpr std::array kData = {".jsonl", ".ndjson", ".json", ".csv",  ".tsv",     ".txt",        ".text",
+                                ".md",    ".gz",     ".zst",  ".zstd", ".parquet", ".safetensors"};
   constexpr std::array kAbout = {"readme", "license", "licence", "dataset_info", "manifest", "citation"};
   const std::string name = lower(path.filename().string()), extension = lower(path.extension().string());
   if (name.starts_with(".")) return false;

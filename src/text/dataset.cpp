@@ -29,10 +29,14 @@ bool first_line_is_whole(std::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (c == '\n' && i > 0) return depth == 0 && !in_string;
-    if (in_string && c == '\\') ++i;
-    else if (c == '"') in_string = !in_string;
-    else if (!in_string && (c == '{' || c == '[')) ++depth;
-    else if (!in_string && (c == '}' || c == ']')) --depth;
+    if (in_string && c == '\\')
+      ++i;
+    else if (c == '"')
+      in_string = !in_string;
+    else if (!in_string && (c == '{' || c == '['))
+      ++depth;
+    else if (!in_string && (c == '}' || c == ']'))
+      --depth;
   }
   return true;  // one line, or one that is longer than was looked at
 }
@@ -71,9 +75,12 @@ Result<std::unique_ptr<Dataset>> open_file(const std::string& path, Tokenizer& t
       return fail(ErrorCode::unsupported, "reading {}: a compressed safetensors file; unpack it first", path);
   }
   if (kind->form == FileKind::safetensors) return open_token_windows(path, options);
-  if (kind->form != FileKind::text) return refuse_kind(path, *kind);
-  CHECK_OK(tokenizer.usable());
+  if (kind->form == FileKind::refused) return refuse_kind(path, *kind);
   const std::string head = TRY(head_of(file));
+  // A stray byte among JSON records makes one of them bad, not the file.
+  const bool records = head.find('\0') == std::string::npos && json_form(path, head).has_value();
+  if (kind->form == FileKind::unknown && !records) return refuse_kind(path, *kind);
+  CHECK_OK(tokenizer.usable());
   if (const auto form = json_form(path, head)) return open_json_dataset(std::move(file), *form, tokenizer, options);
   const auto delimiter = delimiter_of(path, head);
   if (!delimiter) return open_text_windows(std::move(file), tokenizer, options);
@@ -88,7 +95,7 @@ Failure nothing_usable(const std::string& files, const DatasetReport& report, co
   return fail(
       ErrorCode::invalid_argument,
       "opening the data set {}: it has no usable example ({} bad, {} longer than the context of {} tokens, {} "
-      "without a token to learn){}{}{}{}",
+      "without anything to learn, as weight or train may say){}{}{}{}",
       files, report.bad_lines, report.too_long, options.context, report.untrained,
       report.first_errors.empty() ? "" : "; first: ", report.first_errors.empty() ? "" : report.first_errors.front(),
       unused.empty() ? "" : "; fields without effect: ", unused);

@@ -41,7 +41,7 @@ struct DatasetOptions {
   DataPart part = DataPart::train;
   Truncate truncate = Truncate::leave_out;
   std::vector<Column> columns;
-  int64_t rows = 0;  // of the model's embedding; a token beyond makes a bad record. 0: not looked at
+  int64_t rows = 0;               // of the model's embedding; a token beyond makes a bad record. 0: not looked at
   bool bos = false;               // --bos
   bool strict = false;            // stop at the first bad line
   bool all_tokens = false;        // loss on every token, not only on the assistant's
@@ -67,16 +67,16 @@ class Dataset {
  public:
   virtual ~Dataset() = default;
 
-  // `files`: as data_files.h reads it. A file is JSONL, JSON values one after another, a JSON array, CSV or TSV, each with
-  // `messages`, sharegpt (`conversations`), alpaca (`instruction`, `input`, `output`), `prompt`/`completion`,
+  // `files`: as data_files.h reads it. A file is JSONL, JSON values one after another, a JSON array, CSV or TSV, each
+  // with `messages`, sharegpt (`conversations`), alpaca (`instruction`, `input`, `output`), `prompt`/`completion`,
   // `question`/`answer`, preference pairs (`chosen`, `rejected`) or `text`, recognised record by record; or safetensors
-  // with token ids; any other text is plain, cut into consecutive windows of `context` tokens. Each may be compressed by
-  // gzip or zstd. What a file is, its content says. Opening reads the files once, counts and checks every record.
+  // with token ids; any other text is plain, cut into consecutive windows of `context` tokens. Each may be compressed
+  // by gzip or zstd. What a file is, its content says. Opening reads the files once, counts and checks every record.
   // `tokenizer` must outlive it.
   static Result<std::unique_ptr<Dataset>> open(const std::string& files, Tokenizer& tokenizer,
                                                const DatasetOptions& options);
 
-  virtual int64_t size() const = 0;  // usable examples (windows, for plain text)
+  virtual int64_t size() const = 0;                 // usable examples (windows, for plain text)
   virtual int64_t tokens(int64_t index) const = 0;  // of an example, without reading it
   // Overwrites `example`. Allocates nothing of 4 KiB or more once opened.
   virtual Result<void> read(int64_t index, Example& example) = 0;
@@ -97,8 +97,8 @@ class Dataset {
   uint64_t fingerprint_ = 0;
 };
 
-// A part of the examples, apart from the others for evaluation: `part` of them (0 < part < 1), at least one and not all,
-// drawn by `seed`, or of plain text the last windows. Both views share `all`, and are read one at a time.
+// A part of the examples, apart from the others for evaluation: `part` of them (0 < part < 1), at least one and not
+// all, drawn by `seed`, or of plain text the last windows. Both views share `all`, and are read one at a time.
 struct SplitDataset {
   std::unique_ptr<Dataset> train, held_out;
 };

@@ -55,16 +55,18 @@ class TableRows {
     if (names_.empty()) return names(fields);
     if (fields.size() == 1 && fields[0].empty()) return write("\n");  // a blank row
     if (fields.size() != names_.size())
-      return fail(ErrorCode::corrupt, "reading {}: row {} has {} fields, the first row names {} columns; are the quotes right?", path_,
+      return fail(ErrorCode::corrupt,
+                  "reading {}: row {} has {} fields, the first row names {} columns; are the quotes right?", path_,
                   number_, fields.size(), names_.size());
     std::string line = "{";
     for (const std::string& field : fields)
       if (valid_utf8(field, false) < field.size())
-        return fail(ErrorCode::unsupported, "reading {}: row {} is not UTF-8 text; convert the file: iconv -f LATIN1 -t UTF-8",
-                    path_, number_);
+        return fail(ErrorCode::unsupported,
+                    "reading {}: row {} is not UTF-8 text; convert the file: iconv -f LATIN1 -t UTF-8", path_, number_);
     for (size_t i = 0; i < fields.size(); ++i) {
       const bool list = fields[i].starts_with('[') && std::ranges::find(kLists, names_[i]) != kLists.end();
-      line += fmt::format("{}{}:{}", i > 0 ? "," : "", json_string(names_[i]), list ? fields[i] : json_string(fields[i]));
+      line +=
+          fmt::format("{}{}:{}", i > 0 ? "," : "", json_string(names_[i]), list ? fields[i] : json_string(fields[i]));
     }
     if (line.find('\n') != std::string::npos) std::ranges::replace(line, '\n', ' ');  // within a list
     return write(line + "}\n");
@@ -103,12 +105,13 @@ class TableRows {
 // Bytes to rows.
 class Splitter {
  public:
-  Splitter(char delimiter, TableRows& rows, const std::string& path) : delimiter_(delimiter), rows_(rows), path_(path) {}
+  Splitter(char delimiter, TableRows& rows, const std::string& path)
+      : delimiter_(delimiter), rows_(rows), path_(path) {}
 
   Result<void> step(char byte) {
     if (++bytes_ > kLongestRow)
-      return fail(ErrorCode::corrupt, "reading {}: a row is longer than {} bytes; a quote is not closed, it seems", path_,
-                  kLongestRow);
+      return fail(ErrorCode::corrupt, "reading {}: a row is longer than {} bytes; a quote is not closed, it seems",
+                  path_, kLongestRow);
     if (quoted_) {
       if (byte == '"') return quoted_ = false, closed_ = true, Result<void>();
       fields_.back() += byte;

@@ -14,8 +14,8 @@ namespace thimble {
 std::optional<char> delimiter_of(const std::string& path, std::string_view head);
 
 // In a temporary file. Quoted fields hold delimiters, line feeds and doubled quotes (RFC 4180). A field that must be a
-// list (messages) is JSON within the table. The rows keep their numbers: line n of the result is row n, the names are 1.
-// corrupt: a row with another number of fields than there are names; a quote that is never closed.
+// list (messages) is JSON within the table. The rows keep their numbers: line n of the result is row n, the names
+// are 1. corrupt: a row with another number of fields than there are names; a quote that is never closed.
 Result<InputFile> table_to_json_lines(const InputFile& file, char delimiter);
 
 }  // namespace thimble

@@ -143,7 +143,9 @@ Result<void> ExampleReader::parse_record(RecordFields& record, bool rejected) {
 // `system` beside a list of messages (sharegpt, Anthropic) is the first of them.
 Result<void> ExampleReader::add_system(RecordFields& record) {
   const std::string_view system = TRY(record.text_or("system", ""));
-  if (!system.empty()) add_message("system").content = system;
+  if (system.empty()) return {};
+  add_message("system").content = system;
+  system_beside_ = true;
   return {};
 }
 
@@ -206,7 +208,8 @@ Result<void> ExampleReader::add_history(RecordFields& record) {
 Result<void> ExampleReader::parse_pair(RecordFields& record, const PairFields& fields) {
   std::string_view prompt_text;
   const auto prompt_field = record.find(fields.prompt);
-  if (prompt_field->get(prompt_text) != simdjson::SUCCESS && prompt_field->is_array()) {  // lists of messages, as TRL has them
+  if (prompt_field->get(prompt_text) != simdjson::SUCCESS &&
+      prompt_field->is_array()) {  // lists of messages, as TRL has them
     kind_ = Kind::chat;
     CHECK_OK(add_system(record));
     CHECK_OK(add_messages(record, fields.prompt, false));
@@ -283,8 +286,8 @@ Result<void> ExampleReader::encode(Example& example, bool rejected) {
   size_t bytes = 0;
   for (size_t i = 0; i < count_; ++i) bytes += pool_[i].content.size();
   const size_t most = tokenizer_.most_bytes_per_token();
-  too_long_ = options_.truncate == Truncate::leave_out && most > 0 &&
-              bytes / most > static_cast<size_t>(options_.context);
+  too_long_ =
+      options_.truncate == Truncate::leave_out && most > 0 && bytes / most > static_cast<size_t>(options_.context);
   if (too_long_) return {};
   CHECK_OK(kind_ == Kind::chat ? encode_chat(example) : encode_pair(example));
   if (options_.all_tokens) std::ranges::fill(example.trained, 1);

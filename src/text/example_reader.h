@@ -32,6 +32,7 @@ class ExampleReader {
   bool has_rejected() const { return has_rejected_; }
   std::string_view system() const;  // its system message; "" where it has none
   // Of all records that were encoded: fields that nothing is done with, and how often they stand there.
+  bool takes_system() const { return system_beside_; }  // one record or more has `system` beside its messages
   const std::map<std::string, int64_t>& unused() const { return unused_; }
 
  private:
@@ -68,7 +69,7 @@ class ExampleReader {
   Kind kind_ = Kind::chat;
   std::vector<Message> pool_;  // the first count_ are in use; the strings of all keep their memory
   size_t count_ = 0;
-  bool too_long_ = false, has_rejected_ = false;
+  bool too_long_ = false, has_rejected_ = false, system_beside_ = false;
   std::map<std::string, int64_t> unused_;
   ChatText chat_;
 };

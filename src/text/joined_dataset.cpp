@@ -70,7 +70,8 @@ class Joined final : public Dataset {
 
 class Part final : public Dataset {
  public:
-  Part(std::shared_ptr<Dataset> all, std::vector<uint32_t> indices) : all_(std::move(all)), indices_(std::move(indices)) {
+  Part(std::shared_ptr<Dataset> all, std::vector<uint32_t> indices)
+      : all_(std::move(all)), indices_(std::move(indices)) {
     report_ = all_->report();
     report_.examples = size();
     add_to_fingerprint(all_->fingerprint());

@@ -30,6 +30,9 @@ class JsonDataset final : public Dataset {
     firsts_.shrink_to_fit();
     report_.examples = size();
     report_.unused = reader_.unused();
+    if (reader_.takes_system())
+      report_.notes.push_back(
+          fmt::format("{}: the field 'system' is taken as the first message of its chat", file_.path()));
     return {};
   }
 
@@ -86,12 +89,14 @@ class JsonDataset final : public Dataset {
     const std::span<char> text = reader_.buffer(record.length);
     CHECK_OK(file_.read(record.offset, std::as_writable_bytes(text)));
     if (const size_t valid = valid_utf8({text.data(), text.size()}, false); valid < text.size())
-      return bad(record, {ErrorCode::corrupt, fmt::format("the byte 0x{:02X} at its offset {} is not UTF-8; convert the "
-                                                          "file: iconv -f LATIN1 -t UTF-8 FILE > NEW",
-                                                          static_cast<unsigned char>(text[valid]), valid)});
+      return bad(record,
+                 {ErrorCode::corrupt, fmt::format("the byte 0x{:02X} at its offset {} is not UTF-8; convert the "
+                                                  "file: iconv -f LATIN1 -t UTF-8 FILE > NEW",
+                                                  static_cast<unsigned char>(text[valid]), valid)});
     if (const auto done = reader_.encode(whole_, false); !done) return bad(record, done.error());
     if (options_.rows > 0)
-      if (const auto known = check_rows(tokenizer_, whole_.ids, options_.rows); !known) return bad(record, known.error());
+      if (const auto known = check_rows(tokenizer_, whole_.ids, options_.rows); !known)
+        return bad(record, known.error());
     if (reader_.too_long()) return ++report_.too_long, Result<void>();
     const bool longer = static_cast<int64_t>(whole_.ids.size()) > options_.context;
     if (longer && options_.truncate == Truncate::leave_out) return ++report_.too_long, Result<void>();

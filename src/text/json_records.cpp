@@ -41,8 +41,8 @@ class ValueScanner {
     if (blank(byte)) return {};
     if (depth_ == 0) {
       if (byte != '{')
-        return fail(ErrorCode::corrupt, "{}:{}: reading JSON objects over several lines: expected '{{', found '{}'", path_,
-                    line_, byte);
+        return fail(ErrorCode::corrupt, "{}:{}: reading JSON objects over several lines: expected '{{', found '{}'",
+                    path_, line_, byte);
       record_ = {at, 0, line_};
     }
     in_string_ = byte == '"';
@@ -56,8 +56,10 @@ class ValueScanner {
 
   Result<void> finish() const {
     if (depth_ == 0) return {};
-    return fail(ErrorCode::corrupt, "{}:{}: reading JSON objects over several lines: the file ends within the object that begins at line {}",
-                path_, line_, record_.line);
+    return fail(
+        ErrorCode::corrupt,
+        "{}:{}: reading JSON objects over several lines: the file ends within the object that begins at line {}", path_,
+        line_, record_.line);
   }
 
  private:

@@ -62,9 +62,10 @@ Result<uint64_t> count_tokens(const GgufFile& file) {
 
 Result<std::unique_ptr<Tokenizer>> read_byte_bpe(const GgufFile& file) {
   if (!file.find_value("tokenizer.ggml.pre"))
-    warn(fmt::format("{} does not name its pre-tokenizer (tokenizer.ggml.pre): llama.cpp's default pattern is taken, "
-                     "which may cut words otherwise than the model was trained with",
-                     file.path()));
+    warn(
+        fmt::format("{} does not name its pre-tokenizer (tokenizer.ggml.pre): llama.cpp's default pattern is taken, "
+                    "which may cut words otherwise than the model was trained with",
+                    file.path()));
   const std::string pre = TRY(file.get_or<std::string>("tokenizer.ggml.pre", "default"));
   const NamedPattern* named = TRY(find_named_pattern(pre));
   ByteBpeReader reader;

@@ -64,10 +64,11 @@ Result<ByteBpeRules> rules_of_class(const std::string& folder, Vocabulary& vocab
   if (name.ends_with("Fast")) name.remove_suffix(4);
   const auto found = std::ranges::find(kClasses, name.empty() ? "GPT2Tokenizer" : name, &TokenizerClass::name);
   if (found == kClasses.end())
-    return fail(ErrorCode::unsupported,
-                "reading {}: the tokenizer_class '{}' in tokenizer_config.json is not known, and vocab.json and merges.txt "
-                "do not say how it cuts words; save the tokenizer as tokenizer.json (transformers' save_pretrained does)",
-                folder, settings.tokenizer_class);
+    return fail(
+        ErrorCode::unsupported,
+        "reading {}: the tokenizer_class '{}' in tokenizer_config.json is not known, and vocab.json and merges.txt "
+        "do not say how it cuts words; save the tokenizer as tokenizer.json (transformers' save_pretrained does)",
+        folder, settings.tokenizer_class);
   vocabulary.adds_bos = found->adds_bos;
   ByteBpeRules rules{TRY(PreTokenizer::make(TRY(find_named_pattern(found->pattern))->patterns))};
   rules.nfc = found->nfc;

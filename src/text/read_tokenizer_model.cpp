@@ -163,8 +163,8 @@ Result<void> add_special_tokens(const std::string& path, const std::vector<Added
     const TokenKind kind = vocabulary.tokens.kind(token.id);
     const bool byte = kind == TokenKind::byte && byte_of_name(token.text) >= 0;
     if (vocabulary.tokens.bytes(token.id) != piece && !byte)
-      return fail(ErrorCode::corrupt, "reading {}: token {} is '{}' there and '{}' among the added tokens", path, token.id,
-                  vocabulary.tokens.bytes(token.id), token.text);
+      return fail(ErrorCode::corrupt, "reading {}: token {} is '{}' there and '{}' among the added tokens", path,
+                  token.id, vocabulary.tokens.bytes(token.id), token.text);
     if (kind == TokenKind::normal)
       vocabulary.tokens.set_kind(token.id, token.special ? TokenKind::control : TokenKind::user_defined);
   }

@@ -67,8 +67,9 @@ Result<std::optional<bool>> RecordFields::learnt(std::string_view field) {
   double number = 0;
   if (value->get(flag) == simdjson::SUCCESS) return flag;
   if (value->get(number) == simdjson::SUCCESS && (number == 0 || number == 1)) return number == 1;
-  return fail(ErrorCode::unsupported, "{}the field '{}' should be 0 or 1: a reply is learnt or not; other weights are not done",
-              where_, column_of(field));
+  return fail(ErrorCode::unsupported,
+              "{}the field '{}' should be 0 or 1: a reply is learnt or not; other weights are not done", where_,
+              column_of(field));
 }
 
 std::vector<std::string_view> RecordFields::unused() const {

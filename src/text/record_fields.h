@@ -25,9 +25,9 @@ class RecordFields {
   // Nothing when absent, null, or "" or [] where it is `optional`.
   std::optional<Element> find(std::string_view field);
   bool has(std::string_view field) { return find(field).has_value(); }
-  Result<std::string_view> text(std::string_view field);                    // missing is an error
+  Result<std::string_view> text(std::string_view field);  // missing is an error
   Result<std::string_view> text_or(std::string_view field, std::string_view otherwise);
-  Result<simdjson::dom::array> list(std::string_view field);                // missing is an error
+  Result<simdjson::dom::array> list(std::string_view field);  // missing is an error
   // 0 and 1, true and false; another number is refused, for examples are learnt or not.
   Result<std::optional<bool>> learnt(std::string_view field);
 

@@ -28,15 +28,17 @@ class TextWindows final : public Dataset {
     add_to_fingerprint(bos_ ? static_cast<uint64_t>(*bos_) + 1 : 0);
     uint64_t offset = begin_;
     while (offset < file_.size()) {
-      chunks_.push_back({offset, tokens_});
-      offset += TRY(load(offset));
+      const bool after_special = !ids_.empty() && tokenizer_.is_special(ids_.back());
+      chunks_.push_back({offset, tokens_, after_special});
+      offset += TRY(load(chunks_.back()));
       tokens_ += static_cast<int64_t>(ids_.size());
       if (rows_ > 0)
-        if (const auto known = check_rows(tokenizer_, ids_, rows_); !known) return fail(known.error().code, "reading {}: {}", file_.path(), known.error().message);
+        if (const auto known = check_rows(tokenizer_, ids_, rows_); !known)
+          return fail(known.error().code, "reading {}: {}", file_.path(), known.error().message);
       for (const int32_t id : ids_) add_to_fingerprint(static_cast<uint64_t>(id));
     }
     loaded_ = static_cast<int64_t>(chunks_.size()) - 1;
-    chunks_.push_back({offset, tokens_});
+    chunks_.push_back({offset, tokens_, false});
     chunks_.shrink_to_fit();
     windows_ = tokens_ < window_ ? (tokens_ + (bos_ ? 1 : 0) > 1 ? 1 : 0) : tokens_ / window_;
     report_.examples = windows_;
@@ -76,12 +78,14 @@ class TextWindows final : public Dataset {
  private:
   struct Chunk {
     uint64_t offset;
-    int64_t tokens_before;
+    int64_t tokens_before : 63;
+    bool after_special : 1;  // the last token before it is one
   };
 
-  // Fills ids_ with the tokens of a stretch that starts at `offset`, and gives its bytes: as many as are certain within
-  // kChunkBytes, or within twice as many, and so on.
-  Result<uint64_t> load(uint64_t offset) {
+  // Fills ids_ with the tokens of the stretch that starts where `chunk` does, and gives its bytes: as many as are
+  // certain within kChunkBytes, or within twice as many, and so on.
+  Result<uint64_t> load(const Chunk& chunk) {
+    const uint64_t offset = chunk.offset;
     for (size_t bytes = kChunkBytes;; bytes *= 2) {
       const auto length = static_cast<size_t>(std::min<uint64_t>(bytes, file_.size() - offset));
       if (buffer_.size() < length) buffer_.resize(length);
@@ -94,7 +98,7 @@ class TextWindows final : public Dataset {
                     "reading {}: the byte 0x{:02X} at offset {} is not UTF-8 text; if it is text in an older encoding, "
                     "convert it: iconv -f LATIN1 -t UTF-8 FILE > NEW",
                     file_.path(), static_cast<unsigned char>(text[valid]), offset + valid);
-      const EncodeOptions options{.continued = offset > begin_};
+      const EncodeOptions options{.continued = offset > begin_, .after_special = chunk.after_special};
       ids_.clear();
       const auto done = last ? tokenizer_.encode(text, options, ids_).map([&] { return length; })
                              : tokenizer_.encode_part(text, options, ids_);
@@ -111,12 +115,13 @@ class TextWindows final : public Dataset {
   }
 
   Result<void> load_chunk_of(int64_t token) {
-    const auto after = std::ranges::upper_bound(chunks_, token, {}, &Chunk::tokens_before);
+    const auto after =
+        std::ranges::upper_bound(chunks_, token, {}, [](const Chunk& chunk) -> int64_t { return chunk.tokens_before; });
     const auto wanted = after - chunks_.begin() - 1;
     if (wanted == loaded_) return {};
     loaded_ = -1;
     const auto at = static_cast<size_t>(wanted);
-    const uint64_t bytes = TRY(load(chunks_[at].offset));
+    const uint64_t bytes = TRY(load(chunks_[at]));
     if (chunks_[at].offset + bytes != chunks_[at + 1].offset ||
         chunks_[at].tokens_before + static_cast<int64_t>(ids_.size()) != chunks_[at + 1].tokens_before) {
       return fail(ErrorCode::io, "reading {}: it was changed since it was opened", file_.path());

@@ -19,9 +19,10 @@ Result<Ids> open_ids(const std::string& path) {
   SafetensorsFile file = TRY(SafetensorsFile::open(path));
   const SafetensorsEntry* const entry = file.find("ids");
   if (!entry)
-    return fail(ErrorCode::invalid_argument,
-                "reading {}: a safetensors file is data when it has a tensor 'ids' [n, t] of token ids; this one has none",
-                path);
+    return fail(
+        ErrorCode::invalid_argument,
+        "reading {}: a safetensors file is data when it has a tensor 'ids' [n, t] of token ids; this one has none",
+        path);
   if ((entry->dtype != "I32" && entry->dtype != "I64") || entry->shape.rank() != 2 || entry->shape[1] < 2)
     return fail(ErrorCode::invalid_argument,
                 "reading {}: 'ids' should be int32 or int64 of shape [n, t], t at least 2; found {} {}", path,
@@ -55,17 +56,21 @@ class TokenWindows final : public Dataset {
 
   Result<void> read(int64_t index, Example& example) override {
     if (index < 0 || index >= ids_.count)
-      return fail(ErrorCode::invalid_argument, "reading window {} of {}: it has {}", index, ids_.file.path(), ids_.count);
+      return fail(ErrorCode::invalid_argument, "reading window {} of {}: it has {}", index, ids_.file.path(),
+                  ids_.count);
     CHECK_OK(ids_.file.read(ids_.offset + static_cast<uint64_t>(index) * row_.size(), row_));
     example.ids.resize(static_cast<size_t>(ids_.length));
     example.trained.assign(example.ids.size(), 1);
     for (size_t i = 0; i < example.ids.size(); ++i) {
       int64_t id = 0;
       int32_t narrow = 0;
-      if (ids_.wide) std::memcpy(&id, row_.data() + 8 * i, 8);
-      else std::memcpy(&narrow, row_.data() + 4 * i, 4), id = narrow;
+      if (ids_.wide)
+        std::memcpy(&id, row_.data() + 8 * i, 8);
+      else
+        std::memcpy(&narrow, row_.data() + 4 * i, 4), id = narrow;
       if (id < 0 || id > std::numeric_limits<int32_t>::max())
-        return fail(ErrorCode::corrupt, "reading {}: ids[{}, {}] is {}, which is no token id", ids_.file.path(), index, i, id);
+        return fail(ErrorCode::corrupt, "reading {}: ids[{}, {}] is {}, which is no token id", ids_.file.path(), index,
+                    i, id);
       example.ids[i] = static_cast<int32_t>(id);
       largest_ = std::max(largest_, id);
     }
@@ -88,8 +93,9 @@ class TokenWindows final : public Dataset {
 Result<std::unique_ptr<Dataset>> open_token_windows(const std::string& path, const DatasetOptions& options) {
   Ids ids = TRY(open_ids(path));
   if (ids.length > options.context)
-    return fail(ErrorCode::invalid_argument, "reading {}: its windows have {} tokens, the context is {}; give --context {}",
-                path, ids.length, options.context, ids.length);
+    return fail(ErrorCode::invalid_argument,
+                "reading {}: its windows have {} tokens, the context is {}; give --context {}", path, ids.length,
+                options.context, ids.length);
   auto dataset = std::make_unique<TokenWindows>(std::move(ids), options.context);
   CHECK_OK(dataset->scan());
   if (options.rows > 0 && dataset->report().largest_id >= options.rows)

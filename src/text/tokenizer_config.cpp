@@ -37,7 +37,9 @@ std::string template_text(const Json& config) {
 
 constexpr uint64_t kLargestConfig = 16u << 20;
 
-fs::path place(const std::string& folder, const char* name) { return (folder.empty() ? fs::path(".") : fs::path(folder)) / name; }
+fs::path place(const std::string& folder, const char* name) {
+  return (folder.empty() ? fs::path(".") : fs::path(folder)) / name;
+}
 
 // An object, or an empty one where the file is not there.
 Result<Json> optional_object(const fs::path& path) {
@@ -49,7 +51,8 @@ Result<Json> optional_object(const fs::path& path) {
 }
 
 Result<int32_t> id_of(const Json& id, const fs::path& path) {
-  if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < TokenTable::kMaxTokens) return id.get<int32_t>();
+  if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < TokenTable::kMaxTokens)
+    return id.get<int32_t>();
   return fail(ErrorCode::corrupt, "reading {}: the id of an added token is no number from 0 to {}", path.string(),
               TokenTable::kMaxTokens - 1);
 }
@@ -75,7 +78,8 @@ Result<std::vector<AddedToken>> read_added_tokens(const std::string& folder) {
         const auto value = token.find(name);
         return value != token.end() && value->is_boolean() ? value->get<bool>() : otherwise;
       };
-      found[number] = {number, content->get<std::string>(), flag("special", false), flag("lstrip", false), flag("rstrip", false)};
+      found[number] = {number, content->get<std::string>(), flag("special", false), flag("lstrip", false),
+                       flag("rstrip", false)};
     }
   }
   std::vector<AddedToken> added;
@@ -90,7 +94,8 @@ Result<void> add_tokens(std::span<const AddedToken> added, Vocabulary& vocabular
       vocabulary.tokens.set_kind(token.id, kind);
     else
       CHECK_OK(vocabulary.tokens.set(token.id, token.text, kind));
-    if (token.left_strip || token.right_strip) vocabulary.strips.push_back({token.id, token.left_strip, token.right_strip});
+    if (token.left_strip || token.right_strip)
+      vocabulary.strips.push_back({token.id, token.left_strip, token.right_strip});
   }
   return {};
 }

@@ -95,7 +95,7 @@ Result<size_t> VocabularyTokenizer::encode_part(std::string_view text, const Enc
 Result<size_t> VocabularyTokenizer::walk(std::string_view text, const EncodeOptions& options, bool more,
                                          std::vector<int32_t>& ids) {
   if (options.bos && !options.continued && !options.after_special && bos_) ids.push_back(*bos_);
-  bool first = !options.continued && !options.after_special, starts = !options.continued;
+  bool first = !options.continued && !options.after_special, starts = !options.continued || options.after_special;
   for (size_t at = 0; at < text.size();) {
     const SpecialTokens::Hit hit = specials_.find(text, at, options.special, more);
     TokenStrip strip{hit.id, false, false};

@@ -17,18 +17,10 @@ struct Golden {
 };
 
 const Golden kGoldens[] = {
-    {"q2_K", {80, 82}, 0xe0238b6fee61f755},
-    {"q3_K", {108}, 0x45c0f012b30fd625},
-    {"iq4_nl", {0}, 0xe07dd870f9b36125},
-    {"iq4_xs", {0}, 0x4f2ae782117415a5},
-    {"iq3_s", {0}, 0x78e93c9f356c7d65},
-    {"iq3_xxs", {0}, 0xf0ab215d0af0145d},
-    {"iq2_s", {0}, 0x272c4bb9c8876351},
-    {"iq2_xs", {0}, 0xcc4f51c9aa421d91},
-    {"iq2_xxs", {0}, 0xb54686e23a801505},
-    {"mxfp4", {}, 0x28977ac8d7eec325},
-    {"tq1_0", {52}, 0xb8dca652cc568325},
-    {"tq2_0", {64}, 0x7c8dfd60353d8325},
+    {"q2_K", {80, 82}, 0xe0238b6fee61f755}, {"q3_K", {108}, 0x45c0f012b30fd625}, {"iq4_nl", {0}, 0xe07dd870f9b36125},
+    {"iq4_xs", {0}, 0x4f2ae782117415a5},    {"iq3_s", {0}, 0x78e93c9f356c7d65},  {"iq3_xxs", {0}, 0xf0ab215d0af0145d},
+    {"iq2_s", {0}, 0x272c4bb9c8876351},     {"iq2_xs", {0}, 0xcc4f51c9aa421d91}, {"iq2_xxs", {0}, 0xb54686e23a801505},
+    {"mxfp4", {}, 0x28977ac8d7eec325},      {"tq1_0", {52}, 0xb8dca652cc568325}, {"tq2_0", {64}, 0x7c8dfd60353d8325},
 };
 
 constexpr int64_t kBlocks = 64;

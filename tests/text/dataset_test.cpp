@@ -141,7 +141,7 @@ TEST(Dataset, BadLinesAreCountedAndNamed) {
       {R"({"prompt":"a"})", "the field 'completion' is missing"},
       {R"({"prompt":1,"completion":"b"})", "the field 'prompt' is not a string"},
       {R"({"text":")" + std::string(2000, 'x') + R"("})", "more than the 1000 that an example may have"},
-      {"{\"text\":\"\xff\"}", "not JSON"},
+      {"{\"text\":\"\xff\"}", "the byte 0xFF at its offset 9 is not UTF-8"},
   };
   TemporaryFolder folder;
   auto tokenizer = small_byte_bpe(folder, kChatMl);
@@ -271,7 +271,8 @@ TEST_F(Packing, ShufflesBySeedAndResumes) {
 // as were counted.
 TEST_F(Packing, AnEpochHoldsEveryExampleExactlyOnce) {
   std::string lines;
-  for (int i = 0; i < 23; ++i) lines += fmt::format("{{\"text\":\"{}\"}}\n", std::string(1 + i % 6, static_cast<char>('a' + i)));
+  for (int i = 0; i < 23; ++i)
+    lines += fmt::format("{{\"text\":\"{}\"}}\n", std::string(1 + i % 6, static_cast<char>('a' + i)));
   open(lines);
   for (const bool shuffle : {false, true})
     for (const int64_t batch : {1, 3, 8})
