@@ -145,12 +145,7 @@ Failure Trainer::diverged(const std::string& what) const {
 Result<EvalEvent> Trainer::evaluate() {
   CHECK_OK(flush());
   Packer packer(*eval_data_, plan_.rows / recipe_.context, recipe_.context, 0, false);
-<<<<<<< HEAD
-  packer.once();
   Rows& rows = rows_;
-=======
-  Rows& rows = rows_[0];
->>>>>>> ebce161 (Files of others: data by content, damaged weights named, flags without effect refused, formats read)
   RunContext run = context();
   double sum = 0;
   int64_t predicted = 0;
