@@ -23,6 +23,7 @@ extern const Command kGenerate;
 extern const Command kReport;
 extern const Command kCalibrate;
 extern const Command kTokenize;
+extern const Command kData;
 extern const Command kConvert;
 extern const Command kInspect;
 extern const Command kPull;

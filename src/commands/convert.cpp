@@ -14,6 +14,7 @@
 #include "plan/ledger.h"
 #include "run/arena.h"
 #include "run/recipe.h"
+#include "text/keep_files.h"
 #include "text/save.h"
 #include "text/tokenizer.h"
 
@@ -250,33 +251,6 @@ Result<int64_t> write_gguf(Conversion& c) {
   return planned;
 }
 
-Result<void> copy_file(const std::string& from, const std::string& to) {
-  const InputFile source = TRY(InputFile::open(from));
-  OutputFile file = TRY(OutputFile::create(to));
-  std::vector<std::byte> piece(64 << 10);
-  for (uint64_t at = 0; at < source.size(); at += piece.size()) {
-    const std::span<std::byte> bytes(piece.data(), std::min<uint64_t>(piece.size(), source.size() - at));
-    CHECK_OK(source.read(at, bytes));
-    CHECK_OK(file.write(bytes));
-  }
-  return file.commit();
-}
-
-// The tokenizer's own files, where the source is a folder too; otherwise they are made.
-Result<void> write_tokenizer(const Conversion& c) {
-  const std::string from = c.options.tokenizer.empty() ? c.options.model : c.options.tokenizer;
-  if (!is_directory(from)) return c.tokenizer->save(c.options.out);
-  constexpr std::array kFiles = {"tokenizer.json",    "tokenizer.model",       "vocab.json",
-                                 "merges.txt",        "tokenizer_config.json", "special_tokens_map.json",
-                                 "added_tokens.json", "chat_template.jinja",   "generation_config.json"};
-  for (const char* name : kFiles) {
-    const std::string path = from + "/" + name;
-    if (!is_file(path)) continue;
-    CHECK_OK(copy_file(path, c.options.out + "/" + name));
-  }
-  return {};
-}
-
 Result<int64_t> write_safetensors(Conversion& c) {
   const int64_t planned = TRY(take_memory(c, c.tokenizer ? kSaveBytesPerToken * c.tokenizer->vocab_size() : 0));
   HfWriteOptions options{.codec = c.codec};
@@ -285,7 +259,8 @@ Result<int64_t> write_safetensors(Conversion& c) {
     if (c.tokenizer->eos()) options.eos = *c.tokenizer->eos();
   }
   CHECK_OK(write_hf_model(c.options.out, c.source->architecture(), c.tensors(), c.rows(), options));
-  if (c.tokenizer) CHECK_OK(write_tokenizer(c));
+  const std::string& from = c.options.tokenizer.empty() ? c.options.model : c.options.tokenizer;
+  if (c.tokenizer) CHECK_OK(keep_tokenizer(*c.tokenizer, from, c.options.model, c.options.out));
   return planned;
 }
 

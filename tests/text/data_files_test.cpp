@@ -44,11 +44,11 @@ std::string zstd(std::string_view text) {
 class DataFiles : public testing::Test {
  protected:
   DataFiles() : tokenizer_(small_byte_bpe(folder_, kChatMl)) {}
-  Result<std::unique_ptr<Dataset>> open(const std::string& files, DatasetOptions options = {.context = 64}) {
+  Result<std::unique_ptr<Dataset>> open(const std::string& files, DatasetOptions options = {.context = 256}) {
     return Dataset::open(files, *tokenizer_, options);
   }
   std::unique_ptr<Dataset> of(const std::string& name, std::string_view content,
-                              DatasetOptions options = {.context = 64}) {
+                              DatasetOptions options = {.context = 256}) {
     auto opened = open(folder_.write(name, std::string(content)), options);
     EXPECT_TRUE(opened) << name << ": " << opened.error().message;
     return opened ? std::move(*opened) : nullptr;
