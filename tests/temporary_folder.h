@@ -27,8 +27,9 @@ class TemporaryFolder {
 
   const std::string& path() const { return path_; }
   std::string file(std::string_view name) const { return path_ + "/" + std::string(name); }
-  // Writes a file of these bytes and returns its path.
+  // Writes a file of these bytes, in folders that are made for it, and returns its path.
   std::string write(std::string_view name, std::string_view bytes) const {
+    std::filesystem::create_directories(std::filesystem::path(file(name)).parent_path());
     std::ofstream(file(name), std::ios::binary) << bytes;
     return file(name);
   }

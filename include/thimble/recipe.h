@@ -8,7 +8,12 @@
 namespace thimble {
 
 struct Recipe {
-  std::string model, tokenizer, adapter, data, eval_data, out;
+  std::string model, tokenizer, adapter;
+  std::string data, eval_data;  // files, patterns and folders, with a line feed or a comma between them
+  std::string out;
+  std::vector<std::string> columns;  // field=column of the data
+  std::string truncate;              // of examples longer than the context: left, right, split; empty: left out
+  double split = 0;                  // part of the data that is held out for evaluation
   std::string method = "lora", optimizer = "adamw", schedule = "cosine", precision = "bf16", multiply = "auto", size;
   std::string states = "f32";       // how states of the optimizer are stored: f32, bf16, int8_block, fp8
   std::string scratch;              // folder of the disk tier; empty: beside `out`; "none": no disk

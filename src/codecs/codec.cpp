@@ -10,16 +10,22 @@ namespace {
 
 constexpr std::array kCodecs = {&kF32,  &kBf16, &kF16, &kQ8_0, &kQ4_0, &kQ4_1,      &kQ5_0,
                                 &kQ5_1, &kQ4K,  &kQ5K, &kQ6K,  &kNf4,  &kInt8Block, &kFp8};
+constexpr std::array kReadOnly = {&kQ2K,  &kQ3K,   &kIq4Nl,  &kIq4Xs, &kIq3S, &kIq3Xxs,
+                                  &kIq2S, &kIq2Xs, &kIq2Xxs, &kMxfp4, &kTq10, &kTq20};
 
 template <class Predicate>
 const Codec* first(Predicate predicate) {
-  const auto found = std::find_if(kCodecs.begin(), kCodecs.end(), [&](const Codec* c) { return predicate(*c); });
-  return found == kCodecs.end() ? nullptr : *found;
+  for (const std::span<const Codec* const> table :
+       {std::span<const Codec* const>(kCodecs), std::span<const Codec* const>(kReadOnly)})
+    for (const Codec* const codec : table)
+      if (predicate(*codec)) return codec;
+  return nullptr;
 }
 
 }  // namespace
 
 std::span<const Codec* const> codecs() { return kCodecs; }
+std::span<const Codec* const> read_only_codecs() { return kReadOnly; }
 
 const Codec* find_codec(std::string_view name) {
   return first([&](const Codec& c) { return c.name == name; });
@@ -34,7 +40,11 @@ const Codec* find_codec_safetensors(std::string_view dtype) {
 }
 
 Result<const Codec*> codec_named(std::string_view name) {
-  if (const Codec* codec = find_codec(name)) return codec;
+  const Codec* const found = find_codec(name);
+  if (found && found->writes()) return found;
+  if (found)
+    return fail(ErrorCode::unsupported,
+                "codec {}: thimble reads this format and does not write it; choose another, q4_K say", name);
   std::vector<std::string_view> names;
   names.reserve(kCodecs.size());
   for (const Codec* codec : kCodecs) names.push_back(codec->name);

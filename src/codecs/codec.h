@@ -28,24 +28,28 @@ struct Codec {
 
   // Decodes `count` elements from the start of a block.
   void (*decode)(const std::byte* from, float* to, int64_t count) noexcept = nullptr;
-  // Encodes `count` elements to the start of a block.
+  // Encodes `count` elements to the start of a block. nullptr: thimble reads the format and does not write it; such
+  // codecs hold weights as they are stored, and nothing else.
   void (*encode)(const float* from, std::byte* to, int64_t count) noexcept = nullptr;
 
   const Codec* rows_of = nullptr;  // where rows lie 16 at a time, their codec: interleaved.h
 
+  bool writes() const { return encode != nullptr; }
   int64_t bytes(int64_t count) const { return (count + block - 1) / block * block_bytes; }
   // GGUF's formats cannot split a block over rows.
   bool fits_rows(int64_t columns) const { return gguf_type < 0 || columns % block == 0; }
 };
 
-// All codecs, in the order of the documentation.
+// All that thimble reads and writes, in the order of the documentation.
 std::span<const Codec* const> codecs();
+// Those that it only reads: formats of files whose weights stay as they are stored.
+std::span<const Codec* const> read_only_codecs();
 
 // nullptr when there is none.
 const Codec* find_codec(std::string_view name);
 const Codec* find_codec_gguf(int gguf_type);
 const Codec* find_codec_safetensors(std::string_view dtype);
-// As find_codec, with an error that names the nearest ones.
+// As find_codec, for what is to be written: an error names the nearest ones that are.
 Result<const Codec*> codec_named(std::string_view name);
 
 // One file each.
@@ -63,5 +67,17 @@ extern const Codec kQ6K;
 extern const Codec kNf4;
 extern const Codec kInt8Block;
 extern const Codec kFp8;
+extern const Codec kQ2K;
+extern const Codec kQ3K;
+extern const Codec kIq4Nl;
+extern const Codec kIq4Xs;
+extern const Codec kIq3S;
+extern const Codec kIq3Xxs;
+extern const Codec kIq2S;
+extern const Codec kIq2Xs;
+extern const Codec kIq2Xxs;
+extern const Codec kMxfp4;
+extern const Codec kTq10;
+extern const Codec kTq20;
 
 }  // namespace thimble

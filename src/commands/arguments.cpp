@@ -17,11 +17,21 @@ std::string label(const Argument& argument, const std::string& flag) {
 template <class Number>
 bool reads_as(const std::string& text) {
   Number number{};
-  return CLI::detail::lexical_cast(text, number);
+  const bool decimal = text.find_first_of("xX") == std::string::npos;
+  return decimal && CLI::detail::lexical_cast(text, number);
+}
+
+// "010" is eight to a C library, and ten to everyone else.
+std::string without_leading_zeros(const std::string& text) {
+  const size_t sign = text.starts_with('-') || text.starts_with('+') ? 1 : 0;
+  size_t digit = sign;
+  while (digit + 1 < text.size() && text[digit] == '0' && text[digit + 1] >= '0' && text[digit + 1] <= '9') ++digit;
+  return text.substr(0, sign) + text.substr(digit);
 }
 
 // By the name that CLI11 has for the type of an option.
-Result<void> check_kind(const CLI::Option& option, const std::string& name, const std::string& value) {
+Result<void> check_kind(const CLI::Option& option, const std::string& name, std::string& value) {
+  if (option.get_type_name().find("INT") != std::string::npos) value = without_leading_zeros(value);
   const std::string type = option.get_type_name();
   const char* expected = nullptr;
   if (type.starts_with("INT") && !reads_as<int64_t>(value)) expected = "a whole number";
@@ -33,14 +43,14 @@ Result<void> check_kind(const CLI::Option& option, const std::string& name, cons
 
 class Checker {
  public:
-  Checker(const CLI::App& command, std::span<const Argument> arguments) : command_(command), arguments_(arguments) {
+  Checker(const CLI::App& command, std::span<Argument> arguments) : command_(command), arguments_(arguments) {
     for (const CLI::Option* option : command.get_options())
       if (option->get_positional()) places_ += static_cast<size_t>(option->get_items_expected_max());
   }
 
   Result<void> check() {
     while (at_ < arguments_.size()) {
-      const Argument& argument = arguments_[at_++];
+      Argument& argument = arguments_[at_++];
       if (argument.text == "--") break;
       CHECK_OK(argument.text.size() > 1 && argument.text[0] == '-' ? flag(argument) : positional(argument));
     }
@@ -58,7 +68,7 @@ class Checker {
     return text.starts_with("-") ? command_.get_option_no_throw(text.substr(0, text.find('='))) : nullptr;
   }
 
-  Result<void> flag(const Argument& argument) {
+  Result<void> flag(Argument& argument) {
     const size_t equals = argument.text.find('=');
     const std::string name = argument.text.substr(0, equals);
     const CLI::Option* const option = find(argument.text);
@@ -67,7 +77,12 @@ class Checker {
                   nearest_names(name, flag_names(command_)));
     const std::string shown = label(argument, name);
     if (option->get_items_expected_max() == 0) return {};
-    if (equals != std::string::npos) return value(*option, shown, argument.text.substr(equals + 1));
+    if (equals != std::string::npos) {
+      std::string text = argument.text.substr(equals + 1);
+      CHECK_OK(value(*option, shown, text));
+      argument.text = name + "=" + text;
+      return {};
+    }
     if (at_ == arguments_.size())
       return fail(ErrorCode::invalid_argument, "{}: expected a value, found nothing", shown);
     if (find(arguments_[at_].text))
@@ -80,7 +95,7 @@ class Checker {
     return {};
   }
 
-  Result<void> value(const CLI::Option& option, const std::string& name, const std::string& value) {
+  Result<void> value(const CLI::Option& option, const std::string& name, std::string& value) {
     CHECK_OK(check_kind(option, name, value));
     const auto [before, first] = given_.emplace(&option, value);
     if (first || option.get_items_expected_max() > 1) return {};
@@ -89,7 +104,7 @@ class Checker {
   }
 
   const CLI::App& command_;
-  std::span<const Argument> arguments_;
+  std::span<Argument> arguments_;
   size_t at_ = 0;
   size_t places_ = 0;  // for arguments without a flag
   std::map<const CLI::Option*, std::string> given_;
@@ -104,7 +119,7 @@ std::vector<std::string> flag_names(const CLI::App& command) {
   return names;
 }
 
-Result<void> check_arguments(const CLI::App& command, std::span<const Argument> arguments) {
+Result<void> check_arguments(const CLI::App& command, std::span<Argument> arguments) {
   return Checker(command, arguments).check();
 }
 

@@ -19,7 +19,8 @@ struct Argument {
 // "--steps" and so on, of the command, and --config.
 std::vector<std::string> flag_names(const CLI::App& command);
 
-// arguments: without the program's and the command's name.
-Result<void> check_arguments(const CLI::App& command, std::span<const Argument> arguments);
+// arguments: without the program's and the command's name. Numbers are decimal: zeros before them are taken away, so
+// that "010" is ten to CLI11 too.
+Result<void> check_arguments(const CLI::App& command, std::span<Argument> arguments);
 
 }  // namespace thimble

@@ -68,7 +68,14 @@ Result<std::unique_ptr<Generator>> prepare(const Flags& flags, Inference& infere
   }
 }
 
-Result<void> talk(Conversation& conversation, bool terminal) {
+// A line whose tokens can not fit is not cut into tokens first, which takes memory that no plan has.
+Result<void> check_length(std::string_view line, size_t most_per_token, int64_t context) {
+  if (most_per_token == 0 || line.size() / most_per_token <= static_cast<size_t>(context)) return {};
+  return fail(ErrorCode::invalid_argument, "the message has {} bytes, more than the context of {} tokens holds",
+              line.size(), context);
+}
+
+Result<void> talk(Conversation& conversation, const Tokenizer& tokenizer, int64_t context, bool terminal) {
   const Conversation::Listener listener{
       .say =
           [](std::string_view text) {
@@ -83,7 +90,8 @@ Result<void> talk(Conversation& conversation, bool terminal) {
     const auto line = lines.next();
     if (!line) break;
     if (line->find_first_not_of(" \t") == std::string::npos) continue;
-    const auto result = conversation.reply(*line, listener);
+    auto result = check_length(*line, tokenizer.most_bytes_per_token(), context);
+    if (result) result = conversation.reply(*line, listener);
     if (!result && result.error().code != ErrorCode::invalid_argument) return Failure(result.error());
     if (!result) fmt::print(stderr, "({})", result.error().message);
     std::fputs("\n", stdout);
@@ -95,6 +103,7 @@ Result<void> talk(Conversation& conversation, bool terminal) {
 
 Result<void> chat(Flags& flags) {
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
+  CHECK_OK(inference->tokenizer().usable());
   const std::shared_ptr<const ChatFormat> format = TRY(inference->chat_format());
   auto sampler = TRY(Sampler::create(flags.sampling, inference->architecture().vocab));
   if (flags.conversation.system.empty()) {
@@ -111,7 +120,7 @@ Result<void> chat(Flags& flags) {
     fmt::print(stderr, "context {} tokens. Ctrl-C stops a reply; Ctrl-D, or Ctrl-C twice here, ends the chat.\n",
                generator->context());
   watch_interrupts();
-  CHECK_OK(talk(conversation, terminal));
+  CHECK_OK(talk(conversation, inference->tokenizer(), generator->context(), terminal));
   const int64_t peak = peak_resident_bytes(), planned = inference->plan().ledger.planned_bytes;
   fmt::print(stderr, "peak memory {} = {:.1f} % of the plan\n", megabytes(peak),
              100.0 * static_cast<double>(peak) / static_cast<double>(planned));

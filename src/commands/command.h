@@ -25,6 +25,7 @@ extern const Command kReport;
 extern const Command kCalibrate;
 extern const Command kTokenize;
 extern const Command kRender;
+extern const Command kData;
 extern const Command kConvert;
 extern const Command kInspect;
 extern const Command kPull;

@@ -33,7 +33,12 @@ Result<std::string> take_path(std::vector<std::string>& arguments) {
 Result<YAML::Node> load(const std::string& path) {
   const std::string text = TRY(read_text_file(path, 1 << 20));
   try {
-    YAML::Node root = YAML::Load(text);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    if (documents.size() > 1)
+      return fail(ErrorCode::invalid_argument,
+                  "--config {}: it holds {} YAML documents (parted by ---), a recipe is one; take the others out", path,
+                  documents.size());
+    YAML::Node root = documents.empty() ? YAML::Node() : documents.front();
     if (root.IsMap()) return root;
     return fail(ErrorCode::invalid_argument, "--config {}: expected a map of flag names to values", path);
   } catch (const YAML::Exception& error) {

@@ -14,6 +14,7 @@
 #include "plan/ledger.h"
 #include "run/arena.h"
 #include "run/recipe.h"
+#include "text/keep_files.h"
 #include "text/save.h"
 #include "text/tokenizer.h"
 
@@ -50,10 +51,8 @@ Result<void> check_options(const ConvertOptions& o) {
   if (o.to != "gguf" && o.to != "safetensors") {
     return fail(ErrorCode::invalid_argument, "--to: expected gguf or safetensors, found '{}'", o.to);
   }
-  std::error_code absent;
-  if (fs::equivalent(o.model, o.out, absent)) {
-    return fail(ErrorCode::invalid_argument, "--out {}: it is the model itself; name another place", o.out);
-  }
+  const std::string inputs[] = {o.model, o.adapter, o.tokenizer};
+  CHECK_OK(check_output("--out", o.out, inputs));
   if (o.to == "gguf" && is_directory(o.out)) {
     return fail(ErrorCode::invalid_argument, "--out {}: it is a folder; --to gguf writes one file, {}/model.gguf say",
                 o.out, o.out);
@@ -108,11 +107,20 @@ Result<void> open_tokenizer(Conversion& c) {
     return {};
   }
   c.tokenizer = TRY(Tokenizer::open(path));
-  if (c.tokenizer->vocab_size() <= c.source->architecture().vocab) return {};
-  return fail(ErrorCode::invalid_argument,
-              "{}: the tokenizer has {} tokens, the model {}; give the model's own with "
-              "--tokenizer",
-              path, c.tokenizer->vocab_size(), c.source->architecture().vocab);
+  const int64_t rows = c.source->architecture().vocab, tokens = c.tokenizer->vocab_size();
+  if (tokens <= rows) return {};
+  const std::string_view first = c.tokenizer->bytes(static_cast<int32_t>(rows));
+  c.notes.push_back(fmt::format("the tokenizer has {} tokens, the model {} rows: '{}' (id {}) has none{}", tokens, rows,
+                                first, rows, o.to == "gguf" ? ", and is left out" : ""));
+  if (o.to == "safetensors") return {};
+  for (auto id = static_cast<int32_t>(rows); id < tokens; ++id)
+    if (!c.tokenizer->is_special(id) && !c.tokenizer->bytes(id).empty())
+      return fail(
+          ErrorCode::invalid_argument,
+          "{}: the tokenizer has {} tokens, the model {} rows: '{}' (id {}) has none and is no special token, so "
+          "that it can not be left out; give the model's own tokenizer with --tokenizer",
+          path, tokens, rows, c.tokenizer->bytes(id), id);
+  return {};
 }
 
 Result<void> open_all(Conversion& c) {
@@ -151,6 +159,19 @@ void pad_vocabulary(TokenizerTables& tables, int64_t vocab) {
     if (!tables.types.empty()) tables.types.push_back(kUnused);
     if (!tables.scores.empty()) tables.scores.push_back(-10000.0f);
   }
+}
+
+// Special tokens that the model has no row for are left out: GGUF has as many tokens as rows.
+void cut_vocabulary(TokenizerTables& tables, int64_t vocab) {
+  const auto rows = static_cast<size_t>(vocab);
+  if (tables.tokens.size() <= rows) return;
+  StringList tokens;
+  for (size_t id = 0; id < rows; ++id) tokens.push_back(tables.tokens[id]);
+  tables.tokens = std::move(tokens);
+  if (!tables.types.empty()) tables.types.resize(rows);
+  if (!tables.scores.empty()) tables.scores.resize(rows);
+  for (auto* id : {&tables.bos, &tables.eos, &tables.unknown, &tables.padding})
+    if (*id && **id >= vocab) id->reset();
 }
 
 // One line for each kind of replacement.
@@ -213,6 +234,7 @@ Result<int64_t> write_gguf(Conversion& c) {
   const int64_t before = resident_bytes();
   TokenizerTables tables;
   if (c.tokenizer) tables = TRY(c.tokenizer->tables());
+  if (c.tokenizer) cut_vocabulary(tables, c.source->architecture().vocab);
   if (c.tokenizer) pad_vocabulary(tables, c.source->architecture().vocab);
   const int64_t planned = TRY(take_memory(c, std::max<int64_t>(0, 2 * (resident_bytes() - before))));
   GgufWriteOptions options{.codec = c.codec, .embedding_codec = c.embedding_codec};
@@ -229,33 +251,6 @@ Result<int64_t> write_gguf(Conversion& c) {
   return planned;
 }
 
-Result<void> copy_file(const std::string& from, const std::string& to) {
-  const InputFile source = TRY(InputFile::open(from));
-  OutputFile file = TRY(OutputFile::create(to));
-  std::vector<std::byte> piece(64 << 10);
-  for (uint64_t at = 0; at < source.size(); at += piece.size()) {
-    const std::span<std::byte> bytes(piece.data(), std::min<uint64_t>(piece.size(), source.size() - at));
-    CHECK_OK(source.read(at, bytes));
-    CHECK_OK(file.write(bytes));
-  }
-  return file.commit();
-}
-
-// The tokenizer's own files, where the source is a folder too; otherwise they are made.
-Result<void> write_tokenizer(const Conversion& c) {
-  const std::string from = c.options.tokenizer.empty() ? c.options.model : c.options.tokenizer;
-  if (!is_directory(from)) return c.tokenizer->save(c.options.out);
-  constexpr std::array kFiles = {"tokenizer.json",    "tokenizer.model",       "vocab.json",
-                                 "merges.txt",        "tokenizer_config.json", "special_tokens_map.json",
-                                 "added_tokens.json", "chat_template.jinja",   "generation_config.json"};
-  for (const char* name : kFiles) {
-    const std::string path = from + "/" + name;
-    if (!is_file(path)) continue;
-    CHECK_OK(copy_file(path, c.options.out + "/" + name));
-  }
-  return {};
-}
-
 Result<int64_t> write_safetensors(Conversion& c) {
   const int64_t planned = TRY(take_memory(c, c.tokenizer ? kSaveBytesPerToken * c.tokenizer->vocab_size() : 0));
   HfWriteOptions options{.codec = c.codec};
@@ -264,7 +259,8 @@ Result<int64_t> write_safetensors(Conversion& c) {
     if (c.tokenizer->eos()) options.eos = *c.tokenizer->eos();
   }
   CHECK_OK(write_hf_model(c.options.out, c.source->architecture(), c.tensors(), c.rows(), options));
-  if (c.tokenizer) CHECK_OK(write_tokenizer(c));
+  const std::string& from = c.options.tokenizer.empty() ? c.options.model : c.options.tokenizer;
+  if (c.tokenizer) CHECK_OK(keep_tokenizer(*c.tokenizer, from, c.options.model, c.options.out));
   return planned;
 }
 

@@ -2,6 +2,7 @@
 
 #include "commands/command.h"
 #include "core/nearest.h"
+#include "text/datasets.h"
 
 namespace thimble {
 namespace {
@@ -26,15 +27,47 @@ Result<void> evaluate(EvalFlags& flags) {
                 nearest_names(flags.metric, names), flags.metric);
   if (flags.data.empty())
     return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to evaluate on");
+  const std::string inputs[] = {flags.data, flags.inference.model(), flags.inference.adapter(),
+                                flags.inference.tokenizer()};
+  CHECK_OK(check_output("--out", flags.out, inputs));
+  CHECK_OK(check_output("--logits", flags.logits, inputs));
   Events events(flags.json);
   return events.end(measure(flags, kMetrics[found - names.begin()], events));
+}
+
+// A flag that the metric does not look at is refused.
+Result<void> check_void(const CLI::App& app, const EvalFlags& flags) {
+  struct Void {
+    const char* flag;
+    bool applies;
+    const char* why;
+  };
+  const bool logits = !flags.logits.empty(), exact = !logits && flags.metric == "exact",
+             choice = !logits && flags.metric == "choice";
+  const Void voids[] = {
+      {"--metric", logits, "--logits writes logits instead of a metric"},
+      {"--out", !exact, "only the metric exact has replies to write"},
+      {"--max-tokens", !exact, "only the metric exact makes replies"},
+      {"--strict", choice, "the metric choice stops at the first bad line in any case"},
+      {"--bos", exact, "the metric exact begins as the chat template says"},
+      {"--batch", logits, "logits are written one sequence after another"},
+  };
+  for (const Void& flag : voids)
+    if (flag.applies && app.get_option(flag.flag)->count() > 0)
+      return fail(ErrorCode::invalid_argument, "{}: it would have no effect: {}", flag.flag, flag.why);
+  if (flags.limit < 0)
+    return fail(ErrorCode::invalid_argument, "--limit: expected 0 (all) or more, found {}", flags.limit);
+  if (flags.max_tokens < 0)
+    return fail(ErrorCode::invalid_argument, "--max-tokens: expected 0 (as many as the reference) or more, found {}",
+                flags.max_tokens);
+  return {};
 }
 
 std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<EvalFlags>();
   flags->inference.add(app);
   app.add_option("--metric", flags->metric, "perplexity, choice, exact")->capture_default_str();
-  app.add_option("--data", flags->data, "what to evaluate on: JSONL or plain text");
+  app.add_option("--data", flags->files, "what to evaluate on: JSONL, CSV, plain text and the rest, as in training");
   app.add_option("--context", flags->context, "tokens of a window; 512, or as many as needed, without it");
   app.add_option("--batch", flags->batch, "windows, or replies, at once; 1, or 16, without it");
   app.add_option("--limit", flags->limit, "examples or windows, from the first; 0: all");
@@ -45,16 +78,19 @@ std::function<Result<void>()> add(CLI::App& app) {
                "begin every sequence with the beginning-of-sequence token, whatever the tokenizer says");
   app.add_flag("--strict", flags->strict, "stop at the first bad line of the data");
   app.add_flag("--json", flags->json, "one JSON object an event");
-  return [flags]() -> Result<void> { return evaluate(*flags); };
+  return [flags, &app]() -> Result<void> {
+    flags->data = fmt::format("{}", fmt::join(flags->files, "\n"));
+    CHECK_OK(check_void(app, *flags));
+    return evaluate(*flags);
+  };
 }
 
 }  // namespace
 
-DatasetOptions EvalFlags::data_options(const Inference& inference, int64_t data_context) const {
-  DatasetOptions options{.context = data_context, .bos = bos, .strict = strict};
-  options.no_bos = inference.no_bos();
-  options.chat = inference.template_options();
-  return options;
+Result<int64_t> eval_context(const EvalFlags& flags, const Inference& inference, int64_t otherwise) {
+  if (flags.context != 0) return inference.context(flags.context);
+  if (const auto length = TRY(token_window_length(flags.data))) return inference.context(*length);
+  return inference.context(std::min(otherwise, inference.architecture().context));
 }
 
 void eval_done(Events& events, const Inference& inference, double seconds, int64_t tokens) {

@@ -1,7 +1,10 @@
 // choice: the choice that the model finds likeliest must be the right one.
 //
 //   accuracy       by the log-likelihood of the choice's tokens
-//   accuracy_norm  by the same for each byte of the choice, so that long choices are not at a disadvantage
+//   accuracy_norm  by the same for each character of the choice, so that long choices are not at a disadvantage
+//
+// Both as lm-evaluation-harness has them: prompt and choice are tokenized as one text, and the tokens beyond those of
+// the prompt alone are the choice's.
 #include <algorithm>
 #include <chrono>
 
@@ -22,11 +25,13 @@ Result<std::vector<Candidate>> encode(bool bos, Tokenizer& tokenizer, const std:
                                       int64_t& longest) {
   std::vector<Candidate> out;
   for (const ChoiceQuestion& question : questions)
-    for (const std::string& choice : question.choices) {
+    for (const Choice& choice : question.choices) {
       Candidate candidate;
-      CHECK_OK(tokenizer.encode(question.prompt, {.special = false, .bos = bos}, candidate.ids));
-      candidate.predicted.assign(candidate.ids.size(), 0);
-      CHECK_OK(tokenizer.encode(choice, {.special = false, .continued = !candidate.ids.empty()}, candidate.ids));
+      std::vector<int32_t> prompt;
+      const EncodeOptions options{.special = false, .bos = bos};
+      CHECK_OK(tokenizer.encode(choice.prompt, options, prompt));
+      CHECK_OK(tokenizer.encode(choice.prompt + choice.text, options, candidate.ids));
+      candidate.predicted.assign(std::min(prompt.size(), candidate.ids.size()), 0);
       candidate.predicted.resize(candidate.ids.size(), 1);
       longest = std::max(longest, static_cast<int64_t>(candidate.ids.size()));
       out.push_back(std::move(candidate));
@@ -35,23 +40,23 @@ Result<std::vector<Candidate>> encode(bool bos, Tokenizer& tokenizer, const std:
 }
 
 struct Counts {
-  int64_t right = 0, right_by_byte = 0;
+  int64_t right = 0, right_by_character = 0;
 };
 
 Counts count_right(const std::vector<ChoiceQuestion>& questions, const std::vector<Score>& scores) {
   Counts counts;
   size_t at = 0;
   for (const ChoiceQuestion& question : questions) {
-    size_t best = 0, best_by_byte = 0;
-    const auto by_byte = [&](size_t i) {
-      return scores[at + i].nll / static_cast<double>(std::max<size_t>(1, question.choices[i].size()));
+    size_t best = 0, best_by_character = 0;
+    const auto by_character = [&](size_t i) {
+      return scores[at + i].nll / static_cast<double>(std::max<int64_t>(1, question.choices[i].characters));
     };
     for (size_t i = 1; i < question.choices.size(); ++i) {
       if (scores[at + i].nll < scores[at + best].nll) best = i;
-      if (by_byte(i) < by_byte(best_by_byte)) best_by_byte = i;
+      if (by_character(i) < by_character(best_by_character)) best_by_character = i;
     }
     counts.right += best == question.answer;
-    counts.right_by_byte += best_by_byte == question.answer;
+    counts.right_by_character += best_by_character == question.answer;
     at += question.choices.size();
   }
   return counts;
@@ -60,7 +65,10 @@ Counts count_right(const std::vector<ChoiceQuestion>& questions, const std::vect
 }  // namespace
 
 Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& events) {
-  const auto questions = TRY(read_choices(flags.data, flags.limit));
+  CHECK_OK(inference.tokenizer().usable());
+  const ChoiceQuestions read = TRY(read_choices(flags.data, flags.limit));
+  for (const std::string& note : read.notes) events.note("note: " + note);
+  const auto& questions = read.questions;
   int64_t longest = 0;
   const auto candidates = TRY(encode(inference.tokenizer().begins_with_bos(flags.bos, inference.no_bos()),
                                      inference.tokenizer(), questions, longest));
@@ -90,9 +98,9 @@ Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& e
   const auto of_all = [&](int64_t n) { return static_cast<double>(n) / static_cast<double>(questions.size()); };
   events.event("eval",
                fmt::format("\"metric\":\"choice\",\"accuracy\":{:.9g},\"accuracy_norm\":{:.9g},\"examples\":{}",
-                           of_all(counts.right), of_all(counts.right_by_byte), questions.size()),
-               fmt::format("accuracy {:.4f}  by byte {:.4f}  ({})", of_all(counts.right), of_all(counts.right_by_byte),
-                           counted(questions.size(), "question")));
+                           of_all(counts.right), of_all(counts.right_by_character), questions.size()),
+               fmt::format("accuracy {:.4f}  by character {:.4f}  ({})", of_all(counts.right),
+                           of_all(counts.right_by_character), counted(questions.size(), "question")));
   eval_done(events, inference, seconds, tokens);
   return {};
 }

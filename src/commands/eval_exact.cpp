@@ -56,7 +56,7 @@ Result<Questions> read_questions(const EvalFlags& flags, Inference& inference, E
   Tokenizer& tokenizer = inference.tokenizer();
   const std::shared_ptr<const ChatFormat> format = TRY(inference.chat_format());
   auto data =
-      TRY(Dataset::open(flags.data, tokenizer, flags.data_options(inference, TRY(inference.context(flags.context)))));
+      TRY(Dataset::open(flags.data, tokenizer, flags.dataset(inference, TRY(inference.context(flags.context)))));
   report_data(events, flags.data, data->report());
   Questions questions;
   for (int64_t i = 0; i < flags.count(data->size()); ++i)

@@ -16,9 +16,8 @@ constexpr int64_t kMostBytes = int64_t{4} << 30;  // 21,845 rows of 49,152 logit
 }  // namespace
 
 Result<void> write_logits(const EvalFlags& flags, Inference& inference, Events& events) {
-  const int64_t context =
-      TRY(inference.context(flags.context > 0 ? flags.context : std::min(kContext, inference.architecture().context)));
-  DatasetOptions options = flags.data_options(inference, context);
+  const int64_t context = TRY(eval_context(flags, inference, kContext));
+  DatasetOptions options = flags.dataset(inference, context);
   options.all_tokens = true;
   auto data = TRY(Dataset::open(flags.data, inference.tokenizer(), options));
   report_data(events, flags.data, data->report());

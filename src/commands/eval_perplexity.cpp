@@ -15,9 +15,8 @@ constexpr int64_t kContext = 512;
 }  // namespace
 
 Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Events& events) {
-  const int64_t context =
-      TRY(inference.context(flags.context > 0 ? flags.context : std::min(kContext, inference.architecture().context)));
-  auto data = TRY(Dataset::open(flags.data, inference.tokenizer(), flags.data_options(inference, context)));
+  const int64_t context = TRY(eval_context(flags, inference, kContext));
+  auto data = TRY(Dataset::open(flags.data, inference.tokenizer(), flags.dataset(inference, context)));
   report_data(events, flags.data, data->report());
   const int64_t count = flags.count(data->size());
   if (count == 0) return fail(ErrorCode::invalid_argument, "--data {}: there is nothing in it to evaluate", flags.data);

@@ -6,7 +6,7 @@
 #include "commands/command.h"
 #include "commands/inference_flags.h"
 #include "core/count.h"
-#include "files/file.h"
+#include "files/file_kind.h"
 #include "run/completion.h"
 #include "text/json_output.h"
 
@@ -30,6 +30,20 @@ Result<int64_t> planned_context(const Flags& flags, const Inference& inference, 
                 "the prompt has {}, the context is {}: shorten it, or give a larger --context",
                 counted(prompt, "token"), most);
   return flags.context > 0 ? most : std::min(most, prompt + flags.max_tokens);
+}
+
+// A prompt that can not fit the context is not read: reading and cutting it into tokens takes memory that no plan has.
+Result<std::string> read_prompt(const Flags& flags, const Inference& inference) {
+  const auto most = static_cast<uint64_t>(TRY(inference.context(flags.context)));
+  const uint64_t bytes = TRY(InputFile::open(flags.prompt_file)).size();
+  const uint64_t longest = inference.tokenizer().most_bytes_per_token();
+  if (longest > 0 && bytes / longest > most)
+    return fail(
+        ErrorCode::invalid_argument,
+        "--prompt-file {}: its {} bytes are more than {} tokens, the context is {}: shorten it, or give a larger "
+        "--context",
+        flags.prompt_file, bytes, bytes / longest, most);
+  return read_utf8_file(flags.prompt_file);
 }
 
 void report(const Flags& flags, const Tokenizer& tokenizer, const Completion& o, int64_t context,
@@ -59,7 +73,7 @@ Result<void> generate(Flags& flags) {
   if (flags.max_tokens < 1 || flags.max_tokens > (1 << 20))
     return fail(ErrorCode::invalid_argument, "--max-tokens: expected 1 to {}, found {}", 1 << 20, flags.max_tokens);
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
-  if (!flags.prompt_file.empty()) flags.prompt.text = TRY(read_text_file(flags.prompt_file));
+  if (!flags.prompt_file.empty()) flags.prompt.text = TRY(read_prompt(flags, *inference));
   Completion outcome;
   outcome.prompt_ids = TRY(encode_prompt(flags.prompt, *inference));
   const int64_t context = TRY(planned_context(flags, *inference, static_cast<int64_t>(outcome.prompt_ids.size())));
@@ -82,15 +96,19 @@ std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   flags->inference.add(app);
   add_sampling_flags(app, flags->sampling);
-  app.add_option("--prompt", flags->prompt.text, "text to go on from; special tokens in it are such");
-  app.add_option("--prompt-file", flags->prompt_file, "a file with the prompt");
+  auto* const prompt =
+      app.add_option("--prompt", flags->prompt.text, "text to go on from; special tokens in it are such");
+  app.add_option("--prompt-file", flags->prompt_file, "a file with the prompt")->excludes(prompt);
   app.add_flag("--chat", flags->prompt.chat, "the prompt is a user's message: format it as the model's chat does");
   app.add_option("--system", flags->prompt.system, "system message; implies --chat");
   app.add_option("--max-tokens", flags->max_tokens, "tokens to make at most")->capture_default_str();
   app.add_option("--context", flags->context, "tokens of prompt and reply; as many as needed without it");
   app.add_flag("--bos", flags->prompt.bos, "begin with the beginning-of-sequence token, whatever the tokenizer says");
   app.add_flag("--json", flags->json, "one JSON object");
-  return [flags]() -> Result<void> { return generate(*flags); };
+  return [flags, &app]() -> Result<void> {
+    warn_of_greedy(app, flags->sampling);
+    return generate(*flags);
+  };
 }
 
 }  // namespace

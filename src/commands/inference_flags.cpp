@@ -1,6 +1,7 @@
 #include "commands/inference_flags.h"
 
 #include "commands/template_flags.h"
+#include "core/warnings.h"
 #include "run/recipe.h"
 
 namespace thimble {
@@ -31,6 +32,13 @@ void add_sampling_flags(CLI::App& app, SamplingOptions& o) {
   app.add_option("--top-p", o.top_p, "of the likeliest tokens that together have this probability only")
       ->capture_default_str();
   app.add_option("--seed", o.seed, "of the sampling")->capture_default_str();
+}
+
+void warn_of_greedy(const CLI::App& app, const SamplingOptions& o) {
+  if (o.temperature != 0) return;
+  for (const char* flag : {"--top-k", "--top-p", "--seed"})
+    if (app.get_option(flag)->count() > 0)
+      warn(fmt::format("{} has no effect: without --temperature the likeliest token is always taken", flag));
 }
 
 }  // namespace thimble

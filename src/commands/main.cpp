@@ -3,6 +3,9 @@
 #include <array>
 #include <csignal>
 #include <cstdio>
+#include <exception>
+#include <new>
+#include <system_error>
 
 #include "commands/command.h"
 #include "commands/config_file.h"
@@ -13,8 +16,8 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCommands = {&kFinetune, &kTrain,   &kPlan,    &kEval, &kGenerate, &kChat,   &kTokenize,
-                                  &kRender,   &kConvert, &kInspect, &kPull, &kMethods,  &kReport, &kCalibrate};
+constexpr std::array kCommands = {&kFinetune, &kTrain, &kPlan,    &kEval, &kGenerate, &kChat,   &kTokenize, &kRender,
+                                  &kConvert,  &kData,  &kInspect, &kPull, &kMethods,  &kReport, &kCalibrate};
 
 // 2 is for what was given: flags, and files that are missing, empty, damaged or of the wrong kind. 1 is for what fails
 // while running: disk, network, a loss that is not finite.
@@ -40,7 +43,7 @@ int refuse(std::string_view command, std::string_view message, int code = 2) {
 
 // What CLI11 takes: the last argument first.
 Result<std::vector<std::string>> arguments_of(const CLI::App& command, std::vector<std::string> given) {
-  const std::vector<Argument> checked = TRY(expand_config(command, std::move(given)));
+  std::vector<Argument> checked = TRY(expand_config(command, std::move(given)));
   CHECK_OK(check_arguments(command, checked));
   std::vector<std::string> reversed;
   for (const Argument& argument : checked) reversed.insert(reversed.begin(), argument.text);
@@ -95,10 +98,29 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace thimble
 
+namespace {
+
+// Nothing that is thrown ends the process without a word: too little memory, threads that the system does not give, an
+// output that is full.
+int run_guarded(int argc, char** argv) {
+  try {
+    return thimble::run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    return thimble::refuse("", "there is not enough memory; a smaller --memory, or fewer --threads, may help", 1);
+  } catch (const std::system_error& error) {
+    if (std::ferror(stdout)) return 0;  // main says so
+    return thimble::refuse("", error.what(), 1);
+  } catch (const std::exception& error) {
+    return thimble::refuse("", std::string("internal error: ") + error.what(), 1);
+  }
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   thimble::settle_allocator();
   std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk
-  const int code = thimble::run(argc, argv);
+  const int code = run_guarded(argc, argv);
   if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return code;
   return code == 0 ? thimble::refuse("", "standard output could not be written", 1) : code;
 }

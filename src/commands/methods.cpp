@@ -49,10 +49,19 @@ constexpr Socket kSockets[] = {
     {"codec", "codecs",
      [] {
        Ordered rows = Ordered::array();
-       for (const Codec* c : codecs()) {
+       std::vector<const Codec*> all(codecs().begin(), codecs().end());
+       all.insert(all.end(), read_only_codecs().begin(), read_only_codecs().end());
+       for (const Codec* c : all) {
          const double bits = 8.0 * static_cast<double>(c->block_bytes) / static_cast<double>(c->block);
-         Ordered row = {{"name", c->name},   {"summary", c->description},     {"bits", bits},
-                        {"block", c->block}, {"block_bytes", c->block_bytes}, {"max_error", c->max_error}};
+         Ordered row = {{"name", c->name},
+                        {"summary", c->description},
+                        {"bits", bits},
+                        {"block", c->block},
+                        {"block_bytes", c->block_bytes}};
+         if (c->writes())
+           row["max_error"] = c->max_error;
+         else
+           row["read_only"] = true;
          if (c->gguf_type >= 0) row["gguf_type"] = c->gguf_type;
          if (!c->safetensors.empty()) row["safetensors"] = c->safetensors;
          rows.push_back(std::move(row));

@@ -9,6 +9,7 @@
 #include "fetch/hub.h"
 #include "files/file.h"
 #include "plan/ledger.h"
+#include "run/events.h"
 
 namespace thimble {
 namespace {
@@ -24,7 +25,7 @@ constexpr uint64_t kLargestListing = 64u << 20;
 // A bar on a terminal, one line a file elsewhere.
 class Progress {
  public:
-  explicit Progress(std::string name) : name_(std::move(name)), terminal_(::isatty(2) == 1) {}
+  explicit Progress(std::string name) : name_(std::move(name)), terminal_(draws_on(2)) {}
   void show(uint64_t done, std::optional<uint64_t> all) {
     const auto now = std::chrono::steady_clock::now();
     if (!terminal_ || now - last_ < std::chrono::milliseconds(100)) return;

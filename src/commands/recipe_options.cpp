@@ -35,10 +35,15 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--size", r.size, "parameters of a model to train from scratch: 5M, 60M, 1B");
   app.add_option("--tokenizer", r.tokenizer, "tokenizer, when the model brings none");
   app.add_option("--adapter", r.adapter, "LoRA adapter folder to begin with");
-  app.add_option(
-      "--data", r.data,
-      "training data: JSONL (messages, sharegpt, alpaca, prompt/completion, question/answer, text) or plain text");
-  app.add_option("--eval-data", r.eval_data, "data to evaluate on");
+  app.add_option("--data", data_,
+                 "training data, files, patterns or folders: JSONL, JSON, CSV or TSV (messages, sharegpt, alpaca, "
+                 "prompt/completion, question/answer, text), plain text or token ids in safetensors");
+  app.add_option("--eval-data", eval_data_, "data to evaluate on");
+  app.add_option("--split", r.split, "part of the data that is held out to evaluate on: 0.05");
+  app.add_option("--columns", r.columns, "names in the data for fields: prompt=frage,completion=antwort")
+      ->delimiter(',');
+  app.add_option("--truncate", r.truncate,
+                 "examples longer than the context: left or right is cut off, or they are split; left out without it");
   app.add_option("--eval-every", r.eval_every, "steps between evaluations; 0: before and after only");
   app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
   app.add_option("--scratch", recipe_.scratch,
@@ -83,8 +88,39 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.footer("--config recipe.yaml takes the same keys from a file; flags on the command line win.");
 }
 
+// A flag that another one makes void is refused: whoever gave it expects something of it.
+Result<void> RecipeOptions::check_void() const {
+  const auto given = [&](const char* flag) {
+    const CLI::Option* const option = app_->get_option_no_throw(flag);
+    return option && option->count() > 0;
+  };
+  struct Void {
+    const char* flag;
+    bool applies;
+    const char* why;
+  };
+  const bool full = recipe_.method == "full";
+  const Void voids[] = {
+      {"--rank", full, "--method full has no rank; it goes with --method lora"},
+      {"--alpha", full, "--method full has no alpha; it goes with --method lora"},
+      {"--dropout", full, "--method full has no dropout; it goes with --method lora"},
+      {"--target", full, "--method full trains every weight; --target goes with --method lora"},
+      {"--eval-every", recipe_.eval_data.empty() && recipe_.split == 0, "there is no --eval-data to evaluate on"},
+      {"--epochs", given("--steps"), "--steps decides how long the run is; leave one of the two out"},
+  };
+  for (const Void& flag : voids)
+    if (flag.applies && given(flag.flag))
+      return fail(ErrorCode::invalid_argument, "{}: it would have no effect: {}", flag.flag, flag.why);
+  return {};
+}
+
 Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   Recipe& r = recipe_;
+  r.data = fmt::format("{}", fmt::join(data_, "\n"));
+  r.eval_data = fmt::format("{}", fmt::join(eval_data_, "\n"));
+  if (!r.eval_data.empty() && r.split > 0)
+    return fail(ErrorCode::invalid_argument, "--split: --eval-data says what to evaluate on; leave one of the two out");
+  for (std::string& column : r.columns) column = CLI::detail::trim_copy(column);
   if (!memory_.empty()) r.memory = TRY(parse_bytes(memory_));
   if (pretrained && r.model.empty() && r.size.empty())
     return fail(ErrorCode::invalid_argument,
@@ -96,6 +132,9 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   if (r.out.empty() && !plan_only)
     return fail(ErrorCode::invalid_argument, "--out is missing: a folder for the result");
   if (pretrained && r.model.empty() && app_->get_option("--method")->count() == 0) r.method = "full";
+  for (std::string& target : r.target) target = CLI::detail::trim_copy(target);
+  std::erase_if(r.target, [](const std::string& target) { return target.empty(); });
+  CHECK_OK(check_void());
   return r;
 }
 

@@ -15,8 +15,10 @@ class RecipeOptions {
   Result<Recipe> finish(bool pretrained, bool plan_only);
 
  private:
+  Result<void> check_void() const;
   Recipe recipe_;
   std::string memory_;
+  std::vector<std::string> data_, eval_data_;
   CLI::App* app_ = nullptr;
 };
 

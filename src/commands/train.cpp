@@ -36,6 +36,8 @@ struct Sweep {
 
 Result<void> sweep(Recipe recipe, const Sweep& options, Events& events) {
   recipe.memory = 0;
+  const std::string inputs[] = {recipe.model, recipe.adapter, recipe.data, recipe.eval_data, recipe.tokenizer};
+  CHECK_OK(check_output("--svg", options.svg, inputs));
   const auto trainer = TRY(Trainer::prepare(recipe, events));
   const std::vector<SweepPoint> points = TRY(sweep_budgets(trainer->spec(), trainer->machine()));
   fmt::print("{}", recipe.json ? sweep_json(points) : sweep_table(points));

@@ -122,6 +122,33 @@ Result<void> InputFile::read(uint64_t offset, std::span<std::byte> to) const {
   return {};
 }
 
+Result<TemporaryFile> TemporaryFile::create(const std::string& shown) {
+  const char* const wanted = std::getenv("TMPDIR");
+  const std::string folder = wanted && *wanted ? wanted : "/var/tmp";
+  int descriptor = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (descriptor < 0) {  // a file system without such files
+    std::string name = folder + "/thimble.XXXXXX";
+    descriptor = ::mkostemp(name.data(), O_CLOEXEC);
+    if (descriptor >= 0) ::unlink(name.c_str());
+  }
+  if (descriptor < 0)
+    return fail(ErrorCode::io, "reading {}: making a temporary file in {} ($TMPDIR): {}", shown, folder, reason(errno));
+  return TemporaryFile(InputFile(shown, descriptor, 0));
+}
+
+Result<void> TemporaryFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::pwrite(file_.descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(file_.size_));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0)
+      return fail(ErrorCode::io, "reading {}: writing its content to a temporary file ($TMPDIR): {}", file_.path_,
+                  reason(errno));
+    file_.size_ += static_cast<uint64_t>(put);
+    bytes = bytes.subspan(static_cast<size_t>(put));
+  }
+  return {};
+}
+
 Result<std::string> read_text_file(const std::string& path, uint64_t limit_bytes) {
   const InputFile file = TRY(InputFile::open(path));
   if (file.size() > limit_bytes) {
@@ -297,6 +324,23 @@ std::string nearest_folder(const std::string& path) {
   std::filesystem::path folder = std::filesystem::absolute(path);
   while (!is_directory(folder.string()) && folder.has_relative_path()) folder = folder.parent_path();
   return folder.string();
+}
+
+Result<void> check_output(std::string_view flag, const std::string& output, std::span<const std::string> inputs) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  if (output.empty() || !fs::exists(output, ignored)) return {};
+  for (const std::string& input : inputs) {
+    if (input.empty() || !fs::exists(input, ignored)) continue;
+    const bool same = fs::equivalent(output, input, ignored);
+    const fs::path folder = fs::weakly_canonical(input, ignored), file = fs::weakly_canonical(output, ignored);
+    const bool within = fs::is_directory(folder, ignored) && !fs::is_directory(file, ignored) &&
+                        std::mismatch(folder.begin(), folder.end(), file.begin(), file.end()).first == folder.end();
+    if (same || within)
+      return fail(ErrorCode::invalid_argument, "{} {}: it would be written over {}{}; name another place", flag, output,
+                  within ? "a file of " : "", input);
+  }
+  return {};
 }
 
 bool is_directory(const std::string& path) {

@@ -26,6 +26,7 @@ class InputFile {
   Result<void> read(uint64_t offset, std::span<std::byte> to) const;
 
  private:
+  friend class TemporaryFile;
   InputFile(std::string path, int descriptor, uint64_t size);
   std::string path_;
   int descriptor_ = -1;
@@ -64,6 +65,21 @@ class OutputFile {
   bool keeps_ = false;  // the temporary file, when it is not committed
 };
 
+// A file without a name that is written once, then read: what an input holds in another form. It lies in $TMPDIR, or
+// else /var/tmp, and is gone when it is closed.
+class TemporaryFile {
+ public:
+  // `shown`: the path that messages name, that of the input.
+  static Result<TemporaryFile> create(const std::string& shown);
+  uint64_t size() const { return file_.size(); }
+  Result<void> write(std::span<const std::byte> bytes);
+  Result<InputFile> finish() && { return std::move(file_); }
+
+ private:
+  explicit TemporaryFile(InputFile file) : file_(std::move(file)) {}
+  InputFile file_;
+};
+
 // A log: lines are added at the end and seen at once. A line cut off by a crash stays, but the next begins on its own.
 class AppendFile {
  public:
@@ -89,6 +105,10 @@ Result<void> make_directories(const std::string& path);
 
 // The folder itself, or the nearest one above it that exists.
 std::string nearest_folder(const std::string& path);
+
+// Refuses to write `output`, given by `flag`, over something that is read: one of `inputs`, or a file that lies in one
+// of them that is a folder. "" among them is none.
+Result<void> check_output(std::string_view flag, const std::string& output, std::span<const std::string> inputs);
 
 bool is_directory(const std::string& path);
 bool is_file(const std::string& path);

@@ -204,6 +204,44 @@ bool GgufFile::recognises(const std::string& path) {
 }
 
 Result<GgufFile> GgufFile::open(const std::string& path) {
+  GgufFile gguf = TRY(open_one(path));
+  CHECK_OK(gguf.open_parts());
+  return gguf;
+}
+
+// llama.cpp's gguf-split: "<name>-00001-of-00003.gguf", metadata in the first.
+Result<void> GgufFile::open_parts() {
+  const int64_t count = TRY(get_or<int64_t>("split.count", 1)), number = TRY(get_or<int64_t>("split.no", 0));
+  if (count <= 1) return {};
+  constexpr int64_t kMostParts = 10'000;
+  if (count > kMostParts || number < 0 || number >= count)
+    return fail(ErrorCode::corrupt, "reading {}: it says to be part {} of {}", path(), number + 1, count);
+  const std::string ending = fmt::format("-{:05}-of-{:05}.gguf", number + 1, count);
+  if (number != 0 || !path().ends_with(ending))
+    return fail(ErrorCode::invalid_argument,
+                "reading {}: it is part {} of a model that is split into {} files; give the first, under its own name "
+                "(NAME-00001-of-{:05}.gguf) with the others beside it",
+                path(), number + 1, count, count);
+  const std::string name = path().substr(0, path().size() - ending.size());
+  for (int64_t part = 1; part < count; ++part) {
+    const std::string other = fmt::format("{}-{:05}-of-{:05}.gguf", name, part + 1, count);
+    if (!is_file(other))
+      return fail(ErrorCode::invalid_argument, "reading {}: the model is split into {} files, of which {} is missing",
+                  path(), count, other);
+    GgufFile opened = TRY(open_one(other));
+    if (TRY(opened.get_or<int64_t>("split.count", 1)) != count || TRY(opened.get_or<int64_t>("split.no", -1)) != part)
+      return fail(ErrorCode::corrupt, "reading {}: it is not part {} of {}, as its name says", other, part + 1, count);
+    for (GgufTensor& tensor : opened.tensors_) {
+      tensor.part = static_cast<size_t>(part);
+      tensors_.push_back(std::move(tensor));
+    }
+    parts_.push_back(std::move(opened.file_));
+  }
+  return check_unique(
+      tensors_, [](const GgufTensor& t) -> std::string_view { return t.name; }, "tensor", path());
+}
+
+Result<GgufFile> GgufFile::open_one(const std::string& path) {
   GgufFile gguf(TRY(InputFile::open(path)));
   GgufCursor cursor(gguf.file_, 0);
   const Header header = TRY(read_header(cursor));

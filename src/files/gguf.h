@@ -51,15 +51,19 @@ struct GgufTensor {
   Shape shape;          // slowest extent first, as everywhere in thimble
   uint64_t offset = 0;  // from the start of the file
   uint64_t bytes = 0;   // 0 when the type is unknown
+  size_t part = 0;      // of a model that is split into several files, the one that holds it
 };
 
 class GgufFile {
  public:
+  // Of a split model (split.count) the first of its files, name-00001-of-00003.gguf; the others are found beside it,
+  // and their tensors are listed with its own.
   static Result<GgufFile> open(const std::string& path);
   static bool recognises(const std::string& path);  // by its first four bytes
 
   const std::string& path() const { return file_.path(); }
-  const InputFile& file() const { return file_; }
+  const InputFile& file(size_t part = 0) const { return part == 0 ? file_ : parts_[part - 1]; }
+  size_t parts() const { return 1 + parts_.size(); }
   uint32_t version() const { return version_; }
   uint64_t alignment() const { return alignment_; }
 
@@ -89,9 +93,12 @@ class GgufFile {
 
  private:
   explicit GgufFile(InputFile file) : file_(std::move(file)) {}
+  static Result<GgufFile> open_one(const std::string& path);
   Result<void> check_layout();
+  Result<void> open_parts();
 
   InputFile file_;
+  std::vector<InputFile> parts_;  // the files of a split model after the first
   uint32_t version_ = 0;
   uint64_t alignment_ = 32;
   std::vector<GgufValue> values_;

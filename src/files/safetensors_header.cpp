@@ -16,13 +16,21 @@ class Handler : public nlohmann::json_sax<Json> {
 
   const std::optional<Error>& error() const { return error_; }
 
-  bool null() override { return unexpected("null"); }
-  bool boolean(bool) override { return unexpected("true or false"); }
-  bool number_integer(number_integer_t) override { return unexpected("a negative number"); }
-  bool number_float(number_float_t, const string_t&) override { return unexpected("a number that is no integer"); }
+  bool null() override {
+    if (level_ == Level::top && key_ == "__metadata__") return true;  // no metadata
+    return unknown_field_ ? leave_unknown() : unexpected("null");
+  }
+  bool boolean(bool) override { return unknown_field_ ? leave_unknown() : unexpected("true or false"); }
+  bool number_integer(number_integer_t) override {
+    return unknown_field_ ? leave_unknown() : unexpected("a negative number");
+  }
+  bool number_float(number_float_t, const string_t&) override {
+    return unknown_field_ ? leave_unknown() : unexpected("a number that is no integer");
+  }
   bool binary(binary_t&) override { return unexpected("binary data"); }
 
   bool number_unsigned(number_unsigned_t value) override {
+    if (unknown_field_) return leave_unknown();
     if (level_ == Level::shape) return extent(value);
     if (level_ != Level::offsets) return unexpected("a number");
     if (offsets_ == 2) return refuse("tensor '{}': data_offsets has more than two numbers", tensor().name);
@@ -31,24 +39,27 @@ class Handler : public nlohmann::json_sax<Json> {
   }
 
   bool string(string_t& value) override {
+    if (unknown_field_) return leave_unknown();
     if (level_ == Level::metadata) return header_.metadata[key_] = value, true;
     if (level_ == Level::tensor && key_ == "dtype") return tensor().dtype = value, true;
     return unexpected("a string");
   }
 
   bool key(string_t& name) override {
+    if (unknown_field_) return true;
     key_ = name;
     if (level_ != Level::tensor) return true;
     bool* seen = key_ == "dtype"          ? &has_dtype_
                  : key_ == "shape"        ? &has_shape_
                  : key_ == "data_offsets" ? &has_offsets_
                                           : nullptr;
-    if (!seen) return refuse("tensor '{}': the field '{}' is unknown", tensor().name, key_);
+    if (!seen) return unknown_field_ = true;  // as the format's own reader does, whatever it holds
     if (*seen) return refuse("tensor '{}': the field '{}' is there twice", tensor().name, key_);
     return *seen = true;
   }
 
   bool start_object(size_t) override {
+    if (unknown_field_) return ++unknown_depth_ <= kDeepest || refuse("tensor '{}': nested too deep", tensor().name);
     if (level_ == Level::nothing) return level_ = Level::top, true;
     if (level_ != Level::top) return unexpected("an object");
     if (key_ == "__metadata__") return level_ = Level::metadata, true;
@@ -58,6 +69,7 @@ class Handler : public nlohmann::json_sax<Json> {
   }
 
   bool end_object() override {
+    if (unknown_field_) return --unknown_depth_, leave_unknown();
     if (level_ == Level::top) return level_ = Level::nothing, true;
     if (level_ == Level::tensor && !(has_dtype_ && has_shape_ && has_offsets_)) {
       return refuse("tensor '{}': the field '{}' is missing", tensor().name,
@@ -69,12 +81,14 @@ class Handler : public nlohmann::json_sax<Json> {
   }
 
   bool start_array(size_t) override {
+    if (unknown_field_) return ++unknown_depth_ <= kDeepest || refuse("tensor '{}': nested too deep", tensor().name);
     if (level_ != Level::tensor || key_ == "dtype") return unexpected("an array");
     offsets_ = 0;
     return level_ = key_ == "shape" ? Level::shape : Level::offsets, true;
   }
 
   bool end_array() override {
+    if (unknown_field_) return --unknown_depth_, leave_unknown();
     if (level_ == Level::offsets && offsets_ != 2) {
       return refuse("tensor '{}': data_offsets should have two numbers, found {}", tensor().name, offsets_);
     }
@@ -87,6 +101,14 @@ class Handler : public nlohmann::json_sax<Json> {
 
  private:
   enum class Level { nothing, top, metadata, tensor, shape, offsets };
+
+  static constexpr int kDeepest = 64;
+
+  // The value of an unknown field ends with the bracket that closes it, or is a scalar.
+  bool leave_unknown() {
+    unknown_field_ = unknown_depth_ > 0;
+    return true;
+  }
 
   SafetensorsHeader::Tensor& tensor() { return header_.tensors.back(); }
 
@@ -120,6 +142,8 @@ class Handler : public nlohmann::json_sax<Json> {
   std::string key_;
   bool has_dtype_ = false, has_shape_ = false, has_offsets_ = false;
   int offsets_ = 0;
+  bool unknown_field_ = false;  // within the value of one
+  int unknown_depth_ = 0;
   std::optional<Error> error_;
 };
 

@@ -77,7 +77,7 @@ void add_tokenizer(const TokenizerTables& t, GgufWriter& writer) {
   writer.add_strings("tokenizer.ggml.tokens", t.tokens);
   if (!t.scores.empty()) writer.add_floats("tokenizer.ggml.scores", t.scores);
   if (!t.types.empty()) writer.add_integers("tokenizer.ggml.token_type", t.types);
-  if (t.merges.size() > 0) writer.add_strings("tokenizer.ggml.merges", t.merges);
+  if (t.merges.size() > 0 || t.model == "gpt2") writer.add_strings("tokenizer.ggml.merges", t.merges);
   add_id("tokenizer.ggml.bos_token_id", t.bos);
   add_id("tokenizer.ggml.eos_token_id", t.eos);
   add_id("tokenizer.ggml.unknown_token_id", t.unknown);

@@ -140,7 +140,7 @@ Result<void> read_rope_factors(const GgufFile& gguf, Architecture& a) {
                 gguf.path(), a.head_dim / 2, gguf_tensor_type_name(tensor->type), tensor->shape.text());
   }
   std::vector<float> factors(static_cast<size_t>(a.head_dim / 2));
-  CHECK_OK(gguf.file().read(tensor->offset, std::as_writable_bytes(std::span(factors))));
+  CHECK_OK(gguf.file(tensor->part).read(tensor->offset, std::as_writable_bytes(std::span(factors))));
   const auto scaling = recognise_rope_factors(factors, a.rope_base);
   if (!scaling) {
     return fail(ErrorCode::unsupported,
@@ -183,7 +183,7 @@ Result<void> add_tensor(const GgufFile& gguf, const TensorSpec& spec, std::set<s
     return fail(ErrorCode::unsupported, "reading {}: vector '{}' is quantised to {}; expected f32, bf16 or f16",
                 gguf.path(), foreign.name, codec->name);
   }
-  StoredTensor stored{.file = 0, .offset = tensor->offset};
+  StoredTensor stored{.file = tensor->part, .offset = tensor->offset};
   stored.offset += static_cast<uint64_t>(rows.first * codec->bytes(vector ? 1 : spec.shape[1]));
   if (is_q_or_k(spec.name) && (a.family == "llama" || a.family == "mistral")) {
     stored.layout = StoredTensor::Layout::interleaved;
@@ -210,7 +210,8 @@ Result<StoredModel> open_gguf(const std::string& path) {
                   tensor.name, model.architecture.family);
     }
   }
-  model.files.push_back(TRY(InputFile::open(path)));
+  for (size_t part = 0; part < gguf.parts(); ++part)
+    model.files.push_back(TRY(InputFile::open(gguf.file(part).path())));
   return model;
 }
 

@@ -88,6 +88,12 @@ Result<GgufWriteReport> write_gguf_model(const std::string& path, const Architec
   std::vector<float> factors;
   if (architecture.rope_scaling.kind == RopeScaling::Kind::llama3) {
     factors = llama3_rope_factors(architecture.rope_scaling, architecture.rope_base, architecture.head_dim);
+    if (!recognise_rope_factors(factors, architecture.rope_base))
+      return fail(ErrorCode::unsupported,
+                  "writing {}: the divisors of this model's rope_scaling (original_max_position_embeddings {}, "
+                  "low_freq_factor {}, high_freq_factor {}) could not be read again; keep the Hugging Face folder",
+                  path, architecture.rope_scaling.original_context, architecture.rope_scaling.low_frequency_factor,
+                  architecture.rope_scaling.high_frequency_factor);
     CHECK_OK(writer.add_tensor(kRopeFactors, kF32.gguf_type, {static_cast<int64_t>(factors.size())}));
   }
   for (const FileTensor& file : files) CHECK_OK(writer.add_tensor(file.name, file.codec->gguf_type, file.shape));

@@ -3,9 +3,11 @@
 //   Names   thimble's own are those of Hugging Face's Llama; "model." may be missing (bare base models)
 //   GPT-2   c_attn holds q, k, v side by side, and Conv1D weights are [in, out]; "transformer." may be missing
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <set>
 
+#include "core/warnings.h"
 #include "files/json.h"
 #include "files/safetensors.h"
 #include "models/hf_config.h"
@@ -19,16 +21,8 @@ constexpr uint64_t kLargestIndex = 64u << 20;
 
 bool recognises(const std::string& path) { return is_directory(path) && is_file(path + "/config.json"); }
 
-// The names of the files that hold weights.
-Result<std::set<std::string>> shard_names(const std::string& folder) {
-  const std::string index = folder + "/model.safetensors.index.json";
-  if (is_file(folder + "/model.safetensors")) return std::set<std::string>{"model.safetensors"};
-  if (!is_file(index)) {
-    return fail(ErrorCode::invalid_argument,
-                "opening {}: there is neither model.safetensors nor "
-                "model.safetensors.index.json; convert the weights to safetensors first",
-                folder);
-  }
+// The shards that the index names; an index whose shards are not all there is left over from something else.
+Result<std::set<std::string>> indexed_names(const std::string& folder, const std::string& index) {
   const Json json = TRY(read_json_file(index, kLargestIndex));
   const JsonFields fields = TRY(JsonFields::of(json, index));
   const JsonFields map = TRY(fields.object("weight_map"));
@@ -43,6 +37,28 @@ Result<std::set<std::string>> shard_names(const std::string& folder) {
     names.insert(name);
   }
   return names;
+}
+
+// The names of the files that hold weights. Where both one file and shards are there, the shards are taken when they
+// are whole: whoever wrote the index meant them.
+Result<std::set<std::string>> shard_names(const std::string& folder) {
+  const std::string index = folder + "/model.safetensors.index.json";
+  const std::set<std::string> single = {"model.safetensors"};
+  const bool has_single = is_file(folder + "/model.safetensors");
+  if (!is_file(index) && !has_single) {
+    return fail(ErrorCode::invalid_argument,
+                "opening {}: there is neither model.safetensors nor "
+                "model.safetensors.index.json; convert the weights to safetensors first",
+                folder);
+  }
+  if (!is_file(index)) return single;
+  const std::set<std::string> names = TRY(indexed_names(folder, index));
+  if (!has_single || names.contains("model.safetensors")) return names;
+  const bool whole =
+      !names.empty() && std::ranges::all_of(names, [&](const auto& name) { return is_file(folder + "/" + name); });
+  warn(fmt::format("{} holds model.safetensors and shards with their index: {} taken; remove the others", folder,
+                   whole ? "the shards are" : "model.safetensors, as not all shards are there, is"));
+  return whole ? names : single;
 }
 
 struct Found {
@@ -135,9 +151,38 @@ Result<void> add_tensor(const TensorSpec& spec, Weights& weights, StoredModel& m
   return {};
 }
 
-// Buffers that old files carry and that are no weights; a tied head is there twice.
+// Whether two tensors hold the same numbers; read in pieces.
+Result<bool> same_numbers(const Weights& weights, const Found& a, const Found& b) {
+  if (a.entry.dtype != b.entry.dtype || a.entry.bytes != b.entry.bytes) return false;
+  constexpr uint64_t kPiece = 256 << 10;
+  std::vector<std::byte> one(kPiece), other(kPiece);
+  for (uint64_t at = 0; at < a.entry.bytes; at += kPiece) {
+    const auto length = static_cast<size_t>(std::min(kPiece, a.entry.bytes - at));
+    CHECK_OK(weights.files[a.file].read(a.entry.offset + at, std::span(one).first(length)));
+    CHECK_OK(weights.files[b.file].read(b.entry.offset + at, std::span(other).first(length)));
+    if (std::memcmp(one.data(), other.data(), length) != 0) return false;
+  }
+  return true;
+}
+
+// A head that is in the file and is not the embedding is the model's own, whatever config.json says of it.
+Result<void> settle_tied(Weights& weights, Architecture& a) {
+  Found* const head = weights.find("lm_head.weight", "");
+  if (!a.tied || !head) return {};
+  const std::string_view name = a.family == "gpt2" ? "transformer.wte.weight" : "model.embed_tokens.weight";
+  Found* const embedding = weights.find(std::string(name), a.family == "gpt2" ? "transformer." : "model.");
+  if (!embedding) return {};
+  if (TRY(same_numbers(weights, *head, *embedding))) return head->used = true, Result<void>();
+  warn(
+      fmt::format("{}: config.json says 'tie_word_embeddings', but lm_head.weight is there and differs from the "
+                  "embedding; it is taken as the model's own head",
+                  weights.folder));
+  a.tied = false;
+  return {};
+}
+
+// Buffers that old files carry and that are no weights.
 bool ignorable(std::string_view name, const Architecture& a) {
-  if (name == "lm_head.weight") return a.tied;
   if (a.family == "gpt2") return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
   return name.ends_with(".rotary_emb.inv_freq");
 }
@@ -146,6 +191,7 @@ Result<StoredModel> open_folder(const std::string& path) {
   StoredModel model;
   model.architecture = TRY(architecture_from_config(path + "/config.json"));
   Weights weights = TRY(open_weights(path));
+  CHECK_OK(settle_tied(weights, model.architecture));
   for (const TensorSpec& spec : tensor_specs(model.architecture)) CHECK_OK(add_tensor(spec, weights, model));
   // A tensor that nobody reads is a part of the model that would silently be left out.
   for (const auto& [name, found] : weights.entries) {

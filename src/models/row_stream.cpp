@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "models/damage.h"
+
 namespace thimble {
 namespace {
 
@@ -21,16 +23,26 @@ class Converter {
     return std::clamp<int64_t>(kPieceBytes / std::max<int64_t>(1, bytes), 1, std::max<int64_t>(1, tensor.shape.rows()));
   }
 
+  // Every row is looked at as numbers, also where it is copied: damage is found here, not by whoever reads the result.
   Result<void> rows(const ModelTensor& tensor, int64_t row, int64_t count, std::byte* out) {
     const int64_t columns = tensor.shape.columns();
     const int64_t from_bytes = tensor.codec->bytes(columns), to_bytes = to_.bytes(columns);
-    if (tensor.codec == &to_) return read_(tensor, row, count, std::span(out, static_cast<size_t>(count * to_bytes)));
-    stored_.resize(static_cast<size_t>(count * from_bytes));
+    const bool copies = tensor.codec == &to_;
     numbers_.resize(static_cast<size_t>(columns));
-    CHECK_OK(read_(tensor, row, count, stored_));
+    if (copies) {
+      CHECK_OK(read_(tensor, row, count, std::span(out, static_cast<size_t>(count * to_bytes))));
+    } else {
+      again_.resize(numbers_.size());
+      stored_.resize(static_cast<size_t>(count * from_bytes));
+      CHECK_OK(read_(tensor, row, count, stored_));
+    }
+    const std::byte* const from = copies ? out : stored_.data();
     for (int64_t i = 0; i < count; ++i) {
-      tensor.codec->decode(stored_.data() + i * from_bytes, numbers_.data(), columns);
+      tensor.codec->decode(from + i * from_bytes, numbers_.data(), columns);
+      CHECK_OK(check_finite(tensor, row + i, numbers_));
+      if (copies) continue;
       to_.encode(numbers_.data(), out + i * to_bytes, columns);
+      CHECK_OK(check_fits(tensor, row + i, numbers_, to_, out + i * to_bytes, again_));
     }
     return {};
   }
@@ -39,7 +51,7 @@ class Converter {
   const Codec& to_;
   const ReadRows& read_;
   std::vector<std::byte> stored_;
-  std::vector<float> numbers_;
+  std::vector<float> numbers_, again_;  // of a row: as read, and as written
 };
 
 // The row of the source that belongs at `row` of the file.
@@ -124,7 +136,7 @@ Result<void> stream_transposed(std::span<const ModelTensor* const> tensors, cons
 }
 
 int64_t stream_bytes(const Architecture& architecture, bool transposed) {
-  constexpr int64_t kRows = 4;  // as read, as numbers, as written, and in another order
+  constexpr int64_t kRows = 5;  // as read, as numbers, as written, as numbers again, and in another order
   int64_t columns = 0;
   for (const TensorSpec& tensor : tensor_specs(architecture)) columns = std::max(columns, tensor.shape.columns());
   const int64_t most = static_cast<int64_t>(sizeof(float)) * columns;

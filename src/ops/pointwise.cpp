@@ -181,35 +181,6 @@ THIMBLE_BODY void apply_body(Kind kind, const float* __restrict a, const float* 
 
 constexpr auto* apply = dispatched<apply_body>;
 
-// Which tile each instruction writes: one is free again after the last instruction that reads it. Values that are the
-// same for all elements keep theirs.
-struct Registers {
-  int16_t tile[kMostPointwise];
-  int count = 0;
-
-  explicit Registers(const PointwiseAttributes& attributes) {
-    const auto& code = attributes.code;
-    int16_t last[kMostPointwise], unused[kMostPointwise];
-    int unused_count = 0;
-    for (size_t i = 0; i < code.size(); ++i) {
-      last[i] = static_cast<int16_t>(i);
-      if (code[i].kind <= Kind::normal_noise) continue;
-      last[code[i].a] = static_cast<int16_t>(i);
-      if (code[i].b >= 0) last[code[i].b] = static_cast<int16_t>(i);
-    }
-    for (const auto& output : attributes.outputs) last[output.value] = static_cast<int16_t>(code.size());
-    for (size_t i = 0; i < code.size(); ++i) {
-      tile[i] = unused_count > 0 && !code[i].uniform ? unused[--unused_count] : static_cast<int16_t>(count++);
-      if (code[i].kind > Kind::normal_noise && !code[i].uniform) {
-        const int a = code[i].a, b = code[i].b;
-        for (int from : {a, b == a ? -1 : b})
-          if (from >= 0 && last[from] == static_cast<int16_t>(i) && !code[static_cast<size_t>(from)].uniform)
-            unused[unused_count++] = tile[from];
-      }
-    }
-  }
-};
-
 double uniform_value(const PointwiseAttributes& attributes, const Call& call, size_t i, const double* values) noexcept {
   const auto& instruction = attributes.code[i];
   if (instruction.kind == Kind::scalar) return call.in[static_cast<size_t>(instruction.a)].as<const float>()[0];
@@ -218,7 +189,7 @@ double uniform_value(const PointwiseAttributes& attributes, const Call& call, si
 }
 
 int64_t workspace(const std::any& any, std::span<const Type>, std::span<const Type>, Multiply, int threads) {
-  return int64_t{threads} * Registers(of(any)).count * kTile * 4;
+  return int64_t{threads} * static_cast<int64_t>(of(any).code.size()) * kTile * 4;
 }
 
 // Elements from `element` on of a row or column that is broadcast over rows of `columns`.
@@ -259,11 +230,11 @@ void round_by_chance(float* values, int64_t n, const Random& random, uint64_t el
 // One call on one thread: the elements from `begin` to `end` of the part.
 class Pass {
  public:
-  Pass(const Call& call, const Registers& registers, const double* uniform, int thread) noexcept
+  Pass(const Call& call, const double* uniform, int thread) noexcept
       : call_(call),
         attributes_(call.as<PointwiseAttributes>()),
-        registers_(registers),
-        tiles_(reinterpret_cast<float*>(call.workspace.data()) + int64_t{thread} * registers.count * kTile),
+        tiles_(reinterpret_cast<float*>(call.workspace.data()) +
+               int64_t{thread} * static_cast<int64_t>(attributes_.code.size()) * kTile),
         columns_(std::max<int64_t>(1, call.out[0].shape.columns())),
         first_(static_cast<uint64_t>(call.part.first) +
                (attributes_.tokens ? call.run.first_row * static_cast<uint64_t>(columns_) : 0)) {
@@ -283,7 +254,7 @@ class Pass {
   }
 
  private:
-  float* tile(int i) const noexcept { return tiles_ + registers_.tile[i] * kTile; }
+  float* tile(int i) const noexcept { return tiles_ + i * kTile; }
 
   void instruction(int i, int64_t at, int64_t n) noexcept {
     const auto& instruction = attributes_.code[static_cast<size_t>(i)];
@@ -330,7 +301,6 @@ class Pass {
 
   const Call& call_;
   const PointwiseAttributes& attributes_;
-  const Registers& registers_;
   float* const tiles_;
   const int64_t columns_;
   const uint64_t first_;  // number of element 0 for what is drawn
@@ -338,14 +308,13 @@ class Pass {
 
 void run(const Call& call) noexcept {
   const PointwiseAttributes& attributes = call.as<PointwiseAttributes>();
-  const Registers registers(attributes);
   const int64_t count = call.part.count >= 0 ? call.part.count : call.out[0].shape.count();
   // What is the same for all elements is computed once a thread.
   const auto start = [&](int thread) {
     double uniform[kMostPointwise];
     for (size_t i = 0; i < attributes.code.size(); ++i)
       if (attributes.code[i].uniform) uniform[i] = uniform_value(attributes, call, i, uniform);
-    return [pass = Pass(call, registers, uniform, thread), count](int64_t begin, int64_t end) mutable {
+    return [pass = Pass(call, uniform, thread), count](int64_t begin, int64_t end) mutable {
       pass.run(begin * kTile, std::min(count, end * kTile));
     };
   };

@@ -44,10 +44,11 @@ class UpdateBuilder {
     train_.update_begin = g_.nodes().size();
     for (Update& update : updates_) {
       if (spec_.clip > 0) update.clip = clip;
+      const ValueId parameter = update.parameter;  // the hooks replace it by its new version
       reset(update);
       if (hooks_.measure) update.statistics = hooks_.measure(update);
       if (!optimizer_.totals) hooks_.apply(update);
-      belongs_to(optimizer_.totals ? kNone : update.parameter);
+      belongs_to(optimizer_.totals ? kNone : parameter);
     }
     if (optimizer_.totals) apply_with_totals();
   }
@@ -138,8 +139,9 @@ class UpdateBuilder {
     belongs_to(kNone);
     for (Update& update : updates_) {
       update.totals = totals;
+      const ValueId parameter = update.parameter;
       hooks_.apply(update);
-      belongs_to(update.parameter);
+      belongs_to(parameter);
     }
   }
 

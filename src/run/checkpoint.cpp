@@ -16,6 +16,7 @@
 #include "run/resume.h"
 #include "run/trainer.h"
 #include "text/json_output.h"
+#include "text/keep_files.h"
 
 namespace thimble {
 namespace {
@@ -210,7 +211,8 @@ Result<void> Trainer::export_model(const std::string& folder) {
                         to.first(static_cast<size_t>(rows * row_bytes)));
       },
       options));
-  return tokenizer_->save(folder + "/model");
+  const std::string& from = recipe_.tokenizer.empty() ? recipe_.model : recipe_.tokenizer;
+  return keep_tokenizer(*tokenizer_, from, recipe_.model, folder + "/model");
 }
 
 Result<void> Trainer::finish() {

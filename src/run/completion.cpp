@@ -17,6 +17,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& inference) {
   Tokenizer& tokenizer = inference.tokenizer();
+  CHECK_OK(tokenizer.usable());
   std::vector<int32_t> ids;
   if (prompt.chat || !prompt.system.empty()) {
     std::vector<Message> messages;

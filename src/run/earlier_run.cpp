@@ -11,6 +11,8 @@
 #include "run/report.h"
 #include "run/resume.h"
 #include "run/trainer.h"
+#include "text/data_files.h"
+#include "text/keep_files.h"
 
 namespace thimble {
 namespace {
@@ -20,16 +22,20 @@ namespace fs = std::filesystem;
 // As write_lora_adapter, write_hf_model and Tokenizer::save name them.
 constexpr std::array kAdapterFiles = {"adapter_config.json", "adapter_model.safetensors", "system_prompt.txt"};
 constexpr std::array kModelFiles = {
-    "config.json",    "model.safetensors",     "model.safetensors.index.json", "model-[0-9]*-of-[0-9]*.safetensors",
-    "tokenizer.json", "tokenizer_config.json",
+    "config.json",     "model.safetensors", "model.safetensors.index.json", "model-[0-9]*-of-[0-9]*.safetensors",
+    kGenerationConfig,
 };
 
 bool reads(const Recipe& recipe, const std::string& folder) {
   std::error_code none;
   const fs::path within = fs::weakly_canonical(folder, none);
-  for (const std::string* path : {&recipe.model, &recipe.adapter, &recipe.tokenizer, &recipe.data, &recipe.eval_data}) {
-    if (path->empty()) continue;
-    const fs::path from = fs::weakly_canonical(*path, none).lexically_relative(within);
+  std::vector<std::string> inputs = {recipe.model, recipe.adapter, recipe.tokenizer};
+  for (const std::string* data : {&recipe.data, &recipe.eval_data})
+    for (const DataPart part : {DataPart::train, DataPart::evaluate})
+      if (const auto files = data_files(*data, part)) inputs.insert(inputs.end(), files->begin(), files->end());
+  for (const std::string& path : inputs) {
+    if (path.empty()) continue;
+    const fs::path from = fs::weakly_canonical(path, none).lexically_relative(within);
     if (!from.empty() && *from.begin() != "..") return true;
   }
   return false;
@@ -55,7 +61,10 @@ std::vector<std::string> earlier_results(const Recipe& recipe) {
   const bool adapter = method == "lora", model = method == "full";
   for (const std::string& folder : {recipe.out, recipe.out + "/best"}) {
     if (adapter && !reads(recipe, folder + "/adapter")) add_files(folder + "/adapter", kAdapterFiles, files);
-    if (model && !reads(recipe, folder + "/model")) add_files(folder + "/model", kModelFiles, files);
+    if (model && !reads(recipe, folder + "/model"))
+      for (const std::span<const char* const> names :
+           {std::span<const char* const>(kModelFiles), std::span<const char* const>(kTokenizerFiles)})
+        add_files(folder + "/model", names, files);
   }
   if (is_file(recipe.out + kReportFile)) files.push_back(recipe.out + kReportFile);
   return files;

@@ -22,6 +22,7 @@ Result<void> Evaluator::add(std::span<const int32_t> ids, std::span<const uint8_
     return fail(ErrorCode::invalid_argument,
                 "evaluating: a sequence of {} tokens does not fit a context of {}; give a larger --context", count,
                 context_);
+  CHECK_OK(check_rows(inference_.tokenizer(), ids, inference_.architecture().vocab));
   if (rows_ + count > inference_.plan().rows) CHECK_OK(flush());
   place(ids, predicted);
   return {};

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 #include "core/count.h"
 #include "text/json_output.h"
@@ -42,8 +43,13 @@ std::string plan_event(const Ledger& ledger) {
 
 }  // namespace
 
+bool draws_on(int descriptor) {
+  const char* const term = std::getenv("TERM");
+  return isatty(descriptor) != 0 && term && *term && std::string_view(term) != "dumb";
+}
+
 Events::Events(Form form)
-    : form_(form), terminal_(form == Form::text && isatty(STDOUT_FILENO)), start_(std::chrono::steady_clock::now()) {
+    : form_(form), terminal_(form == Form::text && draws_on(STDOUT_FILENO)), start_(std::chrono::steady_clock::now()) {
   winsize size{};
   if (terminal_ && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20) columns_ = size.ws_col;
 }

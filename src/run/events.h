@@ -14,6 +14,9 @@
 
 namespace thimble {
 
+// A terminal that knows escape sequences (TERM is neither empty nor "dumb").
+bool draws_on(int descriptor);
+
 class Events {
  public:
   explicit Events(bool json) : Events(json ? Form::json : Form::text) {}

@@ -41,6 +41,7 @@ Result<void> Generator::prefill(std::span<const Prompt> prompts) {
   for (const Prompt& prompt : prompts) {
     if (prompt.ids.empty()) return fail(ErrorCode::invalid_argument, "generating: a prompt has no tokens");
     CHECK_OK(fits(prompt.slot, static_cast<int64_t>(prompt.ids.size())));
+    CHECK_OK(check_rows(inference_.tokenizer(), prompt.ids, inference_.architecture().vocab));
   }
   last_.clear();
   int64_t row = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/warnings.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/rows.h"
 #include "run/calibration.h"
@@ -77,6 +78,8 @@ Result<int64_t> Inference::context(int64_t asked) const {
     return fail(ErrorCode::invalid_argument, "--context: expected 2 to {}, found {}", 1 << 20, asked);
   if (a.position == Architecture::Position::learned && asked > a.context)
     return fail(ErrorCode::invalid_argument, "--context {}: this model has learned {} positions", asked, a.context);
+  if (asked > a.context)
+    warn(fmt::format("--context {}: the model was made for sequences of {} tokens at most", asked, a.context));
   return asked > 0 ? std::max<int64_t>(2, asked) : a.context;
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/count.h"
 #include "core/nearest.h"
 #include "disk/scratch_file.h"
 #include "files/safetensors.h"
@@ -12,6 +13,7 @@
 #include "run/resume.h"
 #include "run/setup.h"
 #include "run/trainer.h"
+#include "text/datasets.h"
 #include "text/save.h"
 
 namespace thimble {
@@ -69,15 +71,25 @@ Result<void> Trainer::open() {
     spec_.architecture = source_->architecture();
     return {};
   }
-  if (r.tokenizer.empty()) return fail(ErrorCode::invalid_argument, "training from scratch needs --tokenizer FILE");
-  tokenizer_ = TRY(Tokenizer::open(r.tokenizer));
-  spec_.architecture = TRY(preset(TRY(parse_size(r.size)), tokenizer_->vocab_size(), r.context));
+  const Error none{ErrorCode::invalid_argument, "training from scratch needs --tokenizer FILE"};
+  tokenizer_ = r.tokenizer.empty() ? missing_tokenizer(none) : TRY(Tokenizer::open(r.tokenizer));
+  int64_t vocab = tokenizer_->vocab_size();
+  if (r.tokenizer.empty()) {
+    // Token ids need no tokenizer; the largest says how many there are.
+    const auto length = TRY(token_window_length(r.data));
+    if (!length) return Failure(none);
+    vocab = TRY(open_token_windows(r.data, {.context = *length}))->report().largest_id + 1;
+    events_.note(
+        fmt::format("no --tokenizer: the vocabulary has {} tokens, as the largest id in {} says", vocab, r.data));
+  }
+  spec_.architecture = TRY(preset(TRY(parse_size(r.size)), vocab, r.context));
   return {};
 }
 
 Result<void> Trainer::open_data() {
   const Recipe& r = recipe_;
-  DatasetOptions options{.context = r.context, .bos = r.bos, .strict = r.strict};
+  DatasetOptions options{.context = r.context, .rows = spec_.architecture.vocab, .bos = r.bos, .strict = r.strict};
+  CHECK_OK(set_data_options(r.columns, r.truncate, options));
   options.no_bos = r.no_bos;
   options.chat = TRY(template_options(r.chat_template, r.template_variables, r.date));
   options.train_on = r.train_on == "last" ? TrainOn::last : r.train_on == "all" ? TrainOn::all : TrainOn::assistant;
@@ -86,7 +98,14 @@ Result<void> Trainer::open_data() {
   report_data(events_, r.data, data_->report());
   if (data_->size() == 0)
     return fail(ErrorCode::invalid_argument, "--data {}: there is nothing in it to train on", r.data);
+  if (r.split > 0) {
+    SplitDataset parts = TRY(split_dataset(std::move(data_), r.split, static_cast<uint64_t>(r.seed)));
+    data_ = std::move(parts.train), eval_data_ = std::move(parts.held_out);
+    events_.note(
+        fmt::format("--split {}: {} trained, {} held out for evaluation", r.split, data_->size(), eval_data_->size()));
+  }
   if (!r.eval_data.empty()) {
+    options.part = DataPart::evaluate;
     eval_data_ = TRY(Dataset::open(r.eval_data, *tokenizer_, options));
     report_data(events_, r.eval_data, eval_data_->report());
     if (eval_data_->size() == 0)
@@ -97,16 +116,19 @@ Result<void> Trainer::open_data() {
   return {};
 }
 
-// Windows of one epoch are counted by packing it once: those of plain text in order, in which reading them is quick and
-// as many come out.
+// An epoch ends with a step of its own, so that it trains every example exactly once: the steps of each are counted by
+// packing the lengths of its examples. Of a part of an epoch, that part of its steps.
 Result<int64_t> Trainer::count_steps() {
   if (recipe_.steps > 0) return recipe_.steps;
-  const bool shuffled = !recipe_.no_shuffle && !data_->windows();
-  Packer dry(*data_, recipe_.batch, recipe_.context, static_cast<uint64_t>(recipe_.seed), shuffled);
-  int64_t batches = 0;
-  for (; dry.state().epoch == 0; ++batches) CHECK_OK(dry.next(rows_));
-  const double steps = recipe_.epochs * static_cast<double>(batches) / static_cast<double>(recipe_.accumulate);
-  return std::max<int64_t>(1, static_cast<int64_t>(std::llround(steps)));
+  const int64_t whole = static_cast<int64_t>(recipe_.epochs), at_once = recipe_.batch * recipe_.accumulate;
+  const bool alike = recipe_.no_shuffle || data_->windows();
+  Packer dry(*data_, recipe_.batch, recipe_.context, static_cast<uint64_t>(recipe_.seed), !alike);
+  const auto steps_of = [&](int64_t epoch) { return (dry.windows(epoch) + at_once - 1) / at_once; };
+  const double part = recipe_.epochs - static_cast<double>(whole);
+  int64_t steps = alike ? whole * steps_of(0) : 0;
+  for (int64_t epoch = 0; epoch < whole && !alike; ++epoch) steps += steps_of(epoch);
+  if (part > 0) steps += std::llround(part * static_cast<double>(steps_of(whole)));
+  return std::max<int64_t>(1, steps);
 }
 
 Result<void> Trainer::make_spec() {
@@ -137,6 +159,12 @@ Result<void> Trainer::make_spec() {
       spec_.method_options.modules[module.module] = {module.rank, module.scale};
     recipe_.rank = adapter_->config.rank, recipe_.alpha = adapter_->config.alpha;
   }
+  if (source_ && r.context > spec_.architecture.context)
+    events_.note(fmt::format("warning: --context {}: the model was made for sequences of {} tokens at most", r.context,
+                             spec_.architecture.context));
+  if (r.warmup > static_cast<double>(steps_))
+    events_.note(fmt::format("warning: --warmup {} is longer than the run of {}: the rate never reaches --lr", r.warmup,
+                             counted(steps_, "step")));
   if (spec_.architecture.position == Architecture::Position::learned && r.context > spec_.architecture.context)
     return fail(ErrorCode::invalid_argument, "--context {}: the model has positions for {} tokens only", r.context,
                 spec_.architecture.context);
@@ -206,12 +234,43 @@ Result<void> Trainer::make_plan() {
                                ? 0
                                : kSaveBytesPerToken * tokenizer_->vocab_size() + hf_write_bytes(spec_.architecture);
   TrainingPlanner planner(spec_, machine_);
-  return plan_with_runtime(budget, [&]() -> Result<int64_t> {
+  CHECK_OK(plan_with_runtime(budget, [&]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(planner.plan());
     spec_.runtime_heap = spec_.heap(plan_);
     return spec_.runtime_heap + exported;
-  });
+  }));
+  return check_names();
+}
+
+// Names in --set optimizer.no_decay and --target that no parameter has are misspelt.
+Result<void> Trainer::check_names() const {
+  const auto& parameters = plan_.train.parameters;
+  const auto some = [&](auto matches) {
+    return std::ranges::any_of(parameters, [&](const auto& p) { return matches(p.name); });
+  };
+  int64_t matched = 0;
+  for (const std::string& part : spec_.no_decay) {
+    const bool found = some([&](const std::string& name) { return name.find(part) != std::string::npos; });
+    matched += found;
+    if (!found)
+      events_.note(fmt::format("warning: optimizer.no_decay: no trained parameter has '{}' in its name", part));
+  }
+  if (!spec_.no_decay.empty() && matched == 0)
+    return fail(ErrorCode::invalid_argument,
+                "--set optimizer.no_decay={}: no trained parameter has that in its name; '{}' is one",
+                fmt::join(spec_.no_decay, "|"), parameters.empty() ? "" : parameters.front().name);
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
+  for (const std::string& target : recipe_.target) {
+    if (spec_.method != &kLora || target.find_first_not_of(kPlain) != std::string::npos) continue;
+    const bool found = some([&](const std::string& name) {
+      const std::string module = name.substr(0, name.find(".lora_"));
+      return module == target || module.ends_with("." + target);
+    });
+    if (!found)
+      return fail(ErrorCode::invalid_argument, "--target {}: no linear layer of the model is named so", target);
+  }
+  return {};
 }
 
 }  // namespace thimble

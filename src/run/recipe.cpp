@@ -40,7 +40,9 @@ Result<int64_t> parse_bytes(const std::string& text) {
 std::string recipe_json(const Recipe& r) {
   nlohmann::ordered_json j;
   j["model"] = r.model, j["size"] = r.size, j["tokenizer"] = r.tokenizer;
-  j["data"] = r.data, j["eval-data"] = r.eval_data, j["out"] = r.out;
+  j["data"] = r.data, j["eval-data"] = r.eval_data, j["split"] = r.split, j["out"] = r.out;
+  if (!r.columns.empty()) j["columns"] = r.columns;
+  if (!r.truncate.empty()) j["truncate"] = r.truncate;
   j["method"] = r.method;
   if (r.method == "lora") j["rank"] = r.rank, j["alpha"] = r.alpha, j["dropout"] = r.dropout, j["target"] = r.target;
   j["optimizer"] = r.optimizer, j["states"] = r.states, j["set"] = r.set, j["lr"] = r.lr, j["schedule"] = r.schedule,
@@ -82,8 +84,13 @@ Result<void> check(const Recipe& r) {
   CHECK_OK(within<double>("--dropout", r.dropout, 0, 0.99));
   CHECK_OK(within<double>("--lr", r.lr, 0, 1e3));
   CHECK_OK(within<double>("--warmup", r.warmup, 0, 1e9));
+  if (r.warmup > 1 && r.warmup != std::floor(r.warmup))
+    return fail(ErrorCode::invalid_argument,
+                "--warmup {}: above 1 it is a number of steps, and whole; below 1 it is a part of all steps", r.warmup);
   CHECK_OK(within<double>("--weight-decay", r.weight_decay, 0, 1e3));
   CHECK_OK(within<double>("--clip", r.clip, 0, 1e9));
+  CHECK_OK(within<double>("--split", r.split, 0, 0.9));
+  if (!r.truncate.empty()) CHECK_OK(one_of("--truncate", r.truncate, {"left", "right", "split"}));
   CHECK_OK(within<double>("--epochs", r.epochs, 1e-6, 1e6));
   return {};
 }

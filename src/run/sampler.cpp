@@ -63,7 +63,7 @@ void Sampler::keep_likeliest() {
 
 int32_t Sampler::pick(std::span<const float> logits, uint64_t sequence, uint64_t token) {
   const int32_t best = likeliest(logits);
-  if (options_.temperature == 0) return best;
+  if (static_cast<float>(options_.temperature) == 0) return best;  // or as small as to be nothing in f32
   candidates_.clear();
   const float largest = logits[static_cast<size_t>(best)];
   for (size_t i = 0; i < logits.size(); ++i)

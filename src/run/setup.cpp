@@ -4,6 +4,7 @@
 
 #include "core/count.h"
 #include "core/cpus.h"
+#include "core/warnings.h"
 
 namespace thimble {
 
@@ -11,10 +12,14 @@ int thread_count(int64_t asked) { return asked > 0 ? static_cast<int>(asked) : u
 
 Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, const ModelSource& model) {
   const std::string path = tokenizer.empty() ? model.path() : tokenizer;
-  auto opened = TRY(Tokenizer::open(path));
-  if (opened->vocab_size() > model.architecture().vocab)
-    return fail(ErrorCode::invalid_argument, "{}: the tokenizer has {} tokens, the model {}", path,
-                opened->vocab_size(), model.architecture().vocab);
+  auto opened = Tokenizer::open(path);
+  if (!opened && tokenizer.empty()) return missing_tokenizer(opened.error());
+  if (!opened) return opened;
+  const int64_t rows = model.architecture().vocab, tokens = (*opened)->vocab_size();
+  if (tokens > rows)
+    warn(fmt::format("{}: the tokenizer has {} tokens, the model {} rows: '{}' (id {}){} can not be used", path, tokens,
+                     rows, (*opened)->bytes(static_cast<int32_t>(rows)), rows,
+                     tokens - rows > 1 ? " and those after it" : ""));
   return opened;
 }
 
@@ -25,6 +30,21 @@ Result<Multiply> choose_multiply(const std::string& multiply, const std::string&
   if (multiply == "bf16") return Multiply::bf16;
   if (multiply == "int8") return Multiply::int8;
   return multiply == "f32" || precision == "f32" ? Multiply::f32 : faster_multiply(machine);
+}
+
+Result<void> set_data_options(const std::vector<std::string>& columns, const std::string& truncate,
+                              DatasetOptions& options) {
+  for (const std::string& text : columns) {
+    const size_t equals = text.find('=');
+    if (equals == 0 || equals == std::string::npos || equals + 1 == text.size())
+      return fail(ErrorCode::invalid_argument, "--columns: expected field=column, prompt=frage say; found '{}'", text);
+    options.columns.push_back({text.substr(0, equals), text.substr(equals + 1)});
+  }
+  options.truncate = truncate == "left"    ? Truncate::left
+                     : truncate == "right" ? Truncate::right
+                     : truncate == "split" ? Truncate::split
+                                           : Truncate::leave_out;
+  return {};
 }
 
 void report_data(Events& events, const std::string& path, const DatasetReport& report) {
@@ -40,7 +60,15 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
                         counted(report.by_reply, "chat"));
   if (report.dropped_tokens > 0)
     text += fmt::format(", {} of the last, shorter window dropped", counted(report.dropped_tokens, "token"));
+  if (report.truncated > 0) text += fmt::format(", {} longer than the context cut", report.truncated);
+  if (report.pairs > 0)
+    text += fmt::format(", of which {} the chosen reply is learnt", counted(report.pairs, "preference pair"));
   events.note(text);
+  for (const std::string& note : report.notes) events.note("note: " + note);
+  std::string unused;
+  for (const auto& [field, count] : report.unused)
+    unused += fmt::format("{}{} ({})", unused.empty() ? "" : ", ", field, count);
+  if (!unused.empty()) events.note("warning: fields without effect: " + unused);
 }
 
 int64_t budget_or_free(int64_t asked) { return asked > 0 ? asked : free_memory_bytes() / 5 * 4; }

@@ -24,11 +24,16 @@ constexpr int64_t kInferenceTouches = 416 << 10;
 // 0: one a CPU.
 int thread_count(int64_t asked);
 
-// The tokenizer of `tokenizer`, or of the model when that is empty; at most as many tokens as the model has.
+// The tokenizer of `tokenizer`, or of the model when that is empty; one that is missing (tokenizer.h) where the model
+// brings none. Tokens that the model has no row for are warned of, and refused where they are used.
 Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, const ModelSource& model);
 
 // --multiply under --precision. bf16 only where the CPU has it; `auto` takes it where it is worth it.
 Result<Multiply> choose_multiply(const std::string& multiply, const std::string& precision, const Machine& machine);
+
+// --columns field=column and --truncate, as a data set takes them.
+Result<void> set_data_options(const std::vector<std::string>& columns, const std::string& truncate,
+                              DatasetOptions& options);
 
 // Bad lines, and counts of what was left out.
 void report_data(Events& events, const std::string& path, const DatasetReport& report);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "models/damage.h"
 #include "plan/profile.h"
 #include "run/earlier_run.h"
 #include "run/report.h"
@@ -65,21 +66,21 @@ void Trainer::write_pass(const Rows& rows, int64_t first) {
     starts[i] = rows.starts[static_cast<size_t>(first) + i] - static_cast<int32_t>(first);
 }
 
-// How many targets the micro-batches of the next step have: what its losses are divided by. One micro-batch is in
-// memory at a time; where a step has several, they are read twice.
-Result<int64_t> Trainer::count_predicted() {
-  if (recipe_.accumulate == 1) {
-    CHECK_OK(packer_->next(rows_));
-    return rows_.predicted;
-  }
+// What the next step holds: its losses are divided by its targets, and micro-batches after the last example of an epoch
+// are empty and left out. One micro-batch is in memory at a time; where a step has several, they are read twice.
+Result<Trainer::StepSize> Trainer::measure_step() {
+  StepSize size;
+  packer_->begin_step();
   const Packer::State here = packer_->state();
-  int64_t predicted = 0;
   for (int64_t i = 0; i < recipe_.accumulate; ++i) {
     CHECK_OK(packer_->next(rows_));
-    predicted += rows_.predicted;
+    if (rows_.windows == 0) break;
+    ++size.batches;
+    size.windows += rows_.windows;
+    size.predicted += rows_.predicted;
   }
-  CHECK_OK(packer_->restore(here));
-  return predicted;
+  if (recipe_.accumulate > 1) CHECK_OK(packer_->restore(here));
+  return size;
 }
 
 // Sum of the losses of a micro-batch.
@@ -98,23 +99,21 @@ Result<double> Trainer::run_passes(RunContext& run, PassPlace place) {
 
 Result<void> Trainer::check_finite(double value, const char* what) const {
   if (std::isfinite(value)) return {};
-  return fail(
-      ErrorCode::diverged,
-      "step {}: the {} is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched",
-      done_ + 1, what, base_rate_);
+  return diverged(fmt::format("step {}: the {}", done_ + 1, what));
 }
 
 Result<StepEvent> Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
-  const double predicted = static_cast<double>(std::max<int64_t>(1, TRY(count_predicted())));
+  const StepSize size = TRY(measure_step());
+  const double predicted = static_cast<double>(std::max<int64_t>(1, size.predicted));
   RunContext run = context();
   StepEvent event{
       .step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
   passes_->begin_step(run, {event.learning_rate, 1 / predicted});
   double loss = 0;
-  for (int64_t i = 0; i < recipe_.accumulate; ++i) {
+  for (int64_t i = 0; i < size.batches; ++i) {
     if (recipe_.accumulate > 1) CHECK_OK(packer_->next(rows_));
-    loss += TRY(run_passes(run, {i == 0, i + 1 == recipe_.accumulate}));
+    loss += TRY(run_passes(run, {i == 0, i + 1 == size.batches}));
   }
   event.loss = loss / predicted;
   CHECK_OK(check_finite(event.loss, "loss"));
@@ -122,7 +121,7 @@ Result<StepEvent> Trainer::step() {
   CHECK_OK(check_finite(event.grad_norm, "gradient"));
   CHECK_OK(passes_->end_step(run));
   ++done_;
-  event.tokens = recipe_.batch * recipe_.context * recipe_.accumulate;
+  event.tokens = size.windows * recipe_.context;
   tokens_ += event.tokens;
   event.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   event.tokens_per_second = static_cast<double>(event.tokens) / event.seconds;
@@ -130,10 +129,22 @@ Result<StepEvent> Trainer::step() {
   return event;
 }
 
+// Before the first update the model itself is the cause, if it is damaged.
+Failure Trainer::diverged(const std::string& what) const {
+  if (done_ == 0 && source_) {
+    const auto damage = find_damage(*source_);
+    if (damage && *damage)
+      return fail(ErrorCode::diverged, "{} is not finite: the weights of {} are damaged: {}", what, source_->path(),
+                  **damage);
+  }
+  return fail(ErrorCode::diverged,
+              "{} is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched", what,
+              base_rate_);
+}
+
 Result<EvalEvent> Trainer::evaluate() {
   CHECK_OK(flush());
   Packer packer(*eval_data_, plan_.rows / recipe_.context, recipe_.context, 0, false);
-  packer.once();
   Rows& rows = rows_;
   RunContext run = context();
   double sum = 0;
@@ -165,11 +176,7 @@ Result<void> Trainer::evaluate_and_keep_best() {
   const EvalEvent event = TRY(evaluate());
   events_.eval(event);
   evaluated_ = done_;
-  if (!std::isfinite(event.nll))
-    return fail(ErrorCode::diverged,
-                "evaluating at step {}: the loss is not finite; lower --lr ({}) or give --precision f32. The last "
-                "checkpoint is untouched",
-                done_, base_rate_);
+  if (!std::isfinite(event.nll)) return diverged(fmt::format("evaluating at step {}: the loss", done_));
   if (event.nll >= best_nll_ || done_ == 0) return {};
   best_nll_ = event.nll;
   return export_model(recipe_.out + "/best");

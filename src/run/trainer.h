@@ -61,7 +61,11 @@ class Trainer {
   Result<void> fill();
 
   Result<StepEvent> step();
-  Result<int64_t> count_predicted();
+  // Of the micro-batches of a step that hold something.
+  struct StepSize {
+    int64_t batches = 0, windows = 0, predicted = 0;
+  };
+  Result<StepSize> measure_step();
   Result<double> run_passes(RunContext& run, PassPlace place);
   Result<void> check_finite(double value, const char* what) const;
   void write_pass(const Rows& rows, int64_t first);
@@ -76,8 +80,10 @@ class Trainer {
   Result<void> finish();
   Result<void> begin_log();
   Result<void> check_space() const;
-  Failure stopped();                          // everything is saved
-  Result<void> given_up(const Error& error);  // of an evaluation
+  Failure stopped();
+  Result<void> check_names() const;                 // of what the user named
+  Failure diverged(const std::string& what) const;  // `what` is not finite
+  Result<void> given_up(const Error& error);        // of an evaluation
   void report();
   template <class T>
   T* input(const std::string& name) {

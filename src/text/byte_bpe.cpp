@@ -20,6 +20,11 @@ class ByteBpe final : public VocabularyTokenizer, private PreTokenizer::Sink {
     }
   }
 
+  // Unicode's NFC makes no text shorter than a third.
+  size_t most_bytes_per_token() const override {
+    return VocabularyTokenizer::most_bytes_per_token() * (rules_.nfc ? 3 : 1);
+  }
+
   std::string decode(std::span<const int32_t> ids) const override {
     std::string text;
     for (int32_t id : ids) text += bytes(id);

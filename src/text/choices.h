@@ -1,10 +1,18 @@
-// Multiple-choice questions from JSONL, in the shapes that common benchmarks have.
+// Multiple-choice questions, in the shapes that benchmarks are published in, put as lm-evaluation-harness puts them.
 //
-//   prompt | question | goal     the question: a string, or (CommonsenseQA) an object with `stem` and `choices`
-//   choices | sol1, sol2         a list of strings, or of objects with `label` and `text`
-//   answer | label | answerKey   the index from 0, a choice's label ("A"), or its text
+//   prompt, choices, answer               as given
+//   question | goal, choices | sol1 sol2  "Question: ...\nAnswer:" (ARC, PIQA, CommonsenseQA with `stem`)
+//   question_stem, choices                the stem as it is (OpenBookQA)
+//   ctx, endings, label                   "activity: context" and its endings, cleaned of WikiHow's marks (HellaSwag)
+//   sentence, option1, option2            what stands after "_", given what stands before it with each option
+//   (WinoGrande) passage, question                     "passage\nQuestion: ...?\nAnswer:", no or yes (BoolQ) question,
+//   subject, choices            the choices after letters, of which one is the answer (MMLU) question, correct_answer,
+//   distractor1..3, support   (SciQ)
 //
-// PIQA keeps its labels in a file beside: valid.jsonl, valid-labels.lst.
+//   answer | label | answerKey            the index from 0, a choice's label ("A"), or its text
+//
+// A `context` or `support` stands before the question. PIQA keeps its labels in a file beside: valid.jsonl,
+// valid-labels.lst.
 #pragma once
 
 #include <string>
@@ -14,13 +22,23 @@
 
 namespace thimble {
 
+struct Choice {
+  std::string prompt;  // what it goes on from; the same for all but WinoGrande's
+  std::string text;    // with the space that separates it from the prompt
+  int64_t characters;  // of the choice itself, by which lm-evaluation-harness normalises
+};
+
 struct ChoiceQuestion {
-  std::string prompt;                // up to where the choice is appended
-  std::vector<std::string> choices;  // with the space that separates them from the prompt
+  std::vector<Choice> choices;
   size_t answer = 0;
 };
 
-// The first `limit` questions (0: all). A question that is not `prompt` is put as "Question: ...\nAnswer:".
-Result<std::vector<ChoiceQuestion>> read_choices(const std::string& path, int64_t limit);
+struct ChoiceQuestions {
+  std::vector<ChoiceQuestion> questions;
+  std::vector<std::string> notes;  // of what was made of them
+};
+
+// The first `limit` questions (0: all) of JSONL or a JSON array, compressed or not.
+Result<ChoiceQuestions> read_choices(const std::string& path, int64_t limit);
 
 }  // namespace thimble

@@ -5,35 +5,110 @@
 #include <array>
 #include <filesystem>
 
+#include "files/decompress.h"
 #include "text/datasets.h"
+#include "text/delimited.h"
 
 namespace thimble {
 namespace {
 
-enum class Kind { lines, array, text };
+constexpr std::string_view kBlank = " \t\r\n";
+constexpr uint64_t kHead = 64 << 10;
 
-// By name where the name says it, and else by the first bytes: an object, or a list of objects.
-Result<Kind> kind_of(const InputFile& file) {
+Result<std::string> head_of(const InputFile& file) {
   const uint64_t begin = TRY(byte_order_mark(file));
-  std::string head(std::min<uint64_t>(file.size() - begin, 4096), '\0');
+  std::string head(std::min<uint64_t>(file.size() - begin, kHead), '\0');
   CHECK_OK(file.read(begin, std::as_writable_bytes(std::span(head))));
-  constexpr std::string_view kBlank = " \t\r\n";
+  return head;
+}
+
+// Whether the first line closes every bracket that it opens: then there is a value a line.
+bool first_line_is_whole(std::string_view text) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '\n' && i > 0) return depth == 0 && !in_string;
+    if (in_string && c == '\\')
+      ++i;
+    else if (c == '"')
+      in_string = !in_string;
+    else if (!in_string && (c == '{' || c == '['))
+      ++depth;
+    else if (!in_string && (c == '}' || c == ']'))
+      --depth;
+  }
+  return true;  // one line, or one that is longer than was looked at
+}
+
+// By the first characters; the name decides only where these may be text as well as JSON.
+std::optional<RecordForm> json_form(const std::string& path, std::string_view head) {
   const size_t first = head.find_first_not_of(kBlank);
-  const size_t second = first == std::string::npos ? first : head.find_first_not_of(kBlank, first + 1);
-  const char a = first == std::string::npos ? '\0' : head[first];
-  const char b = second == std::string::npos ? '\0' : head[second];
-  const std::string extension = std::filesystem::path(file.path()).extension().string();
-  if (extension == ".jsonl" || extension == ".ndjson") return Kind::lines;
-  if (extension == ".json") return a == '[' ? Kind::array : Kind::lines;
-  if (extension == ".txt" || extension == ".md") return Kind::text;
-  if (a == '{' && b == '"') return Kind::lines;
-  return a == '[' && b == '{' ? Kind::array : Kind::text;
+  const std::string extension = std::filesystem::path(path).extension().string();
+  const bool named = extension == ".jsonl" || extension == ".ndjson" || extension == ".json";
+  if (first == std::string_view::npos) return named ? std::optional(RecordForm::lines) : std::nullopt;
+  const size_t second = head.find_first_not_of(kBlank, first + 1);
+  const char a = head[first], b = second == std::string_view::npos ? '\0' : head[second];
+  if (a == '[' && (named ? b == '{' || b == ']' || b == '\0' : b == '{')) return RecordForm::array;
+  if (!named && !(a == '{' && b == '"')) return std::nullopt;
+  if (a == '{' && !first_line_is_whole(head.substr(first))) return RecordForm::values;
+  return RecordForm::lines;
+}
+
+// "a.csv is read as a table (CSV), not as plain text".
+std::string table_note(const std::string& path) {
+  return fmt::format("{} is read as a table (CSV or TSV) whose first row names the columns, not as plain text", path);
+}
+
+// `note`: what the file was taken for, where that may be a surprise.
+Result<std::unique_ptr<Dataset>> open_file(const std::string& path, Tokenizer& tokenizer, const DatasetOptions& options,
+                                           std::string& note) {
+  InputFile file = TRY(InputFile::open(path));
+  const FileKind* kind = TRY(file_kind(file));
+  constexpr int kMostLayers = 2;
+  for (int layer = 0; kind->form == FileKind::gzip || kind->form == FileKind::zstd; ++layer) {
+    if (layer == kMostLayers)
+      return fail(ErrorCode::unsupported, "reading {}: it is compressed {} times and more", path, kMostLayers);
+    file = TRY(decompress(file, *kind));
+    kind = TRY(file_kind(file));
+    if (kind->form == FileKind::safetensors)
+      return fail(ErrorCode::unsupported, "reading {}: a compressed safetensors file; unpack it first", path);
+  }
+  if (kind->form == FileKind::safetensors) return open_token_windows(path, options);
+  if (kind->form == FileKind::refused) return refuse_kind(path, *kind);
+  const std::string head = TRY(head_of(file));
+  // A stray byte among JSON records makes one of them bad, not the file.
+  const bool records = head.find('\0') == std::string::npos && json_form(path, head).has_value();
+  if (kind->form == FileKind::unknown && !records) return refuse_kind(path, *kind);
+  CHECK_OK(tokenizer.usable());
+  if (const auto form = json_form(path, head)) return open_json_dataset(std::move(file), *form, tokenizer, options);
+  const auto delimiter = delimiter_of(path, head);
+  if (!delimiter) return open_text_windows(std::move(file), tokenizer, options);
+  note = table_note(path);
+  file = TRY(table_to_json_lines(file, *delimiter));
+  return open_json_dataset(std::move(file), RecordForm::lines, tokenizer, options);
+}
+
+Failure nothing_usable(const std::string& files, const DatasetReport& report, const DatasetOptions& options) {
+  std::string unused;
+  for (const auto& [field, count] : report.unused) unused += fmt::format("{}{}", unused.empty() ? "" : ", ", field);
+  return fail(
+      ErrorCode::invalid_argument,
+      "opening the data set {}: it has no usable example ({} bad, {} longer than the context of {} tokens, {} "
+      "without anything to learn, as weight or train may say){}{}{}{}",
+      files, report.bad_lines, report.too_long, options.context, report.untrained,
+      report.first_errors.empty() ? "" : "; first: ", report.first_errors.empty() ? "" : report.first_errors.front(),
+      unused.empty() ? "" : "; fields without effect: ", unused);
 }
 
 }  // namespace
 
 void Dataset::add_to_fingerprint(uint64_t word) {
   fingerprint_ = XXH3_64bits_withSeed(&word, sizeof word, fingerprint_);
+}
+
+Result<void> Dataset::read_rejected(int64_t index, Example&) {
+  return fail(ErrorCode::invalid_argument, "reading the rejected reply of example {}: it is no preference pair", index);
 }
 
 Result<uint64_t> byte_order_mark(const InputFile& file) {
@@ -44,20 +119,18 @@ Result<uint64_t> byte_order_mark(const InputFile& file) {
   return std::string_view(head.data(), head.size()) == kMark ? kMark.size() : 0;
 }
 
-Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& path, Tokenizer& tokenizer,
+Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& files, Tokenizer& tokenizer,
                                                const DatasetOptions& options) {
-  InputFile file = TRY(InputFile::open(path));
-  const Kind kind = TRY(kind_of(file));
-  auto dataset = TRY(kind == Kind::text ? open_text_windows(std::move(file), tokenizer, options)
-                                        : open_json_dataset(std::move(file), kind == Kind::array, tokenizer, options));
+  std::vector<std::unique_ptr<Dataset>> parts;
+  for (const std::string& path : TRY(data_files(files, options.part))) {
+    std::string note;
+    parts.push_back(TRY(open_file(path, tokenizer, options, note)));
+    if (!note.empty()) parts.back()->report_.notes.push_back(note);
+  }
+  if (parts.empty()) return fail(ErrorCode::invalid_argument, "--data: it names no file");
+  std::unique_ptr<Dataset> dataset = parts.size() == 1 ? std::move(parts.front()) : join_datasets(std::move(parts));
   if (dataset->size() > 0) return dataset;
-  const DatasetReport& report = dataset->report();
-  return fail(
-      ErrorCode::invalid_argument,
-      "opening the data set {}: it has no usable example ({} bad, {} longer than the context of {} tokens, {} "
-      "without a token to learn){}{}",
-      path, report.bad_lines, report.too_long, options.context, report.untrained,
-      report.first_errors.empty() ? "" : "; first: ", report.first_errors.empty() ? "" : report.first_errors.front());
+  return nothing_usable(files, dataset->report(), options);
 }
 
 }  // namespace thimble

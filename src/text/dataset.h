@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "text/chat.h"
+#include "text/data_files.h"
 #include "text/tokenizer.h"
 
 namespace thimble {
@@ -21,8 +23,25 @@ struct Example {
   void clear() { ids.clear(), trained.clear(); }
 };
 
+// What is done with an example of more tokens than the context.
+enum class Truncate {
+  leave_out,
+  left,   // its beginning is cut off
+  right,  // its end is
+  split,  // it becomes several, each of which begins with the last token of the one before
+};
+
+// A column of the user's files that stands for a field of ours: {"prompt", "frage"}.
+struct Column {
+  std::string field, column;
+};
+
 struct DatasetOptions {
   int64_t context = 512;
+  DataPart part = DataPart::train;
+  Truncate truncate = Truncate::leave_out;
+  std::vector<Column> columns;
+  int64_t rows = 0;           // of the model's embedding; a token beyond makes a bad record. 0: not looked at
   bool bos = false;           // --bos
   bool strict = false;        // stop at the first bad line
   bool no_bos = false;        // --no-bos
@@ -38,6 +57,11 @@ struct DatasetReport {
   int64_t too_long = 0;                   // more tokens than the context
   int64_t untrained = 0;                  // no token to learn from (no assistant's token)
   int64_t dropped_tokens = 0;             // of a text's last, shorter window
+  int64_t truncated = 0;                  // longer than the context, and cut or split
+  int64_t largest_id = -1;                // of windows of token ids
+  int64_t pairs = 0;                      // preference pairs, of which the chosen reply is learnt
+  std::map<std::string, int64_t> unused;  // fields of records that nothing is done with, and how often they stand there
+  std::vector<std::string> notes;         // of what a file was taken for
   std::vector<std::string> first_errors;  // "file.jsonl:12: ..." at most 10
   int64_t by_reply = 0;                   // chats that became an example for each reply
   std::string system;                     // the system message of all examples, where they share one
@@ -47,19 +71,24 @@ class Dataset {
  public:
   virtual ~Dataset() = default;
 
-  // JSONL or a JSON array with `messages`, sharegpt (`conversations`), alpaca (`instruction`, `input`, `output`),
-  // `prompt`/`completion`, `question`/`answer` or `text`, recognised line by line; any other file is plain text, cut
-  // into consecutive windows of `context` tokens. Opening reads the file once, counts and checks every line.
+  // `files`: as data_files.h reads it. A file is JSONL, JSON values one after another, a JSON array, CSV or TSV, each
+  // with `messages`, sharegpt (`conversations`), alpaca (`instruction`, `input`, `output`), `prompt`/`completion`,
+  // `question`/`answer`, preference pairs (`chosen`, `rejected`) or `text`, recognised record by record; or safetensors
+  // with token ids; any other text is plain, cut into consecutive windows of `context` tokens. Each may be compressed
+  // by gzip or zstd. What a file is, its content says. Opening reads the files once, counts and checks every record.
   // `tokenizer` must outlive it.
-  static Result<std::unique_ptr<Dataset>> open(const std::string& path, Tokenizer& tokenizer,
+  static Result<std::unique_ptr<Dataset>> open(const std::string& files, Tokenizer& tokenizer,
                                                const DatasetOptions& options);
 
-  virtual int64_t size() const = 0;  // usable examples (windows, for plain text)
+  virtual int64_t size() const = 0;                 // usable examples (windows, for plain text)
+  virtual int64_t tokens(int64_t index) const = 0;  // of an example, without reading it
   // Overwrites `example`. Allocates nothing of 4 KiB or more once opened.
   virtual Result<void> read(int64_t index, Example& example) = 0;
   virtual bool windows() const = 0;  // plain text: every example fills one window by itself
   // The messages of a chat example, for showing and for exact-match evaluation.
   virtual Result<std::vector<Message>> messages(int64_t index) = 0;
+  // The rejected reply of a preference pair, after the same prompt; refused where the example is none.
+  virtual Result<void> read_rejected(int64_t index, Example& example);
   const DatasetReport& report() const { return report_; }
   // Of all tokens, where examples begin and what is learnt: two data sets of the same fingerprint train alike.
   uint64_t fingerprint() const { return fingerprint_; }
@@ -72,6 +101,13 @@ class Dataset {
   uint64_t fingerprint_ = 0;
 };
 
+// A part of the examples, apart from the others for evaluation: `part` of them (0 < part < 1), at least one and not
+// all, drawn by `seed`, or of plain text the last windows. Both views share `all`, and are read one at a time.
+struct SplitDataset {
+  std::unique_ptr<Dataset> train, held_out;
+};
+Result<SplitDataset> split_dataset(std::shared_ptr<Dataset> all, double part, uint64_t seed);
+
 // Rows of one micro-batch: `batch` windows of `context` tokens, flattened. Documents packed into one window do not
 // see each other.
 struct Rows {
@@ -80,9 +116,11 @@ struct Rows {
   std::vector<int32_t> positions;  // within its document
   std::vector<int32_t> starts;     // row where its document starts: row t may see rows starts[t]..t
   int64_t predicted = 0;           // targets that are not -1
+  int64_t windows = 0;             // that hold something
 };
 
-// Fills windows with whole examples in a seeded order (or the file's order), forever. The state is two numbers.
+// Fills windows with whole examples in a seeded order (or the file's order). An epoch holds every example exactly once:
+// after its last example windows stay empty until begin_step() turns to the next epoch. The state is two numbers.
 class Packer {
  public:
   struct State {
@@ -92,15 +130,17 @@ class Packer {
   };
   Packer(Dataset& dataset, int64_t batch, int64_t context, uint64_t seed, bool shuffle);
 
-  Result<void> next(Rows& rows);  // Rows are resized once; no allocation after
-  // Every example once, in order, for evaluation: windows after the last example stay empty (predicted is 0).
-  void once() { once_ = true; }
-  bool finished() const { return once_ && state_.epoch > 0; }
+  Result<void> next(Rows& rows);  // rows are resized once; after that only rendering a chat takes memory, of its size
+  // The micro-batches from here on belong to a new step, which may begin the next epoch.
+  void begin_step() { epoch_is_over_ = false; }
+  bool finished() const { return state_.epoch > 0; }  // every example was given once
+  // Windows that an epoch fills.
+  int64_t windows(int64_t epoch);
   const State& state() const { return state_; }
   Result<void> restore(const State& state);  // refuses a place that this data set does not have
 
  private:
-  void order();
+  void order(int64_t epoch);
   Result<void> load();  // the example at state_
   void place(Rows& rows, int64_t row) const;
   Dataset& dataset_;
@@ -111,7 +151,7 @@ class Packer {
   int64_t order_epoch_ = -1;
   std::vector<uint32_t> order_;  // permutation of this epoch
   Example example_;
-  bool once_ = false;
+  bool epoch_is_over_ = false;
   bool loaded_ = false;  // example_ is the one at loaded_state_
   State loaded_state_;
 };

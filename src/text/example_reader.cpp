@@ -6,6 +6,7 @@
 #include <array>
 
 #include "text/jinja/from_json.h"
+#include "text/record_fields.h"
 
 namespace thimble {
 
@@ -13,8 +14,7 @@ namespace dom = simdjson::dom;
 
 struct ExampleReader::Json {
   dom::parser parser;
-  dom::object record;   // the last one parsed
-  dom::object message;  // of its messages, the one that is read
+  dom::object record;  // the last one parsed
 };
 
 // Two strings, one to be read and one to be learnt.
@@ -26,10 +26,11 @@ struct ExampleReader::PairFields {
 struct ExampleReader::ChatFields {
   std::string_view list, role, content;
 };
-constexpr std::array<ExampleReader::PairFields, 3> ExampleReader::kPairs{
+constexpr std::array<ExampleReader::PairFields, 4> ExampleReader::kPairs{
     PairFields{"instruction", "input", "output", true},
     PairFields{"prompt", "", "completion", false},
     PairFields{"question", "", "answer", false},
+    PairFields{"prompt", "", "response", false},
 };
 
 constexpr std::array<ExampleReader::ChatFields, 2> ExampleReader::kChats{ChatFields{"messages", "role", "content"},
@@ -40,7 +41,22 @@ namespace {
 struct RoleName {
   std::string_view name, role;
 };
-constexpr std::array kRoles{RoleName{"human", "user"}, RoleName{"gpt", "assistant"}};
+constexpr std::array kRoles{RoleName{"human", "user"}, RoleName{"gpt", "assistant"}, RoleName{"bot", "assistant"},
+                            RoleName{"model", "assistant"}, RoleName{"chatgpt", "assistant"}};
+
+// Fields without which a record, or a message, means something else. What reads them takes them out of this list.
+struct Refused {
+  std::string_view field, why;
+};
+constexpr std::array kRefusedInRecord{
+    Refused{"label", "whether a completion is wanted or not (as KTO has it) is not looked at; leave such records out"},
+    Refused{"system", "a system message has no place beside a prompt that is no chat; write the record as messages"},
+    Refused{"rejected", "it goes with 'chosen'"},
+};
+constexpr std::array kRefusedInMessage{
+    Refused{"train_detail", "parts of a reply are not trained apart; give train or weight"},
+};
+constexpr size_t kMostUnused = 64;  // names that are remembered
 
 // Taori et al. 2023, Stanford Alpaca.
 constexpr std::string_view kAlpacaWithInput =
@@ -50,29 +66,11 @@ constexpr std::string_view kAlpaca =
     "Below is an instruction that describes a task. Write a response that appropriately completes the "
     "request.\n\n### Instruction:\n";
 
-Result<std::string_view> string_field(const dom::object& object, std::string_view key, std::string_view where) {
-  dom::element value;
-  if (object.at_key(key).get(value) != simdjson::SUCCESS) {
-    return fail(ErrorCode::invalid_argument, "{}the field '{}' is missing", where, key);
-  }
-  std::string_view text;
-  if (value.get(text) != simdjson::SUCCESS) {
-    return fail(ErrorCode::invalid_argument, "{}the field '{}' is not a string", where, key);
-  }
-  return text;
-}
-
-Failure unknown_fields(const dom::object& object) {
-  std::string found;
-  for (const auto field : object) found += fmt::format("{}{}", found.empty() ? "" : ", ", field.key);
+Failure unknown_fields(const RecordFields& record) {
   return fail(ErrorCode::invalid_argument,
               "expected one of: messages, conversations, instruction and output, prompt and completion, question and "
-              "answer, text; found {}",
-              found.empty() ? "no field" : found.substr(0, 200));
-}
-
-bool has(const dom::object& object, std::string_view key) {
-  return !key.empty() && object.at_key(key).error() == simdjson::SUCCESS;
+              "answer, chosen and rejected, text (--columns names others); found {}",
+              record.names());
 }
 
 ModelTemplateOptions chat_options(const DatasetOptions& options) {
@@ -80,6 +78,15 @@ ModelTemplateOptions chat_options(const DatasetOptions& options) {
   chat.bos = options.bos;
   chat.no_bos = options.no_bos;
   return chat;
+}
+
+template <class List>
+Result<void> refuse(const RecordFields& fields, const List& list) {
+  for (const std::string_view name : fields.unused())
+    for (const Refused& refused : list)
+      if (name == refused.field)
+        return fail(ErrorCode::unsupported, "{}the field '{}': {}", fields.where(), name, refused.why);
+  return {};
 }
 
 }  // namespace
@@ -103,77 +110,124 @@ Message& ExampleReader::add_message(std::string_view role) {
   const auto known = std::ranges::find(kRoles, role, &RoleName::name);
   message.role = known == kRoles.end() ? role : known->role;
   message.content.clear();
+  message.trained = true;
   message.whole = {};
   return message;
 }
 
-Result<void> ExampleReader::parse() {
+Result<void> ExampleReader::parse(bool rejected) {
   count_ = 0;
+  has_rejected_ = false;
   dom::element root;
   if (const auto error = json_->parser.parse(buffer_.data(), length_, false).get(root); error != simdjson::SUCCESS) {
     return fail(ErrorCode::corrupt, "not JSON: {}", simdjson::error_message(error));
   }
   if (root.get(json_->record) != simdjson::SUCCESS) return fail(ErrorCode::corrupt, "expected a JSON object");
-  const dom::object& record = json_->record;
-  for (const ChatFields& fields : kChats) {
-    if (has(record, fields.list)) return parse_chat(fields);
-  }
-  for (const PairFields& fields : kPairs) {
-    if (has(record, fields.prompt)) return parse_pair(fields);
-  }
-  if (!has(record, "text")) return unknown_fields(record);
-  kind_ = Kind::text;
-  add_message("text").content = TRY(string_field(record, "text", ""));
+  RecordFields record(json_->record, "", options_.columns);
+  CHECK_OK(parse_record(record, rejected));
+  const bool learnt = TRY(record.learnt("weight")).value_or(true);
+  for (size_t i = 0; i < count_ && !learnt; ++i) pool_[i].trained = false;
+  extras_ = {};
+  if (kind_ == Kind::chat) CHECK_OK(take_extras(record));
+  CHECK_OK(refuse(record, kRefusedInRecord));
+  if (options_.columns.empty()) note_unused(record, "");
   return {};
 }
 
-Result<void> ExampleReader::parse_chat(const ChatFields& fields) {
+Result<void> ExampleReader::parse_record(RecordFields& record, bool rejected) {
+  if (record.has("chosen") && record.has("rejected")) return parse_preference(record, rejected);
+  if (rejected) return fail(ErrorCode::invalid_argument, "the record is no preference pair (chosen, rejected)");
+  for (const ChatFields& fields : kChats) {
+    if (record.has(fields.list)) return parse_chat(record, fields);
+  }
+  for (const PairFields& fields : kPairs) {
+    if (record.has(fields.prompt) && record.has(fields.completion)) return parse_pair(record, fields);
+  }
+  for (const PairFields& fields : kPairs) {
+    if (record.has(fields.prompt)) return parse_pair(record, fields);  // which says what is missing
+  }
+  if (!record.has("text")) return unknown_fields(record);
+  kind_ = Kind::text;
+  add_message("text").content = TRY(record.text("text"));
+  return {};
+}
+
+// `system` beside a list of messages (sharegpt, Anthropic) is the first of them.
+Result<void> ExampleReader::add_system(RecordFields& record) {
+  const std::string_view system = TRY(record.text_or("system", ""));
+  if (system.empty()) return {};
+  add_message("system").content = system;
+  system_beside_ = true;
+  return {};
+}
+
+Result<void> ExampleReader::parse_chat(RecordFields& record, const ChatFields& fields) {
   kind_ = Kind::chat;
-  if (fields.list == "conversations" && has(json_->record, "system")) {
-    const auto system = TRY(string_field(json_->record, "system", ""));
-    if (!system.empty()) add_message("system").content = system;
-  }
-  dom::array list;
-  if (json_->record.at_key(fields.list).get(list) != simdjson::SUCCESS) {
-    return fail(ErrorCode::invalid_argument, "the field '{}' is not a list", fields.list);
-  }
+  CHECK_OK(add_system(record));
+  CHECK_OK(add_messages(record, fields.list, true));
+  if (count_ > 1 && pool_[0].role == "system" && pool_[1].role == "system")
+    return fail(ErrorCode::invalid_argument, "there is a system message among the messages and one beside them");
+  return {};
+}
+
+Result<void> ExampleReader::add_messages(RecordFields& record, std::string_view name, bool learnt) {
+  const dom::array list = TRY(record.list(name));
   size_t place = 0;
   for (const dom::element item : list) {
-    dom::object message;
+    dom::object object;
     const std::string where = fmt::format("message {}: ", place++);
-    if (item.get(message) != simdjson::SUCCESS) return fail(ErrorCode::invalid_argument, "{}not an object", where);
-    json_->message = message;
-    CHECK_OK(take_whole(fields, where, add_message(TRY(string_field(message, fields.role, where)))));
+    if (item.get(object) != simdjson::SUCCESS) return fail(ErrorCode::invalid_argument, "{}not an object", where);
+    RecordFields message(object, where);
+    const bool sharegpt = !message.has("role") && message.has("from");
+    CHECK_OK(add_message(message, kChats[sharegpt ? 1 : 0], learnt));
+    CHECK_OK(refuse(message, kRefusedInMessage));
   }
-  if (place == 0) return fail(ErrorCode::invalid_argument, "the list '{}' is empty", fields.list);
+  if (place == 0) return fail(ErrorCode::invalid_argument, "the list '{}' is empty", name);
+  return {};
+}
+
+// weight (OpenAI, Mistral) and train (axolotl) say whether a reply is learnt; only replies are.
+Result<void> ExampleReader::add_message(RecordFields& message, const ChatFields& fields, bool learnt) {
+  const std::string_view role = TRY(message.text(fields.role));
+  Message& added = add_message(role);
+  CHECK_OK(take_content(message, fields, added));
+  const auto weight = TRY(message.learnt("weight")), train = TRY(message.learnt("train"));
+  if (weight && train && *weight != *train)
+    return fail(ErrorCode::invalid_argument, "{}'weight' and 'train' say different things", message.where());
+  if (train.value_or(false) && added.role != "assistant")
+    return fail(ErrorCode::unsupported, "{}'train' of a message of {}: only replies of the assistant are trained",
+                message.where(), role);
+  added.trained = learnt && weight.value_or(true) && train.value_or(true);
   return {};
 }
 
 // A plain message is its role and its content; one with more, or with a content of parts, is kept as it is.
-Result<void> ExampleReader::take_whole(const ChatFields& fields, std::string_view where, Message& message) {
-  const dom::object& object = json_->message;
-  bool plain = true;
+Result<void> ExampleReader::take_content(RecordFields& record, const ChatFields& fields, Message& message) {
+  // What says whether a reply is learnt is no business of a template.
+  constexpr std::array<std::string_view, 3> kLearning{"weight", "train", "train_detail"};
+  const auto content = record.find(fields.content);
+  if (content && !content->is_string() && !content->is_array())
+    return fail(ErrorCode::invalid_argument, "{}the field '{}' is not a string", record.where(), fields.content);
+  std::string_view text;
+  if (content && content->get(text) == simdjson::SUCCESS) message.content = text;
+  bool plain = !content || content->is_string();
   std::vector<jinja::Dict::Entry> entries{
       {jinja::Value::text("role"), jinja::Value(jinja::make_text(message.role, true))}};
-  for (const auto field : object) {
-    if (field.key == fields.role || field.value.is_null()) continue;
-    std::string_view text;
-    const bool content = field.key == fields.content;
-    if (content && field.value.get(text) == simdjson::SUCCESS) message.content = text;
-    if (content && !field.value.is_string() && !field.value.is_array())
-      return fail(ErrorCode::invalid_argument, "{}the field '{}' is not a string", where, fields.content);
-    plain = plain && content && field.value.is_string();
-    entries.emplace_back(jinja::Value::text(content ? "content" : field.key), TRY(jinja::from_json(field.value, true)));
+  for (const auto& [key, value] : record.entries()) {
+    if (key == fields.role || std::ranges::find(kLearning, key) != kLearning.end()) continue;
+    const bool is_content = key == fields.content;
+    plain = plain && is_content;
+    entries.emplace_back(jinja::Value::text(is_content ? "content" : key), TRY(jinja::from_json(value, true)));
   }
-  if (!has(object, fields.content) && plain)
-    return fail(ErrorCode::invalid_argument, "{}the field '{}' is missing", where, fields.content);
+  if (!content && plain)
+    return fail(ErrorCode::invalid_argument, "{}the field '{}' is missing", record.where(), fields.content);
   if (!plain) message.whole = TRY(make_dict(std::move(entries)));
   return {};
 }
 
 // tools may be a list, or its JSON in a text, as LLaMA-Factory has it.
-Result<void> ExampleReader::take_extras() {
-  extras_ = {};
+Result<void> ExampleReader::take_extras(RecordFields& record) {
+  for (const char* key : {"tools", "documents", "chat_template_kwargs", "kwargs"}) (void)record.find(key);
   dom::element value;
   if (json_->record.at_key("tools").get(value) == simdjson::SUCCESS) {
     std::string_view text;
@@ -198,25 +252,106 @@ Result<void> ExampleReader::take_extras() {
   return {};
 }
 
-Result<void> ExampleReader::parse_pair(const PairFields& fields) {
-  const dom::object& record = json_->record;
+// Alpaca's earlier turns: [["question", "answer"], ...].
+Result<void> ExampleReader::add_history(RecordFields& record) {
+  if (!record.has("history")) return {};
+  for (const dom::element item : TRY(record.list("history"))) {
+    dom::array turn;
+    std::string_view question, answer;
+    if (item.get(turn) != simdjson::SUCCESS || turn.size() != 2 || turn.at(0).get(question) != simdjson::SUCCESS ||
+        turn.at(1).get(answer) != simdjson::SUCCESS)
+      return fail(ErrorCode::invalid_argument, "the field 'history' is no list of pairs of strings");
+    add_message("user").content = question;
+    add_message("assistant").content = answer;
+  }
+  return {};
+}
+
+Result<void> ExampleReader::parse_pair(RecordFields& record, const PairFields& fields) {
+  std::string_view prompt_text;
+  const auto prompt_field = record.find(fields.prompt);
+  if (prompt_field->get(prompt_text) != simdjson::SUCCESS &&
+      prompt_field->is_array()) {  // lists of messages, as TRL has them
+    kind_ = Kind::chat;
+    CHECK_OK(add_system(record));
+    CHECK_OK(add_messages(record, fields.prompt, false));
+    return add_messages(record, fields.completion, true);
+  }
   kind_ = fields.instruction && format_ ? Kind::chat : Kind::pair;
-  std::string& prompt = add_message("user").content;
-  const auto instruction = TRY(string_field(record, fields.prompt, ""));
-  const auto input = has(record, fields.input) ? TRY(string_field(record, fields.input, "")) : std::string_view();
   const bool alpaca = fields.instruction && kind_ == Kind::pair;
+  if (fields.instruction && alpaca && (record.has("history") || !TRY(record.text_or("system", "")).empty()))
+    return fail(ErrorCode::unsupported,
+                "'system' and 'history' go through the model's chat template, which can not be used: {}",
+                format_.error().message);
+  if (fields.instruction && !alpaca) {
+    CHECK_OK(add_system(record));
+    CHECK_OK(add_history(record));
+  }
+  std::string& prompt = add_message("user").content;
+  const auto instruction = TRY(record.text(fields.prompt));
+  const auto input = fields.input.empty() ? std::string_view() : TRY(record.text_or(fields.input, ""));
   if (alpaca) prompt = input.empty() ? kAlpaca : kAlpacaWithInput;
   prompt += instruction;
   if (!input.empty()) prompt.append(alpaca ? "\n\n### Input:\n" : "\n").append(input);
   if (alpaca) prompt += "\n\n### Response:";
-  add_message("assistant").content = TRY(string_field(record, fields.completion, ""));
+  add_message("assistant").content = TRY(record.text(fields.completion));
   return {};
 }
 
-Result<void> ExampleReader::encode(Example& example, std::optional<size_t> reply) {
+// chosen and rejected: strings after `prompt` (or `question`), messages after a prompt or messages before them, or
+// whole chats of the same beginning. What is not asked for is looked at as well, so that a bad record is found when the
+// data set is opened.
+Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected) {
+  has_rejected_ = true;
+  const std::string_view wanted = rejected ? "rejected" : "chosen", other = rejected ? "chosen" : "rejected";
+  const auto reply = record.find(wanted);
+  if (reply->is_string() != record.find(other)->is_string())
+    return fail(ErrorCode::invalid_argument, "'chosen' and 'rejected' are of different kinds");
+  const std::string_view prompt = record.has("prompt") ? "prompt" : record.has("question") ? "question" : "";
+  if (reply->is_string()) {
+    if (prompt.empty()) return fail(ErrorCode::invalid_argument, "the field 'prompt' is missing");
+    kind_ = Kind::pair;
+    add_message("user").content = TRY(record.text(prompt));
+    add_message("assistant").content = TRY(record.text(wanted));
+    return {};
+  }
+  kind_ = Kind::chat;
+  CHECK_OK(add_system(record));
+  for (const ChatFields& fields : kChats)
+    if (record.has(fields.list)) CHECK_OK(add_messages(record, fields.list, false));
+  if (!prompt.empty() && record.find(prompt)->is_array()) CHECK_OK(add_messages(record, prompt, false));
+  if (reply->is_object()) {  // one message, as LLaMA-Factory has it
+    dom::object object;
+    if (reply->get(object) != simdjson::SUCCESS) return fail(ErrorCode::invalid_argument, "'{}' is no message", wanted);
+    RecordFields message(object, fmt::format("{}: ", wanted));
+    return add_message(message, kChats[message.has("role") ? 0 : 1], true);
+  }
+  const size_t before = count_;
+  CHECK_OK(add_messages(record, wanted, true));
+  // A whole chat begins with the prompt, which is then not said twice.
+  if (!prompt.empty() && record.find(prompt)->is_string() && before == count_ - 1)
+    return fail(ErrorCode::invalid_argument, "'prompt' is a string and '{}' a list that does not hold it", wanted);
+  for (size_t i = before; i + 1 < count_; ++i) pool_[i].trained = false;  // the last reply is what was chosen
+  return {};
+}
+
+void ExampleReader::note_unused(const RecordFields& fields, std::string_view within) {
+  for (const std::string_view field : fields.unused()) {
+    const std::string name = within.empty() ? std::string(field) : fmt::format("{}.{}", within, field);
+    if (unused_.size() < kMostUnused || unused_.contains(name)) ++unused_[name];
+  }
+}
+
+Result<void> ExampleReader::encode(Example& example, bool rejected, std::optional<size_t> reply) {
   example.clear();
   replies_ = 1;
-  CHECK_OK(parse());
+  CHECK_OK(parse(rejected));
+  size_t bytes = 0;
+  for (size_t i = 0; i < count_; ++i) bytes += pool_[i].content.size();
+  const size_t most = tokenizer_.most_bytes_per_token();
+  too_long_ =
+      options_.truncate == Truncate::leave_out && most > 0 && bytes / most > static_cast<size_t>(options_.context);
+  if (too_long_) return {};
   CHECK_OK(kind_ == Kind::chat ? encode_chat(example, reply) : encode_pair(example));
   if (options_.all_tokens) std::ranges::fill(example.trained, 1);
   return {};
@@ -224,7 +359,6 @@ Result<void> ExampleReader::encode(Example& example, std::optional<size_t> reply
 
 Result<void> ExampleReader::encode_chat(Example& example, std::optional<size_t> reply) {
   if (!format_) return Failure(format_.error());
-  CHECK_OK(take_extras());
   const ChatFormat& format = **format_;
   const ChatAsked asked{
       .masked = !options_.all_tokens, .train_on = options_.train_on, .extras = &extras_, .reply = reply};
@@ -249,13 +383,13 @@ Result<void> ExampleReader::encode_pair(Example& example) {
     example.ids.push_back(*eos);
   }
   // An empty text has nothing to learn, its end included.
-  const bool empty = !pair && pool_[0].content.empty();
-  example.trained.resize(example.ids.size(), empty ? 0 : 1);
+  const bool learnt = pool_[count_ - 1].trained && (pair || !pool_[0].content.empty());
+  example.trained.resize(example.ids.size(), learnt ? 1 : 0);
   return {};
 }
 
 Result<std::vector<Message>> ExampleReader::messages() {
-  CHECK_OK(parse());
+  CHECK_OK(parse(false));
   if (kind_ == Kind::text) {
     return fail(ErrorCode::unsupported, "showing the messages of an example: it is a plain text, it has none");
   }

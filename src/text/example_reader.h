@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,6 +14,8 @@
 
 namespace thimble {
 
+class RecordFields;
+
 class ExampleReader {
  public:
   ExampleReader(Tokenizer& tokenizer, const DatasetOptions& options);
@@ -20,13 +23,20 @@ class ExampleReader {
 
   // A buffer to read the record of `bytes` bytes into, then to call one of the others on.
   std::span<char> buffer(size_t bytes);
-  // `reply`: of a chat that is an example for each reply, which of them.
-  Result<void> encode(Example& example, std::optional<size_t> reply = std::nullopt);
+  // `rejected`: of a preference pair, the reply that was not chosen. `reply`: of a chat that is an example for each
+  // reply, which of them.
+  Result<void> encode(Example& example, bool rejected, std::optional<size_t> reply = std::nullopt);
   // Examples that the record last encoded is.
   size_t replies() const { return replies_; }
   Result<std::vector<Message>> messages();
-  // The system message of what was encoded last; "" where it has none.
-  std::string_view system() const;
+
+  // Of what was encoded last:
+  bool too_long() const { return too_long_; }  // its text alone says so: it was not made into tokens
+  bool has_rejected() const { return has_rejected_; }
+  std::string_view system() const;  // its system message; "" where it has none
+  // Of all records that were encoded: fields that nothing is done with, and how often they stand there.
+  bool takes_system() const { return system_beside_; }  // one record or more has `system` beside its messages
+  const std::map<std::string, int64_t>& unused() const { return unused_; }
 
  private:
   struct Json;
@@ -34,18 +44,27 @@ class ExampleReader {
 
   struct PairFields;
   struct ChatFields;
-  static const std::array<PairFields, 3> kPairs;
+  static const std::array<PairFields, 4> kPairs;
   static const std::array<ChatFields, 2> kChats;
 
   // Fills kind_ and pool_ (of a text: one message) from the buffer.
-  Result<void> parse();
-  Result<void> parse_chat(const ChatFields& fields);
-  Result<void> parse_pair(const PairFields& fields);
+  Result<void> parse(bool rejected);
+  Result<void> parse_record(RecordFields& record, bool rejected);
+  Result<void> parse_chat(RecordFields& record, const ChatFields& fields);
+  Result<void> parse_pair(RecordFields& record, const PairFields& fields);
+  Result<void> parse_preference(RecordFields& record, bool rejected);
+  // Appends the messages of a list; `learnt`: its replies are.
+  Result<void> add_messages(RecordFields& record, std::string_view list, bool learnt);
+  Result<void> add_message(RecordFields& message, const ChatFields& fields, bool learnt);
+  Result<void> add_history(RecordFields& record);
+  Result<void> add_system(RecordFields& record);
   Result<void> encode_chat(Example& example, std::optional<size_t> reply);
-  // A message, or the chat's tools and documents, with all that a template may look at.
-  Result<void> take_whole(const ChatFields& fields, std::string_view where, Message& message);
-  Result<void> take_extras();
+  // The content of a message, and where a template may look at more of it, the whole.
+  Result<void> take_content(RecordFields& record, const ChatFields& fields, Message& message);
+  // Tools, documents and variables beside the messages of a chat.
+  Result<void> take_extras(RecordFields& record);
   Result<void> encode_pair(Example& example);
+  void note_unused(const RecordFields& fields, std::string_view within);
   Message& add_message(std::string_view role);
 
   Tokenizer& tokenizer_;
@@ -59,6 +78,8 @@ class ExampleReader {
   size_t count_ = 0;
   ChatExtras extras_;
   size_t replies_ = 1;
+  bool too_long_ = false, has_rejected_ = false, system_beside_ = false;
+  std::map<std::string, int64_t> unused_;
 };
 
 }  // namespace thimble

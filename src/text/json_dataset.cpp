@@ -1,7 +1,8 @@
-// Examples of a JSONL file or a JSON array: 12 bytes of index for each, everything else is read again when asked for.
+// Examples of a file of JSON records: 16 bytes of index for each, everything else is read again when asked for.
 #include <algorithm>
 #include <limits>
 
+#include "files/file_kind.h"
 #include "text/datasets.h"
 #include "text/example_reader.h"
 #include "text/json_records.h"
@@ -9,33 +10,39 @@
 namespace thimble {
 namespace {
 
+bool learns(std::span<const uint8_t> trained) {
+  return trained.size() > 1 && std::ranges::find(trained.subspan(1), 1) != trained.end();
+}
+
 class JsonDataset final : public Dataset {
  public:
   JsonDataset(InputFile file, Tokenizer& tokenizer, const DatasetOptions& options)
-      : file_(std::move(file)), options_(options), reader_(tokenizer, options) {}
+      : file_(std::move(file)), tokenizer_(tokenizer), options_(options), reader_(tokenizer, options) {}
 
-  Result<void> scan(bool array) {
+  Result<void> scan(RecordForm form) {
     const auto visit = [&](const JsonRecord& record) { return check(record); };
-    CHECK_OK(array ? for_each_element(file_, visit) : for_each_line(file_, visit));
+    CHECK_OK(form == RecordForm::array    ? for_each_element(file_, visit)
+             : form == RecordForm::values ? for_each_value(file_, visit)
+                                          : for_each_line(file_, visit));
     offsets_.shrink_to_fit();
     lengths_.shrink_to_fit();
+    tokens_.shrink_to_fit();
+    firsts_.shrink_to_fit();
+    replies_.shrink_to_fit();
     report_.examples = size();
+    report_.unused = reader_.unused();
+    if (reader_.takes_system())
+      report_.notes.push_back(
+          fmt::format("{}: the field 'system' is taken as the first message of its chat", file_.path()));
     return {};
   }
 
   int64_t size() const override { return static_cast<int64_t>(offsets_.size()); }
+  int64_t tokens(int64_t index) const override { return tokens_[static_cast<size_t>(index)]; }
   bool windows() const override { return false; }
 
-  Result<void> read(int64_t index, Example& example) override {
-    CHECK_OK(load(index));
-    const size_t reply = replies_.empty() ? 0 : replies_[static_cast<size_t>(index)];
-    if (const auto done = reader_.encode(example, reply > 0 ? std::optional(reply - 1) : std::nullopt); !done)
-      return changed(done.error());
-    if (static_cast<int64_t>(example.ids.size()) > options_.context) {
-      return changed({ErrorCode::io, "the example is longer than the context"});
-    }
-    return {};
-  }
+  Result<void> read(int64_t index, Example& example) override { return read(index, example, false); }
+  Result<void> read_rejected(int64_t index, Example& example) override { return read(index, example, true); }
 
   Result<std::vector<Message>> messages(int64_t index) override {
     CHECK_OK(load(index));
@@ -43,19 +50,59 @@ class JsonDataset final : public Dataset {
   }
 
  private:
+  // A stretch of an example's tokens that is an example itself.
+  struct Cut {
+    size_t first, count;
+  };
+
+  Result<void> read(int64_t index, Example& example, bool rejected) {
+    CHECK_OK(load(index));
+    const size_t reply = replies_.empty() ? 0 : replies_[static_cast<size_t>(index)];
+    if (const auto done = reader_.encode(whole_, rejected, reply > 0 ? std::optional(reply - 1) : std::nullopt);
+        !done) {
+      return rejected ? Failure(done.error()) : changed(done.error());
+    }
+    const size_t first = firsts_.empty() ? 0 : firsts_[static_cast<size_t>(index)];
+    const Cut cut = rejected ? cut_of(whole_) : Cut{first, tokens_[static_cast<size_t>(index)]};
+    if (cut.first + cut.count > whole_.ids.size()) return changed({ErrorCode::io, "the example is shorter"});
+    if (options_.truncate == Truncate::leave_out && whole_.ids.size() != cut.count && !rejected)
+      return changed({ErrorCode::io, "the example has another length"});
+    const auto take = [&](const auto& from, auto& to) {
+      to.assign(from.begin() + static_cast<std::ptrdiff_t>(cut.first),
+                from.begin() + static_cast<std::ptrdiff_t>(cut.first + cut.count));
+    };
+    take(whole_.ids, example.ids);
+    take(whole_.trained, example.trained);
+    return {};
+  }
+
+  // Of an example that is longer than the context, what --truncate left and right leave.
+  Cut cut_of(const Example& example) const {
+    const auto context = static_cast<size_t>(options_.context);
+    const size_t count = std::min(context, example.ids.size());
+    return {options_.truncate == Truncate::left ? example.ids.size() - count : 0, count};
+  }
+
   Result<void> check(const JsonRecord& record) {
     if (record.length > options_.longest_line) {
       return bad(record, {ErrorCode::invalid_argument,
                           fmt::format("{} bytes, more than the {} that an example may have; split it", record.length,
                                       options_.longest_line)});
     }
-    CHECK_OK(file_.read(record.offset, std::as_writable_bytes(reader_.buffer(record.length))));
-    if (const auto done = reader_.encode(example_); !done) return bad(record, done.error());
+    const std::span<char> text = reader_.buffer(record.length);
+    CHECK_OK(file_.read(record.offset, std::as_writable_bytes(text)));
+    if (const size_t valid = valid_utf8({text.data(), text.size()}, false); valid < text.size())
+      return bad(record,
+                 {ErrorCode::corrupt, fmt::format("the byte 0x{:02X} at its offset {} is not UTF-8; convert the "
+                                                  "file: iconv -f LATIN1 -t UTF-8 FILE > NEW",
+                                                  static_cast<unsigned char>(text[valid]), valid)});
+    if (const auto done = reader_.encode(whole_, false); !done) return bad(record, done.error());
+    if (reader_.too_long()) return ++report_.too_long, Result<void>();
     const size_t replies = reader_.replies();
     if (replies == 1) return take(record, 0);
     ++report_.by_reply;
     for (size_t reply = 0; reply < replies; ++reply) {
-      if (const auto done = reader_.encode(example_, reply); !done) {
+      if (const auto done = reader_.encode(whole_, false, reply); !done) {
         CHECK_OK(bad(record, done.error()));
       } else {
         CHECK_OK(take(record, reply + 1));
@@ -64,13 +111,33 @@ class JsonDataset final : public Dataset {
     return {};
   }
 
-  // example_, which is the record's, or where `reply` is not 0, of one reply of it.
+  // whole_, which is the record's, or where `reply` is not 0, of one reply of it.
   Result<void> take(const JsonRecord& record, size_t reply) {
-    if (static_cast<int64_t>(example_.ids.size()) > options_.context) return ++report_.too_long, Result<void>();
-    const auto first = example_.trained.begin() + (example_.trained.empty() ? 0 : 1);
-    if (std::find(first, example_.trained.end(), 1) == example_.trained.end()) {
-      return ++report_.untrained, Result<void>();
+    if (options_.rows > 0)
+      if (const auto known = check_rows(tokenizer_, whole_.ids, options_.rows); !known)
+        return bad(record, known.error());
+    const bool longer = static_cast<int64_t>(whole_.ids.size()) > options_.context;
+    if (longer && options_.truncate == Truncate::leave_out) return ++report_.too_long, Result<void>();
+    if (!longer || options_.truncate != Truncate::split) {
+      const Cut cut = cut_of(whole_);
+      if (!learns(std::span(whole_.trained).subspan(cut.first, cut.count))) return ++report_.untrained, Result<void>();
+      report_.truncated += longer;
+      return add(record, cut, reply);
     }
+    report_.truncated += 1;
+    const auto context = static_cast<size_t>(options_.context);
+    bool any = false;
+    for (size_t first = 0; first + 1 < whole_.ids.size(); first += context - 1) {
+      const Cut cut{first, std::min(context, whole_.ids.size() - first)};
+      if (!learns(std::span(whole_.trained).subspan(cut.first, cut.count))) continue;
+      any = true;
+      CHECK_OK(add(record, cut, reply));
+    }
+    report_.untrained += !any;
+    return {};
+  }
+
+  Result<void> add(const JsonRecord& record, const Cut& cut, size_t reply) {
     if (offsets_.size() == std::numeric_limits<uint32_t>::max()) {
       return fail(ErrorCode::unsupported, "reading {}: more than {} examples", file_.path(), offsets_.size());
     }
@@ -78,13 +145,17 @@ class JsonDataset final : public Dataset {
       report_.system = reader_.system();
     else if (report_.system != reader_.system())
       report_.system.clear();  // and so it stays
+    report_.pairs += reader_.has_rejected();
     offsets_.push_back(record.offset);
     lengths_.push_back(static_cast<uint32_t>(record.length));
+    tokens_.push_back(static_cast<uint32_t>(cut.count));
+    if (cut.first > 0 && firsts_.empty()) firsts_.resize(offsets_.size() - 1);
+    if (cut.first > 0 || !firsts_.empty()) firsts_.push_back(static_cast<uint32_t>(cut.first));
     if (reply > 0 && replies_.empty()) replies_.resize(offsets_.size() - 1);
     if (reply > 0 || !replies_.empty()) replies_.push_back(static_cast<uint32_t>(reply));
-    add_to_fingerprint(example_.ids.size());
-    for (size_t i = 0; i < example_.ids.size(); ++i)
-      add_to_fingerprint(static_cast<uint64_t>(example_.ids[i]) << 1 | (example_.trained[i] != 0));
+    add_to_fingerprint(cut.count);
+    for (size_t i = cut.first; i < cut.first + cut.count; ++i)
+      add_to_fingerprint(static_cast<uint64_t>(whole_.ids[i]) << 1 | (whole_.trained[i] != 0));
     return {};
   }
 
@@ -109,20 +180,23 @@ class JsonDataset final : public Dataset {
   }
 
   InputFile file_;
+  Tokenizer& tokenizer_;
   DatasetOptions options_;
   ExampleReader reader_;
-  Example example_;  // while scanning
+  Example whole_;  // the example of a record, before it is cut
   std::vector<uint64_t> offsets_;
   std::vector<uint32_t> lengths_;
+  std::vector<uint32_t> tokens_;
+  std::vector<uint32_t> firsts_;   // tokens of the record before the example; none where no record is cut so
   std::vector<uint32_t> replies_;  // 0, or the number of the reply that the example is of; none where all are 0
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Dataset>> open_json_dataset(InputFile file, bool array, Tokenizer& tokenizer,
+Result<std::unique_ptr<Dataset>> open_json_dataset(InputFile file, RecordForm form, Tokenizer& tokenizer,
                                                    const DatasetOptions& options) {
   auto dataset = std::make_unique<JsonDataset>(std::move(file), tokenizer, options);
-  CHECK_OK(dataset->scan(array));
+  CHECK_OK(dataset->scan(form));
   return dataset;
 }
 

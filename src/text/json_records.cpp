@@ -24,6 +24,52 @@ Result<void> for_each_byte(const InputFile& file, Step&& step) {
 
 bool blank(char byte) { return kBlank.find(byte) != std::string_view::npos; }
 
+// Objects that follow each other: brackets are counted as in an array.
+class ValueScanner {
+ public:
+  ValueScanner(const std::string& path, const std::function<Result<void>(const JsonRecord&)>& visit)
+      : path_(path), visit_(visit) {}
+
+  Result<void> step(uint64_t at, char byte) {
+    if (byte == '\n') ++line_;
+    if (in_string_) {
+      const bool closes = byte == '"' && !escaped_;
+      escaped_ = byte == '\\' && !escaped_;
+      in_string_ = !closes;
+      return {};
+    }
+    if (blank(byte)) return {};
+    if (depth_ == 0) {
+      if (byte != '{')
+        return fail(ErrorCode::corrupt, "{}:{}: reading JSON objects over several lines: expected '{{', found '{}'",
+                    path_, line_, byte);
+      record_ = {at, 0, line_};
+    }
+    in_string_ = byte == '"';
+    if (byte == '{' || byte == '[') ++depth_;
+    if ((byte == '}' || byte == ']') && --depth_ == 0) {
+      record_.length = at + 1 - record_.offset;
+      return visit_(record_);
+    }
+    return {};
+  }
+
+  Result<void> finish() const {
+    if (depth_ == 0) return {};
+    return fail(
+        ErrorCode::corrupt,
+        "{}:{}: reading JSON objects over several lines: the file ends within the object that begins at line {}", path_,
+        line_, record_.line);
+  }
+
+ private:
+  const std::string& path_;
+  const std::function<Result<void>(const JsonRecord&)>& visit_;
+  JsonRecord record_;
+  int64_t line_ = 1, depth_ = 0;
+  bool in_string_ = false, escaped_ = false;
+};
+
 class ArrayScanner {
  public:
   ArrayScanner(const std::string& path, const std::function<Result<void>(const JsonRecord&)>& visit)
@@ -103,6 +149,12 @@ Result<void> for_each_line(const InputFile& file, const std::function<Result<voi
     return {};
   }));
   return end_of_line(file.size());
+}
+
+Result<void> for_each_value(const InputFile& file, const std::function<Result<void>(const JsonRecord&)>& visit) {
+  ValueScanner scanner(file.path(), visit);
+  CHECK_OK(for_each_byte(file, [&](uint64_t at, char byte) { return scanner.step(at, byte); }));
+  return scanner.finish();
 }
 
 Result<void> for_each_element(const InputFile& file, const std::function<Result<void>(const JsonRecord&)>& visit) {

@@ -22,4 +22,7 @@ Result<void> for_each_line(const InputFile& file, const std::function<Result<voi
 // is for its parser to find out.
 Result<void> for_each_element(const InputFile& file, const std::function<Result<void>(const JsonRecord&)>& visit);
 
+// JSON objects one after another with whitespace between, each over any number of lines.
+Result<void> for_each_value(const InputFile& file, const std::function<Result<void>(const JsonRecord&)>& visit);
+
 }  // namespace thimble

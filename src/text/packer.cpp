@@ -16,12 +16,12 @@ Packer::Packer(Dataset& dataset, int64_t batch, int64_t context, uint64_t seed, 
 }
 
 // The epoch's order depends on the seed and the epoch alone, so that a run can be resumed anywhere.
-void Packer::order() {
-  if (order_epoch_ == state_.epoch) return;
-  order_epoch_ = state_.epoch;
+void Packer::order(int64_t epoch) {
+  if (order_epoch_ == epoch) return;
+  order_epoch_ = epoch;
   if (!shuffle_) return;
   std::iota(order_.begin(), order_.end(), 0u);
-  const Random random(seed_, "order of examples", static_cast<uint64_t>(state_.epoch));
+  const Random random(seed_, "order of examples", static_cast<uint64_t>(epoch));
   for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[random.below(i, i)]);
 }
 
@@ -30,13 +30,13 @@ Result<void> Packer::restore(const State& state) {
   if (state.epoch < 0 || state.epoch > kMostEpochs || state.next < 0 || state.next >= dataset_.size())
     return fail(ErrorCode::invalid_argument, "going on at example {} of epoch {}: the data set has {} examples",
                 state.next, state.epoch, dataset_.size());
-  state_ = state, order_epoch_ = -1, loaded_ = false;
+  state_ = state, order_epoch_ = -1, loaded_ = false, epoch_is_over_ = false;
   return {};
 }
 
 Result<void> Packer::load() {
   if (loaded_ && loaded_state_ == state_) return {};
-  order();
+  order(state_.epoch);
   const auto at = static_cast<size_t>(state_.next);
   loaded_ = false;
   CHECK_OK(dataset_.read(shuffle_ ? order_[at] : state_.next, example_));
@@ -71,18 +71,33 @@ Result<void> Packer::next(Rows& rows) {
   rows.positions.assign(all, 0);
   rows.starts.resize(all);
   std::iota(rows.starts.begin(), rows.starts.end(), 0);  // an unused row sees itself only
-  rows.predicted = 0;
+  rows.predicted = rows.windows = 0;
   for (int64_t window = 0; window < batch_; ++window) {
-    for (int64_t used = 0; used < context_ && !finished();) {
+    rows.windows += epoch_is_over_ ? 0 : 1;
+    for (int64_t used = 0; used < context_ && !epoch_is_over_;) {
       CHECK_OK(load());
       const auto length = static_cast<int64_t>(example_.ids.size());
       if (used + length > context_) break;
       place(rows, window * context_ + used);
       used += dataset_.windows() ? context_ : length;
-      if (++state_.next == dataset_.size()) state_ = {state_.epoch + 1, 0};
+      if (++state_.next < dataset_.size()) continue;
+      state_ = {state_.epoch + 1, 0};
+      epoch_is_over_ = true;
     }
   }
   return {};
+}
+
+int64_t Packer::windows(int64_t epoch) {
+  if (dataset_.windows()) return dataset_.size();
+  order(epoch);
+  int64_t count = 0, left = 0;
+  for (int64_t i = 0; i < dataset_.size(); ++i) {
+    const int64_t length = dataset_.tokens(shuffle_ ? order_[static_cast<size_t>(i)] : i);
+    if (length > left) ++count, left = context_;
+    left -= length;
+  }
+  return count;
 }
 
 }  // namespace thimble

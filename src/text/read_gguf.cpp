@@ -2,6 +2,7 @@
 // (SentencePiece BPE) or t5 (SentencePiece unigram).
 #include <array>
 
+#include "core/warnings.h"
 #include "files/gguf.h"
 #include "text/byte_bpe.h"
 #include "text/readers.h"
@@ -63,11 +64,17 @@ Result<std::vector<int32_t>> read_kinds(const GgufFile& file, uint64_t tokens) {
                 kinds.size(), tokens);
   }
   for (size_t i = 0; i < kinds.size(); ++i) {
+    if (kinds[i] == 0) kinds[i] = 1;  // undefined, which llama.cpp takes as ordinary text
     if (kinds[i] < 1 || kinds[i] > 6) {
       return fail(ErrorCode::corrupt, "reading {}: token {} is of type {}, expected 1 to 6", file.path(), i, kinds[i]);
     }
   }
   return kinds;
+}
+
+// Rows of the embedding that no token has are filled up with these by all converters; they are no text.
+bool is_filler(int32_t id, std::string_view token, TokenKind kind) {
+  return kind == TokenKind::unused && token == fmt::format("[PAD{}]", id);
 }
 
 Result<uint64_t> count_tokens(const GgufFile& file) {
@@ -80,6 +87,11 @@ Result<uint64_t> count_tokens(const GgufFile& file) {
 }
 
 Result<std::unique_ptr<Tokenizer>> read_byte_bpe(const GgufFile& file) {
+  if (!file.find_value("tokenizer.ggml.pre"))
+    warn(
+        fmt::format("{} does not name its pre-tokenizer (tokenizer.ggml.pre): llama.cpp's default pattern is taken, "
+                    "which may cut words otherwise than the model was trained with",
+                    file.path()));
   const std::string pre = TRY(file.get_or<std::string>("tokenizer.ggml.pre", "default"));
   const NamedPattern* named = TRY(find_named_pattern(pre));
   ByteBpeReader reader;
@@ -87,7 +99,7 @@ Result<std::unique_ptr<Tokenizer>> read_byte_bpe(const GgufFile& file) {
   reader.vocabulary.adds_bos = named->adds_bos;
   CHECK_OK(read_settings(file, reader.vocabulary));
   const GgufArray tokens = TRY(file.get<GgufArray>("tokenizer.ggml.tokens"));
-  const GgufArray merges = TRY(file.get<GgufArray>("tokenizer.ggml.merges"));
+  const GgufArray merges = TRY(file.get_or<GgufArray>("tokenizer.ggml.merges", GgufArray{}));  // none: single bytes
   {
     const auto kinds = TRY(read_kinds(file, TRY(count_tokens(file))));
     reader.vocabulary.tokens.reserve(tokens.count,
@@ -95,13 +107,15 @@ Result<std::unique_ptr<Tokenizer>> read_byte_bpe(const GgufFile& file) {
     int32_t id = 0;
     CHECK_OK(file.for_each_string("tokenizer.ggml.tokens", [&](std::string_view token) {
       const auto at = id++;
-      return reader.add_token(at, token, static_cast<TokenKind>(kinds[static_cast<size_t>(at)]));
+      const auto kind = static_cast<TokenKind>(kinds[static_cast<size_t>(at)]);
+      return is_filler(at, token, kind) ? Result<void>() : reader.add_token(at, token, kind);
     }));
   }
   reader.start_merges();
   reader.vocabulary.merges.reserve(merges.count);
-  CHECK_OK(
-      file.for_each_string("tokenizer.ggml.merges", [&](std::string_view merge) { return reader.add_merge(merge); }));
+  if (merges.count > 0)
+    CHECK_OK(
+        file.for_each_string("tokenizer.ggml.merges", [&](std::string_view merge) { return reader.add_merge(merge); }));
   CHECK_OK(finish(reader.vocabulary, file.path()));
   CHECK_OK(read_ends(file, reader.vocabulary));
   return make_byte_bpe(std::move(reader.vocabulary), std::move(rules));
@@ -131,7 +145,9 @@ Result<std::unique_ptr<Tokenizer>> read_sentencepiece(const GgufFile& file, bool
   int32_t id = 0;
   CHECK_OK(file.for_each_string("tokenizer.ggml.tokens", [&](std::string_view token) {
     const auto at = static_cast<size_t>(id);
-    return reader.add_piece(id++, token, scores[at], static_cast<TokenKind>(kinds[at]));
+    const auto kind = static_cast<TokenKind>(kinds[at]);
+    const int32_t own = id++;
+    return is_filler(own, token, kind) ? Result<void>() : reader.add_piece(own, token, scores[at], kind);
   }));
   CHECK_OK(finish(reader.vocabulary, file.path()));
   CHECK_OK(read_ends(file, reader.vocabulary));

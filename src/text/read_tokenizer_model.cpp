@@ -150,6 +150,29 @@ Result<void> read_normalizer(const std::string& path, std::string_view bytes, Se
   return {};
 }
 
+// Those of the folder. The model's own tokens are listed there too: with the same text they stay what they are, but a
+// piece that is listed as an added token is found whole in the text.
+Result<void> add_special_tokens(const std::string& path, const std::vector<AddedToken>& added, Vocabulary& vocabulary) {
+  std::vector<AddedToken> more;
+  for (const AddedToken& token : added) {
+    const bool own = token.id < vocabulary.tokens.size();
+    if (!own) more.push_back(token);
+    if (!own) continue;
+    std::string piece;
+    spaces_of_blocks(token.text, piece);
+    const TokenKind kind = vocabulary.tokens.kind(token.id);
+    const bool byte = kind == TokenKind::byte && byte_of_name(token.text) >= 0;
+    if (vocabulary.tokens.bytes(token.id) != piece && !byte)
+      return fail(ErrorCode::corrupt, "reading {}: token {} is '{}' there and '{}' among the added tokens", path,
+                  token.id, vocabulary.tokens.bytes(token.id), token.text);
+    if (kind == TokenKind::normal)
+      vocabulary.tokens.set_kind(token.id, token.special ? TokenKind::control : TokenKind::user_defined);
+  }
+  CHECK_OK(add_tokens(more, vocabulary));
+  if (!vocabulary.scores.empty()) vocabulary.scores.resize(static_cast<size_t>(vocabulary.tokens.size()));
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Tokenizer>> read_tokenizer_model(const std::string& path) {
@@ -167,7 +190,9 @@ Result<std::unique_ptr<Tokenizer>> read_tokenizer_model(const std::string& path)
     }
     if (fields.broken()) return broken(path, "the file");
   }
-  CHECK_OK(read_tokenizer_config(std::filesystem::path(path).parent_path().string(), reader.vocabulary));
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  CHECK_OK(add_special_tokens(path, TRY(read_added_tokens(folder)), reader.vocabulary));
+  CHECK_OK(read_tokenizer_config(folder, reader.vocabulary));
   CHECK_OK(finish(reader.vocabulary, path));
   return make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
 }

@@ -41,6 +41,11 @@ class SentencePiece final : public VocabularyTokenizer {
     if (rules_.cut == Cut::none && !crosses_words) rules_.cut = Cut::before_word;
   }
 
+  size_t most_bytes_per_token() const override {
+    const bool shortens = rules_.remove_extra_spaces || !rules_.charsmap.empty();
+    return shortens ? 0 : VocabularyTokenizer::most_bytes_per_token();
+  }
+
   std::string decode(std::span<const int32_t> ids) const override;
 
   Result<void> save(const std::string& folder) const override {

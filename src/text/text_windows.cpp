@@ -3,6 +3,7 @@
 // tokenised again when one of its windows is asked for.
 #include <algorithm>
 
+#include "files/file_kind.h"
 #include "text/datasets.h"
 
 namespace thimble {
@@ -14,7 +15,7 @@ constexpr size_t kMaxChunkBytes = 256 << 20;  // a text that has no place to be 
 class TextWindows final : public Dataset {
  public:
   TextWindows(InputFile file, Tokenizer& tokenizer, const DatasetOptions& options)
-      : file_(std::move(file)), tokenizer_(tokenizer) {
+      : file_(std::move(file)), tokenizer_(tokenizer), rows_(options.rows) {
     if (tokenizer.begins_with_bos(options.bos, options.no_bos)) bos_ = tokenizer.bos();
     window_ = options.context - (bos_ ? 1 : 0);
   }
@@ -27,13 +28,17 @@ class TextWindows final : public Dataset {
     add_to_fingerprint(bos_ ? static_cast<uint64_t>(*bos_) + 1 : 0);
     uint64_t offset = begin_;
     while (offset < file_.size()) {
-      chunks_.push_back({offset, tokens_});
-      offset += TRY(load(offset));
+      const bool after_special = !ids_.empty() && tokenizer_.is_special(ids_.back());
+      chunks_.push_back({offset, tokens_, after_special});
+      offset += TRY(load(chunks_.back()));
       tokens_ += static_cast<int64_t>(ids_.size());
+      if (rows_ > 0)
+        if (const auto known = check_rows(tokenizer_, ids_, rows_); !known)
+          return fail(known.error().code, "reading {}: {}", file_.path(), known.error().message);
       for (const int32_t id : ids_) add_to_fingerprint(static_cast<uint64_t>(id));
     }
     loaded_ = static_cast<int64_t>(chunks_.size()) - 1;
-    chunks_.push_back({offset, tokens_});
+    chunks_.push_back({offset, tokens_, false});
     chunks_.shrink_to_fit();
     windows_ = tokens_ < window_ ? (tokens_ + (bos_ ? 1 : 0) > 1 ? 1 : 0) : tokens_ / window_;
     report_.examples = windows_;
@@ -43,6 +48,9 @@ class TextWindows final : public Dataset {
 
   int64_t size() const override { return windows_; }
   bool windows() const override { return true; }
+  int64_t tokens(int64_t index) const override {
+    return std::min((index + 1) * window_, tokens_) - index * window_ + (bos_ ? 1 : 0);
+  }
 
   Result<void> read(int64_t index, Example& example) override {
     if (index < 0 || index >= windows_) {
@@ -70,12 +78,14 @@ class TextWindows final : public Dataset {
  private:
   struct Chunk {
     uint64_t offset;
-    int64_t tokens_before;
+    int64_t tokens_before : 63;
+    bool after_special : 1;  // the last token before it is one
   };
 
-  // Fills ids_ with the tokens of a stretch that starts at `offset`, and gives its bytes: as many as are certain within
-  // kChunkBytes, or within twice as many, and so on.
-  Result<uint64_t> load(uint64_t offset) {
+  // Fills ids_ with the tokens of the stretch that starts where `chunk` does, and gives its bytes: as many as are
+  // certain within kChunkBytes, or within twice as many, and so on.
+  Result<uint64_t> load(const Chunk& chunk) {
+    const uint64_t offset = chunk.offset;
     for (size_t bytes = kChunkBytes;; bytes *= 2) {
       const auto length = static_cast<size_t>(std::min<uint64_t>(bytes, file_.size() - offset));
       if (buffer_.size() < length) buffer_.resize(length);
@@ -83,7 +93,12 @@ class TextWindows final : public Dataset {
       CHECK_OK(file_.read(offset, std::as_writable_bytes(target)));
       const std::string_view text(target.data(), length);
       const bool last = offset + length == file_.size();
-      const EncodeOptions options{.continued = offset > begin_};
+      if (const size_t valid = valid_utf8(text, !last); valid < length)
+        return fail(ErrorCode::unsupported,
+                    "reading {}: the byte 0x{:02X} at offset {} is not UTF-8 text; if it is text in an older encoding, "
+                    "convert it: iconv -f LATIN1 -t UTF-8 FILE > NEW",
+                    file_.path(), static_cast<unsigned char>(text[valid]), offset + valid);
+      const EncodeOptions options{.continued = offset > begin_, .after_special = chunk.after_special};
       ids_.clear();
       const auto done = last ? tokenizer_.encode(text, options, ids_).map([&] { return length; })
                              : tokenizer_.encode_part(text, options, ids_);
@@ -100,12 +115,13 @@ class TextWindows final : public Dataset {
   }
 
   Result<void> load_chunk_of(int64_t token) {
-    const auto after = std::ranges::upper_bound(chunks_, token, {}, &Chunk::tokens_before);
+    const auto after =
+        std::ranges::upper_bound(chunks_, token, {}, [](const Chunk& chunk) -> int64_t { return chunk.tokens_before; });
     const auto wanted = after - chunks_.begin() - 1;
     if (wanted == loaded_) return {};
     loaded_ = -1;
     const auto at = static_cast<size_t>(wanted);
-    const uint64_t bytes = TRY(load(chunks_[at].offset));
+    const uint64_t bytes = TRY(load(chunks_[at]));
     if (chunks_[at].offset + bytes != chunks_[at + 1].offset ||
         chunks_[at].tokens_before + static_cast<int64_t>(ids_.size()) != chunks_[at + 1].tokens_before) {
       return fail(ErrorCode::io, "reading {}: it was changed since it was opened", file_.path());
@@ -116,6 +132,7 @@ class TextWindows final : public Dataset {
 
   InputFile file_;
   Tokenizer& tokenizer_;
+  int64_t rows_;  // of the model's embedding; 0: not looked at
   std::optional<int32_t> bos_;
   uint64_t begin_ = 0;  // of the text in the file
   int64_t window_ = 0;  // tokens of the text in a window

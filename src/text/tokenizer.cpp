@@ -58,6 +58,14 @@ Failure in_file(const std::string& path, const Error& error) {
   return fail(error.code, "{}: {}", path, error.message);
 }
 
+Result<void> check_rows(const Tokenizer& tokenizer, std::span<const int32_t> ids, int64_t rows) {
+  for (const int32_t id : ids)
+    if (id >= rows)
+      return fail(ErrorCode::invalid_argument, "the token '{}' (id {}) has no row in the model, which has {}",
+                  tokenizer.bytes(id), id, rows);
+  return {};
+}
+
 Result<std::unique_ptr<Tokenizer>> Tokenizer::open(const std::string& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return open_folder(path);

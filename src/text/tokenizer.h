@@ -33,6 +33,9 @@ class Tokenizer {
   // vocab.json/encoder.json + merges.txt/vocab.bpe.
   static Result<std::unique_ptr<Tokenizer>> open(const std::string& path);
 
+  // An error where there is no tokenizer and nothing but ids can be used.
+  virtual Result<void> usable() const { return {}; }
+
   // Appends to `ids`. A byte that the vocabulary can not express is an error (invalid_argument) that names it and its
   // offset; nothing is dropped silently. Allocates nothing once its buffers and `ids` have grown to the text's size.
   virtual Result<void> encode(std::string_view text, const EncodeOptions& options, std::vector<int32_t>& ids) = 0;
@@ -48,6 +51,9 @@ class Tokenizer {
   virtual std::string_view bytes(int32_t id) const = 0;
   // The whole text: bytes joined, less SentencePiece's dummy prefix.
   virtual std::string decode(std::span<const int32_t> ids) const = 0;
+
+  // A text of n bytes has at least n / most tokens; 0: not known, where a normaliser takes text away.
+  virtual size_t most_bytes_per_token() const = 0;
 
   virtual int32_t vocab_size() const = 0;
   virtual bool is_special(int32_t id) const = 0;
@@ -78,5 +84,11 @@ class Tokenizer {
   std::string chat_template_;
   std::vector<std::pair<std::string, std::string>> token_names_;
 };
+
+// In the place of a tokenizer that is not there: usable() and all that needs one fail with `why`.
+std::unique_ptr<Tokenizer> missing_tokenizer(Error why);
+
+// invalid_argument when an id has no row among the model's `rows`; names the token.
+Result<void> check_rows(const Tokenizer& tokenizer, std::span<const int32_t> ids, int64_t rows);
 
 }  // namespace thimble

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <limits>
+#include <map>
 
 #include "files/file.h"
 #include "files/json.h"
@@ -89,7 +90,84 @@ Result<void> read_other_configs(const fs::path& folder, Vocabulary& vocabulary) 
   return {};
 }
 
+constexpr uint64_t kLargestConfig = 16u << 20;
+
+fs::path place(const std::string& folder, const char* name) {
+  return (folder.empty() ? fs::path(".") : fs::path(folder)) / name;
+}
+
+// An object, or an empty one where the file is not there.
+Result<Json> optional_object(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return Json::object();
+  Json json = TRY(read_json_file(path.string(), kLargestConfig));
+  if (!json.is_object()) return fail(ErrorCode::corrupt, "reading {}: expected a JSON object", path.string());
+  return json;
+}
+
+Result<int32_t> id_of(const Json& id, const fs::path& path) {
+  if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < TokenTable::kMaxTokens)
+    return id.get<int32_t>();
+  return fail(ErrorCode::corrupt, "reading {}: the id of an added token is no number from 0 to {}", path.string(),
+              TokenTable::kMaxTokens - 1);
+}
+
 }  // namespace
+
+Result<std::vector<AddedToken>> read_added_tokens(const std::string& folder) {
+  std::map<int32_t, AddedToken> found;
+  const fs::path list = place(folder, "added_tokens.json"), config = place(folder, "tokenizer_config.json");
+  for (const auto& [text, id] : TRY(optional_object(list)).items()) {
+    const int32_t number = TRY(id_of(id, list));
+    found[number] = {.id = number, .text = text};
+  }
+  const Json settings = TRY(optional_object(config));
+  const auto decoder = settings.find("added_tokens_decoder");
+  if (decoder != settings.end() && decoder->is_object()) {
+    for (const auto& [key, token] : decoder->items()) {
+      const int32_t number = TRY(id_of(Json::parse(key, nullptr, false), config));
+      const auto content = token.is_object() ? token.find("content") : token.end();
+      if (!token.is_object() || content == token.end() || !content->is_string())
+        return fail(ErrorCode::corrupt, "reading {}: added token {} has no content", config.string(), key);
+      const auto flag = [&](const char* name, bool otherwise) {
+        const auto value = token.find(name);
+        return value != token.end() && value->is_boolean() ? value->get<bool>() : otherwise;
+      };
+      found[number] = {number, content->get<std::string>(), flag("special", false), flag("lstrip", false),
+                       flag("rstrip", false)};
+    }
+  }
+  std::vector<AddedToken> added;
+  for (auto& [id, token] : found) added.push_back(std::move(token));
+  return added;
+}
+
+Result<void> add_tokens(std::span<const AddedToken> added, Vocabulary& vocabulary) {
+  for (const AddedToken& token : added) {
+    const TokenKind kind = token.special ? TokenKind::control : TokenKind::user_defined;
+    if (vocabulary.tokens.bytes(token.id) == token.text)
+      vocabulary.tokens.set_kind(token.id, kind);
+    else
+      CHECK_OK(vocabulary.tokens.set(token.id, token.text, kind));
+    if (token.left_strip || token.right_strip)
+      vocabulary.strips.push_back({token.id, token.left_strip, token.right_strip});
+  }
+  return {};
+}
+
+Result<TokenizerSettings> read_tokenizer_settings(const std::string& folder) {
+  const Json config = TRY(optional_object(place(folder, "tokenizer_config.json")));
+  TokenizerSettings settings;
+  if (const auto found = config.find("tokenizer_class"); found != config.end() && found->is_string())
+    settings.tokenizer_class = found->get<std::string>();
+  const auto flag = [&](const char* key) -> std::optional<bool> {
+    const auto found = config.find(key);
+    return found != config.end() && found->is_boolean() ? std::optional(found->get<bool>()) : std::nullopt;
+  };
+  settings.add_prefix_space = flag("add_prefix_space");
+  settings.legacy = flag("legacy");
+  return settings;
+}
 
 Result<void> read_tokenizer_config(const std::string& folder, Vocabulary& vocabulary) {
   const fs::path at = folder.empty() ? fs::path(".") : fs::path(folder);

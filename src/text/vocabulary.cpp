@@ -60,6 +60,8 @@ Result<void> finish(Vocabulary& vocabulary, const std::string& path) {
 }
 
 VocabularyTokenizer::VocabularyTokenizer(Vocabulary vocabulary) : vocabulary_(std::move(vocabulary)) {
+  for (int32_t id = 0; id < vocabulary_.tokens.size(); ++id)
+    longest_ = std::max(longest_, vocabulary_.tokens.bytes(id).size());
   bos_ = vocabulary_.bos;
   eos_ = vocabulary_.eos;
   adds_bos_ = vocabulary_.adds_bos && bos_.has_value();

@@ -33,6 +33,7 @@ class VocabularyTokenizer : public Tokenizer {
   Result<void> encode(std::string_view text, const EncodeOptions& options, std::vector<int32_t>& ids) final;
   Result<size_t> encode_part(std::string_view text, const EncodeOptions& options, std::vector<int32_t>& ids) final;
   std::string_view bytes(int32_t id) const final { return vocabulary_.tokens.bytes(id); }
+  size_t most_bytes_per_token() const override { return longest_; }
   int32_t vocab_size() const final { return vocabulary_.tokens.size(); }
   bool is_special(int32_t id) const final;
   std::optional<int32_t> find(std::string_view token) const final;
@@ -55,6 +56,7 @@ class VocabularyTokenizer : public Tokenizer {
   SpecialTokens::Hit next_special(std::string_view text, size_t at, const EncodeOptions& options, bool more) const;
   Result<size_t> walk(std::string_view text, const EncodeOptions& options, bool more, std::vector<int32_t>& ids);
   SpecialTokens specials_;
+  size_t longest_ = 0;  // bytes of a token, special ones too
 };
 
 // "byte 0xC0 at offset 3 is not in the vocabulary ..."

@@ -29,7 +29,8 @@ Goldens read_goldens(const std::string& path) {
   Goldens goldens;
   for (const std::string& line : split(file_bytes(path), '\n')) {
     Json golden = Json::parse(line);
-    goldens[{golden["template"], golden["case"]}] = std::move(golden);
+    const std::pair key(golden["template"].get<std::string>(), golden["case"].get<std::string>());
+    goldens[key] = std::move(golden);
   }
   return goldens;
 }
@@ -95,7 +96,7 @@ TEST(Render, PrintsTextsAndSaysWhatIsWrong) {
   EXPECT_EQ(run_thimble({"render", "--chat-template", "phi4", "--data", data, "--json"}).out,
             "{\"id\":0,\"ok\":true,\"text\":\"<|im_start|>user<|im_sep|>hi<|im_end|><|im_start|>assistant<|im_sep|>\","
             "\"trained\":[]}\n{\"id\":\"b\",\"ok\":true,\"text\":\"<|im_start|>user<|im_sep|>a<|im_end|><|im_start|>"
-            "assistant<|im_sep|>é<|im_end|>\",\"trained\":[[65,76]]}\n");
+            "assistant<|im_sep|>é<|im_end|>\",\"trained\":[[68,79]]}\n");
   const std::string raises = folder.write("raises.jinja", "{{ messages }}{{ raise_exception('no ' + word) }}");
   const Ran failed =
       run_thimble({"render", "--chat-template", raises, "--data", data, "--template-var", "word=\"way\""});

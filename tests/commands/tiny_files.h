@@ -30,7 +30,9 @@ inline TokenizerTables tiny_tokenizer() {
   add("ab", 1);
   t.merges.push_back("a b");
   t.bos = t.eos = 0;
-  t.chat_template = "{% for m in messages %}<|im_start|>{{ m }}<|im_end|>{% endfor %}";
+  t.chat_template =
+      "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
   return t;
 }
 

@@ -8,6 +8,7 @@ namespace {
 // A token a byte; 256 is special.
 class Bytes final : public Tokenizer {
  public:
+  size_t most_bytes_per_token() const override { return 0; }
   Bytes() {
     for (int i = 0; i < 256; ++i) text_[static_cast<size_t>(i)] = static_cast<char>(i);
   }

@@ -141,7 +141,7 @@ TEST(Dataset, BadLinesAreCountedAndNamed) {
       {R"({"prompt":"a"})", "the field 'completion' is missing"},
       {R"({"prompt":1,"completion":"b"})", "the field 'prompt' is not a string"},
       {R"({"text":")" + std::string(2000, 'x') + R"("})", "more than the 1000 that an example may have"},
-      {"{\"text\":\"\xff\"}", "not JSON"},
+      {"{\"text\":\"\xff\"}", "the byte 0xFF at its offset 9 is not UTF-8"},
   };
   TemporaryFolder folder;
   auto tokenizer = small_byte_bpe(folder, kChatMl);
@@ -229,12 +229,19 @@ TEST_F(Packing, WholeExamplesInOrder) {
   Packer packer(*dataset_, 2, 8, 1, false);
   Rows rows;
   ASSERT_TRUE(packer.next(rows));
-  EXPECT_THAT(rows.ids, ElementsAre('x', 'y', 271, 'q', 'r', 's', 271, 0, 'z', 'x', 271, 'x', 'y', 271, 0, 0));
-  EXPECT_THAT(rows.targets, ElementsAre('y', 271, -1, 'r', 's', 271, -1, -1, 'x', 271, -1, 'y', 271, -1, -1, -1));
-  EXPECT_THAT(rows.positions, ElementsAre(0, 1, 2, 0, 1, 2, 3, 0, 0, 1, 2, 0, 1, 2, 0, 0));
-  EXPECT_THAT(rows.starts, ElementsAre(0, 0, 0, 3, 3, 3, 3, 7, 8, 8, 8, 11, 11, 11, 14, 15));
-  EXPECT_EQ(rows.predicted, 9);
-  EXPECT_EQ(packer.state(), (Packer::State{1, 1}));
+  EXPECT_THAT(rows.ids, ElementsAre('x', 'y', 271, 'q', 'r', 's', 271, 0, 'z', 'x', 271, 0, 0, 0, 0, 0));
+  EXPECT_THAT(rows.targets, ElementsAre('y', 271, -1, 'r', 's', 271, -1, -1, 'x', 271, -1, -1, -1, -1, -1, -1));
+  EXPECT_THAT(rows.positions, ElementsAre(0, 1, 2, 0, 1, 2, 3, 0, 0, 1, 2, 0, 0, 0, 0, 0));
+  EXPECT_THAT(rows.starts, ElementsAre(0, 0, 0, 3, 3, 3, 3, 7, 8, 8, 8, 11, 12, 13, 14, 15));
+  EXPECT_EQ(rows.predicted, 7);
+  EXPECT_EQ(packer.state(), (Packer::State{1, 0}));
+  ASSERT_TRUE(packer.next(rows));  // the epoch is over: nothing is seen twice in a step
+  EXPECT_EQ(rows.windows, 0);
+  EXPECT_EQ(rows.predicted, 0);
+  packer.begin_step();
+  ASSERT_TRUE(packer.next(rows));
+  EXPECT_EQ(rows.windows, 2);
+  EXPECT_EQ(rows.predicted, 7);
 }
 
 TEST_F(Packing, ShufflesBySeedAndResumes) {
@@ -248,6 +255,8 @@ TEST_F(Packing, ShufflesBySeedAndResumes) {
     ASSERT_TRUE(other.next(rows));
     different.insert(different.end(), rows.ids.begin(), rows.ids.end());
     const auto state = a.state();
+    a.begin_step();
+    other.begin_step();
     ASSERT_TRUE(a.next(rows));
     first.insert(first.end(), rows.ids.begin(), rows.ids.end());
     ASSERT_TRUE(b.restore(state));
@@ -256,6 +265,38 @@ TEST_F(Packing, ShufflesBySeedAndResumes) {
   }
   EXPECT_NE(first, different);
   EXPECT_GE(a.state().epoch, 2);
+}
+
+// Case b03 of the field, and its kind: every example once an epoch, whatever batch and accumulation, in as many windows
+// as were counted.
+TEST_F(Packing, AnEpochHoldsEveryExampleExactlyOnce) {
+  std::string lines;
+  for (int i = 0; i < 23; ++i)
+    lines += fmt::format("{{\"text\":\"{}\"}}\n", std::string(1 + i % 6, static_cast<char>('a' + i)));
+  open(lines);
+  for (const bool shuffle : {false, true})
+    for (const int64_t batch : {1, 3, 8})
+      for (const int64_t accumulate : {1, 4, 64}) {
+        Packer packer(*dataset_, batch, 8, 5, shuffle);
+        for (int64_t epoch = 0; epoch < 3; ++epoch) {
+          std::vector<int32_t> seen;
+          int64_t windows = 0;
+          while (packer.state().epoch == epoch) {
+            packer.begin_step();
+            for (int64_t i = 0; i < accumulate; ++i) {
+              Rows rows;
+              ASSERT_TRUE(packer.next(rows));
+              windows += rows.windows;
+              for (size_t row = 0; row < rows.ids.size(); ++row)
+                if (rows.positions[row] == 0 && rows.targets[row] >= 0) seen.push_back(rows.ids[row]);
+            }
+          }
+          std::sort(seen.begin(), seen.end());
+          ASSERT_EQ(seen.size(), 23u) << batch << " x " << accumulate;
+          EXPECT_EQ(std::adjacent_find(seen.begin(), seen.end()), seen.end());
+          EXPECT_EQ(windows, packer.windows(epoch));
+        }
+      }
 }
 
 // So that steps can be counted in either order.
@@ -291,12 +332,12 @@ TEST_F(Packing, RefusesAPlaceThatTheDataDoesNotHave) {
   }
 }
 
+// Of pairs and texts. A chat is rendered anew whenever it is read, which takes memory of its size for a moment.
 TEST_F(Packing, AllocatesNothingLargeOnceOpen) {
   std::string lines;
   for (int i = 1; i < 40; ++i) {
-    lines += R"({"messages":[{"role":"user","content":")" + std::string(static_cast<size_t>(200 * i), 'x') +
-             R"("},{"role":"assistant","content":")" + std::string(static_cast<size_t>(8200 - 200 * i), 'y') +
-             "\"}]}\n";
+    lines += R"({"prompt":")" + std::string(static_cast<size_t>(200 * i), 'x') + R"(","completion":")" +
+             std::string(static_cast<size_t>(8200 - 200 * i), 'y') + "\"}\n";
   }
   tokenizer_ = small_byte_bpe(folder_, kChatMl);
   dataset_ = Dataset::open(folder_.write("a.jsonl", lines), *tokenizer_, {.context = 9000}).value();

@@ -1,0 +1,103 @@
+#include "text/record_fields.h"
+
+#include <algorithm>
+
+namespace thimble {
+
+namespace dom = simdjson::dom;
+
+namespace {
+
+// Holds nothing that could have a meaning: null, "", [] or {}.
+bool is_empty(const dom::element& value) {
+  std::string_view text;
+  dom::array list;
+  dom::object object;
+  if (value.is_null()) return true;
+  if (value.get(text) == simdjson::SUCCESS) return text.empty();
+  if (value.get(list) == simdjson::SUCCESS) return list.begin() == list.end();
+  return value.get(object) == simdjson::SUCCESS && object.begin() == object.end();
+}
+
+}  // namespace
+
+RecordFields::RecordFields(const dom::object& object, std::string where, std::span<const Column> columns)
+    : object_(object), where_(std::move(where)), columns_(columns) {}
+
+std::string_view RecordFields::column_of(std::string_view field) const {
+  const auto found = std::ranges::find(columns_, field, &Column::field);
+  return found == columns_.end() ? field : std::string_view(found->column);
+}
+
+std::optional<dom::element> RecordFields::find(std::string_view field) {
+  const std::string_view name = column_of(field);
+  if (std::ranges::find(asked_, name) == asked_.end()) asked_.push_back(name);
+  std::optional<dom::element> last;
+  for (const auto item : object_)
+    if (item.key == name) last = item.value;
+  return last && last->is_null() ? std::nullopt : last;
+}
+
+Result<std::string_view> RecordFields::text(std::string_view field) {
+  const auto value = find(field);
+  if (!value) return fail(ErrorCode::invalid_argument, "{}the field '{}' is missing", where_, column_of(field));
+  std::string_view text;
+  if (value->get(text) != simdjson::SUCCESS)
+    return fail(ErrorCode::invalid_argument, "{}the field '{}' is not a string", where_, column_of(field));
+  return text;
+}
+
+Result<std::string_view> RecordFields::text_or(std::string_view field, std::string_view otherwise) {
+  return has(field) ? text(field) : Result<std::string_view>(otherwise);
+}
+
+Result<dom::array> RecordFields::list(std::string_view field) {
+  const auto value = find(field);
+  dom::array list;
+  if (!value || value->get(list) != simdjson::SUCCESS)
+    return fail(ErrorCode::invalid_argument, "{}the field '{}' is {}", where_, column_of(field),
+                value ? "not a list" : "missing");
+  return list;
+}
+
+Result<std::optional<bool>> RecordFields::learnt(std::string_view field) {
+  const auto value = find(field);
+  if (!value) return std::nullopt;
+  bool flag = false;
+  double number = 0;
+  if (value->get(flag) == simdjson::SUCCESS) return flag;
+  if (value->get(number) == simdjson::SUCCESS && (number == 0 || number == 1)) return number == 1;
+  return fail(ErrorCode::unsupported,
+              "{}the field '{}' should be 0 or 1: a reply is learnt or not; other weights are not done", where_,
+              column_of(field));
+}
+
+std::vector<std::pair<std::string_view, dom::element>> RecordFields::entries() const {
+  std::vector<std::pair<std::string_view, dom::element>> out;
+  for (const auto item : object_) {
+    const auto same = std::ranges::find(out, item.key, &std::pair<std::string_view, dom::element>::first);
+    if (same != out.end())
+      same->second = item.value;
+    else
+      out.emplace_back(item.key, item.value);
+  }
+  std::erase_if(out, [](const auto& entry) { return entry.second.is_null(); });
+  return out;
+}
+
+std::vector<std::string_view> RecordFields::unused() const {
+  std::vector<std::string_view> names;
+  for (const auto item : object_)
+    if (std::ranges::find(asked_, item.key) == asked_.end() && !is_empty(item.value) &&
+        std::ranges::find(names, item.key) == names.end())
+      names.push_back(item.key);
+  return names;
+}
+
+std::string RecordFields::names() const {
+  std::string found;
+  for (const auto item : object_) found += fmt::format("{}{}", found.empty() ? "" : ", ", item.key);
+  return found.empty() ? "no field" : found.substr(0, 200);
+}
+
+}  // namespace thimble
