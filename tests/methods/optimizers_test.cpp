@@ -53,7 +53,7 @@ void sgd(const OptionValues& o, const Setting& c, Element& e) {
   e.p -= c.lr * (o["nesterov"] > 0 ? g + mu * e.s[0] : e.s[0]);
 }
 
-// A new optimizer brings its equation here.
+// A new optimizer brings its equation here where it moves element by element; others have a test of their own.
 const std::map<std::string_view, Equation> kEquations = {{"adamw", adamw}, {"lion", lion}, {"sgd", sgd}};
 const std::map<std::string_view, std::vector<std::vector<std::pair<const char*, const char*>>>> kSettings = {
     {"sgd", {{{"momentum", "0.9"}}, {{"momentum", "0.9"}, {"nesterov", "1"}}}},

@@ -37,16 +37,6 @@ void take_squares(Update& u, size_t state, ValueId squares, double factor) {
   f.emit();
 }
 
-ValueId clipped(Update& u) {
-  ValueId g = u.gradient;
-  if (u.clip == kNone) return g;
-  Fused f(u.graph, "clipped." + u.name());
-  const Expr whole = f.tensor(u.gradient), by = f.scalar(u.clip);
-  f.output(g, whole * by);
-  f.emit();
-  return g;
-}
-
 // g / sqrt(v), a new value.
 ValueId normalised(Update& u, ValueId g) {
   const double least = u.options["epsilon1"] * u.options["epsilon1"];
@@ -70,7 +60,7 @@ ValueId normalised(Update& u, ValueId g) {
 }
 
 void apply(Update& u) {
-  const ValueId g = clipped(u);
+  const ValueId g = clipped_gradient(u);
   if (u.trained.is_matrix()) {
     take_squares(u, 0, reduce(u, g, Reduce::squares, ReduceOver::columns, "row"),
                  1 / static_cast<double>(u.trained.shape[1]));

@@ -76,13 +76,7 @@ ValueId normalised(Update& u, ValueId low) {
 
 // The gradient times the factors of its channels.
 ValueId scaled(Update& u, const Projection& p) {
-  ValueId g = u.gradient;
-  if (u.clip != kNone) {
-    Fused f(u.graph, "clipped." + u.name());
-    const Expr whole = f.tensor(u.gradient), by = f.scalar(u.clip);
-    f.output(g, whole * by);
-    f.emit();
-  }
+  const ValueId g = clipped_gradient(u);
   const ValueId low = p.project(u.graph, g, basis(u, p), "low." + u.name());
   const ValueId n = normalised(u, low);
   const bool channels = u.options["channels"] > 0;

@@ -39,4 +39,14 @@ void Fused::emit() {
   for (size_t i = 0; i < outputs_.size(); ++i) *outputs_[i].target = out[stores_.size() + i];
 }
 
+ValueId clipped_gradient(Update& update) {
+  if (update.clip == kNone) return update.gradient;
+  Fused f(update.graph, "clipped." + update.name());
+  const Expr whole = f.tensor(update.gradient), by = f.scalar(update.clip);
+  ValueId clipped = kNone;
+  f.output(clipped, whole * by);
+  f.emit();
+  return clipped;
+}
+
 }  // namespace thimble

@@ -60,13 +60,7 @@ ValueId absorb(Update& u) {
 
 void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
-  ValueId low = u.gradient;
-  if (u.clip != kNone) {
-    Fused f(u.graph, "clipped." + u.name());
-    const Expr whole = f.tensor(u.gradient), by = f.scalar(u.clip);
-    f.output(low, whole * by);
-    f.emit();
-  }
+  const ValueId low = clipped_gradient(u);
   const ValueId direction =
       projection(u.trained, u.options).back(u.graph, adam_direction(u, low), u.states[2], "back." + u.name());
   Fused f(u.graph, "update." + u.name());

@@ -24,13 +24,7 @@ ValueId squares(Update& u, ValueId x, const char* name) {
 }
 
 void apply(Update& u) {
-  ValueId g = u.gradient;
-  if (u.clip != kNone) {
-    Fused f(u.graph, "clipped." + u.name());
-    const Expr whole = f.tensor(u.gradient), by = f.scalar(u.clip);
-    f.output(g, whole * by);
-    f.emit();
-  }
+  const ValueId g = clipped_gradient(u);
   ValueId direction = adam_direction(u, g);
   if (u.decay > 0) {
     Fused f(u.graph, "decayed." + u.name());

@@ -52,6 +52,9 @@ class Fused {
   std::vector<Output> outputs_;
 };
 
+// The gradient as clipping leaves it: a new value, or the gradient itself where nothing is clipped.
+ValueId clipped_gradient(Update& update);
+
 // The update of one parameter and of its states, all of the parameter's shape (or flat).
 class UpdateExpr {
  public:
