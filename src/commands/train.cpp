@@ -14,6 +14,7 @@ Result<void> train(const Recipe& recipe, bool plan_only, Events& events) {
   events.plan(trainer->plan().ledger);
   if (plan_only) return {};
   watch_interrupts("\nstopping after this step; once more stops at once, without saving\n");
+  watch_terminations();
   trainer->stop_when(interrupted);
   return trainer->run();
 }

@@ -28,6 +28,12 @@ void watch_interrupts(const char* message) {
   sigaction(SIGINT, &action, nullptr);
 }
 
+void watch_terminations() {
+  struct sigaction action {};
+  action.sa_handler = handle;
+  for (int signal : {SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+}
+
 bool interrupted() { return count.load() > 0; }
 
 void clear_interrupts() { count.store(0); }
