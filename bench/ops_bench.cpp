@@ -83,16 +83,17 @@ void add_all() {
   const AttentionAttributes heads{9, 3, 64, 0, 0.125f};
   for (int64_t context : {512, 2048}) {
     const Type q = x(context, kWidth), k = x(context, kWidth / 3), lse{{context, 9}};
-    add("attention/" + std::to_string(context), kAttention, heads, {q, k, k, rows(context)});
-    add("attention_grad/" + std::to_string(context), kAttentionGrad, heads, {q, q, k, k, q, lse, rows(context)});
+    add("attention/" + std::to_string(context), kAttention, heads, {q, k, k, rows(context), none});
+    add("attention_grad/" + std::to_string(context), kAttentionGrad, heads, {q, q, k, k, q, lse, rows(context), none});
   }
   for (int32_t position : {50, 500, 4000}) {
     const Type cache{{1, position + 1, kWidth / 3}, &kBf16};
     add("attention_cached/" + std::to_string(position), kAttentionCached, heads,
-        {x(1, kWidth), x(1, kWidth / 3), x(1, kWidth / 3), cache, cache, rows(1), rows(1)}, position);
+        {x(1, kWidth), x(1, kWidth / 3), x(1, kWidth / 3), cache, cache, rows(1), rows(1), none}, position);
   }
   const Type table{{kVocab, kWidth}, &kBf16};
-  add("linear_cross_entropy", kLinearCrossEntropy, CrossEntropyAttributes{}, {x(512, kWidth), table, rows(512), one});
+  add("linear_cross_entropy", kLinearCrossEntropy, CrossEntropyAttributes{},
+      {x(512, kWidth), table, rows(512), one, none});
   const ActivationAttributes silu{Activation::silu};
   add("activation", kActivation, silu, {x(2048, kFfn), x(2048, kFfn)});
   add("activation_grad", kActivationGrad, silu, {x(2048, kFfn), x(2048, kFfn), x(2048, kFfn)});

@@ -222,6 +222,8 @@ void attend(const Attend& a, const CachedHead& head, int64_t positions, float* o
   }
   for (int64_t h = 0; h < a.heads; ++h) {
     float* const s = scores + h * padded(positions);
+    if (a.cap > 0 || a.bias)
+      shape_scores(s, {.cap = a.cap, .bias = a.bias ? a.bias + h * a.bias_stride : nullptr}, positions);
     partial[h].largest = max(s, padded(positions));
     partial[h].sum = exp_sum(s, partial[h].largest, padded(positions));
   }

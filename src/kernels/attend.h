@@ -40,6 +40,10 @@ struct Attend {
   const float* q;
   int64_t heads, head_dim;
   float scale;
+  // Scores are cap tanh(score / cap) where there is a cap, plus bias[head, position].
+  float cap = 0;
+  const float* bias = nullptr;  // [heads, bias_stride], from the first position on
+  int64_t bias_stride = 0;
 };
 void attend(const Attend& attend, const CachedHead& head, int64_t positions, float* out, PartialSoftmax* partial,
             float* scratch) noexcept;

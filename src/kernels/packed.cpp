@@ -43,7 +43,8 @@ void lay_right(Multiply multiply, const Matrix& b, bool transposed, std::byte* r
   const int64_t k = transposed ? b.columns : b.rows, n = transposed ? b.rows : b.columns;
   const int64_t group = panels_together(micro, b.codec->block, transposed) * micro.columns;
   for (int64_t column = 0; column < n; column += group)
-    pack_b(micro, term, k, column, group, n, room + column * padded(k, micro) * element(micro), scratch);
+    pack_b(micro, term, k, column, std::min(group, round_up(n - column, micro.columns)), n,
+           room + column * padded(k, micro) * element(micro), scratch);
 }
 
 void multiply_packed(Multiply multiply, const PackedProduct& p) noexcept {

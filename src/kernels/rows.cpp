@@ -52,6 +52,30 @@ struct Relu {
   static float slope(float x) noexcept { return x > 0 ? 1.0f : 0.0f; }
 };
 
+struct ReluSquared {
+  static float value(float x) noexcept { return x > 0 ? x * x : 0; }
+  static float slope(float x) noexcept { return x > 0 ? 2 * x : 0; }
+};
+
+THIMBLE_BODY void shape_scores_body(float* values, const ScoreShape& shape, int64_t n) noexcept {
+  const float inside = shape.cap > 0 ? shape.by / shape.cap : shape.by, outside = 1 / shape.over;
+  if (shape.cap > 0)
+    for (int64_t i = 0; i < n; ++i) values[i] = shape.cap * tanh_f32(inside * values[i]);
+  else
+    for (int64_t i = 0; i < n; ++i) values[i] *= inside;
+  if (shape.bias)
+    for (int64_t i = 0; i < n; ++i) values[i] += shape.bias[i];
+  if (shape.over != 1)
+    for (int64_t i = 0; i < n; ++i) values[i] *= outside;
+}
+
+THIMBLE_BODY void multiply_cap_slope_body(float* to, const float* values, float cap, int64_t n) noexcept {
+  for (int64_t i = 0; i < n; ++i) {
+    const float t = values[i] / cap;
+    to[i] *= 1 - t * t;
+  }
+}
+
 template <class F>
 THIMBLE_BODY void apply(const float* gate, const float* up, float* y, int64_t n) noexcept {
   if (up)
@@ -220,6 +244,8 @@ THIMBLE_BODY void activate_body(Activation kind, const float* __restrict gate, c
       return apply<GeluTanh>(gate, up, y, n);
     case Activation::relu:
       return apply<Relu>(gate, up, y, n);
+    case Activation::relu_squared:
+      return apply<ReluSquared>(gate, up, y, n);
   }
 }
 
@@ -235,6 +261,8 @@ THIMBLE_BODY void activate_gradient_body(Activation kind, const float* __restric
       return differentiate<GeluTanh>(dy, gate, up, dgate, dup, n);
     case Activation::relu:
       return differentiate<Relu>(dy, gate, up, dgate, dup, n);
+    case Activation::relu_squared:
+      return differentiate<ReluSquared>(dy, gate, up, dgate, dup, n);
   }
 }
 
@@ -249,6 +277,12 @@ void mark_at_least(const float* a, float bound, int64_t n, uint8_t* marks) noexc
 }
 void add_scaled(float* to, const float* from, float by, int64_t n) noexcept {
   dispatched<add_scaled_body>(to, from, by, n);
+}
+void shape_scores(float* values, const ScoreShape& shape, int64_t n) noexcept {
+  dispatched<shape_scores_body>(values, shape, n);
+}
+void multiply_cap_slope(float* to, const float* values, float cap, int64_t n) noexcept {
+  dispatched<multiply_cap_slope_body>(to, values, cap, n);
 }
 void multiply(float* to, const float* by, int64_t n) noexcept { dispatched<multiply_body>(to, by, n); }
 void scale(float* to, float by, int64_t n) noexcept { dispatched<scale_body>(to, by, n); }

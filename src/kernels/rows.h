@@ -56,7 +56,17 @@ struct AttentionGradientRow {
 };
 void attention_gradient_row(const AttentionGradientRow& row) noexcept;
 
-enum class Activation { silu, gelu, gelu_tanh, relu };
+// values[i] = (cap tanh(by values[i] / cap) + bias[i]) / over. cap 0: by values[i] as it is; bias nullptr: 0.
+struct ScoreShape {
+  float by = 1, cap = 0;
+  const float* bias = nullptr;
+  float over = 1;
+};
+void shape_scores(float* values, const ScoreShape& shape, int64_t n) noexcept;
+// to[i] *= 1 - (values[i] / cap)^2: the slope of cap tanh(x / cap) where it is values[i].
+void multiply_cap_slope(float* to, const float* values, float cap, int64_t n) noexcept;
+
+enum class Activation { silu, gelu, gelu_tanh, relu, relu_squared };
 // y = f(gate) * up; without up (nullptr) y = f(gate).
 void activate(Activation kind, const float* gate, const float* up, float* y, int64_t n) noexcept;
 // dgate = dy * up * f'(gate); dup = dy * f(gate) (dup may be nullptr with up).

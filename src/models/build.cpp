@@ -131,13 +131,13 @@ class ModelBuilder {
                                          o_.purpose == Purpose::fill};
     if (!cached()) {
       const bool wanted[] = {true, o_.purpose == Purpose::train};
-      return g_.emit(kAttention, attributes, {q, k, v, m_.starts}, name, wanted);
+      return g_.emit(kAttention, attributes, {q, k, v, m_.starts, kNone}, name, wanted);
     }
     const Type cache{{o_.slots, o_.positions, a_.kv_width()}, o_.cache};
     // Without the prefix: every program sees the same cache.
     const ValueId keys = g_.add_value(name + ".cache_k", cache, Role::state);
     const ValueId values = g_.add_value(name + ".cache_v", cache, Role::state);
-    return g_.emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions}, name);
+    return g_.emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions, kNone}, name);
   }
 
   ValueId block(ValueId x, int64_t layer) {
@@ -161,7 +161,7 @@ class ModelBuilder {
     if (m_.targets != kNone) {
       const bool train = o_.purpose == Purpose::train;
       const bool wanted[] = {true, train, train, train && o_.keep_logits};
-      m_.nll = g_.emit(kLinearCrossEntropy, CrossEntropyAttributes{o_.negligible}, {x, w, m_.targets, m_.scale},
+      m_.nll = g_.emit(kLinearCrossEntropy, CrossEntropyAttributes{o_.negligible}, {x, w, m_.targets, m_.scale, kNone},
                        o_.prefix + "nll", wanted);
       g_.value(m_.nll).role = Role::result;
       return;

@@ -62,6 +62,8 @@ double value(Activation kind, double x) {
       return 0.5 * x * (1 + t);
     case Activation::relu:
       return x > 0 ? x : 0;
+    case Activation::relu_squared:
+      return x > 0 ? x * x : 0;
   }
   return 0;
 }
@@ -79,6 +81,8 @@ double slope(Activation kind, double x) {
       return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
     case Activation::relu:
       return x > 0 ? 1 : 0;
+    case Activation::relu_squared:
+      return x > 0 ? 2 * x : 0;
   }
   return 0;
 }
@@ -103,7 +107,8 @@ Result<void> gradient(Backward& backward, const Node& node) {
 std::vector<Sample> samples() {
   const Type none{.codec = nullptr};
   std::vector<Sample> out;
-  for (Activation kind : {Activation::silu, Activation::gelu, Activation::gelu_tanh, Activation::relu}) {
+  for (Activation kind :
+       {Activation::silu, Activation::gelu, Activation::gelu_tanh, Activation::relu, Activation::relu_squared}) {
     out.push_back({ActivationAttributes{kind}, {Type{{3, 17}}, Type{{3, 17}}}});
     out.push_back({ActivationAttributes{kind}, {Type{{5, 33}, &kBf16}, none}});
   }

@@ -1,8 +1,10 @@
 // attention: causal, grouped queries, sliding window, packed documents, in tiles. Keeps only y and the log-sum-exp.
 //
 //   Paper     Dao et al. 2022, arXiv:2205.14135, Algorithms 1 and 4; Ainslie et al. 2023, arXiv:2305.13245 (groups)
-//   y_i       sum_j p_ij v_j, p_ij = exp(scale q_i.k_j - lse_i), j from max(starts_i, i - window + 1) to i
-//   Gradient  D_i = dy_i.y_i;  dp_ij = dy_i.v_j;  ds_ij = p_ij (dp_ij - D_i) scale;
+//   y_i       sum_j p_ij v_j, p_ij = exp(s_ij - lse_i), s_ij = scale q_i.k_j, j from max(starts_i, i - window + 1) to i
+//   Cap       s = cap tanh(s / cap): Gemma Team 2024, arXiv:2408.00118
+//   Bias      added to s, by head and place of the key: Press et al. 2021, arXiv:2108.12409 (ALiBi)
+//   Gradient  D_i = dy_i.y_i;  dp_ij = dy_i.v_j;  ds_ij = p_ij (dp_ij - D_i) scale (1 - tanh^2);
 //             dq_i = sum_j ds_ij k_j;  dk_j = sum_i ds_ij q_i;  dv_j = sum_i p_ij dy_i
 #include <cmath>
 
@@ -19,9 +21,10 @@ namespace {
 const AttentionAttributes& of(const std::any& attributes) { return *std::any_cast<AttentionAttributes>(&attributes); }
 
 Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
-  CHECK_OK(expect_operands("attention", in, 4));
+  CHECK_OK(expect_operands("attention", in, 5));
   CHECK_OK(expect_heads("attention", of(any), in[0], in[1], in[2]));
   CHECK_OK(expect_indices("attention", "starts", in[3], in[0].shape[0]));
+  CHECK_OK(expect_bias("attention", of(any), in[4]));
   return std::vector{in[0], Type{{in[0].shape[0], of(any).heads}, &kF32, in[0].extent}};
 }
 
@@ -46,7 +49,9 @@ void run(const Call& call) noexcept {
                    .v = head_rows(call.in[2], kv, d, 0, total),
                    .position = row,
                    .starts = call.in[3].as<const int32_t>() + row,
-                   .lse = call.out[1] ? call.out[1].as<float>() + row * a.heads + head : nullptr},
+                   .lse = call.out[1] ? call.out[1].as<float>() + row * a.heads + head : nullptr,
+                   .bias = call.in[4] ? call.in[4].as<const float>() + head * call.in[4].shape[1] : nullptr,
+                   .bias_stride = call.in[4] ? call.in[4].shape[1] : 0},
                   call.run.multiply, call.workspace.data() + thread * bytes);
     }
   });
@@ -65,7 +70,7 @@ void reference(const ReferenceCall& call) {
         double product = 0;
         for (int64_t x = 0; x < d; ++x)
           product += call.in[0][(i * a.heads + h) * d + x] * call.in[1][(j * a.kv_heads + h / group) * d + x];
-        s.push_back(std::exp(a.scale * product));
+        s.push_back(std::exp(shaped_score(a, product, call.in[4], h, j - start)));
         sum += s.back();
       }
       for (int64_t x = 0; x < d; ++x) {
@@ -85,7 +90,7 @@ Result<void> gradient(Backward& backward, const Node& node) {
   const auto out =
       backward.graph().emit_all(kAttentionGrad, node.attributes,
                                 {dy, backward.saved(node.in[0]), backward.saved(node.in[1]), backward.saved(node.in[2]),
-                                 backward.saved(node.out[0]), backward.saved(node.out[1]), node.in[3]},
+                                 backward.saved(node.out[0]), backward.saved(node.out[1]), node.in[3], node.in[4]},
                                 backward.name(node.out[0]) + ".qkv", wanted);
   for (size_t i = 0; i < 3; ++i)
     if (wanted[i]) backward.add(node.in[i], out[i]);
@@ -109,10 +114,21 @@ std::vector<int32_t> documents(int64_t rows, int64_t length) {
 std::vector<Sample> samples() {
   const auto make = [](AttentionAttributes a, int64_t rows, int64_t length, const Codec* codec) {
     const Type q{{rows, a.heads * a.head_dim}, codec}, k{{rows, a.kv_heads * a.head_dim}, codec};
-    return Sample{a, {q, k, k, Type{{rows}, &kI32}}, {{}, {}, {}, documents(rows, length)}};
+    return Sample{a, {q, k, k, Type{{rows}, &kI32}, Type{.codec = nullptr}}, {{}, {}, {}, documents(rows, length)}};
   };
-  return {make({2, 1, 4, 0, 0.5}, 7, 100, &kF32), make({4, 2, 6, 3, 0.4}, 11, 5, &kF32),
-          make({3, 1, 16, 0, 0.25}, 150, 70, &kBf16), make({2, 2, 8, 40, 0.3}, 201, 1000, &kF32)};
+  const auto biased = [](Sample sample, int64_t positions) {
+    const int64_t heads = std::any_cast<AttentionAttributes>(&sample.attributes)->heads;
+    sample.in.back() = Type{{heads, positions}};
+    sample.fixed = {static_cast<int>(sample.in.size()) - 1};
+    return sample;
+  };
+  return {make({2, 1, 4, 0, 0.5}, 7, 100, &kF32),
+          make({4, 2, 6, 3, 0.4}, 11, 5, &kF32),
+          make({3, 1, 16, 0, 0.25}, 150, 70, &kBf16),
+          make({2, 2, 8, 40, 0.3}, 201, 1000, &kF32),
+          make({4, 2, 6, 3, 0.4, 1.5}, 150, 70, &kF32),
+          biased(make({4, 2, 6, 0, 0.4}, 150, 70, &kF32), 70),
+          biased(make({4, 2, 6, 9, 0.4, 1.5}, 150, 70, &kBf16), 71)};
 }
 
 }  // namespace

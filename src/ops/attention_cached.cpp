@@ -20,7 +20,7 @@ using namespace cached;
 const AttentionAttributes& of(const std::any& attributes) { return *std::any_cast<AttentionAttributes>(&attributes); }
 
 Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
-  CHECK_OK(expect_operands("attention_cached", in, 7));
+  CHECK_OK(expect_operands("attention_cached", in, 8));
   CHECK_OK(expect_heads("attention_cached", of(any), in[kQ], in[kK], in[kV]));
   CHECK_OK(expect_rank("attention_cached", "cache_k", in[kCacheK], 3));
   CHECK_OK(expect_shape("attention_cached", "cache_v", in[kCacheV], in[kCacheK].shape));
@@ -31,6 +31,7 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_shape("attention_cached", "k", in[kK], {in[kQ].shape[0], in[kCacheK].shape[2]}));
   CHECK_OK(expect_indices("attention_cached", "slots", in[kSlots], in[kQ].shape[0]));
   CHECK_OK(expect_indices("attention_cached", "positions", in[kPositions], in[kQ].shape[0]));
+  CHECK_OK(expect_bias("attention_cached", of(any), in[kBias]));
   return std::vector{in[kQ], in[kCacheK], in[kCacheV]};
 }
 
@@ -85,7 +86,7 @@ void reference(const ReferenceCall& call) {
         double s = 0;
         for (int64_t x = 0; x < d; ++x)
           s += call.in[kQ][(row * a.heads + h) * d + x] * call.out[1][at(row, p) + kv + x];
-        weights.push_back(std::exp(a.scale * s));
+        weights.push_back(std::exp(shaped_score(a, s, call.in[kBias], h, p)));
         sum += weights.back();
       }
       for (int64_t x = 0; x < d; ++x) {
@@ -103,11 +104,13 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type>) {
 
 std::vector<Sample> samples() {
   const auto make = [](AttentionAttributes a, int64_t slots, int64_t places, std::vector<int32_t> slot,
-                       std::vector<int32_t> position, const Codec* codec, const Codec* cached = nullptr) {
+                       std::vector<int32_t> position, const Codec* codec, const Codec* cached = nullptr,
+                       bool biased = false) {
     const int64_t rows = static_cast<int64_t>(slot.size());
     const Type q{{rows, a.heads * a.head_dim}, codec}, k{{rows, a.kv_heads * a.head_dim}, codec};
     const Type cache{{slots, places, a.kv_heads * a.head_dim}, cached ? cached : codec}, index{{rows}, &kI32};
-    return Sample{a, {q, k, k, cache, cache, index, index}, {{}, {}, {}, {}, {}, slot, position}};
+    const Type bias = biased ? Type{{a.heads, places}} : Type{.codec = nullptr};
+    return Sample{a, {q, k, k, cache, cache, index, index, bias}, {{}, {}, {}, {}, {}, slot, position}};
   };
   // Slots and positions of `count` rows that follow one another, added to those before.
   std::vector<int32_t> slot, position;
@@ -122,8 +125,10 @@ std::vector<Sample> samples() {
   follow(1, 0, 37), follow(0, 3, 1), follow(2, 130, 21), follow(0, 4, 2);
   for (const Codec* codec : {&kF32, &kBf16})
     for (int64_t window : {0, 50})
-      samples.push_back(make({6, 2, 10, window, 0.3f, true}, 3, 151, slot, position, codec));
-  samples.push_back(make({6, 2, 32, 0, 0.2f, true}, 3, 151, slot, position, &kBf16, &kQ8_0));
+      samples.push_back(make({6, 2, 10, window, 0.3f, 0, 0, true}, 3, 151, slot, position, codec));
+  samples.push_back(make({6, 2, 32, 0, 0.2f, 0, 0, true}, 3, 151, slot, position, &kBf16, &kQ8_0));
+  samples.push_back(make({6, 2, 10, 50, 0.3f, 1.5, 0, true}, 3, 151, slot, position, &kF32, nullptr, true));
+  samples.push_back(make({6, 2, 10, 50, 0.3f, 1.5}, 3, 151, {2, 0, 2}, {150, 7, 3}, &kF32, nullptr, true));
   return samples;
 }
 

@@ -12,7 +12,7 @@
 
 namespace thimble::cached {
 
-enum In { kQ, kK, kV, kCacheK, kCacheV, kSlots, kPositions };
+enum In { kQ, kK, kV, kCacheK, kCacheV, kSlots, kPositions, kBias };
 
 // What a row sees: positions [first, position] of its slot.
 struct Seen {

@@ -35,6 +35,7 @@ void fill(const Call& call) noexcept {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
   const int64_t total = call.in[kQ].shape[0], group = a.heads / a.kv_heads, d = a.head_dim, tile = query_tile(a);
   const int64_t bytes = attention_tile_bytes(a, *call.in[kQ].codec, *call.in[kCacheK].codec, call.run.multiply);
+  const Operand& bias = call.in[kBias];
   int64_t tiles = 0;
   for (Rows rows{0, 0}; rows.row < total; rows.row += rows.rows, ++tiles) rows = following(call, rows.row, tile);
   call.run.threads.share(tiles * a.kv_heads, [&](int64_t begin, int64_t end, int thread) {
@@ -53,7 +54,9 @@ void fill(const Call& call) noexcept {
                      .y = head_rows(call.out[0], kv * group, d, rows.row, rows.rows),
                      .k = cached(call.out[1]),
                      .v = cached(call.out[2]),
-                     .position = s.position},
+                     .position = s.position,
+                     .bias = bias ? bias.as<const float>() + kv * group * bias.shape[1] : nullptr,
+                     .bias_stride = bias ? bias.shape[1] : 0},
                     call.run.multiply, call.workspace.data() + thread * bytes);
       }
     }

@@ -139,8 +139,10 @@ class Step {
     const Operand& keys = call_.out[1];
     const CachedHead head{keys.codec, at(keys, a_, r.slot, r.begin, kv), at(call_.out[2], a_, r.slot, r.begin, kv),
                           next, keys.codec->bytes(keys.shape[2])};
-    attend({scratch, group, a_.head_dim, a_.scale}, head, r.end - r.begin, out(row, chunk, kv * group),
-           partial_ + part(row, chunk, kv * group), scratch + group * plan_.width);
+    const Operand& bias = call_.in[kBias];
+    const float* const by_place = bias ? bias.as<const float>() + kv * group * bias.shape[1] + r.begin : nullptr;
+    attend({scratch, group, a_.head_dim, a_.scale, a_.cap, by_place, bias ? bias.shape[1] : 0}, head, r.end - r.begin,
+           out(row, chunk, kv * group), partial_ + part(row, chunk, kv * group), scratch + group * plan_.width);
   }
 
   const Call& call_;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/round.h"
+#include "kernels/math.h"
 #include "kernels/packed.h"
 #include "ops/attention_parts.h"
 #include "ops/rows.h"
@@ -19,10 +20,10 @@ constexpr int64_t kTile = 128;  // of queries and of keys
 
 const AttentionAttributes& of(const std::any& attributes) { return *std::any_cast<AttentionAttributes>(&attributes); }
 
-enum In { kDy, kQ, kK, kV, kY, kLse, kStarts };
+enum In { kDy, kQ, kK, kV, kY, kLse, kStarts, kBias };
 
 Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
-  CHECK_OK(expect_operands("attention_grad", in, 7));
+  CHECK_OK(expect_operands("attention_grad", in, 8));
   CHECK_OK(expect_shape("attention_grad", "dy", in[kDy], in[kQ].shape));
   CHECK_OK(expect_shape("attention_grad", "y", in[kY], in[kQ].shape));
   CHECK_OK(expect_rank("attention_grad", "k", in[kK], 2));
@@ -33,6 +34,7 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_elements("attention_grad", "y", in[kY]));
   CHECK_OK(expect_f32("attention_grad", "lse", in[kLse]));
   CHECK_OK(expect_indices("attention_grad", "starts", in[kStarts], in[kQ].shape[0]));
+  CHECK_OK(expect_bias("attention_grad", of(any), in[kBias]));
   CHECK_OK(expect_shape("attention_grad", "lse", in[kLse], {in[kQ].shape[0], of(any).heads}));
   return std::vector{in[kQ], in[kK], in[kV]};
 }
@@ -123,6 +125,23 @@ struct Task {
     for (int64_t r = rows; r < round_up(rows, 16); ++r) m.delta[r] = m.lse[r] = 0, m.first[r] = 0;
   }
 
+  // Scores of a key's row, as attention shapes them, over its scale. dp becomes D + (dp - D) (1 - tanh^2), so that
+  // p (dp - D) is the gradient of the score before the cap.
+  void shape_row(int64_t key, int64_t row, int64_t from, int64_t rows, float* s, float* dp) const noexcept {
+    const Operand& bias = call.in[kBias];
+    const float* const by_place = bias ? bias.as<const float>() + head * bias.shape[1] : nullptr;
+    for (int64_t r = from; r < rows; ++r) {
+      float score = a.scale * s[r];
+      if (a.cap > 0) {
+        const float t = tanh_f32(score / a.cap);
+        dp[r] = m.delta[r] + (dp[r] - m.delta[r]) * (1 - t * t);
+        score = a.cap * t;
+      }
+      if (by_place) score += by_place[std::max<int64_t>(0, key - mask.starts[row + r])];
+      s[r] = score / a.scale;
+    }
+  }
+
   // p^T and ds^T of one tile, zero where the mask hides.
   void weigh(int64_t row, int64_t rows, int64_t key, int64_t keys) const noexcept {
     times(rows_of(kK, kv, key, keys), false, m.q_columns, rows, m.s, kTile, Into::fresh,
@@ -133,6 +152,7 @@ struct Task {
     for (int64_t j = 0; j < keys; ++j) {
       // Products read queries from the first one on that sees any of 8 keys.
       const int64_t from = std::clamp(key - row + j / 8 * 8, int64_t{0}, rows) / 16 * 16, at = j * kTile + from;
+      if (a.cap > 0 || call.in[kBias]) shape_row(key + j, row, from, rows, m.s + j * kTile, m.dp + j * kTile);
       attention_gradient_row({.s = m.s + at,
                               .dp = m.dp + at,
                               .lse = m.lse + from,
@@ -248,8 +268,9 @@ void reference(const ReferenceCall& call) {
       for (int64_t j = a.window ? std::max(start, i - a.window + 1) : start; j <= i; ++j) {
         double s = 0, dp = 0;
         for (int64_t x = 0; x < d; ++x) s += at(kQ, i, x) * at(kK, j, x), dp += at(kDy, i, x) * at(kV, j, x);
-        const double p = std::exp(a.scale * s - call.in[kLse][i * a.heads + h]);
-        const double ds = p * (dp - delta) * a.scale;
+        const double p = std::exp(shaped_score(a, s, call.in[kBias], h, j - start) - call.in[kLse][i * a.heads + h]);
+        const double t = a.cap > 0 ? std::tanh(a.scale * s / a.cap) : 0;
+        const double ds = p * (dp - delta) * a.scale * (1 - t * t);
         for (int64_t x = 0; x < d; ++x) {
           if (call.out[0]) call.out[0][(i * a.heads + h) * d + x] += ds * at(kK, j, x);
           if (call.out[1]) call.out[1][(j * a.kv_heads + kv) * d + x] += ds * at(kQ, i, x);
@@ -269,14 +290,17 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> o
 }
 
 std::vector<Sample> samples() {
-  const auto make = [](AttentionAttributes a, int64_t rows, int64_t length, const Codec* codec) {
+  const auto make = [](AttentionAttributes a, int64_t rows, int64_t length, const Codec* codec, bool biased = false) {
     const Type q{{rows, a.heads * a.head_dim}, codec}, k{{rows, a.kv_heads * a.head_dim}, codec};
     std::vector<int32_t> starts;
     for (int64_t i = 0; i < rows; ++i) starts.push_back(static_cast<int32_t>(i / length * length));
-    return Sample{a, {q, q, k, k, q, Type{{rows, a.heads}}, Type{{rows}, &kI32}}, {{}, {}, {}, {}, {}, {}, starts}};
+    const Type bias = biased ? Type{{a.heads, length}} : Type{.codec = nullptr};
+    return Sample{
+        a, {q, q, k, k, q, Type{{rows, a.heads}}, Type{{rows}, &kI32}, bias}, {{}, {}, {}, {}, {}, {}, starts}};
   };
   return {make({2, 1, 4, 0, 0.5}, 7, 100, &kF32), make({4, 2, 6, 3, 0.4}, 11, 5, &kF32),
-          make({3, 1, 16, 0, 0.1}, 150, 70, &kBf16)};
+          make({3, 1, 16, 0, 0.1}, 150, 70, &kBf16), make({4, 2, 6, 3, 0.4, 1.5}, 150, 70, &kF32),
+          make({4, 2, 6, 9, 0.4, 1.5}, 150, 70, &kF32, true)};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "kernels/packed.h"
@@ -25,15 +26,27 @@ inline Result<void> expect_heads(const char* op, const AttentionAttributes& a, c
   if (a.heads <= 0 || a.kv_heads <= 0 || a.heads % a.kv_heads)
     return fail(ErrorCode::shape, "{}: {} heads do not share {} key heads evenly", op, a.heads, a.kv_heads);
   if (!(a.scale > 0)) return fail(ErrorCode::shape, "{}: the scale should be positive, found {}", op, a.scale);
+  if (!(a.cap >= 0)) return fail(ErrorCode::shape, "{}: the cap of scores should not be negative, found {}", op, a.cap);
   CHECK_OK(expect_shape(op, "q", q, {q.shape[0], a.heads * a.head_dim}));
   CHECK_OK(expect_shape(op, "k", k, {q.shape[0], a.kv_heads * a.head_dim}));
   return expect_shape(op, "v", v, k.shape);
 }
 
+// A constant f32 [heads, positions], or nothing.
+inline Result<void> expect_bias(const char* op, const AttentionAttributes& a, const Type& bias) {
+  if (absent(bias)) return {};
+  CHECK_OK(expect_rank(op, "bias", bias, 2));
+  CHECK_OK(expect_f32(op, "bias", bias));
+  if (bias.shape[0] != a.heads)
+    return fail(ErrorCode::shape, "{}: bias should have {} rows, one a head, found {}", op, a.heads, bias.shape[0]);
+  return {};
+}
+
 inline std::string attention_text(const std::any& any) {
   const AttentionAttributes& a = *std::any_cast<AttentionAttributes>(&any);
-  return fmt::format("{{{} heads, {} kv, {} wide, window {}, scale {}{}}}", a.heads, a.kv_heads, a.head_dim, a.window,
-                     a.scale, a.tiles ? ", tiles" : "");
+  const std::string cap = a.cap > 0 ? fmt::format(", cap {}", a.cap) : "";
+  return fmt::format("{{{} heads, {} kv, {} wide, window {}, scale {}{}{}}}", a.heads, a.kv_heads, a.head_dim, a.window,
+                     a.scale, cap, a.tiles ? ", tiles" : "");
 }
 
 // Pairs of a query and a key that are computed: half of the square of each sequence.
@@ -47,6 +60,15 @@ inline double causal_pairs(const AttentionAttributes& a, int64_t rows) {
 inline Weights weights_form(const Codec& activations, Multiply multiply) {
   if (&activations != &kBf16) return Weights::f32;
   return micro_kernel(multiply).pair == 2 ? Weights::bf16 : Weights::rounded;
+}
+
+// The score of a query and a key whose product is `product`, for the reference. `place` is the key's number in its
+// sequence.
+inline double shaped_score(const AttentionAttributes& a, double product, const ReferenceOperand& bias, int64_t head,
+                           int64_t place) {
+  double score = a.scale * product;
+  if (a.cap > 0) score = a.cap * std::tanh(score / a.cap);
+  return bias ? score + bias[head * bias.shape[1] + place] : score;
 }
 
 // Which keys a query may see: row i sees max(starts[i], i - window + 1) .. i.

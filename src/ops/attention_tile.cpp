@@ -58,9 +58,9 @@ struct Task {
   const Multiply multiply;
   const Weights form;
 
+  int64_t start(int64_t r) const noexcept { return tile.starts ? tile.starts[r] : 0; }
   int64_t first(int64_t r) const noexcept {
-    const int64_t start = tile.starts ? tile.starts[r] : 0;
-    return a.window ? std::max(start, tile.position + r - a.window + 1) : start;
+    return a.window ? std::max(start(r), tile.position + r - a.window + 1) : start(r);
   }
 
   // Scores of a query in the tile of keys become weights; a score that the mask hides weighs nothing. Products read no
@@ -76,6 +76,10 @@ struct Task {
       constexpr float kHidden = -std::numeric_limits<float>::infinity();
       std::fill(s, s + from, kHidden);
       std::fill(s + to, s + seen, kHidden);
+      if (a.cap > 0 || tile.bias) {
+        const float* const bias = tile.bias ? tile.bias + g * tile.bias_stride + key + from - start(r) : nullptr;
+        shape_scores(s + from, {a.scale, a.cap, bias, a.scale}, to - from);
+      }
       const int64_t state = g * m.rows + r;
       const float shrink = attention_row(s, form, bf16, seen, a.scale, m.largest[state], m.sums[state]);
       if (shrink != 1) scale(m.output + state * m.width, shrink, a.head_dim);

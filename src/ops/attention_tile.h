@@ -20,6 +20,8 @@ struct AttentionTile {
   int64_t position = 0;             // of the first row
   const int32_t* starts = nullptr;  // [rows]: first positions that may be seen; nullptr: 0
   float* lse = nullptr;             // [rows, heads] of the first head; nullptr: not wanted
+  const float* bias = nullptr;      // [heads, bias_stride] of the first head, by place in the sequence; nullptr: none
+  int64_t bias_stride = 0;
 
   int64_t rows() const { return q.rows; }  // at most query_tile()
 };

@@ -127,24 +127,31 @@ void Backward::accumulate(ValueId value, const Op& op, std::any attributes, std:
   gradient.last = after;
 }
 
-void Backward::accumulate_lookup(ValueId table, ValueId ids, ValueId dy) {
-  tables_[table].lookups.emplace_back(ids, dy);
+void Backward::accumulate_lookup(ValueId table, const Node& embedding, ValueId dy) {
+  tables_[table].lookups.push_back({embedding.as<EmbeddingAttributes>().first, embedding.in[0], dy});
 }
 
 void Backward::accumulate_head(ValueId table, const HeadUse& use) { tables_[table].heads.push_back(use); }
 
 // A head and a look-up of one table are added granule by granule, by one operation: the order of the sum is then the
-// same however many granules a pass holds. Of several heads or look-ups each is added for itself.
+// same however many granules a pass holds. Of several heads or look-ups, and of look-ups that do not begin at the first
+// row, each is added for itself.
 void Backward::emit_table(ValueId table, const TableUses& uses) {
-  for (size_t i = 0; i < uses.heads.size(); ++i) {
-    const HeadUse& head = uses.heads[i];
-    const auto [ids, dy] = i < uses.lookups.size() ? uses.lookups[i] : std::pair{kNone, kNone};
+  size_t next = 0;  // look-up
+  for (const HeadUse& head : uses.heads) {
+    ValueId ids = kNone, dy = kNone;
+    if (next < uses.lookups.size() && uses.lookups[next].first == 0) {
+      ids = uses.lookups[next].ids, dy = uses.lookups[next].dy;
+      ++next;
+    }
     accumulate(table, kLinearCrossEntropyDw, head.attributes,
-               {head.x, table, head.targets, head.scale, head.lse, ids, dy, head.logits},
+               {head.x, table, head.targets, head.scale, head.lse, ids, dy, head.logits, head.bias},
                ids == kNone ? ".head" : ".rows");
   }
-  for (size_t i = uses.heads.size(); i < uses.lookups.size(); ++i)
-    accumulate(table, kEmbeddingGrad, {}, {uses.lookups[i].first, uses.lookups[i].second}, ".rows");
+  for (; next < uses.lookups.size(); ++next) {
+    const TableUses::Lookup& lookup = uses.lookups[next];
+    accumulate(table, kEmbeddingGrad, EmbeddingAttributes{.first = lookup.first}, {lookup.ids, lookup.dy}, ".rows");
+  }
 }
 
 }  // namespace thimble

@@ -30,7 +30,7 @@ struct ProductTerm {
 // loss ([1] or [t]), lse [t], kept logits or kNone.
 struct HeadUse {
   std::any attributes;
-  ValueId x, targets, scale, lse, logits;
+  ValueId x, targets, scale, lse, logits, bias;
 };
 
 class Backward {
@@ -67,7 +67,7 @@ class Backward {
   // with the sum; `in` are its other operands.
   void accumulate(ValueId value, const Op& op, std::any attributes, std::vector<ValueId> in, std::string_view suffix);
   // The same for tables of the vocabulary, whose uses are added together when all readers have been differentiated.
-  void accumulate_lookup(ValueId table, ValueId ids, ValueId dy);
+  void accumulate_lookup(ValueId table, const Node& embedding, ValueId dy);
   void accumulate_head(ValueId table, const HeadUse& use);
   // Name for the gradient of a value.
   std::string name(ValueId value) const { return "d." + graph_.value(value).name; }
@@ -91,7 +91,11 @@ class Backward {
   struct TableUses {
     int readers = 0;  // not yet differentiated
     std::vector<HeadUse> heads;
-    std::vector<std::pair<ValueId, ValueId>> lookups;  // ids, dy
+    struct Lookup {
+      int64_t first;  // row of the table
+      ValueId ids, dy;
+    };
+    std::vector<Lookup> lookups;
   };
   ValueId emit_gathered(ValueId value);
   ValueId accumulator(ValueId leaf);

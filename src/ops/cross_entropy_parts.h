@@ -22,7 +22,10 @@ inline const CrossEntropyAttributes& of(const std::any& attributes) {
 inline double kept_share(const std::any& attributes) { return of(attributes).negligible > 0 ? 0.3 : 1; }
 
 inline std::string text(const std::any& attributes) {
-  return of(attributes).negligible > 0 ? fmt::format("{{negligible {}}}", of(attributes).negligible) : "";
+  const CrossEntropyAttributes& a = of(attributes);
+  std::string inside = a.negligible > 0 ? fmt::format("negligible {}", a.negligible) : "";
+  if (a.cap > 0) inside += fmt::format("{}cap {}", inside.empty() ? "" : ", ", a.cap);
+  return inside.empty() ? "" : "{" + inside + "}";
 }
 
 inline Operand rows_of(const Operand& operand, int64_t row, int64_t rows) {
@@ -119,11 +122,39 @@ inline Tile tile_at(const Memory& m, const Operand& kept, int64_t rank, int64_t 
   return {first, columns, kept.as<float>() + rank * vocab + first, vocab};
 }
 
-inline void make_logits(const Call& call, const Memory& m, const Operand& w, int64_t count, const Tile& tile) noexcept {
+// bias: [vocab], or absent.
+inline void make_logits(const Call& call, const Memory& m, const Operand& w, const Operand& bias, int64_t count,
+                        const Tile& tile) noexcept {
   const Term term{{m.codec, m.x, count, m.width, 0}, rows_of(w, tile.first, tile.columns).matrix(), false, true, 1};
   Product product = describe(term, reinterpret_cast<std::byte*>(tile.logits), count, tile.columns, false);
   product.row_bytes = 4 * tile.stride;
   gemm(call.run.threads, call.run.multiply, product, m.product);
+  const float cap = call.as<CrossEntropyAttributes>().cap;
+  if (!bias && cap == 0) return;
+  call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      float* const row = tile.logits + r * tile.stride;
+      if (bias) add_scaled(row, bias.as<const float>() + tile.first, 1, tile.columns);
+      if (cap > 0) shape_scores(row, {.cap = cap}, tile.columns);
+    }
+  });
+}
+
+// p [columns] = scale (softmax - [target]) of row r of a tile whose log-sum-exp is in m.sums, before the cap of logits.
+// marks: of columns that are not negligible, or nullptr.
+inline void logit_gradients(const Call& call, const Memory& m, const Tile& tile, int64_t r, float scaled, float* p,
+                            uint8_t* marks) noexcept {
+  const CrossEntropyAttributes& a = call.as<CrossEntropyAttributes>();
+  const float by = std::abs(scaled);
+  const float* const logits = tile.logits + r * tile.stride;
+  softmax_row(logits, m.sums[r], by, tile.columns, p);
+  if (marks) mark_at_least(p, by * a.negligible, tile.columns, marks);
+  if (const int64_t t = m.target[r] - tile.first; t >= 0 && t < tile.columns) {
+    p[t] -= by;
+    if (marks) marks[t] = 1;
+  }
+  if (a.cap > 0) multiply_cap_slope(p, logits, a.cap, tile.columns);
+  if (scaled < 0) scale(p, -1, tile.columns);
 }
 
 // Where negligible columns are left out, and are enough of them: the others, which `weights` then has alone.
@@ -139,14 +170,20 @@ inline std::optional<std::span<const int32_t>> kept_columns(const Call& call, co
   return kept;
 }
 
-inline double log_sum_exp(const ReferenceOperand& x, const ReferenceOperand& w, int64_t i,
-                          std::vector<double>& logits) {
+// Slope of the cap of logits where it is `logit`.
+inline double cap_slope(double cap, double logit) { return cap > 0 ? 1 - logit * logit / (cap * cap) : 1; }
+
+inline double log_sum_exp(const ReferenceOperand& x, const ReferenceOperand& w, const ReferenceOperand& bias,
+                          double cap, int64_t i, std::vector<double>& logits) {
   const int64_t vocab = w.shape[0], width = w.shape[1];
   logits.assign(static_cast<size_t>(vocab), 0);
   double sum = 0;
   for (int64_t v = 0; v < vocab; ++v) {
-    for (int64_t d = 0; d < width; ++d) logits[static_cast<size_t>(v)] += x[i * width + d] * w[v * width + d];
-    sum += std::exp(logits[static_cast<size_t>(v)]);
+    double& logit = logits[static_cast<size_t>(v)];
+    for (int64_t d = 0; d < width; ++d) logit += x[i * width + d] * w[v * width + d];
+    if (bias) logit += bias[v];
+    if (cap > 0) logit = cap * std::tanh(logit / cap);
+    sum += std::exp(logit);
   }
   return std::log(sum);
 }

@@ -1,6 +1,6 @@
-// embedding: y[i] = table[ids[i]], decoded from whatever codec the table is in.
+// embedding: y[i] = table[first + ids[i]], decoded from whatever codec the table is in.
 //
-//   Gradient  dtable[ids[i]] += dy[i], rows in order
+//   Gradient  dtable[first + ids[i]] += dy[i], rows in order
 #include "ops/backward.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
@@ -9,10 +9,15 @@
 namespace thimble {
 namespace {
 
+int64_t first_of(const std::any& any) { return std::any_cast<EmbeddingAttributes>(&any)->first; }
+
 Result<std::vector<Type>> infer(const std::any& attributes, std::span<const Type> in) {
   CHECK_OK(expect_operands("embedding", in, 2));
   CHECK_OK(expect_indices("embedding", "ids", in[0]));
   CHECK_OK(expect_rank("embedding", "table", in[1], 2));
+  if (first_of(attributes) < 0 || first_of(attributes) >= in[1].shape[0])
+    return fail(ErrorCode::shape, "embedding: the first row should be one of the table's {}, found {}", in[1].shape[0],
+                first_of(attributes));
   return std::vector{
       Type{{in[0].shape[0], in[1].shape[1]}, std::any_cast<EmbeddingAttributes>(&attributes)->codec, in[0].extent}};
 }
@@ -26,7 +31,8 @@ void run(const Call& call) noexcept {
   call.run.threads.split(call.in[0].shape[0], 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; ++i)
       write_row(call.out[0], i, width,
-                read_row(call.in[1], call.in[0].as<int32_t>()[i], width, row_buffer(call, width, 1, thread, 0)));
+                read_row(call.in[1], first_of(call.attributes) + call.in[0].as<int32_t>()[i], width,
+                         row_buffer(call, width, 1, thread, 0)));
   });
 }
 
@@ -34,12 +40,13 @@ void reference(const ReferenceCall& call) {
   const int64_t width = call.in[1].shape[1];
   for (int64_t i = 0; i < call.in[0].shape[0]; ++i)
     for (int64_t j = 0; j < width; ++j)
-      call.out[0][i * width + j] = call.in[1][static_cast<int64_t>(call.in[0][i]) * width + j];
+      call.out[0][i * width + j] =
+          call.in[1][(first_of(call.attributes) + static_cast<int64_t>(call.in[0][i])) * width + j];
 }
 
 Result<void> gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
-  if (dy != kNone && backward.wanted(node.in[1])) backward.accumulate_lookup(node.in[1], node.in[0], dy);
+  if (dy != kNone && backward.wanted(node.in[1])) backward.accumulate_lookup(node.in[1], node, dy);
   return {};
 }
 
@@ -49,7 +56,8 @@ Cost cost(const std::any&, std::span<const Type>, std::span<const Type> out) {
 
 std::vector<Sample> samples() {
   return {{EmbeddingAttributes{}, {Type{{5}, &kI32}, Type{{7, 6}}}, {{3, 0, 6, 3, 1}}},
-          {EmbeddingAttributes{&kBf16}, {Type{{3}, &kI32}, Type{{9, 64}, &kF16}}, {{8, 8, 2}}}};
+          {EmbeddingAttributes{&kBf16}, {Type{{3}, &kI32}, Type{{9, 64}, &kF16}}, {{8, 8, 2}}},
+          {EmbeddingAttributes{&kF32, 2}, {Type{{3}, &kI32}, Type{{9, 6}}}, {{6, 0, 2}}}};
 }
 
 Result<std::vector<Type>> infer_grad(const std::any&, std::span<const Type> in) {
@@ -62,8 +70,10 @@ Result<std::vector<Type>> infer_grad(const std::any&, std::span<const Type> in) 
 }
 
 void run_grad(const Call& call) noexcept {
-  add_rows(call.run.threads, call.out[0].as<float>(), call.in[1].as<const int32_t>(), call.in[2], 0,
-           call.in[1].shape[0], call.in[0].shape[1], reinterpret_cast<float*>(call.workspace.data()));
+  const int64_t width = call.in[0].shape[1];
+  add_rows(call.run.threads, call.out[0].as<float>() + first_of(call.attributes) * width,
+           call.in[1].as<const int32_t>(), call.in[2], 0, call.in[1].shape[0], width,
+           reinterpret_cast<float*>(call.workspace.data()));
 }
 
 int64_t workspace_grad(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
@@ -75,7 +85,8 @@ void reference_grad(const ReferenceCall& call) {
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i) call.out[0][i] = call.in[0][i];
   for (int64_t i = 0; i < call.in[1].shape[0]; ++i)
     for (int64_t j = 0; j < width; ++j)
-      call.out[0][static_cast<int64_t>(call.in[1][i]) * width + j] += call.in[2][i * width + j];
+      call.out[0][(first_of(call.attributes) + static_cast<int64_t>(call.in[1][i])) * width + j] +=
+          call.in[2][i * width + j];
 }
 
 Cost cost_grad(const std::any&, std::span<const Type> in, std::span<const Type>) {
@@ -83,7 +94,13 @@ Cost cost_grad(const std::any&, std::span<const Type> in, std::span<const Type>)
 }
 
 std::vector<Sample> samples_grad() {
-  return {{{}, {Type{{7, 33}}, Type{{5}, &kI32}, Type{{5, 33}, &kBf16}}, {{}, {3, 0, 6, 3, 3}}}};
+  return {{EmbeddingAttributes{}, {Type{{7, 33}}, Type{{5}, &kI32}, Type{{5, 33}, &kBf16}}, {{}, {3, 0, 6, 3, 3}}},
+          {EmbeddingAttributes{&kF32, 2}, {Type{{7, 6}}, Type{{3}, &kI32}, Type{{3, 6}}}, {{}, {3, 0, 4}}}};
+}
+
+std::string text(const std::any& any) {
+  const std::string_view codec = std::any_cast<EmbeddingAttributes>(&any)->codec->name;
+  return first_of(any) > 0 ? fmt::format("{{{} from {}}}", codec, first_of(any)) : fmt::format("{{{}}}", codec);
 }
 
 constexpr InPlace kAccumulates[] = {{0, 0, true}};
@@ -92,10 +109,7 @@ constexpr InPlace kAccumulates[] = {{0, 0, true}};
 
 const Op kEmbedding = {.name = "embedding",
                        .infer = infer,
-                       .text =
-                           [](const std::any& any) {
-                             return fmt::format("{{{}}}", std::any_cast<EmbeddingAttributes>(&any)->codec->name);
-                           },
+                       .text = text,
                        .gradient = gradient,
                        .workspace = workspace,
                        .cost = cost,
@@ -104,6 +118,7 @@ const Op kEmbedding = {.name = "embedding",
                        .samples = samples};
 const Op kEmbeddingGrad = {.name = "embedding_grad",
                            .infer = infer_grad,
+                           .text = text,
                            .workspace = workspace_grad,
                            .cost = cost_grad,
                            .reference = reference_grad,

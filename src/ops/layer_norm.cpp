@@ -1,12 +1,14 @@
-// layer_norm: y = (x - mean) / sqrt(variance + epsilon) * gain + bias.
+// layer_norm: y = (x - mean) / sqrt(variance + epsilon) * (offset + gain) + bias, over groups of columns (a head, or
+// the whole row).
 //
 //   Paper     Ba et al. 2016, arXiv:1607.06450
-//   Gradient  with h = (x - mean) * r, r = 1/sqrt(variance + epsilon), u = gain*dy:
+//   Gradient  with h = (x - mean) * r, r = 1/sqrt(variance + epsilon), u = (offset + gain)*dy:
 //             dx = r * (u - mean(u) - h * mean(u*h));  dgain = sum over rows of dy*h;  dbias = sum over rows of dy
 //   Keeps     x
 #include <cmath>
 
 #include "ops/backward.h"
+#include "ops/norm_parts.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
@@ -15,8 +17,6 @@ namespace thimble {
 namespace {
 
 double epsilon_of(const std::any& attributes) { return std::any_cast<NormAttributes>(&attributes)->epsilon; }
-
-std::string text(const std::any& any) { return fmt::format("{{epsilon {}}}", epsilon_of(any)); }
 
 // h = (x - mean) * r; returns r.
 float standardise(const float* x, float* h, int64_t n, double epsilon) noexcept {
@@ -28,49 +28,62 @@ float standardise(const float* x, float* h, int64_t n, double epsilon) noexcept 
   return r;
 }
 
-double standardise(const ReferenceOperand& x, int64_t row, int64_t n, double epsilon, std::vector<double>& h) {
+// Of the group of n elements from `at` on.
+double standardise(const ReferenceOperand& x, int64_t at, int64_t n, double epsilon, std::vector<double>& h) {
   double mean = 0, variance = 0;
-  for (int64_t j = 0; j < n; ++j) mean += x[row * n + j] / static_cast<double>(n);
-  for (int64_t j = 0; j < n; ++j) variance += std::pow(x[row * n + j] - mean, 2) / static_cast<double>(n);
+  for (int64_t j = 0; j < n; ++j) mean += x[at + j] / static_cast<double>(n);
+  for (int64_t j = 0; j < n; ++j) variance += std::pow(x[at + j] - mean, 2) / static_cast<double>(n);
   const double r = 1 / std::sqrt(variance + epsilon);
   h.resize(static_cast<size_t>(n));
-  for (int64_t j = 0; j < n; ++j) h[static_cast<size_t>(j)] = (x[row * n + j] - mean) * r;
+  for (int64_t j = 0; j < n; ++j) h[static_cast<size_t>(j)] = (x[at + j] - mean) * r;
   return r;
 }
 
-Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
+Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("layer_norm", in, 3));
-  CHECK_OK(expect_rank("layer_norm", "x", in[0], 2));
-  CHECK_OK(expect_shape("layer_norm", "gain", in[1], {in[0].shape[1]}));
-  CHECK_OK(expect_f32("layer_norm", "gain", in[1]));
-  CHECK_OK(expect_shape("layer_norm", "bias", in[2], {in[0].shape[1]}));
-  CHECK_OK(expect_f32("layer_norm", "bias", in[2]));
+  CHECK_OK(expect_groups("layer_norm", any, in[0], in[1]));
+  if (!absent(in[2])) {
+    CHECK_OK(expect_shape("layer_norm", "bias", in[2], absent(in[1]) ? Shape{in[0].shape[1]} : in[1].shape));
+    CHECK_OK(expect_f32("layer_norm", "bias", in[2]));
+  }
   return std::vector{in[0]};
 }
 
+constexpr int kBuffers = 5;
+// `x` is the operand that has the row's columns.
+template <int x>
 int64_t workspace(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
-  return row_buffer_bytes(in[1].shape.columns(), 4, threads);
+  return row_buffer_bytes(in[x].shape.columns(), kBuffers, threads);
 }
 
 void run(const Call& call) noexcept {
   const int64_t n = call.in[0].shape[1];
+  const NormGroups groups(call.attributes, call.in[1].shape, n);
+  const int64_t width = groups.width;
   call.run.threads.split(call.in[0].shape[0], 1, [&](int64_t begin, int64_t end, int thread) {
-    float* const y = row_buffer(call, n, 4, thread, 1);
+    const auto buffer = [&](int i) { return row_buffer(call, n, kBuffers, thread, i); };
+    const float* const gain = groups.gains(call.in[1], buffer(4));
+    float* const y = buffer(1);
     for (int64_t i = begin; i < end; ++i) {
-      standardise(read_row(call.in[0], i, n, row_buffer(call, n, 4, thread, 0)), y, n, epsilon_of(call.attributes));
-      multiply(y, call.in[1].as<const float>(), n);
-      add_scaled(y, call.in[2].as<const float>(), 1, n);
+      const float* const x = read_row(call.in[0], i, n, buffer(0));
+      for (int64_t g = 0; g < n; g += width) {
+        standardise(x + g, y + g, width, epsilon_of(call.attributes));
+        if (gain) multiply(y + g, gain + g % groups.gain_count, width);
+        if (call.in[2]) add_scaled(y + g, call.in[2].as<const float>() + g % groups.gain_count, 1, width);
+      }
       write_row(call.out[0], i, n, y);
     }
   });
 }
 
 void reference(const ReferenceCall& call) {
-  const int64_t n = call.in[0].shape[1];
+  const NormGroups groups(call.attributes, call.in[1].shape, call.in[0].shape[1]);
   std::vector<double> h;
-  for (int64_t i = 0; i < call.in[0].shape[0]; ++i) {
-    standardise(call.in[0], i, n, epsilon_of(call.attributes), h);
-    for (int64_t j = 0; j < n; ++j) call.out[0][i * n + j] = h[static_cast<size_t>(j)] * call.in[1][j] + call.in[2][j];
+  for (int64_t g = 0; g < call.in[0].shape.count(); g += groups.width) {
+    standardise(call.in[0], g, groups.width, epsilon_of(call.attributes), h);
+    for (int64_t i = g; i < g + groups.width; ++i)
+      call.out[0][i] = h[static_cast<size_t>(i - g)] * groups.gain(call.in[1], i) +
+                       (call.in[2] ? call.in[2][i % groups.gain_count] : 0.0);
   }
 }
 
@@ -90,33 +103,41 @@ Result<void> gradient(Backward& backward, const Node& node) {
 
 std::vector<Sample> samples() {
   return {{NormAttributes{1e-5}, {Type{{5, 7}}, Type{{7}}, Type{{7}}}},
-          {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{66}}, Type{{66}}}}};
+          {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{66}}, Type{{66}}}},
+          {NormAttributes{1e-5}, {Type{{5, 7}}, Type{.codec = nullptr}, Type{.codec = nullptr}}},
+          {NormAttributes{1e-5, 1}, {Type{{5, 7}}, Type{{7}}, Type{{7}}}},
+          {NormAttributes{1e-5, 0, 4}, {Type{{5, 16}}, Type{{8}}, Type{.codec = nullptr}}}};
 }
 
-Result<std::vector<Type>> infer_dx(const std::any&, std::span<const Type> in) {
+Result<std::vector<Type>> infer_dx(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("layer_norm_dx", in, 4));
-  CHECK_OK(expect_rank("layer_norm_dx", "x", in[1], 2));
+  CHECK_OK(expect_groups("layer_norm_dx", any, in[1], in[2]));
   CHECK_OK(expect_shape("layer_norm_dx", "dy", in[0], in[1].shape));
-  CHECK_OK(expect_shape("layer_norm_dx", "gain", in[2], {in[1].shape.columns()}));
-  CHECK_OK(expect_f32("layer_norm_dx", "gain", in[2]));
   if (!absent(in[3])) CHECK_OK(expect_shape("layer_norm_dx", "addend", in[3], in[1].shape));
   return std::vector{in[1]};
 }
 
 void run_dx(const Call& call) noexcept {
   const int64_t n = call.in[1].shape[1];
+  const NormGroups groups(call.attributes, call.in[2].shape, n);
+  const int64_t width = groups.width;
   call.run.threads.split(call.in[1].shape[0], 1, [&](int64_t begin, int64_t end, int thread) {
-    const auto buffer = [&](int i) { return row_buffer(call, n, 4, thread, i); };
-    float* const h = buffer(1);
-    float* const dx = buffer(2);
+    const auto buffer = [&](int i) { return row_buffer(call, n, kBuffers, thread, i); };
+    const float* const gain = groups.gains(call.in[2], buffer(4));
     for (int64_t i = begin; i < end; ++i) {
-      const float r = standardise(read_row(call.in[1], i, n, buffer(0)), h, n, epsilon_of(call.attributes));
-      const float* const dy = read_row(call.in[0], i, n, buffer(0));
-      std::copy(dy, dy + n, dx);
-      multiply(dx, call.in[2].as<const float>(), n);
-      const float mean = sum(dx, n) / static_cast<float>(n);
-      const float projection = dot(dx, h, n) / static_cast<float>(n);
-      for (int64_t j = 0; j < n; ++j) dx[j] = r * (dx[j] - mean - h[j] * projection);
+      const float* const x = read_row(call.in[1], i, n, buffer(0));
+      const float* const dy = read_row(call.in[0], i, n, buffer(3));
+      float* const dx = buffer(2);
+      for (int64_t g = 0; g < n; g += width) {
+        float* const h = buffer(1);
+        float* const u = dx + g;
+        const float r = standardise(x + g, h, width, epsilon_of(call.attributes));
+        std::copy(dy + g, dy + g + width, u);
+        if (gain) multiply(u, gain + g % groups.gain_count, width);
+        const float mean = sum(u, width) / static_cast<float>(width);
+        const float projection = dot(u, h, width) / static_cast<float>(width);
+        for (int64_t j = 0; j < width; ++j) u[j] = r * (u[j] - mean - h[j] * projection);
+      }
       if (call.in[3]) add_scaled(dx, read_row(call.in[3], i, n, buffer(3)), 1, n);
       write_row(call.out[0], i, n, dx);
     }
@@ -124,66 +145,71 @@ void run_dx(const Call& call) noexcept {
 }
 
 void reference_dx(const ReferenceCall& call) {
-  const int64_t n = call.in[1].shape[1];
+  const NormGroups groups(call.attributes, call.in[2].shape, call.in[1].shape[1]);
   std::vector<double> h;
-  for (int64_t i = 0; i < call.in[1].shape[0]; ++i) {
-    const double r = standardise(call.in[1], i, n, epsilon_of(call.attributes), h);
+  for (int64_t g = 0; g < call.in[1].shape.count(); g += groups.width) {
+    const double r = standardise(call.in[1], g, groups.width, epsilon_of(call.attributes), h);
     double mean = 0, projection = 0;
-    for (int64_t j = 0; j < n; ++j) {
-      const double u = call.in[2][j] * call.in[0][i * n + j] / static_cast<double>(n);
+    for (int64_t i = g; i < g + groups.width; ++i) {
+      const double u = groups.gain(call.in[2], i) * call.in[0][i] / static_cast<double>(groups.width);
       mean += u;
-      projection += u * h[static_cast<size_t>(j)];
+      projection += u * h[static_cast<size_t>(i - g)];
     }
-    for (int64_t j = 0; j < n; ++j)
-      call.out[0][i * n + j] =
-          r * (call.in[2][j] * call.in[0][i * n + j] - mean - h[static_cast<size_t>(j)] * projection) +
-          (call.in[3] ? call.in[3][i * n + j] : 0.0);
+    for (int64_t i = g; i < g + groups.width; ++i)
+      call.out[0][i] =
+          r * (groups.gain(call.in[2], i) * call.in[0][i] - mean - h[static_cast<size_t>(i - g)] * projection) +
+          (call.in[3] ? call.in[3][i] : 0.0);
   }
 }
 
 std::vector<Sample> samples_dx() {
   return {{NormAttributes{1e-5}, {Type{{5, 7}}, Type{{5, 7}}, Type{{7}}, Type{.codec = nullptr}}},
-          {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{9, 66}, &kBf16}, Type{{66}}, Type{{9, 66}, &kBf16}}}};
+          {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{9, 66}, &kBf16}, Type{{66}}, Type{{9, 66}, &kBf16}}},
+          {NormAttributes{1e-5}, {Type{{5, 7}}, Type{{5, 7}}, Type{.codec = nullptr}, Type{.codec = nullptr}}},
+          {NormAttributes{1e-5, 1, 4}, {Type{{5, 16}}, Type{{5, 16}}, Type{{8}}, Type{{5, 16}}}}};
 }
 
-Result<std::vector<Type>> infer_dgain(const std::any&, std::span<const Type> in) {
+Result<std::vector<Type>> infer_dgain(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("layer_norm_dgain", in, 3));
-  CHECK_OK(expect_rank("layer_norm_dgain", "x", in[2], 2));
+  CHECK_OK(expect_groups("layer_norm_dgain", any, in[2], in[0]));
   CHECK_OK(expect_shape("layer_norm_dgain", "dy", in[1], in[2].shape));
-  CHECK_OK(expect_shape("layer_norm_dgain", "accumulator", in[0], {in[2].shape[1]}));
-  CHECK_OK(expect_f32("layer_norm_dgain", "accumulator", in[0]));
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
 void run_dgain(const Call& call) noexcept {
   const int64_t rows = call.in[1].shape[0], n = call.in[1].shape[1];
-  const auto buffer = [&](int i) { return row_buffer(call, n, 4, 0, i); };
+  const NormGroups groups(call.attributes, call.in[0].shape, n);
+  const auto buffer = [&](int i) { return row_buffer(call, n, kBuffers, 0, i); };
   float* const h = buffer(2);
   float* const partial = buffer(3);
   for (int64_t row = 0; row < rows; row += kGranule) {
-    std::fill(partial, partial + n, 0.0f);
+    std::fill(partial, partial + groups.gain_count, 0.0f);
     for (int64_t i = row; i < std::min(rows, row + kGranule); ++i) {
-      standardise(read_row(call.in[2], i, n, buffer(0)), h, n, epsilon_of(call.attributes));
+      const float* const x = read_row(call.in[2], i, n, buffer(0));
+      for (int64_t g = 0; g < n; g += groups.width)
+        standardise(x + g, h + g, groups.width, epsilon_of(call.attributes));
       multiply(h, read_row(call.in[1], i, n, buffer(1)), n);
-      add_scaled(partial, h, 1, n);
+      for (int64_t g = 0; g < n; g += groups.gain_count) add_scaled(partial, h + g, 1, groups.gain_count);
     }
-    add_scaled(call.out[0].as<float>(), partial, 1, n);
+    add_scaled(call.out[0].as<float>(), partial, 1, groups.gain_count);
   }
 }
 
 void reference_dgain(const ReferenceCall& call) {
-  const int64_t n = call.in[1].shape[1];
+  const NormGroups groups(call.attributes, call.in[0].shape, call.in[1].shape[1]);
   std::vector<double> h;
-  for (int64_t j = 0; j < n; ++j) call.out[0][j] = call.in[0][j];
-  for (int64_t i = 0; i < call.in[1].shape[0]; ++i) {
-    standardise(call.in[2], i, n, epsilon_of(call.attributes), h);
-    for (int64_t j = 0; j < n; ++j) call.out[0][j] += call.in[1][i * n + j] * h[static_cast<size_t>(j)];
+  for (int64_t j = 0; j < groups.gain_count; ++j) call.out[0][j] = call.in[0][j];
+  for (int64_t g = 0; g < call.in[1].shape.count(); g += groups.width) {
+    standardise(call.in[2], g, groups.width, epsilon_of(call.attributes), h);
+    for (int64_t i = g; i < g + groups.width; ++i)
+      call.out[0][i % groups.gain_count] += call.in[1][i] * h[static_cast<size_t>(i - g)];
   }
 }
 
 std::vector<Sample> samples_dgain() {
   return {{NormAttributes{1e-5}, {Type{{7}}, Type{{5, 7}}, Type{{5, 7}}}},
-          {NormAttributes{1e-5}, {Type{{66}}, Type{{600, 66}, &kBf16}, Type{{600, 66}, &kBf16}}}};
+          {NormAttributes{1e-5}, {Type{{66}}, Type{{600, 66}, &kBf16}, Type{{600, 66}, &kBf16}}},
+          {NormAttributes{1e-5, 1, 4}, {Type{{8}}, Type{{5, 16}}, Type{{5, 16}}}}};
 }
 
 constexpr InPlace kOverX[] = {{0, 0, false}};
@@ -194,9 +220,9 @@ constexpr InPlace kAccumulates[] = {{0, 0, true}};
 
 const Op kLayerNorm = {.name = "layer_norm",
                        .infer = infer,
-                       .text = text,
+                       .text = norm_text,
                        .gradient = gradient,
-                       .workspace = workspace,
+                       .workspace = workspace<0>,
                        .cost = pointwise_cost,
                        .reference = reference,
                        .run = run,
@@ -204,8 +230,8 @@ const Op kLayerNorm = {.name = "layer_norm",
                        .in_place = kOverX};
 const Op kLayerNormDx = {.name = "layer_norm_dx",
                          .infer = infer_dx,
-                         .text = text,
-                         .workspace = workspace,
+                         .text = norm_text,
+                         .workspace = workspace<1>,
                          .cost = pointwise_cost,
                          .reference = reference_dx,
                          .run = run_dx,
@@ -213,8 +239,8 @@ const Op kLayerNormDx = {.name = "layer_norm_dx",
                          .in_place = kOverDy};
 const Op kLayerNormDgain = {.name = "layer_norm_dgain",
                             .infer = infer_dgain,
-                            .text = text,
-                            .workspace = workspace,
+                            .text = norm_text,
+                            .workspace = workspace<2>,
                             .cost = pointwise_cost,
                             .reference = reference_dgain,
                             .run = run_dgain,

@@ -230,7 +230,10 @@ Result<std::vector<Type>> infer_sum(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_numbers("column_sum", "x", in[1]));
   if (in[1].shape.rank() != 1) CHECK_OK(expect_rank("column_sum", "x", in[1], 2));
   CHECK_OK(expect_elements("column_sum", "x", in[1].shape.rank() == 1 ? in[1] : Type{}));
-  CHECK_OK(expect_shape("column_sum", "accumulator", in[0], {sum_width(in[1].shape)}));
+  CHECK_OK(expect_rank("column_sum", "accumulator", in[0], 1));
+  if (in[0].shape[0] == 0 || sum_width(in[1].shape) % in[0].shape[0] != 0)
+    return fail(ErrorCode::shape, "column_sum: rows of {} are not whole groups of {}", sum_width(in[1].shape),
+                in[0].shape[0]);
   CHECK_OK(expect_f32("column_sum", "accumulator", in[0]));
   return std::vector{Type{in[0].shape, &kF32}};
 }
@@ -241,27 +244,28 @@ int64_t workspace_sum(const std::any&, std::span<const Type> in, std::span<const
 
 // Rows in order, granule by granule; one thread, as the order is the result.
 void run_sum(const Call& call) noexcept {
-  const int64_t rows = call.in[1].shape[0], n = sum_width(call.in[1].shape);
+  const int64_t rows = call.in[1].shape[0], n = sum_width(call.in[1].shape), group = call.out[0].shape[0];
   float* const partial = row_buffer(call, n, 2, 0, 1);
   for (int64_t row = 0; row < rows; row += kGranule) {
     std::fill(partial, partial + n, 0.0f);
     for (int64_t r = row; r < std::min(rows, row + kGranule); ++r)
       add_scaled(partial, read_row({call.in[1].data, {rows, n}, call.in[1].codec}, r, n, row_buffer(call, n, 2, 0, 0)),
                  1, n);
-    add_scaled(call.out[0].as<float>(), partial, 1, n);
+    for (int64_t g = 0; g < n; g += group) add_scaled(call.out[0].as<float>(), partial + g, 1, group);
   }
 }
 
 void reference_sum(const ReferenceCall& call) {
-  const int64_t rows = call.in[1].shape[0], n = sum_width(call.in[1].shape);
-  for (int64_t j = 0; j < n; ++j) {
-    call.out[0][j] = call.in[0][j];
-    for (int64_t r = 0; r < rows; ++r) call.out[0][j] += call.in[1][r * n + j];
-  }
+  const int64_t group = call.in[0].shape[0];
+  for (int64_t j = 0; j < group; ++j) call.out[0][j] = call.in[0][j];
+  for (int64_t i = 0; i < call.in[1].shape.count(); ++i) call.out[0][i % group] += call.in[1][i];
 }
 
 std::vector<Sample> samples_sum() {
-  return {{{}, {Type{{7}}, Type{{9, 7}}}}, {{}, {Type{{33}}, Type{{600, 33}, &kBf16}}}, {{}, {Type{{1}}, Type{{600}}}}};
+  return {{{}, {Type{{7}}, Type{{9, 7}}}},
+          {{}, {Type{{33}}, Type{{600, 33}, &kBf16}}},
+          {{}, {Type{{1}}, Type{{600}}}},
+          {{}, {Type{{4}}, Type{{9, 12}}}}};
 }
 
 constexpr InPlace kAccumulates[] = {{0, 0, true}};

@@ -32,7 +32,7 @@ namespace {
 using namespace cross_entropy;
 
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
-  CHECK_OK(expect_operands("linear_cross_entropy", in, 4));
+  CHECK_OK(expect_operands("linear_cross_entropy", in, 5));
   CHECK_OK(expect_rank("linear_cross_entropy", "x", in[0], 2));
   CHECK_OK(expect_elements("linear_cross_entropy", "x", in[0]));
   CHECK_OK(expect_rank("linear_cross_entropy", "w", in[1], 2));
@@ -40,6 +40,10 @@ Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_indices("linear_cross_entropy", "targets", in[2], in[0].shape[0]));
   CHECK_OK(expect_shape("linear_cross_entropy", "scale", in[3], {1}));
   CHECK_OK(expect_f32("linear_cross_entropy", "scale", in[3]));
+  if (!absent(in[4])) {
+    CHECK_OK(expect_shape("linear_cross_entropy", "bias", in[4], {in[1].shape[0]}));
+    CHECK_OK(expect_f32("linear_cross_entropy", "bias", in[4]));
+  }
   const Type row{{in[0].shape[0]}, &kF32, in[0].extent};
   return std::vector{row, in[0], row, Type{{in[0].shape[0], in[1].shape[0]}, &kF32, in[0].extent}};
 }
@@ -56,7 +60,7 @@ struct Marks {
 };
 
 // Takes a tile of logits into the running softmax of one row; makes exp(logit - max) the row's weights.
-void take_tile(const Memory& m, int64_t r, const Tile& tile, bool wants_dx, const Marks& marks) noexcept {
+void take_tile(const Memory& m, int64_t r, const Tile& tile, float cap, bool wants_dx, const Marks& marks) noexcept {
   const float* const logits = tile.logits + r * tile.stride;
   if (const int64_t t = m.target[r] - tile.first; t >= 0 && t < tile.columns) m.picked[r] = logits[t];
   const float largest = std::max(m.largest[r], max(logits, tile.columns));
@@ -72,6 +76,7 @@ void take_tile(const Memory& m, int64_t r, const Tile& tile, bool wants_dx, cons
     exp_sum_lanes(logits + i, largest, count, lanes, e);
     if (!wants_dx) continue;
     if (marks.of_column) mark_at_least(e, marks.negligible * fold_lanes(lanes), count, marks.of_column + i);
+    if (cap > 0) multiply_cap_slope(e, logits + i, cap, count);
     encode_run(*m.codec, e, m.weights + m.codec->bytes(r * tile.columns + i), count);
   }
 }
@@ -86,12 +91,13 @@ void run_granule(const Call& call, const Memory& m, int64_t count, int64_t rank)
   std::fill(m.dx, m.dx + count * m.width, 0.0f);
   for (int64_t first = 0; first < vocab; first += m.tile) {
     const Tile tile = tile_at(m, call.out[3], rank, first, std::min(m.tile, vocab - first));
-    make_logits(call, m, w, count, tile);
+    make_logits(call, m, w, call.in[4], count, tile);
     const float negligible = call.as<CrossEntropyAttributes>().negligible;
     if (m.negligible) m.negligible.clear();
     call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int thread) {
       const Marks marks{negligible, m.negligible ? m.negligible.marks(thread) : nullptr};
-      for (int64_t r = begin; r < end; ++r) take_tile(m, r, tile, wants_dx, marks);
+      for (int64_t r = begin; r < end; ++r)
+        take_tile(m, r, tile, call.as<CrossEntropyAttributes>().cap, wants_dx, marks);
     });
     if (!wants_dx) continue;
     Term values{
@@ -116,7 +122,10 @@ void finish_row(const Call& call, const Memory& m, int64_t r, float* buffer) noe
   if (!call.out[1]) return;
   float* const dx = m.dx + r * m.width;
   scale(dx, 1 / m.sums[r], m.width);
-  add_scaled(dx, read_row(call.in[1], m.target[r], m.width, buffer), -1, m.width);
+  float slope = 1;
+  if (const float cap = call.as<CrossEntropyAttributes>().cap; cap > 0)
+    multiply_cap_slope(&slope, &m.picked[r], cap, 1);
+  add_scaled(dx, read_row(call.in[1], m.target[r], m.width, buffer), -slope, m.width);
   scale(dx, call.in[3].as<const float>()[0], m.width);
   write_row(call.out[1], row, m.width, dx);
 }
@@ -148,21 +157,24 @@ void reference(const ReferenceCall& call) {
   const auto& x = call.in[0];
   const auto& w = call.in[1];
   const int64_t width = w.shape[1];
+  const double cap = static_cast<double>(call.as<CrossEntropyAttributes>().cap);
   std::vector<double> logits;
   int64_t rank = 0;
   if (call.out[3]) std::fill(call.out[3].data->begin(), call.out[3].data->end(), 0.0);
   for (int64_t i = 0; i < x.shape[0]; ++i) {
     const int64_t target = static_cast<int64_t>(call.in[2][i]);
-    const double lse = target < 0 ? 0 : log_sum_exp(x, w, i, logits);
+    const double lse = target < 0 ? 0 : log_sum_exp(x, w, call.in[4], cap, i, logits);
     call.out[0][i] = target < 0 ? 0 : lse - logits[static_cast<size_t>(target)];
     if (call.out[2]) call.out[2][i] = lse;
     if (call.out[3] && target >= 0)
       std::copy(logits.begin(), logits.end(), call.out[3].data->begin() + rank++ * w.shape[0]);
     if (!call.out[1]) continue;
     for (int64_t d = 0; d < width; ++d) {
-      double sum = target < 0 ? 0 : -w[target * width + d];
-      for (int64_t v = 0; target >= 0 && v < w.shape[0]; ++v)
-        sum += std::exp(logits[static_cast<size_t>(v)] - lse) * w[v * width + d];
+      double sum = target < 0 ? 0 : -cap_slope(cap, logits[static_cast<size_t>(target)]) * w[target * width + d];
+      for (int64_t v = 0; target >= 0 && v < w.shape[0]; ++v) {
+        const double logit = logits[static_cast<size_t>(v)];
+        sum += std::exp(logit - lse) * cap_slope(cap, logit) * w[v * width + d];
+      }
       call.out[1][i * width + d] = call.in[3][0] * sum;
     }
   }
@@ -186,9 +198,13 @@ Result<void> gradient(Backward& backward, const Node& node) {
     each.output(of_row * of_all);
     scale = graph.emit(kPointwise, each.attributes(), {upstream, scale}, backward.name(nll) + ".scaled");
   }
-  if (backward.wanted(w))
-    backward.accumulate_head(w, {node.attributes, backward.saved(x), node.in[2], scale, backward.saved(node.out[2]),
-                                 backward.saved(node.out[3])});
+  const HeadUse use{node.attributes, backward.saved(x),           node.in[2],
+                    scale,           backward.saved(node.out[2]), backward.saved(node.out[3]),
+                    node.in[4]};
+  if (backward.wanted(w)) backward.accumulate_head(w, use);
+  if (backward.wanted(use.bias))
+    backward.accumulate(use.bias, kLinearCrossEntropyDbias, node.attributes,
+                        {use.x, w, use.targets, use.scale, use.lse, use.logits, use.bias}, ".sum");
   if (backward.wanted(x)) backward.add(x, dx);
   return {};
 }
@@ -203,8 +219,15 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> o
 
 std::vector<Sample> samples() {
   const CrossEntropyAttributes exact;
-  return {{exact, {Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}}, {{}, {}, {3, -1, 10, 0, 0}}, {3}},
-          {exact, {Type{{3, 8}}, Type{{1500, 8}}, Type{{3}, &kI32}, Type{{1}}}, {{}, {}, {1400, 3, 1024}}, {3}}};
+  const Type none{.codec = nullptr};
+  return {
+      {exact, {Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, none}, {{}, {}, {3, -1, 10, 0, 0}}, {3}},
+      {exact, {Type{{3, 8}}, Type{{1500, 8}}, Type{{3}, &kI32}, Type{{1}}, none}, {{}, {}, {1400, 3, 1024}}, {3}},
+      {CrossEntropyAttributes{.cap = 1.5},
+       {Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{11}}},
+       {{}, {}, {3, -1, 10, 0, 0}},
+       {3}},
+      {exact, {Type{{3, 8}}, Type{{1500, 8}}, Type{{3}, &kI32}, Type{{1}}, Type{{1500}}}, {{}, {}, {1400, 3, 7}}, {3}}};
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace {
 using namespace cross_entropy;
 
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
-  CHECK_OK(expect_operands("linear_cross_entropy_dw", in, 9));
+  CHECK_OK(expect_operands("linear_cross_entropy_dw", in, 10));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "accumulator", in[0], in[2].shape));
   CHECK_OK(expect_f32("linear_cross_entropy_dw", "accumulator", in[0]));
   CHECK_OK(expect_rank("linear_cross_entropy_dw", "w", in[2], 2));
@@ -34,6 +34,10 @@ Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
     CHECK_OK(expect_shape("linear_cross_entropy_dw", "logits", in[8], {in[1].shape[0], in[2].shape[0]}));
     CHECK_OK(expect_f32("linear_cross_entropy_dw", "logits", in[8]));
   }
+  if (!absent(in[9])) {
+    CHECK_OK(expect_shape("linear_cross_entropy_dw", "bias", in[9], {in[2].shape[0]}));
+    CHECK_OK(expect_f32("linear_cross_entropy_dw", "bias", in[9]));
+  }
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
@@ -44,7 +48,7 @@ int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const
 
 // One tile of the vocabulary, of the rows that have been gathered.
 void add_tile(const Call& call, const Memory& m, int64_t count, const Tile& tile) noexcept {
-  if (!call.in[8]) make_logits(call, m, call.in[2], count, tile);
+  if (!call.in[8]) make_logits(call, m, call.in[2], call.in[9], count, tile);
   const float* const scales = call.in[4].as<const float>();
   const bool one_scale = call.in[4].shape == Shape{1};
   if (m.negligible) m.negligible.clear();
@@ -52,15 +56,7 @@ void add_tile(const Call& call, const Memory& m, int64_t count, const Tile& tile
     alignas(64) float p[kVocabTile];
     uint8_t* const marks = m.negligible ? m.negligible.marks(thread) : nullptr;
     for (int64_t r = begin; r < end; ++r) {
-      const float scaled = scales[one_scale ? 0 : m.index[r]], by = std::abs(scaled);
-      const float negligible = by * call.as<CrossEntropyAttributes>().negligible;
-      softmax_row(tile.logits + r * tile.stride, m.sums[r], by, tile.columns, p);
-      if (marks) mark_at_least(p, negligible, tile.columns, marks);
-      if (const int64_t t = m.target[r] - tile.first; t >= 0 && t < tile.columns) {
-        p[t] -= by;
-        if (marks) marks[t] = 1;
-      }
-      if (scaled < 0) scale(p, -1, tile.columns);
+      logit_gradients(call, m, tile, r, scales[one_scale ? 0 : m.index[r]], p, marks);
       encode_run(*m.codec, p, m.weights + m.codec->bytes(r * tile.columns), tile.columns);
     }
   });
@@ -100,18 +96,20 @@ void reference(const ReferenceCall& call) {
   const auto& x = call.in[1];
   const auto& w = call.in[2];
   const int64_t width = w.shape[1];
+  const double cap = static_cast<double>(call.as<CrossEntropyAttributes>().cap);
   std::vector<double> logits;
   int64_t rank = 0;
   for (int64_t i = 0; i < w.shape.count(); ++i) call.out[0][i] = call.in[0][i];
   for (int64_t i = 0; i < x.shape[0]; ++i) {
     const int64_t target = static_cast<int64_t>(call.in[3][i]);
     if (target < 0) continue;
-    log_sum_exp(x, w, i, logits);
+    log_sum_exp(x, w, call.in[9], cap, i, logits);
     for (int64_t v = 0; call.in[8] && v < w.shape[0]; ++v)
       logits[static_cast<size_t>(v)] = call.in[8][rank * w.shape[0] + v];
     ++rank;
     for (int64_t v = 0; v < w.shape[0]; ++v) {
-      const double p = std::exp(logits[static_cast<size_t>(v)] - call.in[5][i]) - (v == target ? 1 : 0);
+      const double logit = logits[static_cast<size_t>(v)];
+      const double p = (std::exp(logit - call.in[5][i]) - (v == target ? 1 : 0)) * cap_slope(cap, logit);
       for (int64_t d = 0; d < width; ++d)
         call.out[0][v * width + d] += call.in[4][call.in[4].shape == Shape{1} ? 0 : i] * p * x[i * width + d];
     }
@@ -132,20 +130,24 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> o
 std::vector<Sample> samples() {
   const Type none{.codec = nullptr};
   const CrossEntropyAttributes exact;
-  return {
-      {exact,
-       {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none, none},
-       {{}, {}, {}, {3, -1, 10, 0, 0}}},
-      {exact,
-       {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{5}}, Type{{5}}, none, none, none},
-       {{}, {}, {}, {3, -1, 10, 0, 0}}},
-      {exact,
-       {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none, Type{{5, 11}}},
-       {{}, {}, {}, {3, -1, 10, 0, 0}}},
-      {exact,
-       {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, Type{{5}, &kI32},
-        Type{{5, 7}}, none},
-       {{}, {}, {}, {3, -1, -1, 0, 0}, {}, {}, {2, 2, 10, 0, 7}}}};
+  return {{exact,
+           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none, none, none},
+           {{}, {}, {}, {3, -1, 10, 0, 0}}},
+          {exact,
+           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{5}}, Type{{5}}, none, none, none, none},
+           {{}, {}, {}, {3, -1, 10, 0, 0}}},
+          {exact,
+           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none,
+            Type{{5, 11}}, none},
+           {{}, {}, {}, {3, -1, 10, 0, 0}}},
+          {exact,
+           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, Type{{5}, &kI32},
+            Type{{5, 7}}, none, none},
+           {{}, {}, {}, {3, -1, -1, 0, 0}, {}, {}, {2, 2, 10, 0, 7}}},
+          {CrossEntropyAttributes{.cap = 1.5},
+           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none, none,
+            Type{{11}}},
+           {{}, {}, {}, {3, -1, 10, 0, 0}}}};
 }
 
 constexpr InPlace kAccumulates[] = {{0, 0, true}};

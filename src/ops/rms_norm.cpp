@@ -1,12 +1,13 @@
-// rms_norm: y = x / sqrt(mean(x^2) + epsilon) * gain, over groups as wide as the gain (a head, or the whole row).
+// rms_norm: y = x / sqrt(mean(x^2) + epsilon) * (offset + gain), over groups of columns (a head, or the whole row).
 //
 //   Paper     Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4
-//   Gradient  with r = 1/sqrt(mean(x^2) + epsilon), w = group width:
-//             dx = r * (gain*dy - x * r^2/w * sum(gain*dy*x));  dgain = sum over rows of dy * x * r
+//   Gradient  with r = 1/sqrt(mean(x^2) + epsilon), w = group width, u = (offset + gain)*dy:
+//             dx = r * (u - x * r^2/w * sum(u*x));  dgain = sum over rows of dy * x * r
 //   Keeps     x (r is made again)
 #include <cmath>
 
 #include "ops/backward.h"
+#include "ops/norm_parts.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
@@ -19,43 +20,32 @@ float inverse_rms(const float* x, int64_t width, double epsilon) noexcept {
                             std::sqrt(static_cast<double>(dot(x, x, width)) / static_cast<double>(width) + epsilon));
 }
 
-Result<void> expect_groups(const Type& x, const Type& gain) {
-  CHECK_OK(expect_rank("rms_norm", "x", x, 2));
-  CHECK_OK(expect_rank("rms_norm", "gain", gain, 1));
-  CHECK_OK(expect_f32("rms_norm", "gain", gain));
-  if (gain.shape[0] == 0 || x.shape[1] % gain.shape[0] != 0)
-    return fail(ErrorCode::shape, "rms_norm: rows of {} are not whole groups of {}", x.shape[1], gain.shape[0]);
-  return {};
-}
-
-Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
+Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("rms_norm", in, 2));
-  CHECK_OK(expect_groups(in[0], in[1]));
+  CHECK_OK(expect_groups("rms_norm", any, in[0], in[1]));
   return std::vector{in[0]};
 }
 
 int64_t workspace(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
-  return row_buffer_bytes(in[0].shape[1], 2, threads);
+  return row_buffer_bytes(in[0].shape[1], 3, threads);
 }
 
 void run(const Call& call) noexcept {
-  const int64_t columns = call.in[0].shape[1], width = call.in[1].shape[0];
+  const int64_t columns = call.in[0].shape[1];
+  const NormGroups groups(call.attributes, call.in[1].shape, columns);
   call.run.threads.split(call.in[0].shape[0], 1, [&](int64_t begin, int64_t end, int thread) {
-    float* const y = row_buffer(call, columns, 2, thread, 1);
+    float* const y = row_buffer(call, columns, 3, thread, 1);
+    const float* const gain = groups.gains(call.in[1], row_buffer(call, columns, 3, thread, 2));
     for (int64_t i = begin; i < end; ++i) {
-      const float* const x = read_row(call.in[0], i, columns, row_buffer(call, columns, 2, thread, 0));
-      for (int64_t g = 0; g < columns; g += width) {
-        std::copy(x + g, x + g + width, y + g);
-        scale(y + g, inverse_rms(x + g, width, call.as<NormAttributes>().epsilon), width);
-        multiply(y + g, call.in[1].as<const float>(), width);
+      const float* const x = read_row(call.in[0], i, columns, row_buffer(call, columns, 3, thread, 0));
+      for (int64_t g = 0; g < columns; g += groups.width) {
+        std::copy(x + g, x + g + groups.width, y + g);
+        scale(y + g, inverse_rms(x + g, groups.width, call.as<NormAttributes>().epsilon), groups.width);
+        multiply(y + g, gain + g % groups.gain_count, groups.width);
       }
       write_row(call.out[0], i, columns, y);
     }
   });
-}
-
-std::string text(const std::any& any) {
-  return fmt::format("{{epsilon {}}}", std::any_cast<NormAttributes>(&any)->epsilon);
 }
 
 double inverse_rms(const ReferenceOperand& x, int64_t start, int64_t width, double epsilon) {
@@ -65,10 +55,10 @@ double inverse_rms(const ReferenceOperand& x, int64_t start, int64_t width, doub
 }
 
 void reference(const ReferenceCall& call) {
-  const int64_t width = call.in[1].shape[0];
-  for (int64_t g = 0; g < call.in[0].shape.count(); g += width) {
-    const double r = inverse_rms(call.in[0], g, width, call.as<NormAttributes>().epsilon);
-    for (int64_t j = 0; j < width; ++j) call.out[0][g + j] = call.in[0][g + j] * r * call.in[1][j];
+  const NormGroups groups(call.attributes, call.in[1].shape, call.in[0].shape[1]);
+  for (int64_t g = 0; g < call.in[0].shape.count(); g += groups.width) {
+    const double r = inverse_rms(call.in[0], g, groups.width, call.as<NormAttributes>().epsilon);
+    for (int64_t i = g; i < g + groups.width; ++i) call.out[0][i] = call.in[0][i] * r * groups.gain(call.in[1], i);
   }
 }
 
@@ -89,25 +79,30 @@ Result<void> gradient(Backward& backward, const Node& node) {
 std::vector<Sample> samples() {
   return {{NormAttributes{1e-5}, {Type{{5, 7}}, Type{{7}}}},
           {NormAttributes{1e-6}, {Type{{4, 12}}, Type{{4}}}},
-          {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{33}}}}};
+          {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{33}}}},
+          {NormAttributes{1e-5, 1}, {Type{{5, 7}}, Type{{7}}}},
+          {NormAttributes{1e-5, 1, 3}, {Type{{4, 12}}, Type{{6}}}}};
 }
 
-Result<std::vector<Type>> infer_dx(const std::any&, std::span<const Type> in) {
+Result<std::vector<Type>> infer_dx(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("rms_norm_dx", in, 4));
-  CHECK_OK(expect_groups(in[1], in[2]));
+  CHECK_OK(expect_groups("rms_norm_dx", any, in[1], in[2]));
   CHECK_OK(expect_shape("rms_norm_dx", "dy", in[0], in[1].shape));
   if (!absent(in[3])) CHECK_OK(expect_shape("rms_norm_dx", "addend", in[3], in[1].shape));
   return std::vector{in[1]};
 }
 
 int64_t workspace_dx(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
-  return row_buffer_bytes(in[0].shape[1], 4, threads);
+  return row_buffer_bytes(in[0].shape[1], 5, threads);
 }
 
 void run_dx(const Call& call) noexcept {
-  const int64_t columns = call.in[0].shape[1], width = call.in[2].shape[0];
+  const int64_t columns = call.in[0].shape[1];
+  const NormGroups groups(call.attributes, call.in[2].shape, columns);
+  const int64_t width = groups.width;
   call.run.threads.split(call.in[0].shape[0], 1, [&](int64_t begin, int64_t end, int thread) {
-    const auto buffer = [&](int i) { return row_buffer(call, columns, 4, thread, i); };
+    const auto buffer = [&](int i) { return row_buffer(call, columns, 5, thread, i); };
+    const float* const gain = groups.gains(call.in[2], buffer(4));
     for (int64_t i = begin; i < end; ++i) {
       const float* const dy = read_row(call.in[0], i, columns, buffer(0));
       const float* const x = read_row(call.in[1], i, columns, buffer(1));
@@ -115,7 +110,7 @@ void run_dx(const Call& call) noexcept {
       for (int64_t g = 0; g < columns; g += width) {
         const float r = inverse_rms(x + g, width, call.as<NormAttributes>().epsilon);
         std::copy(dy + g, dy + g + width, dx + g);
-        multiply(dx + g, call.in[2].as<const float>(), width);
+        multiply(dx + g, gain + g % groups.gain_count, width);
         const float projection = dot(dx + g, x + g, width) * r * r / static_cast<float>(width);
         add_scaled(dx + g, x + g, -projection, width);
         scale(dx + g, r, width);
@@ -127,28 +122,30 @@ void run_dx(const Call& call) noexcept {
 }
 
 void reference_dx(const ReferenceCall& call) {
-  const int64_t width = call.in[2].shape[0];
+  const NormGroups groups(call.attributes, call.in[2].shape, call.in[1].shape[1]);
+  const int64_t width = groups.width;
   const auto& dy = call.in[0];
   const auto& x = call.in[1];
   for (int64_t g = 0; g < x.shape.count(); g += width) {
     const double r = inverse_rms(x, g, width, call.as<NormAttributes>().epsilon);
     double projection = 0;
-    for (int64_t j = 0; j < width; ++j) projection += call.in[2][j] * dy[g + j] * x[g + j];
+    for (int64_t j = 0; j < width; ++j) projection += groups.gain(call.in[2], g + j) * dy[g + j] * x[g + j];
     for (int64_t j = 0; j < width; ++j)
-      call.out[0][g + j] =
-          r * (call.in[2][j] * dy[g + j] - x[g + j] * r * r * projection / static_cast<double>(width)) +
-          (call.in[3] ? call.in[3][g + j] : 0.0);
+      call.out[0][g + j] = r * (groups.gain(call.in[2], g + j) * dy[g + j] -
+                                x[g + j] * r * r * projection / static_cast<double>(width)) +
+                           (call.in[3] ? call.in[3][g + j] : 0.0);
   }
 }
 
 std::vector<Sample> samples_dx() {
   return {{NormAttributes{1e-5}, {Type{{5, 7}}, Type{{5, 7}}, Type{{7}}, Type{.codec = nullptr}}},
-          {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{9, 66}, &kBf16}, Type{{33}}, Type{{9, 66}, &kBf16}}}};
+          {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{9, 66}, &kBf16}, Type{{33}}, Type{{9, 66}, &kBf16}}},
+          {NormAttributes{1e-5, 1, 3}, {Type{{4, 12}}, Type{{4, 12}}, Type{{6}}, Type{.codec = nullptr}}}};
 }
 
-Result<std::vector<Type>> infer_dgain(const std::any&, std::span<const Type> in) {
+Result<std::vector<Type>> infer_dgain(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("rms_norm_dgain", in, 3));
-  CHECK_OK(expect_groups(in[2], in[0]));
+  CHECK_OK(expect_groups("rms_norm_dgain", any, in[2], in[0]));
   CHECK_OK(expect_shape("rms_norm_dgain", "dy", in[1], in[2].shape));
   return std::vector{Type{in[0].shape, &kF32}};
 }
@@ -158,36 +155,40 @@ int64_t workspace_dgain(const std::any&, std::span<const Type> in, std::span<con
 }
 
 void run_dgain(const Call& call) noexcept {
-  const int64_t rows = call.in[1].shape[0], columns = call.in[1].shape[1], width = call.in[0].shape[0];
+  const int64_t rows = call.in[1].shape[0], columns = call.in[1].shape[1];
+  const NormGroups groups(call.attributes, call.in[0].shape, columns);
   const auto buffer = [&](int i) { return row_buffer(call, columns, 4, 0, i); };
   float* const partial = buffer(3);
   for (int64_t row = 0; row < rows; row += kGranule) {
-    std::fill(partial, partial + width, 0.0f);
+    std::fill(partial, partial + groups.gain_count, 0.0f);
     for (int64_t i = row; i < std::min(rows, row + kGranule); ++i) {
       const float* const dy = read_row(call.in[1], i, columns, buffer(0));
       const float* const x = read_row(call.in[2], i, columns, buffer(1));
       float* const product = buffer(2);
       std::copy(dy, dy + columns, product);
       multiply(product, x, columns);
-      for (int64_t g = 0; g < columns; g += width)
-        add_scaled(partial, product + g, inverse_rms(x + g, width, call.as<NormAttributes>().epsilon), width);
+      for (int64_t g = 0; g < columns; g += groups.width)
+        add_scaled(partial + g % groups.gain_count, product + g,
+                   inverse_rms(x + g, groups.width, call.as<NormAttributes>().epsilon), groups.width);
     }
-    add_scaled(call.out[0].as<float>(), partial, 1, width);
+    add_scaled(call.out[0].as<float>(), partial, 1, groups.gain_count);
   }
 }
 
 void reference_dgain(const ReferenceCall& call) {
-  const int64_t width = call.in[0].shape[0];
-  for (int64_t j = 0; j < width; ++j) call.out[0][j] = call.in[0][j];
-  for (int64_t g = 0; g < call.in[1].shape.count(); g += width) {
-    const double r = inverse_rms(call.in[2], g, width, call.as<NormAttributes>().epsilon);
-    for (int64_t j = 0; j < width; ++j) call.out[0][j] += call.in[1][g + j] * call.in[2][g + j] * r;
+  const NormGroups groups(call.attributes, call.in[0].shape, call.in[1].shape[1]);
+  for (int64_t j = 0; j < groups.gain_count; ++j) call.out[0][j] = call.in[0][j];
+  for (int64_t g = 0; g < call.in[1].shape.count(); g += groups.width) {
+    const double r = inverse_rms(call.in[2], g, groups.width, call.as<NormAttributes>().epsilon);
+    for (int64_t i = g; i < g + groups.width; ++i)
+      call.out[0][i % groups.gain_count] += call.in[1][i] * call.in[2][i] * r;
   }
 }
 
 std::vector<Sample> samples_dgain() {
   return {{NormAttributes{1e-5}, {Type{{7}}, Type{{5, 7}}, Type{{5, 7}}}},
-          {NormAttributes{1e-5}, {Type{{33}}, Type{{600, 66}, &kBf16}, Type{{600, 66}, &kBf16}}}};
+          {NormAttributes{1e-5}, {Type{{33}}, Type{{600, 66}, &kBf16}, Type{{600, 66}, &kBf16}}},
+          {NormAttributes{1e-5, 1, 3}, {Type{{6}}, Type{{4, 12}}, Type{{4, 12}}}}};
 }
 
 constexpr InPlace kAccumulates[] = {{0, 0, true}};
@@ -198,7 +199,7 @@ constexpr InPlace kOverDy[] = {{0, 0, false}, {0, 3, false}};
 
 const Op kRmsNorm = {.name = "rms_norm",
                      .infer = infer,
-                     .text = text,
+                     .text = norm_text,
                      .gradient = gradient,
                      .workspace = workspace,
                      .cost = pointwise_cost,
@@ -208,7 +209,7 @@ const Op kRmsNorm = {.name = "rms_norm",
                      .in_place = kOverX};
 const Op kRmsNormDx = {.name = "rms_norm_dx",
                        .infer = infer_dx,
-                       .text = text,
+                       .text = norm_text,
                        .workspace = workspace_dx,
                        .cost = pointwise_cost,
                        .reference = reference_dx,
@@ -217,7 +218,7 @@ const Op kRmsNormDx = {.name = "rms_norm_dx",
                        .in_place = kOverDy};
 const Op kRmsNormDgain = {.name = "rms_norm_dgain",
                           .infer = infer_dgain,
-                          .text = text,
+                          .text = norm_text,
                           .workspace = workspace_dgain,
                           .cost = pointwise_cost,
                           .reference = reference_dgain,

@@ -39,6 +39,7 @@ constexpr std::array kOps = {
     &kGather,
     &kLinearCrossEntropy,
     &kLinearCrossEntropyDw,
+    &kLinearCrossEntropyDbias,
     &kPointwise,
     &kSquaredNorm,
     &kClipScale,

@@ -43,53 +43,62 @@ struct ScaleAttributes {
   bool operator==(const ScaleAttributes&) const = default;
 };
 extern const Op kLinearDw;
-// accumulator [n] += sum over rows of x [t, n] (or [t], as n = 1).
+// accumulator [n] += sum over rows of x [t, n] (or [t], as n = 1), or over rows and groups of x [t, groups * n].
 extern const Op kColumnSum;
 
-// in: ids [t], table [v, d].
+// in: ids [t], table [v, d]. Row ids[i] + first of the table.
 struct EmbeddingAttributes {
   const Codec* codec = &kF32;
+  int64_t first = 0;
   bool operator==(const EmbeddingAttributes&) const = default;
 };
 extern const Op kEmbedding;
 extern const Op kEmbeddingGrad;  // in: accumulator [v, d], ids, dy
 
+// Gains are used as offset + gain. A row is normalised in groups, each by itself: of so many columns, or of as many as
+// there are gains (0). Gains and biases [w] repeat over the columns of a row; w is a multiple of the group.
 struct NormAttributes {
   double epsilon = 1e-5;
+  float offset = 0;
+  int64_t group = 0;
   bool operator==(const NormAttributes&) const = default;
 };
-// in: x [t, d], gain [w]; each of the d / w groups is normalised by itself.
+// in: x [t, d], gain [w].
 extern const Op kRmsNorm;
 extern const Op kRmsNormDx;     // in: dy, x, gain, addend
 extern const Op kRmsNormDgain;  // in: accumulator [w], dy, x
-// in: x [t, d], gain [d], bias [d].
+// in: x [t, d], gain [w] (absent: 1), bias [w] (absent: 0).
 extern const Op kLayerNorm;
 extern const Op kLayerNormDx;     // in: dy, x, gain, addend
-extern const Op kLayerNormDgain;  // in: accumulator [d], dy, x
+extern const Op kLayerNormDgain;  // in: accumulator [w], dy, x
 
-// in: x [t, heads * head_dim], positions [t], table [positions, head_dim] of (cos, sin) pairs.
+// in: x [t, heads * head_dim], positions [t], table [positions, rotated] of (cos, sin) pairs. The first `rotated`
+// elements of each head turn, the others stay.
 struct RopeAttributes {
   int64_t head_dim = 0;
+  int64_t rotated = 0;  // 0: all
   bool interleaved = false;
   bool inverse = false;  // rotate back: the gradient
   bool operator==(const RopeAttributes&) const = default;
 };
 extern const Op kRope;
 
-// in: q [t, heads * head_dim], k, v [t, kv_heads * head_dim], starts [t];  out: y, lse [t, heads].
-// Row i sees rows max(starts[i], i - window + 1) .. i.
+// in: q [t, heads * head_dim], k, v [t, kv_heads * head_dim], starts [t], bias;  out: y, lse [t, heads].
+// Row i sees rows max(starts[i], i - window + 1) .. i. Scores are scale * q.k, then cap * tanh(score / cap) where there
+// is a cap, plus bias[head, j - starts[i]] where there is a bias [heads, positions] f32 (a constant: ALiBi).
 struct AttentionAttributes {
   int64_t heads = 1, kv_heads = 1, head_dim = 1;
   int64_t window = 0;  // 0: none
   float scale = 1;
+  float cap = 0;        // 0: none
   int64_t longest = 0;  // sequence, for the cost alone; 0: all rows may be one
   bool tiles = false;   // attention_cached: rows that follow one another together
   bool operator==(const AttentionAttributes&) const = default;
 };
 extern const Op kAttention;
-extern const Op kAttentionGrad;  // in: dy, q, k, v, y, lse, starts;  out: dq, dk, dv
-// For generation. in: q, k, v (of the new rows), cache_k, cache_v [slots, places, kv], slots [t], positions [t]; the
-// rows' k and v are written to their place first.  out: y, cache_k, cache_v.
+extern const Op kAttentionGrad;  // in: dy, q, k, v, y, lse, starts, bias;  out: dq, dk, dv
+// For generation. in: q, k, v (of the new rows), cache_k, cache_v [slots, places, kv], slots [t], positions [t], bias;
+// the rows' k and v are written to their place first.  out: y, cache_k, cache_v.
 extern const Op kAttentionCached;
 
 struct ActivationAttributes {
@@ -131,14 +140,16 @@ struct CrossEntropyAttributes {
   // Probabilities below it are left out of gradients where they are for every row of a granule; 0: none are. A near
   // move (Wijmans et al. 2024 take 2^-12: what bf16 would round away beside the target's).
   float negligible = 0;
+  float cap = 0;  // of logits: cap tanh(logit / cap); 0: none
   bool operator==(const CrossEntropyAttributes&) const = default;
 };
 constexpr float kNegligible = 0x1p-12f;
-// in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1];  out: nll [t], dx [t, d] = scale * d(sum nll)/dx, lse
-// [t], logits [t, v] of the rows that have a target.
+// in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1], bias [v];  out: nll [t], dx [t, d] = scale * d(sum
+// nll)/dx, lse [t], logits [t, v] of the rows that have a target.
 extern const Op kLinearCrossEntropy;
 // in: accumulator [v, d], x, w, targets, scale ([1], or [t]: of each row's loss), lse; where w is the embedding's table
-// too: ids, dy of the look-up; logits, where they were kept.
+// too: ids, dy of the look-up; logits, where they were kept; bias.
 extern const Op kLinearCrossEntropyDw;
+extern const Op kLinearCrossEntropyDbias;  // in: accumulator [v], x, w, targets, scale, lse, logits, bias
 
 }  // namespace thimble

@@ -98,13 +98,13 @@ class ProductProbe {
     add(ProductUse::narrow, kLinear, back, {low, down, none, none});
     add(ProductUse::narrow, kLinearDw, ScaleAttributes{}, {down, low, x});
     const Type table{{kColumns, kWidth}};
-    add(ProductUse::head, kLinearCrossEntropy, CrossEntropyAttributes{}, {x, table, ids, one});
+    add(ProductUse::head, kLinearCrossEntropy, CrossEntropyAttributes{}, {x, table, ids, one, none});
     add(ProductUse::head_gradient, kLinearCrossEntropyDw, CrossEntropyAttributes{},
-        {table, x, table, ids, one, each, none, none, none});
+        {table, x, table, ids, one, each, none, none, none, none});
     const AttentionAttributes heads{kHeads, kKvHeads, kWidth / kHeads, 0, 0.125f};
     const Type kv = matrix(kRows, kWidth / kHeads * kKvHeads), lse{{kRows, kHeads}};
-    add(ProductUse::attention, kAttention, heads, {x, kv, kv, ids});
-    add(ProductUse::attention_gradient, kAttentionGrad, heads, {x, x, kv, kv, x, lse, ids});
+    add(ProductUse::attention, kAttention, heads, {x, kv, kv, ids, none});
+    add(ProductUse::attention_gradient, kAttentionGrad, heads, {x, x, kv, kv, x, lse, ids, none});
     ProductSpeeds out;
     for (size_t use = 0; use < kProductUses; ++use) out[use] = flops_[use] / seconds_[use];
     return out;

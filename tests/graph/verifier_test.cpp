@@ -84,7 +84,8 @@ TEST(ShapeRules, codecs_and_rows_are_part_of_the_contract) {
   const auto message = [](const Result<std::vector<Type>>& result) { return result ? "" : result.error().message; };
   EXPECT_THAT(message(kRmsNorm.infer(NormAttributes{}, std::vector{x, gain})), HasSubstr("gain should be f32"));
   EXPECT_THAT(message(kEmbedding.infer(EmbeddingAttributes{}, std::vector{x, x})), HasSubstr("ids should be i32"));
-  EXPECT_THAT(message(kLinearCrossEntropy.infer(CrossEntropyAttributes{}, std::vector{x, x, ids, Type{{1}, &kBf16}})),
+  EXPECT_THAT(message(kLinearCrossEntropy.infer(CrossEntropyAttributes{},
+                                                std::vector{x, x, ids, Type{{1}, &kBf16}, Type{.codec = nullptr}})),
               HasSubstr("scale should be f32"));
   EXPECT_THAT(message(kAdd.infer({}, std::vector{x, Type{{6, 33}}})), HasSubstr("b should be [5, 33]"));
   // Rows of 33 are no whole blocks: a pass over the whole would cut them elsewhere than a pass by rows.

@@ -65,8 +65,8 @@ void run(Head& head, float negligible, int threads, int64_t first, int64_t count
         static_cast<size_t>(op.workspace(attributes, types, made, context.multiply, threads)));
     op.run({attributes, in, results, workspace, context});
   };
-  call(kLinearCrossEntropy, {x, w, targets, by}, {y, d, l, {}});
-  call(kLinearCrossEntropyDw, {dw, x, w, targets, by, l, {}, {}, {}}, {dw});
+  call(kLinearCrossEntropy, {x, w, targets, by, {}}, {y, d, l, {}});
+  call(kLinearCrossEntropyDw, {dw, x, w, targets, by, l, {}, {}, {}, {}}, {dw});
   out.nll.insert(out.nll.end(), nll.begin(), nll.end());
   std::vector<float> wide(static_cast<size_t>(count * kWidth));
   head.codec->decode(dx.data(), wide.data(), count * kWidth);
