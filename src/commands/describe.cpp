@@ -55,24 +55,32 @@ Ordered row(std::string_view name, std::string_view codec, const Shape& shape, u
 }
 
 Ordered architecture_json(const Architecture& a) {
+  const Attention& attention = a.blocks.front().attention;
   Ordered json = {{"family", a.family},
                   {"parameters", parameter_count(a)},
                   {"vocabulary", a.vocab},
                   {"width", a.width},
-                  {"layers", a.layers},
-                  {"heads", a.heads},
-                  {"key-value heads", a.kv_heads},
-                  {"head width", a.head_dim},
-                  {"FFN width", a.ffn_width},
+                  {"layers", a.layers()},
+                  {"heads", attention.heads},
+                  {"key-value heads", attention.kv_heads},
+                  {"head width", attention.head_dim},
+                  {"FFN width", a.blocks.front().ffn.width},
                   {"context", a.context},
                   {"tied head", a.tied}};
-  if (a.position == Architecture::Position::rope) json["rope base"] = a.rope_base;
-  constexpr std::array kScalings = {"none", "linear", "llama3", "yarn"};
-  if (a.rope_scaling.kind != RopeScaling::Kind::none) {
-    json["rope scaling"] =
-        fmt::format("{}, factor {}", kScalings[static_cast<size_t>(a.rope_scaling.kind)], a.rope_scaling.factor);
+  constexpr std::array kScalings = {"none", "linear", "dynamic", "llama3", "yarn", "longrope"};
+  for (size_t i = 0; i < a.ropes.size(); ++i) {
+    const Rope& rope = a.ropes[i];
+    const std::string which = i == 0 ? "rope" : fmt::format("rope {}", i + 1);
+    json[which + " base"] = rope.base;
+    if (rope.scaling.kind != RopeScaling::Kind::none)
+      json[which + " scaling"] =
+          fmt::format("{}, factor {}", kScalings[static_cast<size_t>(rope.scaling.kind)], rope.scaling.factor);
   }
-  if (a.window > 0) json["sliding window"] = a.window;
+  int64_t windows = 0, window = 0;
+  for (const Block& block : a.blocks)
+    if (block.attention.window > 0) ++windows, window = block.attention.window;
+  if (windows > 0) json["sliding window"] = window;
+  if (windows > 0 && windows < a.layers()) json["layers with a window"] = windows;
   return json;
 }
 

@@ -18,6 +18,11 @@ void GraphCopy::bind(ValueId old, ValueId inserted) {
   to_.value(inserted).role = from_.value(old).role;
 }
 
+void GraphCopy::copy_inputs() {
+  for (size_t i = 0; i < from_.values().size(); ++i)
+    if (from_.values()[i].role == Role::input) map(static_cast<ValueId>(i));
+}
+
 void GraphCopy::copy(const Node& node) {
   std::vector<ValueId> in;
   for (ValueId id : node.in) in.push_back(map(id));
@@ -32,9 +37,7 @@ void GraphCopy::copy(const Node& node) {
 
 GraphCopy rewrite(const Graph& graph, const std::function<bool(GraphCopy&, const Node&)>& change) {
   GraphCopy copy(graph);
-  // The host writes inputs whether or not anything reads them.
-  for (size_t i = 0; i < graph.values().size(); ++i)
-    if (graph.values()[i].role == Role::input) copy.map(static_cast<ValueId>(i));
+  copy.copy_inputs();
   for (const Node& node : graph.nodes()) {
     copy.graph().set_phase(node.phase);
     copy.graph().set_block(node.block);

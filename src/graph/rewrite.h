@@ -17,6 +17,8 @@ class GraphCopy {
   ValueId map(ValueId old);
   // Says that `inserted` stands for `old` from now on; it takes over the name and role.
   void bind(ValueId old, ValueId inserted);
+  // Copies all inputs: the host writes them whether or not anything reads them.
+  void copy_inputs();
   // Copies a node as it is.
   void copy(const Node& node);
 

@@ -1,5 +1,6 @@
 #include "models/architecture.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string_view>
 
@@ -10,87 +11,165 @@ struct Bound {
   std::string_view what;
   int64_t value;
   int64_t largest;
+  int64_t least = 1;
 };
 
+Failure out_of_bounds(const std::string& source, const Bound& bound) {
+  return fail(ErrorCode::invalid_argument, "reading {}: the {} should be in {}..{}, found {}", source, bound.what,
+              bound.least, bound.largest, bound.value);
+}
+
 // Bounds that no model comes near, and under which no product of two of them leaves int64.
-Result<void> check_extents(const Architecture& a, const std::string& source) {
-  const Bound bounds[] = {
-      {"vocabulary size", a.vocab, int64_t{1} << 24}, {"model width", a.width, int64_t{1} << 20},
-      {"number of layers", a.layers, 4096},           {"number of heads", a.heads, 1 << 14},
-      {"number of kv heads", a.kv_heads, 1 << 14},    {"head dimension", a.head_dim, 1 << 14},
-      {"FFN width", a.ffn_width, int64_t{1} << 22},   {"context length", a.context, int64_t{1} << 30}};
-  for (const Bound& bound : bounds) {
-    if (bound.value < 1 || bound.value > bound.largest) {
-      return fail(ErrorCode::invalid_argument, "reading {}: the {} should be in 1..{}, found {}", source, bound.what,
-                  bound.largest, bound.value);
-    }
-  }
-  if (a.window < 0) {
-    return fail(ErrorCode::invalid_argument, "reading {}: the attention window should not be negative, found {}",
-                source, a.window);
+Result<void> check_bounds(std::initializer_list<Bound> bounds, const std::string& source) {
+  for (const Bound& bound : bounds)
+    if (bound.value < bound.least || bound.value > bound.largest) return out_of_bounds(source, bound);
+  return {};
+}
+
+struct Factor {
+  std::string_view what;
+  double value;
+  bool zero_allowed = false;
+};
+Result<void> check_factors(std::initializer_list<Factor> factors, const std::string& source) {
+  for (const Factor& f : factors)
+    if (!std::isfinite(f.value) || f.value < 0 || (f.value == 0 && !f.zero_allowed))
+      return fail(ErrorCode::invalid_argument, "reading {}: the {} should be positive, found {}", source, f.what,
+                  f.value);
+  return {};
+}
+
+Result<void> check_norm(const Norm& norm, const std::string& source) {
+  // Written so that NaN fails too.
+  if (!norm || (norm.epsilon > 0 && norm.epsilon < 1)) return {};
+  return fail(ErrorCode::invalid_argument, "reading {}: the norm's epsilon should be between 0 and 1, found {}", source,
+              norm.epsilon);
+}
+
+Result<void> check_factors(const RopeScaling& s, size_t turns, const std::string& source) {
+  for (const auto& [name, factors] : {std::pair{"short_factor", &s.short_factors}, {"long_factor", &s.long_factors}}) {
+    if (factors->size() != turns)
+      return fail(ErrorCode::invalid_argument, "reading {}: rope scaling's {} should have {} numbers, found {}", source,
+                  name, turns, factors->size());
+    for (const double factor : *factors) CHECK_OK(check_factors({{name, factor}}, source));
   }
   return {};
 }
 
-Result<void> check_rope(const Architecture& a, const std::string& source) {
-  if (a.position != Architecture::Position::rope) return {};
-  if (a.head_dim % 2 != 0) {
-    return fail(ErrorCode::invalid_argument, "reading {}: rope needs an even head dimension, found {}", source,
-                a.head_dim);
-  }
-  if (!std::isfinite(a.rope_base) || a.rope_base <= 0) {
-    return fail(ErrorCode::invalid_argument, "reading {}: the rope base should be positive, found {}", source,
-                a.rope_base);
-  }
-  const RopeScaling& s = a.rope_scaling;
+Result<void> check_scaling(const Rope& rope, const std::string& source) {
+  const RopeScaling& s = rope.scaling;
   if (s.kind == RopeScaling::Kind::none) return {};
-  if (!std::isfinite(s.factor) || s.factor < 1) {
+  if (!std::isfinite(s.factor) || s.factor < 1)
     return fail(ErrorCode::invalid_argument, "reading {}: the rope scaling factor should be at least 1, found {}",
                 source, s.factor);
-  }
   if (s.kind == RopeScaling::Kind::linear) return {};
-  if (s.original_context < 1 || s.original_context > (int64_t{1} << 30)) {
+  if (s.original_context < 1 || s.original_context > (int64_t{1} << 30))
     return fail(ErrorCode::invalid_argument, "reading {}: rope scaling needs the original context length, found {}",
                 source, s.original_context);
-  }
-  const bool ordered = s.kind == RopeScaling::Kind::llama3
-                           ? s.low_frequency_factor > 0 && s.high_frequency_factor > s.low_frequency_factor
-                           : s.beta_slow > 0 && s.beta_fast > s.beta_slow && s.attention_factor >= 0;
-  if (!ordered) {
-    return fail(ErrorCode::invalid_argument, "reading {}: the {} of rope scaling should be positive and in order",
-                source,
-                s.kind == RopeScaling::Kind::llama3 ? "low and high frequency factors" : "beta_slow and beta_fast");
-  }
-  return {};
+  if (!(s.attention_factor >= 0) || !std::isfinite(s.attention_factor))
+    return fail(ErrorCode::invalid_argument, "reading {}: rope scaling's attention_factor should be positive, found {}",
+                source, s.attention_factor);
+  if (s.kind == RopeScaling::Kind::longrope) return check_factors(s, static_cast<size_t>(rope.rotated / 2), source);
+  const bool llama3 = s.kind == RopeScaling::Kind::llama3;
+  const double low = llama3 ? s.low_frequency_factor : s.beta_slow,
+               high = llama3 ? s.high_frequency_factor : s.beta_fast;
+  if (low > 0 && high > low && std::isfinite(high)) return {};
+  return fail(ErrorCode::invalid_argument, "reading {}: the {} of rope scaling should be positive and in order", source,
+              llama3 ? "low and high frequency factors" : "beta_slow and beta_fast");
 }
 
+Result<void> check_rope(const Rope& rope, const std::string& source) {
+  if (rope.rotated < 2 || rope.rotated % 2 != 0)
+    return fail(ErrorCode::invalid_argument,
+                "reading {}: rope needs an even head dimension, or an even part of it, found {}", source, rope.rotated);
+  if (rope.query_growth != 0 && rope.scaling.original_context < 1)
+    return fail(ErrorCode::invalid_argument,
+                "reading {}: queries that grow with their position need rope scaling's original context length",
+                source);
+  CHECK_OK(check_factors({{"rope base", rope.base}, {"growth of queries", rope.query_growth, true}}, source));
+  return check_scaling(rope, source);
+}
+
+Result<void> check_attention(const Attention& a, const Architecture& all, const std::string& source) {
+  CHECK_OK(check_bounds({{"number of heads", a.heads, 1 << 14},
+                         {"number of kv heads", a.kv_heads, 1 << 14},
+                         {"head dimension", a.head_dim, 1 << 14},
+                         {"attention window", a.window, int64_t{1} << 40, 0}},
+                        source));
+  if (a.heads % a.kv_heads != 0)
+    return fail(ErrorCode::invalid_argument, "reading {}: {} heads cannot share {} kv heads evenly", source, a.heads,
+                a.kv_heads);
+  if (a.q_width() > (int64_t{1} << 20))
+    return fail(ErrorCode::invalid_argument, "reading {}: {} heads of {} elements are wider than {}", source, a.heads,
+                a.head_dim, 1 << 20);
+  if (a.rope >= 0 && all.ropes[static_cast<size_t>(a.rope)].rotated > a.head_dim)
+    return fail(ErrorCode::invalid_argument, "reading {}: rope turns {} elements of heads of {}", source,
+                all.ropes[static_cast<size_t>(a.rope)].rotated, a.head_dim);
+  return check_factors({{"scale of attention", a.scale, true}, {"cap of attention", a.cap, true}}, source);
+}
+
+Result<void> check_block(const Block& block, const Architecture& all, const std::string& source) {
+  CHECK_OK(check_bounds({{"FFN width", block.ffn.width, int64_t{1} << 22}}, source));
+  for (const Norm* norm :
+       {&block.before_mixer, &block.after_mixer, &block.before_ffn, &block.after_ffn, &block.attention.qk_norm})
+    CHECK_OK(check_norm(*norm, source));
+  CHECK_OK(check_factors({{"scale of the residual", block.residual_scale}}, source));
+  return check_attention(block.attention, all, source);
+}
+
+// The tensors of a model, in order.
 class SpecList {
  public:
   explicit SpecList(const Architecture& a) : a_(a) {}
 
-  void norm(const std::string& name, int64_t width) {
-    specs.push_back({name + ".weight", {width}});
-    if (a_.norm == Architecture::Norm::layer) specs.push_back({name + ".bias", {width}});
+  // Normal numbers of deviation 0.02, those of projections back into the residual stream scaled by 1/sqrt(2 layers)
+  // (GPT-2); gains 1, biases 0.
+  void matrix(std::string name, const Shape& shape, bool into_residual = false) {
+    const float scale = into_residual ? 1 / std::sqrt(2 * static_cast<float>(a_.layers())) : 1;
+    specs.push_back({std::move(name), shape, Initial::normal(0.02f * scale)});
   }
-  void linear(const std::string& name, int64_t out, int64_t in, bool bias) {
-    specs.push_back({name + ".weight", {out, in}});
-    if (bias) specs.push_back({name + ".bias", {out}});
+  void bias(const std::string& name, int64_t width) { specs.push_back({name, {width}, Initial::constant(0)}); }
+  void norm(const std::string& name, const Norm& norm, int64_t width) {
+    if (!norm) return;
+    if (norm.gain) specs.push_back({name + ".weight", {width}, Initial::constant(1 - static_cast<float>(norm.offset))});
+    if (norm.bias) bias(name + ".bias", width);
   }
-  void block(int64_t layer) {
+  void linear(const std::string& name, int64_t out, int64_t in, bool biased, bool into_residual = false) {
+    matrix(name + ".weight", {out, in}, into_residual);
+    if (biased) bias(name + ".bias", out);
+  }
+  void qk_norm(const std::string& name, const Attention& a, int64_t heads) {
+    const bool shared = a.qk_norm_over == Attention::NormOver::head;
+    norm(name, a.qk_norm, shared ? a.head_dim : heads * a.head_dim);
+  }
+  void block(const Block& b, int64_t layer) {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
-    norm(prefix + "input_layernorm", a_.width);
-    linear(prefix + "self_attn.q_proj", a_.q_width(), a_.width, a_.qkv_bias);
-    linear(prefix + "self_attn.k_proj", a_.kv_width(), a_.width, a_.qkv_bias);
-    linear(prefix + "self_attn.v_proj", a_.kv_width(), a_.width, a_.qkv_bias);
-    if (a_.qk_norm) {
-      specs.push_back({prefix + "self_attn.q_norm.weight", {a_.head_dim}});
-      specs.push_back({prefix + "self_attn.k_norm.weight", {a_.head_dim}});
-    }
-    linear(prefix + "self_attn.o_proj", a_.width, a_.q_width(), a_.linear_bias);
-    norm(prefix + "post_attention_layernorm", a_.width);
-    if (a_.gated()) linear(prefix + "mlp.gate_proj", a_.ffn_width, a_.width, a_.linear_bias);
-    linear(prefix + "mlp.up_proj", a_.ffn_width, a_.width, a_.linear_bias);
-    linear(prefix + "mlp.down_proj", a_.width, a_.ffn_width, a_.linear_bias);
+    const Attention& a = b.attention;
+    norm(prefix + "input_layernorm", b.before_mixer, a_.width);
+    linear(prefix + "self_attn.q_proj", a.q_width(), a_.width, a.qkv_bias);
+    linear(prefix + "self_attn.k_proj", a.kv_width(), a_.width, a.qkv_bias);
+    linear(prefix + "self_attn.v_proj", a.kv_width(), a_.width, a.qkv_bias);
+    qk_norm(prefix + "self_attn.q_norm", a, a.heads);
+    qk_norm(prefix + "self_attn.k_norm", a, a.kv_heads);
+    linear(prefix + "self_attn.o_proj", a_.width, a.q_width(), a.output_bias, true);
+    norm(prefix + "post_self_attn_layernorm", b.after_mixer, a_.width);
+    norm(prefix + "post_attention_layernorm", b.before_ffn, a_.width);
+    if (b.ffn.gated) linear(prefix + "mlp.gate_proj", b.ffn.width, a_.width, b.ffn.bias);
+    linear(prefix + "mlp.up_proj", b.ffn.width, a_.width, b.ffn.bias);
+    linear(prefix + "mlp.down_proj", a_.width, b.ffn.width, b.ffn.bias, true);
+    norm(prefix + "post_mlp_layernorm", b.after_ffn, a_.width);
+  }
+  void all() {
+    const int64_t embedding = a_.embedding_width ? a_.embedding_width : a_.width;
+    matrix("model.embed_tokens.weight", {a_.vocab, embedding});
+    if (a_.learned_positions) matrix("model.embed_positions.weight", {a_.learned_positions, a_.width});
+    norm("model.embed_norm", a_.embedding_norm, a_.width);
+    if (embedding != a_.width) linear("model.project_in", a_.width, embedding, false);
+    for (int64_t layer = 0; layer < a_.layers(); ++layer) block(a_.blocks[static_cast<size_t>(layer)], layer);
+    norm("model.norm", a_.final_norm, a_.width);
+    if (embedding != a_.width) linear("model.project_out", embedding, a_.width, false);
+    if (!a_.tied) matrix("lm_head.weight", {a_.vocab, embedding});
+    if (a_.head_bias) bias("lm_head.bias", a_.vocab);
   }
 
   std::vector<TensorSpec> specs;
@@ -99,35 +178,71 @@ class SpecList {
   const Architecture& a_;
 };
 
+Architecture in_f32(Architecture a) {
+  const auto round = [](double& x) { x = static_cast<float>(x); };
+  const auto round_all = [&](std::vector<double>& numbers) { std::ranges::for_each(numbers, round); };
+  for (Block& b : a.blocks) {
+    for (Norm* n : {&b.before_mixer, &b.after_mixer, &b.before_ffn, &b.after_ffn, &b.attention.qk_norm})
+      round(n->epsilon);
+    round(b.attention.scale), round(b.attention.cap), round(b.residual_scale);
+  }
+  for (Rope& rope : a.ropes) {
+    RopeScaling& s = rope.scaling;
+    rope.layout = Rope::Layout::halves;
+    for (double* x : {&rope.base, &rope.query_growth, &s.factor, &s.low_frequency_factor, &s.high_frequency_factor,
+                      &s.beta_fast, &s.beta_slow, &s.attention_factor})
+      round(*x);
+    round_all(s.short_factors), round_all(s.long_factors);
+  }
+  for (double* x : {&a.embedding_scale, &a.embedding_norm.epsilon, &a.final_norm.epsilon, &a.logit_scale, &a.logit_cap})
+    round(*x);
+  return a;
+}
+
 }  // namespace
 
 Result<void> check(const Architecture& a, const std::string& source) {
-  CHECK_OK(check_extents(a, source));
-  if (a.heads % a.kv_heads != 0) {
-    return fail(ErrorCode::invalid_argument, "reading {}: {} heads can not share {} kv heads evenly", source, a.heads,
-                a.kv_heads);
-  }
-  if (a.q_width() > (int64_t{1} << 20)) {
-    return fail(ErrorCode::invalid_argument, "reading {}: {} heads of {} elements are wider than {}", source, a.heads,
-                a.head_dim, 1 << 20);
-  }
-  // Written so that NaN fails too.
-  if (!(a.norm_epsilon > 0 && a.norm_epsilon < 1)) {
-    return fail(ErrorCode::invalid_argument, "reading {}: the norm's epsilon should be between 0 and 1, found {}",
-                source, a.norm_epsilon);
-  }
-  return check_rope(a, source);
+  CHECK_OK(check_bounds({{"vocabulary size", a.vocab, int64_t{1} << 24},
+                         {"model width", a.width, int64_t{1} << 20},
+                         {"number of layers", a.layers(), 4096},
+                         {"context length", a.context, int64_t{1} << 30},
+                         {"width of the embedding", a.embedding_width, int64_t{1} << 20, 0},
+                         {"number of learned positions", a.learned_positions, (int64_t{1} << 30) + 2, 0}},
+                        source));
+  for (const Block& block : a.blocks) CHECK_OK(check_block(block, a, source));
+  for (const Rope& rope : a.ropes) CHECK_OK(check_rope(rope, source));
+  CHECK_OK(check_norm(a.embedding_norm, source));
+  CHECK_OK(check_norm(a.final_norm, source));
+  return check_factors({{"scale of the embedding", a.embedding_scale},
+                        {"scale of the logits", a.logit_scale},
+                        {"cap of the logits", a.logit_cap, true}},
+                       source);
+}
+
+bool same_in_f32(const Architecture& a, const Architecture& b) { return in_f32(a) == in_f32(b); }
+
+Architecture llama(const LlamaShape& shape) {
+  const Norm norm{.kind = Norm::Kind::rms};
+  Block block;
+  block.before_mixer = block.before_ffn = norm;
+  block.attention.heads = shape.heads;
+  block.attention.kv_heads = shape.kv_heads;
+  block.attention.head_dim = shape.head_dim;
+  block.ffn.width = shape.ffn_width;
+  Architecture a;
+  a.family = "llama";
+  a.vocab = shape.vocab;
+  a.width = shape.width;
+  a.context = shape.context;
+  a.blocks.assign(static_cast<size_t>(std::max<int64_t>(0, shape.layers)), block);
+  a.ropes = {{.rotated = shape.head_dim}};
+  a.final_norm = norm;
+  return a;
 }
 
 std::vector<TensorSpec> tensor_specs(const Architecture& a) {
   SpecList list(a);
-  list.specs.push_back({"model.embed_tokens.weight", {a.vocab, a.width}});
-  if (a.position == Architecture::Position::learned) {
-    list.specs.push_back({"model.embed_positions.weight", {a.context, a.width}});
-  }
-  for (int64_t layer = 0; layer < a.layers; ++layer) list.block(layer);
-  list.norm("model.norm", a.width);
-  if (!a.tied) list.specs.push_back({"lm_head.weight", {a.vocab, a.width}});
+  list.all();
   return std::move(list.specs);
 }
 

@@ -1,9 +1,14 @@
-// A decoder-only language model as data: what its blocks are made of and how large they are.
+// A decoder-only language model as data: a list of blocks, and what is before and behind them.
+//
+// A block is a mixer (attention), a channel mixer (FFN), the norms around them and how both are added to the residual
+// stream. What is special about a family of models is which of these numbers its files give (families.h); the builder
+// of graphs (build.h) and the list of tensors know no family.
 //
 // Values are named as in Hugging Face's Llama, whatever the file or family: "model.embed_tokens.weight",
 // "model.layers.3.self_attn.q_proj.weight" [out, in], "model.layers.3.input_layernorm.weight", "model.norm.weight",
-// "lm_head.weight" (absent when tied). GPT-2 has the same names, with "mlp.up_proj" and "mlp.down_proj" for its
-// plain FFN, ".bias" beside every ".weight", and "model.embed_positions.weight".
+// "lm_head.weight" (absent when tied). Llama's names do not cover all: a plain FFN is "mlp.up_proj" and
+// "mlp.down_proj"; norms of what is added to the residual stream are "post_self_attn_layernorm" and
+// "post_mlp_layernorm" (GLM-4's names); the table of learned positions is "model.embed_positions.weight".
 #pragma once
 
 #include <cstdint>
@@ -12,64 +17,136 @@
 
 #include "core/result.h"
 #include "core/shape.h"
+#include "graph/graph.h"
+#include "kernels/rows.h"
 
 namespace thimble {
 
 struct RopeScaling {
-  enum class Kind { none, linear, llama3, yarn };
+  enum class Kind { none, linear, dynamic, llama3, yarn, longrope };
   Kind kind = Kind::none;
   double factor = 1;
+  // Context length of the training before the scaling; of `dynamic`, the length up to which nothing is scaled.
   int64_t original_context = 0;
   // llama3
   double low_frequency_factor = 1, high_frequency_factor = 4;
   // yarn (Peng et al. 2023, arXiv:2309.00071)
   double beta_fast = 32, beta_slow = 1;
-  double attention_factor = 0;  // 0: 0.1 ln(factor) + 1
+  bool truncate = true;  // the bounds of the ramp to whole dimensions
+  // yarn, longrope: of cos and sin; 0: yarn's 0.1 ln(factor) + 1, longrope's sqrt(1 + ln(factor) /
+  // ln(original_context))
+  double attention_factor = 0;
+  // longrope (Ding et al. 2024, arXiv:2402.13753): divisors of the frequencies up to the original context, and beyond
+  std::vector<double> short_factors, long_factors;
   bool operator==(const RopeScaling&) const = default;
 };
 
-struct Architecture {
-  enum class Norm { rms, layer };
-  enum class Ffn { silu_gated, gelu_gated, gelu, gelu_tanh, relu };
-  enum class Position { rope, learned };
-  // halves: element i is paired with i + head_dim/2 (Hugging Face); interleaved: 2i with 2i + 1 (llama2.c).
-  enum class RopeLayout { halves, interleaved };
+// Rotary position embedding.
+struct Rope {
+  // halves: element i is paired with i + rotated/2 (Hugging Face's Llama); interleaved: 2i with 2i + 1 (llama2.c,
+  // GPT-J).
+  enum class Layout { halves, interleaved };
+  int64_t rotated = 0;  // elements of a head that turn: the first ones
+  double base = 10000;
+  Layout layout = Layout::halves;
+  RopeScaling scaling;
+  // Queries at position p are multiplied with 1 + query_growth ln(1 + floor(p / original_context)) (Ministral 3).
+  double query_growth = 0;
+  bool operator==(const Rope&) const = default;
+};
 
-  std::string family;  // "llama", "mistral", "qwen2", "qwen3", "gpt2"
-  int64_t vocab = 0;
-  int64_t width = 0;  // model dimension
-  int64_t layers = 0;
+struct Norm {
+  enum class Kind { none, rms, layer };
+  Kind kind = Kind::none;
+  double epsilon = 1e-5;
+  bool gain = true;
+  bool bias = false;
+  double offset = 0;  // added to gains: 1 where the file holds gain - 1 (Gemma)
+  explicit operator bool() const { return kind != Kind::none; }
+  bool operator==(const Norm&) const = default;
+};
+
+struct Attention {
+  // What q and k are normalised over, before rotation: each head with the same gains or with its own, or the whole row.
+  enum class NormOver { head, each_head, row };
+  enum class Bias { none, alibi, alibi_bf16 };  // alibi_bf16: rounded as Falcon does
   int64_t heads = 0;
   int64_t kv_heads = 0;
-  int64_t head_dim = 0;  // of one head
-  int64_t ffn_width = 0;
-  int64_t context = 0;  // longest sequence it was made for
-  Norm norm = Norm::rms;
-  double norm_epsilon = 1e-5;
-  Ffn ffn = Ffn::silu_gated;
-  Position position = Position::rope;
-  RopeLayout rope_layout = RopeLayout::halves;
-  double rope_base = 10000;
-  RopeScaling rope_scaling;
-  bool qkv_bias = false;     // Qwen2, GPT-2
-  bool linear_bias = false;  // on the attention output and the FFN (GPT-2)
-  bool qk_norm = false;      // RMSNorm of each head of q and k, before rotation (Qwen3)
-  bool tied = true;          // the head is the embedding
-  int64_t window = 0;        // sliding window of attention in tokens; 0 = none
-
-  bool gated() const { return ffn == Ffn::silu_gated || ffn == Ffn::gelu_gated; }
+  int64_t head_dim = 0;
+  bool qkv_bias = false;
+  bool output_bias = false;
+  Norm qk_norm = {};
+  NormOver qk_norm_over = NormOver::head;
+  double scale = 0;    // of q.k; 0: 1/sqrt(head_dim)
+  double cap = 0;      // scores become cap tanh(score / cap); 0: none
+  int64_t window = 0;  // of sliding attention, in tokens; 0: none
+  int rope = 0;        // index into Architecture::ropes; -1: none
+  Bias bias = Bias::none;
   int64_t q_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }
+  bool operator==(const Attention&) const = default;
+};
+
+struct FeedForward {
+  int64_t width = 0;
+  Activation activation = Activation::silu;
+  bool gated = true;
+  bool bias = false;
+  bool operator==(const FeedForward&) const = default;
+};
+
+// x1 = x + after_mixer(mixer(before_mixer(x)));  y = x1 + after_ffn(ffn(before_ffn(x1))).
+struct Block {
+  Norm before_mixer, after_mixer, before_ffn, after_ffn;
+  Attention attention;
+  FeedForward ffn;
+  bool parallel = false;          // the FFN reads before_ffn(x); without such a norm, what the mixer reads
+  bool norm_after_sum = false;    // x1 = after_mixer(x + ...), y = after_ffn(x1 + ...): the first transformer, OPT-350m
+  bool residual_of_norm = false;  // what is added to is before_mixer(x), before_ffn(x1) (BLOOM, on request)
+  double residual_scale = 1;      // of what is added
+  bool operator==(const Block&) const = default;
+};
+
+struct Architecture {
+  std::string family;  // as Hugging Face's model_type
+  int64_t vocab = 0;
+  int64_t width = 0;    // of the residual stream
+  int64_t context = 0;  // longest sequence it was made for
+  std::vector<Block> blocks;
+  std::vector<Rope> ropes;
+
+  int64_t embedding_width = 0;  // other than `width`: linear layers lead there and back (OPT-350m); 0: the same
+  double embedding_scale = 1;
+  int64_t learned_positions = 0;  // rows of the table of learned positions; 0: there is none
+  int64_t first_position = 0;     // row of position 0 in it
+  Norm embedding_norm;
+  Norm final_norm;
+  bool tied = true;  // the head is the embedding
+  bool head_bias = false;
+  double logit_scale = 1;
+  double logit_cap = 0;  // logits become cap tanh(logit / cap); 0: none
+
+  int64_t layers() const { return static_cast<int64_t>(blocks.size()); }
   bool operator==(const Architecture&) const = default;
 };
 
-// Every extent positive and below bounds that keep products within int64, heads divisible by kv_heads, head_dim even
-// with rope, and so on. `source` names the file in messages.
+// Every extent positive and below bounds that keep products within int64, heads divisible by kv_heads, an even number
+// of rotated elements, and so on. `source` names the file in messages.
 Result<void> check(const Architecture& architecture, const std::string& source);
+
+// Whether two are the same but for what f32 rounds, as GGUF keeps it, and for the layout of rope, which is the files'.
+bool same_in_f32(const Architecture& a, const Architecture& b);
+
+// The plain decoder of Llama: RMS norms, all of a head turned, a gated FFN; the head is tied.
+struct LlamaShape {
+  int64_t vocab, width, layers, heads, kv_heads, head_dim, ffn_width, context;
+};
+Architecture llama(const LlamaShape& shape);
 
 struct TensorSpec {
   std::string name;
   Shape shape;
+  Initial initial;  // when training from scratch
 };
 
 // Every tensor of a model, in the order in which thimble keeps them: embedding, blocks, final norm, head.

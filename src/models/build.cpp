@@ -2,84 +2,93 @@
 
 #include <fmt/ranges.h>
 
+#include <bit>
 #include <cmath>
+#include <map>
+#include <vector>
 
-#include "kernels/dot/int8_dot.h"
+#include "core/half.h"
 #include "models/rope_frequencies.h"
+#include "ops/pointwise.h"
 #include "ops/table.h"
+#include "ops/update.h"
 
 namespace thimble {
 namespace {
 
-Activation activation_of(Architecture::Ffn ffn) {
-  switch (ffn) {
-    case Architecture::Ffn::silu_gated:
-      return Activation::silu;
-    case Architecture::Ffn::gelu_gated:
-      return Activation::gelu_tanh;
-    case Architecture::Ffn::gelu:
-      return Activation::gelu;
-    case Architecture::Ffn::gelu_tanh:
-      return Activation::gelu_tanh;
-    case Architecture::Ffn::relu:
-      return Activation::relu;
-  }
-  return Activation::silu;
+ValueId input(Graph& graph, const std::string& name, int64_t extent, Extent kind, const Codec* codec = &kI32) {
+  return graph.add_value(name, {{extent}, codec, kind}, Role::input);
+}
+
+// Slopes of ALiBi (Press et al. 2021, arXiv:2108.12409, section 3), for any number of heads as in the authors' code.
+std::vector<float> alibi_slopes(int64_t heads) {
+  const auto power = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(heads)));
+  const auto base = [](double of) { return static_cast<float>(std::pow(2.0, -std::pow(2.0, 3 - std::log2(of)))); };
+  std::vector<float> slopes;
+  for (int64_t i = 1; i <= power; ++i)
+    slopes.push_back(std::pow(base(static_cast<double>(power)), static_cast<float>(i)));
+  for (int64_t i = 1; static_cast<int64_t>(slopes.size()) < heads; i += 2)
+    slopes.push_back(std::pow(base(2 * static_cast<double>(power)), static_cast<float>(i)));
+  return slopes;
+}
+
+// [heads, positions]: slope times position. Falcon rounds both and their product to bf16, and scales it with the
+// scores.
+Initial alibi_table(const Attention& a, int64_t positions, float scale) {
+  const bool rounded = a.bias == Attention::Bias::alibi_bf16;
+  const auto round = [rounded](float x) { return rounded ? bf16_to_f32(f32_to_bf16(x)) : x; };
+  const auto fill = [=, slopes = alibi_slopes(a.heads)](int64_t first, int64_t count, float* to) {
+    for (int64_t e = first; e < first + count; ++e) {
+      const float slope = slopes[static_cast<size_t>(e / positions)], at = static_cast<float>(e % positions);
+      to[e - first] = round(round(slope) * round(at)) * (rounded ? scale : 1);
+    }
+  };
+  return Initial::table(fill, fmt::format("alibi of {} heads{}", a.heads, rounded ? " in bf16" : ""));
 }
 
 class ModelBuilder {
  public:
-  ModelBuilder(const Architecture& architecture, const BuildOptions& options) : a_(architecture), o_(options) {}
+  ModelBuilder(Graph& graph, const Architecture& architecture, const BuildOptions& options)
+      : a_(architecture), o_(options), g_(graph) {}
 
-  Result<ModelGraph> build() {
+  Result<BuiltModel> build() {
     for (const TensorSpec& weight : tensor_specs(a_)) {
       const Codec* const codec = o_.codec(weight.name, weight.shape);
       if (!codec) return fail(ErrorCode::invalid_argument, "model: there is no weight '{}'", weight.name);
       // Gains and biases are read as f32, in whatever they are stored.
       const bool matrix = weight.shape.rank() > 1;
       weights_[weight.name] =
-          g_.add_value(weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role, initial(weight));
+          g_.add_value(weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role, weight.initial);
     }
     inputs();
     ValueId x = embed();
-    for (int64_t layer = 0; layer < a_.layers; ++layer) x = block(x, layer);
+    for (int64_t layer = 0; layer < a_.layers(); ++layer) {
+      g_.set_block(static_cast<int>(layer));
+      x = block(a_.blocks[static_cast<size_t>(layer)], x, fmt::format("model.layers.{}.", layer));
+    }
     g_.set_block(-1);
-    if (o_.purpose != Purpose::fill) head(norm(x, "model.norm"));
-    return std::move(m_);
+    m_.hidden = scaled(project(norm(a_.final_norm, x, "model.norm"), "model.project_out"), a_.logit_scale, "head.x");
+    m_.head = weight(a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
+    m_.head_bias = weight("lm_head.bias");
+    m_.logit_cap = a_.logit_cap;
+    return m_;
   }
 
  private:
-  bool cached() const { return o_.purpose == Purpose::generate || o_.purpose == Purpose::fill; }
-
-  ValueId input(const char* name, int64_t extent, Extent kind, const Codec* codec = &kI32) {
-    return g_.add_value(o_.prefix + name, {{extent}, codec, kind}, Role::input);
-  }
-
   void inputs() {
-    m_.ids = input("ids", o_.rows, Extent::tokens);
-    m_.positions = input("positions", o_.rows, Extent::tokens);
-    if (cached()) {
-      m_.slots = input("slots", o_.rows, Extent::tokens);
-      if (o_.purpose == Purpose::generate) m_.select = input("select", o_.selected, Extent::selected);
-    } else {
-      m_.starts = input("starts", o_.rows, Extent::tokens);
+    m_.ids = input(g_, o_.prefix + "ids", o_.rows, Extent::tokens);
+    m_.positions = input(g_, o_.prefix + "positions", o_.rows, Extent::tokens);
+    ValueId& sequence = o_.cache ? m_.slots : m_.starts;
+    sequence = input(g_, o_.prefix + (o_.cache ? "slots" : "starts"), o_.rows, Extent::tokens);
+    for (size_t i = 0; i < a_.ropes.size(); ++i) {
+      const std::string name = i == 0 ? "rope" : fmt::format("rope.{}", i);
+      const Rope& rope = a_.ropes[i];
+      const Type type{{o_.positions, rope.rotated}};
+      tables_.push_back(g_.add_value(name + ".table", type, Role::constant, rope_table(rope, o_.positions)));
+      query_tables_.push_back(rope.query_growth == 0 ? tables_.back()
+                                                     : g_.add_value(name + ".table.queries", type, Role::constant,
+                                                                    rope_table(rope, o_.positions, true)));
     }
-    if (o_.purpose == Purpose::train || o_.purpose == Purpose::evaluate) {
-      m_.targets = input("targets", o_.rows, Extent::tokens);
-      m_.scale = input("scale", 1, Extent::fixed, &kF32);
-    }
-    if (a_.position == Architecture::Position::rope)
-      rope_table_ = g_.add_value("rope.table", {{o_.positions, a_.head_dim}}, Role::constant, rope_table(a_));
-  }
-
-  // When training from scratch: normal numbers of deviation 0.02, those of projections back into the residual stream
-  // scaled by 1/sqrt(2 layers) (GPT-2); gains 1, biases 0.
-  Initial initial(const TensorSpec& weight) const {
-    if (weight.shape.rank() == 1) return Initial::constant(weight.name.ends_with(".bias") ? 0.0f : 1.0f);
-    const bool into_residual =
-        weight.name.find("o_proj") != std::string::npos || weight.name.find("down_proj") != std::string::npos;
-    const float residual = 1 / std::sqrt(2 * static_cast<float>(a_.layers));
-    return Initial::normal(0.02f * (into_residual ? residual : 1));
   }
 
   ValueId weight(const std::string& name) const {
@@ -88,115 +97,173 @@ class ModelBuilder {
   }
 
   ValueId embed() {
-    const EmbeddingAttributes attributes{o_.activation};
-    const ValueId x = g_.emit(kEmbedding, attributes, {m_.ids, weight("model.embed_tokens.weight")}, "x");
-    if (a_.position == Architecture::Position::rope) return x;
-    const ValueId p =
-        g_.emit(kEmbedding, attributes, {m_.positions, weight("model.embed_positions.weight")}, "x.position");
-    return g_.emit(kAdd, {}, {x, p}, "x.sum");
+    ValueId x =
+        g_.emit(kEmbedding, EmbeddingAttributes{o_.activation}, {m_.ids, weight("model.embed_tokens.weight")}, "x");
+    x = scaled(project(x, "model.project_in"), a_.embedding_scale, "x.scaled");
+    if (a_.learned_positions) {
+      const EmbeddingAttributes attributes{o_.activation, a_.first_position};
+      const ValueId p =
+          g_.emit(kEmbedding, attributes, {m_.positions, weight("model.embed_positions.weight")}, "x.position");
+      x = g_.emit(kAdd, {}, {x, p}, "x.sum");
+    }
+    return norm(a_.embedding_norm, x, "model.embed_norm");
   }
 
-  ValueId norm(ValueId x, const std::string& name) {
-    const NormAttributes attributes{a_.norm_epsilon};
-    if (a_.norm == Architecture::Norm::rms) return g_.emit(kRmsNorm, attributes, {x, weight(name + ".weight")}, name);
+  ValueId scaled(ValueId x, double by, const std::string& name) {
+    if (by == 1) return x;
+    PointwiseBuilder b;
+    b.output(b.tensor() * by, o_.activation);
+    return g_.emit(kPointwise, b.attributes(), {x}, name);
+  }
+
+  ValueId project(ValueId x, const std::string& name) {
+    return weight(name + ".weight") == kNone ? x : linear(x, name);
+  }
+
+  // group: columns that are normalised together, where they are fewer than the gains.
+  ValueId norm(const Norm& n, ValueId x, const std::string& name, int64_t group = 0) {
+    if (!n) return x;
+    const NormAttributes attributes{n.epsilon, static_cast<float>(n.offset), group};
+    if (n.kind == Norm::Kind::rms) return g_.emit(kRmsNorm, attributes, {x, weight(name + ".weight")}, name);
     return g_.emit(kLayerNorm, attributes, {x, weight(name + ".weight"), weight(name + ".bias")}, name);
   }
 
-  bool narrow(ValueId weight) const {
-    const Type& type = g_.value(weight).type;
-    return o_.narrow || (o_.int8 && int8_format(*type.codec, type.shape[1]));
+  ValueId linear(ValueId x, const std::string& name, ValueId addend = kNone, double scale = 1) {
+    const LinearAttributes attributes{.terms = {{true, static_cast<float>(scale)}}, .codec = o_.activation};
+    return g_.emit(kLinear, attributes, {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
   }
 
-  ValueId linear(ValueId x, const std::string& name, ValueId addend = kNone) {
-    const ValueId w = weight(name + ".weight");
-    return g_.emit(kLinear, LinearAttributes{.codec = o_.activation, .narrow = narrow(w)},
-                   {x, w, weight(name + ".bias"), addend}, name);
-  }
-
-  // Norms of heads (Qwen3), then rotation.
-  ValueId orient(ValueId x, const std::string& name) {
-    if (a_.qk_norm) x = g_.emit(kRmsNorm, NormAttributes{a_.norm_epsilon}, {x, weight(name + ".weight")}, name);
-    if (a_.position != Architecture::Position::rope) return x;
-    const RopeAttributes attributes{a_.head_dim, a_.rope_layout == Architecture::RopeLayout::interleaved, false};
-    return g_.emit(kRope, attributes, {x, m_.positions, rope_table_}, name + ".rope");
-  }
-
-  ValueId attend(ValueId q, ValueId k, ValueId v, const std::string& name) {
-    const AttentionAttributes attributes{a_.heads,
-                                         a_.kv_heads,
-                                         a_.head_dim,
-                                         a_.window,
-                                         static_cast<float>(1 / std::sqrt(static_cast<double>(a_.head_dim))),
-                                         o_.positions,
-                                         o_.purpose == Purpose::fill};
-    if (!cached()) {
-      const bool wanted[] = {true, o_.purpose == Purpose::train};
-      return g_.emit(kAttention, attributes, {q, k, v, m_.starts, kNone}, name, wanted);
+  // stream + scale * norm(linear(x)).
+  ValueId join(const Block& b, ValueId stream, ValueId x, const std::string& module, const Norm& after,
+               const std::string& norm_name) {
+    const bool biased = weight(module + ".bias") != kNone;
+    if ((!after || b.norm_after_sum) && (b.residual_scale == 1 || !biased)) {
+      const ValueId sum = linear(x, module, stream, b.residual_scale);
+      return b.norm_after_sum ? norm(after, sum, norm_name) : sum;
     }
-    const Type cache{{o_.slots, o_.positions, a_.kv_width()}, o_.cache};
+    ValueId y = linear(x, module);
+    if (!b.norm_after_sum) y = norm(after, y, norm_name);
+    const ValueId sum = g_.emit(kAdd, {}, {stream, scaled(y, b.residual_scale, module + ".scaled")}, module + ".sum");
+    return b.norm_after_sum ? norm(after, sum, norm_name) : sum;
+  }
+
+  // Norm of queries or keys, then rotation.
+  ValueId orient(const Attention& a, ValueId x, const std::string& name, std::span<const ValueId> tables) {
+    x = norm(a.qk_norm, x, name, a.qk_norm_over == Attention::NormOver::each_head ? a.head_dim : 0);
+    if (a.rope < 0) return x;
+    const auto which = static_cast<size_t>(a.rope);
+    const Rope& rope = a_.ropes[which];
+    const RopeAttributes attributes{a.head_dim, rope.rotated == a.head_dim ? 0 : rope.rotated,
+                                    rope.layout == Rope::Layout::interleaved, false};
+    return g_.emit(kRope, attributes, {x, m_.positions, tables[which]}, name + ".rope");
+  }
+
+  ValueId bias(const Attention& a, float scale) {
+    if (a.bias == Attention::Bias::none) return kNone;
+    const std::string name = fmt::format("alibi.{}.table", a.heads);
+    const ValueId found = g_.find(name);
+    if (found != kNone) return found;
+    return g_.add_value(name, {{a.heads, o_.positions}}, Role::constant, alibi_table(a, o_.positions, scale));
+  }
+
+  ValueId attend(const Attention& a, ValueId q, ValueId k, ValueId v, const std::string& name) {
+    const double usual = 1 / std::sqrt(static_cast<double>(a.head_dim));
+    AttentionAttributes attributes{a.heads,
+                                   a.kv_heads,
+                                   a.head_dim,
+                                   a.window,
+                                   static_cast<float>(a.scale > 0 ? a.scale : usual),
+                                   static_cast<float>(a.cap)};
+    attributes.longest = o_.positions;
+    attributes.tiles = o_.follow_on;
+    const ValueId by_place = bias(a, attributes.scale);
+    if (!o_.cache) {
+      const bool wanted[] = {true, o_.differentiable};
+      return g_.emit(kAttention, attributes, {q, k, v, m_.starts, by_place}, name, wanted);
+    }
+    const Type cache{{o_.slots, o_.positions, a.kv_width()}, o_.cache};
     // Without the prefix: every program sees the same cache.
     const ValueId keys = g_.add_value(name + ".cache_k", cache, Role::state);
     const ValueId values = g_.add_value(name + ".cache_v", cache, Role::state);
-    return g_.emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions, kNone}, name);
+    return g_.emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions, by_place}, name);
   }
 
-  ValueId block(ValueId x, int64_t layer) {
-    g_.set_block(static_cast<int>(layer));
-    const std::string name = fmt::format("model.layers.{}.", layer);
-    const ValueId n = norm(x, name + "input_layernorm");
-    const ValueId q = orient(linear(n, name + "self_attn.q_proj"), name + "self_attn.q_norm");
-    const ValueId k = orient(linear(n, name + "self_attn.k_proj"), name + "self_attn.k_norm");
+  ValueId block(const Block& b, ValueId x, const std::string& name) {
+    const ValueId n = norm(b.before_mixer, x, name + "input_layernorm");
+    const ValueId q =
+        orient(b.attention, linear(n, name + "self_attn.q_proj"), name + "self_attn.q_norm", query_tables_);
+    const ValueId k = orient(b.attention, linear(n, name + "self_attn.k_proj"), name + "self_attn.k_norm", tables_);
     const ValueId v = linear(n, name + "self_attn.v_proj");
-    x = linear(attend(q, k, v, name + "self_attn"), name + "self_attn.o_proj", x);
-    const ValueId f = norm(x, name + "post_attention_layernorm");
-    const ValueId gate = a_.gated() ? linear(f, name + "mlp.gate_proj") : kNone;
+    const ValueId mixed = join(b, b.residual_of_norm ? n : x, attend(b.attention, q, k, v, name + "self_attn"),
+                               name + "self_attn.o_proj", b.after_mixer, name + "post_self_attn_layernorm");
+    const bool shares_norm = b.parallel && !b.before_ffn;
+    const ValueId f = shares_norm ? n : norm(b.before_ffn, b.parallel ? x : mixed, name + "post_attention_layernorm");
+    const ValueId gate = b.ffn.gated ? linear(f, name + "mlp.gate_proj") : kNone;
     const ValueId up = linear(f, name + "mlp.up_proj");
-    const ValueId act = g_.emit(kActivation, ActivationAttributes{activation_of(a_.ffn)},
-                                a_.gated() ? std::vector{gate, up} : std::vector{up, kNone}, name + "mlp.act");
-    return linear(act, name + "mlp.down_proj", x);
-  }
-
-  void head(ValueId x) {
-    const ValueId w = weight(a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
-    if (m_.targets != kNone) {
-      const bool train = o_.purpose == Purpose::train;
-      const bool wanted[] = {true, train, train, train && o_.keep_logits};
-      m_.nll = g_.emit(kLinearCrossEntropy, CrossEntropyAttributes{o_.negligible}, {x, w, m_.targets, m_.scale, kNone},
-                       o_.prefix + "nll", wanted);
-      g_.value(m_.nll).role = Role::result;
-      return;
-    }
-    if (o_.purpose == Purpose::generate) x = g_.emit(kGather, {}, {x, m_.select}, "last");
-    m_.logits = g_.emit(kLinear, LinearAttributes{.codec = &kF32, .narrow = narrow(w)}, {x, w, kNone, kNone},
-                        o_.prefix + "logits");
-    g_.value(m_.logits).role = Role::result;
+    const ValueId act = g_.emit(kActivation, ActivationAttributes{b.ffn.activation},
+                                b.ffn.gated ? std::vector{gate, up} : std::vector{up, kNone}, name + "mlp.act");
+    return join(b, b.residual_of_norm ? f : mixed, act, name + "mlp.down_proj", b.after_ffn,
+                name + "post_mlp_layernorm");
   }
 
   const Architecture& a_;
   const BuildOptions& o_;
-  ModelGraph m_;
-  Graph& g_ = m_.graph;
+  Graph& g_;
+  BuiltModel m_;
   std::map<std::string, ValueId> weights_;
-  ValueId rope_table_ = kNone;
+  std::vector<ValueId> tables_, query_tables_;  // by rope
 };
 
 }  // namespace
 
-Initial rope_table(const Architecture& a) {
-  const RopeFrequencies rope = rope_frequencies(a);
-  const auto fill = [rope, width = a.head_dim](int64_t first, int64_t count, float* to) {
+Initial rope_table(const Rope& rope, int64_t positions, bool of_queries) {
+  const RopeFrequencies frequencies = rope_frequencies(rope, positions);
+  const double growth = of_queries ? rope.query_growth : 0;
+  const auto original = static_cast<double>(rope.scaling.original_context);
+  const auto fill = [frequencies, growth, original, width = rope.rotated](int64_t first, int64_t count, float* to) {
     for (int64_t e = first; e < first + count; ++e) {
       const int64_t p = e / width, i = e % width / 2;
       // The angle is rounded to f32 as the field's implementations do, then taken in double.
-      const double angle = static_cast<float>(static_cast<float>(p) * rope.inverse[static_cast<size_t>(i)]);
-      to[e - first] = static_cast<float>((e % 2 ? std::sin(angle) : std::cos(angle)) * rope.scale);
+      const double angle = static_cast<float>(static_cast<float>(p) * frequencies.inverse[static_cast<size_t>(i)]);
+      double by = frequencies.scale;
+      if (growth > 0) by *= 1 + growth * std::log(1 + std::floor(static_cast<double>(p) / original));
+      to[e - first] = static_cast<float>((e % 2 ? std::sin(angle) : std::cos(angle)) * by);
     }
   };
-  return Initial::table(fill, fmt::format("rotations {} scale {}", fmt::join(rope.inverse, " "), rope.scale));
+  std::string content = fmt::format("rotations {} scale {}", fmt::join(frequencies.inverse, " "), frequencies.scale);
+  if (growth > 0) content += fmt::format(" growth {} from {}", growth, original);
+  return Initial::table(fill, std::move(content));
 }
 
-Result<ModelGraph> build_model(const Architecture& architecture, const BuildOptions& options) {
-  return ModelBuilder(architecture, options).build();
+Result<BuiltModel> build_model(Graph& graph, const Architecture& architecture, const BuildOptions& options) {
+  return ModelBuilder(graph, architecture, options).build();
+}
+
+TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossOptions& options) {
+  TokenLoss loss;
+  loss.targets = input(graph, options.prefix + "targets", graph.value(model.ids).type.shape[0], Extent::tokens);
+  loss.scale = input(graph, options.prefix + "scale", 1, Extent::fixed, &kF32);
+  const CrossEntropyAttributes attributes{options.negligible, static_cast<float>(model.logit_cap)};
+  const bool wanted[] = {true, options.gradient, options.gradient, options.gradient && options.keep_logits};
+  loss.nll =
+      graph.emit(kLinearCrossEntropy, attributes, {model.hidden, model.head, loss.targets, loss.scale, model.head_bias},
+                 options.prefix + "nll", wanted);
+  graph.value(loss.nll).role = Role::result;
+  return loss;
+}
+
+ValueId add_logits(Graph& graph, const BuiltModel& model, std::string name, ValueId rows) {
+  const ValueId x = rows == kNone ? model.hidden : graph.emit(kGather, {}, {model.hidden, rows}, "last");
+  ValueId logits = graph.emit(kLinear, LinearAttributes{.codec = &kF32}, {x, model.head, model.head_bias, kNone},
+                              model.logit_cap > 0 ? name + ".uncapped" : name);
+  if (model.logit_cap > 0) {
+    PointwiseBuilder b;
+    const Expr logit = b.tensor();
+    b.output(model.logit_cap * tanh(logit / model.logit_cap));
+    logits = graph.emit(kPointwise, b.attributes(), {logits}, std::move(name));
+  }
+  graph.value(logits).role = Role::result;
+  return logits;
 }
 
 }  // namespace thimble

@@ -1,53 +1,61 @@
-// The graph of a model: from an architecture as data to values and operations.
+// The graph of a model: from an architecture as data to values and operations; and what programs make of its last
+// hidden state.
 #pragma once
 
 #include <functional>
-#include <map>
 #include <string>
-#include <vector>
 
 #include "graph/graph.h"
 #include "models/architecture.h"
 
 namespace thimble {
 
-enum class Purpose {
-  train,     // loss and its gradient with respect to the last hidden state
-  evaluate,  // loss a row
-  logits,    // logits of all rows
-  fill,      // nothing but keys and values in the cache; what serves neither is left to prune()
-  generate,  // logits of selected rows, over a cache of keys and values
-};
-
 struct BuildOptions {
-  Purpose purpose = Purpose::train;
   std::string prefix;                // of the names of inputs and results: "train.ids"
   int64_t rows = 512;                // tokens at once, at most
-  int64_t selected = 1;              // generate: rows whose logits are wanted, at most
-  int64_t slots = 1;                 // generate, fill: sequences
   int64_t positions = 512;           // longest sequence (of the cache, of the table of rotations)
-  bool narrow = false;               // few rows: all products through kernels/narrow.h
-  bool int8 = false;                 // those with weights in int8 formats go there however many rows there are
-  bool keep_logits = false;          // train: for the gradient of the head, instead of making them twice
-  float negligible = 0;              // train: of the head's gradients, what is left out (CrossEntropyAttributes)
   const Codec* activation = &kBf16;  // rounding of activations
-  const Codec* cache = &kBf16;
-  // Codec of a weight as the plan holds it, and whether it is frozen or trained. nullptr: there is no such weight.
+  // Codec of a weight as the plan holds it. nullptr: there is no such weight.
   std::function<const Codec*(const std::string& name, const Shape& shape)> codec;
   Role role = Role::weight;  // of the model's weights
+  // Sequences over a cache of keys and values; without one (nullptr) rows are whole sequences.
+  const Codec* cache = nullptr;
+  int64_t slots = 1;            // of the cache
+  bool follow_on = false;       // rows of a sequence that follow one another are attended together, in tiles: prompts
+  bool differentiable = false;  // what gradients need of attention is made too
 };
 
-struct ModelGraph {
-  Graph graph;
-  // Inputs (i32) and results; kNone where the purpose has none.
-  ValueId ids = kNone, positions = kNone, starts = kNone, targets = kNone, slots = kNone, select = kNone;
-  ValueId scale = kNone;                // f32 [1]: what the sum of losses is multiplied with
-  ValueId nll = kNone, logits = kNone;  // f32 [rows], f32 [selected, vocab]
+// A model within a graph: its inputs (i32 [rows]; kNone where there is none), its last hidden state and its head.
+struct BuiltModel {
+  ValueId ids = kNone, positions = kNone, starts = kNone, slots = kNone;
+  // [rows, width of the embedding], after the final norm and the scale of logits: logits = cap(hidden head^T + bias).
+  ValueId hidden = kNone;
+  ValueId head = kNone, head_bias = kNone;
+  double logit_cap = 0;
 };
 
-Result<ModelGraph> build_model(const Architecture& architecture, const BuildOptions& options);
+// Appends the model to `graph`.
+Result<BuiltModel> build_model(Graph& graph, const Architecture& architecture, const BuildOptions& options);
 
-// cos and sin of every position and frequency, [positions, head_dim] as (cos, sin) pairs.
-Initial rope_table(const Architecture& architecture);
+// The next-token loss of every row, from tiles of logits.
+struct TokenLossOptions {
+  std::string prefix;
+  bool gradient = false;     // what its gradient needs is made too
+  bool keep_logits = false;  // for the gradient of the head, instead of making them twice
+  float negligible = 0;      // of the head's gradients, what is left out (CrossEntropyAttributes)
+};
+struct TokenLoss {
+  ValueId targets = kNone;  // i32 [rows], -1: none
+  ValueId scale = kNone;    // f32 [1]: what the sum of losses is multiplied with
+  ValueId nll = kNone;      // f32 [rows]
+};
+TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossOptions& options);
+
+// f32 [rows, vocab]: of `rows` of the hidden state (i32, a value of role input), or of all (kNone).
+ValueId add_logits(Graph& graph, const BuiltModel& model, std::string name, ValueId rows = kNone);
+
+// cos and sin of every position and frequency, [positions, rotated] as (cos, sin) pairs; of queries that grow with
+// their position, times that growth. Scalings that depend on the length of the sequence take `positions` for it.
+Initial rope_table(const Rope& rope, int64_t positions, bool of_queries = false);
 
 }  // namespace thimble

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
+
+#include "models/gguf_config.h"
 
 namespace thimble {
 namespace {
@@ -25,48 +26,6 @@ constexpr auto kFileTypes = std::to_array<FileType>({{"f32", 0},
                                                      {"q5_K", 17},
                                                      {"q6_K", 18},
                                                      {"bf16", 32}});
-
-void add_rope(const Architecture& a, const std::string& prefix, GgufWriter& writer) {
-  using Kind = RopeScaling::Kind;
-  writer.add_integer(prefix + "rope.dimension_count", static_cast<uint32_t>(a.head_dim));
-  writer.add_float(prefix + "rope.freq_base", static_cast<float>(a.rope_base));
-  const RopeScaling& s = a.rope_scaling;
-  if (s.kind != Kind::linear && s.kind != Kind::yarn) return;  // llama3 is the tensor rope_freqs.weight
-  writer.add_string(prefix + "rope.scaling.type", s.kind == Kind::linear ? "linear" : "yarn");
-  writer.add_float(prefix + "rope.scaling.factor", static_cast<float>(s.factor));
-  if (s.kind == Kind::linear) return;
-  writer.add_integer(prefix + "rope.scaling.original_context_length", static_cast<uint32_t>(s.original_context));
-  writer.add_float(prefix + "rope.scaling.yarn_beta_fast", static_cast<float>(s.beta_fast));
-  writer.add_float(prefix + "rope.scaling.yarn_beta_slow", static_cast<float>(s.beta_slow));
-  if (s.attention_factor != 0) {
-    // llama.cpp multiplies this with yarn's own scale.
-    const double own = 0.1 * std::log(s.factor) + 1;
-    writer.add_float(prefix + "rope.scaling.attn_factor", static_cast<float>(s.attention_factor / own));
-  }
-}
-
-void add_sizes(const Architecture& a, GgufWriter& writer) {
-  const std::string prefix = gguf_family(a) + ".";
-  const auto add = [&](std::string_view key, int64_t value) {
-    writer.add_integer(prefix + std::string(key), static_cast<uint32_t>(value));
-  };
-  add("vocab_size", a.vocab);
-  add("context_length", a.context);
-  add("embedding_length", a.width);
-  add("block_count", a.layers);
-  add("feed_forward_length", a.ffn_width);
-  add("attention.head_count", a.heads);
-  add("attention.head_count_kv", a.kv_heads);
-  if (a.head_dim * a.heads != a.width) {
-    add("attention.key_length", a.head_dim);
-    add("attention.value_length", a.head_dim);
-  }
-  if (a.window > 0) add("attention.sliding_window", a.window);
-  const bool rms = a.norm == Architecture::Norm::rms;
-  writer.add_float(prefix + (rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon"),
-                   static_cast<float>(a.norm_epsilon));
-  if (a.position == Architecture::Position::rope) add_rope(a, prefix, writer);
-}
 
 void add_tokenizer(const TokenizerTables& t, GgufWriter& writer) {
   const auto add_id = [&](std::string_view key, std::optional<int32_t> id) {
@@ -106,17 +65,16 @@ Result<void> check_vocabulary(uint64_t tokens, int64_t vocab, const std::string&
 
 }  // namespace
 
-std::string gguf_family(const Architecture& a) { return a.family == "mistral" ? "llama" : a.family; }
-
-Result<void> add_metadata(const Architecture& a, const GgufWriteOptions& options, GgufWriter& writer) {
-  writer.add_string("general.architecture", gguf_family(a));
+Result<void> add_metadata(const Family& family, const Architecture& a, const GgufWriteOptions& options,
+                          GgufWriter& writer) {
+  writer.add_string("general.architecture", std::string(family.gguf.architecture));
   writer.add_string("general.type", "model");
   if (!options.name.empty()) writer.add_string("general.name", options.name);
   for (const FileType& type : kFileTypes) {
     if (options.codec && options.codec->name == type.codec) writer.add_integer("general.file_type", type.number);
   }
   writer.add_integer("general.quantization_version", 2);
-  add_sizes(a, writer);
+  CHECK_OK(add_architecture(family, a, writer));
   if (options.tokenizer) {
     CHECK_OK(check_vocabulary(options.tokenizer->tokens.size(), a.vocab, "the tokenizer"));
     add_tokenizer(*options.tokenizer, writer);

@@ -2,13 +2,12 @@
 #pragma once
 
 #include "files/gguf_writer.h"
+#include "models/families.h"
 #include "models/gguf_writer.h"
 
 namespace thimble {
 
-// "mistral" is "llama" in GGUF.
-std::string gguf_family(const Architecture& architecture);
-
-Result<void> add_metadata(const Architecture& architecture, const GgufWriteOptions& options, GgufWriter& writer);
+Result<void> add_metadata(const Family& family, const Architecture& architecture, const GgufWriteOptions& options,
+                          GgufWriter& writer);
 
 }  // namespace thimble

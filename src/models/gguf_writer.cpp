@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <map>
 
+#include "models/gguf_config.h"
 #include "models/gguf_metadata.h"
 #include "models/rope_factors.h"
 #include "models/tensor_names.h"
@@ -10,13 +13,18 @@
 namespace thimble {
 namespace {
 
-// One tensor of the file, made of one of ours, or of q, k and v.
+// One tensor of the file, made of one of ours, or of several that share it.
 struct FileTensor {
+  struct Part {
+    const ModelTensor* tensor;
+    RowOrder order;
+    int64_t head_dim;
+    float shift;
+  };
   std::string name;
   Shape shape;
   const Codec* codec;
-  std::vector<const ModelTensor*> parts;
-  RowOrder order = RowOrder::same;
+  std::vector<Part> parts;
 };
 
 // The codec of a tensor in the file; a replacement is reported.
@@ -35,32 +43,89 @@ Result<const Codec*> choose_codec(const ModelTensor& tensor, const GgufWriteOpti
   return used;
 }
 
-Result<std::vector<FileTensor>> plan(const Architecture& a, std::span<const ModelTensor> tensors,
+// llama.cpp turns neighbours in some families and halves in the others.
+RowOrder order_of(const Family& family, const Architecture& a, const std::string& name) {
+  const Attention* const attention = is_q_or_k(name) ? &a.blocks[block_of(name)].attention : nullptr;
+  if (!attention || attention->rope < 0) return RowOrder::same;
+  const bool pairs = family.gguf.pairs || family.rope_layout == Rope::Layout::interleaved;
+  const bool ours = a.ropes[static_cast<size_t>(attention->rope)].layout == Rope::Layout::interleaved;
+  if (pairs == ours) return RowOrder::same;
+  return pairs ? RowOrder::halves_to_interleaved : RowOrder::interleaved_to_halves;
+}
+
+Result<std::vector<FileTensor>> plan(const Family& family, const Architecture& a, std::span<const ModelTensor> tensors,
                                      const GgufWriteOptions& options, GgufWriteReport& report) {
-  // llama.cpp turns pairs (2i, 2i + 1) in its llama family and halves in the others.
-  const bool interleaves = gguf_family(a) == "llama";
-  const bool interleaved = a.rope_layout == Architecture::RopeLayout::interleaved;
   std::vector<FileTensor> files;
+  std::map<std::string, size_t> index;
   for (const ModelTensor* tensor : TRY(tensors_in_order(a, tensors))) {
-    const ForeignName foreign = gguf_name(tensor->name, a.family == "gpt2");
+    const TensorSpec spec{tensor->name, tensor->shape, {}};
+    const FilePlace place = place_in_gguf(family, a, spec);
     const Codec* codec = TRY(choose_codec(*tensor, options, report.replaced));
-    if (foreign.part > 0) {
-      auto fused = std::find_if(files.begin(), files.end(), [&](const auto& f) { return f.name == foreign.name; });
-      const int64_t rows = fused->shape[0] + tensor->shape[0];
-      fused->shape = tensor->shape.rank() == 1 ? Shape{rows} : Shape{rows, tensor->shape[1]};
-      fused->parts.push_back(tensor);
+    const FileTensor::Part part{tensor, order_of(family, a, tensor->name), head_dim_of(a, tensor->name),
+                                gguf_shift(a, spec)};
+    if (const auto [file, begun] = index.emplace(place.name, files.size()); !begun) {
+      files[file->second].parts.push_back(part);
       continue;
     }
-    FileTensor file{foreign.name, tensor->shape, codec, {tensor}};
-    if (is_q_or_k(tensor->name) && a.position == Architecture::Position::rope && interleaves != interleaved) {
-      file.order = interleaves ? RowOrder::halves_to_interleaved : RowOrder::interleaved_to_halves;
-    }
-    files.push_back(std::move(file));
+    const Shape shape = tensor->shape.rank() == 1 ? Shape{place.rows} : Shape{place.rows, tensor->shape[1]};
+    files.push_back({place.name, shape, codec, {part}});
   }
   return files;
 }
 
-constexpr std::string_view kRopeFactors = "rope_freqs.weight";
+// Divisors of rope's frequencies, which GGUF keeps as tensors.
+struct Factors {
+  std::string_view name;
+  std::vector<float> numbers;
+};
+Result<std::vector<Factors>> rope_factors(const Architecture& a, const std::string& path) {
+  std::vector<Factors> out;
+  if (a.ropes.empty()) return out;
+  const Rope& rope = a.ropes.front();
+  const RopeScaling& s = rope.scaling;
+  if (s.kind == RopeScaling::Kind::longrope) {
+    out.push_back({kLongFactors, {s.long_factors.begin(), s.long_factors.end()}});
+    out.push_back({kShortFactors, {s.short_factors.begin(), s.short_factors.end()}});
+  }
+  if (s.kind != RopeScaling::Kind::llama3) return out;
+  out.push_back({kRopeFactors, llama3_rope_factors(s, rope.base, rope.rotated)});
+  if (!recognise_rope_factors(out.front().numbers, rope.base))
+    return fail(ErrorCode::unsupported,
+                "writing {}: the divisors of this model's rope_scaling (original_max_position_embeddings {}, "
+                "low_freq_factor {}, high_freq_factor {}) could not be read again; keep the Hugging Face folder",
+                path, s.original_context, s.low_frequency_factor, s.high_frequency_factor);
+  return out;
+}
+
+// The fields of config.json in which two architectures differ.
+std::string lost_fields(const Family& family, Architecture a, Architecture b) {
+  HfFields one(family.sizes), other(family.sizes);
+  family.config(one, a);
+  family.config(other, b);
+  std::string out;
+  for (const auto& [key, value] : other.json().items())
+    if (!one.json().contains(key) || one.json()[key] != value)
+      out += fmt::format("{}'{}'", out.empty() ? "" : ", ", key);
+  return out;
+}
+
+// What GGUF has no key for would be lost without a word: the file says what the model is, or is not left behind.
+Result<void> check_written(const std::string& path, const Family& family, const Architecture& a) {
+  const auto written = [&]() -> Result<Architecture> {
+    const GgufFile gguf = TRY(GgufFile::open(path));
+    const Family* const found = TRY(gguf_family(gguf));
+    Architecture back = TRY(gguf_architecture(gguf, *found));
+    if (found != &family) back.family = family.name;
+    return back;
+  }();
+  if (written && same_in_f32(*written, a)) return {};
+  const std::string why = written ? lost_fields(family, *written, a) : written.error().message;
+  std::error_code ignored;
+  std::filesystem::remove(path, ignored);
+  return fail(ErrorCode::unsupported,
+              "writing {}: llama.cpp's metadata for '{}' cannot express this model's {}; keep the Hugging Face folder",
+              path, family.gguf.architecture, why.empty() ? "architecture" : why);
+}
 
 }  // namespace
 
@@ -81,31 +146,34 @@ Result<GgufWriteReport> write_gguf_model(const std::string& path, const Architec
                                          std::span<const ModelTensor> tensors, const ReadRows& read,
                                          const GgufWriteOptions& options) {
   CHECK_OK(check(architecture, path));
+  const Family* const family = find_family(architecture.family);
+  if (!family || family->gguf.architecture.empty())
+    return fail(ErrorCode::unsupported,
+                "writing {}: llama.cpp does not run models of family '{}'; keep the Hugging Face folder", path,
+                architecture.family);
   GgufWriteReport report;
-  const std::vector<FileTensor> files = TRY(plan(architecture, tensors, options, report));
+  const std::vector<FileTensor> files = TRY(plan(*family, architecture, tensors, options, report));
+  const std::vector<Factors> factors = TRY(rope_factors(architecture, path));
   GgufWriter writer;
-  CHECK_OK(add_metadata(architecture, options, writer));
-  std::vector<float> factors;
-  if (architecture.rope_scaling.kind == RopeScaling::Kind::llama3) {
-    factors = llama3_rope_factors(architecture.rope_scaling, architecture.rope_base, architecture.head_dim);
-    if (!recognise_rope_factors(factors, architecture.rope_base))
-      return fail(ErrorCode::unsupported,
-                  "writing {}: the divisors of this model's rope_scaling (original_max_position_embeddings {}, "
-                  "low_freq_factor {}, high_freq_factor {}) could not be read again; keep the Hugging Face folder",
-                  path, architecture.rope_scaling.original_context, architecture.rope_scaling.low_frequency_factor,
-                  architecture.rope_scaling.high_frequency_factor);
-    CHECK_OK(writer.add_tensor(kRopeFactors, kF32.gguf_type, {static_cast<int64_t>(factors.size())}));
-  }
+  CHECK_OK(add_metadata(*family, architecture, options, writer));
+  for (const Factors& f : factors)
+    CHECK_OK(writer.add_tensor(std::string(f.name), kF32.gguf_type, {static_cast<int64_t>(f.numbers.size())}));
   for (const FileTensor& file : files) CHECK_OK(writer.add_tensor(file.name, file.codec->gguf_type, file.shape));
   CHECK_OK(writer.start(path));
   const WriteBytes write = [&](std::span<const std::byte> bytes) { return writer.write(bytes); };
-  CHECK_OK(write(std::as_bytes(std::span(factors))));
+  for (const Factors& f : factors) CHECK_OK(write(std::as_bytes(std::span(f.numbers))));
   for (const FileTensor& file : files) {
-    for (const ModelTensor* part : file.parts) {
-      CHECK_OK(stream_rows({*part, *file.codec, file.order, architecture.head_dim}, read, write));
+    for (const FileTensor::Part& part : file.parts) {
+      CHECK_OK(stream_rows({.tensor = *part.tensor,
+                            .codec = *file.codec,
+                            .order = part.order,
+                            .head_dim = part.head_dim,
+                            .shift = part.shift},
+                           read, write));
     }
   }
   CHECK_OK(writer.finish());
+  CHECK_OK(check_written(path, *family, architecture));
   report.file_bytes = TRY(InputFile::open(path)).size();
   return report;
 }

@@ -1,7 +1,6 @@
 // Models in folders of Hugging Face: config.json beside model.safetensors, or shards and their index.
 //
-//   Names   thimble's own are those of Hugging Face's Llama; "model." may be missing (bare base models)
-//   GPT-2   c_attn holds q, k, v side by side, and Conv1D weights are [in, out]; "transformer." may be missing
+//   Names   by the family's table (families.h); the prefix of all but the head may be missing (bare base models)
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -10,9 +9,9 @@
 #include "core/warnings.h"
 #include "files/json.h"
 #include "files/safetensors.h"
+#include "models/families.h"
 #include "models/hf_config.h"
 #include "models/stored_model.h"
-#include "models/tensor_names.h"
 
 namespace thimble {
 namespace {
@@ -96,56 +95,33 @@ Result<Weights> open_weights(const std::string& folder) {
   return weights;
 }
 
-// How a tensor of ours lies in the file's tensor.
-struct Placement {
-  Shape file_shape;
-  int64_t first = 0;  // our first row among those of a fused matrix
-  bool transposed = false;
-};
-
-Placement placement(const Architecture& a, const TensorSpec& spec, const ForeignName& foreign) {
-  Placement place{.file_shape = spec.shape};
-  if (a.family != "gpt2") return place;
-  int64_t rows = spec.shape[0];
-  if (foreign.part >= 0) {
-    rows = a.q_width() + 2 * a.kv_width();
-    place.first = foreign.part == 0 ? 0 : a.q_width() + (foreign.part - 1) * a.kv_width();
-  }
-  const bool in_block = spec.name.starts_with("model.layers.");
-  place.transposed = in_block && spec.shape.rank() == 2;
-  if (spec.shape.rank() == 1) place.file_shape = {rows};
-  if (place.transposed) place.file_shape = {spec.shape[1], rows};
-  return place;
+Shape shape_in_file(const TensorSpec& spec, const FilePlace& place) {
+  if (spec.shape.rank() == 1) return {place.rows};
+  return place.transposed ? Shape{spec.shape[1], place.rows} : Shape{place.rows, spec.shape[1]};
 }
 
-Result<void> add_tensor(const TensorSpec& spec, Weights& weights, StoredModel& model) {
-  const Architecture& a = model.architecture;
-  const bool gpt2 = a.family == "gpt2";
-  const ForeignName foreign = gpt2 ? gpt2_name(spec.name) : ForeignName{spec.name};
-  Found* found = weights.find(foreign.name, gpt2 ? "transformer." : "model.");
+Result<void> add_tensor(const TensorSpec& spec, const Family& family, Weights& weights, StoredModel& model) {
+  const FilePlace place = place_in_file(family, model.architecture, spec);
+  Found* found = weights.find(place.name, family.base);
   if (!found) {
     const bool head = spec.name == "lm_head.weight";
-    return fail(ErrorCode::corrupt, "reading {}: tensor '{}' is missing{}", weights.folder, foreign.name,
+    return fail(ErrorCode::corrupt, "reading {}: tensor '{}' is missing{}", weights.folder, place.name,
                 head ? "; is 'tie_word_embeddings' in config.json right?" : "");
   }
-  const Placement place = placement(a, spec, foreign);
   const SafetensorsEntry& entry = found->entry;
-  if (entry.shape != place.file_shape) {
+  const Shape expected = shape_in_file(spec, place);
+  if (entry.shape != expected) {
     return fail(ErrorCode::corrupt, "reading {}: tensor '{}' should have shape {} by config.json, found {}",
-                weights.folder, entry.name, place.file_shape.text(), entry.shape.text());
+                weights.folder, entry.name, expected.text(), entry.shape.text());
   }
   if (!entry.codec) {
     return fail(ErrorCode::unsupported, "reading {}: tensor '{}' is of dtype {}, which thimble has no codec for",
                 weights.folder, entry.name, entry.dtype);
   }
   found->used = true;
-  StoredTensor stored{.file = found->file, .offset = entry.offset};
-  const int64_t element = entry.codec->block_bytes;
-  stored.offset += static_cast<uint64_t>(place.first * element);
-  if (place.transposed) {
-    stored.layout = StoredTensor::Layout::transposed;
-    stored.stride = entry.shape[1] * element;
-  }
+  StoredTensor stored{
+      .file = found->file, .offset = entry.offset, .first = place.first, .run = place.run, .period = place.period};
+  if (place.transposed) stored.transposed_stride = entry.shape[1] * entry.codec->block_bytes;
   model.tensors.push_back({spec.name, entry.codec, spec.shape});
   model.stored.push_back(stored);
   return {};
@@ -166,11 +142,14 @@ Result<bool> same_numbers(const Weights& weights, const Found& a, const Found& b
 }
 
 // A head that is in the file and is not the embedding is the model's own, whatever config.json says of it.
-Result<void> settle_tied(Weights& weights, Architecture& a) {
-  Found* const head = weights.find("lm_head.weight", "");
+Result<void> settle_tied(Weights& weights, const Family& family, Architecture& a) {
+  const auto find = [&](const char* name) {
+    const TensorSpec spec{name, {a.vocab, a.width}, {}};
+    return weights.find(place_in_file(family, a, spec).name, family.base);
+  };
+  Found* const head = find("lm_head.weight");
   if (!a.tied || !head) return {};
-  const std::string_view name = a.family == "gpt2" ? "transformer.wte.weight" : "model.embed_tokens.weight";
-  Found* const embedding = weights.find(std::string(name), a.family == "gpt2" ? "transformer." : "model.");
+  Found* const embedding = find("model.embed_tokens.weight");
   if (!embedding) return {};
   if (TRY(same_numbers(weights, *head, *embedding))) return head->used = true, Result<void>();
   warn(
@@ -182,20 +161,20 @@ Result<void> settle_tied(Weights& weights, Architecture& a) {
 }
 
 // Buffers that old files carry and that are no weights.
-bool ignorable(std::string_view name, const Architecture& a) {
-  if (a.family == "gpt2") return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
-  return name.ends_with(".rotary_emb.inv_freq");
+bool ignorable(std::string_view name, const Family& family) {
+  return std::ranges::any_of(family.buffers, [&](std::string_view end) { return !end.empty() && name.ends_with(end); });
 }
 
 Result<StoredModel> open_folder(const std::string& path) {
   StoredModel model;
   model.architecture = TRY(architecture_from_config(path + "/config.json"));
+  const Family& family = *find_family(model.architecture.family);
   Weights weights = TRY(open_weights(path));
-  CHECK_OK(settle_tied(weights, model.architecture));
-  for (const TensorSpec& spec : tensor_specs(model.architecture)) CHECK_OK(add_tensor(spec, weights, model));
+  CHECK_OK(settle_tied(weights, family, model.architecture));
+  for (const TensorSpec& spec : tensor_specs(model.architecture)) CHECK_OK(add_tensor(spec, family, weights, model));
   // A tensor that nobody reads is a part of the model that would silently be left out.
   for (const auto& [name, found] : weights.entries) {
-    if (!found.used && !ignorable(name, model.architecture)) {
+    if (!found.used && !ignorable(name, family)) {
       return fail(ErrorCode::unsupported, "reading {}: tensor '{}' has no place in a model of family {}", path, name,
                   model.architecture.family);
     }

@@ -2,23 +2,30 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 
 #include "files/json.h"
 #include "files/safetensors.h"
+#include "models/families.h"
 #include "models/hf_config.h"
 #include "models/tensor_names.h"
 
 namespace thimble {
 namespace {
 
-// One tensor of the file, made of one of ours, or of q, k and v.
+// One tensor of the file, made of one of ours, or of several that share it.
 struct FileTensor {
+  struct Part {
+    const ModelTensor* tensor;
+    int64_t run;  // rows of it before the next part's
+    RowOrder order;
+    int64_t head_dim;
+  };
   std::string name;
   Shape shape;
   const Codec* codec;
-  std::vector<const ModelTensor*> parts;
+  std::vector<Part> parts;
   bool transposed = false;
-  RowOrder order = RowOrder::same;
   uint64_t bytes() const { return static_cast<uint64_t>(codec->bytes(shape.count())); }
 };
 
@@ -29,48 +36,61 @@ Result<const Codec*> codec_for(const ModelTensor& tensor, const HfWriteOptions& 
               tensor.name, codec->name);
 }
 
-Result<std::vector<FileTensor>> plan(const Architecture& a, std::span<const ModelTensor> tensors,
+// How rows of q and k go from the layout of the model's rope to that of the family's files.
+RowOrder order_of(const Family& family, const Architecture& a, const std::string& name) {
+  const Attention* const attention = is_q_or_k(name) ? &a.blocks[block_of(name)].attention : nullptr;
+  if (!attention || attention->rope < 0) return RowOrder::same;
+  const Rope::Layout layout = a.ropes[static_cast<size_t>(attention->rope)].layout;
+  if (layout == family.rope_layout) return RowOrder::same;
+  return layout == Rope::Layout::interleaved ? RowOrder::interleaved_to_halves : RowOrder::halves_to_interleaved;
+}
+
+Result<std::vector<FileTensor>> plan(const Family& family, const Architecture& a, std::span<const ModelTensor> tensors,
                                      const HfWriteOptions& options) {
-  const bool gpt2 = a.family == "gpt2";
   std::vector<FileTensor> files;
+  std::map<std::string, size_t> index;
   for (const ModelTensor* tensor : TRY(tensors_in_order(a, tensors))) {
-    const ForeignName foreign = gpt2 ? gpt2_name(tensor->name) : ForeignName{tensor->name};
-    const Codec* const codec = TRY(codec_for(*tensor, options));
-    FileTensor file{foreign.name, tensor->shape, codec, {tensor}};
-    if (gpt2) {
-      file.transposed = tensor->name.starts_with("model.layers.") && tensor->shape.rank() == 2;
-      if (file.transposed) file.shape = {tensor->shape[1], tensor->shape[0]};
-      // k and v join the tensor that their q began, wherever it is: weights and biases alternate.
-      if (foreign.part > 0) {
-        auto fused = std::find_if(files.begin(), files.end(), [&](const auto& f) { return f.name == foreign.name; });
-        fused->parts.push_back(tensor);
-        const int64_t out = fused->shape.columns() + file.shape.columns();
-        fused->shape = fused->transposed ? Shape{fused->shape[0], out} : Shape{out};
-        continue;
-      }
-    } else if (a.rope_layout == Architecture::RopeLayout::interleaved && is_q_or_k(tensor->name)) {
-      file.order = RowOrder::interleaved_to_halves;
+    const FilePlace place = place_in_file(family, a, {tensor->name, tensor->shape, {}});
+    const FileTensor::Part part{tensor, place.run, order_of(family, a, tensor->name), head_dim_of(a, tensor->name)};
+    // The tensor may have been begun anywhere before: weights and biases alternate.
+    if (const auto [file, begun] = index.emplace(place.name, files.size()); !begun) {
+      files[file->second].parts.push_back(part);
+      continue;
     }
-    files.push_back(std::move(file));
+    Shape shape{place.rows};
+    if (tensor->shape.rank() == 2)
+      shape = place.transposed ? Shape{tensor->shape[1], place.rows} : Shape{place.rows, tensor->shape[1]};
+    files.push_back({place.name, shape, TRY(codec_for(*tensor, options)), {part}, place.transposed});
   }
   return files;
 }
 
-Result<void> write_file(const std::string& path, std::span<const FileTensor> files, int64_t head_dim,
-                        const ReadRows& read) {
+Result<void> write_tensor(const FileTensor& file, const ReadRows& read, const WriteBytes& write) {
+  if (file.transposed) {
+    std::vector<const ModelTensor*> tensors;
+    for (const FileTensor::Part& part : file.parts) tensors.push_back(part.tensor);
+    return stream_transposed(tensors, *file.codec, read, write);
+  }
+  // Runs of the parts alternate.
+  const auto rows = [](const FileTensor::Part& part) { return part.tensor->shape[0]; };
+  for (int64_t turn = 0; turn * file.parts[0].run < rows(file.parts[0]); ++turn)
+    for (const FileTensor::Part& part : file.parts)
+      CHECK_OK(stream_rows({.tensor = *part.tensor,
+                            .codec = *file.codec,
+                            .order = part.order,
+                            .head_dim = part.head_dim,
+                            .first = turn * part.run,
+                            .count = part.run},
+                           read, write));
+  return {};
+}
+
+Result<void> write_file(const std::string& path, std::span<const FileTensor> files, const ReadRows& read) {
   std::vector<SafetensorsTensor> list;
   for (const FileTensor& file : files) list.push_back({file.name, file.codec->safetensors, file.shape});
   SafetensorsWriter writer = TRY(SafetensorsWriter::create(path, list));
   const WriteBytes write = [&](std::span<const std::byte> bytes) { return writer.write(bytes); };
-  for (const FileTensor& file : files) {
-    if (file.transposed) {
-      CHECK_OK(stream_transposed(file.parts, *file.codec, read, write));
-      continue;
-    }
-    for (const ModelTensor* part : file.parts) {
-      CHECK_OK(stream_rows({*part, *file.codec, file.order, head_dim}, read, write));
-    }
-  }
+  for (const FileTensor& file : files) CHECK_OK(write_tensor(file, read, write));
   return writer.finish();
 }
 
@@ -95,13 +115,13 @@ void remove_leftover(const std::string& path) {
   std::filesystem::remove(path, absent);
 }
 
-Result<void> write_weights(const std::string& folder, std::span<const FileTensor> files, int64_t head_dim,
-                           const ReadRows& read, int64_t shard_bytes) {
+Result<void> write_weights(const std::string& folder, std::span<const FileTensor> files, const ReadRows& read,
+                           int64_t shard_bytes) {
   const std::string single = folder + "/model.safetensors", index = folder + "/model.safetensors.index.json";
   const std::vector<size_t> ends = shard_ends(files, shard_bytes);
   if (ends.size() == 1) {
     remove_leftover(index);
-    return write_file(single, files, head_dim, read);
+    return write_file(single, files, read);
   }
   remove_leftover(single);
   nlohmann::ordered_json json;
@@ -111,7 +131,7 @@ Result<void> write_weights(const std::string& folder, std::span<const FileTensor
   for (size_t shard = 0, begin = 0; shard < ends.size(); begin = ends[shard++]) {
     const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, ends.size());
     const auto part = files.subspan(begin, ends[shard] - begin);
-    CHECK_OK(write_file(folder + "/" + name, part, head_dim, read));
+    CHECK_OK(write_file(folder + "/" + name, part, read));
     for (const FileTensor& file : part) json["weight_map"][file.name] = name;
   }
   return write_text_file(index, json_text(json));
@@ -127,17 +147,22 @@ std::string torch_dtype(const Codec& codec) {
 Result<void> write_hf_model(const std::string& folder, const Architecture& architecture,
                             std::span<const ModelTensor> tensors, const ReadRows& read, const HfWriteOptions& options) {
   CHECK_OK(check(architecture, folder));
-  const std::vector<FileTensor> files = TRY(plan(architecture, tensors, options));
+  const Family* const family = find_family(architecture.family);
+  if (!family)
+    return fail(ErrorCode::unsupported, "writing {}: transformers' family of '{}' is not known", folder,
+                architecture.family);
+  const std::vector<FileTensor> files = TRY(plan(*family, architecture, tensors, options));
   const std::string config =
       TRY(config_text(architecture, {torch_dtype(*files.front().codec), options.bos, options.eos}));
   CHECK_OK(make_directories(folder));
   remove_leftover(folder + "/config.json");
-  CHECK_OK(write_weights(folder, files, architecture.head_dim, read, options.shard_bytes));
+  CHECK_OK(write_weights(folder, files, read, options.shard_bytes));
   return write_text_file(folder + "/config.json", config);
 }
 
 int64_t hf_write_bytes(const Architecture& architecture) {
-  return stream_bytes(architecture, architecture.family == "gpt2");
+  const Family* const family = find_family(architecture.family);
+  return stream_bytes(architecture, family && family->transposed);
 }
 
 }  // namespace thimble

@@ -4,7 +4,7 @@
 //   embedding | rms_att | wq | wk | wv | wo | rms_ffn | w1 gate | w2 down | w3 up | rms_final | rope tables | head
 //
 //   Source  karpathy/llama2.c, export.py legacy_export and run.c memory_map_weights
-//   Choice  q and k keep their rows; rope pairs element 2i with 2i + 1 (RopeLayout::interleaved)
+//   Choice  q and k keep their rows; rope pairs element 2i with 2i + 1 (Rope::Layout::interleaved)
 #include <array>
 #include <cstdlib>
 
@@ -26,22 +26,21 @@ Result<Architecture> read_header(const InputFile& file) {
                 "folder",
                 file.path(), header[1]);
   }
-  Architecture a;
-  a.family = "llama";
-  a.width = header[0];
-  a.ffn_width = header[1];
-  a.layers = header[2];
-  a.heads = header[3];
-  a.kv_heads = header[4];
-  a.vocab = std::abs(int64_t{header[5]});
-  a.tied = header[5] > 0;
-  a.context = header[6];
-  a.rope_layout = Architecture::RopeLayout::interleaved;
-  if (a.heads > 0 && a.width > 0 && a.width % a.heads != 0) {
+  const int64_t width = header[0], heads = header[3];
+  if (heads > 0 && width > 0 && width % heads != 0) {
     return fail(ErrorCode::corrupt, "reading {}: the width {} is no multiple of {} heads; is this a llama2.c model?",
-                file.path(), a.width, a.heads);
+                file.path(), width, heads);
   }
-  a.head_dim = a.heads > 0 ? a.width / a.heads : 0;
+  Architecture a = llama({.vocab = std::abs(int64_t{header[5]}),
+                          .width = width,
+                          .layers = std::min(header[2], 1 << 13),  // beyond any bound of check()
+                          .heads = heads,
+                          .kv_heads = header[4],
+                          .head_dim = heads > 0 ? width / heads : 0,
+                          .ffn_width = header[1],
+                          .context = header[6]});
+  a.tied = header[5] > 0;
+  a.ropes[0].layout = Rope::Layout::interleaved;
   if (auto checked = check(a, file.path()); !checked) {
     return fail(ErrorCode::corrupt, "{}; is this a llama2.c model?", checked.error().message);
   }
@@ -59,22 +58,23 @@ Result<StoredModel> open_llama2c(const std::string& path) {
   model.files.push_back(TRY(InputFile::open(path)));
   const InputFile& file = model.files.front();
   const Architecture a = model.architecture = TRY(read_header(file));
+  const Block& block = a.blocks.front();
   uint64_t offset = 28;
   const auto take = [&](int64_t count) { return std::exchange(offset, offset + static_cast<uint64_t>(count) * 4); };
 
   const uint64_t embedding = take(a.vocab * a.width);
   std::array<Section, 9> sections = {{{"input_layernorm.weight", a.width},
-                                      {"self_attn.q_proj.weight", a.width * a.q_width()},
-                                      {"self_attn.k_proj.weight", a.width * a.kv_width()},
-                                      {"self_attn.v_proj.weight", a.width * a.kv_width()},
-                                      {"self_attn.o_proj.weight", a.width * a.q_width()},
+                                      {"self_attn.q_proj.weight", a.width * block.attention.q_width()},
+                                      {"self_attn.k_proj.weight", a.width * block.attention.kv_width()},
+                                      {"self_attn.v_proj.weight", a.width * block.attention.kv_width()},
+                                      {"self_attn.o_proj.weight", a.width * block.attention.q_width()},
                                       {"post_attention_layernorm.weight", a.width},
-                                      {"mlp.gate_proj.weight", a.width * a.ffn_width},
-                                      {"mlp.down_proj.weight", a.width * a.ffn_width},
-                                      {"mlp.up_proj.weight", a.width * a.ffn_width}}};
-  for (Section& section : sections) section.offset = take(a.layers * section.count);
+                                      {"mlp.gate_proj.weight", a.width * block.ffn.width},
+                                      {"mlp.down_proj.weight", a.width * block.ffn.width},
+                                      {"mlp.up_proj.weight", a.width * block.ffn.width}}};
+  for (Section& section : sections) section.offset = take(a.layers() * section.count);
   const uint64_t final_norm = take(a.width);
-  take(a.context * a.head_dim);  // cosines and sines, which everybody computes again
+  take(a.context * block.attention.head_dim);  // cosines and sines, which everybody computes again
   const uint64_t head = a.tied ? embedding : take(a.vocab * a.width);
   if (offset != file.size()) {
     return fail(ErrorCode::corrupt,

@@ -11,19 +11,23 @@ namespace {
 constexpr int64_t kLargest = 100'000'000'000;
 
 Architecture shaped(int64_t width, int64_t layers, int64_t vocab, int64_t context) {
-  Architecture a;
-  a.family = "llama";
-  a.vocab = vocab;
-  a.width = width;
-  a.layers = layers;
-  a.head_dim = width >= 512 ? 64 : 32;
-  a.heads = width / a.head_dim;
-  // Three or four query heads share one of keys and values, where that comes out even.
-  a.kv_heads = a.heads % 3 == 0 ? a.heads / 3 : a.heads % 4 == 0 ? a.heads / 4 : a.heads;
-  a.ffn_width = (width * 8 / 3 + 63) / 64 * 64;
-  a.context = context;
-  a.tied = true;
-  return a;
+  const int64_t head_dim = width >= 512 ? 64 : 32, heads = width / head_dim;
+  return llama({.vocab = vocab,
+                .width = width,
+                .layers = layers,
+                .heads = heads,
+                // Three or four query heads share one of keys and values, where that comes out even.
+                .kv_heads = heads % 3 == 0   ? heads / 3
+                            : heads % 4 == 0 ? heads / 4
+                                             : heads,
+                .head_dim = head_dim,
+                .ffn_width = (width * 8 / 3 + 63) / 64 * 64,
+                .context = context});
+}
+
+bool shares_keys(const Architecture& a) {
+  const Attention& attention = a.blocks.front().attention;
+  return attention.kv_heads < attention.heads;
 }
 
 }  // namespace
@@ -71,7 +75,7 @@ Result<Architecture> preset(int64_t parameters, int64_t vocab, int64_t context) 
     const double size = static_cast<double>(outside + layers * block);
     const double miss = std::abs(std::log(size / static_cast<double>(parameters)));
     const double cost =
-        4 * miss + std::abs(std::log(static_cast<double>(layers) / usual)) + (one.kv_heads == one.heads ? 0.1 : 0.0);
+        4 * miss + std::abs(std::log(static_cast<double>(layers) / usual)) + (shares_keys(one) ? 0.0 : 0.1);
     if (cost < best_cost) best_cost = cost, best = shaped(width, layers, vocab, context);
   }
   return best;

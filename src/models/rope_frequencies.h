@@ -8,9 +8,10 @@
 namespace thimble {
 
 struct RopeFrequencies {
-  std::vector<float> inverse;  // [head_dim / 2], radians a position
-  double scale = 1;            // of cos and sin (yarn's attention factor)
+  std::vector<float> inverse;  // [rotated / 2], radians a position
+  double scale = 1;            // of cos and sin (the attention factor of yarn and longrope)
 };
-RopeFrequencies rope_frequencies(const Architecture& architecture);
+// length: of the longest sequence, on which `dynamic` and `longrope` depend.
+RopeFrequencies rope_frequencies(const Rope& rope, int64_t length);
 
 }  // namespace thimble

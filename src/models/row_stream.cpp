@@ -67,14 +67,21 @@ Result<void> stream_vector(const RowStream& stream, Converter& converter, const 
   const int64_t count = stream.tensor.shape.columns(), element = stream.codec.block_bytes;
   std::vector<std::byte> bytes(static_cast<size_t>(stream.codec.bytes(count)));
   CHECK_OK(converter.rows(stream.tensor, 0, 1, bytes.data()));
-  if (stream.order == RowOrder::same) return write(bytes);
+  if (stream.shift != 0) {
+    std::vector<float> numbers(static_cast<size_t>(count));
+    stream.codec.decode(bytes.data(), numbers.data(), count);
+    for (float& number : numbers) number += stream.shift;
+    stream.codec.encode(numbers.data(), bytes.data(), count);
+  }
+  if (stream.order == RowOrder::same && stream.count < 0) return write(bytes);
   if (stream.codec.block != 1) {
     return fail(ErrorCode::unsupported, "writing vector '{}': its elements can not be put in order in codec {}",
                 stream.tensor.name, stream.codec.name);
   }
-  std::vector<std::byte> ordered(bytes.size());
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t from = source_row(i, stream.order, stream.head_dim);
+  const int64_t wanted = stream.count < 0 ? count : stream.count;
+  std::vector<std::byte> ordered(static_cast<size_t>(wanted * element));
+  for (int64_t i = 0; i < wanted; ++i) {
+    const int64_t from = source_row(stream.first + i, stream.order, stream.head_dim);
     std::memcpy(ordered.data() + i * element, bytes.data() + from * element, static_cast<size_t>(element));
   }
   return write(ordered);
@@ -91,11 +98,12 @@ ReadRows rows_of(const ModelSource& source) {
 Result<void> stream_rows(const RowStream& stream, const ReadRows& read, const WriteBytes& write) {
   Converter converter(stream.codec, read);
   if (stream.tensor.shape.rank() == 1) return stream_vector(stream, converter, write);
-  const int64_t rows = stream.tensor.shape.rows(), row_bytes = converter.row_bytes(stream.tensor);
+  const int64_t end = stream.count < 0 ? stream.tensor.shape.rows() : stream.first + stream.count,
+                row_bytes = converter.row_bytes(stream.tensor);
   const int64_t step = converter.rows_at_once(stream.tensor);
   std::vector<std::byte> piece(static_cast<size_t>(step * row_bytes));
-  for (int64_t row = 0; row < rows; row += step) {
-    const int64_t count = std::min(step, rows - row);
+  for (int64_t row = stream.first; row < end; row += step) {
+    const int64_t count = std::min(step, end - row);
     if (stream.order == RowOrder::same) {
       CHECK_OK(converter.rows(stream.tensor, row, count, piece.data()));
     } else {

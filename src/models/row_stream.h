@@ -29,9 +29,12 @@ struct RowStream {
   const Codec& codec;  // to write
   RowOrder order = RowOrder::same;
   int64_t head_dim = 0;  // where the order changes
+  // Rows [first, first + count) of the file's order; of a vector, elements. -1: all.
+  int64_t first = 0, count = -1;
+  float shift = 0;  // added to the numbers of a vector
 };
 
-// All rows of the tensor, in order.
+// The rows of the tensor that are asked for, in order.
 Result<void> stream_rows(const RowStream& stream, const ReadRows& read, const WriteBytes& write);
 
 // The same of several tensors side by side and transposed: row i of the file is column i of every tensor, one after

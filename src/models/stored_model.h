@@ -12,16 +12,16 @@
 namespace thimble {
 
 struct StoredTensor {
-  enum class Layout {
-    as_is,        // rows in thimble's order, one after another
-    interleaved,  // rows 2i and 2i+1 of a head are thimble's rows i and i + head_dim/2 (llama.cpp's order of q and k)
-    transposed,   // [in, out] in the file (GPT-2)
-  };
   size_t file = 0;      // index into StoredModel::files
-  uint64_t offset = 0;  // of the tensor's first byte
-  Layout layout = Layout::as_is;
-  int64_t head_dim = 0;  // interleaved
-  int64_t stride = 0;    // transposed: bytes from one row of the file to the next
+  uint64_t offset = 0;  // of the first byte of the file's tensor
+  // Rows of ours (of a vector, elements) are rows [first, first + run) of the file's tensor, and as many after every
+  // `period` rows. run 0: they are its rows.
+  int64_t first = 0, run = 0, period = 0;
+  // Not 0: of heads so long, rows 2i and 2i+1 are ours i and i + head_dim/2 (llama.cpp's order of q and k).
+  int64_t pairs_of = 0;
+  // Not 0: the file's tensor is [in, out], its rows so many bytes apart (GPT-2).
+  int64_t transposed_stride = 0;
+  float shift = 0;  // added to numbers when read; of f32 vectors
 };
 
 struct StoredModel {

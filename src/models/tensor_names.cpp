@@ -2,42 +2,52 @@
 
 #include <array>
 #include <cassert>
+#include <charconv>
 
 namespace thimble {
 namespace {
 
 struct NameRow {
-  std::string_view thimble, gguf, gpt2;
+  std::string_view thimble, gguf;
 };
 
-constexpr auto kOutside = std::to_array<NameRow>({{"model.embed_tokens", "token_embd", "transformer.wte"},
-                                                  {"model.embed_positions", "position_embd", "transformer.wpe"},
-                                                  {"model.norm", "output_norm", "transformer.ln_f"},
-                                                  {"lm_head", "output", "lm_head"}});
+// llama.cpp, gguf-py/gguf/constants.py and tensor_mapping.py.
+constexpr auto kOutside = std::to_array<NameRow>({{"model.embed_tokens", "token_embd"},
+                                                  {"model.embed_positions", "position_embd"},
+                                                  {"model.embed_norm", "token_embd_norm"},
+                                                  {"model.norm", "output_norm"},
+                                                  {"lm_head", "output"}});
 
-constexpr auto kInBlock = std::to_array<NameRow>({{"input_layernorm", "attn_norm", "ln_1"},
-                                                  {"self_attn.q_proj", "attn_q", "attn.c_attn"},
-                                                  {"self_attn.k_proj", "attn_k", "attn.c_attn"},
-                                                  {"self_attn.v_proj", "attn_v", "attn.c_attn"},
-                                                  {"self_attn.q_norm", "attn_q_norm", ""},
-                                                  {"self_attn.k_norm", "attn_k_norm", ""},
-                                                  {"self_attn.o_proj", "attn_output", "attn.c_proj"},
-                                                  {"post_attention_layernorm", "ffn_norm", "ln_2"},
-                                                  {"mlp.gate_proj", "ffn_gate", ""},
-                                                  {"mlp.up_proj", "ffn_up", "mlp.c_fc"},
-                                                  {"mlp.down_proj", "ffn_down", "mlp.c_proj"}});
+constexpr auto kInBlock = std::to_array<NameRow>({{"input_layernorm", "attn_norm"},
+                                                  {"self_attn.q_proj", "attn_q"},
+                                                  {"self_attn.k_proj", "attn_k"},
+                                                  {"self_attn.v_proj", "attn_v"},
+                                                  {"self_attn.q_norm", "attn_q_norm"},
+                                                  {"self_attn.k_norm", "attn_k_norm"},
+                                                  {"self_attn.o_proj", "attn_output"},
+                                                  {"post_self_attn_layernorm", "post_attention_norm"},
+                                                  {"post_attention_layernorm", "ffn_norm"},
+                                                  {"mlp.gate_proj", "ffn_gate"},
+                                                  {"mlp.up_proj", "ffn_up"},
+                                                  {"mlp.down_proj", "ffn_down"},
+                                                  {"post_mlp_layernorm", "post_ffw_norm"}});
 
 constexpr std::string_view kBlockPrefix = "model.layers.";
 
-// "model.layers.3.mlp.up_proj.weight" in its parts; `layer` is empty outside the blocks.
-struct Parts {
-  std::string_view layer, module, suffix;
-};
+template <size_t N>
+std::string_view gguf_of(const std::array<NameRow, N>& rows, std::string_view module) {
+  for (const NameRow& row : rows)
+    if (row.thimble == module) return row.gguf;
+  assert(false && "not a name of tensor_specs()");
+  return rows[0].gguf;
+}
 
-Parts split(std::string_view name) {
-  Parts parts;
+}  // namespace
+
+NameParts split_name(std::string_view name) {
+  NameParts parts;
   const size_t dot = name.rfind('.');
-  parts.suffix = name.substr(dot);  // ".weight"
+  parts.suffix = name.substr(dot);
   name = name.substr(0, dot);
   if (name.starts_with(kBlockPrefix)) {
     name.remove_prefix(kBlockPrefix.size());
@@ -49,51 +59,26 @@ Parts split(std::string_view name) {
   return parts;
 }
 
-const NameRow& row_of(const Parts& parts) {
-  if (parts.layer.empty()) {
-    for (const NameRow& row : kOutside) {
-      if (row.thimble == parts.module) return row;
-    }
-  }
-  for (const NameRow& row : kInBlock) {
-    if (row.thimble == parts.module) return row;
-  }
-  assert(false && "not a name of tensor_specs()");
-  return kOutside[0];
+size_t block_of(std::string_view name) {
+  const std::string_view layer = split_name(name).layer;
+  size_t block = 0;
+  std::from_chars(layer.data(), layer.data() + layer.size(), block);
+  return block;
 }
 
-int qkv_part(std::string_view module) {
-  if (module == "self_attn.q_proj") return 0;
-  if (module == "self_attn.k_proj") return 1;
-  return module == "self_attn.v_proj" ? 2 : -1;
-}
-
-std::string join(std::initializer_list<std::string_view> pieces) {
-  std::string out;
-  for (std::string_view piece : pieces) out += piece;
-  return out;
-}
-
-}  // namespace
-
-bool is_q_or_k(std::string_view thimble_name) {
-  const std::string_view module = split(thimble_name).module;
+bool is_q_or_k(std::string_view name) {
+  const std::string_view module = split_name(name).module;
   return module == "self_attn.q_proj" || module == "self_attn.k_proj";
 }
 
-ForeignName gguf_name(std::string_view thimble_name, bool fused_qkv) {
-  const Parts parts = split(thimble_name);
-  const NameRow& row = row_of(parts);
-  if (parts.layer.empty()) return {join({row.gguf, parts.suffix})};
-  const int part = fused_qkv ? qkv_part(parts.module) : -1;
-  return {join({"blk.", parts.layer, ".", part >= 0 ? "attn_qkv" : row.gguf, parts.suffix}), part};
+int64_t head_dim_of(const Architecture& architecture, std::string_view name) {
+  return split_name(name).layer.empty() ? 0 : architecture.blocks[block_of(name)].attention.head_dim;
 }
 
-ForeignName gpt2_name(std::string_view thimble_name) {
-  const Parts parts = split(thimble_name);
-  const NameRow& row = row_of(parts);
-  if (parts.layer.empty()) return {join({row.gpt2, parts.suffix})};
-  return {join({"transformer.h.", parts.layer, ".", row.gpt2, parts.suffix}), qkv_part(parts.module)};
+std::string gguf_name(std::string_view name) {
+  const NameParts parts = split_name(name);
+  if (parts.layer.empty()) return fmt::format("{}{}", gguf_of(kOutside, parts.module), parts.suffix);
+  return fmt::format("blk.{}.{}{}", parts.layer, gguf_of(kInBlock, parts.module), parts.suffix);
 }
 
 }  // namespace thimble

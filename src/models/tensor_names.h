@@ -1,23 +1,29 @@
-// What other formats call thimble's tensors. One table serves reading and writing.
+// What thimble's names of tensors say, and what GGUF calls them.
 #pragma once
 
 #include <string>
 #include <string_view>
 
+#include "models/architecture.h"
+
 namespace thimble {
 
-struct ForeignName {
-  std::string name;
-  int part = -1;  // 0, 1, 2: the q, k or v of a fused matrix; -1: the whole tensor
+// "model.layers.3.mlp.up_proj.weight" in its parts; `layer` is empty outside the blocks, and `module` then the whole
+// name but the suffix.
+struct NameParts {
+  std::string_view layer, module, suffix;  // "3", "mlp.up_proj", ".weight"
 };
+NameParts split_name(std::string_view name);
 
-// "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight". GPT-2's q, k and v are fused ("attn_qkv").
-ForeignName gguf_name(std::string_view thimble_name, bool fused_qkv);
+// Of a tensor within a block.
+size_t block_of(std::string_view name);
 
 // A weight or bias of q_proj or k_proj, whose rows depend on the layout of rope.
-bool is_q_or_k(std::string_view thimble_name);
+bool is_q_or_k(std::string_view name);
+// Elements of a head of the block that the tensor is in; 0 outside of blocks.
+int64_t head_dim_of(const Architecture& architecture, std::string_view name);
 
-// -> "transformer.h.3.attn.c_attn.weight", part 0.
-ForeignName gpt2_name(std::string_view thimble_name);
+// "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight".
+std::string gguf_name(std::string_view name);
 
 }  // namespace thimble

@@ -153,7 +153,7 @@ std::vector<Sample> samples_grad() {
 }
 
 std::string text(const std::any& attributes) {
-  constexpr const char* kNames[] = {"silu", "gelu", "gelu_tanh", "relu"};
+  constexpr const char* kNames[] = {"silu", "gelu", "gelu_tanh", "relu", "relu_squared"};
   return kNames[static_cast<int>(kind_of(attributes))];
 }
 

@@ -1,6 +1,7 @@
 // linear_group: linears of few rows none of which needs another's result, run together: threads wake once for all of
 // them, and what they read in common is prepared once. Each gives the bits it would give alone.
 #include "graph/rewrite.h"
+#include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
 #include "ops/linear_parts.h"
 #include "ops/shape_rule.h"
@@ -120,8 +121,24 @@ bool groups(const Node& node) { return node.op == &kLinear && node.as<LinearAttr
 
 }  // namespace
 
+Graph narrow_linears(const Graph& graph, const NarrowLinears& which) {
+  GraphCopy copy = rewrite(graph, [&](GraphCopy& to, const Node& node) {
+    if (node.op != &kLinear) return false;
+    LinearAttributes attributes = node.as<LinearAttributes>();
+    const Type& weight = graph.value(node.in[1]).type;
+    attributes.narrow = which.all || (which.int8 && int8_format(*weight.codec, weight.shape[1]));
+    if (!attributes.narrow) return false;
+    std::vector<ValueId> in;
+    for (ValueId id : node.in) in.push_back(to.map(id));
+    to.bind(node.out[0], to.graph().emit(kLinear, attributes, in, "narrow"));
+    return true;
+  });
+  return std::move(copy.graph());
+}
+
 Graph group_linears(const Graph& graph) {
   GraphCopy copy(graph);
+  copy.copy_inputs();
   const std::vector<Node>& nodes = graph.nodes();
   std::vector<bool> done(nodes.size());
   const auto ready = [&](const Node& node) {

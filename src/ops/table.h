@@ -34,6 +34,13 @@ struct LinearGroupAttributes {
   bool operator==(const LinearGroupAttributes&) const = default;
 };
 extern const Op kLinearGroup;
+// The graph with those linears made narrow whose weights are best read so: all, where rows are few; those in int8
+// formats, where products are int8.
+struct NarrowLinears {
+  bool all = false;
+  bool int8 = false;
+};
+Graph narrow_linears(const Graph& graph, const NarrowLinears& which);
 // The graph with its narrow linears in groups, within each block.
 Graph group_linears(const Graph& graph);
 

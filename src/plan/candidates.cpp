@@ -65,20 +65,19 @@ std::string Candidates::numerics_hash() const {
 }
 
 Result<Graph> Candidates::evaluation_graph() const {
-  BuildOptions options{.purpose = Purpose::evaluate,
-                       .prefix = "eval.",
-                       .rows = shape_.rows,
-                       .positions = spec_.context,
-                       .activation = spec_.activation};
+  BuildOptions options{
+      .prefix = "eval.", .rows = shape_.rows, .positions = spec_.context, .activation = spec_.activation};
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec_.stored(name);
     return codec && spec_.method->trains_weights ? &kF32 : codec;
   };
-  ModelGraph model = TRY(build_model(spec_.architecture, options));
-  if (!spec_.method->rewrite) return std::move(model.graph);
+  Graph graph;
+  const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));
+  add_token_loss(graph, model, {.prefix = options.prefix});
+  if (!spec_.method->rewrite) return graph;
   MethodOptions method = spec_.method_options;
   method.training = false;
-  return std::move(TRY(spec_.method->rewrite(model.graph, method)).graph());
+  return std::move(TRY(spec_.method->rewrite(graph, method)).graph());
 }
 
 // What its transfers take in a step at least: states are read and written once, gradients both in every pass, weights

@@ -84,7 +84,7 @@ class Describer {
   }
 
   std::string rungs(const TrainingPlan& plan) const {
-    const int64_t layers = spec_.architecture.layers;
+    const int64_t layers = spec_.architecture.layers();
     const std::string blocks = counted(layers, "block");
     if (plan.deep_blocks == 0 || plan.deep == plan.shallow)
       return fmt::format("all {} {}", blocks, rung_text(plan.shallow));

@@ -36,7 +36,7 @@ class Planner {
   }
 
  private:
-  bool generates() const { return spec_.purpose == Purpose::generate; }
+  bool generates() const { return spec_.task == Task::generate; }
 
   // Rows at once, most first. Results do not depend on it.
   std::vector<int64_t> row_bounds() const {
@@ -54,10 +54,10 @@ class Planner {
     InferencePlan plan;
     plan.rows = rows;
     if (generates()) {
-      plan.programs.push_back(TRY(program(Purpose::fill, "fill.", rows)));
-      plan.programs.push_back(TRY(program(Purpose::generate, "step.", spec_.slots)));
+      plan.programs.push_back(TRY(program(Part::prompts, "fill.", rows)));
+      plan.programs.push_back(TRY(program(Part::tokens, "step.", spec_.slots)));
     } else {
-      plan.programs.push_back(TRY(program(spec_.purpose, "eval.", rows)));
+      plan.programs.push_back(TRY(program(Part::sequences, "eval.", rows)));
     }
     for (const InferenceProgram& p : plan.programs) {
       CHECK_OK(plan.layout.add(p.graph));
@@ -67,30 +67,34 @@ class Planner {
     return plan;
   }
 
-  Result<InferenceProgram> program(Purpose purpose, std::string prefix, int64_t rows) const {
-    const Multiply multiply = purpose == Purpose::generate ? spec_.step : spec_.multiply;
-    BuildOptions options{.purpose = purpose,
-                         .prefix = prefix,
+  // Prompts write keys and values into the cache alone; tokens are one of each sequence; sequences are whole.
+  enum class Part { prompts, tokens, sequences };
+  Result<InferenceProgram> program(Part part, std::string prefix, int64_t rows) const {
+    const Multiply multiply = part == Part::tokens ? spec_.step : spec_.multiply;
+    BuildOptions options{.prefix = prefix,
                          .rows = rows,
-                         .selected = spec_.slots,
-                         .slots = spec_.slots,
                          .positions = spec_.context,
-                         .narrow = purpose == Purpose::generate && rows <= kNarrowRows,
-                         .int8 = multiply == Multiply::int8,
                          .activation = spec_.activation,
-                         .cache = spec_.cache};
+                         .cache = part == Part::sequences ? nullptr : spec_.cache,
+                         .slots = spec_.slots,
+                         .follow_on = part == Part::prompts};
     options.codec = [&](const std::string& name, const Shape& shape) { return home(spec_.stored(name), shape); };
-    ModelGraph model = TRY(build_model(spec_.architecture, options));
-    if (model.logits != kNone) model.graph.value(model.logits).name = kLogits;
-    InferenceProgram out{std::move(prefix), std::move(model.graph), {}, multiply};
+    InferenceProgram out{std::move(prefix), {}, {}, multiply};
+    const BuiltModel model = TRY(build_model(out.graph, spec_.architecture, options));
+    if (part == Part::tokens)
+      add_logits(out.graph, model, kLogits,
+                 out.graph.add_value(out.prefix + "select", {{spec_.slots}, &kI32, Extent::selected}, Role::input));
+    if (spec_.task == Task::logits) add_logits(out.graph, model, kLogits);
+    if (spec_.task == Task::losses) add_token_loss(out.graph, model, {.prefix = out.prefix});
     if (!spec_.adapter.modules.empty()) {
       MethodOptions adapter = spec_.adapter;
       adapter.training = false;
       adapter.role = Role::weight;
       out.graph = std::move(TRY(kLora.rewrite(out.graph, adapter)).graph());
     }
-    if (purpose == Purpose::fill) out.graph.prune();
-    out.graph = group_linears(out.graph);
+    if (part == Part::prompts) out.graph.prune();
+    const bool few_rows = part == Part::tokens && rows <= kNarrowRows;
+    out.graph = group_linears(narrow_linears(out.graph, {few_rows, multiply == Multiply::int8}));
     CHECK_OK(out.graph.verify());
     out.schedule = make_schedule(out.graph, nodes_between(0, out.graph.nodes().size()),
                                  node_costs(out.graph, multiply, spec_.threads, {}));

@@ -1,9 +1,9 @@
-// Inference within a budget: the programs of one purpose, and the plan of their memory.
+// Inference within a budget: the programs of one task, and the plan of their memory.
 //
 //   generate  `fill` writes the keys and values of prompts, many rows at a time; `step` makes one token a sequence.
 //             Both share one cache. Only `step` makes logits, so those of a sequence never depend on how its prompt
 //             was cut or with what it was batched.
-//   evaluate  loss a row, over packed documents
+//   losses    loss a row, over packed documents
 //   logits    logits of all rows
 #pragma once
 
@@ -19,8 +19,10 @@
 
 namespace thimble {
 
+enum class Task { generate, losses, logits };
+
 struct InferenceSpec {
-  Purpose purpose = Purpose::generate;
+  Task task = Task::generate;
   Architecture architecture;
   // Codec in which a weight is stored; nullptr when there is none of that name.
   std::function<const Codec*(const std::string& name)> stored;

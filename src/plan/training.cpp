@@ -272,20 +272,22 @@ NearMoves near_moves(std::string_view names) noexcept {
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
   TrainingGraph train;
   train.barrier = barrier;
-  BuildOptions options{.purpose = Purpose::train,
-                       .prefix = train.prefix,
+  BuildOptions options{.prefix = train.prefix,
                        .rows = rows,
                        .positions = spec.context,
-                       .keep_logits = kind.keep_logits,
-                       .negligible = spec.moves.skip_negligible ? kNegligible : 0,
-                       .activation = spec.activation};
+                       .activation = spec.activation,
+                       .differentiable = true};
   options.role = spec.method->trains_weights ? Role::parameter : Role::weight;
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec.stored(name);
     return codec && spec.method->trains_weights ? &kF32 : codec;
   };
-  ModelGraph model = TRY(build_model(spec.architecture, options));
-  train.graph = std::move(model.graph);
+  const BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
+  add_token_loss(train.graph, model,
+                 {.prefix = train.prefix,
+                  .gradient = true,
+                  .keep_logits = kind.keep_logits,
+                  .negligible = spec.moves.skip_negligible ? kNegligible : 0});
   if (spec.method->rewrite)
     train.graph = std::move(TRY(spec.method->rewrite(train.graph, spec.method_options)).graph());
   const std::vector<ValueId> losses{train.graph.find(train.prefix + "nll")}, trained = parameters_of(train.graph);

@@ -4,7 +4,7 @@ namespace thimble {
 
 Result<std::unique_ptr<AllLogits>> AllLogits::prepare(Inference& inference, int64_t context) {
   std::unique_ptr<AllLogits> logits(new AllLogits(inference, context));
-  CHECK_OK(inference.plan(Purpose::logits, context, 1));
+  CHECK_OK(inference.plan(Task::logits, context, 1));
   return logits;
 }
 

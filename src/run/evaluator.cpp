@@ -12,7 +12,7 @@ Result<std::unique_ptr<Evaluator>> Evaluator::prepare(Inference& inference, int6
   evaluator->starts_.reserve(static_cast<size_t>(context * batch));
   evaluator->example_.ids.reserve(static_cast<size_t>(context));
   evaluator->example_.trained.reserve(static_cast<size_t>(context));
-  CHECK_OK(inference.plan(Purpose::evaluate, context, batch));
+  CHECK_OK(inference.plan(Task::losses, context, batch));
   return evaluator;
 }
 

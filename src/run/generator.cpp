@@ -16,7 +16,7 @@ Result<std::unique_ptr<Generator>> Generator::prepare(Inference& inference, int6
   if (slots < 1 || slots > 1024)
     return fail(ErrorCode::invalid_argument, "--batch: expected 1 to 1024 sequences at once, found {}", slots);
   std::unique_ptr<Generator> generator(new Generator(inference, slots, context));
-  CHECK_OK(inference.plan(Purpose::generate, context, slots));
+  CHECK_OK(inference.plan(Task::generate, context, slots));
   return generator;
 }
 

@@ -52,10 +52,11 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
   };
   spec.activation = options.precision == "f32" ? &kF32 : &kBf16;
   spec.cache = options.cache_type == "auto" ? spec.activation : find_codec(options.cache_type);
-  if (spec.architecture.head_dim % spec.cache->block != 0)
-    return fail(ErrorCode::invalid_argument,
-                "--cache-type {}: its blocks of {} do not divide this model's heads, {} wide", options.cache_type,
-                spec.cache->block, spec.architecture.head_dim);
+  for (const Block& block : spec.architecture.blocks)
+    if (block.attention.head_dim % spec.cache->block != 0)
+      return fail(ErrorCode::invalid_argument,
+                  "--cache-type {}: its blocks of {} do not divide this model's heads, {} wide", options.cache_type,
+                  spec.cache->block, block.attention.head_dim);
   const bool asks_machine = options.multiply == "auto" && options.precision == "bf16" && multiplies(Multiply::bf16);
   spec.multiply = TRY(choose_multiply(options.multiply, options.precision,
                                       asks_machine ? calibrated_machine(*inference->threads_, "") : Machine{}));
@@ -76,15 +77,15 @@ Result<int64_t> Inference::context(int64_t asked) const {
   const Architecture& a = spec_.architecture;
   if (asked < 0 || asked > (1 << 20))
     return fail(ErrorCode::invalid_argument, "--context: expected 2 to {}, found {}", 1 << 20, asked);
-  if (a.position == Architecture::Position::learned && asked > a.context)
+  if (a.learned_positions > 0 && asked > a.context)
     return fail(ErrorCode::invalid_argument, "--context {}: this model has learned {} positions", asked, a.context);
   if (asked > a.context)
     warn(fmt::format("--context {}: the model was made for sequences of {} tokens at most", asked, a.context));
   return asked > 0 ? std::max<int64_t>(2, asked) : a.context;
 }
 
-Result<void> Inference::plan(Purpose purpose, int64_t context, int64_t batch) {
-  spec_.purpose = purpose;
+Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
+  spec_.task = task;
   spec_.context = context;
   spec_.slots = spec_.batch = batch;
   const PlanBudget budget{options_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kInferenceTouches};

@@ -42,7 +42,7 @@ class Inference {
 
   // What the caller will hold while it runs must exist by now: it is measured with the process.
   //   batch: sequences at once (generate), or windows of `context` rows at once, at most
-  Result<void> plan(Purpose purpose, int64_t context, int64_t batch);
+  Result<void> plan(Task task, int64_t context, int64_t batch);
   const InferencePlan& plan() const { return plan_; }
   const InferenceSpec& spec() const { return spec_; }
 

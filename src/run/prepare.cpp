@@ -165,7 +165,7 @@ Result<void> Trainer::make_spec() {
   if (r.warmup > static_cast<double>(steps_))
     events_.note(fmt::format("warning: --warmup {} is longer than the run of {}: the rate never reaches --lr", r.warmup,
                              counted(steps_, "step")));
-  if (spec_.architecture.position == Architecture::Position::learned && r.context > spec_.architecture.context)
+  if (spec_.architecture.learned_positions > 0 && r.context > spec_.architecture.context)
     return fail(ErrorCode::invalid_argument, "--context {}: the model has positions for {} tokens only", r.context,
                 spec_.architecture.context);
   spec_.stored = [this](const std::string& name) -> const Codec* {

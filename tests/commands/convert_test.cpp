@@ -156,7 +156,7 @@ TEST(Convert, refuses_with_reasons) {
 TEST(Convert, refuses_an_adapter_of_another_model) {
   TinyFiles tiny;
   Architecture a = command_architecture();
-  a.layers = 1;
+  a.blocks.resize(1);
   const MemoryModel shallow(a);
   const std::string path = tiny.folder.file("shallow.gguf");
   ASSERT_TRUE(write_gguf_model(path, a, shallow.tensors, shallow.rows()));

@@ -38,15 +38,16 @@ inline TokenizerTables tiny_tokenizer() {
 
 // Large enough for blocks of 32 and small enough for a moment.
 inline Architecture command_architecture() {
-  Architecture a = tiny_architecture("llama");
-  a.vocab = 258;
-  a.width = 64;
-  a.heads = 4;
-  a.kv_heads = 2;
-  a.head_dim = 16;
-  a.ffn_width = 96;
-  a.context = 64;
-  a.tied = true;
+  Architecture a = llama({.vocab = 258,
+                          .width = 64,
+                          .layers = 2,
+                          .heads = 4,
+                          .kv_heads = 2,
+                          .head_dim = 16,
+                          .ffn_width = 96,
+                          .context = 64});
+  for (Block& block : a.blocks) block.before_mixer.epsilon = block.before_ffn.epsilon = 0x1p-17;
+  a.final_norm.epsilon = 0x1p-17;  // the same in f32
   return a;
 }
 

@@ -11,12 +11,13 @@ namespace {
 TEST(Build, vectors_are_f32_matrices_as_stored) {
   for (const char* family : {"llama", "qwen2", "qwen3", "gpt2"}) {
     SCOPED_TRACE(family);
-    BuildOptions options{.purpose = Purpose::evaluate, .rows = 4, .positions = 4};
+    BuildOptions options{.rows = 4, .positions = 4};
     options.codec = [](const std::string&, const Shape&) { return &kBf16; };
-    const auto model = build_model(tiny_architecture(family), options);
+    Graph graph;
+    const auto model = build_model(graph, tiny_architecture(family), options);
     ASSERT_TRUE(model) << model.error().message;
     int vectors = 0, matrices = 0;
-    for (const Value& value : model->graph.values()) {
+    for (const Value& value : graph.values()) {
       if (value.role != Role::weight && value.role != Role::parameter) continue;
       const bool vector = value.type.shape.rank() == 1;
       EXPECT_EQ(value.type.codec, vector ? &kF32 : &kBf16) << value.name;

@@ -6,6 +6,7 @@
 namespace thimble {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string llama(const std::string& extra, const std::string& type = "llama") {
@@ -22,11 +23,11 @@ Architecture parsed(const std::string& text) {
 
 TEST(Config, llama_with_defaults) {
   const Architecture a = parsed(llama(""));
-  EXPECT_EQ(a.kv_heads, 4);
-  EXPECT_EQ(a.head_dim, 16);
+  EXPECT_EQ(a.blocks.at(0).attention.kv_heads, 4);
+  EXPECT_EQ(a.blocks.at(0).attention.head_dim, 16);
   EXPECT_EQ(a.context, 2048);
-  EXPECT_EQ(a.norm_epsilon, 1e-6);
-  EXPECT_EQ(a.rope_base, 10000);
+  EXPECT_EQ(a.final_norm.epsilon, 1e-6);
+  EXPECT_EQ(a.ropes.at(0).base, 10000);
   EXPECT_FALSE(a.tied);
 }
 
@@ -38,65 +39,73 @@ TEST(Config, smollm2) {
     "num_attention_heads":9,"num_hidden_layers":30,"num_key_value_heads":3,"pretraining_tp":1,"rms_norm_eps":1e-05,
     "rope_interleaved":false,"rope_scaling":null,"rope_theta":100000,"tie_word_embeddings":true,
     "torch_dtype":"bfloat16","transformers_version":"4.40.1","use_cache":true,"vocab_size":49152})");
-  EXPECT_EQ(a.head_dim, 64);
-  EXPECT_EQ(a.rope_base, 100000);
+  EXPECT_EQ(a.blocks.at(0).attention.head_dim, 64);
+  EXPECT_EQ(a.ropes.at(0).base, 100000);
   EXPECT_TRUE(a.tied);
 }
 
 TEST(Config, rope_in_both_spellings) {
   const Architecture old = parsed(llama(R"(,"rope_theta":500000.0,"rope_scaling":{"type":"llama3","factor":8.0,
     "low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192})"));
-  EXPECT_EQ(old.rope_scaling.kind, RopeScaling::Kind::llama3);
-  EXPECT_EQ(old.rope_base, 500000);
-  EXPECT_EQ(old.rope_scaling.original_context, 8192);
+  EXPECT_EQ(old.ropes.at(0).scaling.kind, RopeScaling::Kind::llama3);
+  EXPECT_EQ(old.ropes.at(0).base, 500000);
+  EXPECT_EQ(old.ropes.at(0).scaling.original_context, 8192);
   const Architecture now = parsed(llama(R"(,"rope_parameters":{"rope_type":"llama3","rope_theta":500000.0,"factor":8.0,
     "low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192})"));
   EXPECT_EQ(now, old);
-  EXPECT_EQ(parsed(llama(R"(,"rope_parameters":{"rope_type":"default","rope_theta":7.0})")).rope_base, 7);
+  EXPECT_EQ(parsed(llama(R"(,"rope_parameters":{"rope_type":"default","rope_theta":7.0})")).ropes.at(0).base, 7);
   const Architecture linear = parsed(llama(R"(,"rope_scaling":{"type":"linear","factor":2})"));
-  EXPECT_EQ(linear.rope_scaling.kind, RopeScaling::Kind::linear);
-  EXPECT_EQ(linear.rope_scaling.factor, 2);
+  EXPECT_EQ(linear.ropes.at(0).scaling.kind, RopeScaling::Kind::linear);
+  EXPECT_EQ(linear.ropes.at(0).scaling.factor, 2);
   const Architecture yarn = parsed(llama(
       R"(,"max_position_embeddings":4096,"rope_scaling":{"rope_type":"yarn","factor":4,"attention_factor":1.5})"));
-  EXPECT_EQ(yarn.rope_scaling.kind, RopeScaling::Kind::yarn);
-  EXPECT_EQ(yarn.rope_scaling.original_context, 4096);
-  EXPECT_EQ(yarn.rope_scaling.attention_factor, 1.5);
+  EXPECT_EQ(yarn.ropes.at(0).scaling.kind, RopeScaling::Kind::yarn);
+  EXPECT_EQ(yarn.ropes.at(0).scaling.original_context, 4096);
+  EXPECT_EQ(yarn.ropes.at(0).scaling.attention_factor, 1.5);
 }
 
 TEST(Config, windows) {
-  EXPECT_EQ(parsed(llama(R"(,"sliding_window":7,"num_key_value_heads":2)", "mistral")).window, 7);
-  EXPECT_EQ(parsed(llama(R"(,"sliding_window":null,"num_key_value_heads":2)", "mistral")).window, 0);
-  EXPECT_EQ(parsed(llama(R"(,"num_key_value_heads":2)", "mistral")).window, 4096);
-  EXPECT_EQ(parsed(llama(R"(,"sliding_window":7)")).window, 0);
+  const auto windows = [](const std::string& extra, const std::string& type) {
+    std::vector<int64_t> out;
+    for (const Block& block : parsed(llama(extra, type)).blocks) out.push_back(block.attention.window);
+    return out;
+  };
+  EXPECT_THAT(windows(R"(,"sliding_window":7,"num_key_value_heads":2)", "mistral"), ElementsAre(7, 7));
+  EXPECT_THAT(windows(R"(,"sliding_window":null,"num_key_value_heads":2)", "mistral"), ElementsAre(0, 0));
+  EXPECT_THAT(windows(R"(,"num_key_value_heads":2)", "mistral"), ElementsAre(4096, 4096));
+  EXPECT_THAT(windows(R"(,"sliding_window":7)", "llama"), ElementsAre(0, 0));
   // Qwen2's files have the field whether it is in use or not.
   const std::string qwen = R"(,"num_key_value_heads":2,"sliding_window":7,"max_window_layers":)";
-  EXPECT_EQ(parsed(llama(qwen + "0", "qwen2")).window, 0);
-  EXPECT_EQ(parsed(llama(qwen + R"(0,"use_sliding_window":true)", "qwen2")).window, 7);
-  EXPECT_EQ(parsed(llama(qwen + R"(2,"use_sliding_window":true)", "qwen2")).window, 0);
-  EXPECT_THAT(parse_config(llama(qwen + R"(1,"use_sliding_window":true)", "qwen2"), "c").error().message,
-              HasSubstr("one window for all layers"));
+  EXPECT_THAT(windows(qwen + "0", "qwen2"), ElementsAre(0, 0));
+  EXPECT_THAT(windows(qwen + R"(0,"use_sliding_window":true)", "qwen2"), ElementsAre(7, 7));
+  EXPECT_THAT(windows(qwen + R"(2,"use_sliding_window":true)", "qwen2"), ElementsAre(0, 0));
+  EXPECT_THAT(windows(qwen + R"(1,"use_sliding_window":true)", "qwen2"), ElementsAre(0, 7));
+  EXPECT_THAT(
+      windows(qwen + R"(2,"use_sliding_window":true,"layer_types":["sliding_attention","full_attention"])", "qwen2"),
+      ElementsAre(7, 0));
 }
 
 TEST(Config, qwen) {
   const Architecture two = parsed(llama(R"(,"num_key_value_heads":2)", "qwen2"));
-  EXPECT_TRUE(two.qkv_bias);
-  EXPECT_FALSE(two.linear_bias);
+  EXPECT_TRUE(two.blocks.at(0).attention.qkv_bias);
+  EXPECT_FALSE(two.blocks.at(0).attention.output_bias || two.blocks.at(0).ffn.bias);
   const Architecture three = parsed(llama(R"(,"num_key_value_heads":2)", "qwen3"));
-  EXPECT_TRUE(three.qk_norm);
-  EXPECT_FALSE(three.qkv_bias);
-  EXPECT_EQ(three.head_dim, 128);
-  EXPECT_EQ(parsed(llama(R"(,"num_key_value_heads":2,"head_dim":32)", "qwen3")).head_dim, 32);
+  EXPECT_TRUE(three.blocks.at(0).attention.qk_norm);
+  EXPECT_FALSE(three.blocks.at(0).attention.qkv_bias);
+  EXPECT_EQ(three.blocks.at(0).attention.head_dim, 128);
+  EXPECT_EQ(parsed(llama(R"(,"num_key_value_heads":2,"head_dim":32)", "qwen3")).blocks.at(0).attention.head_dim, 32);
 }
 
 TEST(Config, gpt2) {
   const Architecture a = parsed(
       R"({"model_type":"gpt2","vocab_size":50257,"n_embd":768,"n_layer":12,"n_head":12,"n_positions":1024,"n_ctx":1024,
       "layer_norm_epsilon":1e-05,"activation_function":"gelu_new"})");
-  EXPECT_EQ(a.ffn_width, 3072);
-  EXPECT_EQ(a.norm, Architecture::Norm::layer);
-  EXPECT_EQ(a.ffn, Architecture::Ffn::gelu_tanh);
-  EXPECT_EQ(a.position, Architecture::Position::learned);
-  EXPECT_TRUE(a.tied && a.qkv_bias && a.linear_bias);
+  const Block& block = a.blocks.at(0);
+  EXPECT_EQ(block.ffn.width, 3072);
+  EXPECT_EQ(block.before_mixer.kind, Norm::Kind::layer);
+  EXPECT_EQ(block.ffn.activation, Activation::gelu_tanh);
+  EXPECT_EQ(a.learned_positions, 1024);
+  EXPECT_TRUE(a.tied && block.attention.qkv_bias && block.attention.output_bias && block.ffn.bias);
 }
 
 }  // namespace

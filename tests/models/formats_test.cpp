@@ -29,7 +29,7 @@ TEST(Llama2c, finds_its_sections) {
     const auto source = ModelSource::open(folder.write("m.bin", llama2c_bytes(tied ? 11 : -11, floats)));
     ASSERT_TRUE(source) << source.error().message;
     const Architecture& a = (*source)->architecture();
-    EXPECT_EQ(a.rope_layout, Architecture::RopeLayout::interleaved);
+    EXPECT_EQ(a.ropes.at(0).layout, Rope::Layout::interleaved);
     EXPECT_EQ(a.tied, tied);
     EXPECT_EQ(a.vocab, 11);
     const auto first = [&](std::string_view name) { return read_all(**source, *(*source)->find(name))[0]; };

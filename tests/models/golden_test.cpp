@@ -16,8 +16,8 @@ TEST(Golden, stories260K) {
   ASSERT_TRUE(source) << source.error().message;
   const Architecture& a = (*source)->architecture();
   EXPECT_EQ(a.width, 64);
-  EXPECT_EQ(a.layers, 5);
-  EXPECT_EQ(a.kv_heads, 4);
+  EXPECT_EQ(a.layers(), 5);
+  EXPECT_EQ(a.blocks[0].attention.kv_heads, 4);
   EXPECT_TRUE(a.tied);
   int64_t parameters = 0;
   for (const ModelTensor& tensor : (*source)->tensors()) parameters += tensor.shape.count();
@@ -49,9 +49,9 @@ TEST(Golden, smollm2) {
   ASSERT_TRUE(source) << source.error().message;
   const Architecture& a = (*source)->architecture();
   EXPECT_EQ(a.family, "llama");
-  EXPECT_EQ(a.layers, 30);
-  EXPECT_EQ(a.head_dim, 64);
-  EXPECT_EQ(a.rope_base, 100000);
+  EXPECT_EQ(a.layers(), 30);
+  EXPECT_EQ(a.blocks[0].attention.head_dim, 64);
+  EXPECT_EQ(a.ropes.at(0).base, 100000);
   EXPECT_EQ((*source)->tensors().size(), 272u);
   // Weights of a trained model are small numbers; a wrong offset or codec would show.
   double squares = 0;

@@ -100,8 +100,8 @@ TEST(Mutation, config_json) {
   uint64_t next = 0;
   for (const char* family : {"llama", "mistral", "qwen2", "gpt2"}) {
     Architecture a = tiny_architecture(family);
-    if (a.position == Architecture::Position::rope) {
-      a.rope_scaling = {.kind = RopeScaling::Kind::yarn, .factor = 2, .original_context = 8};
+    if (!a.ropes.empty()) {
+      a.ropes[0].scaling = {.kind = RopeScaling::Kind::yarn, .factor = 2, .original_context = 8};
     }
     const auto good = config_text(a, {});
     ASSERT_TRUE(good) << good.error().message;

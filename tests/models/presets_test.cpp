@@ -29,10 +29,10 @@ TEST(Preset, comes_near_the_size_asked_for) {
       ASSERT_TRUE(a) << a.error().message;
       ASSERT_TRUE(check(*a, "preset"));
       EXPECT_NEAR(static_cast<double>(parameter_count(*a)) / static_cast<double>(aim), 1, 0.08);
-      EXPECT_EQ(a->ffn_width % 64, 0);
-      EXPECT_EQ(a->heads * a->head_dim, a->width);
+      EXPECT_EQ(a->blocks[0].ffn.width % 64, 0);
+      EXPECT_EQ(a->blocks[0].attention.q_width(), a->width);
       EXPECT_EQ(*preset(aim, vocab), *a);
-      ::testing::Test::RecordProperty(fmt::format("{}_{}", size, vocab), fmt::format("{} x {}", a->layers, a->width));
+      ::testing::Test::RecordProperty(fmt::format("{}_{}", size, vocab), fmt::format("{} x {}", a->layers(), a->width));
     }
   }
 }

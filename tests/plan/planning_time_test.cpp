@@ -15,7 +15,7 @@ constexpr double kSlower = 1;
 // What planning costs depends on the number of values, not on their sizes.
 TrainingSpec deep_spec(int64_t layers) {
   TrainingSpec spec = tiny_spec();
-  spec.architecture.layers = layers;
+  spec.architecture.blocks.resize(static_cast<size_t>(layers), spec.architecture.blocks.front());
   spec.disk = true, spec.disk_least_bytes = 4096;
   return spec;
 }

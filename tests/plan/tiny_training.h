@@ -16,10 +16,14 @@ namespace thimble {
 
 inline TrainingSpec tiny_spec(const Method& method = kFull) {
   TrainingSpec spec;
-  Architecture& a = spec.architecture;
-  a.family = "llama";
-  a.vocab = 160, a.width = 64, a.layers = 4, a.heads = 4, a.kv_heads = 2, a.head_dim = 16, a.ffn_width = 128,
-  a.context = 256;
+  spec.architecture = llama({.vocab = 160,
+                             .width = 64,
+                             .layers = 4,
+                             .heads = 4,
+                             .kv_heads = 2,
+                             .head_dim = 16,
+                             .ffn_width = 128,
+                             .context = 256});
   spec.stored = [](const std::string& name) -> const Codec* { return name == "lm_head.weight" ? nullptr : &kF32; };
   spec.method = &method;
   spec.optimizer_options = OptionValues(spec.optimizer->options);

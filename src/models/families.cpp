@@ -1,0 +1,128 @@
+#include "models/families.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "models/tensor_names.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::array kFamilies = {
+    &kLlamaFamily,   &kMistralFamily, &kMinistralFamily, &kMinistral3Family, &kQwen2Family,      &kQwen3Family,
+    &kGpt2Family,    &kGemmaFamily,   &kGemma2Family,    &kGemma3Family,     &kPhiFamily,        &kPhi3Family,
+    &kSmollm3Family, &kOlmo2Family,   &kOlmo3Family,     &kGraniteFamily,    &kGptNeoxFamily,    &kOptFamily,
+    &kBloomFamily,   &kGptjFamily,    &kFalconFamily,    &kStablelmFamily,   &kStarcoder2Family, &kCohere2Family,
+    &kGlm4Family,    &kExaone4Family, &kNemotronFamily};
+
+// Rows of one of the modules that share a tensor, of a weight or bias of theirs.
+int64_t rows_of(const Block& block, std::string_view module) {
+  if (module == "self_attn.q_proj") return block.attention.q_width();
+  if (module == "self_attn.k_proj" || module == "self_attn.v_proj") return block.attention.kv_width();
+  return block.ffn.width;
+}
+
+// Of the rows of a fused tensor: those of `module`.
+void place_fused(std::span<const HfName> names, const HfName& own, const Block& block, FilePlace& place) {
+  const int64_t parts = own.fusion == HfName::Fusion::by_head ? block.attention.kv_heads : 1;
+  place.run = rows_of(block, own.module) / parts;
+  for (const HfName& other : names) {
+    if (other.file != own.file) continue;
+    const int64_t rows = rows_of(block, other.module);
+    if (other.module == own.module) place.first = place.period;
+    place.period += rows / parts;
+    place.rows += rows;
+  }
+}
+
+}  // namespace
+
+std::span<const Family* const> families() { return kFamilies; }
+
+const Family* find_family(std::string_view name) {
+  const auto found = std::find_if(kFamilies.begin(), kFamilies.end(), [&](const Family* f) { return f->name == name; });
+  return found == kFamilies.end() ? nullptr : *found;
+}
+
+FilePlace place_in_file(const Family& family, const Architecture& architecture, const TensorSpec& spec) {
+  const NameParts parts = split_name(spec.name);
+  const std::span<const HfName> names = family.names ? family.names(architecture) : std::span<const HfName>();
+  const auto found =
+      std::find_if(names.begin(), names.end(), [&](const HfName& name) { return name.module == parts.module; });
+  const std::string_view module = found == names.end() ? parts.module : found->file;
+  FilePlace place;
+  place.name = parts.layer.empty() ? fmt::format("{}{}", module, parts.suffix)
+                                   : fmt::format("{}{}.{}{}", family.blocks, parts.layer, module, parts.suffix);
+  place.transposed = family.transposed && !parts.layer.empty() && spec.shape.rank() == 2;
+  if (found == names.end() || found->fusion == HfName::Fusion::none) {
+    place.rows = place.run = place.period = spec.shape[0];
+    return place;
+  }
+  place_fused(names, *found, architecture.blocks[block_of(spec.name)], place);
+  return place;
+}
+
+void llama_like(HfFields& f, Architecture& a, Block& b, const LlamaLike& like) {
+  f.sizes(a, b);
+  Norm norm = like.norm;
+  norm.epsilon = f.reads() ? like.epsilon : a.final_norm.epsilon;
+  if (!like.epsilon_field.empty()) f.field(like.epsilon_field, norm.epsilon, like.epsilon);
+  if (!like.activation_field.empty()) f.activation(like.activation_field, b.ffn, like.activation);
+  f.field("tie_word_embeddings", a.tied, like.tied);
+  if (!f.reads()) return;
+  if (like.activation_field.empty()) b.ffn.activation = activation_named(like.activation);
+  b.before_mixer = b.before_ffn = a.final_norm = norm;
+  b.ffn.gated = like.gated;
+}
+
+void gemma_like(HfFields& f, Architecture& a, Block& b, LlamaLike like) {
+  like.norm.offset = 1;
+  like.tied = true;
+  llama_like(f, a, b, like);
+  f.field("attention_bias", b.attention.qkv_bias, false);
+  b.attention.output_bias = b.attention.qkv_bias;
+  f.only("use_bidirectional_attention", false);
+  if (f.reads()) a.embedding_scale = std::sqrt(static_cast<double>(a.width));
+}
+
+void gemma_attention(HfFields& f, Architecture& a, Block& b, const GemmaCaps& caps) {
+  const double scale = b.attention.scale;
+  double scalar = scale > 0 ? 1 / (scale * scale) : 256;
+  f.field("query_pre_attn_scalar", scalar, 256);
+  if (f.reads()) b.attention.scale = 1 / std::sqrt(scalar);
+  // Of a cap, null means none and an absent field means the default.
+  const auto cap = [&](const char* key, double& value, double otherwise) {
+    if (!f.reads() && value == 0) return void(f.json()[key] = nullptr);
+    const bool null = f.reads() && f.source().json().contains(key) && !f.says(key);
+    f.field(key, value, null ? 0 : otherwise);
+  };
+  cap("attn_logit_softcapping", b.attention.cap, caps.score_cap);
+  cap("final_logit_softcapping", a.logit_cap, caps.logit_cap);
+}
+
+void olmo_like(HfFields& f, Architecture& a, Block& b) {
+  llama_like(f, a, b, {.epsilon = 1e-5});
+  f.field("attention_bias", b.attention.qkv_bias, false);
+  b.attention.output_bias = b.attention.qkv_bias;
+  if (!f.reads()) return;
+  b.before_mixer = b.before_ffn = {};
+  b.after_mixer = b.after_ffn = b.attention.qk_norm = a.final_norm;
+  b.attention.qk_norm_over = Attention::NormOver::row;
+}
+
+void qwen_windows(HfFields& f, Architecture& a) {
+  bool use = false;
+  int64_t from = a.layers();
+  for (int64_t i = 0; !f.reads() && i < a.layers() && !use; ++i) {
+    use = a.blocks[static_cast<size_t>(i)].attention.window > 0;
+    if (use) from = i;
+  }
+  f.field("use_sliding_window", use, false);
+  f.field("max_window_layers", from, 28);
+  f.windows(a, 4096, [from](int64_t layer) { return layer >= from; });
+  for (Block& block : a.blocks)
+    if (!use) block.attention.window = 0;
+}
+
+}  // namespace thimble

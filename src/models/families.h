@@ -1,0 +1,96 @@
+// Families of models as Hugging Face's files have them: one file each in families/, one row of the table in
+// families.cpp. A family says what its config.json means and how its tensors are called; what is built from that knows
+// no family.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "files/gguf.h"
+#include "models/hf_fields.h"
+
+namespace thimble {
+
+// What a file calls one of thimble's modules: "self_attn.q_proj" of a block, or "model.norm" outside. Modules with one
+// name share a tensor, whose rows they are in the order of the list: all of the first, then all of the second; or by
+// head: of each key head its queries, the key, the value.
+struct HfName {
+  enum class Fusion : unsigned char { none, stacked, by_head };
+  std::string_view module, file;
+  Fusion fusion = Fusion::none;
+};
+
+// How llama.cpp's files have the family, where it runs it (docs/formats.md).
+struct GgufField {
+  std::string_view key, config;  // "logit_scale", and the field of config.json that says the same
+};
+struct GgufFamily {
+  std::string_view architecture;  // general.architecture; empty: llama.cpp does not run it
+  bool pairs = false;             // q and k are stored for rope of neighbours, whatever the layout of the model
+  bool fused_qkv = false;         // attn_qkv: q, k, v rows
+  bool fused_gate_up = false;     // ffn_up: gate rows, then up rows
+  std::span<const GgufField> fields = {};
+  // Not 0: layers with a window have a rope of their own, whose base is this; 1: that of the others.
+  double local_rope_base = 0;
+  // Fields of config.json that follow from which tensors there are, or from sizes.
+  void (*from_tensors)(const GgufFile& gguf, int64_t head_dim, Json& config) = nullptr;
+  std::span<const HfName> (*names)(const Architecture& architecture) = nullptr;  // that are not those of tensor_names.h
+};
+
+struct Family {
+  std::string_view name;         // model_type
+  std::string_view model_class;  // for "architectures"
+  // Lists the fields of config.json and fills in what the family takes for granted.
+  void (*config)(HfFields& fields, Architecture& architecture);
+  SizeFields sizes = {};
+  std::string_view base = "model.";           // prefix of all but the head, which files of bare models lack
+  std::string_view blocks = "model.layers.";  // prefix of block 0: "model.layers.0."
+  // Names that are not thimble's own.
+  std::span<const HfName> (*names)(const Architecture& architecture) = nullptr;
+  bool transposed = false;                                 // matrices of blocks are [in, out] (GPT-2's Conv1D)
+  std::string_view buffers[3] = {".rotary_emb.inv_freq"};  // ends of names in old files that are no weights
+  Rope::Layout rope_layout = Rope::Layout::halves;         // in the family's own files
+  GgufFamily gguf = {};
+};
+
+std::span<const Family* const> families();
+const Family* find_family(std::string_view name);
+
+// Where one of thimble's tensors is in a file of the family.
+struct FilePlace {
+  std::string name;  // of the file's tensor
+  int64_t rows = 0;  // of the file's tensor, transposed or not
+  // Rows [first, first + run), then as many after every `period` rows.
+  int64_t first = 0, run = 0, period = 0;
+  bool transposed = false;
+};
+FilePlace place_in_file(const Family& family, const Architecture& architecture, const TensorSpec& spec);
+
+// What llama-like families have in common. Reading, `block` gets its norms, heads and FFN; a.blocks is left to
+// fields.repeat().
+struct LlamaLike {
+  double epsilon = 1e-6;
+  Norm norm = {.kind = Norm::Kind::rms};  // before both sublayers, and the final one
+  std::string_view epsilon_field = "rms_norm_eps", activation_field = "hidden_act", activation = "silu";
+  bool gated = true, tied = false;
+};
+void llama_like(HfFields& fields, Architecture& architecture, Block& block, const LlamaLike& like = {});
+// The same of Gemma: gains less 1, a scaled embedding.
+void gemma_like(HfFields& fields, Architecture& architecture, Block& block, LlamaLike like);
+// Scale and caps of Gemma 2 and 3, with the family's defaults; 0: none.
+struct GemmaCaps {
+  double score_cap = 0, logit_cap = 0;
+};
+void gemma_attention(HfFields& fields, Architecture& architecture, Block& block, const GemmaCaps& caps);
+// OLMo 2 and 3: norms behind the sublayers, and over all of q and k.
+void olmo_like(HfFields& fields, Architecture& architecture, Block& block);
+// Qwen's windows: used on request, from layer max_window_layers on. After fields.repeat().
+void qwen_windows(HfFields& fields, Architecture& architecture);
+
+extern const Family kLlamaFamily, kMistralFamily, kMinistralFamily, kMinistral3Family, kQwen2Family, kQwen3Family,
+    kGpt2Family, kGemmaFamily, kGemma2Family, kGemma3Family, kPhiFamily, kPhi3Family, kSmollm3Family, kOlmo2Family,
+    kOlmo3Family, kGraniteFamily, kGptNeoxFamily, kOptFamily, kBloomFamily, kGptjFamily, kFalconFamily, kStablelmFamily,
+    kStarcoder2Family, kCohere2Family, kGlm4Family, kExaone4Family, kNemotronFamily;
+
+}  // namespace thimble

@@ -1,0 +1,59 @@
+// EXAONE 4: norms behind the sublayers and of each head of q and k; layers without a window have no positions.
+//
+//   Source  transformers, models/exaone4 (LG AI Research 2025, arXiv:2507.11407)
+#include "models/families.h"
+
+namespace thimble {
+namespace {
+
+// "sliding_window_pattern" is a number of layers, or a letter a layer: "LLLG".
+struct Pattern {
+  int64_t period = 4;
+  std::string letters;
+  bool slides(int64_t layer) const {
+    if (!letters.empty()) return letters[static_cast<size_t>(layer) % letters.size()] == 'L';
+    return period > 0 && (layer + 1) % period != 0;
+  }
+};
+
+void config(HfFields& f, Architecture& a) {
+  Block b = first_block(a);
+  llama_like(f, a, b, {.epsilon = 1e-5});
+  if (f.reads()) {
+    b.before_mixer = b.before_ffn = {};
+    b.after_mixer = b.after_ffn = b.attention.qk_norm = a.final_norm;
+  }
+  f.rope(a, b);
+  f.repeat(a, b);
+  Pattern pattern;
+  if (f.says("sliding_window_pattern") && f.source().find("sliding_window_pattern")->is_string())
+    f.field("sliding_window_pattern", pattern.letters);
+  else if (f.reads())
+    f.field("sliding_window_pattern", pattern.period, 4);
+  f.windows(a, 4096, [&](int64_t layer) { return pattern.slides(layer); });
+  bool any = false;
+  for (const Block& block : a.blocks) any |= block.attention.window > 0;
+  if (f.reads())
+    for (Block& block : a.blocks) block.attention.rope = !any || block.attention.window > 0 ? 0 : -1;
+}
+
+constexpr HfName kNames[] = {{"post_self_attn_layernorm", "post_attention_layernorm"},
+                             {"post_mlp_layernorm", "post_feedforward_layernorm"}};
+
+constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}};
+
+// A file without a window means none.
+void from_tensors(const GgufFile&, int64_t, Json& config) {
+  if (!config.contains("sliding_window")) config["sliding_window"] = nullptr;
+}
+
+}  // namespace
+
+const Family kExaone4Family = {.name = "exaone4",
+                               .model_class = "Exaone4ForCausalLM",
+                               .config = config,
+                               .sizes = {.default_kv_heads = 32},
+                               .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
+                               .gguf = {.architecture = "exaone4", .fields = kFields, .from_tensors = from_tensors}};
+
+}  // namespace thimble

@@ -1,0 +1,50 @@
+// Gemma 3, text: Gemma 2 with norms of q and k in place of caps, five layers with a window to one without, each kind
+// with a rope of its own.
+//
+//   Source  transformers, models/gemma3 (Gemma Team 2025, arXiv:2503.19786)
+#include "models/families.h"
+
+namespace thimble {
+namespace {
+
+void config(HfFields& f, Architecture& a) {
+  Block b = first_block(a);
+  gemma_like(f, a, b, {.activation_field = "hidden_activation", .activation = "gelu_pytorch_tanh"});
+  if (f.reads()) b.after_mixer = b.after_ffn = b.attention.qk_norm = a.final_norm;
+  gemma_attention(f, a, b, {});
+  f.rope(a, b, {.base = 1000000, .layer_type = "full_attention"}, 0);
+  f.rope(a, b, {.base = 10000, .layer_type = "sliding_attention", .base_field = "rope_local_base_freq"}, 1);
+  f.repeat(a, b);
+  int64_t period = 6;
+  if (f.reads()) f.field("sliding_window_pattern", period, f.says("_sliding_window_pattern") ? 0 : 6);
+  if (f.reads() && period == 0) f.field("_sliding_window_pattern", period);
+  f.harmless({"_sliding_window_pattern"});
+  f.windows(a, 4096, [period](int64_t layer) { return (layer + 1) % std::max<int64_t>(1, period) != 0; });
+  if (f.reads())
+    for (Block& block : a.blocks) block.attention.rope = block.attention.window > 0 ? 1 : 0;
+}
+
+constexpr HfName kNames[] = {{"post_self_attn_layernorm", "post_attention_layernorm"},
+                             {"post_attention_layernorm", "pre_feedforward_layernorm"},
+                             {"post_mlp_layernorm", "post_feedforward_layernorm"}};
+
+constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}};
+
+// llama.cpp scales scores by the root of a head's width, but in the largest model, of 62 layers.
+void from_tensors(const GgufFile&, int64_t head_dim, Json& config) {
+  const int64_t heads = config["num_attention_heads"].get<int64_t>();
+  const bool largest = config["num_hidden_layers"].get<int64_t>() == 62;
+  config["query_pre_attn_scalar"] = largest && heads > 0 ? config["hidden_size"].get<int64_t>() / heads : head_dim;
+}
+
+}  // namespace
+
+const Family kGemma3Family = {
+    .name = "gemma3_text",
+    .model_class = "Gemma3ForCausalLM",
+    .config = config,
+    .sizes = {.default_kv_heads = 4, .default_head_dim = 256, .default_context = 131072},
+    .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
+    .gguf = {.architecture = "gemma3", .fields = kFields, .local_rope_base = 10000, .from_tensors = from_tensors}};
+
+}  // namespace thimble

@@ -1,0 +1,64 @@
+// GPT-2: layer norms, learned positions, a plain FFN; q, k and v in one matrix, matrices stored [in, out].
+//
+//   Source  transformers, models/gpt2 (Radford et al. 2019)
+#include "models/families.h"
+
+namespace thimble {
+namespace {
+
+void config(HfFields& f, Architecture& a) {
+  Block b = first_block(a);
+  llama_like(f, a, b,
+             {.epsilon = 1e-5,
+              .norm = {.kind = Norm::Kind::layer, .bias = true},
+              .epsilon_field = "layer_norm_epsilon",
+              .activation_field = "activation_function",
+              .activation = "gelu_new",
+              .gated = false,
+              .tied = true});
+  f.only("scale_attn_weights", true);
+  f.only("scale_attn_by_inverse_layer_idx", false);
+  f.only("add_cross_attention", false);
+  f.harmless({"reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
+              "summary_type", "summary_use_proj"});
+  b.attention.qkv_bias = b.attention.output_bias = b.ffn.bias = true;
+  b.attention.rope = -1;
+  a.learned_positions = a.context;
+  f.repeat(a, b);
+}
+
+constexpr HfName kNames[] = {{"model.embed_tokens", "transformer.wte"},
+                             {"model.embed_positions", "transformer.wpe"},
+                             {"model.norm", "transformer.ln_f"},
+                             {"input_layernorm", "ln_1"},
+                             {"self_attn.q_proj", "attn.c_attn", HfName::Fusion::stacked},
+                             {"self_attn.k_proj", "attn.c_attn", HfName::Fusion::stacked},
+                             {"self_attn.v_proj", "attn.c_attn", HfName::Fusion::stacked},
+                             {"self_attn.o_proj", "attn.c_proj"},
+                             {"post_attention_layernorm", "ln_2"},
+                             {"mlp.up_proj", "mlp.c_fc"},
+                             {"mlp.down_proj", "mlp.c_proj"}};
+
+}  // namespace
+
+const Family kGpt2Family = {.name = "gpt2",
+                            .model_class = "GPT2LMHeadModel",
+                            .config = config,
+                            .sizes = {.width = "n_embd",
+                                      .layers = "n_layer",
+                                      .heads = "n_head",
+                                      .kv_heads = "",
+                                      .head_dim = "",
+                                      .ffn = "n_inner",
+                                      .context = "n_positions",
+                                      .other_context = "n_ctx",
+                                      .default_ffn = -1,
+                                      .default_context = 1024},
+                            .base = "transformer.",
+                            .blocks = "transformer.h.",
+                            .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
+                            .transposed = true,
+                            .buffers = {".attn.bias", ".attn.masked_bias"},
+                            .gguf = {.architecture = "gpt2", .fused_qkv = true}};
+
+}  // namespace thimble

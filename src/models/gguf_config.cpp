@@ -1,0 +1,330 @@
+#include "models/gguf_config.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/hf_config.h"
+#include "models/rope_factors.h"
+#include "models/tensor_names.h"
+
+namespace thimble {
+namespace {
+
+using Kind = RopeScaling::Kind;
+
+// Metadata keys of one architecture: "llama.embedding_length".
+class Keys {
+ public:
+  Keys(const GgufFile& gguf, std::string_view architecture) : gguf_(gguf), prefix_(architecture) {}
+  template <class T>
+  Result<T> get(std::string_view key) const {
+    return gguf_.get<T>(full(key));
+  }
+  template <class T>
+  Result<T> get_or(std::string_view key, T otherwise) const {
+    return gguf_.get_or<T>(full(key), std::move(otherwise));
+  }
+  const GgufValue* find(std::string_view key) const { return gguf_.find_value(full(key)); }
+  std::string full(std::string_view key) const { return fmt::format("{}.{}", prefix_, key); }
+  const GgufFile& gguf() const { return gguf_; }
+  const std::string& path() const { return gguf_.path(); }
+
+ private:
+  const GgufFile& gguf_;
+  std::string prefix_;
+};
+
+Result<std::vector<float>> factors(const GgufFile& gguf, std::string_view name, int64_t count) {
+  const GgufTensor* const tensor = gguf.find_tensor(name);
+  if (!tensor) return std::vector<float>();
+  if (tensor->type != kF32.gguf_type || tensor->shape != Shape{count})
+    return fail(ErrorCode::corrupt, "reading {}: '{}' should be f32 of shape [{}], found {} {}", gguf.path(), name,
+                count, gguf_tensor_type_name(tensor->type), tensor->shape.text());
+  std::vector<float> out(static_cast<size_t>(count));
+  CHECK_OK(gguf.file(tensor->part).read(tensor->offset, std::as_writable_bytes(std::span(out))));
+  return out;
+}
+
+Result<void> add_llama3(const std::vector<float>& divisors, const Keys& keys, double base, Json& rope) {
+  const auto scaling = recognise_rope_factors(divisors, base);
+  if (!scaling)
+    return fail(ErrorCode::unsupported, "reading {}: the divisors in '{}' are not those of Llama 3's rope scaling",
+                keys.path(), kRopeFactors);
+  if (scaling->kind == Kind::none) return {};
+  rope["rope_type"] = "llama3";
+  rope["factor"] = scaling->factor;
+  rope["original_max_position_embeddings"] = scaling->original_context;
+  rope["low_freq_factor"] = scaling->low_frequency_factor;
+  rope["high_freq_factor"] = scaling->high_frequency_factor;
+  return {};
+}
+
+Result<void> add_yarn(const Keys& keys, double factor, int64_t context, Json& rope) {
+  rope["original_max_position_embeddings"] = TRY(keys.get_or<int64_t>("rope.scaling.original_context_length", context));
+  rope["beta_fast"] = TRY(keys.get_or<double>("rope.scaling.yarn_beta_fast", 32));
+  rope["beta_slow"] = TRY(keys.get_or<double>("rope.scaling.yarn_beta_slow", 1));
+  // llama.cpp multiplies this with yarn's own 0.1 ln(factor) + 1.
+  const double extra = TRY(keys.get_or<double>("rope.scaling.attn_factor", 1));
+  if (extra != 1) rope["attention_factor"] = extra * (0.1 * std::log(factor) + 1);
+  return {};
+}
+
+// rope_parameters of one kind of layer.
+Result<Json> rope_json(const Keys& keys, int64_t rotated, int64_t context) {
+  Json rope = Json::object();
+  const double base = TRY(keys.get_or<double>("rope.freq_base", 10000));
+  rope["rope_theta"] = base;
+  rope["rope_type"] = "default";
+  const std::vector<float> divisors = TRY(factors(keys.gguf(), kRopeFactors, rotated / 2));
+  const std::vector<float> few = TRY(factors(keys.gguf(), kShortFactors, rotated / 2));
+  const std::vector<float> many = TRY(factors(keys.gguf(), kLongFactors, rotated / 2));
+  if (!divisors.empty()) CHECK_OK(add_llama3(divisors, keys, base, rope));
+  if (!few.empty() && !many.empty()) {
+    rope["rope_type"] = "longrope";
+    rope["short_factor"] = few, rope["long_factor"] = many;
+    rope["original_max_position_embeddings"] =
+        TRY(keys.get_or<int64_t>("rope.scaling.original_context_length", context));
+    const double factor = TRY(keys.get_or<double>("rope.scaling.attn_factor", 0));
+    if (factor > 0) rope["attention_factor"] = factor;
+    return rope;
+  }
+  const std::string type = TRY(keys.get_or<std::string>("rope.scaling.type", "none"));
+  const double old_linear = TRY(keys.get_or<double>("rope.scale_linear", 1));
+  if (type == "none") {
+    if (old_linear != 1) rope["rope_type"] = "linear", rope["factor"] = old_linear;
+    return rope;
+  }
+  if (type != "linear" && type != "yarn" && type != "longrope")
+    return fail(ErrorCode::unsupported, "reading {}: rope scaling '{}' is not among none, linear, longrope and yarn",
+                keys.path(), type);
+  if (type == "longrope")
+    return fail(ErrorCode::corrupt, "reading {}: rope scaling is longrope, but '{}' or '{}' is missing", keys.path(),
+                kShortFactors, kLongFactors);
+  const double factor = TRY(keys.get<double>("rope.scaling.factor"));
+  rope["rope_type"] = type, rope["factor"] = factor;
+  if (type == "yarn") CHECK_OK(add_yarn(keys, factor, context, rope));
+  return rope;
+}
+
+struct Sizes {
+  int64_t head_dim = 0, rotated = 0;
+};
+
+// The fields of a config.json that say the same as the metadata.
+Result<Json> config_json(const Keys& keys, const Family& family, Sizes& sizes) {
+  const GgufFile& gguf = keys.gguf();
+  const int64_t width = TRY(keys.get<int64_t>("embedding_length")),
+                heads = TRY(keys.get<int64_t>("attention.head_count"));
+  // The embedding says how many tokens there are; the key is missing from many files.
+  const GgufTensor* const embedding = gguf.find_tensor("token_embd.weight");
+  if (!embedding)
+    return fail(ErrorCode::corrupt,
+                "reading {}: tensor 'token_embd.weight' is missing; is it a vocabulary without a model?", keys.path());
+  if (TRY(keys.get_or<int64_t>("expert_count", 0)) > 0)
+    return fail(ErrorCode::unsupported,
+                "reading {}: the model is a mixture of experts; thimble reads dense models only", keys.path());
+  const int64_t context = TRY(keys.get<int64_t>("context_length"));
+  sizes.head_dim = TRY(keys.get_or<int64_t>("attention.key_length", heads > 0 ? width / heads : 0));
+  sizes.rotated = TRY(keys.get_or<int64_t>("rope.dimension_count", sizes.head_dim));
+  const int64_t value_dim = TRY(keys.get_or<int64_t>("attention.value_length", sizes.head_dim));
+  if (value_dim != sizes.head_dim)
+    return fail(ErrorCode::unsupported,
+                "reading {}: heads of values have {} elements and those of keys {}; thimble needs them equal",
+                keys.path(), value_dim, sizes.head_dim);
+  const SizeFields& names = family.sizes;
+  Json json;
+  const auto set = [&](std::string_view key, Json value) {
+    if (!key.empty()) json[std::string(key)] = std::move(value);
+  };
+  set("vocab_size", embedding->shape.rows());
+  set(names.width, width);
+  set(names.heads, heads);
+  set(names.layers, TRY(keys.get<int64_t>("block_count")));
+  set(names.kv_heads, TRY(keys.get_or<int64_t>("attention.head_count_kv", heads)));
+  set(names.head_dim, sizes.head_dim);
+  set(names.ffn, TRY(keys.get<int64_t>("feed_forward_length")));
+  set(names.context, context);
+  set("tie_word_embeddings", gguf.find_tensor("output.weight") == nullptr);
+  const Json rope = TRY(rope_json(keys, sizes.rotated, context));
+  if (family.gguf.local_rope_base > 0) {
+    json["rope_parameters"]["full_attention"] = rope;
+    json["rope_parameters"]["sliding_attention"]["rope_theta"] =
+        TRY(keys.get_or<double>("rope.freq_base_swa", family.gguf.local_rope_base < 2 ? rope["rope_theta"].get<double>()
+                                                                                      : family.gguf.local_rope_base));
+  } else {
+    json["rope_parameters"] = rope;
+  }
+  for (const GgufField& field : family.gguf.fields) {
+    const GgufValue* const value = keys.find(field.key);
+    if (!value) continue;
+    if (value->type == GgufType::boolean)
+      set(field.config, TRY(keys.get<bool>(field.key)));
+    else if (value->type == GgufType::f32 || value->type == GgufType::f64)
+      set(field.config, TRY(keys.get<double>(field.key)));
+    else
+      set(field.config, TRY(keys.get<int64_t>(field.key)));
+  }
+  if (family.gguf.from_tensors) family.gguf.from_tensors(gguf, sizes.head_dim, json);
+  return json;
+}
+
+// What the family's defaults cannot know: the norms' epsilon, which tensors there are, and extents of a head.
+Result<void> settle(const Keys& keys, const Sizes& sizes, Architecture& a) {
+  const GgufFile& gguf = keys.gguf();
+  const auto has = [&](std::string_view name) { return gguf.find_tensor(name) != nullptr; };
+  const bool layer = a.final_norm.kind == Norm::Kind::layer;
+  const double epsilon = TRY(keys.get_or<double>(
+      layer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", layer ? 1e-5 : 0));
+  if (epsilon == 0)
+    return fail(ErrorCode::corrupt, "reading {}: the metadata key '{}' is missing", keys.path(),
+                keys.full("attention.layer_norm_rms_epsilon"));
+  a.final_norm.epsilon = a.embedding_norm.epsilon = epsilon;
+  for (Block& b : a.blocks) {
+    for (Norm* norm : {&b.before_mixer, &b.after_mixer, &b.before_ffn, &b.after_ffn, &b.attention.qk_norm})
+      if (*norm) norm->epsilon = epsilon;
+    b.attention.head_dim = sizes.head_dim;
+    b.attention.qkv_bias = has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias");
+    b.attention.output_bias = has("blk.0.attn_output.bias");
+    b.ffn.bias = has("blk.0.ffn_down.bias");
+  }
+  if (!a.embedding_norm) a.embedding_norm = {};
+  for (Rope& rope : a.ropes) rope.rotated = sizes.rotated;
+  a.head_bias = has("output.bias");
+  return {};
+}
+
+void add_rope(const Rope& rope, const std::string& prefix, GgufWriter& writer) {
+  writer.add_integer(prefix + "rope.dimension_count", static_cast<uint32_t>(rope.rotated));
+  writer.add_float(prefix + "rope.freq_base", static_cast<float>(rope.base));
+  const RopeScaling& s = rope.scaling;
+  if (s.kind != Kind::linear && s.kind != Kind::yarn && s.kind != Kind::longrope) return;  // llama3's is a tensor
+  writer.add_string(prefix + "rope.scaling.type", s.kind == Kind::linear ? "linear"
+                                                  : s.kind == Kind::yarn ? "yarn"
+                                                                         : "longrope");
+  if (s.kind != Kind::longrope) writer.add_float(prefix + "rope.scaling.factor", static_cast<float>(s.factor));
+  if (s.kind == Kind::linear) return;
+  writer.add_integer(prefix + "rope.scaling.original_context_length", static_cast<uint32_t>(s.original_context));
+  if (s.kind == Kind::longrope) {
+    if (s.attention_factor != 0)
+      writer.add_float(prefix + "rope.scaling.attn_factor", static_cast<float>(s.attention_factor));
+    return;
+  }
+  writer.add_float(prefix + "rope.scaling.yarn_beta_fast", static_cast<float>(s.beta_fast));
+  writer.add_float(prefix + "rope.scaling.yarn_beta_slow", static_cast<float>(s.beta_slow));
+  if (s.attention_factor != 0) {
+    // llama.cpp multiplies this with yarn's own scale.
+    const double own = 0.1 * std::log(s.factor) + 1;
+    writer.add_float(prefix + "rope.scaling.attn_factor", static_cast<float>(s.attention_factor / own));
+  }
+}
+
+void add_field(const std::string& key, const nlohmann::ordered_json& value, GgufWriter& writer) {
+  if (value.is_boolean()) writer.add_bool(key, value.get<bool>());
+  if (value.is_number_integer()) writer.add_integer(key, static_cast<uint32_t>(value.get<int64_t>()));
+  if (value.is_number_float()) writer.add_float(key, static_cast<float>(value.get<double>()));
+}
+
+constexpr std::string_view kQkv[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
+constexpr std::string_view kGateUp[] = {"mlp.gate_proj", "mlp.up_proj"};
+
+// Rows of the modules of a fused tensor follow one another.
+FilePlace fused(std::string name, const Architecture& a, const TensorSpec& spec,
+                std::span<const std::string_view> modules) {
+  const Block& block = a.blocks[block_of(spec.name)];
+  const std::string_view own = split_name(spec.name).module;
+  FilePlace place{.name = std::move(name), .run = spec.shape[0]};
+  for (const std::string_view module : modules) {
+    if (module == own) place.first = place.rows;
+    place.rows += module == kQkv[0]                        ? block.attention.q_width()
+                  : module == kQkv[1] || module == kQkv[2] ? block.attention.kv_width()
+                                                           : block.ffn.width;
+  }
+  place.period = place.rows;
+  return place;
+}
+
+}  // namespace
+
+Result<const Family*> gguf_family(const GgufFile& gguf) {
+  const std::string architecture = TRY(gguf.get<std::string>("general.architecture"));
+  const bool window = gguf.find_value(architecture + ".attention.sliding_window") != nullptr;
+  const Family* found = nullptr;
+  std::string known;
+  for (const Family* family : families()) {
+    if (family->gguf.architecture.empty()) continue;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", family->gguf.architecture);
+    // Of two families in one architecture, the later has the window.
+    if (family->gguf.architecture == architecture && (!found || window)) found = family;
+  }
+  if (found) return found;
+  return fail(ErrorCode::unsupported, "reading {}: architecture '{}' is not among {}", gguf.path(), architecture,
+              known);
+}
+
+Result<Architecture> gguf_architecture(const GgufFile& gguf, const Family& family) {
+  const Keys keys(gguf, family.gguf.architecture);
+  Sizes sizes;
+  const Json json = TRY(config_json(keys, family, sizes));
+  const JsonFields fields = TRY(JsonFields::of(json, gguf.path()));
+  HfFields reader(family.sizes, fields);
+  Architecture a;
+  a.family = family.name;
+  family.config(reader, a);
+  CHECK_OK(reader.result());
+  CHECK_OK(settle(keys, sizes, a));
+  CHECK_OK(check(a, gguf.path()));
+  return a;
+}
+
+Result<void> add_architecture(const Family& family, const Architecture& a, GgufWriter& writer) {
+  const std::string prefix = fmt::format("{}.", family.gguf.architecture);
+  const auto add = [&](std::string_view key, int64_t value) {
+    writer.add_integer(prefix + std::string(key), static_cast<uint32_t>(value));
+  };
+  const Block& block = a.blocks.front();
+  const Attention& attention = block.attention;
+  add("vocab_size", a.vocab);
+  add("context_length", a.context);
+  add("embedding_length", a.width);
+  add("block_count", a.layers());
+  add("feed_forward_length", block.ffn.width);
+  add("attention.head_count", attention.heads);
+  add("attention.head_count_kv", attention.kv_heads);
+  if (attention.q_width() != a.width) {
+    add("attention.key_length", attention.head_dim);
+    add("attention.value_length", attention.head_dim);
+  }
+  const bool rms = a.final_norm.kind == Norm::Kind::rms;
+  writer.add_float(prefix + (rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon"),
+                   static_cast<float>(a.final_norm.epsilon));
+  if (!a.ropes.empty()) add_rope(a.ropes.front(), prefix, writer);
+  HfFields config(family.sizes);
+  Architecture written = a;
+  family.config(config, written);
+  for (const GgufField& field : family.gguf.fields)
+    if (config.json().contains(field.config))
+      add_field(prefix + std::string(field.key), config.json()[field.config], writer);
+  return {};
+}
+
+FilePlace place_in_gguf(const Family& family, const Architecture& architecture, const TensorSpec& spec) {
+  const NameParts parts = split_name(spec.name);
+  const std::string prefix = fmt::format("blk.{}.", parts.layer);
+  if (family.gguf.fused_qkv && std::ranges::find(kQkv, parts.module) != std::end(kQkv))
+    return fused(fmt::format("{}attn_qkv{}", prefix, parts.suffix), architecture, spec, kQkv);
+  if (family.gguf.fused_gate_up && std::ranges::find(kGateUp, parts.module) != std::end(kGateUp))
+    return fused(fmt::format("{}ffn_up{}", prefix, parts.suffix), architecture, spec, kGateUp);
+  FilePlace place{.name = gguf_name(spec.name), .rows = spec.shape[0]};
+  if (family.gguf.names)
+    for (const HfName& name : family.gguf.names(architecture))
+      if (name.module == parts.module) place.name = fmt::format("{}{}{}", prefix, name.file, parts.suffix);
+  place.run = place.period = place.rows;
+  return place;
+}
+
+float gguf_shift(const Architecture& a, const TensorSpec& spec) {
+  const bool gain = spec.shape.rank() == 1 && spec.name.ends_with(".weight");
+  return gain ? static_cast<float>(a.final_norm.offset) : 0;
+}
+
+}  // namespace thimble

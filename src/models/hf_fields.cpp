@@ -1,0 +1,262 @@
+#include "models/hf_fields.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "core/warnings.h"
+
+namespace thimble {
+namespace {
+
+struct NamedActivation {
+  std::string_view name;
+  Activation kind;
+};
+// The first row of an activation has the name that is written.
+constexpr auto kActivations = std::to_array<NamedActivation>({{"silu", Activation::silu},
+                                                              {"swish", Activation::silu},
+                                                              {"gelu_pytorch_tanh", Activation::gelu_tanh},
+                                                              {"gelu_new", Activation::gelu_tanh},
+                                                              {"gelu_fast", Activation::gelu_tanh},
+                                                              {"gelu", Activation::gelu},
+                                                              {"relu", Activation::relu},
+                                                              {"relu2", Activation::relu_squared}});
+
+// Fields of any family that change nothing that thimble computes: tokens and templates are read elsewhere, dropout and
+// initialisation are thimble's own settings.
+constexpr auto kHarmless = std::to_array<std::string_view>({"_name_or_path",
+                                                            "_attn_implementation",
+                                                            "_attn_implementation_autoset",
+                                                            "architectures",
+                                                            "auto_map",
+                                                            "attention_dropout",
+                                                            "attention_probs_dropout_prob",
+                                                            "attn_pdrop",
+                                                            "bos_token_id",
+                                                            "cache_implementation",
+                                                            "chunk_size_feed_forward",
+                                                            "decoder_start_token_id",
+                                                            "dtype",
+                                                            "embd_pdrop",
+                                                            "embedding_dropout",
+                                                            "eos_token_id",
+                                                            "forced_bos_token_id",
+                                                            "forced_eos_token_id",
+                                                            "gradient_checkpointing",
+                                                            "hidden_dropout",
+                                                            "hidden_dropout_prob",
+                                                            "id2label",
+                                                            "initializer_range",
+                                                            "is_llama_config",
+                                                            "is_decoder",
+                                                            "is_encoder_decoder",
+                                                            "label2id",
+                                                            "model_type",
+                                                            "num_labels",
+                                                            "output_attentions",
+                                                            "output_hidden_states",
+                                                            "pad_token_id",
+                                                            "pretraining_tp",
+                                                            "problem_type",
+                                                            "resid_pdrop",
+                                                            "residual_dropout",
+                                                            "return_dict",
+                                                            "rope_interleaved",
+                                                            "task_specific_params",
+                                                            "tokenizer_class",
+                                                            "torch_dtype",
+                                                            "transformers_version",
+                                                            "unsloth_version",
+                                                            "unsloth_fixed",
+                                                            "use_cache",
+                                                            "vocab_size"});
+
+template <class T>
+Result<T> read(const JsonFields& fields, std::string_view key) {
+  return fields.get<T>(key);
+}
+template <class T>
+Result<std::vector<T>> read_list(const JsonFields& fields, std::string_view key, std::string_view what) {
+  const Json* const json = fields.find(key);
+  const auto fits = [](const Json& j) {
+    if constexpr (std::is_same_v<T, std::string>) return j.is_string();
+    if constexpr (std::is_same_v<T, int64_t>) return j.is_number_integer() || j.is_boolean();
+    return j.is_number();
+  };
+  if (!json || !json->is_array() || !std::all_of(json->begin(), json->end(), fits))
+    return fail(ErrorCode::corrupt, "reading {}: '{}' should be a list of {}", fields.source(), key, what);
+  std::vector<T> out;
+  for (const Json& j : *json) {
+    if constexpr (std::is_same_v<T, int64_t>)
+      out.push_back(j.is_boolean() ? j.get<bool>() : j.get<int64_t>());
+    else
+      out.push_back(j.get<T>());
+  }
+  return out;
+}
+template <>
+Result<std::vector<double>> read(const JsonFields& fields, std::string_view key) {
+  return read_list<double>(fields, key, "numbers");
+}
+template <>
+Result<std::vector<int64_t>> read(const JsonFields& fields, std::string_view key) {
+  return read_list<int64_t>(fields, key, "whole numbers");
+}
+template <>
+Result<std::vector<std::string>> read(const JsonFields& fields, std::string_view key) {
+  return read_list<std::string>(fields, key, "strings");
+}
+
+}  // namespace
+
+Activation activation_named(std::string_view name) {
+  return std::find_if(kActivations.begin(), kActivations.end(), [&](const auto& row) { return row.name == name; })
+      ->kind;
+}
+
+template <class T>
+void HfFields::transfer(std::string_view key, T& value, const T* otherwise) {
+  known_.insert(std::string(key));
+  if (!error_) return;
+  if (!reads()) {
+    json_[std::string(key)] = value;
+    return;
+  }
+  if (otherwise && !fields_->has(key)) {
+    value = *otherwise;
+    return;
+  }
+  auto found = read<T>(*fields_, key);
+  if (found)
+    value = std::move(*found);
+  else
+    error_ = Failure(found.error());
+}
+template void HfFields::transfer(std::string_view, int64_t&, const int64_t*);
+template void HfFields::transfer(std::string_view, double&, const double*);
+template void HfFields::transfer(std::string_view, bool&, const bool*);
+template void HfFields::transfer(std::string_view, std::string&, const std::string*);
+template void HfFields::transfer(std::string_view, std::vector<double>&, const std::vector<double>*);
+template void HfFields::transfer(std::string_view, std::vector<int64_t>&, const std::vector<int64_t>*);
+template void HfFields::transfer(std::string_view, std::vector<std::string>&, const std::vector<std::string>*);
+
+void HfFields::refuse(std::string why) {
+  if (!error_) return;
+  error_ = reads() ? fail(ErrorCode::unsupported, "reading {}: {}", fields_->source(), why)
+                   : fail(ErrorCode::unsupported, "writing config.json: {}", why);
+}
+
+void HfFields::sizes(Architecture& a, Block& block) {
+  SizeFields f = sizes_;
+  harmless({f.width, f.context, f.other_width, f.other_context});
+  if (!f.other_width.empty() && says(f.other_width)) f.width = f.other_width;
+  if (!f.other_context.empty() && says(f.other_context) && !says(f.context)) f.context = f.other_context;
+  field("vocab_size", a.vocab);
+  field(f.width, a.width);
+  layers_ = a.layers();
+  field(f.layers, layers_);
+  Attention& m = block.attention;
+  field(f.heads, m.heads);
+  if (reads() && error_ && m.heads > 0 && f.default_head_dim == 0 && (f.head_dim.empty() || !says(f.head_dim)) &&
+      a.width % m.heads != 0) {
+    error_ = fail(ErrorCode::corrupt, "reading {}: {} {} is no multiple of {} {}", fields_->source(), f.width, a.width,
+                  f.heads, m.heads);
+    return;
+  }
+  const auto optional = [&](std::string_view key, int64_t& value, int64_t otherwise) {
+    if (!key.empty())
+      field(key, value, otherwise);
+    else if (reads())
+      value = otherwise;
+  };
+  optional(f.kv_heads, m.kv_heads, f.default_kv_heads ? f.default_kv_heads : m.heads);
+  optional(f.head_dim, m.head_dim, f.default_head_dim ? f.default_head_dim : m.heads > 0 ? a.width / m.heads : 0);
+  const int64_t four_times = std::clamp<int64_t>(a.width, 0, int64_t{1} << 40) * 4;
+  if (f.default_ffn == 0 && !f.ffn.empty())
+    field(f.ffn, block.ffn.width);
+  else
+    optional(f.ffn, block.ffn.width, f.default_ffn > 0 ? f.default_ffn : four_times);
+  optional(f.context, a.context, f.default_context);
+}
+
+void HfFields::activation(std::string_view key, FeedForward& ffn, std::string_view otherwise) {
+  std::string name;
+  if (!reads()) {
+    const auto row = std::find_if(kActivations.begin(), kActivations.end(),
+                                  [&](const NamedActivation& known) { return known.kind == ffn.activation; });
+    name = row->name;
+  }
+  field(key, name, std::string(otherwise));
+  if (!reads() || !error_) return;
+  std::string known;
+  for (const NamedActivation& row : kActivations) {
+    if (row.name == name) return void(ffn.activation = row.kind);
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", row.name);
+  }
+  refuse(fmt::format("'{}' is '{}', which is not among {}", key, name, known));
+}
+
+void HfFields::repeat(Architecture& a, const Block& block) {
+  if (!reads() || !error_) return;
+  constexpr int64_t kMostLayers = 4096;
+  if (layers_ < 1 || layers_ > kMostLayers) {
+    error_ = fail(ErrorCode::invalid_argument, "reading {}: the number of layers should be in 1..{}, found {}",
+                  fields_->source(), kMostLayers, layers_);
+    return;
+  }
+  a.blocks.assign(static_cast<size_t>(layers_), block);
+}
+
+void HfFields::layer_types(Architecture& a, const std::function<bool(int64_t)>& slides,
+                           const std::function<void(Block&, bool)>& set, const std::function<bool(const Block&)>& is) {
+  std::vector<std::string> types;
+  if (!reads())
+    for (const Block& block : a.blocks) types.push_back(is(block) ? "sliding_attention" : "full_attention");
+  field("layer_types", types, {});
+  if (!reads() || !error_) return;
+  if (!types.empty() && types.size() != a.blocks.size())
+    return refuse(fmt::format("'layer_types' names {} layers of {}", types.size(), a.blocks.size()));
+  for (size_t i = 0; i < a.blocks.size(); ++i) {
+    if (!types.empty() && types[i] != "sliding_attention" && types[i] != "full_attention")
+      return refuse(fmt::format("layer type '{}' is not among full_attention and sliding_attention", types[i]));
+    set(a.blocks[i], types.empty() ? slides(static_cast<int64_t>(i)) : types[i] == "sliding_attention");
+  }
+}
+
+void HfFields::window(Architecture& a, int64_t otherwise) {
+  int64_t window = 0;
+  for (const Block& block : a.blocks) window = std::max(window, block.attention.window);
+  const bool null = reads() && fields_->json().contains("sliding_window") && !says("sliding_window");
+  if (!reads() && window == 0) {
+    json_["sliding_window"] = nullptr;
+    known_.insert("sliding_window");
+  } else {
+    field("sliding_window", window, null ? 0 : otherwise);
+  }
+  if (reads())
+    for (Block& block : a.blocks) block.attention.window = window;
+}
+
+void HfFields::windows(Architecture& a, int64_t otherwise, const std::function<bool(int64_t)>& slides) {
+  window(a, otherwise);
+  const int64_t window = a.blocks.empty() ? 0 : a.blocks.front().attention.window;
+  layer_types(
+      a, [&](int64_t layer) { return window > 0 && slides(layer); },
+      [&](Block& block, bool sliding) { block.attention.window = sliding ? window : 0; },
+      [](const Block& block) { return block.attention.window > 0; });
+}
+
+void HfFields::warn_of_unknown(std::string_view family) const {
+  if (!error_) return;
+  std::string unknown;
+  for (const auto& [key, value] : fields_->json().items()) {
+    const bool harmless = std::find(kHarmless.begin(), kHarmless.end(), key) != kHarmless.end();
+    if (value.is_null() || harmless || known_.contains(key)) continue;
+    unknown += fmt::format("{}'{}'", unknown.empty() ? "" : ", ", key);
+  }
+  if (!unknown.empty())
+    warn(fmt::format("{}: {} not known to family {}: not used", fields_->source(), unknown, family));
+}
+
+}  // namespace thimble
