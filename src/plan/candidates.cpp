@@ -72,13 +72,10 @@ Result<Graph> Candidates::evaluation_graph() const {
                        .activation = spec_.activation};
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec_.stored(name);
-    return codec && spec_.method->trains_weights ? &kF32 : codec;
+    return codec && spec_.trains_weights() ? &kF32 : codec;
   };
   ModelGraph model = TRY(build_model(spec_.architecture, options));
-  if (!spec_.method->rewrite) return std::move(model.graph);
-  MethodOptions method = spec_.method_options;
-  method.training = false;
-  return std::move(TRY(spec_.method->rewrite(model.graph, method)).graph());
+  return TRY(rewrite_model(std::move(model.graph), spec_.rewrites, RewriteUse::evaluate)).graph;
 }
 
 // What its transfers take in a step at least: states are read and written once, gradients both in every pass, weights

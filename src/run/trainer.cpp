@@ -50,7 +50,7 @@ Result<void> Trainer::fill() {
   Values all = values();
   Loaded loaded;
   if (source_) CHECK_OK(load_weights(*source_, all, loaded));
-  if (adapter_) CHECK_OK(load_adapter(*adapter_, all, loaded));
+  if (!adapters_.empty()) CHECK_OK(load_adapters(adapters_, plan_.train.adapter, all, loaded));
   return initialise(all, loaded, static_cast<uint64_t>(recipe_.seed));
 }
 

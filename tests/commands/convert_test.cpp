@@ -96,15 +96,7 @@ TEST(Convert, says_how_much_of_an_adapter_a_codec_keeps) {
   ASSERT_EQ(
       run_thimble({"convert", "--model", tiny.gguf, "--to", "gguf", "--codec", "q4_1", "--out", quantised}).status, 0);
   // Changes far below a step of four bits: the values go back to where they were.
-  const LoraShape shape{TinyFiles::kModule, TinyFiles::kRank, 64, 64};
-  const LoraConfig config{.rank = TinyFiles::kRank, .alpha = TinyFiles::kAlpha, .targets = {"q_proj"}};
-  const auto supply = [&](const LoraShape&, LoraPart part, int64_t row, int64_t rows, std::span<float> to) {
-    const std::vector<float>& from = part == LoraPart::a ? tiny.a : tiny.b;
-    const auto columns = static_cast<int64_t>(to.size()) / rows;
-    for (int64_t i = 0; i < rows * columns; ++i) to[i] = 0.02f * from[row * columns + i];
-    return Result<void>();
-  };
-  ASSERT_TRUE(write_lora_adapter(faint, config, {&shape, 1}, supply));
+  tiny.write_lora(faint, 0.02f);
   const auto kept = [&](const char* codec) {
     const Ran ran = run_thimble({"convert", "--model", quantised, "--adapter", faint, "--to", "gguf", "--codec", codec,
                                  "--out", tiny.folder.file("out.gguf")});
