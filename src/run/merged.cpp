@@ -51,7 +51,7 @@ Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapt
   }
   for (const ModelTensor& tensor : merged.tensors_) {
     if (!merged.changed_.contains(tensor.name)) continue;
-    CHECK_OK(merged.make_slab(tensor, 0, 1));
+    CHECK_OK(merged.make_slab(tensor, 0, tensor.shape.rank() < 2 ? tensor.shape[0] : 1));
     for (const auto& [value, placed] : merged.slab_->tensors) {
       for (const Adapter& adapter : adapters)
         if (adapter.tensors.contains(tensor_key(placed.stored))) TRY(find_entry(adapter, placed));

@@ -8,6 +8,7 @@
 #include "models/damage.h"
 #include "plan/profile.h"
 #include "run/earlier_run.h"
+#include "run/out_lock.h"
 #include "run/report.h"
 #include "run/run_log.h"
 #include "run/setup.h"
@@ -213,6 +214,7 @@ Result<void> Trainer::run() {
 
 Result<void> Trainer::train() {
   CHECK_OK(make_directories(recipe_.out));
+  const OutLock lock = TRY(OutLock::take(recipe_.out));
   if (!recipe_.resume && is_file(recipe_.out + kCheckpointFile)) {
     events_.note(fmt::format("note: {} holds an earlier run, which this one replaces; --resume would go on with it",
                              recipe_.out));

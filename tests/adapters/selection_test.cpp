@@ -74,7 +74,7 @@ TEST(Selection, the_first_key_in_the_order_of_the_file_counts) {
 
 // A pattern that would take ages is an error.
 TEST(Selection, hostile_patterns_end) {
-  const auto pattern = NamePattern::compile("(a+)+b", "c");
+  const auto pattern = NamePattern::compile("(a+)+[0-9]", "c");
   ASSERT_TRUE(pattern);
   EXPECT_FALSE(pattern->matches(std::string(64, 'a')));
   EXPECT_FALSE(NamePattern::compile(std::string(5000, 'a'), "c"));
