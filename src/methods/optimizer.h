@@ -65,7 +65,7 @@ struct Update {
   std::vector<std::string_view> due = {};  // periods of this kind of step
 
   bool is_due(std::string_view period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
-  const std::string& name() const { return graph.value(parameter).name; }
+  std::string name() const { return graph.value(parameter).name; }  // a copy: values move while nodes are emitted
 };
 
 struct Hooks {
@@ -75,6 +75,7 @@ struct Hooks {
 };
 
 // Every so many steps, beginning with the first, the hooks see it as due: absorb in the first pass of the step.
+inline constexpr int64_t kOnce = int64_t{1} << 60;  // steps of a period that is due at the first step alone
 struct Period {
   std::string_view name;
   int64_t (*steps)(const OptionValues& options);  // 0: never

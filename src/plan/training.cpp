@@ -219,7 +219,7 @@ std::vector<PlannedVariant> variants_of(const Optimizer& optimizer, const Option
         variant.others.push_back(steps);
         continue;
       }
-      together = std::lcm(together, steps);
+      together = steps == kOnce || together == 0 ? 0 : std::lcm(together, steps);  // 0: never again
       variant.names.push_back(name);
       variant.due.push_back(steps);
     }

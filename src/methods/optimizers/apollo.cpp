@@ -10,8 +10,8 @@
 #include <cmath>
 
 #include "methods/optimizers/adamw.h"
+#include "methods/optimizers/matrices.h"
 #include "methods/optimizers/projection.h"
-#include "ops/table.h"
 
 namespace thimble {
 namespace {
@@ -56,10 +56,6 @@ ValueId basis(Update& u, const Projection& p) {
   return u.graph.emit(kPointwise, b.attributes(), {}, "basis." + u.name());
 }
 
-ValueId squares(Update& u, ValueId x, ReduceOver over, const char* name) {
-  return u.graph.emit(kReduce, ReduceAttributes{Reduce::squares, over}, {x}, fmt::format("{}.{}", name, u.name()));
-}
-
 // N of the projected gradient; Adam's moments take it in.
 ValueId normalised(Update& u, ValueId low) {
   const double b1 = u.options["beta1"], b2 = u.options["beta2"];
@@ -81,7 +77,8 @@ ValueId scaled(Update& u, const Projection& p) {
   const ValueId n = normalised(u, low);
   const bool channels = u.options["channels"] > 0;
   const ReduceOver over = !channels ? ReduceOver::all : p.wide() ? ReduceOver::rows : ReduceOver::columns;
-  const ValueId after = squares(u, n, over, "after"), before = squares(u, low, over, "before");
+  const ValueId after = reduce(u.graph, n, Reduce::squares, over, "after." + u.name()),
+                before = reduce(u.graph, low, Reduce::squares, over, "before." + u.name());
   Fused f(u.graph, "scaled." + u.name());
   const Expr whole = f.tensor(g);
   const auto length = [&](ValueId value) {
@@ -97,7 +94,7 @@ ValueId scaled(Update& u, const Projection& p) {
 void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
   const ValueId step = scaled(u, projection(u.trained, u.options));
-  const ValueId length = squares(u, step, ReduceOver::all, "length");
+  const ValueId length = squared_length(u.graph, step, "length." + u.name());
   const auto limiter = [&](Expr before, Expr now, Expr t) {
     const Expr first = greater(1.5, t), grown = max(now / (before + 1e-8), kMostGrowth) / kMostGrowth;
     return select(first, t / t, min(grown, 1e30));

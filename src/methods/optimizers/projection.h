@@ -16,6 +16,11 @@ class Projection {
   Shape basis() const { return {std::min(whole_[0], whole_[1]), rank_}; }
   Shape low() const { return wide() ? Shape{rank_, whole_[1]} : Shape{whole_[0], rank_}; }
 
+  // Products with the matrix itself: [other, c] from x [side, c] and back, side and other the smaller and larger
+  // extent.
+  ValueId to_other(Graph& graph, ValueId whole, ValueId x, const std::string& name) const;
+  ValueId to_side(Graph& graph, ValueId whole, ValueId x, const std::string& name) const;
+
   ValueId project(Graph& graph, ValueId whole, ValueId basis, const std::string& name) const;
   ValueId back(Graph& graph, ValueId low, ValueId basis, const std::string& name) const;
 
