@@ -109,5 +109,7 @@ extern const Optimizer kGalore;
 extern const Optimizer kLamb;
 extern const Optimizer kMuon;
 extern const Optimizer kSpam;
+extern const Optimizer kSoap;
+extern const Optimizer kCosmos;
 
 }  // namespace thimble
