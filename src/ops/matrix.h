@@ -6,6 +6,9 @@
 
 namespace thimble {
 
+// Operations for which a thread is woken: below it, waking takes longer on a busy machine than the work itself.
+inline constexpr int64_t kWorthAThread = 200'000;
+
 // in: a [m, n], m >= n;  out: q [m, n] with orthonormal columns, r [n, n] upper with a diagonal of 0 or more; a = q r.
 extern const Op kQr;
 // in: s [n, n], of which the symmetric part is taken;  out: values [n], largest first, vectors [n, n], one a column,
