@@ -8,8 +8,8 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kOptimizers = {&kAdamw,  &kLion, &kSgd,  &kAdafactor, &kApollo, &kApolloMini,
-                                    &kGalore, &kLamb, &kMuon, &kSpam,      &kSoap,   &kCosmos};
+constexpr std::array kOptimizers = {&kAdamw, &kLion,   &kSgd,     &kAdafactor, &kApollo, &kApolloMini, &kGalore,
+                                    &kLamb,  &kMuon,   &kSpam,    &kSoap,      &kCosmos};
 
 }  // namespace
 

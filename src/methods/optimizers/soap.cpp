@@ -65,13 +65,6 @@ ValueId from_basis(Update& u, ValueId x, const std::string& name) {
   return x;
 }
 
-void store(Update& u, size_t state, ValueId value) {
-  Fused f(u.graph, "stored." + u.name());
-  (void)f.tensor(u.states[state]);
-  f.store(u.states[state], f.tensor(value));
-  f.emit();
-}
-
 void take_covariance(Update& u, const Side& side, ValueId g) {
   const ValueId outer =
       side.rows ? product_transposed(u.graph, g, g, "outer." + u.name()) : inner(u.graph, g, g, "outer." + u.name());
@@ -100,8 +93,8 @@ void turn_basis(Update& u, const Side& side) {
       g.emit_all(kTopK, TopKAttributes{g.value(sizes).type.shape[0]}, {sizes}, name + ".order", order_only)[1];
   const GatherAttributes columns{.axis = GatherAttributes::Axis::columns};
   const GatherAttributes as_v = side.rows ? GatherAttributes{} : columns;
-  store(u, 1, g.emit(kGather, as_v, {u.states[1], order}, name + ".v"));
-  store(u, side.state + 1, orthonormal(g, g.emit(kGather, columns, {grown, order}, name + ".sorted"), name));
+  store_over(u, 1, g.emit(kGather, as_v, {u.states[1], order}, name + ".v"));
+  store_over(u, side.state + 1, orthonormal(g, g.emit(kGather, columns, {grown, order}, name + ".sorted"), name));
 }
 
 // The moments take the gradient in; returns the step in the eigenbasis.
@@ -130,7 +123,7 @@ void apply(Update& u) {
   if (u.is_due("first")) {
     for (const Side& side : sides(u.trained, u.options)) {
       take_covariance(u, side, g);
-      store(u, side.state + 1, eigenvectors(u.graph, u.states[side.state], "basis." + u.name()));
+      store_over(u, side.state + 1, eigenvectors(u.graph, u.states[side.state], "basis." + u.name()));
     }
     return;
   }
