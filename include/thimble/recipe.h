@@ -23,6 +23,8 @@ struct Recipe {
   int64_t memory = 0;               // bytes; 0: 80 % of what is free
   int64_t rank = 8, batch = 1, accumulate = 1, context = 512, steps = 0, save_every = 0, eval_every = 0, seed = 0,
           threads = 0;
+  double min_lr = 0;   // part of the peak rate to which it falls
+  double decay = 0.1;  // steps at the end in which warmup_stable_decay falls; below 1 a part of all
   double alpha = 16, dropout = 0, lr = 0, warmup = 0.03, weight_decay = 0, clip = 1, epochs = 1;
   std::string chat_template;                    // a name or a file, instead of the model's own
   std::vector<std::string> template_variables;  // NAME=JSON
