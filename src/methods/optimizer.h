@@ -117,5 +117,6 @@ extern const Optimizer kMuon;
 extern const Optimizer kSpam;
 extern const Optimizer kSoap;
 extern const Optimizer kCosmos;
+extern const Optimizer kCame;
 
 }  // namespace thimble
