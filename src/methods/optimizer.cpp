@@ -9,7 +9,7 @@ namespace thimble {
 namespace {
 
 constexpr std::array kOptimizers = {&kAdamw, &kLion,   &kSgd,     &kAdafactor, &kApollo, &kApolloMini, &kGalore,
-                                    &kLamb,  &kMuon,   &kSpam,    &kSoap,      &kCosmos, &kCame};
+                                    &kLamb,  &kMuon,   &kSpam,    &kSoap,      &kCosmos, &kCame,       &kAdamMini};
 
 }  // namespace
 

@@ -118,5 +118,6 @@ extern const Optimizer kSpam;
 extern const Optimizer kSoap;
 extern const Optimizer kCosmos;
 extern const Optimizer kCame;
+extern const Optimizer kAdamMini;
 
 }  // namespace thimble
