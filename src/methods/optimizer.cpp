@@ -9,7 +9,8 @@ namespace thimble {
 namespace {
 
 constexpr std::array kOptimizers = {&kAdamw, &kLion,   &kSgd,     &kAdafactor, &kApollo, &kApolloMini, &kGalore,
-                                    &kLamb,  &kMuon,   &kSpam,    &kSoap,      &kCosmos, &kCame,       &kAdamMini};
+                                    &kLamb,  &kMuon,   &kSpam,    &kSoap,      &kCosmos, &kCame,       &kAdamMini,
+                                    &kLars};
 
 }  // namespace
 

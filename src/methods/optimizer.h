@@ -119,5 +119,6 @@ extern const Optimizer kSoap;
 extern const Optimizer kCosmos;
 extern const Optimizer kCame;
 extern const Optimizer kAdamMini;
+extern const Optimizer kLars;
 
 }  // namespace thimble
