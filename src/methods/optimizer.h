@@ -120,5 +120,6 @@ extern const Optimizer kCosmos;
 extern const Optimizer kCame;
 extern const Optimizer kAdamMini;
 extern const Optimizer kLars;
+extern const Optimizer kSgdSai;
 
 }  // namespace thimble
