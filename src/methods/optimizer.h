@@ -121,5 +121,6 @@ extern const Optimizer kCame;
 extern const Optimizer kAdamMini;
 extern const Optimizer kLars;
 extern const Optimizer kSgdSai;
+extern const Optimizer kProdigy;
 
 }  // namespace thimble
