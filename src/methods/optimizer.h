@@ -122,5 +122,6 @@ extern const Optimizer kAdamMini;
 extern const Optimizer kLars;
 extern const Optimizer kSgdSai;
 extern const Optimizer kProdigy;
+extern const Optimizer kFira;
 
 }  // namespace thimble
