@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::array kOptimizers = {&kAdamw, &kLion,   &kSgd,     &kAdafactor, &kApollo, &kApolloMini, &kGalore,
                                     &kLamb,  &kMuon,   &kSpam,    &kSoap,      &kCosmos, &kCame,       &kAdamMini,
-                                    &kLars,  &kSgdSai, &kProdigy, &kFira};
+                                    &kLars,  &kSgdSai, &kProdigy, &kFira,      &kFrugal};
 
 }  // namespace
 

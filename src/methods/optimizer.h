@@ -123,5 +123,6 @@ extern const Optimizer kLars;
 extern const Optimizer kSgdSai;
 extern const Optimizer kProdigy;
 extern const Optimizer kFira;
+extern const Optimizer kFrugal;
 
 }  // namespace thimble
