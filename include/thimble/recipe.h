@@ -23,12 +23,13 @@ struct Recipe {
   std::vector<std::string> target;  // layers to adapt; empty: as the method says
   std::vector<std::string> set;     // socket.option=value
   int64_t memory = 0;               // bytes; 0: 80 % of what is free
-  std::optional<int64_t> rank;  // of the method, where it has one; its own without it
-  int64_t batch = 1, accumulate = 1, context = 512, steps = 0, save_every = 0, eval_every = 0, seed = 0,
-          threads = 0;
+  std::optional<int64_t> rank;      // of the method, where it has one; its own without it
+  int64_t batch = 1, accumulate = 1, context = 512, steps = 0, save_every = 0, eval_every = 0, seed = 0, threads = 0;
   std::optional<double> alpha, dropout;  // likewise
   double lr = 0, warmup = 0.03, weight_decay = 0, clip = 1, epochs = 1;
-  std::string chat_template;                    // a name or a file, instead of the model's own
+  double min_lr = 0;          // part of the peak rate to which it falls
+  double decay = 0.1;         // steps at the end in which warmup_stable_decay falls; below 1 a part of all
+  std::string chat_template;  // a name or a file, instead of the model's own
   std::vector<std::string> template_variables;  // NAME=JSON
   std::string date;                             // that a template may ask for: 2026-01-02; empty: today
   std::string train_on = "assistant";           // of a chat: assistant (each reply), last, all

@@ -3,6 +3,7 @@
 #include "commands/template_flags.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
+#include "run/rate_schedule.h"
 
 namespace thimble {
 namespace {
@@ -60,7 +61,15 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
       ->capture_default_str();
   app.add_option("--lr", r.lr, "learning rate; the method's and optimizer's own without it")->check(positive());
-  app.add_option("--schedule", r.schedule, "constant, linear, cosine")->capture_default_str();
+  std::string schedules;
+  for (const RateSchedule& schedule : rate_schedules())
+    schedules += fmt::format("{}{}", schedules.empty() ? "" : ", ", schedule.name);
+  app.add_option("--schedule", r.schedule, schedules)->capture_default_str();
+  app.add_option("--min-lr", r.min_lr, "part of the peak rate to which linear, cosine and warmup_stable_decay fall")
+      ->capture_default_str();
+  app.add_option("--decay", r.decay,
+                 "steps at the end in which warmup_stable_decay falls, or a part of all steps when below 1")
+      ->capture_default_str();
   app.add_option("--warmup", r.warmup, "steps of warm-up, or a part of all steps when below 1")->capture_default_str();
   app.add_option("--weight-decay", r.weight_decay, "decay of every trained parameter")->capture_default_str();
   app.add_option("--clip", r.clip, "largest global norm of the gradient; 0: no clipping")->capture_default_str();
@@ -118,6 +127,7 @@ Result<void> RecipeOptions::check_void() const {
       {"--dropout", without("dropout"), dropout.c_str()},
       {"--target", none([](const Rewrite* r) { return r->adapts() || r->trains; }), target.c_str()},
       {"--eval-every", recipe_.eval_data.empty() && recipe_.split == 0, "there is no --eval-data to evaluate on"},
+      {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
       {"--epochs", given("--steps"), "--steps decides how long the run is; leave one of the two out"},
   };
   for (const Void& flag : voids)

@@ -49,6 +49,9 @@ class Shape {
     return *this == whole || (rank_ == 1 && count() == whole.count());
   }
 
+  // As many elements in the same order, however they lie in rows.
+  constexpr bool same_count(const Shape& whole) const { return rank_ > 0 && count() == whole.count(); }
+
   std::string text() const {
     std::string out = "[";
     for (int i = 0; i < rank_; ++i) out += (i ? ", " : "") + std::to_string(extents_[i]);

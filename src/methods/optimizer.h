@@ -3,7 +3,8 @@
 //
 //   states    what it keeps a parameter, so that the plan sees every byte
 //   absorb    adds the gradient of one pass to what is accumulated, of a shape of its own (nullptr: their sum)
-//   measure   statistics of a parameter, made before it moves (nullptr: none)
+//   measure   statistics of a parameter, made before it moves (nullptr: none); where none is made in a kind of step,
+//             there are no totals in it
 //   apply     the update
 //   periods   steps at which the hooks build something else; the plan holds every kind of step
 // All of them emit nodes; nothing is computed here. The grain of an update is its operations': elementwise ones pass
@@ -26,6 +27,7 @@ struct Parameter {
   std::string_view name;
   Shape shape;
   bool in_block = false;  // of a repeated block of the model: neither embedding nor head
+  int64_t head_rows = 0;  // rows of one head, of what makes queries or keys; 0: of nothing that does
 
   bool is_matrix() const { return shape.rank() == 2; }
   bool is_hidden_matrix() const { return is_matrix() && in_block; }
@@ -57,7 +59,7 @@ struct Update {
   ValueId accumulator;                     // absorb: what was accumulated before
   std::vector<ValueId> states;             // as declared
   std::vector<ValueId> statistics;         // from measure
-  std::vector<ValueId> totals;             // of each statistic, summed over all parameters, where that is asked for
+  std::vector<ValueId> totals;             // of each statistic over all parameters, where Optimizer::total asks for it
   ValueId learning_rate;                   // f32 [1]
   ValueId step;                            // f32 [1], counted from 1
   ValueId clip;                            // f32 [1], factor of the gradient; kNone: not clipped
@@ -65,8 +67,11 @@ struct Update {
   std::vector<std::string_view> due = {};  // periods of this kind of step
 
   bool is_due(std::string_view period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
-  const std::string& name() const { return graph.value(parameter).name; }
+  std::string name() const { return graph.value(parameter).name; }  // a copy: values move while nodes are emitted
 };
+
+// How the statistics of all parameters become one.
+enum class Total : uint8_t { none, sum, maximum };
 
 struct Hooks {
   ValueId (*absorb)(Update& update) = nullptr;  // returns the accumulator's new version
@@ -75,6 +80,7 @@ struct Hooks {
 };
 
 // Every so many steps, beginning with the first, the hooks see it as due: absorb in the first pass of the step.
+inline constexpr int64_t kOnce = int64_t{1} << 60;  // steps of a period that is due at the first step alone
 struct Period {
   std::string_view name;
   int64_t (*steps)(const OptionValues& options);  // 0: never
@@ -91,8 +97,9 @@ struct Optimizer {
   // at a time, which no budget cuts: sums would be rounded elsewhere.
   Shape (*accumulator)(const Parameter& parameter, const OptionValues& options) = nullptr;
   Hooks hooks;
-  bool totals = false;  // apply wants them; statistics are [1]
+  Total total = Total::none;  // apply wants them; statistics are [1]
   std::span<const Period> periods = {};
+  bool finds_rate = false;  // its rate is a factor of one that it finds by itself: no method asks for another
 };
 
 std::span<const Optimizer* const> optimizers();
@@ -108,5 +115,14 @@ extern const Optimizer kGalore;
 extern const Optimizer kLamb;
 extern const Optimizer kMuon;
 extern const Optimizer kSpam;
+extern const Optimizer kSoap;
+extern const Optimizer kCosmos;
+extern const Optimizer kCame;
+extern const Optimizer kAdamMini;
+extern const Optimizer kLars;
+extern const Optimizer kSgdSai;
+extern const Optimizer kProdigy;
+extern const Optimizer kFira;
+extern const Optimizer kFrugal;
 
 }  // namespace thimble

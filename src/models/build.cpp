@@ -9,6 +9,7 @@
 
 #include "core/half.h"
 #include "models/rope_frequencies.h"
+#include "ops/matrix.h"
 #include "ops/pointwise.h"
 #include "ops/table.h"
 #include "ops/update.h"
@@ -253,7 +254,8 @@ TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossO
 }
 
 ValueId add_logits(Graph& graph, const BuiltModel& model, std::string name, ValueId rows) {
-  const ValueId x = rows == kNone ? model.hidden : graph.emit(kGather, {}, {model.hidden, rows}, "last");
+  const ValueId x =
+      rows == kNone ? model.hidden : graph.emit(kGather, GatherAttributes{}, {model.hidden, rows}, "last");
   ValueId logits = graph.emit(kLinear, LinearAttributes{.codec = &kF32}, {x, model.head, model.head_bias, kNone},
                               model.logit_cap > 0 ? name + ".uncapped" : name);
   if (model.logit_cap > 0) {

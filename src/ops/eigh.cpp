@@ -70,17 +70,17 @@ void rotate(double* x, double* y, double c, double s, int64_t n) noexcept {
 template <class Split>
 bool round(const Memory& m, int64_t n, int64_t pairs, double largest, const Split& split) noexcept {
   const int64_t players = Memory::players(n);
-  split(pairs, [&](int64_t i) {
+  split(pairs, 16, [&](int64_t i) {
     const int64_t x = m.order[i], y = m.order[players - 1 - i], p = std::min(x, y), q = std::max(x, y);
     m.rotations[i] = q < n ? rotation_of(m.a, n, p, q, largest) : Rotation{0, 0, 1, 0};
   });
-  split(pairs, [&](int64_t i) {
+  split(pairs, 12 * n, [&](int64_t i) {
     const auto [p, q, c, s] = m.rotations[i];
     if (s == 0) return;
     rotate(m.a + p * n, m.a + q * n, c, s, n);
     rotate(m.v + p * n, m.v + q * n, c, s, n);
   });
-  split(n, [&](int64_t row) {
+  split(n, 6 * pairs, [&](int64_t row) {
     double* const x = m.a + row * n;
     for (int64_t i = 0; i < pairs; ++i) {
       const auto [p, q, c, s] = m.rotations[i];
@@ -137,8 +137,8 @@ void run(const Call& call) noexcept {
       m.v[i * n + j] = i == j;
     }
   }
-  solve(m, n, [&](int64_t count, const auto& each) {
-    call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int) {
+  solve(m, n, [&](int64_t count, int64_t flops, const auto& each) {
+    call.run.threads.split(count, 1 + kWorthAThread / flops, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) each(i);
     });
   });

@@ -6,6 +6,9 @@
 
 namespace thimble {
 
+// Operations for which a thread is woken: below it, waking takes longer on a busy machine than the work itself.
+inline constexpr int64_t kWorthAThread = 200'000;
+
 // in: a [m, n], m >= n;  out: q [m, n] with orthonormal columns, r [n, n] upper with a diagonal of 0 or more; a = q r.
 extern const Op kQr;
 // in: s [n, n], of which the symmetric part is taken;  out: values [n], largest first, vectors [n, n], one a column,
@@ -25,5 +28,22 @@ struct SliceAttributes {
 extern const Op kSlice;
 // in: x;  out: x at rows or columns [begin, begin + count) of `whole`, zeros elsewhere.
 extern const Op kPad;
+
+struct GatherAttributes {
+  enum class Axis : uint8_t { rows, columns } axis = Axis::rows;
+  int64_t whole = 0;  // scatter: rows or columns of the result
+  bool operator==(const GatherAttributes&) const = default;
+};
+// in: x [m, n], indices i32 [k], all within it;  out: its rows, or columns, at these indices, in x's codec.
+extern const Op kGather;
+// in: x [k, n] (or [m, k]), indices i32 [k], all within `whole`;  out: zeros, to which x is added there, in x's codec.
+extern const Op kScatter;
+
+struct TopKAttributes {
+  int64_t count = 1;
+  bool operator==(const TopKAttributes&) const = default;
+};
+// in: x f32 [n];  out: its `count` largest numbers, the largest first, and their indices i32 [count].
+extern const Op kTopK;
 
 }  // namespace thimble

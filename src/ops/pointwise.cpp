@@ -27,7 +27,8 @@ constexpr int64_t kTile = 512;
 const PointwiseAttributes& of(const std::any& attributes) { return *std::any_cast<PointwiseAttributes>(&attributes); }
 
 // That of a tensor which does not lie flat, if there is one.
-Shape shape_of(const PointwiseAttributes& attributes, std::span<const Type> in) {
+template <class Typed>
+Shape shape_of(const PointwiseAttributes& attributes, std::span<const Typed> in) {
   Shape shape = attributes.shape;
   if (shape.rank() > 0) return shape;
   for (const auto& [kind, a, b, value, stream, uniform] : attributes.code)
@@ -36,11 +37,16 @@ Shape shape_of(const PointwiseAttributes& attributes, std::span<const Type> in) 
   return shape;
 }
 
-Result<void> check_operand(Kind kind, const Type& type, const Shape& shape) {
+// Where the node says its shape, tensors may have their elements in other rows.
+bool lies_like(const PointwiseAttributes& attributes, const Shape& tensor, const Shape& shape) {
+  return tensor.same_elements(shape) || (attributes.shape.rank() > 0 && tensor.same_count(shape));
+}
+
+Result<void> check_operand(const PointwiseAttributes& attributes, Kind kind, const Type& type, const Shape& shape) {
   CHECK_OK(expect_numbers("pointwise", "operand", type));
   switch (kind) {
     case Kind::tensor:
-      if (!type.shape.same_elements(shape)) CHECK_OK(expect_shape("pointwise", "tensor", type, shape));
+      if (!lies_like(attributes, type.shape, shape)) CHECK_OK(expect_shape("pointwise", "tensor", type, shape));
       return expect_run("pointwise", "tensor", type);
     case Kind::row:
       CHECK_OK(expect_f32("pointwise", "row", type));
@@ -67,7 +73,7 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   for (const auto& instruction : attributes.code) {
     if (instruction.kind > Kind::scalar) continue;
     const Type& type = in[static_cast<size_t>(instruction.a)];
-    CHECK_OK(check_operand(instruction.kind, type, shape));
+    CHECK_OK(check_operand(attributes, instruction.kind, type, shape));
     if (instruction.kind != Kind::row && type.extent != Extent::fixed) extent = type.extent;
   }
   std::vector<Type> out;
@@ -79,7 +85,7 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
       return fail(ErrorCode::shape, "pointwise: output {} is no instruction", out.size());
     if (!codec && out.size() >= in.size())
       return fail(ErrorCode::shape, "pointwise: output {} lies over no operand", out.size());
-    if (!codec && !in[out.size()].shape.same_elements(shape))
+    if (!codec && !lies_like(attributes, in[out.size()].shape, shape))
       return fail(ErrorCode::shape, "pointwise: output {} would lie over an operand that is broadcast", out.size());
     out.push_back(codec ? Type{shape, codec, extent} : in[out.size()]);
     CHECK_OK(expect_run("pointwise", "output", out.back()));
@@ -235,7 +241,7 @@ class Pass {
         attributes_(call.as<PointwiseAttributes>()),
         tiles_(reinterpret_cast<float*>(call.workspace.data()) +
                int64_t{thread} * static_cast<int64_t>(attributes_.code.size()) * kTile),
-        columns_(std::max<int64_t>(1, call.out[0].shape.columns())),
+        columns_(std::max<int64_t>(1, shape_of(attributes_, call.in).columns())),
         first_(static_cast<uint64_t>(call.part.first) +
                (attributes_.tokens ? call.run.first_row * static_cast<uint64_t>(columns_) : 0)) {
     for (size_t i = 0; i < attributes_.code.size(); ++i)
@@ -281,7 +287,7 @@ class Pass {
   // A row of a one-row value has as many elements as the node, and is cut with it.
   const float* broadcast_values(int operand) const noexcept {
     const Operand& from = call_.in[static_cast<size_t>(operand)];
-    const bool cut = call_.part.count >= 0 && from.shape.same_elements(call_.out[0].shape);
+    const bool cut = call_.part.count >= 0 && from.shape.same_count(call_.out[0].shape);
     return from.as<const float>() - (cut ? call_.part.first : 0);
   }
 
@@ -330,7 +336,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
 
 void reference(const ReferenceCall& call) {
   const PointwiseAttributes& attributes = call.as<PointwiseAttributes>();
-  const Shape& shape = call.out[0].shape;
+  const Shape shape = shape_of(attributes, call.in);
   std::vector<double> values(attributes.code.size());
   for (int64_t e = 0; e < shape.count(); ++e) {
     const auto number = static_cast<uint64_t>(e) +
@@ -387,6 +393,13 @@ std::vector<Sample> samples() {
   const Expr x = wide.tensor(), gain = wide.row(), weight = wide.column(), mix = wide.scalar(), y = wide.tensor();
   wide.output(x * gain + mix * tanh(y) * weight + log(1 + abs(y)) / (1 + exp(x)));
   wide.output(select(greater(x, y), sqrt(2 + x * x), pow(1.5 + tanh(y), 3) + cos(x)) - min(x, gain) * max(y, weight));
+  PointwiseBuilder flat;  // what lies flat is stored over, what is broadcast goes by the node's rows
+  const Expr state = flat.tensor(), each = flat.row(), all = flat.column(), whole = flat.tensor();
+  flat.store(state, state * each + all * whole);
+  PointwiseBuilder heads;  // of another shape with as many elements
+  const Expr values = heads.tensor(), head = heads.column();
+  heads.store(values, values * head);
+  heads.shape({3, 40});
   PointwiseBuilder noise;
   noise.shape({37, 29});
   noise.output(noise.normal_noise(7) + noise.uniform_noise(8));
@@ -395,6 +408,8 @@ std::vector<Sample> samples() {
           {b.attributes(), {f, Type{{33 * 47}, &kInt8Block}, f, Type{{1}}}, {}, {0, 1, 2, 3}},
           {wide.attributes(), {f, Type{{47}}, Type{{33}}, Type{{1}}, f}},
           {wide.attributes(), {Type{{5, 600}, &kBf16}, Type{{600}}, Type{{5}}, Type{{1}}, Type{{5, 600}, &kBf16}}},
+          {flat.attributes(), {Type{{33 * 47}}, Type{{47}}, Type{{33}}, f}, {}, {0, 1, 2, 3}},
+          {heads.attributes(), {Type{{12, 10}}, Type{{3}}}, {}, {0, 1}},
           {noise.attributes(), {}}};
 }
 

@@ -7,7 +7,8 @@
 //
 // Operands are those of the node in the order in which the builder was asked for them: tensors of the node's shape,
 // rows [columns] and columns [rows] that are broadcast over it, scalars [1]. The node's shape is that of its tensors,
-// or what shape() says; a tensor may also lie flat, as [rows * columns].
+// or what shape() says: rows and columns are then broadcast over that, and tensors may have their elements in other rows.
+// Without it, a tensor may also lie flat, as [rows * columns].
 #pragma once
 
 #include <cstdint>

@@ -63,10 +63,11 @@ template <class Split>
 void factorise(const Reflections& f, int64_t m, int64_t n, const Split& split) noexcept {
   for (int64_t j = 0; j < n; ++j) {
     f.factors[j] = make_reflection(f.columns + j * m, j, m, f.diagonal[j]);
-    split(n - j - 1, [&](int64_t k) { reflect(f.columns + j * m, f.factors[j], f.columns + (j + 1 + k) * m, j, m); });
+    split(n - j - 1, 4 * (m - j),
+          [&](int64_t k) { reflect(f.columns + j * m, f.factors[j], f.columns + (j + 1 + k) * m, j, m); });
   }
   // q is the product of the reflections, applied to the columns of the unit matrix from the last on.
-  split(n, [&](int64_t k) {
+  split(n, 4 * m * n, [&](int64_t k) {
     double* const column = f.q + k * m;
     std::fill(column, column + m, 0.0);
     column[k] = 1;
@@ -92,8 +93,8 @@ void run(const Call& call) noexcept {
       for (int64_t j = 0; j < n; ++j) f.columns[j * m + i] = static_cast<double>(row[j]);
     }
   });
-  factorise(f, m, n, [&](int64_t count, const auto& each) {
-    threads.split(count, 1, [&](int64_t begin, int64_t end, int) {
+  factorise(f, m, n, [&](int64_t count, int64_t flops, const auto& each) {
+    threads.split(count, 1 + kWorthAThread / flops, [&](int64_t begin, int64_t end, int) {
       for (int64_t k = begin; k < end; ++k) each(k);
     });
   });

@@ -37,6 +37,8 @@ constexpr std::array kOps = {
     &kPad,
     &kDropout,
     &kGather,
+    &kScatter,
+    &kTopK,
     &kLinearCrossEntropy,
     &kLinearCrossEntropyDw,
     &kLinearCrossEntropyDbias,

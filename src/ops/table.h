@@ -140,9 +140,6 @@ struct DropoutAttributes {
 };
 extern const Op kDropout;
 
-// Rows of x: in: x [t, d], rows [r];  out: [r, d].
-extern const Op kGather;
-
 struct CrossEntropyAttributes {
   // Probabilities below it are left out of gradients where they are for every row of a granule; 0: none are. A near
   // move (Wijmans et al. 2024 take 2^-12: what bf16 would round away beside the target's).

@@ -103,12 +103,12 @@ class Builder {
   int64_t part_elements(const Node& node) const {
     const Shape& shape = graph_.value(node.out[0]).type.shape;
     // An operand that is broadcast is read whole by every part.
-    const auto whole = [&](ValueId id) { return on_disk(id) && !graph_.value(id).type.shape.same_elements(shape); };
+    const auto whole = [&](ValueId id) { return on_disk(id) && !graph_.value(id).type.shape.same_count(shape); };
     if (!node.op->elementwise || std::any_of(node.in.begin(), node.in.end(), whole)) return 0;
     if (std::none_of(node.in.begin(), node.in.end(), [&](ValueId id) { return on_disk(id); })) return 0;
     int64_t part = kPartElements;
     for (ValueId id : node.in)
-      while (id != kNone && graph_.value(id).type.shape.same_elements(shape) &&
+      while (id != kNone && graph_.value(id).type.shape.same_count(shape) &&
              graph_.value(id).type.codec->bytes(part) % kChecksumBlock != 0)
         part *= 2;
     return part < shape.count() ? part : 0;

@@ -13,6 +13,31 @@
 namespace thimble {
 namespace {
 
+// Rows of one head, by value, of the matrices [out, in] whose products become the queries and keys of an attention,
+// through rotations and norms that keep the width; 0: of all other values.
+std::vector<int64_t> head_rows(const Graph& g) {
+  std::vector<int64_t> out(g.values().size(), 0);
+  for (const Node& attention : g.nodes()) {
+    if (attention.op != &kAttention) continue;
+    for (ValueId id : {attention.in[0], attention.in[1]}) {
+      const int64_t width = g.value(id).type.shape.columns();
+      for (int made = g.producer(id); made >= 0;) {
+        const Node& node = g.nodes()[static_cast<size_t>(made)];
+        if (node.op == &kLinear) {
+          const auto& terms = node.as<LinearAttributes>().terms;
+          for (size_t i = 0; i < terms.size(); ++i)
+            if (terms[i].transposed && g.value(node.in[2 * i + 1]).type.shape.rows() == width)
+              out[static_cast<size_t>(node.in[2 * i + 1])] = attention.as<AttentionAttributes>().head_dim;
+          break;
+        }
+        if (node.in.empty() || g.value(node.in[0]).type.shape.columns() != width) break;
+        made = g.producer(node.in[0]);
+      }
+    }
+  }
+  return out;
+}
+
 // Appends what becomes of every gradient, and the update of every parameter.
 class UpdateBuilder {
  public:
@@ -24,6 +49,7 @@ class UpdateBuilder {
         train_(train),
         g_(train.graph) {
     in_block_.resize(g_.values().size(), 0);
+    head_rows_ = head_rows(g_);
     for (const Node& node : g_.nodes())
       for (ValueId id : node.in)
         if (id != kNone && node.block >= 0) in_block_[static_cast<size_t>(id)] = 1;
@@ -47,10 +73,11 @@ class UpdateBuilder {
       const ValueId parameter = update.parameter;  // the hooks replace it by its new version
       reset(update);
       if (hooks_.measure) update.statistics = hooks_.measure(update);
-      if (!optimizer_.totals) hooks_.apply(update);
-      belongs_to(optimizer_.totals ? kNone : parameter);
+      const bool later = optimizer_.total != Total::none && !update.statistics.empty();
+      if (!later) hooks_.apply(update);
+      belongs_to(later ? kNone : parameter);
     }
-    if (optimizer_.totals) apply_with_totals();
+    if (optimizer_.total != Total::none && !updates_.front().statistics.empty()) apply_with_totals();
   }
 
  private:
@@ -65,7 +92,8 @@ class UpdateBuilder {
   Update begin(const Backward::LeafGradient& p) {
     const Value value = g_.value(p.parameter);
     TrainedParameter trained{value.name, value.type.shape, {}};
-    const Parameter parameter{value.name, value.type.shape, in_block_[static_cast<size_t>(p.parameter)] != 0};
+    const auto at = static_cast<size_t>(p.parameter);
+    const Parameter parameter{value.name, value.type.shape, in_block_[at] != 0, head_rows_[at]};
     Update update{.graph = g_,
                   .options = spec_.optimizer_options,
                   .trained = parameter,
@@ -131,7 +159,7 @@ class UpdateBuilder {
     std::vector<ValueId> totals = updates_.front().statistics;
     PointwiseBuilder b;
     const Expr total = b.tensor(), one = b.tensor();
-    b.store(total, total + one);
+    b.store(total, optimizer_.total == Total::sum ? total + one : max(total, one));
     for (size_t i = 1; i < updates_.size(); ++i)
       for (size_t k = 0; k < totals.size(); ++k)
         totals[k] = g_.emit(kPointwise, b.attributes(), {totals[k], updates_[i].statistics[k]},
@@ -158,7 +186,8 @@ class UpdateBuilder {
   const StepKind& kind_;
   const Optimizer& optimizer_;
   const Hooks hooks_;
-  std::vector<char> in_block_;  // by value
+  std::vector<char> in_block_;      // by value
+  std::vector<int64_t> head_rows_;  // likewise
   TrainingGraph& train_;
   Graph& g_;
   std::vector<Update> updates_;
@@ -219,7 +248,7 @@ std::vector<PlannedVariant> variants_of(const Optimizer& optimizer, const Option
         variant.others.push_back(steps);
         continue;
       }
-      together = std::lcm(together, steps);
+      together = steps == kOnce || together == 0 ? 0 : std::lcm(together, steps);  // 0: never again
       variant.names.push_back(name);
       variant.due.push_back(steps);
     }

@@ -32,7 +32,7 @@ class Binder {
     if (id == kNone) return {};
     const Type& type = graph_.value(id).type;
     std::byte* const data = memory_of(place).data();
-    if (step.count == 0 || !type.shape.same_elements(whole)) return {data, type.shape, type.codec};
+    if (step.count == 0 || !type.shape.same_count(whole)) return {data, type.shape, type.codec};
     const int64_t begin = place >= 0 ? schedule_.residences[static_cast<size_t>(place)].first : 0;
     return {data + type.codec->bytes(step.first - begin), type.shape, type.codec};
   }

@@ -137,8 +137,11 @@ Result<void> Trainer::make_spec() {
   spec_.steps = steps_;
   spec_.disk = r.scratch != "none";
   spec_.near = r.allow == "near" ? Near::where_faster : Near::never;
-  base_rate_ = r.lr > 0 ? r.lr : spec_.optimizer->learning_rate * rate_of(spec_.rewrites);
+  const double suits = spec_.optimizer->finds_rate ? 1 : rate_of(spec_.rewrites);
+  base_rate_ = r.lr > 0 ? r.lr : spec_.optimizer->learning_rate * suits;
   spec_.rates = fmt::format("{} {} warm-up {}", base_rate_, r.schedule, r.warmup);
+  if (r.min_lr > 0) spec_.rates += fmt::format(" floor {}", r.min_lr);
+  if (r.schedule == "warmup_stable_decay") spec_.rates += fmt::format(" decay {}", r.decay);
   CHECK_OK(check_scratch());
   machine_ = calibrated_machine(*threads_, spec_.disk ? scratch_folder() : "");
   if (r.resume) return resume_numerics();

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <numbers>
 
 #include "files/json.h"
 #include "run/one_of.h"
+#include "run/rate_schedule.h"
 
 namespace thimble {
 namespace {
@@ -50,6 +50,8 @@ std::string recipe_json(const Recipe& r) {
   if (r.method != "full") j["target"] = r.target;
   j["optimizer"] = r.optimizer, j["states"] = r.states, j["set"] = r.set, j["lr"] = r.lr, j["schedule"] = r.schedule,
   j["warmup"] = r.warmup;
+  if (r.min_lr > 0) j["min-lr"] = r.min_lr;
+  if (r.schedule == "warmup_stable_decay") j["decay"] = r.decay;
   j["weight-decay"] = r.weight_decay, j["clip"] = r.clip, j["no-shuffle"] = r.no_shuffle;
   j["batch"] = r.batch, j["accumulate"] = r.accumulate, j["context"] = r.context, j["steps"] = r.steps;
   j["epochs"] = r.epochs, j["eval-every"] = r.eval_every, j["save-every"] = r.save_every;
@@ -68,7 +70,11 @@ Result<void> check(const Recipe& r) {
   CHECK_OK(one_of("--train-on", r.train_on, {"assistant", "last", "all"}));
   if (r.bos && r.no_bos)
     return fail(ErrorCode::invalid_argument, "--bos and --no-bos say different things; leave one of them out");
-  CHECK_OK(one_of("--schedule", r.schedule, {"constant", "linear", "cosine"}));
+  const RateSchedule& schedule = *TRY(rate_schedule_named(r.schedule));
+  CHECK_OK(within<double>("--min-lr", r.min_lr, 0, 1));
+  CHECK_OK(within<double>("--decay", r.decay, 0, 1e9));
+  if (r.min_lr > 0 && !schedule.falls_to_floor)
+    return fail(ErrorCode::invalid_argument, "--min-lr: --schedule {} does not fall to a least rate", r.schedule);
   CHECK_OK(one_of("--states", r.states, {"f32", "bf16", "int8_block", "fp8"}));
   CHECK_OK(one_of("--precision", r.precision, {"f32", "bf16"}));
   CHECK_OK(one_of("--multiply", r.multiply, {"auto", "f32", "bf16", "int8"}));
@@ -98,14 +104,9 @@ Result<void> check(const Recipe& r) {
   return {};
 }
 
-double learning_rate(const Recipe& recipe, double base, int64_t step, int64_t steps) {
-  const double warmup = recipe.warmup >= 1 ? recipe.warmup : std::ceil(recipe.warmup * static_cast<double>(steps));
-  const double at = static_cast<double>(step);
-  if (at < warmup) return base * (at + 1) / warmup;
-  const double left = std::clamp((at - warmup) / std::max(1.0, static_cast<double>(steps) - warmup), 0.0, 1.0);
-  if (recipe.schedule == "linear") return base * (1 - left);
-  if (recipe.schedule == "cosine") return base * 0.5 * (1 + std::cos(std::numbers::pi * left));
-  return base;
+double learning_rate(const Recipe& r, double base, int64_t step, int64_t steps) {
+  const RateSchedule& schedule = **rate_schedule_named(r.schedule);  // checked before
+  return base * rate_factor(schedule, {r.warmup, r.decay, r.min_lr}, step, steps);
 }
 
 }  // namespace thimble

@@ -18,8 +18,7 @@ std::string recipe_json(const Recipe& recipe);
 // Ranges of all numbers, names of enumerations; what is missing. The message names the flag.
 Result<void> check(const Recipe& recipe);
 
-// Learning rate of step `step` (from 0) of `steps`: warm-up, then constant, linear to 0, or a cosine to 0.
-//   warmup: steps when >= 1, a part of all steps when < 1
+// Learning rate of step `step` (from 0) of `steps`, by the recipe's schedule, of which check() has made sure.
 double learning_rate(const Recipe& recipe, double base, int64_t step, int64_t steps);
 
 }  // namespace thimble

@@ -42,6 +42,7 @@ class OptimizerRun {
       update.gradient = optimizer_.hooks.absorb(update);
     }
     if (optimizer_.hooks.measure) update.statistics = optimizer_.hooks.measure(update);
+    if (optimizer_.total != Total::none) update.totals = update.statistics;
     optimizer_.hooks.apply(update);
     const auto verified = graph.verify();
     ASSERT_TRUE(verified) << verified.error().message << "\n" << graph.text();

@@ -119,7 +119,13 @@ TEST(Optimizers, use_the_states_that_they_declare) {
       const auto count = static_cast<size_t>(kind.shape.count());
       run.set_parameter(normals(count, 1));
       const std::vector<float> before = run.parameter();
-      for (int64_t t = 1; t <= 3; ++t) run.step(0.1, t, 0.5, normals(count, 10 + static_cast<uint64_t>(t)));
+      // Gradients that agree from step to step, so that a rate that is found grows too.
+      const std::vector<float> common = normals(count, 10);
+      for (int64_t t = 1; t <= 3; ++t) {
+        std::vector<float> g = normals(count, 10 + static_cast<uint64_t>(t), 0.3);
+        for (size_t i = 0; i < count; ++i) g[i] += common[i];
+        run.step(optimizer->finds_rate ? 1 : 0.1, t, 0.5, g);
+      }
       EXPECT_NE(run.parameter(), before);
       for (float x : run.parameter()) ASSERT_TRUE(std::isfinite(x));
       for (const StateSpec& state : optimizer->states(kind, options)) {

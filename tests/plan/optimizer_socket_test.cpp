@@ -160,7 +160,7 @@ const Optimizer kUnit = {.name = "unit",
                          .learning_rate = 1,
                          .states = nothing,
                          .hooks = {.measure = pull, .apply = apply_unit},
-                         .totals = true};
+                         .total = Total::sum};
 
 // Changes of a first step by an optimizer, beside those of plain descent, parameter by parameter.
 template <class Check>

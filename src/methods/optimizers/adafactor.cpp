@@ -5,8 +5,8 @@
 //           u = g / sqrt(v);  p <- p - lr wd p - max(eps2, rms(p)) min(lr, t^-1/2) u / max(1, rms(u) / clip)
 //   State   r, c: one number a row and a column; of a vector v, as it is
 //   Choice  as torch.optim.Adafactor: decoupled decay, no momentum, v not below eps1^2
+#include "methods/optimizers/matrices.h"
 #include "methods/optimizers/update_expr.h"
-#include "ops/table.h"
 
 namespace thimble {
 namespace {
@@ -22,10 +22,6 @@ std::vector<StateSpec> states(const Parameter& parameter, const OptionValues&) {
   if (!parameter.is_matrix()) return {{.name = "v", .shape = parameter.shape}};
   return {{.name = "row", .shape = {parameter.shape[0]}, .any_codec = false},
           {.name = "column", .shape = {parameter.shape[1]}, .any_codec = false}};
-}
-
-ValueId reduce(Update& u, ValueId x, Reduce kind, ReduceOver over, const char* name) {
-  return u.graph.emit(kReduce, ReduceAttributes{kind, over}, {x}, fmt::format("{}.{}", name, u.name()));
 }
 
 // state <- b state + (1-b) squares * factor, a vector.
@@ -51,7 +47,7 @@ ValueId normalised(Update& u, ValueId g) {
     f.emit();
     return out;
   }
-  const ValueId rows = reduce(u, u.states[0], Reduce::sum, ReduceOver::all, "rows");
+  const ValueId rows = reduce(u.graph, u.states[0], Reduce::sum, ReduceOver::all, "rows." + u.name());
   const Expr r = f.column(u.states[0]), c = f.row(u.states[1]), total = f.scalar(rows);
   const Expr mean = max(total / static_cast<double>(u.trained.shape[0]), u.options["epsilon1"]);
   f.output(out, gradient / sqrt(max(r * c / mean, least)));
@@ -62,15 +58,15 @@ ValueId normalised(Update& u, ValueId g) {
 void apply(Update& u) {
   const ValueId g = clipped_gradient(u);
   if (u.trained.is_matrix()) {
-    take_squares(u, 0, reduce(u, g, Reduce::squares, ReduceOver::columns, "row"),
+    take_squares(u, 0, reduce(u.graph, g, Reduce::squares, ReduceOver::columns, "row." + u.name()),
                  1 / static_cast<double>(u.trained.shape[1]));
-    take_squares(u, 1, reduce(u, g, Reduce::squares, ReduceOver::rows, "column"),
+    take_squares(u, 1, reduce(u.graph, g, Reduce::squares, ReduceOver::rows, "column." + u.name()),
                  1 / static_cast<double>(u.trained.shape[0]));
   }
   const ValueId direction = normalised(u, g);
   const auto count = static_cast<double>(u.trained.shape.count());
-  const ValueId size = reduce(u, u.parameter, Reduce::squares, ReduceOver::all, "size");
-  const ValueId length = reduce(u, direction, Reduce::squares, ReduceOver::all, "length");
+  const ValueId size = reduce(u.graph, u.parameter, Reduce::squares, ReduceOver::all, "size." + u.name());
+  const ValueId length = reduce(u.graph, direction, Reduce::squares, ReduceOver::all, "length." + u.name());
   Fused f(u.graph, "update." + u.name());
   const Expr p = f.tensor(u.parameter), d = f.tensor(direction), rate = f.scalar(u.learning_rate);
   const Expr scale = max(sqrt(f.scalar(size) / count), u.options["epsilon2"]) * min(rate, 1 / sqrt(f.scalar(u.step)));

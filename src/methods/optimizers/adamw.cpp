@@ -42,6 +42,19 @@ ValueId adam_direction(Update& update, ValueId gradient, size_t first) {
   return direction;
 }
 
+ValueId adam_ratio(Update& update, ValueId gradient) {
+  const double b1 = update.options["beta1"], b2 = update.options["beta2"];
+  Fused f(update.graph, "ratio." + update.name());
+  const Expr before = UpdateExpr::read_state(f, update, 0), squared = UpdateExpr::read_state(f, update, 1);
+  const Expr g = f.tensor(gradient), m = b1 * before + (1 - b1) * g, v = b2 * squared + (1 - b2) * (g * g);
+  UpdateExpr::store_state(f, update, 0, m);
+  UpdateExpr::store_state(f, update, 1, v);
+  ValueId out = kNone;
+  f.output(out, m / (sqrt(v) + update.options["epsilon"]));
+  f.emit();
+  return out;
+}
+
 void apply_adamw(Update& update) {
   UpdateExpr u(update);
   const double b1 = update.options["beta1"], b2 = update.options["beta2"];

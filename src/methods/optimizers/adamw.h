@@ -19,6 +19,9 @@ std::vector<StateSpec> adam_states(const Shape& shape);
 // (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps), a new value.
 ValueId adam_direction(Update& update, ValueId gradient, size_t first = 0);
 
+// The same without correction of the bias: m / (sqrt(v) + eps), of states 0 and 1.
+ValueId adam_ratio(Update& update, ValueId gradient);
+
 // The whole update of AdamW with states 0 and 1.
 void apply_adamw(Update& update);
 

@@ -10,13 +10,11 @@
 #include <cmath>
 
 #include "methods/optimizers/adamw.h"
+#include "methods/optimizers/matrices.h"
 #include "methods/optimizers/projection.h"
-#include "ops/table.h"
 
 namespace thimble {
 namespace {
-
-constexpr double kMostGrowth = 1.01;
 
 constexpr Option kOptions[] = {
     {"rank", 0, 0, 65536, "dimensions of the projection; 0: a quarter of the smaller side"},
@@ -56,32 +54,15 @@ ValueId basis(Update& u, const Projection& p) {
   return u.graph.emit(kPointwise, b.attributes(), {}, "basis." + u.name());
 }
 
-ValueId squares(Update& u, ValueId x, ReduceOver over, const char* name) {
-  return u.graph.emit(kReduce, ReduceAttributes{Reduce::squares, over}, {x}, fmt::format("{}.{}", name, u.name()));
-}
-
-// N of the projected gradient; Adam's moments take it in.
-ValueId normalised(Update& u, ValueId low) {
-  const double b1 = u.options["beta1"], b2 = u.options["beta2"];
-  Fused f(u.graph, "normalised." + u.name());
-  const Expr before = UpdateExpr::read_state(f, u, 0), squared = UpdateExpr::read_state(f, u, 1), r = f.tensor(low);
-  const Expr m = b1 * before + (1 - b1) * r, v = b2 * squared + (1 - b2) * (r * r);
-  UpdateExpr::store_state(f, u, 0, m);
-  UpdateExpr::store_state(f, u, 1, v);
-  ValueId out = kNone;
-  f.output(out, m / (sqrt(v) + u.options["epsilon"]));
-  f.emit();
-  return out;
-}
-
 // The gradient times the factors of its channels.
 ValueId scaled(Update& u, const Projection& p) {
   const ValueId g = clipped_gradient(u);
   const ValueId low = p.project(u.graph, g, basis(u, p), "low." + u.name());
-  const ValueId n = normalised(u, low);
+  const ValueId n = adam_ratio(u, low);
   const bool channels = u.options["channels"] > 0;
   const ReduceOver over = !channels ? ReduceOver::all : p.wide() ? ReduceOver::rows : ReduceOver::columns;
-  const ValueId after = squares(u, n, over, "after"), before = squares(u, low, over, "before");
+  const ValueId after = reduce(u.graph, n, Reduce::squares, over, "after." + u.name()),
+                before = reduce(u.graph, low, Reduce::squares, over, "before." + u.name());
   Fused f(u.graph, "scaled." + u.name());
   const Expr whole = f.tensor(g);
   const auto length = [&](ValueId value) {
@@ -97,22 +78,18 @@ ValueId scaled(Update& u, const Projection& p) {
 void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
   const ValueId step = scaled(u, projection(u.trained, u.options));
-  const ValueId length = squares(u, step, ReduceOver::all, "length");
-  const auto limiter = [&](Expr before, Expr now, Expr t) {
-    const Expr first = greater(1.5, t), grown = max(now / (before + 1e-8), kMostGrowth) / kMostGrowth;
-    return select(first, t / t, min(grown, 1e30));
-  };
+  const ValueId length = squared_length(u.graph, step, "length." + u.name());
   {
     Fused f(u.graph, "update." + u.name());
     const Expr p = f.tensor(u.parameter), d = f.tensor(step), rate = f.scalar(u.learning_rate), t = f.scalar(u.step);
-    const Expr shortened = d / limiter(f.scalar(u.states[2]), sqrt(f.scalar(length)), t);
+    const Expr shortened = d / growth_limit(f.scalar(u.states[2]), sqrt(f.scalar(length)), t);
     const Expr size = rate * sqrt(1 - pow(u.options["beta2"], t)) / (1 - pow(u.options["beta1"], t));
     f.store(u.parameter, (p - size * shortened) * (1 - rate * u.decay));
     f.emit();
   }
   Fused f(u.graph, "limited." + u.name());
   const Expr before = f.tensor(u.states[2]), now = sqrt(f.tensor(length)), t = f.tensor(u.step);
-  f.store(u.states[2], now / limiter(before, now, t));
+  f.store(u.states[2], now / growth_limit(before, now, t));
   f.emit();
 }
 

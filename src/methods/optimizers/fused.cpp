@@ -39,6 +39,13 @@ void Fused::emit() {
   for (size_t i = 0; i < outputs_.size(); ++i) *outputs_[i].target = out[stores_.size() + i];
 }
 
+void store_over(Update& update, size_t i, ValueId value) {
+  Fused f(update.graph, "stored." + update.name());
+  (void)f.tensor(update.states[i]);
+  f.store(update.states[i], f.tensor(value));
+  f.emit();
+}
+
 ValueId clipped_gradient(Update& update) {
   if (update.clip == kNone) return update.gradient;
   Fused f(update.graph, "clipped." + update.name());

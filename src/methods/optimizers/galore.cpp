@@ -45,10 +45,7 @@ ValueId absorb(Update& u) {
   if (u.is_due("basis")) {
     const ValueId found = p.dominant(u.graph, u.gradient, name_hash("galore." + u.name()),
                                      static_cast<int>(u.options["iterations"]), "found." + u.name());
-    Fused f(u.graph, "basis." + u.name());
-    (void)f.tensor(u.states[2]);
-    f.store(u.states[2], f.tensor(found));
-    f.emit();
+    store_over(u, 2, found);
   }
   const ValueId low = p.project(u.graph, u.gradient, u.states[2], "low." + u.name());
   Fused f(u.graph, "absorbed." + u.name());

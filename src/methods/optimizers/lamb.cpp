@@ -5,7 +5,7 @@
 //   State   m, v: shape of p
 //   Choice  the ratio is 1 where either norm is 0; no bound on |p|
 #include "methods/optimizers/adamw.h"
-#include "ops/table.h"
+#include "methods/optimizers/matrices.h"
 
 namespace thimble {
 namespace {
@@ -18,11 +18,6 @@ constexpr Option kOptions[] = {
 
 std::vector<StateSpec> states(const Parameter& parameter, const OptionValues&) { return adam_states(parameter.shape); }
 
-ValueId squares(Update& u, ValueId x, const char* name) {
-  return u.graph.emit(kReduce, ReduceAttributes{Reduce::squares, ReduceOver::all}, {x},
-                      fmt::format("{}.{}", name, u.name()));
-}
-
 void apply(Update& u) {
   const ValueId g = clipped_gradient(u);
   ValueId direction = adam_direction(u, g);
@@ -32,7 +27,8 @@ void apply(Update& u) {
     f.output(direction, d + u.decay * p);
     f.emit();
   }
-  const ValueId size = squares(u, u.parameter, "size"), length = squares(u, direction, "length");
+  const ValueId size = squared_length(u.graph, u.parameter, "size." + u.name()),
+                length = squared_length(u.graph, direction, "length." + u.name());
   Fused f(u.graph, "update." + u.name());
   const Expr p = f.tensor(u.parameter), d = f.tensor(direction), rate = f.scalar(u.learning_rate);
   const Expr own = sqrt(f.scalar(size)), of_step = sqrt(f.scalar(length));

@@ -9,7 +9,7 @@
 #include <cmath>
 
 #include "methods/optimizers/adamw.h"
-#include "ops/table.h"
+#include "methods/optimizers/matrices.h"
 
 namespace thimble {
 namespace {
@@ -29,64 +29,23 @@ std::vector<StateSpec> states(const Parameter& parameter, const OptionValues&) {
   return {{"m", parameter.shape}};
 }
 
-// The momentum taken, and the direction divided by its norm.
-ValueId normalised(Update& u) {
+// The momentum takes the gradient in; returns the direction.
+ValueId direction_of(Update& u) {
   const double mu = u.options["momentum"];
   ValueId direction = kNone;
-  {
-    Fused f(u.graph, "direction." + u.name());
-    const Expr before = UpdateExpr::read_state(f, u, 0), whole = f.tensor(u.gradient);
-    const Expr g = u.clip == kNone ? whole : whole * f.scalar(u.clip);
-    const Expr m = mu * before + g;
-    UpdateExpr::store_state(f, u, 0, m);
-    f.output(direction, u.options["nesterov"] > 0 ? g + mu * m : m);
-    f.emit();
-  }
-  const ValueId squares =
-      u.graph.emit(kReduce, ReduceAttributes{Reduce::squares, ReduceOver::all}, {direction}, "length." + u.name());
-  Fused f(u.graph, "unit." + u.name());
-  const Expr d = f.tensor(direction), length = f.scalar(squares);
-  f.output(direction, d / (sqrt(length) + 1e-7));
+  Fused f(u.graph, "direction." + u.name());
+  const Expr before = UpdateExpr::read_state(f, u, 0), whole = f.tensor(u.gradient);
+  const Expr g = u.clip == kNone ? whole : whole * f.scalar(u.clip);
+  const Expr m = mu * before + g;
+  UpdateExpr::store_state(f, u, 0, m);
+  f.output(direction, u.options["nesterov"] > 0 ? g + mu * m : m);
   f.emit();
   return direction;
 }
 
-ValueId iterate(Update& u, ValueId x) {
-  constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;
-  Graph& g = u.graph;
-  const auto [rows, columns] = std::pair{u.trained.shape[0], u.trained.shape[1]};
-  const bool tall = rows > columns;
-  const LinearAttributes transposed{}, plain{.terms = {{.transposed = false}}};
-  const std::string name = "gram." + u.name();
-  ValueId gram = kNone;
-  if (tall) {
-    const ValueId zero = g.emit(kZeros, ZerosAttributes{{columns, columns}}, {}, name + ".zero");
-    gram = g.emit(kLinearDw, ScaleAttributes{}, {zero, x, x}, name);
-  } else {
-    gram = g.emit(kLinear, transposed, {x, x, kNone, kNone}, name);
-  }
-  const ValueId square = g.emit(kLinear, plain, {gram, gram, kNone, kNone}, name + ".square");
-  ValueId polynomial = kNone;
-  {
-    Fused f(g, name + ".polynomial");
-    const Expr a = f.tensor(gram), aa = f.tensor(square);
-    f.output(polynomial, kB * a + kC * aa);
-    f.emit();
-  }
-  const ValueId product = tall ? g.emit(kLinear, plain, {x, polynomial, kNone, kNone}, name + ".product")
-                               : g.emit(kLinear, plain, {polynomial, x, kNone, kNone}, name + ".product");
-  ValueId next = kNone;
-  Fused f(g, "orthogonal." + u.name());
-  const Expr before = f.tensor(x), added = f.tensor(product);
-  f.output(next, kA * before + added);
-  f.emit();
-  return next;
-}
-
 void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
-  ValueId x = normalised(u);
-  for (int i = 0; i < static_cast<int>(u.options["iterations"]); ++i) x = iterate(u, x);
+  const ValueId x = nearly_orthogonal(u.graph, direction_of(u), static_cast<int>(u.options["iterations"]), u.name());
   const auto rows = static_cast<double>(u.trained.shape[0]), columns = static_cast<double>(u.trained.shape[1]);
   const double scale = u.options["scale"] > 0 ? u.options["scale"] * std::sqrt(std::max(rows, columns))
                                               : std::sqrt(std::max(1.0, rows / columns));

@@ -2,7 +2,7 @@
 // there. The basis is P [d, r], d = min(m, n): of a wide matrix (m < n) P^T G [r, n], of a tall one G P [m, r].
 #pragma once
 
-#include "methods/optimizer.h"
+#include "methods/optimizers/update_expr.h"
 
 namespace thimble {
 
@@ -16,6 +16,11 @@ class Projection {
   Shape basis() const { return {std::min(whole_[0], whole_[1]), rank_}; }
   Shape low() const { return wide() ? Shape{rank_, whole_[1]} : Shape{whole_[0], rank_}; }
 
+  // Products with the matrix itself: [other, c] from x [side, c] and back, side and other the smaller and larger
+  // extent.
+  ValueId to_other(Graph& graph, ValueId whole, ValueId x, const std::string& name) const;
+  ValueId to_side(Graph& graph, ValueId whole, ValueId x, const std::string& name) const;
+
   ValueId project(Graph& graph, ValueId whole, ValueId basis, const std::string& name) const;
   ValueId back(Graph& graph, ValueId low, ValueId basis, const std::string& name) const;
 
@@ -28,5 +33,13 @@ class Projection {
   Shape whole_;
   int64_t rank_;
 };
+
+// What a step of length `now` is divided by, lest it grows to more than 1.01 times the length of the step before (Fira,
+// Chen et al. 2024, arXiv:2410.01623, section 4.3). 1 at the first step.
+inline Expr growth_limit(Expr before, Expr now, Expr step) {
+  constexpr double kMost = 1.01;
+  const Expr first = greater(1.5, step), grown = max(now / (before + 1e-8), kMost) / kMost;
+  return select(first, step / step, min(grown, 1e30));
+}
 
 }  // namespace thimble

@@ -55,6 +55,9 @@ class Fused {
 // The gradient as clipping leaves it: a new value, or the gradient itself where nothing is clipped.
 ValueId clipped_gradient(Update& update);
 
+// `value` is stored over state i.
+void store_over(Update& update, size_t i, ValueId value);
+
 // The update of one parameter and of its states, all of the parameter's shape (or flat).
 class UpdateExpr {
  public:
