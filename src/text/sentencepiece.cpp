@@ -62,6 +62,7 @@ class SentencePiece final : public VocabularyTokenizer {
   Result<void> best_path(std::string_view word, size_t offset, std::vector<int32_t>& ids);
   Result<void> append(std::string_view word, size_t start, size_t length, int32_t id, size_t offset,
                       std::vector<int32_t>& ids);
+  int32_t normalised_symbol(std::string_view character) const;
   PairMerge look_up(std::string_view word, const Symbol& left, const Symbol& right) const;
 
   struct Step {
@@ -149,6 +150,7 @@ Result<size_t> SentencePiece::encode_stretch(std::string_view text, const Stretc
 Result<void> SentencePiece::append(std::string_view word, size_t start, size_t length, int32_t id, size_t offset,
                                    std::vector<int32_t>& ids) {
   const bool after_unknown = std::exchange(after_unknown_, false);
+  if (id < 0) id = normalised_symbol(word.substr(start, length));
   if (id >= 0) return ids.push_back(id), Result<void>();
   for (size_t i = start; i < start + length; ++i) {
     const auto byte = static_cast<unsigned char>(word[i]);
@@ -162,6 +164,12 @@ Result<void> SentencePiece::append(std::string_view word, size_t start, size_t l
     return {};
   }
   return {};
+}
+
+// A symbol of the user's, which the text has only after its normalisation ("," for a fullwidth comma), or -1.
+int32_t SentencePiece::normalised_symbol(std::string_view character) const {
+  const auto id = rules_.charsmap.empty() ? std::nullopt : find(character);
+  return id && vocabulary_.tokens.kind(*id) == TokenKind::user_defined ? *id : -1;
 }
 
 PairMerge SentencePiece::look_up(std::string_view word, const Symbol& left, const Symbol& right) const {

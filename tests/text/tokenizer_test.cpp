@@ -6,6 +6,7 @@
 #include <random>
 
 #include "small_tokenizer.h"
+#include "text/pre_tokenizer.h"
 
 namespace thimble {
 namespace {
@@ -167,6 +168,47 @@ TEST(ByteBpe, PrefixSpaceBeforeEveryStretch) {
   EXPECT_THAT(must_encode(*tokenizer, "a", {.continued = true}), ElementsAre('a'));
   folder.write("tokenizer_config.json", R"({"tokenizer_class":"GPT2Tokenizer","add_prefix_space":false})");
   EXPECT_THAT(must_encode(*must_open(folder.path()), "<s>a"), ElementsAre(270, 'a'));
+}
+
+class Gather final : public PreTokenizer::Sink {
+ public:
+  Result<void> piece(std::string_view bytes) override { return pieces.emplace_back(bytes), Result<void>(); }
+  std::vector<std::string> pieces;
+};
+
+std::vector<std::string> pieces_of(std::string_view name, std::string_view text) {
+  const auto named = find_named_pattern(name);
+  if (!named) return {named.error().message};
+  const auto pre = PreTokenizer::make((*named)->patterns);
+  if (!pre) return {pre.error().message};
+  Gather gather;
+  EXPECT_TRUE(pre->split(text, false, gather));
+  return gather.pieces;
+}
+
+// Where the patterns of GGUF's names cut, worked out by hand from what llama.cpp says of them.
+TEST(NamedPatterns, CutWhereTheirNamesSay) {
+  using List = std::vector<std::string>;
+  EXPECT_EQ(pieces_of("superbpe", "a 1234567 b"), List({"a ", "1", "234", "567", " b"}));
+  EXPECT_EQ(pieces_of("afmoe", "x12345"), List({"x", "12", "345"}));
+  EXPECT_EQ(pieces_of("tiny_aya", "Hi 12345"), List({"Hi", " ", "12", "345"}));
+  EXPECT_EQ(pieces_of("kimi-k2", "Hello世界HTTPx 1234"), List({"Hello", "世界", "HTTPx", " ", "123", "4"}));
+  EXPECT_EQ(pieces_of("ufakzeka", "Ali'nin 12"), List({"Ali", "'nin", " ", "1", "2"}));
+  EXPECT_EQ(pieces_of("qwen35", "e\u0301a b"), List({"e\u0301a", " b"}));
+  EXPECT_EQ(pieces_of("jais-2", "a" + std::string(7, ' ') + "b"), List({"a", "    ", "  ", " b"}));
+  EXPECT_EQ(pieces_of("laguna", "a\n\nb"), List({"a", "\n\n", "b"}));
+  EXPECT_EQ(pieces_of("minicpm5", "a12345"), List({"a", "123", "45"}));
+  EXPECT_EQ(pieces_of("deepseek-llm", "Hé, 12世界\n"), List({"Hé", ",", " ", "1", "2", "世界", "\n"}));
+  EXPECT_EQ(pieces_of("chameleon", "ab 1  c."), List({"ab", " ", "1", "  ", "c", "."}));
+  EXPECT_EQ(pieces_of("youtu", "한국abc世界"), List({"한국", "abc", "世界"}));
+  for (const NamedPattern& named : named_patterns()) {
+    List whole = pieces_of(named.name, "Hello, wörld's 12345  世界\n\t x");
+    std::string joined;
+    for (const std::string& piece : whole) joined += piece;
+    EXPECT_EQ(joined, "Hello, wörld's 12345  世界\n\t x") << named.name;
+    EXPECT_GT(whole.size(), 1u) << named.name;
+  }
+  EXPECT_FALSE(find_named_pattern("gemma4"));
 }
 
 TEST(ByteBpe, MergesAsPairs) {
