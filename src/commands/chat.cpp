@@ -137,7 +137,10 @@ std::function<Result<void>()> add(CLI::App& app) {
       ->check(CLI::Range(0, 1 << 20));
   app.add_option("--context", flags->context,
                  "tokens of the conversation; up to 2048, as the budget allows, without it");
-  return [flags]() -> Result<void> { return chat(*flags); };
+  return [flags, &app]() -> Result<void> {
+    TRY(settle_sampling(app, flags->inference.model(), flags->sampling));
+    return chat(*flags);
+  };
 }
 
 }  // namespace

@@ -76,9 +76,10 @@ Result<std::string> Conversation::speak(const Listener& listener) {
     if (!piece.empty()) listener.say(piece);
   };
   while (!listener.stop()) {
-    const int32_t id = sampler_.pick(generator_.logits(0), turn_, reply_.size());
+    const int32_t id = sampler_.pick(generator_.logits(0), turn_, reply_.size(), ids_);
     if (std::find(stops_.begin(), stops_.end(), id) != stops_.end()) break;
     reply_.push_back(id);
+    ids_.push_back(id);
     say(stream.push(id));
     if (options_.max_tokens > 0 && static_cast<int64_t>(reply_.size()) >= options_.max_tokens) break;
     if (generator_.length(0) < generator_.context()) {

@@ -190,5 +190,73 @@ TEST(Chat, an_interrupt_while_waiting_says_how_to_leave_and_a_second_one_leaves)
   EXPECT_EQ(chat.exit_code(), 130);
 }
 
+TEST(generate, stops_at_strings_and_says_which) {
+  TemporaryFolder folder;
+  const TinyFiles tiny;
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"generate", "--model",      tiny.gguf, "--prompt",
+                                          "ab",       "--max-tokens", "24",      "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Ran ran = run_thimble(arguments);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return Json::parse(ran.out, nullptr, false);
+  };
+  const Json plain = run({});
+  // A tiny model says bytes of any kind; a stop of several tokens is taken from what it says, where that is text.
+  const auto text = plain["text"].get<std::string>();
+  size_t at = 1;
+  while (at + 3 < text.size() && !(std::isalnum(text[at]) && std::isalnum(text[at + 1]))) ++at;
+  if (at + 3 < text.size()) {
+    const std::string stop = text.substr(at, 2);
+    const Json stopped = run({"--stop", "never this", "--stop", stop});
+    EXPECT_EQ(stopped["stopped"], "stop");
+    EXPECT_EQ(stopped["stop"], stop);
+    EXPECT_EQ(stopped["text"], text.substr(0, text.find(stop)));
+  }
+  const Json logprobs = run({"--logprobs", "3"});
+  ASSERT_EQ(logprobs["logprobs"].size(), logprobs["ids"].size());
+  for (const Json& token : logprobs["logprobs"]) {
+    ASSERT_EQ(token["top"].size(), 3u);
+    EXPECT_EQ(token["top"][0]["id"], token["id"]);  // the likeliest was taken
+    EXPECT_GE(token["top"][0]["logprob"], token["top"][1]["logprob"]);
+    EXPECT_LT(token["logprob"].get<double>(), 0);
+  }
+}
+
+TEST(generate, prompts_of_a_file_are_answered_as_each_alone) {
+  TemporaryFolder folder;
+  const TinyFiles tiny;
+  const std::string jsonl = folder.write("p.jsonl", R"({"id":"x","prompt":"ab"}
+{"prompt":"abab c"}
+{"messages":[{"role":"user","content":"a"}]}
+)");
+  const auto run = [&](const std::string& batch) {
+    const Ran ran =
+        run_thimble({"generate", "--model", tiny.gguf, "--prompts", jsonl, "--max-tokens", "9", "--batch", batch});
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return ran.out;
+  };
+  const std::string together = run("3");
+  EXPECT_EQ(together, run("1"));
+  EXPECT_EQ(std::ranges::count(together, '\n'), 3);
+  const Json first = Json::parse(together.substr(0, together.find('\n')), nullptr, false);
+  EXPECT_EQ(first["id"], "x");
+  const Ran alone = run_thimble({"generate", "--model", tiny.gguf, "--prompt", "ab", "--max-tokens", "9", "--json"});
+  EXPECT_EQ(Json::parse(alone.out, nullptr, false)["ids"], first["ids"]);
+  folder.write("p.jsonl", R"({"prompt":"a","stream":true})");
+  EXPECT_THAT(run_thimble({"generate", "--model", tiny.gguf, "--prompts", jsonl}).err, HasSubstr("the field 'stream'"));
+}
+
+TEST(generate, a_seed_that_was_not_given_is_told) {
+  TemporaryFolder folder;
+  const TinyFiles tiny;
+  std::vector<std::string> arguments = {"generate",     "--model", tiny.gguf,       "--prompt", "ab",
+                                        "--max-tokens", "12",      "--temperature", "1",        "--json"};
+  const Json drawn = Json::parse(run_thimble(arguments).out, nullptr, false);
+  ASSERT_TRUE(drawn.contains("seed"));
+  arguments.insert(arguments.end(), {"--seed", fmt::format("{}", drawn["seed"].get<uint64_t>())});
+  EXPECT_EQ(Json::parse(run_thimble(arguments).out, nullptr, false)["ids"], drawn["ids"]);
+}
+
 }  // namespace
 }  // namespace thimble
