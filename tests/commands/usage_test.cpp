@@ -258,5 +258,31 @@ TEST(generate, a_seed_that_was_not_given_is_told) {
   EXPECT_EQ(Json::parse(run_thimble(arguments).out, nullptr, false)["ids"], drawn["ids"]);
 }
 
+TEST(chat, commands_change_save_and_load_the_conversation) {
+  TemporaryFolder folder;
+  const TinyFiles tiny;
+  const std::string saved = folder.file("chat.json");
+  const auto chat = [&](const std::string& input) {
+    const Ran ran = run_thimble({"chat", "--model", tiny.gguf, "--max-tokens", "3", "--context", "256"}, input);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return ran;
+  };
+  const Ran first = chat("/system Be b.\na\n/save " + saved + "\n/save " + saved + "\n");
+  EXPECT_THAT(first.err, AllOf(HasSubstr("(another system message)"), HasSubstr("(wrote 3 messages to "),
+                               HasSubstr("is there already")));
+  const Json record = Json::parse(file_bytes(saved), nullptr, false);
+  ASSERT_EQ(record["messages"].size(), 3u);
+  EXPECT_EQ(record["messages"][0], Json({{"role", "system"}, {"content", "Be b."}}));
+  EXPECT_EQ(record["messages"][1]["content"], "a");
+  const Ran second = chat("/load " + saved + "\nb\n/save " + folder.file("more.json") + "\n/clear\n/save " +
+                          folder.file("none.json") + "\n/load " + folder.file("absent.json") + "\n/odd is text\n");
+  EXPECT_THAT(second.err, AllOf(HasSubstr("(read 3 messages from "), HasSubstr("(wrote 5 messages"),
+                                HasSubstr("(wrote 1 message to"), HasSubstr("absent.json")));
+  const Ran lines = chat("/multiline\na\nb\n\n/save " + folder.file("lines.json") + "\n");
+  EXPECT_EQ(Json::parse(file_bytes(folder.file("lines.json")), nullptr, false)["messages"][0]["content"], "a\nb");
+  folder.write("bad.json", R"({"messages":[{"role":"tool","content":"x"}]})");
+  EXPECT_THAT(chat("/load " + folder.file("bad.json") + "\n").err, HasSubstr("message 0 is of the role 'tool'"));
+}
+
 }  // namespace
 }  // namespace thimble
