@@ -10,6 +10,7 @@
 #include "core/warnings.h"
 #include "files/file_kind.h"
 #include "run/completion.h"
+#include "text/grammar/json_schema.h"
 #include "text/json_output.h"
 
 namespace thimble {
@@ -20,7 +21,7 @@ struct Flags {
   SamplingOptions sampling;
   CompletionOptions completion;
   Prompt prompt;
-  std::string prompt_file, prompts;
+  std::string prompt_file, prompts, grammar, json_schema;
   int64_t context = 0, batch = 0;
   bool json = false;
 };
@@ -131,6 +132,20 @@ Result<void> generate_many(Flags& flags, Inference& inference, Sampler& sampler)
   return {};
 }
 
+// --grammar FILE, or --json-schema, which is a file or the schema itself.
+Result<void> read_grammar(Flags& flags) {
+  if (flags.grammar.empty() && flags.json_schema.empty()) return {};
+  std::string gbnf;
+  if (!flags.grammar.empty()) {
+    gbnf = TRY(read_utf8_file(flags.grammar));
+  } else {
+    const bool inline_schema = flags.json_schema.find_first_of("{\n") != std::string::npos;
+    gbnf = TRY(gbnf_of_json_schema(inline_schema ? flags.json_schema : TRY(read_utf8_file(flags.json_schema))));
+  }
+  flags.completion.grammar = std::make_shared<const Grammar>(TRY(Grammar::parse(gbnf)));
+  return {};
+}
+
 Result<void> check(const Flags& flags) {
   const CompletionOptions& o = flags.completion;
   if (o.max_tokens < 1 || o.max_tokens > (1 << 20))
@@ -148,6 +163,7 @@ Result<void> check(const Flags& flags) {
 
 Result<void> generate(Flags& flags) {
   CHECK_OK(check(flags));
+  CHECK_OK(read_grammar(flags));
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
   auto sampler = TRY(Sampler::create(flags.sampling, inference->architecture().vocab));
   if (!flags.prompts.empty()) return generate_many(flags, *inference, sampler);
@@ -189,6 +205,10 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--stop", o.stops, "text before which the reply ends; may be given several times")
       ->take_all()
       ->allow_extra_args(false);
+  auto* const grammar = app.add_option("--grammar", flags->grammar, "a file in GBNF that the reply is held to");
+  app.add_option("--json-schema", flags->json_schema,
+                 "a JSON schema, or a file with one: the reply is JSON that it allows")
+      ->excludes(grammar);
   app.add_option("--logprobs", o.logprobs,
                  "with --json: log probabilities of each token and of so many likeliest ones in its place");
   app.add_option("--context", flags->context, "tokens of prompt and reply; as many as needed without it");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -62,12 +63,63 @@ TokenLogprobs logprobs_of(std::span<const float> logits, int32_t taken, int64_t 
   return made;
 }
 
+// The tokens of a model that are text, sorted by it, for grammars to choose from.
+struct TextTokens {
+  std::vector<std::string_view> bytes;
+  std::vector<int32_t> ids;
+
+  TextTokens(const Tokenizer& tokenizer, int64_t rows) {
+    for (int32_t id = 0; id < std::min<int64_t>(tokenizer.vocab_size(), rows); ++id)
+      if (!tokenizer.is_special(id) && !tokenizer.bytes(id).empty()) ids.push_back(id);
+    std::ranges::stable_sort(ids, {}, [&](int32_t id) { return tokenizer.bytes(id); });
+    for (const int32_t id : ids) bytes.push_back(tokenizer.bytes(id));
+  }
+};
+
+// Holds one sequence to a grammar.
+class Held {
+ public:
+  Held(const Grammar& grammar, const TextTokens& tokens, const Inference& inference)
+      : state_(grammar), tokens_(tokens), inference_(inference) {}
+
+  bool over() const { return state_.must_end(); }
+  // Whether the token may come next; it is read then.
+  bool accept(int32_t id) {
+    if (is_end(id)) return state_.may_end();
+    const Tokenizer& tokenizer = inference_.tokenizer();
+    return !tokenizer.is_special(id) && !tokenizer.bytes(id).empty() && state_.accept(tokenizer.bytes(id));
+  }
+  // The logits with -infinity for what may not come next; an error where nothing may.
+  Result<std::span<const float>> masked(std::span<const float> logits) {
+    masked_.assign(logits.size(), -std::numeric_limits<float>::infinity());
+    bool any = false;
+    const auto allow = [&](int32_t id) {
+      masked_[static_cast<size_t>(id)] = logits[static_cast<size_t>(id)];
+      any = true;
+    };
+    state_.allowed(tokens_.bytes, [&](size_t i) { allow(tokens_.ids[i]); });
+    if (state_.may_end())
+      for (const int32_t id : inference_.ends())
+        if (static_cast<size_t>(id) < logits.size()) allow(id);
+    if (any) return std::span<const float>(masked_);
+    return fail(ErrorCode::invalid_argument, "the grammar allows nothing here that the vocabulary can express");
+  }
+
+ private:
+  bool is_end(int32_t id) const { return std::ranges::find(inference_.ends(), id) != inference_.ends().end(); }
+
+  GrammarState state_;
+  const TextTokens& tokens_;
+  const Inference& inference_;
+  std::vector<float> masked_;
+};
+
 // One sequence: takes a token after another until there is a reason to stop.
 class Writer {
  public:
   using Say = std::function<void(std::string_view)>;
   Writer(Completion& completion, uint64_t number, const Inference& inference, const CompletionOptions& options,
-         const Say& say)
+         const TextTokens* tokens, const Say& say)
       : completion_(completion),
         number_(number),
         inference_(inference),
@@ -79,11 +131,12 @@ class Writer {
     completion_.ids.reserve(static_cast<size_t>(options.max_tokens));
     earlier_.reserve(completion.prompt_ids.size() + static_cast<size_t>(options.max_tokens));
     earlier_ = completion.prompt_ids;
+    if (tokens) held_.emplace(*options.grammar, *tokens, inference);
   }
 
   // The next token, to be fed, or nothing when the reply is over. `full`: the context has no room for one more.
-  std::optional<int32_t> take(Sampler& sampler, std::span<const float> logits, bool full) {
-    const int32_t id = sampler.pick(logits, number_, completion_.ids.size(), earlier_);
+  Result<std::optional<int32_t>> take(Sampler& sampler, std::span<const float> logits, bool full) {
+    const int32_t id = TRY(pick(sampler, logits));
     completion_.ids.push_back(id);
     earlier_.push_back(id);
     if (options_.logprobs >= 0) completion_.logprobs.push_back(logprobs_of(logits, id, options_.logprobs));
@@ -96,18 +149,30 @@ class Writer {
     } else if (stops_.found()) {
       completion_.stopped = "stop";
       completion_.stop = options_.stops[*stops_.found()];
+    } else if (held_ && held_->over()) {
+      completion_.stopped = "grammar";
     } else if (static_cast<int64_t>(completion_.ids.size()) == options_.max_tokens) {
       completion_.stopped = "max-tokens";
     } else if (full) {
       completion_.stopped = "context";
     } else {
-      return id;
+      return std::optional(id);
     }
     finish();
-    return std::nullopt;
+    return std::optional<int32_t>();
   }
 
  private:
+  // Greedily the likeliest token is tried first: where the grammar has it, no other need be looked at.
+  Result<int32_t> pick(Sampler& sampler, std::span<const float> logits) {
+    const size_t number = completion_.ids.size();
+    if (!held_) return sampler.pick(logits, number_, number, earlier_);
+    if (sampler.greedy())
+      if (const int32_t id = sampler.pick(logits, number_, number, earlier_); held_->accept(id)) return id;
+    const int32_t id = sampler.pick(TRY(held_->masked(logits)), number_, number, earlier_);
+    held_->accept(id);
+    return id;
+  }
   void tell(std::string_view text) {
     completion_.text += text;
     if (say_ && !text.empty()) say_(text);
@@ -127,6 +192,7 @@ class Writer {
   const Say& say_;
   TokenStream stream_;
   StopStrings stops_;
+  std::optional<Held> held_;
   std::vector<int32_t> earlier_;
   std::chrono::steady_clock::time_point start_;
 };
@@ -162,13 +228,13 @@ class Batch {
     for (size_t slot = 0; slot < at_.size() && next_ < completions_.size(); ++slot) {
       if (at_[slot]) continue;
       Completion& completion = completions_[next_];
-      at_[slot] = std::make_unique<Writer>(completion, next_++, inference_, options_, say_);
+      at_[slot] = std::make_unique<Writer>(completion, next_++, inference_, options_, tokens_of_text(), say_);
       generator_.truncate(static_cast<int64_t>(slot), 0);
       prompts_.push_back({static_cast<int64_t>(slot), completion.prompt_ids});
     }
     CHECK_OK(generator_.prefill(prompts_));
     for (size_t i = first; i < next_; ++i) completions_[i].prompt_seconds = seconds_since(start);
-    for (size_t i = 0; i < prompts_.size(); ++i) take(prompts_[i].slot, static_cast<int64_t>(i));
+    for (size_t i = 0; i < prompts_.size(); ++i) CHECK_OK(take(prompts_[i].slot, static_cast<int64_t>(i)));
     return {};
   }
 
@@ -176,18 +242,25 @@ class Batch {
     if (tokens_.empty()) return {};
     CHECK_OK(generator_.step(tokens_));
     const std::vector<Generator::Token> fed = std::exchange(tokens_, {});
-    for (size_t i = 0; i < fed.size(); ++i) take(fed[i].slot, static_cast<int64_t>(i));
+    for (size_t i = 0; i < fed.size(); ++i) CHECK_OK(take(fed[i].slot, static_cast<int64_t>(i)));
     return {};
   }
 
-  void take(int64_t slot, int64_t row) {
+  const TextTokens* tokens_of_text() {
+    if (options_.grammar && !text_tokens_)
+      text_tokens_.emplace(inference_.tokenizer(), inference_.architecture().vocab);
+    return text_tokens_ ? &*text_tokens_ : nullptr;
+  }
+
+  Result<void> take(int64_t slot, int64_t row) {
     auto& writer = at_[static_cast<size_t>(slot)];
     const bool full = generator_.length(slot) == generator_.context();
-    const auto id = writer->take(sampler_, generator_.logits(row), full);
+    const auto id = TRY(writer->take(sampler_, generator_.logits(row), full));
     if (id)
       tokens_.push_back({slot, *id});
     else
       writer.reset();
+    return {};
   }
 
   Generator& generator_;
@@ -195,6 +268,7 @@ class Batch {
   const Inference& inference_;
   const CompletionOptions& options_;
   const Writer::Say& say_;
+  std::optional<TextTokens> text_tokens_;
   std::span<Completion> completions_;
   std::vector<std::unique_ptr<Writer>> at_;  // by slot; nullptr: free
   std::vector<Generator::Prompt> prompts_;

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "run/generator.h"
 #include "run/sampler.h"
+#include "text/grammar/grammar.h"
 
 namespace thimble {
 
@@ -16,8 +18,9 @@ Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& infe
 
 struct CompletionOptions {
   int64_t max_tokens = 256;
-  std::vector<std::string> stops;  // strings at which a reply ends, without them
-  int64_t logprobs = -1;           // of how many likeliest tokens the log probability is kept, and of the one taken
+  std::vector<std::string> stops;          // strings at which a reply ends, without them
+  std::shared_ptr<const Grammar> grammar;  // the reply is held to it; nullptr: to nothing
+  int64_t logprobs = -1;  // of how many likeliest tokens the log probability is kept, and of the one taken
 };
 
 // Natural logarithms of the probabilities that the model itself gives, before penalties and temperature.
@@ -31,7 +34,8 @@ struct Completion {
   std::string text;
   std::vector<TokenLogprobs> logprobs;  // of ids
   double prompt_seconds = 0, seconds = 0;
-  // Why there is no more: "end" (the model's own), "stop" (a string), "max-tokens" or "context" (it is full).
+  // Why there is no more: "end" (the model's own), "stop" (a string), "grammar" (nothing can
+  // follow), "max-tokens" or "context" (it is full).
   const char* stopped = "";
   int32_t end = -1;  // the token that ended it, where one did
   std::string stop;  // the string that ended it, where one did

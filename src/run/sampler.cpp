@@ -123,7 +123,7 @@ int32_t Sampler::pick(std::span<const float> logits, uint64_t sequence, uint64_t
                       std::span<const int32_t> earlier) {
   logits = penalised(logits, earlier);
   const int32_t best = likeliest(logits);
-  if (static_cast<float>(options_.temperature) == 0) return best;  // or as small as to be nothing in f32
+  if (greedy()) return best;  // or a temperature as small as to be nothing in f32
   candidates_.clear();
   const float largest = logits[static_cast<size_t>(best)];
   for (size_t i = 0; i < logits.size(); ++i)

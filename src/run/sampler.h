@@ -18,6 +18,8 @@ class Sampler {
   // far, for penalties. Of tokens with a logit of -infinity none is taken. Allocates nothing.
   int32_t pick(std::span<const float> logits, uint64_t sequence, uint64_t token, std::span<const int32_t> earlier = {});
 
+  bool greedy() const { return static_cast<float>(options_.temperature) == 0; }
+
  private:
   struct Candidate {
     float weight;  // exp((logit - largest) / temperature)
