@@ -17,6 +17,7 @@ class InferenceFlags {
   const std::string& model() const { return options_.model; }
   const std::string& adapter() const { return options_.adapter; }
   const std::string& tokenizer() const { return options_.tokenizer; }
+  bool no_bos() const { return options_.no_bos; }
 
  private:
   InferenceOptions options_;

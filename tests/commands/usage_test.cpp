@@ -306,5 +306,49 @@ TEST(generate, holds_a_reply_to_a_schema) {
               HasSubstr("'minimum' is not supported"));
 }
 
+// Each convention counts the tokens that it says, and where one window holds the text they are one number.
+TEST(eval, perplexity_by_its_conventions) {
+  TemporaryFolder folder;
+  const TinyFiles tiny;
+  std::string text;
+  for (int i = 0; i < 30; ++i) text += "x" + std::to_string(i) + " ";  // 30 words; no ab, so a token is a byte
+  const std::string data = folder.write("t.txt", text);
+  const auto tokens = static_cast<int64_t>(text.size());
+  const auto eval = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"eval", "--model", tiny.gguf, "--data", data, "--precision", "f32", "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Ran ran = run_thimble(arguments);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    for (size_t at = 0; at < ran.out.size();) {
+      const size_t end = ran.out.find('\n', at);
+      const Json event = Json::parse(ran.out.substr(at, end - at), nullptr, false);
+      if (event["event"] == "eval") return event;
+      at = end + 1;
+    }
+    return Json();
+  };
+  const Json strided = eval({"--convention", "strided", "--context", "32", "--stride", "8"});
+  EXPECT_EQ(strided["tokens"], tokens - 1);  // every one but the first, once
+  const Json word = eval({"--convention", "word", "--context", "32"});
+  EXPECT_EQ(word["tokens"], tokens);
+  EXPECT_NEAR(word["word_perplexity"].get<double>(),
+              std::exp(word["nll"].get<double>() * static_cast<double>(tokens) / 31),
+              1e-3 * word["word_perplexity"].get<double>());
+  EXPECT_NEAR(word["byte_perplexity"].get<double>(), word["perplexity"].get<double>(),
+              1e-6 * word["perplexity"].get<double>());
+  const Json halves = eval({"--convention", "llama.cpp", "--context", "16"});
+  EXPECT_EQ(halves["windows"], tokens / 16);
+  EXPECT_EQ(halves["tokens"], tokens / 16 * 7);
+  folder.write("t.txt", text.substr(0, 40));
+  const double one = eval({"--context", "64"})["nll"];
+  EXPECT_NEAR(eval({"--convention", "strided", "--context", "64"})["nll"].get<double>(), one, 1e-6);
+  EXPECT_NEAR(eval({"--convention", "word", "--context", "60"})["nll"].get<double>(),
+              eval({"--context", "64", "--bos"})["nll"].get<double>(), 1e-6);
+  EXPECT_THAT(run_thimble({"eval", "--model", tiny.gguf, "--data", data, "--convention", "halves"}).err,
+              HasSubstr("--convention: expected one of"));
+  EXPECT_THAT(run_thimble({"eval", "--model", tiny.gguf, "--data", data, "--stride", "4"}).err,
+              HasSubstr("only --convention strided has a stride"));
+}
+
 }  // namespace
 }  // namespace thimble
