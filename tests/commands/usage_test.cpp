@@ -350,5 +350,30 @@ TEST(eval, perplexity_by_its_conventions) {
               HasSubstr("only --convention strided has a stride"));
 }
 
+// What the manual page and the completions say is what the program takes.
+TEST(Usage, manual_and_completions_come_from_the_flag_tables) {
+  const Ran man = run_thimble({"--man"});
+  EXPECT_EQ(man.status, 0);
+  EXPECT_THAT(man.out, AllOf(StartsWith(".TH THIMBLE 1"), HasSubstr(".SS thimble generate"), HasSubstr("min\\-p")));
+  const Ran version = run_thimble({"--version"});
+  EXPECT_THAT(version.out,
+              AllOf(StartsWith("thimble "), HasSubstr("\nbuilt by "), HasSubstr("\nkernels for baseline")));
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const Ran made = run_thimble({"--completions", shell});
+    EXPECT_EQ(made.status, 0) << made.err;
+    EXPECT_THAT(made.out, AllOf(HasSubstr("tokenize"), HasSubstr("json-schema")));
+  }
+  const Ran wrong = run_thimble({"--completions", "csh"});
+  EXPECT_EQ(wrong.status, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("expected one of"));
+  TemporaryFolder folder;
+  const std::string script = folder.write("c.bash", run_thimble({"--completions", "bash"}).out +
+                                                        "COMP_WORDS=(thimble generate --min-)\nCOMP_CWORD=2\n_thimble\n"
+                                                        "echo \"${COMPREPLY[@]}\" > " +
+                                                        folder.file("out") + "\n");
+  ASSERT_EQ(std::system(("bash " + quoted(script)).c_str()), 0);
+  EXPECT_EQ(file_bytes(folder.file("out")), "--min-p\n");
+}
+
 }  // namespace
 }  // namespace thimble
