@@ -1,5 +1,6 @@
 #include "commands/line_editor.h"
 
+#include <dlfcn.h>
 #include <fmt/format.h>
 #include <histedit.h>
 #include <sys/stat.h>
@@ -33,56 +34,84 @@ std::string history_path() {
   return error ? "" : (folder / "chat_history").string();
 }
 
+// libedit, loaded when a terminal is talked to: the memory that it takes is no other command's to pay.
+struct EditLibrary {
+  decltype(&el_init) init = nullptr;
+  decltype(&el_end) end = nullptr;
+  decltype(&el_get) get = nullptr;
+  decltype(&el_set) set = nullptr;
+  decltype(&el_gets) gets = nullptr;
+  decltype(&el_reset) reset = nullptr;
+  decltype(&el_source) source = nullptr;
+  decltype(&::history) history = nullptr;
+  decltype(&::history_init) history_init = nullptr;
+  decltype(&::history_end) history_end = nullptr;
+
+  // False where it is not installed.
+  bool load() {
+    void* const handle = ::dlopen("libedit.so.2", RTLD_NOW | RTLD_LOCAL);
+    if (!handle) return false;
+    const auto find = [&](const char* name, auto& to) {
+      to = reinterpret_cast<std::decay_t<decltype(to)>>(::dlsym(handle, name));
+      return to != nullptr;
+    };
+    return find("el_init", init) && find("el_end", end) && find("el_get", get) && find("el_set", set) &&
+           find("el_gets", gets) && find("el_reset", reset) && find("el_source", source) && find("history", history) &&
+           find("history_init", history_init) && find("history_end", history_end);
+  }
+};
+
 }  // namespace
 
 struct LineEditor::Terminal {
+  EditLibrary library;
   EditLine* edit = nullptr;
-  History* history = nullptr;
+  History* past = nullptr;
   HistEvent event{};
   std::string prompt, path;
 
-  static char* prompt_of(EditLine* edit) {
-    Terminal* self = nullptr;
-    el_get(edit, EL_CLIENTDATA, &self);
-    return self->prompt.data();
-  }
+  static inline Terminal* instance = nullptr;  // libedit asks for the prompt without saying whose
+  static char* prompt_of(EditLine*) { return instance->prompt.data(); }
 
   bool open() {
+    if (!library.load()) return false;
     std::setlocale(LC_CTYPE, "");
-    edit = el_init("thimble", stdin, stderr, stderr);
-    history = history_init();
-    if (!edit || !history) return false;
-    ::history(history, &event, H_SETSIZE, kHistoryLines);
-    ::history(history, &event, H_SETUNIQUE, 1);
-    el_set(edit, EL_CLIENTDATA, this);
-    el_set(edit, EL_PROMPT, prompt_of);
-    el_set(edit, EL_EDITOR, "emacs");
-    el_set(edit, EL_SIGNAL, 0);
-    el_set(edit, EL_HIST, ::history, history);
-    el_source(edit, nullptr);
+    edit = library.init("thimble", stdin, stderr, stderr);
+    past = library.history_init();
+    if (!edit || !past) return false;
+    instance = this;
+    library.history(past, &event, H_SETSIZE, kHistoryLines);
+    library.history(past, &event, H_SETUNIQUE, 1);
+    library.set(edit, EL_PROMPT, prompt_of);
+    library.set(edit, EL_EDITOR, "emacs");
+    library.set(edit, EL_SIGNAL, 0);
+    library.set(edit, EL_HIST, library.history, past);
+    library.source(edit, nullptr);
     path = history_path();
-    if (!path.empty()) ::history(history, &event, H_LOAD, path.c_str());
+    if (!path.empty()) library.history(past, &event, H_LOAD, path.c_str());
     return true;
   }
 
   void keep(const char* line) {
-    ::history(history, &event, H_ENTER, line);
+    library.history(past, &event, H_ENTER, line);
     if (path.empty()) return;
     const mode_t before = umask(077);  // what was said to a model is nobody else's to read
-    ::history(history, &event, H_SAVE, path.c_str());
+    library.history(past, &event, H_SAVE, path.c_str());
     umask(before);
   }
 
   ~Terminal() {
-    if (history) history_end(history);
-    if (edit) el_end(edit);
+    if (past) library.history_end(past);
+    if (edit) library.end(edit);
   }
 };
 
 LineEditor::LineEditor() {
   if (isatty(STDIN_FILENO) == 0) return;
   terminal_ = std::make_unique<Terminal>();
-  if (!terminal_->open()) terminal_.reset();
+  if (terminal_->open()) return;
+  terminal_.reset();
+  fmt::print(stderr, "(lines are not edited: libedit is not installed)\n");
 }
 
 LineEditor::~LineEditor() = default;
@@ -104,11 +133,11 @@ std::optional<std::string> LineEditor::from_terminal(const std::string& prompt) 
   terminal_->prompt = prompt;
   for (;;) {
     int count = 0;
-    const char* const line = el_gets(terminal_->edit, &count);
+    const char* const line = terminal_->library.gets(terminal_->edit, &count);
     if (!line || count <= 0) {
       if (!interrupted()) return std::nullopt;
       say_how_to_leave();
-      el_reset(terminal_->edit);
+      terminal_->library.reset(terminal_->edit);
       continue;
     }
     std::string text(line, static_cast<size_t>(count));
