@@ -21,16 +21,28 @@ struct InferenceOptions {
   bool no_bos = false;  // nothing begins with the beginning-of-sequence token that the tokenizer would add
 };
 
-// Which token comes next, given logits.
+// Which token comes next, given logits. In this order, which is transformers':
 //
-//   temperature  logits are divided by it; 0 takes the largest logit, the first of equals
-//   top_k        only the k largest; 0: all
-//   top_p        of these, the fewest that together have probability p (nucleus sampling, Holtzman et al. 2019,
-//                arXiv:1904.09751)
+//   repetition_penalty  a logit of a token that is in the prompt or the reply is divided by it, or multiplied where the
+//                       logit is negative (Keskar et al. 2019, arXiv:1909.05858; as transformers does); 1: off
+//   presence_penalty    taken off the logit of every such token, once (as llama.cpp does)
+//   frequency_penalty   taken off it as often as the token stands there (as llama.cpp does)
+//   repeat_last         of how many of the last tokens penalties hold; -1: all of them
+//   temperature         logits are divided by it; 0 takes the largest logit, the first of equals
+//   top_k               only the k largest; 0: all
+//   top_p               of these, the fewest that together have probability p (nucleus sampling, Holtzman et al. 2019,
+//                       arXiv:1904.09751)
+//   min_p               of these, those at least p times as likely as the likeliest (Nguyen et al. 2024,
+//                       arXiv:2407.01082); 0: all
+//   typical_p           of these, the fewest whose surprise is nearest to the entropy and that together have
+//                       probability p (Meister et al. 2022, arXiv:2202.00666); 1: all
 struct SamplingOptions {
   double temperature = 0;
   int64_t top_k = 0;
   double top_p = 1;
+  double min_p = 0, typical_p = 1;
+  double repetition_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
+  int64_t repeat_last = -1;
   uint64_t seed = 0;
 };
 

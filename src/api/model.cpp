@@ -31,7 +31,8 @@ Result<std::string> Model::generate(const Prompt& prompt, int64_t max_tokens,
   if (max_tokens < 1) return fail(ErrorCode::invalid_argument, "max_tokens: expected at least 1, found {}", max_tokens);
   Completion completion;
   completion.prompt_ids = TRY(encode_prompt(prompt, *session_->inference));
-  CHECK_OK(complete(*session_->generator, session_->sampler, *session_->inference, max_tokens, say, completion));
+  CHECK_OK(complete(*session_->generator, session_->sampler, *session_->inference, {.max_tokens = max_tokens}, say,
+                    completion));
   return std::move(completion.text);
 }
 

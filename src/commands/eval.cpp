@@ -1,5 +1,8 @@
 #include "commands/eval.h"
 
+#include <algorithm>
+#include <array>
+
 #include "commands/command.h"
 #include "core/nearest.h"
 #include "text/datasets.h"
@@ -50,11 +53,18 @@ Result<void> check_void(const CLI::App& app, const EvalFlags& flags) {
       {"--max-tokens", !exact, "only the metric exact makes replies"},
       {"--strict", choice, "the metric choice stops at the first bad line in any case"},
       {"--bos", exact, "the metric exact begins as the chat template says"},
+      {"--convention", logits || flags.metric != "perplexity", "only the metric perplexity has conventions"},
+      {"--stride", logits || flags.convention != "strided", "only --convention strided has a stride"},
+      {"--strict", flags.convention != "windows", "the text is read as a whole"},
       {"--batch", logits, "logits are written one sequence after another"},
   };
   for (const Void& flag : voids)
     if (flag.applies && app.get_option(flag.flag)->count() > 0)
       return fail(ErrorCode::invalid_argument, "{}: it would have no effect: {}", flag.flag, flag.why);
+  constexpr std::array<std::string_view, 4> kConventions = {"windows", "strided", "word", "llama.cpp"};
+  if (std::ranges::find(kConventions, flags.convention) == kConventions.end())
+    return fail(ErrorCode::invalid_argument, "--convention: expected one of {}, found '{}'",
+                nearest_names(flags.convention, kConventions), flags.convention);
   if (flags.limit < 0)
     return fail(ErrorCode::invalid_argument, "--limit: expected 0 (all) or more, found {}", flags.limit);
   if (flags.max_tokens < 0)
@@ -67,6 +77,12 @@ std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<EvalFlags>();
   flags->inference.add(app);
   app.add_option("--metric", flags->metric, "perplexity, choice, exact")->capture_default_str();
+  app.add_option("--convention", flags->convention,
+                 "of perplexity: windows (as in training), strided (transformers), word (lm-evaluation-harness), "
+                 "llama.cpp (second halves of chunks)")
+      ->capture_default_str();
+  app.add_option("--stride", flags->stride, "strided: tokens from one window to the next; half the context without it")
+      ->check(CLI::Range(1, 1 << 20));
   app.add_option("--data", flags->files, "what to evaluate on: JSONL, CSV, plain text and the rest, as in training");
   app.add_option("--context", flags->context, "tokens of a window; 512, or as many as needed, without it");
   app.add_option("--batch", flags->batch, "windows, or replies, at once; 1, or 16, without it");

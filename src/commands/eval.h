@@ -11,9 +11,9 @@ namespace thimble {
 
 struct EvalFlags {
   InferenceFlags inference;
-  std::string metric = "perplexity", data, logits, out;
-  std::vector<std::string> files;                             // --data
-  int64_t context = 0, batch = 0, limit = 0, max_tokens = 0;  // 0: as the metric wants
+  std::string metric = "perplexity", convention = "windows", data, logits, out;
+  std::vector<std::string> files;                                         // --data
+  int64_t context = 0, batch = 0, limit = 0, max_tokens = 0, stride = 0;  // 0: as the metric wants
   bool bos = false, strict = false, json = false;
 
   // At most --limit of what there is.
@@ -34,6 +34,8 @@ struct EvalFlags {
 Result<int64_t> eval_context(const EvalFlags& flags, const Inference& inference, int64_t otherwise);
 
 Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Events& events);
+// By a convention that is not `windows`, of a plain text.
+Result<void> eval_convention(const EvalFlags& flags, Inference& inference, Events& events);
 Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& events);
 Result<void> eval_exact(const EvalFlags& flags, Inference& inference, Events& events);
 // Logits of all rows of the data, as f32 safetensors.

@@ -15,6 +15,7 @@ constexpr int64_t kContext = 512;
 }  // namespace
 
 Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Events& events) {
+  if (flags.convention != "windows") return eval_convention(flags, inference, events);
   const int64_t context = TRY(eval_context(flags, inference, kContext));
   auto data = TRY(Dataset::open(flags.data, inference.tokenizer(), flags.dataset(inference, context)));
   report_data(events, flags.data, data->report());

@@ -1,13 +1,16 @@
-// generate: goes on from a prompt.
+// generate: goes on from a prompt, or from several.
 #include <unistd.h>
 
 #include <algorithm>
 
 #include "commands/command.h"
 #include "commands/inference_flags.h"
+#include "commands/prompt_file.h"
 #include "core/count.h"
+#include "core/warnings.h"
 #include "files/file_kind.h"
 #include "run/completion.h"
+#include "text/grammar/json_schema.h"
 #include "text/json_output.h"
 
 namespace thimble {
@@ -16,9 +19,10 @@ namespace {
 struct Flags {
   InferenceFlags inference;
   SamplingOptions sampling;
+  CompletionOptions completion;
   Prompt prompt;
-  std::string prompt_file;
-  int64_t max_tokens = 256, context = 0;
+  std::string prompt_file, prompts, grammar, json_schema;
+  int64_t context = 0, batch = 0;
   bool json = false;
 };
 
@@ -29,7 +33,7 @@ Result<int64_t> planned_context(const Flags& flags, const Inference& inference, 
     return fail(ErrorCode::invalid_argument,
                 "the prompt has {}, the context is {}: shorten it, or give a larger --context",
                 counted(prompt, "token"), most);
-  return flags.context > 0 ? most : std::min(most, prompt + flags.max_tokens);
+  return flags.context > 0 ? most : std::min(most, prompt + flags.completion.max_tokens);
 }
 
 // A prompt that can not fit the context is not read: reading and cutting it into tokens takes memory that no plan has.
@@ -46,6 +50,32 @@ Result<std::string> read_prompt(const Flags& flags, const Inference& inference) 
   return read_utf8_file(flags.prompt_file);
 }
 
+std::string logprobs_json(const Tokenizer& tokenizer, const Completion& o) {
+  std::string list;
+  const auto token = [&](int32_t id, float logprob) {
+    return fmt::format("\"id\":{},\"token\":{},\"logprob\":{:.6g}", id, json_string(tokenizer.bytes(id)), logprob);
+  };
+  for (size_t i = 0; i < o.logprobs.size(); ++i) {
+    std::string top;
+    for (const auto& [id, logprob] : o.logprobs[i].top)
+      top += fmt::format("{}{{{}}}", top.empty() ? "" : ",", token(id, logprob));
+    list += fmt::format("{}{{{},\"top\":[{}]}}", i == 0 ? "" : ",", token(o.ids[i], o.logprobs[i].taken), top);
+  }
+  return list;
+}
+
+// Without the braces: the text, why it ended, and what it was made of.
+std::string completion_json(const Flags& flags, const Tokenizer& tokenizer, const Completion& o) {
+  std::string json = fmt::format("\"text\":{},\"ids\":[{}],\"prompt_ids\":[{}],\"stopped\":\"{}\"", json_string(o.text),
+                                 fmt::join(o.ids, ","), fmt::join(o.prompt_ids, ","), o.stopped);
+  if (o.end >= 0)
+    json += fmt::format(",\"end\":{{\"id\":{},\"token\":{}}}", o.end, json_string(tokenizer.bytes(o.end)));
+  if (!o.stop.empty()) json += fmt::format(",\"stop\":{}", json_string(o.stop));
+  if (flags.sampling.temperature > 0) json += fmt::format(",\"seed\":{}", flags.sampling.seed);
+  if (flags.completion.logprobs >= 0) json += fmt::format(",\"logprobs\":[{}]", logprobs_json(tokenizer, o));
+  return json;
+}
+
 void report(const Flags& flags, const Tokenizer& tokenizer, const Completion& o, int64_t context,
             int64_t planned_bytes) {
   const double speed = static_cast<double>(o.ids.size()) / std::max(1e-9, o.seconds);
@@ -53,32 +83,94 @@ void report(const Flags& flags, const Tokenizer& tokenizer, const Completion& o,
   const int64_t peak = peak_resident_bytes();
   if (flags.json) {
     fmt::print(
-        "{{\"text\":{},\"ids\":[{}],\"prompt_ids\":[{}],\"stopped\":\"{}\"{},\"tokens_per_second\":{:.6g},\"prompt_"
-        "tokens_per_second\":{:."
-        "6g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{}}}\n",
-        json_string(o.text), fmt::join(o.ids, ","), fmt::join(o.prompt_ids, ","), o.stopped,
-        o.end < 0 ? "" : fmt::format(",\"end\":{{\"id\":{},\"token\":{}}}", o.end, json_string(tokenizer.bytes(o.end))),
-        speed, prompt_speed, peak, planned_bytes);
+        "{{{},\"tokens_per_second\":{:.6g},\"prompt_tokens_per_second\":{:.6g},\"peak_rss_bytes\":{},"
+        "\"planned_peak_bytes\":{}}}\n",
+        completion_json(flags, tokenizer, o), speed, prompt_speed, peak, planned_bytes);
     return;
   }
   if (isatty(STDOUT_FILENO)) std::fputs("\n", stdout);
   if (o.stopped == std::string_view("context"))
     fmt::print(stderr, "\nThe context of {} tokens is full: the text ends here, before --max-tokens.", context);
+  if (!o.stop.empty()) fmt::print(stderr, "\nThe text ends before {}.", json_string(o.stop));
+  if (flags.sampling.temperature > 0) fmt::print(stderr, "\nseed {}", flags.sampling.seed);
   fmt::print(stderr, "\n{} of prompt ({:.0f} tok/s), {} made ({:.1f} tok/s); peak memory {} = {:.1f} % of the plan\n",
              counted(o.prompt_ids.size(), "token"), prompt_speed, o.ids.size(), speed, megabytes(peak),
              100.0 * static_cast<double>(peak) / static_cast<double>(planned_bytes));
 }
 
+Result<std::vector<int32_t>> encode(const FilePrompt& prompt, Inference& inference) {
+  if (prompt.messages.empty()) return encode_prompt(prompt.prompt, inference);
+  std::vector<int32_t> ids;
+  std::vector<uint8_t> trained;
+  const std::shared_ptr<const ChatFormat> format = TRY(inference.chat_format());
+  CHECK_OK(encode_chat(*format, inference.tokenizer(), prompt.messages, {.generation_prompt = true}, ids, trained));
+  return ids;
+}
+
+// All prompts of a file in batches; one JSON object a line, in their order.
+Result<void> generate_many(Flags& flags, Inference& inference, Sampler& sampler) {
+  const std::vector<FilePrompt> prompts = TRY(read_prompts(flags.prompts, flags.prompt));
+  std::vector<Completion> completions(prompts.size());
+  int64_t context = 0;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    auto ids = encode(prompts[i], inference);
+    if (!ids) return fail(ids.error().code, "{}, prompt {}: {}", flags.prompts, prompts[i].id, ids.error().message);
+    completions[i].prompt_ids = std::move(*ids);
+    const auto length = static_cast<int64_t>(completions[i].prompt_ids.size());
+    const auto fits = planned_context(flags, inference, length);
+    if (!fits) return fail(fits.error().code, "{}, prompt {}: {}", flags.prompts, prompts[i].id, fits.error().message);
+    context = std::max(context, *fits);
+  }
+  const auto count = static_cast<int64_t>(prompts.size());
+  const int64_t slots = flags.batch > 0 ? std::min(flags.batch, count) : std::min<int64_t>(count, 8);
+  auto generator = TRY(Generator::prepare(inference, slots, context));
+  fmt::print(stderr, "{}\n", inference.plan().ledger.text());
+  CHECK_OK(generator->load());
+  CHECK_OK(complete_all(*generator, sampler, inference, flags.completion, completions));
+  for (size_t i = 0; i < prompts.size(); ++i)
+    fmt::print("{{\"id\":{},{}}}\n", prompts[i].id, completion_json(flags, inference.tokenizer(), completions[i]));
+  return {};
+}
+
+// --grammar FILE, or --json-schema, which is a file or the schema itself.
+Result<void> read_grammar(Flags& flags) {
+  if (flags.grammar.empty() && flags.json_schema.empty()) return {};
+  std::string gbnf;
+  if (!flags.grammar.empty()) {
+    gbnf = TRY(read_utf8_file(flags.grammar));
+  } else {
+    const bool inline_schema = flags.json_schema.find_first_of("{\n") != std::string::npos;
+    gbnf = TRY(gbnf_of_json_schema(inline_schema ? flags.json_schema : TRY(read_utf8_file(flags.json_schema))));
+  }
+  flags.completion.grammar = std::make_shared<const Grammar>(TRY(Grammar::parse(gbnf)));
+  return {};
+}
+
+Result<void> check(const Flags& flags) {
+  const CompletionOptions& o = flags.completion;
+  if (o.max_tokens < 1 || o.max_tokens > (1 << 20))
+    return fail(ErrorCode::invalid_argument, "--max-tokens: expected 1 to {}, found {}", 1 << 20, o.max_tokens);
+  for (const std::string& stop : o.stops)
+    if (stop.empty()) return fail(ErrorCode::invalid_argument, "--stop: expected some text, found none");
+  if (o.logprobs < -1 || o.logprobs > 1000)
+    return fail(ErrorCode::invalid_argument, "--logprobs: expected 0 to 1000, found {}", o.logprobs);
+  if (o.logprobs >= 0 && !flags.json && flags.prompts.empty())
+    return fail(ErrorCode::invalid_argument, "--logprobs are told with --json only: add it");
+  if (flags.batch != 0 && flags.prompts.empty())
+    return fail(ErrorCode::invalid_argument, "--batch is for --prompts FILE: without it there is one prompt");
+  return {};
+}
+
 Result<void> generate(Flags& flags) {
-  if (flags.max_tokens < 1 || flags.max_tokens > (1 << 20))
-    return fail(ErrorCode::invalid_argument, "--max-tokens: expected 1 to {}, found {}", 1 << 20, flags.max_tokens);
+  CHECK_OK(check(flags));
+  CHECK_OK(read_grammar(flags));
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
+  auto sampler = TRY(Sampler::create(flags.sampling, inference->architecture().vocab));
+  if (!flags.prompts.empty()) return generate_many(flags, *inference, sampler);
   if (!flags.prompt_file.empty()) flags.prompt.text = TRY(read_prompt(flags, *inference));
   Completion outcome;
   outcome.prompt_ids = TRY(encode_prompt(flags.prompt, *inference));
   const int64_t context = TRY(planned_context(flags, *inference, static_cast<int64_t>(outcome.prompt_ids.size())));
-  auto sampler = TRY(Sampler::create(flags.sampling, inference->architecture().vocab));
-  outcome.ids.reserve(static_cast<size_t>(flags.max_tokens));
   auto generator = TRY(Generator::prepare(*inference, 1, context));
   if (!flags.json) fmt::print(stderr, "{}\n", inference->plan().ledger.text());
   CHECK_OK(generator->load());
@@ -86,7 +178,7 @@ Result<void> generate(Flags& flags) {
     std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
   };
-  CHECK_OK(complete(*generator, sampler, *inference, flags.max_tokens,
+  CHECK_OK(complete(*generator, sampler, *inference, flags.completion,
                     flags.json ? std::function<void(std::string_view)>() : say, outcome));
   report(flags, inference->tokenizer(), outcome, generator->context(), inference->plan().ledger.planned_bytes);
   return {};
@@ -96,17 +188,38 @@ std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   flags->inference.add(app);
   add_sampling_flags(app, flags->sampling);
+  CompletionOptions& o = flags->completion;
   auto* const prompt =
       app.add_option("--prompt", flags->prompt.text, "text to go on from; special tokens in it are such");
-  app.add_option("--prompt-file", flags->prompt_file, "a file with the prompt")->excludes(prompt);
+  auto* const file = app.add_option("--prompt-file", flags->prompt_file, "a file with the prompt")->excludes(prompt);
+  app.add_option(
+         "--prompts", flags->prompts,
+         "a file of prompts, answered together: a line of text each, or JSONL with prompt and system, or messages")
+      ->excludes(prompt)
+      ->excludes(file);
+  app.add_option("--batch", flags->batch, "with --prompts: how many at once; 8 at most without it")
+      ->check(CLI::Range(1, 1024));
   app.add_flag("--chat", flags->prompt.chat, "the prompt is a user's message: format it as the model's chat does");
   app.add_option("--system", flags->prompt.system, "system message; implies --chat");
-  app.add_option("--max-tokens", flags->max_tokens, "tokens to make at most")->capture_default_str();
+  app.add_option("--max-tokens", o.max_tokens, "tokens to make at most")->capture_default_str();
+  app.add_option("--stop", o.stops, "text before which the reply ends; may be given several times")
+      ->take_all()
+      ->allow_extra_args(false);
+  auto* const grammar = app.add_option("--grammar", flags->grammar, "a file in GBNF that the reply is held to");
+  app.add_option("--json-schema", flags->json_schema,
+                 "a JSON schema, or a file with one: the reply is JSON that it allows")
+      ->excludes(grammar);
+  app.add_option("--logprobs", o.logprobs,
+                 "with --json: log probabilities of each token and of so many likeliest ones in its place");
   app.add_option("--context", flags->context, "tokens of prompt and reply; as many as needed without it");
   app.add_flag("--bos", flags->prompt.bos, "begin with the beginning-of-sequence token, whatever the tokenizer says");
   app.add_flag("--json", flags->json, "one JSON object");
   return [flags, &app]() -> Result<void> {
-    warn_of_greedy(app, flags->sampling);
+    CompletionOptions& completion = flags->completion;
+    const GenerationConfig config = TRY(settle_sampling(app, flags->inference.model(), flags->sampling));
+    if (app.get_option("--max-tokens")->count() == 0 && config.max_new_tokens)
+      completion.max_tokens = *config.max_new_tokens;
+    completion.stops.insert(completion.stops.end(), config.stop_strings.begin(), config.stop_strings.end());
     return generate(*flags);
   };
 }

@@ -1,5 +1,7 @@
 #include "commands/inference_flags.h"
 
+#include <random>
+
 #include "commands/template_flags.h"
 #include "core/warnings.h"
 #include "run/recipe.h"
@@ -27,18 +29,43 @@ Result<InferenceOptions> InferenceFlags::finish() {
 }
 
 void add_sampling_flags(CLI::App& app, SamplingOptions& o) {
-  app.add_option("--temperature", o.temperature, "0: always the likeliest token")->capture_default_str();
+  app.add_option("--temperature", o.temperature,
+                 "0: always the likeliest token; without the flag as the model's generation_config.json says")
+      ->capture_default_str();
   app.add_option("--top-k", o.top_k, "of the k likeliest tokens only; 0: all")->capture_default_str();
   app.add_option("--top-p", o.top_p, "of the likeliest tokens that together have this probability only")
       ->capture_default_str();
-  app.add_option("--seed", o.seed, "of the sampling")->capture_default_str();
+  app.add_option("--min-p", o.min_p, "of tokens at least so likely as this part of the likeliest's probability only")
+      ->capture_default_str();
+  app.add_option("--typical-p", o.typical_p,
+                 "of the tokens nearest to the expected surprise that together have this probability only")
+      ->capture_default_str();
+  app.add_option("--repetition-penalty", o.repetition_penalty,
+                 "logits of tokens in prompt or reply are divided by it, negative ones multiplied; 1: off")
+      ->capture_default_str();
+  app.add_option("--presence-penalty", o.presence_penalty, "taken off the logit of a token in prompt or reply, once")
+      ->capture_default_str();
+  app.add_option("--frequency-penalty", o.frequency_penalty,
+                 "taken off the logit of a token in prompt or reply, as often as it stands there")
+      ->capture_default_str();
+  app.add_option("--repeat-last", o.repeat_last, "how many of the last tokens penalties look at; -1: all")
+      ->capture_default_str();
+  app.add_option("--seed", o.seed, "of the sampling; drawn, and told, without the flag");
 }
 
-void warn_of_greedy(const CLI::App& app, const SamplingOptions& o) {
-  if (o.temperature != 0) return;
-  for (const char* flag : {"--top-k", "--top-p", "--seed"})
-    if (app.get_option(flag)->count() > 0)
+Result<GenerationConfig> settle_sampling(const CLI::App& app, const std::string& model, SamplingOptions& o) {
+  const auto given = [&](const char* flag) { return app.get_option(flag)->count() > 0; };
+  const GenerationConfig config = TRY(read_generation_config(model));
+  const std::string said = apply(config,
+                                 {given("--temperature"), given("--top-k"), given("--top-p"), given("--min-p"),
+                                  given("--typical-p"), given("--repetition-penalty")},
+                                 o);
+  if (!said.empty()) fmt::print(stderr, "as generation_config.json says: {}\n", said);
+  if (o.temperature > 0 && !given("--seed")) o.seed = std::random_device()();
+  for (const char* flag : {"--top-k", "--top-p", "--min-p", "--typical-p", "--seed"})
+    if (o.temperature == 0 && given(flag))
       warn(fmt::format("{} has no effect: without --temperature the likeliest token is always taken", flag));
+  return config;
 }
 
 }  // namespace thimble

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "run/generation_config.h"
 #include "run/inference.h"
 #include "run/sampler.h"
 
@@ -16,6 +17,7 @@ class InferenceFlags {
   const std::string& model() const { return options_.model; }
   const std::string& adapter() const { return options_.adapter; }
   const std::string& tokenizer() const { return options_.tokenizer; }
+  bool no_bos() const { return options_.no_bos; }
 
  private:
   InferenceOptions options_;
@@ -23,7 +25,8 @@ class InferenceFlags {
 };
 
 void add_sampling_flags(CLI::App& app, SamplingOptions& options);
-// Of flags that greedy decoding does not look at.
-void warn_of_greedy(const CLI::App& app, const SamplingOptions& options);
+// Once the model is known: what its generation_config.json says goes where no flag was given, and is told; a seed that
+// was not given is drawn; flags that greedy decoding does not look at are warned of.
+Result<GenerationConfig> settle_sampling(const CLI::App& app, const std::string& model, SamplingOptions& options);
 
 }  // namespace thimble

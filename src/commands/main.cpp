@@ -9,6 +9,7 @@
 
 #include "commands/command.h"
 #include "commands/config_file.h"
+#include "commands/manual.h"
 #include "core/isa.h"
 #include "core/nearest.h"
 #include "run/arena.h"
@@ -51,10 +52,29 @@ Result<std::vector<std::string>> arguments_of(const CLI::App& command, std::vect
   return reversed;
 }
 
+void print_and_leave(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  throw CLI::Success();
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"thimble: train, fine-tune and run language models in the memory you have", "thimble"};
   app.require_subcommand(1);
-  app.set_version_flag("--version", "thimble " THIMBLE_VERSION);
+  app.set_version_flag("--version", [] {
+    std::string levels;
+    for (const IsaLevel& level : isa_levels()) levels += fmt::format("{}{}", levels.empty() ? "" : ", ", level.name);
+    return fmt::format("thimble " THIMBLE_VERSION "\n" THIMBLE_BUILD "\nkernels for {}", levels);
+  });
+  app.add_flag_callback(
+      "--man", [&app] { print_and_leave(man_page(app)); }, "print the manual page, as troff");
+  app.add_option_function<std::string>(
+      "--completions",
+      [&app](const std::string& shell) {
+        const auto text = completions(app, shell);
+        if (!text) throw CLI::ValidationError(text.error().message);
+        print_and_leave(*text);
+      },
+      "print completions for a shell: bash, zsh, fish");
   std::array<std::function<Result<void>()>, kCommands.size()> actions;
   std::vector<std::string_view> names;
   std::string isa;

@@ -13,7 +13,7 @@ namespace {
 
 struct TokenizeOptions {
   std::string model, tokenizer, text, file, decode;
-  bool has_text = false, has_decode = false, json = false, pieces = false, bos = false, no_bos = false,
+  bool has_text = false, has_decode = false, json = false, pieces = false, bos = false, no_bos = false, no_eos = false,
        no_special = false;
 };
 
@@ -100,6 +100,7 @@ Result<void> encode(Tokenizer& tokenizer, const TokenizeOptions& o) {
     options.after_special = !ids.empty() && tokenizer.is_special(ids.back());
     text.erase(0, done);
   }
+  if (!o.no_eos) printer.print(tokenizer.ending());
   printer.end();
   return {};
 }
@@ -146,6 +147,7 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_flag("--pieces", o->pieces, "with --json: what each id stands for too");
   app.add_flag("--bos", o->bos, "begin with the beginning-of-sequence token, whatever the tokenizer says");
   app.add_flag("--no-bos", o->no_bos, "leave out the beginning-of-sequence token that the tokenizer would add");
+  app.add_flag("--no-eos", o->no_eos, "leave out the end-of-sequence token that the tokenizer would add");
   app.add_flag("--no-special", o->no_special, "special tokens in the text are ordinary text");
   app.add_flag("--json", o->json, "one JSON array");
   return [o, text, decode] {

@@ -2,7 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <utility>
 
+#include "run/stop_strings.h"
 #include "text/chat.h"
 #include "text/token_stream.h"
 
@@ -36,40 +43,251 @@ Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& infe
   return ids;
 }
 
-Result<void> complete(Generator& generator, Sampler& sampler, const Inference& inference, int64_t max_tokens,
-                      const std::function<void(std::string_view)>& say, Completion& completion) {
-  const std::vector<int32_t>& stops = inference.ends();
-  TokenStream stream(inference.tokenizer(), completion.prompt_ids);
-  const auto tell = [&](std::string_view text) {
-    completion.text += text;
-    if (say && !text.empty()) say(text);
-  };
-  auto start = std::chrono::steady_clock::now();
-  generator.truncate(0, 0);
-  const Generator::Prompt prompt{0, completion.prompt_ids};
-  CHECK_OK(generator.prefill({&prompt, 1}));
-  completion.prompt_seconds = seconds_since(start);
-  start = std::chrono::steady_clock::now();
-  while (!*completion.stopped) {
-    const int32_t id = sampler.pick(generator.logits(0), 0, completion.ids.size());
-    completion.ids.push_back(id);
-    const bool end = std::find(stops.begin(), stops.end(), id) != stops.end();
-    if (!end) tell(stream.push(id));
-    if (end) {
-      completion.stopped = "end";
-      completion.end = id;
-    } else if (static_cast<int64_t>(completion.ids.size()) == max_tokens) {
-      completion.stopped = "max-tokens";
-    } else if (generator.length(0) == generator.context()) {
-      completion.stopped = "context";
-    } else {
-      const Generator::Token token{0, id};
-      CHECK_OK(generator.step({&token, 1}));
-    }
+namespace {
+
+// Log probabilities of the softmax of `logits`: of the token that was taken, and of the `count` likeliest.
+TokenLogprobs logprobs_of(std::span<const float> logits, int32_t taken, int64_t count) {
+  const auto of = [&](int32_t id) { return double{logits[static_cast<size_t>(id)]}; };
+  const double largest = of(likeliest(logits));
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(double{logit} - largest);
+  const double log_sum = largest + std::log(sum);
+  TokenLogprobs made{static_cast<float>(of(taken) - log_sum), {}};
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto kept = static_cast<ptrdiff_t>(std::min<int64_t>(count, static_cast<int64_t>(order.size())));
+  std::partial_sort(order.begin(), order.begin() + kept, order.end(),
+                    [&](int32_t a, int32_t b) { return of(a) != of(b) ? of(a) > of(b) : a < b; });
+  for (ptrdiff_t i = 0; i < kept; ++i)
+    made.top.emplace_back(order[static_cast<size_t>(i)], of(order[static_cast<size_t>(i)]) - log_sum);
+  return made;
+}
+
+// The tokens of a model that are text, sorted by it, for grammars to choose from.
+struct TextTokens {
+  std::vector<std::string_view> bytes;
+  std::vector<int32_t> ids;
+
+  TextTokens(const Tokenizer& tokenizer, int64_t rows) {
+    for (int32_t id = 0; id < std::min<int64_t>(tokenizer.vocab_size(), rows); ++id)
+      if (!tokenizer.is_special(id) && !tokenizer.bytes(id).empty()) ids.push_back(id);
+    std::ranges::stable_sort(ids, {}, [&](int32_t id) { return tokenizer.bytes(id); });
+    for (const int32_t id : ids) bytes.push_back(tokenizer.bytes(id));
   }
-  tell(stream.rest());
-  completion.seconds = seconds_since(start);
-  return {};
+};
+
+// Holds one sequence to a grammar.
+class Held {
+ public:
+  Held(const Grammar& grammar, const TextTokens& tokens, const Inference& inference)
+      : state_(grammar), tokens_(tokens), inference_(inference) {}
+
+  bool over() const { return state_.must_end(); }
+  // Whether the token may come next; it is read then.
+  bool accept(int32_t id) {
+    if (is_end(id)) return state_.may_end();
+    const Tokenizer& tokenizer = inference_.tokenizer();
+    return !tokenizer.is_special(id) && !tokenizer.bytes(id).empty() && state_.accept(tokenizer.bytes(id));
+  }
+  // The logits with -infinity for what may not come next; an error where nothing may.
+  Result<std::span<const float>> masked(std::span<const float> logits) {
+    masked_.assign(logits.size(), -std::numeric_limits<float>::infinity());
+    bool any = false;
+    const auto allow = [&](int32_t id) {
+      masked_[static_cast<size_t>(id)] = logits[static_cast<size_t>(id)];
+      any = true;
+    };
+    state_.allowed(tokens_.bytes, [&](size_t i) { allow(tokens_.ids[i]); });
+    if (state_.may_end())
+      for (const int32_t id : inference_.ends())
+        if (static_cast<size_t>(id) < logits.size()) allow(id);
+    if (any) return std::span<const float>(masked_);
+    return fail(ErrorCode::invalid_argument, "the grammar allows nothing here that the vocabulary can express");
+  }
+
+ private:
+  bool is_end(int32_t id) const { return std::ranges::find(inference_.ends(), id) != inference_.ends().end(); }
+
+  GrammarState state_;
+  const TextTokens& tokens_;
+  const Inference& inference_;
+  std::vector<float> masked_;
+};
+
+// One sequence: takes a token after another until there is a reason to stop.
+class Writer {
+ public:
+  using Say = std::function<void(std::string_view)>;
+  Writer(Completion& completion, uint64_t number, const Inference& inference, const CompletionOptions& options,
+         const TextTokens* tokens, const Say& say)
+      : completion_(completion),
+        number_(number),
+        inference_(inference),
+        options_(options),
+        say_(say),
+        stream_(inference.tokenizer(), completion.prompt_ids),
+        stops_(options.stops),
+        start_(std::chrono::steady_clock::now()) {
+    completion_.ids.reserve(static_cast<size_t>(options.max_tokens));
+    earlier_.reserve(completion.prompt_ids.size() + static_cast<size_t>(options.max_tokens));
+    earlier_ = completion.prompt_ids;
+    if (tokens) held_.emplace(*options.grammar, *tokens, inference);
+  }
+
+  // The next token, to be fed, or nothing when the reply is over. `full`: the context has no room for one more.
+  Result<std::optional<int32_t>> take(Sampler& sampler, std::span<const float> logits, bool full) {
+    const int32_t id = TRY(pick(sampler, logits));
+    completion_.ids.push_back(id);
+    earlier_.push_back(id);
+    if (options_.logprobs >= 0) completion_.logprobs.push_back(logprobs_of(logits, id, options_.logprobs));
+    const std::vector<int32_t>& ends = inference_.ends();
+    const bool end = std::ranges::find(ends, id) != ends.end();
+    if (!end) tell(stops_.push(stream_.push(id)));
+    if (end) {
+      completion_.stopped = "end";
+      completion_.end = id;
+    } else if (stops_.found()) {
+      completion_.stopped = "stop";
+      completion_.stop = options_.stops[*stops_.found()];
+    } else if (held_ && held_->over()) {
+      completion_.stopped = "grammar";
+    } else if (static_cast<int64_t>(completion_.ids.size()) == options_.max_tokens) {
+      completion_.stopped = "max-tokens";
+    } else if (full) {
+      completion_.stopped = "context";
+    } else {
+      return std::optional(id);
+    }
+    finish();
+    return std::optional<int32_t>();
+  }
+
+ private:
+  // Greedily the likeliest token is tried first: where the grammar has it, no other need be looked at.
+  Result<int32_t> pick(Sampler& sampler, std::span<const float> logits) {
+    const size_t number = completion_.ids.size();
+    if (!held_) return sampler.pick(logits, number_, number, earlier_);
+    if (sampler.greedy())
+      if (const int32_t id = sampler.pick(logits, number_, number, earlier_); held_->accept(id)) return id;
+    const int32_t id = sampler.pick(TRY(held_->masked(logits)), number_, number, earlier_);
+    held_->accept(id);
+    return id;
+  }
+  void tell(std::string_view text) {
+    completion_.text += text;
+    if (say_ && !text.empty()) say_(text);
+  }
+  void finish() {
+    if (!stops_.found()) {
+      tell(stops_.push(stream_.rest()));
+      if (!stops_.found()) tell(stops_.rest());
+    }
+    completion_.seconds = seconds_since(start_);
+  }
+
+  Completion& completion_;
+  uint64_t number_;
+  const Inference& inference_;
+  const CompletionOptions& options_;
+  const Say& say_;
+  TokenStream stream_;
+  StopStrings stops_;
+  std::optional<Held> held_;
+  std::vector<int32_t> earlier_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+// Sequences in slots, new ones where others have ended.
+class Batch {
+ public:
+  Batch(Generator& generator, Sampler& sampler, const Inference& inference, const CompletionOptions& options,
+        const Writer::Say& say, std::span<Completion> completions)
+      : generator_(generator),
+        sampler_(sampler),
+        inference_(inference),
+        options_(options),
+        say_(say),
+        completions_(completions),
+        at_(static_cast<size_t>(generator.slots())) {}
+
+  Result<void> run() {
+    while (next_ < completions_.size() || !tokens_.empty()) {
+      if (next_ < completions_.size() && 2 * static_cast<int64_t>(tokens_.size()) <= generator_.slots())
+        CHECK_OK(fill());
+      CHECK_OK(step());
+    }
+    return {};
+  }
+
+ private:
+  // Prompts into every free slot; takes their first tokens.
+  Result<void> fill() {
+    const auto start = std::chrono::steady_clock::now();
+    prompts_.clear();
+    const size_t first = next_;
+    for (size_t slot = 0; slot < at_.size() && next_ < completions_.size(); ++slot) {
+      if (at_[slot]) continue;
+      Completion& completion = completions_[next_];
+      at_[slot] = std::make_unique<Writer>(completion, next_++, inference_, options_, tokens_of_text(), say_);
+      generator_.truncate(static_cast<int64_t>(slot), 0);
+      prompts_.push_back({static_cast<int64_t>(slot), completion.prompt_ids});
+    }
+    CHECK_OK(generator_.prefill(prompts_));
+    for (size_t i = first; i < next_; ++i) completions_[i].prompt_seconds = seconds_since(start);
+    for (size_t i = 0; i < prompts_.size(); ++i) CHECK_OK(take(prompts_[i].slot, static_cast<int64_t>(i)));
+    return {};
+  }
+
+  Result<void> step() {
+    if (tokens_.empty()) return {};
+    CHECK_OK(generator_.step(tokens_));
+    const std::vector<Generator::Token> fed = std::exchange(tokens_, {});
+    for (size_t i = 0; i < fed.size(); ++i) CHECK_OK(take(fed[i].slot, static_cast<int64_t>(i)));
+    return {};
+  }
+
+  const TextTokens* tokens_of_text() {
+    if (options_.grammar && !text_tokens_)
+      text_tokens_.emplace(inference_.tokenizer(), inference_.architecture().vocab);
+    return text_tokens_ ? &*text_tokens_ : nullptr;
+  }
+
+  Result<void> take(int64_t slot, int64_t row) {
+    auto& writer = at_[static_cast<size_t>(slot)];
+    const bool full = generator_.length(slot) == generator_.context();
+    const auto id = TRY(writer->take(sampler_, generator_.logits(row), full));
+    if (id)
+      tokens_.push_back({slot, *id});
+    else
+      writer.reset();
+    return {};
+  }
+
+  Generator& generator_;
+  Sampler& sampler_;
+  const Inference& inference_;
+  const CompletionOptions& options_;
+  const Writer::Say& say_;
+  std::optional<TextTokens> text_tokens_;
+  std::span<Completion> completions_;
+  std::vector<std::unique_ptr<Writer>> at_;  // by slot; nullptr: free
+  std::vector<Generator::Prompt> prompts_;
+  std::vector<Generator::Token> tokens_;  // to be fed next
+  size_t next_ = 0;
+};
+
+}  // namespace
+
+Result<void> complete(Generator& generator, Sampler& sampler, const Inference& inference,
+                      const CompletionOptions& options, const std::function<void(std::string_view)>& say,
+                      Completion& completion) {
+  return Batch(generator, sampler, inference, options, say, {&completion, 1}).run();
+}
+
+Result<void> complete_all(Generator& generator, Sampler& sampler, const Inference& inference,
+                          const CompletionOptions& options, std::span<Completion> completions) {
+  const Writer::Say nobody;
+  return Batch(generator, sampler, inference, options, nobody, completions).run();
 }
 
 }  // namespace thimble

@@ -1,29 +1,54 @@
-// A prompt, gone on from in one slot.
+// Prompts, gone on from, as many at once as there are slots.
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "run/generator.h"
 #include "run/sampler.h"
+#include "text/grammar/grammar.h"
 
 namespace thimble {
 
 // A chat without a system message has the one that the adapter was trained with.
 Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& inference);
 
+struct CompletionOptions {
+  int64_t max_tokens = 256;
+  std::vector<std::string> stops;          // strings at which a reply ends, without them
+  std::shared_ptr<const Grammar> grammar;  // the reply is held to it; nullptr: to nothing
+  int64_t logprobs = -1;  // of how many likeliest tokens the log probability is kept, and of the one taken
+};
+
+// Natural logarithms of the probabilities that the model itself gives, before penalties and temperature.
+struct TokenLogprobs {
+  float taken = 0;
+  std::vector<std::pair<int32_t, float>> top;  // the likeliest first
+};
+
 struct Completion {
   std::vector<int32_t> prompt_ids, ids;
   std::string text;
+  std::vector<TokenLogprobs> logprobs;  // of ids
   double prompt_seconds = 0, seconds = 0;
-  const char* stopped = "";  // why there is no more: "end" (the model's own), "max-tokens" or "context" (it is full)
-  int32_t end = -1;          // the token that ended it, where one did
+  // Why there is no more: "end" (the model's own), "stop" (a string), "grammar" (nothing can
+  // follow), "max-tokens" or "context" (it is full).
+  const char* stopped = "";
+  int32_t end = -1;  // the token that ended it, where one did
+  std::string stop;  // the string that ended it, where one did
 };
 
 // Goes on from completion.prompt_ids in slot 0, whatever that held. `say` gets whole characters as they come.
-Result<void> complete(Generator& generator, Sampler& sampler, const Inference& inference, int64_t max_tokens,
-                      const std::function<void(std::string_view)>& say, Completion& completion);
+Result<void> complete(Generator& generator, Sampler& sampler, const Inference& inference,
+                      const CompletionOptions& options, const std::function<void(std::string_view)>& say,
+                      Completion& completion);
+
+// All of them, as many at once as there are slots; the number of a completion is the sampler's number of the sequence,
+// so that none depends on what else is in the batch.
+Result<void> complete_all(Generator& generator, Sampler& sampler, const Inference& inference,
+                          const CompletionOptions& options, std::span<Completion> completions);
 
 }  // namespace thimble

@@ -37,6 +37,31 @@ bool drop_oldest_turn(std::vector<Message>& messages) {
 
 }  // namespace
 
+void Conversation::set_system(std::string text) {
+  options_.system = std::move(text);
+  if (!messages_.empty() && messages_[0].role == "system") messages_.erase(messages_.begin());
+  if (!options_.system.empty()) messages_.insert(messages_.begin(), {"system", options_.system});
+}
+
+void Conversation::clear() {
+  messages_.clear();
+  if (!options_.system.empty()) messages_.push_back({"system", options_.system});
+}
+
+Result<void> Conversation::restore(std::vector<Message> messages) {
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const std::string& role = messages[i].role;
+    if ((i == 0 && role == "system") || role == "user" || role == "assistant") continue;
+    return fail(ErrorCode::invalid_argument,
+                "message {} is of the role '{}', expected user, assistant, or system first", i, role);
+  }
+  TRY(render(format_, messages, false));
+  const bool has_system = !messages.empty() && messages[0].role == "system";
+  options_.system = has_system ? messages[0].content : "";
+  messages_ = std::move(messages);
+  return {};
+}
+
 Result<bool> Conversation::fit(int64_t room, const Listener& listener) {
   std::vector<Message> kept = messages_;  // what is left out is forgotten only once the rest fits
   for (int64_t dropped = 0;; ++dropped) {
@@ -76,9 +101,10 @@ Result<std::string> Conversation::speak(const Listener& listener) {
     if (!piece.empty()) listener.say(piece);
   };
   while (!listener.stop()) {
-    const int32_t id = sampler_.pick(generator_.logits(0), turn_, reply_.size());
+    const int32_t id = sampler_.pick(generator_.logits(0), turn_, reply_.size(), ids_);
     if (std::find(stops_.begin(), stops_.end(), id) != stops_.end()) break;
     reply_.push_back(id);
+    ids_.push_back(id);
     say(stream.push(id));
     if (options_.max_tokens > 0 && static_cast<int64_t>(reply_.size()) >= options_.max_tokens) break;
     if (generator_.length(0) < generator_.context()) {

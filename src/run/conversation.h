@@ -34,6 +34,14 @@ class Conversation {
   Result<void> reply(std::string message, const Listener& listener);
 
   const std::vector<Message>& messages() const { return messages_; }
+  // Another system message, "" for none, before what was said so far.
+  void set_system(std::string text);
+  const std::string& system() const { return options_.system; }
+  // Forgets what was said; the system message stays.
+  void clear();
+  // As if this had been said. invalid_argument where a message is neither the system's, first of all, nor the user's
+  // or the assistant's, or the template does not take them; then nothing is changed.
+  Result<void> restore(std::vector<Message> messages);
   int64_t cached_tokens() const { return static_cast<int64_t>(cache_.size()); }
   int64_t prefilled_tokens() const { return prefilled_; }  // of all turns together
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "core/random.h"
 #include "kernels/rows.h"
@@ -21,19 +22,51 @@ int32_t likeliest(std::span<const float> logits) {
   return static_cast<int32_t>(&*std::find(best.begin(), best.end(), largest) - logits.data());
 }
 
-Result<Sampler> Sampler::create(const SamplingOptions& options, int64_t vocab) {
-  if (!(options.temperature >= 0 && options.temperature <= 100))
-    return fail(ErrorCode::invalid_argument, "--temperature: expected 0 to 100, found {}", options.temperature);
-  if (options.top_k < 0)
-    return fail(ErrorCode::invalid_argument, "--top-k: expected 0 (all) or more, found {}", options.top_k);
-  if (!(options.top_p > 0 && options.top_p <= 1))
-    return fail(ErrorCode::invalid_argument, "--top-p: expected more than 0 and at most 1, found {}", options.top_p);
-  Sampler sampler(options);
-  if (options.temperature > 0) sampler.candidates_.reserve(static_cast<size_t>(vocab));
+Result<Sampler> Sampler::create(const SamplingOptions& o, int64_t vocab) {
+  const auto refused = [](const char* flag, const char* expected, auto found) {
+    return fail(ErrorCode::invalid_argument, "{}: expected {}, found {}", flag, expected, found);
+  };
+  if (!(o.temperature >= 0 && o.temperature <= 100)) return refused("--temperature", "0 to 100", o.temperature);
+  if (o.top_k < 0) return refused("--top-k", "0 (all) or more", o.top_k);
+  if (!(o.top_p > 0 && o.top_p <= 1)) return refused("--top-p", "more than 0 and at most 1", o.top_p);
+  if (!(o.min_p >= 0 && o.min_p <= 1)) return refused("--min-p", "0 to 1", o.min_p);
+  if (!(o.typical_p > 0 && o.typical_p <= 1)) return refused("--typical-p", "more than 0 and at most 1", o.typical_p);
+  if (!(o.repetition_penalty > 0 && o.repetition_penalty <= 100))
+    return refused("--repetition-penalty", "more than 0 and at most 100", o.repetition_penalty);
+  if (!(std::abs(o.presence_penalty) <= 100)) return refused("--presence-penalty", "-100 to 100", o.presence_penalty);
+  if (!(std::abs(o.frequency_penalty) <= 100))
+    return refused("--frequency-penalty", "-100 to 100", o.frequency_penalty);
+  if (o.repeat_last < -1) return refused("--repeat-last", "-1 (all) or more", o.repeat_last);
+  Sampler sampler(o);
+  if (o.temperature > 0) sampler.candidates_.reserve(static_cast<size_t>(vocab));
+  if (sampler.penalises()) {
+    sampler.logits_.reserve(static_cast<size_t>(vocab));
+    sampler.counts_.resize(static_cast<size_t>(vocab));
+  }
   return sampler;
 }
 
-// Cuts candidates_ to top_k and top_p, and puts what is left into an order that depends on the logits alone.
+std::span<const float> Sampler::penalised(std::span<const float> logits, std::span<const int32_t> earlier) {
+  if (!penalises()) return logits;
+  if (options_.repeat_last >= 0 && static_cast<size_t>(options_.repeat_last) < earlier.size())
+    earlier = earlier.last(static_cast<size_t>(options_.repeat_last));
+  logits_.assign(logits.begin(), logits.end());
+  const auto known = [&](int32_t id) { return id >= 0 && static_cast<size_t>(id) < logits_.size(); };
+  for (const int32_t id : earlier)
+    if (known(id)) ++counts_[static_cast<size_t>(id)];
+  const auto repetition = static_cast<float>(options_.repetition_penalty);
+  for (const int32_t id : earlier) {
+    if (!known(id)) continue;
+    const uint32_t count = std::exchange(counts_[static_cast<size_t>(id)], 0);
+    if (count == 0) continue;  // done
+    float& logit = logits_[static_cast<size_t>(id)];
+    logit = logit > 0 ? logit / repetition : logit * repetition;
+    logit -= static_cast<float>(options_.presence_penalty + options_.frequency_penalty * count);
+  }
+  return logits_;
+}
+
+// Cuts candidates_ down, and puts what is left into an order that depends on the logits alone.
 void Sampler::keep_likeliest() {
   const auto before = [](const Candidate& a, const Candidate& b) {
     return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
@@ -44,26 +77,53 @@ void Sampler::keep_likeliest() {
                      before);
     candidates_.resize(k);
   }
-  if (options_.top_p < 1) {
-    double total = 0;
-    for (const Candidate& c : candidates_) total += double{c.weight};
-    // All tokens this unlikely have less than 1 - p together: none of them is in the nucleus.
-    const double least = (1 - options_.top_p) * total / static_cast<double>(candidates_.size());
-    std::erase_if(candidates_, [&](const Candidate& c) { return double{c.weight} < least; });
-    std::sort(candidates_.begin(), candidates_.end(), before);
-    double sum = 0;
-    size_t count = 0;
-    while (count < candidates_.size() && sum < options_.top_p * total) sum += double{candidates_[count++].weight};
-    candidates_.resize(count);
-  } else {
+  if (options_.top_p < 1)
+    keep_top_p();
+  else
     std::sort(candidates_.begin(), candidates_.end(),
               [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
-  }
+  if (options_.min_p > 0)  // the likeliest has a weight of 1
+    std::erase_if(candidates_, [&](const Candidate& c) { return double{c.weight} < options_.min_p; });
+  if (options_.typical_p < 1) keep_typical();
 }
 
-int32_t Sampler::pick(std::span<const float> logits, uint64_t sequence, uint64_t token) {
+void Sampler::keep_top_p() {
+  double total = 0;
+  for (const Candidate& c : candidates_) total += double{c.weight};
+  // All tokens this unlikely have less than 1 - p together: none of them is in the nucleus.
+  const double least = (1 - options_.top_p) * total / static_cast<double>(candidates_.size());
+  std::erase_if(candidates_, [&](const Candidate& c) { return double{c.weight} < least; });
+  std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
+    return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
+  });
+  double sum = 0;
+  size_t count = 0;
+  while (count < candidates_.size() && sum < options_.top_p * total) sum += double{candidates_[count++].weight};
+  candidates_.resize(count);
+}
+
+void Sampler::keep_typical() {
+  double total = 0, entropy = 0;
+  for (const Candidate& c : candidates_) total += double{c.weight};
+  const auto surprise = [&](const Candidate& c) { return -std::log(double{c.weight} / total); };
+  for (const Candidate& c : candidates_)
+    if (c.weight > 0) entropy += double{c.weight} / total * surprise(c);
+  const auto distance = [&](const Candidate& c) { return std::abs(surprise(c) - entropy); };
+  std::sort(candidates_.begin(), candidates_.end(), [&](const Candidate& a, const Candidate& b) {
+    const double left = distance(a), right = distance(b);
+    return left != right ? left < right : a.id < b.id;
+  });
+  double sum = 0;
+  size_t count = 0;
+  while (count < candidates_.size() && sum < options_.typical_p * total) sum += double{candidates_[count++].weight};
+  candidates_.resize(count);
+}
+
+int32_t Sampler::pick(std::span<const float> logits, uint64_t sequence, uint64_t token,
+                      std::span<const int32_t> earlier) {
+  logits = penalised(logits, earlier);
   const int32_t best = likeliest(logits);
-  if (static_cast<float>(options_.temperature) == 0) return best;  // or as small as to be nothing in f32
+  if (greedy()) return best;  // or a temperature as small as to be nothing in f32
   candidates_.clear();
   const float largest = logits[static_cast<size_t>(best)];
   for (size_t i = 0; i < logits.size(); ++i)

@@ -14,8 +14,11 @@ class Sampler {
  public:
   static Result<Sampler> create(const SamplingOptions& options, int64_t vocab);
 
-  // Depends on the seed, the sequence and the number of the token in it only. Allocates nothing.
-  int32_t pick(std::span<const float> logits, uint64_t sequence, uint64_t token);
+  // Depends on the seed, the sequence, the number of the token in it and `earlier` only: the ids of prompt and reply so
+  // far, for penalties. Of tokens with a logit of -infinity none is taken. Allocates nothing.
+  int32_t pick(std::span<const float> logits, uint64_t sequence, uint64_t token, std::span<const int32_t> earlier = {});
+
+  bool greedy() const { return static_cast<float>(options_.temperature) == 0; }
 
  private:
   struct Candidate {
@@ -23,9 +26,18 @@ class Sampler {
     int32_t id;
   };
   explicit Sampler(const SamplingOptions& options) : options_(options) {}
+  bool penalises() const {
+    return options_.repetition_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0;
+  }
+  // The logits after the penalties.
+  std::span<const float> penalised(std::span<const float> logits, std::span<const int32_t> earlier);
   void keep_likeliest();
+  void keep_top_p();
+  void keep_typical();
 
   SamplingOptions options_;
+  std::vector<float> logits_;     // after penalties
+  std::vector<uint32_t> counts_;  // of each token among the earlier ones; zero between calls
   std::vector<Candidate> candidates_;
 };
 

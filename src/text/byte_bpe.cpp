@@ -43,7 +43,7 @@ class ByteBpe final : public VocabularyTokenizer, private PreTokenizer::Sink {
     if (rules_.nfc && stretch.more) text = text.substr(0, certain_nfc(text));
     if (text.empty()) return size_t{0};
     if (rules_.nfc && !is_surely_nfc(text)) return encode_normalised(text, stretch);
-    if (!rules_.prefix_space || !stretch.first || text[0] == ' ') return rules_.pre.split(text, stretch.more, *this);
+    if (!rules_.prefix_space || !stretch.starts || text[0] == ' ') return rules_.pre.split(text, stretch.more, *this);
     prefixed_.assign(1, ' ');
     prefixed_ += text;
     base_ = prefixed_.data() + 1 - stretch.offset;
@@ -55,7 +55,7 @@ class ByteBpe final : public VocabularyTokenizer, private PreTokenizer::Sink {
   // the two correspond are taken back.
   Result<size_t> encode_normalised(std::string_view text, const Stretch& stretch) {
     to_nfc(text, normal_, runs_);
-    if (rules_.prefix_space && stretch.first && !normal_.starts_with(' ')) {
+    if (rules_.prefix_space && stretch.starts && !normal_.starts_with(' ')) {
       normal_.insert(normal_.begin(), ' ');
       for (NfcRun& run : runs_) ++run.to;
     }

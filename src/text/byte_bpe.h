@@ -15,7 +15,7 @@ namespace thimble {
 struct ByteBpeRules {
   PreTokenizer pre;
   bool ignores_merges = false;  // a piece that is a token as a whole is taken as it is
-  bool prefix_space = false;    // a space before a text that starts without one
+  bool prefix_space = false;    // a space before a stretch between special tokens that starts without one
   bool nfc = false;             // text is brought to Unicode's NFC first
 };
 

@@ -26,7 +26,7 @@ Result<Charsmap> Charsmap::parse(std::string_view bytes) {
 
 // Units of Darts-clone: bits 0-7 the label (bit 31 set: a leaf with a value in bits 0-30), bit 8 "has a leaf",
 // bits 10-30 the offset, shifted by 8 more when bit 9 is set.
-Charsmap::Prefix Charsmap::longest_prefix(std::string_view text) const {
+Charsmap::Prefix Charsmap::find_prefix(std::string_view text, bool shortest) const {
   const auto offset = [](uint32_t unit) { return (unit >> 10) << ((unit & (1u << 9)) >> 6); };
   constexpr size_t kLongestPrefix = 256;  // real ones are under 64; a hostile trie may have cycles
   Prefix best;
@@ -42,6 +42,7 @@ Charsmap::Prefix Charsmap::longest_prefix(std::string_view text) const {
       if (node >= units_.size()) break;
       const uint32_t value = units_[node] & 0x7fffffffu;
       if (value < replacements_.size()) best = {i + 1, value};
+      if (shortest && best.length > 0) break;
     }
   }
   return best;
@@ -49,7 +50,7 @@ Charsmap::Prefix Charsmap::longest_prefix(std::string_view text) const {
 
 void Charsmap::normalise(std::string_view text, std::string& to) const {
   for (size_t at = 0; at < text.size();) {
-    const Prefix prefix = longest_prefix(text.substr(at));
+    const Prefix prefix = find_prefix(text.substr(at), false);
     const size_t length = prefix.length > 0 ? prefix.length : decode_utf8(text, at).length;
     if (prefix.length > 0) {
       to += replacements_.c_str() + prefix.replacement;
@@ -58,6 +59,13 @@ void Charsmap::normalise(std::string_view text, std::string& to) const {
     }
     at += length;
   }
+}
+
+bool Charsmap::replace(std::string_view chunk, std::string& to) const {
+  const Prefix prefix = empty() ? Prefix{} : find_prefix(chunk, true);
+  if (prefix.length == 0) return false;
+  to += replacements_.c_str() + prefix.replacement;
+  return true;
 }
 
 std::string Charsmap::bytes() const {

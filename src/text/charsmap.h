@@ -18,6 +18,9 @@ class Charsmap {
   bool empty() const { return units_.empty(); }
   // Appends the normalised form of `text`.
   void normalise(std::string_view text, std::string& to) const;
+  // Appends what tokenizers' Precompiled makes of `chunk`: the replacement of the shortest prefix that has one, for all
+  // of it. False where no prefix has one.
+  bool replace(std::string_view chunk, std::string& to) const;
   std::string bytes() const;  // as parsed
 
  private:
@@ -25,7 +28,7 @@ class Charsmap {
     size_t length = 0;
     uint32_t replacement = 0;
   };
-  Prefix longest_prefix(std::string_view text) const;
+  Prefix find_prefix(std::string_view text, bool shortest) const;
 
   std::vector<uint32_t> units_;
   std::string replacements_;

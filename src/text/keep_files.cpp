@@ -5,7 +5,6 @@
 #include "files/file.h"
 
 namespace thimble {
-namespace {
 
 Result<void> copy_file(const std::string& from, const std::string& to) {
   const InputFile source = TRY(InputFile::open(from));
@@ -18,8 +17,6 @@ Result<void> copy_file(const std::string& from, const std::string& to) {
   }
   return file.commit();
 }
-
-}  // namespace
 
 Result<void> keep_tokenizer(const Tokenizer& tokenizer, const std::string& from, const std::string& model,
                             const std::string& to) {

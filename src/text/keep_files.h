@@ -14,6 +14,8 @@ inline constexpr std::array kTokenizerFiles = {
     "special_tokens_map.json", "sentencepiece.bpe.model"};
 inline constexpr const char* kGenerationConfig = "generation_config.json";
 
+Result<void> copy_file(const std::string& from, const std::string& to);
+
 // Into the folder `to`: the files of the tokenizer byte for byte where `from` is a folder, else what `tokenizer` makes;
 // and of `model`, where that is a folder, its generation_config.json.
 Result<void> keep_tokenizer(const Tokenizer& tokenizer, const std::string& from, const std::string& model,

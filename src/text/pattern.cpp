@@ -30,28 +30,94 @@ namespace {
 // PCRE2's \s also takes U+180E, which is no White_Space since Unicode 6.3; tokenizers follow Unicode.
 constexpr std::string_view kSpaces = "\\t-\\r\\x{85}\\p{Z}";
 
-std::string unicode_spaces(std::string_view source) {
-  std::string out;
-  bool in_class = false;
-  for (size_t i = 0; i < source.size(); ++i) {
-    const char c = source[i];
-    if (c == '\\' && i + 1 < source.size()) {
-      const char escaped = source[++i];
-      if (escaped == 's') {
-        out += in_class ? std::string(kSpaces) : fmt::format("[{}]", kSpaces);
-      } else if (escaped == 'S' && !in_class) {
-        out += fmt::format("[^{}]", kSpaces);
-      } else {
-        out += {c, escaped};
-      }
-      continue;
+// \w of Oniguruma, which is more than PCRE2's.
+constexpr std::string_view kWord = "\\p{L}\\p{M}\\p{Nd}\\p{Pc}";
+
+// From Oniguruma's syntax to PCRE2's, where the two differ.
+class Translation {
+ public:
+  explicit Translation(std::string_view source) : source_(source) {}
+
+  Result<std::string> run() {
+    while (at_ < source_.size()) {
+      const char c = source_[at_];
+      if (c == '\\' && at_ + 1 < source_.size())
+        out_ += escape(false);
+      else if (c == '[')
+        CHECK_OK(set());
+      else
+        out_ += source_[at_++];
     }
-    if (c == '[') in_class = true;
-    if (c == ']') in_class = false;
-    out += c;
+    return std::move(out_);
   }
-  return out;
-}
+
+ private:
+  std::string escape(bool in_set) {
+    const char escaped = source_[at_ + 1];
+    at_ += 2;
+    const auto one_of = [&](std::string_view characters) {
+      return in_set ? std::string(characters) : fmt::format("[{}]", characters);
+    };
+    if (escaped == 's') return one_of(kSpaces);
+    if (escaped == 'w') return one_of(kWord);
+    if (escaped == 'h') return one_of("0-9a-fA-F");
+    if (!in_set && escaped == 'S') return fmt::format("[^{}]", kSpaces);
+    if (!in_set && escaped == 'W') return fmt::format("[^{}]", kWord);
+    return {'\\', escaped};
+  }
+
+  // The inside of a set up to its end, or to an intersection.
+  Result<std::string> members() {
+    std::string inside;
+    if (source_.substr(at_).starts_with(']')) inside += "\\]", ++at_;
+    while (at_ < source_.size() && source_[at_] != ']' && !source_.substr(at_).starts_with("&&")) {
+      if (source_.substr(at_).starts_with("[:")) {
+        const size_t end = source_.find(":]", at_);
+        inside += source_.substr(at_, end == source_.npos ? end : end + 2 - at_);
+        at_ += inside.size() > 0 && end != source_.npos ? end + 2 - at_ : source_.size() - at_;
+      } else if (source_[at_] == '[') {
+        return fail(ErrorCode::unsupported,
+                    "compiling the pre-tokenizer's pattern '{}': a set within a set is supported after && only",
+                    source_);
+      } else if (source_[at_] == '\\' && at_ + 1 < source_.size()) {
+        inside += escape(true);
+      } else {
+        inside += source_[at_++];
+      }
+    }
+    return inside;
+  }
+
+  // [a], or [a&&[^b]] as a look ahead and [a].
+  Result<void> set() {
+    const bool negated = source_.substr(++at_).starts_with('^');
+    if (negated) ++at_;
+    const std::string inside = TRY(members());
+    std::string conditions;
+    while (source_.substr(at_).starts_with("&&")) {
+      at_ += 2;
+      const bool nested = source_.substr(at_).starts_with('[');
+      if (nested) ++at_;
+      const bool excluded = nested && source_.substr(at_).starts_with('^');
+      if (excluded) ++at_;
+      conditions += fmt::format("(?{}[{}])", excluded ? '!' : '=', TRY(members()));
+      if (nested && at_ < source_.size()) ++at_;
+    }
+    if (negated && !conditions.empty())
+      return fail(ErrorCode::unsupported,
+                  "compiling the pre-tokenizer's pattern '{}': the complement of an intersection is not supported",
+                  source_);
+    const bool closed = at_ < source_.size();
+    if (closed) ++at_;
+    const std::string body = fmt::format("[{}{}{}", negated ? "^" : "", inside, closed ? "]" : "");
+    out_ += conditions.empty() ? body : fmt::format("(?:{}{})", conditions, body);
+    return {};
+  }
+
+  std::string_view source_;
+  size_t at_ = 0;
+  std::string out_;
+};
 
 std::string pcre2_message(int code) {
   std::array<PCRE2_UCHAR, 160> text{};
@@ -61,8 +127,17 @@ std::string pcre2_message(int code) {
 
 }  // namespace
 
+std::string Pattern::quoted(std::string_view text) {
+  std::string pattern;
+  for (char c : text) {
+    if (std::string_view("\\^$.|?*+()[]{}#-").find(c) != std::string_view::npos) pattern += '\\';
+    pattern += c;
+  }
+  return pattern;
+}
+
 Result<Pattern> Pattern::compile(std::string source) {
-  const std::string text = unicode_spaces(source);
+  const std::string text = TRY(Translation(source).run());
   int error = 0;
   PCRE2_SIZE at = 0;
   Pattern pattern;

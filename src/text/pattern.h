@@ -15,6 +15,9 @@ class Pattern {
   // `source` as in tokenizer.json (Oniguruma's syntax, the part that tokenizers use).
   static Result<Pattern> compile(std::string source);
 
+  // A literal as a pattern.
+  static std::string quoted(std::string_view text);
+
   const std::string& source() const { return source_; }
   bool looks_behind() const { return looks_behind_; }  // a match depends on what stands before it
 

@@ -7,6 +7,7 @@
 #include "text/byte_bpe.h"
 #include "text/readers.h"
 #include "text/sentencepiece.h"
+#include "text/word_piece_file.h"
 
 namespace thimble {
 namespace {
@@ -154,6 +155,33 @@ Result<std::unique_ptr<Tokenizer>> read_sentencepiece(const GgufFile& file, bool
   return make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
 }
 
+// Words begin with U+2581 there, and what goes on with a word is written bare; llama.cpp makes all text small letters
+// where the file does not say.
+Result<std::unique_ptr<Tokenizer>> read_word_piece(const GgufFile& file) {
+  WordPieceFile words;
+  words.lowercase = TRY(file.get_or<bool>("tokenizer.ggml.normalizer.lowercase", true));
+  const auto kinds = TRY(read_kinds(file, TRY(count_tokens(file))));
+  CHECK_OK(file.for_each_string("tokenizer.ggml.tokens", [&](std::string_view token) -> Result<void> {
+    constexpr std::string_view kBlock = "\u2581";
+    const auto kind = static_cast<TokenKind>(kinds[words.tokens.size()]);
+    const bool word = token.starts_with(kBlock), literal = kind == TokenKind::control || kind == TokenKind::unknown;
+    if (word) token.remove_prefix(kBlock.size());
+    words.tokens.push_back(fmt::format("{}{}", word || literal ? "" : "##", token));
+    return {};
+  }));
+  const auto name = [&](const char* key, std::string& to) -> Result<void> {
+    const auto id = TRY(token_id(file, key));
+    if (id && *id >= 0 && static_cast<size_t>(*id) < words.tokens.size()) to = words.tokens[static_cast<size_t>(*id)];
+    return {};
+  };
+  CHECK_OK(name("tokenizer.ggml.unknown_token_id", words.unknown));
+  CHECK_OK(name("tokenizer.ggml.padding_token_id", words.padding));
+  CHECK_OK(name("tokenizer.ggml.mask_token_id", words.mask));
+  CHECK_OK(name("tokenizer.ggml.seperator_token_id", words.end));
+  CHECK_OK(name("tokenizer.ggml.cls_token_id", words.begin));
+  return parse_tokenizer_json(file.path(), word_piece_json(words));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const std::string& path) {
@@ -162,9 +190,10 @@ Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const std::string& path) 
   if (model == "gpt2") return read_byte_bpe(file);
   if (model == "llama") return read_sentencepiece(file, false);
   if (model == "t5") return read_sentencepiece(file, true);
+  if (model == "bert") return read_word_piece(file);
   return fail(ErrorCode::unsupported,
               "reading {}: the tokenizer '{}' is not supported; supported are gpt2 (byte-level BPE), llama "
-              "(SentencePiece BPE) and t5 (SentencePiece unigram)",
+              "(SentencePiece BPE), t5 (SentencePiece unigram) and bert (WordPiece)",
               path, model);
 }
 

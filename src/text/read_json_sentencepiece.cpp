@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "text/json_tokenizer.h"
 #include "text/sentencepiece.h"
 
@@ -9,93 +11,42 @@ using Prefix = SentencePieceRules::Prefix;
 
 constexpr std::string_view kBlock = "\u2581";
 
-Result<void> read_normalizers(const JsonTokenizer& json, SentencePieceRules& rules) {
-  for (const dom::object& part : json.normalizers) {
-    const std::string_view type = text_of(part, "type");
-    dom::object pattern;
-    const bool has_pattern = part.at_key("pattern").get(pattern) == simdjson::SUCCESS;
-    if (type == "Prepend" && text_of(part, "prepend") == kBlock) {
-      rules.prefix = Prefix::every_stretch;
-    } else if (type == "Precompiled") {
-      rules.charsmap = TRY(Charsmap::parse(TRY(decode_base64(text_of(part, "precompiled_charsmap")))));
-    } else if (type == "Replace" && has_pattern && text_of(pattern, "String") == " " &&
-               text_of(part, "content") == kBlock) {
-      continue;  // spaces stay spaces here
-    } else if (type == "Replace" && has_pattern && text_of(part, "content").size() <= kBlock.size() &&
-               (text_of(pattern, "Regex") == "^ +| +$" || text_of(pattern, "Regex") == " {2,}")) {
-      rules.remove_extra_spaces = true;
-    } else {
-      return unsupported_part(json, "normalizer", type,
-                              "Prepend of U+2581, Replace of a space by U+2581 and Precompiled");
-    }
-  }
-  return {};
+bool is_block(const dom::object& part, std::string_view key) { return text_of(part, key) == kBlock; }
+
+// Replace of a space by U+2581; here spaces stay spaces.
+bool replaces_spaces(const dom::object& part) {
+  dom::object pattern;
+  return text_of(part, "type") == "Replace" && part.at_key("pattern").get(pattern) == simdjson::SUCCESS &&
+         text_of(pattern, "String") == " " && is_block(part, "content");
 }
 
-Result<void> read_pre_tokenizers(const JsonTokenizer& json, SentencePieceRules& rules) {
-  for (const dom::object& part : json.pre_tokenizers) {
-    const std::string_view type = text_of(part, "type");
-    dom::object pattern;
-    if (type == "Split" && part.at_key("pattern").get(pattern) == simdjson::SUCCESS &&
-        text_of(pattern, "String") == " ") {
-      continue;  // Gemma's, without effect: no space is left by then
-    }
-    if (type != "Metaspace") return unsupported_part(json, "pre-tokenizer", type, "Metaspace and none");
-    const bool legacy = flag_of(part, "add_prefix_space", true);
-    const std::string_view scheme = text_of(part, "prepend_scheme", legacy ? "always" : "never");
-    rules.prefix = scheme == "always"  ? Prefix::every_stretch
-                   : scheme == "first" ? Prefix::first_stretch
-                                       : Prefix::none;
-    rules.prefix_unless_space = true;
-    if (flag_of(part, "split", true)) rules.cut = SentencePieceRules::Cut::before_space;
-  }
-  return {};
+// Gemma's, without effect: no space is left by then.
+bool splits_at_spaces(const dom::object& part) {
+  dom::object pattern;
+  return text_of(part, "type") == "Split" && part.at_key("pattern").get(pattern) == simdjson::SUCCESS &&
+         text_of(pattern, "String") == " ";
 }
 
-Result<void> read_unigram(const JsonTokenizer& json, SentencePieceReader& reader) {
-  dom::array vocab;
-  if (json.model.at_key("vocab").get(vocab) != simdjson::SUCCESS) {
-    return fail(ErrorCode::corrupt, "reading {}: the Unigram model has no list 'vocab'", json.path);
-  }
-  const bool bytes = flag_of(json.model, "byte_fallback", false);
-  int64_t unknown = -1;
-  if (json.model.at_key("unk_id").get(unknown) == simdjson::SUCCESS) {
-    reader.vocabulary.unknown = static_cast<int32_t>(unknown);
-  }
-  int32_t id = 0;
-  for (const dom::element item : vocab) {
-    dom::array pair;
-    std::string_view piece;
-    double score = 0;
-    if (item.get(pair) != simdjson::SUCCESS || pair.at(0).get(piece) != simdjson::SUCCESS ||
-        pair.at(1).get(score) != simdjson::SUCCESS) {
-      return fail(ErrorCode::corrupt, "reading {}: entry {} of the vocabulary is not [piece, score]", json.path, id);
-    }
-    const TokenKind kind = bytes && byte_of_name(piece) >= 0 ? TokenKind::byte
-                           : id == unknown                   ? TokenKind::unknown
-                                                             : TokenKind::normal;
-    if (!json.is_added(id)) CHECK_OK(reader.add_piece(id, piece, static_cast<float>(score), kind));
-    ++id;
-  }
-  return {};
+void read_metaspace(const dom::object& part, SentencePieceRules& rules) {
+  const bool legacy = flag_of(part, "add_prefix_space", true);
+  const std::string_view scheme = text_of(part, "prepend_scheme", legacy ? "always" : "never");
+  rules.prefix = scheme == "always" ? Prefix::every_stretch : scheme == "first" ? Prefix::first_stretch : Prefix::none;
+  rules.prefix_unless_space = true;
+  if (flag_of(part, "split", true)) rules.cut = SentencePieceRules::Cut::before_space;
 }
 
 Result<void> read_bpe(const JsonTokenizer& json, SentencePieceReader& reader) {
-  if (flag_of(json.model, "ignore_merges", false)) {
-    return unsupported_part(json, "option", "ignore_merges", "it with byte-level BPE only");
-  }
   dom::object vocab;
   if (json.model.at_key("vocab").get(vocab) != simdjson::SUCCESS) {
     return fail(ErrorCode::corrupt, "reading {}: the BPE model has no object 'vocab'", json.path);
   }
-  const bool bytes = flag_of(json.model, "byte_fallback", false);
   for (const auto [token, value] : vocab) {
     int64_t id = -1;
     if (value.get(id) != simdjson::SUCCESS || id < 0 || id >= TokenTable::kMaxTokens) {
       return fail(ErrorCode::corrupt, "reading {}: the id of '{}' is no number from 0 to {}", json.path, token,
                   TokenTable::kMaxTokens - 1);
     }
-    const TokenKind kind = bytes && byte_of_name(token) >= 0 ? TokenKind::byte : TokenKind::normal;
+    const TokenKind kind = byte_of_name(token) >= 0 ? TokenKind::byte : TokenKind::normal;
     if (!json.is_added(static_cast<int32_t>(id))) {
       CHECK_OK(reader.add_piece(static_cast<int32_t>(id), token, 0, kind));
     }
@@ -108,20 +59,46 @@ Result<void> read_bpe(const JsonTokenizer& json, SentencePieceReader& reader) {
 
 }  // namespace
 
+// Spaces as U+2581, put there by normalizers (Llama 2, Gemma) or by a Metaspace; characters that are no tokens as
+// bytes.
+bool is_sentencepiece(const JsonTokenizer& json) {
+  double dropout = 0;
+  const bool drops = json.model.at_key("dropout").get(dropout) == simdjson::SUCCESS && dropout != 0;
+  if (json.model_type() != "BPE" || drops || !flag_of(json.model, "byte_fallback", false) ||
+      flag_of(json.model, "ignore_merges", false) || !text_of(json.model, "continuing_subword_prefix").empty() ||
+      !text_of(json.model, "end_of_word_suffix").empty())
+    return false;
+  const auto& normalizers = json.normalizers;
+  const auto& splits = json.pre_tokenizers;
+  if (normalizers.empty()) {
+    const std::string_view scheme = splits.size() == 1 ? text_of(splits[0], "prepend_scheme", "always") : "";
+    return splits.size() == 1 && text_of(splits[0], "type") == "Metaspace" &&
+           text_of(splits[0], "replacement", kBlock) == kBlock &&
+           (scheme == "always" || scheme == "first" || scheme == "never");
+  }
+  const bool prepends = text_of(normalizers[0], "type") == "Prepend" && is_block(normalizers[0], "prepend");
+  return normalizers.size() == (prepends ? 2u : 1u) && replaces_spaces(normalizers.back()) &&
+         std::ranges::all_of(splits, splits_at_spaces);
+}
+
 Result<std::unique_ptr<Tokenizer>> read_json_sentencepiece(const JsonTokenizer& json) {
   SentencePieceReader reader;
-  reader.rules.unigram = text_of(json.model, "type", "BPE") == "Unigram";
-  reader.rules.prefix = Prefix::none;
-  CHECK_OK(read_normalizers(json, reader.rules));
-  CHECK_OK(read_pre_tokenizers(json, reader.rules));
+  reader.rules.prefix = json.normalizers.size() == 2 ? Prefix::every_stretch : Prefix::none;
+  if (json.normalizers.empty()) read_metaspace(json.pre_tokenizers[0], reader.rules);
   for (const auto& added : json.added) {
     CHECK_OK(reader.add_piece(added.id, added.text, 0, added.kind));
-    if (added.strip.left || added.strip.right) reader.vocabulary.strips.push_back(added.strip);
+    if (added.rules.any()) reader.vocabulary.rules.push_back(added.rules);
   }
-  CHECK_OK(reader.rules.unigram ? read_unigram(json, reader) : read_bpe(json, reader));
-  if (!reader.rules.unigram) reader.vocabulary.scores.clear();
+  CHECK_OK(read_bpe(json, reader));
+  reader.vocabulary.scores.clear();
+  const std::string_view unknown = text_of(json.model, "unk_token");
   CHECK_OK(read_processors(json, reader.vocabulary));
   CHECK_OK(finish(reader.vocabulary, json.path));
+  if (!reader.vocabulary.unknown && !unknown.empty()) {
+    SpecialTokens specials;
+    specials.build(reader.vocabulary.tokens);
+    if (const int32_t id = specials.find(unknown); id >= 0) reader.vocabulary.unknown = id;
+  }
   return make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
 }
 

@@ -1,11 +1,11 @@
-// tokenizer.json of Hugging Face tokenizers: a model (BPE or Unigram) with its normalizers, pre-tokenizers and
-// post-processors. Which of thimble's tokenizers it is depends on them: ByteLevel means byte-level BPE.
+// tokenizer.json of Hugging Face tokenizers: a model with its normalizers, pre-tokenizers, post-processors and
+// decoders. Two kinds that most language models are of have tokenizers of their own, which take a text piece by piece:
+// byte-level BPE and SentencePiece's BPE. The others are worked through step by step (pipeline/).
 #include <algorithm>
-#include <filesystem>
 
 #include "files/file.h"
 #include "text/json_tokenizer.h"
-#include "text/tokenizer_config.h"
+#include "text/pipeline/pipeline.h"
 
 namespace thimble {
 
@@ -15,20 +15,36 @@ namespace {
 
 constexpr uint64_t kMaxBytes = 256u << 20;
 
-// The parts of a component that may be absent, one part or a Sequence of them.
-void flatten(const dom::object& root, std::string_view key, std::string_view list_key,
-             std::vector<dom::object>& parts) {
+// The parts of a component that may be absent: one part, or those of a Sequence, which may lie in another.
+Result<void> flatten(const JsonTokenizer& json, const dom::object& root, std::string_view key,
+                     std::string_view list_key, std::vector<dom::object>& parts) {
+  constexpr int kDeepest = 8;
+  constexpr size_t kMost = 64;
   dom::object part;
-  if (root.at_key(key).get(part) != simdjson::SUCCESS) return;
-  dom::array list;
-  if (text_of(part, "type") != "Sequence" || part.at_key(list_key).get(list) != simdjson::SUCCESS) {
-    parts.push_back(part);
-    return;
+  if (root.at_key(key).get(part) != simdjson::SUCCESS) return {};
+  std::vector<std::pair<dom::object, int>> open{{part, 0}};
+  while (!open.empty()) {
+    const auto [next, level] = open.back();
+    open.pop_back();
+    if (text_of(next, "type") != "Sequence") {
+      parts.push_back(next);
+    } else {
+      dom::array list;
+      if (next.at_key(list_key).get(list) != simdjson::SUCCESS)
+        return fail(ErrorCode::corrupt, "reading {}: the Sequence of the {} has no list '{}'", json.path, key,
+                    list_key);
+      const size_t before = open.size();
+      for (const dom::element item : list) {
+        dom::object inner;
+        if (item.get(inner) == simdjson::SUCCESS) open.emplace_back(inner, level + 1);
+      }
+      std::reverse(open.begin() + static_cast<std::ptrdiff_t>(before), open.end());
+    }
+    if (level > kDeepest || parts.size() + open.size() > kMost)
+      return fail(ErrorCode::unsupported, "reading {}: the {} has more than {} parts, or lies more than {} deep",
+                  json.path, key, kMost, kDeepest);
   }
-  for (const dom::element item : list) {
-    dom::object inner;
-    if (item.get(inner) == simdjson::SUCCESS) parts.push_back(inner);
-  }
+  return {};
 }
 
 Result<void> read_added(const dom::object& root, JsonTokenizer& json) {
@@ -43,35 +59,46 @@ Result<void> read_added(const dom::object& root, JsonTokenizer& json) {
       return fail(ErrorCode::corrupt, "reading {}: added token {} has no valid id and content", json.path,
                   json.added.size());
     }
-    if (flag_of(token, "single_word", false)) {
-      return fail(ErrorCode::unsupported, "reading {}: the added token '{}' is single_word, which is not supported",
-                  json.path, text);
-    }
     const auto at = static_cast<int32_t>(id);
-    json.added.push_back({at,
-                          text,
-                          flag_of(token, "special", false) ? TokenKind::control : TokenKind::user_defined,
-                          {at, flag_of(token, "lstrip", false), flag_of(token, "rstrip", false)}});
+    const bool special = flag_of(token, "special", false);
+    json.added.push_back(
+        {at,
+         text,
+         special ? TokenKind::control : TokenKind::user_defined,
+         {at, flag_of(token, "lstrip", false), flag_of(token, "rstrip", false), flag_of(token, "single_word", false)},
+         flag_of(token, "normalized", !special)});
   }
   std::ranges::stable_sort(json.added, {}, &JsonTokenizer::Added::id);
   return {};
 }
 
-bool is_byte_level(const JsonTokenizer& json) {
-  const auto byte_level = [](const dom::object& part) { return text_of(part, "type") == "ByteLevel"; };
-  return std::ranges::any_of(json.pre_tokenizers, byte_level) || std::ranges::any_of(json.decoders, byte_level);
-}
-
-std::optional<int32_t> find_special(const Vocabulary& vocabulary, std::string_view text) {
-  SpecialTokens specials;
-  specials.build(vocabulary.tokens);
-  const int32_t id = specials.find(text);
-  return id < 0 ? std::nullopt : std::optional(id);
+// `kept`: the text, where it is no file.
+Result<std::unique_ptr<Tokenizer>> parse_tokenizer(const std::string& path, const simdjson::padded_string& text,
+                                                   std::string kept) {
+  dom::parser parser;
+  dom::object root;
+  if (const auto error = parser.parse(text).get(root); error != simdjson::SUCCESS) {
+    return fail(ErrorCode::corrupt, "reading {}: not a JSON object: {}", path, simdjson::error_message(error));
+  }
+  JsonTokenizer json;
+  json.path = path;
+  if (root.at_key("model").get(json.model) != simdjson::SUCCESS) {
+    return fail(ErrorCode::corrupt, "reading {}: it has no 'model', so it is no tokenizer.json", path);
+  }
+  CHECK_OK(flatten(json, root, "normalizer", "normalizers", json.normalizers));
+  CHECK_OK(flatten(json, root, "pre_tokenizer", "pretokenizers", json.pre_tokenizers));
+  CHECK_OK(flatten(json, root, "post_processor", "processors", json.processors));
+  CHECK_OK(flatten(json, root, "decoder", "decoders", json.decoders));
+  CHECK_OK(read_added(root, json));
+  if (is_byte_bpe(json)) return read_json_byte_bpe(json);
+  if (is_sentencepiece(json)) return read_json_sentencepiece(json);
+  return pipeline::read(json, std::move(kept));
 }
 
 }  // namespace
 
 bool JsonTokenizer::is_added(int32_t id) const { return std::ranges::binary_search(added, id, {}, &Added::id); }
+std::string_view JsonTokenizer::model_type() const { return text_of(model, "type", "BPE"); }
 
 std::string_view text_of(const dom::object& object, std::string_view key, std::string_view otherwise) {
   std::string_view text;
@@ -115,55 +142,18 @@ Result<void> for_each_merge(const JsonTokenizer& json,
   return {};
 }
 
-Result<void> read_processors(const JsonTokenizer& json, Vocabulary& vocabulary) {
-  for (const dom::object& part : json.processors) {
-    dom::array single;
-    if (text_of(part, "type") != "TemplateProcessing" || part.at_key("single").get(single) != simdjson::SUCCESS)
-      continue;
-    bool before = true;
-    for (const dom::element item : single) {
-      dom::object entry, special;
-      if (item.get(entry) != simdjson::SUCCESS) continue;
-      if (entry.at_key("SpecialToken").get(special) != simdjson::SUCCESS) {
-        before = false;
-        continue;
-      }
-      const auto id = find_special(vocabulary, text_of(special, "id"));
-      if (before && id) vocabulary.bos = id, vocabulary.adds_bos = true;
-      if (!before && id) vocabulary.eos = id, vocabulary.adds_eos = true;
-    }
-  }
-  return read_tokenizer_config(std::filesystem::path(json.path).parent_path().string(), vocabulary);
+Result<std::unique_ptr<Tokenizer>> read_tokenizer_json(const std::string& path) {
+  const InputFile file = TRY(InputFile::open(path));
+  if (file.size() > kMaxBytes)
+    return fail(ErrorCode::corrupt, "reading {}: {} bytes are more than a tokenizer has", path, file.size());
+  simdjson::padded_string text(file.size());
+  CHECK_OK(file.read(0, std::as_writable_bytes(std::span(text.data(), text.size()))));
+  return parse_tokenizer(path, text, "");
 }
 
-Result<std::unique_ptr<Tokenizer>> read_tokenizer_json(const std::string& path) {
-  simdjson::padded_string text;
-  {
-    const InputFile file = TRY(InputFile::open(path));
-    if (file.size() > kMaxBytes) {
-      return fail(ErrorCode::corrupt, "reading {}: {} bytes are more than a tokenizer has", path, file.size());
-    }
-    text = simdjson::padded_string(file.size());
-    CHECK_OK(file.read(0, std::as_writable_bytes(std::span(text.data(), text.size()))));
-  }
-  dom::parser parser;
-  dom::object root;
-  if (const auto error = parser.parse(text).get(root); error != simdjson::SUCCESS) {
-    return fail(ErrorCode::corrupt, "reading {}: not a JSON object: {}", path, simdjson::error_message(error));
-  }
-  JsonTokenizer json;
-  json.path = path;
-  if (root.at_key("model").get(json.model) != simdjson::SUCCESS) {
-    return fail(ErrorCode::corrupt, "reading {}: it has no 'model', so it is no tokenizer.json", path);
-  }
-  flatten(root, "normalizer", "normalizers", json.normalizers);
-  flatten(root, "pre_tokenizer", "pretokenizers", json.pre_tokenizers);
-  flatten(root, "post_processor", "processors", json.processors);
-  flatten(root, "decoder", "decoders", json.decoders);
-  CHECK_OK(read_added(root, json));
-  const std::string_view type = text_of(json.model, "type", "BPE");
-  if (type != "BPE" && type != "Unigram") return unsupported_part(json, "model", type, "BPE and Unigram");
-  return type == "BPE" && is_byte_level(json) ? read_json_byte_bpe(json) : read_json_sentencepiece(json);
+Result<std::unique_ptr<Tokenizer>> parse_tokenizer_json(const std::string& path, std::string text) {
+  const simdjson::padded_string padded(text);
+  return parse_tokenizer(path, padded, std::move(text));
 }
 
 Result<std::string> decode_base64(std::string_view text) {

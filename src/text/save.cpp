@@ -49,15 +49,15 @@ std::string added_tokens_json(const Vocabulary& vocabulary) {
   for (int32_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const TokenKind kind = vocabulary.tokens.kind(id);
     if (!is_literal(kind) || kind == TokenKind::unused || vocabulary.tokens.bytes(id).empty()) continue;
-    TokenStrip strip{id, false, false};
-    for (const TokenStrip& known : vocabulary.strips) {
-      if (known.id == id) strip = known;
+    TokenRules rules{id};
+    for (const TokenRules& known : vocabulary.rules) {
+      if (known.id == id) rules = known;
     }
     list += fmt::format(
-        "{}\n{{\"id\":{},\"content\":{},\"single_word\":false,\"lstrip\":{},\"rstrip\":{},\"normalized\":false,"
+        "{}\n{{\"id\":{},\"content\":{},\"single_word\":{},\"lstrip\":{},\"rstrip\":{},\"normalized\":false,"
         "\"special\":{}}}",
-        list.empty() ? "" : ",", id, json_string(vocabulary.tokens.bytes(id)), strip.left, strip.right,
-        kind != TokenKind::user_defined);
+        list.empty() ? "" : ",", id, json_string(vocabulary.tokens.bytes(id)), rules.single_word, rules.left,
+        rules.right, kind != TokenKind::user_defined);
   }
   return fmt::format("[{}]", list);
 }
@@ -68,12 +68,15 @@ std::string post_processor_json(const Vocabulary& vocabulary, std::string_view o
   std::string before, after, tokens;
   const auto add = [&](int32_t id, std::string& to) {
     const std::string text = json_string(vocabulary.tokens.bytes(id));
-    to = fmt::format(R"({{"SpecialToken":{{"id":{},"type_id":0}}}})", text);
+    to += fmt::format(R"({}{{"SpecialToken":{{"id":{},"type_id":0}}}})", to.empty() ? "" : ",", text);
     const std::string entry = fmt::format(R"({}:{{"id":{},"ids":[{}],"tokens":[{}]}})", text, text, id, text);
     if (tokens.find(entry) == std::string::npos) tokens += fmt::format("{}{}", tokens.empty() ? "" : ",", entry);
   };
-  if (bos) add(*vocabulary.bos, before);
-  if (eos) add(*vocabulary.eos, after);
+  const auto add_all = [&](const std::vector<int32_t>& several, std::optional<int32_t> one, std::string& to) {
+    for (const int32_t id : several.empty() ? std::vector<int32_t>{*one} : several) add(id, to);
+  };
+  if (bos) add_all(vocabulary.beginning, vocabulary.bos, before);
+  if (eos) add_all(vocabulary.ending, vocabulary.eos, after);
   const auto sequence = [&](char name, int type) {
     return fmt::format(R"({}{}{{"Sequence":{{"id":"{}","type_id":{}}}}}{}{})", before, bos ? "," : "", name, type,
                        eos ? "," : "", after);

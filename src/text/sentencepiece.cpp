@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <utility>
 
 #include "text/merger.h"
 #include "text/save.h"
@@ -60,7 +61,8 @@ class SentencePiece final : public VocabularyTokenizer {
   Result<void> merge_word(std::string_view word, size_t offset, std::vector<int32_t>& ids);
   Result<void> best_path(std::string_view word, size_t offset, std::vector<int32_t>& ids);
   Result<void> append(std::string_view word, size_t start, size_t length, int32_t id, size_t offset,
-                      std::vector<int32_t>& ids) const;
+                      std::vector<int32_t>& ids);
+  int32_t normalised_symbol(std::string_view character) const;
   PairMerge look_up(std::string_view word, const Symbol& left, const Symbol& right) const;
 
   struct Step {
@@ -72,6 +74,7 @@ class SentencePiece final : public VocabularyTokenizer {
   SentencePieceRules rules_;
   std::array<int32_t, 256> byte_ids_{};
   float unknown_score_ = 0;
+  bool after_unknown_ = false;  // the last token is the unknown one
   Merger merger_;
   std::string normal_, mapped_;
   std::vector<Step> steps_;  // by end of the path
@@ -131,6 +134,7 @@ Result<size_t> SentencePiece::encode_stretch(std::string_view text, const Stretc
   const bool dummy =
       rules_.prefix == Prefix::every_stretch ? stretch.starts : rules_.prefix == Prefix::first_stretch && stretch.first;
   normalise(text, dummy);
+  after_unknown_ = false;
   const size_t added = normal_.size() > text.size() ? normal_.size() - text.size() : 0;
   for (size_t at = 0; at < normal_.size();) {
     const size_t end = word_end(normal_, at);
@@ -144,14 +148,28 @@ Result<size_t> SentencePiece::encode_stretch(std::string_view text, const Stretc
 }
 
 Result<void> SentencePiece::append(std::string_view word, size_t start, size_t length, int32_t id, size_t offset,
-                                   std::vector<int32_t>& ids) const {
+                                   std::vector<int32_t>& ids) {
+  const bool after_unknown = std::exchange(after_unknown_, false);
+  if (id < 0) id = normalised_symbol(word.substr(start, length));
   if (id >= 0) return ids.push_back(id), Result<void>();
   for (size_t i = start; i < start + length; ++i) {
     const auto byte = static_cast<unsigned char>(word[i]);
-    if (byte_ids_[byte] < 0) return missing_byte(byte, offset + i);
-    ids.push_back(byte_ids_[byte]);
+    if (byte_ids_[byte] >= 0) {
+      ids.push_back(byte_ids_[byte]);
+      continue;
+    }
+    if (!vocabulary_.unknown) return missing_byte(byte, offset + i);
+    if (!after_unknown) ids.push_back(*vocabulary_.unknown);  // a run of unknown characters is one token
+    after_unknown_ = true;
+    return {};
   }
   return {};
+}
+
+// A symbol of the user's, which the text has only after its normalisation ("," for a fullwidth comma), or -1.
+int32_t SentencePiece::normalised_symbol(std::string_view character) const {
+  const auto id = rules_.charsmap.empty() ? std::nullopt : find(character);
+  return id && vocabulary_.tokens.kind(*id) == TokenKind::user_defined ? *id : -1;
 }
 
 PairMerge SentencePiece::look_up(std::string_view word, const Symbol& left, const Symbol& right) const {

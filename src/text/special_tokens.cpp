@@ -2,10 +2,51 @@
 
 #include <algorithm>
 
-namespace thimble {
+#include "text/pipeline/unicode.h"
+#include "text/utf8.h"
 
-void SpecialTokens::build(const TokenTable& tokens) {
+namespace thimble {
+namespace {
+
+size_t skip_spaces(std::string_view text, size_t at) {
+  while (at < text.size()) {
+    const Utf8Char c = decode_utf8(text, at);
+    if (!c.valid || !pipeline::is_white_space(c.code)) break;
+    at += c.length;
+  }
+  return at;
+}
+
+size_t trim_spaces(std::string_view text, size_t from, size_t end) {
+  size_t kept = from;
+  for (size_t at = from; at < end;) {
+    const Utf8Char c = decode_utf8(text, at);
+    at += c.length;
+    if (!c.valid || !pipeline::is_white_space(c.code)) kept = at;
+  }
+  return kept;
+}
+
+bool ends_with_word(std::string_view text) {
+  size_t at = text.size();
+  while (at > 0 && (static_cast<unsigned char>(text[at - 1]) & 0xc0) == 0x80) --at;
+  if (at == 0) return false;
+  const Utf8Char c = decode_utf8(text, at - 1);
+  return c.valid && pipeline::is_word(c.code);
+}
+
+bool starts_with_word(std::string_view text) {
+  if (text.empty()) return false;
+  const Utf8Char c = decode_utf8(text, 0);
+  return c.valid && pipeline::is_word(c.code);
+}
+
+}  // namespace
+
+void SpecialTokens::build(const TokenTable& tokens, std::span<const TokenRules> rules) {
   tokens_ = &tokens;
+  rules_.assign(rules.begin(), rules.end());
+  std::ranges::stable_sort(rules_, {}, &TokenRules::id);
   all_ = user_ = List();
   for (int32_t id = 0; id < tokens.size(); ++id) {
     const TokenKind kind = tokens.kind(id);
@@ -29,7 +70,15 @@ SpecialTokens::Hit SpecialTokens::find(std::string_view text, size_t from, bool 
   if (!list.ids.empty()) {
     for (size_t at = from; at < text.size(); ++at) {
       if (!list.first.test(static_cast<unsigned char>(text[at]))) continue;
-      if (const Hit hit = match(list, text, at, more); hit.id >= 0 || hit.partial) return hit;
+      Hit hit = match(list, text, at, more);
+      if (hit.id >= 0 && rules_of(hit.id).single_word) {
+        if (more && hit.end == text.size()) hit = {at, at, -1, true};
+        if (hit.id >= 0 && !is_word_of_its_own(text, hit)) {
+          at = hit.end - 1;
+          continue;
+        }
+      }
+      if (hit.id >= 0 || hit.partial) return hit;
     }
   }
   return {text.size(), text.size(), -1, false};
@@ -55,6 +104,21 @@ SpecialTokens::Hit SpecialTokens::match(const List& list, std::string_view text,
     high = std::partition_point(low, high, [&](int32_t id) { return tokens_->bytes(id)[depth] == byte; });
   }
   return hit;
+}
+
+TokenRules SpecialTokens::rules_of(int32_t id) const {
+  const auto at = std::ranges::lower_bound(rules_, id, {}, &TokenRules::id);
+  return id >= 0 && at != rules_.end() && at->id == id ? *at : TokenRules{};
+}
+
+bool SpecialTokens::is_word_of_its_own(std::string_view text, const Hit& hit) const {
+  return !ends_with_word(text.substr(0, hit.start)) && !starts_with_word(text.substr(hit.end));
+}
+
+TextSpan SpecialTokens::taken(std::string_view text, size_t from, const Hit& hit) const {
+  const TokenRules rules = rules_of(hit.id);
+  return {rules.left ? trim_spaces(text, from, hit.start) : hit.start,
+          rules.right ? skip_spaces(text, hit.end) : hit.end};
 }
 
 int32_t SpecialTokens::find(std::string_view token) const {

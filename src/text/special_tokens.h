@@ -4,17 +4,21 @@
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
+#include "text/text_span.h"
 #include "text/token_table.h"
 
 namespace thimble {
 
-// Whitespace that a special token takes with it (tokenizer.json's lstrip and rstrip).
-struct TokenStrip {
-  int32_t id;
-  bool left, right;
+// How a special token is found in a text: whitespace that it takes with it (tokenizer.json's lstrip and rstrip), and
+// whether it must be no part of a longer word.
+struct TokenRules {
+  int32_t id = -1;
+  bool left = false, right = false, single_word = false;
+  bool any() const { return left || right || single_word; }
 };
 
 class SpecialTokens {
@@ -26,13 +30,16 @@ class SpecialTokens {
   };
 
   // The tokens that are control, unknown or user_defined. `tokens` must outlive this.
-  void build(const TokenTable& tokens);
+  void build(const TokenTable& tokens, std::span<const TokenRules> rules = {});
   // From `from` on. `control` false leaves only the user-defined ones. `more`: the text goes on after its end.
   Hit find(std::string_view text, size_t from, bool control, bool more) const;
   // The one that begins at `at`.
   Hit find_at(std::string_view text, size_t at, bool control, bool more) const {
     return match(control ? all_ : user_, text, at, more);
   }
+  // The hit with the whitespace that goes with it, as far back as `from`.
+  TextSpan taken(std::string_view text, size_t from, const Hit& hit) const;
+  bool takes_right(int32_t id) const { return rules_of(id).right; }
   // The special token of exactly this text, or -1.
   int32_t find(std::string_view token) const;
 
@@ -42,8 +49,11 @@ class SpecialTokens {
     std::bitset<256> first;    // bytes that one of them starts with
   };
   Hit match(const List& list, std::string_view text, size_t at, bool more) const;
+  TokenRules rules_of(int32_t id) const;
+  bool is_word_of_its_own(std::string_view text, const Hit& hit) const;
 
   const TokenTable* tokens_ = nullptr;
+  std::vector<TokenRules> rules_;  // sorted by id
   List all_, user_;
 };
 

@@ -25,6 +25,8 @@ constexpr std::array kFormats{
              return path.extension() == ".json" && head.find('{') != std::string_view::npos;
            },
            read_tokenizer_json},
+    Format{"BERT's vocab.txt", [](const fs::path& path, std::string_view) { return path.filename() == "vocab.txt"; },
+           read_vocab_txt},
     Format{"SentencePiece's tokenizer.model",  // starts with field 1, a piece
            [](const fs::path& path, std::string_view head) {
              return path.extension() == ".model" && head.starts_with('\x0a');
@@ -35,7 +37,7 @@ constexpr std::array kFormats{
 };
 
 Result<std::unique_ptr<Tokenizer>> open_folder(const fs::path& folder) {
-  for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"}) {
     if (fs::exists(folder / name)) return Tokenizer::open((folder / name).string());
   }
   constexpr std::array<std::array<const char*, 2>, 2> kPairs{
@@ -45,9 +47,11 @@ Result<std::unique_ptr<Tokenizer>> open_folder(const fs::path& folder) {
       return read_vocab_and_merges((folder / vocab).string(), (folder / merges).string());
     }
   }
+  if (fs::exists(folder / "vocab.txt")) return Tokenizer::open((folder / "vocab.txt").string());
   return fail(ErrorCode::invalid_argument,
-              "opening a tokenizer: {} holds none of tokenizer.json, tokenizer.model, vocab.json with merges.txt, "
-              "encoder.json with vocab.bpe; name the file itself",
+              "opening a tokenizer: {} holds none of tokenizer.json, tokenizer.model, spiece.model, "
+              "sentencepiece.bpe.model, vocab.json with merges.txt, encoder.json with vocab.bpe, vocab.txt; name the "
+              "file itself",
               folder.string());
 }
 

@@ -65,6 +65,9 @@ class Tokenizer {
   bool adds_bos() const { return adds_bos_; }  // what the model was trained with
   // Whether sequences begin with bos: every command decides by this. `asked`, `refused`: --bos, --no-bos.
   bool begins_with_bos(bool asked, bool refused) const { return bos_ && (asked || (adds_bos_ && !refused)); }
+  // What --bos puts before a text, and what the tokenizer's post-processor puts after one.
+  const std::vector<int32_t>& beginning() const { return beginning_; }
+  const std::vector<int32_t>& ending() const { return ending_; }
   // Tokens after which a text of the model is over, eos and others: of every file that names some. Without repetition.
   const std::vector<int32_t>& ends() const { return ends_; }
   // Special tokens by the names that chat templates have for them: {"bos_token", "<s>"}.
@@ -80,7 +83,7 @@ class Tokenizer {
  protected:
   std::optional<int32_t> bos_, eos_;
   bool adds_bos_ = false;
-  std::vector<int32_t> ends_;
+  std::vector<int32_t> beginning_, ending_, ends_;
   std::string chat_template_;
   std::vector<std::pair<std::string, std::string>> token_names_;
 };

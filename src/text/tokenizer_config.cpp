@@ -133,8 +133,12 @@ Result<std::vector<AddedToken>> read_added_tokens(const std::string& folder) {
         const auto value = token.find(name);
         return value != token.end() && value->is_boolean() ? value->get<bool>() : otherwise;
       };
-      found[number] = {number, content->get<std::string>(), flag("special", false), flag("lstrip", false),
-                       flag("rstrip", false)};
+      found[number] = {number,
+                       content->get<std::string>(),
+                       flag("special", false),
+                       flag("lstrip", false),
+                       flag("rstrip", false),
+                       flag("single_word", false)};
     }
   }
   std::vector<AddedToken> added;
@@ -149,8 +153,8 @@ Result<void> add_tokens(std::span<const AddedToken> added, Vocabulary& vocabular
       vocabulary.tokens.set_kind(token.id, kind);
     else
       CHECK_OK(vocabulary.tokens.set(token.id, token.text, kind));
-    if (token.left_strip || token.right_strip)
-      vocabulary.strips.push_back({token.id, token.left_strip, token.right_strip});
+    const TokenRules rules{token.id, token.left_strip, token.right_strip, token.single_word};
+    if (rules.any()) vocabulary.rules.push_back(rules);
   }
   return {};
 }

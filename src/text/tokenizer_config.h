@@ -20,7 +20,7 @@ Result<void> read_tokenizer_config(const std::string& folder, Vocabulary& vocabu
 struct AddedToken {
   int32_t id = -1;
   std::string text;
-  bool special = true, left_strip = false, right_strip = false;
+  bool special = true, left_strip = false, right_strip = false, single_word = false;
 };
 Result<std::vector<AddedToken>> read_added_tokens(const std::string& folder);
 // Into a vocabulary that has none of their ids, or the same text for them.

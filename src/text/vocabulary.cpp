@@ -2,37 +2,7 @@
 
 #include <algorithm>
 
-#include "text/utf8.h"
-
 namespace thimble {
-namespace {
-
-bool is_space(uint32_t code) {
-  return code == ' ' || (code >= '\t' && code <= '\r') || code == 0x85 || code == 0xa0 || code == 0x1680 ||
-         (code >= 0x2000 && code <= 0x200a) || code == 0x2028 || code == 0x2029 || code == 0x202f || code == 0x205f ||
-         code == 0x3000;
-}
-
-size_t skip_spaces(std::string_view text, size_t at) {
-  while (at < text.size()) {
-    const Utf8Char c = decode_utf8(text, at);
-    if (!c.valid || !is_space(c.code)) break;
-    at += c.length;
-  }
-  return at;
-}
-
-size_t trim_spaces(std::string_view text, size_t from, size_t end) {
-  size_t kept = from;
-  for (size_t at = from; at < end;) {
-    const Utf8Char c = decode_utf8(text, at);
-    at += c.length;
-    if (!c.valid || !is_space(c.code)) kept = at;
-  }
-  return kept;
-}
-
-}  // namespace
 
 Failure missing_byte(unsigned char byte, size_t offset) {
   return fail(ErrorCode::invalid_argument,
@@ -65,13 +35,17 @@ VocabularyTokenizer::VocabularyTokenizer(Vocabulary vocabulary) : vocabulary_(st
   bos_ = vocabulary_.bos;
   eos_ = vocabulary_.eos;
   adds_bos_ = vocabulary_.adds_bos && bos_.has_value();
+  beginning_ = vocabulary_.beginning;
+  if (beginning_.empty() && bos_) beginning_.push_back(*bos_);
+  if (vocabulary_.adds_eos) ending_ = vocabulary_.ending;
+  if (vocabulary_.adds_eos && ending_.empty() && eos_) ending_.push_back(*eos_);
   chat_template_ = std::move(vocabulary_.chat_template);
   if (eos_) ends_.push_back(*eos_);
   for (const int32_t id : vocabulary_.ends) {
     const bool new_one = std::ranges::find(ends_, id) == ends_.end();
     if (new_one && id >= 0 && id < vocabulary_.tokens.size()) ends_.push_back(id);
   }
-  specials_.build(vocabulary_.tokens);
+  specials_.build(vocabulary_.tokens, vocabulary_.rules);
   if (vocabulary_.token_names) {
     token_names_ = *std::move(vocabulary_.token_names);
     return;
@@ -137,19 +111,15 @@ SpecialTokens::Hit VocabularyTokenizer::next_special(std::string_view text, size
 
 Result<size_t> VocabularyTokenizer::walk(std::string_view text, const EncodeOptions& options, bool more,
                                          std::vector<int32_t>& ids) {
-  if (options.bos && !options.continued && !options.after_special && bos_) {
+  if (options.bos && !options.continued && !options.after_special && !beginning_.empty()) {
     const SpecialTokens::Hit begin = text.empty() ? SpecialTokens::Hit{} : next_special(text, 0, options, more);
     if (begin.partial && begin.start == 0) return 0;  // may be it
-    if (begin.start > 0 || begin.id != *bos_) ids.push_back(*bos_);
+    if (begin.start > 0 || begin.id != beginning_.front()) ids.insert(ids.end(), beginning_.begin(), beginning_.end());
   }
   bool first = !options.continued && !options.after_special, starts = !options.continued || options.after_special;
   for (size_t at = 0; at < text.size();) {
     const SpecialTokens::Hit hit = next_special(text, at, options, more);
-    TokenStrip strip{hit.id, false, false};
-    for (const TokenStrip& known : vocabulary_.strips) {
-      if (hit.id >= 0 && known.id == hit.id) strip = known;
-    }
-    const size_t end = strip.left ? trim_spaces(text, at, hit.start) : hit.start;
+    const auto [end, next] = specials_.taken(text, at, hit);
     const bool open = hit.id < 0 && more;
     if (end > at) {
       const size_t done = TRY(encode_stretch(text.substr(at, end - at), {first, starts, open, at}, ids));
@@ -159,8 +129,7 @@ Result<size_t> VocabularyTokenizer::walk(std::string_view text, const EncodeOpti
       return at;
     }
     if (hit.id < 0) break;
-    const size_t next = strip.right ? skip_spaces(text, hit.end) : hit.end;
-    if (more && strip.right && next == text.size()) return hit.start;  // more whitespace may follow
+    if (more && specials_.takes_right(hit.id) && next == text.size()) return hit.start;  // more whitespace may follow
     ids.push_back(hit.id);
     first = false;
     starts = true;

@@ -17,12 +17,13 @@ namespace thimble {
 struct Vocabulary {
   TokenTable tokens;  // bytes as they stand in running text
   MergeTable merges;
-  std::vector<float> scores;       // SentencePiece's, by id; else empty
-  std::vector<TokenStrip> strips;  // of the special tokens that take whitespace with them
+  std::vector<float> scores;      // SentencePiece's, by id; else empty
+  std::vector<TokenRules> rules;  // of the special tokens that have some
   std::optional<int32_t> bos, eos, unknown, padding;
   std::vector<int32_t> ends;  // beside eos
   bool adds_bos = false;
-  bool adds_eos = false;  // written back, not acted on: examples end with eos by themselves
+  bool adds_eos = false;                   // of `tokenize`; examples end with eos by themselves
+  std::vector<int32_t> beginning, ending;  // what stands before and after a text, where that is more than bos and eos
   std::string chat_template;
   // Special tokens by their names in tokenizer_config.json; without that file, those above.
   std::optional<std::vector<std::pair<std::string, std::string>>> token_names;

@@ -190,5 +190,190 @@ TEST(Chat, an_interrupt_while_waiting_says_how_to_leave_and_a_second_one_leaves)
   EXPECT_EQ(chat.exit_code(), 130);
 }
 
+TEST(generate, stops_at_strings_and_says_which) {
+  TemporaryFolder folder;
+  const TinyFiles tiny;
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"generate", "--model",      tiny.gguf, "--prompt",
+                                          "ab",       "--max-tokens", "24",      "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Ran ran = run_thimble(arguments);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return Json::parse(ran.out, nullptr, false);
+  };
+  const Json plain = run({});
+  // A tiny model says bytes of any kind; a stop of several tokens is taken from what it says, where that is text.
+  const auto text = plain["text"].get<std::string>();
+  size_t at = 1;
+  while (at + 3 < text.size() && !(std::isalnum(text[at]) && std::isalnum(text[at + 1]))) ++at;
+  if (at + 3 < text.size()) {
+    const std::string stop = text.substr(at, 2);
+    const Json stopped = run({"--stop", "never this", "--stop", stop});
+    EXPECT_EQ(stopped["stopped"], "stop");
+    EXPECT_EQ(stopped["stop"], stop);
+    EXPECT_EQ(stopped["text"], text.substr(0, text.find(stop)));
+  }
+  const Json logprobs = run({"--logprobs", "3"});
+  ASSERT_EQ(logprobs["logprobs"].size(), logprobs["ids"].size());
+  for (const Json& token : logprobs["logprobs"]) {
+    ASSERT_EQ(token["top"].size(), 3u);
+    EXPECT_EQ(token["top"][0]["id"], token["id"]);  // the likeliest was taken
+    EXPECT_GE(token["top"][0]["logprob"], token["top"][1]["logprob"]);
+    EXPECT_LT(token["logprob"].get<double>(), 0);
+  }
+}
+
+TEST(generate, prompts_of_a_file_are_answered_as_each_alone) {
+  TemporaryFolder folder;
+  const TinyFiles tiny;
+  const std::string jsonl = folder.write("p.jsonl", R"({"id":"x","prompt":"ab"}
+{"prompt":"abab c"}
+{"messages":[{"role":"user","content":"a"}]}
+)");
+  const auto run = [&](const std::string& batch) {
+    const Ran ran =
+        run_thimble({"generate", "--model", tiny.gguf, "--prompts", jsonl, "--max-tokens", "9", "--batch", batch});
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return ran.out;
+  };
+  const std::string together = run("3");
+  EXPECT_EQ(together, run("1"));
+  EXPECT_EQ(std::ranges::count(together, '\n'), 3);
+  const Json first = Json::parse(together.substr(0, together.find('\n')), nullptr, false);
+  EXPECT_EQ(first["id"], "x");
+  const Ran alone = run_thimble({"generate", "--model", tiny.gguf, "--prompt", "ab", "--max-tokens", "9", "--json"});
+  EXPECT_EQ(Json::parse(alone.out, nullptr, false)["ids"], first["ids"]);
+  folder.write("p.jsonl", R"({"prompt":"a","stream":true})");
+  EXPECT_THAT(run_thimble({"generate", "--model", tiny.gguf, "--prompts", jsonl}).err, HasSubstr("the field 'stream'"));
+}
+
+TEST(generate, a_seed_that_was_not_given_is_told) {
+  TemporaryFolder folder;
+  const TinyFiles tiny;
+  std::vector<std::string> arguments = {"generate",     "--model", tiny.gguf,       "--prompt", "ab",
+                                        "--max-tokens", "12",      "--temperature", "1",        "--json"};
+  const Json drawn = Json::parse(run_thimble(arguments).out, nullptr, false);
+  ASSERT_TRUE(drawn.contains("seed"));
+  arguments.insert(arguments.end(), {"--seed", fmt::format("{}", drawn["seed"].get<uint64_t>())});
+  EXPECT_EQ(Json::parse(run_thimble(arguments).out, nullptr, false)["ids"], drawn["ids"]);
+}
+
+TEST(chat, commands_change_save_and_load_the_conversation) {
+  TemporaryFolder folder;
+  const TinyFiles tiny;
+  const std::string saved = folder.file("chat.json");
+  const auto chat = [&](const std::string& input) {
+    const Ran ran = run_thimble({"chat", "--model", tiny.gguf, "--max-tokens", "3", "--context", "256"}, input);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return ran;
+  };
+  const Ran first = chat("/system Be b.\na\n/save " + saved + "\n/save " + saved + "\n");
+  EXPECT_THAT(first.err, AllOf(HasSubstr("(another system message)"), HasSubstr("(wrote 3 messages to "),
+                               HasSubstr("is there already")));
+  const Json record = Json::parse(file_bytes(saved), nullptr, false);
+  ASSERT_EQ(record["messages"].size(), 3u);
+  EXPECT_EQ(record["messages"][0], Json({{"role", "system"}, {"content", "Be b."}}));
+  EXPECT_EQ(record["messages"][1]["content"], "a");
+  const Ran second = chat("/load " + saved + "\nb\n/save " + folder.file("more.json") + "\n/clear\n/save " +
+                          folder.file("none.json") + "\n/load " + folder.file("absent.json") + "\n/odd is text\n");
+  EXPECT_THAT(second.err, AllOf(HasSubstr("(read 3 messages from "), HasSubstr("(wrote 5 messages"),
+                                HasSubstr("(wrote 1 message to"), HasSubstr("absent.json")));
+  const Ran lines = chat("/multiline\na\nb\n\n/save " + folder.file("lines.json") + "\n");
+  EXPECT_EQ(Json::parse(file_bytes(folder.file("lines.json")), nullptr, false)["messages"][0]["content"], "a\nb");
+  folder.write("bad.json", R"({"messages":[{"role":"tool","content":"x"}]})");
+  EXPECT_THAT(chat("/load " + folder.file("bad.json") + "\n").err, HasSubstr("message 0 is of the role 'tool'"));
+}
+
+TEST(generate, holds_a_reply_to_a_schema) {
+  const TinyFiles tiny;
+  for (const char* temperature : {"0", "1"}) {
+    const Ran ran = run_thimble(
+        {"generate", "--model", tiny.gguf, "--prompt", "ab", "--max-tokens", "40", "--json", "--temperature",
+         temperature, "--json-schema",
+         R"({"type":"object","properties":{"a":{"enum":["x","yy"]},"b":{"type":"boolean"}},"required":["a","b"]})"});
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    const Json result = Json::parse(ran.out, nullptr, false);
+    EXPECT_TRUE(result["stopped"] == "grammar" || result["stopped"] == "max-tokens");
+    if (result["stopped"] != "grammar") continue;  // white space may go on for long
+    const Json made = Json::parse(result["text"].get<std::string>(), nullptr, false);
+    ASSERT_TRUE(made.is_object()) << result["text"];
+    EXPECT_TRUE(made["a"] == "x" || made["a"] == "yy");
+    EXPECT_TRUE(made["b"].is_boolean());
+  }
+  EXPECT_THAT(run_thimble({"generate", "--model", tiny.gguf, "--prompt", "a", "--json-schema",
+                           R"({"type":"integer","minimum":1})"})
+                  .err,
+              HasSubstr("'minimum' is not supported"));
+}
+
+// Each convention counts the tokens that it says, and where one window holds the text they are one number.
+TEST(eval, perplexity_by_its_conventions) {
+  TemporaryFolder folder;
+  const TinyFiles tiny;
+  std::string text;
+  for (int i = 0; i < 30; ++i) text += "x" + std::to_string(i) + " ";  // 30 words; no ab, so a token is a byte
+  const std::string data = folder.write("t.txt", text);
+  const auto tokens = static_cast<int64_t>(text.size());
+  const auto eval = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"eval", "--model", tiny.gguf, "--data", data, "--precision", "f32", "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Ran ran = run_thimble(arguments);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    for (size_t at = 0; at < ran.out.size();) {
+      const size_t end = ran.out.find('\n', at);
+      const Json event = Json::parse(ran.out.substr(at, end - at), nullptr, false);
+      if (event["event"] == "eval") return event;
+      at = end + 1;
+    }
+    return Json();
+  };
+  const Json strided = eval({"--convention", "strided", "--context", "32", "--stride", "8"});
+  EXPECT_EQ(strided["tokens"], tokens - 1);  // every one but the first, once
+  const Json word = eval({"--convention", "word", "--context", "32"});
+  EXPECT_EQ(word["tokens"], tokens);
+  EXPECT_NEAR(word["word_perplexity"].get<double>(),
+              std::exp(word["nll"].get<double>() * static_cast<double>(tokens) / 31),
+              1e-3 * word["word_perplexity"].get<double>());
+  EXPECT_NEAR(word["byte_perplexity"].get<double>(), word["perplexity"].get<double>(),
+              1e-6 * word["perplexity"].get<double>());
+  const Json halves = eval({"--convention", "llama.cpp", "--context", "16"});
+  EXPECT_EQ(halves["windows"], tokens / 16);
+  EXPECT_EQ(halves["tokens"], tokens / 16 * 7);
+  folder.write("t.txt", text.substr(0, 40));
+  const double one = eval({"--context", "64"})["nll"];
+  EXPECT_NEAR(eval({"--convention", "strided", "--context", "64"})["nll"].get<double>(), one, 1e-6);
+  EXPECT_NEAR(eval({"--convention", "word", "--context", "60"})["nll"].get<double>(),
+              eval({"--context", "64", "--bos"})["nll"].get<double>(), 1e-6);
+  EXPECT_THAT(run_thimble({"eval", "--model", tiny.gguf, "--data", data, "--convention", "halves"}).err,
+              HasSubstr("--convention: expected one of"));
+  EXPECT_THAT(run_thimble({"eval", "--model", tiny.gguf, "--data", data, "--stride", "4"}).err,
+              HasSubstr("only --convention strided has a stride"));
+}
+
+// What the manual page and the completions say is what the program takes.
+TEST(Usage, manual_and_completions_come_from_the_flag_tables) {
+  const Ran man = run_thimble({"--man"});
+  EXPECT_EQ(man.status, 0);
+  EXPECT_THAT(man.out, AllOf(StartsWith(".TH THIMBLE 1"), HasSubstr(".SS thimble generate"), HasSubstr("min\\-p")));
+  const Ran version = run_thimble({"--version"});
+  EXPECT_THAT(version.out,
+              AllOf(StartsWith("thimble "), HasSubstr("\nbuilt by "), HasSubstr("\nkernels for baseline")));
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const Ran made = run_thimble({"--completions", shell});
+    EXPECT_EQ(made.status, 0) << made.err;
+    EXPECT_THAT(made.out, AllOf(HasSubstr("tokenize"), HasSubstr("json-schema")));
+  }
+  const Ran wrong = run_thimble({"--completions", "csh"});
+  EXPECT_EQ(wrong.status, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("expected one of"));
+  TemporaryFolder folder;
+  const std::string script = folder.write("c.bash", run_thimble({"--completions", "bash"}).out +
+                                                        "COMP_WORDS=(thimble generate --min-)\nCOMP_CWORD=2\n_thimble\n"
+                                                        "echo \"${COMPREPLY[@]}\" > " +
+                                                        folder.file("out") + "\n");
+  ASSERT_EQ(std::system(("bash " + quoted(script)).c_str()), 0);
+  EXPECT_EQ(file_bytes(folder.file("out")), "--min-p\n");
+}
+
 }  // namespace
 }  // namespace thimble

@@ -79,5 +79,45 @@ TEST(Sampler, refuses_nonsense) {
   EXPECT_FALSE(Sampler::create({.top_p = 0}, 4));
 }
 
+TEST(Sampler, min_p_keeps_what_is_so_likely_beside_the_likeliest) {
+  const std::vector<float> logits = {std::log(0.05f), std::log(0.5f), std::log(0.15f), std::log(0.3f)};
+  EXPECT_EQ(frequencies({.temperature = 1, .min_p = 0.2}, logits, 2000).size(), 3u);
+  EXPECT_EQ(frequencies({.temperature = 1, .min_p = 0.5}, logits, 2000).size(), 2u);
+  EXPECT_EQ(frequencies({.temperature = 1, .min_p = 1}, logits, 2000).size(), 1u);
+}
+
+// The entropy is 1.14, the surprises 3.00, 0.69, 1.90 and 1.20: nearest are those of 0.3, 0.5, 0.15, 0.05.
+TEST(Sampler, typical_p_keeps_what_is_as_surprising_as_expected) {
+  const std::vector<float> logits = {std::log(0.05f), std::log(0.5f), std::log(0.15f), std::log(0.3f)};
+  const auto one = frequencies({.temperature = 1, .typical_p = 0.25}, logits, 500);
+  EXPECT_EQ(one.size(), 1u);
+  EXPECT_TRUE(one.contains(3));
+  const auto two = frequencies({.temperature = 1, .typical_p = 0.5}, logits, 2000);
+  EXPECT_EQ(two.size(), 2u);
+  EXPECT_TRUE(two.contains(3) && two.contains(1));
+}
+
+TEST(Sampler, penalties_change_the_logits_of_what_was_said) {
+  const std::vector<int32_t> earlier = {1, 1, 3};
+  const auto greedy = [&](SamplingOptions options, const std::vector<float>& logits) {
+    auto sampler = Sampler::create(options, static_cast<int64_t>(logits.size()));
+    const int32_t first = sampler->pick(logits, 0, 0, earlier);
+    EXPECT_EQ(sampler->pick(logits, 0, 1, earlier), first);  // nothing is left from the call before
+    return first;
+  };
+  EXPECT_EQ(greedy({}, {1, 3, 2, 2}), 1);
+  EXPECT_EQ(greedy({.repetition_penalty = 2}, {1, 3, 2, 2}), 2);      // 3 / 2 < 2
+  EXPECT_EQ(greedy({.repetition_penalty = 2}, {-3, -1, -5, -4}), 1);  // -1 * 2 > -3
+  EXPECT_EQ(greedy({.repetition_penalty = 4}, {-3, -1, -5, -4}), 0);  // -1 * 4 < -3
+  EXPECT_EQ(greedy({.presence_penalty = 0.9}, {1, 3, 2, 2}), 1);      // 2.1
+  EXPECT_EQ(greedy({.presence_penalty = 1.1}, {1, 3, 2, 2}), 2);      // 1.9, once
+  EXPECT_EQ(greedy({.frequency_penalty = 0.6}, {1, 3, 2, 2}), 2);     // 3 - 2 * 0.6
+  EXPECT_EQ(greedy({.frequency_penalty = 0.6, .repeat_last = 1}, {1, 3, 2, 2}), 1);
+  EXPECT_EQ(greedy({.repetition_penalty = 9, .repeat_last = 0}, {1, 3, 2, 2}), 1);
+  EXPECT_FALSE(Sampler::create({.min_p = 1.5}, 4));
+  EXPECT_FALSE(Sampler::create({.repetition_penalty = 0}, 4));
+  EXPECT_FALSE(Sampler::create({.repeat_last = -2}, 4));
+}
+
 }  // namespace
 }  // namespace thimble
