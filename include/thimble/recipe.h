@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,16 +15,19 @@ struct Recipe {
   std::vector<std::string> columns;  // field=column of the data
   std::string truncate;              // of examples longer than the context: left, right, split; empty: left out
   double split = 0;                  // part of the data that is held out for evaluation
-  std::string method = "lora", optimizer = "adamw", schedule = "cosine", precision = "bf16", multiply = "auto", size;
+  std::string method;  // several with commas between; empty: the adapter's, else lora on a model, full from scratch
+  std::string optimizer = "adamw", schedule = "cosine", precision = "bf16", multiply = "auto", size;
   std::string states = "f32";       // how states of the optimizer are stored: f32, bf16, int8_block, fp8
   std::string scratch;              // folder of the disk tier; empty: beside `out`; "none": no disk
   std::string allow;                // "near": moves with a documented error bound are allowed
-  std::vector<std::string> target;  // of LoRA; empty: every linear of the blocks
+  std::vector<std::string> target;  // layers to adapt; empty: as the method says
   std::vector<std::string> set;     // socket.option=value
   int64_t memory = 0;               // bytes; 0: 80 % of what is free
-  int64_t rank = 8, batch = 1, accumulate = 1, context = 512, steps = 0, save_every = 0, eval_every = 0, seed = 0,
+  std::optional<int64_t> rank;  // of the method, where it has one; its own without it
+  int64_t batch = 1, accumulate = 1, context = 512, steps = 0, save_every = 0, eval_every = 0, seed = 0,
           threads = 0;
-  double alpha = 16, dropout = 0, lr = 0, warmup = 0.03, weight_decay = 0, clip = 1, epochs = 1;
+  std::optional<double> alpha, dropout;  // likewise
+  double lr = 0, warmup = 0.03, weight_decay = 0, clip = 1, epochs = 1;
   std::string chat_template;                    // a name or a file, instead of the model's own
   std::vector<std::string> template_variables;  // NAME=JSON
   std::string date;                             // that a template may ask for: 2026-01-02; empty: today

@@ -10,9 +10,9 @@
 #include "files/json.h"
 #include "models/gguf_writer.h"
 #include "models/hf_writer.h"
-#include "models/merged.h"
 #include "plan/ledger.h"
 #include "run/arena.h"
+#include "run/merged.h"
 #include "run/recipe.h"
 #include "text/keep_files.h"
 #include "text/save.h"
@@ -35,7 +35,7 @@ struct Conversion {
   const ConvertOptions& options;
   int64_t budget_bytes = 0;
   std::unique_ptr<ModelSource> source;
-  std::optional<LoraAdapter> adapter;
+  std::vector<Adapter> adapters;
   std::optional<MergedModel> merged;
   const Codec* codec = nullptr;            // nullptr: as stored
   const Codec* embedding_codec = nullptr;  // nullptr: as `codec`
@@ -44,6 +44,15 @@ struct Conversion {
   std::vector<std::string> notes;
 
   std::span<const ModelTensor> tensors() const { return merged ? merged->tensors() : source->tensors(); }
+  const Architecture& architecture() const { return merged ? merged->architecture() : source->architecture(); }
+  // "14 matrices", "2 matrices and 3 vectors"
+  std::string merged_text() const {
+    size_t vectors = 0;
+    for (const ModelTensor& tensor : merged->tensors())
+      vectors += merged->changed().contains(tensor.name) && tensor.shape.rank() < 2;
+    const std::string matrices = counted(merged->changed().size() - vectors, "matrix", "matrices");
+    return vectors == 0 ? matrices : matrices + " and " + counted(vectors, "vector");
+  }
   ReadRows rows() { return merged ? merged->rows() : rows_of(*source); }
 };
 
@@ -80,7 +89,7 @@ Result<void> choose_codecs(Conversion& c) {
   if (!o.embedding_codec.empty()) {
     c.embedding_codec = TRY(codec_named(o.embedding_codec));
   } else if (gguf && c.codec && c.codec->block > 1 && c.codec != &kQ8_0) {
-    c.embedding_codec = kQ6K.fits_rows(c.source->architecture().width) ? &kQ6K : &kQ8_0;
+    c.embedding_codec = kQ6K.fits_rows(c.architecture().width) ? &kQ6K : &kQ8_0;
     c.notes.push_back(
         fmt::format("embedding and head in {} (--embedding-codec says otherwise)", c.embedding_codec->name));
   }
@@ -107,7 +116,7 @@ Result<void> open_tokenizer(Conversion& c) {
     return {};
   }
   c.tokenizer = TRY(Tokenizer::open(path));
-  const int64_t rows = c.source->architecture().vocab, tokens = c.tokenizer->vocab_size();
+  const int64_t rows = c.architecture().vocab, tokens = c.tokenizer->vocab_size();
   if (tokens <= rows) return {};
   const std::string_view first = c.tokenizer->bytes(static_cast<int32_t>(rows));
   c.notes.push_back(fmt::format("the tokenizer has {} tokens, the model {} rows: '{}' (id {}) has none{}", tokens, rows,
@@ -128,8 +137,8 @@ Result<void> open_all(Conversion& c) {
   c.budget_bytes = o.memory.empty() ? free_memory_bytes() / 5 * 4 : TRY(parse_bytes(o.memory));
   c.source = TRY(ModelSource::open(o.model));
   if (!o.adapter.empty()) {
-    c.adapter = TRY(open_lora_adapter(o.adapter));
-    c.merged = TRY(MergedModel::make(*c.source, *c.adapter));
+    c.adapters = TRY(open_adapters(o.adapter));
+    c.merged = TRY(MergedModel::make(*c.source, c.adapters));
   }
   CHECK_OK(choose_codecs(c));
   return open_tokenizer(c);
@@ -137,10 +146,10 @@ Result<void> open_all(Conversion& c) {
 
 // What the process will hold at most; it holds it from here on, before anything is written.
 Result<int64_t> take_memory(const Conversion& c, int64_t tables_bytes) {
-  const Architecture& a = c.source->architecture();
+  const Architecture& a = c.architecture();
   const int64_t rows_bytes = c.options.to == "safetensors" ? hf_write_bytes(a) : stream_bytes(a, false);
   populate_runtime(rows_bytes + (c.merged ? c.merged->buffer_bytes() : 0) + tables_bytes);
-  const size_t tensors = c.tensors().size() + (c.adapter ? c.adapter->modules.size() : 0);
+  const size_t tensors = c.tensors().size() + (c.merged ? c.merged->changed().size() : 0);
   const int64_t small = kSmallThings + kBytesPerTensor * static_cast<int64_t>(tensors);
   const int64_t planned = std::max(peak_resident_bytes(), resident_bytes() + small);
   if (planned <= c.budget_bytes) return planned;
@@ -204,8 +213,10 @@ Result<void> note_rounding(Conversion& c) {
   if (!c.merged || !c.codec || c.codec->block == 1) return {};
   constexpr int64_t kRows = 4;
   double kept = 0, all = 0;
-  for (const LoraModule& module : c.adapter->modules) {
-    const ModelTensor& stored = *c.source->find(module.module + ".weight");
+  for (const std::string& name : c.merged->changed()) {
+    const ModelTensor* const found = c.source->find(name);
+    if (!found || found->shape.rank() < 2) continue;
+    const ModelTensor& stored = *found;
     const ModelTensor adapted{stored.name, &kF32, stored.shape};
     const Codec& codec = codec_for_rows(*c.codec, stored.shape.columns());
     for (int64_t i = 0; i < kRows; ++i) {
@@ -234,8 +245,8 @@ Result<int64_t> write_gguf(Conversion& c) {
   const int64_t before = resident_bytes();
   TokenizerTables tables;
   if (c.tokenizer) tables = TRY(c.tokenizer->tables());
-  if (c.tokenizer) cut_vocabulary(tables, c.source->architecture().vocab);
-  if (c.tokenizer) pad_vocabulary(tables, c.source->architecture().vocab);
+  if (c.tokenizer) cut_vocabulary(tables, c.architecture().vocab);
+  if (c.tokenizer) pad_vocabulary(tables, c.architecture().vocab);
   const int64_t planned = TRY(take_memory(c, std::max<int64_t>(0, 2 * (resident_bytes() - before))));
   GgufWriteOptions options{.codec = c.codec, .embedding_codec = c.embedding_codec};
   options.name = fs::path(c.options.out).stem().string();
@@ -244,8 +255,7 @@ Result<int64_t> write_gguf(Conversion& c) {
   if (c.tokenizer) options.tokenizer = &tables;
   const fs::path folder = fs::path(c.options.out).parent_path();
   if (!folder.empty()) CHECK_OK(make_directories(folder.string()));
-  const GgufWriteReport report =
-      TRY(write_gguf_model(c.options.out, c.source->architecture(), c.tensors(), c.rows(), options));
+  const GgufWriteReport report = TRY(write_gguf_model(c.options.out, c.architecture(), c.tensors(), c.rows(), options));
   note_replacements(c, report.replaced);
   CHECK_OK(note_rounding(c));
   return planned;
@@ -258,7 +268,7 @@ Result<int64_t> write_safetensors(Conversion& c) {
     if (c.tokenizer->bos()) options.bos = *c.tokenizer->bos();
     if (c.tokenizer->eos()) options.eos = *c.tokenizer->eos();
   }
-  CHECK_OK(write_hf_model(c.options.out, c.source->architecture(), c.tensors(), c.rows(), options));
+  CHECK_OK(write_hf_model(c.options.out, c.architecture(), c.tensors(), c.rows(), options));
   const std::string& from = c.options.tokenizer.empty() ? c.options.model : c.options.tokenizer;
   if (c.tokenizer) CHECK_OK(keep_tokenizer(*c.tokenizer, from, c.options.model, c.options.out));
   return planned;
@@ -288,9 +298,7 @@ Result<void> convert(const ConvertOptions& options) {
     return {};
   }
   for (const std::string& note : c.notes) fmt::print("{}\n", note);
-  if (c.adapter)
-    fmt::print("adapter {} merged into {}\n", options.adapter,
-               counted(c.adapter->modules.size(), "matrix", "matrices"));
+  if (c.merged) fmt::print("adapter {} merged into {}\n", options.adapter, c.merged_text());
   fmt::print("{}, {} written to {}; peak memory {} of {} planned\n", counted(c.tensors().size(), "tensor"),
              megabytes(bytes), options.out, megabytes(peak), megabytes(planned));
   return {};
@@ -299,7 +307,7 @@ Result<void> convert(const ConvertOptions& options) {
 std::function<Result<void>()> add(CLI::App& app) {
   auto o = std::make_shared<ConvertOptions>();
   app.add_option("--model", o->model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin")->required();
-  app.add_option("--adapter", o->adapter, "LoRA adapter folder to merge into it");
+  app.add_option("--adapter", o->adapter, "adapter to merge into it: a PEFT folder or a GGUF adapter");
   app.add_option("--tokenizer", o->tokenizer, "tokenizer, when the model brings none");
   app.add_option("--to", o->to, "gguf (one file, for llama.cpp) or safetensors (a folder, for transformers)")
       ->required();

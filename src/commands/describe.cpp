@@ -2,8 +2,9 @@
 
 #include <array>
 #include <map>
+#include <set>
 
-#include "files/adapter.h"
+#include "adapters/adapter.h"
 #include "files/gguf.h"
 #include "models/model_source.h"
 #include "models/presets.h"
@@ -171,29 +172,34 @@ Result<Ordered> describe_safetensors(const std::string& path, bool tensors) {
   return json;
 }
 
-Result<Ordered> describe_adapter(const std::string& path, bool tensors) {
-  const LoraAdapter adapter = TRY(open_lora_adapter(path));
-  const LoraConfig& config = adapter.config;
-  Ordered json = {{"path", path},
-                  {"format", "LoRA adapter (PEFT)"},
-                  {"bytes", adapter.weights.size()},
-                  {"base model", config.base_model},
-                  {"rank", config.rank},
-                  {"alpha", config.alpha},
-                  {"rsLoRA", config.rslora},
-                  {"targets", config.target_pattern.empty() ? fmt::format("{}", fmt::join(config.targets, ", "))
-                                                            : config.target_pattern},
-                  {"modules", adapter.modules.size()}};
+Ordered describe_one(const Adapter& adapter, bool tensors) {
+  Ordered json = {{"path", adapter.path},
+                  {"format", fmt::format("{} adapter ({})", adapter.rewrite->name, adapter.gguf ? "GGUF" : "PEFT")},
+                  {"bytes", adapter.weights->size()}};
+  for (const auto& [field, value] : adapter.config.items())
+    if (!value.is_null() && !(value.is_structured() && value.empty())) json[field] = value;
+  std::set<std::string> modules;
   Tally tally;
   Ordered list = Ordered::array();
-  for (const LoraModule& module : adapter.modules) {
-    for (const SafetensorsEntry* e : {&module.a, &module.b}) {
-      tally.add(e->dtype, e->shape.count(), static_cast<int64_t>(e->bytes));
-      if (tensors) list.push_back(row(e->name, e->dtype, e->shape, e->bytes));
-    }
+  for (const auto& [key, e] : adapter.tensors) {
+    std::string module = key;
+    for (const std::string_view end : {".weight", ".bias"})
+      if (module.ends_with(end)) module.resize(module.size() - end.size());
+    modules.insert(module.substr(0, module.rfind('.')));
+    tally.add(e.dtype, e.shape.count(), static_cast<int64_t>(e.bytes));
+    if (tensors) list.push_back(row(e.name, e.dtype, e.shape, e.bytes));
   }
+  json["modules"] = modules.size();
   tally.write(json);
   if (tensors) json["tensor list"] = list;
+  return json;
+}
+
+Result<Ordered> describe_adapter(const std::string& path, bool tensors) {
+  const std::vector<Adapter> adapters = TRY(open_adapters(path));
+  if (adapters.size() == 1) return describe_one(adapters.front(), tensors);
+  Ordered json = {{"path", path}, {"format", "adapters of several techniques"}};
+  for (const Adapter& adapter : adapters) json[std::string(adapter.rewrite->name)] = describe_one(adapter, tensors);
   return json;
 }
 
@@ -221,7 +227,7 @@ Result<Ordered> describe_run(const std::string& path, bool tensors) {
   Ordered json = {{"path", path}, {"format", "folder of a training run"}};
   if (is_file(path + "/checkpoint.safetensors"))
     json["checkpoint"] = TRY(describe_safetensors(path + "/checkpoint.safetensors", tensors));
-  if (is_file(path + "/adapter/adapter_config.json"))
+  if (is_file(path + "/adapter/adapter_config.json") || is_file(path + "/adapter" + kAdapterStack))
     json["adapter"] = TRY(describe_adapter(path + "/adapter", tensors));
   if (is_file(path + "/model/config.json")) json["model"] = TRY(describe_model(path + "/model", tensors));
   return json;
@@ -244,7 +250,7 @@ Result<Ordered> describe_tokenizer(const std::string& path) {
 
 Result<nlohmann::ordered_json> describe(const std::string& path, bool tensors) {
   if (is_directory(path)) {
-    if (is_file(path + "/adapter_config.json")) return describe_adapter(path, tensors);
+    if (is_file(path + kAdapterConfig) || is_file(path + kAdapterStack)) return describe_adapter(path, tensors);
     if (is_file(path + "/config.json")) return describe_model(path, tensors);
     if (is_file(path + "/checkpoint.safetensors") || is_file(path + "/adapter/adapter_config.json"))
       return describe_run(path, tensors);

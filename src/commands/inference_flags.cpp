@@ -9,7 +9,7 @@ namespace thimble {
 void InferenceFlags::add(CLI::App& app) {
   InferenceOptions& o = options_;
   app.add_option("--model", o.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin");
-  app.add_option("--adapter", o.adapter, "LoRA adapter folder");
+  app.add_option("--adapter", o.adapter, "adapter: a PEFT folder or a GGUF adapter");
   app.add_option("--tokenizer", o.tokenizer, "tokenizer, when the model brings none");
   app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
   app.add_option("--precision", o.precision, "rounding of activations: bf16, f32")->capture_default_str();

@@ -2,8 +2,8 @@
 #include "commands/command.h"
 #include "core/nearest.h"
 #include "files/json.h"
-#include "methods/method.h"
 #include "methods/optimizer.h"
+#include "methods/rewrite.h"
 #include "ops/table.h"
 
 namespace thimble {
@@ -29,8 +29,11 @@ constexpr Socket kSockets[] = {
     {"method", "methods",
      [] {
        Ordered rows = Ordered::array();
-       for (const Method* m : methods()) {
-         rows.push_back({{"name", m->name}, {"summary", m->summary}, {"paper", m->paper}});
+       for (const Rewrite* m : rewrites()) {
+         Ordered row = {{"name", m->name}, {"summary", m->summary}, {"paper", m->paper}};
+         if (!m->form.type.empty()) row["peft_type"] = m->form.type;
+         if (!m->options.empty()) row["options"] = options_json(m->options);
+         rows.push_back(std::move(row));
        }
        return rows;
      }},

@@ -1,8 +1,8 @@
 #include "commands/recipe_options.h"
 
 #include "commands/template_flags.h"
-#include "methods/method.h"
 #include "methods/optimizer.h"
+#include "methods/rewrite.h"
 
 namespace thimble {
 namespace {
@@ -30,11 +30,10 @@ std::string names_of(Table table) {
 void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app_ = &app;
   Recipe& r = recipe_;
-  if (!pretrained) r.method = "full";
   app.add_option("--model", r.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin");
   app.add_option("--size", r.size, "parameters of a model to train from scratch: 5M, 60M, 1B");
   app.add_option("--tokenizer", r.tokenizer, "tokenizer, when the model brings none");
-  app.add_option("--adapter", r.adapter, "LoRA adapter folder to begin with");
+  app.add_option("--adapter", r.adapter, "adapter to begin with: a PEFT folder or a GGUF adapter");
   app.add_option("--data", data_,
                  "training data, files, patterns or folders: JSONL, JSON, CSV or TSV (messages, sharegpt, alpaca, "
                  "prompt/completion, question/answer, text), plain text or token ids in safetensors");
@@ -48,11 +47,14 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
   app.add_option("--scratch", recipe_.scratch,
                  "existing folder where values wait on disk (default: --out); none: keep off the disk");
-  app.add_option("--method", r.method, "what trains: " + names_of(methods()))->capture_default_str();
-  app.add_option("--rank", r.rank, "rank of LoRA")->capture_default_str();
-  app.add_option("--alpha", r.alpha, "scale of LoRA is alpha / rank")->capture_default_str();
-  app.add_option("--dropout", r.dropout, "dropout before LoRA's A")->capture_default_str();
-  app.add_option("--target", r.target, "linear layers to adapt, q_proj,v_proj; all of each block without it")
+  app.add_option("--method", r.method,
+                 fmt::format("what trains, several with commas between: {} (default: {})", names_of(rewrites()),
+                             pretrained ? lightest_method() : kFull.name));
+  app.add_option("--rank", r.rank, "rank of the method, where it has one (default: its own, see thimble methods)");
+  app.add_option("--alpha", r.alpha, "its scale is alpha / rank");
+  app.add_option("--dropout", r.dropout, "dropout of its input, in training");
+  app.add_option("--target", r.target,
+                 "layers to adapt, q_proj,v_proj; without it as the method says, mostly all of each block")
       ->delimiter(',');
   app.add_option("--optimizer", r.optimizer, names_of(optimizers()))->capture_default_str();
   app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
@@ -99,12 +101,22 @@ Result<void> RecipeOptions::check_void() const {
     bool applies;
     const char* why;
   };
-  const bool full = recipe_.method == "full";
+  const std::vector<const Rewrite*> stack =
+      recipe_.method.empty() ? std::vector<const Rewrite*>() : TRY(rewrites_named(recipe_.method));
+  // Whether none of the methods has what the flag says.
+  const auto none = [&](auto has) { return !stack.empty() && std::none_of(stack.begin(), stack.end(), has); };
+  const auto without = [&](const char* option) {
+    return none([&](const Rewrite* rewrite) { return OptionValues(rewrite->options).has(option); });
+  };
+  const std::string rank = fmt::format("--method {} has no rank", recipe_.method),
+                    alpha = fmt::format("--method {} has no alpha", recipe_.method),
+                    dropout = fmt::format("--method {} has no dropout", recipe_.method),
+                    target = fmt::format("--method {} adapts no layers", recipe_.method);
   const Void voids[] = {
-      {"--rank", full, "--method full has no rank; it goes with --method lora"},
-      {"--alpha", full, "--method full has no alpha; it goes with --method lora"},
-      {"--dropout", full, "--method full has no dropout; it goes with --method lora"},
-      {"--target", full, "--method full trains every weight; --target goes with --method lora"},
+      {"--rank", without("rank"), rank.c_str()},
+      {"--alpha", without("alpha"), alpha.c_str()},
+      {"--dropout", without("dropout"), dropout.c_str()},
+      {"--target", none([](const Rewrite* r) { return r->adapts() || r->trains; }), target.c_str()},
       {"--eval-every", recipe_.eval_data.empty() && recipe_.split == 0, "there is no --eval-data to evaluate on"},
       {"--epochs", given("--steps"), "--steps decides how long the run is; leave one of the two out"},
   };
@@ -131,7 +143,6 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   if (r.data.empty()) return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to train on");
   if (r.out.empty() && !plan_only)
     return fail(ErrorCode::invalid_argument, "--out is missing: a folder for the result");
-  if (pretrained && r.model.empty() && app_->get_option("--method")->count() == 0) r.method = "full";
   for (std::string& target : r.target) target = CLI::detail::trim_copy(target);
   std::erase_if(r.target, [](const std::string& target) { return target.empty(); });
   CHECK_OK(check_void());

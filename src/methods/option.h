@@ -22,6 +22,8 @@ class OptionValues {
   explicit OptionValues(std::span<const Option> options = {}) : options_(options) {}
   // Errors name the nearest option, or the bounds.
   Result<void> set(std::string_view owner, std::string_view name, std::string_view value);
+  Result<void> set(std::string_view owner, std::string_view name, double number);
+  bool has(std::string_view name) const;
   double operator[](std::string_view name) const;
   std::string text() const;  // "beta1=0.9 beta2=0.999"
 

@@ -178,27 +178,6 @@ class SpecList {
   const Architecture& a_;
 };
 
-Architecture in_f32(Architecture a) {
-  const auto round = [](double& x) { x = static_cast<float>(x); };
-  const auto round_all = [&](std::vector<double>& numbers) { std::ranges::for_each(numbers, round); };
-  for (Block& b : a.blocks) {
-    for (Norm* n : {&b.before_mixer, &b.after_mixer, &b.before_ffn, &b.after_ffn, &b.attention.qk_norm})
-      round(n->epsilon);
-    round(b.attention.scale), round(b.attention.cap), round(b.residual_scale);
-  }
-  for (Rope& rope : a.ropes) {
-    RopeScaling& s = rope.scaling;
-    rope.layout = Rope::Layout::halves;
-    for (double* x : {&rope.base, &rope.query_growth, &s.factor, &s.low_frequency_factor, &s.high_frequency_factor,
-                      &s.beta_fast, &s.beta_slow, &s.attention_factor})
-      round(*x);
-    round_all(s.short_factors), round_all(s.long_factors);
-  }
-  for (double* x : {&a.embedding_scale, &a.embedding_norm.epsilon, &a.final_norm.epsilon, &a.logit_scale, &a.logit_cap})
-    round(*x);
-  return a;
-}
-
 }  // namespace
 
 Result<void> check(const Architecture& a, const std::string& source) {
@@ -219,7 +198,26 @@ Result<void> check(const Architecture& a, const std::string& source) {
                        source);
 }
 
-bool same_in_f32(const Architecture& a, const Architecture& b) { return in_f32(a) == in_f32(b); }
+Architecture in_f32(Architecture a) {
+  const auto round = [](double& x) { x = static_cast<float>(x); };
+  const auto round_all = [&](std::vector<double>& numbers) { std::ranges::for_each(numbers, round); };
+  for (Block& b : a.blocks) {
+    for (Norm* n : {&b.before_mixer, &b.after_mixer, &b.before_ffn, &b.after_ffn, &b.attention.qk_norm})
+      round(n->epsilon);
+    round(b.attention.scale), round(b.attention.cap), round(b.residual_scale);
+  }
+  for (Rope& rope : a.ropes) {
+    RopeScaling& s = rope.scaling;
+    rope.layout = Rope::Layout::halves;
+    for (double* x : {&rope.base, &rope.query_growth, &s.factor, &s.low_frequency_factor, &s.high_frequency_factor,
+                      &s.beta_fast, &s.beta_slow, &s.attention_factor})
+      round(*x);
+    round_all(s.short_factors), round_all(s.long_factors);
+  }
+  for (double* x : {&a.embedding_scale, &a.embedding_norm.epsilon, &a.final_norm.epsilon, &a.logit_scale, &a.logit_cap})
+    round(*x);
+  return a;
+}
 
 Architecture llama(const LlamaShape& shape) {
   const Norm norm{.kind = Norm::Kind::rms};

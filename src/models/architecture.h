@@ -134,8 +134,8 @@ struct Architecture {
 // of rotated elements, and so on. `source` names the file in messages.
 Result<void> check(const Architecture& architecture, const std::string& source);
 
-// Whether two are the same but for what f32 rounds, as GGUF keeps it, and for the layout of rope, which is the files'.
-bool same_in_f32(const Architecture& a, const Architecture& b);
+// As GGUF keeps it: numbers rounded to f32, and the layout of rope, which is the files', left out.
+Architecture in_f32(Architecture architecture);
 
 // The plain decoder of Llama: RMS norms, all of a head turned, a gated FFN; the head is tied.
 struct LlamaShape {

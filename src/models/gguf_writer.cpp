@@ -118,8 +118,8 @@ Result<void> check_written(const std::string& path, const Family& family, const 
     if (found != &family) back.family = family.name;
     return back;
   }();
-  if (written && same_in_f32(*written, a)) return {};
-  const std::string why = written ? lost_fields(family, *written, a) : written.error().message;
+  if (written && in_f32(*written) == in_f32(a)) return {};
+  const std::string why = written ? lost_fields(family, in_f32(*written), in_f32(a)) : written.error().message;
   std::error_code ignored;
   std::filesystem::remove(path, ignored);
   return fail(ErrorCode::unsupported,

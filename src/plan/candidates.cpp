@@ -69,15 +69,12 @@ Result<Graph> Candidates::evaluation_graph() const {
       .prefix = "eval.", .rows = shape_.rows, .positions = spec_.context, .activation = spec_.activation};
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec_.stored(name);
-    return codec && spec_.method->trains_weights ? &kF32 : codec;
+    return codec && spec_.trains_weights() ? &kF32 : codec;
   };
   Graph graph;
   const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));
   add_token_loss(graph, model, {.prefix = options.prefix});
-  if (!spec_.method->rewrite) return graph;
-  MethodOptions method = spec_.method_options;
-  method.training = false;
-  return std::move(TRY(spec_.method->rewrite(graph, method)).graph());
+  return TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate)).graph;
 }
 
 // What its transfers take in a step at least: states are read and written once, gradients both in every pass, weights

@@ -3,7 +3,9 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <set>
 
 #include "codecs/interleaved.h"
 #include "kernels/dot/int8_dot.h"
@@ -50,15 +52,19 @@ class Planner {
     return out;
   }
 
+  using Tensors = std::map<std::string, AdapterTensor>;  // by the names of their values
+
   Result<InferencePlan> candidate(int64_t rows) const {
     InferencePlan plan;
     plan.rows = rows;
+    Tensors tensors;
     if (generates()) {
-      plan.programs.push_back(TRY(program(Part::prompts, "fill.", rows)));
-      plan.programs.push_back(TRY(program(Part::tokens, "step.", spec_.slots)));
+      plan.programs.push_back(TRY(program(Part::prompts, "fill.", rows, tensors)));
+      plan.programs.push_back(TRY(program(Part::tokens, "step.", spec_.slots, tensors)));
     } else {
-      plan.programs.push_back(TRY(program(Part::sequences, "eval.", rows)));
+      plan.programs.push_back(TRY(program(Part::sequences, "eval.", rows, tensors)));
     }
+    for (auto& [value, tensor] : tensors) plan.adapter.push_back(std::move(tensor));
     for (const InferenceProgram& p : plan.programs) {
       CHECK_OK(plan.layout.add(p.graph));
       plan.transient_bytes = std::max(plan.transient_bytes, p.schedule.peak_bytes);
@@ -69,7 +75,7 @@ class Planner {
 
   // Prompts write keys and values into the cache alone; tokens are one of each sequence; sequences are whole.
   enum class Part { prompts, tokens, sequences };
-  Result<InferenceProgram> program(Part part, std::string prefix, int64_t rows) const {
+  Result<InferenceProgram> program(Part part, std::string prefix, int64_t rows, Tensors& tensors) const {
     const Multiply multiply = part == Part::tokens ? spec_.step : spec_.multiply;
     BuildOptions options{.prefix = prefix,
                          .rows = rows,
@@ -86,12 +92,9 @@ class Planner {
                  out.graph.add_value(out.prefix + "select", {{spec_.slots}, &kI32, Extent::selected}, Role::input));
     if (spec_.task == Task::logits) add_logits(out.graph, model, kLogits);
     if (spec_.task == Task::losses) add_token_loss(out.graph, model, {.prefix = out.prefix});
-    if (!spec_.adapter.modules.empty()) {
-      MethodOptions adapter = spec_.adapter;
-      adapter.training = false;
-      adapter.role = Role::weight;
-      out.graph = std::move(TRY(kLora.rewrite(out.graph, adapter)).graph());
-    }
+    Rewritten rewritten = TRY(rewrite_model(std::move(out.graph), spec_.rewrites, RewriteUse::infer));
+    out.graph = std::move(rewritten.graph);
+    for (AdapterTensor& tensor : rewritten.tensors) tensors.try_emplace(tensor.value, std::move(tensor));
     if (part == Part::prompts) out.graph.prune();
     const bool few_rows = part == Part::tokens && rows <= kNarrowRows;
     out.graph = group_linears(narrow_linears(out.graph, {few_rows, multiply == Multiply::int8}));
@@ -109,6 +112,13 @@ class Planner {
     return interleaved(*stored);
   }
 
+  // "lora, f32"
+  std::string adapter_text() const {
+    std::string names;
+    for (const RewriteSpec& spec : spec_.rewrites) names += std::string(spec.rewrite->name) + ", ";
+    return names + "f32";
+  }
+
   // Only eval has a --batch; where it is 1, there is none to be lowered.
   Failure refuse(const Ledger& least) const {
     const int64_t batch = generates() ? spec_.slots : spec_.batch;
@@ -121,19 +131,21 @@ class Planner {
     Ledger& l = plan.ledger;
     std::string codecs;
     int64_t adapter = 0;
+    std::set<std::string_view> added;
+    for (const AdapterTensor& tensor : plan.adapter) added.insert(tensor.value);
     for (const auto& [name, entry] : plan.layout.entries()) {
       if (entry.role != Role::weight) continue;
-      const bool lora = name.find(".lora_") != std::string::npos;
-      if (lora) adapter += (entry.type.bytes() + 63) / 64 * 64;
+      const bool adapted = added.contains(name);
+      if (adapted) adapter += (entry.type.bytes() + 63) / 64 * 64;
       const Codec& codec = entry.type.codec->rows_of ? *entry.type.codec->rows_of : *entry.type.codec;
-      if (!lora && codecs.find(codec.name) == std::string::npos)
+      if (!adapted && codecs.find(codec.name) == std::string::npos)
         codecs += (codecs.empty() ? "" : ", ") + std::string(codec.name);
     }
     const auto item = [&](const char* name, int64_t bytes, std::string home) {
       if (bytes > 0) l.items.push_back({name, bytes, std::move(home)});
     };
     item("weights", plan.layout.bytes(Role::weight) - adapter, "as stored: " + codecs);
-    item("adapter", adapter, "f32");
+    item("adapter", adapter, adapter_text());
     item("key/value cache", plan.layout.bytes(Role::state),
          fmt::format("{}, {} x {} tokens", spec_.cache->name, spec_.slots, spec_.context));
     item("logits, losses", plan.layout.bytes(Role::result), "f32");

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "methods/method.h"
+#include "methods/rewrite.h"
 #include "models/build.h"
 #include "plan/layout.h"
 #include "plan/ledger.h"
@@ -26,7 +26,7 @@ struct InferenceSpec {
   Architecture architecture;
   // Codec in which a weight is stored; nullptr when there is none of that name.
   std::function<const Codec*(const std::string& name)> stored;
-  MethodOptions adapter;  // its modules; none: no adapter
+  std::vector<RewriteSpec> rewrites;  // of an adapter; none: there is none
   const Codec* activation = &kBf16;
   const Codec* cache = &kBf16;        // of keys and values
   Multiply multiply = Multiply::f32;  // of prompts and evaluation
@@ -49,7 +49,8 @@ struct InferenceProgram {
 struct InferencePlan {
   std::vector<InferenceProgram> programs;  // generate: fill, step
   Layout layout;
-  int64_t rows = 0;  // of the first program, at most
+  std::vector<AdapterTensor> adapter;  // what of it an adapter's file holds
+  int64_t rows = 0;                    // of the first program, at most
   int64_t transient_bytes = 0;
   int64_t arena_bytes = 0;
   Ledger ledger;

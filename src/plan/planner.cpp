@@ -24,16 +24,23 @@ constexpr double kPlanHeap = 3.2;
 // A plan with near moves is taken over an exact one that takes longer than it by this.
 constexpr double kNearGain = 0.98;
 
+// A method that trains less, or a lower rank where that is the user's to say.
+std::string less_trained(const TrainingSpec& spec) {
+  if (spec.trains_weights()) return fmt::format(", train less (--method {})", lightest_method());
+  for (const RewriteSpec& rewrite : spec.rewrites)
+    if (!rewrite.given && rewrite.options.has("rank") && rewrite.options["rank"] > 1)
+      return fmt::format(", train less (a --rank below {})", rewrite.options["rank"]);
+  return "";
+}
+
 // What would need less, of what this run can do.
 std::string advice(const TrainingSpec& spec) {
   std::string out = fmt::format("Lower --context ({})", spec.context);
   if (spec.batch > 1) out += fmt::format(" or --batch ({})", spec.batch);
   if (spec.from_scratch)
     out += ", train a smaller --size";
-  else if (spec.method->trains_weights)
-    out += ", train less (--method lora)";
-  else if (spec.method_options.rank > 1 && spec.method_options.modules.empty())
-    out += fmt::format(", train less (a --rank below {})", spec.method_options.rank);
+  else
+    out += less_trained(spec);
   if (!spec.disk) out += ", leave out --scratch none";
   return out;
 }

@@ -277,10 +277,10 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                        .positions = spec.context,
                        .activation = spec.activation,
                        .differentiable = true};
-  options.role = spec.method->trains_weights ? Role::parameter : Role::weight;
+  options.role = spec.trains_weights() ? Role::parameter : Role::weight;
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec.stored(name);
-    return codec && spec.method->trains_weights ? &kF32 : codec;
+    return codec && spec.trains_weights() ? &kF32 : codec;
   };
   const BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
   add_token_loss(train.graph, model,
@@ -288,8 +288,8 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                   .gradient = true,
                   .keep_logits = kind.keep_logits,
                   .negligible = spec.moves.skip_negligible ? kNegligible : 0});
-  if (spec.method->rewrite)
-    train.graph = std::move(TRY(spec.method->rewrite(train.graph, spec.method_options)).graph());
+  Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train));
+  train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   const std::vector<ValueId> losses{train.graph.find(train.prefix + "nll")}, trained = parameters_of(train.graph);
   Backward backward(train.graph, trained);
   CHECK_OK(backward.run(losses));

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "methods/method.h"
 #include "methods/optimizer.h"
+#include "methods/rewrite.h"
 #include "models/build.h"
 #include "plan/layout.h"
 #include "plan/ledger.h"
@@ -45,8 +45,7 @@ struct TrainingSpec {
   Architecture architecture;
   // Codec in which a weight is stored; nullptr when there is none of that name.
   std::function<const Codec*(const std::string& name)> stored;
-  const Method* method = &kFull;
-  MethodOptions method_options;
+  std::vector<RewriteSpec> rewrites = {{.rewrite = &kFull}};  // in the order in which they are applied
   const Optimizer* optimizer = &kAdamw;
   OptionValues optimizer_options;
   double weight_decay = 0;
@@ -69,6 +68,8 @@ struct TrainingSpec {
   int64_t steps = 0;                                 // of the run, for what it writes to disk in all; 0: not known
   bool disk = false;                                 // values may live on disk
   int64_t disk_least_bytes = 64 << 10;               // of a value that does
+
+  bool trains_weights() const { return thimble::trains_weights(rewrites); }
 };
 
 struct TrainedParameter {
@@ -84,6 +85,7 @@ struct TrainingGraph {
   bool whole_passes = false;     // a pass must hold all tokens of a micro-batch: Backward::sums_within_pass()
   std::vector<ValueId> updated;  // by node from update_begin on: whose update it is part of; kNone: all parameters'
   std::vector<TrainedParameter> parameters;
+  std::vector<AdapterTensor> adapter;  // what of it an adapter's file holds
   std::string prefix = "train.";
 };
 

@@ -10,7 +10,6 @@
 
 #include "core/count.h"
 #include "core/isa.h"
-#include "files/adapter.h"
 #include "files/safetensors.h"
 #include "models/hf_writer.h"
 #include "run/resume.h"
@@ -33,9 +32,14 @@ class Checksum {
   std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state_{XXH3_createState(), XXH3_freeState};
 };
 
-bool in_checkpoint(Role role) { return role == Role::parameter || role == Role::state; }
-
 }  // namespace
+
+// What trains, and what an adapter has beside that.
+bool Trainer::in_checkpoint(const std::string& name, const Layout::Entry& entry) const {
+  const auto own = [&](const AdapterTensor& tensor) { return tensor.value == name; };
+  return entry.role == Role::parameter || entry.role == Role::state ||
+         (entry.role == Role::weight && std::any_of(plan_.train.adapter.begin(), plan_.train.adapter.end(), own));
+}
 
 // What is written beside what is there, a checkpoint and the result, must fit at the end: better now than then.
 Result<void> Trainer::check_space() const {
@@ -47,7 +51,7 @@ Result<void> Trainer::check_space() const {
   }
   int64_t checkpoint = 0, result = 0;
   for (const auto& [name, entry] : plan_.layout.entries()) {
-    if (in_checkpoint(entry.role)) checkpoint += entry.type.bytes();
+    if (in_checkpoint(name, entry)) checkpoint += entry.type.bytes();
     if (entry.role == Role::parameter) result += entry.type.bytes();
   }
   std::error_code none;
@@ -61,11 +65,17 @@ Result<void> Trainer::check_space() const {
       recipe_.out, megabytes(checkpoint), megabytes(result), megabytes(*free));
 }
 
+// Configurations of the adapter that the run began with; "" where it began with none.
+std::string Trainer::began_with() const {
+  if (configs_.empty() || !spec_.rewrites.front().given) return "";
+  return nlohmann::ordered_json(configs_).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
 Result<void> Trainer::save_checkpoint() {
   CHECK_OK(flush());
   std::vector<SafetensorsTensor> tensors;
   for (const auto& [name, entry] : plan_.layout.entries()) {
-    if (!in_checkpoint(entry.role)) continue;
+    if (!in_checkpoint(name, entry)) continue;
     const bool plain = !entry.type.codec->safetensors.empty();
     tensors.push_back(
         {name, plain ? entry.type.codec->safetensors : "U8", plain ? entry.type.shape : Shape{entry.type.bytes()}});
@@ -82,6 +92,7 @@ Result<void> Trainer::save_checkpoint() {
                    {"steps", std::to_string(steps_)},
                    {"evaluated", std::to_string(evaluated_)},
                    {"numerics", plan_.numerics_hash},
+                   {"adapter", began_with()},
                    {"isa", std::string(isa_name())},
                    {"eval_data", fingerprint_text(eval_data_.get())},
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
@@ -89,7 +100,7 @@ Result<void> Trainer::save_checkpoint() {
   Values all = values();
   Checksum hash;
   for (const auto& [name, entry] : plan_.layout.entries())
-    if (in_checkpoint(entry.role))
+    if (in_checkpoint(name, entry))
       CHECK_OK(all.visit(entry, [&](std::span<const std::byte> part) {
         hash.add(part);
         return writer.write(part);
@@ -142,7 +153,7 @@ Result<void> Trainer::restore_checkpoint() {
   Values all = values();
   Checksum hash;
   for (const auto& [name, entry] : plan_.layout.entries()) {
-    if (!in_checkpoint(entry.role)) continue;
+    if (!in_checkpoint(name, entry)) continue;
     const SafetensorsEntry* const tensor = file.find(name);
     if (!tensor || tensor->bytes != static_cast<uint64_t>(entry.type.bytes()))
       return fail(ErrorCode::corrupt, "{}: '{}' is missing or of another size", path, name);
@@ -172,31 +183,7 @@ Result<void> Trainer::export_model(const std::string& folder) {
   CHECK_OK(flush());
   forget_earlier();
   Values all = values();
-  if (!spec_.method->trains_weights) {
-    std::vector<LoraShape> modules;
-    LoraConfig config{.rank = recipe_.rank,
-                      .alpha = recipe_.alpha,
-                      .dropout = recipe_.dropout,
-                      .base_model = recipe_.model,
-                      .system_prompt = data_->report().system};
-    for (const auto& [name, entry] : plan_.layout.entries()) {
-      const size_t end = name.rfind(".lora_A.weight");
-      if (end == std::string::npos || entry.role != Role::parameter) continue;
-      const std::string module = name.substr(0, end), last = module.substr(module.rfind('.') + 1);
-      modules.push_back({module, entry.type.shape[0], entry.type.shape[1],
-                         plan_.layout.find(module + ".lora_B.weight")->type.shape[0]});
-      if (std::find(config.targets.begin(), config.targets.end(), last) == config.targets.end())
-        config.targets.push_back(last);
-    }
-    return write_lora_adapter(
-        folder + "/adapter", config, modules,
-        [&](const LoraShape& module, LoraPart part, int64_t row, int64_t rows, std::span<float> to) -> Result<void> {
-          const Layout::Entry& entry =
-              *plan_.layout.find(module.module + (part == LoraPart::a ? ".lora_A.weight" : ".lora_B.weight"));
-          return all.read(entry, row * entry.type.shape[1] * 4,
-                          std::as_writable_bytes(to.first(static_cast<size_t>(rows * entry.type.shape[1]))));
-        });
-  }
+  if (!spec_.trains_weights()) return export_adapter(folder);
   std::vector<ModelTensor> tensors;
   for (const TensorSpec& weight : tensor_specs(spec_.architecture))
     if (plan_.layout.find(weight.name)) tensors.push_back({weight.name, &kF32, weight.shape});
@@ -222,7 +209,7 @@ Result<void> Trainer::finish() {
   report();
   const int64_t peak = peak_resident_bytes(), planned = plan_.ledger.planned_bytes;
   const double loss = events_.last_step().loss;
-  const std::string result = recipe_.out + (spec_.method->trains_weights ? "/model" : "/adapter");
+  const std::string result = recipe_.out + (spec_.trains_weights() ? "/model" : "/adapter");
   const std::string summary =
       trained ? fmt::format("{}, {} tokens, loss {:.4f}", counted(done_, "step"), tokens_, loss)
               : fmt::format("{} ({} tokens) done before, none is left to do", counted(done_, "step"), tokens_);

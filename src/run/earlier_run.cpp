@@ -19,8 +19,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// As write_lora_adapter, write_hf_model and Tokenizer::save name them.
-constexpr std::array kAdapterFiles = {"adapter_config.json", "adapter_model.safetensors", "system_prompt.txt"};
+// As write_adapter, write_hf_model and Tokenizer::save name them.
+constexpr std::array kAdapterFiles = {"adapter_config.json", "adapter_model.safetensors", "adapter_stack.json",
+                                      "system_prompt.txt"};
 constexpr std::array kModelFiles = {
     "config.json",     "model.safetensors", "model.safetensors.index.json", "model-[0-9]*-of-[0-9]*.safetensors",
     kGenerationConfig,
@@ -58,9 +59,15 @@ std::vector<std::string> earlier_results(const Recipe& recipe) {
   if (!checkpoint) return files;
   const Json settings = Json::parse(metadata_text(*checkpoint, "recipe"), nullptr, false);
   const Json method = settings.is_object() ? settings.value("method", Json()) : Json();
-  const bool adapter = method == "lora", model = method == "full";
+  const std::string name = method.is_string() ? method.get<std::string>() : "";
+  const auto stack = rewrites_named(name);
+  const bool model = stack && stack->front()->trains_weights, adapter = stack && !model;
   for (const std::string& folder : {recipe.out, recipe.out + "/best"}) {
-    if (adapter && !reads(recipe, folder + "/adapter")) add_files(folder + "/adapter", kAdapterFiles, files);
+    if (adapter && !reads(recipe, folder + "/adapter")) {
+      for (const Rewrite* rewrite : *stack)
+        add_files(fmt::format("{}/adapter/{}", folder, rewrite->name), kAdapterFiles, files);
+      add_files(folder + "/adapter", kAdapterFiles, files);
+    }
     if (model && !reads(recipe, folder + "/model"))
       for (const std::span<const char* const> names :
            {std::span<const char* const>(kModelFiles), std::span<const char* const>(kTokenizerFiles)})

@@ -41,7 +41,7 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
   inference->template_.no_bos = options.no_bos;
   inference->chat_ = ChatFormat::open(*inference->tokenizer_, inference->template_);
   if (!inference->chat_ && !options.chat_template.empty()) return Failure(inference->chat_.error());
-  CHECK_OK(inference->open_adapter());
+  CHECK_OK(inference->open_adapter_stack());
   InferenceSpec& spec = inference->spec_;
   spec.threads = thread_count(options.threads);
   inference->threads_ = std::make_unique<Threads>(spec.threads);
@@ -66,10 +66,10 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
   return inference;
 }
 
-Result<void> Inference::open_adapter() {
+Result<void> Inference::open_adapter_stack() {
   if (options_.adapter.empty()) return {};
-  adapter_ = TRY(open_lora_adapter(options_.adapter));
-  for (const LoraModule& module : adapter_->modules) spec_.adapter.modules[module.module] = {module.rank, module.scale};
+  adapters_ = TRY(open_adapters(options_.adapter));
+  for (Adapter& adapter : adapters_) spec_.rewrites.push_back(TRY(rewrite_of(adapter, source_->architecture())));
   return {};
 }
 
@@ -108,7 +108,7 @@ Result<void> Inference::load() {
   Values values(plan_.layout, base, nullptr, staging);
   Loaded loaded;
   CHECK_OK(load_weights(*source_, values, loaded));
-  if (adapter_) CHECK_OK(load_adapter(*adapter_, values, loaded));
+  if (!adapters_.empty()) CHECK_OK(load_adapters(adapters_, plan_.adapter, values, loaded));
   CHECK_OK(initialise(values, loaded, 0));
   populate_heap(plan_.ledger.planned_bytes - kInferenceTouches);
   return {};

@@ -3,12 +3,11 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "files/adapter.h"
+#include "adapters/adapter.h"
 #include "models/model_source.h"
 #include "plan/inference.h"
 #include "run/arena.h"
@@ -35,7 +34,7 @@ class Inference {
   const std::vector<int32_t>& ends() const { return chat_ ? (*chat_)->ends() : tokenizer_->ends(); }
   const Architecture& architecture() const { return spec_.architecture; }
   // What the chats opened with that the adapter was trained on; "" where that is not known.
-  std::string system_prompt() const { return adapter_ ? adapter_->config.system_prompt : ""; }
+  std::string system_prompt() const { return adapters_.empty() ? "" : adapters_.front().system_prompt; }
   // Tokens of the longest sequence that the model was made for, or `asked` when that is given; refuses more positions
   // than a model has learned.
   Result<int64_t> context(int64_t asked) const;
@@ -60,7 +59,7 @@ class Inference {
 
  private:
   explicit Inference(const InferenceOptions& options) : options_(options) {}
-  Result<void> open_adapter();
+  Result<void> open_adapter_stack();
 
   InferenceOptions options_;
   std::unique_ptr<Threads> threads_;
@@ -68,7 +67,7 @@ class Inference {
   std::unique_ptr<Tokenizer> tokenizer_;
   ModelTemplateOptions template_;
   Result<std::shared_ptr<const ChatFormat>> chat_;
-  std::optional<LoraAdapter> adapter_;
+  std::vector<Adapter> adapters_;
   InferenceSpec spec_;
   InferencePlan plan_;
   std::unique_ptr<Arena> arena_;

@@ -17,30 +17,6 @@
 #include "text/save.h"
 
 namespace thimble {
-namespace {
-
-// Splits "a.b=c".
-struct Setting {
-  std::string owner, name, value;
-};
-Result<Setting> parse_setting(const std::string& text) {
-  const size_t dot = text.find('.'), equals = text.find('=');
-  if (dot == std::string::npos || equals == std::string::npos || dot > equals || dot == 0)
-    return fail(ErrorCode::invalid_argument, "--set: expected socket.option=value, found '{}'", text);
-  return Setting{text.substr(0, dot), text.substr(dot + 1, equals - dot - 1), text.substr(equals + 1)};
-}
-
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> out;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(separator, begin), text.size());
-    if (end > begin) out.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return out;
-}
-
-}  // namespace
 
 Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& events) {
   CHECK_OK(check(recipe));
@@ -133,32 +109,10 @@ Result<int64_t> Trainer::count_steps() {
 
 Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
-  spec_.method = TRY(method_named(r.method));
   spec_.optimizer = TRY(optimizer_named(r.optimizer));
-  spec_.optimizer_options = OptionValues(spec_.optimizer->options);
-  if (!source_ && !spec_.method->trains_weights)
-    return fail(ErrorCode::invalid_argument, "--method {} needs a pretrained --model", r.method);
-  for (const std::string& text : r.set) {
-    const Setting setting = TRY(parse_setting(text));
-    if (setting.owner != "optimizer" && setting.owner != r.optimizer)
-      return fail(ErrorCode::invalid_argument, "--set {}: the sockets with options here are 'optimizer' and '{}'", text,
-                  r.optimizer);
-    if (setting.name == "no_decay")
-      spec_.no_decay = split(setting.value, '|');
-    else
-      CHECK_OK(spec_.optimizer_options.set(setting.owner, setting.name, setting.value));
-  }
-  spec_.method_options = {.rank = r.rank, .alpha = r.alpha, .dropout = r.dropout, .targets = r.target};
-  if (!r.adapter.empty()) {
-    if (spec_.method != &kLora)
-      return fail(ErrorCode::invalid_argument,
-                  "--adapter goes with --method lora; to train all weights, merge it first with convert --adapter {}",
-                  r.adapter);
-    adapter_ = std::make_unique<LoraAdapter>(TRY(open_lora_adapter(r.adapter)));
-    for (const LoraModule& module : adapter_->modules)
-      spec_.method_options.modules[module.module] = {module.rank, module.scale};
-    recipe_.rank = adapter_->config.rank, recipe_.alpha = adapter_->config.alpha;
-  }
+  CHECK_OK(make_rewrites());
+  CHECK_OK(set_options());
+  settle_options();
   if (source_ && r.context > spec_.architecture.context)
     events_.note(fmt::format("warning: --context {}: the model was made for sequences of {} tokens at most", r.context,
                              spec_.architecture.context));
@@ -183,9 +137,7 @@ Result<void> Trainer::make_spec() {
   spec_.steps = steps_;
   spec_.disk = r.scratch != "none";
   spec_.near = r.allow == "near" ? Near::where_faster : Near::never;
-  base_rate_ = r.lr > 0                       ? r.lr
-               : spec_.method->trains_weights ? spec_.optimizer->learning_rate / 4
-                                              : spec_.optimizer->learning_rate * 5;
+  base_rate_ = r.lr > 0 ? r.lr : spec_.optimizer->learning_rate * rate_of(spec_.rewrites);
   spec_.rates = fmt::format("{} {} warm-up {}", base_rate_, r.schedule, r.warmup);
   CHECK_OK(check_scratch());
   machine_ = calibrated_machine(*threads_, spec_.disk ? scratch_folder() : "");
@@ -230,9 +182,8 @@ Result<void> Trainer::make_plan() {
     for (const Schedule* s : plan.schedules()) heap += Executor::memory_bytes(*s);
     return heap;
   };
-  const int64_t exported = !spec_.method->trains_weights
-                               ? 0
-                               : kSaveBytesPerToken * tokenizer_->vocab_size() + hf_write_bytes(spec_.architecture);
+  const int64_t exported =
+      !spec_.trains_weights() ? 0 : kSaveBytesPerToken * tokenizer_->vocab_size() + hf_write_bytes(spec_.architecture);
   TrainingPlanner planner(spec_, machine_);
   CHECK_OK(plan_with_runtime(budget, [&]() -> Result<int64_t> {
     plan_ = {};
@@ -243,7 +194,7 @@ Result<void> Trainer::make_plan() {
   return check_names();
 }
 
-// Names in --set optimizer.no_decay and --target that no parameter has are misspelt.
+// Names in --set optimizer.no_decay that no parameter has are misspelt.
 Result<void> Trainer::check_names() const {
   const auto& parameters = plan_.train.parameters;
   const auto some = [&](auto matches) {
@@ -260,16 +211,6 @@ Result<void> Trainer::check_names() const {
     return fail(ErrorCode::invalid_argument,
                 "--set optimizer.no_decay={}: no trained parameter has that in its name; '{}' is one",
                 fmt::join(spec_.no_decay, "|"), parameters.empty() ? "" : parameters.front().name);
-  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
-  for (const std::string& target : recipe_.target) {
-    if (spec_.method != &kLora || target.find_first_not_of(kPlain) != std::string::npos) continue;
-    const bool found = some([&](const std::string& name) {
-      const std::string module = name.substr(0, name.find(".lora_"));
-      return module == target || module.ends_with("." + target);
-    });
-    if (!found)
-      return fail(ErrorCode::invalid_argument, "--target {}: no linear layer of the model is named so", target);
-  }
   return {};
 }
 

@@ -44,7 +44,10 @@ std::string recipe_json(const Recipe& r) {
   if (!r.columns.empty()) j["columns"] = r.columns;
   if (!r.truncate.empty()) j["truncate"] = r.truncate;
   j["method"] = r.method;
-  if (r.method == "lora") j["rank"] = r.rank, j["alpha"] = r.alpha, j["dropout"] = r.dropout, j["target"] = r.target;
+  if (r.rank) j["rank"] = *r.rank;
+  if (r.alpha) j["alpha"] = *r.alpha;
+  if (r.dropout) j["dropout"] = *r.dropout;
+  if (r.method != "full") j["target"] = r.target;
   j["optimizer"] = r.optimizer, j["states"] = r.states, j["set"] = r.set, j["lr"] = r.lr, j["schedule"] = r.schedule,
   j["warmup"] = r.warmup;
   j["weight-decay"] = r.weight_decay, j["clip"] = r.clip, j["no-shuffle"] = r.no_shuffle;
@@ -72,7 +75,7 @@ Result<void> check(const Recipe& r) {
   if (r.multiply == "int8")
     return fail(ErrorCode::invalid_argument, "--multiply int8 is for inference; training takes auto, f32 or bf16");
   if (!r.allow.empty()) CHECK_OK(one_of("--allow", r.allow, {"near"}));
-  CHECK_OK(within<int64_t>("--rank", r.rank, 1, 4096));
+  if (r.rank) CHECK_OK(within<int64_t>("--rank", *r.rank, 1, 4096));
   CHECK_OK(within<int64_t>("--batch", r.batch, 1, 4096));
   CHECK_OK(within<int64_t>("--accumulate", r.accumulate, 1, 65536));
   CHECK_OK(within<int64_t>("--context", r.context, 2, 1 << 20));
@@ -80,8 +83,8 @@ Result<void> check(const Recipe& r) {
   CHECK_OK(within<int64_t>("--threads", r.threads, 0, 1024));
   CHECK_OK(within<int64_t>("--save-every", r.save_every, 0, 1'000'000'000));
   CHECK_OK(within<int64_t>("--eval-every", r.eval_every, 0, 1'000'000'000));
-  CHECK_OK(within<double>("--alpha", r.alpha, 1e-6, 1e6));
-  CHECK_OK(within<double>("--dropout", r.dropout, 0, 0.99));
+  if (r.alpha) CHECK_OK(within<double>("--alpha", *r.alpha, 1e-6, 1e6));
+  if (r.dropout) CHECK_OK(within<double>("--dropout", *r.dropout, 0, 0.99));
   CHECK_OK(within<double>("--lr", r.lr, 0, 1e3));
   CHECK_OK(within<double>("--warmup", r.warmup, 0, 1e9));
   if (r.warmup > 1 && r.warmup != std::floor(r.warmup))

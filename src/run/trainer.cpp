@@ -8,6 +8,7 @@
 #include "models/damage.h"
 #include "plan/profile.h"
 #include "run/earlier_run.h"
+#include "run/out_lock.h"
 #include "run/report.h"
 #include "run/run_log.h"
 #include "run/setup.h"
@@ -50,7 +51,7 @@ Result<void> Trainer::fill() {
   Values all = values();
   Loaded loaded;
   if (source_) CHECK_OK(load_weights(*source_, all, loaded));
-  if (adapter_) CHECK_OK(load_adapter(*adapter_, all, loaded));
+  if (!adapters_.empty()) CHECK_OK(load_adapters(adapters_, plan_.train.adapter, all, loaded));
   return initialise(all, loaded, static_cast<uint64_t>(recipe_.seed));
 }
 
@@ -213,6 +214,7 @@ Result<void> Trainer::run() {
 
 Result<void> Trainer::train() {
   CHECK_OK(make_directories(recipe_.out));
+  const OutLock lock = TRY(OutLock::take(recipe_.out));
   if (!recipe_.resume && is_file(recipe_.out + kCheckpointFile)) {
     events_.note(fmt::format("note: {} holds an earlier run, which this one replaces; --resume would go on with it",
                              recipe_.out));

@@ -3,8 +3,8 @@
 
 #include <memory>
 
+#include "adapters/adapter.h"
 #include "disk/scratch_file.h"
-#include "files/adapter.h"
 #include "models/model_source.h"
 #include "plan/training.h"
 #include "run/arena.h"
@@ -46,6 +46,12 @@ class Trainer {
   Result<void> open();
   Result<void> open_data();
   Result<void> make_spec();
+  Result<void> set_options();
+  Result<void> make_rewrites();
+  Result<void> begin_with_adapter();
+  Result<void> resume_adapted(const std::string& began);
+  void settle_options();
+  Result<void> make_fresh(const std::vector<const Rewrite*>& stack);
   Recipe settled() const;  // the recipe with what was chosen for it
   Result<void> resume_numerics();
   Result<void> make_plan();
@@ -72,10 +78,13 @@ class Trainer {
   Result<EvalEvent> evaluate();
   bool evaluation_is_due() const;
   Result<void> evaluate_and_keep_best();
+  bool in_checkpoint(const std::string& name, const Layout::Entry& entry) const;
+  std::string began_with() const;
   Result<void> save_checkpoint();
   Result<void> read_position();  // of the checkpoint: steps done and the place in the data
   Result<void> restore_checkpoint();
   Result<void> export_model(const std::string& folder);
+  Result<void> export_adapter(const std::string& folder);
   void forget_earlier();  // the results of a run that this one replaces
   Result<void> finish();
   Result<void> begin_log();
@@ -94,8 +103,9 @@ class Trainer {
   Events& events_;
   std::unique_ptr<Threads> threads_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<LoraAdapter> adapter_;  // to begin with
-  std::unique_ptr<ModelSource> source_;   // null when training from scratch
+  std::vector<Adapter> adapters_;                // to begin with
+  std::vector<nlohmann::ordered_json> configs_;  // of the adapter's techniques, as they are saved
+  std::unique_ptr<ModelSource> source_;          // null when training from scratch
   std::string model_fingerprint_;
   std::unique_ptr<Dataset> data_, eval_data_;
   std::unique_ptr<Packer> packer_;

@@ -100,35 +100,29 @@ Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loa
   return {};
 }
 
-Result<void> load_adapter(const LoraAdapter& adapter, Values& values, Loaded& loaded) {
-  for (const LoraModule& module : adapter.modules)
-    for (const auto& [part, tensor] : {std::pair{"lora_A", &module.a}, std::pair{"lora_B", &module.b}}) {
-      const std::string name = fmt::format("{}.{}.weight", module.module, part);
-      const Layout::Entry* const entry = values.layout().find(name);
-      if (!entry)
-        return fail(ErrorCode::invalid_argument, "{}: the model has no linear layer '{}'", adapter.weights.path(),
-                    module.module);
-      if (!(entry->type.shape == tensor->shape))
-        return fail(ErrorCode::shape, "{}: '{}' is {}, this model needs {}", adapter.weights.path(), name,
-                    tensor->shape.text(), entry->type.shape.text());
-      loaded.insert(name);
-      const Codec& stored = *tensor->codec;
-      CHECK_OK(values.fill(
-          *entry, 1, [&](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) -> Result<void> {
-            const auto at = [&](int64_t i) { return tensor->offset + static_cast<uint64_t>(stored.bytes(first + i)); };
-            if (&stored == &kF32) return adapter.weights.read(at(0), {to, static_cast<size_t>(stored.bytes(count))});
-            // Elements of one or two bytes each, as many at a time as there is memory for.
-            const auto room = static_cast<int64_t>(spare.size()) / stored.block_bytes;
-            for (int64_t i = 0; i < count; i += room) {
-              const int64_t some = std::min(room, count - i);
-              const auto bytes = static_cast<size_t>(stored.bytes(some));
-              CHECK_OK(adapter.weights.read(at(i), spare.first(bytes)));
-              stored.decode(spare.data(), reinterpret_cast<float*>(to) + i, some);
-            }
-            return {};
-          }));
-    }
+Result<void> load_adapters(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors, Values& values,
+                           Loaded& loaded) {
+  CHECK_OK(check_all_read(adapters, tensors));
+  for (const AdapterTensor& tensor : tensors) {
+    const Layout::Entry* const entry = values.layout().find(tensor.value);
+    if (!entry) continue;  // of a program that has no use for it
+    const auto found = std::find_if(adapters.begin(), adapters.end(), [&](const Adapter& adapter) {
+      return adapter.tensors.contains(tensor_key(tensor.stored));
+    });
+    const Adapter& adapter = found == adapters.end() ? adapters.front() : *found;
+    const SafetensorsEntry* const stored = TRY(find_entry(adapter, tensor));
+    if (!stored) continue;
+    loaded.insert(tensor.value);
+    CHECK_OK(values.fill(*entry, 1, [&](int64_t first, int64_t count, std::byte* to, auto) {
+      const std::span numbers(reinterpret_cast<float*>(to), static_cast<size_t>(count));
+      return read_elements(adapter, *stored, tensor, entry->type.shape, first, numbers);
+    }));
+  }
   return {};
+}
+
+void begin_value(const Layout::Entry& entry, const std::string& name, float* to) {
+  make_numbers(entry.initial, Random(0, name), 0, entry.type.shape.count(), to);
 }
 
 Result<void> initialise(Values& values, const Loaded& loaded, uint64_t seed) {

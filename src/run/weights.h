@@ -4,7 +4,7 @@
 #include <set>
 #include <string>
 
-#include "files/adapter.h"
+#include "adapters/adapter.h"
 #include "models/model_source.h"
 #include "run/values.h"
 
@@ -17,7 +17,12 @@ using Loaded = std::set<std::string, std::less<>>;
 // masters of a quantised file), rows are converted.
 Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loaded);
 
-Result<void> load_adapter(const LoraAdapter& adapter, Values& values, Loaded& loaded);
+// What the adapters' files hold of these values.
+Result<void> load_adapters(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors, Values& values,
+                           Loaded& loaded);
+
+// One value in memory, f32, as it begins with seed 0.
+void begin_value(const Layout::Entry& entry, const std::string& name, float* to);
 
 // What no file has filled begins as its owner said (Initial): fresh adapters, weights of a model to be trained from
 // scratch, states, tables.

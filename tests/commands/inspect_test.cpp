@@ -45,9 +45,9 @@ TEST(Inspect, a_gguf_model) {
 TEST(Inspect, an_adapter_a_folder_and_a_checkpoint) {
   TinyFiles tiny;
   Json json = *parse_json(run_thimble({"inspect", tiny.adapter, "--json"}).out, "output");
-  EXPECT_EQ(json["rank"], 2);
+  EXPECT_EQ(json["r"], 2);
   EXPECT_EQ(json["modules"], 1);
-  EXPECT_EQ(json["targets"], "q_proj");
+  EXPECT_EQ(json["target_modules"][0], "q_proj");
   const std::string hf = tiny.folder.file("hf");
   ASSERT_TRUE(write_hf_model(hf, tiny.model.architecture, tiny.model.tensors, tiny.model.rows()));
   json = *parse_json(run_thimble({"inspect", hf, "--json"}).out, "output");

@@ -1,7 +1,7 @@
 // A tiny model with a tokenizer, an adapter for it, and where they are on disk.
 #pragma once
 
-#include "files/adapter.h"
+#include "adapters/written_adapter.h"
 #include "models/gguf_writer.h"
 #include "models/hf_writer.h"
 #include "models/memory_model.h"
@@ -66,17 +66,16 @@ struct TinyFiles {
                                  {.name = "tiny", .tokenizer = &tokenizer}));
     const Random random(3, "adapter");
     for (uint64_t i = 0; i < kRank * 64; ++i) a.push_back(random.normal(i)), b.push_back(random.normal(1000 + i));
-    const LoraShape shape{kModule, kRank, 64, 64};
-    const LoraConfig config{.rank = kRank, .alpha = kAlpha, .targets = {"q_proj"}};
-    const auto written = write_lora_adapter(
-        adapter, config, {&shape, 1},
-        [&](const LoraShape& s, LoraPart part, int64_t row, int64_t rows, std::span<float> to) -> Result<void> {
-          const int64_t columns = part == LoraPart::a ? s.in : s.rank;
-          const std::vector<float>& from = part == LoraPart::a ? a : b;
-          std::copy_n(from.begin() + row * columns, rows * columns, to.begin());
-          return {};
-        });
-    EXPECT_TRUE(written);
+    write_lora(adapter, 1);
+  }
+
+  // The adapter, its A and B times `factor`.
+  void write_lora(const std::string& to, float factor) const {
+    const std::string name = std::string("base_model.model.") + kModule;
+    write_folder(
+        to, fmt::format(R"({{"peft_type":"LORA","r":{},"lora_alpha":{},"target_modules":["q_proj"]}})", kRank, kAlpha),
+        {{name + ".lora_A.weight", {kRank, 64}, [&](int64_t i) { return factor * a[static_cast<size_t>(i)]; }},
+         {name + ".lora_B.weight", {64, kRank}, [&](int64_t i) { return factor * b[static_cast<size_t>(i)]; }}});
   }
 
   // W + scale B A of the adapted matrix, element (row, column), in double.

@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <set>
 
-#include "methods/method.h"
+#include "adapters/adapter.h"
+#include "methods/rewrite.h"
 #include "models/build.h"
 #include "ops/table.h"
 
@@ -15,21 +16,38 @@ namespace {
 using ::testing::HasSubstr;
 
 Architecture two_blocks() {
-  Architecture a;
-  a.family = "llama";
-  a.vocab = 96, a.width = 32, a.layers = 2, a.heads = 4, a.kv_heads = 2, a.head_dim = 8, a.ffn_width = 64,
-  a.context = 64;
-  return a;
+  return llama({.vocab = 96,
+                .width = 32,
+                .layers = 2,
+                .heads = 4,
+                .kv_heads = 2,
+                .head_dim = 8,
+                .ffn_width = 64,
+                .context = 64});
 }
 
-Graph model(Purpose purpose = Purpose::train) {
-  BuildOptions options{.purpose = purpose, .prefix = "", .rows = 64, .positions = 64, .activation = &kF32};
+enum class Makes { losses, logits };
+Graph model(Makes makes = Makes::losses) {
+  BuildOptions options{.prefix = "", .rows = 64, .positions = 64, .activation = &kF32, .differentiable = true};
   options.codec = [](const std::string& name, const Shape&) -> const Codec* {
     return name.find("bias") == std::string::npos && name.find("lm_head") == std::string::npos ? &kF32 : nullptr;
   };
-  auto built = build_model(two_blocks(), options);
+  Graph graph;
+  const auto built = build_model(graph, two_blocks(), options);
   EXPECT_TRUE(built) << built.error().message;
-  return std::move(built->graph);
+  if (makes == Makes::losses) add_token_loss(graph, *built, {.gradient = true});
+  if (makes == Makes::logits) add_logits(graph, *built, "logits");
+  return graph;
+}
+
+// The model with LoRA as flags ask for it.
+Result<Rewritten> with_lora(const std::vector<std::pair<const char*, double>>& options = {},
+                            std::vector<std::string> targets = {}, RewriteUse use = RewriteUse::train) {
+  OptionValues values(kLora.options);
+  for (const auto& [name, value] : options) CHECK_OK(values.set("lora", name, value));
+  nlohmann::ordered_json config;
+  return rewrite_model(model(), {{TRY(fresh_rewrite(kLora, {values, std::move(targets), ""}, two_blocks(), config))}},
+                       use);
 }
 
 // Modules by the parameters that were added.
@@ -42,12 +60,12 @@ std::set<std::string> adapted(const Graph& graph) {
 }
 
 TEST(Lora, adapts_the_seven_linears_of_each_block) {
-  const Graph from = model();
-  const auto to = kLora.rewrite(from, {.rank = 4});
+  const auto to = with_lora({{"rank", 4}});
   ASSERT_TRUE(to) << to.error().message;
-  Graph graph = GraphCopy(*to).graph();
+  const Graph& graph = to->graph;
   EXPECT_TRUE(graph.verify());
   EXPECT_EQ(adapted(graph).size(), 14u);
+  EXPECT_EQ(to->tensors.size(), 28u);
   for (const std::string& module : adapted(graph)) {
     const Shape& w = graph.value(graph.find(module + ".weight")).type.shape;
     const Value &a = graph.value(graph.find(module + ".lora_A.weight")),
@@ -61,59 +79,66 @@ TEST(Lora, adapts_the_seven_linears_of_each_block) {
 }
 
 TEST(Lora, takes_targets_by_the_end_of_their_name) {
-  const Graph from = model();
-  auto to = kLora.rewrite(from, {.rank = 2, .targets = {"q_proj", "mlp.down_proj"}});
+  const auto to = with_lora({{"rank", 2}}, {"q_proj", "mlp.down_proj"});
   ASSERT_TRUE(to) << to.error().message;
-  EXPECT_THAT(adapted(to->graph()),
+  EXPECT_THAT(adapted(to->graph),
               ::testing::UnorderedElementsAre("model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj",
                                               "model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"));
-  const auto wrong = kLora.rewrite(from, {.targets = {"proj"}});  // an end of a word is not an end of a name
+  const auto wrong = with_lora({}, {"proj"});  // an end of a word is not an end of a name
   ASSERT_FALSE(wrong);
   EXPECT_EQ(wrong.error().code, ErrorCode::invalid_argument);
   EXPECT_THAT(wrong.error().message, HasSubstr("--target"));
 }
 
-TEST(Lora, takes_ranks_and_scales_module_by_module) {
-  const Graph from = model();
-  MethodOptions options;
-  options.modules = {{"model.layers.0.self_attn.q_proj", {3, 2.0}}, {"model.layers.1.mlp.up_proj", {5, 0.5}}};
-  auto to = kLora.rewrite(from, options);
+TEST(Lora, takes_options_module_by_module) {
+  RewriteSpec spec{.rewrite = &kLora};
+  const auto add = [&](const std::string& name, double rank, double alpha, double rslora) {
+    AdaptedModule module{.name = name, .owner = name, .options = OptionValues(kLora.options)};
+    EXPECT_TRUE(module.options.set("lora", "rank", rank) && module.options.set("lora", "alpha", alpha) &&
+                module.options.set("lora", "rslora", rslora));
+    spec.modules[name] = module;
+  };
+  add("model.layers.0.self_attn.q_proj", 3, 6, 0);
+  add("model.layers.1.mlp.up_proj", 4, 1, 1);
+  const auto to = rewrite_model(model(), {{spec}}, RewriteUse::train);
   ASSERT_TRUE(to) << to.error().message;
-  Graph& graph = to->graph();
+  const Graph& graph = to->graph;
   EXPECT_EQ(adapted(graph).size(), 2u);
   EXPECT_EQ(graph.value(graph.find("model.layers.0.self_attn.q_proj.lora_A.weight")).type.shape[0], 3);
-  EXPECT_EQ(graph.value(graph.find("model.layers.1.mlp.up_proj.lora_A.weight")).type.shape[0], 5);
+  EXPECT_EQ(graph.value(graph.find("model.layers.1.mlp.up_proj.lora_A.weight")).type.shape[0], 4);
   std::multiset<float> scales;
   for (const Node& node : graph.nodes())
     if (node.op == &kLinear && node.as<LinearAttributes>().terms.size() == 2)
       scales.insert(node.as<LinearAttributes>().terms[1].scale);
   EXPECT_EQ(scales, (std::multiset<float>{0.5f, 2.0f}));
-  options.modules["model.layers.9.mlp.up_proj"] = {5, 0.5};
-  const auto wrong = kLora.rewrite(from, options);
+  add("model.layers.9.mlp.up_proj", 5, 1, 0);
+  const auto wrong = rewrite_model(model(), {{spec}}, RewriteUse::train);
   ASSERT_FALSE(wrong);
   EXPECT_THAT(wrong.error().message, HasSubstr("another model"));
 }
 
 TEST(Lora, drops_out_in_training_only) {
-  const auto dropouts = [](const MethodOptions& options) {
-    const Graph from = model();
-    auto to = kLora.rewrite(from, options);
+  const auto dropouts = [](double dropout, RewriteUse use) {
+    const auto to = with_lora({{"dropout", dropout}}, {}, use);
     EXPECT_TRUE(to);
-    return std::ranges::count_if(to->graph().nodes(), [](const Node& node) { return node.op == &kDropout; });
+    return std::ranges::count_if(to->graph.nodes(), [](const Node& node) { return node.op == &kDropout; });
   };
-  EXPECT_EQ(dropouts({.dropout = 0}), 0);
-  EXPECT_EQ(dropouts({.dropout = 0.1}), 14);
-  EXPECT_EQ(dropouts({.dropout = 0.1, .training = false}), 0);
+  EXPECT_EQ(dropouts(0, RewriteUse::train), 0);
+  EXPECT_EQ(dropouts(0.1, RewriteUse::train), 14);
+  EXPECT_EQ(dropouts(0.1, RewriteUse::evaluate), 0);
+  EXPECT_EQ(dropouts(0.1, RewriteUse::infer), 0);
 }
 
-TEST(Methods, are_found_by_name) {
-  for (const Method* method : methods()) {
-    EXPECT_EQ(*method_named(method->name), method);
-    EXPECT_FALSE(method->summary.empty());
+TEST(Rewrites, are_found_by_name) {
+  for (const Rewrite* rewrite : rewrites()) {
+    EXPECT_EQ((*rewrites_named(rewrite->name)).front(), rewrite);
+    EXPECT_FALSE(rewrite->summary.empty());
   }
-  const auto wrong = method_named("lora2");
-  ASSERT_FALSE(wrong);
-  EXPECT_THAT(wrong.error().message, HasSubstr("lora"));
+  const auto refusal = [](const char* names) { return rewrites_named(names).error().message; };
+  EXPECT_THAT(refusal("lora2"), HasSubstr("lora"));
+  EXPECT_THAT(refusal("lora,lora"), HasSubstr("is there twice"));
+  EXPECT_THAT(refusal("lora, full"), HasSubstr("give it alone"));
+  EXPECT_THAT(refusal("lora,"), HasSubstr("no method ''"));
 }
 
 }  // namespace

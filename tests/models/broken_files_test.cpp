@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "files/adapter.h"
 #include "files/binary_files.h"
 #include "files/gguf.h"
 #include "files/safetensors.h"
@@ -317,32 +316,6 @@ TEST(BrokenFiles, folders) {
   EXPECT_THAT(ModelSource::open(path).error().message, HasSubstr("'a' should be a string"));
   folder.write("m/model.safetensors.index.json", R"({"weight_map":{"a":"b.safetensors"}})");
   EXPECT_THAT(ModelSource::open(path).error().message, HasSubstr("b.safetensors: No such file"));
-}
-
-TEST(BrokenFiles, adapters) {
-  TemporaryFolder folder;
-  folder.write("adapter_config.json", R"({"peft_type":"LORA","r":2,"target_modules":"all-linear"})");
-  const auto refusal = [&](std::vector<SafetensorsTensor> tensors) {
-    auto writer = SafetensorsWriter::create(folder.file("adapter_model.safetensors"), tensors);
-    std::vector<std::byte> zeros(4096);
-    for (const auto& t : tensors) {
-      EXPECT_TRUE(writer->write(std::span(zeros).first(t.shape.count() * *safetensors_element_bytes(t.dtype))));
-    }
-    EXPECT_TRUE(writer->finish());
-    const auto adapter = open_lora_adapter(folder.path());
-    return adapter ? "was read" : adapter.error().message;
-  };
-  const SafetensorsTensor a{"base_model.model.m.lora_A.weight", "F32", {2, 3}};
-  const SafetensorsTensor b{"base_model.model.m.lora_B.weight", "F32", {4, 2}};
-  EXPECT_EQ(refusal({a, b}), "was read");
-  EXPECT_THAT(refusal({}), HasSubstr("holds no LoRA tensors"));
-  EXPECT_THAT(refusal({a}), HasSubstr("only one of lora_A and lora_B"));
-  EXPECT_THAT(refusal({a, {b.name, "F32", {4, 3}}}), HasSubstr("lora_B [out, 2], found [2, 3] and [4, 3]"));
-  EXPECT_THAT(refusal({a, {b.name, "F32", {8}}}), HasSubstr("should have lora_A"));
-  EXPECT_THAT(refusal({a, {b.name, "I32", {4, 2}}}), HasSubstr("dtype I32"));
-  EXPECT_THAT(refusal({{"model.m.lora_A.weight", "F32", {2, 3}}}), HasSubstr("is not 'base_model.model.<module>"));
-  EXPECT_THAT(refusal({a, b, {"base_model.model.m.lora_magnitude_vector", "F32", {4}}}), HasSubstr("magnitude"));
-  EXPECT_THAT(refusal({{"base_model.model.lora_A.weight", "F32", {2, 3}}}), HasSubstr("is not"));
 }
 
 }  // namespace

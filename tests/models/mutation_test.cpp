@@ -2,7 +2,7 @@
 // the sanitizers of the asan preset are the judges.
 #include <gtest/gtest.h>
 
-#include "files/adapter.h"
+#include "damaged.h"
 #include "files/gguf.h"
 #include "memory_model.h"
 #include "models/gguf_writer.h"
@@ -14,36 +14,6 @@ namespace thimble {
 namespace {
 
 constexpr int kIterations = 600;  // of each format
-
-// A few bytes changed, cut off, doubled or set to the numbers that overflow.
-std::string damaged(std::string bytes, const Random& random, uint64_t& next, size_t header) {
-  const uint64_t changes = 1 + random.below(next++, 4);
-  for (uint64_t i = 0; i < changes && !bytes.empty(); ++i) {
-    const size_t at = random.below(next++, std::min(header, bytes.size()));
-    switch (random.below(next++, 6)) {
-      case 0:
-        bytes[at] = static_cast<char>(random.bits(next++));
-        break;
-      case 1:
-        bytes[at] ^= static_cast<char>(1u << random.below(next++, 8));
-        break;
-      case 2:
-        bytes.resize(at);
-        break;
-      case 3:
-        bytes.insert(at, bytes.substr(at, random.below(next++, 64)));
-        break;
-      case 4:
-        bytes.erase(at, random.below(next++, 64));
-        break;
-      case 5:
-        for (size_t j = at; j < std::min(at + 8, bytes.size()); ++j)
-          bytes[j] = random.below(next++, 2) ? '\xff' : '\x7f';
-        break;
-    }
-  }
-  return bytes;
-}
 
 void read_everything(const std::string& path) {
   const auto source = ModelSource::open(path);
@@ -123,28 +93,6 @@ TEST(Mutation, llama2c) {
   std::memcpy(good.data(), header, sizeof(header));
   ASSERT_TRUE(ModelSource::open(folder.write("m.bin", good)));
   for (int i = 0; i < kIterations; ++i) read_everything(folder.write("m.bin", damaged(good, random, next, 28)));
-}
-
-TEST(Mutation, adapter) {
-  TemporaryFolder folder;
-  const Random random(15, "adapter");
-  uint64_t next = 0;
-  const LoraShape module{"model.layers.0.self_attn.q_proj", 2, 6, 8};
-  LoraConfig config{.rank = 2, .alpha = 4, .targets = {"q_proj"}};
-  config.alpha_pattern["q_proj"] = 3;
-  const auto zeros = [](const LoraShape&, LoraPart, int64_t, int64_t, std::span<float> to) -> Result<void> {
-    std::fill(to.begin(), to.end(), 0.0f);
-    return {};
-  };
-  ASSERT_TRUE(write_lora_adapter(folder.path(), config, std::span(&module, 1), zeros));
-  for (const char* name : {"adapter_config.json", "adapter_model.safetensors"}) {
-    const std::string good = file_bytes(folder.file(name));
-    for (int i = 0; i < kIterations; ++i) {
-      folder.write(name, damaged(good, random, next, 600));
-      (void)open_lora_adapter(folder.path());
-    }
-    folder.write(name, good);
-  }
 }
 
 }  // namespace

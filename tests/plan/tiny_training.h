@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 
+#include "adapters/adapter.h"
 #include "core/random.h"
 #include "plan/planner.h"
 #include "run/passes.h"
@@ -14,7 +15,18 @@
 
 namespace thimble {
 
-inline TrainingSpec tiny_spec(const Method& method = kFull) {
+// The method on every layer that it is for, of this rank where it has one; 0: its own.
+inline RewriteSpec rewrite_for_tests(const Rewrite& method, const Architecture& architecture, double rank = 0) {
+  OptionValues options(method.options);
+  if (rank > 0) EXPECT_TRUE(options.set("test", "rank", rank));
+  if (method.trains_weights) return {.rewrite = &method, .options = options};
+  nlohmann::ordered_json config;
+  auto spec = fresh_rewrite(method, {options, {}, ""}, architecture, config);
+  EXPECT_TRUE(spec) << spec.error().message;
+  return *std::move(spec);
+}
+
+inline TrainingSpec tiny_spec(const Rewrite& method = kFull) {
   TrainingSpec spec;
   spec.architecture = llama({.vocab = 160,
                              .width = 64,
@@ -25,7 +37,7 @@ inline TrainingSpec tiny_spec(const Method& method = kFull) {
                              .ffn_width = 128,
                              .context = 256});
   spec.stored = [](const std::string& name) -> const Codec* { return name == "lm_head.weight" ? nullptr : &kF32; };
-  spec.method = &method;
+  spec.rewrites = {rewrite_for_tests(method, a)};
   spec.optimizer_options = OptionValues(spec.optimizer->options);
   spec.batch = 4, spec.context = 256;
   spec.activation = &kBf16;

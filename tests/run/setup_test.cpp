@@ -1,8 +1,14 @@
-// What is told of data before a run.
+// What is told of data before a run, and the lock of its folder.
 #include "run/setup.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "run/out_lock.h"
+#include "temporary_folder.h"
 
 namespace thimble {
 namespace {
@@ -27,6 +33,20 @@ TEST(ReportData, says_how_many_bad_lines_are_not_shown) {
   EXPECT_THAT(told({.examples = 3, .bad_lines = 4, .first_errors = {"d:1: a", "d:2: b"}}),
               ElementsAre("warning: d:1: a", "warning: d:2: b", "warning: and 2 bad lines more",
                           "d: 3 examples, 4 bad lines left out"));
+}
+
+TEST(OutLock, excludes_another_process_and_names_it) {
+  TemporaryFolder folder;
+  {
+    const auto lock = OutLock::take(folder.path());
+    ASSERT_TRUE(lock) << lock.error().message;
+    const auto second = OutLock::take(folder.path());
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().code, ErrorCode::invalid_argument);
+    EXPECT_THAT(second.error().message, ::testing::HasSubstr(fmt::format("(process {})", ::getpid())));
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path())) << "the file is left there";
+  EXPECT_TRUE(OutLock::take(folder.path()));
 }
 
 }  // namespace

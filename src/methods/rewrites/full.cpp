@@ -1,9 +1,9 @@
 // full: every weight of the model trains; f32 masters.
-#include "methods/method.h"
+#include "methods/rewrite.h"
 
 namespace thimble {
 
-const Method kFull = {
-    .name = "full", .summary = "every weight of the model trains", .paper = "", .trains_weights = true};
+const Rewrite kFull = {
+    .name = "full", .summary = "every weight of the model trains", .paper = "", .trains_weights = true, .rate = 0.25};
 
 }  // namespace thimble

@@ -1,82 +1,146 @@
 // LoRA: a frozen weight, in whatever codec it is, plus a trained product of low rank.
 //
 //   Paper   Hu et al. 2021, arXiv:2106.09685, eq. 3; on a quantised base: Dettmers et al. 2023, arXiv:2305.14314
-//   Graph   y = x W^T  becomes  h = dropout(x) A^T;  y = x W^T + (alpha / rank) h B^T, one product, rounded once
-//   Adds    A [rank, in], uniform in +-1/sqrt(in) (as PEFT begins); B [out, rank], zeros
-//   Names   as PEFT's: "<module>.lora_A.weight", "<module>.lora_B.weight"
+//   Graph   y = x W^T  becomes  h = dropout(x) A^T;  y = x W^T + s h B^T, one product, rounded once; s = alpha / rank,
+//           or alpha / sqrt(rank) for rsLoRA (Kalajdzievski 2023, arXiv:2312.03732)
+//   Adds    A [rank, in], uniform in +-1/sqrt(in) (as PEFT begins); B [out, rank], zeros; with lora_bias b [out],
+//   zeros,
+//           which is scaled as B is
+//   Names   as PEFT's: "<module>.lora_A.weight", "<module>.lora_B.weight"; of an embedding [vocabulary, width]
+//           lora_embedding_A [rank, vocabulary], zeros, and lora_embedding_B [width, rank], normal
 #include <cmath>
 
 #include "core/random.h"
-#include "methods/method.h"
-#include "ops/table.h"
+#include "methods/rewrite.h"
+#include "ops/pointwise.h"
+#include "ops/update.h"
 
 namespace thimble {
 namespace {
 
-constexpr std::string_view kWeight = ".weight";
+constexpr Option kOptions[] = {
+    {"rank", 8, 1, 65536, "r, columns of B and rows of A"},
+    {"alpha", 16, 1e-6, 1e6, "the product is scaled by alpha / rank"},
+    {"dropout", 0, 0, 0.99, "of the input of A, in training"},
+    {"rslora", 0, 0, 1, "1: the product is scaled by alpha / sqrt(rank)"},
+    {"bias", 0, 0, 1, "1: B has a bias"},
+};
 
-// The module's name when its weight is to be adapted, else "".
-std::string adapted_module(const Graph& graph, const Node& node, const MethodOptions& options) {
-  if (node.op != &kLinear || node.block < 0 || node.as<LinearAttributes>().terms.size() != 1) return "";
-  const std::string& weight = graph.value(node.in[1]).name;
-  if (!weight.ends_with(kWeight)) return "";
-  const std::string module = weight.substr(0, weight.size() - kWeight.size());
-  if (!options.modules.empty()) return options.modules.contains(module) ? module : "";
-  if (options.targets.empty()) return module;
-  for (const std::string& target : options.targets)
-    if (module == target || module.ends_with("." + target)) return module;
-  return "";
+using Kind = PeftField::Kind;
+constexpr PeftField kFields[] = {
+    {"r", "rank", Kind::whole, "rank_pattern", 8},
+    {"lora_alpha", "alpha", Kind::number, "alpha_pattern", 8},
+    {"lora_dropout", "dropout", Kind::number},
+    {"use_rslora", "rslora", Kind::flag},
+    {"lora_bias", "bias", Kind::flag},
+};
+constexpr PeftNote kHarmless[] = {
+    {"megatron_core", "it is used with megatron_config alone"},
+    {"qalora_group_size", "it is used with use_qalora alone"},
+    {"loftq_config", "it says how the base was quantised before training"},
+    {"eva_config", "it says how A began"},
+    {"lora_ga_config", "it says how A and B began; a base that it changed is refused by init_lora_weights"},
+    {"corda_config", "it says how A and B began; a base that it changed is refused by init_lora_weights"},
+    {"kasa_config", "a base that it changed is refused by init_lora_weights"},
+    {"runtime_config", "PEFT does not save it"},
+};
+constexpr PeftNote kRefused[] = {
+    {"use_dora", "columns are scaled by trained magnitudes (DoRA)"},
+    {"layer_replication", "layers of the base model are repeated"},
+    {"use_qalora", "the input is pooled before A (QALoRA)"},
+    {"target_parameters", "parameters are adapted that are no weights of modules"},
+    {"megatron_config", "layers are split as Megatron does"},
+    {"use_bdlora", "A and B are block-diagonal (BD-LoRA)"},
+    {"arrow_config", "adapters are routed token by token (Arrow)"},
+    {"trainable_token_indices", "rows of the embedding are trained beside it"},
+    {"alora_invocation_tokens", "it is active after some tokens only (aLoRA)"},
+    {"monteclora_config", "A is sampled (MonteCLoRA)"},
+    {"velora_config", "gradients are projected (VeLoRA)"},
+};
+constexpr std::string_view kConvert =
+    "it changes the base model; convert the adapter to plain LoRA first (path_initial_model_for_weight_conversion in "
+    "PEFT)";
+constexpr PeftValue kValues[] = {
+    {"init_lora_weights", "pissa", kConvert},   {"init_lora_weights", "olora", kConvert},
+    {"init_lora_weights", "corda", kConvert},   {"init_lora_weights", "loftq", kConvert},
+    {"init_lora_weights", "lora_ga", kConvert}, {"init_lora_weights", "kasa", kConvert},
+};
+
+int64_t rank_of(const ModuleRewrite& m) { return static_cast<int64_t>(m.option("rank")); }
+
+double scale_of(const ModuleRewrite& m) {
+  const double rank = m.option("rank");
+  return m.option("alpha") / (m.option("rslora") > 0 ? std::sqrt(rank) : rank);
 }
 
-void adapt(GraphCopy& copy, const Node& node, const std::string& module, const MethodOptions& options) {
-  Graph& graph = copy.graph();
-  LinearAttributes attributes = node.as<LinearAttributes>();
-  const Shape& w = copy.from().value(node.in[1]).type.shape;
-  const auto place = options.modules.find(module);
-  const int64_t rank = place == options.modules.end() ? options.rank : place->second.rank;
-  const double scale = place == options.modules.end() ? options.alpha / static_cast<double>(rank) : place->second.scale;
-  const ValueId a = graph.add_value(module + ".lora_A.weight", {{rank, w[1]}}, options.role,
-                                    Initial::uniform(1 / std::sqrt(static_cast<float>(w[1]))));
-  const ValueId b = graph.add_value(module + ".lora_B.weight", {{w[0], rank}}, options.role, Initial::constant(0));
-  const ValueId x = copy.map(node.in[0]);
-  ValueId dropped = x;
-  if (options.dropout > 0 && options.training)
-    dropped =
-        graph.emit(kDropout, DropoutAttributes{options.dropout, name_hash(module)}, {x}, module + ".lora_dropout");
-  const ValueId h = graph.emit(kLinear, LinearAttributes{.codec = attributes.codec, .narrow = attributes.narrow},
-                               {dropped, a, kNone, kNone}, module + ".lora_h");
-  attributes.terms.push_back({true, static_cast<float>(scale)});
-  const ValueId y = graph.emit(kLinear, attributes,
-                               {x, copy.map(node.in[1]), h, b, copy.map(node.in[2]), copy.map(node.in[3])}, module);
-  copy.bind(node.out[0], y);
+ValueId a_of(ModuleRewrite& m) {
+  return m.add("lora_A.weight", {rank_of(m), m.in}, Initial::uniform(1 / std::sqrt(static_cast<float>(m.in))));
 }
 
-Result<GraphCopy> rewrite_lora(const Graph& graph, const MethodOptions& options) {
-  int adapted = 0;
-  GraphCopy copy = rewrite(graph, [&](GraphCopy& to, const Node& node) {
-    const std::string module = adapted_module(graph, node, options);
-    if (module.empty()) return false;
-    ++adapted;
-    adapt(to, node, module, options);
-    return true;
-  });
-  if (!options.modules.empty() && adapted != static_cast<int>(options.modules.size()))
-    return fail(ErrorCode::invalid_argument,
-                "the adapter is for {} linear layers, of which the model has {}: it belongs to another model",
-                options.modules.size(), adapted);
-  if (adapted == 0)
-    return fail(ErrorCode::invalid_argument,
-                "--target: no linear layer of the model is named so; try q_proj, k_proj, v_proj, o_proj, gate_proj, "
-                "up_proj, down_proj");
-  return copy;
+ValueId b_of(ModuleRewrite& m) {
+  return m.add("lora_B.weight", {m.out, rank_of(m)}, Initial::constant(0), {.by_rows = true});
+}
+
+// The layer's bias with that of B; kNone: there is none of either.
+ValueId biased(ModuleRewrite& m) {
+  if (m.option("bias") == 0) return m.bias;
+  const ValueId own = m.add("lora_B.bias", {m.out}, Initial::constant(0), {.by_rows = true});
+  PointwiseBuilder b;
+  Expr sum = b.tensor() * scale_of(m);
+  if (m.bias != kNone) sum = sum + b.tensor();
+  b.output(sum);
+  return m.graph.emit(kPointwise, b.attributes(), m.bias == kNone ? std::vector{own} : std::vector{own, m.bias},
+                      m.module.name + ".lora_bias");
+}
+
+void adapt(ModuleRewrite& m) {
+  const ValueId a = a_of(m), b = b_of(m);
+  ValueId dropped = m.x;
+  if (m.option("dropout") > 0 && m.training)
+    dropped = m.once("lora_dropout", [&] {
+      return m.graph.emit(kDropout, DropoutAttributes{m.option("dropout"), name_hash(m.owner())}, {m.x},
+                          m.name("lora_dropout"));
+    });
+  const ValueId h = m.once("lora_h", [&] { return m.product(dropped, a, m.name("lora_h")); });
+  const ModuleRewrite::Term term{h, b, scale_of(m)};
+  m.y = m.linear(m.x, m.w, {&term, 1}, biased(m), m.addend, m.module.name);
+}
+
+// Of an embedding: A is [rank, vocabulary] in the file, a row of it a token here.
+ValueId embedding_a(ModuleRewrite& m) {
+  return m.add("lora_embedding_A", {m.out, rank_of(m)}, Initial::constant(0), {.transposed = true});
+}
+ValueId embedding_b(ModuleRewrite& m) { return m.add("lora_embedding_B", {m.in, rank_of(m)}, Initial::normal(1)); }
+
+ValueId weight(ModuleRewrite& m) {
+  const LinearAttributes product{.terms = {{m.embedding, static_cast<float>(scale_of(m))}}};
+  const ValueId left = m.rows(m.embedding ? embedding_a(m) : b_of(m));
+  const ValueId right = m.embedding ? embedding_b(m) : a_of(m);
+  return m.graph.emit(kLinear, product, {left, right, kNone, m.decoded()}, m.name("lora_W"));
+}
+
+ValueId embed(ModuleRewrite& m, ValueId ids, ValueId rows) {
+  const ValueId a = embedding_a(m), b = embedding_b(m);
+  const ValueId h = m.graph.emit(kEmbedding, EmbeddingAttributes{m.attributes.codec}, {ids, a}, m.name("lora_h"));
+  return m.product(h, b, m.module.name, scale_of(m), rows);
 }
 
 }  // namespace
 
-const Method kLora = {.name = "lora",
-                      .summary = "frozen weights plus trained products of low rank",
-                      .paper = "arXiv:2106.09685",
-                      .trains_weights = false,
-                      .rewrite = rewrite_lora};
+const Rewrite kLora = {.name = "lora",
+                       .summary = "frozen weights plus trained products of low rank",
+                       .paper = "arXiv:2106.09685",
+                       .rate = 5,
+                       .options = kOptions,
+                       .adapt = adapt,
+                       .weight = weight,
+                       .bias = biased,
+                       .embed = embed,
+                       .form = {.type = "LORA",
+                                .fields = kFields,
+                                .harmless = kHarmless,
+                                .refused = kRefused,
+                                .values = kValues,
+                                .init_field = "init_lora_weights"}};
 
 }  // namespace thimble

@@ -1,0 +1,353 @@
+#include "adapters/adapter.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "adapters/gguf_adapter.h"
+#include "adapters/modules.h"
+#include "adapters/peft_config.h"
+
+namespace thimble {
+namespace {
+
+using Ordered = nlohmann::ordered_json;
+
+// Parts of names that tools put before those of a model's modules, or between.
+constexpr std::string_view kBefore[] = {"base_model", "model", "language_model", "transformer", "module"};
+constexpr std::string_view kBetween[] = {"default", "modules_to_save"};
+
+template <class Names>
+bool among(std::string_view name, const Names& names) {
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
+
+// Checked for depth and kind first; then once more in the order of the file, which patterns need.
+Result<Ordered> read_ordered(const std::string& path) {
+  const std::string text = TRY(read_text_file(path, 16u << 20));
+  TRY(parse_json(text, path));
+  Ordered json = Ordered::parse(text, nullptr, false);
+  if (json.is_discarded()) return fail(ErrorCode::corrupt, "reading {}: it is no JSON", path);
+  return json;
+}
+
+Result<Adapter> open_folder(const std::string& folder) {
+  Adapter adapter;
+  adapter.path = folder;
+  const std::string config = folder + kAdapterConfig;
+  adapter.config = TRY(read_ordered(config));
+  adapter.rewrite = TRY(check_peft_config(adapter.config, config));
+  TRY(peft_options(*adapter.rewrite, adapter.config, config));
+  TRY(Selection::read(adapter.config, config));
+  if (is_file(folder + kSystemPrompt)) adapter.system_prompt = TRY(read_text_file(folder + kSystemPrompt, 1 << 20));
+  SafetensorsFile file = TRY(SafetensorsFile::open(folder + kAdapterWeights));
+  for (const SafetensorsEntry& entry : file.entries()) {
+    if (!entry.codec || entry.codec->block != 1)
+      return fail(ErrorCode::unsupported, "reading {}: tensor '{}' is of dtype {}, which thimble has no codec for",
+                  file.path(), entry.name, entry.dtype);
+    const auto [place, fresh] = adapter.tensors.try_emplace(tensor_key(entry.name), entry);
+    if (!fresh)
+      return fail(ErrorCode::corrupt, "reading {}: tensors '{}' and '{}' are for the same", file.path(),
+                  place->second.name, entry.name);
+  }
+  if (adapter.tensors.empty())
+    return fail(ErrorCode::corrupt, "reading {}: it holds no tensors of an adapter", file.path());
+  adapter.weights = std::move(file).take_file();
+  return adapter;
+}
+
+Result<std::vector<std::string>> read_stack(const std::string& folder) {
+  const Ordered json = TRY(read_ordered(folder + kAdapterStack));
+  std::vector<std::string> names;
+  const auto stack = json.is_object() ? json.find("stack") : json.end();
+  constexpr size_t kMost = 16;
+  const bool list = json.is_object() && stack != json.end() && stack->is_array() && stack->size() <= kMost;
+  for (size_t i = 0; list && i < stack->size(); ++i) {
+    const std::string name = (*stack)[i].is_string() ? (*stack)[i].get<std::string>() : "";
+    if (name.empty() || name.find('/') != std::string::npos || name.starts_with("."))
+      return fail(ErrorCode::corrupt, "reading {}{}: '{}' is not the name of a folder in it", folder, kAdapterStack,
+                  name);
+    names.push_back(name);
+  }
+  if (names.empty())
+    return fail(ErrorCode::corrupt, "reading {}{}: 'stack' should be a list of up to {} folders", folder, kAdapterStack,
+                kMost);
+  return names;
+}
+
+// Whether the file has tensors that a technique adds to a module.
+bool adapts(const Adapter& adapter, const std::string& owner) {
+  constexpr std::string_view kWhole[] = {"weight", "bias", "base_layer.weight", "base_layer.bias"};
+  const std::string key = tensor_key(owner) + ".";
+  for (auto at = adapter.tensors.lower_bound(key); at != adapter.tensors.end() && at->first.starts_with(key); ++at)
+    if (!among(std::string_view(at->first).substr(key.size()), kWhole)) return true;
+  return false;
+}
+
+AdapterTensor whole_tensor(const ModelModule& module, std::string_view between) {
+  AdapterTensor tensor{.value = module.tensor, .stored = fmt::format("model.{}.", module.owner)};
+  if (!between.empty()) tensor.stored += std::string(between) + ".";
+  tensor.stored += module.suffix;
+  const bool part = module.whole != module.shape[0];
+  tensor.whole = part ? module.shape.with_first(module.whole) : module.shape;
+  if (part) tensor.rows = module.rows;
+  if (module.transposed && module.suffix == "weight")
+    tensor.whole = {module.shape[1], module.whole}, tensor.transposed = true;
+  tensor.head_dim = module.head_dim, tensor.interleaved = module.interleaved;
+  return tensor;
+}
+
+// Which layers are adapted and which values train, by a configuration; `there` says what there are tensors of.
+class Resolver {
+ public:
+  using There = std::function<bool(const ModelModule& module, const Selection& selection)>;
+
+  Resolver(const Rewrite& rewrite, const Ordered& config, const Architecture& architecture, std::string source)
+      : rewrite_(rewrite), config_(config), tied_(architecture.tied), source_(std::move(source)) {
+    modules_ = model_modules(architecture);
+  }
+
+  Result<RewriteSpec> resolve(const Adapter* adapter) {
+    RewriteSpec spec{.rewrite = &rewrite_, .options = TRY(peft_options(rewrite_, config_, source_))};
+    spec.given = adapter != nullptr;
+    const Selection selection = TRY(Selection::read(config_, source_));
+    std::set<std::string> adapted;  // owners
+    for (const ModelModule& module : modules_) {
+      if (!rewrite_.adapts() || module.suffix != "weight" || module.shape.rank() != 2) continue;
+      const bool there = !adapter || adapts(*adapter, module.owner);
+      const bool taken = TRY(selection.takes(module));
+      if (adapter && there && !taken)
+        return fail(
+            ErrorCode::unsupported,
+            "reading {}: there are tensors of '{}', which target_modules and what else the configuration says do "
+            "not name",
+            source_, module.owner);
+      if (adapter && taken && !there) missing_.push_back(module.owner);
+      if (!there || !taken) continue;
+      CHECK_OK(add(module, spec));
+      adapted.insert(module.owner);
+    }
+    CHECK_OK(add_trained(adapter, selection, adapted, spec));
+    return spec;
+  }
+
+  const std::vector<std::string>& missing() const { return missing_; }
+
+ private:
+  Result<void> add(const ModelModule& m, RewriteSpec& spec) {
+    if (!rewrite_.by_rows && (m.whole != m.shape[0] || (m.head_dim > 0 && m.interleaved)))
+      return fail(ErrorCode::unsupported,
+                  "--method {}: what it adds to '{}' does not follow rows, which this model has in another order or as "
+                  "part of a larger matrix; leave it out with --target",
+                  rewrite_.name, m.owner);
+    OptionValues options = TRY(peft_options_of(rewrite_, config_, spec.options, m, source_));
+    spec.modules[m.name] = {m.name, m.owner, m.rows, m.whole, m.head_dim, m.interleaved, std::move(options)};
+    return {};
+  }
+
+  // Biases, modules_to_save, values that the technique trains itself, and what a file has of the base model.
+  Result<void> add_trained(const Adapter* adapter, const Selection& selection, const std::set<std::string>& adapted,
+                           RewriteSpec& spec) {
+    const auto found = config_.find("bias");
+    const std::string bias = found != config_.end() && found->is_string() ? found->get<std::string>() : "none";
+    const auto saved = config_.find("modules_to_save");
+    for (const ModelModule& m : modules_) {
+      const bool own = adapted.contains(m.owner);
+      if (rewrite_.trains && rewrite_.trains(m.tensor) && TRY(taken_of_own(selection, m)))
+        spec.trained.push_back(whole_tensor(m, rewrite_.trained_as));
+      else if (m.suffix == "bias" && bias != "none" && (bias == "all" || own))
+        spec.trained.push_back(whole_tensor(m, own ? "base_layer" : ""));
+      else if (saved != config_.end() && is_saved(*saved, m))
+        CHECK_OK(save(m, spec));
+      else if (adapter)
+        overwrite(*adapter, m, spec);
+    }
+    return {};
+  }
+
+  // target_modules of such a technique names modules as they are; without it all that it is for.
+  Result<bool> taken_of_own(const Selection& selection, const ModelModule& m) const {
+    const auto targets = config_.find("target_modules");
+    return targets == config_.end() || targets->is_null() ? Result<bool>(true) : selection.takes(m);
+  }
+
+  Result<void> save(const ModelModule& m, RewriteSpec& spec) {
+    if (tied_ && (m.owner == "lm_head" || m.tensor == modules_.front().tensor))
+      return fail(
+          ErrorCode::unsupported,
+          "reading {}: modules_to_save names '{}', which in this model is one matrix with the {}: PEFT would train "
+          "a copy of its own of it; untie the model first",
+          source_, m.owner, m.owner == "lm_head" ? "embedding" : "head");
+    spec.trained.push_back(whole_tensor(m, ""));
+    return {};
+  }
+
+  // Tensors of the base model in the file, which PEFT puts in place of the model's: embeddings that were resized.
+  void overwrite(const Adapter& adapter, const ModelModule& m, RewriteSpec& spec) {
+    for (const std::string_view between : {"", "base_layer"}) {
+      AdapterTensor tensor = whole_tensor(m, between);
+      if (!adapter.tensors.contains(tensor_key(tensor.stored))) continue;
+      tensor.trained = false;
+      spec.trained.push_back(std::move(tensor));
+      return;
+    }
+  }
+
+  const Rewrite& rewrite_;
+  const Ordered& config_;
+  bool tied_;
+  std::string source_;
+  std::vector<ModelModule> modules_;
+  std::vector<std::string> missing_;
+};
+
+// The end of a module's name that says what it is: "q_proj" of "model.layers.0.self_attn.q_proj".
+std::string last_part(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+
+bool ends_with_part(std::string_view name, std::string_view end) {
+  return name == end || (name.size() > end.size() && name.ends_with(end) && name[name.size() - end.size() - 1] == '.');
+}
+
+std::vector<std::string> split(std::string_view text) {
+  std::vector<std::string> out;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    out.emplace_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return out;
+}
+
+// What target_modules says of a user's names: the same where they are the file's, else the file's for thimble's.
+Result<Ordered> targets_of(const Rewrite& rewrite, const std::vector<std::string>& asked,
+                           const std::vector<ModelModule>& modules) {
+  std::vector<std::string> wanted = asked.empty() ? split(rewrite.targets) : asked;
+  std::vector<std::string> out;
+  const auto take = [&](const std::string& name) {
+    if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
+  };
+  if (wanted.empty()) {
+    std::map<std::string, const ModelModule*> sorted;
+    for (const ModelModule& m : modules)
+      if (m.linear && m.suffix == "weight" && m.owner != "lm_head") sorted[m.owner] = &m;
+    for (const auto& [owner, m] : sorted) take(last_part(owner));
+  }
+  for (const std::string& name : wanted) {
+    bool found = false;
+    for (const ModelModule& m : modules) {
+      if (m.suffix != "weight" || m.shape.rank() != 2) continue;
+      if (ends_with_part(m.owner, name)) {
+        found = true;
+        take(name);
+      } else if (ends_with_part(m.name, name)) {
+        if (m.whole != m.shape[0] && !asked.empty())
+          return fail(ErrorCode::unsupported,
+                      "--target {}: in this model's files it is a part of '{}' and cannot be adapted alone; name that",
+                      name, last_part(m.owner));
+        found = true;
+        take(name.find('.') == std::string::npos ? last_part(m.owner) : m.owner);
+      }
+    }
+    if (!found && !asked.empty())
+      return fail(
+          ErrorCode::invalid_argument,
+          "--target {}: no linear layer of the model is named so; try q_proj, k_proj, v_proj, o_proj, gate_proj, "
+          "up_proj, down_proj",
+          name);
+  }
+  return Ordered(out);
+}
+
+}  // namespace
+
+std::string tensor_key(std::string_view name) {
+  std::string key;
+  bool before = true;
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('.', begin), name.size());
+    const std::string_view part = name.substr(begin, end - begin);
+    before = before && among(part, kBefore);
+    if (!before && !among(part, kBetween)) key += (key.empty() ? "" : ".") + std::string(part);
+    begin = end + 1;
+  }
+  return key;
+}
+
+Result<std::vector<Adapter>> open_adapters(const std::string& path) {
+  std::vector<Adapter> adapters;
+  if (is_gguf_adapter(path)) {
+    adapters.push_back(TRY(open_gguf_adapter(path)));
+    return adapters;
+  }
+  if (!is_file(path + kAdapterStack)) {
+    adapters.push_back(TRY(open_folder(path)));
+    return adapters;
+  }
+  for (const std::string& name : TRY(read_stack(path))) adapters.push_back(TRY(open_folder(path + "/" + name)));
+  return adapters;
+}
+
+Result<RewriteSpec> rewrite_of(Adapter& adapter, const Architecture& architecture) {
+  if (adapter.gguf) CHECK_OK(name_as_peft(adapter, architecture));
+  const std::string source = adapter.gguf ? adapter.path : adapter.path + kAdapterConfig;
+  Resolver resolver(*adapter.rewrite, adapter.config, architecture, source);
+  RewriteSpec spec = TRY(resolver.resolve(&adapter));
+  if (spec.modules.empty() && spec.trained.empty())
+    return fail(ErrorCode::invalid_argument,
+                "reading {}: '{}' and the others have no place in this model: the adapter belongs to another one",
+                adapter.weights->path(), adapter.tensors.begin()->second.name);
+  return spec;
+}
+
+Result<RewriteSpec> fresh_rewrite(const Rewrite& rewrite, const FreshAdapter& asked, const Architecture& architecture,
+                                  Ordered& config) {
+  const std::vector<ModelModule> modules = model_modules(architecture);
+  const bool transposed = std::any_of(modules.begin(), modules.end(), [](const auto& m) { return m.transposed; });
+  Ordered targets = rewrite.adapts() ? TRY(targets_of(rewrite, asked.targets, modules)) : Ordered();
+  config = fresh_peft_config(rewrite, asked.options, asked.base_model, targets, transposed);
+  for (const PeftField& field : rewrite.form.fields)
+    if (field.kind == PeftField::Kind::names) {
+      // Of what is adapted, the layers that are named so.
+      Ordered named = Ordered::array();
+      for (const std::string& name : TRY(targets_of(rewrite, split(field.pattern), modules)))
+        if (std::find(targets.begin(), targets.end(), name) != targets.end()) named.push_back(name);
+      config[std::string(field.field)] = named;
+    }
+  return configured_rewrite(rewrite, config, architecture, "--method " + std::string(rewrite.name));
+}
+
+Result<RewriteSpec> configured_rewrite(const Rewrite& rewrite, const Ordered& config, const Architecture& architecture,
+                                       const std::string& source) {
+  return Resolver(rewrite, config, architecture, source).resolve(nullptr);
+}
+
+Result<const SafetensorsEntry*> find_entry(const Adapter& adapter, const AdapterTensor& tensor) {
+  const auto found = adapter.tensors.find(tensor_key(tensor.stored));
+  if (found == adapter.tensors.end()) {
+    if (tensor.optional) return nullptr;
+    return fail(ErrorCode::corrupt, "reading {}: tensor 'base_model.{}' is missing", adapter.weights->path(),
+                tensor.stored);
+  }
+  const SafetensorsEntry& entry = found->second;
+  Shape expected = tensor.whole;
+  if (adapter.gguf && tensor.transposed) expected = {tensor.whole[1], tensor.whole[0]};
+  if (entry.shape != expected)
+    return fail(ErrorCode::shape, "reading {}: '{}' is {}, this model needs {}", adapter.weights->path(), entry.name,
+                entry.shape.text(), expected.text());
+  return &entry;
+}
+
+Result<void> check_all_read(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors) {
+  std::set<std::string> read;
+  for (const AdapterTensor& tensor : tensors) read.insert(tensor_key(tensor.stored));
+  for (const Adapter& adapter : adapters)
+    for (const auto& [key, entry] : adapter.tensors)
+      if (!read.contains(key))
+        return fail(ErrorCode::unsupported,
+                    "reading {}: tensor '{}' has no place in this model: the adapter is of another model, or more than "
+                    "{}",
+                    adapter.weights->path(), entry.name, adapter.rewrite->name);
+  return {};
+}
+
+}  // namespace thimble

@@ -1,0 +1,87 @@
+// Adapters in the files of the field: PEFT's folders (adapter_config.json with adapter_model.safetensors), and
+// llama.cpp's GGUF adapters. Nothing is kept of the numbers; they are read where they are wanted.
+//
+// A folder may hold several techniques in an order (adapter_stack.json): each has a folder of its own in it.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "files/json.h"
+#include "files/safetensors.h"
+#include "methods/rewrite.h"
+#include "models/architecture.h"
+
+namespace thimble {
+
+// An adapter's file, opened and checked for itself; whether it fits a model is checked by rewrite_of.
+struct Adapter {
+  std::string path;
+  const Rewrite* rewrite = nullptr;
+  nlohmann::ordered_json config;  // PEFT's, with all its fields in their order
+  std::string system_prompt;      // what all chats that it was trained on were opened with; in system_prompt.txt
+  bool interleaved = false;       // rows of heads as GGUF has them
+  bool gguf = false;
+  std::optional<InputFile> weights;
+  // By what is the same however a tool prefixes them: "layers.0.self_attn.q_proj.lora_A.weight".
+  std::map<std::string, SafetensorsEntry> tensors;
+};
+
+// One technique, or several. Every field of the configuration is honoured, harmless or refused by name.
+Result<std::vector<Adapter>> open_adapters(const std::string& path);
+
+// The technique as it is applied to this model: the modules that the file has tensors of, with their options. Refuses
+// an adapter of another model, and tensors that have no place in this one.
+Result<RewriteSpec> rewrite_of(Adapter& adapter, const Architecture& architecture);
+
+// The entry that holds a value; nullptr where it is optional and there is none. Refuses another shape.
+Result<const SafetensorsEntry*> find_entry(const Adapter& adapter, const AdapterTensor& tensor);
+
+// Elements [first, first + to.size()) of a value [rows, columns] in its order, in f32.
+Result<void> read_elements(const Adapter& adapter, const SafetensorsEntry& entry, const AdapterTensor& tensor,
+                           const Shape& shape, int64_t first, std::span<float> to);
+
+// Every tensor of the files must have been read by one of `tensors`, which are those of all techniques.
+Result<void> check_all_read(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors);
+
+// What a technique is asked for where there is no adapter yet.
+struct FreshAdapter {
+  OptionValues options;
+  std::vector<std::string> targets;  // names or ends of names; empty: as the technique says
+  std::string base_model;
+};
+// The same with a configuration to be saved, in `config`.
+Result<RewriteSpec> fresh_rewrite(const Rewrite& rewrite, const FreshAdapter& asked, const Architecture& architecture,
+                                  nlohmann::ordered_json& config);
+
+// The technique that a configuration describes, on all modules that it names.
+Result<RewriteSpec> configured_rewrite(const Rewrite& rewrite, const nlohmann::ordered_json& config,
+                                       const Architecture& architecture, const std::string& source);
+
+// What is written: the configuration, and values of the graph.
+struct AdapterToWrite {
+  nlohmann::ordered_json config;
+  std::string system_prompt;
+  std::vector<std::pair<AdapterTensor, Shape>> tensors;  // with the shapes of the values
+  const Adapter* names = nullptr;                        // whose names of tensors are kept
+};
+// Gives elements [first, first + to.size()) of a value.
+using ReadValue = std::function<Result<void>(const AdapterTensor& tensor, int64_t first, std::span<float> to)>;
+
+// Makes the folder when it is missing. The configuration is written last, so that a broken save is no adapter.
+Result<void> write_adapter(const std::string& folder, const AdapterToWrite& adapter, const ReadValue& read);
+// Says which of its folders are applied, in their order.
+Result<void> write_stack(const std::string& folder, std::span<const std::string> names);
+
+inline constexpr const char* kAdapterConfig = "/adapter_config.json";
+inline constexpr const char* kAdapterWeights = "/adapter_model.safetensors";
+inline constexpr const char* kAdapterStack = "/adapter_stack.json";
+inline constexpr const char* kSystemPrompt = "/system_prompt.txt";
+
+// What is the same of a tensor's name however a tool prefixes it.
+std::string tensor_key(std::string_view name);
+
+}  // namespace thimble

@@ -1,0 +1,207 @@
+#include "adapters/peft_config.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/nearest.h"
+
+namespace thimble {
+namespace {
+
+using Ordered = nlohmann::ordered_json;
+using Kind = PeftField::Kind;
+
+// Fields of PeftConfig and of what most techniques have, beside those of a technique's own form.
+constexpr std::string_view kHonoured[] = {
+    "peft_type",      "task_type",       "target_modules", "exclude_modules",        "layers_to_transform",
+    "layers_pattern", "modules_to_save", "bias",           "base_model_name_or_path"};
+constexpr PeftNote kHarmless[] = {
+    {"peft_version", "it says who wrote the file"},
+    {"auto_mapping", "it says of which Python classes the base model is"},
+    {"revision", "the base model is given by --model"},
+    {"inference_mode", "whether it trains is said by the command"},
+    {"fan_in_fan_out", "PEFT itself sets it by the kind of layer, which is known here"},
+    {"ensure_weight_tying", "it ties copies of modules_to_save, which are refused where the model ties them"},
+    {"block_size_pattern", "it is empty or refused"},
+};
+
+bool is_off(const Ordered& value) {
+  return value.is_null() || (value.is_boolean() && !value.get<bool>()) || (value.is_structured() && value.empty()) ||
+         (value.is_string() && value.get_ref<const std::string&>().empty());
+}
+
+template <class Notes>
+const PeftNote* find_note(const Notes& notes, std::string_view field) {
+  const auto found = std::find_if(std::begin(notes), std::end(notes), [&](const auto& n) { return n.field == field; });
+  return found == std::end(notes) ? nullptr : &*found;
+}
+
+Result<double> number_of(const Ordered& value, const PeftField& field, std::string_view name,
+                         const std::string& source) {
+  if (field.kind == Kind::flag && value.is_boolean()) return value.get<bool>() ? 1.0 : 0.0;
+  if (field.kind == Kind::flag)
+    return fail(ErrorCode::corrupt, "reading {}: '{}' should be true or false, found {}", source, name, value.dump());
+  if (!value.is_number() || (field.kind == Kind::whole && !value.is_number_integer()))
+    return fail(ErrorCode::corrupt, "reading {}: '{}' should be {}, found {}", source, name,
+                field.kind == Kind::whole ? "an integer" : "a number", value.dump());
+  return value.get<double>();
+}
+
+Result<void> set(OptionValues& options, const Rewrite& rewrite, const PeftField& field, std::string_view name,
+                 double value, const std::string& source) {
+  if (options.set(rewrite.name, field.option, value)) return {};
+  const auto option = std::find_if(rewrite.options.begin(), rewrite.options.end(),
+                                   [&](const Option& o) { return o.name == field.option; });
+  return fail(ErrorCode::corrupt, "reading {}: '{}' should be in {}..{}, found {}", source, name, option->least,
+              option->most, value);
+}
+
+Result<void> check_value(const Rewrite& rewrite, std::string_view field, const Ordered& value,
+                         const std::string& source) {
+  if (!value.is_string()) return {};
+  for (const PeftValue& refused : rewrite.form.values)
+    if (refused.field == field && value.get_ref<const std::string&>().starts_with(refused.begins))
+      return fail(ErrorCode::unsupported, "reading {}: {} is '{}': {}", source, field, value.get<std::string>(),
+                  refused.why);
+  return {};
+}
+
+Result<void> check_common(const Ordered& config, const std::string& source) {
+  const auto text = [&](const char* field) {
+    const auto found = config.find(field);
+    return found == config.end() || found->is_null() ? std::string()
+           : found->is_string()                      ? found->get<std::string>()
+                                                     : found->dump();
+  };
+  if (const std::string task = text("task_type"); !task.empty() && task != "CAUSAL_LM")
+    return fail(ErrorCode::unsupported, "reading {}: task_type is '{}'; expected CAUSAL_LM", source, task);
+  const std::string bias = text("bias");
+  if (!bias.empty() && bias != "none" && bias != "all" && !bias.ends_with("_only"))
+    return fail(ErrorCode::corrupt, "reading {}: bias is '{}'; expected none, all or lora_only", source, bias);
+  return {};
+}
+
+}  // namespace
+
+PeftMeaning peft_meaning(const Rewrite& rewrite, std::string_view field, std::string_view* why) {
+  const PeftForm& form = rewrite.form;
+  for (const PeftField& own : form.fields)
+    if (own.field == field || own.pattern == field) return PeftMeaning::honoured;
+  if (std::find(std::begin(kHonoured), std::end(kHonoured), field) != std::end(kHonoured)) return PeftMeaning::honoured;
+  if (field == form.init_field) {
+    if (why) *why = "it says how values began; those that change the base model are refused by their name";
+    return PeftMeaning::harmless;
+  }
+  const PeftNote* note = find_note(form.refused, field);
+  if (note) {
+    if (why) *why = note->why;
+    return PeftMeaning::refused;
+  }
+  note = find_note(form.harmless, field);
+  if (!note) note = find_note(kHarmless, field);
+  if (note && why) *why = note->why;
+  return note ? PeftMeaning::harmless : PeftMeaning::unknown;
+}
+
+Result<const Rewrite*> check_peft_config(const Ordered& config, const std::string& source) {
+  if (!config.is_object()) return fail(ErrorCode::corrupt, "reading {}: expected a JSON object", source);
+  const auto type = config.find("peft_type");
+  if (type == config.end()) return fail(ErrorCode::corrupt, "reading {}: 'peft_type' is missing", source);
+  const std::string name = type->is_string() ? type->get<std::string>() : type->dump();
+  const Rewrite* const rewrite = rewrite_of_peft(name);
+  if (!rewrite) {
+    std::string known;
+    for (const Rewrite* r : rewrites())
+      if (!r->form.type.empty()) known += (known.empty() ? "" : ", ") + std::string(r->form.type);
+    return fail(ErrorCode::unsupported, "reading {}: peft_type is '{}'; thimble reads {}", source, name, known);
+  }
+  CHECK_OK(check_common(config, source));
+  for (const auto& [field, value] : config.items()) {
+    CHECK_OK(check_value(*rewrite, field, value, source));
+    std::string_view why;
+    switch (peft_meaning(*rewrite, field, &why)) {
+      case PeftMeaning::honoured:
+      case PeftMeaning::harmless:
+        break;
+      case PeftMeaning::refused:
+        if (!is_off(value))
+          return fail(ErrorCode::unsupported, "reading {}: '{}' is set, which thimble does not support: {}", source,
+                      field, why);
+        break;
+      case PeftMeaning::unknown:
+        if (!is_off(value))
+          return fail(
+              ErrorCode::unsupported,
+              "reading {}: '{}' is set to {}, a field of {} that thimble does not know; what it changes would be "
+              "lost",
+              source, field, value.dump(-1, ' ', false, Ordered::error_handler_t::replace), name);
+    }
+  }
+  return rewrite;
+}
+
+Result<OptionValues> peft_options(const Rewrite& rewrite, const Ordered& config, const std::string& source) {
+  OptionValues options(rewrite.options);
+  for (const PeftField& field : rewrite.form.fields) {
+    if (field.kind == Kind::names) continue;
+    const auto found = config.find(std::string(field.field));
+    const bool there = found != config.end() && !found->is_null();
+    const double value = there ? TRY(number_of(*found, field, field.field, source)) : field.absent;
+    CHECK_OK(set(options, rewrite, field, field.field, value, source));
+  }
+  return options;
+}
+
+Result<OptionValues> peft_options_of(const Rewrite& rewrite, const Ordered& config, const OptionValues& all,
+                                     const ModelModule& module, const std::string& source) {
+  OptionValues options = all;
+  for (const PeftField& field : rewrite.form.fields) {
+    if (field.kind == Kind::names) {
+      Ordered renamed;
+      if (const auto found = config.find(std::string(field.field)); found != config.end())
+        renamed["target_modules"] = *found;
+      const bool named = !renamed.empty() && TRY(TRY(Selection::read(renamed, source)).takes(module));
+      CHECK_OK(set(options, rewrite, field, field.field, named ? 1 : 0, source));
+      continue;
+    }
+    const auto patterns = field.pattern.empty() ? config.end() : config.find(std::string(field.pattern));
+    if (patterns == config.end() || patterns->is_null()) continue;
+    if (!patterns->is_object())
+      return fail(ErrorCode::corrupt, "reading {}: '{}' should be an object", source, field.pattern);
+    const std::string place = fmt::format("{} of '{}'", field.pattern, module.owner);
+    const Ordered* const value =
+        TRY(by_pattern(*patterns, module.owner, fmt::format("reading {}: '{}'", source, field.pattern)));
+    if (value) CHECK_OK(set(options, rewrite, field, place, TRY(number_of(*value, field, place, source)), source));
+  }
+  return options;
+}
+
+Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, const std::string& base_model,
+                          const Ordered& targets, bool transposed) {
+  Ordered json;
+  json["peft_type"] = rewrite.form.type;
+  json["task_type"] = "CAUSAL_LM";
+  json["base_model_name_or_path"] = base_model;
+  for (const PeftField& field : rewrite.form.fields) {
+    if (field.kind == Kind::names) continue;
+    const double value = options[field.option];
+    const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
+    const std::string name(field.field);
+    if (field.kind == Kind::flag)
+      json[name] = value != 0;
+    else if (whole && field.absent == std::floor(field.absent) && field.absent != 0)
+      json[name] = static_cast<int64_t>(value);  // PEFT declares it an integer
+    else
+      json[name] = value;
+  }
+  json["target_modules"] = targets;
+  for (const PeftField& field : rewrite.form.fields)
+    if (!field.pattern.empty() && field.kind != Kind::names) json[std::string(field.pattern)] = Ordered::object();
+  if (transposed) json["fan_in_fan_out"] = true;
+  json["modules_to_save"] = nullptr;
+  json["inference_mode"] = true;
+  if (!rewrite.form.init_field.empty()) json[std::string(rewrite.form.init_field)] = true;
+  return json;
+}
+
+}  // namespace thimble

@@ -1,0 +1,36 @@
+// adapter_config.json: what each of its fields means to a technique.
+#pragma once
+
+#include <string>
+
+#include "adapters/modules.h"
+#include "files/json.h"
+#include "methods/rewrite.h"
+
+namespace thimble {
+
+enum class PeftMeaning {
+  honoured,
+  harmless,  // changes nothing that is computed
+  refused,   // unless it is off: null, false or empty
+  unknown,   // likewise
+};
+// What a field of a technique's configuration means, and why where it is not honoured.
+PeftMeaning peft_meaning(const Rewrite& rewrite, std::string_view field, std::string_view* why = nullptr);
+
+// The technique of `peft_type`; refuses other kinds, and fields that cannot be honoured, by name.
+Result<const Rewrite*> check_peft_config(const nlohmann::ordered_json& config, const std::string& source);
+
+// Options of the technique, without those of single modules.
+Result<OptionValues> peft_options(const Rewrite& rewrite, const nlohmann::ordered_json& config,
+                                  const std::string& source);
+// The same with what patterns say of one module.
+Result<OptionValues> peft_options_of(const Rewrite& rewrite, const nlohmann::ordered_json& config,
+                                     const OptionValues& all, const ModelModule& module, const std::string& source);
+
+// A configuration of a fresh adapter. `targets` and `named` (lists of modules) are as they are to be written.
+nlohmann::ordered_json fresh_peft_config(const Rewrite& rewrite, const OptionValues& options,
+                                         const std::string& base_model, const nlohmann::ordered_json& targets,
+                                         bool transposed);
+
+}  // namespace thimble

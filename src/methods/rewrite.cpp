@@ -1,0 +1,261 @@
+#include "methods/rewrite.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/nearest.h"
+#include "ops/matrix.h"
+#include "ops/pointwise.h"
+#include "ops/update.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::array kRewrites = {&kFull, &kLora};
+
+constexpr std::string_view kAdapted = ".weight.as_adapted";  // of a weight that a technique has computed
+
+// The module whose weight a node multiplies with or looks up; "" of other nodes.
+std::string module_of(const Graph& graph, const Node& node) {
+  if (node.op == &kLinearCrossEntropy || (node.op == &kLinear && node.block < 0)) return "lm_head";
+  if (node.op != &kLinear && node.op != &kEmbedding) return "";
+  std::string_view weight = graph.value(node.in[1]).name;
+  for (const std::string_view end : {kAdapted, std::string_view(".weight")})
+    if (weight.ends_with(end)) return std::string(weight.substr(0, weight.size() - end.size()));
+  return "";
+}
+
+class Rewriter {
+ public:
+  Rewriter(const RewriteSpec& spec, RewriteUse use, std::map<std::string, AdapterTensor>& tensors)
+      : spec_(spec), technique_(*spec.rewrite), use_(use), tensors_(tensors) {}
+
+  Result<Graph> apply(const Graph& graph) {
+    GraphCopy copy = rewrite(graph, [&](GraphCopy& to, const Node& node) {
+      const auto found = spec_.modules.find(module_of(graph, node));
+      if (found == spec_.modules.end()) return false;
+      seen_.insert(found->first);
+      return node.op == &kEmbedding ? embedding(to, node, found->second) : linear(to, node, found->second);
+    });
+    if (!failure_.message.empty()) return Failure(failure_);
+    for (const auto& [name, module] : spec_.modules)
+      if (!seen_.contains(name) && !outside(name))
+        return fail(ErrorCode::invalid_argument,
+                    "the adapter is for {} linear layers, of which the model has {}: it belongs to another model",
+                    spec_.modules.size(), seen_.size());
+    return std::move(copy.graph());
+  }
+
+ private:
+  // Programs without a loss or logits have no head, and those without text no embedding.
+  static bool outside(const std::string& name) { return name == "lm_head" || name == "model.embed_tokens"; }
+
+  ModuleRewrite begin(GraphCopy& copy, const Node& node, const AdaptedModule& module) {
+    ModuleRewrite m(copy.graph(), module, made_, tensors_, use_ == RewriteUse::infer ? Role::weight : Role::parameter);
+    m.training = use_ == RewriteUse::train;
+    const Shape& w = copy.from().value(node.in[1]).type.shape;
+    m.out = w[0], m.in = w[1];
+    m.w = copy.map(node.in[1]);
+    return m;
+  }
+
+  bool linear(GraphCopy& copy, const Node& node, const AdaptedModule& module) {
+    ModuleRewrite m = begin(copy, node, module);
+    if (node.op == &kLinearCrossEntropy) {
+      const ValueId w = effective(m);
+      std::vector<ValueId> in = {copy.map(node.in[0]), w};
+      for (size_t i = 2; i < node.in.size(); ++i) in.push_back(copy.map(node.in[i]));
+      return emit_head(copy, node, in);
+    }
+    m.attributes = node.as<LinearAttributes>();
+    m.x = copy.map(node.in[0]);
+    const size_t terms = m.attributes.terms.size();
+    for (size_t i = 2; i < 2 * terms; ++i) m.terms.push_back(copy.map(node.in[i]));
+    m.bias = copy.map(node.in[2 * terms]), m.addend = copy.map(node.in[2 * terms + 1]);
+    if (technique_.adapt) {
+      technique_.adapt(m);
+    } else {
+      const ValueId w = effective(m);
+      const ValueId bias = m.bias != kNone && technique_.bias ? technique_.bias(m) : m.bias;
+      m.y = m.linear(m.x, w, {}, bias, m.addend, module.name);
+    }
+    copy.bind(node.out[0], m.y);
+    return true;
+  }
+
+  static bool emit_head(GraphCopy& copy, const Node& node, const std::vector<ValueId>& in) {
+    std::array<bool, 4> wanted{};
+    for (size_t i = 0; i < node.out.size(); ++i) wanted[i] = node.out[i] != kNone;
+    const auto out = copy.graph().emit_all(*node.op, node.attributes, in, "head", {wanted.data(), node.out.size()});
+    for (size_t i = 0; i < out.size(); ++i)
+      if (out[i] != kNone) copy.bind(node.out[i], out[i]);
+    return true;
+  }
+
+  bool embedding(GraphCopy& copy, const Node& node, const AdaptedModule& module) {
+    if (!technique_.embed) {
+      failure_ = Error{
+          ErrorCode::unsupported,
+          fmt::format("--method {}: it is for linear layers, and {} is an embedding", technique_.name, module.owner)};
+      return false;
+    }
+    ModuleRewrite m = begin(copy, node, module);
+    m.attributes.codec = copy.from().value(node.out[0]).type.codec;
+    m.embedding = true;
+    copy.copy(node);
+    const ValueId rows = copy.map(node.out[0]);
+    const ValueId y = technique_.embed(m, copy.map(node.in[0]), rows);
+    copy.bind(node.out[0], y);
+    return true;
+  }
+
+  ValueId effective(ModuleRewrite& m) {
+    const ValueId w = technique_.weight(m);
+    m.graph.value(w).name = m.module.name + std::string(kAdapted);
+    return w;
+  }
+
+  const RewriteSpec& spec_;
+  const Rewrite& technique_;
+  RewriteUse use_;
+  std::map<std::string, AdapterTensor>& tensors_;
+  std::map<std::string, ValueId> made_;
+  std::set<std::string> seen_;
+  Error failure_{};
+};
+
+// Values of the model that a technique trains as they are: f32 masters, whatever they are stored in.
+Result<void> train_values(Graph& graph, const RewriteSpec& spec, RewriteUse use,
+                          std::map<std::string, AdapterTensor>& tensors) {
+  for (const AdapterTensor& tensor : spec.trained) {
+    const ValueId id = graph.find(tensor.value);
+    if (id == kNone) continue;  // of another program
+    if (!tensors.try_emplace(tensor.value, tensor).second)
+      return fail(ErrorCode::invalid_argument, "'{}' is trained by two techniques at once; leave one of them out",
+                  tensor.value);
+    Value& value = graph.value(id);
+    value.type.codec = &kF32;
+    value.role = use == RewriteUse::infer || !tensor.trained ? Role::weight : Role::parameter;
+  }
+  return {};
+}
+
+}  // namespace
+
+ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const Initial& initial) {
+  return add(suffix, shape, initial, How{});
+}
+
+ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const Initial& initial, How how) {
+  const std::string stored = how.shared ? std::string(suffix) : name(suffix);
+  const bool part = how.by_rows && module.whole > out;
+  const std::string value = part ? fmt::format("{}.rows_{}", stored, module.rows.first) : stored;
+  const auto found = made_.find(value);
+  if (found != made_.end()) return found->second;
+  const ValueId id = graph.add_value(value, {shape}, how.trained ? role_ : Role::weight, initial);
+  made_[value] = id;
+  AdapterTensor tensor{.value = value, .stored = how.shared ? stored : "model." + stored};
+  tensor.whole = how.stored.rank() > 0 ? how.stored : shape;
+  if (part) tensor.whole = tensor.whole.with_first(module.whole), tensor.rows = module.rows;
+  if (how.transposed) tensor.whole = {shape[1], shape[0]}, tensor.transposed = true;
+  if (how.by_rows) tensor.head_dim = module.head_dim, tensor.interleaved = module.interleaved;
+  tensor.trained = how.trained, tensor.optional = how.optional;
+  tensors_[value] = tensor;
+  return id;
+}
+
+ValueId ModuleRewrite::rows(ValueId value) {
+  if (merged < 0 || (first == 0 && merged == out)) return value;
+  return graph.emit(kSlice, SliceAttributes{SliceAttributes::Axis::rows, first, merged}, {value},
+                    graph.value(value).name + ".part");
+}
+
+ValueId ModuleRewrite::decoded() {
+  if (graph.value(w).type.codec == &kF32) return w;
+  PointwiseBuilder b;
+  b.output(b.tensor());
+  return graph.emit(kPointwise, b.attributes(), {w}, module.name + ".weight.decoded");
+}
+
+ValueId ModuleRewrite::linear(ValueId left, ValueId right, std::span<const Term> more, ValueId bias_, ValueId addend_,
+                              std::string name_) {
+  LinearAttributes all = attributes;
+  std::vector<ValueId> operands = {left, right};
+  operands.insert(operands.end(), terms.begin(), terms.end());
+  for (const Term& term : more) {
+    all.terms.push_back({true, static_cast<float>(term.scale)});
+    operands.insert(operands.end(), {term.x, term.w});
+  }
+  operands.insert(operands.end(), {bias_, addend_});
+  return graph.emit(kLinear, all, operands, std::move(name_));
+}
+
+ValueId ModuleRewrite::product(ValueId left, ValueId right, std::string name_, double scale, ValueId addend_) {
+  const LinearAttributes one{
+      .terms = {{true, static_cast<float>(scale)}}, .codec = attributes.codec, .narrow = attributes.narrow};
+  return graph.emit(kLinear, one, {left, right, kNone, addend_}, std::move(name_));
+}
+
+std::string_view lightest_method() { return kLora.name; }
+
+std::span<const Rewrite* const> rewrites() { return kRewrites; }
+
+Result<std::vector<const Rewrite*>> rewrites_named(std::string_view names) {
+  std::vector<const Rewrite*> stack;
+  std::vector<std::string_view> known;
+  for (const Rewrite* rewrite : kRewrites) known.push_back(rewrite->name);
+  for (size_t begin = 0; begin <= names.size();) {
+    const size_t end = std::min(names.find(',', begin), names.size());
+    std::string_view name = names.substr(begin, end - begin);
+    while (name.starts_with(' ')) name.remove_prefix(1);
+    while (name.ends_with(' ')) name.remove_suffix(1);
+    const auto found = std::find_if(kRewrites.begin(), kRewrites.end(), [&](const auto* r) { return r->name == name; });
+    if (found == kRewrites.end())
+      return fail(ErrorCode::invalid_argument, "--method: there is no method '{}'; the nearest are {}", name,
+                  nearest_names(name, known));
+    if (std::find(stack.begin(), stack.end(), *found) != stack.end())
+      return fail(ErrorCode::invalid_argument, "--method {}: {} is there twice; leave one of the two out", names, name);
+    stack.push_back(*found);
+    begin = end + 1;
+  }
+  if (stack.size() > 1)
+    for (const Rewrite* rewrite : stack)
+      if (rewrite->trains_weights)
+        return fail(
+            ErrorCode::invalid_argument,
+            "--method {}: {} trains every weight of the model, so that nothing is left for the others to adapt; "
+            "give it alone",
+            names, rewrite->name);
+  return stack;
+}
+
+const Rewrite* rewrite_of_peft(std::string_view type) {
+  for (const Rewrite* rewrite : kRewrites)
+    if (!rewrite->form.type.empty() && rewrite->form.type == type) return rewrite;
+  return nullptr;
+}
+
+bool trains_weights(std::span<const RewriteSpec> stack) {
+  return std::any_of(stack.begin(), stack.end(), [](const RewriteSpec& s) { return s.rewrite->trains_weights; });
+}
+
+double rate_of(std::span<const RewriteSpec> stack) {
+  double least = stack.empty() ? 1 : stack.front().rewrite->rate;
+  for (const RewriteSpec& spec : stack) least = std::min(least, spec.rewrite->rate);
+  return least;
+}
+
+Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use) {
+  std::map<std::string, AdapterTensor> tensors;
+  for (const RewriteSpec& spec : stack) {
+    CHECK_OK(train_values(graph, spec, use, tensors));
+    if (!spec.modules.empty()) graph = TRY(Rewriter(spec, use, tensors).apply(graph));
+    for (auto& [value, tensor] : tensors)
+      if (tensor.technique.empty()) tensor.technique = spec.rewrite->name;
+  }
+  Rewritten out{std::move(graph), {}};
+  for (auto& [value, tensor] : tensors) out.tensors.push_back(std::move(tensor));
+  return out;
+}
+
+}  // namespace thimble

@@ -1,0 +1,209 @@
+// The rewrite socket: how a model is changed before it is trained or run, and what of it trains. One technique is one
+// file in rewrites/ and one row of the table in rewrite.cpp; techniques stack.
+//
+//   adapt     a linear layer, as it is with the technique
+//   weight    the weight that comes to the same: for merging, for the head, and for layers where there is no `adapt`
+//   bias      what becomes of the layer's bias in that
+//   embed     an embedding's rows, as they are with the technique
+//   form      how PEFT calls it: fields of adapter_config.json that are options, others that are harmless or refused
+// What a technique adds are values with how they begin (Initial) and how they are called in an adapter's file; plan,
+// ledger, checkpoint, export and loading walk over these and know no technique.
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/graph.h"
+#include "graph/rewrite.h"
+#include "methods/option.h"
+#include "ops/table.h"
+
+namespace thimble {
+
+// A field of adapter_config.json that is an option of the technique.
+struct PeftField {
+  enum class Kind : uint8_t {
+    whole,
+    number,
+    flag,
+    names  // a list of modules: the option is 1 for those
+  };
+  std::string_view field, option;
+  Kind kind = Kind::whole;
+  std::string_view pattern = {};  // the field with other values for modules by name: "rank_pattern"
+  double absent = 0;              // what a file without the field means
+};
+// Why a field changes nothing here, or cannot be honoured.
+struct PeftNote {
+  std::string_view field, why;
+};
+// Values of a field of strings that are refused: those that begin so.
+struct PeftValue {
+  std::string_view field, begins, why;
+};
+struct PeftForm {
+  std::string_view type;  // "LORA"; empty: the technique has no adapter
+  std::span<const PeftField> fields = {};
+  std::span<const PeftNote> harmless = {};
+  std::span<const PeftNote> refused = {};  // unless they are off: absent, null, false or empty
+  std::span<const PeftValue> values = {};
+  // The field that says how fresh values begin, with what is written there; both may be empty.
+  std::string_view init_field = {};
+};
+
+// Rows of a tensor of a file: [first, first + run), and as many after every `period` rows; run 0: all from `first` on.
+struct RowsInFile {
+  int64_t first = 0, run = 0, period = 0;
+  int64_t of(int64_t row) const { return first + (run == 0 ? row : row / run * period + row % run); }
+};
+
+// A value of the graph in an adapter's file.
+struct AdapterTensor {
+  std::string value;         // its name in the graph
+  std::string stored;        // the tensor's, without "base_model."
+  Shape whole;               // of the tensor in the file
+  RowsInFile rows;           // that the value is of it
+  bool transposed = false;   // the file has columns for rows
+  int64_t head_dim = 0;      // not 0: its rows are those of heads that are rotated
+  bool interleaved = false;  // and the model pairs element 2i of a head with 2i + 1, else i with i + head_dim/2
+  bool trained = true;
+  std::string_view technique = {};  // whose it is
+  bool optional = false;            // where the file has none, it is as it begins
+};
+
+// A layer that a technique is applied to. Several of thimble's layers may be one module of the file ("c_attn"): then
+// they share what is not by rows, and each has its rows of the rest.
+struct AdaptedModule {
+  std::string name;      // thimble's: "model.layers.0.self_attn.q_proj", "lm_head", "model.embed_tokens"
+  std::string owner;     // the file's
+  RowsInFile rows;       // of the owner's output rows, those of this layer
+  int64_t whole = 0;     // output rows of the owner
+  int64_t head_dim = 0;  // as in AdapterTensor, of its output rows
+  bool interleaved = false;
+  OptionValues options;
+};
+
+struct Rewrite;
+
+// A technique as it is applied to a model.
+struct RewriteSpec {
+  const Rewrite* rewrite = nullptr;
+  OptionValues options;
+  std::map<std::string, AdaptedModule> modules = {};  // by thimble's name; of `full` none
+  std::vector<AdapterTensor> trained = {};            // values of the model that train and are saved whole
+  bool given = false;                                 // by an adapter: its options are not the user's
+};
+
+// A linear layer while a technique is applied to it; it emits nodes, nothing is computed here.
+class ModuleRewrite {
+ public:
+  struct How {
+    bool by_rows = false;     // one row an output row of the layer
+    bool trained = true;      // else it stays as it begins
+    bool transposed = false;  // in the file
+    bool optional = false;    // a file may have none
+    bool shared = false;      // one for all layers: `suffix` is its whole name
+    Shape stored = {};        // in the file, of this layer; rank 0: as it is
+  };
+  // A value that the technique adds, called "<module>.<suffix>" in the graph and in the file; the same again where it
+  // is there already. `shape` is of this layer.
+  ValueId add(std::string_view suffix, const Shape& shape, const Initial& initial, How how);
+  ValueId add(std::string_view suffix, const Shape& shape, const Initial& initial);
+  // Rows of a value by rows, or of one of the layer's shape, that belong to the part of the weight that is merged.
+  ValueId rows(ValueId value);
+  // Values of the technique are made once for all layers of one owner: `make` is called for the first of them.
+  template <class Make>
+  ValueId once(const std::string& suffix, Make make) {
+    const auto found = made_.find(owner() + "." + suffix);
+    return found != made_.end() ? found->second : made_[owner() + "." + suffix] = make();
+  }
+
+  const std::string& owner() const { return module.owner; }
+  double option(std::string_view name) const { return module.options[name]; }
+  std::string name(std::string_view suffix) const { return module.owner + "." + std::string(suffix); }
+
+  Graph& graph;
+  const AdaptedModule& module;
+  int64_t in = 0, out = 0;  // the layer's extents
+  bool embedding = false;   // its rows are looked up: [vocabulary, width]
+  bool training = false;    // dropout and the like are wanted
+  // The node as it is; y is what it becomes.
+  LinearAttributes attributes = {};
+  ValueId x = kNone;
+  ValueId w = kNone;  // [out, in], in whatever codec; to merge: f32, of `merged` rows from `first` on
+  ValueId bias = kNone, addend = kNone;
+  std::vector<ValueId> terms = {};  // x, w of further terms that are there already
+  ValueId y = kNone;
+  int64_t first = 0, merged = -1;  // rows of the weight that are wanted; -1: all
+
+  // The weight in f32.
+  ValueId decoded();
+  // linear(x, w, terms..., bias, addend) with further terms: operand and weight [out, depth], and its scale.
+  struct Term {
+    ValueId x, w;
+    double scale;
+  };
+  ValueId linear(ValueId x, ValueId w, std::span<const Term> more, ValueId bias, ValueId addend, std::string name);
+  // A product of its own, x w^T, with the precision of the layer's.
+  ValueId product(ValueId x, ValueId w, std::string name, double scale = 1, ValueId addend = kNone);
+
+  ModuleRewrite(Graph& graph, const AdaptedModule& module, std::map<std::string, ValueId>& made,
+                std::map<std::string, AdapterTensor>& tensors, Role role)
+      : graph(graph), module(module), made_(made), tensors_(tensors), role_(role) {}
+
+ private:
+  std::map<std::string, ValueId>& made_;
+  std::map<std::string, AdapterTensor>& tensors_;
+  Role role_;  // of what trains
+};
+
+struct Rewrite {
+  std::string_view name;
+  std::string_view summary;
+  std::string_view paper;
+  bool trains_weights = false;  // the model's own weights are parameters (f32 masters)
+  double rate = 1;              // the learning rate that suits, as a multiple of the optimizer's
+  std::span<const Option> options = {};
+  void (*adapt)(ModuleRewrite& m) = nullptr;
+  ValueId (*weight)(ModuleRewrite& m) = nullptr;
+  ValueId (*bias)(ModuleRewrite& m) = nullptr;                              // nullptr: as it was
+  ValueId (*embed)(ModuleRewrite& m, ValueId ids, ValueId rows) = nullptr;  // nullptr: not for embeddings
+  std::string_view targets = {};  // ends of names with commas between that it is for; empty: every linear of the blocks
+  bool by_rows = true;            // layers that are one module of a file may be adapted one by one
+  // Values of the model that it trains as they are (none: nullptr), and how an adapter calls them.
+  bool (*trains)(std::string_view value) = nullptr;
+  std::string_view trained_as = {};  // between module and "weight": "ln_tuning_layers"
+  PeftForm form = {};
+
+  bool adapts() const { return adapt || weight; }
+};
+
+std::span<const Rewrite* const> rewrites();
+// What is advised where every weight trains and that does not fit.
+std::string_view lightest_method();
+// "lora", or several with commas between, applied in that order; refuses what means nothing.
+Result<std::vector<const Rewrite*>> rewrites_named(std::string_view names);
+// The technique of an adapter's `peft_type`; nullptr: there is none.
+const Rewrite* rewrite_of_peft(std::string_view type);
+
+bool trains_weights(std::span<const RewriteSpec> stack);
+// The rate that suits all of them, as a multiple of the optimizer's.
+double rate_of(std::span<const RewriteSpec> stack);
+
+struct Rewritten {
+  Graph graph;
+  std::vector<AdapterTensor> tensors;  // by the names of their values
+};
+enum class RewriteUse : uint8_t { train, evaluate, infer };  // infer: nothing is trained, all are weights
+// Errors where a module is not there, is none that a technique can change, or two want one value.
+Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use);
+
+extern const Rewrite kFull;
+extern const Rewrite kLora;
+
+}  // namespace thimble

@@ -1,0 +1,221 @@
+// Trainer: what is adapted, and the adapter that is saved.
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "adapters/peft_config.h"
+#include "run/resume.h"
+#include "run/trainer.h"
+
+namespace thimble {
+namespace {
+
+using Ordered = nlohmann::ordered_json;
+
+// "a.b=c".
+struct Setting {
+  std::string owner, name, value;
+};
+Result<Setting> parse_setting(const std::string& text) {
+  const size_t dot = text.find('.'), equals = text.find('=');
+  if (dot == std::string::npos || equals == std::string::npos || dot > equals || dot == 0)
+    return fail(ErrorCode::invalid_argument, "--set: expected socket.option=value, found '{}'", text);
+  return Setting{text.substr(0, dot), text.substr(dot + 1, equals - dot - 1), text.substr(equals + 1)};
+}
+
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> out;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(separator, begin), text.size());
+    if (end > begin) out.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return out;
+}
+
+// The familiar flags of an option that several techniques have.
+struct Spelling {
+  const char* option;
+  std::optional<double> value;
+};
+std::vector<Spelling> spellings(const Recipe& r) {
+  const auto number = [](const auto& value) { return value ? std::optional<double>(*value) : std::nullopt; };
+  return {{"rank", number(r.rank)}, {"alpha", number(r.alpha)}, {"dropout", r.dropout}};
+}
+
+// Of a technique: the familiar flags, then --set.
+Result<OptionValues> options_of(const Rewrite& rewrite, const Recipe& r) {
+  OptionValues options(rewrite.options);
+  for (const Spelling& flag : spellings(r))
+    if (flag.value && options.has(flag.option)) CHECK_OK(options.set(rewrite.name, flag.option, *flag.value));
+  for (const std::string& text : r.set) {
+    const Setting setting = TRY(parse_setting(text));
+    if (setting.owner != rewrite.name) continue;
+    for (const Spelling& flag : spellings(r))
+      if (flag.value && setting.name == flag.option)
+        return fail(ErrorCode::invalid_argument, "--{} and --set {} say the same; leave one of them out", flag.option,
+                    text);
+    CHECK_OK(options.set(setting.owner, setting.name, setting.value));
+  }
+  return options;
+}
+
+}  // namespace
+
+// Of the optimizer, and who else has options here.
+Result<void> Trainer::set_options() {
+  const Recipe& r = recipe_;
+  spec_.optimizer_options = OptionValues(spec_.optimizer->options);
+  std::vector<std::string> owners = {"optimizer", r.optimizer};
+  for (const RewriteSpec& spec : spec_.rewrites)
+    if (!spec.rewrite->options.empty()) owners.emplace_back(spec.rewrite->name);
+  for (const std::string& text : r.set) {
+    const Setting setting = TRY(parse_setting(text));
+    if (std::find(owners.begin(), owners.end(), setting.owner) == owners.end())
+      return fail(ErrorCode::invalid_argument, "--set {}: the sockets with options here are '{}'", text,
+                  fmt::join(owners, "', '"));
+    if (setting.owner != "optimizer" && setting.owner != r.optimizer) continue;
+    if (setting.name == "no_decay")
+      spec_.no_decay = split(setting.value, '|');
+    else
+      CHECK_OK(spec_.optimizer_options.set(setting.owner, setting.name, setting.value));
+  }
+  return {};
+}
+
+Result<void> Trainer::make_rewrites() {
+  spec_.rewrites.clear();
+  const bool given = !recipe_.method.empty();
+  std::vector<const Rewrite*> stack;
+  if (given) stack = TRY(rewrites_named(recipe_.method));
+  if (!recipe_.adapter.empty()) {
+    if (given && trains_weights(std::vector<RewriteSpec>{{.rewrite = stack.front()}}))
+      return fail(ErrorCode::invalid_argument,
+                  "--adapter goes with the method that made it; to train all weights, merge it first with convert "
+                  "--adapter {}",
+                  recipe_.adapter);
+    return begin_with_adapter();
+  }
+  if (recipe_.resume && source_) {
+    // A run that began with an adapter goes on as that said, wherever the adapter is now.
+    const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
+    const std::string began = metadata_text(file, "adapter");
+    if (!began.empty()) return resume_adapted(began);
+  }
+  if (!given) stack = {source_ ? TRY(rewrites_named(lightest_method())).front() : &kFull};
+  return make_fresh(stack);
+}
+
+// What the adapter says is what goes on: its technique, options and modules.
+Result<void> Trainer::begin_with_adapter() {
+  Recipe& r = recipe_;
+  if (!source_)
+    return fail(ErrorCode::invalid_argument, "--adapter {}: it needs the --model that it is for", r.adapter);
+  adapters_ = TRY(open_adapters(r.adapter));
+  std::string names;
+  for (const Adapter& adapter : adapters_) names += (names.empty() ? "" : ",") + std::string(adapter.rewrite->name);
+  if (!r.method.empty() && r.method != names)
+    return fail(ErrorCode::invalid_argument, "--method {}: the adapter {} is one of {}; leave the flag out", r.method,
+                r.adapter, names);
+  r.method = names;
+  for (const Spelling& flag : spellings(r))
+    if (flag.value && std::string_view(flag.option) != "dropout")
+      return fail(ErrorCode::invalid_argument,
+                  "--{}: it would have no effect: the {} is that of the adapter {}; leave the flag out", flag.option,
+                  flag.option, r.adapter);
+  if (!r.target.empty())
+    return fail(ErrorCode::invalid_argument,
+                "--target: it would have no effect: the adapter {} says which layers it adapts; leave the flag out",
+                r.adapter);
+  for (Adapter& adapter : adapters_) {
+    for (const std::string& text : r.set)
+      if (TRY(parse_setting(text)).owner == adapter.rewrite->name)
+        return fail(ErrorCode::invalid_argument, "--set {}: the options of {} are those of the adapter {}", text,
+                    adapter.rewrite->name, r.adapter);
+    if (r.dropout)
+      for (const PeftField& field : adapter.rewrite->form.fields)
+        if (field.option == "dropout") adapter.config[std::string(field.field)] = *r.dropout;
+    spec_.rewrites.push_back(TRY(rewrite_of(adapter, spec_.architecture)));
+    configs_.push_back(adapter.config);
+  }
+  return {};
+}
+
+Result<void> Trainer::resume_adapted(const std::string& began) {
+  const Ordered configs = Ordered::parse(began, nullptr, false);
+  std::string names;
+  for (size_t i = 0; configs.is_array() && i < configs.size(); ++i) {
+    const std::string source = recipe_.out + kCheckpointFile;
+    const Rewrite* const rewrite = TRY(check_peft_config(configs[i], source));
+    names += (names.empty() ? "" : ",") + std::string(rewrite->name);
+    spec_.rewrites.push_back(TRY(configured_rewrite(*rewrite, configs[i], spec_.architecture, source)));
+    spec_.rewrites.back().given = true;
+    configs_.push_back(configs[i]);
+  }
+  recipe_.method = names;
+  return {};
+}
+
+Result<void> Trainer::make_fresh(const std::vector<const Rewrite*>& stack) {
+  Recipe& r = recipe_;
+  r.method.clear();
+  for (const Rewrite* rewrite : stack) {
+    r.method += (r.method.empty() ? "" : ",") + std::string(rewrite->name);
+    const FreshAdapter asked{TRY(options_of(*rewrite, r)), r.target, r.model};
+    if (rewrite->trains_weights) {
+      spec_.rewrites.push_back({.rewrite = rewrite, .options = asked.options});
+      continue;
+    }
+    if (!source_) return fail(ErrorCode::invalid_argument, "--method {} needs a pretrained --model", rewrite->name);
+    Ordered config;
+    spec_.rewrites.push_back(TRY(fresh_rewrite(*rewrite, asked, spec_.architecture, config)));
+    configs_.push_back(std::move(config));
+  }
+  return {};
+}
+
+// The recipe says what is done, however it was asked for; what no technique has is not in it.
+void Trainer::settle_options() {
+  const auto value = [&](const char* option) -> std::optional<double> {
+    for (const RewriteSpec& spec : spec_.rewrites)
+      if (spec.options.has(option)) return spec.options[option];
+    return std::nullopt;
+  };
+  recipe_.rank = value("rank"), recipe_.alpha = value("alpha"), recipe_.dropout = value("dropout");
+}
+
+namespace {
+
+// Techniques whose names of tensors an adapter that was read has.
+const Adapter* named_by(std::span<const Adapter> adapters, size_t i) {
+  return i < adapters.size() ? &adapters[i] : nullptr;
+}
+
+}  // namespace
+
+// One technique into adapter/, several each into a folder of its own in it.
+Result<void> Trainer::export_adapter(const std::string& folder) {
+  Values all = values();
+  std::vector<std::string> names;
+  for (size_t i = 0; i < configs_.size(); ++i) {
+    AdapterToWrite out{
+        .config = configs_[i], .system_prompt = data_->report().system, .tensors = {}, .names = named_by(adapters_, i)};
+    for (const AdapterTensor& tensor : plan_.train.adapter)
+      if (const Layout::Entry* const entry = plan_.layout.find(tensor.value);
+          entry && (configs_.size() == 1 || tensor.technique == spec_.rewrites[i].rewrite->name))
+        out.tensors.emplace_back(tensor, entry->type.shape);
+    const std::string name(spec_.rewrites[i].rewrite->name);
+    names.push_back(name);
+    const std::string place = folder + "/adapter" + (configs_.size() > 1 ? "/" + name : "");
+    CHECK_OK(write_adapter(place, out, [&](const AdapterTensor& tensor, int64_t first, std::span<float> to) {
+      return all.read(*plan_.layout.find(tensor.value), first * 4, std::as_writable_bytes(to));
+    }));
+  }
+  if (names.size() > 1) return write_stack(folder + "/adapter", names);
+  std::error_code none;
+  std::filesystem::remove(folder + "/adapter" + kAdapterStack, none);
+  return {};
+}
+
+}  // namespace thimble

@@ -1,0 +1,174 @@
+// Adapters in files and in graphs of a model.
+#include "adapters/adapter.h"
+
+#include <gmock/gmock.h>
+
+#include "adapted_graph.h"
+#include "models/memory_model.h"
+#include "temporary_folder.h"
+#include "written_adapter.h"
+
+namespace thimble {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+float element(int64_t i) { return static_cast<float>(i) + 0.5f; }
+
+constexpr const char* kQ = "base_model.model.model.layers.1.self_attn.q_proj";
+
+// One module of a model of tiny_architecture("llama"), rank 2.
+std::vector<WrittenTensor> one_module(const std::string& module = kQ) {
+  return {{module + ".lora_A.weight", {2, 12}, element}, {module + ".lora_B.weight", {12, 2}, element}};
+}
+
+TEST(Adapter, reads_options_of_each_module) {
+  TemporaryFolder folder;
+  auto tensors = one_module();
+  for (const WrittenTensor& t : one_module("base_model.model.model.layers.0.self_attn.q_proj")) tensors.push_back(t);
+  write_folder(folder.path(),
+               R"({"peft_type":"LORA","r":2,"lora_alpha":16,"use_rslora":true,"target_modules":["q_proj"],
+                   "alpha_pattern":{"layers.1.self_attn.q_proj":3}})",
+               tensors);
+  auto adapters = open_adapters(folder.path());
+  ASSERT_TRUE(adapters) << adapters.error().message;
+  const auto spec = rewrite_of(adapters->front(), tiny_architecture("llama"));
+  ASSERT_TRUE(spec) << spec.error().message;
+  ASSERT_EQ(spec->modules.size(), 2u);
+  EXPECT_EQ(spec->modules.at("model.layers.0.self_attn.q_proj").options["alpha"], 16);
+  EXPECT_EQ(spec->modules.at("model.layers.1.self_attn.q_proj").options["alpha"], 3);
+  EXPECT_EQ(spec->modules.at("model.layers.1.self_attn.q_proj").options["rslora"], 1);
+}
+
+// However a tool prefixes its names.
+TEST(Adapter, takes_names_with_any_prefix) {
+  for (const char* name :
+       {"base_model.model.model.layers.1.self_attn.q_proj", "base_model.model.layers.1.self_attn.q_proj",
+        "model.layers.1.self_attn.q_proj", "base_model.model.model.language_model.layers.1.self_attn.q_proj"}) {
+    TemporaryFolder folder;
+    write_folder(folder.path(), R"({"peft_type":"LORA","r":2,"target_modules":["q_proj"]})", one_module(name));
+    auto adapters = open_adapters(folder.path());
+    ASSERT_TRUE(adapters) << adapters.error().message;
+    const auto spec = rewrite_of(adapters->front(), tiny_architecture("llama"));
+    ASSERT_TRUE(spec) << name << ": " << spec.error().message;
+    EXPECT_EQ(spec->modules.size(), 1u) << name;
+  }
+  EXPECT_EQ(tensor_key("base_model.model.lm_head.lora_A.default.weight"), "lm_head.lora_A.weight");
+}
+
+TEST(Adapter, refuses_one_of_another_model) {
+  const auto refusal = [](const std::vector<WrittenTensor>& tensors, const char* targets = "\"all-linear\"") {
+    TemporaryFolder folder;
+    write_folder(folder.path(), fmt::format(R"({{"peft_type":"LORA","r":2,"target_modules":{}}})", targets), tensors);
+    auto adapters = open_adapters(folder.path());
+    if (!adapters) return adapters.error().message;
+    const auto made = adapt(*adapters, tiny_architecture("llama"));
+    return made ? std::string("was taken") : made.error().message;
+  };
+  EXPECT_EQ(refusal(one_module()), "was taken");
+  EXPECT_THAT(refusal(one_module("base_model.model.model.layers.7.self_attn.q_proj")), HasSubstr("belongs to another"));
+  EXPECT_THAT(refusal(one_module(), R"(["v_proj"])"), HasSubstr("do not name"));
+  auto more = one_module();
+  more.push_back({std::string(kQ) + ".lora_magnitude_vector", {12}});
+  EXPECT_THAT(refusal(more), HasSubstr("lora_magnitude_vector' has no place"));
+  more = one_module();
+  more.pop_back();
+  EXPECT_THAT(refusal(more), HasSubstr("lora_B.weight' is missing"));
+  more = one_module();
+  more.back().shape = {11, 2};
+  EXPECT_THAT(refusal(more), HasSubstr("is [11, 2], this model needs [12, 2]"));
+}
+
+// What is read is written again: the configuration with all its fields, in their order, and the tensors' names and
+// numbers, whatever their layout.
+TEST(Adapter, what_is_read_is_written) {
+  const Architecture gpt2 = tiny_architecture("gpt2");
+  Architecture rotated = tiny_architecture("llama");
+  rotated.ropes[0].layout = Rope::Layout::interleaved;
+  struct Case {
+    Architecture architecture;
+    const char* config;
+    std::vector<WrittenTensor> tensors;
+  };
+  const std::string attn = "base_model.model.transformer.h.0.attn.c_attn";
+  const Case cases[] = {
+      {gpt2,
+       R"({"peft_type":"LORA","r":2,"revision":"main","lora_alpha":5,"target_modules":["c_attn"],"bias":"lora_only"})",
+       {{attn + ".base_layer.bias", {36}, element},
+        {attn + ".lora_A.weight", {2, 12}, element},
+        {attn + ".lora_B.weight", {36, 2}, element}}},
+      {rotated, R"({"peft_type":"LORA","r":2,"target_modules":["q_proj"],"alpha_pattern":{"q_proj":1,".*":2}})",
+       one_module()},
+      {tiny_architecture("llama"),
+       R"({"peft_type":"LORA","r":2,"target_modules":["embed_tokens"]})",
+       {{"base_model.model.model.embed_tokens.lora_embedding_A", {2, 11}, element},
+        {"base_model.model.model.embed_tokens.lora_embedding_B", {12, 2}, element}}},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.config);
+    TemporaryFolder folder;
+    write_folder(folder.file("a"), c.config, c.tensors);
+    auto adapters = open_adapters(folder.file("a"));
+    ASSERT_TRUE(adapters) << adapters.error().message;
+    const auto made = adapt(*adapters, c.architecture);
+    ASSERT_TRUE(made) << made.error().message;
+    AdapterToWrite out{
+        .config = adapters->front().config, .system_prompt = "", .tensors = {}, .names = &adapters->front()};
+    std::map<std::string, std::vector<float>> values;
+    for (const AdapterTensor& tensor : made->tensors) {
+      Graph graph = made->graph;
+      const Shape shape = graph.value(graph.find(tensor.value)).type.shape;
+      auto& numbers = values[tensor.value];
+      numbers.resize(static_cast<size_t>(shape.count()));
+      // In pieces that begin and end within rows.
+      for (int64_t at = 0; at < shape.count(); at += 7) {
+        const auto some = static_cast<size_t>(std::min<int64_t>(7, shape.count() - at));
+        ASSERT_TRUE(read_elements(adapters->front(), **find_entry(adapters->front(), tensor), tensor, shape, at,
+                                  std::span(numbers).subspan(static_cast<size_t>(at), some)));
+      }
+      out.tensors.emplace_back(tensor, shape);
+    }
+    const auto written =
+        write_adapter(folder.file("b"), out, [&](const AdapterTensor& tensor, int64_t first, std::span<float> to) {
+          std::copy_n(values[tensor.value].begin() + first, to.size(), to.begin());
+          return Result<void>();
+        });
+    ASSERT_TRUE(written) << written.error().message;
+    EXPECT_EQ(nlohmann::ordered_json::parse(file_bytes(folder.file("b/adapter_config.json"))).dump(),
+              nlohmann::ordered_json::parse(c.config).dump());
+    const auto a = SafetensorsFile::open(folder.file("a/adapter_model.safetensors")),
+               b = SafetensorsFile::open(folder.file("b/adapter_model.safetensors"));
+    ASSERT_TRUE(a && b);
+    ASSERT_EQ(a->entries().size(), b->entries().size());
+    for (const SafetensorsEntry& entry : a->entries()) {
+      const SafetensorsEntry* const again = b->find(entry.name);
+      ASSERT_TRUE(again) << entry.name;
+      EXPECT_EQ(again->shape, entry.shape);
+      std::vector<float> x(entry.bytes / 4), y(entry.bytes / 4);
+      ASSERT_TRUE(a->file().read(entry.offset, std::as_writable_bytes(std::span(x))));
+      ASSERT_TRUE(b->file().read(again->offset, std::as_writable_bytes(std::span(y))));
+      EXPECT_EQ(x, y) << entry.name;
+    }
+  }
+}
+
+// Rows of q in Hugging Face's order become those of a model that pairs neighbours (llama2.c).
+TEST(Adapter, rotates_rows_of_heads) {
+  TemporaryFolder folder;
+  write_folder(folder.path(), R"({"peft_type":"LORA","r":2,"target_modules":["q_proj"]})", one_module());
+  auto adapters = open_adapters(folder.path());
+  Architecture a = tiny_architecture("llama");
+  a.ropes[0].layout = Rope::Layout::interleaved;
+  const auto made = adapt(*adapters, a);
+  ASSERT_TRUE(made) << made.error().message;
+  const auto b = std::ranges::find_if(made->tensors, [](const auto& t) { return t.value.ends_with("lora_B.weight"); });
+  std::vector<float> rows(24);
+  ASSERT_TRUE(read_elements(adapters->front(), **find_entry(adapters->front(), *b), *b, {12, 2}, 0, rows));
+  // Heads of 4: elements 0 1 2 3 of the file are 0 2 1 3 here.
+  EXPECT_THAT(std::vector<float>(rows.begin(), rows.begin() + 8),
+              ElementsAre(0.5f, 1.5f, 4.5f, 5.5f, 2.5f, 3.5f, 6.5f, 7.5f));
+}
+
+}  // namespace
+}  // namespace thimble
