@@ -11,7 +11,8 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kRewrites = {&kFull, &kLora};
+constexpr std::array kRewrites = {&kFull, &kLora, &kLoraPlus, &kLoraFa,   &kVera,
+                                  &kIa3,  &kLoha, &kLokr,     &kLnTuning, &kBitfit};
 
 constexpr std::string_view kAdapted = ".weight.as_adapted";  // of a weight that a technique has computed
 
@@ -159,8 +160,14 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
   if (part) tensor.whole = tensor.whole.with_first(module.whole), tensor.rows = module.rows;
   if (how.transposed) tensor.whole = {shape[1], shape[0]}, tensor.transposed = true;
   if (how.by_rows) tensor.head_dim = module.head_dim, tensor.interleaved = module.interleaved;
-  tensor.trained = how.trained, tensor.optional = how.optional;
+  tensor.trained = how.trained, tensor.optional = how.optional, tensor.saved = how.saved, tensor.rate = how.rate;
   tensors_[value] = tensor;
+  return id;
+}
+
+ValueId ModuleRewrite::constant(const std::string& name_, const Shape& shape, const Initial& initial) {
+  ValueId& id = made_.try_emplace(name_, kNone).first->second;
+  if (id == kNone) id = graph.add_value(name_, {shape}, Role::constant, initial);
   return id;
 }
 
@@ -229,10 +236,17 @@ Result<std::vector<const Rewrite*>> rewrites_named(std::string_view names) {
   return stack;
 }
 
-const Rewrite* rewrite_of_peft(std::string_view type) {
-  for (const Rewrite* rewrite : kRewrites)
-    if (!rewrite->form.type.empty() && rewrite->form.type == type) return rewrite;
-  return nullptr;
+const Rewrite* rewrite_of_peft(std::string_view type, const std::function<bool(std::string_view)>& is_set) {
+  const Rewrite* plain = nullptr;
+  for (const Rewrite* rewrite : kRewrites) {
+    const PeftForm& form = rewrite->form;
+    if (form.type.empty() || form.type != type || form.alias) continue;
+    if (form.marked.empty())
+      plain = rewrite;
+    else if (is_set && is_set(form.marked))
+      return rewrite;
+  }
+  return plain;
 }
 
 bool trains_weights(std::span<const RewriteSpec> stack) {

@@ -40,16 +40,14 @@ ValueId weight(ModuleRewrite& m) {
 
 }  // namespace
 
-const Rewrite kLoha = {.name = "loha",
-                       .summary = "frozen weights plus elementwise products of two products of low rank",
-                       .paper = "arXiv:2108.06098",
-                       .rate = 5,
-                       .options = kOptions,
-                       .weight = weight,
-                       .form = {.type = "LOHA",
-                                .fields = kFields,
-                                .harmless = kHarmless,
-                                .refused = kRefused,
-                                .init_field = "init_weights"}};
+const Rewrite kLoha = {
+    .name = "loha",
+    .summary = "frozen weights plus elementwise products of two products of low rank",
+    .paper = "arXiv:2108.06098",
+    .rate = 5,
+    .options = kOptions,
+    .weight = weight,
+    .form = {
+        .type = "LOHA", .fields = kFields, .harmless = kHarmless, .refused = kRefused, .init_field = "init_weights"}};
 
 }  // namespace thimble

@@ -8,10 +8,11 @@
 //           which is scaled as B is
 //   Names   as PEFT's: "<module>.lora_A.weight", "<module>.lora_B.weight"; of an embedding [vocabulary, width]
 //           lora_embedding_A [rank, vocabulary], zeros, and lora_embedding_B [width, rank], normal
+#include "methods/rewrites/lora.h"
+
 #include <cmath>
 
 #include "core/random.h"
-#include "methods/rewrites/lora.h"
 #include "ops/pointwise.h"
 #include "ops/update.h"
 

@@ -8,26 +8,26 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {kLoraOptions[0], kLoraOptions[1], kLoraOptions[2], kLoraOptions[3], kLoraOptions[4],
-                               {"train_a", 0, 0, 0, "A is frozen"}};
+constexpr Option kOptions[] = {kLoraOptions[0], kLoraOptions[1], kLoraOptions[2],
+                               kLoraOptions[3], kLoraOptions[4], {"train_a", 0, 0, 0, "A is frozen"}};
 
 }  // namespace
 
 const Rewrite kLoraFa = {.name = "lora_fa",
-                           .summary = "LoRA with a frozen A",
-                           .paper = "arXiv:2308.03303",
-                           .rate = 5,
-                           .options = kOptions,
-                           .adapt = lora_adapt,
-                           .weight = lora_weight,
-                           .bias = lora_bias,
-                           .embed = lora_embed,
-                           .form = {.type = "LORA",
-                                    .fields = lora_fields(),
-                                    .harmless = lora_harmless(),
-                                    .refused = lora_refused(),
-                                    .values = lora_values(),
-                                    .init_field = "init_lora_weights",
-                                    .alias = true}};
+                         .summary = "LoRA with a frozen A",
+                         .paper = "arXiv:2308.03303",
+                         .rate = 5,
+                         .options = kOptions,
+                         .adapt = lora_adapt,
+                         .weight = lora_weight,
+                         .bias = lora_bias,
+                         .embed = lora_embed,
+                         .form = {.type = "LORA",
+                                  .fields = lora_fields(),
+                                  .harmless = lora_harmless(),
+                                  .refused = lora_refused(),
+                                  .values = lora_values(),
+                                  .init_field = "init_lora_weights",
+                                  .alias = true}};
 
 }  // namespace thimble

@@ -8,8 +8,9 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {kLoraOptions[0], kLoraOptions[1], kLoraOptions[2], kLoraOptions[3], kLoraOptions[4],
-                               {"b_rate", 16, 1, 1e4, "the learning rate of B, as a multiple of A's"}};
+constexpr Option kOptions[] = {kLoraOptions[0], kLoraOptions[1],
+                               kLoraOptions[2], kLoraOptions[3],
+                               kLoraOptions[4], {"b_rate", 16, 1, 1e4, "the learning rate of B, as a multiple of A's"}};
 
 }  // namespace
 

@@ -2,7 +2,8 @@
 //
 //   Paper   Kopiczko et al. 2023, arXiv:2310.11454, eq. 2
 //   Graph   h = (dropout(x) A^T) * d;  y = x W^T + h (diag(b) B)^T
-//   Adds    A [rank, largest in] and B [largest out, rank], frozen, of which each layer takes the first columns and rows;
+//   Adds    A [rank, largest in] and B [largest out, rank], frozen, of which each layer takes the first columns and
+//   rows;
 //           d [rank], d_initial; b [out], zeros
 //   Names   as PEFT's: "vera_A", "vera_B" where they are saved; "<module>.vera_lambda_d", "vera_lambda_b"
 //   Choice  A and B are those that PyTorch draws from projection_prng_key, so that a file without them means the same:
@@ -105,8 +106,8 @@ ValueId weight(ModuleRewrite& m) {
   PointwiseBuilder b;
   b.output(b.tensor() * b.column());
   const ValueId a = m.graph.emit(kPointwise, b.attributes(), {projection(m, true), lambda_d(m)}, m.name("vera_dA"));
-  return m.graph.emit(kLinear, LinearAttributes{.terms = {{false, 1}}},
-                      {m.rows(scaled_b(m)), a, kNone, m.decoded()}, m.name("vera_W"));
+  return m.graph.emit(kLinear, LinearAttributes{.terms = {{false, 1}}}, {m.rows(scaled_b(m)), a, kNone, m.decoded()},
+                      m.name("vera_W"));
 }
 
 }  // namespace
