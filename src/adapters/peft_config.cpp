@@ -130,7 +130,7 @@ Result<const Rewrite*> check_peft_config(const Ordered& config, const std::strin
       case PeftMeaning::harmless:
         break;
       case PeftMeaning::refused:
-        if (!is_off(value))
+        if (!is_off(value) && !(value.is_number() && value.get<double>() == 0))
           return fail(ErrorCode::unsupported, "reading {}: '{}' is set, which thimble does not support: {}", source,
                       field, why);
         break;

@@ -173,8 +173,18 @@ ValueId ModuleRewrite::constant(const std::string& name_, const Shape& shape, co
 
 ValueId ModuleRewrite::rows(ValueId value) {
   if (merged < 0 || (first == 0 && merged == out)) return value;
-  return graph.emit(kSlice, SliceAttributes{SliceAttributes::Axis::rows, first, merged}, {value},
-                    graph.value(value).name + ".part");
+  const std::string part = graph.value(value).name + ".part";
+  if (graph.value(value).type.shape.rank() == 1) {
+    // A row of a matrix while it is cut.
+    PointwiseBuilder b;
+    b.shape({1, out});
+    b.output(b.tensor());
+    const ValueId row = graph.emit(kPointwise, b.attributes(), {value}, part + ".row");
+    const SliceAttributes columns{SliceAttributes::Axis::columns, first, merged};
+    const ValueId cut = graph.emit(kSlice, columns, {row}, part + ".cut");
+    return graph.emit(kReduce, ReduceAttributes{Reduce::sum, ReduceOver::rows}, {cut}, part);
+  }
+  return graph.emit(kSlice, SliceAttributes{SliceAttributes::Axis::rows, first, merged}, {value}, part);
 }
 
 ValueId ModuleRewrite::decoded() {

@@ -25,7 +25,8 @@ ValueId vector_of(ModuleRewrite& m) {
 // x * l, and an addend where there is one; l scales columns.
 ValueId scaled(ModuleRewrite& m, ValueId x, ValueId l, ValueId addend, const std::string& name) {
   PointwiseBuilder b;
-  Expr product = b.tensor() * b.row();
+  const Expr value = b.tensor(), scale = b.row();
+  Expr product = value * scale;
   if (addend != kNone) product = product + b.tensor();
   b.output(product, m.attributes.codec);
   std::vector<ValueId> in = {x, l};

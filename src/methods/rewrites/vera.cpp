@@ -85,7 +85,8 @@ ValueId lambda_b(ModuleRewrite& m) { return m.add("vera_lambda_b", {m.out}, Init
 // diag(b) B
 ValueId scaled_b(ModuleRewrite& m) {
   PointwiseBuilder b;
-  b.output(b.tensor() * b.column());
+  const Expr row = b.tensor(), by = b.column();
+  b.output(row * by);
   return m.graph.emit(kPointwise, b.attributes(), {projection(m, false), lambda_b(m)}, m.name("vera_bB"));
 }
 
@@ -96,7 +97,8 @@ void adapt(ModuleRewrite& m) {
                            m.name("vera_dropout"));
   const ValueId h = m.product(dropped, projection(m, true), m.name("vera_h"));
   PointwiseBuilder b;
-  b.output(b.tensor() * b.row(), m.attributes.codec);
+  const Expr value = b.tensor(), by = b.row();
+  b.output(value * by, m.attributes.codec);
   const ValueId scaled = m.graph.emit(kPointwise, b.attributes(), {h, lambda_d(m)}, m.name("vera_dh"));
   const ModuleRewrite::Term term{scaled, scaled_b(m), 1};
   m.y = m.linear(m.x, m.w, {&term, 1}, m.bias, m.addend, m.module.name);
@@ -104,7 +106,8 @@ void adapt(ModuleRewrite& m) {
 
 ValueId weight(ModuleRewrite& m) {
   PointwiseBuilder b;
-  b.output(b.tensor() * b.column());
+  const Expr row = b.tensor(), by = b.column();
+  b.output(row * by);
   const ValueId a = m.graph.emit(kPointwise, b.attributes(), {projection(m, true), lambda_d(m)}, m.name("vera_dA"));
   return m.graph.emit(kLinear, LinearAttributes{.terms = {{false, 1}}}, {m.rows(scaled_b(m)), a, kNone, m.decoded()},
                       m.name("vera_W"));
