@@ -11,7 +11,7 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kRewrites = {&kFull, &kLora, &kLoraPlus, &kLoraFa,   &kVera,
+constexpr std::array kRewrites = {&kFull, &kLora, &kLoraPlus, &kLoraFa,   &kDora,  &kVera,
                                   &kIa3,  &kLoha, &kLokr,     &kLnTuning, &kBitfit};
 
 constexpr std::string_view kAdapted = ".weight.as_adapted";  // of a weight that a technique has computed
@@ -160,7 +160,8 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
   if (part) tensor.whole = tensor.whole.with_first(module.whole), tensor.rows = module.rows;
   if (how.transposed) tensor.whole = {shape[1], shape[0]}, tensor.transposed = true;
   if (how.by_rows) tensor.head_dim = module.head_dim, tensor.interleaved = module.interleaved;
-  tensor.trained = how.trained, tensor.optional = how.optional, tensor.saved = how.saved, tensor.rate = how.rate;
+  tensor.trained = how.trained, tensor.optional = how.optional, tensor.saved = how.saved, tensor.derived = how.derived,
+  tensor.rate = how.rate;
   tensors_[value] = tensor;
   return id;
 }

@@ -78,6 +78,7 @@ struct AdapterTensor {
   std::string_view technique = {};  // whose it is
   double rate = 1;                  // of what trains, as a multiple of the learning rate
   bool saved = true;
+  bool derived = false;   // begins with what Rewrite::begin makes of the weight
   bool optional = false;  // where the file has none, it is as it begins
 };
 
@@ -113,6 +114,7 @@ class ModuleRewrite {
     bool trained = true;      // else it stays as it begins
     bool transposed = false;  // in the file
     bool saved = true;        // an adapter's file holds it
+    bool derived = false;     // it begins with what Rewrite::begin makes of the weight
     bool optional = false;    // a file may have none
     bool shared = false;      // one for all layers: `suffix` is its whole name
     double rate = 1;          // as in AdapterTensor
@@ -188,6 +190,9 @@ struct Rewrite {
   ValueId (*embed)(ModuleRewrite& m, ValueId ids, ValueId rows) = nullptr;  // nullptr: not for embeddings
   std::string_view targets = {};  // ends of names with commas between that it is for; empty: every linear of the blocks
   bool by_rows = true;            // layers that are one module of a file may be adapted one by one
+  // What a value that it adds (of that name, one element a row) begins with, of the rows of the weight `w`.
+  std::string_view begins = {};
+  ValueId (*begin)(ModuleRewrite& m) = nullptr;
   // Values of the model that it trains as they are (none: nullptr), and how an adapter calls them.
   bool (*trains)(std::string_view value) = nullptr;
   std::string_view trained_as = {};  // between module and "weight": "ln_tuning_layers"
@@ -221,6 +226,7 @@ extern const Rewrite kFull;
 extern const Rewrite kLora;
 extern const Rewrite kLoraPlus;
 extern const Rewrite kLoraFa;
+extern const Rewrite kDora;
 extern const Rewrite kVera;
 extern const Rewrite kIa3;
 extern const Rewrite kLoha;

@@ -35,7 +35,8 @@ constexpr const char* kFolders[] = {"lora",
                                     "lokr_both",
                                     "vera",
                                     "vera_noproj",
-                                    "ln_tuning"};
+                                    "ln_tuning",
+    "dora"};
 // What PEFT converted from a changed base model, to be used and not trained.
 constexpr const char* kConverted[] = {"pissa_converted", "olora_converted"};
 
