@@ -127,6 +127,11 @@ class Resolver {
       CHECK_OK(add(module, spec));
       adapted.insert(module.owner);
     }
+    int64_t in = 0, out = 0;
+    for (const ModelModule& module : modules_)
+      if (spec.modules.contains(module.name) && module.suffix == "weight")
+        in = std::max(in, module.shape[1]), out = std::max(out, module.whole);
+    for (auto& [name, module] : spec.modules) module.largest_in = in, module.largest_out = out;
     CHECK_OK(add_trained(adapter, selection, adapted, spec));
     return spec;
   }
@@ -141,7 +146,7 @@ class Resolver {
                   "part of a larger matrix; leave it out with --target",
                   rewrite_.name, m.owner);
     OptionValues options = TRY(peft_options_of(rewrite_, config_, spec.options, m, source_));
-    spec.modules[m.name] = {m.name, m.owner, m.rows, m.whole, m.head_dim, m.interleaved, std::move(options)};
+    spec.modules[m.name] = {m.name, m.owner, m.rows, m.whole, m.head_dim, m.interleaved, 0, 0, std::move(options)};
     return {};
   }
 
@@ -258,6 +263,26 @@ Result<Ordered> targets_of(const Rewrite& rewrite, const std::vector<std::string
   return Ordered(out);
 }
 
+// The same of a technique that trains values of the model.
+Result<Ordered> trained_targets(const Rewrite& rewrite, const std::vector<std::string>& asked,
+                                const std::vector<ModelModule>& modules) {
+  std::vector<std::string> out;
+  for (const ModelModule& m : modules) {
+    if (!rewrite.trains || !rewrite.trains(m.tensor)) continue;
+    for (const std::string& name : asked)
+      if (ends_with_part(m.owner, name) && std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
+    const std::string last = last_part(m.owner);
+    if (asked.empty() && std::find(out.begin(), out.end(), last) == out.end()) out.push_back(last);
+  }
+  for (const std::string& name : asked)
+    if (std::find(out.begin(), out.end(), name) == out.end())
+      return fail(ErrorCode::invalid_argument,
+                  "--target {}: no module of the model that --method {} trains is named so", name, rewrite.name);
+  if (out.empty())
+    return fail(ErrorCode::invalid_argument, "--method {}: this model has nothing that it trains", rewrite.name);
+  return Ordered(out);
+}
+
 }  // namespace
 
 std::string tensor_key(std::string_view name) {
@@ -303,7 +328,8 @@ Result<RewriteSpec> fresh_rewrite(const Rewrite& rewrite, const FreshAdapter& as
                                   Ordered& config) {
   const std::vector<ModelModule> modules = model_modules(architecture);
   const bool transposed = std::any_of(modules.begin(), modules.end(), [](const auto& m) { return m.transposed; });
-  Ordered targets = rewrite.adapts() ? TRY(targets_of(rewrite, asked.targets, modules)) : Ordered();
+  Ordered targets = rewrite.adapts() ? TRY(targets_of(rewrite, asked.targets, modules))
+                                     : TRY(trained_targets(rewrite, asked.targets, modules));
   config = fresh_peft_config(rewrite, asked.options, asked.base_model, targets, transposed);
   for (const PeftField& field : rewrite.form.fields)
     if (field.kind == PeftField::Kind::names) {

@@ -88,6 +88,7 @@ PeftMeaning peft_meaning(const Rewrite& rewrite, std::string_view field, std::st
   for (const PeftField& own : form.fields)
     if (own.field == field || own.pattern == field) return PeftMeaning::honoured;
   if (std::find(std::begin(kHonoured), std::end(kHonoured), field) != std::end(kHonoured)) return PeftMeaning::honoured;
+  if (field == form.marked && !form.marked.empty()) return PeftMeaning::honoured;
   if (field == form.init_field) {
     if (why) *why = "it says how values began; those that change the base model are refused by their name";
     return PeftMeaning::harmless;
@@ -108,11 +109,16 @@ Result<const Rewrite*> check_peft_config(const Ordered& config, const std::strin
   const auto type = config.find("peft_type");
   if (type == config.end()) return fail(ErrorCode::corrupt, "reading {}: 'peft_type' is missing", source);
   const std::string name = type->is_string() ? type->get<std::string>() : type->dump();
-  const Rewrite* const rewrite = rewrite_of_peft(name);
+  const auto is_set = [&](std::string_view field) {
+    const auto found = config.find(std::string(field));
+    return found != config.end() && found->is_boolean() && found->get<bool>();
+  };
+  const Rewrite* const rewrite = rewrite_of_peft(name, is_set);
   if (!rewrite) {
     std::string known;
     for (const Rewrite* r : rewrites())
-      if (!r->form.type.empty()) known += (known.empty() ? "" : ", ") + std::string(r->form.type);
+      if (!r->form.type.empty() && !r->form.alias && r->form.marked.empty())
+        known += (known.empty() ? "" : ", ") + std::string(r->form.type);
     return fail(ErrorCode::unsupported, "reading {}: peft_type is '{}'; thimble reads {}", source, name, known);
   }
   CHECK_OK(check_common(config, source));
@@ -124,7 +130,7 @@ Result<const Rewrite*> check_peft_config(const Ordered& config, const std::strin
       case PeftMeaning::harmless:
         break;
       case PeftMeaning::refused:
-        if (!is_off(value))
+        if (!is_off(value) && !(value.is_number() && value.get<double>() == 0))
           return fail(ErrorCode::unsupported, "reading {}: '{}' is set, which thimble does not support: {}", source,
                       field, why);
         break;
@@ -194,6 +200,7 @@ Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, c
     else
       json[name] = value;
   }
+  if (!rewrite.form.marked.empty()) json[std::string(rewrite.form.marked)] = true;
   json["target_modules"] = targets;
   for (const PeftField& field : rewrite.form.fields)
     if (!field.pattern.empty() && field.kind != Kind::names) json[std::string(field.pattern)] = Ordered::object();

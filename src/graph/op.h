@@ -172,6 +172,8 @@ struct Op {
   bool elementwise = false;
   // run() writes outside of calls of its threads too, or reads there what they have made: not in Threads::together().
   bool alone = false;
+  // No gradient passes through it.
+  bool detaches = false;
 };
 
 }  // namespace thimble

@@ -11,7 +11,8 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kRewrites = {&kFull, &kLora};
+constexpr std::array kRewrites = {&kFull, &kLora, &kLoraPlus, &kLoraFa,   &kDora,  &kVera,
+                                  &kIa3,  &kLoha, &kLokr,     &kLnTuning, &kBitfit};
 
 constexpr std::string_view kAdapted = ".weight.as_adapted";  // of a weight that a technique has computed
 
@@ -159,15 +160,32 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
   if (part) tensor.whole = tensor.whole.with_first(module.whole), tensor.rows = module.rows;
   if (how.transposed) tensor.whole = {shape[1], shape[0]}, tensor.transposed = true;
   if (how.by_rows) tensor.head_dim = module.head_dim, tensor.interleaved = module.interleaved;
-  tensor.trained = how.trained, tensor.optional = how.optional;
+  tensor.trained = how.trained, tensor.optional = how.optional, tensor.saved = how.saved, tensor.derived = how.derived,
+  tensor.rate = how.rate;
   tensors_[value] = tensor;
+  return id;
+}
+
+ValueId ModuleRewrite::constant(const std::string& name_, const Shape& shape, const Initial& initial) {
+  ValueId& id = made_.try_emplace(name_, kNone).first->second;
+  if (id == kNone) id = graph.add_value(name_, {shape}, Role::constant, initial);
   return id;
 }
 
 ValueId ModuleRewrite::rows(ValueId value) {
   if (merged < 0 || (first == 0 && merged == out)) return value;
-  return graph.emit(kSlice, SliceAttributes{SliceAttributes::Axis::rows, first, merged}, {value},
-                    graph.value(value).name + ".part");
+  const std::string part = graph.value(value).name + ".part";
+  if (graph.value(value).type.shape.rank() == 1) {
+    // A row of a matrix while it is cut.
+    PointwiseBuilder b;
+    b.shape({1, out});
+    b.output(b.tensor());
+    const ValueId row = graph.emit(kPointwise, b.attributes(), {value}, part + ".row");
+    const SliceAttributes columns{SliceAttributes::Axis::columns, first, merged};
+    const ValueId cut = graph.emit(kSlice, columns, {row}, part + ".cut");
+    return graph.emit(kReduce, ReduceAttributes{Reduce::sum, ReduceOver::rows}, {cut}, part);
+  }
+  return graph.emit(kSlice, SliceAttributes{SliceAttributes::Axis::rows, first, merged}, {value}, part);
 }
 
 ValueId ModuleRewrite::decoded() {
@@ -229,10 +247,17 @@ Result<std::vector<const Rewrite*>> rewrites_named(std::string_view names) {
   return stack;
 }
 
-const Rewrite* rewrite_of_peft(std::string_view type) {
-  for (const Rewrite* rewrite : kRewrites)
-    if (!rewrite->form.type.empty() && rewrite->form.type == type) return rewrite;
-  return nullptr;
+const Rewrite* rewrite_of_peft(std::string_view type, const std::function<bool(std::string_view)>& is_set) {
+  const Rewrite* plain = nullptr;
+  for (const Rewrite* rewrite : kRewrites) {
+    const PeftForm& form = rewrite->form;
+    if (form.type.empty() || form.type != type || form.alias) continue;
+    if (form.marked.empty())
+      plain = rewrite;
+    else if (is_set && is_set(form.marked))
+      return rewrite;
+  }
+  return plain;
 }
 
 bool trains_weights(std::span<const RewriteSpec> stack) {

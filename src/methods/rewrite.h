@@ -11,6 +11,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 #include <span>
@@ -54,6 +55,8 @@ struct PeftForm {
   std::span<const PeftValue> values = {};
   // The field that says how fresh values begin, with what is written there; both may be empty.
   std::string_view init_field = {};
+  std::string_view marked = {};  // a field that is true in files of this technique, of several of one type
+  bool alias = false;            // files of its type are another technique's, which it is trained like
 };
 
 // Rows of a tensor of a file: [first, first + run), and as many after every `period` rows; run 0: all from `first` on.
@@ -73,7 +76,10 @@ struct AdapterTensor {
   bool interleaved = false;  // and the model pairs element 2i of a head with 2i + 1, else i with i + head_dim/2
   bool trained = true;
   std::string_view technique = {};  // whose it is
-  bool optional = false;            // where the file has none, it is as it begins
+  double rate = 1;                  // of what trains, as a multiple of the learning rate
+  bool saved = true;
+  bool derived = false;   // begins with what Rewrite::begin makes of the weight
+  bool optional = false;  // where the file has none, it is as it begins
 };
 
 // A layer that a technique is applied to. Several of thimble's layers may be one module of the file ("c_attn"): then
@@ -85,6 +91,7 @@ struct AdaptedModule {
   int64_t whole = 0;     // output rows of the owner
   int64_t head_dim = 0;  // as in AdapterTensor, of its output rows
   bool interleaved = false;
+  int64_t largest_in = 0, largest_out = 0;  // extents of all that are adapted
   OptionValues options;
 };
 
@@ -106,14 +113,19 @@ class ModuleRewrite {
     bool by_rows = false;     // one row an output row of the layer
     bool trained = true;      // else it stays as it begins
     bool transposed = false;  // in the file
+    bool saved = true;        // an adapter's file holds it
+    bool derived = false;     // it begins with what Rewrite::begin makes of the weight
     bool optional = false;    // a file may have none
     bool shared = false;      // one for all layers: `suffix` is its whole name
+    double rate = 1;          // as in AdapterTensor
     Shape stored = {};        // in the file, of this layer; rank 0: as it is
   };
   // A value that the technique adds, called "<module>.<suffix>" in the graph and in the file; the same again where it
   // is there already. `shape` is of this layer.
   ValueId add(std::string_view suffix, const Shape& shape, const Initial& initial, How how);
   ValueId add(std::string_view suffix, const Shape& shape, const Initial& initial);
+  // A table that is computed, not trained and not saved.
+  ValueId constant(const std::string& name, const Shape& shape, const Initial& initial);
   // Rows of a value by rows, or of one of the layer's shape, that belong to the part of the weight that is merged.
   ValueId rows(ValueId value);
   // Values of the technique are made once for all layers of one owner: `make` is called for the first of them.
@@ -125,6 +137,9 @@ class ModuleRewrite {
 
   const std::string& owner() const { return module.owner; }
   double option(std::string_view name) const { return module.options[name]; }
+  double option_or(std::string_view name, double otherwise) const {
+    return module.options.has(name) ? module.options[name] : otherwise;
+  }
   std::string name(std::string_view suffix) const { return module.owner + "." + std::string(suffix); }
 
   Graph& graph;
@@ -175,6 +190,9 @@ struct Rewrite {
   ValueId (*embed)(ModuleRewrite& m, ValueId ids, ValueId rows) = nullptr;  // nullptr: not for embeddings
   std::string_view targets = {};  // ends of names with commas between that it is for; empty: every linear of the blocks
   bool by_rows = true;            // layers that are one module of a file may be adapted one by one
+  // What a value that it adds (of that name, one element a row) begins with, of the rows of the weight `w`.
+  std::string_view begins = {};
+  ValueId (*begin)(ModuleRewrite& m) = nullptr;
   // Values of the model that it trains as they are (none: nullptr), and how an adapter calls them.
   bool (*trains)(std::string_view value) = nullptr;
   std::string_view trained_as = {};  // between module and "weight": "ln_tuning_layers"
@@ -188,8 +206,9 @@ std::span<const Rewrite* const> rewrites();
 std::string_view lightest_method();
 // "lora", or several with commas between, applied in that order; refuses what means nothing.
 Result<std::vector<const Rewrite*>> rewrites_named(std::string_view names);
-// The technique of an adapter's `peft_type`; nullptr: there is none.
-const Rewrite* rewrite_of_peft(std::string_view type);
+// The technique of an adapter's `peft_type`, where `is_set` says which fields are true; nullptr: there is none.
+const Rewrite* rewrite_of_peft(std::string_view type,
+                               const std::function<bool(std::string_view field)>& is_set = nullptr);
 
 bool trains_weights(std::span<const RewriteSpec> stack);
 // The rate that suits all of them, as a multiple of the optimizer's.
@@ -205,5 +224,14 @@ Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack,
 
 extern const Rewrite kFull;
 extern const Rewrite kLora;
+extern const Rewrite kLoraPlus;
+extern const Rewrite kLoraFa;
+extern const Rewrite kDora;
+extern const Rewrite kVera;
+extern const Rewrite kIa3;
+extern const Rewrite kLoha;
+extern const Rewrite kLokr;
+extern const Rewrite kLnTuning;
+extern const Rewrite kBitfit;
 
 }  // namespace thimble

@@ -28,6 +28,7 @@ constexpr std::array kOps = {
     &kActivation,
     &kActivationGrad,
     &kAdd,
+    &kDetach,
     &kZeros,
     &kReduce,
     &kQr,

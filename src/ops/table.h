@@ -131,6 +131,7 @@ struct ZerosAttributes {
   Shape shape;
   bool operator==(const ZerosAttributes&) const = default;
 };
+extern const Op kDetach;  // in: x;  out: x, through which no gradient passes
 extern const Op kZeros;  // in: none
 
 struct DropoutAttributes {

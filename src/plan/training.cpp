@@ -71,6 +71,7 @@ class UpdateBuilder {
     for (Update& update : updates_) {
       if (spec_.clip > 0) update.clip = clip;
       const ValueId parameter = update.parameter;  // the hooks replace it by its new version
+      set_rate(update);
       reset(update);
       if (hooks_.measure) update.statistics = hooks_.measure(update);
       const bool later = optimizer_.total != Total::none && !update.statistics.empty();
@@ -138,6 +139,18 @@ class UpdateBuilder {
     update.gradient = hooks_.absorb(update);
     g_.set_phase(Phase::update);
     update.learning_rate = learning_rate_, update.step = step_;
+  }
+
+  // Of a parameter with a rate of its own.
+  void set_rate(Update& update) {
+    const std::string& name = g_.value(update.parameter).name;
+    const auto own = std::find_if(train_.adapter.begin(), train_.adapter.end(),
+                                  [&](const AdapterTensor& tensor) { return tensor.value == name; });
+    if (own == train_.adapter.end() || own->rate == 1) return;
+    PointwiseBuilder b;
+    b.shape({1});
+    b.output(b.scalar() * own->rate);
+    update.learning_rate = g_.emit(kPointwise, b.attributes(), {learning_rate_}, "rate." + name);
   }
 
   void reset(Update& update) {

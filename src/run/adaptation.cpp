@@ -115,6 +115,10 @@ Result<void> Trainer::begin_with_adapter() {
   adapters_ = TRY(open_adapters(r.adapter));
   std::string names;
   for (const Adapter& adapter : adapters_) names += (names.empty() ? "" : ",") + std::string(adapter.rewrite->name);
+  const auto stack = r.method.empty() ? std::vector<const Rewrite*>() : TRY(rewrites_named(r.method));
+  const bool like = stack.size() == 1 && adapters_.size() == 1 && stack[0]->form.alias &&
+                    stack[0]->form.type == adapters_[0].rewrite->form.type && adapters_[0].rewrite->form.marked.empty();
+  if (like) adapters_[0].rewrite = stack[0], names = r.method;
   if (!r.method.empty() && r.method != names)
     return fail(ErrorCode::invalid_argument, "--method {}: the adapter {} is one of {}; leave the flag out", r.method,
                 r.adapter, names);
@@ -203,7 +207,7 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
         .config = configs_[i], .system_prompt = data_->report().system, .tensors = {}, .names = named_by(adapters_, i)};
     for (const AdapterTensor& tensor : plan_.train.adapter)
       if (const Layout::Entry* const entry = plan_.layout.find(tensor.value);
-          entry && (configs_.size() == 1 || tensor.technique == spec_.rewrites[i].rewrite->name))
+          entry && tensor.saved && (configs_.size() == 1 || tensor.technique == spec_.rewrites[i].rewrite->name))
         out.tensors.emplace_back(tensor, entry->type.shape);
     const std::string name(spec_.rewrites[i].rewrite->name);
     names.push_back(name);

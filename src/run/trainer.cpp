@@ -7,6 +7,7 @@
 
 #include "models/damage.h"
 #include "plan/profile.h"
+#include "run/derived.h"
 #include "run/earlier_run.h"
 #include "run/out_lock.h"
 #include "run/report.h"
@@ -52,7 +53,9 @@ Result<void> Trainer::fill() {
   Loaded loaded;
   if (source_) CHECK_OK(load_weights(*source_, all, loaded));
   if (!adapters_.empty()) CHECK_OK(load_adapters(adapters_, plan_.train.adapter, all, loaded));
-  return initialise(all, loaded, static_cast<uint64_t>(recipe_.seed));
+  CHECK_OK(initialise(all, loaded, static_cast<uint64_t>(recipe_.seed)));
+  if (!source_ || recipe_.resume) return {};
+  return begin_from_weights(spec_.rewrites, plan_.train.adapter, *source_, *threads_, all, loaded);
 }
 
 // Rows [first, first + plan rows) of a micro-batch become the inputs of a pass.

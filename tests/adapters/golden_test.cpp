@@ -17,9 +17,26 @@ namespace thimble {
 namespace {
 
 // By the technique that reads them; what they show is in the goldens' README.
-constexpr const char* kFolders[] = {"lora",          "lora_all",       "lora_rslora",          "lora_pattern",
-                                    "lora_bias_all", "lora_bias_only", "lora_bias_b",          "lora_embed",
-                                    "lora_regex",    "lora_layers",    "lora_modules_to_save", "lora_orthogonal"};
+constexpr const char* kFolders[] = {"lora",
+                                    "lora_all",
+                                    "lora_rslora",
+                                    "lora_pattern",
+                                    "lora_bias_all",
+                                    "lora_bias_only",
+                                    "lora_bias_b",
+                                    "lora_embed",
+                                    "lora_regex",
+                                    "lora_layers",
+                                    "lora_modules_to_save",
+                                    "lora_orthogonal",
+                                    "ia3",
+                                    "loha",
+                                    "lokr",
+                                    "lokr_both",
+                                    "vera",
+                                    "vera_noproj",
+                                    "ln_tuning",
+    "dora"};
 // What PEFT converted from a changed base model, to be used and not trained.
 constexpr const char* kConverted[] = {"pissa_converted", "olora_converted"};
 

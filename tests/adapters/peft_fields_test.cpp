@@ -69,7 +69,7 @@ TEST(PeftFields, are_refused_by_name_when_they_are_set) {
     if (rewrite->form.type.empty()) continue;
     for (const PeftNote& note : rewrite->form.refused) {
       Ordered config = {{"peft_type", rewrite->form.type}};
-      for (const Ordered& off : {Ordered(nullptr), Ordered(false), Ordered::array(), Ordered::object()}) {
+      for (const Ordered& off : {Ordered(nullptr), Ordered(false), Ordered(0.0), Ordered::array(), Ordered::object()}) {
         config[std::string(note.field)] = off;
         EXPECT_TRUE(check_peft_config(config, "c")) << note.field;
       }

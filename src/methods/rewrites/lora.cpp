@@ -8,23 +8,16 @@
 //           which is scaled as B is
 //   Names   as PEFT's: "<module>.lora_A.weight", "<module>.lora_B.weight"; of an embedding [vocabulary, width]
 //           lora_embedding_A [rank, vocabulary], zeros, and lora_embedding_B [width, rank], normal
+#include "methods/rewrites/lora.h"
+
 #include <cmath>
 
 #include "core/random.h"
-#include "methods/rewrite.h"
 #include "ops/pointwise.h"
 #include "ops/update.h"
 
 namespace thimble {
 namespace {
-
-constexpr Option kOptions[] = {
-    {"rank", 8, 1, 65536, "r, columns of B and rows of A"},
-    {"alpha", 16, 1e-6, 1e6, "the product is scaled by alpha / rank"},
-    {"dropout", 0, 0, 0.99, "of the input of A, in training"},
-    {"rslora", 0, 0, 1, "1: the product is scaled by alpha / sqrt(rank)"},
-    {"bias", 0, 0, 1, "1: B has a bias"},
-};
 
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {
@@ -68,74 +61,87 @@ constexpr PeftValue kValues[] = {
 
 int64_t rank_of(const ModuleRewrite& m) { return static_cast<int64_t>(m.option("rank")); }
 
-double scale_of(const ModuleRewrite& m) {
-  const double rank = m.option("rank");
-  return m.option("alpha") / (m.option("rslora") > 0 ? std::sqrt(rank) : rank);
-}
-
-ValueId a_of(ModuleRewrite& m) {
-  return m.add("lora_A.weight", {rank_of(m), m.in}, Initial::uniform(1 / std::sqrt(static_cast<float>(m.in))));
-}
-
-ValueId b_of(ModuleRewrite& m) {
-  return m.add("lora_B.weight", {m.out, rank_of(m)}, Initial::constant(0), {.by_rows = true});
-}
-
-// The layer's bias with that of B; kNone: there is none of either.
-ValueId biased(ModuleRewrite& m) {
-  if (m.option("bias") == 0) return m.bias;
-  const ValueId own = m.add("lora_B.bias", {m.out}, Initial::constant(0), {.by_rows = true});
-  PointwiseBuilder b;
-  Expr sum = b.tensor() * scale_of(m);
-  if (m.bias != kNone) sum = sum + b.tensor();
-  b.output(sum);
-  return m.graph.emit(kPointwise, b.attributes(), m.bias == kNone ? std::vector{own} : std::vector{own, m.bias},
-                      m.module.name + ".lora_bias");
-}
-
-void adapt(ModuleRewrite& m) {
-  const ValueId a = a_of(m), b = b_of(m);
-  ValueId dropped = m.x;
-  if (m.option("dropout") > 0 && m.training)
-    dropped = m.once("lora_dropout", [&] {
-      return m.graph.emit(kDropout, DropoutAttributes{m.option("dropout"), name_hash(m.owner())}, {m.x},
-                          m.name("lora_dropout"));
-    });
-  const ValueId h = m.once("lora_h", [&] { return m.product(dropped, a, m.name("lora_h")); });
-  const ModuleRewrite::Term term{h, b, scale_of(m)};
-  m.y = m.linear(m.x, m.w, {&term, 1}, biased(m), m.addend, m.module.name);
-}
-
 // Of an embedding: A is [rank, vocabulary] in the file, a row of it a token here.
 ValueId embedding_a(ModuleRewrite& m) {
   return m.add("lora_embedding_A", {m.out, rank_of(m)}, Initial::constant(0), {.transposed = true});
 }
 ValueId embedding_b(ModuleRewrite& m) { return m.add("lora_embedding_B", {m.in, rank_of(m)}, Initial::normal(1)); }
 
-ValueId weight(ModuleRewrite& m) {
-  const LinearAttributes product{.terms = {{m.embedding, static_cast<float>(scale_of(m))}}};
-  const ValueId left = m.rows(m.embedding ? embedding_a(m) : b_of(m));
-  const ValueId right = m.embedding ? embedding_b(m) : a_of(m);
+}  // namespace
+
+std::span<const PeftField> lora_fields() { return kFields; }
+std::span<const PeftNote> lora_harmless() { return kHarmless; }
+std::span<const PeftNote> lora_refused() { return kRefused; }
+std::span<const PeftValue> lora_values() { return kValues; }
+
+double lora_scale(const ModuleRewrite& m) {
+  const double rank = m.option("rank");
+  return m.option("alpha") / (m.option("rslora") > 0 ? std::sqrt(rank) : rank);
+}
+
+ValueId lora_a(ModuleRewrite& m) {
+  return m.add("lora_A.weight", {rank_of(m), m.in}, Initial::uniform(1 / std::sqrt(static_cast<float>(m.in))),
+               {.trained = m.option_or("train_a", 1) > 0});
+}
+
+ValueId lora_b(ModuleRewrite& m) {
+  return m.add("lora_B.weight", {m.out, rank_of(m)}, Initial::constant(0),
+               {.by_rows = true, .rate = m.option_or("b_rate", 1)});
+}
+
+ValueId lora_h(ModuleRewrite& m) {
+  ValueId dropped = m.x;
+  if (m.option("dropout") > 0 && m.training)
+    dropped = m.once("lora_dropout", [&] {
+      return m.graph.emit(kDropout, DropoutAttributes{m.option("dropout"), name_hash(m.owner())}, {m.x},
+                          m.name("lora_dropout"));
+    });
+  return m.once("lora_h", [&] { return m.product(dropped, lora_a(m), m.name("lora_h")); });
+}
+
+// The layer's bias with that of B; kNone: there is none of either.
+ValueId lora_bias(ModuleRewrite& m) {
+  if (m.option("bias") == 0) return m.bias;
+  const ValueId own =
+      m.add("lora_B.bias", {m.out}, Initial::constant(0), {.by_rows = true, .rate = m.option_or("b_rate", 1)});
+  PointwiseBuilder b;
+  Expr sum = b.tensor() * lora_scale(m);
+  if (m.bias != kNone) sum = sum + b.tensor();
+  b.output(sum);
+  return m.graph.emit(kPointwise, b.attributes(), m.bias == kNone ? std::vector{own} : std::vector{own, m.bias},
+                      m.module.name + ".lora_bias");
+}
+
+void lora_adapt(ModuleRewrite& m) {
+  lora_a(m);
+  const ValueId b = lora_b(m), h = lora_h(m);
+  const ModuleRewrite::Term term{h, b, lora_scale(m)};
+  m.y = m.linear(m.x, m.w, {&term, 1}, lora_bias(m), m.addend, m.module.name);
+}
+
+ValueId lora_weight(ModuleRewrite& m) {
+  const LinearAttributes product{.terms = {{m.embedding, static_cast<float>(lora_scale(m))}}};
+  const ValueId left = m.rows(m.embedding ? embedding_a(m) : lora_b(m));
+  const ValueId right = m.embedding ? embedding_b(m) : lora_a(m);
   return m.graph.emit(kLinear, product, {left, right, kNone, m.decoded()}, m.name("lora_W"));
 }
 
-ValueId embed(ModuleRewrite& m, ValueId ids, ValueId rows) {
+ValueId lora_embed(ModuleRewrite& m, ValueId ids, ValueId rows) {
   const ValueId a = embedding_a(m), b = embedding_b(m);
-  const ValueId h = m.graph.emit(kEmbedding, EmbeddingAttributes{m.attributes.codec}, {ids, a}, m.name("lora_h"));
-  return m.product(h, b, m.module.name, scale_of(m), rows);
+  const ValueId h =
+      m.graph.emit(kEmbedding, EmbeddingAttributes{.codec = m.attributes.codec}, {ids, a}, m.name("lora_h"));
+  return m.product(h, b, m.module.name, lora_scale(m), rows);
 }
-
-}  // namespace
 
 const Rewrite kLora = {.name = "lora",
                        .summary = "frozen weights plus trained products of low rank",
                        .paper = "arXiv:2106.09685",
                        .rate = 5,
-                       .options = kOptions,
-                       .adapt = adapt,
-                       .weight = weight,
-                       .bias = biased,
-                       .embed = embed,
+                       .options = kLoraOptions,
+                       .adapt = lora_adapt,
+                       .weight = lora_weight,
+                       .bias = lora_bias,
+                       .embed = lora_embed,
                        .form = {.type = "LORA",
                                 .fields = kFields,
                                 .harmless = kHarmless,
