@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "core/warnings.h"
+
 namespace thimble {
 namespace {
 
@@ -100,22 +102,34 @@ Result<std::shared_ptr<const ChatFormat>> ChatFormat::open(const Tokenizer& toke
   }
   std::shared_ptr<ChatFormat> format(new ChatFormat(std::move(compiled)));
   format->begins_with_bos_ = tokenizer.begins_with_bos(options.bos, options.no_bos);
-  format->find_ends(tokenizer);
+  if (const std::string mark = format->find_ends(tokenizer); !mark.empty()) {
+    const std::string what = fmt::format(
+        "{} ends a reply with '{}', which is no token of this vocabulary: it would be learnt and written as pieces of "
+        "text, and end nothing",
+        format->name(), mark);
+    if (!options.chosen.empty())
+      return fail(ErrorCode::unsupported, "{}; choose a template whose tokens the model has", what);
+    warn(what);
+  }
   return std::shared_ptr<const ChatFormat>(std::move(format));
 }
 
 // The first special token after a reply. A template that takes no chat of a question and a reply tells nothing.
-void ChatFormat::find_ends(const Tokenizer& tokenizer) {
+std::string ChatFormat::find_ends(const Tokenizer& tokenizer) {
   ends_ = tokenizer.ends();
   constexpr std::string_view kReply = "thimbles reply";
   const std::array<Message, 2> probe{Message{"user", "question"}, Message{"assistant", std::string(kReply)}};
   const auto text = thimble::render(*this, probe, false);
   const size_t at = text ? text->rfind(kReply) : std::string::npos;
-  if (at == std::string::npos) return;
+  if (at == std::string::npos) return "";
   const std::string_view rest = std::string_view(*text).substr(at + kReply.size());
   const auto end = tokenizer.first_special(rest);
   const bool known = !end || std::ranges::find(ends_, *end) != ends_.end();
   if (!known && end != tokenizer.bos()) ends_.push_back(*end);
+  const size_t mark = rest.find_first_not_of(" \n");
+  if (end || mark == std::string_view::npos || !rest.substr(mark).starts_with("<|")) return "";
+  const size_t close = rest.find("|>", mark);
+  return close == std::string_view::npos ? "" : std::string(rest.substr(mark, close + 2 - mark));
 }
 
 Result<void> ChatFormat::check(std::span<const Message> messages, const ChatExtras& extras) const {

@@ -46,7 +46,8 @@ class ChatFormat {
 
  private:
   explicit ChatFormat(ChatTemplate chat_template) : template_(std::move(chat_template)) {}
-  void find_ends(const Tokenizer& tokenizer);
+  // "", or the mark that the template ends a reply with where that is no token of the vocabulary.
+  std::string find_ends(const Tokenizer& tokenizer);
   Result<jinja::Value> value_of(const Message& message) const;
 
   ChatTemplate template_;

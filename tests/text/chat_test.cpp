@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "core/warnings.h"
 #include "small_tokenizer.h"
 
 namespace thimble {
@@ -93,6 +94,23 @@ TEST(Chat, NamedTemplates) {
     EXPECT_TRUE(prompt.text.starts_with(item.expected)) << item.name;
     EXPECT_EQ(prompt.trained, "");
   }
+}
+
+// A template whose end of a reply is no token is refused where it was chosen, and said where it is the model's own.
+TEST(Chat, AnEndThatIsNoTokenIsNotTakenInSilence) {
+  TemporaryFolder folder;
+  SmallByteBpe small;
+  small.specials = {"<s>", "</s>"};
+  const auto without = small_byte_bpe(folder, kChatMl, small);
+  const auto chosen = chat_format(*without, {.chosen = "chatml"});
+  ASSERT_FALSE(chosen);
+  EXPECT_THAT(chosen.error().message, HasSubstr("ends a reply with '<|im_end|>', which is no token"));
+  std::string said;
+  listen_for_warnings([&](const std::string& text) { said += text; });
+  EXPECT_TRUE(chat_format(*without));
+  listen_for_warnings({});
+  EXPECT_THAT(said, HasSubstr("'<|im_end|>', which is no token"));
+  EXPECT_TRUE(chat_format(*without, {.chosen = "zephyr"}));  // ends with </s>
 }
 
 TEST(Chat, EndsAreTheTokenizersAndTheTemplates) {
