@@ -73,6 +73,7 @@ class UpdateBuilder {
       const ValueId parameter = update.parameter;  // the hooks replace it by its new version
       set_rate(update);
       reset(update);
+      scale_rate(update);
       if (hooks_.measure) update.statistics = hooks_.measure(update);
       const bool later = optimizer_.total != Total::none && !update.statistics.empty();
       if (!later) hooks_.apply(update);
@@ -168,6 +169,14 @@ class UpdateBuilder {
     }
   }
 
+  void scale_rate(Update& update) {
+    const double factor = factor_of(spec_.rate_of, update.name());
+    if (factor == 1) return;
+    PointwiseBuilder b;
+    b.output(factor * b.tensor());
+    update.learning_rate = g_.emit(kPointwise, b.attributes(), {learning_rate_}, "rate." + update.name());
+  }
+
   void apply_with_totals() {
     std::vector<ValueId> totals = updates_.front().statistics;
     PointwiseBuilder b;
@@ -192,7 +201,14 @@ class UpdateBuilder {
   double decay(const std::string& name) const {
     for (const std::string& part : spec_.no_decay)
       if (name.find(part) != std::string::npos) return 0;
-    return spec_.weight_decay;
+    return spec_.weight_decay * factor_of(spec_.decay_of, name);
+  }
+
+  static double factor_of(const std::vector<std::pair<std::string, double>>& factors, const std::string& name) {
+    double out = 1;
+    for (const auto& [part, factor] : factors)
+      if (name.find(part) != std::string::npos) out = factor;
+    return out;
   }
 
   const TrainingSpec& spec_;
