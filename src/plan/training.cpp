@@ -73,7 +73,6 @@ class UpdateBuilder {
       const ValueId parameter = update.parameter;  // the hooks replace it by its new version
       set_rate(update);
       reset(update);
-      scale_rate(update);
       if (hooks_.measure) update.statistics = hooks_.measure(update);
       const bool later = optimizer_.total != Total::none && !update.statistics.empty();
       if (!later) hooks_.apply(update);
@@ -147,10 +146,11 @@ class UpdateBuilder {
     const std::string& name = g_.value(update.parameter).name;
     const auto own = std::find_if(train_.adapter.begin(), train_.adapter.end(),
                                   [&](const AdapterTensor& tensor) { return tensor.value == name; });
-    if (own == train_.adapter.end() || own->rate == 1) return;
+    const double factor = (own == train_.adapter.end() ? 1 : own->rate) * factor_of(spec_.rate_of, name);
+    if (factor == 1) return;
     PointwiseBuilder b;
     b.shape({1});
-    b.output(b.scalar() * own->rate);
+    b.output(b.scalar() * factor);
     update.learning_rate = g_.emit(kPointwise, b.attributes(), {learning_rate_}, "rate." + name);
   }
 
@@ -167,14 +167,6 @@ class UpdateBuilder {
       update.states[i] =
           g_.emit(kPointwise, b.attributes(), {update.states[i], step_}, "reset." + g_.value(update.states[i]).name);
     }
-  }
-
-  void scale_rate(Update& update) {
-    const double factor = factor_of(spec_.rate_of, update.name());
-    if (factor == 1) return;
-    PointwiseBuilder b;
-    b.output(factor * b.tensor());
-    update.learning_rate = g_.emit(kPointwise, b.attributes(), {learning_rate_}, "rate." + update.name());
   }
 
   void apply_with_totals() {
