@@ -171,12 +171,17 @@ class UpdateBuilder {
 
   void apply_with_totals() {
     std::vector<ValueId> totals = updates_.front().statistics;
-    PointwiseBuilder b;
-    const Expr total = b.tensor(), one = b.tensor();
-    b.store(total, optimizer_.total == Total::sum ? total + one : max(total, one));
+    // The first sum is a new value: an update may read its own statistic beside the total.
+    const auto joined = [&](bool over) {
+      PointwiseBuilder b;
+      const Expr total = b.tensor(), one = b.tensor();
+      const Expr both = optimizer_.total == Total::sum ? total + one : max(total, one);
+      over ? b.store(total, both) : b.output(both);
+      return b.attributes();
+    };
     for (size_t i = 1; i < updates_.size(); ++i)
       for (size_t k = 0; k < totals.size(); ++k)
-        totals[k] = g_.emit(kPointwise, b.attributes(), {totals[k], updates_[i].statistics[k]},
+        totals[k] = g_.emit(kPointwise, joined(i > 1), {totals[k], updates_[i].statistics[k]},
                             fmt::format("total.{}.{}", k, i));
     belongs_to(kNone);
     for (Update& update : updates_) {
