@@ -16,6 +16,9 @@ RATES = {
     "adamw": [3e-4, 1e-3, 3e-3], "lion": [3e-5, 1e-4, 3e-4], "sgd": [1e-1, 3e-1, 1],
     "adafactor": [3e-3, 1e-2, 3e-2], "apollo": [1e-3, 3e-3, 1e-2], "apollo_mini": [1e-3, 3e-3, 1e-2],
     "galore": [3e-3, 1e-2, 3e-2], "lamb": [1e-3, 3e-3, 1e-2], "muon": [1e-3, 3e-3, 1e-2], "spam": [3e-4, 1e-3, 3e-3],
+    "soap": [1e-3, 3e-3, 1e-2], "cosmos": [3e-3, 1e-2, 3e-2], "came": [3e-4, 1e-3, 3e-3],
+    "adam_mini": [3e-4, 1e-3, 3e-3], "lars": [1, 3, 10], "sgd_sai": [1e-1, 3e-1, 1], "prodigy": [0.5, 1, 2],
+    "fira": [1e-3, 3e-3, 1e-2], "frugal": [1e-4, 3e-4, 1e-3], "natural_galore": [3e-3, 1e-2, 3e-2],
 }
 SETTINGS = {"sgd": ["--set", "optimizer.momentum=0.9"]}
 STATES = {"adamw": ["f32", "bf16", "int8_block", "fp8"]}

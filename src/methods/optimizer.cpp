@@ -8,9 +8,9 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kOptimizers = {&kAdamw, &kLion,   &kSgd,     &kAdafactor, &kApollo, &kApolloMini, &kGalore,
-                                    &kLamb,  &kMuon,   &kSpam,    &kSoap,      &kCosmos, &kCame,       &kAdamMini,
-                                    &kLars,  &kSgdSai, &kProdigy, &kFira,      &kFrugal};
+constexpr std::array kOptimizers = {&kAdamw, &kLion,   &kSgd,     &kAdafactor, &kApollo, &kApolloMini,   &kGalore,
+                                    &kLamb,  &kMuon,   &kSpam,    &kSoap,      &kCosmos, &kCame,         &kAdamMini,
+                                    &kLars,  &kSgdSai, &kProdigy, &kFira,      &kFrugal, &kNaturalGalore};
 
 }  // namespace
 

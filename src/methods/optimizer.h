@@ -124,5 +124,6 @@ extern const Optimizer kSgdSai;
 extern const Optimizer kProdigy;
 extern const Optimizer kFira;
 extern const Optimizer kFrugal;
+extern const Optimizer kNaturalGalore;
 
 }  // namespace thimble

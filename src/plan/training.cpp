@@ -146,10 +146,11 @@ class UpdateBuilder {
     const std::string& name = g_.value(update.parameter).name;
     const auto own = std::find_if(train_.adapter.begin(), train_.adapter.end(),
                                   [&](const AdapterTensor& tensor) { return tensor.value == name; });
-    if (own == train_.adapter.end() || own->rate == 1) return;
+    const double factor = (own == train_.adapter.end() ? 1 : own->rate) * factor_of(spec_.rate_of, name);
+    if (factor == 1) return;
     PointwiseBuilder b;
     b.shape({1});
-    b.output(b.scalar() * own->rate);
+    b.output(b.scalar() * factor);
     update.learning_rate = g_.emit(kPointwise, b.attributes(), {learning_rate_}, "rate." + name);
   }
 
@@ -170,12 +171,17 @@ class UpdateBuilder {
 
   void apply_with_totals() {
     std::vector<ValueId> totals = updates_.front().statistics;
-    PointwiseBuilder b;
-    const Expr total = b.tensor(), one = b.tensor();
-    b.store(total, optimizer_.total == Total::sum ? total + one : max(total, one));
+    // The first sum is a new value: an update may read its own statistic beside the total.
+    const auto joined = [&](bool over) {
+      PointwiseBuilder b;
+      const Expr total = b.tensor(), one = b.tensor();
+      const Expr both = optimizer_.total == Total::sum ? total + one : max(total, one);
+      over ? b.store(total, both) : b.output(both);
+      return b.attributes();
+    };
     for (size_t i = 1; i < updates_.size(); ++i)
       for (size_t k = 0; k < totals.size(); ++k)
-        totals[k] = g_.emit(kPointwise, b.attributes(), {totals[k], updates_[i].statistics[k]},
+        totals[k] = g_.emit(kPointwise, joined(i > 1), {totals[k], updates_[i].statistics[k]},
                             fmt::format("total.{}.{}", k, i));
     belongs_to(kNone);
     for (Update& update : updates_) {
@@ -192,7 +198,14 @@ class UpdateBuilder {
   double decay(const std::string& name) const {
     for (const std::string& part : spec_.no_decay)
       if (name.find(part) != std::string::npos) return 0;
-    return spec_.weight_decay;
+    return spec_.weight_decay * factor_of(spec_.decay_of, name);
+  }
+
+  static double factor_of(const std::vector<std::pair<std::string, double>>& factors, const std::string& name) {
+    double out = 1;
+    for (const auto& [part, factor] : factors)
+      if (name.find(part) != std::string::npos) out = factor;
+    return out;
   }
 
   const TrainingSpec& spec_;

@@ -50,6 +50,8 @@ struct TrainingSpec {
   OptionValues optimizer_options;
   double weight_decay = 0;
   std::vector<std::string> no_decay;  // parts of the names of parameters that do not decay
+  // Factors of the learning rate and of the decay by parts of parameters' names; of several that fit the last counts.
+  std::vector<std::pair<std::string, double>> rate_of, decay_of;
   double clip = 1;
   int64_t batch = 1, accumulate = 1, context = 512;
   const Codec* activation = &kBf16;

@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 
 #include "adapters/peft_config.h"
@@ -30,6 +31,23 @@ std::vector<std::string> split(const std::string& text, char separator) {
     const size_t end = std::min(text.find(separator, begin), text.size());
     if (end > begin) out.push_back(text.substr(begin, end - begin));
     begin = end + 1;
+  }
+  return out;
+}
+
+// "lora_B:16|embed:0.1": factors by parts of names.
+Result<std::vector<std::pair<std::string, double>>> parse_factors(const std::string& option, const std::string& text) {
+  std::vector<std::pair<std::string, double>> out;
+  for (const std::string& one : split(text, '|')) {
+    const size_t colon = one.rfind(':');
+    double factor = 0;
+    const char* const from = one.data() + (colon == std::string::npos ? one.size() : colon + 1);
+    const auto [end, error] = std::from_chars(from, one.data() + one.size(), factor);
+    if (colon == 0 || error != std::errc{} || end != one.data() + one.size() || !(factor >= 0 && factor <= 1e6))
+      return fail(ErrorCode::invalid_argument,
+                  "--set {}: expected PART:FACTOR with a factor of 0 to 1000000, lora_B:16|embed:0.1 say; found '{}'",
+                  option, one);
+    out.emplace_back(one.substr(0, colon), factor);
   }
   return out;
 }
@@ -78,6 +96,10 @@ Result<void> Trainer::set_options() {
     if (setting.owner != "optimizer" && setting.owner != r.optimizer) continue;
     if (setting.name == "no_decay")
       spec_.no_decay = split(setting.value, '|');
+    else if (setting.name == "rate_of")
+      spec_.rate_of = TRY(parse_factors(setting.owner + ".rate_of", setting.value));
+    else if (setting.name == "decay_of")
+      spec_.decay_of = TRY(parse_factors(setting.owner + ".decay_of", setting.value));
     else
       CHECK_OK(spec_.optimizer_options.set(setting.owner, setting.name, setting.value));
   }

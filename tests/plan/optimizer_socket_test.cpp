@@ -209,6 +209,41 @@ TEST(OptimizerSocket, measures_all_parameters_before_any_moves) {
   expect_same_bits_at_every_budget(spec_of(kUnit), 2);
 }
 
+TEST(OptimizerSocket, takes_the_largest_statistic_of_all_parameters) {
+  double largest = 0;
+  compare_steps(kSgdSai, [&](double, double fallen, double moved) {
+    EXPECT_GT(moved, 0);
+    EXPECT_LT(moved, 1.05 * fallen);
+    largest = std::max(largest, moved / fallen);
+  });
+  EXPECT_NEAR(largest, 1, 5e-2) << "one parameter's ratio is the largest";
+  expect_same_bits_at_every_budget(spec_of(kSgdSai), 3);
+}
+
+// Factors by parts of names: a momentless step is as long as the factor says.
+TEST(OptimizerSocket, rates_go_by_names) {
+  TrainingSpec plain = spec_of(kSgd);
+  TrainingSpec grouped = plain;
+  grouped.rate_of = {{"q_proj", 0.5}, {"layers.1.", 0.25}};  // the last that fits
+  const auto plan = plan_training(grouped, Machine{});
+  ASSERT_TRUE(plan) << plan.error().message;
+  const std::vector<float> before = trained(plain, 0).parameters, all = trained(plain, 1).parameters,
+                           some = trained(grouped, 1).parameters;
+  size_t at = 0;
+  for (const TrainedParameter& parameter : plan->train.parameters) {
+    const double factor = parameter.name.find("layers.1.") != std::string::npos ? 0.25
+                          : parameter.name.find("q_proj") != std::string::npos  ? 0.5
+                                                                                : 1;
+    double fallen = 0, moved = 0;
+    for (const size_t end = at + static_cast<size_t>(parameter.shape.count()); at < end; ++at)
+      fallen += std::pow(double{all[at]} - before[at], 2), moved += std::pow(double{some[at]} - before[at], 2);
+    EXPECT_NEAR(std::sqrt(moved / fallen), factor, parameter.shape.rank() == 1 ? 5e-2 : 1e-3) << parameter.name;
+  }
+  expect_same_bits_at_every_budget(grouped, 2);
+  const auto other = plan_training(plain, Machine{});
+  EXPECT_NE(plan->numerics_hash, other->numerics_hash);
+}
+
 // states: a momentum that begins anew every second step.
 
 std::vector<StateSpec> momentum(const Parameter& p, const OptionValues&) {

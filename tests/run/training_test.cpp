@@ -277,6 +277,21 @@ std::vector<std::string> short_periods(const Optimizer& optimizer) {
   return out;
 }
 
+TEST_F(SmallTraining, factors_by_names_are_checked) {
+  Events events(true);
+  recipe_.out = folder_.path() + "/factors";
+  const auto refusal = [&](const std::string& set) {
+    recipe_.set = {set};
+    const auto trainer = Trainer::prepare(recipe_, events);
+    return trainer ? std::string() : trainer.error().message;
+  };
+  EXPECT_EQ(refusal("optimizer.rate_of=norm:0.5|embed:2"), "");
+  EXPECT_THAT(refusal("optimizer.rate_of=nrom:0.5"), HasSubstr("no trained parameter has that in its name"));
+  EXPECT_THAT(refusal("optimizer.decay_of=norm"), HasSubstr("expected PART:FACTOR"));
+  EXPECT_THAT(refusal("optimizer.rate_of=norm:-1"), HasSubstr("expected PART:FACTOR"));
+  EXPECT_THAT(refusal("optimizer.rate_of=:2"), HasSubstr("expected PART:FACTOR"));
+}
+
 // In the middle of its schedule: what is projected anew, reset or due every few steps goes on where it was.
 TEST_F(SmallTraining, every_optimizer_resumes_exactly) {
   recipe_.batch = 2, recipe_.accumulate = 2;
