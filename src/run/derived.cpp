@@ -92,7 +92,7 @@ Result<void> begin_from_weights(std::span<const RewriteSpec> stack, std::span<co
     if (!spec.rewrite->begin) continue;
     for (const auto& [name, module] : spec.modules)
       for (const AdapterTensor& tensor : tensors) {
-        const bool own = tensor.derived && tensor.technique == spec.rewrite->name && tensor.row == module.row &&
+        const bool own = tensor.derived && tensor.technique == spec.rewrite->name && tensor.rows.first == module.rows.first &&
                          tensor.stored == fmt::format("model.{}.{}", module.owner, spec.rewrite->begins);
         const Layout::Entry* const entry =
             own && !loaded.contains(tensor.value) ? values.layout().find(tensor.value) : nullptr;
