@@ -91,7 +91,7 @@ TEST(Adapter, what_is_read_is_written) {
     const char* config;
     std::vector<WrittenTensor> tensors;
   };
-  const std::string attn = "base_model.model.transformer.h.0.attn.c_attn";
+  const std::string attn = "base_model.model.transformer.h.0.attn.c_attn", neox = "base_model.model.gpt_neox.layers.";
   const Case cases[] = {
       {gpt2,
        R"({"peft_type":"LORA","r":2,"revision":"main","lora_alpha":5,"target_modules":["c_attn"],"bias":"lora_only"})",
@@ -104,6 +104,12 @@ TEST(Adapter, what_is_read_is_written) {
        R"({"peft_type":"LORA","r":2,"target_modules":["embed_tokens"]})",
        {{"base_model.model.model.embed_tokens.lora_embedding_A", {2, 11}, element},
         {"base_model.model.model.embed_tokens.lora_embedding_B", {12, 2}, element}}},
+      {tiny_architecture("gpt_neox"),
+       R"({"peft_type":"LORA","r":2,"target_modules":["query_key_value"]})",
+       {{neox + "0.attention.query_key_value.lora_A.weight", {2, 24}, element},
+        {neox + "0.attention.query_key_value.lora_B.weight", {72, 2}, element},
+        {neox + "1.attention.query_key_value.lora_A.weight", {2, 24}, element},
+        {neox + "1.attention.query_key_value.lora_B.weight", {72, 2}, element}}},
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.config);
@@ -128,6 +134,11 @@ TEST(Adapter, what_is_read_is_written) {
                                   std::span(numbers).subspan(static_cast<size_t>(at), some)));
       }
       out.tensors.emplace_back(tensor, shape);
+      // By head: the second key's rows begin behind a head's query, key and value, and another query.
+      if (c.architecture.family == "gpt_neox" && tensor.rows.first == 8) {
+        EXPECT_EQ(numbers[0], element(8 * 2));
+        EXPECT_EQ(numbers[8 * 2], element((24 + 8) * 2));
+      }
     }
     const auto written =
         write_adapter(folder.file("b"), out, [&](const AdapterTensor& tensor, int64_t first, std::span<float> to) {

@@ -32,6 +32,7 @@ TEST_P(FieldCases, is_right) {
   if (GetParam() == "none") GTEST_SKIP() << "there are no cases in " << kFolder;
   if (is_read_since(GetParam()))
     GTEST_SKIP() << "compressed data is read (tests/text/data_files_test.cpp), the case wants it refused";
+  const std::string command = "python3 " + kFolder + "/check.py " + THIMBLE_PROGRAM + " " + GetParam() + " 2>&1";
   FILE* const pipe = popen(command.c_str(), "r");
   ASSERT_NE(pipe, nullptr);
   std::string output;
