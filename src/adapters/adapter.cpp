@@ -347,12 +347,27 @@ Result<RewriteSpec> configured_rewrite(const Rewrite& rewrite, const Ordered& co
   return Resolver(rewrite, config, architecture, source).resolve(nullptr);
 }
 
+namespace {
+
+// What the configuration turns on, as it may ask for more than the file has.
+std::string flags_on(const Adapter& adapter) {
+  std::string on;
+  for (const PeftField& field : adapter.rewrite->form.fields) {
+    const auto found = adapter.config.find(std::string(field.field));
+    if (field.kind == PeftField::Kind::flag && found != adapter.config.end() && *found == true)
+      on += fmt::format("{}'{}'", on.empty() ? "" : ", ", field.field);
+  }
+  return on.empty() ? on : fmt::format("; adapter_config.json asks for {}", on);
+}
+
+}  // namespace
+
 Result<const SafetensorsEntry*> find_entry(const Adapter& adapter, const AdapterTensor& tensor) {
   const auto found = adapter.tensors.find(tensor_key(tensor.stored));
   if (found == adapter.tensors.end()) {
     if (tensor.optional) return nullptr;
-    return fail(ErrorCode::corrupt, "reading {}: tensor 'base_model.{}' is missing", adapter.weights->path(),
-                tensor.stored);
+    return fail(ErrorCode::corrupt, "reading {}: tensor 'base_model.{}' is missing{}", adapter.weights->path(),
+                tensor.stored, flags_on(adapter));
   }
   const SafetensorsEntry& entry = found->second;
   Shape expected = tensor.whole;

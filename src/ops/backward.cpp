@@ -22,7 +22,8 @@ Backward::Backward(Graph& graph, std::span<const ValueId> wanted) : graph_(graph
   for (const Node& node : graph.nodes()) {
     const bool reached = std::any_of(node.in.begin(), node.in.end(), [&](ValueId in) { return this->wanted(in); });
     for (ValueId out : node.out)
-      if (reached && !node.op->detaches && out != kNone && graph.value(out).type.codec != &kI32) wanted_[static_cast<size_t>(out)] = 1;
+      if (reached && !node.op->detaches && out != kNone && graph.value(out).type.codec != &kI32)
+        wanted_[static_cast<size_t>(out)] = 1;
     for (ValueId in : node.in)
       if (this->wanted(in)) ++tables_[in].readers;
   }

@@ -11,6 +11,8 @@ namespace {
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   CHECK_OK(expect_operands("detach", in, 1));
   CHECK_OK(expect_numbers("detach", "x", in[0]));
+  if (in[0].shape.rank() > 2)
+    return fail(ErrorCode::shape, "detach: x should have one or two extents, found {}", in[0].shape.text());
   return std::vector{in[0]};
 }
 

@@ -5,10 +5,11 @@
 //   b.store(p, p - lr * sign(m));      // over operand 0
 //   b.output(m * b.row(), &kBf16);     // a new value
 //
+// Each operand is asked for in a declaration of its own: in b.tensor() * b.row() C++ does not say which comes first.
 // Operands are those of the node in the order in which the builder was asked for them: tensors of the node's shape,
 // rows [columns] and columns [rows] that are broadcast over it, scalars [1]. The node's shape is that of its tensors,
-// or what shape() says: rows and columns are then broadcast over that, and tensors may have their elements in other rows.
-// Without it, a tensor may also lie flat, as [rows * columns].
+// or what shape() says: rows and columns are then broadcast over that, and tensors may have their elements in other
+// rows. Without it, a tensor may also lie flat, as [rows * columns].
 #pragma once
 
 #include <cstdint>

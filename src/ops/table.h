@@ -132,7 +132,7 @@ struct ZerosAttributes {
   bool operator==(const ZerosAttributes&) const = default;
 };
 extern const Op kDetach;  // in: x;  out: x, through which no gradient passes
-extern const Op kZeros;  // in: none
+extern const Op kZeros;   // in: none
 
 struct DropoutAttributes {
   double rate = 0;

@@ -36,7 +36,7 @@ constexpr const char* kFolders[] = {"lora",
                                     "vera",
                                     "vera_noproj",
                                     "ln_tuning",
-    "dora"};
+                                    "dora"};
 // What PEFT converted from a changed base model, to be used and not trained.
 constexpr const char* kConverted[] = {"pissa_converted", "olora_converted"};
 

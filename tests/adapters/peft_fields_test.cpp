@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "adapters/peft_config.h"
 
 namespace thimble {
@@ -68,6 +70,8 @@ TEST(PeftFields, are_refused_by_name_when_they_are_set) {
   for (const Rewrite* rewrite : rewrites()) {
     if (rewrite->form.type.empty()) continue;
     for (const PeftNote& note : rewrite->form.refused) {
+      const auto marks = [&](const Rewrite* other) { return other->form.marked == note.field; };
+      if (std::ranges::any_of(rewrites(), marks)) continue;  // the file is another technique's then
       Ordered config = {{"peft_type", rewrite->form.type}};
       for (const Ordered& off : {Ordered(nullptr), Ordered(false), Ordered(0.0), Ordered::array(), Ordered::object()}) {
         config[std::string(note.field)] = off;
