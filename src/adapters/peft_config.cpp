@@ -195,7 +195,7 @@ Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, c
     const std::string name(field.field);
     if (field.kind == Kind::flag)
       json[name] = value != 0;
-    else if (whole && field.absent == std::floor(field.absent) && field.absent != 0)
+    else if (field.kind == Kind::whole || (whole && field.absent == std::floor(field.absent) && field.absent != 0))
       json[name] = static_cast<int64_t>(value);  // PEFT declares it an integer
     else
       json[name] = value;
