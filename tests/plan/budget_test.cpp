@@ -13,7 +13,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 TEST(Budget, does_not_change_a_bit) {
-  for (const Rewrite* method : rewrites())
+  for (const Rewrite* method : methods_for_tests())
     for (double clip : {1.0, 0.0}) {
       SCOPED_TRACE(fmt::format("{} clip {}", method->name, clip));
       TrainingSpec spec = tiny_spec(*method);
@@ -42,7 +42,7 @@ TEST(Budget, does_not_change_a_bit) {
 
 // Disks from one that costs nothing to one that everything waits for: all of them move values, and no bit changes.
 TEST(Budget, disk_does_not_change_a_bit) {
-  for (const Rewrite* method : rewrites())
+  for (const Rewrite* method : methods_for_tests())
     for (double clip : {1.0, 0.0})
       for (int64_t accumulate : {1, 2}) {
         SCOPED_TRACE(fmt::format("{} clip {} accumulate {}", method->name, clip, accumulate));
@@ -105,7 +105,7 @@ TEST(Budget, refusal_advises_what_applies) {
 
 // The bound holds at every budget, falls as the budget grows, and is reached where nothing is given up.
 TEST(Budget, no_plan_beats_the_bound) {
-  for (const Rewrite* method : rewrites())
+  for (const Rewrite* method : methods_for_tests())
     for (double disk : {1e8, 1e10}) {
       TrainingSpec spec = tiny_spec(*method);
       spec.disk = true, spec.disk_least_bytes = 4096;

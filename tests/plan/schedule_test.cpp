@@ -10,7 +10,7 @@ namespace {
 // Plans of both methods, held and early updates, at the smallest, a middle and no budget.
 std::vector<TrainingPlan> some_plans() {
   std::vector<TrainingPlan> plans;
-  for (const Rewrite* method : rewrites())
+  for (const Rewrite* method : methods_for_tests())
     for (double clip : {1.0, 0.0})
       for (double part : {0.0, 0.5, 2.0}) {
         TrainingSpec spec = tiny_spec(*method);

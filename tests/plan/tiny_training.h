@@ -26,16 +26,32 @@ inline RewriteSpec rewrite_for_tests(const Rewrite& method, const Architecture& 
   return *std::move(spec);
 }
 
+inline Architecture tiny_llama() {
+  return llama({.vocab = 160,
+                .width = 64,
+                .layers = 4,
+                .heads = 4,
+                .kv_heads = 2,
+                .head_dim = 16,
+                .ffn_width = 128,
+                .context = 256});
+}
+
+// Those that find something to train in a small Llama, and whose values begin without numbers of a model.
+inline std::vector<const Rewrite*> methods_for_tests() {
+  std::vector<const Rewrite*> out;
+  for (const Rewrite* method : rewrites()) {
+    nlohmann::ordered_json config;
+    const FreshAdapter asked{OptionValues(method->options), {}, ""};
+    const bool trains = method->trains_weights || fresh_rewrite(*method, asked, tiny_llama(), config);
+    if (trains && !method->begin) out.push_back(method);
+  }
+  return out;
+}
+
 inline TrainingSpec tiny_spec(const Rewrite& method = kFull) {
   TrainingSpec spec;
-  spec.architecture = llama({.vocab = 160,
-                             .width = 64,
-                             .layers = 4,
-                             .heads = 4,
-                             .kv_heads = 2,
-                             .head_dim = 16,
-                             .ffn_width = 128,
-                             .context = 256});
+  spec.architecture = tiny_llama();
   spec.stored = [](const std::string& name) -> const Codec* { return name == "lm_head.weight" ? nullptr : &kF32; };
   spec.rewrites = {rewrite_for_tests(method, spec.architecture)};
   spec.optimizer_options = OptionValues(spec.optimizer->options);
