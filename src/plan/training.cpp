@@ -246,6 +246,21 @@ void hoist(Graph& graph, size_t begin, size_t end) {
   graph.reorder(permutation);
 }
 
+// Whether a value that the forward pass computes from a parameter alone, or point by point, may be computed again in
+// the backward pass: it must not find the parameter updated. Products, norms and look-ups are recomputed before the
+// backward pass of their block begins.
+bool recomputes_parameters(const Graph& graph) {
+  const Op* const in_order[] = {&kLinear, &kEmbedding, &kRmsNorm, &kLayerNorm, &kLinearCrossEntropy};
+  for (const Node& node : graph.nodes()) {
+    const bool usual = std::ranges::find(in_order, node.op) != std::end(in_order);
+    for (size_t i = 0; i < node.in.size(); ++i) {
+      const bool parameter = node.in[i] != kNone && graph.value(node.in[i]).role == Role::parameter;
+      if (parameter && (!usual || i == 0)) return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 bool PlannedVariant::is_due(int64_t step) const {
@@ -326,7 +341,6 @@ NearMoves near_moves(std::string_view names) noexcept {
 
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
   TrainingGraph train;
-  train.barrier = barrier;
   BuildOptions options{.prefix = train.prefix,
                        .rows = rows,
                        .positions = spec.context,
@@ -345,13 +359,14 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                   .negligible = spec.moves.skip_negligible ? kNegligible : 0});
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
+  train.barrier = barrier || recomputes_parameters(train.graph);
   const std::vector<ValueId> losses{train.graph.find(train.prefix + "nll")}, trained = parameters_of(train.graph);
   Backward backward(train.graph, trained);
   CHECK_OK(backward.run(losses));
   train.whole_passes = backward.sums_within_pass();
   const size_t update = train.graph.nodes().size();
   UpdateBuilder(spec, kind, train).build(backward.leaves());
-  hoist(train.graph, update, barrier ? train.update_begin : train.graph.nodes().size());
+  hoist(train.graph, update, train.barrier ? train.update_begin : train.graph.nodes().size());
   CHECK_OK(train.graph.verify());
   return train;
 }
