@@ -32,10 +32,12 @@ struct Factor {
   bool zero_allowed = false;
 };
 Result<void> check_factors(std::initializer_list<Factor> factors, const std::string& source) {
+  // As f32, which is what is computed with.
   for (const Factor& f : factors)
-    if (!std::isfinite(f.value) || f.value < 0 || (f.value == 0 && !f.zero_allowed))
-      return fail(ErrorCode::invalid_argument, "reading {}: the {} should be positive, found {}", source, f.what,
-                  f.value);
+    if (const auto value = static_cast<float>(f.value);
+        !std::isfinite(value) || value < 0 || (value == 0 && !(f.zero_allowed && f.value == 0)))
+      return fail(ErrorCode::invalid_argument, "reading {}: the {} should be positive and within f32, found {}", source,
+                  f.what, f.value);
   return {};
 }
 

@@ -126,7 +126,8 @@ Graph narrow_linears(const Graph& graph, const NarrowLinears& which) {
     if (node.op != &kLinear) return false;
     LinearAttributes attributes = node.as<LinearAttributes>();
     const Type& weight = graph.value(node.in[1]).type;
-    attributes.narrow = which.all || (which.int8 && int8_format(*weight.codec, weight.shape[1]));
+    const bool transposed = std::ranges::all_of(attributes.terms, &LinearAttributes::Term::transposed);
+    attributes.narrow = transposed && (which.all || (which.int8 && int8_format(*weight.codec, weight.shape[1])));
     if (!attributes.narrow) return false;
     std::vector<ValueId> in;
     for (ValueId id : node.in) in.push_back(to.map(id));
