@@ -11,6 +11,7 @@
 #include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
 #include "ops/table.h"
+#include "ops/update.h"
 
 namespace thimble {
 namespace {
@@ -20,6 +21,14 @@ constexpr int64_t kLeastFillRows = 16;
 
 std::string products(Multiply multiply) {
   return multiply == Multiply::int8 ? "int8 where the weights allow it" : multiply == Multiply::bf16 ? "bf16" : "f32";
+}
+
+// Whether a pointwise operation reads a weight that lies as int8 products read it.
+bool reads_elements(const Graph& graph) {
+  for (const Node& node : graph.nodes())
+    for (const ValueId id : node.in)
+      if (node.op == &kPointwise && id != kNone && graph.value(id).type.codec->rows_of) return true;
+  return false;
 }
 
 class Planner {
@@ -63,6 +72,11 @@ class Planner {
       plan.programs.push_back(TRY(program(Part::tokens, "step.", spec_.slots, tensors)));
     } else {
       plan.programs.push_back(TRY(program(Part::sequences, "eval.", rows, tensors)));
+    }
+    // Weights that a technique computes with are read in their own order.
+    if (interleaves_ && std::ranges::any_of(plan.programs, [](const auto& p) { return reads_elements(p.graph); })) {
+      interleaves_ = false;
+      return candidate(rows);
     }
     for (auto& [value, tensor] : tensors) plan.adapter.push_back(std::move(tensor));
     for (const InferenceProgram& p : plan.programs) {
@@ -108,7 +122,7 @@ class Planner {
   // Matrices that meet int8 activations lie as these products read them; all other readers can.
   const Codec* home(const Codec* stored, const Shape& shape) const {
     const bool int8 = spec_.multiply == Multiply::int8 || spec_.step == Multiply::int8;
-    if (!int8 || !stored || shape.rank() != 2 || !int8_format(*stored, shape[1])) return stored;
+    if (!interleaves_ || !int8 || !stored || shape.rank() != 2 || !int8_format(*stored, shape[1])) return stored;
     return interleaved(*stored);
   }
 
@@ -164,6 +178,7 @@ class Planner {
   }
 
   const InferenceSpec& spec_;
+  mutable bool interleaves_ = true;  // matrices that meet int8 activations
 };
 
 }  // namespace
