@@ -44,6 +44,9 @@ bool lies_like(const PointwiseAttributes& attributes, const Shape& tensor, const
 
 Result<void> check_operand(const PointwiseAttributes& attributes, Kind kind, const Type& type, const Shape& shape) {
   CHECK_OK(expect_numbers("pointwise", "operand", type));
+  if (type.codec->rows_of)
+    return fail(ErrorCode::shape, "pointwise: an operand lies in rows together ({}); expected {}", type.codec->name,
+                type.codec->rows_of->name);
   switch (kind) {
     case Kind::tensor:
       if (!lies_like(attributes, type.shape, shape)) CHECK_OK(expect_shape("pointwise", "tensor", type, shape));

@@ -23,12 +23,22 @@ std::string products(Multiply multiply) {
   return multiply == Multiply::int8 ? "int8 where the weights allow it" : multiply == Multiply::bf16 ? "bf16" : "f32";
 }
 
-// Whether a pointwise operation reads a weight that lies as int8 products read it.
-bool reads_elements(const Graph& graph) {
+// Matrices that meet int8 activations lie as these products read them, unless another operation reads them that takes
+// elements as they are stored.
+void interleave_weights(Graph& graph) {
+  const Op* const by_rows[] = {&kLinear, &kEmbedding, &kLinearCrossEntropy};
+  std::vector<char> as_stored(graph.values().size(), 0);
   for (const Node& node : graph.nodes())
     for (const ValueId id : node.in)
-      if (node.op == &kPointwise && id != kNone && graph.value(id).type.codec->rows_of) return true;
-  return false;
+      if (id != kNone && std::ranges::find(by_rows, node.op) == std::end(by_rows))
+        as_stored[static_cast<size_t>(id)] = 1;
+  for (size_t i = 0; i < as_stored.size(); ++i) {
+    Value& value = graph.value(static_cast<ValueId>(i));
+    const Type& type = value.type;
+    if (value.role == Role::weight && !as_stored[i] && type.shape.rank() == 2 &&
+        int8_format(*type.codec, type.shape[1]))
+      value.type.codec = interleaved(*type.codec);
+  }
 }
 
 class Planner {
@@ -73,11 +83,6 @@ class Planner {
     } else {
       plan.programs.push_back(TRY(program(Part::sequences, "eval.", rows, tensors)));
     }
-    // Weights that a technique computes with are read in their own order.
-    if (interleaves_ && std::ranges::any_of(plan.programs, [](const auto& p) { return reads_elements(p.graph); })) {
-      interleaves_ = false;
-      return candidate(rows);
-    }
     for (auto& [value, tensor] : tensors) plan.adapter.push_back(std::move(tensor));
     for (const InferenceProgram& p : plan.programs) {
       CHECK_OK(plan.layout.add(p.graph));
@@ -98,7 +103,7 @@ class Planner {
                          .cache = part == Part::sequences ? nullptr : spec_.cache,
                          .slots = spec_.slots,
                          .follow_on = part == Part::prompts};
-    options.codec = [&](const std::string& name, const Shape& shape) { return home(spec_.stored(name), shape); };
+    options.codec = [&](const std::string& name, const Shape&) { return spec_.stored(name); };
     InferenceProgram out{std::move(prefix), {}, {}, multiply};
     const BuiltModel model = TRY(build_model(out.graph, spec_.architecture, options));
     if (part == Part::tokens)
@@ -109,6 +114,7 @@ class Planner {
     Rewritten rewritten = TRY(rewrite_model(std::move(out.graph), spec_.rewrites, RewriteUse::infer));
     out.graph = std::move(rewritten.graph);
     for (AdapterTensor& tensor : rewritten.tensors) tensors.try_emplace(tensor.value, std::move(tensor));
+    if (spec_.multiply == Multiply::int8 || spec_.step == Multiply::int8) interleave_weights(out.graph);
     if (part == Part::prompts) out.graph.prune();
     const bool few_rows = part == Part::tokens && rows <= kNarrowRows;
     out.graph = group_linears(narrow_linears(out.graph, {few_rows, multiply == Multiply::int8}));
@@ -117,13 +123,6 @@ class Planner {
                                  node_costs(out.graph, multiply, spec_.threads, {}));
     place(out.schedule);
     return out;
-  }
-
-  // Matrices that meet int8 activations lie as these products read them; all other readers can.
-  const Codec* home(const Codec* stored, const Shape& shape) const {
-    const bool int8 = spec_.multiply == Multiply::int8 || spec_.step == Multiply::int8;
-    if (!interleaves_ || !int8 || !stored || shape.rank() != 2 || !int8_format(*stored, shape[1])) return stored;
-    return interleaved(*stored);
   }
 
   // "lora, f32"
@@ -178,7 +177,6 @@ class Planner {
   }
 
   const InferenceSpec& spec_;
-  mutable bool interleaves_ = true;  // matrices that meet int8 activations
 };
 
 }  // namespace

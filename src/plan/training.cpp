@@ -246,9 +246,9 @@ void hoist(Graph& graph, size_t begin, size_t end) {
   graph.reorder(permutation);
 }
 
-// Whether a value that the forward pass computes from a parameter alone, or point by point, may be computed again in
-// the backward pass: it must not find the parameter updated. Products, norms and look-ups are recomputed before the
-// backward pass of their block begins.
+// Whether a forward node may be computed again in the backward pass after a parameter of its own was updated, which
+// would find the new one. Not so where products, norms and look-ups read their parameters: what they make is wanted
+// last by the gradients of those. Of other readers, pointwise ones above all, that does not hold.
 bool recomputes_parameters(const Graph& graph) {
   const Op* const in_order[] = {&kLinear, &kEmbedding, &kRmsNorm, &kLayerNorm, &kLinearCrossEntropy};
   for (const Node& node : graph.nodes()) {
