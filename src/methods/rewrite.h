@@ -92,7 +92,7 @@ struct AdaptedModule {
   int64_t head_dim = 0;  // as in AdapterTensor, of its output rows
   bool interleaved = false;
   int64_t largest_in = 0, largest_out = 0;  // extents of all that are adapted
-  OptionValues options;
+  OptionValues options = OptionValues();
 };
 
 struct Rewrite;
@@ -100,7 +100,7 @@ struct Rewrite;
 // A technique as it is applied to a model.
 struct RewriteSpec {
   const Rewrite* rewrite = nullptr;
-  OptionValues options;
+  OptionValues options = OptionValues();
   std::map<std::string, AdaptedModule> modules = {};  // by thimble's name; of `full` none
   std::vector<AdapterTensor> trained = {};            // values of the model that train and are saved whole
   bool given = false;                                 // by an adapter: its options are not the user's

@@ -23,19 +23,6 @@ int64_t rows_of(const Block& block, std::string_view module) {
   return block.ffn.width;
 }
 
-// Of the rows of a fused tensor: those of `module`.
-void place_fused(std::span<const HfName> names, const HfName& own, const Block& block, FilePlace& place) {
-  const int64_t parts = own.fusion == HfName::Fusion::by_head ? block.attention.kv_heads : 1;
-  place.run = rows_of(block, own.module) / parts;
-  for (const HfName& other : names) {
-    if (other.file != own.file) continue;
-    const int64_t rows = rows_of(block, other.module);
-    if (other.module == own.module) place.first = place.period;
-    place.period += rows / parts;
-    place.rows += rows;
-  }
-}
-
 }  // namespace
 
 std::span<const Family* const> families() { return kFamilies; }
@@ -45,21 +32,33 @@ const Family* find_family(std::string_view name) {
   return found == kFamilies.end() ? nullptr : *found;
 }
 
+FilePlace place_among(std::span<const HfName> names, const HfName& module, const Block& block) {
+  const int64_t parts = module.fusion == HfName::Fusion::by_head ? block.attention.kv_heads : 1;
+  FilePlace place;
+  place.run = rows_of(block, module.module) / parts;
+  for (const HfName& other : names) {
+    if (other.file != module.file) continue;
+    const int64_t rows = rows_of(block, other.module);
+    if (other.module == module.module) place.first = place.period;
+    place.period += rows / parts;
+    place.rows += rows;
+  }
+  return place;
+}
+
 FilePlace place_in_file(const Family& family, const Architecture& architecture, const TensorSpec& spec) {
   const NameParts parts = split_name(spec.name);
   const std::span<const HfName> names = family.names ? family.names(architecture) : std::span<const HfName>();
   const auto found =
       std::find_if(names.begin(), names.end(), [&](const HfName& name) { return name.module == parts.module; });
   const std::string_view module = found == names.end() ? parts.module : found->file;
-  FilePlace place;
+  const bool fused = found != names.end() && found->fusion != HfName::Fusion::none;
+  const int64_t rows = spec.shape[0];
+  FilePlace place = fused ? place_among(names, *found, architecture.blocks[block_of(spec.name)])
+                          : FilePlace{.rows = rows, .run = rows, .period = rows};
   place.name = parts.layer.empty() ? fmt::format("{}{}", module, parts.suffix)
                                    : fmt::format("{}{}.{}{}", family.blocks, parts.layer, module, parts.suffix);
   place.transposed = family.transposed && !parts.layer.empty() && spec.shape.rank() == 2;
-  if (found == names.end() || found->fusion == HfName::Fusion::none) {
-    place.rows = place.run = place.period = spec.shape[0];
-    return place;
-  }
-  place_fused(names, *found, architecture.blocks[block_of(spec.name)], place);
   return place;
 }
 
@@ -84,6 +83,25 @@ void gemma_like(HfFields& f, Architecture& a, Block& b, LlamaLike like) {
   b.attention.output_bias = b.attention.qkv_bias;
   f.only("use_bidirectional_attention", false);
   if (f.reads()) a.embedding_scale = std::sqrt(static_cast<double>(a.width));
+}
+
+std::span<const HfName> gemma_names(const Architecture&) {
+  static constexpr HfName kNames[] = {{"post_self_attn_layernorm", "post_attention_layernorm"},
+                                      {"post_attention_layernorm", "pre_feedforward_layernorm"},
+                                      {"post_mlp_layernorm", "post_feedforward_layernorm"}};
+  return kNames;
+}
+
+std::span<const HfName> olmo_names(const Architecture&) {
+  static constexpr HfName kNames[] = {{"post_self_attn_layernorm", "post_attention_layernorm"},
+                                      {"post_mlp_layernorm", "post_feedforward_layernorm"}};
+  return kNames;
+}
+
+void gemma_scale(int64_t head_dim, int64_t most_layers, Json& config) {
+  const int64_t heads = config["num_attention_heads"].get<int64_t>();
+  const bool largest = config["num_hidden_layers"].get<int64_t>() == most_layers;
+  config["query_pre_attn_scalar"] = largest && heads > 0 ? config["hidden_size"].get<int64_t>() / heads : head_dim;
 }
 
 void gemma_attention(HfFields& f, Architecture& a, Block& b, const GemmaCaps& caps) {

@@ -65,6 +65,8 @@ struct FilePlace {
   int64_t first = 0, run = 0, period = 0;
   bool transposed = false;
 };
+// Of a tensor that the modules of one name in `names` share: where `module`'s rows are. Sets all but name, transposed.
+FilePlace place_among(std::span<const HfName> names, const HfName& module, const Block& block);
 FilePlace place_in_file(const Family& family, const Architecture& architecture, const TensorSpec& spec);
 
 // What llama-like families have in common. Reading, `block` gets its norms, heads and FFN; a.blocks is left to
@@ -76,6 +78,11 @@ struct LlamaLike {
   bool gated = true, tied = false;
 };
 void llama_like(HfFields& fields, Architecture& architecture, Block& block, const LlamaLike& like = {});
+// Names of norms that Gemma 2 and 3, and OLMo 2 and 3 with EXAONE 4, have in common.
+std::span<const HfName> gemma_names(const Architecture& architecture);
+std::span<const HfName> olmo_names(const Architecture& architecture);
+// llama.cpp scales Gemma's scores by the root of a head's width, but in the largest model, of so many layers.
+void gemma_scale(int64_t head_dim, int64_t most_layers, Json& config);
 // The same of Gemma: gains less 1, a scaled embedding.
 void gemma_like(HfFields& fields, Architecture& architecture, Block& block, LlamaLike like);
 // Scale and caps of Gemma 2 and 3, with the family's defaults; 0: none.

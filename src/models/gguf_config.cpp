@@ -224,24 +224,11 @@ void add_field(const std::string& key, const nlohmann::ordered_json& value, Gguf
   if (value.is_number_float()) writer.add_float(key, static_cast<float>(value.get<double>()));
 }
 
-constexpr std::string_view kQkv[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
-constexpr std::string_view kGateUp[] = {"mlp.gate_proj", "mlp.up_proj"};
-
-// Rows of the modules of a fused tensor follow one another.
-FilePlace fused(std::string name, const Architecture& a, const TensorSpec& spec,
-                std::span<const std::string_view> modules) {
-  const Block& block = a.blocks[block_of(spec.name)];
-  const std::string_view own = split_name(spec.name).module;
-  FilePlace place{.name = std::move(name), .run = spec.shape[0]};
-  for (const std::string_view module : modules) {
-    if (module == own) place.first = place.rows;
-    place.rows += module == kQkv[0]                        ? block.attention.q_width()
-                  : module == kQkv[1] || module == kQkv[2] ? block.attention.kv_width()
-                                                           : block.ffn.width;
-  }
-  place.period = place.rows;
-  return place;
-}
+constexpr HfName kQkv[] = {{"self_attn.q_proj", "attn_qkv", HfName::Fusion::stacked},
+                           {"self_attn.k_proj", "attn_qkv", HfName::Fusion::stacked},
+                           {"self_attn.v_proj", "attn_qkv", HfName::Fusion::stacked}};
+constexpr HfName kGateUp[] = {{"mlp.gate_proj", "ffn_up", HfName::Fusion::stacked},
+                              {"mlp.up_proj", "ffn_up", HfName::Fusion::stacked}};
 
 }  // namespace
 
@@ -310,10 +297,15 @@ Result<void> add_architecture(const Family& family, const Architecture& a, GgufW
 FilePlace place_in_gguf(const Family& family, const Architecture& architecture, const TensorSpec& spec) {
   const NameParts parts = split_name(spec.name);
   const std::string prefix = fmt::format("blk.{}.", parts.layer);
-  if (family.gguf.fused_qkv && std::ranges::find(kQkv, parts.module) != std::end(kQkv))
-    return fused(fmt::format("{}attn_qkv{}", prefix, parts.suffix), architecture, spec, kQkv);
-  if (family.gguf.fused_gate_up && std::ranges::find(kGateUp, parts.module) != std::end(kGateUp))
-    return fused(fmt::format("{}ffn_up{}", prefix, parts.suffix), architecture, spec, kGateUp);
+  const std::span<const HfName> none;
+  for (const auto names : {family.gguf.fused_qkv ? std::span<const HfName>(kQkv) : none,
+                           family.gguf.fused_gate_up ? std::span<const HfName>(kGateUp) : none}) {
+    const auto own = std::ranges::find(names, parts.module, &HfName::module);
+    if (own == names.end()) continue;
+    FilePlace place = place_among(names, *own, architecture.blocks[block_of(spec.name)]);
+    place.name = fmt::format("{}{}{}", prefix, own->file, parts.suffix);
+    return place;
+  }
   FilePlace place{.name = gguf_name(spec.name), .rows = spec.shape[0]};
   if (family.gguf.names)
     for (const HfName& name : family.gguf.names(architecture))

@@ -92,8 +92,8 @@ class UpdateBuilder {
 
   Update begin(const Backward::LeafGradient& p) {
     const Value value = g_.value(p.parameter);
-    TrainedParameter trained{value.name, value.type.shape, {}};
     const auto at = static_cast<size_t>(p.parameter);
+    TrainedParameter trained{value.name, value.type.shape, {}, head_rows_[at]};
     const Parameter parameter{value.name, value.type.shape, in_block_[at] != 0, head_rows_[at]};
     Update update{.graph = g_,
                   .options = spec_.optimizer_options,

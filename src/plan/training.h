@@ -78,6 +78,7 @@ struct TrainedParameter {
   std::string name;
   Shape shape;
   std::vector<std::pair<std::string, StateSpec>> states;  // name of the value
+  int64_t head_rows = 0;                                  // Parameter::head_rows
 };
 
 struct TrainingGraph {

@@ -126,7 +126,10 @@ TEST(Budget, no_plan_beats_the_bound) {
         EXPECT_LE(plan->seconds, slower * (1 + 1e-9)) << spec.budget_bytes << " of " << least << " to " << most;
         slower = plan->seconds, slower_bound = plan->least_seconds;
         if (i == 0) {
-          EXPECT_GE(plan->least_seconds, plenty->least_seconds) << "the bound does not see the budget";
+          EXPECT_GE(plan->least_seconds, plenty->least_seconds);
+          // Where little is kept for the backward pass, workspace alone decides the smallest budget.
+          if (method == &kFull || method == &kLora)
+            EXPECT_GT(plan->least_seconds, plenty->least_seconds) << "the bound does not see the budget";
         }
       }
       EXPECT_NEAR(slower, plenty->seconds, 1e-9 * slower);

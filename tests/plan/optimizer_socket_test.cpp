@@ -164,7 +164,7 @@ const Optimizer kUnit = {.name = "unit",
 
 // Changes of a first step by an optimizer, beside those of plain descent, parameter by parameter.
 template <class Check>
-void compare_steps(const Optimizer& optimizer, Check check) {
+void compare_steps(const Optimizer& optimizer, Check check, double apart = 1e-4) {
   const TrainingSpec plain = spec_of(kSgd);
   const auto plan = plan_training(plain, Machine{});
   ASSERT_TRUE(plan);
@@ -185,7 +185,7 @@ void compare_steps(const Optimizer& optimizer, Check check) {
     // Plain steps of a gain are a few roundings of 1 wide, and smaller ones are lost in them.
     const bool vector = parameter.shape.rank() == 1;
     if (!vector || moved > 1e-10 * size)
-      EXPECT_NEAR(along / std::sqrt(fallen * moved), 1, vector ? 1e-2 : 1e-3) << "not along the gradient";
+      EXPECT_NEAR(along / std::sqrt(fallen * moved), 1, vector ? 1e-2 : apart) << "not along the gradient";
     check(std::sqrt(size), std::sqrt(fallen), std::sqrt(moved));
   }
 }
@@ -212,11 +212,14 @@ TEST(OptimizerSocket, measures_all_parameters_before_any_moves) {
 
 TEST(OptimizerSocket, takes_the_largest_statistic_of_all_parameters) {
   double largest = 0;
-  compare_steps(kSgdSai, [&](double, double fallen, double moved) {
-    EXPECT_GT(moved, 0);
-    EXPECT_LT(moved, 1.05 * fallen);
-    largest = std::max(largest, moved / fallen);
-  });
+  compare_steps(
+      kSgdSai,
+      [&](double, double fallen, double moved) {
+        EXPECT_GT(moved, 0);
+        EXPECT_LT(moved, 1.05 * fallen);
+        largest = std::max(largest, moved / fallen);
+      },
+      5e-4);
   EXPECT_NEAR(largest, 1, 5e-2) << "one parameter's ratio is the largest";
   expect_same_bits_at_every_budget(spec_of(kSgdSai), 3);
 }
@@ -306,12 +309,14 @@ TEST(OptimizerTable, planned_states_are_the_declared_ones) {
       const auto plan = plan_training(spec, Machine{});
       ASSERT_TRUE(plan) << plan.error().message;
       int64_t declared = 0;
-      for (const TrainedParameter& parameter : plan->train.parameters)
-        for (const auto& [name, state] : parameter.states) {
+      for (const TrainedParameter& parameter : plan->train.parameters) {
+        const Parameter p{parameter.name, parameter.shape, parameter.name.find(".layers.") != std::string::npos,
+                          parameter.head_rows};
+        for (const StateSpec& state : optimizer->states(p, spec.optimizer_options)) {
           const StateSpec as = coded(state, *states);
-          EXPECT_EQ(as.codec, state.codec) << name;
           declared += (Type{as.shape, as.codec}.bytes() + 63) / 64 * 64;
         }
+      }
       EXPECT_EQ(plan->layout.bytes(Role::state), declared);
     }
 }

@@ -37,9 +37,6 @@ void config(HfFields& f, Architecture& a) {
     for (Block& block : a.blocks) block.attention.rope = !any || block.attention.window > 0 ? 0 : -1;
 }
 
-constexpr HfName kNames[] = {{"post_self_attn_layernorm", "post_attention_layernorm"},
-                             {"post_mlp_layernorm", "post_feedforward_layernorm"}};
-
 constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}};
 
 // A file without a window means none.
@@ -53,7 +50,7 @@ const Family kExaone4Family = {.name = "exaone4",
                                .model_class = "Exaone4ForCausalLM",
                                .config = config,
                                .sizes = {.default_kv_heads = 32},
-                               .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
+                               .names = olmo_names,
                                .gguf = {.architecture = "exaone4", .fields = kFields, .from_tensors = from_tensors}};
 
 }  // namespace thimble

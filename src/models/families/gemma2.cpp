@@ -18,20 +18,11 @@ void config(HfFields& f, Architecture& a) {
   f.windows(a, 4096, [](int64_t layer) { return layer % 2 == 0; });
 }
 
-constexpr HfName kNames[] = {{"post_self_attn_layernorm", "post_attention_layernorm"},
-                             {"post_attention_layernorm", "pre_feedforward_layernorm"},
-                             {"post_mlp_layernorm", "post_feedforward_layernorm"}};
-
 constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"},
                                  {"attn_logit_softcapping", "attn_logit_softcapping"},
                                  {"final_logit_softcapping", "final_logit_softcapping"}};
 
-// llama.cpp scales scores by the root of a head's width, but in the largest model, of 46 layers.
-void from_tensors(const GgufFile&, int64_t head_dim, Json& config) {
-  const int64_t heads = config["num_attention_heads"].get<int64_t>();
-  const bool largest = config["num_hidden_layers"].get<int64_t>() == 46;
-  config["query_pre_attn_scalar"] = largest && heads > 0 ? config["hidden_size"].get<int64_t>() / heads : head_dim;
-}
+void from_tensors(const GgufFile&, int64_t head_dim, Json& config) { gemma_scale(head_dim, 46, config); }
 
 }  // namespace
 
@@ -39,7 +30,7 @@ const Family kGemma2Family = {.name = "gemma2",
                               .model_class = "Gemma2ForCausalLM",
                               .config = config,
                               .sizes = {.default_kv_heads = 4, .default_head_dim = 256, .default_context = 8192},
-                              .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
+                              .names = gemma_names,
                               .gguf = {.architecture = "gemma2", .fields = kFields, .from_tensors = from_tensors}};
 
 }  // namespace thimble

@@ -24,18 +24,9 @@ void config(HfFields& f, Architecture& a) {
     for (Block& block : a.blocks) block.attention.rope = block.attention.window > 0 ? 1 : 0;
 }
 
-constexpr HfName kNames[] = {{"post_self_attn_layernorm", "post_attention_layernorm"},
-                             {"post_attention_layernorm", "pre_feedforward_layernorm"},
-                             {"post_mlp_layernorm", "post_feedforward_layernorm"}};
-
 constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}};
 
-// llama.cpp scales scores by the root of a head's width, but in the largest model, of 62 layers.
-void from_tensors(const GgufFile&, int64_t head_dim, Json& config) {
-  const int64_t heads = config["num_attention_heads"].get<int64_t>();
-  const bool largest = config["num_hidden_layers"].get<int64_t>() == 62;
-  config["query_pre_attn_scalar"] = largest && heads > 0 ? config["hidden_size"].get<int64_t>() / heads : head_dim;
-}
+void from_tensors(const GgufFile&, int64_t head_dim, Json& config) { gemma_scale(head_dim, 62, config); }
 
 }  // namespace
 
@@ -44,7 +35,7 @@ const Family kGemma3Family = {
     .model_class = "Gemma3ForCausalLM",
     .config = config,
     .sizes = {.default_kv_heads = 4, .default_head_dim = 256, .default_context = 131072},
-    .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
+    .names = gemma_names,
     .gguf = {.architecture = "gemma3", .fields = kFields, .local_rope_base = 10000, .from_tensors = from_tensors}};
 
 }  // namespace thimble

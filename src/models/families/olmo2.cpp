@@ -13,15 +13,12 @@ void config(HfFields& f, Architecture& a) {
   f.repeat(a, b);
 }
 
-constexpr HfName kNames[] = {{"post_self_attn_layernorm", "post_attention_layernorm"},
-                             {"post_mlp_layernorm", "post_feedforward_layernorm"}};
-
 }  // namespace
 
 const Family kOlmo2Family = {.name = "olmo2",
                              .model_class = "Olmo2ForCausalLM",
                              .config = config,
-                             .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
+                             .names = olmo_names,
                              .gguf = {.architecture = "olmo2"}};
 
 }  // namespace thimble

@@ -19,9 +19,6 @@ void config(HfFields& f, Architecture& a) {
     for (Block& block : a.blocks) block.attention.rope = block.attention.window > 0 ? 1 : 0;
 }
 
-constexpr HfName kNames[] = {{"post_self_attn_layernorm", "post_attention_layernorm"},
-                             {"post_mlp_layernorm", "post_feedforward_layernorm"}};
-
 constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}};
 
 }  // namespace
@@ -29,7 +26,7 @@ constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}}
 const Family kOlmo3Family = {.name = "olmo3",
                              .model_class = "Olmo3ForCausalLM",
                              .config = config,
-                             .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
+                             .names = olmo_names,
                              .gguf = {.architecture = "olmo2", .fields = kFields, .local_rope_base = 1}};
 
 }  // namespace thimble
