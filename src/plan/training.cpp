@@ -220,10 +220,36 @@ class UpdateBuilder {
   ValueId learning_rate_ = kNone, step_ = kNone;
 };
 
+// Parameters that are read when a value of the forward pass is computed again within its block, by value: what the
+// backward pass reads may have been dropped. Blocks' inputs are kept.
+std::vector<std::vector<ValueId>> read_to_recompute(const Graph& graph) {
+  std::vector<std::vector<ValueId>> reads(graph.values().size());
+  std::vector<int> block(graph.values().size(), -2);
+  for (const Node& node : graph.nodes()) {
+    if (node.phase != Phase::forward) continue;
+    std::vector<ValueId> all;
+    for (const ValueId id : node.in) {
+      if (id == kNone) continue;
+      if (graph.value(id).role == Role::parameter) all.push_back(id);
+      const auto& inner = reads[static_cast<size_t>(id)];
+      if (block[static_cast<size_t>(id)] == node.block) all.insert(all.end(), inner.begin(), inner.end());
+    }
+    std::sort(all.begin(), all.end());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    for (const ValueId id : node.out) {
+      if (id == kNone) continue;
+      block[static_cast<size_t>(id)] = node.block;
+      reads[static_cast<size_t>(id)] = all;
+    }
+  }
+  return reads;
+}
+
 // Moves nodes [begin, end), all of the update, to right after the last node that makes what they read, or reads what
-// they write over: a gradient is consumed, or measured, as soon as it exists.
+// they write over, then or to compute it again: a gradient is consumed, or measured, as soon as it exists.
 void hoist(Graph& graph, size_t begin, size_t end) {
   const auto& nodes = graph.nodes();
+  const auto recomputed = read_to_recompute(graph);
   std::vector<int> last_touch(graph.values().size(), -1);
   std::vector<std::pair<int, size_t>> order;  // (after which node, node)
   for (size_t i = 0; i < nodes.size(); ++i) {
@@ -233,8 +259,15 @@ void hoist(Graph& graph, size_t begin, size_t end) {
       for (ValueId id : nodes[i].in)
         if (id != kNone) after = std::max(after, last_touch[static_cast<size_t>(id)]);
     }
-    for (ValueId id : nodes[i].in)
-      if (id != kNone) last_touch[static_cast<size_t>(id)] = std::max(last_touch[static_cast<size_t>(id)], after);
+    const auto touch = [&](ValueId id) {
+      last_touch[static_cast<size_t>(id)] = std::max(last_touch[static_cast<size_t>(id)], after);
+    };
+    for (ValueId id : nodes[i].in) {
+      if (id == kNone) continue;
+      touch(id);
+      if (nodes[i].phase == Phase::backward)
+        for (ValueId parameter : recomputed[static_cast<size_t>(id)]) touch(parameter);
+    }
     for (ValueId id : nodes[i].out)
       if (id != kNone) last_touch[static_cast<size_t>(id)] = after;
     order.emplace_back(after, i);
@@ -244,21 +277,6 @@ void hoist(Graph& graph, size_t begin, size_t end) {
   permutation.reserve(order.size());
   for (const auto& [after, node] : order) permutation.push_back(node);
   graph.reorder(permutation);
-}
-
-// Whether a forward node may be computed again in the backward pass after a parameter of its own was updated, which
-// would find the new one. Not so where products, norms and look-ups read their parameters: what they make is wanted
-// last by the gradients of those. Of other readers, pointwise ones above all, that does not hold.
-bool recomputes_parameters(const Graph& graph) {
-  const Op* const in_order[] = {&kLinear, &kEmbedding, &kRmsNorm, &kLayerNorm, &kLinearCrossEntropy};
-  for (const Node& node : graph.nodes()) {
-    const bool usual = std::ranges::find(in_order, node.op) != std::end(in_order);
-    for (size_t i = 0; i < node.in.size(); ++i) {
-      const bool parameter = node.in[i] != kNone && graph.value(node.in[i]).role == Role::parameter;
-      if (parameter && (!usual || i == 0)) return true;
-    }
-  }
-  return false;
 }
 
 }  // namespace
@@ -359,7 +377,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                   .negligible = spec.moves.skip_negligible ? kNegligible : 0});
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
-  train.barrier = barrier || recomputes_parameters(train.graph);
+  train.barrier = barrier;
   const std::vector<ValueId> losses{train.graph.find(train.prefix + "nll")}, trained = parameters_of(train.graph);
   Backward backward(train.graph, trained);
   CHECK_OK(backward.run(losses));

@@ -55,7 +55,9 @@ TEST(Budget, disk_does_not_change_a_bit) {
         spec.disk = true, spec.disk_least_bytes = 4096;
         const int64_t least = smallest_budget(spec);
         EXPECT_LT(least, without);
-        for (double disk : {1e7, 1e9, 1e15})
+        // The others add to the graph, not to what the disk does: one speed of it shows their bits.
+        const bool every = method == &kFull || method == &kLora;
+        for (double disk : every ? std::vector{1e7, 1e9, 1e15} : std::vector{1e9})
           for (int64_t budget : {least, (least + without) / 2, without - 1}) {
             spec.budget_bytes = budget;
             const auto plan = plan_training(spec, Machine{.disk = {disk, disk}});
