@@ -102,7 +102,7 @@ Result<void> choose_codecs(Conversion& c) {
 Result<void> open_tokenizer(Conversion& c) {
   const ConvertOptions& o = c.options;
   const std::string path = o.tokenizer.empty() ? o.model : o.tokenizer;
-  const bool brings_one = !o.tokenizer.empty() || is_directory(path) || GgufFile::recognises(path);
+  const bool brings_one = !o.tokenizer.empty() || GgufFile::recognises(path) || Tokenizer::is_in(path);
   if (!brings_one) {
     c.notes.push_back("the model brings no tokenizer, so the result has none; give one with --tokenizer");
     return {};

@@ -21,7 +21,7 @@ struct HfName {
   Fusion fusion = Fusion::none;
 };
 
-// How llama.cpp's files have the family, where it runs it (docs/formats.md).
+// How llama.cpp's files have the family, where it runs it (docs/files.md).
 struct GgufField {
   std::string_view key, config;  // "logit_scale", and the field of config.json that says the same
 };
@@ -31,8 +31,8 @@ struct GgufFamily {
   bool fused_qkv = false;         // attn_qkv: q, k, v rows
   bool fused_gate_up = false;     // ffn_up: gate rows, then up rows
   std::span<const GgufField> fields = {};
-  // Not 0: layers with a window have a rope of their own, whose base is this; 1: that of the others.
-  double local_rope_base = 0;
+  bool local_rope = false;     // layers with a window have a rope of their own
+  double local_rope_base = 0;  // its base; 0: that of the others
   // Fields of config.json that follow from which tensors there are, or from sizes.
   void (*from_tensors)(const GgufFile& gguf, int64_t head_dim, Json& config) = nullptr;
   std::span<const HfName> (*names)(const Architecture& architecture) = nullptr;  // that are not those of tensor_names.h

@@ -146,11 +146,12 @@ Result<Json> config_json(const Keys& keys, const Family& family, Sizes& sizes) {
   set(names.context, context);
   set("tie_word_embeddings", gguf.find_tensor("output.weight") == nullptr);
   const Json rope = TRY(rope_json(keys, sizes.rotated, context));
-  if (family.gguf.local_rope_base > 0) {
+  if (family.gguf.local_rope) {
+    const double otherwise =
+        family.gguf.local_rope_base > 0 ? family.gguf.local_rope_base : rope["rope_theta"].get<double>();
     json["rope_parameters"]["full_attention"] = rope;
     json["rope_parameters"]["sliding_attention"]["rope_theta"] =
-        TRY(keys.get_or<double>("rope.freq_base_swa", family.gguf.local_rope_base < 2 ? rope["rope_theta"].get<double>()
-                                                                                      : family.gguf.local_rope_base));
+        TRY(keys.get_or<double>("rope.freq_base_swa", otherwise));
   } else {
     json["rope_parameters"] = rope;
   }

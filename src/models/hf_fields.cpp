@@ -24,7 +24,7 @@ constexpr auto kActivations = std::to_array<NamedActivation>({{"silu", Activatio
                                                               {"relu2", Activation::relu_squared}});
 
 // Fields of any family that change nothing that thimble computes: tokens and templates are read elsewhere, dropout and
-// initialisation are thimble's own settings.
+// initialisation are settings of a run.
 constexpr auto kHarmless = std::to_array<std::string_view>({"_name_or_path",
                                                             "_attn_implementation",
                                                             "_attn_implementation_autoset",
@@ -62,7 +62,6 @@ constexpr auto kHarmless = std::to_array<std::string_view>({"_name_or_path",
                                                             "resid_pdrop",
                                                             "residual_dropout",
                                                             "return_dict",
-                                                            "rope_interleaved",
                                                             "task_specific_params",
                                                             "tokenizer_class",
                                                             "torch_dtype",

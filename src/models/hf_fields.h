@@ -78,9 +78,8 @@ class HfFields {
   void harmless(std::initializer_list<std::string_view> keys) { known_.insert(keys.begin(), keys.end()); }
   void refuse(std::string why);
 
-  // Vocabulary, width, context, tying; heads and FFN of the block; how many blocks there are, by number_of_blocks().
+  // Vocabulary, width, context, tying; heads and FFN of the block; how many blocks repeat() makes.
   void sizes(Architecture& a, Block& block);
-  int64_t number_of_blocks() const { return layers_; }
   void activation(std::string_view key, FeedForward& ffn, std::string_view otherwise);
   // Appends a rope that turns the block's heads when read; written, the first one.
   void rope(Architecture& a, const Block& block, const RopeFields& fields = {}, size_t which = 0);

@@ -122,8 +122,10 @@ void Inference::run(size_t program, int64_t tokens, int64_t selected) noexcept {
 Result<std::span<const float>> Inference::logits(int64_t rows) {
   const std::span logits(value<const float>(kLogits), static_cast<size_t>(rows * spec_.architecture.vocab));
   if (all_finite(logits.data(), static_cast<int64_t>(logits.size()))) return logits;
-  return fail(ErrorCode::diverged, "running {}{}: the logits are not finite: the weights are damaged", options_.model,
-              options_.adapter.empty() ? "" : " with " + options_.adapter);
+  return fail(
+      ErrorCode::diverged,
+      "running {}{}: the logits are not finite: the weights, or scales in the model's configuration, are damaged",
+      options_.model, options_.adapter.empty() ? "" : " with " + options_.adapter);
 }
 
 }  // namespace thimble

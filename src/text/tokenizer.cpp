@@ -36,18 +36,21 @@ constexpr std::array kFormats{
            [](const fs::path& path, std::string_view) { return path.extension() == ".bin"; }, read_tok512},
 };
 
+// The files that a folder's tokenizer is in: one, or a vocabulary with its merges; empty where there is none.
+std::vector<fs::path> files_in(const fs::path& folder) {
+  const auto there = [&](const char* name) { return fs::exists(folder / name); };
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"})
+    if (there(name)) return {folder / name};
+  for (const auto& [vocab, merges] : {std::pair{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}})
+    if (there(vocab) && there(merges)) return {folder / vocab, folder / merges};
+  if (there("vocab.txt")) return {folder / "vocab.txt"};
+  return {};
+}
+
 Result<std::unique_ptr<Tokenizer>> open_folder(const fs::path& folder) {
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"}) {
-    if (fs::exists(folder / name)) return Tokenizer::open((folder / name).string());
-  }
-  constexpr std::array<std::array<const char*, 2>, 2> kPairs{
-      {{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}}};
-  for (const auto& [vocab, merges] : kPairs) {
-    if (fs::exists(folder / vocab) && fs::exists(folder / merges)) {
-      return read_vocab_and_merges((folder / vocab).string(), (folder / merges).string());
-    }
-  }
-  if (fs::exists(folder / "vocab.txt")) return Tokenizer::open((folder / "vocab.txt").string());
+  const std::vector<fs::path> files = files_in(folder);
+  if (files.size() == 2) return read_vocab_and_merges(files[0].string(), files[1].string());
+  if (files.size() == 1) return Tokenizer::open(files[0].string());
   return fail(ErrorCode::invalid_argument,
               "opening a tokenizer: {} holds none of tokenizer.json, tokenizer.model, spiece.model, "
               "sentencepiece.bpe.model, vocab.json with merges.txt, encoder.json with vocab.bpe, vocab.txt; name the "
@@ -69,6 +72,8 @@ Result<void> check_rows(const Tokenizer& tokenizer, std::span<const int32_t> ids
                   tokenizer.bytes(id), id, rows);
   return {};
 }
+
+bool Tokenizer::is_in(const std::string& folder) { return !files_in(folder).empty(); }
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::open(const std::string& path) {
   std::error_code ignored;

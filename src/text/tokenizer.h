@@ -32,6 +32,8 @@ class Tokenizer {
   // tokenizer.json, tokenizer.model, a .gguf file, llama2.c's tok512.bin, a folder that holds one of these or
   // vocab.json/encoder.json + merges.txt/vocab.bpe.
   static Result<std::unique_ptr<Tokenizer>> open(const std::string& path);
+  // Whether a folder holds one.
+  static bool is_in(const std::string& folder);
 
   // An error where there is no tokenizer and nothing but ids can be used.
   virtual Result<void> usable() const { return {}; }

@@ -145,6 +145,20 @@ TEST(Convert, refuses_with_reasons) {
   EXPECT_EQ(run_thimble({"convert", "--model", tiny.folder.file("none"), "--to", "gguf", "--out", out}).status, 2);
 }
 
+TEST(Convert, takes_a_folder_without_a_tokenizer) {
+  const TemporaryFolder folder;
+  const MemoryModel model(command_architecture());
+  ASSERT_TRUE(write_hf_model(folder.file("m"), model.architecture, model.tensors, model.rows()));
+  for (const char* to : {"safetensors", "gguf"}) {
+    const Ran ran = run_thimble({"convert", "--model", folder.file("m"), "--to", to, "--out", folder.file(to)});
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    EXPECT_THAT(ran.out + ran.err, HasSubstr("brings no tokenizer"));
+    const auto source = ModelSource::open(folder.file(to));
+    ASSERT_TRUE(source) << source.error().message;
+    expect_same_weights(**source, model);
+  }
+}
+
 TEST(Convert, refuses_an_adapter_of_another_model) {
   TinyFiles tiny;
   Architecture a = command_architecture();

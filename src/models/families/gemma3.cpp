@@ -30,12 +30,15 @@ void from_tensors(const GgufFile&, int64_t head_dim, Json& config) { gemma_scale
 
 }  // namespace
 
-const Family kGemma3Family = {
-    .name = "gemma3_text",
-    .model_class = "Gemma3ForCausalLM",
-    .config = config,
-    .sizes = {.default_kv_heads = 4, .default_head_dim = 256, .default_context = 131072},
-    .names = gemma_names,
-    .gguf = {.architecture = "gemma3", .fields = kFields, .local_rope_base = 10000, .from_tensors = from_tensors}};
+const Family kGemma3Family = {.name = "gemma3_text",
+                              .model_class = "Gemma3ForCausalLM",
+                              .config = config,
+                              .sizes = {.default_kv_heads = 4, .default_head_dim = 256, .default_context = 131072},
+                              .names = gemma_names,
+                              .gguf = {.architecture = "gemma3",
+                                       .fields = kFields,
+                                       .local_rope = true,
+                                       .local_rope_base = 10000,
+                                       .from_tensors = from_tensors}};
 
 }  // namespace thimble

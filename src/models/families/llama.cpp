@@ -10,6 +10,7 @@ void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
   llama_like(f, a, b);
   f.rope(a, b);
+  if (f.reads()) f.only("rope_interleaved", false);  // nanotron's
   f.field("attention_bias", b.attention.qkv_bias, false);
   b.attention.output_bias = b.attention.qkv_bias;
   f.field("mlp_bias", b.ffn.bias, false);

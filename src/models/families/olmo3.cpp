@@ -27,6 +27,6 @@ const Family kOlmo3Family = {.name = "olmo3",
                              .model_class = "Olmo3ForCausalLM",
                              .config = config,
                              .names = olmo_names,
-                             .gguf = {.architecture = "olmo2", .fields = kFields, .local_rope_base = 1}};
+                             .gguf = {.architecture = "olmo2", .fields = kFields, .local_rope = true}};
 
 }  // namespace thimble
