@@ -13,6 +13,7 @@ struct InferenceOptions {
   std::string multiply = "auto";    // auto, f32, bf16, int8
   std::string cache_type = "auto";  // of keys and values: auto (as precision), f32, bf16, q8_0
   int64_t memory = 0;               // bytes; 0: 80 % of what is free
+  std::string scratch;              // folder where weights wait that do not fit; empty: the user's cache; "none": none
   int64_t threads = 0;              // 0: one a CPU
   // Of chats: a template's name or file instead of the model's own; its variables, NAME=JSON; the day it may ask for,
   // 2026-01-02, or today.

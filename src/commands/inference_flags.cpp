@@ -14,6 +14,9 @@ void InferenceFlags::add(CLI::App& app) {
   app.add_option("--adapter", o.adapter, "adapter: a PEFT folder or a GGUF adapter");
   app.add_option("--tokenizer", o.tokenizer, "tokenizer, when the model brings none");
   app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
+  app.add_option("--scratch", o.scratch,
+                 "folder on a disk where weights wait that do not fit into --memory (by default the user's cache); "
+                 "none: no disk");
   app.add_option("--precision", o.precision, "rounding of activations: bf16, f32")->capture_default_str();
   app.add_option("--multiply", o.multiply, "how operands are multiplied: auto, f32, bf16, int8")->capture_default_str();
   app.add_option("--cache-type", o.cache_type, "of cached keys and values: auto (as --precision), f32, bf16, q8_0")

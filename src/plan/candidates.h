@@ -13,9 +13,6 @@
 
 namespace thimble {
 
-using Eagerness = ScheduleOptions::Eagerness;
-inline constexpr Eagerness kEagerness[] = {{32 << 20, 2}, {8 << 20, 1}, {1 << 20, 0}, {0, 0}};
-inline constexpr size_t kLeanest = std::size(kEagerness) - 1;
 using Limits = std::array<int64_t, std::size(kEagerness)>;  // bytes that a choice of each may take
 
 struct Choice {

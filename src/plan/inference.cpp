@@ -8,6 +8,7 @@
 #include <set>
 
 #include "codecs/interleaved.h"
+#include "disk/scratch.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
 #include "ops/table.h"
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int64_t kMostFillRows = 512;
 constexpr int64_t kLeastFillRows = 16;
+const Machine kAnyMachine;  // where nothing hangs on times
 
 std::string products(Multiply multiply) {
   return multiply == Multiply::int8 ? "int8 where the weights allow it" : multiply == Multiply::bf16 ? "bf16" : "f32";
@@ -47,13 +49,14 @@ class Planner {
 
   Result<InferencePlan> plan() {
     std::optional<InferencePlan> least;
-    for (int64_t rows : row_bounds()) {
-      InferencePlan plan = TRY(candidate(rows));
-      describe(plan);
-      if (spec_.budget_bytes == 0 || plan.ledger.planned_bytes <= spec_.budget_bytes) return plan;
-      if (!least || plan.arena_bytes < least->arena_bytes) least = std::move(plan);
+    for (const int64_t rows : row_bounds()) {
+      InferencePlan plan = TRY(build(rows));
+      CHECK_OK(schedule(plan, {}));
+      if (fits(plan)) return described(std::move(plan));
+      if (!least || plan.bytes() < least->bytes()) least = std::move(plan);
     }
-    return refuse(least->ledger);
+    if (!spec_.machine) return refuse(described(std::move(*least)).ledger);
+    return with_disk();
   }
 
  private:
@@ -73,7 +76,18 @@ class Planner {
 
   using Tensors = std::map<std::string, AdapterTensor>;  // by the names of their values
 
-  Result<InferencePlan> candidate(int64_t rows) const {
+  // Weights that wait on disk, the first so many of the list, and how eagerly others give way to them.
+  struct Homes {
+    std::span<const std::string> on_disk = {};
+    Eagerness eagerness = {};
+  };
+
+  bool fits(const InferencePlan& plan) const {
+    return spec_.budget_bytes == 0 || plan.bytes() + spec_.runtime_bytes <= spec_.budget_bytes;
+  }
+
+  // Graphs, without schedules.
+  Result<InferencePlan> build(int64_t rows) const {
     InferencePlan plan;
     plan.rows = rows;
     Tensors tensors;
@@ -84,12 +98,107 @@ class Planner {
       plan.programs.push_back(TRY(program(Part::sequences, "eval.", rows, tensors)));
     }
     for (auto& [value, tensor] : tensors) plan.adapter.push_back(std::move(tensor));
-    for (const InferenceProgram& p : plan.programs) {
+    return plan;
+  }
+
+  Result<void> schedule(InferencePlan& plan, const Homes& homes) const {
+    plan.layout = Layout({homes.on_disk.begin(), homes.on_disk.end()});
+    plan.transient_bytes = staging_bytes(plan, homes);
+    const Machine& machine = homes.on_disk.empty() ? kAnyMachine : spec_.machine();
+    for (InferenceProgram& p : plan.programs) {
       CHECK_OK(plan.layout.add(p.graph));
+      const std::vector<NodeCost> costs = node_costs(p.graph, p.multiply, spec_.threads, machine);
+      ScheduleOptions options{.disk_speed = machine.disk, .eagerness = homes.eagerness};
+      if (!homes.on_disk.empty()) {
+        options.disk.assign(p.graph.values().size(), 0);
+        for (size_t i = 0; i < options.disk.size(); ++i)
+          options.disk[i] = persistent(p.graph.values()[i].role) && plan.layout.on_disk(p.graph.values()[i].name);
+      }
+      p.schedule = make_schedule(p.graph, nodes_between(0, p.graph.nodes().size()), costs, options);
+      place(p.schedule);
       plan.transient_bytes = std::max(plan.transient_bytes, p.schedule.peak_bytes);
     }
     plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
-    return plan;
+    plan.scratch_bytes = plan.layout.disk_bytes();
+    plan.scratch_memory = plan.scratch_bytes > 0 ? Scratch::memory_bytes(plan.scratch_bytes) : 0;
+    return {};
+  }
+
+  // What loading needs of the transient part: rows as they are stored, and as they are put into groups.
+  static int64_t staging_bytes(const InferencePlan& plan, const Homes& homes) {
+    int64_t most = 0;
+    for (const std::string& name : homes.on_disk)
+      for (const InferenceProgram& p : plan.programs)
+        for (const Value& value : p.graph.values())
+          if (value.name == name) most = std::max(most, value.type.codec->bytes(value.type.shape.columns()));
+    return most > 0 ? 4 * kChecksumBlock + 2 * kInterleavedRows * most : 0;
+  }
+
+  // A value that is used in two places of a program is read twice, and costs as much memory in both: those come last.
+  std::vector<std::string> list_for_disk(const InferencePlan& plan) const {
+    const Graph& graph = plan.programs.back().graph;
+    std::vector<int> uses(graph.values().size(), 0);
+    for (const Node& node : graph.nodes())
+      for (const ValueId id : node.in)
+        if (id != kNone) ++uses[static_cast<size_t>(id)];
+    std::vector<std::string> once, twice;
+    for (size_t i = 0; i < uses.size(); ++i) {
+      const Value& value = graph.values()[i];
+      if (value.role != Role::weight || value.type.bytes() < spec_.disk_least_bytes) continue;
+      (uses[i] > 1 ? twice : once).push_back(value.name);
+    }
+    once.insert(once.end(), twice.begin(), twice.end());
+    return once;
+  }
+
+  // Seconds for a token that is made and one of a prompt, or for a row.
+  double cost(const InferencePlan& plan) const {
+    double seconds = 0;
+    for (const InferenceProgram& p : plan.programs)
+      seconds += duration(p).seconds / static_cast<double>(&p == &plan.programs.front() ? plan.rows : spec_.slots);
+    return seconds;
+  }
+
+  Duration duration(const InferenceProgram& p) const {
+    const std::vector<NodeCost> costs = node_costs(p.graph, p.multiply, spec_.threads, spec_.machine());
+    return simulate(p.schedule, step_seconds(p.graph, p.schedule, costs), spec_.machine().disk, false);
+  }
+
+  Result<InferencePlan> with_disk() const {
+    std::optional<InferencePlan> best, least;
+    double best_cost = 0;
+    for (const int64_t rows : row_bounds()) {
+      InferencePlan plan = TRY(build(rows));
+      const std::vector<std::string> list = list_for_disk(plan);
+      for (const Eagerness& eagerness : kEagerness) {
+        CHECK_OK(fewest_on_disk(plan, list, eagerness));
+        if (!fits(plan)) {
+          if (!least || plan.bytes() < least->bytes()) least = plan;
+          continue;
+        }
+        const double seconds = cost(plan);
+        if (!best || seconds < best_cost) best = plan, best_cost = seconds;
+      }
+    }
+    if (!best) return refuse(described(std::move(*least)).ledger);
+    const Duration last = duration(best->programs.back());
+    best->seconds = last.seconds, best->read_bytes = last.read;
+    return described(std::move(*best));
+  }
+
+  // The least number of the list with which the plan fits, or all of it.
+  Result<void> fewest_on_disk(InferencePlan& plan, std::span<const std::string> list,
+                              const Eagerness& eagerness) const {
+    size_t low = 1, high = list.size();
+    while (low < high) {
+      const size_t middle = (low + high) / 2;
+      CHECK_OK(schedule(plan, {list.first(middle), eagerness}));
+      if (fits(plan))
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    return schedule(plan, {list.first(high), eagerness});
   }
 
   // Prompts write keys and values into the cache alone; tokens are one of each sequence; sequences are whole.
@@ -119,9 +228,6 @@ class Planner {
     const bool few_rows = part == Part::tokens && rows <= kNarrowRows;
     out.graph = group_linears(narrow_linears(out.graph, {few_rows, multiply == Multiply::int8}));
     CHECK_OK(out.graph.verify());
-    out.schedule = make_schedule(out.graph, nodes_between(0, out.graph.nodes().size()),
-                                 node_costs(out.graph, multiply, spec_.threads, {}));
-    place(out.schedule);
     return out;
   }
 
@@ -132,12 +238,18 @@ class Planner {
     return names + "f32";
   }
 
+  InferencePlan described(InferencePlan plan) const {
+    describe(plan);
+    return plan;
+  }
+
   // Only eval has a --batch; where it is 1, there is none to be lowered.
   Failure refuse(const Ledger& least) const {
     const int64_t batch = generates() ? spec_.slots : spec_.batch;
     return does_not_fit(
         spec_.budget_bytes, least, least.planned_bytes + kRuntimeVaries,
-        fmt::format("Lower --context ({}){}", spec_.context, batch > 1 ? fmt::format(" or --batch ({})", batch) : ""));
+        fmt::format("Lower --context ({}){}{}", spec_.context, batch > 1 ? fmt::format(" or --batch ({})", batch) : "",
+                    spec_.machine ? "" : ", leave out --scratch none"));
   }
 
   void describe(InferencePlan& plan) const {
@@ -149,7 +261,7 @@ class Planner {
     for (const auto& [name, entry] : plan.layout.entries()) {
       if (entry.role != Role::weight) continue;
       const bool adapted = added.contains(name);
-      if (adapted) adapter += (entry.type.bytes() + 63) / 64 * 64;
+      if (adapted && entry.tier == Tier::ram) adapter += (entry.type.bytes() + 63) / 64 * 64;
       const Codec& codec = entry.type.codec->rows_of ? *entry.type.codec->rows_of : *entry.type.codec;
       if (!adapted && codecs.find(codec.name) == std::string::npos)
         codecs += (codecs.empty() ? "" : ", ") + std::string(codec.name);
@@ -157,16 +269,26 @@ class Planner {
     const auto item = [&](const char* name, int64_t bytes, std::string home) {
       if (bytes > 0) l.items.push_back({name, bytes, std::move(home)});
     };
-    item("weights", plan.layout.bytes(Role::weight) - adapter, "as stored: " + codecs);
+    const int64_t disk = plan.layout.bytes(Role::weight, Tier::disk);
+    const int64_t kept = plan.layout.bytes(Role::weight) - adapter;
+    const std::string more = disk > 0 ? fmt::format("; {} more on disk", megabytes(disk)) : "";
+    item("weights", kept, "as stored: " + codecs + more);
+    if (kept <= 0 && disk > 0) l.items.push_back({"weights", 0, "as stored: " + codecs + "; all on disk"});
     item("adapter", adapter, adapter_text());
     item("key/value cache", plan.layout.bytes(Role::state),
          fmt::format("{}, {} x {} tokens", spec_.cache->name, spec_.slots, spec_.context));
     item("logits, losses", plan.layout.bytes(Role::result), "f32");
     item("inputs, tables", plan.layout.bytes(Role::input) + plan.layout.bytes(Role::constant), "");
     item("workspace", plan.transient_bytes, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));
+    item("disk tables", plan.scratch_memory, "checksums of the scratch file, its queue");
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
     l.budget_bytes = spec_.budget_bytes;
-    l.planned_bytes = plan.arena_bytes + spec_.runtime_bytes;
+    l.planned_bytes = plan.bytes() + spec_.runtime_bytes;
+    l.scratch_bytes = plan.scratch_bytes, l.read_bytes = plan.read_bytes;
+    if (plan.scratch_bytes > 0)
+      l.choices.push_back(fmt::format("scratch file of {}; {} reads {} of it and takes {:.2f} s (predicted)",
+                                      megabytes(plan.scratch_bytes), generates() ? "a token" : "a pass",
+                                      megabytes(plan.read_bytes), plan.seconds));
     l.choices.push_back("products in " + products(spec_.multiply));
     if (generates() && spec_.step != spec_.multiply) l.choices.push_back("of new tokens in " + products(spec_.step));
     // Of the programs that make results: the number of rows at once changes none.

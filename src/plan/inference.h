@@ -37,6 +37,9 @@ struct InferenceSpec {
   int64_t batch = 1;          // evaluate, logits: windows of `context` rows at once, at most
   int64_t budget_bytes = 0;   // of the whole process; 0: none
   int64_t runtime_bytes = 0;  // of the process without the arena
+  // Of times and the disk; asked for only where weights must wait on disk. Empty: they may not.
+  std::function<const Machine&()> machine;
+  int64_t disk_least_bytes = 64 << 10;  // of a weight that waits on disk
 };
 
 struct InferenceProgram {
@@ -53,12 +56,19 @@ struct InferencePlan {
   int64_t rows = 0;                    // of the first program, at most
   int64_t transient_bytes = 0;
   int64_t arena_bytes = 0;
+  int64_t scratch_bytes = 0;   // of the scratch file, where weights wait on disk
+  int64_t scratch_memory = 0;  // that it takes of the heap
+  double seconds = 0;          // predicted, of the last program, where weights wait on disk
+  int64_t read_bytes = 0;      // by the last program, each time it runs
   Ledger ledger;
+
+  int64_t bytes() const { return arena_bytes + scratch_memory; }
 };
 
 inline constexpr const char* kLogits = "logits";
 
-// Takes as many rows at once as the budget allows; over_budget with the smallest budget that would do.
+// Takes as many rows at once as the budget allows. Weights that do not fit wait on disk: those that cost a token least,
+// and no more of them than must. over_budget with the smallest budget that would do.
 Result<InferencePlan> plan_inference(const InferenceSpec& spec);
 
 }  // namespace thimble

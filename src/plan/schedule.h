@@ -90,6 +90,10 @@ struct ScheduleOptions {
   bool accumulates = false;
 };
 
+using Eagerness = ScheduleOptions::Eagerness;
+inline constexpr Eagerness kEagerness[] = {{32 << 20, 2}, {8 << 20, 1}, {1 << 20, 0}, {0, 0}};
+inline constexpr size_t kLeanest = std::size(kEagerness) - 1;
+
 // The nodes in this order; costs by node.
 Schedule make_schedule(const Graph& graph, const std::vector<int>& order, const std::vector<NodeCost>& costs,
                        const ScheduleOptions& options = {});

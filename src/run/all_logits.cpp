@@ -19,7 +19,7 @@ Result<std::span<const float>> AllLogits::run(std::span<const int32_t> ids) {
     inference_.value<int32_t>("eval.positions")[i] = static_cast<int32_t>(i);
     inference_.value<int32_t>("eval.starts")[i] = 0;
   }
-  if (count > 0) inference_.run(0, count, -1);
+  if (count > 0) CHECK_OK(inference_.run(0, count, -1));
   return inference_.logits(count);
 }
 

@@ -144,12 +144,13 @@ std::string device_of(const std::string& folder) {
 
 }  // namespace
 
-std::string calibration_path() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache)
-    return std::string(cache) + "/thimble/machine.json";
+std::string cache_folder() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache) return std::string(cache) + "/thimble";
   const char* home = std::getenv("HOME");
-  return std::string(home ? home : "/tmp") + "/.cache/thimble/machine.json";
+  return std::string(home ? home : "/tmp") + "/.cache/thimble";
 }
+
+std::string calibration_path() { return cache_folder() + "/machine.json"; }
 
 Machine calibrated_machine(Threads& threads, const std::string& folder, bool anew) {
   Json cache = read_cache();

@@ -55,7 +55,7 @@ void Evaluator::place(std::span<const int32_t> ids, std::span<const uint8_t> pre
 Result<void> Evaluator::flush() {
   if (starts_.empty()) return {};
   *inference_.value<float>("eval.scale") = 1;
-  inference_.run(0, rows_, -1);
+  CHECK_OK(inference_.run(0, rows_, -1));
   const float* const nll = inference_.value<const float>("eval.nll");
   const int32_t* const targets = inference_.value<const int32_t>("eval.targets");
   for (size_t i = 0; i < starts_.size(); ++i) {

@@ -107,7 +107,8 @@ Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& l
     bound.fresh = cleared(step.fresh);
     steps_.push_back(bound);
   }
-  together_ = std::none_of(steps_.begin(), steps_.end(), [](const Bound& step) { return step.node->op->alone; });
+  together_ = schedule.transfers.empty() &&
+              std::none_of(steps_.begin(), steps_.end(), [](const Bound& step) { return step.node->op->alone; });
   for (const Transfer& t : schedule.transfers)
     movements_.push_back({binder.file_offset(t), binder.memory(t.residence), t.write, t.fresh});
 }
@@ -136,7 +137,7 @@ void Executor::run_step(Bound& step, RunContext& context, PassPlace place) noexc
   step.node->op->run({step.node->attributes, step.in, step.out, step.workspace, context, step.part});
 }
 
-void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexcept {
+Result<void> Executor::run(RunContext& context, int64_t tokens, int64_t selected) {
   const auto fit = [&](std::span<Operand> operands, std::span<const Extent> extents) {
     for (size_t i = 0; i < operands.size(); ++i) {
       const int64_t extent = extents[i] == Extent::tokens ? tokens : extents[i] == Extent::selected ? selected : -1;
@@ -148,10 +149,11 @@ void Executor::run(RunContext& context, int64_t tokens, int64_t selected) noexce
       fit(step.in, step.extents);
       fit(step.out, step.extents.subspan(step.in.size()));
     }
-  auto all = [&] {
+  if (!together_) return run_pass(context, {});
+  context.threads.together([&] {
     for (Bound& step : steps_) run_step(step, context, {});
-  };
-  together_ ? context.threads.together(all) : all();
+  });
+  return {};
 }
 
 Result<void> Executor::move(const TransferEvent& event, bool first) {

@@ -33,10 +33,10 @@ class Executor {
   // What an executor of the schedule takes of the heap, at most.
   static int64_t memory_bytes(const Schedule& schedule);
 
-  // tokens, selected: extents of this run, at most the planned ones; -1: as planned. For schedules without transfers.
-  void run(RunContext& context, int64_t tokens = -1, int64_t selected = -1) noexcept;
+  // tokens, selected: extents of this run, at most the planned ones; -1: as planned. Errors are the disk's.
+  Result<void> run(RunContext& context, int64_t tokens = -1, int64_t selected = -1);
 
-  // One pass with its transfers. Errors are the disk's.
+  // One pass of a step.
   Result<void> run_pass(RunContext& context, PassPlace place);
 
  private:
@@ -59,7 +59,7 @@ class Executor {
   Result<void> abandon(Failure failure);
 
   Scratch* scratch_;
-  bool together_ = false;     // threads go through all steps by themselves
+  bool together_ = false;     // threads may go through all steps by themselves
   std::vector<Bound> steps_;  // of spans of the following, which never grow
   std::vector<Operand> operands_;
   std::vector<Extent> extents_;

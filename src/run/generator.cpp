@@ -49,12 +49,12 @@ Result<void> Generator::prefill(std::span<const Prompt> prompts) {
     for (int32_t id : prompt.ids.first(prompt.ids.size() - 1)) {
       put(kFill, row++, {prompt.slot, id});
       if (row < inference_.plan().rows) continue;
-      inference_.run(kFill, row, 0);
+      CHECK_OK(inference_.run(kFill, row, 0));
       row = 0;
     }
     last_.push_back({prompt.slot, prompt.ids.back()});
   }
-  if (row > 0) inference_.run(kFill, row, 0);
+  if (row > 0) CHECK_OK(inference_.run(kFill, row, 0));
   return step(last_);
 }
 
@@ -70,7 +70,7 @@ Result<void> Generator::step(std::span<const Token> tokens) {
     put(kStep, i, tokens[static_cast<size_t>(i)]);
     select[i] = static_cast<int32_t>(i);
   }
-  inference_.run(kStep, count, count);
+  CHECK_OK(inference_.run(kStep, count, count));
   CHECK_OK(inference_.logits(count));
   return {};
 }

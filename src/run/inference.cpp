@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/warnings.h"
+#include "disk/scratch_file.h"
+#include "files/file.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/rows.h"
 #include "run/calibration.h"
@@ -84,10 +86,20 @@ Result<int64_t> Inference::context(int64_t asked) const {
   return asked > 0 ? std::max<int64_t>(2, asked) : a.context;
 }
 
+std::string Inference::scratch_folder() const {
+  return options_.scratch.empty() ? cache_folder() : options_.scratch;
+}
+
 Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
   spec_.task = task;
   spec_.context = context;
   spec_.slots = spec_.batch = batch;
+  if (options_.scratch != "none")
+    spec_.machine = [this]() -> const Machine& {
+      if (!machine_) machine_ = calibrated_machine(*threads_, scratch_folder());
+      return *machine_;
+    };
+  if (!options_.scratch.empty() && options_.scratch != "none") CHECK_OK(ScratchFile::check(options_.scratch, 0));
   const PlanBudget budget{options_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kInferenceTouches};
   return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
@@ -102,10 +114,14 @@ Result<void> Inference::load() {
   arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes, *threads_)));
   std::byte* const base = arena_->data();
   executors_.reserve(plan_.programs.size());
+  if (plan_.scratch_bytes > 0 && options_.scratch.empty()) CHECK_OK(make_directories(scratch_folder()));
+  if (plan_.scratch_bytes > 0)
+    scratch_ = TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes}, *threads_));
   for (const InferenceProgram& program : plan_.programs)
-    executors_.emplace_back(program.graph, program.schedule, plan_.layout, Places{base, plan_.layout.bytes()});
+    executors_.emplace_back(program.graph, program.schedule, plan_.layout,
+                            Places{base, plan_.layout.bytes(), scratch_.get(), plan_.layout.disk_bytes()});
   const std::span<std::byte> staging(base + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes));
-  Values values(plan_.layout, base, nullptr, staging);
+  Values values(plan_.layout, base, scratch_.get(), staging);
   Loaded loaded;
   CHECK_OK(load_weights(*source_, values, loaded));
   if (!adapters_.empty()) CHECK_OK(load_adapters(adapters_, plan_.adapter, values, loaded));
@@ -114,9 +130,9 @@ Result<void> Inference::load() {
   return {};
 }
 
-void Inference::run(size_t program, int64_t tokens, int64_t selected) noexcept {
+Result<void> Inference::run(size_t program, int64_t tokens, int64_t selected) {
   RunContext context{*threads_, plan_.programs[program].multiply, 0, 0, 0};
-  executors_[program].run(context, tokens, selected);
+  return executors_[program].run(context, tokens, selected);
 }
 
 Result<std::span<const float>> Inference::logits(int64_t rows) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -53,13 +54,14 @@ class Inference {
   T* value(const std::string& name) {
     return reinterpret_cast<T*>(arena_->data() + plan_.layout.find(name)->offset);
   }
-  void run(size_t program, int64_t tokens, int64_t selected) noexcept;
+  Result<void> run(size_t program, int64_t tokens, int64_t selected);
   // The first `rows` rows of logits of what was run last; refuses what is not finite.
   Result<std::span<const float>> logits(int64_t rows);
 
  private:
   explicit Inference(const InferenceOptions& options) : options_(options) {}
   Result<void> open_adapter_stack();
+  std::string scratch_folder() const;  // on a disk: the user's cache folder where no other was named
 
   InferenceOptions options_;
   std::unique_ptr<Threads> threads_;
@@ -70,7 +72,9 @@ class Inference {
   std::vector<Adapter> adapters_;
   InferenceSpec spec_;
   InferencePlan plan_;
+  std::optional<Machine> machine_;  // once it was asked for
   std::unique_ptr<Arena> arena_;
+  std::unique_ptr<Scratch> scratch_;
   std::vector<Executor> executors_;
 };
 

@@ -23,21 +23,26 @@ Result<void> Values::fill(const Layout::Entry& entry, int64_t unit, const Make& 
   const int64_t total = entry.type.shape.count();
   if (entry.tier != Tier::disk) return make(0, total, memory(entry), staging_);
   const Codec& codec = *entry.type.codec;
-  // The least number of units that is whole blocks of the file, then as many of these as are sensible at once.
-  int64_t part = unit;
-  while (part < total && codec.bytes(part) % kChecksumBlock != 0) part += unit;
-  const int64_t room = std::min(kPartBytes, static_cast<int64_t>(staging_.size()) / 2);
-  part = std::min(total, part * std::max<int64_t>(1, room / codec.bytes(part)));
-  const int64_t bytes = round_up(codec.bytes(part), kDiskAlignment);
-  if (bytes > static_cast<int64_t>(staging_.size()))
+  const int64_t room = std::min(kPartBytes, static_cast<int64_t>(staging_.size()) / 2) - kChecksumBlock;
+  const int64_t part = std::min(total, unit * std::max<int64_t>(1, room / codec.bytes(unit)));
+  const int64_t most = round_up(kChecksumBlock + codec.bytes(part), kDiskAlignment);
+  if (most > static_cast<int64_t>(staging_.size()))
     return fail(ErrorCode::over_budget, "loading: {} bytes of a value that lives on disk do not fit the staging memory",
-                bytes);
+                most);
+  // Whole blocks of the file are written; what is left over goes with the next part.
+  int64_t held = 0, written = 0;
   for (int64_t first = 0; first < total; first += part) {
     const int64_t count = std::min(part, total - first);
-    const auto size = static_cast<size_t>(round_up(codec.bytes(count), kDiskAlignment));
-    std::memset(staging_.data() + codec.bytes(count), 0, size - static_cast<size_t>(codec.bytes(count)));
-    CHECK_OK(make(first, count, staging_.data(), staging_.subspan(size)));
-    CHECK_OK(scratch_->write(entry.offset + codec.bytes(first), staging_.first(size)));
+    CHECK_OK(make(first, count, staging_.data() + held, staging_.subspan(static_cast<size_t>(most))));
+    held += codec.bytes(count);
+    const bool last = first + count == total;
+    const int64_t whole = last ? round_up(held, kDiskAlignment) : held / kChecksumBlock * kChecksumBlock;
+    if (last) std::memset(staging_.data() + held, 0, static_cast<size_t>(whole - held));
+    if (whole == 0) continue;
+    CHECK_OK(scratch_->write(entry.offset + written, staging_.first(static_cast<size_t>(whole))));
+    written += whole;
+    held = std::max<int64_t>(0, held - whole);
+    std::memmove(staging_.data(), staging_.data() + whole, static_cast<size_t>(held));
   }
   return {};
 }

@@ -46,15 +46,15 @@ Result<void> read_rows(const ModelSource& source, const ModelTensor& tensor, int
   return {};
 }
 
-// The same into interleaved groups, through memory for one of them.
-Result<void> read_interleaved(const ModelSource& source, const ModelTensor& tensor, const Codec& codec, std::byte* to,
-                              std::span<std::byte> spare) {
-  const int64_t columns = tensor.shape.columns(), rows = tensor.shape.rows();
+// The same into interleaved groups, through memory for one of them. The first row is that of a group.
+Result<void> read_interleaved(const ModelSource& source, const ModelTensor& tensor, const Codec& codec, int64_t first,
+                              int64_t rows, std::byte* to, std::span<std::byte> spare) {
+  const int64_t columns = tensor.shape.columns();
   const int64_t group = kInterleavedRows * codec.bytes(columns);
   if (group > static_cast<int64_t>(spare.size()))
     return fail(ErrorCode::over_budget, "{}: {} rows of '{}' ({} bytes) do not fit the staging memory", source.path(),
                 kInterleavedRows, tensor.name, group);
-  CHECK_OK(read_rows(source, tensor, 0, rows, to));
+  CHECK_OK(read_rows(source, tensor, first, rows, to));
   for (int64_t row = 0; row + kInterleavedRows <= rows; row += kInterleavedRows, to += group) {
     std::memcpy(spare.data(), to, static_cast<size_t>(group));
     interleave_rows(*codec.rows_of, spare.data(), codec.bytes(columns), columns, to);
@@ -91,10 +91,13 @@ Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loa
                   tensor.shape.text(), entry->type.shape.text());
     loaded.insert(tensor.name);
     const int64_t columns = tensor.shape.columns();
-    CHECK_OK(values.fill(*entry, columns, [&](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) {
-      if (entry->type.codec->rows_of) return read_interleaved(source, tensor, *entry->type.codec, to, spare);
-      if (entry->type.codec == tensor.codec) return read_rows(source, tensor, first / columns, count / columns, to);
-      return convert_rows(source, tensor, *entry->type.codec, first / columns, count / columns, to, spare);
+    const Codec& codec = *entry->type.codec;
+    const int64_t unit = codec.rows_of ? kInterleavedRows * columns : columns;
+    CHECK_OK(values.fill(*entry, unit, [&](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) {
+      if (codec.rows_of)
+        return read_interleaved(source, tensor, codec, first / columns, count / columns, to, spare);
+      if (&codec == tensor.codec) return read_rows(source, tensor, first / columns, count / columns, to);
+      return convert_rows(source, tensor, codec, first / columns, count / columns, to, spare);
     }));
   }
   return {};
