@@ -41,6 +41,7 @@ Result<void> chat(Flags& flags) {
   LineEditor lines;  // it is measured with the process
   auto generator = TRY(prepare(flags, *inference));
   fmt::print(stderr, "{}\n", inference->plan().ledger.text());
+  if (flags.inference.plan_only()) return {};
   Conversation conversation(*generator, inference->tokenizer(), *format, sampler, flags.conversation);
   CHECK_OK(generator->load());
   if (lines.terminal())

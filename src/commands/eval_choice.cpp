@@ -84,6 +84,7 @@ Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& e
   auto evaluator = TRY(Evaluator::prepare(inference, context, flags.batch > 0 ? flags.batch : 1,
                                           [&](const Score& score) { scores.push_back(score); }));
   events.plan(inference.plan().ledger);
+  if (flags.inference.plan_only()) return {};
   CHECK_OK(evaluator->load());
   const auto start = std::chrono::steady_clock::now();
   int64_t tokens = 0;

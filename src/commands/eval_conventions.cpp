@@ -133,6 +133,7 @@ Result<void> eval_convention(const EvalFlags& flags, Inference& inference, Event
   auto evaluator = TRY(Evaluator::prepare(inference, context + (word ? 1 : 0), flags.batch > 0 ? flags.batch : 1,
                                           [&](const Score& score) { scores.push_back(score); }));
   events.plan(inference.plan().ledger);
+  if (flags.inference.plan_only()) return {};
   CHECK_OK(evaluator->load());
   const auto start = std::chrono::steady_clock::now();
   std::vector<int32_t> ids;

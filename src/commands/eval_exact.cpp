@@ -90,6 +90,7 @@ Result<void> eval_exact(const EvalFlags& flags, Inference& inference, Events& ev
   const auto count = static_cast<int64_t>(questions.texts.size());
   auto generator = TRY(Generator::prepare(inference, std::min(count, flags.batch > 0 ? flags.batch : kSlots), context));
   events.plan(inference.plan().ledger);
+  if (flags.inference.plan_only()) return {};
   CHECK_OK(generator->load());
   const auto start = std::chrono::steady_clock::now();
   CHECK_OK(reply_to_all(*generator, questions.exchanges, stops,

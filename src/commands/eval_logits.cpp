@@ -36,6 +36,7 @@ Result<void> write_logits(const EvalFlags& flags, Inference& inference, Events& 
                 megabytes(rows * vocab * 4), megabytes(kMostBytes));
   auto logits = TRY(AllLogits::prepare(inference, longest));
   events.plan(inference.plan().ledger);
+  if (flags.inference.plan_only()) return {};
   CHECK_OK(logits->load());
   const SafetensorsTensor tensor{"logits", "F32", {rows, vocab}};
   auto writer = TRY(SafetensorsWriter::create(flags.logits, {&tensor, 1}));

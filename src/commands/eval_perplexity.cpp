@@ -32,6 +32,7 @@ Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Event
         if (data->windows()) windows.push_back(score.mean());
       }));
   events.plan(inference.plan().ledger);
+  if (flags.inference.plan_only()) return {};
   CHECK_OK(evaluator->load());
   const auto start = std::chrono::steady_clock::now();
   CHECK_OK(evaluator->add_all(*data, count, [&](int64_t added) {

@@ -125,6 +125,7 @@ Result<void> generate_many(Flags& flags, Inference& inference, Sampler& sampler)
   const int64_t slots = flags.batch > 0 ? std::min(flags.batch, count) : std::min<int64_t>(count, 8);
   auto generator = TRY(Generator::prepare(inference, slots, context));
   fmt::print(stderr, "{}\n", inference.plan().ledger.text());
+  if (flags.inference.plan_only()) return {};
   CHECK_OK(generator->load());
   CHECK_OK(complete_all(*generator, sampler, inference, flags.completion, completions));
   for (size_t i = 0; i < prompts.size(); ++i)
@@ -172,7 +173,8 @@ Result<void> generate(Flags& flags) {
   outcome.prompt_ids = TRY(encode_prompt(flags.prompt, *inference));
   const int64_t context = TRY(planned_context(flags, *inference, static_cast<int64_t>(outcome.prompt_ids.size())));
   auto generator = TRY(Generator::prepare(*inference, 1, context));
-  if (!flags.json) fmt::print(stderr, "{}\n", inference->plan().ledger.text());
+  if (!flags.json || flags.inference.plan_only()) fmt::print(stderr, "{}\n", inference->plan().ledger.text());
+  if (flags.inference.plan_only()) return {};
   CHECK_OK(generator->load());
   const auto say = [](std::string_view text) {
     std::fwrite(text.data(), 1, text.size(), stdout);

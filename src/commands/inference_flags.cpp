@@ -14,6 +14,7 @@ void InferenceFlags::add(CLI::App& app) {
   app.add_option("--adapter", o.adapter, "adapter: a PEFT folder or a GGUF adapter");
   app.add_option("--tokenizer", o.tokenizer, "tokenizer, when the model brings none");
   app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
+  app.add_flag("--plan", plan_only_, "show where every byte would go and what a token would cost, and stop");
   app.add_option("--scratch", o.scratch,
                  "folder on a disk where weights wait that do not fit into --memory (by default the user's cache); "
                  "none: no disk");

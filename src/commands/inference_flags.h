@@ -18,10 +18,12 @@ class InferenceFlags {
   const std::string& adapter() const { return options_.adapter; }
   const std::string& tokenizer() const { return options_.tokenizer; }
   bool no_bos() const { return options_.no_bos; }
+  bool plan_only() const { return plan_only_; }
 
  private:
   InferenceOptions options_;
   std::string memory_;
+  bool plan_only_ = false;
 };
 
 void add_sampling_flags(CLI::App& app, SamplingOptions& options);

@@ -2,6 +2,7 @@
 #include "commands/command.h"
 #include "core/nearest.h"
 #include "files/json.h"
+#include "methods/keeper.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
 #include "ops/table.h"
@@ -47,6 +48,22 @@ constexpr Socket kSockets[] = {
                          {"learning_rate", o->learning_rate},
                          {"options", options_json(o->options)}});
        }
+       return rows;
+     }},
+    {"estimator", "estimators",
+     [] {
+       Ordered rows = Ordered::array();
+       for (const Estimator* e : estimators()) {
+         rows.push_back(
+             {{"name", e->name}, {"summary", e->summary}, {"paper", e->paper}, {"options", options_json(e->options)}});
+       }
+       return rows;
+     }},
+    {"keeper", "keepers",
+     [] {
+       Ordered rows = Ordered::array();
+       for (const Keeper* k : keepers())
+         rows.push_back({{"name", k->name}, {"summary", k->summary}, {"paper", k->paper}});
        return rows;
      }},
     {"codec", "codecs",

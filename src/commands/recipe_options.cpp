@@ -1,6 +1,7 @@
 #include "commands/recipe_options.h"
 
 #include "commands/template_flags.h"
+#include "methods/keeper.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
 #include "run/rate_schedule.h"
@@ -58,6 +59,10 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
                  "layers to adapt, q_proj,v_proj; without it as the method says, mostly all of each block")
       ->delimiter(',');
   app.add_option("--optimizer", r.optimizer, names_of(optimizers()))->capture_default_str();
+  app.add_option("--estimator", r.estimator, fmt::format("where gradients come from: {}", names_of(estimators())))
+      ->capture_default_str();
+  app.add_option("--keep", r.keep, fmt::format("how activations wait for their gradients: {}", names_of(keepers())))
+      ->capture_default_str();
   app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
       ->capture_default_str();
   app.add_option("--lr", r.lr, "learning rate; the method's and optimizer's own without it")->check(positive());
@@ -128,6 +133,10 @@ Result<void> RecipeOptions::check_void() const {
       {"--target", none([](const Rewrite* r) { return r->adapts() || r->trains; }), target.c_str()},
       {"--eval-every", recipe_.eval_data.empty() && recipe_.split == 0, "there is no --eval-data to evaluate on"},
       {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
+      {"--clip", !TRY(estimator_named(recipe_.estimator))->differentiates(),
+       "the estimator has no gradient whose norm is known before it is used"},
+      {"--keep", !TRY(estimator_named(recipe_.estimator))->differentiates(),
+       "the estimator has no backward pass that activations wait for"},
       {"--epochs", given("--steps"), "--steps decides how long the run is; leave one of the two out"},
   };
   for (const Void& flag : voids)
@@ -156,6 +165,8 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   for (std::string& target : r.target) target = CLI::detail::trim_copy(target);
   std::erase_if(r.target, [](const std::string& target) { return target.empty(); });
   CHECK_OK(check_void());
+  const Estimator& estimator = *TRY(estimator_named(r.estimator));
+  if (!estimator.optimizer.empty() && app_->get_option("--optimizer")->count() == 0) r.optimizer = estimator.optimizer;
   return r;
 }
 

@@ -84,7 +84,7 @@ ValueId Graph::find(std::string_view name) const {
   return kNone;
 }
 
-void Graph::prune() {
+std::vector<char> Graph::prune() {
   std::vector<char> used(values_.size(), 0);
   std::vector<char> kept(nodes_.size(), 0);
   for (size_t i = nodes_.size(); i-- > 0;) {
@@ -107,6 +107,7 @@ void Graph::prune() {
     nodes.push_back(std::move(nodes_[i]));
   }
   nodes_ = std::move(nodes);
+  return kept;
 }
 
 void Graph::reorder(std::span<const size_t> order) {

@@ -129,11 +129,12 @@ class Graph {
   void set_phase(Phase phase) { phase_ = phase; }
   void set_block(int block) { block_ = block; }
   Phase phase() const { return phase_; }
+  int block() const { return block_; }
 
   // Says that only the last pass of a step needs a node.
   void in_last_pass(size_t node) { nodes_[node].last_pass = true; }
   // Removes nodes of which no output is a result, persistent, or used.
-  void prune();
+  std::vector<char> prune();  // by node: whether it was kept
   // Puts the nodes in this order; every value must still be made before it is used.
   void reorder(std::span<const size_t> order);
   // One line a node: "%12 bf16[512*, 576] x.3 = linear(%4, model.norm.weight f32[576]) {T}". Values are numbered in the

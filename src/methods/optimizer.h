@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "methods/estimator.h"
 #include "methods/option.h"
 
 namespace thimble {
@@ -65,6 +66,7 @@ struct Update {
   ValueId clip;                            // f32 [1], factor of the gradient; kNone: not clipped
   std::vector<char> roots = {};            // by state: whether its root is what is stored; empty: of none
   std::vector<std::string_view> due = {};  // periods of this kind of step
+  const Estimate* estimate = nullptr;      // what the gradient is made of; nullptr: it was derived
 
   bool is_due(std::string_view period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
   std::string name() const { return graph.value(parameter).name; }  // a copy: values move while nodes are emitted

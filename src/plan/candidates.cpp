@@ -29,14 +29,14 @@ Choice canonical(Choice choice, int blocks) {
 }  // namespace
 
 Result<void> Candidates::build() {
-  const bool barrier = spec_.clip > 0 || passes_ > 1 || spec_.optimizer->total != Total::none;
+  const bool barrier =
+      spec_.clip > 0 || passes_ > 1 || spec_.optimizer->total != Total::none || !spec_.estimator->differentiates();
   train_ = TRY(build_training(spec_, shape_.rows, barrier, {.keep_logits = shape_.keep_logits}));
   costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
   if (train_.barrier) deferred_order_ = thimble::deferred_order(train_);
-  if (spec_.evaluates) {
-    evaluate_ = TRY(evaluation_graph());
-    evaluate_costs_ = node_costs(evaluate_, spec_.multiply, spec_.threads, machine_);
-  }
+  if (spec_.evaluates) CHECK_OK(add_program(PlannedProgram::Kind::evaluate, TRY(evaluation_graph())));
+  if (!spec_.estimator->differentiates())
+    CHECK_OK(add_program(PlannedProgram::Kind::perturb, TRY(build_perturbation(spec_, train_))));
   variants_ = variants_of(*spec_.optimizer, spec_.optimizer_options);
   for (PlannedVariant& variant : variants_)
     variant.train = TRY(build_training(spec_, shape_.rows, barrier, {variant.names, shape_.keep_logits}));
@@ -44,11 +44,23 @@ Result<void> Candidates::build() {
   rungs_ = block_rungs(train_.graph, costs_, droppable_, spec_.disk_least_bytes);
   Layout layout;
   CHECK_OK(layout.add(train_.graph, train_.barrier));
-  if (spec_.evaluates) CHECK_OK(layout.add(evaluate_));
+  for (const PlannedProgram& program : programs_) CHECK_OK(layout.add(program.graph));
   for (const PlannedVariant& variant : variants_) CHECK_OK(layout.add(variant.train.graph, variant.train.barrier));
   list_for_disk(layout);
   relax();
   return {};
+}
+
+Result<void> Candidates::add_program(PlannedProgram::Kind kind, Graph graph) {
+  program_costs_.push_back(node_costs(graph, spec_.multiply, spec_.threads, machine_));
+  programs_.push_back({kind, std::move(graph), {}});
+  return {};
+}
+
+int64_t Candidates::sweeps() const {
+  if (spec_.estimator->differentiates()) return 1;
+  return static_cast<int64_t>(spec_.estimator->probes(spec_.estimator_options).size()) *
+         static_cast<int64_t>(spec_.estimator_options["directions"]);
 }
 
 bool Candidates::trains_head() const {
@@ -61,6 +73,8 @@ std::string Candidates::numerics_hash() const {
                                  static_cast<int>(spec_.multiply), kGranule, spec_.accumulate, spec_.rates);
   for (const PlannedVariant& v : variants_)
     text += fmt::format(" every {} {:016x}", fmt::join(v.due, " "), v.train.graph.numerics_hash());
+  if (!spec_.estimator->differentiates())
+    text += fmt::format(" {} {}", spec_.estimator->name, spec_.estimator_options.text());
   return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
 }
 
@@ -81,7 +95,7 @@ Result<Graph> Candidates::evaluation_graph() const {
 // are read in every pass, and written once where they are trained.
 double Candidates::traffic_seconds(Role role, int64_t bytes) const {
   const double read = machine_.disk.seconds(bytes, false), write = machine_.disk.seconds(bytes, true);
-  const auto passes = static_cast<double>(passes_);
+  const auto passes = static_cast<double>(sweeps() * passes_);
   switch (role) {
     case Role::state:
       return read + write;
@@ -118,7 +132,7 @@ void Candidates::list_for_disk(const Layout& layout) {
 
 void Candidates::relax() {
   const size_t end = train_.barrier ? train_.update_begin : train_.graph.nodes().size();
-  const auto passes = static_cast<double>(passes_);
+  const auto passes = static_cast<double>(sweeps() * passes_);
   relaxation_ = {};
   for (size_t i = 0; i < costs_.size(); ++i) relaxation_.compute_seconds += (i < end ? passes : 1) * costs_[i].seconds;
   relaxation_.bytes = resident_.back();
@@ -141,7 +155,8 @@ double Candidates::least_seconds(const Choice& choice) const {
   double compute = relaxation_.compute_seconds;
   for (size_t b = 0; b < rungs_.size(); ++b) {
     const bool deep = static_cast<int>(b) < choice.deep_blocks;
-    compute += static_cast<double>(passes_) * rungs_[b][index(deep ? choice.deep : choice.shallow)].remade_seconds;
+    compute +=
+        static_cast<double>(sweeps() * passes_) * rungs_[b][index(deep ? choice.deep : choice.shallow)].remade_seconds;
   }
   return std::max(compute, traffic_[choice.on_disk]);
 }
@@ -189,9 +204,9 @@ Schedule Candidates::deferred(const Choice& choice) const {
   return make_schedule(train_.graph, deferred_order_, costs_, pass_options(choice, train_.graph, droppable_));
 }
 
-Estimate Candidates::estimate(Choice choice, int64_t limit_bytes) {
+PlanEstimate Candidates::estimate(Choice choice, int64_t limit_bytes) {
   choice = canonical(choice, droppable_.blocks);
-  Estimate& known = estimates_[{shape_, choice}];
+  PlanEstimate& known = estimates_[{shape_, choice}];
   if (known.bytes > 0 && (known.seconds >= 0 || known.bytes > limit_bytes)) return known;
   TrainingPlan plan;
   if (defers(choice.on_disk))
@@ -225,24 +240,29 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   plan.deep = choice.deep, plan.shallow = choice.shallow, plan.deep_blocks = choice.deep_blocks;
   plan.layout = Layout({list_.begin(), list_.begin() + static_cast<std::ptrdiff_t>(choice.on_disk)});
   (void)plan.layout.add(train_.graph, train_.barrier);  // build() has seen that they agree
-  if (spec_.evaluates) (void)plan.layout.add(evaluate_);
+  for (const PlannedProgram& program : programs_) (void)plan.layout.add(program.graph);
   for (const PlannedVariant& variant : variants_) (void)plan.layout.add(variant.train.graph, variant.train.barrier);
   if (defers(choice.on_disk)) plan.deferred = deferred(choice);
   plan.pass = pass(choice), plan.update = update(choice);
-  if (spec_.evaluates)
-    plan.evaluation = make_schedule(evaluate_, nodes_between(0, evaluate_.nodes().size()), evaluate_costs_,
-                                    options(choice, evaluate_));
+  plan.programs = programs_;
+  for (size_t i = 0; i < programs_.size(); ++i) {
+    const Graph& graph = programs_[i].graph;
+    plan.programs[i].schedule =
+        make_schedule(graph, nodes_between(0, graph.nodes().size()), program_costs_[i], options(choice, graph));
+  }
   add_variants(choice, plan);
   measure(choice, plan);
   time(plan);
-  std::vector<Schedule*> all{&plan.pass, &plan.update, &plan.deferred, &plan.evaluation};
+  std::vector<Schedule*> all{&plan.pass, &plan.update, &plan.deferred};
+  for (PlannedProgram& program : plan.programs) all.push_back(&program.schedule);
   for (PlannedVariant& variant : plan.variants) all.insert(all.end(), {&variant.pass, &variant.update});
   for (Schedule* s : all) {
     place(*s);
     plan.transient_bytes = std::max(plan.transient_bytes, s->peak_bytes);
   }
   plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
-  plan.train = train_, plan.evaluate = evaluate_;
+  plan.train = train_;
+  plan.estimator = spec_.estimator, plan.estimator_options = spec_.estimator_options;
   return plan;
 }
 
@@ -293,7 +313,7 @@ void Candidates::time(TrainingPlan& plan) const {
   };
   const bool defers = !plan.deferred.steps.empty();
   add(defers ? plan.deferred : plan.pass, true, 1);
-  add(plan.pass, false, passes_ - 1);
+  add(plan.pass, false, sweeps() * passes_ - 1);
   if (!defers) add(plan.update, true, 1);
 }
 

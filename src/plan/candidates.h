@@ -30,16 +30,16 @@ struct Pass {
   auto operator<=>(const Pass&) const = default;
 };
 
-struct Estimate {
+struct PlanEstimate {
   int64_t bytes = 0;    // before placement, without the runtime
   double seconds = -1;  // of a step; below 0: not asked for
 };
 struct Found {
   Choice choice;
-  Estimate estimate;
+  PlanEstimate estimate;
 };
 // What was estimated before: it holds for every budget.
-using Estimates = std::map<std::pair<Pass, Choice>, Estimate>;
+using Estimates = std::map<std::pair<Pass, Choice>, PlanEstimate>;
 
 class Candidates {
  public:
@@ -68,7 +68,7 @@ class Candidates {
   double bound(int64_t limit_bytes) const { return relaxation_.bound(limit_bytes); }
 
   // Timed only where it needs no more than `limit_bytes`.
-  Estimate estimate(Choice choice, int64_t limit_bytes);
+  PlanEstimate estimate(Choice choice, int64_t limit_bytes);
   // Of what was estimated, the fastest that fits and takes less than `beat_seconds`.
   std::optional<Found> fastest_known(const Limits& limits, double beat_seconds) const;
   // With everything that a run needs, placed.
@@ -76,10 +76,14 @@ class Candidates {
 
  private:
   Result<Graph> evaluation_graph() const;
+  Result<void> add_program(PlannedProgram::Kind kind, Graph graph);
+  int64_t sweeps() const;  // over all passes of a step
   void list_for_disk(const Layout& layout);
   double traffic_seconds(Role role, int64_t bytes) const;
   void relax();
-  bool defers(size_t on_disk) const { return train_.barrier && on_disk > 0 && updates_listed_; }
+  bool defers(size_t on_disk) const {
+    return train_.barrier && on_disk > 0 && updates_listed_ && spec_.estimator->differentiates();
+  }
   ScheduleOptions options(const Choice& choice, const Graph& graph) const;
   ScheduleOptions pass_options(const Choice& choice, const Graph& graph, const Droppable& droppable) const;
   Schedule pass(const Choice& choice) const;
@@ -95,9 +99,10 @@ class Candidates {
   const int64_t passes_;
   Estimates& estimates_;
   TrainingGraph train_;
-  Graph evaluate_;
-  std::vector<PlannedVariant> variants_;  // without schedules
-  std::vector<NodeCost> costs_, evaluate_costs_;
+  std::vector<PlannedProgram> programs_;  // without schedules
+  std::vector<PlannedVariant> variants_;  // likewise
+  std::vector<NodeCost> costs_;
+  std::vector<std::vector<NodeCost>> program_costs_;
   std::vector<int> deferred_order_;
   Droppable droppable_;
   std::vector<std::array<BlockRung, kRungs.size()>> rungs_;  // by block

@@ -224,7 +224,7 @@ class Planner {
     out.graph = std::move(rewritten.graph);
     for (AdapterTensor& tensor : rewritten.tensors) tensors.try_emplace(tensor.value, std::move(tensor));
     if (spec_.multiply == Multiply::int8 || spec_.step == Multiply::int8) interleave_weights(out.graph);
-    if (part == Part::prompts) out.graph.prune();
+    if (part == Part::prompts) (void)out.graph.prune();
     const bool few_rows = part == Part::tokens && rows <= kNarrowRows;
     out.graph = group_linears(narrow_linears(out.graph, {few_rows, multiply == Multiply::int8}));
     CHECK_OK(out.graph.verify());

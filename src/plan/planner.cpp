@@ -73,8 +73,12 @@ std::vector<Choice> leanest(Candidates& candidates, bool disk) {
 std::vector<NearMoves> TrainingPlanner::ways() const {
   if (spec_.near == Near::always) return {spec_.moves};
   if (spec_.near == Near::never) return {{}};
-  if (spec_.from_scratch) return {{}, {.eight_bit_states = true}};
-  return {{}, {.skip_negligible = true}, {.eight_bit_states = true, .skip_negligible = true}};
+  if (spec_.from_scratch || !spec_.estimator->differentiates()) return {{}, {.eight_bit_states = true}};
+  const bool kept = spec_.keeper->exact();
+  return {{},
+          {.skip_negligible = true},
+          {.eight_bit_states = true, .skip_negligible = true},
+          {.eight_bit_states = true, .skip_negligible = true, .eight_bit_activations = kept}};
 }
 
 Result<TrainingPlan> TrainingPlanner::plan() {

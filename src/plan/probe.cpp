@@ -51,9 +51,9 @@ double median_seconds(Work work) {
 }
 
 // Times operations. Operands are zeros: no kernel looks at what it multiplies.
-class Probe {
+class MachineProbe {
  public:
-  explicit Probe(Threads& threads) : run_{threads, Multiply::f32, 1, 0, 0} {}
+  explicit MachineProbe(Threads& threads) : run_{threads, Multiply::f32, 1, 0, 0} {}
 
   void multiply(Multiply multiply) { run_.multiply = multiply; }
 
@@ -84,7 +84,7 @@ class Probe {
 // Speeds of products with these activations and weights.
 class ProductProbe {
  public:
-  ProductProbe(Probe& probe, const Codec& activation) : probe_(probe), activation_(&activation) {}
+  ProductProbe(MachineProbe& probe, const Codec& activation) : probe_(probe), activation_(&activation) {}
 
   ProductSpeeds speeds() {
     const Type none{.codec = nullptr}, x = matrix(kRows, kWidth), y = matrix(kRows, kWide);
@@ -119,13 +119,13 @@ class ProductProbe {
     seconds_[i] += probe_.seconds(op, attributes, in);
   }
 
-  Probe& probe_;
+  MachineProbe& probe_;
   const Codec* activation_;
   ProductSpeeds flops_ = {}, seconds_ = {};
 };
 
 // Elements a second: what a product takes longer with weights in a block codec.
-double decode_speed(Probe& probe) {
+double decode_speed(MachineProbe& probe) {
   const Codec* const codec = find_codec("q4_1");
   const Type x{{kRows, kWidth}, &kBf16}, none{.codec = nullptr};
   const LinearAttributes forward{.codec = &kBf16};
@@ -148,7 +148,7 @@ double read_speed(Threads& threads) {
          });
 }
 
-double moved_speed(Probe& probe) {
+double moved_speed(MachineProbe& probe) {
   const Type x{{kRows, kWidth}, &kBf16}, y{{kRows, kWide}, &kBf16}, gain{{kWidth}}, none{.codec = nullptr};
   double bytes = 0, seconds = 0;
   const auto add = [&](const Op& op, const std::any& attributes, const std::vector<Type>& in) {
@@ -165,7 +165,7 @@ double moved_speed(Probe& probe) {
 // Speeds of updates: bytes a second with states in f32, and elements a second that are written in 8 bits.
 class UpdateProbe {
  public:
-  explicit UpdateProbe(Probe& probe) : probe_(probe) {}
+  explicit UpdateProbe(MachineProbe& probe) : probe_(probe) {}
 
   void measure(Machine& machine) {
     const auto [cost, plain] = adamw(kF32);
@@ -199,14 +199,14 @@ class UpdateProbe {
     return {node.op->cost(node.attributes, in, graph.types(node.out)), probe_.seconds(*node.op, node.attributes, in)};
   }
 
-  Probe& probe_;
+  MachineProbe& probe_;
 };
 
 }  // namespace
 
 Machine probe_machine(Threads& threads) {
   Machine machine;
-  Probe probe(threads);
+  MachineProbe probe(threads);
   machine.f32 = ProductProbe(probe, kF32).speeds();
   if (multiplies(Multiply::bf16)) {
     probe.multiply(Multiply::bf16);

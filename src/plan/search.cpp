@@ -60,7 +60,7 @@ class Search {
 
   // Whether it fits; it becomes the best where it is the fastest.
   bool consider(const Choice& choice) {
-    const Estimate estimate = candidates_.estimate(choice, limit(choice));
+    const PlanEstimate estimate = candidates_.estimate(choice, limit(choice));
     if (estimate.bytes > limit(choice)) return false;
     if (estimate.seconds < beat_) best_ = {choice, estimate}, beat_ = estimate.seconds;
     return true;
@@ -113,7 +113,7 @@ class Search {
       const size_t guess = guesses < kLines ? least_on_disk(limit(choice), beside) : (low + high) / 2;
       choice.on_disk = std::clamp(guess, low, found ? high - 1 : high);
       if (candidates_.least_seconds(choice) >= beat_ && found) return found;
-      const Estimate estimate = candidates_.estimate(choice, limit(choice));
+      const PlanEstimate estimate = candidates_.estimate(choice, limit(choice));
       beside = estimate.bytes - candidates_.resident_bytes(choice.on_disk);
       if (consider(choice)) {
         found = {choice, estimate};

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "methods/optimizers/update_expr.h"
 #include "ops/backward.h"
 #include "ops/pointwise.h"
 #include "ops/table.h"
@@ -56,9 +57,7 @@ class UpdateBuilder {
   }
 
   void build(const std::vector<Backward::LeafGradient>& gradients) {
-    g_.set_phase(Phase::update);
-    learning_rate_ = g_.add_value(kUpdateRate, {{1}}, Role::input);
-    step_ = g_.add_value(kUpdateStep, {{1}}, Role::input);
+    begin_inputs();
     updates_.reserve(gradients.size());
     for (const auto& p : gradients) updates_.push_back(begin(p));
     const size_t first_norm = g_.nodes().size();
@@ -67,12 +66,35 @@ class UpdateBuilder {
       squares.push_back(g_.emit(kSquaredNorm, {}, {update.gradient}, "norm." + update.name()));
     const ValueId clip = norm(squares);
     for (size_t i = first_norm; i < g_.nodes().size(); ++i) g_.in_last_pass(i);
+    update_all(clip);
+  }
+
+  // Of gradients that are made anew where they are read.
+  void build_estimated(std::span<const ValueId> parameters) {
+    begin_inputs();
+    estimate_ = {spec_.estimator, &spec_.estimator_options, {}};
+    for (int k = 0; k < estimate_.directions(); ++k)
+      estimate_.derivatives.push_back(g_.add_value(derivative_name(k), {{1}}, Role::input));
+    updates_.reserve(parameters.size());
+    for (const ValueId parameter : parameters) updates_.push_back(begin({parameter, kNone, kNone}));
+    update_all(kNone);
+  }
+
+ private:
+  void begin_inputs() {
+    g_.set_phase(Phase::update);
+    learning_rate_ = g_.add_value(kUpdateRate, {{1}}, Role::input);
+    step_ = g_.add_value(kUpdateStep, {{1}}, Role::input);
+  }
+
+  void update_all(ValueId clip) {
     train_.update_begin = g_.nodes().size();
     for (Update& update : updates_) {
       if (spec_.clip > 0) update.clip = clip;
       const ValueId parameter = update.parameter;  // the hooks replace it by its new version
       set_rate(update);
       reset(update);
+      if (update.gradient == kNone) estimate(update);
       if (hooks_.measure) update.statistics = hooks_.measure(update);
       const bool later = optimizer_.total != Total::none && !update.statistics.empty();
       if (!later) hooks_.apply(update);
@@ -81,7 +103,15 @@ class UpdateBuilder {
     if (optimizer_.total != Total::none && !updates_.front().statistics.empty()) apply_with_totals();
   }
 
- private:
+  // As a value, for updates that are no single expression; where none reads it, it is dropped again.
+  void estimate(Update& update) {
+    update.estimate = &estimate_;
+    Fused f(g_, "estimate." + update.name());
+    f.builder().shape(update.trained.shape);
+    f.output(update.gradient, estimated_gradient(f, estimate_, update.name()));
+    f.emit();
+  }
+
   // The factor of clipping, and the norm: both outlive the pass that makes them.
   ValueId norm(const std::vector<ValueId>& squares) {
     const auto out = g_.emit_all(kClipScale, ClipAttributes{spec_.clip}, squares, "update.clip");
@@ -217,6 +247,7 @@ class UpdateBuilder {
   TrainingGraph& train_;
   Graph& g_;
   std::vector<Update> updates_;
+  Estimate estimate_;
   ValueId learning_rate_ = kNone, step_ = kNone;
 };
 
@@ -357,13 +388,38 @@ NearMoves near_moves(std::string_view names) noexcept {
   return moves;
 }
 
+std::string move_name(int k) { return fmt::format("perturb.move.{}", k); }
+std::string derivative_name(int k) { return fmt::format("update.derivative.{}", k); }
+
+namespace {
+
+// The update of gradients that an estimator makes.
+Result<void> add_estimated_update(const TrainingSpec& spec, const StepKind& kind, TrainingGraph& train) {
+  if (spec.optimizer->accumulator)
+    return fail(ErrorCode::unsupported,
+                "--optimizer {} takes its gradient in before a step ends, --estimator {} has it only then; take {} or "
+                "another optimizer",
+                spec.optimizer->name, spec.estimator->name, spec.estimator->optimizer);
+  const std::vector<ValueId> trained = parameters_of(train.graph);
+  UpdateBuilder(spec, kind, train).build_estimated(trained);
+  const std::vector<char> kept = train.graph.prune();
+  std::vector<ValueId> updated;
+  for (size_t i = train.update_begin; i < kept.size(); ++i)
+    if (kept[i]) updated.push_back(train.updated[i - train.update_begin]);
+  train.updated = std::move(updated);
+  train.update_begin = train.graph.nodes().size() - train.updated.size();
+  return train.graph.verify();
+}
+
+}  // namespace
+
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
   TrainingGraph train;
   BuildOptions options{.prefix = train.prefix,
                        .rows = rows,
                        .positions = spec.context,
                        .activation = spec.activation,
-                       .differentiable = true};
+                       .differentiable = spec.estimator->differentiates()};
   options.role = spec.trains_weights() ? Role::parameter : Role::weight;
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec.stored(name);
@@ -372,15 +428,22 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   const BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
   add_token_loss(train.graph, model,
                  {.prefix = train.prefix,
-                  .gradient = true,
+                  .gradient = spec.estimator->differentiates(),
                   .keep_logits = kind.keep_logits,
                   .negligible = spec.moves.skip_negligible ? kNegligible : 0});
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
+  if (!spec.estimator->differentiates()) {
+    CHECK_OK(add_estimated_update(spec, kind, train));
+    return train;
+  }
   const std::vector<ValueId> losses{train.graph.find(train.prefix + "nll")}, trained = parameters_of(train.graph);
   Backward backward(train.graph, trained);
+  Kept kept(train.graph, spec.moves.eight_bit_activations ? kQ8Keeper : *spec.keeper);
+  backward.keep_by([&](Backward&, ValueId value) { return kept.saved(value); });
   CHECK_OK(backward.run(losses));
+  kept.place();
   train.whole_passes = backward.sums_within_pass();
   const size_t update = train.graph.nodes().size();
   UpdateBuilder(spec, kind, train).build(backward.leaves());

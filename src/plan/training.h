@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "methods/keeper.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
 #include "models/build.h"
@@ -26,6 +27,7 @@ enum class Near {
 struct NearMoves {
   bool eight_bit_states = false;
   bool skip_negligible = false;
+  bool eight_bit_activations = false;
   bool operator==(const NearMoves&) const = default;
 };
 struct NearMove {
@@ -35,7 +37,8 @@ struct NearMove {
 };
 constexpr NearMove kNearMoves[] = {
     {"eight_bit_states", &NearMoves::eight_bit_states, "optimizer states in 8 bits"},
-    {"skip_negligible", &NearMoves::skip_negligible, "the head's gradients without probabilities below 2^-12"}};
+    {"skip_negligible", &NearMoves::skip_negligible, "the head's gradients without probabilities below 2^-12"},
+    {"eight_bit_activations", &NearMoves::eight_bit_activations, "activations of blocks kept in 8 bits (q8_0)"}};
 std::string near_names(const NearMoves& moves);         // with commas between
 NearMoves near_moves(std::string_view names) noexcept;  // unknown ones are none
 
@@ -48,6 +51,9 @@ struct TrainingSpec {
   std::vector<RewriteSpec> rewrites = {{.rewrite = &kFull}};  // in the order in which they are applied
   const Optimizer* optimizer = &kAdamw;
   OptionValues optimizer_options;
+  const Estimator* estimator = &kBackprop;  // of the gradients
+  OptionValues estimator_options;
+  const Keeper* keeper = &kExactKeeper;  // of the activations
   double weight_decay = 0;
   std::vector<std::string> no_decay;  // parts of the names of parameters that do not decay
   // Factors of the learning rate and of the decay by parts of parameters' names; of several that fit the last counts.
@@ -111,6 +117,13 @@ struct StepKind {
   bool keep_logits = false;
 };
 
+// Of an estimator that probes the loss: how far the parameters move along direction k, and the derivative along it.
+std::string move_name(int k);
+std::string derivative_name(int k);
+
+// Moves every trained parameter by those.
+Result<Graph> build_perturbation(const TrainingSpec& spec, const TrainingGraph& train);
+
 // `rows` tokens a pass.
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind = {});
 
@@ -137,12 +150,22 @@ enum class Rung {
   bare_spill,   // only the block's input, on disk
 };
 
+// A program beside the passes and their update.
+struct PlannedProgram {
+  enum class Kind { evaluate, perturb };
+  Kind kind;
+  Graph graph;
+  Schedule schedule;
+};
+
 struct TrainingPlan {
   TrainingGraph train;
-  Graph evaluate;
+  std::vector<PlannedProgram> programs;
+  const Estimator* estimator = &kBackprop;
+  OptionValues estimator_options;
   Layout layout;
-  Schedule pass, update, evaluation;  // update is empty without a barrier
-  Schedule deferred;                  // pass with the updates of the step before; empty: they follow their pass at once
+  Schedule pass, update;  // update is empty without a barrier
+  Schedule deferred;      // pass with the updates of the step before; empty: they follow their pass at once
   std::vector<PlannedVariant> variants;
   int64_t rows = 0;          // tokens a pass
   bool keep_logits = false;  // of the head, until its gradient is made
@@ -164,7 +187,8 @@ struct TrainingPlan {
 
   int64_t bytes(int64_t runtime_bytes) const { return arena_bytes + scratch_memory + runtime_bytes; }
   std::vector<const Schedule*> schedules() const {
-    std::vector<const Schedule*> all{&pass, &update, &deferred, &evaluation};
+    std::vector<const Schedule*> all{&pass, &update, &deferred};
+    for (const PlannedProgram& program : programs) all.push_back(&program.schedule);
     for (const PlannedVariant& variant : variants) all.insert(all.end(), {&variant.pass, &variant.update});
     return all;
   }

@@ -85,7 +85,10 @@ Result<OptionValues> options_of(const Rewrite& rewrite, const Recipe& r) {
 Result<void> Trainer::set_options() {
   const Recipe& r = recipe_;
   spec_.optimizer_options = OptionValues(spec_.optimizer->options);
+  spec_.estimator_options = OptionValues(spec_.estimator->options);
   std::vector<std::string> owners = {"optimizer", r.optimizer};
+  const std::string_view estimators[] = {"estimator", spec_.estimator->name};
+  if (!spec_.estimator->options.empty()) owners.insert(owners.end(), std::begin(estimators), std::end(estimators));
   for (const RewriteSpec& spec : spec_.rewrites)
     if (!spec.rewrite->options.empty()) owners.emplace_back(spec.rewrite->name);
   for (const std::string& text : r.set) {
@@ -93,6 +96,10 @@ Result<void> Trainer::set_options() {
     if (std::find(owners.begin(), owners.end(), setting.owner) == owners.end())
       return fail(ErrorCode::invalid_argument, "--set {}: the sockets with options here are '{}'", text,
                   fmt::join(owners, "', '"));
+    if (std::find(std::begin(estimators), std::end(estimators), setting.owner) != std::end(estimators)) {
+      CHECK_OK(spec_.estimator_options.set(setting.owner, setting.name, setting.value));
+      continue;
+    }
     if (setting.owner != "optimizer" && setting.owner != r.optimizer) continue;
     if (setting.name == "no_decay")
       spec_.no_decay = split(setting.value, '|');

@@ -86,9 +86,7 @@ Result<int64_t> Inference::context(int64_t asked) const {
   return asked > 0 ? std::max<int64_t>(2, asked) : a.context;
 }
 
-std::string Inference::scratch_folder() const {
-  return options_.scratch.empty() ? cache_folder() : options_.scratch;
-}
+std::string Inference::scratch_folder() const { return options_.scratch.empty() ? cache_folder() : options_.scratch; }
 
 Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
   spec_.task = task;

@@ -1,5 +1,6 @@
 #include "run/passes.h"
 
+#include <cmath>
 #include <utility>
 
 namespace thimble {
@@ -12,7 +13,9 @@ Passes::Passes(const TrainingPlan& plan, std::byte* base, Scratch* scratch) : pl
   pass_ = executor(plan.train.graph, plan.pass);
   update_ = executor(plan.train.graph, plan.update);
   deferred_ = executor(plan.train.graph, plan.deferred);
-  evaluation_ = executor(plan.evaluate, plan.evaluation);
+  for (const PlannedProgram& program : plan.programs)
+    (program.kind == PlannedProgram::Kind::evaluate ? evaluation_ : perturbation_) =
+        executor(program.graph, program.schedule);
   for (const PlannedVariant& v : plan.variants)
     kinds_.push_back({executor(v.train.graph, v.pass), executor(v.train.graph, v.update)});
 }
@@ -23,7 +26,7 @@ const Passes::Kind* Passes::due(uint64_t step) const {
   return nullptr;
 }
 
-void Passes::write(const char* name, double value) {
+void Passes::write(const std::string& name, double value) {
   if (const Layout::Entry* const entry = plan_.layout.find(name))
     *reinterpret_cast<float*>(base_ + entry->offset) = static_cast<float>(value);
 }
@@ -52,6 +55,41 @@ Result<void> Passes::pass(RunContext& context, PassPlace place) {
   const bool pending = std::exchange(pending_, false);
   if (pending) context.update_step = pending_step_;
   return (pending ? deferred_ : pass_)->run_pass(context, place);
+}
+
+// Along one direction; the parameters rest along the others.
+Result<void> Passes::perturb(RunContext& context, int direction, double move) {
+  if (move == 0) return {};
+  context.update_step = context.step;
+  const auto directions = static_cast<int>(plan_.estimator_options["directions"]);
+  for (int k = 0; k < directions; ++k) write(move_name(k), k == direction ? move : 0);
+  return perturbation_->run_pass(context, {});
+}
+
+Result<Estimated> Passes::estimate(RunContext& context, const std::function<Result<double>()>& loss) {
+  const std::vector<Probe> probes = plan_.estimator->probes(plan_.estimator_options);
+  const double epsilon = plan_.estimator_options["epsilon"];
+  const auto directions = static_cast<int>(plan_.estimator_options["directions"]);
+  Estimated out;
+  double squares = 0;
+  for (int k = 0; k < directions; ++k) {
+    double at = 0, derivative = 0;
+    for (const Probe& probe : probes) {
+      CHECK_OK(perturb(context, k, (probe.position - std::exchange(at, probe.position)) * epsilon));
+      context.first_row = 0;
+      const double found = TRY(loss());
+      derivative += probe.weight * found / (epsilon * directions);
+      out.loss += found / static_cast<double>(probes.size() * static_cast<size_t>(directions));
+    }
+    CHECK_OK(perturb(context, k, -at * epsilon));
+    write(derivative_name(k), derivative);
+    squares += derivative * derivative;
+  }
+  double count = 0;
+  for (const TrainedParameter& parameter : plan_.train.parameters)
+    count += static_cast<double>(parameter.shape.count());
+  out.norm = std::sqrt(squares * count);
+  return out;
 }
 
 Result<void> Passes::end_step(RunContext& context) {

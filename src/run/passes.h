@@ -7,6 +7,7 @@
 //   end_step     the number and rate that the update reads; the update, or it is left to the next step's first pass
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -18,6 +19,11 @@ namespace thimble {
 struct StepInputs {
   double learning_rate = 0;
   double scale = 1;  // what the sum of losses is multiplied with
+};
+
+struct Estimated {
+  double loss = 0;  // the mean over all probes
+  double norm = 0;  // of the gradient, whose direction is taken to be as long as it is expected to be
 };
 
 class Passes {
@@ -33,17 +39,22 @@ class Passes {
   Result<void> flush(RunContext& context);
   Result<void> evaluate(RunContext& context) { return evaluation_->run_pass(context, {}); }
 
+  // In place of passes, where an estimator probes the loss: moves the parameters to every probe of every direction,
+  // asks there for the loss a target of all passes of the step, moves them back, and tells the update what was found.
+  Result<Estimated> estimate(RunContext& context, const std::function<Result<double>()>& loss);
+
  private:
   struct Kind {
     std::unique_ptr<Executor> pass, update;
   };
   const Kind* due(uint64_t step) const;  // nullptr: an ordinary step
-  void write(const char* name, double value);
+  Result<void> perturb(RunContext& context, int direction, double move);
+  void write(const std::string& name, double value);
   void write_update(uint64_t step);
 
   const TrainingPlan& plan_;
   std::byte* base_;
-  std::unique_ptr<Executor> pass_, update_, deferred_, evaluation_;
+  std::unique_ptr<Executor> pass_, update_, deferred_, evaluation_, perturbation_;
   std::vector<Kind> kinds_;  // as plan.variants
   StepInputs inputs_;
   bool pending_ = false;

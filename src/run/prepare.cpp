@@ -110,6 +110,8 @@ Result<int64_t> Trainer::count_steps() {
 Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
   spec_.optimizer = TRY(optimizer_named(r.optimizer));
+  spec_.keeper = TRY(keeper_named(r.keep));
+  spec_.estimator = TRY(estimator_named(r.estimator));
   CHECK_OK(make_rewrites());
   CHECK_OK(set_options());
   settle_options();
@@ -129,7 +131,7 @@ Result<void> Trainer::make_spec() {
   };
   spec_.states = find_codec(r.states);
   spec_.weight_decay = r.weight_decay;
-  spec_.clip = r.clip;
+  spec_.clip = spec_.estimator->differentiates() ? r.clip : 0;
   spec_.batch = r.batch, spec_.accumulate = r.accumulate, spec_.context = r.context;
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
   spec_.from_scratch = !source_;
@@ -138,7 +140,7 @@ Result<void> Trainer::make_spec() {
   spec_.disk = r.scratch != "none";
   spec_.near = r.allow == "near" ? Near::where_faster : Near::never;
   const double suits = spec_.optimizer->finds_rate ? 1 : rate_of(spec_.rewrites);
-  base_rate_ = r.lr > 0 ? r.lr : spec_.optimizer->learning_rate * suits;
+  base_rate_ = r.lr > 0 ? r.lr : spec_.optimizer->learning_rate * spec_.estimator->rate * suits;
   spec_.rates = fmt::format("{} {} warm-up {}", base_rate_, r.schedule, r.warmup);
   if (r.min_lr > 0) spec_.rates += fmt::format(" floor {}", r.min_lr);
   if (r.schedule == "warmup_stable_decay") spec_.rates += fmt::format(" decay {}", r.decay);

@@ -75,7 +75,7 @@ void Trainer::write_pass(const Rows& rows, int64_t first) {
 Result<Trainer::StepSize> Trainer::measure_step() {
   StepSize size;
   packer_->begin_step();
-  const Packer::State here = packer_->state();
+  size.begin = packer_->state();
   for (int64_t i = 0; i < recipe_.accumulate; ++i) {
     CHECK_OK(packer_->next(rows_));
     if (rows_.windows == 0) break;
@@ -83,7 +83,7 @@ Result<Trainer::StepSize> Trainer::measure_step() {
     size.windows += rows_.windows;
     size.predicted += rows_.predicted;
   }
-  if (recipe_.accumulate > 1) CHECK_OK(packer_->restore(here));
+  if (recipe_.accumulate > 1) CHECK_OK(packer_->restore(size.begin));
   return size;
 }
 
@@ -101,6 +101,17 @@ Result<double> Trainer::run_passes(RunContext& run, PassPlace place) {
   return loss;
 }
 
+Result<double> Trainer::run_batches(RunContext& run, const StepSize& size) {
+  double loss = 0;
+  for (int64_t i = 0; i < size.batches; ++i) {
+    if (recipe_.accumulate > 1) CHECK_OK(packer_->next(rows_));
+    loss += TRY(run_passes(run, {i == 0, i + 1 == size.batches}));
+  }
+  loss /= size.targets();
+  CHECK_OK(check_finite(loss, "loss"));
+  return loss;
+}
+
 Result<void> Trainer::check_finite(double value, const char* what) const {
   if (std::isfinite(value)) return {};
   return diverged(fmt::format("step {}: the {}", done_ + 1, what));
@@ -109,19 +120,20 @@ Result<void> Trainer::check_finite(double value, const char* what) const {
 Result<StepEvent> Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
   const StepSize size = TRY(measure_step());
-  const double predicted = static_cast<double>(std::max<int64_t>(1, size.predicted));
   RunContext run = context();
   StepEvent event{
       .step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
-  passes_->begin_step(run, {event.learning_rate, 1 / predicted});
-  double loss = 0;
-  for (int64_t i = 0; i < size.batches; ++i) {
-    if (recipe_.accumulate > 1) CHECK_OK(packer_->next(rows_));
-    loss += TRY(run_passes(run, {i == 0, i + 1 == size.batches}));
+  passes_->begin_step(run, {event.learning_rate, 1 / size.targets()});
+  if (spec_.estimator->differentiates()) {
+    event.loss = TRY(run_batches(run, size));
+    event.grad_norm = *input<float>("update.norm");
+  } else {
+    const Estimated estimated = TRY(passes_->estimate(run, [&]() -> Result<double> {
+      if (recipe_.accumulate > 1) CHECK_OK(packer_->restore(size.begin));
+      return run_batches(run, size);
+    }));
+    event.loss = estimated.loss, event.grad_norm = estimated.norm;
   }
-  event.loss = loss / predicted;
-  CHECK_OK(check_finite(event.loss, "loss"));
-  event.grad_norm = *input<float>("update.norm");
   CHECK_OK(check_finite(event.grad_norm, "gradient"));
   CHECK_OK(passes_->end_step(run));
   ++done_;

@@ -70,9 +70,13 @@ class Trainer {
   // Of the micro-batches of a step that hold something.
   struct StepSize {
     int64_t batches = 0, windows = 0, predicted = 0;
+    Packer::State begin = {};  // where they are in the data
+    double targets() const { return static_cast<double>(std::max<int64_t>(1, predicted)); }
   };
   Result<StepSize> measure_step();
   Result<double> run_passes(RunContext& run, PassPlace place);
+  // The loss a target of all micro-batches of the step.
+  Result<double> run_batches(RunContext& run, const StepSize& size);
   Result<void> check_finite(double value, const char* what) const;
   void write_pass(const Rows& rows, int64_t first);
   Result<EvalEvent> evaluate();

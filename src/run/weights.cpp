@@ -94,8 +94,7 @@ Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loa
     const Codec& codec = *entry->type.codec;
     const int64_t unit = codec.rows_of ? kInterleavedRows * columns : columns;
     CHECK_OK(values.fill(*entry, unit, [&](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) {
-      if (codec.rows_of)
-        return read_interleaved(source, tensor, codec, first / columns, count / columns, to, spare);
+      if (codec.rows_of) return read_interleaved(source, tensor, codec, first / columns, count / columns, to, spare);
       if (&codec == tensor.codec) return read_rows(source, tensor, first / columns, count / columns, to);
       return convert_rows(source, tensor, codec, first / columns, count / columns, to, spare);
     }));

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <memory>
 
 #include "adapters/adapter.h"
@@ -68,7 +69,7 @@ struct Trajectory {
   bool operator==(const Trajectory&) const = default;
 };
 
-inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int steps) {
+inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int steps, double rate = 1e-2) {
   const auto bytes = static_cast<size_t>(plan.arena_bytes + 4095) / 4096 * 4096;
   const std::unique_ptr<std::byte, decltype(&std::free)> arena(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)),
                                                                std::free);
@@ -95,32 +96,38 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
   Trajectory out;
   for (int step = 0; step < steps; ++step) {
     RunContext context{threads, spec.multiply, 0, static_cast<uint64_t>(step), 0};
-    passes.begin_step(context, {1e-2, 1.0 / static_cast<double>(rows)});
-    double loss = 0;
-    for (int64_t first = 0; first < rows; first += plan.rows) {
-      for (int64_t i = 0; i < plan.rows; ++i) {
-        const auto token = [&](int64_t row) {
-          return static_cast<int32_t>(random.uniform(static_cast<uint64_t>(step * rows + row)) * 0.999f *
-                                      static_cast<float>(spec.architecture.vocab));
-        };
-        const int64_t row = first + i, window = row / spec.context * spec.context;
-        reinterpret_cast<int32_t*>(at("train.ids"))[i] = token(row);
-        reinterpret_cast<int32_t*>(at("train.targets"))[i] = token(row / 2);
-        reinterpret_cast<int32_t*>(at("train.positions"))[i] = static_cast<int32_t>(row - window);
-        reinterpret_cast<int32_t*>(at("train.starts"))[i] = static_cast<int32_t>(window - first);
+    passes.begin_step(context, {rate, 1.0 / static_cast<double>(rows)});
+    const auto sweep = [&]() -> Result<double> {
+      double loss = 0;
+      for (int64_t first = 0; first < rows; first += plan.rows) {
+        for (int64_t i = 0; i < plan.rows; ++i) {
+          const auto token = [&](int64_t row) {
+            return static_cast<int32_t>(random.uniform(static_cast<uint64_t>(step * rows + row)) * 0.999f *
+                                        static_cast<float>(spec.architecture.vocab));
+          };
+          const int64_t row = first + i, window = row / spec.context * spec.context;
+          reinterpret_cast<int32_t*>(at("train.ids"))[i] = token(row);
+          reinterpret_cast<int32_t*>(at("train.targets"))[i] = token(row / 2);
+          reinterpret_cast<int32_t*>(at("train.positions"))[i] = static_cast<int32_t>(row - window);
+          reinterpret_cast<int32_t*>(at("train.starts"))[i] = static_cast<int32_t>(window - first);
+        }
+        EXPECT_TRUE(passes.pass(context, {first == 0, first + plan.rows >= rows}));
+        context.first_row += static_cast<uint64_t>(plan.rows);
+        for (int64_t i = 0; i < plan.rows; ++i) loss += reinterpret_cast<const float*>(at("train.nll"))[i];
       }
-      EXPECT_TRUE(passes.pass(context, {first == 0, first + plan.rows >= rows}));
-      context.first_row += static_cast<uint64_t>(plan.rows);
-      for (int64_t i = 0; i < plan.rows; ++i) loss += reinterpret_cast<const float*>(at("train.nll"))[i];
-    }
+      return loss / static_cast<double>(rows);
+    };
+    const bool probes = !spec.estimator->differentiates();
+    out.losses.push_back(probes ? passes.estimate(context, sweep)->loss : *sweep());
     EXPECT_TRUE(passes.end_step(context));
-    out.losses.push_back(loss / static_cast<double>(rows));
   }
   RunContext context{threads, spec.multiply, 0, 0, 0};
   EXPECT_TRUE(passes.flush(context));
-  for (const TrainedParameter& parameter : plan.train.parameters) {
-    std::vector<float> trained(static_cast<size_t>(parameter.shape.count()));
-    EXPECT_TRUE(values.read(*plan.layout.find(parameter.name), 0, std::as_writable_bytes(std::span(trained))));
+  std::map<std::string, int64_t> counts;  // in the order of names, which is that of no gradient
+  for (const TrainedParameter& parameter : plan.train.parameters) counts[parameter.name] = parameter.shape.count();
+  for (const auto& [name, count] : counts) {
+    std::vector<float> trained(static_cast<size_t>(count));
+    EXPECT_TRUE(values.read(*plan.layout.find(name), 0, std::as_writable_bytes(std::span(trained))));
     out.parameters.insert(out.parameters.end(), trained.begin(), trained.end());
   }
   return out;

@@ -47,6 +47,35 @@ TEST(Golden, smollm2_greedy) {
   EXPECT_LE(peak_resident_bytes(), inference->plan().ledger.planned_bytes);
 }
 
+// Weights that do not fit wait on disk: the logits are those of a plenty of memory, bit for bit.
+TEST(Golden, smollm2_answers_with_weights_on_disk) {
+  NEED_SMOLLM2(model);
+  constexpr int64_t kLess = 40'000'000;
+  const auto whole = Inference::open({.model = model, .scratch = "none"});
+  ASSERT_TRUE(whole) << whole.error().message;
+  const auto in_memory = Generator::prepare(**whole, 2, 64);
+  ASSERT_TRUE(in_memory) << in_memory.error().message;
+  EXPECT_EQ((*whole)->plan().scratch_bytes, 0);
+  const int64_t budget = (*whole)->plan().ledger.planned_bytes - kLess;
+  const auto tight = Inference::open({.model = model, .memory = budget, .scratch = testing::TempDir()});
+  ASSERT_TRUE(tight) << tight.error().message;
+  const auto from_disk = Generator::prepare(**tight, 2, 64);
+  ASSERT_TRUE(from_disk) << from_disk.error().message;
+  EXPECT_GT((*tight)->plan().scratch_bytes, kLess / 2);
+  const std::vector<int32_t> ids = encode((*whole)->tokenizer(), "Twelve owls and a fox went to sea in a");
+  const std::vector<Generator::Prompt> prompts = {{0, ids}, {1, std::span(ids).first(3)}};
+  std::vector<std::vector<float>> logits;
+  for (Generator* generator : {from_disk->get(), in_memory->get()}) {
+    ASSERT_TRUE(generator->load());
+    ASSERT_TRUE(generator->prefill(prompts));
+    for (const int64_t slot : {0, 1})
+      logits.emplace_back(generator->logits(slot).begin(), generator->logits(slot).end());
+    if (generator == from_disk->get()) EXPECT_LE(peak_resident_bytes(), budget);
+  }
+  EXPECT_EQ(logits[0], logits[2]);
+  EXPECT_EQ(logits[1], logits[3]);
+}
+
 // A cache in 8 bits takes half the bytes of bf16, and mostly says the same for a while.
 TEST(Golden, smollm2_greedy_with_a_cache_in_q8_0) {
   NEED_SMOLLM2(model);

@@ -315,6 +315,20 @@ TEST_F(SmallTraining, every_optimizer_resumes_exactly) {
     }
 }
 
+TEST_F(SmallTraining, an_estimator_resumes_exactly) {
+  recipe_.batch = 2, recipe_.accumulate = 2;
+  recipe_.estimator = "mezo", recipe_.optimizer = "adamw", recipe_.lr = 1e-3;
+  Recipe straight = recipe_;
+  straight.steps = 5;
+  const std::vector<double> expected = losses(straight, "mezo");
+  Recipe part = straight;
+  part.steps = 3;
+  losses(part, "mezo-part");
+  part.steps = 5, part.resume = true;
+  EXPECT_EQ(losses(part, "mezo-part"), std::vector(expected.begin() + 3, expected.end()));
+  EXPECT_EQ(parameters("mezo-part"), parameters("mezo"));
+}
+
 TEST_F(SmallTraining, a_budget_that_is_too_small_is_refused) {
   recipe_.memory = 1'000'000;
   recipe_.out = folder_.path() + "/refused";

@@ -39,6 +39,16 @@ void Fused::emit() {
   for (size_t i = 0; i < outputs_.size(); ++i) *outputs_[i].target = out[stores_.size() + i];
 }
 
+Expr estimated_gradient(Fused& fused, const Estimate& estimate, std::string_view parameter) {
+  const auto along = [&](int k) {
+    const Expr derivative = fused.scalar(estimate.derivatives[static_cast<size_t>(k)]);
+    return derivative * estimate.estimator->direction(fused.builder(), direction_stream(k, parameter));
+  };
+  Expr gradient = along(0);
+  for (int k = 1; k < estimate.directions(); ++k) gradient = gradient + along(k);
+  return estimate.estimator->finish ? estimate.estimator->finish(gradient, *estimate.options) : gradient;
+}
+
 void store_over(Update& update, size_t i, ValueId value) {
   Fused f(update.graph, "stored." + update.name());
   (void)f.tensor(update.states[i]);

@@ -1,0 +1,68 @@
+// The estimator socket: where the gradient of a parameter comes from. One estimator is one file in estimators/ and one
+// row of the table in estimator.cpp.
+//
+// Backpropagation is one of them. The others never build a backward pass: they move all parameters along a direction
+// that is drawn from the step's key and never stored, look at the loss there, and hand the optimizer a gradient that is
+// made anew wherever it is read:
+//
+//   p_k = p + position_k * epsilon * z        a probe; every pass of the step runs on it
+//   g   = (sum_k weight_k * loss(p_k) / epsilon) * z
+//
+// z is drawn by (seed, step, name of the parameter, element), so that it is the same whenever it is asked for. Any
+// optimizer takes g as it takes a gradient, and any method says what trains. Options are `epsilon`, `directions` (of a
+// step; their gradients are averaged) and what else the estimator declares.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "methods/option.h"
+#include "ops/pointwise.h"
+
+namespace thimble {
+
+// Of one direction.
+struct Probe {
+  double position;  // in units of epsilon
+  double weight;    // of its loss in the derivative along the direction, in units of 1 / epsilon
+};
+
+struct Estimator {
+  std::string_view name;
+  std::string_view summary;  // one line
+  std::string_view paper;
+  std::span<const Option> options;
+  // nullptr: the gradient is derived from the graph.
+  std::vector<Probe> (*probes)(const OptionValues& options) = nullptr;
+  // An element of z.
+  Expr (*direction)(PointwiseBuilder& builder, uint64_t stream) = nullptr;
+  // What becomes of the gradient; nullptr: it stays as it is.
+  Expr (*finish)(Expr gradient, const OptionValues& options) = nullptr;
+  double rate = 1;                  // of the optimizer's own learning rate, where none is given
+  std::string_view optimizer = "";  // that is taken where none is given; empty: the usual one
+
+  bool differentiates() const { return probes == nullptr; }
+};
+
+inline constexpr int kMostDirections = 8;
+
+// What an update is told of an estimated gradient.
+struct Estimate {
+  const Estimator* estimator = nullptr;
+  const OptionValues* options = nullptr;
+  std::vector<ValueId> derivatives;  // f32 [1], by direction, divided by their number
+
+  int directions() const { return static_cast<int>((*options)["directions"]); }
+};
+
+// By which direction k of a parameter is drawn.
+uint64_t direction_stream(int k, std::string_view parameter);
+
+std::span<const Estimator* const> estimators();
+Result<const Estimator*> estimator_named(std::string_view name);
+
+extern const Estimator kBackprop;
+extern const Estimator kMezo;
+
+}  // namespace thimble

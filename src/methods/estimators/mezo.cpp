@@ -1,0 +1,45 @@
+// MeZO: a gradient from two forward passes, in the memory of inference.
+//
+//   Paper      Malladi et al. 2023, arXiv:2305.17333, algorithms 1 and 2 (n-SPSA)
+//   Estimate   g = (L(p + eps z) - L(p - eps z)) / (2 eps) * z,   z ~ N(0, I), the mean over `directions`
+//   State      none: z is drawn again from (seed, step, name, element) wherever it is read
+//   Options    one_sided  g = (L(p + eps z) - L(p)) / eps * z: one probe is where the parameters are anyway
+//              sign       sign(g) is handed to the optimizer (ZO-SGD-Sign of Zhang et al. 2024, arXiv:2402.11592,
+//                         section 3); with --optimizer adamw the estimate is their ZO-Adam
+//   Choice     parameters are moved in place in the order p + eps z, p - eps z, p, as the authors' code moves them; the
+//              losses compared are those of all micro-batches of the step. Rate: the authors train all weights at 1e-6
+//              with SGD (their table 15), which is this factor of SGD's own 1e-2
+#include "methods/estimator.h"
+
+namespace thimble {
+namespace {
+
+constexpr Option kOptions[] = {
+    {"epsilon", 1e-3, 1e-8, 10, "how far parameters are moved"},
+    {"directions", 1, 1, kMostDirections, "drawn a step; their gradients are averaged"},
+    {"one_sided", 0, 0, 1, "1: the loss at p + epsilon z is compared with that at p"},
+    {"sign", 0, 0, 1, "1: of the gradient only the sign"},
+};
+
+std::vector<Probe> probes(const OptionValues& options) {
+  if (options["one_sided"] > 0) return {{1, 1}, {0, -1}};
+  return {{1, 0.5}, {-1, -0.5}};
+}
+
+Expr direction(PointwiseBuilder& builder, uint64_t stream) { return builder.normal_noise(stream); }
+
+Expr finish(Expr gradient, const OptionValues& options) { return options["sign"] > 0 ? sign(gradient) : gradient; }
+
+}  // namespace
+
+const Estimator kMezo = {.name = "mezo",
+                         .summary = "two forward passes along a random direction, in the memory of inference",
+                         .paper = "Malladi et al. 2023",
+                         .options = kOptions,
+                         .probes = probes,
+                         .direction = direction,
+                         .finish = finish,
+                         .rate = 1e-4,
+                         .optimizer = "sgd"};
+
+}  // namespace thimble

@@ -1,0 +1,126 @@
+// Gradients that are not derived: right along their direction, in the memory of a forward pass, for any optimizer.
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "plan/tiny_training.h"
+
+namespace thimble {
+namespace {
+
+TrainingSpec probing_spec(const Rewrite& method = kFull, const Optimizer& optimizer = kSgd) {
+  TrainingSpec spec = tiny_spec(method);
+  spec.estimator = &kMezo;
+  spec.estimator_options = OptionValues(kMezo.options);
+  spec.optimizer = &optimizer;
+  spec.optimizer_options = OptionValues(optimizer.options);
+  spec.clip = 0;
+  spec.activation = &kF32;
+  return spec;
+}
+
+Trajectory trained(const TrainingSpec& spec, int steps, double rate) {
+  const auto plan = plan_training(spec, Machine{});
+  EXPECT_TRUE(plan) << plan.error().message;
+  return plan ? run_plan(spec, *plan, steps, rate) : Trajectory{};
+}
+
+std::vector<double> difference(const Trajectory& a, const Trajectory& b) {
+  std::vector<double> out;
+  for (size_t i = 0; i < a.parameters.size(); ++i)
+    out.push_back(static_cast<double>(a.parameters[i]) - static_cast<double>(b.parameters[i]));
+  return out;
+}
+
+double dot(const std::vector<double>& a, const std::vector<double>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+// Of a constant the derivative is none, of the position itself it is one.
+TEST(Estimator, probes_make_a_derivative) {
+  OptionValues options(kMezo.options);
+  for (const double one_sided : {0.0, 1.0}) {
+    ASSERT_TRUE(options.set("mezo", "one_sided", one_sided));
+    double constant = 0, linear = 0;
+    for (const Probe& probe : kMezo.probes(options)) constant += probe.weight, linear += probe.weight * probe.position;
+    EXPECT_EQ(constant, 0);
+    EXPECT_EQ(linear, 1);
+  }
+}
+
+// The step is d z, with z of unit variance and d the derivative along z: its product with the exact gradient is d^2.
+TEST(Estimator, steps_along_the_derivative_of_its_direction) {
+  constexpr double kRate = 1;  // one step: it is linear in the rate
+  TrainingSpec spec = probing_spec();
+  ASSERT_TRUE(spec.estimator_options.set("mezo", "epsilon", 2e-4));
+  for (const double directions : {1.0, 3.0}) {
+    SCOPED_TRACE(fmt::format("directions {}", directions));
+    ASSERT_TRUE(spec.estimator_options.set("mezo", "directions", directions));
+    // Without a rate the parameters come back to where they began, but for the rounding of the moves.
+    const Trajectory begin = trained(spec, 1, 0), moved = trained(spec, 1, kRate);
+    TrainingSpec exact = spec;
+    exact.estimator = &kBackprop;
+    const std::vector<double> gradient = difference(begin, trained(exact, 1, kRate)), step = difference(begin, moved);
+    const double along = dot(gradient, step) / (kRate * kRate), length = dot(step, step) / (kRate * kRate);
+    ASSERT_GT(length, 0);
+    // g = sum d_k z_k / n: g . gradient = sum d_k^2 / n, |g|^2 = N sum d_k^2 / n^2
+    const auto numbers = static_cast<double>(step.size());
+    EXPECT_NEAR(along * numbers / (length * directions), 1, 0.05);
+  }
+}
+
+TEST(Estimator, sign_is_all_that_is_taken) {
+  TrainingSpec spec = probing_spec();
+  ASSERT_TRUE(spec.estimator_options.set("mezo", "sign", 1.0));
+  const std::vector<double> step = difference(trained(spec, 1, 0), trained(spec, 1, 0.5));
+  for (double number : step) ASSERT_NEAR(std::abs(number), 0.5, 1e-3);
+}
+
+// Every optimizer that takes a whole gradient, on full weights and on adapters: a budget changes nothing.
+TEST(Estimator, any_optimizer_has_the_same_bits_at_every_budget) {
+  for (const Optimizer* optimizer : optimizers())
+    for (const Rewrite* method : {&kFull, &kLora}) {
+      SCOPED_TRACE(fmt::format("{} {}", optimizer->name, method->name));
+      if (method == &kLora && optimizer != &kSgd && optimizer != &kAdamw) continue;
+      TrainingSpec spec = probing_spec(*method, *optimizer);
+      spec.batch = 1, spec.context = 64;
+      const auto plenty = plan_training(spec, Machine{});
+      if (optimizer->accumulator) {
+        ASSERT_FALSE(plenty);
+        EXPECT_THAT(plenty.error().message, testing::HasSubstr("--estimator mezo"));
+        continue;
+      }
+      ASSERT_TRUE(plenty) << plenty.error().message;
+      const Trajectory expected = run_plan(spec, *plenty, 2);
+      for (double loss : expected.losses) ASSERT_TRUE(std::isfinite(loss));
+      EXPECT_NE(expected.losses[0], expected.losses[1]);
+      spec.disk = true, spec.disk_least_bytes = 4096;
+      spec.budget_bytes = smallest_budget(spec);
+      const auto least = plan_training(spec, Machine{});
+      ASSERT_TRUE(least) << least.error().message;
+      EXPECT_EQ(least->numerics_hash, plenty->numerics_hash);
+      EXPECT_EQ(run_plan(spec, *least, 2), expected);
+    }
+}
+
+// Malladi et al., section 2: training costs what inference does.
+TEST(Estimator, takes_no_more_memory_than_evaluating) {
+  TrainingSpec spec = probing_spec();
+  spec.evaluates = true;
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan);
+  int64_t weights = 0;
+  for (const auto& [name, entry] : plan->layout.entries())
+    if (entry.role == Role::parameter) weights += entry.type.bytes();
+  int64_t evaluating = 0;
+  for (const PlannedProgram& program : plan->programs)
+    if (program.kind == PlannedProgram::Kind::evaluate) evaluating = program.schedule.peak_bytes;
+  ASSERT_GT(evaluating, 0);
+  EXPECT_LE(static_cast<double>(plan->arena_bytes), 1.1 * static_cast<double>(weights + evaluating));
+  EXPECT_EQ(plan->layout.bytes(Role::gradient), 0);
+}
+
+}  // namespace
+}  // namespace thimble
