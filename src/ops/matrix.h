@@ -18,6 +18,14 @@ extern const Op kEigh;
 // not finite.
 extern const Op kCholesky;
 
+// in: a [m, n];  out: u [m, count], s [count], largest first, v [count, n]: a is about u diag(s) v. Of each row of v
+// the first largest element is positive. Vectors of singular values below 1e-12 of the largest are zeros.
+struct SvdAttributes {
+  int64_t count = 1;
+  bool operator==(const SvdAttributes&) const = default;
+};
+extern const Op kSvd;
+
 // in: x [m, n];  out: rows or columns [begin, begin + count) of it, in x's codec.
 struct SliceAttributes {
   enum class Axis : uint8_t { rows, columns } axis = Axis::rows;
@@ -45,5 +53,7 @@ struct TopKAttributes {
 };
 // in: x f32 [n];  out: its `count` largest numbers, the largest first, and their indices i32 [count].
 extern const Op kTopK;
+// in: x f32 [m, n];  out: f32 [m, n], in every row the softmax of its `count` largest numbers, zeros elsewhere.
+extern const Op kTopSoftmax;
 
 }  // namespace thimble
