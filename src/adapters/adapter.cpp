@@ -127,6 +127,12 @@ class Resolver {
       CHECK_OK(add(module, spec));
       adapted.insert(module.owner);
     }
+    const auto embedding = spec.modules.find("model.embed_tokens");
+    if (rewrite_.with_tied_head && tied_ && embedding != spec.modules.end()) {
+      AdaptedModule head = embedding->second;
+      head.name = "lm_head";
+      spec.modules["lm_head"] = std::move(head);
+    }
     int64_t in = 0, out = 0;
     for (const ModelModule& module : modules_)
       if (spec.modules.contains(module.name) && module.suffix == "weight")
@@ -140,12 +146,16 @@ class Resolver {
 
  private:
   Result<void> add(const ModelModule& m, RewriteSpec& spec) {
-    if (!rewrite_.by_rows && (m.whole != m.shape[0] || (m.head_dim > 0 && m.interleaved)))
+    const bool part = rewrite_.whole && m.whole != m.shape[0];
+    if (part || (!rewrite_.by_rows && (m.whole != m.shape[0] || (m.head_dim > 0 && m.interleaved))))
       return fail(ErrorCode::unsupported,
                   "--method {}: what it adds to '{}' does not follow rows, which this model has in another order or as "
                   "part of a larger matrix; leave it out with --target",
                   rewrite_.name, m.owner);
     OptionValues options = TRY(peft_options_of(rewrite_, config_, spec.options, m, source_));
+    if (rewrite_.check)
+      if (const auto fits = rewrite_.check(options, m.shape[1], m.whole); !fits)
+        return fail(fits.error().code, "{}: '{}': {}", source_, m.owner, fits.error().message);
     spec.modules[m.name] = {m.name, m.owner, m.rows, m.whole, m.head_dim, m.interleaved, 0, 0, std::move(options)};
     return {};
   }

@@ -166,9 +166,10 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
   return id;
 }
 
-ValueId ModuleRewrite::constant(const std::string& name_, const Shape& shape, const Initial& initial) {
+ValueId ModuleRewrite::constant(const std::string& name_, const Shape& shape, const Initial& initial,
+                                const Codec* codec) {
   ValueId& id = made_.try_emplace(name_, kNone).first->second;
-  if (id == kNone) id = graph.add_value(name_, {shape}, Role::constant, initial);
+  if (id == kNone) id = graph.add_value(name_, {shape, codec}, Role::constant, initial);
   return id;
 }
 
@@ -247,14 +248,14 @@ Result<std::vector<const Rewrite*>> rewrites_named(std::string_view names) {
   return stack;
 }
 
-const Rewrite* rewrite_of_peft(std::string_view type, const std::function<bool(std::string_view)>& is_set) {
+const Rewrite* rewrite_of_peft(std::string_view type, const PeftMark& is_set) {
   const Rewrite* plain = nullptr;
   for (const Rewrite* rewrite : kRewrites) {
     const PeftForm& form = rewrite->form;
     if (form.type.empty() || form.type != type || form.alias) continue;
     if (form.marked.empty())
       plain = rewrite;
-    else if (is_set && is_set(form.marked))
+    else if (is_set && is_set(form.marked, form.marked_text))
       return rewrite;
   }
   return plain;

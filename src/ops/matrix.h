@@ -47,6 +47,16 @@ extern const Op kGather;
 // in: x [k, n] (or [m, k]), indices i32 [k], all within `whole`;  out: zeros, to which x is added there, in x's codec.
 extern const Op kScatter;
 
+// in: x [t, n], ids i32 [t], table f32 [k, n];  out: x, in y's codec, with row i of the table where a row's id is
+// tokens[i].
+struct ReplaceRowsAttributes {
+  std::vector<int64_t> tokens;
+  const Codec* codec = &kF32;  // of y
+  bool operator==(const ReplaceRowsAttributes&) const = default;
+};
+extern const Op kReplaceRows;
+extern const Op kReplaceRowsGrad;  // in: accumulator [k, n], ids, dy
+
 struct TopKAttributes {
   int64_t count = 1;
   bool operator==(const TopKAttributes&) const = default;

@@ -41,6 +41,8 @@ constexpr std::array kOps = {
     &kDropout,
     &kGather,
     &kScatter,
+    &kReplaceRows,
+    &kReplaceRowsGrad,
     &kTopK,
     &kTopSoftmax,
     &kBlockLinear,

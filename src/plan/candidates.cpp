@@ -235,6 +235,7 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   add_variants(choice, plan);
   measure(choice, plan);
   time(plan);
+  plan.transient_bytes = spec_.begin_bytes;
   std::vector<Schedule*> all{&plan.pass, &plan.update, &plan.deferred, &plan.evaluation};
   for (PlannedVariant& variant : plan.variants) all.insert(all.end(), {&variant.pass, &variant.update});
   for (Schedule* s : all) {
@@ -271,7 +272,7 @@ void Candidates::add_variants(const Choice& choice, TrainingPlan& plan) const {
 
 // Bytes, before placement.
 void Candidates::measure(const Choice& choice, TrainingPlan& plan) const {
-  int64_t needed = 0, spilled = 0;
+  int64_t needed = spec_.begin_bytes, spilled = 0;
   for (const Schedule* s : plan.schedules()) {
     needed = std::max(needed, s->lower_bound);
     spilled = std::max(spilled, s->spill_bytes);

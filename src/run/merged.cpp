@@ -67,11 +67,15 @@ Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapt
 Result<void> MergedModel::list_tensors() {
   tensors_.assign(source_->tensors().begin(), source_->tensors().end());
   std::set<std::string> modules;
+  bool apart = false;  // the embedding and the head
   for (size_t i = 0; i < specs_.size(); ++i) {
-    for (const auto& [name, module] : specs_[i].modules) modules.insert(name);
+    for (const auto& [name, module] : specs_[i].modules) {
+      modules.insert(name);
+      apart |= !specs_[i].rewrite->with_tied_head && (name == "lm_head" || name == without_end(kEmbeddingTensor));
+    }
     for (const AdapterTensor& tensor : specs_[i].trained) whole_.try_emplace(tensor.value, i, tensor);
   }
-  if (architecture_.tied && (modules.contains("lm_head") || modules.contains(without_end(kEmbeddingTensor)))) {
+  if (architecture_.tied && apart) {
     architecture_.tied = false;
     tensors_.push_back({kHeadTensor, tensors_.front().codec, tensors_.front().shape});
   }
@@ -178,6 +182,26 @@ Result<void> MergedModel::make_slab(const ModelTensor& tensor, int64_t row, int6
   return {};
 }
 
+// A value that begins with the weight and is in no file: of its layer they are computed once.
+Result<void> MergedModel::begin(const std::string& value, const AdapterTensor& placed) {
+  for (const RewriteSpec& spec : specs_) {
+    const auto module = spec.modules.find(without_end(slab_->tensor));
+    if (module == spec.modules.end() || !spec.rewrite->begin || spec.rewrite->begins_by_rows) continue;
+    if (begun_of_ != std::pair(spec.rewrite->name, module->first)) {
+      const auto bytes = static_cast<size_t>(TRY(begin_bytes(specs_, *source_)));
+      const std::unique_ptr<std::byte, decltype(&std::free)> spare(
+          static_cast<std::byte*>(std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096)), std::free);
+      if (!spare) return fail(ErrorCode::io, "merging '{}': no memory of {} bytes is left", slab_->tensor, bytes);
+      begun_ = TRY(begin_of(*spec.rewrite, module->second, *source_, *threads_, {spare.get(), bytes}));
+      begun_of_ = {spec.rewrite->name, module->first};
+    }
+    if (const std::vector<float>* const numbers = begun_value(begun_, module->second, placed))
+      return std::copy(numbers->begin(), numbers->end(), slab_->at(value)), Result<void>();
+  }
+  TRY(find_entry(adapters_.front(), placed));
+  return {};
+}
+
 Result<void> MergedModel::fill_slab(const ModelTensor& tensor) {
   Slab& slab = *slab_;
   constexpr size_t kAlignment = 4096;
@@ -190,6 +214,10 @@ Result<void> MergedModel::fill_slab(const ModelTensor& tensor) {
     if (!to) continue;
     const auto adapter = std::find_if(adapters_.begin(), adapters_.end(),
                                       [&](const Adapter& a) { return a.tensors.contains(tensor_key(placed.stored)); });
+    if (adapter == adapters_.end() && placed.derived) {
+      CHECK_OK(begin(value, placed));
+      continue;
+    }
     if (adapter == adapters_.end()) {
       if (!placed.optional) TRY(find_entry(adapters_.front(), placed));
       begin_value(*to, value, slab.at(value));
@@ -212,6 +240,7 @@ int64_t MergedModel::buffer_bytes() const {
   for (const ModelTensor& tensor : dry.tensors_)
     if (changed_.contains(tensor.name) && dry.make_slab(tensor, 0, slab_rows(tensor)))
       most = std::max(most, dry.slab_->bytes);
+  if (const auto begun = begin_bytes(specs_, *source_)) most += *begun;
   return most;
 }
 

@@ -10,6 +10,7 @@
 #include "models/presets.h"
 #include "plan/planner.h"
 #include "run/calibration.h"
+#include "run/derived.h"
 #include "run/resume.h"
 #include "run/setup.h"
 #include "run/trainer.h"
@@ -111,6 +112,7 @@ Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
   spec_.optimizer = TRY(optimizer_named(r.optimizer));
   CHECK_OK(make_rewrites());
+  if (source_) spec_.begin_bytes = TRY(begin_bytes(spec_.rewrites, *source_));
   CHECK_OK(set_options());
   settle_options();
   if (source_ && r.context > spec_.architecture.context)

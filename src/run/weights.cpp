@@ -126,6 +126,7 @@ Result<void> load_adapters(std::span<const Adapter> adapters, std::span<const Ad
 
 void begin_value(const Layout::Entry& entry, const std::string& name, float* to) {
   make_numbers(entry.initial, Random(0, name), 0, entry.type.shape.count(), to);
+  if (entry.type.codec == &kI32) kI32.encode(to, reinterpret_cast<std::byte*>(to), entry.type.shape.count());
 }
 
 Result<void> initialise(Values& values, const Loaded& loaded, uint64_t seed) {
