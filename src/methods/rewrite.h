@@ -242,5 +242,6 @@ extern const Rewrite kLoha;
 extern const Rewrite kLokr;
 extern const Rewrite kLnTuning;
 extern const Rewrite kBitfit;
+extern const Rewrite kOft;
 
 }  // namespace thimble

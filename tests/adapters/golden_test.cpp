@@ -36,7 +36,9 @@ constexpr const char* kFolders[] = {"lora",
                                     "vera",
                                     "vera_noproj",
                                     "ln_tuning",
-                                    "dora"};
+                                    "dora",
+                                    "oft",
+                                    "oft_cayley"};
 // What PEFT converted from a changed base model, to be used and not trained.
 constexpr const char* kConverted[] = {"pissa_converted", "olora_converted"};
 
