@@ -243,5 +243,6 @@ extern const Rewrite kLokr;
 extern const Rewrite kLnTuning;
 extern const Rewrite kBitfit;
 extern const Rewrite kOft;
+extern const Rewrite kBoft;
 
 }  // namespace thimble

@@ -38,7 +38,9 @@ constexpr const char* kFolders[] = {"lora",
                                     "ln_tuning",
                                     "dora",
                                     "oft",
-                                    "oft_cayley"};
+                                    "oft_cayley",
+                                    "boft",
+                                    "boft_butterfly"};
 // What PEFT converted from a changed base model, to be used and not trained.
 constexpr const char* kConverted[] = {"pissa_converted", "olora_converted"};
 
