@@ -244,5 +244,6 @@ extern const Rewrite kLnTuning;
 extern const Rewrite kBitfit;
 extern const Rewrite kOft;
 extern const Rewrite kBoft;
+extern const Rewrite kPissa;
 
 }  // namespace thimble

@@ -40,7 +40,8 @@ constexpr const char* kFolders[] = {"lora",
                                     "oft",
                                     "oft_cayley",
                                     "boft",
-                                    "boft_butterfly"};
+                                    "boft_butterfly",
+                                    "pissa"};
 // What PEFT converted from a changed base model, to be used and not trained.
 constexpr const char* kConverted[] = {"pissa_converted", "olora_converted"};
 
