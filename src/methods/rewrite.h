@@ -245,5 +245,6 @@ extern const Rewrite kBitfit;
 extern const Rewrite kOft;
 extern const Rewrite kBoft;
 extern const Rewrite kPissa;
+extern const Rewrite kOlora;
 
 }  // namespace thimble

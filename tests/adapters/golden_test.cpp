@@ -41,7 +41,8 @@ constexpr const char* kFolders[] = {"lora",
                                     "oft_cayley",
                                     "boft",
                                     "boft_butterfly",
-                                    "pissa"};
+                                    "pissa",
+                                    "olora"};
 // What PEFT converted from a changed base model, to be used and not trained.
 constexpr const char* kConverted[] = {"pissa_converted", "olora_converted"};
 
