@@ -11,8 +11,8 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kRewrites = {&kFull, &kLora,     &kLoraPlus, &kLoraFa, &kDora, &kVera,  &kIa3,  &kLoha,
-                                  &kLokr, &kLnTuning, &kBitfit,   &kOft,    &kBoft, &kPissa, &kOlora};
+constexpr std::array kRewrites = {&kFull, &kLora,     &kLoraPlus, &kLoraFa, &kDora, &kVera,  &kIa3,   &kLoha,
+                                  &kLokr, &kLnTuning, &kBitfit,   &kOft,    &kBoft, &kPissa, &kOlora, &kVblora};
 
 constexpr std::string_view kAdapted = ".weight.as_adapted";  // of a weight that a technique has computed
 

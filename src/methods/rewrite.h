@@ -246,5 +246,6 @@ extern const Rewrite kOft;
 extern const Rewrite kBoft;
 extern const Rewrite kPissa;
 extern const Rewrite kOlora;
+extern const Rewrite kVblora;
 
 }  // namespace thimble

@@ -42,7 +42,8 @@ constexpr const char* kFolders[] = {"lora",
                                     "boft",
                                     "boft_butterfly",
                                     "pissa",
-                                    "olora"};
+                                    "olora",
+                                    "vblora"};
 // What PEFT converted from a changed base model, to be used and not trained.
 constexpr const char* kConverted[] = {"pissa_converted", "olora_converted"};
 
