@@ -247,5 +247,6 @@ extern const Rewrite kBoft;
 extern const Rewrite kPissa;
 extern const Rewrite kOlora;
 extern const Rewrite kVblora;
+extern const Rewrite kTrainableTokens;
 
 }  // namespace thimble

@@ -43,7 +43,8 @@ constexpr const char* kFolders[] = {"lora",
                                     "boft_butterfly",
                                     "pissa",
                                     "olora",
-                                    "vblora"};
+                                    "vblora",
+                                    "trainable_tokens"};
 // What PEFT converted from a changed base model, to be used and not trained.
 constexpr const char* kConverted[] = {"pissa_converted", "olora_converted"};
 
