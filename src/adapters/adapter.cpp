@@ -156,7 +156,8 @@ class Resolver {
     if (rewrite_.check)
       if (const auto fits = rewrite_.check(options, m.shape[1], m.whole); !fits)
         return fail(fits.error().code, "{}: '{}': {}", source_, m.owner, fits.error().message);
-    spec.modules[m.name] = {m.name, m.owner, m.rows, m.whole, m.head_dim, m.interleaved, 0, 0, std::move(options)};
+    spec.modules[m.name] = {m.name, m.owner, m.rows, m.whole, m.head_dim,        m.interleaved,
+                            0,      0,       1,      {},      std::move(options)};
     return {};
   }
 
@@ -327,6 +328,11 @@ Result<RewriteSpec> rewrite_of(Adapter& adapter, const Architecture& architectur
   const std::string source = adapter.gguf ? adapter.path : adapter.path + kAdapterConfig;
   Resolver resolver(*adapter.rewrite, adapter.config, architecture, source);
   RewriteSpec spec = TRY(resolver.resolve(&adapter));
+  for (auto& [name, module] : spec.modules) module.scale = adapter.scale, module.scope = adapter.scope;
+  if (adapter.scale != 1 && !spec.trained.empty())
+    return fail(ErrorCode::unsupported,
+                "--adapter-scale {}: {} brings '{}' whole, in place of the model's, which no scale can be given",
+                adapter.scale, adapter.path, spec.trained.front().value);
   if (spec.modules.empty() && spec.trained.empty())
     return fail(ErrorCode::invalid_argument,
                 "reading {}: '{}' and the others have no place in this model: the adapter belongs to another one",

@@ -149,9 +149,9 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
 }
 
 ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const Initial& initial, How how) {
-  const std::string stored = how.shared ? std::string(suffix) : name(suffix);
+  const std::string stored = how.shared ? std::string(suffix) : module.owner + "." + std::string(suffix);
   const bool part = how.by_rows && module.whole > out;
-  const std::string value = part ? fmt::format("{}.rows_{}", stored, module.rows.first) : stored;
+  const std::string value = module.scope + (part ? fmt::format("{}.rows_{}", stored, module.rows.first) : stored);
   const auto found = made_.find(value);
   if (found != made_.end()) return found->second;
   const ValueId id = graph.add_value(value, {shape}, how.trained ? role_ : Role::weight, initial);
@@ -170,7 +170,7 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
 ValueId ModuleRewrite::constant(const std::string& name_, const Shape& shape, const Initial& initial,
                                 const Codec* codec) {
   ValueId& id = made_.try_emplace(name_, kNone).first->second;
-  if (id == kNone) id = graph.add_value(name_, {shape, codec}, Role::constant, initial);
+  if (id == kNone) id = graph.add_value(module.scope + name_, {shape, codec}, Role::constant, initial);
   return id;
 }
 
@@ -274,11 +274,12 @@ double rate_of(std::span<const RewriteSpec> stack) {
 
 Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use) {
   std::map<std::string, AdapterTensor> tensors;
-  for (const RewriteSpec& spec : stack) {
+  for (size_t i = 0; i < stack.size(); ++i) {
+    const RewriteSpec& spec = stack[i];
     CHECK_OK(train_values(graph, spec, use, tensors));
     if (!spec.modules.empty()) graph = TRY(Rewriter(spec, use, tensors).apply(graph));
     for (auto& [value, tensor] : tensors)
-      if (tensor.technique.empty()) tensor.technique = spec.rewrite->name;
+      if (tensor.technique.empty()) tensor.technique = spec.rewrite->name, tensor.place = i;
   }
   Rewritten out{std::move(graph), {}};
   for (auto& [value, tensor] : tensors) out.tensors.push_back(std::move(tensor));

@@ -78,6 +78,7 @@ struct AdapterTensor {
   bool interleaved = false;  // and the model pairs element 2i of a head with 2i + 1, else i with i + head_dim/2
   bool trained = true;
   std::string_view technique = {};  // whose it is
+  size_t place = 0;                 // of the technique in its stack
   double rate = 1;                  // of what trains, as a multiple of the learning rate
   bool saved = true;
   bool derived = false;   // begins with what Rewrite::begin makes of the weight
@@ -94,6 +95,8 @@ struct AdaptedModule {
   int64_t head_dim = 0;  // as in AdapterTensor, of its output rows
   bool interleaved = false;
   int64_t largest_in = 0, largest_out = 0;  // extents of all that are adapted
+  double scale = 1;                         // of what the technique adds (Rewrite::scales)
+  std::string scope = {};                   // before the names of its values, where several adapters are of one kind
   OptionValues options = OptionValues();
 };
 
@@ -142,7 +145,7 @@ class ModuleRewrite {
   double option_or(std::string_view name, double otherwise) const {
     return module.options.has(name) ? module.options[name] : otherwise;
   }
-  std::string name(std::string_view suffix) const { return module.owner + "." + std::string(suffix); }
+  std::string name(std::string_view suffix) const { return module.scope + module.owner + "." + std::string(suffix); }
 
   Graph& graph;
   const AdaptedModule& module;
@@ -191,6 +194,7 @@ struct Rewrite {
   ValueId (*bias)(ModuleRewrite& m) = nullptr;                              // nullptr: as it was
   ValueId (*embed)(ModuleRewrite& m, ValueId ids, ValueId rows) = nullptr;  // nullptr: not for embeddings
   std::string_view targets = {};  // ends of names with commas between that it is for; empty: every linear of the blocks
+  bool scales = false;            // what it adds is a term of its own, which --adapter-scale may multiply
   bool by_rows = true;            // layers that are one module of a file may be adapted one by one
   bool with_tied_head = false;    // where the head is the embedding, what is for that is for both
   bool whole = false;             // not so, though rows may lie in another order

@@ -131,12 +131,11 @@ struct Wanted {
   const AdapterTensor* tensor;
   const Layout::Entry* entry;
 };
-std::vector<Wanted> wanted_of(const Rewrite& technique, const AdaptedModule& module,
-                              std::span<const AdapterTensor> tensors, const Values& values, const Loaded& loaded) {
+std::vector<Wanted> wanted_of(size_t place, const AdaptedModule& module, std::span<const AdapterTensor> tensors,
+                              const Values& values, const Loaded& loaded) {
   std::vector<Wanted> out;
   for (const AdapterTensor& tensor : tensors) {
-    if (tensor.technique != technique.name || suffix_of(module, tensor).empty() || loaded.contains(tensor.value))
-      continue;
+    if (tensor.place != place || suffix_of(module, tensor).empty() || loaded.contains(tensor.value)) continue;
     if (const Layout::Entry* const entry = values.layout().find(tensor.value)) out.push_back({&tensor, entry});
   }
   return out;
@@ -202,10 +201,11 @@ Result<int64_t> begin_bytes(std::span<const RewriteSpec> stack, const ModelSourc
 
 Result<void> begin_from_weights(std::span<const RewriteSpec> stack, std::span<const AdapterTensor> tensors,
                                 const ModelSource& source, Threads& threads, Values& values, const Loaded& loaded) {
-  for (const RewriteSpec& spec : stack) {
+  for (size_t i = 0; i < stack.size(); ++i) {
+    const RewriteSpec& spec = stack[i];
     if (!spec.rewrite->begin) continue;
     for (const auto& [name, module] : spec.modules) {
-      const std::vector<Wanted> wanted = wanted_of(*spec.rewrite, module, tensors, values, loaded);
+      const std::vector<Wanted> wanted = wanted_of(i, module, tensors, values, loaded);
       CHECK_OK(begin_module(*spec.rewrite, module, wanted, source, threads, values));
     }
   }

@@ -70,8 +70,11 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
 }
 
 Result<void> Inference::open_adapter_stack() {
+  if (options_.adapter.empty() && !options_.adapter_scale.empty())
+    return fail(ErrorCode::invalid_argument, "--adapter-scale {}: there is no --adapter that it is for",
+                options_.adapter_scale);
   if (options_.adapter.empty()) return {};
-  adapters_ = TRY(open_adapters(options_.adapter));
+  adapters_ = TRY(open_adapter_list(options_.adapter, options_.adapter_scale));
   for (Adapter& adapter : adapters_) spec_.rewrites.push_back(TRY(rewrite_of(adapter, source_->architecture())));
   spec_.begin_bytes = TRY(begin_bytes(spec_.rewrites, *source_));
   return {};

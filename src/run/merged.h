@@ -54,7 +54,7 @@ class MergedModel {
   std::shared_ptr<Slab> slab_;                                     // read last
   std::shared_ptr<Threads> threads_;
   Begun begun_;  // of the layer and technique whose values were computed last
-  std::pair<std::string_view, std::string> begun_of_;
+  std::pair<size_t, std::string> begun_of_;
 };
 
 }  // namespace thimble

@@ -17,7 +17,7 @@ namespace {
 std::vector<std::pair<std::string_view, ValueId>> begin(ModuleRewrite& m) {
   const SvdAttributes largest{static_cast<int64_t>(m.option("rank"))};
   const std::vector<ValueId> usv = m.graph.emit_all(kSvd, largest, {m.w}, m.name("pissa"));
-  const double by = 1 / lora_scale(m);
+  const double by = 1 / lora_unit(m);
   PointwiseBuilder rows, columns;
   const Expr v = rows.tensor(), of_row = rows.column();
   rows.output(v * sqrt(of_row * by));
@@ -38,6 +38,7 @@ const Rewrite kPissa = {.name = "pissa",
                         .adapt = residual_adapt,
                         .weight = residual_weight,
                         .bias = lora_bias,
+                        .scales = true,
                         .whole = true,
                         .check = residual_check,
                         .begin = begin,

@@ -97,13 +97,14 @@ void adapt(ModuleRewrite& m) {
     dropped = m.graph.emit(kDropout, DropoutAttributes{m.option("dropout"), name_hash(m.owner())}, {m.x},
                            m.name("vblora_dropout"));
   const ValueId h = m.product(dropped, factor_a(m), m.name("vblora_h"));
-  const ModuleRewrite::Term term{h, factor_b(m), 1};
+  const ModuleRewrite::Term term{h, factor_b(m), m.module.scale};
   m.y = m.linear(m.x, m.w, {&term, 1}, m.bias, m.addend, m.module.name);
 }
 
 ValueId weight(ModuleRewrite& m) {
   const ValueId a = factor_a(m), b = m.rows(factor_b(m));
-  return m.graph.emit(kLinear, LinearAttributes{.terms = {{false, 1}}}, {b, a, kNone, m.decoded()}, m.name("vblora_W"));
+  const LinearAttributes product{.terms = {{false, static_cast<float>(m.module.scale)}}};
+  return m.graph.emit(kLinear, product, {b, a, kNone, m.decoded()}, m.name("vblora_W"));
 }
 
 }  // namespace
@@ -115,6 +116,7 @@ const Rewrite kVblora = {.name = "vblora",
                          .options = kOptions,
                          .adapt = adapt,
                          .weight = weight,
+                         .scales = true,
                          .by_rows = false,
                          .check = check,
                          .form = {.type = "VBLORA", .fields = kFields, .refused = kRefused}};
