@@ -8,7 +8,9 @@
 namespace thimble {
 
 struct InferenceOptions {
-  std::string model, adapter, tokenizer;
+  std::string model, tokenizer;
+  std::string adapter;              // several with commas between, applied in that order
+  std::string adapter_scale;        // what each is multiplied with, "0.5,2"; empty: 1
   std::string precision = "bf16";   // bf16, f32
   std::string multiply = "auto";    // auto, f32, bf16, int8
   std::string cache_type = "auto";  // of keys and values: auto (as precision), f32, bf16, q8_0

@@ -127,6 +127,12 @@ class Resolver {
       CHECK_OK(add(module, spec));
       adapted.insert(module.owner);
     }
+    const auto embedding = spec.modules.find("model.embed_tokens");
+    if (rewrite_.with_tied_head && tied_ && embedding != spec.modules.end()) {
+      AdaptedModule head = embedding->second;
+      head.name = "lm_head";
+      spec.modules["lm_head"] = std::move(head);
+    }
     int64_t in = 0, out = 0;
     for (const ModelModule& module : modules_)
       if (spec.modules.contains(module.name) && module.suffix == "weight")
@@ -140,13 +146,18 @@ class Resolver {
 
  private:
   Result<void> add(const ModelModule& m, RewriteSpec& spec) {
-    if (!rewrite_.by_rows && (m.whole != m.shape[0] || (m.head_dim > 0 && m.interleaved)))
+    const bool part = rewrite_.whole && m.whole != m.shape[0];
+    if (part || (!rewrite_.by_rows && (m.whole != m.shape[0] || (m.head_dim > 0 && m.interleaved))))
       return fail(ErrorCode::unsupported,
                   "--method {}: what it adds to '{}' does not follow rows, which this model has in another order or as "
                   "part of a larger matrix; leave it out with --target",
                   rewrite_.name, m.owner);
     OptionValues options = TRY(peft_options_of(rewrite_, config_, spec.options, m, source_));
-    spec.modules[m.name] = {m.name, m.owner, m.rows, m.whole, m.head_dim, m.interleaved, 0, 0, std::move(options)};
+    if (rewrite_.check)
+      if (const auto fits = rewrite_.check(options, m.shape[1], m.whole); !fits)
+        return fail(fits.error().code, "{}: '{}': {}", source_, m.owner, fits.error().message);
+    spec.modules[m.name] = {m.name, m.owner, m.rows, m.whole, m.head_dim,        m.interleaved,
+                            0,      0,       1,      {},      std::move(options)};
     return {};
   }
 
@@ -317,6 +328,11 @@ Result<RewriteSpec> rewrite_of(Adapter& adapter, const Architecture& architectur
   const std::string source = adapter.gguf ? adapter.path : adapter.path + kAdapterConfig;
   Resolver resolver(*adapter.rewrite, adapter.config, architecture, source);
   RewriteSpec spec = TRY(resolver.resolve(&adapter));
+  for (auto& [name, module] : spec.modules) module.scale = adapter.scale, module.scope = adapter.scope;
+  if (adapter.scale != 1 && !spec.trained.empty())
+    return fail(ErrorCode::unsupported,
+                "--adapter-scale {}: {} brings '{}' whole, in place of the model's, which no scale can be given",
+                adapter.scale, adapter.path, spec.trained.front().value);
   if (spec.modules.empty() && spec.trained.empty())
     return fail(ErrorCode::invalid_argument,
                 "reading {}: '{}' and the others have no place in this model: the adapter belongs to another one",

@@ -4,9 +4,11 @@
 // A folder may hold several techniques in an order (adapter_stack.json): each has a folder of its own in it.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,8 @@ struct Adapter {
   std::string system_prompt;      // what all chats that it was trained on were opened with; in system_prompt.txt
   bool interleaved = false;       // rows of heads as GGUF has them
   bool gguf = false;
+  double scale = 1;        // of what it adds
+  std::string scope = {};  // before names of its values in a graph (AdaptedModule)
   std::optional<InputFile> weights;
   // By what is the same however a tool prefixes them: "layers.0.self_attn.q_proj.lora_A.weight".
   std::map<std::string, SafetensorsEntry> tensors;
@@ -33,9 +37,20 @@ struct Adapter {
 // One technique, or several. Every field of the configuration is honoured, harmless or refused by name.
 Result<std::vector<Adapter>> open_adapters(const std::string& path);
 
+// Several at once, "a,b", applied in that order, and what each is multiplied with, "0.5,2" (empty: 1). Refuses a scale
+// where what the technique does is no sum.
+Result<std::vector<Adapter>> open_adapter_list(const std::string& paths, const std::string& scales);
+// The paths of such a list: one where there is something of that whole name.
+std::vector<std::string> adapter_paths(const std::string& paths);
+
 // The technique as it is applied to this model: the modules that the file has tensors of, with their options. Refuses
 // an adapter of another model, and tensors that have no place in this one.
 Result<RewriteSpec> rewrite_of(Adapter& adapter, const Architecture& architecture);
+
+// The adapter that a value of a stack is of: that of its technique's place.
+inline const Adapter& adapter_of(std::span<const Adapter> adapters, const AdapterTensor& tensor) {
+  return adapters[std::min(tensor.place, adapters.size() - 1)];
+}
 
 // The entry that holds a value; nullptr where it is optional and there is none. Refuses another shape.
 Result<const SafetensorsEntry*> find_entry(const Adapter& adapter, const AdapterTensor& tensor);

@@ -154,7 +154,8 @@ class GgufAdapterWriter {
 
   Result<void> write(const std::string& path) {
     const RewriteSpec spec = TRY(rewrite_of(adapter_, a_));
-    if (adapter_.rewrite->form.type != "LORA" || !spec.trained.empty() || spec.options["bias"] != 0)
+    if (adapter_.rewrite->form.type != "LORA" || !adapter_.rewrite->form.marked.empty() || !spec.trained.empty() ||
+        spec.options["bias"] != 0)
       return fail(ErrorCode::unsupported,
                   "writing {}: a GGUF adapter holds products of low rank only, and {} has more ({}); merge it into the "
                   "model instead",

@@ -47,6 +47,16 @@ Result<double> number_of(const Ordered& value, const PeftField& field, std::stri
   return value.get<double>();
 }
 
+Result<std::vector<double>> numbers_of(const Ordered& value, std::string_view name, const std::string& source) {
+  constexpr size_t kMost = 1 << 20;
+  const bool whole =
+      value.is_array() && value.size() <= kMost &&
+      std::all_of(value.begin(), value.end(), [](const Ordered& one) { return one.is_number_integer(); });
+  if (!whole)
+    return fail(ErrorCode::corrupt, "reading {}: '{}' should be a list of up to {} integers", source, name, kMost);
+  return value.get<std::vector<double>>();
+}
+
 Result<void> set(OptionValues& options, const Rewrite& rewrite, const PeftField& field, std::string_view name,
                  double value, const std::string& source) {
   if (options.set(rewrite.name, field.option, value)) return {};
@@ -109,9 +119,9 @@ Result<const Rewrite*> check_peft_config(const Ordered& config, const std::strin
   const auto type = config.find("peft_type");
   if (type == config.end()) return fail(ErrorCode::corrupt, "reading {}: 'peft_type' is missing", source);
   const std::string name = type->is_string() ? type->get<std::string>() : type->dump();
-  const auto is_set = [&](std::string_view field) {
+  const auto is_set = [&](std::string_view field, std::string_view text) {
     const auto found = config.find(std::string(field));
-    return found != config.end() && found->is_boolean() && found->get<bool>();
+    return found != config.end() && *found == (text.empty() ? Ordered(true) : Ordered(text));
   };
   const Rewrite* const rewrite = rewrite_of_peft(name, is_set);
   if (!rewrite) {
@@ -152,6 +162,13 @@ Result<OptionValues> peft_options(const Rewrite& rewrite, const Ordered& config,
     if (field.kind == Kind::names) continue;
     const auto found = config.find(std::string(field.field));
     const bool there = found != config.end() && !found->is_null();
+    if (field.kind == Kind::list) {
+      std::vector<double> numbers;
+      if (there) numbers = TRY(numbers_of(*found, field.field, source));
+      if (const auto fits = options.set(rewrite.name, field.option, std::move(numbers)); !fits)
+        return fail(ErrorCode::corrupt, "reading {}: '{}': {}", source, field.field, fits.error().message);
+      continue;
+    }
     const double value = there ? TRY(number_of(*found, field, field.field, source)) : field.absent;
     CHECK_OK(set(options, rewrite, field, field.field, value, source));
   }
@@ -190,6 +207,12 @@ Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, c
   json["base_model_name_or_path"] = base_model;
   for (const PeftField& field : rewrite.form.fields) {
     if (field.kind == Kind::names) continue;
+    if (field.kind == Kind::list) {
+      json[std::string(field.field)] = Ordered::array();
+      for (const double number : options.list(field.option))
+        json[std::string(field.field)].push_back(static_cast<int64_t>(number));
+      continue;
+    }
     const double value = options[field.option];
     const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
     const std::string name(field.field);
@@ -200,7 +223,8 @@ Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, c
     else
       json[name] = value;
   }
-  if (!rewrite.form.marked.empty()) json[std::string(rewrite.form.marked)] = true;
+  if (const auto& [field, text] = std::pair(rewrite.form.marked, rewrite.form.marked_text); !field.empty())
+    json[std::string(field)] = text.empty() ? Ordered(true) : Ordered(text);
   json["target_modules"] = targets;
   for (const PeftField& field : rewrite.form.fields)
     if (!field.pattern.empty() && field.kind != Kind::names) json[std::string(field.pattern)] = Ordered::object();

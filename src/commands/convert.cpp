@@ -24,7 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct ConvertOptions {
-  std::string model, adapter, tokenizer, to, codec, embedding_codec, out, memory;
+  std::string model, adapter, adapter_scale, tokenizer, to, codec, embedding_codec, out, memory;
   bool json = false;
 };
 
@@ -60,7 +60,11 @@ Result<void> check_options(const ConvertOptions& o) {
   if (o.to != "gguf" && o.to != "safetensors") {
     return fail(ErrorCode::invalid_argument, "--to: expected gguf or safetensors, found '{}'", o.to);
   }
-  const std::string inputs[] = {o.model, o.adapter, o.tokenizer};
+  std::vector<std::string> inputs = adapter_paths(o.adapter);
+  inputs.insert(inputs.end(), {o.model, o.tokenizer});
+  if (o.adapter.empty() && !o.adapter_scale.empty())
+    return fail(ErrorCode::invalid_argument, "--adapter-scale {}: there is no --adapter that it is for",
+                o.adapter_scale);
   CHECK_OK(check_output("--out", o.out, inputs));
   if (o.to == "gguf" && is_directory(o.out)) {
     return fail(ErrorCode::invalid_argument, "--out {}: it is a folder; --to gguf writes one file, {}/model.gguf say",
@@ -137,7 +141,7 @@ Result<void> open_all(Conversion& c) {
   c.budget_bytes = o.memory.empty() ? free_memory_bytes() / 5 * 4 : TRY(parse_bytes(o.memory));
   c.source = TRY(ModelSource::open(o.model));
   if (!o.adapter.empty()) {
-    c.adapters = TRY(open_adapters(o.adapter));
+    c.adapters = TRY(open_adapter_list(o.adapter, o.adapter_scale));
     c.merged = TRY(MergedModel::make(*c.source, c.adapters));
   }
   CHECK_OK(choose_codecs(c));
@@ -307,7 +311,9 @@ Result<void> convert(const ConvertOptions& options) {
 std::function<Result<void>()> add(CLI::App& app) {
   auto o = std::make_shared<ConvertOptions>();
   app.add_option("--model", o->model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin")->required();
-  app.add_option("--adapter", o->adapter, "adapter to merge into it: a PEFT folder or a GGUF adapter");
+  app.add_option("--adapter", o->adapter,
+                 "adapter to merge into it: a PEFT folder or a GGUF adapter; several with commas");
+  app.add_option("--adapter-scale", o->adapter_scale, "what each adapter is multiplied with: 0.5, or 0.5,2");
   app.add_option("--tokenizer", o->tokenizer, "tokenizer, when the model brings none");
   app.add_option("--to", o->to, "gguf (one file, for llama.cpp) or safetensors (a folder, for transformers)")
       ->required();

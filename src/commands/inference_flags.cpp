@@ -11,7 +11,8 @@ namespace thimble {
 void InferenceFlags::add(CLI::App& app) {
   InferenceOptions& o = options_;
   app.add_option("--model", o.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin");
-  app.add_option("--adapter", o.adapter, "adapter: a PEFT folder or a GGUF adapter");
+  app.add_option("--adapter", o.adapter, "adapter: a PEFT folder or a GGUF adapter; several with commas between");
+  app.add_option("--adapter-scale", o.adapter_scale, "what each adapter is multiplied with: 0.5, or 0.5,2");
   app.add_option("--tokenizer", o.tokenizer, "tokenizer, when the model brings none");
   app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
   app.add_flag("--plan", plan_only_, "show where every byte would go and what a token would cost, and stop");

@@ -3,13 +3,25 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "graph/op.h"
 
 namespace thimble {
 
-const Codec kI32 = {.name = "i32", .description = "32-bit integer", .block = 1, .block_bytes = 4, .safetensors = "I32"};
+// Written from tables of whole numbers, over themselves too (Initial).
+const Codec kI32 = {.name = "i32",
+                    .description = "32-bit integer",
+                    .block = 1,
+                    .block_bytes = 4,
+                    .safetensors = "I32",
+                    .encode = [](const float* from, std::byte* to, int64_t count) noexcept {
+                      for (int64_t i = 0; i < count; ++i) {
+                        const auto number = static_cast<int32_t>(from[i]);
+                        std::memcpy(to + 4 * i, &number, 4);
+                      }
+                    }};
 
 std::string Initial::text() const {
   switch (kind) {

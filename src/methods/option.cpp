@@ -8,28 +8,58 @@
 #include "core/nearest.h"
 
 namespace thimble {
+namespace {
 
-Result<void> OptionValues::set(std::string_view owner, std::string_view name, std::string_view value) {
+Result<double> parse_number(std::string_view owner, std::string_view name, std::string_view value) {
   double number = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-  if (has(name) && (error != std::errc{} || end != value.data() + value.size()))
-    return fail(ErrorCode::invalid_argument, "--set {}.{}: '{}' is not a number", owner, name, value);
-  return set(owner, name, number);
+  if (error == std::errc{} && end == value.data() + value.size()) return number;
+  return fail(ErrorCode::invalid_argument, "--set {}.{}: '{}' is not a number", owner, name, value);
 }
 
-Result<void> OptionValues::set(std::string_view owner, std::string_view name, double number) {
+Result<void> check_bounds(std::string_view owner, const Option& option, double number) {
+  if (number >= option.least && number <= option.most) return {};
+  return fail(ErrorCode::invalid_argument, "--set {}.{}: expected {} to {}, found {}", owner, option.name, option.least,
+              option.most, number);
+}
+
+Result<const Option*> find_option(std::span<const Option> options, std::string_view owner, std::string_view name) {
   std::vector<std::string_view> names;
-  for (const Option& option : options_) {
+  for (const Option& option : options) {
+    if (option.name == name) return &option;
     names.push_back(option.name);
-    if (option.name != name) continue;
-    if (!(number >= option.least && number <= option.most))
-      return fail(ErrorCode::invalid_argument, "--set {}.{}: expected {} to {}, found {}", owner, name, option.least,
-                  option.most, number);
-    values_[std::string(name)] = number;
-    return {};
   }
   return fail(ErrorCode::invalid_argument, "--set {}.{}: {} has no such option; {}", owner, name, owner,
               names.empty() ? std::string("it has none") : "the nearest are " + nearest_names(name, names));
+}
+
+}  // namespace
+
+Result<void> OptionValues::set(std::string_view owner, std::string_view name, std::string_view value) {
+  const Option& option = *TRY(find_option(options_, owner, name));
+  if (!option.list) return set(owner, name, TRY(parse_number(owner, name, value)));
+  std::vector<double> numbers;
+  for (size_t begin = 0; begin < value.size();) {
+    const size_t end = std::min(value.find('|', begin), value.size());
+    numbers.push_back(TRY(parse_number(owner, name, value.substr(begin, end - begin))));
+    begin = end + 1;
+  }
+  return set(owner, name, std::move(numbers));
+}
+
+Result<void> OptionValues::set(std::string_view owner, std::string_view name, double number) {
+  const Option& option = *TRY(find_option(options_, owner, name));
+  if (option.list) return set(owner, name, std::vector{number});
+  CHECK_OK(check_bounds(owner, option, number));
+  values_[std::string(name)] = number;
+  return {};
+}
+
+Result<void> OptionValues::set(std::string_view owner, std::string_view name, std::vector<double> numbers) {
+  const Option& option = *TRY(find_option(options_, owner, name));
+  for (const double number : numbers) CHECK_OK(check_bounds(owner, option, number));
+  lists_[std::string(name)] = std::move(numbers);
+  return {};
 }
 
 bool OptionValues::has(std::string_view name) const {
@@ -44,10 +74,20 @@ double OptionValues::operator[](std::string_view name) const {
   return 0;
 }
 
+const std::vector<double>& OptionValues::list(std::string_view name) const {
+  static const std::vector<double> none;
+  const auto found = lists_.find(name);
+  return found == lists_.end() ? none : found->second;
+}
+
 std::string OptionValues::text() const {
   std::string out;
-  for (const Option& option : options_)
-    out += fmt::format("{}{}={}", out.empty() ? "" : " ", option.name, (*this)[option.name]);
+  for (const Option& option : options_) {
+    out += fmt::format("{}{}=", out.empty() ? "" : " ", option.name);
+    if (!option.list) out += fmt::format("{}", (*this)[option.name]);
+    const std::vector<double>& numbers = list(option.name);
+    for (size_t i = 0; i < numbers.size(); ++i) out += fmt::format("{}{}", i ? "|" : "", numbers[i]);
+  }
   return out;
 }
 

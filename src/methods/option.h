@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/result.h"
 
@@ -15,6 +16,7 @@ struct Option {
   double initial;
   double least, most;  // inclusive
   std::string_view help;
+  bool list = false;  // any number of such numbers, none to begin with: "3|7|11"
 };
 
 class OptionValues {
@@ -24,12 +26,15 @@ class OptionValues {
   Result<void> set(std::string_view owner, std::string_view name, std::string_view value);
   Result<void> set(std::string_view owner, std::string_view name, double number);
   bool has(std::string_view name) const;
+  Result<void> set(std::string_view owner, std::string_view name, std::vector<double> numbers);  // of a list
   double operator[](std::string_view name) const;
+  const std::vector<double>& list(std::string_view name) const;
   std::string text() const;  // "beta1=0.9 beta2=0.999"
 
  private:
   std::span<const Option> options_;
   std::map<std::string, double, std::less<>> values_;
+  std::map<std::string, std::vector<double>, std::less<>> lists_;
 };
 
 }  // namespace thimble

@@ -11,8 +11,9 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kRewrites = {&kFull, &kLora, &kLoraPlus, &kLoraFa,   &kDora,  &kVera,
-                                  &kIa3,  &kLoha, &kLokr,     &kLnTuning, &kBitfit};
+constexpr std::array kRewrites = {&kFull, &kLora,  &kLoraPlus, &kLoraFa,   &kDora,           &kVera,
+                                  &kIa3,  &kLoha,  &kLokr,     &kLnTuning, &kBitfit,         &kOft,
+                                  &kBoft, &kPissa, &kOlora,    &kVblora,   &kTrainableTokens};
 
 constexpr std::string_view kAdapted = ".weight.as_adapted";  // of a weight that a technique has computed
 
@@ -148,9 +149,9 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
 }
 
 ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const Initial& initial, How how) {
-  const std::string stored = how.shared ? std::string(suffix) : name(suffix);
+  const std::string stored = how.shared ? std::string(suffix) : module.owner + "." + std::string(suffix);
   const bool part = how.by_rows && module.whole > out;
-  const std::string value = part ? fmt::format("{}.rows_{}", stored, module.rows.first) : stored;
+  const std::string value = module.scope + (part ? fmt::format("{}.rows_{}", stored, module.rows.first) : stored);
   const auto found = made_.find(value);
   if (found != made_.end()) return found->second;
   const ValueId id = graph.add_value(value, {shape}, how.trained ? role_ : Role::weight, initial);
@@ -166,9 +167,10 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
   return id;
 }
 
-ValueId ModuleRewrite::constant(const std::string& name_, const Shape& shape, const Initial& initial) {
+ValueId ModuleRewrite::constant(const std::string& name_, const Shape& shape, const Initial& initial,
+                                const Codec* codec) {
   ValueId& id = made_.try_emplace(name_, kNone).first->second;
-  if (id == kNone) id = graph.add_value(name_, {shape}, Role::constant, initial);
+  if (id == kNone) id = graph.add_value(module.scope + name_, {shape, codec}, Role::constant, initial);
   return id;
 }
 
@@ -247,14 +249,14 @@ Result<std::vector<const Rewrite*>> rewrites_named(std::string_view names) {
   return stack;
 }
 
-const Rewrite* rewrite_of_peft(std::string_view type, const std::function<bool(std::string_view)>& is_set) {
+const Rewrite* rewrite_of_peft(std::string_view type, const PeftMark& is_set) {
   const Rewrite* plain = nullptr;
   for (const Rewrite* rewrite : kRewrites) {
     const PeftForm& form = rewrite->form;
     if (form.type.empty() || form.type != type || form.alias) continue;
     if (form.marked.empty())
       plain = rewrite;
-    else if (is_set && is_set(form.marked))
+    else if (is_set && is_set(form.marked, form.marked_text))
       return rewrite;
   }
   return plain;
@@ -272,11 +274,12 @@ double rate_of(std::span<const RewriteSpec> stack) {
 
 Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use) {
   std::map<std::string, AdapterTensor> tensors;
-  for (const RewriteSpec& spec : stack) {
+  for (size_t i = 0; i < stack.size(); ++i) {
+    const RewriteSpec& spec = stack[i];
     CHECK_OK(train_values(graph, spec, use, tensors));
     if (!spec.modules.empty()) graph = TRY(Rewriter(spec, use, tensors).apply(graph));
     for (auto& [value, tensor] : tensors)
-      if (tensor.technique.empty()) tensor.technique = spec.rewrite->name;
+      if (tensor.technique.empty()) tensor.technique = spec.rewrite->name, tensor.place = i;
   }
   Rewritten out{std::move(graph), {}};
   for (auto& [value, tensor] : tensors) out.tensors.push_back(std::move(tensor));

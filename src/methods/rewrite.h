@@ -32,6 +32,7 @@ struct PeftField {
     whole,
     number,
     flag,
+    list,  // of whole numbers
     names  // a list of modules: the option is 1 for those
   };
   std::string_view field, option;
@@ -55,8 +56,9 @@ struct PeftForm {
   std::span<const PeftValue> values = {};
   // The field that says how fresh values begin, with what is written there; both may be empty.
   std::string_view init_field = {};
-  std::string_view marked = {};  // a field that is true in files of this technique, of several of one type
-  bool alias = false;            // files of its type are another technique's, which it is trained like
+  // A field that is true in files of this technique, of several of one type, or has this text.
+  std::string_view marked = {}, marked_text = {};
+  bool alias = false;  // files of its type are another technique's, which it is trained like
 };
 
 // Rows of a tensor of a file: [first, first + run), and as many after every `period` rows; run 0: all from `first` on.
@@ -76,6 +78,7 @@ struct AdapterTensor {
   bool interleaved = false;  // and the model pairs element 2i of a head with 2i + 1, else i with i + head_dim/2
   bool trained = true;
   std::string_view technique = {};  // whose it is
+  size_t place = 0;                 // of the technique in its stack
   double rate = 1;                  // of what trains, as a multiple of the learning rate
   bool saved = true;
   bool derived = false;   // begins with what Rewrite::begin makes of the weight
@@ -92,6 +95,8 @@ struct AdaptedModule {
   int64_t head_dim = 0;  // as in AdapterTensor, of its output rows
   bool interleaved = false;
   int64_t largest_in = 0, largest_out = 0;  // extents of all that are adapted
+  double scale = 1;                         // of what the technique adds (Rewrite::scales)
+  std::string scope = {};                   // before the names of its values, where several adapters are of one kind
   OptionValues options = OptionValues();
 };
 
@@ -124,8 +129,8 @@ class ModuleRewrite {
   // is there already. `shape` is of this layer.
   ValueId add(std::string_view suffix, const Shape& shape, const Initial& initial, How how);
   ValueId add(std::string_view suffix, const Shape& shape, const Initial& initial);
-  // A table that is computed, not trained and not saved.
-  ValueId constant(const std::string& name, const Shape& shape, const Initial& initial);
+  // A table that is computed, not trained and not saved: f32, or whole numbers below 2^24.
+  ValueId constant(const std::string& name, const Shape& shape, const Initial& initial, const Codec* codec = &kF32);
   // Rows of a value by rows, or of one of the layer's shape, that belong to the part of the weight that is merged.
   ValueId rows(ValueId value);
   // Values of the technique are made once for all layers of one owner: `make` is called for the first of them.
@@ -140,7 +145,7 @@ class ModuleRewrite {
   double option_or(std::string_view name, double otherwise) const {
     return module.options.has(name) ? module.options[name] : otherwise;
   }
-  std::string name(std::string_view suffix) const { return module.owner + "." + std::string(suffix); }
+  std::string name(std::string_view suffix) const { return module.scope + module.owner + "." + std::string(suffix); }
 
   Graph& graph;
   const AdaptedModule& module;
@@ -189,10 +194,17 @@ struct Rewrite {
   ValueId (*bias)(ModuleRewrite& m) = nullptr;                              // nullptr: as it was
   ValueId (*embed)(ModuleRewrite& m, ValueId ids, ValueId rows) = nullptr;  // nullptr: not for embeddings
   std::string_view targets = {};  // ends of names with commas between that it is for; empty: every linear of the blocks
+  bool scales = false;            // what it adds is a term of its own, which --adapter-scale may multiply
   bool by_rows = true;            // layers that are one module of a file may be adapted one by one
-  // What a value that it adds (of that name, one element a row) begins with, of the rows of the weight `w`.
-  std::string_view begins = {};
-  ValueId (*begin)(ModuleRewrite& m) = nullptr;
+  bool with_tied_head = false;    // where the head is the embedding, what is for that is for both
+  bool whole = false;             // not so, though rows may lie in another order
+  // What options mean to a layer [out, in] that they cannot be for; nullptr: they suit every layer.
+  Result<void> (*check)(const OptionValues& options, int64_t in, int64_t out) = nullptr;
+  // What derived values begin with, of the weight `w` of a layer: by their suffixes. Of all rows of the weight; where
+  // begins_by_rows, of some of its rows, for the same rows of vectors.
+  std::vector<std::pair<std::string_view, ValueId>> (*begin)(ModuleRewrite& m) = nullptr;
+  bool begins_by_rows = false;
+  std::vector<int64_t> (*begin_rows)(const AdaptedModule& module) = nullptr;  // rows of `w` there; nullptr: all
   // Values of the model that it trains as they are (none: nullptr), and how an adapter calls them.
   bool (*trains)(std::string_view value) = nullptr;
   std::string_view trained_as = {};  // between module and "weight": "ln_tuning_layers"
@@ -206,9 +218,10 @@ std::span<const Rewrite* const> rewrites();
 std::string_view lightest_method();
 // "lora", or several with commas between, applied in that order; refuses what means nothing.
 Result<std::vector<const Rewrite*>> rewrites_named(std::string_view names);
-// The technique of an adapter's `peft_type`, where `is_set` says which fields are true; nullptr: there is none.
-const Rewrite* rewrite_of_peft(std::string_view type,
-                               const std::function<bool(std::string_view field)>& is_set = nullptr);
+// The technique of an adapter's `peft_type`, where `is_set` says which fields are true, or have a text; nullptr: there
+// is none.
+using PeftMark = std::function<bool(std::string_view field, std::string_view text)>;  // text empty: the field is true
+const Rewrite* rewrite_of_peft(std::string_view type, const PeftMark& is_set = nullptr);
 
 bool trains_weights(std::span<const RewriteSpec> stack);
 // The rate that suits all of them, as a multiple of the optimizer's.
@@ -233,5 +246,11 @@ extern const Rewrite kLoha;
 extern const Rewrite kLokr;
 extern const Rewrite kLnTuning;
 extern const Rewrite kBitfit;
+extern const Rewrite kOft;
+extern const Rewrite kBoft;
+extern const Rewrite kPissa;
+extern const Rewrite kOlora;
+extern const Rewrite kVblora;
+extern const Rewrite kTrainableTokens;
 
 }  // namespace thimble

@@ -40,7 +40,8 @@ Result<std::vector<Type>> infer_scatter(const std::any& any, std::span<const Typ
   CHECK_OK(expect_elements("scatter", "x", in[0]));
   CHECK_OK(expect_indices("scatter", "indices", in[1], in[0].shape[side(any)]));
   if (of(any).whole < 1) return fail(ErrorCode::shape, "scatter: {} rows or columns of the result", of(any).whole);
-  return std::vector{Type{with(in[0].shape, of(any).axis, of(any).whole), in[0].codec}};
+  const Extent extent = of(any).axis == Axis::rows ? Extent::fixed : in[0].extent;
+  return std::vector{Type{with(in[0].shape, of(any).axis, of(any).whole), in[0].codec, extent}};
 }
 
 void gather_columns(const Call& call) noexcept {

@@ -18,6 +18,14 @@ extern const Op kEigh;
 // not finite.
 extern const Op kCholesky;
 
+// in: a [m, n];  out: u [m, count], s [count], largest first, v [count, n]: a is about u diag(s) v. Of each row of v
+// the first largest element is positive. Vectors of singular values below 1e-12 of the largest are zeros.
+struct SvdAttributes {
+  int64_t count = 1;
+  bool operator==(const SvdAttributes&) const = default;
+};
+extern const Op kSvd;
+
 // in: x [m, n];  out: rows or columns [begin, begin + count) of it, in x's codec.
 struct SliceAttributes {
   enum class Axis : uint8_t { rows, columns } axis = Axis::rows;
@@ -39,11 +47,23 @@ extern const Op kGather;
 // in: x [k, n] (or [m, k]), indices i32 [k], all within `whole`;  out: zeros, to which x is added there, in x's codec.
 extern const Op kScatter;
 
+// in: x [t, n], ids i32 [t], table f32 [k, n];  out: x, in y's codec, with row i of the table where a row's id is
+// tokens[i].
+struct ReplaceRowsAttributes {
+  std::vector<int64_t> tokens;
+  const Codec* codec = &kF32;  // of y
+  bool operator==(const ReplaceRowsAttributes&) const = default;
+};
+extern const Op kReplaceRows;
+extern const Op kReplaceRowsGrad;  // in: accumulator [k, n], ids, dy
+
 struct TopKAttributes {
   int64_t count = 1;
   bool operator==(const TopKAttributes&) const = default;
 };
 // in: x f32 [n];  out: its `count` largest numbers, the largest first, and their indices i32 [count].
 extern const Op kTopK;
+// in: x f32 [m, n];  out: f32 [m, n], in every row the softmax of its `count` largest numbers, zeros elsewhere.
+extern const Op kTopSoftmax;
 
 }  // namespace thimble

@@ -169,7 +169,18 @@ class PointwiseGradient {
     else if (kind == Kind::column)
       backward_.add(operand, by_row());
     else
-      backward_.add(operand, each);
+      backward_.add(operand, like(operand, each));
+  }
+
+  // In the rows of the operand, where the node has its elements in others.
+  ValueId like(ValueId operand, ValueId each) {
+    Graph& g = backward_.graph();
+    const Shape shape = g.value(operand).type.shape;
+    if (shape == g.value(each).type.shape) return each;
+    PointwiseBuilder b;
+    b.shape(shape);
+    b.output(b.tensor(), g.value(each).type.codec);
+    return g.emit(kPointwise, b.attributes(), {each}, backward_.name(operand) + ".rows");
   }
 
   Backward& backward_;

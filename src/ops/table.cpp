@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "ops/blocks.h"
 #include "ops/matrix.h"
 #include "ops/update.h"
 
@@ -34,12 +35,20 @@ constexpr std::array kOps = {
     &kQr,
     &kEigh,
     &kCholesky,
+    &kSvd,
     &kSlice,
     &kPad,
     &kDropout,
     &kGather,
     &kScatter,
+    &kReplaceRows,
+    &kReplaceRowsGrad,
     &kTopK,
+    &kTopSoftmax,
+    &kBlockLinear,
+    &kBlockLinearDw,
+    &kBlockProduct,
+    &kBlockInverse,
     &kLinearCrossEntropy,
     &kLinearCrossEntropyDw,
     &kLinearCrossEntropyDbias,

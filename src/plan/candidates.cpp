@@ -253,6 +253,7 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   add_variants(choice, plan);
   measure(choice, plan);
   time(plan);
+  plan.transient_bytes = spec_.begin_bytes;
   std::vector<Schedule*> all{&plan.pass, &plan.update, &plan.deferred};
   for (PlannedProgram& program : plan.programs) all.push_back(&program.schedule);
   for (PlannedVariant& variant : plan.variants) all.insert(all.end(), {&variant.pass, &variant.update});
@@ -291,7 +292,7 @@ void Candidates::add_variants(const Choice& choice, TrainingPlan& plan) const {
 
 // Bytes, before placement.
 void Candidates::measure(const Choice& choice, TrainingPlan& plan) const {
-  int64_t needed = 0, spilled = 0;
+  int64_t needed = spec_.begin_bytes, spilled = 0;
   for (const Schedule* s : plan.schedules()) {
     needed = std::max(needed, s->lower_bound);
     spilled = std::max(spilled, s->spill_bytes);

@@ -66,7 +66,7 @@ class Describer {
     item("inputs, tables", layout.other_bytes(), "");
     const int64_t kept = kept_bytes(plan);
     item("kept activations", kept, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));
-    int64_t needed = 0;
+    int64_t needed = spec_.begin_bytes;
     for (const Schedule* s : plan.schedules()) needed = std::max(needed, s->lower_bound);
     item("workspace", needed - kept, "shared by all steps");
     item("placement waste", plan.transient_bytes - needed, "between values that lie in one arena");

@@ -90,6 +90,7 @@ class Planner {
   Result<InferencePlan> build(int64_t rows) const {
     InferencePlan plan;
     plan.rows = rows;
+    plan.transient_bytes = spec_.begin_bytes;
     Tensors tensors;
     if (generates()) {
       plan.programs.push_back(TRY(program(Part::prompts, "fill.", rows, tensors)));

@@ -35,6 +35,7 @@ struct InferenceSpec {
   int64_t slots = 1;          // generate: sequences at once
   int64_t context = 512;      // tokens of the longest sequence
   int64_t batch = 1;          // evaluate, logits: windows of `context` rows at once, at most
+  int64_t begin_bytes = 0;    // of memory in which values that begin with the weights are made (run/derived.h)
   int64_t budget_bytes = 0;   // of the whole process; 0: none
   int64_t runtime_bytes = 0;  // of the process without the arena
   // Of times and the disk; asked for only where weights must wait on disk. Empty: they may not.

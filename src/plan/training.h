@@ -67,6 +67,7 @@ struct TrainingSpec {
   const Codec* states = &kF32;                       // of the optimizer, where its states may be in another
   NearMoves moves;                                   // with Near::always these; otherwise set by the planner
   bool evaluates = false;                            // an evaluation program is planned too
+  int64_t begin_bytes = 0;                           // of memory in which values that begin with the weights are made
   int64_t budget_bytes = 0;                          // of the whole process; 0: none
   int64_t runtime_bytes = 0;                         // of the process without the arena
   int64_t runtime_heap = 0;                          // of that, what the plan takes with which it was measured

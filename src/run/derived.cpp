@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
+#include "core/round.h"
 #include "plan/machine.h"
 #include "run/executor.h"
 
@@ -16,27 +18,72 @@ struct Piece {
   Graph graph;
   Layout layout;
   Schedule schedule;
-  std::string result;
+  std::vector<std::pair<std::string, std::string>> results;  // suffix, name of the value
   int64_t bytes() const { return layout.bytes() + schedule.peak_bytes; }
 };
 
+const ModelTensor& weight_of(const AdaptedModule& module, const ModelSource& source) {
+  const ModelTensor* const tensor = source.find(module.name + ".weight");
+  return tensor ? *tensor : *source.find("model.embed_tokens.weight");  // the head where it is the embedding
+}
+
 Result<Piece> plan_piece(const Rewrite& technique, const AdaptedModule& module, const Shape& weight, int64_t first,
-                         int64_t rows) {
+                         int64_t rows, int threads) {
   Piece piece;
   std::map<std::string, ValueId> made;
   std::map<std::string, AdapterTensor> tensors;
   ModuleRewrite m(piece.graph, module, made, tensors, Role::weight);
   m.out = weight[0], m.in = weight[1];
   m.w = piece.graph.add_value("base", {weight.with_first(rows)}, Role::weight);
-  m.first = first, m.merged = rows;
-  Value& result = piece.graph.value(technique.begin(m));
-  result.role = Role::result;
-  piece.result = result.name;
+  if (technique.begins_by_rows) m.first = first, m.merged = rows;
+  for (const auto& [suffix, id] : technique.begin(m)) {
+    piece.graph.value(id).role = Role::result;
+    piece.results.emplace_back(suffix, piece.graph.value(id).name);
+  }
   CHECK_OK(piece.layout.add(piece.graph));
   piece.schedule = make_schedule(piece.graph, nodes_between(0, piece.graph.nodes().size()),
-                                 node_costs(piece.graph, Multiply::f32, 1, {}));
+                                 node_costs(piece.graph, Multiply::f32, threads, {}));
   place(piece.schedule);
   return piece;
+}
+
+Result<void> read_rows(const ModelSource& source, const ModelTensor& tensor, std::span<const int64_t> rows, float* to) {
+  const int64_t columns = tensor.shape[1];
+  std::vector<std::byte> bytes(static_cast<size_t>(tensor.codec->bytes(columns)));
+  for (const int64_t row : rows) {
+    CHECK_OK(source.read(tensor, row, 1, bytes));
+    tensor.codec->decode(bytes.data(), to, columns);
+    to += columns;
+  }
+  return {};
+}
+
+std::vector<int64_t> rows_from(int64_t first, int64_t count) {
+  std::vector<int64_t> rows(static_cast<size_t>(count));
+  std::iota(rows.begin(), rows.end(), first);
+  return rows;
+}
+
+// Those of a weight that Rewrite::begin reads.
+std::vector<int64_t> begin_rows(const Rewrite& technique, const AdaptedModule& module, const Shape& weight) {
+  return technique.begin_rows ? technique.begin_rows(module) : rows_from(0, weight[0]);
+}
+
+Error does_not_fit(const Rewrite& technique, const ModelTensor& tensor, const char* what, int64_t bytes) {
+  return {
+      ErrorCode::over_budget,
+      fmt::format("--method {}: {} of '{}' ({} bytes with what is made of it) does not fit the staging memory; give "
+                  "a larger --memory",
+                  technique.name, what, tensor.name, bytes)};
+}
+
+// Computes a piece in `base`.
+Result<void> run_piece(const Piece& piece, const ModelSource& source, const ModelTensor& tensor,
+                       std::span<const int64_t> rows, Threads& threads, std::byte* base) {
+  CHECK_OK(read_rows(source, tensor, rows, reinterpret_cast<float*>(base + piece.layout.find("base")->offset)));
+  RunContext context{threads, Multiply::f32, 0, 0, 0};
+  Executor(piece.graph, piece.schedule, piece.layout, {base, piece.layout.bytes()}).run(context);
+  return {};
 }
 
 class Beginning {
@@ -46,37 +93,25 @@ class Beginning {
 
   // Elements [first, first + count) of the value, one a row of the weight.
   Result<void> fill(const AdaptedModule& module, int64_t first, int64_t count, float* to, std::span<std::byte> spare) {
-    const ModelTensor* tensor = source_.find(module.name + ".weight");
-    if (!tensor) tensor = source_.find("model.embed_tokens.weight");  // the head where it is the embedding
+    const ModelTensor& tensor = weight_of(module, source_);
     for (int64_t at = first; at < first + count;) {
       int64_t rows = std::min(kMostRows, first + count - at);
-      Piece piece = TRY(plan_piece(technique_, module, tensor->shape, at, rows));
+      Piece piece = TRY(plan(module, tensor, at, rows));
       while (piece.bytes() > static_cast<int64_t>(spare.size()) && rows > 1)
-        rows /= 2, piece = TRY(plan_piece(technique_, module, tensor->shape, at, rows));
+        rows /= 2, piece = TRY(plan(module, tensor, at, rows));
       if (piece.bytes() > static_cast<int64_t>(spare.size()))
-        return fail(ErrorCode::over_budget,
-                    "--method {}: a row of '{}' ({} bytes with what is made of it) does not fit the "
-                    "staging memory; give a larger --memory",
-                    technique_.name, tensor->name, piece.bytes());
-      std::byte* const base = spare.data();
-      CHECK_OK(read(*tensor, at, rows, reinterpret_cast<float*>(base + piece.layout.find("base")->offset)));
-      RunContext context{threads_, Multiply::f32, 0, 0, 0};
-      Executor(piece.graph, piece.schedule, piece.layout, {base, piece.layout.bytes()}).run(context);
-      std::memcpy(to + (at - first), base + piece.layout.find(piece.result)->offset, static_cast<size_t>(4 * rows));
+        return Failure(does_not_fit(technique_, tensor, "a row", piece.bytes()));
+      CHECK_OK(run_piece(piece, source_, tensor, rows_from(at, rows), threads_, spare.data()));
+      std::memcpy(to + (at - first), spare.data() + piece.layout.find(piece.results.front().second)->offset,
+                  static_cast<size_t>(4 * rows));
       at += rows;
     }
     return {};
   }
 
  private:
-  Result<void> read(const ModelTensor& tensor, int64_t row, int64_t rows, float* to) const {
-    const int64_t columns = tensor.shape[1];
-    std::vector<std::byte> bytes(static_cast<size_t>(tensor.codec->bytes(columns)));
-    for (int64_t i = 0; i < rows; ++i) {
-      CHECK_OK(source_.read(tensor, row + i, 1, bytes));
-      tensor.codec->decode(bytes.data(), to + i * columns, columns);
-    }
-    return {};
+  Result<Piece> plan(const AdaptedModule& module, const ModelTensor& tensor, int64_t at, int64_t rows) const {
+    return plan_piece(technique_, module, tensor.shape, at, rows, threads_.count());
   }
 
   const Rewrite& technique_;
@@ -84,25 +119,95 @@ class Beginning {
   Threads& threads_;
 };
 
+// The suffix of a derived tensor of this layer; "" where it is none.
+std::string suffix_of(const AdaptedModule& module, const AdapterTensor& tensor) {
+  const std::string before = fmt::format("model.{}.", module.owner);
+  if (!tensor.derived || tensor.rows.first != module.rows.first || !tensor.stored.starts_with(before)) return "";
+  return tensor.stored.substr(before.size());
+}
+
+// What of a layer's derived values nothing has filled.
+struct Wanted {
+  const AdapterTensor* tensor;
+  const Layout::Entry* entry;
+};
+std::vector<Wanted> wanted_of(size_t place, const AdaptedModule& module, std::span<const AdapterTensor> tensors,
+                              const Values& values, const Loaded& loaded) {
+  std::vector<Wanted> out;
+  for (const AdapterTensor& tensor : tensors) {
+    if (tensor.place != place || suffix_of(module, tensor).empty() || loaded.contains(tensor.value)) continue;
+    if (const Layout::Entry* const entry = values.layout().find(tensor.value)) out.push_back({&tensor, entry});
+  }
+  return out;
+}
+
+Result<void> begin_module(const Rewrite& technique, const AdaptedModule& module, std::span<const Wanted> wanted,
+                          const ModelSource& source, Threads& threads, Values& values) {
+  Beginning beginning(technique, source, threads);
+  Begun begun;
+  if (!technique.begins_by_rows && !wanted.empty())
+    begun = TRY(begin_of(technique, module, source, threads, values.staging()));
+  for (const auto& [tensor, entry] : wanted)
+    CHECK_OK(values.fill(*entry, 1, [&](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) {
+      float* const numbers = reinterpret_cast<float*>(to);
+      if (technique.begins_by_rows) return beginning.fill(module, first, count, numbers, spare);
+      std::copy_n(begun_value(begun, module, *tensor)->begin() + first, count, numbers);
+      return Result<void>();
+    }));
+  return {};
+}
+
 }  // namespace
+
+Result<Begun> begin_of(const Rewrite& technique, const AdaptedModule& module, const ModelSource& source,
+                       Threads& threads, std::span<std::byte> spare) {
+  const ModelTensor& tensor = weight_of(module, source);
+  const std::vector<int64_t> rows = begin_rows(technique, module, tensor.shape);
+  const auto count = static_cast<int64_t>(rows.size());
+  const Piece piece = TRY(plan_piece(technique, module, tensor.shape, 0, count, threads.count()));
+  if (piece.bytes() > static_cast<int64_t>(spare.size()))
+    return Failure(does_not_fit(technique, tensor, "the whole", piece.bytes()));
+  CHECK_OK(run_piece(piece, source, tensor, rows, threads, spare.data()));
+  Begun begun;
+  for (const auto& [suffix, name] : piece.results) {
+    const Layout::Entry* const entry = piece.layout.find(name);
+    const float* const numbers = reinterpret_cast<const float*>(spare.data() + entry->offset);
+    begun[suffix].assign(numbers, numbers + entry->type.shape.count());
+  }
+  return begun;
+}
+
+const std::vector<float>* begun_value(const Begun& begun, const AdaptedModule& module, const AdapterTensor& tensor) {
+  const auto found = begun.find(suffix_of(module, tensor));
+  return found == begun.end() ? nullptr : &found->second;
+}
+
+Result<int64_t> begin_bytes(std::span<const RewriteSpec> stack, const ModelSource& source) {
+  int64_t most = 0;
+  std::set<std::string> seen;  // layers that are alike
+  for (const RewriteSpec& spec : stack) {
+    if (!spec.rewrite->begin || spec.rewrite->begins_by_rows) continue;
+    for (const auto& [name, module] : spec.modules) {
+      const Shape& shape = weight_of(module, source).shape;
+      if (!seen.insert(shape.text() + module.options.text()).second) continue;
+      // Threads there are unknown: their buffers are small beside the matrices.
+      const auto rows = static_cast<int64_t>(begin_rows(*spec.rewrite, module, shape).size());
+      const Piece piece = TRY(plan_piece(*spec.rewrite, module, shape, 0, rows, 1));
+      most = std::max(most, piece.bytes() + kDiskAlignment);
+    }
+  }
+  return most;
+}
 
 Result<void> begin_from_weights(std::span<const RewriteSpec> stack, std::span<const AdapterTensor> tensors,
                                 const ModelSource& source, Threads& threads, Values& values, const Loaded& loaded) {
-  for (const RewriteSpec& spec : stack) {
+  for (size_t i = 0; i < stack.size(); ++i) {
+    const RewriteSpec& spec = stack[i];
     if (!spec.rewrite->begin) continue;
-    for (const auto& [name, module] : spec.modules)
-      for (const AdapterTensor& tensor : tensors) {
-        const bool own = tensor.derived && tensor.technique == spec.rewrite->name &&
-                         tensor.rows.first == module.rows.first &&
-                         tensor.stored == fmt::format("model.{}.{}", module.owner, spec.rewrite->begins);
-        const Layout::Entry* const entry =
-            own && !loaded.contains(tensor.value) ? values.layout().find(tensor.value) : nullptr;
-        if (!entry) continue;
-        Beginning beginning(*spec.rewrite, source, threads);
-        CHECK_OK(values.fill(*entry, 1, [&](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) {
-          return beginning.fill(module, first, count, reinterpret_cast<float*>(to), spare);
-        }));
-      }
+    for (const auto& [name, module] : spec.modules) {
+      const std::vector<Wanted> wanted = wanted_of(i, module, tensors, values, loaded);
+      CHECK_OK(begin_module(*spec.rewrite, module, wanted, source, threads, values));
+    }
   }
   return {};
 }

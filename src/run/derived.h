@@ -2,6 +2,10 @@
 // filled them.
 #pragma once
 
+#include <map>
+#include <string>
+#include <vector>
+
 #include "models/model_source.h"
 #include "run/weights.h"
 
@@ -10,5 +14,15 @@ namespace thimble {
 // Works in memory that `values` has to spare; over_budget where a row of a weight does not fit that.
 Result<void> begin_from_weights(std::span<const RewriteSpec> stack, std::span<const AdapterTensor> tensors,
                                 const ModelSource& source, Threads& threads, Values& values, const Loaded& loaded);
+
+// What that takes at least: the techniques that need whole weights say what is planned for them.
+Result<int64_t> begin_bytes(std::span<const RewriteSpec> stack, const ModelSource& source);
+
+// Of one layer, by suffix; `spare` is at least as large as begin_bytes() says.
+using Begun = std::map<std::string, std::vector<float>, std::less<>>;
+Result<Begun> begin_of(const Rewrite& technique, const AdaptedModule& module, const ModelSource& source,
+                       Threads& threads, std::span<std::byte> spare);
+// Its value of this tensor; nullptr: the tensor is another layer's, or no derived one.
+const std::vector<float>* begun_value(const Begun& begun, const AdaptedModule& module, const AdapterTensor& tensor);
 
 }  // namespace thimble

@@ -8,6 +8,7 @@
 #include "kernels/dot/int8_dot.h"
 #include "kernels/rows.h"
 #include "run/calibration.h"
+#include "run/derived.h"
 #include "run/one_of.h"
 #include "run/setup.h"
 #include "run/weights.h"
@@ -69,9 +70,13 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
 }
 
 Result<void> Inference::open_adapter_stack() {
+  if (options_.adapter.empty() && !options_.adapter_scale.empty())
+    return fail(ErrorCode::invalid_argument, "--adapter-scale {}: there is no --adapter that it is for",
+                options_.adapter_scale);
   if (options_.adapter.empty()) return {};
-  adapters_ = TRY(open_adapters(options_.adapter));
+  adapters_ = TRY(open_adapter_list(options_.adapter, options_.adapter_scale));
   for (Adapter& adapter : adapters_) spec_.rewrites.push_back(TRY(rewrite_of(adapter, source_->architecture())));
+  spec_.begin_bytes = TRY(begin_bytes(spec_.rewrites, *source_));
   return {};
 }
 
@@ -124,6 +129,7 @@ Result<void> Inference::load() {
   CHECK_OK(load_weights(*source_, values, loaded));
   if (!adapters_.empty()) CHECK_OK(load_adapters(adapters_, plan_.adapter, values, loaded));
   CHECK_OK(initialise(values, loaded, 0));
+  CHECK_OK(begin_from_weights(spec_.rewrites, plan_.adapter, *source_, *threads_, values, loaded));
   populate_heap(plan_.ledger.planned_bytes - kInferenceTouches);
   return {};
 }

@@ -45,7 +45,8 @@ Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapt
   CHECK_OK(merged.list_tensors());
   // All tensors of the adapters have a place, and the shapes are the model's.
   std::vector<AdapterTensor> all;
-  for (const auto& [name, whole] : merged.whole_) {
+  for (auto& [name, whole] : merged.whole_) {
+    whole.second.place = whole.first;
     TRY(find_entry(adapters[whole.first], whole.second));
     all.push_back(whole.second);
   }
@@ -53,8 +54,8 @@ Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapt
     if (!merged.changed_.contains(tensor.name)) continue;
     CHECK_OK(merged.make_slab(tensor, 0, tensor.shape.rank() < 2 ? tensor.shape[0] : 1));
     for (const auto& [value, placed] : merged.slab_->tensors) {
-      for (const Adapter& adapter : adapters)
-        if (adapter.tensors.contains(tensor_key(placed.stored))) TRY(find_entry(adapter, placed));
+      const Adapter& adapter = adapter_of(adapters, placed);
+      if (adapter.tensors.contains(tensor_key(placed.stored))) TRY(find_entry(adapter, placed));
       all.push_back(placed);
     }
   }
@@ -67,11 +68,15 @@ Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapt
 Result<void> MergedModel::list_tensors() {
   tensors_.assign(source_->tensors().begin(), source_->tensors().end());
   std::set<std::string> modules;
+  bool apart = false;  // the embedding and the head
   for (size_t i = 0; i < specs_.size(); ++i) {
-    for (const auto& [name, module] : specs_[i].modules) modules.insert(name);
+    for (const auto& [name, module] : specs_[i].modules) {
+      modules.insert(name);
+      apart |= !specs_[i].rewrite->with_tied_head && (name == "lm_head" || name == without_end(kEmbeddingTensor));
+    }
     for (const AdapterTensor& tensor : specs_[i].trained) whole_.try_emplace(tensor.value, i, tensor);
   }
-  if (architecture_.tied && (modules.contains("lm_head") || modules.contains(without_end(kEmbeddingTensor)))) {
+  if (architecture_.tied && apart) {
     architecture_.tied = false;
     tensors_.push_back({kHeadTensor, tensors_.front().codec, tensors_.front().shape});
   }
@@ -151,10 +156,11 @@ Result<void> MergedModel::make_slab(const ModelTensor& tensor, int64_t row, int6
   const std::string module = without_end(tensor.name);
   const Shape shape = tensor.shape.with_first(rows);
   ValueId value = slab.base = slab.graph.add_value("base", {shape}, Role::weight);
-  std::map<std::string, ValueId> made;
-  for (const RewriteSpec& spec : specs_) {
+  for (size_t i = 0; i < specs_.size(); ++i) {
+    const RewriteSpec& spec = specs_[i];
     const auto found = spec.modules.find(module);
     if (found == spec.modules.end()) continue;
+    std::map<std::string, ValueId> made;
     ModuleRewrite m(slab.graph, found->second, made, slab.tensors, Role::weight);
     m.embedding = module == without_end(kEmbeddingTensor);
     const Shape& whole = stored(module + ".weight").shape;
@@ -166,6 +172,8 @@ Result<void> MergedModel::make_slab(const ModelTensor& tensor, int64_t row, int6
       m.w = value, m.first = row, m.merged = rows;
       value = spec.rewrite->weight(m);
     }
+    for (auto& [name, placed] : slab.tensors)
+      if (placed.technique.empty()) placed.technique = spec.rewrite->name, placed.place = i;
   }
   slab.result = value;
   if (value == slab.base) slab.graph.value(value).role = Role::input;  // which no node has to read
@@ -175,6 +183,26 @@ Result<void> MergedModel::make_slab(const ModelTensor& tensor, int64_t row, int6
                                 node_costs(slab.graph, Multiply::f32, 1, {}));
   place(slab.schedule);
   slab.bytes = slab.layout.bytes() + slab.schedule.peak_bytes;
+  return {};
+}
+
+// A value that begins with the weight and is in no file: of its layer they are computed once.
+Result<void> MergedModel::begin(const std::string& value, const AdapterTensor& placed) {
+  const RewriteSpec& spec = specs_[placed.place];
+  const auto module = spec.modules.find(without_end(slab_->tensor));
+  if (spec.rewrite->begin && !spec.rewrite->begins_by_rows) {
+    if (begun_of_ != std::pair(placed.place, module->first)) {
+      const auto bytes = static_cast<size_t>(TRY(begin_bytes(specs_, *source_)));
+      const std::unique_ptr<std::byte, decltype(&std::free)> spare(
+          static_cast<std::byte*>(std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096)), std::free);
+      if (!spare) return fail(ErrorCode::io, "merging '{}': no memory of {} bytes is left", slab_->tensor, bytes);
+      begun_ = TRY(begin_of(*spec.rewrite, module->second, *source_, *threads_, {spare.get(), bytes}));
+      begun_of_ = {placed.place, module->first};
+    }
+    if (const std::vector<float>* const numbers = begun_value(begun_, module->second, placed))
+      return std::copy(numbers->begin(), numbers->end(), slab_->at(value)), Result<void>();
+  }
+  TRY(find_entry(adapters_[placed.place], placed));
   return {};
 }
 
@@ -188,16 +216,19 @@ Result<void> MergedModel::fill_slab(const ModelTensor& tensor) {
   for (const auto& [value, placed] : slab.tensors) {
     const Layout::Entry* const to = slab.layout.find(value);
     if (!to) continue;
-    const auto adapter = std::find_if(adapters_.begin(), adapters_.end(),
-                                      [&](const Adapter& a) { return a.tensors.contains(tensor_key(placed.stored)); });
-    if (adapter == adapters_.end()) {
-      if (!placed.optional) TRY(find_entry(adapters_.front(), placed));
+    const Adapter& adapter = adapter_of(adapters_, placed);
+    const bool there = adapter.tensors.contains(tensor_key(placed.stored));
+    if (!there && placed.derived) {
+      CHECK_OK(begin(value, placed));
+      continue;
+    }
+    const SafetensorsEntry* const entry = TRY(find_entry(adapter, placed));
+    if (!there) {
       begin_value(*to, value, slab.at(value));
       continue;
     }
-    const SafetensorsEntry* const entry = TRY(find_entry(*adapter, placed));
     const auto count = static_cast<size_t>(to->type.shape.count());
-    CHECK_OK(read_elements(*adapter, *entry, placed, to->type.shape, 0, {slab.at(value), count}));
+    CHECK_OK(read_elements(adapter, *entry, placed, to->type.shape, 0, {slab.at(value), count}));
   }
   for (const auto& [name, entry] : slab.layout.entries())
     if (name != "base" && !slab.tensors.contains(name)) begin_value(entry, name, slab.at(name));
@@ -212,6 +243,7 @@ int64_t MergedModel::buffer_bytes() const {
   for (const ModelTensor& tensor : dry.tensors_)
     if (changed_.contains(tensor.name) && dry.make_slab(tensor, 0, slab_rows(tensor)))
       most = std::max(most, dry.slab_->bytes);
+  if (const auto begun = begin_bytes(specs_, *source_)) most += *begun;
   return most;
 }
 

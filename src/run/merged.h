@@ -12,6 +12,7 @@
 #include "adapters/adapter.h"
 #include "core/threads.h"
 #include "models/row_stream.h"
+#include "run/derived.h"
 
 namespace thimble {
 
@@ -39,6 +40,7 @@ class MergedModel {
   Result<void> read_base(const std::string& name, int64_t row, int64_t rows, float* to);
   Result<void> read_slab(const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to);
   Result<void> make_slab(const ModelTensor& tensor, int64_t row, int64_t rows);
+  Result<void> begin(const std::string& value, const AdapterTensor& placed);
   Result<void> fill_slab(const ModelTensor& tensor);
   static int64_t slab_rows(const ModelTensor& tensor);
 
@@ -51,6 +53,8 @@ class MergedModel {
   std::map<std::string, std::pair<size_t, AdapterTensor>> whole_;  // by tensor: values that an adapter has whole
   std::shared_ptr<Slab> slab_;                                     // read last
   std::shared_ptr<Threads> threads_;
+  Begun begun_;  // of the layer and technique whose values were computed last
+  std::pair<size_t, std::string> begun_of_;
 };
 
 }  // namespace thimble

@@ -10,6 +10,7 @@
 #include "models/presets.h"
 #include "plan/planner.h"
 #include "run/calibration.h"
+#include "run/derived.h"
 #include "run/resume.h"
 #include "run/setup.h"
 #include "run/trainer.h"
@@ -113,6 +114,7 @@ Result<void> Trainer::make_spec() {
   spec_.keeper = TRY(keeper_named(r.keep));
   spec_.estimator = TRY(estimator_named(r.estimator));
   CHECK_OK(make_rewrites());
+  if (source_) spec_.begin_bytes = TRY(begin_bytes(spec_.rewrites, *source_));
   CHECK_OK(set_options());
   settle_options();
   if (source_ && r.context > spec_.architecture.context)

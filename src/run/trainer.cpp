@@ -54,7 +54,9 @@ Result<void> Trainer::fill() {
   if (source_) CHECK_OK(load_weights(*source_, all, loaded));
   if (!adapters_.empty()) CHECK_OK(load_adapters(adapters_, plan_.train.adapter, all, loaded));
   CHECK_OK(initialise(all, loaded, static_cast<uint64_t>(recipe_.seed)));
-  if (!source_ || recipe_.resume) return {};
+  if (!source_) return {};
+  for (const AdapterTensor& tensor : plan_.train.adapter)
+    if (recipe_.resume && tensor.trained) loaded.insert(tensor.value);  // the checkpoint has it
   return begin_from_weights(spec_.rewrites, plan_.train.adapter, *source_, *threads_, all, loaded);
 }
 

@@ -18,6 +18,9 @@ class Values {
   // A value that lives in memory.
   std::byte* memory(const Layout::Entry& entry) const { return base_ + entry.offset; }
 
+  // Memory that is in use only while a value is filled or read.
+  std::span<std::byte> staging() const { return staging_; }
+
   // Calls make(first, count, to) for parts of the value that cover it in order: elements [first, first + count), a
   // multiple of `unit` (but the last), to be encoded at `to`. `spare` is memory that it may use meanwhile.
   using Make = std::function<Result<void>(int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare)>;

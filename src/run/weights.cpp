@@ -108,10 +108,7 @@ Result<void> load_adapters(std::span<const Adapter> adapters, std::span<const Ad
   for (const AdapterTensor& tensor : tensors) {
     const Layout::Entry* const entry = values.layout().find(tensor.value);
     if (!entry) continue;  // of a program that has no use for it
-    const auto found = std::find_if(adapters.begin(), adapters.end(), [&](const Adapter& adapter) {
-      return adapter.tensors.contains(tensor_key(tensor.stored));
-    });
-    const Adapter& adapter = found == adapters.end() ? adapters.front() : *found;
+    const Adapter& adapter = adapter_of(adapters, tensor);
     const SafetensorsEntry* const stored = TRY(find_entry(adapter, tensor));
     if (!stored) continue;
     loaded.insert(tensor.value);
@@ -125,6 +122,7 @@ Result<void> load_adapters(std::span<const Adapter> adapters, std::span<const Ad
 
 void begin_value(const Layout::Entry& entry, const std::string& name, float* to) {
   make_numbers(entry.initial, Random(0, name), 0, entry.type.shape.count(), to);
+  if (entry.type.codec == &kI32) kI32.encode(to, reinterpret_cast<std::byte*>(to), entry.type.shape.count());
 }
 
 Result<void> initialise(Values& values, const Loaded& loaded, uint64_t seed) {

@@ -21,7 +21,7 @@ Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loa
 Result<void> load_adapters(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors, Values& values,
                            Loaded& loaded);
 
-// One value in memory, f32, as it begins with seed 0.
+// One value in memory, f32 or i32, as it begins with seed 0.
 void begin_value(const Layout::Entry& entry, const std::string& name, float* to);
 
 // What no file has filled begins as its owner said (Initial): fresh adapters, weights of a model to be trained from

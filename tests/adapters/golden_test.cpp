@@ -36,7 +36,15 @@ constexpr const char* kFolders[] = {"lora",
                                     "vera",
                                     "vera_noproj",
                                     "ln_tuning",
-                                    "dora"};
+                                    "dora",
+                                    "oft",
+                                    "oft_cayley",
+                                    "boft",
+                                    "boft_butterfly",
+                                    "pissa",
+                                    "olora",
+                                    "vblora",
+                                    "trainable_tokens"};
 // What PEFT converted from a changed base model, to be used and not trained.
 constexpr const char* kConverted[] = {"pissa_converted", "olora_converted"};
 

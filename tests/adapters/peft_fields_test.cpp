@@ -100,6 +100,8 @@ TEST(PeftFields, refuses_what_it_cannot_honour) {
       {R"("peft_type": "LORA", "r": 8.5)", "'r' should be an integer, found 8.5"},
       {R"("peft_type": "LORA", "lora_dropout": 1)", "'lora_dropout' should be in 0..0.99, found 1"},
       {R"("peft_type": "LORA", "use_rslora": 1)", "'use_rslora' should be true or false"},
+      {R"("peft_type": "TRAINABLE_TOKENS", "token_indices": [1.5])", "a list of up to"},
+      {R"("peft_type": "TRAINABLE_TOKENS", "token_indices": [-1])", "expected 0 to"},
       {R"("peft_type": "LORA", "target_modules": [3])", "should hold strings only"},
       {R"("peft_type": "LORA", "target_modules": {})", "a list of names or a string"},
       {R"("peft_type": "LORA", "target_modules": "q(")", "is no regular expression"},

@@ -65,7 +65,7 @@ ValueId weight(ModuleRewrite& m) {
   return m.graph.emit(kPointwise, b.attributes(), {v, k}, m.module.name + ".dora_W");
 }
 
-ValueId begin(ModuleRewrite& m) { return norms(m, m.w); }
+std::vector<std::pair<std::string_view, ValueId>> begin(ModuleRewrite& m) { return {{kMagnitude, norms(m, m.w)}}; }
 
 }  // namespace
 
@@ -77,8 +77,8 @@ const Rewrite kDora = {.name = "dora",
                        .adapt = adapt,
                        .weight = weight,
                        .bias = lora_bias,
-                       .begins = kMagnitude,
                        .begin = begin,
+                       .begins_by_rows = true,
                        .form = {.type = "LORA",
                                 .fields = lora_fields(),
                                 .harmless = lora_harmless(),

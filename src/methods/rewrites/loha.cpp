@@ -34,7 +34,7 @@ ValueId weight(ModuleRewrite& m) {
   const ValueId one = product(m, "1", 0.1f), two = product(m, "2", 0);
   PointwiseBuilder b;
   const Expr w = b.tensor(), x = b.tensor(), y = b.tensor();
-  b.output(w + x * y * (m.option("alpha") / m.option("rank")));
+  b.output(w + x * y * (m.module.scale * m.option("alpha") / m.option("rank")));
   return m.graph.emit(kPointwise, b.attributes(), {m.w, one, two}, m.name("loha_W"));
 }
 
@@ -47,6 +47,7 @@ const Rewrite kLoha = {
     .rate = 5,
     .options = kOptions,
     .weight = weight,
+    .scales = true,
     .form = {
         .type = "LOHA", .fields = kFields, .harmless = kHarmless, .refused = kRefused, .init_field = "init_weights"}};
 

@@ -92,7 +92,7 @@ ValueId weight(ModuleRewrite& m) {
   const ValueId right = spread(w2, out.large, 1, in.large, 1, ".lokr_right");
   PointwiseBuilder b;
   const Expr w = b.tensor(), x = b.tensor(), y = b.tensor();
-  b.output(w + x * y * (m.option("alpha") / rank));
+  b.output(w + x * y * (m.module.scale * m.option("alpha") / rank));
   return m.graph.emit(kPointwise, b.attributes(), {m.w, left, right}, m.name("lokr_W"));
 }
 
@@ -104,6 +104,7 @@ const Rewrite kLokr = {.name = "lokr",
                        .rate = 5,
                        .options = kOptions,
                        .weight = weight,
+                       .scales = true,
                        .by_rows = false,
                        .form = {.type = "LOKR",
                                 .fields = kFields,

@@ -74,10 +74,12 @@ std::span<const PeftNote> lora_harmless() { return kHarmless; }
 std::span<const PeftNote> lora_refused() { return kRefused; }
 std::span<const PeftValue> lora_values() { return kValues; }
 
-double lora_scale(const ModuleRewrite& m) {
+double lora_unit(const ModuleRewrite& m) {
   const double rank = m.option("rank");
   return m.option("alpha") / (m.option("rslora") > 0 ? std::sqrt(rank) : rank);
 }
+
+double lora_scale(const ModuleRewrite& m) { return m.module.scale * lora_unit(m); }
 
 ValueId lora_a(ModuleRewrite& m) {
   return m.add("lora_A.weight", {rank_of(m), m.in}, Initial::uniform(1 / std::sqrt(static_cast<float>(m.in))),
@@ -142,6 +144,7 @@ const Rewrite kLora = {.name = "lora",
                        .weight = lora_weight,
                        .bias = lora_bias,
                        .embed = lora_embed,
+                       .scales = true,
                        .form = {.type = "LORA",
                                 .fields = kFields,
                                 .harmless = kHarmless,

@@ -19,9 +19,10 @@ inline constexpr Option kLoraOptions[] = {
     {"bias", 0, 0, 1, "1: B has a bias"},
 };
 
-double lora_scale(const ModuleRewrite& m);
-ValueId lora_a(ModuleRewrite& m);  // [rank, in]
-ValueId lora_b(ModuleRewrite& m);  // [out, rank]
+double lora_unit(const ModuleRewrite& m);   // alpha / rank, or as rslora says
+double lora_scale(const ModuleRewrite& m);  // the same times the adapter's scale
+ValueId lora_a(ModuleRewrite& m);           // [rank, in]
+ValueId lora_b(ModuleRewrite& m);           // [out, rank]
 // dropout(x) A^T
 ValueId lora_h(ModuleRewrite& m);
 

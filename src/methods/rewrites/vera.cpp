@@ -100,7 +100,7 @@ void adapt(ModuleRewrite& m) {
   const Expr value = b.tensor(), by = b.row();
   b.output(value * by, m.attributes.codec);
   const ValueId scaled = m.graph.emit(kPointwise, b.attributes(), {h, lambda_d(m)}, m.name("vera_dh"));
-  const ModuleRewrite::Term term{scaled, scaled_b(m), 1};
+  const ModuleRewrite::Term term{scaled, scaled_b(m), m.module.scale};
   m.y = m.linear(m.x, m.w, {&term, 1}, m.bias, m.addend, m.module.name);
 }
 
@@ -109,8 +109,8 @@ ValueId weight(ModuleRewrite& m) {
   const Expr row = b.tensor(), by = b.column();
   b.output(row * by);
   const ValueId a = m.graph.emit(kPointwise, b.attributes(), {projection(m, true), lambda_d(m)}, m.name("vera_dA"));
-  return m.graph.emit(kLinear, LinearAttributes{.terms = {{false, 1}}}, {m.rows(scaled_b(m)), a, kNone, m.decoded()},
-                      m.name("vera_W"));
+  const LinearAttributes product{.terms = {{false, static_cast<float>(m.module.scale)}}};
+  return m.graph.emit(kLinear, product, {m.rows(scaled_b(m)), a, kNone, m.decoded()}, m.name("vera_W"));
 }
 
 }  // namespace
@@ -122,6 +122,7 @@ const Rewrite kVera = {.name = "vera",
                        .options = kOptions,
                        .adapt = adapt,
                        .weight = weight,
+                       .scales = true,
                        .by_rows = false,
                        .form = {.type = "VERA", .fields = kFields, .init_field = "init_weights"}};
 

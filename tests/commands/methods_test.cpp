@@ -1,0 +1,108 @@
+// Every method as a user meets it: trained, stopped, resumed, used, merged. A new row of the table is walked through as
+// soon as it is listed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "files/json.h"
+#include "files/safetensors.h"
+#include "methods/rewrite.h"
+#include "program.h"
+#include "tiny_files.h"
+
+namespace thimble {
+namespace {
+
+// What a method needs to be given for this small model.
+std::vector<std::string> flags_of(std::string_view method) {
+  if (method == "vblora") return {"--set", "vblora.vector_length=32", "--set", "vblora.vectors=16"};
+  if (method == "trainable_tokens") return {"--set", "trainable_tokens.tokens=98|66|101"};
+  if (method == "lora_plus" || method == "lora") return {"--rank", "4", "--dropout", "0.1"};
+  return {};
+}
+
+class Methods : public testing::TestWithParam<const Rewrite*> {
+ protected:
+  static void SetUpTestSuite() {
+    files_ = new TinyFiles;
+    model_ = files_->folder.file("hf");
+    ASSERT_EQ(run_thimble({"convert", "--model", files_->gguf, "--to", "safetensors", "--out", model_}).status, 0);
+    data_ = files_->folder.write("text.jsonl",
+                                 "{\"text\":\"a cab at a bar, a crab at a cabaret\"}\n"
+                                 "{\"text\":\"bad dads add a bead, abbeys fade\"}\n");
+  }
+  static void TearDownTestSuite() { delete files_; }
+
+  static std::string file(const std::string& name) { return files_->folder.file(std::string(GetParam()->name) + name); }
+
+  static Ran train(const std::string& out, const std::string& steps, bool resume) {
+    std::vector<std::string> all = {"finetune",  "--model",    model_,
+                                    "--data",    data_,        "--out",
+                                    out,         "--method",   std::string(GetParam()->name),
+                                    "--steps",   steps,        "--context",
+                                    "64",        "--batch",    "1",
+                                    "--threads", "2",          "--schedule",
+                                    "constant",  "--warmup",   "0",
+                                    "--lr",      "0.01",       "--precision",
+                                    "f32",       "--multiply", "f32",
+                                    "--scratch", "none"};
+    for (const std::string& flag : flags_of(GetParam()->name)) all.push_back(flag);
+    if (resume) all.emplace_back("--resume");
+    return run_thimble(all);
+  }
+
+  // Mean loss over the data.
+  static double loss(const std::vector<std::string>& model) {
+    std::vector<std::string> all = {"eval",        "--data", data_,        "--context", "64",        "--json",
+                                    "--precision", "f32",    "--multiply", "f32",       "--threads", "2"};
+    all.insert(all.end(), model.begin(), model.end());
+    const Ran ran = run_thimble(all);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    for (size_t at = 0; at < ran.out.size();) {
+      const size_t end = ran.out.find('\n', at);
+      const Json event = Json::parse(ran.out.substr(at, end - at), nullptr, false);
+      if (event.is_object() && event.contains("nll")) return event["nll"].get<double>();
+      at = end + 1;
+    }
+    ADD_FAILURE() << "no nll in " << ran.out;
+    return 0;
+  }
+
+  static TinyFiles* files_;
+  static std::string model_, data_;
+};
+TinyFiles* Methods::files_ = nullptr;
+std::string Methods::model_, Methods::data_;
+
+TEST_P(Methods, trains_resumes_and_merges) {
+  if (GetParam()->name == "bitfit") GTEST_SKIP() << "this model has no biases";
+  const bool full = GetParam()->trains_weights;
+  const Ran whole = train(file("-whole"), "4", false);
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  ASSERT_EQ(train(file("-parts"), "2", false).status, 0);
+  const Ran rest = train(file("-parts"), "4", true);
+  ASSERT_EQ(rest.status, 0) << rest.err;
+  const std::string weights = full ? "/model/model.safetensors" : "/adapter/adapter_model.safetensors";
+  EXPECT_EQ(file_bytes(file("-whole") + weights), file_bytes(file("-parts") + weights)) << "resumed otherwise";
+
+  const double before = loss({"--model", model_});
+  if (full) {
+    EXPECT_LT(loss({"--model", file("-whole") + "/model"}), before);
+    return;
+  }
+  const std::string adapter = file("-whole") + "/adapter";
+  const double adapted = loss({"--model", model_, "--adapter", adapter});
+  EXPECT_LT(adapted, before) << "nothing was learnt";
+  const Ran merged = run_thimble(
+      {"convert", "--model", model_, "--adapter", adapter, "--to", "safetensors", "--out", file("-merged")});
+  ASSERT_EQ(merged.status, 0) << merged.err;
+  EXPECT_NEAR(loss({"--model", file("-merged")}), adapted, 2e-5 * adapted);
+  const Ran reply = run_thimble({"generate", "--model", model_, "--adapter", adapter, "--prompt", "a cab",
+                                 "--max-tokens", "4", "--context", "64"});
+  EXPECT_EQ(reply.status, 0) << reply.err;
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, Methods, testing::ValuesIn(rewrites().begin(), rewrites().end()),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+}  // namespace
+}  // namespace thimble
