@@ -18,12 +18,6 @@ Result<Architecture> parse_config(std::string_view text, const std::string& sour
     return fail(ErrorCode::unsupported, "reading {}: model_type '{}' is not supported; those nearest to it are {}",
                 source, type, nearest_names(type, names));
   }
-  if (fields.has("quantization_config")) {
-    return fail(ErrorCode::unsupported,
-                "reading {}: the weights are quantised ('quantization_config'); start from the "
-                "unquantised model or from a GGUF file",
-                source);
-  }
   Architecture a;
   a.family = type;
   HfFields reader(family->sizes, fields);

@@ -23,8 +23,8 @@ constexpr auto kActivations = std::to_array<NamedActivation>({{"silu", Activatio
                                                               {"relu", Activation::relu},
                                                               {"relu2", Activation::relu_squared}});
 
-// Fields of any family that change nothing that thimble computes: tokens and templates are read elsewhere, dropout and
-// initialisation are settings of a run.
+// Fields of any family that change nothing that thimble computes: tokens and templates are read elsewhere, and so is
+// how weights are quantised (quantised.h); dropout and initialisation are settings of a run.
 constexpr auto kHarmless = std::to_array<std::string_view>({"_name_or_path",
                                                             "_attn_implementation",
                                                             "_attn_implementation_autoset",
@@ -59,6 +59,7 @@ constexpr auto kHarmless = std::to_array<std::string_view>({"_name_or_path",
                                                             "pad_token_id",
                                                             "pretraining_tp",
                                                             "problem_type",
+                                                            "quantization_config",
                                                             "resid_pdrop",
                                                             "residual_dropout",
                                                             "return_dict",

@@ -199,7 +199,6 @@ TEST(BrokenFiles, config_json) {
           {"rope scaling is a list", config(R"(,"rope_scaling":[1])"), "expected a JSON object, found an array"},
           {"rope of layers", config(R"(,"rope_parameters":{"full_attention":{"rope_theta":1}})"), "of its own"},
           {"activation unknown", config(R"(,"hidden_act":"mish")"), "'mish', which is not among silu"},
-          {"quantised", config(R"(,"quantization_config":{"bits":4})"), "weights are quantised"},
           {"window negative", config(R"(,"sliding_window":-5,"model_type":"mistral","num_key_value_heads":2)"),
            "attention window should be in 0.."},
       },
