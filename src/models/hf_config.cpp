@@ -23,7 +23,18 @@ Result<Architecture> parse_config(std::string_view text, const std::string& sour
   HfFields reader(family->sizes, fields);
   family->config(reader, a);
   CHECK_OK(reader.result());
-  CHECK_OK(check(a, source));
+  const SizeFields& n = family->sizes;
+  CHECK_OK(check(a, source,
+                 {.vocab = "vocab_size",
+                  .width = n.width,
+                  .layers = n.layers,
+                  .heads = n.heads,
+                  .kv_heads = n.kv_heads,
+                  .head_dim = n.head_dim.empty() ? n.width : n.head_dim,
+                  .ffn = n.ffn,
+                  .context = n.context,
+                  .window = "sliding_window",
+                  .embedding = "word_embed_proj_dim"}));
   reader.warn_of_unknown(type);
   return a;
 }

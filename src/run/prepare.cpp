@@ -65,7 +65,8 @@ Result<void> Trainer::open() {
 
 // Where the model's own rows train, tokens that have none get theirs.
 Result<void> Trainer::open_model_tokenizer() {
-  const std::vector<const Rewrite*> methods = TRY(rewrites_named(recipe_.method));
+  const std::string_view named = recipe_.method.empty() ? lightest_method() : std::string_view(recipe_.method);
+  const std::vector<const Rewrite*> methods = TRY(rewrites_named(named));
   const bool trains_rows = std::ranges::any_of(methods, [](const Rewrite* m) { return m->trains_weights; });
   if (!trains_rows) {
     tokenizer_ = TRY(open_tokenizer(recipe_.tokenizer, *source_));
@@ -138,6 +139,10 @@ Result<void> Trainer::make_spec() {
   if (r.warmup > static_cast<double>(steps_))
     events_.note(fmt::format("warning: --warmup {} is longer than the run of {}: the rate never reaches --lr", r.warmup,
                              counted(steps_, "step")));
+  for (const auto& [flag, every] : {std::pair{"--eval-every", r.eval_every}, {"--save-every", r.save_every}})
+    if (every > steps_)
+      events_.note(fmt::format("warning: {} {} is not reached within the run of {}: it happens at the end only", flag,
+                               every, counted(steps_, "step")));
   if (spec_.architecture.learned_positions > 0 && r.context > spec_.architecture.context)
     return fail(ErrorCode::invalid_argument, "--context {}: the model has positions for {} tokens only", r.context,
                 spec_.architecture.context);

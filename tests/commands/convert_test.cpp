@@ -181,7 +181,7 @@ std::string larger_tokenizer(const TinyFiles& tiny) {
   for (const auto& [id, content] : {std::pair{258, "<|one|>"}, {259, "<|two|>"}})
     json["added_tokens"].push_back({{"id", id},
                                     {"content", content},
-                                    {"special", true},
+                                    {"special", false},
                                     {"single_word", false},
                                     {"lstrip", false},
                                     {"rstrip", false},
