@@ -9,6 +9,7 @@
 #include "core/count.h"
 #include "files/json.h"
 #include "models/gguf_writer.h"
+#include "models/grown_model.h"
 #include "models/hf_writer.h"
 #include "plan/ledger.h"
 #include "run/arena.h"
@@ -25,7 +26,7 @@ namespace fs = std::filesystem;
 
 struct ConvertOptions {
   std::string model, adapter, adapter_scale, tokenizer, to, codec, embedding_codec, out, memory;
-  bool json = false;
+  bool add_rows = false, json = false;
 };
 
 // What the C library takes on its way, names and places of tensors, and pages that only writing touches.
@@ -103,15 +104,31 @@ Result<void> choose_codecs(Conversion& c) {
   return {};
 }
 
+// Rows for the tokens that have none.
+Result<void> add_rows(Conversion& c) {
+  const int64_t rows = c.architecture().vocab, tokens = c.tokenizer->vocab_size();
+  if (c.merged)
+    return fail(ErrorCode::invalid_argument,
+                "--add-rows: an adapter is merged into the model's own {} rows; convert with --adapter first, and then "
+                "the result with --add-rows",
+                rows);
+  c.source = TRY(with_rows(std::move(c.source), tokens));
+  c.notes.push_back(
+      fmt::format("{} appended, {} in all: each is the mean of the model's", counted(tokens - rows, "row"), tokens));
+  return {};
+}
+
 Result<void> open_tokenizer(Conversion& c) {
   const ConvertOptions& o = c.options;
   const std::string path = o.tokenizer.empty() ? o.model : o.tokenizer;
   const bool brings_one = !o.tokenizer.empty() || GgufFile::recognises(path) || Tokenizer::is_in(path);
+  if (!brings_one && o.add_rows)
+    return fail(ErrorCode::invalid_argument, "--add-rows: the model brings no tokenizer; give one with --tokenizer");
   if (!brings_one) {
     c.notes.push_back("the model brings no tokenizer, so the result has none; give one with --tokenizer");
     return {};
   }
-  if (o.to == "gguf" && GgufFile::recognises(path)) {
+  if (o.to == "gguf" && GgufFile::recognises(path) && !o.add_rows) {
     c.gguf = TRY(GgufFile::open(path));
     if (TRY(c.gguf->get_or<std::string>("tokenizer.ggml.model", "no_vocab")) == "no_vocab") {
       c.gguf.reset();
@@ -120,8 +137,12 @@ Result<void> open_tokenizer(Conversion& c) {
     return {};
   }
   c.tokenizer = TRY(Tokenizer::open(path));
+  if (o.add_rows && c.tokenizer->vocab_size() <= c.architecture().vocab)
+    return fail(ErrorCode::invalid_argument, "--add-rows: {} has {} tokens, and the model {} rows; leave the flag out",
+                path, c.tokenizer->vocab_size(), c.architecture().vocab);
   const int64_t rows = c.architecture().vocab, tokens = c.tokenizer->vocab_size();
   if (tokens <= rows) return {};
+  if (o.add_rows) return add_rows(c);
   const std::string_view first = c.tokenizer->bytes(static_cast<int32_t>(rows));
   c.notes.push_back(fmt::format("the tokenizer has {} tokens, the model {} rows: '{}' (id {}) has none{}", tokens, rows,
                                 first, rows, o.to == "gguf" ? ", and is left out" : ""));
@@ -322,6 +343,7 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--embedding-codec", o->embedding_codec, "of the embedding and the head, in GGUF");
   app.add_option("--out", o->out, "the file or folder to write")->required();
   app.add_option("--memory", o->memory, "most resident memory of the process: 300M, 1.5G");
+  app.add_flag("--add-rows", o->add_rows, "append a row, the mean of all, for every token that the model has none for");
   app.add_flag("--json", o->json, "one JSON object");
   return [o] { return convert(*o); };
 }

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "commands/command.h"
+#include "commands/void_flags.h"
 #include "core/nearest.h"
 #include "text/datasets.h"
 
@@ -38,29 +39,20 @@ Result<void> evaluate(EvalFlags& flags) {
   return events.end(measure(flags, kMetrics[found - names.begin()], events));
 }
 
-// A flag that the metric does not look at is refused.
-Result<void> check_void(const CLI::App& app, const EvalFlags& flags) {
-  struct Void {
-    const char* flag;
-    bool applies;
-    const char* why;
-  };
+// Flags that the metric does not look at, and values that it does not have.
+Result<void> check_flags(const CLI::App& app, const EvalFlags& flags) {
   const bool logits = !flags.logits.empty(), exact = !logits && flags.metric == "exact",
              choice = !logits && flags.metric == "choice";
-  const Void voids[] = {
-      {"--metric", logits, "--logits writes logits instead of a metric"},
-      {"--out", !exact, "only the metric exact has replies to write"},
-      {"--max-tokens", !exact, "only the metric exact makes replies"},
-      {"--strict", choice, "the metric choice stops at the first bad line in any case"},
-      {"--bos", exact, "the metric exact begins as the chat template says"},
-      {"--convention", logits || flags.metric != "perplexity", "only the metric perplexity has conventions"},
-      {"--stride", logits || flags.convention != "strided", "only --convention strided has a stride"},
-      {"--strict", flags.convention != "windows", "the text is read as a whole"},
-      {"--batch", logits, "logits are written one sequence after another"},
-  };
-  for (const Void& flag : voids)
-    if (flag.applies && app.get_option(flag.flag)->count() > 0)
-      return fail(ErrorCode::invalid_argument, "{}: it would have no effect: {}", flag.flag, flag.why);
+  CHECK_OK(refuse_void(
+      app, {{"--metric", logits, "--logits writes logits instead of a metric"},
+            {"--out", !exact, "only the metric exact has replies to write"},
+            {"--max-tokens", !exact, "only the metric exact makes replies"},
+            {"--strict", choice, "the metric choice stops at the first bad line in any case"},
+            {"--bos", exact, "the metric exact begins as the chat template says"},
+            {"--convention", logits || flags.metric != "perplexity", "only the metric perplexity has conventions"},
+            {"--stride", logits || flags.convention != "strided", "only --convention strided has a stride"},
+            {"--strict", flags.convention != "windows", "the text is read as a whole"},
+            {"--batch", logits, "logits are written one sequence after another"}}));
   constexpr std::array<std::string_view, 4> kConventions = {"windows", "strided", "word", "llama.cpp"};
   if (std::ranges::find(kConventions, flags.convention) == kConventions.end())
     return fail(ErrorCode::invalid_argument, "--convention: expected one of {}, found '{}'",
@@ -96,7 +88,7 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_flag("--json", flags->json, "one JSON object an event");
   return [flags, &app]() -> Result<void> {
     flags->data = fmt::format("{}", fmt::join(flags->files, "\n"));
-    CHECK_OK(check_void(app, *flags));
+    CHECK_OK(check_flags(app, *flags));
     return evaluate(*flags);
   };
 }

@@ -6,6 +6,7 @@
 #include "commands/command.h"
 #include "commands/inference_flags.h"
 #include "commands/prompt_file.h"
+#include "commands/void_flags.h"
 #include "core/count.h"
 #include "core/warnings.h"
 #include "files/file_kind.h"
@@ -33,7 +34,13 @@ Result<int64_t> planned_context(const Flags& flags, const Inference& inference, 
     return fail(ErrorCode::invalid_argument,
                 "the prompt has {}, the context is {}: shorten it, or give a larger --context",
                 counted(prompt, "token"), most);
-  return flags.context > 0 ? most : std::min(most, prompt + flags.completion.max_tokens);
+  const int64_t reply = flags.completion.most_after(prompt);
+  if (reply == 0)
+    return fail(ErrorCode::invalid_argument,
+                "the prompt has {}, and generation_config.json sets max_length, prompt and reply together, to {}: give "
+                "--max-tokens",
+                counted(prompt, "token"), flags.completion.max_length);
+  return flags.context > 0 ? most : std::min(most, prompt + reply);
 }
 
 // A prompt that can not fit the context is not read: reading and cutting it into tokens takes memory that no plan has.
@@ -149,16 +156,15 @@ Result<void> read_grammar(Flags& flags) {
 
 Result<void> check(const Flags& flags) {
   const CompletionOptions& o = flags.completion;
+  if (o.max_length < 0 || o.max_length > (1 << 30))
+    return fail(ErrorCode::corrupt, "generation_config.json: expected a max_length of 1 to {}, found {}", 1 << 30,
+                o.max_length);
   if (o.max_tokens < 1 || o.max_tokens > (1 << 20))
     return fail(ErrorCode::invalid_argument, "--max-tokens: expected 1 to {}, found {}", 1 << 20, o.max_tokens);
   for (const std::string& stop : o.stops)
     if (stop.empty()) return fail(ErrorCode::invalid_argument, "--stop: expected some text, found none");
   if (o.logprobs < -1 || o.logprobs > 1000)
     return fail(ErrorCode::invalid_argument, "--logprobs: expected 0 to 1000, found {}", o.logprobs);
-  if (o.logprobs >= 0 && !flags.json && flags.prompts.empty())
-    return fail(ErrorCode::invalid_argument, "--logprobs are told with --json only: add it");
-  if (flags.batch != 0 && flags.prompts.empty())
-    return fail(ErrorCode::invalid_argument, "--batch is for --prompts FILE: without it there is one prompt");
   return {};
 }
 
@@ -219,9 +225,21 @@ std::function<Result<void>()> add(CLI::App& app) {
   return [flags, &app]() -> Result<void> {
     CompletionOptions& completion = flags->completion;
     const GenerationConfig config = TRY(settle_sampling(app, flags->inference.model(), flags->sampling));
-    if (app.get_option("--max-tokens")->count() == 0 && config.max_new_tokens)
-      completion.max_tokens = *config.max_new_tokens;
+    if (app.get_option("--max-tokens")->count() == 0) {
+      completion.max_tokens = config.max_new_tokens.value_or(completion.max_tokens);
+      completion.max_length = config.max_length.value_or(0);
+    }
     completion.stops.insert(completion.stops.end(), config.stop_strings.begin(), config.stop_strings.end());
+    const bool one = flags->prompts.empty(), chat = flags->prompt.chat || !flags->prompt.system.empty();
+    const char* const no_chat = "only chats have a template: add --chat";
+    CHECK_OK(refuse_void(app, {{"--batch", one, "it is for --prompts FILE: without it there is one prompt"},
+                               {"--logprobs", one && !flags->json, "log probabilities are told with --json"},
+                               {"--json", !one, "--prompts always writes one JSON object a line"},
+                               {"--chat-template", one && !chat, no_chat},
+                               {"--template-var", one && !chat, no_chat},
+                               {"--date", one && !chat, no_chat},
+                               {"--bos", chat, "the chat template says how a chat begins"},
+                               {"--bos", is_given(app, "--no-bos"), "--no-bos says the opposite"}}));
     return generate(*flags);
   };
 }

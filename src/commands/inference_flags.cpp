@@ -70,6 +70,9 @@ Result<GenerationConfig> settle_sampling(const CLI::App& app, const std::string&
   for (const char* flag : {"--top-k", "--top-p", "--min-p", "--typical-p", "--seed"})
     if (o.temperature == 0 && given(flag))
       warn(fmt::format("{} has no effect: without --temperature the likeliest token is always taken", flag));
+  const bool penalties = o.repetition_penalty != 1 || o.presence_penalty != 0 || o.frequency_penalty != 0;
+  if (!penalties && given("--repeat-last"))
+    warn("--repeat-last has no effect: there is no penalty that looks at earlier tokens");
   return config;
 }
 

@@ -3,6 +3,7 @@
 
 #include "commands/command.h"
 #include "commands/describe.h"
+#include "commands/void_flags.h"
 #include "core/cpus.h"
 #include "core/isa.h"
 #include "kernels/cpu.h"
@@ -85,7 +86,9 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_flag("--cpu", o->cpu, "instruction sets, measured speeds, and the products that --multiply auto takes");
   app.add_option("--threads", o->threads, "of the measurement; 0: one a CPU")->check(CLI::Range(0, 1024));
   app.add_flag("--json", o->json, "as JSON");
-  return [o]() -> Result<void> {
+  return [o, &app]() -> Result<void> {
+    CHECK_OK(refuse_void(app, {{"--threads", !o->cpu, "it is of the measurement, which --cpu asks for"},
+                               {"--tensors", o->path.empty(), "there is no PATH to list them of"}}));
     if (o->path.empty() && !o->cpu)
       return fail(ErrorCode::invalid_argument, "PATH is missing: a file or folder to look into (or --cpu)");
     const int threads = o->threads > 0 ? o->threads : usable_cpus();

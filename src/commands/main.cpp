@@ -9,6 +9,7 @@
 
 #include "commands/command.h"
 #include "commands/config_file.h"
+#include "commands/hub_models.h"
 #include "commands/manual.h"
 #include "core/isa.h"
 #include "core/nearest.h"
@@ -46,6 +47,7 @@ int refuse(std::string_view command, std::string_view message, int code = 2) {
 Result<std::vector<std::string>> arguments_of(const CLI::App& command, std::vector<std::string> given) {
   std::vector<Argument> checked = TRY(expand_config(command, std::move(given)));
   CHECK_OK(check_arguments(command, checked));
+  CHECK_OK(resolve_hub_models(checked));
   std::vector<std::string> reversed;
   for (const Argument& argument : checked) reversed.insert(reversed.begin(), argument.text);
   reversed.push_back(command.get_name());
@@ -96,7 +98,7 @@ int run(int argc, char** argv) {
   std::vector<std::string> arguments = {argv + 1, argv + argc};
   if (chosen) {
     auto checked = arguments_of(*app.get_subcommand(argv[1]), {argv + 2, argv + argc});
-    if (!checked) return refuse(name, checked.error().message);
+    if (!checked) return refuse(name, checked.error().message, exit_code(checked.error().code));
     arguments = *std::move(checked);
   } else {
     std::reverse(arguments.begin(), arguments.end());

@@ -1,12 +1,15 @@
 // pull: a model from Hugging Face, or from a server with its layout.
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "commands/command.h"
+#include "commands/void_flags.h"
 #include "core/count.h"
 #include "fetch/download.h"
 #include "fetch/hub.h"
+#include "fetch/hub_cache.h"
 #include "files/file.h"
 #include "plan/ledger.h"
 #include "run/events.h"
@@ -15,9 +18,10 @@ namespace thimble {
 namespace {
 
 struct PullOptions {
-  std::string name, revision = "main", to, endpoint = "https://huggingface.co", token;
+  std::string name, revision = "main", to, endpoint = hub_endpoint(), token;
   std::vector<std::string> files;
   int retries = 5;
+  bool cache = false;
 };
 
 constexpr uint64_t kLargestListing = 64u << 20;
@@ -92,31 +96,50 @@ Result<void> check_no_links(const std::string& folder, const std::string& name) 
   return {};
 }
 
+// What is to be fetched, from which commit, to where.
+struct Picked {
+  HubRepository repository;
+  std::string to;
+  std::vector<HubFile> files;
+};
+
+Result<Picked> pick(const PullOptions& o, Transfers& transfers, const std::string& token) {
+  Picked picked{TRY(HubRepository::parse(o.endpoint, o.name, o.revision)), o.to, {}};
+  const std::string url = picked.repository.listing_url();
+  const std::string listing = TRY(get_text(transfers, url, token, kLargestListing, o.retries));
+  picked.files = TRY(pick_files(TRY(parse_listing(listing, url).map_error(of_network)), o.files, o.name));
+  if (o.to.empty()) picked.to = std::filesystem::path(o.name).filename().string();
+  if (!o.cache) return picked;
+  // By the commit, so that no other one's files come between.
+  picked.repository.revision = TRY(parse_commit(listing, url).map_error(of_network));
+  picked.to = snapshot_folder(hub_cache_folder(), o.name, picked.repository.revision);
+  return picked;
+}
+
 Result<void> pull(const PullOptions& o) {
-  const HubRepository repository = TRY(HubRepository::parse(o.endpoint, o.name, o.revision));
-  const std::string token = TRY(read_token(o.token));
-  const std::string to = o.to.empty() ? std::filesystem::path(o.name).filename().string() : o.to;
+  const std::string token = o.token.empty() ? TRY(hub_token()) : TRY(read_token(o.token));
+  TRY(HubRepository::parse(o.endpoint, o.name, o.revision));
   Transfers& transfers = *TRY(load_transfers());
-  const std::string url = repository.listing_url();
-  const std::vector<HubFile> listed =
-      TRY(parse_listing(TRY(get_text(transfers, url, token, kLargestListing, o.retries)), url).map_error(of_network));
-  const std::vector<HubFile> picked = TRY(pick_files(listed, o.files, o.name));
+  const Picked picked = TRY(pick(o, transfers, token));
+  const std::string& to = picked.to;
   uint64_t all = 0;
-  for (const HubFile& file : picked) all += file.bytes.value_or(0);
-  fmt::print(stderr, "{}, {}, to {}\n", counted(picked.size(), "file"), megabytes(static_cast<int64_t>(all)), to);
+  for (const HubFile& file : picked.files) all += file.bytes.value_or(0);
+  fmt::print(stderr, "{}, {}, to {}\n", counted(picked.files.size(), "file"), megabytes(static_cast<int64_t>(all)), to);
   CHECK_OK(make_directories(to));
-  for (const HubFile& file : picked) {
+  for (const HubFile& file : picked.files) {
     CHECK_OK(check_no_links(to, file.name));
     CHECK_OK(fetch(transfers, file,
-                   {.url = repository.file_url(file.name),
+                   {.url = picked.repository.file_url(file.name),
                     .path = to + "/" + file.name,
                     .token = token,
                     .bytes = file.bytes,
                     .sha256 = file.sha256,
                     .attempts = o.retries}));
   }
-  const bool one = picked.size() == 1 && picked.front().name.ends_with(".gguf");
-  fmt::print("{}\n", one ? to + "/" + picked.front().name : to);
+  if (o.cache) CHECK_OK(write_ref(hub_cache_folder(), o.name, o.revision, picked.repository.revision));
+  // Of a split GGUF file the first part is what --model takes.
+  const bool gguf = std::ranges::all_of(picked.files, [](const HubFile& f) { return f.name.ends_with(".gguf"); });
+  fmt::print("{}\n", gguf ? to + "/" + std::ranges::min(picked.files, {}, &HubFile::name).name : to);
   return {};
 }
 
@@ -125,13 +148,19 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("MODEL", o->name, "org/name")->required();
   app.add_option("--revision", o->revision, "branch, tag or commit")->capture_default_str();
   app.add_option("--to", o->to, "folder to write; the model's name without it");
-  app.add_option("--file", o->files, "exactly this file (a GGUF, say); may be given again")->take_all();
-  app.add_option("--endpoint", o->endpoint, "server")->capture_default_str();
-  app.add_option("--token", o->token, "a file with an access token, for private and gated models");
+  app.add_flag("--cache", o->cache, "into the cache of Hugging Face's tools, where --model org/name finds it");
+  app.add_option("--file", o->files, "exactly this file, or the end of a GGUF's name (Q4_K_M); may be given again")
+      ->take_all();
+  app.add_option("--endpoint", o->endpoint, "server; HF_ENDPOINT without it")->capture_default_str();
+  app.add_option("--token", o->token,
+                 "a file with an access token; HF_TOKEN, or that of Hugging Face's tools, without it");
   app.add_option("--retries", o->retries, "attempts without progress before it gives up")
       ->capture_default_str()
       ->check(CLI::Range(1, 100));
-  return [o] { return pull(*o); };
+  return [o, &app]() -> Result<void> {
+    CHECK_OK(refuse_void(app, {{"--to", o->cache, "--cache says where"}}));
+    return pull(*o);
+  };
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "commands/recipe_options.h"
 
 #include "commands/template_flags.h"
+#include "commands/void_flags.h"
 #include "methods/keeper.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
@@ -104,17 +105,7 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.footer("--config recipe.yaml takes the same keys from a file; flags on the command line win.");
 }
 
-// A flag that another one makes void is refused: whoever gave it expects something of it.
 Result<void> RecipeOptions::check_void() const {
-  const auto given = [&](const char* flag) {
-    const CLI::Option* const option = app_->get_option_no_throw(flag);
-    return option && option->count() > 0;
-  };
-  struct Void {
-    const char* flag;
-    bool applies;
-    const char* why;
-  };
   const std::vector<const Rewrite*> stack =
       recipe_.method.empty() ? std::vector<const Rewrite*>() : TRY(rewrites_named(recipe_.method));
   // Whether none of the methods has what the flag says.
@@ -122,27 +113,21 @@ Result<void> RecipeOptions::check_void() const {
   const auto without = [&](const char* option) {
     return none([&](const Rewrite* rewrite) { return OptionValues(rewrite->options).has(option); });
   };
-  const std::string rank = fmt::format("--method {} has no rank", recipe_.method),
-                    alpha = fmt::format("--method {} has no alpha", recipe_.method),
-                    dropout = fmt::format("--method {} has no dropout", recipe_.method),
-                    target = fmt::format("--method {} adapts no layers", recipe_.method);
-  const Void voids[] = {
-      {"--rank", without("rank"), rank.c_str()},
-      {"--alpha", without("alpha"), alpha.c_str()},
-      {"--dropout", without("dropout"), dropout.c_str()},
-      {"--target", none([](const Rewrite* r) { return r->adapts() || r->trains; }), target.c_str()},
-      {"--eval-every", recipe_.eval_data.empty() && recipe_.split == 0, "there is no --eval-data to evaluate on"},
-      {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
-      {"--clip", !TRY(estimator_named(recipe_.estimator))->differentiates(),
-       "the estimator has no gradient whose norm is known before it is used"},
-      {"--keep", !TRY(estimator_named(recipe_.estimator))->differentiates(),
-       "the estimator has no backward pass that activations wait for"},
-      {"--epochs", given("--steps"), "--steps decides how long the run is; leave one of the two out"},
-  };
-  for (const Void& flag : voids)
-    if (flag.applies && given(flag.flag))
-      return fail(ErrorCode::invalid_argument, "{}: it would have no effect: {}", flag.flag, flag.why);
-  return {};
+  const std::string method = "--method " + recipe_.method;
+  const bool nothing_to_evaluate = recipe_.eval_data.empty() && recipe_.split == 0;
+  const bool probes = !TRY(estimator_named(recipe_.estimator))->differentiates();
+  return refuse_void(
+      *app_,
+      {{"--rank", without("rank"), method + " has no rank"},
+       {"--alpha", without("alpha"), method + " has no alpha"},
+       {"--dropout", without("dropout"), method + " has no dropout"},
+       {"--target", none([](const Rewrite* r) { return r->adapts() || r->trains; }), method + " adapts no layers"},
+       {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
+       {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
+        {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
+        {"--keep", probes, "the estimator has no backward pass that activations wait for"},
+        {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
+       {"--memory", is_given(*app_, "--sweep") || is_given(*app_, "--svg"), "--sweep plans at every budget"}});
 }
 
 Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {

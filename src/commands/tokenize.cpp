@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "commands/command.h"
+#include "commands/void_flags.h"
 #include "core/count.h"
 #include "files/file.h"
 #include "text/json_output.h"
@@ -150,9 +151,19 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_flag("--no-eos", o->no_eos, "leave out the end-of-sequence token that the tokenizer would add");
   app.add_flag("--no-special", o->no_special, "special tokens in the text are ordinary text");
   app.add_flag("--json", o->json, "one JSON array");
-  return [o, text, decode] {
+  return [o, text, decode, &app]() -> Result<void> {
     o->has_text = text->count() > 0;
     o->has_decode = decode->count() > 0;
+    const bool decodes = o->has_decode;
+    CHECK_OK(
+        refuse_void(app, {{"--model", is_given(app, "--tokenizer"), "--tokenizer is taken; leave one of the two out"},
+                          {"--pieces", decodes, "--decode makes text of ids"},
+                          {"--pieces", !o->json, "pieces are told with --json"},
+                          {"--bos", decodes, "--decode makes text of ids"},
+                          {"--bos", is_given(app, "--no-bos"), "--no-bos says the opposite"},
+                          {"--no-bos", decodes, "--decode makes text of ids"},
+                          {"--no-eos", decodes, "--decode makes text of ids"},
+                          {"--no-special", decodes, "--decode makes text of ids"}}));
     return tokenize(*o);
   };
 }

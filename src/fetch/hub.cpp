@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/nearest.h"
+#include "fetch/hub_cache.h"
 #include "files/json.h"
 
 namespace thimble {
@@ -78,6 +79,10 @@ Result<std::vector<HubFile>> pick_named(std::span<const HubFile> files, std::spa
   for (const std::string& name : wanted) {
     const HubFile* file = find(files, name);
     if (!file) {
+      const size_t before = picked.size();
+      std::ranges::copy_if(files, std::back_inserter(picked),
+                           [&](const HubFile& tagged) { return has_tag(tagged.name, name); });
+      if (picked.size() > before) continue;
       return fail(ErrorCode::invalid_argument, "--file {}: {} has no such file; the nearest are {}", name, source,
                   nearest_names(name, names));
     }
@@ -155,6 +160,14 @@ Result<std::vector<HubFile>> parse_listing(std::string_view text, const std::str
     files.push_back(std::move(file));
   }
   return files;
+}
+
+Result<std::string> parse_commit(std::string_view text, const std::string& source) {
+  const Json json = TRY(parse_json(text, source));
+  const JsonFields fields = TRY(JsonFields::of(json, source));
+  std::string commit = TRY(fields.get<std::string>("sha"));
+  if (commit.size() == 40 && commit.find_first_not_of("0123456789abcdef") == std::string::npos) return commit;
+  return fail(ErrorCode::corrupt, "reading {}: 'sha' is no commit", source);
 }
 
 Result<std::vector<HubFile>> pick_files(std::span<const HubFile> files, std::span<const std::string> wanted,

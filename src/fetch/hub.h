@@ -29,9 +29,12 @@ struct HubRepository {
 
 // The answer to listing_url(). A name that leads out of the folder refuses the whole list.
 Result<std::vector<HubFile>> parse_listing(std::string_view json, const std::string& source);
+// The commit that the answer is of, 40 hexadecimal digits.
+Result<std::string> parse_commit(std::string_view json, const std::string& source);
 
-// The files of a model: configuration, tokenizer, safetensors with their index; or exactly those in `wanted`; or the
-// one GGUF file of a repository that has no safetensors.
+// The files of a model: configuration, tokenizer, safetensors with their index; or exactly those in `wanted`, by
+// their names or GGUF files by the ends of them (hub_cache.h, has_tag); or the one GGUF file of a repository that has
+// no safetensors.
 Result<std::vector<HubFile>> pick_files(std::span<const HubFile> files, std::span<const std::string> wanted,
                                         const std::string& source);
 

@@ -98,6 +98,7 @@ Result<void> visit_numbers(const GgufFile& gguf, const GgufArray& array, std::st
   GgufCursor cursor(gguf.file(), array.offset);
   switch (array.element) {
     case GgufType::u8:
+    case GgufType::boolean:
       return visit_elements<uint8_t>(cursor, array.count, key, visit);
     case GgufType::i8:
       return visit_elements<int8_t>(cursor, array.count, key, visit);

@@ -7,22 +7,32 @@
 namespace thimble {
 namespace {
 
+// The file that is checked, and what it calls the extents.
+struct Where {
+  const std::string& file;
+  const ExtentNames& names;
+
+  // " ('num_attention_heads')"
+  static std::string named(std::string_view name) { return name.empty() ? "" : fmt::format(" ('{}')", name); }
+};
+
 struct Bound {
   std::string_view what;
+  std::string_view name;  // of the field; empty: the file has none
   int64_t value;
   int64_t largest;
   int64_t least = 1;
 };
 
-Failure out_of_bounds(const std::string& source, const Bound& bound) {
-  return fail(ErrorCode::invalid_argument, "reading {}: the {} should be in {}..{}, found {}", source, bound.what,
-              bound.least, bound.largest, bound.value);
+Failure out_of_bounds(const Where& where, const Bound& bound) {
+  return fail(ErrorCode::invalid_argument, "reading {}: the {}{} should be in {}..{}, found {}", where.file, bound.what,
+              Where::named(bound.name), bound.least, bound.largest, bound.value);
 }
 
 // Bounds that no model comes near, and under which no product of two of them leaves int64.
-Result<void> check_bounds(std::initializer_list<Bound> bounds, const std::string& source) {
+Result<void> check_bounds(std::initializer_list<Bound> bounds, const Where& where) {
   for (const Bound& bound : bounds)
-    if (bound.value < bound.least || bound.value > bound.largest) return out_of_bounds(source, bound);
+    if (bound.value < bound.least || bound.value > bound.largest) return out_of_bounds(where, bound);
   return {};
 }
 
@@ -31,92 +41,94 @@ struct Factor {
   double value;
   bool zero_allowed = false;
 };
-Result<void> check_factors(std::initializer_list<Factor> factors, const std::string& source) {
+Result<void> check_factors(std::initializer_list<Factor> factors, const Where& where) {
   // As f32, which is what is computed with.
   for (const Factor& f : factors)
     if (const auto value = static_cast<float>(f.value);
         !std::isfinite(value) || value < 0 || (value == 0 && !(f.zero_allowed && f.value == 0)))
-      return fail(ErrorCode::invalid_argument, "reading {}: the {} should be positive and within f32, found {}", source,
-                  f.what, f.value);
+      return fail(ErrorCode::invalid_argument, "reading {}: the {} should be positive and within f32, found {}",
+                  where.file, f.what, f.value);
   return {};
 }
 
-Result<void> check_norm(const Norm& norm, const std::string& source) {
+Result<void> check_norm(const Norm& norm, const Where& where) {
   // Written so that NaN fails too.
   if (!norm || (norm.epsilon > 0 && norm.epsilon < 1)) return {};
-  return fail(ErrorCode::invalid_argument, "reading {}: the norm's epsilon should be between 0 and 1, found {}", source,
-              norm.epsilon);
+  return fail(ErrorCode::invalid_argument, "reading {}: the norm's epsilon should be between 0 and 1, found {}",
+              where.file, norm.epsilon);
 }
 
-Result<void> check_factors(const RopeScaling& s, size_t turns, const std::string& source) {
+Result<void> check_factors(const RopeScaling& s, size_t turns, const Where& where) {
   for (const auto& [name, factors] : {std::pair{"short_factor", &s.short_factors}, {"long_factor", &s.long_factors}}) {
     if (factors->size() != turns)
-      return fail(ErrorCode::invalid_argument, "reading {}: rope scaling's {} should have {} numbers, found {}", source,
-                  name, turns, factors->size());
-    for (const double factor : *factors) CHECK_OK(check_factors({{name, factor}}, source));
+      return fail(ErrorCode::invalid_argument, "reading {}: rope scaling's {} should have {} numbers, found {}",
+                  where.file, name, turns, factors->size());
+    for (const double factor : *factors) CHECK_OK(check_factors({{name, factor}}, where));
   }
   return {};
 }
 
-Result<void> check_scaling(const Rope& rope, const std::string& source) {
+Result<void> check_scaling(const Rope& rope, const Where& where) {
   const RopeScaling& s = rope.scaling;
   if (s.kind == RopeScaling::Kind::none) return {};
   if (!std::isfinite(s.factor) || s.factor < 1)
     return fail(ErrorCode::invalid_argument, "reading {}: the rope scaling factor should be at least 1, found {}",
-                source, s.factor);
+                where.file, s.factor);
   if (s.kind == RopeScaling::Kind::linear) return {};
   if (s.original_context < 1 || s.original_context > (int64_t{1} << 30))
     return fail(ErrorCode::invalid_argument, "reading {}: rope scaling needs the original context length, found {}",
-                source, s.original_context);
+                where.file, s.original_context);
   if (!(s.attention_factor >= 0) || !std::isfinite(s.attention_factor))
     return fail(ErrorCode::invalid_argument, "reading {}: rope scaling's attention_factor should be positive, found {}",
-                source, s.attention_factor);
-  if (s.kind == RopeScaling::Kind::longrope) return check_factors(s, static_cast<size_t>(rope.rotated / 2), source);
+                where.file, s.attention_factor);
+  if (s.kind == RopeScaling::Kind::longrope) return check_factors(s, static_cast<size_t>(rope.rotated / 2), where);
   const bool llama3 = s.kind == RopeScaling::Kind::llama3;
   const double low = llama3 ? s.low_frequency_factor : s.beta_slow,
                high = llama3 ? s.high_frequency_factor : s.beta_fast;
   if (low > 0 && high > low && std::isfinite(high)) return {};
-  return fail(ErrorCode::invalid_argument, "reading {}: the {} of rope scaling should be positive and in order", source,
-              llama3 ? "low and high frequency factors" : "beta_slow and beta_fast");
+  return fail(ErrorCode::invalid_argument, "reading {}: the {} of rope scaling should be positive and in order",
+              where.file, llama3 ? "low and high frequency factors" : "beta_slow and beta_fast");
 }
 
-Result<void> check_rope(const Rope& rope, const std::string& source) {
+Result<void> check_rope(const Rope& rope, const Where& where) {
   if (rope.rotated < 2 || rope.rotated % 2 != 0)
     return fail(ErrorCode::invalid_argument,
-                "reading {}: rope needs an even head dimension, or an even part of it, found {}", source, rope.rotated);
+                "reading {}: rope needs an even head dimension{}, or an even part of it, found {}", where.file,
+                Where::named(where.names.head_dim), rope.rotated);
   if (rope.query_growth != 0 && rope.scaling.original_context < 1)
     return fail(ErrorCode::invalid_argument,
                 "reading {}: queries that grow with their position need rope scaling's original context length",
-                source);
-  CHECK_OK(check_factors({{"rope base", rope.base}, {"growth of queries", rope.query_growth, true}}, source));
-  return check_scaling(rope, source);
+                where.file);
+  CHECK_OK(check_factors({{"rope base", rope.base}, {"growth of queries", rope.query_growth, true}}, where));
+  return check_scaling(rope, where);
 }
 
-Result<void> check_attention(const Attention& a, const Architecture& all, const std::string& source) {
-  CHECK_OK(check_bounds({{"number of heads", a.heads, 1 << 14},
-                         {"number of kv heads", a.kv_heads, 1 << 14},
-                         {"head dimension", a.head_dim, 1 << 14},
-                         {"attention window", a.window, int64_t{1} << 40, 0}},
-                        source));
+Result<void> check_attention(const Attention& a, const Architecture& all, const Where& where) {
+  const ExtentNames& n = where.names;
+  CHECK_OK(check_bounds({{"number of heads", n.heads, a.heads, 1 << 14},
+                         {"number of kv heads", n.kv_heads, a.kv_heads, 1 << 14},
+                         {"head dimension", n.head_dim, a.head_dim, 1 << 14},
+                         {"attention window", n.window, a.window, int64_t{1} << 40, 0}},
+                        where));
   if (a.heads % a.kv_heads != 0)
-    return fail(ErrorCode::invalid_argument, "reading {}: {} heads cannot share {} kv heads evenly", source, a.heads,
-                a.kv_heads);
+    return fail(ErrorCode::invalid_argument, "reading {}: {} heads{} cannot share {} kv heads{} evenly", where.file,
+                a.heads, Where::named(n.heads), a.kv_heads, Where::named(n.kv_heads));
   if (a.q_width() > (int64_t{1} << 20))
-    return fail(ErrorCode::invalid_argument, "reading {}: {} heads of {} elements are wider than {}", source, a.heads,
-                a.head_dim, 1 << 20);
+    return fail(ErrorCode::invalid_argument, "reading {}: {} heads{} of {} elements{} are wider than {}", where.file,
+                a.heads, Where::named(n.heads), a.head_dim, Where::named(n.head_dim), 1 << 20);
   if (a.rope >= 0 && all.ropes[static_cast<size_t>(a.rope)].rotated > a.head_dim)
-    return fail(ErrorCode::invalid_argument, "reading {}: rope turns {} elements of heads of {}", source,
+    return fail(ErrorCode::invalid_argument, "reading {}: rope turns {} elements of heads of {}", where.file,
                 all.ropes[static_cast<size_t>(a.rope)].rotated, a.head_dim);
-  return check_factors({{"scale of attention", a.scale, true}, {"cap of attention", a.cap, true}}, source);
+  return check_factors({{"scale of attention", a.scale, true}, {"cap of attention", a.cap, true}}, where);
 }
 
-Result<void> check_block(const Block& block, const Architecture& all, const std::string& source) {
-  CHECK_OK(check_bounds({{"FFN width", block.ffn.width, int64_t{1} << 22}}, source));
+Result<void> check_block(const Block& block, const Architecture& all, const Where& where) {
+  CHECK_OK(check_bounds({{"FFN width", where.names.ffn, block.ffn.width, int64_t{1} << 22}}, where));
   for (const Norm* norm :
        {&block.before_mixer, &block.after_mixer, &block.before_ffn, &block.after_ffn, &block.attention.qk_norm})
-    CHECK_OK(check_norm(*norm, source));
-  CHECK_OK(check_factors({{"scale of the residual", block.residual_scale}}, source));
-  return check_attention(block.attention, all, source);
+    CHECK_OK(check_norm(*norm, where));
+  CHECK_OK(check_factors({{"scale of the residual", block.residual_scale}}, where));
+  return check_attention(block.attention, all, where);
 }
 
 // The tensors of a model, in order.
@@ -182,22 +194,23 @@ class SpecList {
 
 }  // namespace
 
-Result<void> check(const Architecture& a, const std::string& source) {
-  CHECK_OK(check_bounds({{"vocabulary size", a.vocab, int64_t{1} << 24},
-                         {"model width", a.width, int64_t{1} << 20},
-                         {"number of layers", a.layers(), 4096},
-                         {"context length", a.context, int64_t{1} << 30},
-                         {"width of the embedding", a.embedding_width, int64_t{1} << 20, 0},
-                         {"number of learned positions", a.learned_positions, (int64_t{1} << 30) + 2, 0}},
-                        source));
-  for (const Block& block : a.blocks) CHECK_OK(check_block(block, a, source));
-  for (const Rope& rope : a.ropes) CHECK_OK(check_rope(rope, source));
-  CHECK_OK(check_norm(a.embedding_norm, source));
-  CHECK_OK(check_norm(a.final_norm, source));
+Result<void> check(const Architecture& a, const std::string& source, const ExtentNames& n) {
+  const Where where{source, n};
+  CHECK_OK(check_bounds({{"vocabulary size", n.vocab, a.vocab, int64_t{1} << 24},
+                         {"model width", n.width, a.width, int64_t{1} << 20},
+                         {"number of layers", n.layers, a.layers(), 4096},
+                         {"context length", n.context, a.context, int64_t{1} << 30},
+                         {"width of the embedding", n.embedding, a.embedding_width, int64_t{1} << 20, 0},
+                         {"number of learned positions", n.context, a.learned_positions, (int64_t{1} << 30) + 2, 0}},
+                        where));
+  for (const Block& block : a.blocks) CHECK_OK(check_block(block, a, where));
+  for (const Rope& rope : a.ropes) CHECK_OK(check_rope(rope, where));
+  CHECK_OK(check_norm(a.embedding_norm, where));
+  CHECK_OK(check_norm(a.final_norm, where));
   return check_factors({{"scale of the embedding", a.embedding_scale},
                         {"scale of the logits", a.logit_scale},
                         {"cap of the logits", a.logit_cap, true}},
-                       source);
+                       where);
 }
 
 Architecture in_f32(Architecture a) {

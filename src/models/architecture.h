@@ -130,9 +130,15 @@ struct Architecture {
   bool operator==(const Architecture&) const = default;
 };
 
+// What a file calls the extents, for messages; empty: it has no such field.
+struct ExtentNames {
+  std::string_view vocab = {}, width = {}, layers = {}, heads = {}, kv_heads = {}, head_dim = {}, ffn = {};
+  std::string_view context = {}, window = {}, embedding = {};
+};
+
 // Every extent positive and below bounds that keep products within int64, heads divisible by kv_heads, an even number
 // of rotated elements, and so on. `source` names the file in messages.
-Result<void> check(const Architecture& architecture, const std::string& source);
+Result<void> check(const Architecture& architecture, const std::string& source, const ExtentNames& names = {});
 
 // As GGUF keeps it: numbers rounded to f32, and the layout of rope, which is the files', left out.
 Architecture in_f32(Architecture architecture);

@@ -260,7 +260,15 @@ Result<Architecture> gguf_architecture(const GgufFile& gguf, const Family& famil
   family.config(reader, a);
   CHECK_OK(reader.result());
   CHECK_OK(settle(keys, sizes, a));
-  CHECK_OK(check(a, gguf.path()));
+  CHECK_OK(check(a, gguf.path(),
+                 {.width = "embedding_length",
+                  .layers = "block_count",
+                  .heads = "attention.head_count",
+                  .kv_heads = "attention.head_count_kv",
+                  .head_dim = "attention.key_length",
+                  .ffn = "feed_forward_length",
+                  .context = "context_length",
+                  .window = "attention.sliding_window"}));
   return a;
 }
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "models/gguf_config.h"
+#include "models/gguf_fields.h"
 #include "models/stored_model.h"
 #include "models/tensor_names.h"
 
@@ -55,6 +56,7 @@ Result<StoredModel> open_gguf(const std::string& path) {
   StoredModel model;
   const Family& family = *TRY(gguf_family(gguf));
   model.architecture = TRY(gguf_architecture(gguf, family));
+  CHECK_OK(check_gguf_fields(gguf, family, model.architecture));
   std::set<std::string_view> used = {kRopeFactors, kShortFactors, kLongFactors};
   for (const TensorSpec& spec : tensor_specs(model.architecture)) CHECK_OK(add_tensor(gguf, family, spec, used, model));
   // A tensor that nobody reads is a part of the model that would silently be left out.

@@ -18,18 +18,23 @@ Result<Architecture> parse_config(std::string_view text, const std::string& sour
     return fail(ErrorCode::unsupported, "reading {}: model_type '{}' is not supported; those nearest to it are {}",
                 source, type, nearest_names(type, names));
   }
-  if (fields.has("quantization_config")) {
-    return fail(ErrorCode::unsupported,
-                "reading {}: the weights are quantised ('quantization_config'); start from the "
-                "unquantised model or from a GGUF file",
-                source);
-  }
   Architecture a;
   a.family = type;
   HfFields reader(family->sizes, fields);
   family->config(reader, a);
   CHECK_OK(reader.result());
-  CHECK_OK(check(a, source));
+  const SizeFields& n = family->sizes;
+  CHECK_OK(check(a, source,
+                 {.vocab = "vocab_size",
+                  .width = n.width,
+                  .layers = n.layers,
+                  .heads = n.heads,
+                  .kv_heads = n.kv_heads,
+                  .head_dim = n.head_dim.empty() ? n.width : n.head_dim,
+                  .ffn = n.ffn,
+                  .context = n.context,
+                  .window = "sliding_window",
+                  .embedding = "word_embed_proj_dim"}));
   reader.warn_of_unknown(type);
   return a;
 }

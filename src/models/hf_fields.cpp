@@ -23,53 +23,59 @@ constexpr auto kActivations = std::to_array<NamedActivation>({{"silu", Activatio
                                                               {"relu", Activation::relu},
                                                               {"relu2", Activation::relu_squared}});
 
-// Fields of any family that change nothing that thimble computes: tokens and templates are read elsewhere, dropout and
-// initialisation are settings of a run.
-constexpr auto kHarmless = std::to_array<std::string_view>({"_name_or_path",
-                                                            "_attn_implementation",
-                                                            "_attn_implementation_autoset",
-                                                            "architectures",
-                                                            "auto_map",
-                                                            "attention_dropout",
-                                                            "attention_probs_dropout_prob",
-                                                            "attn_pdrop",
-                                                            "bos_token_id",
-                                                            "cache_implementation",
-                                                            "chunk_size_feed_forward",
-                                                            "decoder_start_token_id",
-                                                            "dtype",
-                                                            "embd_pdrop",
-                                                            "embedding_dropout",
-                                                            "eos_token_id",
-                                                            "forced_bos_token_id",
-                                                            "forced_eos_token_id",
-                                                            "gradient_checkpointing",
-                                                            "hidden_dropout",
-                                                            "hidden_dropout_prob",
-                                                            "id2label",
-                                                            "initializer_range",
-                                                            "is_llama_config",
-                                                            "is_decoder",
-                                                            "is_encoder_decoder",
-                                                            "label2id",
-                                                            "model_type",
-                                                            "num_labels",
-                                                            "output_attentions",
-                                                            "output_hidden_states",
-                                                            "pad_token_id",
-                                                            "pretraining_tp",
-                                                            "problem_type",
-                                                            "resid_pdrop",
-                                                            "residual_dropout",
-                                                            "return_dict",
-                                                            "task_specific_params",
-                                                            "tokenizer_class",
-                                                            "torch_dtype",
-                                                            "transformers_version",
-                                                            "unsloth_version",
-                                                            "unsloth_fixed",
-                                                            "use_cache",
-                                                            "vocab_size"});
+constexpr std::string_view kDropout = "dropout is a setting of a run", kRandom = "weights are read, not drawn",
+                           kTokens = "the tokenizer's files say it", kReturned = "it is about what a call returns",
+                           kOrigin = "it says where the file is from", kClasses = "it is of classifiers",
+                           kKernels = "it chooses between ways to compute the same",
+                           kNumbers = "each tensor says its type";
+
+constexpr auto kHarmless = std::to_array<FieldNote>({
+    {"model_type", FieldMeaning::harmless, "it has chosen the family"},
+    {"architectures", FieldMeaning::harmless, "the family says it"},
+    {"is_decoder", FieldMeaning::harmless, "the family says it"},
+    {"is_encoder_decoder", FieldMeaning::harmless, "the family says it"},
+    {"is_llama_config", FieldMeaning::harmless, "the family says it"},
+    {"auto_map", FieldMeaning::harmless, "no code is run"},
+    {"_name_or_path", FieldMeaning::harmless, kOrigin},
+    {"transformers_version", FieldMeaning::harmless, kOrigin},
+    {"unsloth_version", FieldMeaning::harmless, kOrigin},
+    {"unsloth_fixed", FieldMeaning::harmless, kOrigin},
+    {"_attn_implementation", FieldMeaning::harmless, kKernels},
+    {"_attn_implementation_autoset", FieldMeaning::harmless, kKernels},
+    {"pretraining_tp", FieldMeaning::harmless, kKernels},
+    {"chunk_size_feed_forward", FieldMeaning::harmless, kKernels},
+    {"cache_implementation", FieldMeaning::harmless, kKernels},
+    {"use_cache", FieldMeaning::harmless, kKernels},
+    {"gradient_checkpointing", FieldMeaning::harmless, kKernels},
+    {"attention_dropout", FieldMeaning::harmless, kDropout},
+    {"attention_probs_dropout_prob", FieldMeaning::harmless, kDropout},
+    {"attn_pdrop", FieldMeaning::harmless, kDropout},
+    {"embd_pdrop", FieldMeaning::harmless, kDropout},
+    {"embedding_dropout", FieldMeaning::harmless, kDropout},
+    {"hidden_dropout", FieldMeaning::harmless, kDropout},
+    {"hidden_dropout_prob", FieldMeaning::harmless, kDropout},
+    {"resid_pdrop", FieldMeaning::harmless, kDropout},
+    {"residual_dropout", FieldMeaning::harmless, kDropout},
+    {"initializer_range", FieldMeaning::harmless, kRandom},
+    {"bos_token_id", FieldMeaning::harmless, kTokens},
+    {"eos_token_id", FieldMeaning::harmless, "it ends replies: the tokenizer reads it from here"},
+    {"pad_token_id", FieldMeaning::harmless, kTokens},
+    {"decoder_start_token_id", FieldMeaning::harmless, kTokens},
+    {"forced_bos_token_id", FieldMeaning::harmless, kTokens},
+    {"forced_eos_token_id", FieldMeaning::harmless, kTokens},
+    {"tokenizer_class", FieldMeaning::harmless, kTokens},
+    {"dtype", FieldMeaning::harmless, kNumbers},
+    {"torch_dtype", FieldMeaning::harmless, kNumbers},
+    {"quantization_config", FieldMeaning::harmless, "it is read where tensors are"},
+    {"id2label", FieldMeaning::harmless, kClasses},
+    {"label2id", FieldMeaning::harmless, kClasses},
+    {"num_labels", FieldMeaning::harmless, kClasses},
+    {"problem_type", FieldMeaning::harmless, kClasses},
+    {"task_specific_params", FieldMeaning::harmless, kClasses},
+    {"output_attentions", FieldMeaning::harmless, kReturned},
+    {"output_hidden_states", FieldMeaning::harmless, kReturned},
+    {"return_dict", FieldMeaning::harmless, kReturned},
+});
 
 template <class T>
 Result<T> read(const JsonFields& fields, std::string_view key) {
@@ -116,7 +122,7 @@ Activation activation_named(std::string_view name) {
 
 template <class T>
 void HfFields::transfer(std::string_view key, T& value, const T* otherwise) {
-  known_.insert(std::string(key));
+  note(key, {});
   if (!error_) return;
   if (!reads()) {
     json_[std::string(key)] = value;
@@ -140,6 +146,13 @@ template void HfFields::transfer(std::string_view, std::vector<double>&, const s
 template void HfFields::transfer(std::string_view, std::vector<int64_t>&, const std::vector<int64_t>*);
 template void HfFields::transfer(std::string_view, std::vector<std::string>&, const std::vector<std::string>*);
 
+FieldNote HfFields::meaning(std::string_view key) const {
+  if (const auto own = known_.find(key); own != known_.end())
+    return {own->first, own->second.empty() ? FieldMeaning::honoured : FieldMeaning::harmless, own->second};
+  if (const FieldNote* const note = find_note(kHarmless, key)) return *note;
+  return {key, FieldMeaning::warned, "unknown"};
+}
+
 void HfFields::refuse(std::string why) {
   if (!error_) return;
   error_ = reads() ? fail(ErrorCode::unsupported, "reading {}: {}", fields_->source(), why)
@@ -148,7 +161,7 @@ void HfFields::refuse(std::string why) {
 
 void HfFields::sizes(Architecture& a, Block& block) {
   SizeFields f = sizes_;
-  harmless({f.width, f.context, f.other_width, f.other_context});
+  for (const std::string_view key : {f.width, f.context, f.other_width, f.other_context}) note(key, {});
   if (!f.other_width.empty() && says(f.other_width)) f.width = f.other_width;
   if (!f.other_context.empty() && says(f.other_context) && !says(f.context)) f.context = f.other_context;
   field("vocab_size", a.vocab);
@@ -200,8 +213,8 @@ void HfFields::repeat(Architecture& a, const Block& block) {
   if (!reads() || !error_) return;
   constexpr int64_t kMostLayers = 4096;
   if (layers_ < 1 || layers_ > kMostLayers) {
-    error_ = fail(ErrorCode::invalid_argument, "reading {}: the number of layers should be in 1..{}, found {}",
-                  fields_->source(), kMostLayers, layers_);
+    error_ = fail(ErrorCode::invalid_argument, "reading {}: the number of layers ('{}') should be in 1..{}, found {}",
+                  fields_->source(), sizes_.layers, kMostLayers, layers_);
     return;
   }
   a.blocks.assign(static_cast<size_t>(layers_), block);
@@ -229,7 +242,7 @@ void HfFields::window(Architecture& a, int64_t otherwise) {
   const bool null = reads() && fields_->json().contains("sliding_window") && !says("sliding_window");
   if (!reads() && window == 0) {
     json_["sliding_window"] = nullptr;
-    known_.insert("sliding_window");
+    note("sliding_window", {});
   } else {
     field("sliding_window", window, null ? 0 : otherwise);
   }
@@ -250,8 +263,7 @@ void HfFields::warn_of_unknown(std::string_view family) const {
   if (!error_) return;
   std::string unknown;
   for (const auto& [key, value] : fields_->json().items()) {
-    const bool harmless = std::find(kHarmless.begin(), kHarmless.end(), key) != kHarmless.end();
-    if (value.is_null() || harmless || known_.contains(key)) continue;
+    if (value.is_null() || meaning(key).meaning != FieldMeaning::warned) continue;
     unknown += fmt::format("{}'{}'", unknown.empty() ? "" : ", ", key);
   }
   if (!unknown.empty())

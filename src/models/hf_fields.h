@@ -11,12 +11,13 @@
 #pragma once
 
 #include <functional>
-#include <set>
+#include <map>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
+#include "files/field_notes.h"
 #include "files/json.h"
 #include "models/architecture.h"
 
@@ -74,8 +75,11 @@ class HfFields {
   void only(std::string_view key, const T& value) {
     only(key, value, value);
   }
-  // Fields of the family that change nothing that thimble computes.
-  void harmless(std::initializer_list<std::string_view> keys) { known_.insert(keys.begin(), keys.end()); }
+  // Fields of the family that change nothing that thimble computes, and why.
+  void harmless(std::initializer_list<std::string_view> keys, std::string_view why) {
+    for (const std::string_view key : keys)
+      if (!known_.contains(key)) note(key, why);
+  }
   void refuse(std::string why);
 
   // Vocabulary, width, context, tying; heads and FFN of the block; how many blocks repeat() makes.
@@ -93,6 +97,8 @@ class HfFields {
   // The same of the blocks that slide, by layer_types().
   void windows(Architecture& a, int64_t otherwise, const std::function<bool(int64_t)>& slides);
 
+  // Once the family has listed its fields: what becomes of one in this file.
+  FieldNote meaning(std::string_view key) const;
   // Reading: warns of fields that nobody knows.
   void warn_of_unknown(std::string_view family) const;
   Result<void> result() const { return error_; }
@@ -106,12 +112,13 @@ class HfFields {
   static std::string text(const T& value) {
     return Json(value).dump();
   }
+  void note(std::string_view key, std::string_view why) { known_[std::string(key)] = why; }
   void write_rope(const Rope& rope, int64_t head_dim, const RopeFields& fields);
 
   const SizeFields sizes_;
   const JsonFields* fields_ = nullptr;
   nlohmann::ordered_json json_;
-  std::set<std::string, std::less<>> known_;
+  std::map<std::string, std::string_view, std::less<>> known_;  // and why it is harmless; empty: it is honoured
   Result<void> error_;
   int64_t layers_ = 0;
 };

@@ -11,6 +11,7 @@
 #include "files/safetensors.h"
 #include "models/families.h"
 #include "models/hf_config.h"
+#include "models/quantised.h"
 #include "models/stored_model.h"
 
 namespace thimble {
@@ -60,9 +61,7 @@ Result<std::set<std::string>> shard_names(const std::string& folder) {
   return whole ? names : single;
 }
 
-struct Found {
-  size_t file;
-  SafetensorsEntry entry;
+struct Found : PackedPart {
   bool used = false;
 };
 
@@ -86,7 +85,7 @@ Result<Weights> open_weights(const std::string& folder) {
   for (const std::string& name : TRY(shard_names(folder))) {
     SafetensorsFile file = TRY(SafetensorsFile::open(folder + "/" + name));
     for (const SafetensorsEntry& entry : file.entries()) {
-      if (!weights.entries.emplace(entry.name, Found{weights.files.size(), entry}).second) {
+      if (!weights.entries.emplace(entry.name, Found{{weights.files.size(), entry}}).second) {
         return fail(ErrorCode::corrupt, "reading {}: tensor '{}' is in another shard too", file.path(), entry.name);
       }
     }
@@ -100,8 +99,37 @@ Shape shape_in_file(const TensorSpec& spec, const FilePlace& place) {
   return place.transposed ? Shape{spec.shape[1], place.rows} : Shape{place.rows, spec.shape[1]};
 }
 
-Result<void> add_tensor(const TensorSpec& spec, const Family& family, Weights& weights, StoredModel& model) {
+// The matrix as another tool has quantised it; nullptr where it is stored plainly.
+Result<std::shared_ptr<const PackedRows>> open_packed(const TensorSpec& spec, const FilePlace& place,
+                                                      const Family& family, const Quantisation& quantisation,
+                                                      Weights& weights) {
+  constexpr std::string_view kWeight = ".weight";
+  if (spec.shape.rank() != 2 || !place.name.ends_with(kWeight)) return nullptr;
+  const std::string module = place.name.substr(0, place.name.size() - kWeight.size());
+  PackedSource source{.name = fmt::format("{}: {}", weights.folder, module),
+                      .rows = place.rows,
+                      .columns = spec.shape[1],
+                      .files = weights.files};
+  source.find = [&](std::string_view suffix) -> const PackedPart* {
+    Found* const found = weights.find(module + std::string(suffix), family.base);
+    if (found) found->used = true;
+    return found;
+  };
+  return quantisation.method->open(quantisation, source);
+}
+
+Result<void> add_tensor(const TensorSpec& spec, const Family& family, const std::optional<Quantisation>& quantisation,
+                        Weights& weights, StoredModel& model) {
   const FilePlace place = place_in_file(family, model.architecture, spec);
+  if (quantisation) {
+    auto packed = TRY(open_packed(spec, place, family, *quantisation, weights));
+    if (packed) {
+      model.tensors.push_back({spec.name, packed->codec(), spec.shape});
+      model.stored.push_back(
+          {.first = place.first, .run = place.run, .period = place.period, .packed = std::move(packed)});
+      return {};
+    }
+  }
   Found* found = weights.find(place.name, family.base);
   if (!found) {
     const bool head = spec.name == "lm_head.weight";
@@ -169,9 +197,11 @@ Result<StoredModel> open_folder(const std::string& path) {
   StoredModel model;
   model.architecture = TRY(architecture_from_config(path + "/config.json"));
   const Family& family = *find_family(model.architecture.family);
+  const std::optional<Quantisation> quantisation = TRY(quantisation_of(path));
   Weights weights = TRY(open_weights(path));
   CHECK_OK(settle_tied(weights, family, model.architecture));
-  for (const TensorSpec& spec : tensor_specs(model.architecture)) CHECK_OK(add_tensor(spec, family, weights, model));
+  for (const TensorSpec& spec : tensor_specs(model.architecture))
+    CHECK_OK(add_tensor(spec, family, quantisation, weights, model));
   // A tensor that nobody reads is a part of the model that would silently be left out.
   for (const auto& [name, found] : weights.entries) {
     if (!found.used && !ignorable(name, family)) {

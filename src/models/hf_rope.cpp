@@ -27,6 +27,33 @@ constexpr auto kKinds = std::to_array<NamedKind>({{"default", Kind::none},
 // YaRN's scale of attention for DeepSeek's spelling (mscale), as in transformers.
 double yarn_scale(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1; }
 
+// Of "rope_scaling" and "rope_parameters"; each kind of scaling reads those that it has.
+constexpr auto kRopeFields = std::to_array<FieldNote>({
+    {"rope_type"},
+    {"type"},
+    {"rope_theta"},
+    {"partial_rotary_factor"},
+    {"factor"},
+    {"original_max_position_embeddings"},
+    {"attention_factor"},
+    {"beta_fast"},
+    {"beta_slow"},
+    {"truncate"},
+    {"mscale"},
+    {"mscale_all_dim"},
+    {"low_freq_factor"},
+    {"high_freq_factor"},
+    {"short_factor"},
+    {"long_factor"},
+    {"llama_4_scaling_beta"},
+    {"finetuned", FieldMeaning::harmless, "it says how the model was made"},
+    {"mrope_section", FieldMeaning::refused, "positions of images and video are not there"},
+    {"mrope_interleaved", FieldMeaning::refused, "positions of images and video are not there"},
+    {"short_mscale", FieldMeaning::refused, "only attention_factor scales cos and sin"},
+    {"long_mscale", FieldMeaning::refused, "only attention_factor scales cos and sin"},
+    {"alpha", FieldMeaning::refused, "Hunyuan's scaling is not there"},
+});
+
 Result<std::vector<double>> numbers(const JsonFields& fields, std::string_view key) {
   const Json* const json = fields.find(key);
   std::vector<double> out;
@@ -120,8 +147,9 @@ nlohmann::ordered_json scaling_json(const Rope& rope) {
 }  // namespace
 
 void HfFields::rope(Architecture& a, const Block& block, const RopeFields& f, size_t which) {
-  for (const std::string_view key : {"rope_scaling", "rope_parameters"}) known_.insert(std::string(key));
-  known_.insert({std::string(f.base_field), std::string(f.partial_field)});
+  for (const std::string_view key :
+       {std::string_view("rope_scaling"), std::string_view("rope_parameters"), f.base_field, f.partial_field})
+    note(key, {});
   if (!error_) return;
   if (!reads()) return write_rope(a.ropes[which], block.attention.head_dim, f);
   Rope rope;
@@ -144,6 +172,7 @@ void HfFields::rope(Architecture& a, const Block& block, const RopeFields& f, si
                         "reading {}: '{}' gives a kind of layer a rope of its own, which this family does not have",
                         inner.source(), name);
       }
+      CHECK_OK(check_fields(inner.json(), kRopeFields, inner.source()));
       rope.base = TRY(inner.get_or<double>("rope_theta", rope.base));
       partial = TRY(inner.get_or<double>("partial_rotary_factor", partial));
       rope.query_growth = TRY(inner.get_or<double>("llama_4_scaling_beta", 0));

@@ -19,14 +19,17 @@ int64_t file_row(const StoredTensor& stored, int64_t row) {
 }
 
 // `count` rows of ours, or elements of a vector, from `first` on; those that follow one another in the file at once.
-Result<void> read_rows(const InputFile& file, const StoredTensor& stored, int64_t first, int64_t count,
+Result<void> read_rows(std::span<const InputFile> files, const StoredTensor& stored, int64_t first, int64_t count,
                        int64_t row_bytes, std::span<std::byte> to) {
   for (int64_t done = 0; done < count;) {
     const int64_t from = file_row(stored, first + done);
     int64_t together = 1;
     while (done + together < count && file_row(stored, first + done + together) == from + together) ++together;
-    CHECK_OK(file.read(stored.offset + static_cast<uint64_t>(from * row_bytes),
-                       to.subspan(static_cast<size_t>(done * row_bytes), static_cast<size_t>(together * row_bytes))));
+    const auto part = to.subspan(static_cast<size_t>(done * row_bytes), static_cast<size_t>(together * row_bytes));
+    if (stored.packed)
+      CHECK_OK(stored.packed->read(files, from, together, part));
+    else
+      CHECK_OK(files[stored.file].read(stored.offset + static_cast<uint64_t>(from * row_bytes), part));
     done += together;
   }
   return {};
@@ -40,12 +43,12 @@ Result<void> read_stored(const StoredModel& model, size_t index, int64_t row, in
   const InputFile& file = model.files[stored.file];
   const int64_t columns = tensor.shape.columns(), row_bytes = tensor.codec->bytes(columns);
   if (tensor.shape.rank() == 1) {
-    CHECK_OK(read_rows(file, stored, 0, columns, tensor.codec->bytes(1), to));
+    CHECK_OK(read_rows(model.files, stored, 0, columns, tensor.codec->bytes(1), to));
     float* const numbers = reinterpret_cast<float*>(to.data());
     for (int64_t i = 0; stored.shift != 0 && i < columns; ++i) numbers[i] += stored.shift;
     return {};
   }
-  if (stored.transposed_stride == 0) return read_rows(file, stored, row, rows, row_bytes, to);
+  if (stored.transposed_stride == 0) return read_rows(model.files, stored, row, rows, row_bytes, to);
   // One row of the file holds element `column` of all our rows.
   const int64_t element = tensor.codec->block_bytes;
   constexpr int64_t kPiece = 4096;

@@ -8,6 +8,7 @@
 
 #include "files/file.h"
 #include "models/model_source.h"
+#include "models/quantised.h"
 
 namespace thimble {
 
@@ -21,7 +22,8 @@ struct StoredTensor {
   int64_t pairs_of = 0;
   // Not 0: the file's tensor is [in, out], its rows so many bytes apart (GPT-2).
   int64_t transposed_stride = 0;
-  float shift = 0;  // added to numbers when read; of f32 vectors
+  float shift = 0;                           // added to numbers when read; of f32 vectors
+  std::shared_ptr<const PackedRows> packed;  // reads the file's tensor in place of `file` and `offset`, where it is set
 };
 
 struct StoredModel {

@@ -127,9 +127,10 @@ class Writer {
         say_(say),
         stream_(inference.tokenizer(), completion.prompt_ids),
         stops_(options.stops),
+        most_(options.most_after(static_cast<int64_t>(completion.prompt_ids.size()))),
         start_(std::chrono::steady_clock::now()) {
-    completion_.ids.reserve(static_cast<size_t>(options.max_tokens));
-    earlier_.reserve(completion.prompt_ids.size() + static_cast<size_t>(options.max_tokens));
+    completion_.ids.reserve(static_cast<size_t>(most_));
+    earlier_.reserve(completion.prompt_ids.size() + static_cast<size_t>(most_));
     earlier_ = completion.prompt_ids;
     if (tokens) held_.emplace(*options.grammar, *tokens, inference);
   }
@@ -151,7 +152,7 @@ class Writer {
       completion_.stop = options_.stops[*stops_.found()];
     } else if (held_ && held_->over()) {
       completion_.stopped = "grammar";
-    } else if (static_cast<int64_t>(completion_.ids.size()) == options_.max_tokens) {
+    } else if (static_cast<int64_t>(completion_.ids.size()) >= most_) {
       completion_.stopped = "max-tokens";
     } else if (full) {
       completion_.stopped = "context";
@@ -192,6 +193,7 @@ class Writer {
   const Say& say_;
   TokenStream stream_;
   StopStrings stops_;
+  int64_t most_;  // tokens of the reply
   std::optional<Held> held_;
   std::vector<int32_t> earlier_;
   std::chrono::steady_clock::time_point start_;

@@ -1,6 +1,7 @@
 // Prompts, gone on from, as many at once as there are slots.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -18,6 +19,11 @@ Result<std::vector<int32_t>> encode_prompt(const Prompt& prompt, Inference& infe
 
 struct CompletionOptions {
   int64_t max_tokens = 256;
+  int64_t max_length = 0;  // of prompt and reply together, in place of max_tokens; 0: not said
+  // Tokens that may be made after a prompt of so many; 0: the prompt leaves no room.
+  int64_t most_after(int64_t prompt) const {
+    return max_length > 0 ? std::max<int64_t>(0, max_length - prompt) : max_tokens;
+  }
   std::vector<std::string> stops;          // strings at which a reply ends, without them
   std::shared_ptr<const Grammar> grammar;  // the reply is held to it; nullptr: to nothing
   int64_t logprobs = -1;  // of how many likeliest tokens the log probability is kept, and of the one taken

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include "core/warnings.h"
 #include "files/file.h"
 #include "files/json.h"
 #include "text/keep_files.h"
@@ -11,20 +10,87 @@
 namespace thimble {
 namespace {
 
-// Fields without an effect on which tokens are made, or read elsewhere (ends: src/text/tokenizer_config.cpp).
-constexpr std::array<std::string_view, 22> kHarmless = {
-    "_from_model_config",   "_commit_hash",         "transformers_version",    "bos_token_id",
-    "eos_token_id",         "pad_token_id",         "decoder_start_token_id",  "use_cache",
-    "cache_implementation", "cache_config",         "output_scores",           "output_logits",
-    "output_attentions",    "output_hidden_states", "return_dict_in_generate", "max_length",
-    "num_return_sequences", "chat_format",          "max_window_size",         "max_time",
-    "trust_remote_code",    "compile_config"};
+using enum FieldMeaning;
 
-bool is_neutral(const Json& value) {
-  return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
-         (value.is_number() && (value == 0 || value == 1)) ||
-         ((value.is_array() || value.is_object() || value.is_string()) && value.empty());
-}
+constexpr std::string_view kBeams = "there is no search over beams", kAssisted = "it only makes transformers faster",
+                           kReturned = "it is about what a call returns", kMemory = "it is about transformers' memory",
+                           kTokens = "the tokenizer says it", kForced = "tokens are not forced",
+                           kBanned = "tokens are not banned", kFilter = "this way of leaving tokens out is not there",
+                           kEncoder = "it is of models with an encoder";
+
+// GenerationConfig of transformers 5.24; ends are read in src/text/tokenizer_config.cpp.
+constexpr auto kFields = std::to_array<FieldNote>({
+    {"do_sample"},
+    {"temperature"},
+    {"top_k"},
+    {"top_p"},
+    {"min_p"},
+    {"typical_p"},
+    {"repetition_penalty"},
+    {"max_new_tokens"},
+    {"max_length"},
+    {"stop_strings"},
+    {"eos_token_id"},
+    {"num_beams", warned, kBeams},
+    {"num_beam_groups", warned, kBeams},
+    {"diversity_penalty", warned, kBeams},
+    {"early_stopping", harmless, kBeams},
+    {"length_penalty", harmless, kBeams},
+    {"constraints", warned, kForced},
+    {"force_words_ids", warned, kForced},
+    {"forced_bos_token_id", warned, kForced},
+    {"forced_eos_token_id", warned, kForced},
+    {"forced_decoder_ids", warned, kForced},
+    {"bad_words_ids", warned, kBanned},
+    {"suppress_tokens", warned, kBanned},
+    {"begin_suppress_tokens", warned, kBanned},
+    {"sequence_bias", warned, "logits are not shifted for sequences"},
+    {"no_repeat_ngram_size", warned, "repeated n-grams are not banned; --repetition-penalty is there"},
+    {"encoder_no_repeat_ngram_size", warned, kEncoder},
+    {"encoder_repetition_penalty", warned, kEncoder},
+    {"decoder_start_token_id", harmless, kEncoder},
+    {"min_length", warned, "a reply may end at once"},
+    {"min_new_tokens", warned, "a reply may end at once"},
+    {"exponential_decay_length_penalty", warned, "ends do not become likelier"},
+    {"epsilon_cutoff", warned, kFilter},
+    {"eta_cutoff", warned, kFilter},
+    {"top_h", warned, kFilter},
+    {"penalty_alpha", warned, "there is no contrastive search"},
+    {"dola_layers", warned, "there is no DoLa"},
+    {"guidance_scale", warned, "there is no classifier-free guidance"},
+    {"watermarking_config", warned, "replies are not watermarked"},
+    {"renormalize_logits", harmless, "what is sampled from always adds up to 1"},
+    {"remove_invalid_values", harmless, "logits that are not finite are an error"},
+    {"token_healing", warned, "the last token of a prompt stays"},
+    {"use_mtp", harmless, kAssisted},
+    {"speculation_type", harmless, kAssisted},
+    {"is_assistant", harmless, kAssisted},
+    {"assistant_*", harmless, kAssisted},
+    {"num_assistant_tokens*", harmless, kAssisted},
+    {"prompt_lookup_num_tokens", harmless, kAssisted},
+    {"max_matching_ngram_size", harmless, kAssisted},
+    {"target_lookbehind", harmless, kAssisted},
+    {"output_*", harmless, kReturned},
+    {"return_dict_in_generate", harmless, kReturned},
+    {"num_return_sequences", harmless, kReturned},
+    {"use_cache", harmless, "the cache changes no token"},
+    {"cache_*", harmless, kMemory},
+    {"max_cache_len", harmless, kMemory},
+    {"low_memory", harmless, kMemory},
+    {"prefill_chunk_size", harmless, kMemory},
+    {"continuous_batching_config", harmless, kMemory},
+    {"compile_config", harmless, "nothing is compiled"},
+    {"disable_compile", harmless, "nothing is compiled"},
+    {"max_time", warned, "a reply takes the time that it takes"},
+    {"bos_token_id", harmless, kTokens},
+    {"pad_token_id", harmless, "rows of a batch are not padded"},
+    {"_from_model_config", harmless, "it says where the file is from"},
+    {"_commit_hash", harmless, "it says where the file is from"},
+    {"transformers_version", harmless, "it says where the file is from"},
+    {"chat_format", harmless, "the chat template says it"},
+    {"max_window_size", harmless, "it is of Qwen's first code, for prompts that are cut"},
+    {"trust_remote_code", harmless, "no code is run"},
+});
 
 template <class T>
 Result<void> take(const Json& value, std::string_view key, const std::string& path, std::optional<T>& to) {
@@ -47,38 +113,32 @@ Result<void> take_stops(const Json& value, const std::string& path, std::vector<
 
 }  // namespace
 
+std::span<const FieldNote> generation_fields() { return kFields; }
+
 Result<GenerationConfig> read_generation_config(const std::string& model) {
   GenerationConfig config;
   const std::string path = model + "/" + kGenerationConfig;
   if (!is_directory(model) || !is_file(path)) return config;
   const Json json = TRY(read_json_file(path));
   if (!json.is_object()) return fail(ErrorCode::corrupt, "reading {}: expected a JSON object", path);
-  std::string unknown;
-  for (const auto& [key, value] : json.items()) {
-    if (key == "do_sample") {
-      config.do_sample = value.is_boolean() && value.get<bool>();
-    } else if (key == "temperature") {
-      CHECK_OK(take(value, key, path, config.temperature));
-    } else if (key == "top_p") {
-      CHECK_OK(take(value, key, path, config.top_p));
-    } else if (key == "min_p") {
-      CHECK_OK(take(value, key, path, config.min_p));
-    } else if (key == "typical_p") {
-      CHECK_OK(take(value, key, path, config.typical_p));
-    } else if (key == "repetition_penalty") {
-      CHECK_OK(take(value, key, path, config.repetition_penalty));
-    } else if (key == "top_k") {
-      CHECK_OK(take(value, key, path, config.top_k));
-    } else if (key == "max_new_tokens") {
-      CHECK_OK(take(value, key, path, config.max_new_tokens));
-    } else if (key == "stop_strings") {
-      CHECK_OK(take_stops(value, path, config.stop_strings));
-    } else if (std::ranges::find(kHarmless, key) == kHarmless.end() && !is_neutral(value)) {
-      unknown += fmt::format("{}{}", unknown.empty() ? "" : ", ", key);
-    }
-  }
-  if (!unknown.empty())
-    warn(fmt::format("{} asks for what is not done here: {}; texts may differ from transformers'", path, unknown));
+  const auto number = [&](const char* key, auto& to) -> Result<void> {
+    const auto found = json.find(key);
+    return found == json.end() ? Result<void>() : take(*found, key, path, to);
+  };
+  if (const auto sample = json.find("do_sample"); sample != json.end() && sample->is_boolean())
+    config.do_sample = sample->get<bool>();
+  CHECK_OK(number("temperature", config.temperature));
+  CHECK_OK(number("top_p", config.top_p));
+  CHECK_OK(number("min_p", config.min_p));
+  CHECK_OK(number("typical_p", config.typical_p));
+  CHECK_OK(number("repetition_penalty", config.repetition_penalty));
+  CHECK_OK(number("top_k", config.top_k));
+  CHECK_OK(number("max_new_tokens", config.max_new_tokens));
+  CHECK_OK(number("max_length", config.max_length));
+  if (config.max_new_tokens) config.max_length.reset();
+  if (const auto stops = json.find("stop_strings"); stops != json.end())
+    CHECK_OK(take_stops(*stops, path, config.stop_strings));
+  CHECK_OK(check_fields(json, kFields, path));
   return config;
 }
 

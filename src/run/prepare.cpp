@@ -6,6 +6,7 @@
 #include "core/nearest.h"
 #include "disk/scratch_file.h"
 #include "files/safetensors.h"
+#include "models/grown_model.h"
 #include "models/hf_writer.h"
 #include "models/presets.h"
 #include "plan/planner.h"
@@ -44,7 +45,7 @@ Result<void> Trainer::open() {
   if (!r.model.empty()) source_ = TRY(ModelSource::open(r.model));
   model_fingerprint_ = TRY(fingerprint_text(source_.get()));
   if (source_) {
-    tokenizer_ = TRY(open_tokenizer(r.tokenizer, *source_));
+    CHECK_OK(open_model_tokenizer());
     spec_.architecture = source_->architecture();
     return {};
   }
@@ -60,6 +61,25 @@ Result<void> Trainer::open() {
         fmt::format("no --tokenizer: the vocabulary has {} tokens, as the largest id in {} says", vocab, r.data));
   }
   spec_.architecture = TRY(preset(TRY(parse_size(r.size)), vocab, r.context));
+  return {};
+}
+
+// Where the model's own rows train, tokens that have none get theirs.
+Result<void> Trainer::open_model_tokenizer() {
+  const std::string_view named = recipe_.method.empty() ? lightest_method() : std::string_view(recipe_.method);
+  const std::vector<const Rewrite*> methods = TRY(rewrites_named(named));
+  const bool trains_rows = std::ranges::any_of(methods, [](const Rewrite* m) { return m->trains_weights; });
+  if (!trains_rows) {
+    tokenizer_ = TRY(open_tokenizer(recipe_.tokenizer, *source_));
+    return {};
+  }
+  tokenizer_ = TRY(tokenizer_of(recipe_.tokenizer, *source_));
+  const int64_t rows = source_->architecture().vocab, tokens = tokenizer_->vocab_size();
+  if (tokens <= rows) return {};
+  source_ = TRY(with_rows(std::move(source_), tokens));
+  events_.note(
+      fmt::format("the tokenizer has {} tokens, the model {} rows: {} appended, each the mean of the rows there are",
+                  tokens, rows, counted(tokens - rows, "row is", "rows are")));
   return {};
 }
 
@@ -123,6 +143,10 @@ Result<void> Trainer::make_spec() {
   if (r.warmup > static_cast<double>(steps_))
     events_.note(fmt::format("warning: --warmup {} is longer than the run of {}: the rate never reaches --lr", r.warmup,
                              counted(steps_, "step")));
+  for (const auto& [flag, every] : {std::pair{"--eval-every", r.eval_every}, {"--save-every", r.save_every}})
+    if (every > steps_)
+      events_.note(fmt::format("warning: {} {} is not reached within the run of {}: it happens at the end only", flag,
+                               every, counted(steps_, "step")));
   if (spec_.architecture.learned_positions > 0 && r.context > spec_.architecture.context)
     return fail(ErrorCode::invalid_argument, "--context {}: the model has positions for {} tokens only", r.context,
                 spec_.architecture.context);

@@ -10,16 +10,21 @@ namespace thimble {
 
 int thread_count(int64_t asked) { return asked > 0 ? static_cast<int>(asked) : usable_cpus(); }
 
-Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, const ModelSource& model) {
-  const std::string path = tokenizer.empty() ? model.path() : tokenizer;
-  auto opened = Tokenizer::open(path);
+Result<std::unique_ptr<Tokenizer>> tokenizer_of(const std::string& tokenizer, const ModelSource& model) {
+  auto opened = Tokenizer::open(tokenizer.empty() ? model.path() : tokenizer);
   if (!opened && tokenizer.empty()) return missing_tokenizer(opened.error());
-  if (!opened) return opened;
-  const int64_t rows = model.architecture().vocab, tokens = (*opened)->vocab_size();
+  return opened;
+}
+
+Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, const ModelSource& model) {
+  auto opened = TRY(tokenizer_of(tokenizer, model));
+  const int64_t rows = model.architecture().vocab, tokens = opened->vocab_size();
   if (tokens > rows)
-    warn(fmt::format("{}: the tokenizer has {} tokens, the model {} rows: '{}' (id {}){} can not be used", path, tokens,
-                     rows, (*opened)->bytes(static_cast<int32_t>(rows)), rows,
-                     tokens - rows > 1 ? " and those after it" : ""));
+    warn(
+        fmt::format("{}: the tokenizer has {} tokens, the model {} rows: '{}' (id {}){} can not be used; train with "
+                    "--method full, or convert --add-rows, to give them rows",
+                    tokenizer.empty() ? model.path() : tokenizer, tokens, rows,
+                    opened->bytes(static_cast<int32_t>(rows)), rows, tokens - rows > 1 ? " and those after it" : ""));
   return opened;
 }
 

@@ -25,7 +25,9 @@ constexpr int64_t kInferenceTouches = 416 << 10;
 int thread_count(int64_t asked);
 
 // The tokenizer of `tokenizer`, or of the model when that is empty; one that is missing (tokenizer.h) where the model
-// brings none. Tokens that the model has no row for are warned of, and refused where they are used.
+// brings none.
+Result<std::unique_ptr<Tokenizer>> tokenizer_of(const std::string& tokenizer, const ModelSource& model);
+// The same; tokens that the model has no row for are warned of, and refused where they are used.
 Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, const ModelSource& model);
 
 // --multiply under --precision. bf16 only where the CPU has it; `auto` takes it where it is worth it.

@@ -44,6 +44,7 @@ class Trainer {
  private:
   Trainer(const Recipe& recipe, Events& events) : recipe_(recipe), events_(events) {}
   Result<void> open();
+  Result<void> open_model_tokenizer();
   Result<void> open_data();
   Result<void> make_spec();
   Result<void> set_options();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/nearest.h"
+#include "core/warnings.h"
 #include "files/file.h"
 #include "text/jinja/from_json.h"
 
@@ -93,7 +94,11 @@ Result<ChatTemplate> model_template(const Tokenizer* tokenizer, const ModelTempl
     for (const auto& [name, text] : tokenizer->token_names()) set(settings.variables, {name, jinja::Value::text(text)});
   }
   for (const jinja::Variable& one : options.special) set(settings.variables, one);
-  for (const jinja::Variable& one : options.variables) set(settings.variables, one);
+  for (const jinja::Variable& one : options.variables) {
+    if (source.text.find(one.first) == std::string::npos)
+      warn(fmt::format("--template-var {}: {} never mentions it, so it has no effect", one.first, source.name));
+    set(settings.variables, one);
+  }
   return ChatTemplate::compile(source.text, source.name, std::move(settings));
 }
 

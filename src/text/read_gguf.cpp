@@ -7,6 +7,7 @@
 #include "text/byte_bpe.h"
 #include "text/readers.h"
 #include "text/sentencepiece.h"
+#include "text/tokenizer_fields.h"
 #include "text/word_piece_file.h"
 
 namespace thimble {
@@ -187,6 +188,7 @@ Result<std::unique_ptr<Tokenizer>> read_word_piece(const GgufFile& file) {
 Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const std::string& path) {
   const GgufFile file = TRY(GgufFile::open(path));
   const std::string model = TRY(file.get<std::string>("tokenizer.ggml.model"));
+  CHECK_OK(check_fields(metadata_under(file, "tokenizer."), gguf_tokenizer_fields(), path, "tokenizer."));
   if (model == "gpt2") return read_byte_bpe(file);
   if (model == "llama") return read_sentencepiece(file, false);
   if (model == "t5") return read_sentencepiece(file, true);

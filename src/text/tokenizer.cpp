@@ -68,7 +68,8 @@ Failure in_file(const std::string& path, const Error& error) {
 Result<void> check_rows(const Tokenizer& tokenizer, std::span<const int32_t> ids, int64_t rows) {
   for (const int32_t id : ids)
     if (id >= rows)
-      return fail(ErrorCode::invalid_argument, "the token '{}' (id {}) has no row in the model, which has {}",
+      return fail(ErrorCode::invalid_argument,
+                  "the token '{}' (id {}) has no row in the model, which has {}; convert --add-rows appends some",
                   tokenizer.bytes(id), id, rows);
   return {};
 }

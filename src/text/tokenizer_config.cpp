@@ -7,6 +7,7 @@
 #include "files/file.h"
 #include "files/json.h"
 #include "text/special_tokens.h"
+#include "text/tokenizer_fields.h"
 
 namespace thimble {
 namespace {
@@ -181,6 +182,7 @@ Result<void> read_tokenizer_config(const std::string& folder, Vocabulary& vocabu
     if (!config.is_object()) {
       return fail(ErrorCode::corrupt, "reading {}: expected a JSON object", path.string());
     }
+    CHECK_OK(check_fields(config, tokenizer_config_fields(), path.string()));
     SpecialTokens specials;
     specials.build(vocabulary.tokens);
     const auto set = [&](const char* key, std::optional<int32_t>& id) {

@@ -172,5 +172,67 @@ TEST(Convert, refuses_an_adapter_of_another_model) {
   EXPECT_THAT(ran.err, HasSubstr("q_proj.lora_A.weight' and the others have no place in this model"));
 }
 
+// The model's own tokenizer, and two tokens that the model has no rows for.
+std::string larger_tokenizer(const TinyFiles& tiny) {
+  const std::string folder = tiny.folder.file("larger");
+  const Ran ran = run_thimble({"convert", "--model", tiny.gguf, "--to", "safetensors", "--out", folder});
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  Json json = *read_json_file(folder + "/tokenizer.json");
+  for (const auto& [id, content] : {std::pair{258, "<|one|>"}, {259, "<|two|>"}})
+    json["added_tokens"].push_back({{"id", id},
+                                    {"content", content},
+                                    {"special", false},
+                                    {"single_word", false},
+                                    {"lstrip", false},
+                                    {"rstrip", false},
+                                    {"normalized", false}});
+  return tiny.folder.write("larger.json", json.dump());
+}
+
+TEST(Convert, appends_rows_on_request) {
+  TinyFiles tiny;
+  const std::string tokenizer = larger_tokenizer(tiny), out = tiny.folder.file("rows");
+  std::vector<std::string> flags = {"convert",     "--model", tiny.gguf, "--tokenizer", tokenizer, "--to",
+                                    "safetensors", "--out",   out};
+  EXPECT_THAT(run_thimble(flags).out, HasSubstr("'<|one|>' (id 258) has none"));
+  flags.push_back("--add-rows");
+  const Ran ran = run_thimble(flags);
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("2 rows appended, 260 in all"));
+  const auto source = ModelSource::open(out);
+  ASSERT_TRUE(source) << source.error().message;
+  EXPECT_EQ((*source)->architecture().vocab, 260);
+  const Ran again =
+      run_thimble({"convert", "--model", out, "--to", "gguf", "--out", tiny.folder.file("a.gguf"), "--add-rows"});
+  EXPECT_EQ(again.status, 2);
+  EXPECT_THAT(again.err, HasSubstr("--add-rows: "));
+}
+
+// Full training gives new tokens rows; an adapter has no place for them, and says what to do.
+TEST(Convert, training_on_tokens_without_rows) {
+  TinyFiles tiny;
+  const std::string tokenizer = larger_tokenizer(tiny), out = tiny.folder.file("run");
+  const std::string data = tiny.folder.write("d.jsonl", R"({"prompt":"a","completion":"<|one|>b"})"
+                                                        "\n");
+  const std::vector<std::string> flags = {"finetune", "--model",   tiny.gguf, "--tokenizer", tokenizer,
+                                          "--data",   data,        "--out",   out,           "--steps",
+                                          "1",        "--context", "16",      "--strict",    "--method"};
+  const auto with = [&](const std::string& method) {
+    std::vector<std::string> all = flags;
+    all.push_back(method);
+    return run_thimble(all);
+  };
+  const Ran lora = with("lora");
+  EXPECT_EQ(lora.status, 2);
+  EXPECT_THAT(lora.err, HasSubstr("convert --add-rows"));
+  EXPECT_THAT(lora.err, HasSubstr("'<|one|>' (id 258) has no row in the model"));
+  const Ran full = with("full");
+  ASSERT_EQ(full.status, 0) << full.err;
+  EXPECT_THAT(full.out + full.err, HasSubstr("2 rows are appended, each the mean"));
+  const auto source = ModelSource::open(out + "/model");
+  ASSERT_TRUE(source) << source.error().message;
+  EXPECT_EQ((*source)->architecture().vocab, 260);
+}
+
 }  // namespace
 }  // namespace thimble

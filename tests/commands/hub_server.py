@@ -50,7 +50,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if wrong.get("short_size") == name:
                 entry = {"rfilename": name, "size": len(data) - 1}
             siblings.append(entry)
-        self.reply(200, json.dumps({"id": repo, "siblings": siblings + wrong.get("extra", [])}).encode())
+        self.reply(200, json.dumps({"id": repo, "sha": "0123456789abcdef" * 2 + "01234567", "siblings": siblings + wrong.get("extra", [])}).encode())
 
     def file(self, repo, name, wrong):
         path = os.path.join(root, repo, name)

@@ -6,6 +6,7 @@
 
 #include "fetch/hub.h"
 #include "program.h"
+#include "tiny_files.h"
 
 namespace thimble {
 namespace {
@@ -212,6 +213,80 @@ TEST(Module, is_not_a_part_of_the_program) {
   EXPECT_THAT(libraries, HasSubstr("libc.so"));
   EXPECT_THAT(libraries, Not(HasSubstr("curl")));
   EXPECT_THAT(libraries, Not(HasSubstr("crypto")));
+}
+
+// A hub of a test's own: its server, its cache, and a tiny model on it.
+class HubModel : public ::testing::Test {
+ protected:
+  HubModel() {
+    const std::string hf = tiny_.folder.file("hf");
+    EXPECT_EQ(run_thimble({"convert", "--model", tiny_.gguf, "--to", "safetensors", "--out", hf}).status, 0);
+    std::map<std::string, std::string> files;
+    for (const char* name : {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"})
+      files[name] = file_bytes(hf + "/" + name);
+    server_.repository("org/tiny", files);
+    server_.repository("org/tiny-GGUF", {{"tiny-Q4_0.gguf", "not wanted"}, {"tiny-F32.gguf", file_bytes(tiny_.gguf)}});
+  }
+  std::string environment(const std::string& more = "") const {
+    return "export HF_HOME=" + cache_.path() + " HF_ENDPOINT=" + server_.endpoint() + "; unset HF_HUB_CACHE HF_TOKEN" +
+           more;
+  }
+  Ran tokenize(const std::string& model, const std::string& more = "") const {
+    return run_thimble({"tokenize", "--model", model, "--text", "ab", "--json"}, "", environment(more));
+  }
+  size_t requests() const {
+    const std::string log = server_.log();
+    return static_cast<size_t>(std::count(log.begin(), log.end(), '\n'));
+  }
+
+  HubServer server_;
+  TinyFiles tiny_;
+  TemporaryFolder cache_;
+};
+
+TEST_F(HubModel, is_fetched_once_into_the_hubs_cache) {
+  const Ran first = tokenize("org/tiny");
+  ASSERT_EQ(first.status, 0) << first.err;
+  EXPECT_EQ(first.out, "[257]\n");
+  const std::string commit = file_bytes(cache_.file("hub/models--org--tiny/refs/main"));
+  EXPECT_EQ(commit.size(), 40u);
+  EXPECT_TRUE(is_file(cache_.file("hub/models--org--tiny/snapshots/" + commit + "/model.safetensors")));
+  EXPECT_THAT(server_.log(), HasSubstr("/resolve/" + commit + "/"));  // not a branch, which moves
+  const size_t asked = requests();
+  const Ran again = tokenize("org/tiny", " ; export HF_HUB_OFFLINE=1");
+  EXPECT_EQ(again.out, first.out) << again.err;
+  EXPECT_EQ(requests(), asked);
+}
+
+TEST_F(HubModel, a_file_is_chosen_by_its_name_or_the_end_of_it) {
+  for (const char* name : {"org/tiny-GGUF:F32", "org/tiny-GGUF:tiny-F32.gguf", "org/tiny-GGUF:f32"}) {
+    const Ran ran = tokenize(name);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    EXPECT_EQ(ran.out, "[257]\n");
+  }
+  EXPECT_FALSE(
+      is_file(cache_.file("hub/models--org--tiny-GGUF/snapshots/0123456789abcdef0123456789abcdef01234567/"
+                          "tiny-Q4_0.gguf")));
+  const Ran none = tokenize("org/tiny-GGUF:Q9");
+  EXPECT_EQ(none.status, 2);
+  EXPECT_THAT(none.err, HasSubstr("has no such file"));
+}
+
+TEST_F(HubModel, that_is_nowhere_is_an_error_of_its_kind) {
+  const Ran offline = tokenize("org/none", " ; export HF_HUB_OFFLINE=1");
+  EXPECT_EQ(offline.status, 2);
+  EXPECT_THAT(offline.err, HasSubstr("HF_HUB_OFFLINE is set"));
+  EXPECT_NE(tokenize("org/none").status, 0);
+  // What looks like a path of this machine is one.
+  const Ran path = tokenize(tiny_.folder.path() + "/none");
+  EXPECT_THAT(path.err, HasSubstr("No such file"));
+  EXPECT_THAT(server_.log(), Not(HasSubstr("thimble-test")));
+}
+
+TEST_F(HubModel, the_token_comes_from_the_environment) {
+  const Ran odd = tokenize("org/tiny", " ; export HF_TOKEN='two words'");
+  EXPECT_EQ(odd.status, 2);
+  EXPECT_THAT(odd.err, HasSubstr("expected one access token"));
 }
 
 }  // namespace

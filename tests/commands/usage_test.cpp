@@ -351,6 +351,60 @@ TEST(eval, perplexity_by_its_conventions) {
 }
 
 // What the manual page and the completions say is what the program takes.
+// A flag that others make void is refused by name, in every command.
+TEST(Usage, flags_without_effect_are_refused) {
+  TinyFiles tiny;
+  const std::string data = tiny.folder.write("d.jsonl", R"({"prompt":"a","completion":"b"})"
+                                                        "\n");
+  const std::string m = tiny.gguf, out = tiny.folder.file("out");
+  const std::vector<std::vector<std::string>> voids = {
+      {"--rank", "finetune", "--model", m, "--data", data, "--out", out, "--method", "full", "--rank", "4"},
+      {"--target", "finetune", "--model", m, "--data", data, "--out", out, "--method", "full", "--target", "q_proj"},
+      {"--eval-every", "finetune", "--model", m, "--data", data, "--out", out, "--eval-every", "2"},
+      {"--decay", "finetune", "--model", m, "--data", data, "--out", out, "--decay", "0.1"},
+      {"--epochs", "finetune", "--model", m, "--data", data, "--out", out, "--steps", "2", "--epochs", "1"},
+      {"--memory", "plan", "--model", m, "--data", data, "--sweep", "--memory", "100M"},
+      {"--batch", "generate", "--model", m, "--prompt", "a", "--batch", "2"},
+      {"--logprobs", "generate", "--model", m, "--prompt", "a", "--logprobs", "2"},
+      {"--chat-template", "generate", "--model", m, "--prompt", "a", "--chat-template", "chatml"},
+      {"--template-var", "generate", "--model", m, "--prompt", "a", "--template-var", "x=1"},
+      {"--date", "generate", "--model", m, "--prompt", "a", "--date", "2026-01-02"},
+      {"--bos", "generate", "--model", m, "--prompt", "a", "--bos", "--no-bos"},
+      {"--bos", "generate", "--model", m, "--prompt", "a", "--chat", "--bos"},
+      {"--stride", "eval", "--model", m, "--data", data, "--stride", "4"},
+      {"--out", "eval", "--model", m, "--data", data, "--out", out},
+      {"--max-tokens", "eval", "--model", m, "--data", data, "--max-tokens", "4"},
+      {"--convention", "eval", "--model", m, "--data", data, "--metric", "exact", "--convention", "word"},
+      {"--batch", "eval", "--model", m, "--data", data, "--logits", out, "--batch", "2"},
+      {"--pieces", "tokenize", "--model", m, "--text", "a", "--pieces"},
+      {"--no-special", "tokenize", "--model", m, "--decode", "1", "--no-special"},
+      {"--model", "tokenize", "--model", m, "--tokenizer", m, "--text", "a"},
+      {"--threads", "inspect", m, "--threads", "2"},
+      {"--tensors", "inspect", "--cpu", "--tensors"},
+  };
+  for (const auto& given : voids) {
+    const Ran ran = run_thimble({given.begin() + 1, given.end()});
+    SCOPED_TRACE(given[0] + " of " + given[1]);
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, HasSubstr(given[0] + ": it would have no effect: "));
+  }
+}
+
+TEST(Usage, values_without_effect_are_said) {
+  TinyFiles tiny;
+  const std::string data = tiny.folder.write("d.jsonl", R"({"prompt":"a","completion":"b"})"
+                                                        "\n");
+  const Ran run = run_thimble({"finetune", "--model", tiny.gguf, "--data", data, "--out", tiny.folder.file("run"),
+                               "--steps", "1", "--context", "16", "--save-every", "5"});
+  ASSERT_EQ(run.status, 0) << run.err;
+  EXPECT_THAT(run.out + run.err, HasSubstr("--save-every 5 is not reached within the run of 1 step"));
+  const Ran chat = run_thimble({"generate", "--model", tiny.gguf, "--prompt", "a", "--chat", "--max-tokens", "1",
+                                "--template-var", "nowhere=1", "--repeat-last", "3"});
+  ASSERT_EQ(chat.status, 0) << chat.err;
+  EXPECT_THAT(chat.err, HasSubstr("--template-var nowhere: "));
+  EXPECT_THAT(chat.err, HasSubstr("--repeat-last has no effect"));
+}
+
 TEST(Usage, manual_and_completions_come_from_the_flag_tables) {
   const Ran man = run_thimble({"--man"});
   EXPECT_EQ(man.status, 0);

@@ -15,8 +15,7 @@
 
 namespace thimble {
 
-// Of any family, through its config.json: numbers and epsilons that f32 holds.
-inline Architecture tiny_architecture(const std::string& family) {
+inline Json tiny_config(const std::string& family) {
   const SizeFields& names = find_family(family)->sizes;
   const bool older = family == "llama" || family == "mistral" || family == "gpt2" || family.starts_with("qwen");
   const int64_t head = older ? 4 : 8;  // of which a quarter may turn
@@ -37,7 +36,12 @@ inline Architecture tiny_architecture(const std::string& family) {
   set(names.head_dim, family == "qwen3" ? 8 : head);
   set(names.ffn, 20);
   set(names.context, 16);
-  auto a = parse_config(json.dump(), "a tiny config.json");
+  return json;
+}
+
+// Of any family, through its config.json: numbers and epsilons that f32 holds.
+inline Architecture tiny_architecture(const std::string& family) {
+  auto a = parse_config(tiny_config(family).dump(), "a tiny config.json");
   EXPECT_TRUE(a) << a.error().message;
   if (!a) return {};
   const double epsilon = family == "opt" ? 1e-5 : 0x1p-17;  // OPT's files do not say

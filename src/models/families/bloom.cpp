@@ -18,7 +18,8 @@ void config(HfFields& f, Architecture& a) {
               .tied = true});
   f.field("apply_residual_connection_post_layernorm", b.residual_of_norm, false);
   f.harmless({"slow_but_exact", "offset_alibi", "skip_bias_add", "skip_bias_add_qkv", "attention_softmax_in_fp32",
-              "bias_dropout_fusion", "masked_softmax_fusion", "unk_token_id"});
+              "bias_dropout_fusion", "masked_softmax_fusion", "unk_token_id"},
+             "it chooses between ways to compute the same");
   if (f.reads()) {
     b.attention.qkv_bias = b.attention.output_bias = b.ffn.bias = true;
     b.attention.rope = -1;

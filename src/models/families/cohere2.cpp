@@ -16,7 +16,8 @@ void config(HfFields& f, Architecture& a) {
   b.attention.output_bias = b.attention.qkv_bias;
   f.only("use_qk_norm", false);
   f.harmless({"order_of_interleaved_layers", "position_embedding_type", "rotary_pct", "use_embedding_sharing",
-              "use_gated_activation", "use_parallel_block", "use_parallel_embedding"});
+              "use_gated_activation", "use_parallel_block", "use_parallel_embedding"},
+             "Cohere 2 has one value of it, which is taken");
   if (f.reads()) b.parallel = true, b.before_ffn = {};
   f.rope(a, b);
   if (f.reads() && !a.ropes.empty()) a.ropes[0].layout = Rope::Layout::interleaved;

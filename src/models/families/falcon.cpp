@@ -27,7 +27,7 @@ void config(HfFields& f, Architecture& a) {
   f.field("bias", b.ffn.bias, false);
   b.attention.qkv_bias = b.attention.output_bias = b.ffn.bias;
   if (grouped) f.field("num_ln_in_parallel_attn", norms, 2);
-  f.harmless({"num_ln_in_parallel_attn"});
+  f.harmless({"num_ln_in_parallel_attn"}, "only the new architecture has it");
   if (f.reads()) {
     if (!grouped) b.attention.kv_heads = one_key_head ? 1 : b.attention.heads;
     b.parallel |= grouped;
@@ -35,7 +35,7 @@ void config(HfFields& f, Architecture& a) {
     if (alibi) b.attention.rope = -1, b.attention.bias = Attention::Bias::alibi_bf16;
   }
   if (!alibi) f.rope(a, b);
-  if (alibi) f.harmless({"rope_theta", "rope_scaling", "rope_parameters"});
+  if (alibi) f.harmless({"rope_theta", "rope_scaling", "rope_parameters"}, "positions come from ALiBi");
   f.repeat(a, b);
 }
 

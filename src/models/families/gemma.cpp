@@ -12,7 +12,7 @@ void config(HfFields& f, Architecture& a) {
   const bool renamed = f.says("hidden_activation");
   gemma_like(f, a, b,
              {.activation_field = renamed ? "hidden_activation" : "hidden_act", .activation = "gelu_pytorch_tanh"});
-  f.harmless({"hidden_act"});
+  f.harmless({"hidden_act"}, "hidden_activation goes first, and gelu means its tanh form, as in transformers");
   if (f.reads() && b.ffn.activation == Activation::gelu) b.ffn.activation = Activation::gelu_tanh;
   f.rope(a, b);
   f.repeat(a, b);

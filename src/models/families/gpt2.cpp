@@ -20,7 +20,8 @@ void config(HfFields& f, Architecture& a) {
   f.only("scale_attn_by_inverse_layer_idx", false);
   f.only("add_cross_attention", false);
   f.harmless({"reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
-              "summary_type", "summary_use_proj"});
+              "summary_type", "summary_use_proj"},
+             "it is of classifiers, or chooses how to compute the same");
   b.attention.qkv_bias = b.attention.output_bias = b.ffn.bias = true;
   b.attention.rope = -1;
   a.learned_positions = a.context;

@@ -19,7 +19,7 @@ void config(HfFields& f, Architecture& a) {
   b.attention.output_bias = b.attention.qkv_bias;
   b.ffn.bias = true;
   f.rope(a, b, {.partial = 0.25, .base_field = "rotary_emb_base", .partial_field = "rotary_pct"});
-  f.harmless({"classifier_dropout"});
+  f.harmless({"classifier_dropout"}, "it is of classifiers");
   f.repeat(a, b);
 }
 

@@ -18,7 +18,8 @@ void config(HfFields& f, Architecture& a) {
   int64_t rotated = a.ropes.empty() ? 0 : a.ropes[0].rotated;
   f.field("rotary_dim", rotated, 64);
   f.harmless({"rotary", "scale_attn_weights", "n_ctx", "summary_activation", "summary_first_dropout",
-              "summary_proj_to_labels", "summary_type", "summary_use_proj", "gradient_checkpointing"});
+              "summary_proj_to_labels", "summary_type", "summary_use_proj", "gradient_checkpointing"},
+             "transformers does not read it, or it is of classifiers");
   if (f.reads()) {
     a.ropes = {{.rotated = rotated, .layout = Rope::Layout::interleaved}};
     b.parallel = true;

@@ -40,7 +40,7 @@ void config(HfFields& f, Architecture& a) {
     a.first_position = kFirstPosition;
     if (a.embedding_width == a.width) a.embedding_width = 0;
   }
-  f.harmless({"dropout", "layerdrop", "init_std", "prefix"});
+  f.harmless({"dropout", "layerdrop", "init_std", "prefix"}, "it is of training or initialisation");
   f.repeat(a, b);
 }
 

@@ -18,7 +18,7 @@ void config(HfFields& f, Architecture& a) {
   f.field("use_bias", b.ffn.bias, true);
   b.attention.qkv_bias = b.attention.output_bias = b.ffn.bias;
   f.rope(a, b);
-  f.harmless({"norm_type", "mlp_type", "activation_function"});
+  f.harmless({"norm_type", "mlp_type", "activation_function"}, "transformers does not read it");
   f.repeat(a, b);
   f.window(a, 0);
 }
