@@ -1,7 +1,5 @@
 #include "fetch/download.h"
 
-#include <unistd.h>
-
 #include <chrono>
 #include <thread>
 
@@ -140,7 +138,7 @@ Result<DownloadOutcome> download(Transfers& transfers, const Download& wanted, c
     const auto hash = transfers.sha256();
     CHECK_OK(hash_file(file.temporary(), file.size(), *hash));
     if (const std::string found = hash->hex(); found != wanted.sha256) {
-      ::unlink(file.temporary().c_str());
+      file.discard();
       return fail(ErrorCode::io,
                   "fetching {}: expected SHA-256 {}, found {}; what came was removed, run it again to fetch it anew",
                   wanted.url, wanted.sha256, found);
