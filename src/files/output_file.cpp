@@ -216,7 +216,7 @@ Result<void> make_directories(const std::string& path) {
 }
 
 Result<void> remove_file(const std::string& path) {
-  const int error = file_system().unlink(path);
+  const int error = again_if_interrupted([&] { return file_system().unlink(path); });
   if (error == 0 || error == -ENOENT) return {};
   return fail(code_of(-error), "removing {}: {}", path, reason(-error));
 }

@@ -38,6 +38,10 @@ Result<void> Trainer::check_scratch() const {
 
 Result<void> Trainer::open() {
   const Recipe& r = recipe_;
+  if (r.resume) {
+    auto last = TRY(last_good_checkpoint(r.out, [&](const std::string& text) { events_.note(text); }));
+    checkpoint_ = std::move(last.file), damaged_ = std::move(last.damaged);
+  }
   spec_.threads = thread_count(r.threads);
   threads_ = std::make_unique<Threads>(spec_.threads);
   if (!r.model.empty()) source_ = TRY(ModelSource::open(r.model));
@@ -158,7 +162,7 @@ Recipe Trainer::settled() const {
 // What `auto` was settled to, and which near moves were taken, is part of the run: a resumed one goes on with it,
 // whatever a new probe or budget says.
 Result<void> Trainer::resume_numerics() {
-  const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
+  const SafetensorsFile& file = *checkpoint_;
   CHECK_OK(check_same_run(file, settled(), {*data_, model_fingerprint_}));
   spec_.moves = near_moves(metadata_text(file, "near"));
   spec_.near = spec_.moves == NearMoves{} ? Near::never : Near::always;

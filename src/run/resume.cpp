@@ -12,9 +12,9 @@ namespace {
 
 // All other flags decide the outcome. `multiply` is settled by the checkpoint; model and data are known by their
 // fingerprints.
-constexpr std::array<std::string_view, 14> kFree = {"model",   "tokenizer", "data",       "eval-data",  "out",
-                                                    "steps",   "epochs",    "eval-every", "save-every", "memory",
-                                                    "scratch", "multiply",  "threads",    "strict"};
+constexpr auto kFree = std::to_array<std::string_view>({"model", "tokenizer", "data", "eval-data", "out", "steps",
+                                                        "epochs", "eval-every", "save-every", "keep-checkpoints",
+                                                        "memory", "scratch", "multiply", "threads", "strict"});
 
 std::string shown(const nlohmann::ordered_json& value) {
   if (value.is_boolean()) return value.get<bool>() ? "on" : "off";

@@ -218,7 +218,7 @@ Result<void> Trainer::run() {
 Result<void> Trainer::train() {
   CHECK_OK(make_directories(recipe_.out));
   const OutLock lock = TRY(OutLock::take(recipe_.out));
-  if (!recipe_.resume && is_file(recipe_.out + kCheckpointFile)) {
+  if (!recipe_.resume && !checkpoints_in(recipe_.out).empty()) {
     events_.note(fmt::format("note: {} holds an earlier run, which this one replaces; --resume would go on with it",
                              recipe_.out));
     earlier_ = earlier_results(recipe_);

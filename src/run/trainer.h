@@ -8,6 +8,7 @@
 #include "models/model_source.h"
 #include "plan/training.h"
 #include "run/arena.h"
+#include "run/checkpoint_files.h"
 #include "run/events.h"
 #include "run/passes.h"
 #include "run/recipe.h"
@@ -15,9 +16,6 @@
 #include "text/dataset.h"
 
 namespace thimble {
-
-// Weights, states and position of a run, in --out.
-inline constexpr const char* kCheckpointFile = "/checkpoint.safetensors";
 
 class Trainer {
  public:
@@ -114,8 +112,10 @@ class Trainer {
   TrainingPlan plan_;
   double base_rate_ = 0;
   int64_t steps_ = 0;
-  int64_t saved_ = -1;  // step of the checkpoint in --out; -1: there is none of this run
-  int64_t done_ = 0;    // steps
+  std::optional<SafetensorsFile> checkpoint_;  // that is resumed, until it has been
+  std::vector<std::string> damaged_;           // checkpoints that it was found behind
+  int64_t saved_ = -1;                         // step of the checkpoint in --out; -1: there is none of this run
+  int64_t done_ = 0;                           // steps
   int64_t tokens_ = 0;
   int64_t evaluated_ = 0;         // step of the last evaluation; of the first there is no checkpoint
   int64_t saved_evaluation_ = 0;  // the same, in the checkpoint
