@@ -34,6 +34,7 @@ struct Recipe {
   std::vector<std::string> template_variables;  // NAME=JSON
   std::string date;                             // that a template may ask for: 2026-01-02; empty: today
   std::string train_on = "assistant";           // of a chat: assistant (each reply), last, all
+  std::string on_divergence = "stop";           // a loss or gradient that runs away: stop, skip, rollback
   bool no_bos = false;
   bool no_shuffle = false, resume = false, strict = false, bos = false, json = false;
 };

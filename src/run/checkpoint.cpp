@@ -79,6 +79,7 @@ Result<void> Trainer::save_checkpoint() {
                    {"adapter", began_with()},
                    {"isa", std::string(isa_name())},
                    {"eval_data", fingerprint_text(eval_data_.get())},
+                   {"watch", watch_.text()},
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
   auto writer = TRY(CheckpointWriter::create(recipe_.out, std::move(tensors), metadata));
   Values all = values();
@@ -116,6 +117,8 @@ Result<void> Trainer::read_position() {
   if (steps != steps_)
     events_.note(fmt::format("warning: {} was to be {}, now {}: the schedule of the learning rate changes", path,
                              counted(steps, "step"), steps_));
+  if (!watch_.restore(metadata_text(file, "watch")))
+    return fail(ErrorCode::corrupt, "{}: the checkpoint does not say which losses came before; begin a new run", path);
   evaluated_ = TRY(metadata_number(file, "evaluated"));
   if (metadata_text(file, "eval_data") == fingerprint_text(eval_data_.get())) {
     best_nll_ = std::strtod(metadata_text(file, "best_nll").c_str(), nullptr);
@@ -127,7 +130,7 @@ Result<void> Trainer::read_position() {
   return {};
 }
 
-Result<void> Trainer::restore_checkpoint() {
+Result<void> Trainer::load_checkpoint() {
   const SafetensorsFile& file = *checkpoint_;
   Values all = values();
   for (const auto& [name, entry] : plan_.layout.entries()) {
@@ -142,6 +145,11 @@ Result<void> Trainer::restore_checkpoint() {
     }));
   }
   checkpoint_.reset();
+  return {};
+}
+
+Result<void> Trainer::restore_checkpoint() {
+  CHECK_OK(load_checkpoint());
   saved_ = done_;
   events_.note(fmt::format("resumed at step {} of {}", done_, steps_));
   return {};

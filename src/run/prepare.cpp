@@ -134,6 +134,11 @@ Result<void> Trainer::make_spec() {
   spec_.states = find_codec(r.states);
   spec_.weight_decay = r.weight_decay;
   spec_.clip = r.clip;
+  spec_.judges_gradients = r.on_divergence != "stop";
+  if (r.on_divergence == "skip" && spec_.optimizer->accumulator)
+    return fail(ErrorCode::invalid_argument,
+                "--on-divergence skip: {} computes states from a gradient as it comes; give rollback or stop",
+                r.optimizer);
   spec_.batch = r.batch, spec_.accumulate = r.accumulate, spec_.context = r.context;
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
   spec_.from_scratch = !source_;
