@@ -56,7 +56,7 @@ std::function<Result<void>()> add(CLI::App& app) {
     if (disk)
       fmt::print("  disk, read         {:8.2f} GB/s\n  disk, write        {:8.2f} GB/s ({}; as beside each other)\n",
                  m.disk.read * 1e-9, m.disk.write * 1e-9, flags->scratch);
-    fmt::print("kept in {}\n", calibration_path());
+    if (!calibration_path().empty()) fmt::print("kept in {}\n", calibration_path());
     return {};
   };
 }

@@ -7,6 +7,7 @@
 #include "commands/inference_flags.h"
 #include "commands/prompt_file.h"
 #include "core/count.h"
+#include "core/printable.h"
 #include "core/warnings.h"
 #include "files/file_kind.h"
 #include "run/completion.h"
@@ -175,7 +176,7 @@ Result<void> generate(Flags& flags) {
   if (!flags.json) fmt::print(stderr, "{}\n", inference->plan().ledger.text());
   CHECK_OK(generator->load());
   const auto say = [](std::string_view text) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
+    print_text(text);
     std::fflush(stdout);
   };
   CHECK_OK(complete(*generator, sampler, *inference, flags.completion,

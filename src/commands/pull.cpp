@@ -1,10 +1,12 @@
 // pull: a model from Hugging Face, or from a server with its layout.
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "commands/command.h"
 #include "core/count.h"
+#include "core/printable.h"
 #include "fetch/download.h"
 #include "fetch/hub.h"
 #include "files/file.h"
@@ -15,17 +17,23 @@ namespace thimble {
 namespace {
 
 struct PullOptions {
-  std::string name, revision = "main", to, endpoint = "https://huggingface.co", token;
+  std::string name, revision = "main", to, endpoint, token;  // endpoint, token: empty where they were not given
   std::vector<std::string> files;
   int retries = 5;
 };
 
-constexpr uint64_t kLargestListing = 64u << 20;
+constexpr uint64_t kLargestListing = 16u << 20;
+constexpr const char* kHuggingFace = "https://huggingface.co";
+
+std::string environment(const char* name) {
+  const char* const value = std::getenv(name);
+  return value ? value : "";
+}
 
 // A bar on a terminal, one line a file elsewhere.
 class Progress {
  public:
-  explicit Progress(std::string name) : name_(std::move(name)), terminal_(draws_on(2)) {}
+  explicit Progress(const std::string& name) : name_(printable(name)), terminal_(draws_on(2)) {}
   void show(uint64_t done, std::optional<uint64_t> all) {
     const auto now = std::chrono::steady_clock::now();
     if (!terminal_ || now - last_ < std::chrono::milliseconds(100)) return;
@@ -38,7 +46,9 @@ class Progress {
                std::string(static_cast<size_t>(part * 20), '#'), part * 100, megabytes(static_cast<int64_t>(done)),
                rate * 1e-6);
   }
-  void line(const std::string& text) { fmt::print(stderr, "{}{}: {}\n", terminal_ ? "\r\x1b[K" : "", name_, text); }
+  void line(const std::string& text) {
+    fmt::print(stderr, "{}{}: {}\n", terminal_ ? "\r\x1b[K" : "", name_, printable(text));
+  }
 
  private:
   static constexpr uint64_t kUnset = ~uint64_t{0};
@@ -58,7 +68,9 @@ Result<void> fetch(Transfers& transfers, const HubFile& file, const Download& wa
   constexpr const char* kWords[] = {"fetched", "fetched the rest", "already there"};
   const uint64_t bytes = TRY(InputFile::open(wanted.path)).size();
   progress.line(fmt::format("{}, {} bytes{}", kWords[static_cast<int>(outcome)], bytes,
-                            file.sha256.empty() ? "" : ", SHA-256 verified"));
+                            !file.sha256.empty()     ? ", SHA-256 verified"
+                            : !file.git_blob.empty() ? ", git blob verified"
+                                                     : ""));
   return {};
 }
 
@@ -79,6 +91,33 @@ Result<std::string> read_token(const std::string& path) {
   return token;
 }
 
+// Where huggingface_hub keeps what `hf auth login` was given.
+std::string login_file() {
+  if (const std::string path = environment("HF_TOKEN_PATH"); !path.empty()) return path;
+  if (const std::string home = environment("HF_HOME"); !home.empty()) return home + "/token";
+  const std::string cache = environment("XDG_CACHE_HOME"), home = environment("HOME");
+  if (cache.empty() && home.empty()) return "";
+  return (cache.empty() ? home + "/.cache" : cache) + "/huggingface/token";
+}
+
+// --token; or else, for the server that they are meant for, HF_TOKEN or the file of a login. Never where others could
+// read it on its way.
+Result<std::string> token_for(const PullOptions& o, const std::string& endpoint) {
+  if (!o.token.empty()) {
+    std::string token = TRY(read_token(o.token));
+    if (is_private(endpoint)) return token;
+    return fail(ErrorCode::invalid_argument,
+                "--token {}: it is not sent to {}, which is not HTTPS: everyone on the way could read it", o.token,
+                endpoint);
+  }
+  const bool meant = o.endpoint.empty() && is_private(endpoint) && environment("HF_HUB_DISABLE_IMPLICIT_TOKEN").empty();
+  if (!meant) return std::string();
+  std::string token = environment("HF_TOKEN");
+  if (token.empty() && is_file(login_file())) token = read_token(login_file()).value_or("");
+  const bool plain = std::all_of(token.begin(), token.end(), [](char c) { return c > 32 && c < 127; });
+  return plain ? token : std::string();
+}
+
 // Folders of a name that the server gave must not be links that lead elsewhere.
 Result<void> check_no_links(const std::string& folder, const std::string& name) {
   namespace fs = std::filesystem;
@@ -93,14 +132,16 @@ Result<void> check_no_links(const std::string& folder, const std::string& name) 
 }
 
 Result<void> pull(const PullOptions& o) {
-  const HubRepository repository = TRY(HubRepository::parse(o.endpoint, o.name, o.revision));
-  const std::string token = TRY(read_token(o.token));
+  const std::string preset = environment("HF_ENDPOINT");
+  const std::string endpoint = !o.endpoint.empty() ? o.endpoint : !preset.empty() ? preset : kHuggingFace;
+  const HubRepository repository = TRY(HubRepository::parse(endpoint, o.name, o.revision));
+  const std::string token = TRY(token_for(o, endpoint));
   const std::string to = o.to.empty() ? std::filesystem::path(o.name).filename().string() : o.to;
   Transfers& transfers = *TRY(load_transfers());
   const std::string url = repository.listing_url();
-  const std::vector<HubFile> listed =
+  const HubListing listed =
       TRY(parse_listing(TRY(get_text(transfers, url, token, kLargestListing, o.retries)), url).map_error(of_network));
-  const std::vector<HubFile> picked = TRY(pick_files(listed, o.files, o.name));
+  const std::vector<HubFile> picked = TRY(pick_files(listed.files, o.files, o.name));
   uint64_t all = 0;
   for (const HubFile& file : picked) all += file.bytes.value_or(0);
   fmt::print(stderr, "{}, {}, to {}\n", counted(picked.size(), "file"), megabytes(static_cast<int64_t>(all)), to);
@@ -108,11 +149,12 @@ Result<void> pull(const PullOptions& o) {
   for (const HubFile& file : picked) {
     CHECK_OK(check_no_links(to, file.name));
     CHECK_OK(fetch(transfers, file,
-                   {.url = repository.file_url(file.name),
+                   {.url = repository.file_url(file.name, listed.commit),
                     .path = to + "/" + file.name,
                     .token = token,
                     .bytes = file.bytes,
                     .sha256 = file.sha256,
+                    .git_blob = file.git_blob,
                     .attempts = o.retries}));
   }
   const bool one = picked.size() == 1 && picked.front().name.ends_with(".gguf");
@@ -126,8 +168,10 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--revision", o->revision, "branch, tag or commit")->capture_default_str();
   app.add_option("--to", o->to, "folder to write; the model's name without it");
   app.add_option("--file", o->files, "exactly this file (a GGUF, say); may be given again")->take_all();
-  app.add_option("--endpoint", o->endpoint, "server")->capture_default_str();
-  app.add_option("--token", o->token, "a file with an access token, for private and gated models");
+  app.add_option("--endpoint", o->endpoint, fmt::format("server; without it HF_ENDPOINT, or {}", kHuggingFace));
+  app.add_option("--token", o->token,
+                 "a file with an access token, for private and gated models; without it and --endpoint HF_TOKEN, or "
+                 "that of hf auth login");
   app.add_option("--retries", o->retries, "attempts without progress before it gives up")
       ->capture_default_str()
       ->check(CLI::Range(1, 100));

@@ -167,7 +167,7 @@ Result<void> Trainer::begin_with_adapter() {
 }
 
 Result<void> Trainer::resume_adapted(const std::string& began) {
-  const Ordered configs = Ordered::parse(began, nullptr, false);
+  const Ordered configs = TRY(parse_ordered_json(began, checkpoint_->path()));
   std::string names;
   for (size_t i = 0; configs.is_array() && i < configs.size(); ++i) {
     const std::string& source = checkpoint_->path();

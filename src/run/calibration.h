@@ -12,7 +12,7 @@ namespace thimble {
 // known. Measuring takes a second. A cache that can not be read or written is done without.
 Machine calibrated_machine(Threads& threads, const std::string& folder, bool anew = false);
 
-// The user's cache folder of this program, and the file of measurements in it.
+// The user's cache folder of this program, and the file of measurements in it; "" where the user has no such place.
 std::string cache_folder();
 std::string calibration_path();
 

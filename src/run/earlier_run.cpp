@@ -59,7 +59,7 @@ std::vector<std::string> earlier_results(const Recipe& recipe) {
   if (checkpoints.empty()) return files;
   const auto checkpoint = SafetensorsFile::open(checkpoints.front());
   if (!checkpoint) return files;
-  const Json settings = Json::parse(metadata_text(*checkpoint, "recipe"), nullptr, false);
+  const Json settings = parse_json(metadata_text(*checkpoint, "recipe"), checkpoint->path()).value_or(Json());
   const Json method = settings.is_object() ? settings.value("method", Json()) : Json();
   const std::string name = method.is_string() ? method.get<std::string>() : "";
   const auto stack = rewrites_named(name);
