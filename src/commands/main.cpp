@@ -66,7 +66,11 @@ Result<int64_t> hold_memory(const CLI::App& command, bool computes) {
   const CLI::Option* const flag = command.get_option_no_throw("--memory");
   const int64_t asked = flag && flag->count() > 0 ? TRY(parse_bytes(flag->as<std::string>())) : 0;
   const int64_t budget = budget_or_free(asked);
-  hold_heap_to(budget, computes ? usable_cpus() : 0);
+  const CLI::Option* const threads = command.get_option_no_throw("--threads");
+  const int64_t asked_threads = threads && threads->count() > 0 ? threads->as<int64_t>() : 0;
+  hold_heap_to(budget, computes
+                           ? static_cast<int>(std::max<int64_t>(usable_cpus(), std::min<int64_t>(asked_threads, 1024)))
+                           : 0);
   return budget;
 }
 
