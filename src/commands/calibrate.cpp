@@ -40,7 +40,7 @@ std::function<Result<void>()> add(CLI::App& app) {
     const bool disk = flags->scratch != "none";
     if (disk) CHECK_OK(ScratchFile::check(flags->scratch, 0));
     Threads threads(thread_count(flags->threads));
-    const Machine m = calibrated_machine(threads, disk ? flags->scratch : "", true);
+    const Machine m = calibrated_machine(threads, disk ? flags->scratch : "", Measure::anew);
     if (flags->json) {
       fmt::print("{}\n", machine_json(m, threads.count(), disk));
       return {};

@@ -152,10 +152,11 @@ std::string calibration_path() {
   return folder.empty() ? "" : folder + "/machine.json";
 }
 
-Machine calibrated_machine(Threads& threads, const std::string& folder, bool anew) {
+Machine calibrated_machine(Threads& threads, const std::string& folder, Measure measure) {
   Json cache = read_cache();
   Machine machine;
   const std::string key = fmt::format("{}, {}, {} threads", cpu_model(), isa_name(), threads.count());
+  const bool anew = measure == Measure::anew;
   bool changed = false;
   if (anew || !read_speeds(cache["speeds"][key], machine)) {
     cache["speeds"][key] = measure_speeds(threads, machine);
@@ -164,7 +165,7 @@ Machine calibrated_machine(Threads& threads, const std::string& folder, bool ane
   if (!folder.empty()) {
     const std::string existing = nearest_folder(folder);
     Json& disk = cache["disks"][device_of(existing)];
-    if (anew || !read_disk(disk, machine.disk))
+    if (anew || (!read_disk(disk, machine.disk) && measure != Measure::no_disk))
       if (const auto measured = measure_disk(threads, existing)) {
         machine.disk = *measured;
         disk = {{"read", measured->read}, {"write", measured->write}};

@@ -152,7 +152,10 @@ Result<void> Trainer::make_spec() {
   if (r.min_lr > 0) spec_.rates += fmt::format(" floor {}", r.min_lr);
   if (r.schedule == "warmup_stable_decay") spec_.rates += fmt::format(" decay {}", r.decay);
   CHECK_OK(check_scratch());
-  machine_ = calibrated_machine(*threads_, spec_.disk ? scratch_folder() : "");
+  // A plan that names no folder leaves nothing in the current one.
+  const bool named = !r.out.empty() || !r.scratch.empty();
+  machine_ =
+      calibrated_machine(*threads_, spec_.disk ? scratch_folder() : "", named ? Measure::missing : Measure::no_disk);
   if (r.resume) return resume_numerics();
   spec_.multiply = TRY(choose_multiply(r.multiply, r.precision, machine_));
   return {};
