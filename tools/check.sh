@@ -11,7 +11,7 @@ fail() {
   failures=$((failures + 1))
 }
 
-mapfile -t sources < <(find src tests bench include -name '*.cpp' -o -name '*.h' 2>/dev/null | sort)
+mapfile -t sources < <(find src tests bench include fuzz -name '*.cpp' -o -name '*.h' 2>/dev/null | sort)
 
 check_format() {
   clang-format --dry-run -Werror "${sources[@]}" || fail "formatting: run clang-format -i on the files above"

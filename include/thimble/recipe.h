@@ -27,6 +27,7 @@ struct Recipe {
   int64_t memory = 0;               // bytes; 0: 80 % of what is free
   std::optional<int64_t> rank;      // of the method, where it has one; its own without it
   int64_t batch = 1, accumulate = 1, context = 512, steps = 0, save_every = 0, eval_every = 0, seed = 0, threads = 0;
+  int64_t keep_checkpoints = 2;          // of the last in `out`; 1: the last alone
   std::optional<double> alpha, dropout;  // likewise
   double lr = 0, warmup = 0.03, weight_decay = 0, clip = 1, epochs = 1;
   double min_lr = 0;          // part of the peak rate to which it falls
@@ -35,6 +36,7 @@ struct Recipe {
   std::vector<std::string> template_variables;  // NAME=JSON
   std::string date;                             // that a template may ask for: 2026-01-02; empty: today
   std::string train_on = "assistant";           // of a chat: assistant (each reply), last, all
+  std::string on_divergence = "stop";           // a loss or gradient that runs away: stop, skip, rollback
   bool no_bos = false;
   bool no_shuffle = false, resume = false, strict = false, bos = false, json = false;
 };

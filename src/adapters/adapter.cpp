@@ -22,13 +22,9 @@ bool among(std::string_view name, const Names& names) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
-// Checked for depth and kind first; then once more in the order of the file, which patterns need.
+// In the order of the file, which patterns need.
 Result<Ordered> read_ordered(const std::string& path) {
-  const std::string text = TRY(read_text_file(path, 16u << 20));
-  TRY(parse_json(text, path));
-  Ordered json = Ordered::parse(text, nullptr, false);
-  if (json.is_discarded()) return fail(ErrorCode::corrupt, "reading {}: it is no JSON", path);
-  return json;
+  return parse_ordered_json(TRY(read_text_file(path, 1u << 20)), path);
 }
 
 Result<Adapter> open_folder(const std::string& folder) {

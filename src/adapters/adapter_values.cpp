@@ -2,7 +2,6 @@
 // with the elements of heads in another order.
 #include <algorithm>
 #include <array>
-#include <filesystem>
 
 #include "adapters/adapter.h"
 
@@ -185,8 +184,7 @@ Result<void> write_adapter(const std::string& folder, const AdapterToWrite& adap
   Pieces pieces(writer, read);
   for (const Written& tensor : written) CHECK_OK(pieces.write(tensor));
   CHECK_OK(writer.finish());
-  std::error_code none;
-  std::filesystem::remove(folder + kSystemPrompt, none);
+  CHECK_OK(remove_file(folder + kSystemPrompt));
   if (!adapter.system_prompt.empty()) CHECK_OK(write_text_file(folder + kSystemPrompt, adapter.system_prompt));
   return write_text_file(folder + kAdapterConfig, json_text(adapter.config));
 }

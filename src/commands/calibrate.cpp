@@ -40,7 +40,7 @@ std::function<Result<void>()> add(CLI::App& app) {
     const bool disk = flags->scratch != "none";
     if (disk) CHECK_OK(ScratchFile::check(flags->scratch, 0));
     Threads threads(thread_count(flags->threads));
-    const Machine m = calibrated_machine(threads, disk ? flags->scratch : "", true);
+    const Machine m = calibrated_machine(threads, disk ? flags->scratch : "", Measure::anew);
     if (flags->json) {
       fmt::print("{}\n", machine_json(m, threads.count(), disk));
       return {};
@@ -56,7 +56,7 @@ std::function<Result<void>()> add(CLI::App& app) {
     if (disk)
       fmt::print("  disk, read         {:8.2f} GB/s\n  disk, write        {:8.2f} GB/s ({}; as beside each other)\n",
                  m.disk.read * 1e-9, m.disk.write * 1e-9, flags->scratch);
-    fmt::print("kept in {}\n", calibration_path());
+    if (!calibration_path().empty()) fmt::print("kept in {}\n", calibration_path());
     return {};
   };
 }

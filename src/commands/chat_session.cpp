@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "core/count.h"
+#include "core/printable.h"
 #include "files/file.h"
 #include "files/json.h"
 #include "run/interrupt.h"
@@ -63,16 +64,16 @@ Result<void> ChatSession::reply(const std::string& text) {
   const Conversation::Listener listener{
       .say =
           [](std::string_view piece) {
-            std::fwrite(piece.data(), 1, piece.size(), stdout);
+            print_text(piece);
             std::fflush(stdout);
           },
-      .note = [](std::string_view note) { fmt::print(stderr, "\n({})\n", note); },
+      .note = [](std::string_view note) { fmt::print(stderr, "\n({})\n", printable(note)); },
       .stop = interrupted,
   };
   auto result = check_length(text, tokenizer_.most_bytes_per_token(), context_);
   if (result) result = conversation_.reply(text, listener);
   if (!result && result.error().code != ErrorCode::invalid_argument) return Failure(result.error());
-  if (!result) fmt::print(stderr, "({})", result.error().message);
+  if (!result) fmt::print(stderr, "({})", printable(result.error().message));
   std::fputs("\n", stdout);
   std::fflush(stdout);
   return {};
@@ -106,7 +107,7 @@ bool ChatSession::command(const std::string& line) {
   } else {
     return false;  // a message that begins with a slash
   }
-  fmt::print(stderr, "({})\n", done ? said : done.error().message);
+  fmt::print(stderr, "({})\n", printable(done ? said : done.error().message));
   return true;
 }
 

@@ -8,6 +8,7 @@
 #include "commands/prompt_file.h"
 #include "commands/void_flags.h"
 #include "core/count.h"
+#include "core/printable.h"
 #include "core/warnings.h"
 #include "files/file_kind.h"
 #include "run/completion.h"
@@ -183,7 +184,7 @@ Result<void> generate(Flags& flags) {
   if (flags.inference.plan_only()) return {};
   CHECK_OK(generator->load());
   const auto say = [](std::string_view text) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
+    print_text(text);
     std::fflush(stdout);
   };
   CHECK_OK(complete(*generator, sampler, *inference, flags.completion,

@@ -6,6 +6,7 @@
 #include "commands/void_flags.h"
 #include "core/cpus.h"
 #include "core/isa.h"
+#include "core/printable.h"
 #include "kernels/cpu.h"
 #include "kernels/dot/int8_dot.h"
 #include "plan/machine.h"
@@ -15,23 +16,26 @@ namespace {
 
 using Ordered = nlohmann::ordered_json;
 
-std::string scalar(const Ordered& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string scalar(const Ordered& value) {
+  return printable(value.is_string() ? value.get<std::string>()
+                                     : value.dump(-1, ' ', false, Ordered::error_handler_t::replace));
+}
 
 // "key   value", deeper objects indented, lists of objects one a line.
 void print_tree(const Ordered& object, int indent) {
   for (const auto& [key, value] : object.items()) {
     if (value.is_object()) {
-      fmt::print("{:{}}{}\n", "", indent, key);
+      fmt::print("{:{}}{}\n", "", indent, printable(key));
       print_tree(value, indent + 2);
     } else if (value.is_array() && !value.empty() && value.front().is_object()) {
-      fmt::print("{:{}}{}\n", "", indent, key);
+      fmt::print("{:{}}{}\n", "", indent, printable(key));
       for (const Ordered& item : value) {
         std::string line;
         for (const auto& [name, field] : item.items()) line += (line.empty() ? "" : "  ") + scalar(field);
         fmt::print("{:{}}{}\n", "", indent + 2, line);
       }
     } else {
-      fmt::print("{:{}}{:<{}} {}\n", "", indent, key, std::max(1, 28 - indent), scalar(value));
+      fmt::print("{:{}}{:<{}} {}\n", "", indent, printable(key), std::max(1, 28 - indent), scalar(value));
     }
   }
 }

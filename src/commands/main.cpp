@@ -11,9 +11,13 @@
 #include "commands/config_file.h"
 #include "commands/hub_models.h"
 #include "commands/manual.h"
+#include "core/cpus.h"
 #include "core/isa.h"
 #include "core/nearest.h"
+#include "core/printable.h"
 #include "run/arena.h"
+#include "run/recipe.h"
+#include "run/setup.h"
 
 namespace thimble {
 namespace {
@@ -39,7 +43,7 @@ int exit_code(ErrorCode code) {
 
 // Says what is wrong, in the form of all messages. `command`: "" when none was chosen.
 int refuse(std::string_view command, std::string_view message, int code = 2) {
-  fmt::print(stderr, "thimble{}{}: {}\n", command.empty() ? "" : " ", command, message);
+  fmt::print(stderr, "thimble{}{}: {}\n", command.empty() ? "" : " ", command, printable(message));
   return code;
 }
 
@@ -57,6 +61,19 @@ Result<std::vector<std::string>> arguments_of(const CLI::App& command, std::vect
 void print_and_leave(const std::string& text) {
   std::fputs(text.c_str(), stdout);
   throw CLI::Success();
+}
+
+// From here on, until a plan says what is taken. The budget.
+Result<int64_t> hold_memory(const CLI::App& command, bool computes) {
+  const CLI::Option* const flag = command.get_option_no_throw("--memory");
+  const int64_t asked = flag && flag->count() > 0 ? TRY(parse_bytes(flag->as<std::string>())) : 0;
+  const int64_t budget = budget_or_free(asked);
+  const CLI::Option* const threads = command.get_option_no_throw("--threads");
+  const int64_t asked_threads = threads && threads->count() > 0 ? threads->as<int64_t>() : 0;
+  hold_heap_to(budget, computes
+                           ? static_cast<int>(std::max<int64_t>(usable_cpus(), std::min<int64_t>(asked_threads, 1024)))
+                           : 0);
+  return budget;
 }
 
 int run(int argc, char** argv) {
@@ -79,10 +96,13 @@ int run(int argc, char** argv) {
       "print completions for a shell: bash, zsh, fish");
   std::array<std::function<Result<void>()>, kCommands.size()> actions;
   std::vector<std::string_view> names;
-  std::string isa;
+  std::string isa, memory;
   for (size_t i = 0; i < kCommands.size(); ++i) {
     CLI::App* const command = app.add_subcommand(kCommands[i]->name, kCommands[i]->summary);
     actions[i] = kCommands[i]->add(*command);
+    // Where a command plans nothing, the flag holds what files make it take.
+    if (!command->get_option_no_throw("--memory"))
+      command->add_option("--memory", memory, "most resident memory of the process: 300M, 1.5G");
     if (kCommands[i]->computes)
       command->add_option("--isa", isa,
                           "instruction set level of the kernels (`thimble inspect --cpu` lists them); the "
@@ -111,7 +131,20 @@ int run(int argc, char** argv) {
   }
   for (size_t i = 0; i < kCommands.size(); ++i) {
     if (!app.got_subcommand(kCommands[i]->name)) continue;
-    const Result<void> result = isa.empty() ? actions[i]() : use_isa(isa).and_then(actions[i]);
+    const auto act = [&]() -> Result<void> {
+      const int64_t budget = TRY(hold_memory(*app.get_subcommand(kCommands[i]->name), kCommands[i]->computes));
+      try {
+        if (!isa.empty()) CHECK_OK(use_isa(isa));
+        return actions[i]();
+      } catch (const std::bad_alloc&) {
+        let_heap_go();
+        return fail(ErrorCode::over_budget,
+                    "it takes more than the {} that it may have: a file may be damaged or made to do so, or give a "
+                    "larger --memory",
+                    megabytes(budget));
+      }
+    };
+    const Result<void> result = act();
     return result ? 0 : refuse(name, result.error().message, exit_code(result.error().code));
   }
   return 2;

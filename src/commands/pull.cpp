@@ -2,11 +2,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 
 #include "commands/command.h"
 #include "commands/void_flags.h"
 #include "core/count.h"
+#include "core/printable.h"
 #include "fetch/download.h"
 #include "fetch/hub.h"
 #include "fetch/hub_cache.h"
@@ -18,18 +20,18 @@ namespace thimble {
 namespace {
 
 struct PullOptions {
-  std::string name, revision = "main", to, endpoint = hub_endpoint(), token;
+  std::string name, revision = "main", to, endpoint, token;  // endpoint, token: empty where they were not given
   std::vector<std::string> files;
   int retries = 5;
   bool cache = false;
 };
 
-constexpr uint64_t kLargestListing = 64u << 20;
+constexpr uint64_t kLargestListing = 16u << 20;
 
 // A bar on a terminal, one line a file elsewhere.
 class Progress {
  public:
-  explicit Progress(std::string name) : name_(std::move(name)), terminal_(draws_on(2)) {}
+  explicit Progress(const std::string& name) : name_(printable(name)), terminal_(draws_on(2)) {}
   void show(uint64_t done, std::optional<uint64_t> all) {
     const auto now = std::chrono::steady_clock::now();
     if (!terminal_ || now - last_ < std::chrono::milliseconds(100)) return;
@@ -42,7 +44,9 @@ class Progress {
                std::string(static_cast<size_t>(part * 20), '#'), part * 100, megabytes(static_cast<int64_t>(done)),
                rate * 1e-6);
   }
-  void line(const std::string& text) { fmt::print(stderr, "{}{}: {}\n", terminal_ ? "\r\x1b[K" : "", name_, text); }
+  void line(const std::string& text) {
+    fmt::print(stderr, "{}{}: {}\n", terminal_ ? "\r\x1b[K" : "", name_, printable(text));
+  }
 
  private:
   static constexpr uint64_t kUnset = ~uint64_t{0};
@@ -62,7 +66,9 @@ Result<void> fetch(Transfers& transfers, const HubFile& file, const Download& wa
   constexpr const char* kWords[] = {"fetched", "fetched the rest", "already there"};
   const uint64_t bytes = TRY(InputFile::open(wanted.path)).size();
   progress.line(fmt::format("{}, {} bytes{}", kWords[static_cast<int>(outcome)], bytes,
-                            file.sha256.empty() ? "" : ", SHA-256 verified"));
+                            !file.sha256.empty()     ? ", SHA-256 verified"
+                            : !file.git_blob.empty() ? ", git blob verified"
+                                                     : ""));
   return {};
 }
 
@@ -83,6 +89,23 @@ Result<std::string> read_token(const std::string& path) {
   return token;
 }
 
+std::string endpoint_of(const PullOptions& o) { return o.endpoint.empty() ? hub_endpoint() : o.endpoint; }
+
+// --token; or else, for the server that they are meant for, HF_TOKEN or the file of a login. Never where others could
+// read it on its way.
+Result<std::string> token_for(const PullOptions& o, const std::string& endpoint) {
+  if (!o.token.empty()) {
+    std::string token = TRY(read_token(o.token));
+    if (is_private(endpoint)) return token;
+    return fail(ErrorCode::invalid_argument,
+                "--token {}: it is not sent to {}, which is not HTTPS: everyone on the way could read it", o.token,
+                endpoint);
+  }
+  const char* const disabled = std::getenv("HF_HUB_DISABLE_IMPLICIT_TOKEN");
+  const bool meant = o.endpoint.empty() && is_private(endpoint) && !(disabled && *disabled);
+  return meant ? hub_token() : Result<std::string>(std::string());
+}
+
 // Folders of a name that the server gave must not be links that lead elsewhere.
 Result<void> check_no_links(const std::string& folder, const std::string& name) {
   namespace fs = std::filesystem;
@@ -99,26 +122,29 @@ Result<void> check_no_links(const std::string& folder, const std::string& name) 
 // What is to be fetched, from which commit, to where.
 struct Picked {
   HubRepository repository;
+  std::string commit;  // empty where the server does not say
   std::string to;
   std::vector<HubFile> files;
 };
 
 Result<Picked> pick(const PullOptions& o, Transfers& transfers, const std::string& token) {
-  Picked picked{TRY(HubRepository::parse(o.endpoint, o.name, o.revision)), o.to, {}};
+  Picked picked{TRY(HubRepository::parse(endpoint_of(o), o.name, o.revision)), "", o.to, {}};
   const std::string url = picked.repository.listing_url();
-  const std::string listing = TRY(get_text(transfers, url, token, kLargestListing, o.retries));
-  picked.files = TRY(pick_files(TRY(parse_listing(listing, url).map_error(of_network)), o.files, o.name));
+  const std::string text = TRY(get_text(transfers, url, token, kLargestListing, o.retries));
+  HubListing listing = TRY(parse_listing(text, url).map_error(of_network));
+  picked.files = TRY(pick_files(listing.files, o.files, o.name));
+  picked.commit = std::move(listing.commit);
   if (o.to.empty()) picked.to = std::filesystem::path(o.name).filename().string();
   if (!o.cache) return picked;
-  // By the commit, so that no other one's files come between.
-  picked.repository.revision = TRY(parse_commit(listing, url).map_error(of_network));
-  picked.to = snapshot_folder(hub_cache_folder(), o.name, picked.repository.revision);
+  if (picked.commit.empty())
+    return fail(ErrorCode::corrupt, "reading {}: the server does not say which commit it is, which --cache needs", url);
+  picked.to = snapshot_folder(hub_cache_folder(), o.name, picked.commit);
   return picked;
 }
 
 Result<void> pull(const PullOptions& o) {
-  const std::string token = o.token.empty() ? TRY(hub_token()) : TRY(read_token(o.token));
-  TRY(HubRepository::parse(o.endpoint, o.name, o.revision));
+  TRY(HubRepository::parse(endpoint_of(o), o.name, o.revision));
+  const std::string token = TRY(token_for(o, endpoint_of(o)));
   Transfers& transfers = *TRY(load_transfers());
   const Picked picked = TRY(pick(o, transfers, token));
   const std::string& to = picked.to;
@@ -129,14 +155,15 @@ Result<void> pull(const PullOptions& o) {
   for (const HubFile& file : picked.files) {
     CHECK_OK(check_no_links(to, file.name));
     CHECK_OK(fetch(transfers, file,
-                   {.url = picked.repository.file_url(file.name),
+                   {.url = picked.repository.file_url(file.name, picked.commit),
                     .path = to + "/" + file.name,
                     .token = token,
                     .bytes = file.bytes,
                     .sha256 = file.sha256,
+                    .git_blob = file.git_blob,
                     .attempts = o.retries}));
   }
-  if (o.cache) CHECK_OK(write_ref(hub_cache_folder(), o.name, o.revision, picked.repository.revision));
+  if (o.cache) CHECK_OK(write_ref(hub_cache_folder(), o.name, o.revision, picked.commit));
   // Of a split GGUF file the first part is what --model takes.
   const bool gguf = std::ranges::all_of(picked.files, [](const HubFile& f) { return f.name.ends_with(".gguf"); });
   fmt::print("{}\n", gguf ? to + "/" + std::ranges::min(picked.files, {}, &HubFile::name).name : to);
@@ -151,9 +178,10 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_flag("--cache", o->cache, "into the cache of Hugging Face's tools, where --model org/name finds it");
   app.add_option("--file", o->files, "exactly this file, or the end of a GGUF's name (Q4_K_M); may be given again")
       ->take_all();
-  app.add_option("--endpoint", o->endpoint, "server; HF_ENDPOINT without it")->capture_default_str();
+  app.add_option("--endpoint", o->endpoint, "server; HF_ENDPOINT, or https://huggingface.co, without it");
   app.add_option("--token", o->token,
-                 "a file with an access token; HF_TOKEN, or that of Hugging Face's tools, without it");
+                 "a file with an access token, for private and gated models; without it and --endpoint HF_TOKEN, or "
+                 "that of hf auth login");
   app.add_option("--retries", o->retries, "attempts without progress before it gives up")
       ->capture_default_str()
       ->check(CLI::Range(1, 100));

@@ -90,6 +90,13 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--seed", r.seed, "of shuffling, initial values and dropout")->capture_default_str();
   app.add_option("--threads", r.threads, "0: one a CPU")->capture_default_str();
   app.add_option("--save-every", r.save_every, "steps between checkpoints; 0: at the end");
+  app.add_option("--keep-checkpoints", r.keep_checkpoints,
+                 "checkpoints that stay: where the last is damaged, the one before it is resumed")
+      ->capture_default_str();
+  app.add_option("--on-divergence", r.on_divergence,
+                 "a loss or gradient that is not finite, or a thousand times what it was: stop, skip (the batch), "
+                 "rollback (to the last checkpoint, on with the next batch)")
+      ->capture_default_str();
   app.add_flag("--resume", r.resume, "go on from the checkpoint in --out");
   app.add_option("--out", r.out, "folder for the result");
   app.add_option("--allow", r.allow, "near: moves with a documented error bound");

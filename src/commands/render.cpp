@@ -6,6 +6,7 @@
 #include "commands/command.h"
 #include "commands/template_flags.h"
 #include "core/count.h"
+#include "core/printable.h"
 #include "files/file.h"
 #include "text/jinja/from_json.h"
 #include "text/json_output.h"
@@ -101,7 +102,7 @@ class Renderer {
     if (!chat && !json_) {
       ++failed_;
       fmt::print(stderr, "thimble render: {}:{}: conversation {}: {}\n", file_.path(), where.line, id,
-                 chat.error().message);
+                 printable(chat.error().message));
     } else if (!chat) {
       fmt::print("{{\"id\":{},\"ok\":false,\"error\":{}}}\n", id, json_string(chat.error().message));
     } else {
@@ -125,7 +126,7 @@ class Renderer {
   void print(const std::string& id, const RenderedChat& chat) {
     if (!json_) {
       if (std::exchange(printed_, true)) fmt::print("\n");
-      std::fwrite(chat.text.bytes.data(), 1, chat.text.bytes.size(), stdout);
+      print_text(chat.text.bytes);
       return;
     }
     std::string spans;

@@ -86,15 +86,21 @@ Result<void> encode(Tokenizer& tokenizer, const TokenizeOptions& o) {
   }
   std::string text;
   std::vector<int32_t> ids;
+  size_t uncertain = 0;  // bytes of which nothing was certain: looked at again when there are twice as many
   for (bool more = true; more;) {
     more = TRY(input.more(text));
+    if (more && text.size() < 2 * uncertain) continue;
     ids.clear();
     size_t done = text.size();
     if (more)
       done = TRY(tokenizer.encode_part(text, options, ids));
     else
       CHECK_OK(tokenizer.encode(text, options, ids));
-    if (more && done == 0) continue;  // nothing is certain yet
+    uncertain = more && done == 0 ? text.size() : 0;
+    if (uncertain > kLongestWord)
+      return fail(ErrorCode::unsupported, "there is no place to cut the text in {} bytes; break it into lines",
+                  uncertain);
+    if (uncertain > 0) continue;
     printer.print(ids);
     options.bos = false;
     options.continued = true;

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <fstream>
 #include <memory>
-#include <sstream>
 #include <thread>
 
 namespace thimble {
@@ -36,37 +35,19 @@ int quota_of(const std::string& folder, bool unified) {
   return whole_cpus(std::ifstream(folder + "/cpu.cfs_quota_us"), &period);
 }
 
-bool names(const std::string& list, const std::string& word) {
-  std::istringstream words(list);
-  for (std::string each; std::getline(words, each, ',');)
-    if (each == word) return true;
-  return false;
-}
-
 }  // namespace
 
-// Lines are "number:controllers:path"; of the unified hierarchy controllers are empty.
-int cpu_quota(const std::string& cgroup_file, const std::string& mount) {
+int cpu_quota(const ControlGroups& groups) {
   int least = 0;
-  std::ifstream file(cgroup_file);
-  for (std::string line; std::getline(file, line);) {
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    if (!controllers.empty() && !names(controllers, "cpu")) continue;
-    const std::string root = mount + (controllers.empty() ? "" : "/" + controllers);
-    // In a container the path is often one of the host's, and what counts is at the mount itself: looked at last.
-    for (std::string path = line.substr(second + 1);; path.erase(path.rfind('/'))) {
-      const int quota = quota_of(root + (path == "/" ? "" : path), controllers.empty());
-      if (quota > 0 && (least == 0 || quota < least)) least = quota;
-      if (path.empty() || path.find('/') == std::string::npos) break;
-    }
-  }
+  each_control_group(groups, "cpu", [&](const std::string& folder, bool unified) {
+    const int quota = quota_of(folder, unified);
+    if (quota > 0 && (least == 0 || quota < least)) least = quota;
+  });
   return least;
 }
 
 int usable_cpus() {
-  const int cpus = std::max(1, cpus_of_mask()), quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
+  const int cpus = std::max(1, cpus_of_mask()), quota = cpu_quota({});
   return quota > 0 ? std::min(cpus, quota) : cpus;
 }
 

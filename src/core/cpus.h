@@ -1,7 +1,7 @@
 // How many CPUs this process may keep busy.
 #pragma once
 
-#include <string>
+#include "core/control_groups.h"
 
 namespace thimble {
 
@@ -9,8 +9,7 @@ namespace thimble {
 // cpu.max, v1's cpu.cfs_quota_us), rounded up: at least 1.
 int usable_cpus();
 
-// The quota of the control groups that a /proc/self/cgroup names, and of those above them, in whole CPUs, rounded up;
-// 0: none. `mount`: where the hierarchies are mounted, /sys/fs/cgroup.
-int cpu_quota(const std::string& cgroup_file, const std::string& mount);
+// The quota of the control groups, in whole CPUs, rounded up; 0: none.
+int cpu_quota(const ControlGroups& groups);
 
 }  // namespace thimble

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <set>
 
+#include "core/printable.h"
+
 namespace thimble {
 namespace {
 
@@ -29,7 +31,7 @@ void warn(const std::string& text) {
   const std::lock_guard lock(all.mutex);
   if (all.given.size() >= kMost || !all.given.insert(text).second) return;
   if (all.listener) return all.listener(text);
-  fmt::print(stderr, "warning: {}\n", text);
+  fmt::print(stderr, "warning: {}\n", printable(text));
 }
 
 void listen_for_warnings(std::function<void(const std::string& text)> listener) {

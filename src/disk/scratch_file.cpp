@@ -64,16 +64,6 @@ Result<void> check_limit(const std::string& folder, int64_t bytes) {
       folder, (bytes - 1) / kMegabyte + 1, limit.rlim_cur / kMegabyte);
 }
 
-// A file without a name; or one whose name goes at once, where the file system knows no other way.
-int open_unnamed(const std::string& folder) {
-  const int file = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
-  if (file >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL)) return file;
-  std::string name = folder + "/thimble-scratch-XXXXXX";
-  const int named = ::mkostemp(name.data(), O_CLOEXEC);
-  if (named >= 0) ::unlink(name.c_str());
-  return named;
-}
-
 // Not posix_fallocate: where the file system cannot, it would write to every block through the page cache.
 int take_space(int file, int64_t bytes) {
   int status = 0;
@@ -95,17 +85,6 @@ void try_direct(int file) {
 
 }  // namespace
 
-ScratchFile::ScratchFile(ScratchFile&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-ScratchFile& ScratchFile::operator=(ScratchFile&& other) noexcept {
-  std::swap(descriptor_, other.descriptor_);
-  return *this;
-}
-
-ScratchFile::~ScratchFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
 Result<int64_t> free_disk_bytes(const std::string& folder) {
   struct statvfs system {};
   if (::statvfs(folder.c_str(), &system) != 0)
@@ -124,27 +103,27 @@ Result<void> ScratchFile::check(const std::string& folder, int64_t bytes) {
 Result<ScratchFile> ScratchFile::create(const std::string& folder, int64_t bytes) {
   CHECK_OK(check(folder, bytes));
   ScratchFile file(open_unnamed(folder));
-  if (file.descriptor_ < 0) return cannot(folder, "opening it", errno);
-  const int error = take_space(file.descriptor_, bytes);
+  if (!file.descriptor_) return cannot(folder, "opening it", -file.descriptor());
+  const int error = take_space(file.descriptor(), bytes);
   if (error == ENOSPC) return too_little_space(folder, bytes, TRY(free_disk_bytes(folder)));
   if (error != 0) return cannot(folder, "taking its space", error);
-  try_direct(file.descriptor_);
-  ::posix_fadvise(file.descriptor_, 0, 0, POSIX_FADV_RANDOM);  // nothing is read ahead into the page cache
+  try_direct(file.descriptor());
+  ::posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_RANDOM);  // nothing is read ahead into the page cache
   return file;
 }
 
-bool ScratchFile::is_direct() const noexcept { return (::fcntl(descriptor_, F_GETFL) & O_DIRECT) != 0; }
+bool ScratchFile::is_direct() const noexcept { return (::fcntl(descriptor(), F_GETFL) & O_DIRECT) != 0; }
 
 void ScratchFile::start_writeback(int64_t offset, int64_t bytes) const noexcept {
-  ::sync_file_range(descriptor_, offset, bytes, SYNC_FILE_RANGE_WRITE);
+  ::sync_file_range(descriptor(), offset, bytes, SYNC_FILE_RANGE_WRITE);
 }
 
 int ScratchFile::drop_from_cache(int64_t offset, int64_t bytes) const noexcept {
   constexpr unsigned kWrittenAndWaited =
       SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
-  const int status = ::sync_file_range(descriptor_, offset, bytes, kWrittenAndWaited);
+  const int status = ::sync_file_range(descriptor(), offset, bytes, kWrittenAndWaited);
   const int error = status == 0 || errno == ENOSYS || errno == ESPIPE ? 0 : errno;
-  ::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_DONTNEED);
+  ::posix_fadvise(descriptor(), offset, bytes, POSIX_FADV_DONTNEED);
   return error;
 }
 

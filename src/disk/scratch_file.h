@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "core/file_system.h"
 #include "core/result.h"
 
 namespace thimble {
@@ -16,11 +17,8 @@ class ScratchFile {
   // What create() would refuse at once, without making anything.
   static Result<void> check(const std::string& folder, int64_t bytes);
   static Result<ScratchFile> create(const std::string& folder, int64_t bytes);
-  ScratchFile(ScratchFile&& other) noexcept;
-  ScratchFile& operator=(ScratchFile&& other) noexcept;
-  ~ScratchFile();
 
-  int descriptor() const noexcept { return descriptor_; }
+  int descriptor() const noexcept { return descriptor_.number(); }
   bool is_direct() const noexcept;  // transfers pass by the page cache
 
   // For a file that is not direct: begin to write the range to the disk; wait for that and forget its pages in the
@@ -30,7 +28,7 @@ class ScratchFile {
 
  private:
   explicit ScratchFile(int descriptor) : descriptor_(descriptor) {}
-  int descriptor_ = -1;
+  Descriptor descriptor_;
 };
 
 }  // namespace thimble

@@ -1,11 +1,9 @@
-#include <unistd.h>
-
-#include <cerrno>
 #include <condition_variable>
 #include <mutex>
 #include <system_error>
 #include <thread>
 
+#include "core/file_system.h"
 #include "disk/io_queue.h"
 #include "disk/ring.h"
 
@@ -86,9 +84,9 @@ void ThreadQueue::work() noexcept {
 IoCompletion ThreadQueue::perform(const IoRequest& request) const noexcept {
   std::byte* const data = request.memory.data();
   const size_t size = request.memory.size();
-  const ssize_t moved =
-      request.write ? ::pwrite(file_, data, size, request.offset) : ::pread(file_, data, size, request.offset);
-  return {request.tag, moved < 0 ? -errno : moved};
+  FileSystem& disk = file_system();
+  return {request.tag,
+          request.write ? disk.write(file_, data, size, request.offset) : disk.read(file_, data, size, request.offset)};
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 #include "fetch/download.h"
 
-#include <unistd.h>
-
 #include <chrono>
 #include <thread>
 
@@ -26,7 +24,7 @@ Failure refused(const std::string& url, const HttpResponse& r) {
               body, hint);
 }
 
-Result<void> hash_file(const std::string& path, uint64_t bytes, Sha256& hash) {
+Result<void> hash_file(const std::string& path, uint64_t bytes, Hash& hash) {
   const InputFile file = TRY(InputFile::open(path));
   std::vector<std::byte> piece(1 << 18);
   for (uint64_t at = 0; at < bytes;) {
@@ -54,6 +52,10 @@ class FileSink : public HttpSink {
       return keep(
           fail(ErrorCode::io, "fetching {}: expected {} bytes, but more come; try again later", wanted_.url, *total_));
     }
+    if (!total_ && bytes.size() > kMostUnannounced - std::min(kMostUnannounced, file_.size()))
+      return keep(fail(ErrorCode::io,
+                       "fetching {}: nobody says how large it is, and more than {} bytes come; nothing of it is kept",
+                       wanted_.url, kMostUnannounced));
     if (!keep(file_.write(bytes))) return false;
     if (events_.progress) events_.progress(file_.size(), total_);
     return true;
@@ -103,13 +105,30 @@ Result<void> transfer(Transfers& transfers, const Download& wanted, const Downlo
   }
 }
 
+// What of a file tells whether its content is right; "" where nothing is known.
+struct Check {
+  const char* name;
+  HashKind kind;
+  std::string expected, prefix;  // hashed before the content
+};
+Check check_of(const Download& wanted, uint64_t bytes) {
+  if (!wanted.sha256.empty()) return {"SHA-256", HashKind::sha256, wanted.sha256, ""};
+  return {"git blob", HashKind::sha1, wanted.git_blob, fmt::format("blob {}", bytes) + '\0'};
+}
+
+// The hash of so many bytes, as the check has it.
+Result<std::string> found_hash(Transfers& transfers, const Check& check, const std::string& path, uint64_t bytes) {
+  const auto hash = transfers.hash(check.kind);
+  hash->update(std::as_bytes(std::span(check.prefix)));
+  CHECK_OK(hash_file(path, bytes, *hash));
+  return hash->hex();
+}
+
 Result<bool> is_there(Transfers& transfers, const Download& wanted) {
   if (!is_file(wanted.path) || !wanted.bytes) return false;
   if (TRY(InputFile::open(wanted.path)).size() != *wanted.bytes) return false;
-  if (wanted.sha256.empty()) return true;
-  const auto hash = transfers.sha256();
-  CHECK_OK(hash_file(wanted.path, *wanted.bytes, *hash));
-  return hash->hex() == wanted.sha256;
+  const Check check = check_of(wanted, *wanted.bytes);
+  return !check.expected.empty() && TRY(found_hash(transfers, check, wanted.path, *wanted.bytes)) == check.expected;
 }
 
 class TextSink : public HttpSink {
@@ -132,22 +151,31 @@ class TextSink : public HttpSink {
 
 Result<DownloadOutcome> download(Transfers& transfers, const Download& wanted, const DownloadEvents& events) {
   if (TRY(is_there(transfers, wanted))) return DownloadOutcome::already_there;
-  OutputFile file = TRY(OutputFile::resume(wanted.path));
-  if (wanted.bytes && file.size() > *wanted.bytes) CHECK_OK(file.restart());
-  const bool resumed = file.size() > 0;
-  CHECK_OK(transfer(transfers, wanted, events, file));
-  if (!wanted.sha256.empty()) {
-    const auto hash = transfers.sha256();
-    CHECK_OK(hash_file(file.temporary(), file.size(), *hash));
-    if (const std::string found = hash->hex(); found != wanted.sha256) {
-      ::unlink(file.temporary().c_str());
-      return fail(ErrorCode::io,
-                  "fetching {}: expected SHA-256 {}, found {}; what came was removed, run it again to fetch it anew",
-                  wanted.url, wanted.sha256, found);
+  const bool checked = !wanted.sha256.empty() || !wanted.git_blob.empty();
+  for (bool anew = !checked;; anew = true) {
+    OutputFile file = TRY(OutputFile::resume(wanted.path));
+    if (anew || (wanted.bytes && file.size() > *wanted.bytes)) CHECK_OK(file.restart());
+    const bool resumed = file.size() > 0;
+    if (const Result<void> came = transfer(transfers, wanted, events, file); !came) {
+      if (!checked) file.discard();
+      return Failure(came.error());
     }
+    const Check check = check_of(wanted, file.size());
+    const std::string found =
+        checked ? TRY(found_hash(transfers, check, file.temporary(), file.size())) : std::string();
+    if (found != check.expected) {
+      file.discard();
+      if (resumed) {
+        if (events.note) events.note("what was there of it is of another version; fetching it anew");
+        continue;
+      }
+      return fail(ErrorCode::io,
+                  "fetching {}: expected {} {}, found {}; what came was removed, run it again to fetch it anew",
+                  wanted.url, check.name, check.expected, found);
+    }
+    CHECK_OK(file.commit());
+    return resumed ? DownloadOutcome::resumed : DownloadOutcome::fetched;
   }
-  CHECK_OK(file.commit());
-  return resumed ? DownloadOutcome::resumed : DownloadOutcome::fetched;
 }
 
 Result<std::string> get_text(Transfers& transfers, const std::string& url, const std::string& token,

@@ -13,6 +13,7 @@ struct Download {
   std::string url, path, token;
   std::optional<uint64_t> bytes;  // of the whole file
   std::string sha256;             // in hexadecimal; empty: not known
+  std::string git_blob;           // SHA-1 as git names a file's content; empty: not known
   int attempts = 5;               // without any progress
 };
 
@@ -24,7 +25,9 @@ struct DownloadEvents {
 enum class DownloadOutcome { fetched, resumed, already_there };
 
 // Writes "<path>.part" and renames it when it is whole and its size and hash are right. What came stays for the next
-// time; a file of the wrong hash does not.
+// time where a hash will tell whether it still belongs; a file of the wrong hash does not, and one that was continued
+// is fetched anew. A file of which neither the listing nor the server says a size has at most kMostUnannounced bytes.
+inline constexpr uint64_t kMostUnannounced = 64u << 20;
 Result<DownloadOutcome> download(Transfers& transfers, const Download& file, const DownloadEvents& events);
 
 // The text of a small answer.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <unordered_set>
 
 #include "core/nearest.h"
 #include "fetch/hub_cache.h"
@@ -41,14 +42,16 @@ const HubFile* find(std::span<const HubFile> files, std::string_view name) {
   return found == files.end() ? nullptr : &*found;
 }
 
+bool is_hex(std::string_view text, size_t digits) {
+  return text.size() == digits && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
 Result<HubFile> parse_file(const JsonFields& fields) {
-  HubFile file{TRY(fields.get<std::string>("rfilename")), std::nullopt, ""};
+  HubFile file{.name = TRY(fields.get<std::string>("rfilename"))};
   if (!is_safe_name(file.name)) {
-    std::string shown = file.name.substr(0, 100);
-    for (char& c : shown) c = static_cast<unsigned char>(c) < 32 ? '?' : c;
     return fail(ErrorCode::corrupt,
                 "reading {}: the server lists '{}', which is no safe name of a file; nothing is fetched",
-                fields.source(), shown);
+                fields.source(), file.name.substr(0, 100));
   }
   const auto size = [&](const JsonFields& of) -> Result<void> {
     if (!of.has("size")) return {};
@@ -58,14 +61,18 @@ Result<HubFile> parse_file(const JsonFields& fields) {
     return {};
   };
   CHECK_OK(size(fields));
-  if (!fields.has("lfs")) return file;
+  if (!fields.has("lfs")) {
+    file.git_blob = TRY(fields.get_or<std::string>("blobId", ""));
+    if (!file.git_blob.empty() && !is_hex(file.git_blob, 40))
+      return fail(ErrorCode::corrupt, "reading {}: blobId of '{}' is no git object", fields.source(), file.name);
+    return file;
+  }
   const JsonFields lfs = TRY(fields.object("lfs"));
   CHECK_OK(size(lfs));
   file.sha256 = TRY(lfs.get_or<std::string>("sha256", ""));
   std::transform(file.sha256.begin(), file.sha256.end(), file.sha256.begin(),
                  [](unsigned char c) { return std::tolower(c); });
-  const bool hash = file.sha256.size() == 64 && file.sha256.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (!file.sha256.empty() && !hash) {
+  if (!file.sha256.empty() && !is_hex(file.sha256, 64)) {
     return fail(ErrorCode::corrupt, "reading {}: lfs.sha256 of '{}' is no SHA-256", fields.source(), file.name);
   }
   return file;
@@ -114,6 +121,9 @@ Result<HubRepository> HubRepository::parse(std::string endpoint, std::string nam
   if (!endpoint.starts_with("http://") && !endpoint.starts_with("https://")) {
     return fail(ErrorCode::invalid_argument, "--endpoint: expected http://... or https://..., found '{}'", endpoint);
   }
+  if (endpoint.find('@') != std::string::npos)
+    return fail(ErrorCode::invalid_argument,
+                "--endpoint: an address that holds a name or password is not taken; give a token with --token FILE");
   const bool plain = std::all_of(name.begin(), name.end(), [](char c) { return is_word(c) || c == '/'; });
   if (!plain || !is_safe_name(name) || std::count(name.begin(), name.end(), '/') > 1) {
     return fail(ErrorCode::invalid_argument,
@@ -128,8 +138,19 @@ std::string HubRepository::listing_url() const {
   return fmt::format("{}/api/models/{}/revision/{}?blobs=true", endpoint, name, percent_encoded(revision, ""));
 }
 
-std::string HubRepository::file_url(std::string_view file) const {
-  return fmt::format("{}/{}/resolve/{}/{}", endpoint, name, percent_encoded(revision, ""), percent_encoded(file, "/"));
+std::string HubRepository::file_url(std::string_view file, const std::string& commit) const {
+  return fmt::format("{}/{}/resolve/{}/{}", endpoint, name, percent_encoded(commit.empty() ? revision : commit, ""),
+                     percent_encoded(file, "/"));
+}
+
+bool is_private(std::string_view url) {
+  if (url.starts_with("https://")) return true;
+  if (!url.starts_with("http://")) return false;
+  std::string_view host = url.substr(7, url.find('/', 7) - std::min<size_t>(7, url.size()));
+  if (host.find('@') != std::string_view::npos) return false;  // what is before it is no host
+  if (host.starts_with("[::1]")) return true;
+  host = host.substr(0, host.find(':'));
+  return host == "localhost" || host == "127.0.0.1";
 }
 
 bool is_safe_name(std::string_view name) {
@@ -145,29 +166,25 @@ bool is_safe_name(std::string_view name) {
   return true;
 }
 
-Result<std::vector<HubFile>> parse_listing(std::string_view text, const std::string& source) {
+Result<HubListing> parse_listing(std::string_view text, const std::string& source) {
   const Json json = TRY(parse_json(text, source));
   const JsonFields fields = TRY(JsonFields::of(json, source));
   const Json* siblings = fields.find("siblings");
   if (!siblings || !siblings->is_array()) {
     return fail(ErrorCode::corrupt, "reading {}: expected a list 'siblings' of the repository's files", source);
   }
-  std::vector<HubFile> files;
+  HubListing listing{.files = {}, .commit = TRY(fields.get_or<std::string>("sha", ""))};
+  if (!listing.commit.empty() && !is_hex(listing.commit, 40))
+    return fail(ErrorCode::corrupt, "reading {}: its 'sha' is no commit", source);
+  std::unordered_set<std::string> names;
   for (const Json& sibling : *siblings) {
     const JsonFields entry = TRY(JsonFields::of(sibling, source));
     HubFile file = TRY(parse_file(entry));
-    if (find(files, file.name)) return fail(ErrorCode::corrupt, "reading {}: '{}' is listed twice", source, file.name);
-    files.push_back(std::move(file));
+    if (!names.insert(file.name).second)
+      return fail(ErrorCode::corrupt, "reading {}: '{}' is listed twice", source, file.name);
+    listing.files.push_back(std::move(file));
   }
-  return files;
-}
-
-Result<std::string> parse_commit(std::string_view text, const std::string& source) {
-  const Json json = TRY(parse_json(text, source));
-  const JsonFields fields = TRY(JsonFields::of(json, source));
-  std::string commit = TRY(fields.get<std::string>("sha"));
-  if (commit.size() == 40 && commit.find_first_not_of("0123456789abcdef") == std::string::npos) return commit;
-  return fail(ErrorCode::corrupt, "reading {}: 'sha' is no commit", source);
+  return listing;
 }
 
 Result<std::vector<HubFile>> pick_files(std::span<const HubFile> files, std::span<const std::string> wanted,

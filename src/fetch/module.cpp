@@ -2,6 +2,8 @@
 #include <curl/curl.h>
 #include <openssl/evp.h>
 
+#include <cstdlib>
+
 #include "fetch/transfer.h"
 
 namespace thimble {
@@ -44,10 +46,10 @@ size_t on_body(char* data, size_t size, size_t count, void* exchange) {
   return static_cast<Exchange*>(exchange)->take(std::as_bytes(std::span(data, size * count)));
 }
 
-class EvpSha256 : public Sha256 {
+class EvpHash : public Hash {
  public:
-  EvpSha256() : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, EVP_sha256(), nullptr); }
-  ~EvpSha256() override { EVP_MD_CTX_free(context_); }
+  explicit EvpHash(const EVP_MD* kind) : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, kind, nullptr); }
+  ~EvpHash() override { EVP_MD_CTX_free(context_); }
   void update(std::span<const std::byte> bytes) override { EVP_DigestUpdate(context_, bytes.data(), bytes.size()); }
   std::string hex() override {
     unsigned char digest[EVP_MAX_MD_SIZE];
@@ -81,7 +83,10 @@ class CurlTransfers : public Transfers {
     curl_easy_setopt(curl_, CURLOPT_FOLLOWLOCATION, 1L);
     curl_easy_setopt(curl_, CURLOPT_MAXREDIRS, 10L);
     curl_easy_setopt(curl_, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl_, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+    // From HTTPS there is no way back: whoever is in between could send us there.
+    curl_easy_setopt(curl_, CURLOPT_REDIR_PROTOCOLS_STR, request.url.starts_with("https://") ? "https" : "http,https");
+    if (const char* const authorities = std::getenv("SSL_CERT_FILE"); authorities && *authorities)
+      curl_easy_setopt(curl_, CURLOPT_CAINFO, authorities);
     curl_easy_setopt(curl_, CURLOPT_CONNECTTIMEOUT, 30L);
     curl_easy_setopt(curl_, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(curl_, CURLOPT_LOW_SPEED_TIME, 60L);
@@ -102,7 +107,9 @@ class CurlTransfers : public Transfers {
     return std::move(response);
   }
 
-  std::unique_ptr<Sha256> sha256() override { return std::make_unique<EvpSha256>(); }
+  std::unique_ptr<Hash> hash(HashKind kind) override {
+    return std::make_unique<EvpHash>(kind == HashKind::sha256 ? EVP_sha256() : EVP_sha1());
+  }
 
  private:
   CURL* curl_;

@@ -1,4 +1,4 @@
-// HTTP and SHA-256, in a module of their own (thimble_fetch.so), which only the commands that use them load: libcurl
+// HTTP and hashes, in a module of their own (thimble_fetch.so), which only the commands that use them load: libcurl
 // and what comes with it take 10 MB of resident memory.
 #pragma once
 
@@ -35,9 +35,11 @@ struct HttpResponse {
   std::string body;   // of an answer that is no success, its beginning
 };
 
-class Sha256 {
+enum class HashKind { sha256, sha1 };
+
+class Hash {
  public:
-  virtual ~Sha256() = default;
+  virtual ~Hash() = default;
   virtual void update(std::span<const std::byte> bytes) = 0;
   virtual std::string hex() = 0;  // once, at the end
 };
@@ -45,9 +47,9 @@ class Sha256 {
 class Transfers {
  public:
   virtual ~Transfers() = default;
-  // Follows redirections over HTTP and HTTPS. A connection on which nothing comes for a minute is given up.
+  // Follows redirections, from HTTPS to HTTPS only. A connection on which nothing comes for a minute is given up.
   virtual HttpResponse get(const HttpRequest& request, HttpSink& sink) = 0;
-  virtual std::unique_ptr<Sha256> sha256() = 0;
+  virtual std::unique_ptr<Hash> hash(HashKind kind) = 0;
 };
 
 // Loads the module, from beside the program or from ../lib/thimble.

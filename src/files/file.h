@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/file_system.h"
 #include "core/result.h"
 
 namespace thimble {
@@ -16,9 +17,6 @@ namespace thimble {
 class InputFile {
  public:
   static Result<InputFile> open(const std::string& path);
-  InputFile(InputFile&&) noexcept;
-  InputFile& operator=(InputFile&&) noexcept;
-  ~InputFile();
 
   const std::string& path() const { return path_; }
   uint64_t size() const { return size_; }
@@ -27,9 +25,9 @@ class InputFile {
 
  private:
   friend class TemporaryFile;
-  InputFile(std::string path, int descriptor, uint64_t size);
+  InputFile(std::string path, Descriptor descriptor) : path_(std::move(path)), descriptor_(std::move(descriptor)) {}
   std::string path_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
   uint64_t size_ = 0;
 };
 
@@ -44,7 +42,7 @@ class OutputFile {
   // Goes on with "<path>.part", which stays when it is not committed; size() tells how much is there. Refused while
   // another process writes it.
   static Result<OutputFile> resume(const std::string& path);
-  OutputFile(OutputFile&&) noexcept;
+  OutputFile(OutputFile&&) noexcept = default;
   OutputFile& operator=(OutputFile&&) noexcept;
   ~OutputFile();
 
@@ -54,15 +52,21 @@ class OutputFile {
   Result<void> write(std::string_view text);
   Result<void> write_zeros(uint64_t count);
   Result<void> restart();  // forgets everything written
-  Result<void> commit();
+  // What was written is on disk then. The system may report a failed sync once and take the next for done without the
+  // bytes: after a failure nothing of the file is left, and every further call fails.
+  Result<void> sync();
+  Result<void> commit();  // syncs, too
+  void discard();         // removes what was written
 
  private:
-  OutputFile(std::string path, std::string temporary, int descriptor);
+  OutputFile(std::string path, std::string temporary, Descriptor descriptor)
+      : path_(std::move(path)), temporary_(std::move(temporary)), descriptor_(std::move(descriptor)) {}
   std::string path_;
   std::string temporary_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;  // none: committed or discarded
   uint64_t size_ = 0;
   bool keeps_ = false;  // the temporary file, when it is not committed
+  bool synced_ = false;
 };
 
 // A file without a name that is written once, then read: what an input holds in another form. It lies in $TMPDIR, or
@@ -83,25 +87,31 @@ class TemporaryFile {
 // A log: lines are added at the end and seen at once. A line cut off by a crash stays, but the next begins on its own.
 class AppendFile {
  public:
-  // `keep`: what the file holds already stays.
+  // `keep`: what the file holds already stays. A link in its place is not followed.
   static Result<AppendFile> open(const std::string& path, bool keep);
-  AppendFile(AppendFile&&) noexcept;
-  AppendFile& operator=(AppendFile&&) noexcept;
-  ~AppendFile();
 
   // `text` ends with a newline.
   Result<void> write(std::string_view text);
 
  private:
-  AppendFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+  AppendFile(std::string path, Descriptor descriptor) : path_(std::move(path)), descriptor_(std::move(descriptor)) {}
   std::string path_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
 };
 
 Result<void> write_text_file(const std::string& path, std::string_view text);
 
-// Makes the folder and those above it that are missing; one that exists already is fine.
+// Makes the folder and those above it that are missing, and syncs their names; one that exists already is fine.
 Result<void> make_directories(const std::string& path);
+
+// One that is absent is fine.
+Result<void> remove_file(const std::string& path);
+
+// Within a folder; on disk only when sync_directory() has been called for that.
+Result<void> rename_file(const std::string& from, const std::string& to);
+
+// The names in a folder are on disk then: of files made, renamed and removed there.
+Result<void> sync_directory(const std::string& folder);
 
 // The folder itself, or the nearest one above it that exists.
 std::string nearest_folder(const std::string& path);

@@ -13,8 +13,10 @@ namespace thimble {
 namespace {
 
 constexpr std::string_view kMagic = "GGUF";
-constexpr uint64_t kLongestName = 65535;        // keys and tensors; llama.cpp has the same bound
-constexpr uint64_t kLongestString = 16u << 20;  // a value: chat templates and licences are far below
+constexpr uint64_t kLongestName = 65535;                           // keys and tensors; llama.cpp has the same bound
+constexpr uint64_t kLongestString = 16u << 20;                     // a value: chat templates and licences are far below
+constexpr uint64_t kMostKeys = 1u << 16, kMostTensors = 1u << 18;  // real files have a hundredth
+constexpr uint64_t kMostText = 64u << 20;                          // of names and values that are kept
 constexpr uint64_t kLargestAlignment = 1u << 20;
 constexpr int64_t kLargestCount = int64_t{1} << 50;  // elements of a tensor; keeps products within int64
 
@@ -46,6 +48,11 @@ Result<Header> read_header(GgufCursor& cursor) {
   }
   header.tensors = TRY(cursor.number<uint64_t>("the number of tensors"));
   header.keys = TRY(cursor.number<uint64_t>("the number of metadata keys"));
+  if (header.tensors > kMostTensors || header.keys > kMostKeys)
+    return fail(ErrorCode::corrupt,
+                "reading {}: the header claims {} tensors and {} metadata keys; at most {} and {} are "
+                "taken",
+                path, header.tensors, header.keys, kMostTensors, kMostKeys);
   // The least that one of them takes: name length, rank, type, offset; key length, type, value.
   if (header.tensors > cursor.left() / 24) {
     return fail(ErrorCode::corrupt, "reading {}: the header claims {} tensors, more than the file can hold", path,
@@ -181,6 +188,12 @@ Result<GgufTensor> read_tensor(GgufCursor& cursor) {
   return tensor;
 }
 
+// Refuses text beyond what a reader keeps of one file.
+Result<void> count_text(uint64_t& kept, size_t bytes, const std::string& path) {
+  if ((kept += bytes) <= kMostText) return {};
+  return fail(ErrorCode::corrupt, "reading {}: its names and texts have more than {} bytes", path, kMostText);
+}
+
 template <class Items, class Name>
 Result<void> check_unique(const Items& items, Name name, std::string_view what, const std::string& path) {
   std::unordered_set<std::string_view> seen;
@@ -246,6 +259,7 @@ Result<GgufFile> GgufFile::open_one(const std::string& path) {
   GgufCursor cursor(gguf.file_, 0);
   const Header header = TRY(read_header(cursor));
   gguf.version_ = header.version;
+  uint64_t kept = 0;
   for (uint64_t i = 0; i < header.keys; ++i) {
     GgufValue value;
     CHECK_OK(cursor.string(value.key, kLongestName, "a metadata key"));
@@ -253,9 +267,14 @@ Result<GgufFile> GgufFile::open_one(const std::string& path) {
     value.offset = cursor.offset();
     CHECK_OK(read_value(cursor, value));
     value.bytes = cursor.offset() - value.offset;
+    const std::string* const text = std::get_if<std::string>(&value.value);
+    CHECK_OK(count_text(kept, value.key.size() + (text ? text->size() : 0), path));
     gguf.values_.push_back(std::move(value));
   }
-  for (uint64_t i = 0; i < header.tensors; ++i) gguf.tensors_.push_back(TRY(read_tensor(cursor)));
+  for (uint64_t i = 0; i < header.tensors; ++i) {
+    gguf.tensors_.push_back(TRY(read_tensor(cursor)));
+    CHECK_OK(count_text(kept, gguf.tensors_.back().name.size(), path));
+  }
   CHECK_OK(check_unique(
       gguf.values_, [](const GgufValue& v) -> std::string_view { return v.key; }, "metadata key", path));
   CHECK_OK(check_unique(

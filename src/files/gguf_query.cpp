@@ -93,8 +93,13 @@ Result<void> visit_elements(GgufCursor& cursor, uint64_t count, std::string_view
   return {};
 }
 
+constexpr uint64_t kMostNumbers = 1u << 22;  // no vocabulary is near; they are kept wider than they are stored
+
 template <class Visit>
 Result<void> visit_numbers(const GgufFile& gguf, const GgufArray& array, std::string_view key, Visit visit) {
+  if (array.count > kMostNumbers)
+    return fail(ErrorCode::corrupt, "reading {}: '{}' has {} elements; at most {} are taken", gguf.path(), key,
+                array.count, kMostNumbers);
   GgufCursor cursor(gguf.file(), array.offset);
   switch (array.element) {
     case GgufType::u8:

@@ -10,12 +10,13 @@ namespace {
 
 constexpr int kDeepest = 64;
 
-using DomParser = nlohmann::detail::json_sax_dom_parser<Json>;
-
 // Builds the document, and remembers where and why it stopped.
-class Parser : public DomParser {
+template <class Document>
+class Parser : public nlohmann::detail::json_sax_dom_parser<Document> {
+  using DomParser = nlohmann::detail::json_sax_dom_parser<Document>;
+
  public:
-  explicit Parser(Json& document) : DomParser(document, false) {}
+  explicit Parser(Document& document) : DomParser(document, false) {}
 
   bool start_object(size_t count) { return deeper() && DomParser::start_object(count); }
   bool start_array(size_t count) { return deeper() && DomParser::start_array(count); }
@@ -66,18 +67,25 @@ std::string excerpt(const Json& value) {
   return text;
 }
 
-}  // namespace
-
-Result<Json> parse_json(std::string_view text, const std::string& source) {
-  Json document;
-  Parser parser(document);
-  if (!Json::sax_parse(text.begin(), text.end(), &parser)) {
+template <class Document>
+Result<Document> parse(std::string_view text, const std::string& source) {
+  Document document;
+  Parser<Document> parser(document);
+  if (!Document::sax_parse(text.begin(), text.end(), &parser)) {
     if (parser.too_deep()) {
       return fail(ErrorCode::corrupt, "reading {}: the JSON is nested more than {} deep", source, kDeepest);
     }
     return fail(ErrorCode::corrupt, "reading {}: it is not valid JSON at byte {}", source, parser.position());
   }
   return document;
+}
+
+}  // namespace
+
+Result<Json> parse_json(std::string_view text, const std::string& source) { return parse<Json>(text, source); }
+
+Result<nlohmann::ordered_json> parse_ordered_json(std::string_view text, const std::string& source) {
+  return parse<nlohmann::ordered_json>(text, source);
 }
 
 Result<Json> read_json_file(const std::string& path, uint64_t limit_bytes) {

@@ -15,7 +15,9 @@ using Json = nlohmann::json;
 
 // `source` names the file in messages.
 Result<Json> parse_json(std::string_view text, const std::string& source);
-Result<Json> read_json_file(const std::string& path, uint64_t limit_bytes = 16u << 20);
+// The same, with the fields of objects in the order of the text.
+Result<nlohmann::ordered_json> parse_ordered_json(std::string_view text, const std::string& source);
+Result<Json> read_json_file(const std::string& path, uint64_t limit_bytes = 8u << 20);
 
 // As json.dump(2) with a final newline, but invalid UTF-8 is replaced, not thrown over.
 std::string json_text(const nlohmann::ordered_json& json);

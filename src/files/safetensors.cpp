@@ -1,5 +1,7 @@
 #include "files/safetensors.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -13,7 +15,7 @@ static_assert(std::endian::native == std::endian::little, "safetensors data is r
 namespace thimble {
 namespace {
 
-constexpr uint64_t kLongestHeader = 100'000'000;  // the bound of the reference implementation
+constexpr uint64_t kLongestHeader = 32u << 20;  // of some 200,000 tensors; the reference implementation takes 100 MB
 
 struct Dtype {
   std::string_view name;
@@ -156,9 +158,11 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path, std
   text.append((8 - text.size() % 8) % 8, ' ');  // so that the data is aligned for those who map it
   OutputFile file = TRY(OutputFile::create(path));
   const uint64_t length = text.size();
-  CHECK_OK(file.write(std::as_bytes(std::span(&length, 1))));
+  text.insert(0, reinterpret_cast<const char*>(&length), sizeof length);
   CHECK_OK(file.write(text));
-  return SafetensorsWriter(std::move(file), path, end);
+  SafetensorsWriter writer(std::move(file), path, end);
+  writer.header_hash_ = XXH3_64bits(text.data(), text.size());
+  return writer;
 }
 
 Result<void> SafetensorsWriter::write(std::span<const std::byte> bytes) {
@@ -170,10 +174,15 @@ Result<void> SafetensorsWriter::write(std::span<const std::byte> bytes) {
   return file_.write(bytes);
 }
 
-Result<void> SafetensorsWriter::finish() {
+Result<void> SafetensorsWriter::sync() {
   if (left_ > 0) {
     return fail(ErrorCode::invalid_argument, "writing {}: {} bytes announced in the header never came", path_, left_);
   }
+  return file_.sync();
+}
+
+Result<void> SafetensorsWriter::finish() {
+  CHECK_OK(sync());
   return file_.commit();
 }
 

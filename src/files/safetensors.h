@@ -62,7 +62,11 @@ class SafetensorsWriter {
                                           std::map<std::string, std::string> metadata = {});
   // The next bytes of the data, tensor after tensor, in pieces of any size.
   Result<void> write(std::span<const std::byte> bytes);
-  // Fails when bytes are missing; otherwise the file is in place.
+  // XXH3 of all that is before the data.
+  uint64_t header_hash() const { return header_hash_; }
+  // Fails when bytes are missing; otherwise all is on disk, under another name until finish().
+  Result<void> sync();
+  // Syncs, too; then the file is in place.
   Result<void> finish();
 
  private:
@@ -71,6 +75,7 @@ class SafetensorsWriter {
   OutputFile file_;
   std::string path_;
   uint64_t left_;  // bytes still to come
+  uint64_t header_hash_ = 0;
 };
 
 // Bytes of one element of a dtype; nothing for one that is unknown or not of whole bytes.

@@ -63,6 +63,7 @@ class Handler : public nlohmann::json_sax<Json> {
     if (level_ == Level::nothing) return level_ = Level::top, true;
     if (level_ != Level::top) return unexpected("an object");
     if (key_ == "__metadata__") return level_ = Level::metadata, true;
+    if (header_.tensors.size() == kMostTensors) return refuse("it lists more than {} tensors", kMostTensors);
     header_.tensors.emplace_back().name = key_;
     has_dtype_ = has_shape_ = has_offsets_ = false;
     return level_ = Level::tensor, true;
@@ -103,6 +104,7 @@ class Handler : public nlohmann::json_sax<Json> {
   enum class Level { nothing, top, metadata, tensor, shape, offsets };
 
   static constexpr int kDeepest = 64;
+  static constexpr size_t kMostTensors = 1 << 18;
 
   // The value of an unknown field ends with the bracket that closes it, or is a scalar.
   bool leave_unknown() {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <map>
 
 #include "models/gguf_config.h"
@@ -120,8 +119,7 @@ Result<void> check_written(const std::string& path, const Family& family, const 
   }();
   if (written && in_f32(*written) == in_f32(a)) return {};
   const std::string why = written ? lost_fields(family, in_f32(*written), in_f32(a)) : written.error().message;
-  std::error_code ignored;
-  std::filesystem::remove(path, ignored);
+  (void)remove_file(path);
   return fail(ErrorCode::unsupported,
               "writing {}: llama.cpp's metadata for '{}' cannot express this model's {}; keep the Hugging Face folder",
               path, family.gguf.architecture, why.empty() ? "architecture" : why);

@@ -40,7 +40,7 @@ Result<Architecture> parse_config(std::string_view text, const std::string& sour
 }
 
 Result<Architecture> architecture_from_config(const std::string& path) {
-  return parse_config(TRY(read_text_file(path, 16u << 20)), path);
+  return parse_config(TRY(read_text_file(path, 1u << 20)), path);
 }
 
 Result<std::string> config_text(const Architecture& a, const ConfigExtras& extras) {

@@ -17,7 +17,7 @@
 namespace thimble {
 namespace {
 
-constexpr uint64_t kLargestIndex = 64u << 20;
+constexpr uint64_t kLargestIndex = 32u << 20;
 
 bool recognises(const std::string& path) { return is_directory(path) && is_file(path + "/config.json"); }
 

@@ -1,7 +1,6 @@
 #include "models/hf_writer.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
 
 #include "files/json.h"
@@ -109,21 +108,16 @@ std::vector<size_t> shard_ends(std::span<const FileTensor> files, int64_t shard_
   return ends;
 }
 
-// A leftover of an earlier save would be read instead of, or beside, what is written now.
-void remove_leftover(const std::string& path) {
-  std::error_code absent;
-  std::filesystem::remove(path, absent);
-}
-
 Result<void> write_weights(const std::string& folder, std::span<const FileTensor> files, const ReadRows& read,
                            int64_t shard_bytes) {
   const std::string single = folder + "/model.safetensors", index = folder + "/model.safetensors.index.json";
   const std::vector<size_t> ends = shard_ends(files, shard_bytes);
+  // A leftover of an earlier save would be read instead of, or beside, what is written now.
   if (ends.size() == 1) {
-    remove_leftover(index);
+    CHECK_OK(remove_file(index));
     return write_file(single, files, read);
   }
-  remove_leftover(single);
+  CHECK_OK(remove_file(single));
   nlohmann::ordered_json json;
   uint64_t total = 0;
   for (const FileTensor& file : files) total += file.bytes();
@@ -155,7 +149,7 @@ Result<void> write_hf_model(const std::string& folder, const Architecture& archi
   const std::string config =
       TRY(config_text(architecture, {torch_dtype(*files.front().codec), options.bos, options.eos}));
   CHECK_OK(make_directories(folder));
-  remove_leftover(folder + "/config.json");
+  CHECK_OK(remove_file(folder + "/config.json"));
   CHECK_OK(write_weights(folder, files, read, options.shard_bytes));
   return write_text_file(folder + "/config.json", config);
 }

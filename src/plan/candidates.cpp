@@ -29,8 +29,8 @@ Choice canonical(Choice choice, int blocks) {
 }  // namespace
 
 Result<void> Candidates::build() {
-  const bool barrier =
-      spec_.clip > 0 || passes_ > 1 || spec_.optimizer->total != Total::none || !spec_.estimator->differentiates();
+  const bool barrier = spec_.clip > 0 || passes_ > 1 || spec_.judges_gradients ||
+                       spec_.optimizer->total != Total::none || !spec_.estimator->differentiates();
   train_ = TRY(build_training(spec_, shape_.rows, barrier, {.keep_logits = shape_.keep_logits}));
   costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
   if (train_.barrier) deferred_order_ = thimble::deferred_order(train_);

@@ -59,6 +59,7 @@ struct TrainingSpec {
   // Factors of the learning rate and of the decay by parts of parameters' names; of several that fit the last counts.
   std::vector<std::pair<std::string, double>> rate_of, decay_of;
   double clip = 1;
+  bool judges_gradients = false;  // an update waits until the whole gradient is known to be sound
   int64_t batch = 1, accumulate = 1, context = 512;
   const Codec* activation = &kBf16;
   Multiply multiply = Multiply::f32;

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 
 #include "adapters/peft_config.h"
 #include "run/resume.h"
@@ -128,8 +127,7 @@ Result<void> Trainer::make_rewrites() {
   }
   if (recipe_.resume && source_) {
     // A run that began with an adapter goes on as that said, wherever the adapter is now.
-    const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
-    const std::string began = metadata_text(file, "adapter");
+    const std::string began = metadata_text(*checkpoint_, "adapter");
     if (!began.empty()) return resume_adapted(began);
   }
   if (!given) stack = {source_ ? TRY(rewrites_named(lightest_method())).front() : &kFull};
@@ -176,10 +174,10 @@ Result<void> Trainer::begin_with_adapter() {
 }
 
 Result<void> Trainer::resume_adapted(const std::string& began) {
-  const Ordered configs = Ordered::parse(began, nullptr, false);
+  const Ordered configs = TRY(parse_ordered_json(began, checkpoint_->path()));
   std::string names;
   for (size_t i = 0; configs.is_array() && i < configs.size(); ++i) {
-    const std::string source = recipe_.out + kCheckpointFile;
+    const std::string& source = checkpoint_->path();
     const Rewrite* const rewrite = TRY(check_peft_config(configs[i], source));
     names += (names.empty() ? "" : ",") + std::string(rewrite->name);
     spec_.rewrites.push_back(TRY(configured_rewrite(*rewrite, configs[i], spec_.architecture, source)));
@@ -246,9 +244,7 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
     }));
   }
   if (names.size() > 1) return write_stack(folder + "/adapter", names);
-  std::error_code none;
-  std::filesystem::remove(folder + "/adapter" + kAdapterStack, none);
-  return {};
+  return remove_file(folder + "/adapter" + kAdapterStack);
 }
 
 }  // namespace thimble

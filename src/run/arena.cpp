@@ -1,17 +1,23 @@
 #include "run/arena.h"
 
+#include <link.h>
 #include <malloc.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "core/control_groups.h"
 #include "core/round.h"
 
 namespace thimble {
@@ -34,15 +40,6 @@ int64_t kilobytes(const char* path, const char* name) {
   return value;
 }
 
-int64_t number_in(const std::string& path) {
-  std::FILE* file = std::fopen(path.c_str(), "r");
-  if (!file) return -1;
-  long long value = -1;
-  if (std::fscanf(file, "%lld", &value) != 1) value = -1;
-  std::fclose(file);
-  return value;
-}
-
 constexpr int64_t kHeapBlock = 64 << 10;
 
 // Heap that was written to, given back together.
@@ -60,9 +57,37 @@ class TouchedBlocks {
   std::vector<void*> blocks_;
 };
 
+// Libraries that the program is linked with. A host of ours may have others, and files of any size that it has mapped:
+// none of our business.
+constexpr std::array kOurLibraries = {"libc.",       "libm.",        "libstdc++.", "libgcc_s.",  "ld-linux",
+                                      "libpcre2-8.", "libsimdjson.", "libfmt.",    "libxxhash.", "liburing.",
+                                      "libutf8proc", "libhwy.",      "libz.",      "libzstd.",   "libyaml-cpp.",
+                                      "libcurl.",    "libcrypto.",   "libedit."};
+
+bool is_ours(const dl_phdr_info& object) {
+  const std::string_view path = object.dlpi_name ? object.dlpi_name : "";
+  if (path.empty()) return true;  // the program
+  const std::string_view name = path.substr(path.rfind('/') + 1);
+  return std::ranges::any_of(kOurLibraries, [&](const char* ours) { return name.starts_with(ours); });
+}
+
+// What of an object's file is mapped.
+int populate_object(dl_phdr_info* object, size_t, void*) {
+  if (!is_ours(*object)) return 0;
+  for (int i = 0; i < object->dlpi_phnum; ++i) {
+    const auto& part = object->dlpi_phdr[i];
+    if (part.p_type != PT_LOAD || part.p_filesz == 0) continue;
+    const uintptr_t begin = (object->dlpi_addr + part.p_vaddr) & ~uintptr_t{4095};
+    madvise(reinterpret_cast<void*>(begin), object->dlpi_addr + part.p_vaddr + part.p_filesz - begin,
+            MADV_POPULATE_READ);
+  }
+  return 0;
+}
+
 }  // namespace
 
 Result<Arena> Arena::create(int64_t bytes, Threads& threads) {
+  let_heap_go();
   const auto size = static_cast<size_t>(round_up(std::max<int64_t>(bytes, 1), 4096));
   void* const memory = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
@@ -100,9 +125,38 @@ int64_t peak_resident_bytes() { return 1024 * kilobytes("/proc/self/status", "Vm
 
 int64_t free_memory_bytes() {
   int64_t free = 1024 * kilobytes("/proc/meminfo", "MemAvailable");
-  const int64_t limit = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
-  if (limit > 0 && used >= 0) free = std::min(free, limit - used);
+  if (const GroupMemory group = group_memory(); group.free_bytes >= 0) free = std::min(free, group.free_bytes);
   return free;
+}
+
+namespace {
+
+// Of addresses, which stacks of threads take whole although little of them is ever touched.
+std::optional<rlim_t> limit_before;
+
+}  // namespace
+
+void hold_heap_to(int64_t budget_bytes, int threads) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  (void)budget_bytes, (void)threads;  // their shadow memory is terabytes of addresses
+#else
+  constexpr int64_t kLeast = 64 << 20, kStack = 8 << 20;
+  rlimit limit{};
+  const int64_t data = 1024 * kilobytes("/proc/self/status", "VmData");
+  if (limit_before || data < 0 || getrlimit(RLIMIT_DATA, &limit) != 0) return;
+  const auto most =
+      static_cast<rlim_t>(data + std::max(budget_bytes - resident_bytes(), kLeast) + kStack * int64_t{threads});
+  const rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = std::min(before, most);
+  if (setrlimit(RLIMIT_DATA, &limit) == 0) limit_before = before;
+#endif
+}
+
+void let_heap_go() {
+  rlimit limit{};
+  if (!limit_before || getrlimit(RLIMIT_DATA, &limit) != 0) return;
+  limit.rlim_cur = *std::exchange(limit_before, std::nullopt);
+  setrlimit(RLIMIT_DATA, &limit);
 }
 
 void settle_allocator() {
@@ -113,17 +167,7 @@ void settle_allocator() {
 
 void populate_runtime(int64_t heap_bytes) {
   malloc_trim(0);
-  // Mapped files that the run uses: its own code and libraries. Those of commands that are not run are never loaded.
-  std::FILE* maps = std::fopen("/proc/self/maps", "r");
-  char line[512];
-  while (maps && std::fgets(line, sizeof line, maps)) {
-    unsigned long begin = 0, end = 0;
-    char mode[8] = "";
-    if (std::sscanf(line, "%lx-%lx %7s", &begin, &end, mode) != 3 || mode[0] != 'r') continue;
-    if (!std::strchr(line, '/') || std::strstr(line, "(deleted)")) continue;
-    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
-  }
-  if (maps) std::fclose(maps);
+  dl_iterate_phdr(populate_object, nullptr);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);  // from here on the heap keeps what it has, and all comes from it
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   // Small blocks first, which fill the holes that small things will go into.

@@ -32,12 +32,18 @@ int64_t peak_resident_bytes();  // VmHWM
 // What the machine, or its control group, has free.
 int64_t free_memory_bytes();
 
+// For a program's main(): until an arena is made, which is planned, memory that would take the process beyond the
+// budget is refused, as std::bad_alloc: what a file says may be large. A budget that is almost used up leaves 64 MiB,
+// for saying what would do; each of the `threads` that are started has a stack.
+void hold_heap_to(int64_t budget_bytes, int threads);
+void let_heap_go();
+
 // One malloc arena, freed memory given back at once: what the heap holds is what it was asked for. Call first in
 // main().
 void settle_allocator();
 
 // Brings in what a run will touch outside of the arena, so that it is measured before the arena exists: the pages of
-// the program and its libraries, and `heap_bytes` of heap that stay.
+// the program and its own libraries (not those of a host), and `heap_bytes` of heap that stay.
 void populate_runtime(int64_t heap_bytes);
 
 // Grows the heap until so much of the process is resident, for small things to come: what was booked is then taken.

@@ -9,16 +9,14 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "core/isa.h"
 #include "disk/scratch.h"
 #include "files/file.h"
+#include "files/json.h"
 
 namespace thimble {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr int kRounds = 5;                // the best counts: other programs can only slow a round down
 constexpr int64_t kDiskBytes = 96 << 20;  // moved each way
@@ -33,8 +31,9 @@ std::string cpu_model() {
 }
 
 Json read_cache() {
-  std::ifstream file(calibration_path());
-  Json json = Json::parse(file, nullptr, false);
+  const std::string path = calibration_path();
+  const auto text = path.empty() ? Result<std::string>("") : read_text_file(path, 1 << 20);
+  Json json = text ? parse_json(*text, path).value_or(Json()) : Json();
   if (!json.is_object()) json = Json::object();
   for (const char* section : {"speeds", "disks"})
     if (!json[section].is_object()) json[section] = Json::object();
@@ -42,11 +41,9 @@ Json read_cache() {
 }
 
 void write_cache(const Json& json) {
-  std::error_code error;
-  std::filesystem::create_directories(std::filesystem::path(calibration_path()).parent_path(), error);
-  const std::string text = json.dump(2) + "\n";
-  if (auto file = OutputFile::create(calibration_path()))
-    if (file->write(std::as_bytes(std::span(text)))) (void)file->commit();
+  const std::string path = calibration_path();
+  if (path.empty() || !make_directories(std::filesystem::path(path).parent_path().string())) return;
+  (void)write_text_file(path, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 // A positive number of the cache, or 0.
@@ -147,15 +144,19 @@ std::string device_of(const std::string& folder) {
 std::string cache_folder() {
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache) return std::string(cache) + "/thimble";
   const char* home = std::getenv("HOME");
-  return std::string(home ? home : "/tmp") + "/.cache/thimble";
+  return home && *home ? std::string(home) + "/.cache/thimble" : "";
 }
 
-std::string calibration_path() { return cache_folder() + "/machine.json"; }
+std::string calibration_path() {
+  const std::string folder = cache_folder();
+  return folder.empty() ? "" : folder + "/machine.json";
+}
 
-Machine calibrated_machine(Threads& threads, const std::string& folder, bool anew) {
+Machine calibrated_machine(Threads& threads, const std::string& folder, Measure measure) {
   Json cache = read_cache();
   Machine machine;
   const std::string key = fmt::format("{}, {}, {} threads", cpu_model(), isa_name(), threads.count());
+  const bool anew = measure == Measure::anew;
   bool changed = false;
   if (anew || !read_speeds(cache["speeds"][key], machine)) {
     cache["speeds"][key] = measure_speeds(threads, machine);
@@ -164,7 +165,7 @@ Machine calibrated_machine(Threads& threads, const std::string& folder, bool ane
   if (!folder.empty()) {
     const std::string existing = nearest_folder(folder);
     Json& disk = cache["disks"][device_of(existing)];
-    if (anew || !read_disk(disk, machine.disk))
+    if (anew || (!read_disk(disk, machine.disk) && measure != Measure::no_disk))
       if (const auto measured = measure_disk(threads, existing)) {
         machine.disk = *measured;
         disk = {{"read", measured->read}, {"write", measured->write}};

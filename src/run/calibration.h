@@ -8,11 +8,17 @@
 
 namespace thimble {
 
-// folder: of the disk tier, made on demand; empty: the disk's speed is not asked for. anew: measures even what is
-// known. Measuring takes a second. A cache that can not be read or written is done without.
-Machine calibrated_machine(Threads& threads, const std::string& folder, bool anew = false);
+enum class Measure {
+  missing,  // what the cache does not know
+  anew,     // everything
+  no_disk   // what the cache does not know, but nothing is written to a disk: its speed may be a guess
+};
 
-// The user's cache folder of this program, and the file of measurements in it.
+// folder: of the disk tier, made on demand; empty: the disk's speed is not asked for. Measuring takes a second. A cache
+// that can not be read or written is done without.
+Machine calibrated_machine(Threads& threads, const std::string& folder, Measure measure = Measure::missing);
+
+// The user's cache folder of this program, and the file of measurements in it; "" where the user has no such place.
 std::string cache_folder();
 std::string calibration_path();
 

@@ -1,12 +1,8 @@
 // Saving, resuming and exporting of a training run.
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <memory>
 
 #include "core/count.h"
 #include "core/isa.h"
@@ -18,21 +14,6 @@
 #include "text/keep_files.h"
 
 namespace thimble {
-namespace {
-
-constexpr const char* kChecksum = "xxh3";  // of all other data, 64 bits
-
-class Checksum {
- public:
-  Checksum() { XXH3_64bits_reset(state_.get()); }
-  void add(std::span<const std::byte> data) { XXH3_64bits_update(state_.get(), data.data(), data.size()); }
-  uint64_t value() const { return XXH3_64bits_digest(state_.get()); }
-
- private:
-  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state_{XXH3_createState(), XXH3_freeState};
-};
-
-}  // namespace
 
 // What trains, and what an adapter has beside that.
 bool Trainer::in_checkpoint(const std::string& name, const Layout::Entry& entry) const {
@@ -54,15 +35,19 @@ Result<void> Trainer::check_space() const {
     if (in_checkpoint(name, entry)) checkpoint += entry.type.bytes();
     if (entry.role == Role::parameter) result += entry.type.bytes();
   }
-  std::error_code none;
-  const auto there = static_cast<int64_t>(std::filesystem::file_size(recipe_.out + kCheckpointFile, none));
-  const int64_t needed = std::max(checkpoint, checkpoint + result - (none ? 0 : there));
+  int64_t there = 0;
+  for (const std::string& path : checkpoints_in(recipe_.out))
+    if (const auto file = InputFile::open(path)) there += static_cast<int64_t>(file->size());
+  // One more than is kept while it is written; no more than the run writes.
+  const int64_t saves = 1 + (recipe_.save_every > 0 ? (steps_ - done_ - 1) / recipe_.save_every : 0);
+  const int64_t beside = std::min(saves + (recipe_.resume ? 1 : 0), recipe_.keep_checkpoints + 1);
+  const int64_t needed = std::max(checkpoint, beside * checkpoint + result - there);
   if (needed <= *free) return {};
   return fail(
       ErrorCode::io,
-      "--out {}: a checkpoint of {} and the result of {} are to be written there, {} is free; free some space, or "
-      "give an --out on another disk",
-      recipe_.out, megabytes(checkpoint), megabytes(result), megabytes(*free));
+      "--out {}: {} of {} and the result of {} are to be written there, {} is free; free some space, give an --out on "
+      "another disk, or --keep-checkpoints 1",
+      recipe_.out, counted(beside, "checkpoint"), megabytes(checkpoint), megabytes(result), megabytes(*free));
 }
 
 // Configurations of the adapter that the run began with; "" where it began with none.
@@ -80,7 +65,6 @@ Result<void> Trainer::save_checkpoint() {
     tensors.push_back(
         {name, plain ? entry.type.codec->safetensors : "U8", plain ? entry.type.shape : Shape{entry.type.bytes()}});
   }
-  tensors.push_back({kChecksum, "U8", Shape{8}});
   const Packer::State& data = packer_->state();
   auto metadata = run_identity(settled(), {*data_, model_fingerprint_});
   metadata.insert({{"step", std::to_string(done_)},
@@ -95,19 +79,16 @@ Result<void> Trainer::save_checkpoint() {
                    {"adapter", began_with()},
                    {"isa", std::string(isa_name())},
                    {"eval_data", fingerprint_text(eval_data_.get())},
+                   {"watch", watch_.text()},
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
-  auto writer = TRY(SafetensorsWriter::create(recipe_.out + kCheckpointFile, tensors, metadata));
+  auto writer = TRY(CheckpointWriter::create(recipe_.out, std::move(tensors), metadata));
   Values all = values();
-  Checksum hash;
   for (const auto& [name, entry] : plan_.layout.entries())
     if (in_checkpoint(name, entry))
-      CHECK_OK(all.visit(entry, [&](std::span<const std::byte> part) {
-        hash.add(part);
-        return writer.write(part);
-      }));
-  const uint64_t checksum = hash.value();
-  CHECK_OK(writer.write(std::as_bytes(std::span(&checksum, 1))));
-  CHECK_OK(writer.finish());
+      CHECK_OK(all.visit(entry, [&](std::span<const std::byte> part) { return writer.write(part); }));
+  // The first of a run stands alone: what is there is of another.
+  CHECK_OK(writer.finish({saved_ < 0 ? 1 : recipe_.keep_checkpoints, damaged_}));
+  damaged_.clear();
   forget_earlier();
   saved_ = done_;
   saved_evaluation_ = evaluated_;
@@ -115,8 +96,8 @@ Result<void> Trainer::save_checkpoint() {
 }
 
 Result<void> Trainer::read_position() {
-  const std::string path = recipe_.out + kCheckpointFile;
-  const auto file = TRY(SafetensorsFile::open(path));
+  const SafetensorsFile& file = *checkpoint_;
+  const std::string& path = file.path();
   if (const std::string numerics = metadata_text(file, "numerics"); numerics != plan_.numerics_hash)
     return fail(ErrorCode::invalid_argument,
                 "{}: this checkpoint was made with another model or method (numerics {}, now {}); resume with those of "
@@ -136,6 +117,8 @@ Result<void> Trainer::read_position() {
   if (steps != steps_)
     events_.note(fmt::format("warning: {} was to be {}, now {}: the schedule of the learning rate changes", path,
                              counted(steps, "step"), steps_));
+  if (!watch_.restore(metadata_text(file, "watch")))
+    return fail(ErrorCode::corrupt, "{}: the checkpoint does not say which losses came before; begin a new run", path);
   evaluated_ = TRY(metadata_number(file, "evaluated"));
   if (metadata_text(file, "eval_data") == fingerprint_text(eval_data_.get())) {
     best_nll_ = std::strtod(metadata_text(file, "best_nll").c_str(), nullptr);
@@ -147,32 +130,26 @@ Result<void> Trainer::read_position() {
   return {};
 }
 
-Result<void> Trainer::restore_checkpoint() {
-  const std::string path = recipe_.out + kCheckpointFile;
-  const auto file = TRY(SafetensorsFile::open(path));
+Result<void> Trainer::load_checkpoint() {
+  const SafetensorsFile& file = *checkpoint_;
   Values all = values();
-  Checksum hash;
   for (const auto& [name, entry] : plan_.layout.entries()) {
     if (!in_checkpoint(name, entry)) continue;
     const SafetensorsEntry* const tensor = file.find(name);
     if (!tensor || tensor->bytes != static_cast<uint64_t>(entry.type.bytes()))
-      return fail(ErrorCode::corrupt, "{}: '{}' is missing or of another size", path, name);
+      return fail(ErrorCode::corrupt, "{}: '{}' is missing or of another size", file.path(), name);
     const Codec& codec = *entry.type.codec;
-    CHECK_OK(all.fill(entry, codec.block, [&](int64_t first, int64_t count, std::byte* to, auto) -> Result<void> {
+    CHECK_OK(all.fill(entry, codec.block, [&](int64_t first, int64_t count, std::byte* to, auto) {
       const uint64_t at = tensor->offset + static_cast<uint64_t>(codec.bytes(first));
-      const auto bytes = static_cast<size_t>(codec.bytes(count));
-      CHECK_OK(file.file().read(at, {to, bytes}));
-      hash.add({to, bytes});
-      return {};
+      return file.file().read(at, {to, static_cast<size_t>(codec.bytes(count))});
     }));
   }
-  uint64_t checksum = 0;
-  const SafetensorsEntry* const stored = file.find(kChecksum);
-  if (stored && stored->bytes == sizeof checksum)
-    CHECK_OK(file.file().read(stored->offset, std::as_writable_bytes(std::span(&checksum, 1))));
-  if (!stored || checksum != hash.value())
-    return fail(ErrorCode::corrupt, "{}: this checkpoint is damaged: its checksum is {}; begin anew, without --resume",
-                path, stored ? "another" : "missing");
+  checkpoint_.reset();
+  return {};
+}
+
+Result<void> Trainer::restore_checkpoint() {
+  CHECK_OK(load_checkpoint());
   saved_ = done_;
   events_.note(fmt::format("resumed at step {} of {}", done_, steps_));
   return {};

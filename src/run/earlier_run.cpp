@@ -55,9 +55,11 @@ void add_files(const std::string& folder, std::span<const char* const> names, st
 
 std::vector<std::string> earlier_results(const Recipe& recipe) {
   std::vector<std::string> files;
-  const auto checkpoint = SafetensorsFile::open(recipe.out + kCheckpointFile);
+  const std::vector<std::string> checkpoints = checkpoints_in(recipe.out);
+  if (checkpoints.empty()) return files;
+  const auto checkpoint = SafetensorsFile::open(checkpoints.front());
   if (!checkpoint) return files;
-  const Json settings = Json::parse(metadata_text(*checkpoint, "recipe"), nullptr, false);
+  const Json settings = parse_json(metadata_text(*checkpoint, "recipe"), checkpoint->path()).value_or(Json());
   const Json method = settings.is_object() ? settings.value("method", Json()) : Json();
   const std::string name = method.is_string() ? method.get<std::string>() : "";
   const auto stack = rewrites_named(name);
@@ -78,11 +80,10 @@ std::vector<std::string> earlier_results(const Recipe& recipe) {
 }
 
 void remove_results(std::span<const std::string> files) {
-  std::error_code none;
   for (const std::string& file : files) {
-    fs::remove(file, none);
+    (void)remove_file(file);
     // An adapter/ of best/ first, then best/; a folder that holds anything stays, as --out does with its log.
-    for (fs::path folder = fs::path(file).parent_path(); fs::is_empty(folder, none) && fs::remove(folder, none);)
+    for (fs::path folder = fs::path(file).parent_path(); file_system().remove_folder(folder.string()) == 0;)
       folder = folder.parent_path();
   }
 }

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "core/count.h"
+#include "core/printable.h"
 #include "text/json_output.h"
 
 namespace thimble {
@@ -141,13 +142,13 @@ void Events::note(const std::string& text) {
   if (note_) return note_(text);
   finish_line();
   std::fflush(stdout);
-  fmt::print(stderr, "{}\n", text);
+  fmt::print(stderr, "{}\n", printable(text));
 }
 
 void Events::event(const char* kind, const std::string& json_fields, const std::string& text) {
   finish_line();
   tell(fmt::format("{{\"event\":\"{}\",{}}}", kind, json_fields));
-  if (form_ == Form::text) fmt::print("{}\n", text);
+  if (form_ == Form::text) fmt::print("{}\n", printable(text));
   std::fflush(stdout);
 }
 

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "core/file_system.h"
 #include "core/result.h"
 
 namespace thimble {
@@ -13,14 +14,13 @@ class OutLock {
   // Refuses a folder that another process writes into, with the number of that process. Where the file system has no
   // locks, that is warned of.
   static Result<OutLock> take(const std::string& folder);
-  OutLock(OutLock&& other) noexcept;
-  OutLock& operator=(OutLock&& other) noexcept;
+  OutLock(OutLock&& other) noexcept = default;
   ~OutLock();  // removes the file
 
  private:
-  OutLock(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+  OutLock(std::string path, Descriptor descriptor) : path_(std::move(path)), descriptor_(std::move(descriptor)) {}
   std::string path_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
 };
 
 }  // namespace thimble

@@ -40,6 +40,10 @@ Result<void> Trainer::check_scratch() const {
 
 Result<void> Trainer::open() {
   const Recipe& r = recipe_;
+  if (r.resume) {
+    auto last = TRY(last_good_checkpoint(r.out, [&](const std::string& text) { events_.note(text); }));
+    checkpoint_ = std::move(last.file), damaged_ = std::move(last.damaged);
+  }
   spec_.threads = thread_count(r.threads);
   threads_ = std::make_unique<Threads>(spec_.threads);
   if (!r.model.empty()) source_ = TRY(ModelSource::open(r.model));
@@ -158,6 +162,11 @@ Result<void> Trainer::make_spec() {
   spec_.states = find_codec(r.states);
   spec_.weight_decay = r.weight_decay;
   spec_.clip = spec_.estimator->differentiates() ? r.clip : 0;
+  spec_.judges_gradients = r.on_divergence != "stop";
+  if (r.on_divergence == "skip" && spec_.optimizer->accumulator)
+    return fail(ErrorCode::invalid_argument,
+                "--on-divergence skip: {} computes states from a gradient as it comes; give rollback or stop",
+                r.optimizer);
   spec_.batch = r.batch, spec_.accumulate = r.accumulate, spec_.context = r.context;
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
   spec_.from_scratch = !source_;
@@ -171,7 +180,10 @@ Result<void> Trainer::make_spec() {
   if (r.min_lr > 0) spec_.rates += fmt::format(" floor {}", r.min_lr);
   if (r.schedule == "warmup_stable_decay") spec_.rates += fmt::format(" decay {}", r.decay);
   CHECK_OK(check_scratch());
-  machine_ = calibrated_machine(*threads_, spec_.disk ? scratch_folder() : "");
+  // A plan that names no folder leaves nothing in the current one.
+  const bool named = !r.out.empty() || !r.scratch.empty();
+  machine_ =
+      calibrated_machine(*threads_, spec_.disk ? scratch_folder() : "", named ? Measure::missing : Measure::no_disk);
   if (r.resume) return resume_numerics();
   spec_.multiply = TRY(choose_multiply(r.multiply, r.precision, machine_));
   return {};
@@ -186,7 +198,7 @@ Recipe Trainer::settled() const {
 // What `auto` was settled to, and which near moves were taken, is part of the run: a resumed one goes on with it,
 // whatever a new probe or budget says.
 Result<void> Trainer::resume_numerics() {
-  const auto file = TRY(SafetensorsFile::open(recipe_.out + kCheckpointFile));
+  const SafetensorsFile& file = *checkpoint_;
   CHECK_OK(check_same_run(file, settled(), {*data_, model_fingerprint_}));
   spec_.moves = near_moves(metadata_text(file, "near"));
   spec_.near = spec_.moves == NearMoves{} ? Near::never : Near::always;

@@ -57,6 +57,7 @@ std::string recipe_json(const Recipe& r) {
   j["weight-decay"] = r.weight_decay, j["clip"] = r.clip, j["no-shuffle"] = r.no_shuffle;
   j["batch"] = r.batch, j["accumulate"] = r.accumulate, j["context"] = r.context, j["steps"] = r.steps;
   j["epochs"] = r.epochs, j["eval-every"] = r.eval_every, j["save-every"] = r.save_every;
+  j["keep-checkpoints"] = r.keep_checkpoints, j["on-divergence"] = r.on_divergence;
   j["memory"] = r.memory, j["scratch"] = r.scratch, j["allow"] = r.allow, j["precision"] = r.precision,
   j["multiply"] = r.multiply;
   j["seed"] = r.seed, j["threads"] = r.threads, j["bos"] = r.bos, j["strict"] = r.strict;
@@ -77,6 +78,7 @@ Result<void> check(const Recipe& r) {
   CHECK_OK(within<double>("--decay", r.decay, 0, 1e9));
   if (r.min_lr > 0 && !schedule.falls_to_floor)
     return fail(ErrorCode::invalid_argument, "--min-lr: --schedule {} does not fall to a least rate", r.schedule);
+  CHECK_OK(one_of("--on-divergence", r.on_divergence, {"stop", "skip", "rollback"}));
   CHECK_OK(one_of("--states", r.states, {"f32", "bf16", "int8_block", "fp8"}));
   CHECK_OK(one_of("--precision", r.precision, {"f32", "bf16"}));
   CHECK_OK(one_of("--multiply", r.multiply, {"auto", "f32", "bf16", "int8"}));
@@ -90,6 +92,7 @@ Result<void> check(const Recipe& r) {
   CHECK_OK(within<int64_t>("--steps", r.steps, 0, 1'000'000'000));
   CHECK_OK(within<int64_t>("--threads", r.threads, 0, 1024));
   CHECK_OK(within<int64_t>("--save-every", r.save_every, 0, 1'000'000'000));
+  CHECK_OK(within<int64_t>("--keep-checkpoints", r.keep_checkpoints, 1, 1'000'000));
   CHECK_OK(within<int64_t>("--eval-every", r.eval_every, 0, 1'000'000'000));
   if (r.alpha) CHECK_OK(within<double>("--alpha", *r.alpha, 1e-6, 1e6));
   if (r.dropout) CHECK_OK(within<double>("--dropout", *r.dropout, 0, 0.99));

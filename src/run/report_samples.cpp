@@ -38,7 +38,7 @@ Result<Replies> read_replies(const std::string& path) {
   CHECK_OK(for_each_line(path, kLongestLine, [&](std::string_view line) {
     ++number;
     if (line.empty() || !error.empty()) return;
-    const Json json = Json::parse(line, nullptr, false);
+    const Json json = parse_json(line, path).value_or(Json());
     if (!json.is_object() || !json.contains("reply") || !json["reply"].is_string()) {
       error =
           fmt::format("{}:{}: expected a JSON object with a string 'reply' (and 'prompt', 'reference')", path, number);

@@ -12,9 +12,9 @@ namespace {
 
 // All other flags decide the outcome. `multiply` is settled by the checkpoint; model and data are known by their
 // fingerprints.
-constexpr std::array<std::string_view, 14> kFree = {"model",   "tokenizer", "data",       "eval-data",  "out",
-                                                    "steps",   "epochs",    "eval-every", "save-every", "memory",
-                                                    "scratch", "multiply",  "threads",    "strict"};
+constexpr auto kFree = std::to_array<std::string_view>(
+    {"model", "tokenizer", "data", "eval-data", "out", "steps", "epochs", "eval-every", "save-every",
+     "keep-checkpoints", "on-divergence", "memory", "scratch", "multiply", "threads", "strict"});
 
 std::string shown(const nlohmann::ordered_json& value) {
   if (value.is_boolean()) return value.get<bool>() ? "on" : "off";
@@ -26,7 +26,8 @@ std::string shown(const nlohmann::ordered_json& value) {
 }
 
 Result<void> check_settings(const SafetensorsFile& checkpoint, const Recipe& settled) {
-  const auto then = nlohmann::ordered_json::parse(metadata_text(checkpoint, "recipe"), nullptr, false);
+  const auto then =
+      parse_ordered_json(metadata_text(checkpoint, "recipe"), checkpoint.path()).value_or(nlohmann::ordered_json());
   if (!then.is_object())
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say with which settings it was made; begin a new run",
                 checkpoint.path());

@@ -8,6 +8,8 @@
 namespace thimble {
 namespace {
 
+const std::string kEvents = "events.jsonl";
+
 constexpr size_t kLongestLine = 64 << 10;
 
 double number(const Json& json, std::string_view key) {
@@ -51,7 +53,7 @@ class Reader {
 
   void line(std::string_view line) {
     if (line.empty()) return;
-    const Json json = Json::parse(line, nullptr, false);
+    const Json json = parse_json(line, kEvents).value_or(Json());
     if (!json.is_object()) {
       ++log_.unreadable;
       return;
@@ -161,11 +163,12 @@ Result<void> drop_events_after(const std::string& path, int64_t step, int64_t ev
   auto kept = TRY(OutputFile::create(path));
   Result<void> written;
   CHECK_OK(for_each_line(path, kLongestLine, [&](std::string_view line) {
-    const Json json = Json::parse(line, nullptr, false);
+    const Json json = parse_json(line, kEvents).value_or(Json());
     if (!json.is_object()) return;
     const std::string event = text(json, "event");
     if (event == "done" || event == "stopped" || event == "error") return;
-    if ((event == "step" && integer(json, "step") > step) || (event == "eval" && integer(json, "step") > evaluated))
+    if (((event == "step" || event == "divergence") && integer(json, "step") > step) ||
+        (event == "eval" && integer(json, "step") > evaluated))
       return;
     if (written) written = kept.write(std::string(line) + "\n");
   }));

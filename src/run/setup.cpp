@@ -78,6 +78,15 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
 
 int64_t budget_or_free(int64_t asked) { return asked > 0 ? asked : free_memory_bytes() / 5 * 4; }
 
+Result<void> check_budget(int64_t asked, const ControlGroups& groups) {
+  const int64_t limit = group_memory(groups).limit_bytes;
+  if (limit < 0 || asked <= limit) return {};
+  return fail(ErrorCode::over_budget,
+              "--memory {}: the control group of this process may take {}, and is killed beyond that; give at most "
+              "--memory {}M",
+              megabytes(asked), megabytes(limit), limit / 1'000'000);
+}
+
 Result<void> include_start(const PlanBudget& budget) {
   const int64_t start = peak_resident_bytes();
   budget.ledger.planned_bytes = std::max(budget.ledger.planned_bytes, start);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "core/control_groups.h"
 #include "models/model_source.h"
 #include "plan/ledger.h"
 #include "plan/machine.h"
@@ -43,6 +44,9 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
 // The budget of the process: what was asked for, or 80 % of what is free.
 int64_t budget_or_free(int64_t asked);
 
+// Refuses a budget that the process's control group would answer by killing it.
+Result<void> check_budget(int64_t asked, const ControlGroups& groups = {});
+
 // What planning within a budget reads and sets.
 struct PlanBudget {
   int64_t asked_bytes;     // 0: 80 % of what is free
@@ -62,6 +66,7 @@ template <class Plan>
 Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
   constexpr int kClose = 6, kMost = 12;  // rounds for a close fit, and at all
   constexpr int64_t kSlack = 160 << 10;
+  CHECK_OK(check_budget(budget.asked_bytes));
   budget.budget_bytes = 0;
   for (int round = 0; round < kMost; ++round) {
     const int64_t heap = TRY(plan());

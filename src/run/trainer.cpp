@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "models/damage.h"
 #include "plan/profile.h"
 #include "run/derived.h"
 #include "run/earlier_run.h"
@@ -109,23 +108,18 @@ Result<double> Trainer::run_batches(RunContext& run, const StepSize& size) {
     if (recipe_.accumulate > 1) CHECK_OK(packer_->next(rows_));
     loss += TRY(run_passes(run, {i == 0, i + 1 == size.batches}));
   }
-  loss /= size.targets();
-  CHECK_OK(check_finite(loss, "loss"));
-  return loss;
+  return loss / size.targets();
 }
 
-Result<void> Trainer::check_finite(double value, const char* what) const {
-  if (std::isfinite(value)) return {};
-  return diverged(fmt::format("step {}: the {}", done_ + 1, what));
-}
-
-Result<StepEvent> Trainer::step() {
+// Nothing where the step was passed over: its gradient has entered no weight and no state.
+Result<std::optional<StepEvent>> Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
+  const Packer::State from = packer_->state();
   const StepSize size = TRY(measure_step());
   RunContext run = context();
   StepEvent event{
       .step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
-  passes_->begin_step(run, {event.learning_rate, 1 / size.targets()});
+  passes_->begin_step(run, {event.learning_rate, scale_(event.step, 1 / size.targets())});
   if (spec_.estimator->differentiates()) {
     event.loss = TRY(run_batches(run, size));
     event.grad_norm = *input<float>("update.norm");
@@ -136,28 +130,20 @@ Result<StepEvent> Trainer::step() {
     }));
     event.loss = estimated.loss, event.grad_norm = estimated.norm;
   }
-  CHECK_OK(check_finite(event.grad_norm, "gradient"));
-  CHECK_OK(passes_->end_step(run));
-  ++done_;
   event.tokens = size.windows * recipe_.context;
   tokens_ += event.tokens;
+  if (const std::string wrong = watch_.look(event.loss, event.grad_norm); !wrong.empty()) {
+    CHECK_OK(pass_over(wrong, from));
+    return std::nullopt;
+  }
+  passed_over_ = 0;
+  watch_.add(event.loss, event.grad_norm);
+  CHECK_OK(passes_->end_step(run));
+  ++done_;
   event.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   event.tokens_per_second = static_cast<double>(event.tokens) / event.seconds;
   event.peak_rss_bytes = peak_resident_bytes();
-  return event;
-}
-
-// Before the first update the model itself is the cause, if it is damaged.
-Failure Trainer::diverged(const std::string& what) const {
-  if (done_ == 0 && source_) {
-    const auto damage = find_damage(*source_);
-    if (damage && *damage)
-      return fail(ErrorCode::diverged, "{} is not finite: the weights of {} are damaged: {}", what, source_->path(),
-                  **damage);
-  }
-  return fail(ErrorCode::diverged,
-              "{} is not finite; lower --lr ({}) or give --precision f32. The last checkpoint is untouched", what,
-              base_rate_);
+  return std::optional(event);
 }
 
 Result<EvalEvent> Trainer::evaluate() {
@@ -194,7 +180,7 @@ Result<void> Trainer::evaluate_and_keep_best() {
   const EvalEvent event = TRY(evaluate());
   events_.eval(event);
   evaluated_ = done_;
-  if (!std::isfinite(event.nll)) return diverged(fmt::format("evaluating at step {}: the loss", done_));
+  if (!std::isfinite(event.nll)) return diverged(fmt::format("evaluating at step {}: the loss is not finite", done_));
   if (event.nll >= best_nll_ || done_ == 0) return {};
   best_nll_ = event.nll;
   return export_model(recipe_.out + "/best");
@@ -232,7 +218,7 @@ Result<void> Trainer::run() {
 Result<void> Trainer::train() {
   CHECK_OK(make_directories(recipe_.out));
   const OutLock lock = TRY(OutLock::take(recipe_.out));
-  if (!recipe_.resume && is_file(recipe_.out + kCheckpointFile)) {
+  if (!recipe_.resume && !checkpoints_in(recipe_.out).empty()) {
     events_.note(fmt::format("note: {} holds an earlier run, which this one replaces; --resume would go on with it",
                              recipe_.out));
     earlier_ = earlier_results(recipe_);
@@ -252,7 +238,7 @@ Result<void> Trainer::train() {
     if (evaluation_is_due())
       if (const auto evaluated = evaluate_and_keep_best(); !evaluated) return given_up(evaluated.error());
     if (done_ >= steps_) return finish();
-    events_.step(TRY(step()));
+    if (const std::optional<StepEvent> taken = TRY(step())) events_.step(*taken);
     if (stop_()) {
       events_.note("stopping: saving what was done");
       CHECK_OK(save_checkpoint());

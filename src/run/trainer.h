@@ -8,6 +8,8 @@
 #include "models/model_source.h"
 #include "plan/training.h"
 #include "run/arena.h"
+#include "run/checkpoint_files.h"
+#include "run/divergence.h"
 #include "run/events.h"
 #include "run/passes.h"
 #include "run/recipe.h"
@@ -15,9 +17,6 @@
 #include "text/dataset.h"
 
 namespace thimble {
-
-// Weights, states and position of a run, in --out.
-inline constexpr const char* kCheckpointFile = "/checkpoint.safetensors";
 
 class Trainer {
  public:
@@ -34,6 +33,8 @@ class Trainer {
   const TrainingSpec& spec() const { return spec_; }
   const Machine& machine() const { return machine_; }
 
+  // The factor of a step's loss: of what its gradient is multiplied with. For tests.
+  void use_scale(std::function<double(int64_t step, double scale)> scale) { scale_ = std::move(scale); }
   // Asked after every step: true ends the run.
   void stop_when(std::function<bool()> stop) { stop_ = std::move(stop); }
 
@@ -67,7 +68,7 @@ class Trainer {
   RunContext context();
   Result<void> fill();
 
-  Result<StepEvent> step();
+  Result<std::optional<StepEvent>> step();
   // Of the micro-batches of a step that hold something.
   struct StepSize {
     int64_t batches = 0, windows = 0, predicted = 0;
@@ -78,7 +79,7 @@ class Trainer {
   Result<double> run_passes(RunContext& run, PassPlace place);
   // The loss a target of all micro-batches of the step.
   Result<double> run_batches(RunContext& run, const StepSize& size);
-  Result<void> check_finite(double value, const char* what) const;
+  Result<void> pass_over(const std::string& what, const Packer::State& from);
   void write_pass(const Rows& rows, int64_t first);
   Result<EvalEvent> evaluate();
   bool evaluation_is_due() const;
@@ -88,6 +89,7 @@ class Trainer {
   Result<void> save_checkpoint();
   Result<void> read_position();  // of the checkpoint: steps done and the place in the data
   Result<void> restore_checkpoint();
+  Result<void> load_checkpoint();  // weights and states alone
   Result<void> export_model(const std::string& folder);
   Result<void> export_adapter(const std::string& folder);
   void forget_earlier();  // the results of a run that this one replaces
@@ -95,9 +97,9 @@ class Trainer {
   Result<void> begin_log();
   Result<void> check_space() const;
   Failure stopped();
-  Result<void> check_names() const;                 // of what the user named
-  Failure diverged(const std::string& what) const;  // `what` is not finite
-  Result<void> given_up(const Error& error);        // of an evaluation
+  Result<void> check_names() const;  // of what the user named
+  Failure diverged(const std::string& what) const;
+  Result<void> given_up(const Error& error);  // of an evaluation
   void report();
   template <class T>
   T* input(const std::string& name) {
@@ -119,12 +121,17 @@ class Trainer {
   TrainingPlan plan_;
   double base_rate_ = 0;
   int64_t steps_ = 0;
-  int64_t saved_ = -1;  // step of the checkpoint in --out; -1: there is none of this run
-  int64_t done_ = 0;    // steps
+  std::optional<SafetensorsFile> checkpoint_;  // that is resumed, until it has been
+  std::vector<std::string> damaged_;           // checkpoints that it was found behind
+  int64_t saved_ = -1;                         // step of the checkpoint in --out; -1: there is none of this run
+  int64_t done_ = 0;                           // steps
   int64_t tokens_ = 0;
   int64_t evaluated_ = 0;         // step of the last evaluation; of the first there is no checkpoint
   int64_t saved_evaluation_ = 0;  // the same, in the checkpoint
   double best_nll_ = 1e300;
+  DivergenceWatch watch_;
+  int passed_over_ = 0;  // steps in a row
+  std::function<double(int64_t, double)> scale_ = [](int64_t, double scale) { return scale; };
   std::function<bool()> stop_ = [] { return false; };
   std::vector<std::string> earlier_;  // files of a run that this one replaces, until it saves something itself
   FreeBytes free_bytes_ = free_disk_bytes;

@@ -89,6 +89,7 @@ class ByteBpe final : public VocabularyTokenizer, private PreTokenizer::Sink {
     if (rules_.ignores_merges) {
       if (const int32_t id = vocabulary_.tokens.find(bytes); id >= 0) return ids_->push_back(id), Result<void>();
     }
+    CHECK_OK(check_word(bytes.size(), static_cast<size_t>(bytes.data() - base_)));
     merger_.clear();
     for (size_t i = 0; i < bytes.size(); ++i) {
       const auto byte = static_cast<unsigned char>(bytes[i]);

@@ -21,6 +21,16 @@ Result<Charsmap> Charsmap::parse(std::string_view bytes) {
   map.units_.resize(trie_bytes / 4);
   std::memcpy(map.units_.data(), bytes.data() + 4, trie_bytes);
   map.replacements_ = bytes.substr(4 + trie_bytes);
+  // One character of the text becomes one of them: a long one would make a small text large.
+  constexpr size_t kLongestReplacement = 1024;  // real ones are under 64
+  for (size_t begin = 0; begin < map.replacements_.size();) {
+    const size_t end = std::min(map.replacements_.find('\0', begin), map.replacements_.size());
+    if (end - begin > kLongestReplacement)
+      return fail(ErrorCode::corrupt,
+                  "reading a precompiled_charsmap: a replacement has {} bytes, at most {} are taken", end - begin,
+                  kLongestReplacement);
+    begin = end + 1;
+  }
   return map;
 }
 

@@ -137,6 +137,8 @@ class Packer {
   // Windows that an epoch fills.
   int64_t windows(int64_t epoch);
   const State& state() const { return state_; }
+  // Examples that were given between two states of this run, as the data set counts them from 0; the first `most`.
+  std::vector<int64_t> examples(State from, const State& to, size_t most);
   Result<void> restore(const State& state);  // refuses a place that this data set does not have
 
  private:

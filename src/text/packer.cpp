@@ -34,6 +34,17 @@ Result<void> Packer::restore(const State& state) {
   return {};
 }
 
+std::vector<int64_t> Packer::examples(State from, const State& to, size_t most) {
+  std::vector<int64_t> out;
+  for (; from != to && out.size() < most; ++from.next) {
+    if (from.next >= dataset_.size()) from = {from.epoch + 1, 0};
+    if (from == to) break;
+    order(from.epoch);
+    out.push_back(shuffle_ ? order_[static_cast<size_t>(from.next)] : from.next);
+  }
+  return out;
+}
+
 Result<void> Packer::load() {
   if (loaded_ && loaded_state_ == state_) return {};
   order(state_.epoch);

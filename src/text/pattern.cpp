@@ -152,6 +152,9 @@ Result<Pattern> Pattern::compile(std::string source) {
   }
   c.data = pcre2_match_data_create(1, nullptr);
   c.context = pcre2_match_context_create(nullptr);
+  // A pattern that tries everything is stopped: those of real tokenizers try a few ways at each place.
+  pcre2_set_match_limit(c.context, 1'000'000);
+  pcre2_set_heap_limit(c.context, 64 << 10);  // KiB
   // Without machine code (a hardened kernel may forbid it) the interpreter gives the same answers, slower.
   if (pcre2_jit_compile(c.code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD) == 0) {
     c.stack = pcre2_jit_stack_create(32 << 10, 1 << 20, nullptr);

@@ -114,6 +114,9 @@ Result<std::unique_ptr<Tokenizer>> read_byte_bpe(const GgufFile& file) {
     }));
   }
   reader.start_merges();
+  if (merges.count > static_cast<uint64_t>(TokenTable::kMaxTokens))
+    return fail(ErrorCode::corrupt, "reading {}: tokenizer.ggml.merges has {} entries, at most {} are taken",
+                file.path(), merges.count, TokenTable::kMaxTokens);
   reader.vocabulary.merges.reserve(merges.count);
   if (merges.count > 0)
     CHECK_OK(

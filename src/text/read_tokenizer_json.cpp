@@ -13,7 +13,7 @@ namespace dom = simdjson::dom;
 
 namespace {
 
-constexpr uint64_t kMaxBytes = 256u << 20;
+constexpr uint64_t kMaxBytes = 128u << 20;
 
 // The parts of a component that may be absent: one part, or those of a Sequence, which may lie in another.
 Result<void> flatten(const JsonTokenizer& json, const dom::object& root, std::string_view key,

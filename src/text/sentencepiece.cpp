@@ -141,6 +141,7 @@ Result<size_t> SentencePiece::encode_stretch(std::string_view text, const Stretc
     if (end == normal_.size() && stretch.more) return at < added ? 0 : at - added;
     const std::string_view word = std::string_view(normal_).substr(at, end - at);
     const size_t offset = stretch.offset + (at < added ? 0 : at - added);
+    CHECK_OK(check_word(word.size(), offset));
     CHECK_OK(rules_.unigram ? best_path(word, offset, ids) : merge_word(word, offset, ids));
     at = end;
   }

@@ -10,7 +10,6 @@ namespace thimble {
 namespace {
 
 constexpr size_t kChunkBytes = 8 << 10;
-constexpr size_t kMaxChunkBytes = 256 << 20;  // a text that has no place to be cut in so many bytes is refused
 
 class TextWindows final : public Dataset {
  public:
@@ -106,7 +105,7 @@ class TextWindows final : public Dataset {
         return fail(done.error().code, "{}, from byte {} on: {}", file_.path(), offset, done.error().message);
       }
       if (*done > 0) return *done;
-      if (bytes >= kMaxChunkBytes) {
+      if (bytes >= kLongestWord) {
         return fail(ErrorCode::unsupported,
                     "tokenizing {} from byte {} on: there is no place to cut the text in {} bytes; break it into lines",
                     file_.path(), offset, bytes);

@@ -20,6 +20,9 @@ Result<void> TokenTable::set(int32_t id, std::string_view bytes, TokenKind kind)
     return fail(ErrorCode::corrupt, "reading a vocabulary: token {} has {} bytes, at most {} are allowed", id,
                 bytes.size(), UINT16_MAX);
   }
+  constexpr size_t kMostBytes = 256u << 20;  // of all texts
+  if (blob_.size() + bytes.size() > kMostBytes)
+    return fail(ErrorCode::corrupt, "reading a vocabulary: its tokens have more than {} bytes in all", kMostBytes);
   const auto at = static_cast<size_t>(id);
   if (at >= lengths_.size()) {
     offsets_.resize(at + 1);

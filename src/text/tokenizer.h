@@ -25,6 +25,10 @@ struct EncodeOptions {
   std::span<const TextSpan> ordinary = {};
 };
 
+// What a pattern or a merge may have to look at as a whole; it takes forty times as much memory. Longer words, and
+// texts without a place to be cut in so many bytes, are refused.
+inline constexpr size_t kLongestWord = 16u << 20;
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;

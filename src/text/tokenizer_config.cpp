@@ -91,7 +91,7 @@ Result<void> read_other_configs(const fs::path& folder, Vocabulary& vocabulary) 
   return {};
 }
 
-constexpr uint64_t kLargestConfig = 16u << 20;
+constexpr uint64_t kLargestConfig = 8u << 20;
 
 fs::path place(const std::string& folder, const char* name) {
   return (folder.empty() ? fs::path(".") : fs::path(folder)) / name;

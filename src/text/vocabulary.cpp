@@ -4,6 +4,13 @@
 
 namespace thimble {
 
+Result<void> check_word(size_t bytes, size_t offset) {
+  if (bytes <= kLongestWord) return {};
+  return fail(ErrorCode::unsupported,
+              "a word of {} bytes begins at offset {}; at most {} are taken: break the text into lines", bytes, offset,
+              kLongestWord);
+}
+
 Failure missing_byte(unsigned char byte, size_t offset) {
   return fail(ErrorCode::invalid_argument,
               "tokenizing: byte 0x{:02X} at offset {} can not be expressed in this vocabulary, which lacks a token for "

@@ -63,6 +63,9 @@ class VocabularyTokenizer : public Tokenizer {
 // "byte 0xC0 at offset 3 is not in the vocabulary ..."
 Failure missing_byte(unsigned char byte, size_t offset);
 
+// Refuses a word of more than kLongestWord bytes.
+Result<void> check_word(size_t bytes, size_t offset);
+
 // Checks that bos, eos and the others are ids of the vocabulary, and indexes it.
 Result<void> finish(Vocabulary& vocabulary, const std::string& path);
 

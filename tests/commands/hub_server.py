@@ -1,14 +1,16 @@
 """A server with Hugging Face's layout on 127.0.0.1, for the tests of `thimble pull`.
 
-usage: hub_server.py FOLDER
+usage: hub_server.py FOLDER [CERTIFICATE KEY]
 Serves FOLDER/ORG/NAME; prints its port; appends "PATH RANGE" of every request to FOLDER/log. What goes wrong is in the
 file FOLDER/ORG/NAME.json: {"drop": {"FILE": BYTES}, "no_ranges": true, "wrong_hash": "FILE", "extra": [sibling ...],
-"fail_first": STATUS, "short_size": "FILE"}; a drop or failure happens once.
+"fail_first": STATUS, "short_size": "FILE", "commit": SHA, "wrong_blob": "FILE", "location": URL, "no_sizes": true,
+"endless": "FILE"}; a drop or failure happens once. The log also tells the "Authorization" that came, if any.
 """
 import hashlib
 import http.server
 import json
 import os
+import ssl
 import sys
 
 root = sys.argv[1]
@@ -47,10 +49,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if name.endswith((".safetensors", ".gguf")):
                 digest = hashlib.sha256(b"other" if wrong.get("wrong_hash") == name else data).hexdigest()
                 entry["lfs"] = {"sha256": digest, "size": len(data)}
+            else:
+                content = b"other" if wrong.get("wrong_blob") == name else data
+                entry["blobId"] = hashlib.sha1(b"blob %d\0" % len(data) + content).hexdigest()
+            if wrong.get("no_sizes"):
+                entry = {"rfilename": name}
             if wrong.get("short_size") == name:
                 entry = {"rfilename": name, "size": len(data) - 1}
             siblings.append(entry)
-        self.reply(200, json.dumps({"id": repo, "sha": "0123456789abcdef" * 2 + "01234567", "siblings": siblings + wrong.get("extra", [])}).encode())
+        listing = {"id": repo, "sha": "0123456789abcdef" * 2 + "01234567", "siblings": siblings + wrong.get("extra", [])}
+        if "commit" in wrong:
+            listing["sha"] = wrong["commit"]
+        self.reply(200, json.dumps(listing).encode())
 
     def file(self, repo, name, wrong):
         path = os.path.join(root, repo, name)
@@ -58,6 +68,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.reply(404, b"Entry not found")
         if self.path.endswith("?cdn") is False and wrong.get("redirect"):
             return self.reply(302, headers=[("Location", self.path + "?cdn")])
+        if "location" in wrong:
+            return self.reply(302, headers=[("Location", wrong["location"])])
+        if wrong.get("endless") == name:
+            self.send_response(200)
+            self.end_headers()
+            try:
+                for _ in range(100):
+                    self.wfile.write(bytes(1 << 20))
+            except OSError:
+                pass
+            self.close_connection = True
+            return
         data, status, headers = open(path, "rb").read(), 200, []
         asked = self.headers.get("Range")
         if asked and not wrong.get("no_ranges"):
@@ -71,7 +93,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         with open(os.path.join(root, "log"), "a") as log:
-            log.write(f"{self.path} {self.headers.get('Range', '-')}\n")
+            log.write(f"{self.path} {self.headers.get('Range', '-')} {self.headers.get('Authorization', '')}\n")
         parts = self.path.split("?")[0].strip("/").split("/")
         api = parts[:2] == ["api", "models"]
         repo = "/".join(parts[2:4] if api else parts[:2])
@@ -85,5 +107,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+if len(sys.argv) > 2:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[2], sys.argv[3])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
 print(server.server_address[1], flush=True)
 server.serve_forever()

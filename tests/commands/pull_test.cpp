@@ -16,13 +16,16 @@ using ::testing::Not;
 
 class HubServer {
  public:
-  HubServer() {
+  // certificate: with its key beside it, ".key": over TLS.
+  explicit HubServer(const std::string& certificate = "") : scheme_(certificate.empty() ? "http" : "https") {
     int ends[2];
     EXPECT_EQ(::pipe(ends), 0);
     process_ = ::fork();
     if (process_ == 0) {
       ::dup2(ends[1], 1);
-      ::execlp("python3", "python3", THIMBLE_HUB_SERVER, folder_.path().c_str(), nullptr);
+      const std::string key = certificate + ".key";
+      ::execlp("python3", "python3", THIMBLE_HUB_SERVER, folder_.path().c_str(),
+               certificate.empty() ? nullptr : certificate.c_str(), key.c_str(), nullptr);
       ::_exit(127);
     }
     ::close(ends[1]);
@@ -41,7 +44,8 @@ class HubServer {
     for (const auto& [file, bytes] : files) folder_.write(name + "/" + file, bytes);
     folder_.write(name + ".json", wrong);
   }
-  std::string endpoint() const { return fmt::format("http://127.0.0.1:{}", port_); }
+  std::string endpoint() const { return fmt::format("{}://127.0.0.1:{}", scheme_, port_); }
+  void put(const std::string& file, const std::string& bytes) const { folder_.write(file, bytes); }
   std::string log() const { return file_bytes(folder_.file("log")); }
   Ran pull(const std::string& name, const std::string& to, std::vector<std::string> more = {}) const {
     std::vector<std::string> arguments = {"pull", name, "--endpoint", endpoint(), "--to", to};
@@ -51,6 +55,7 @@ class HubServer {
 
  private:
   TemporaryFolder folder_;
+  std::string scheme_;
   pid_t process_ = 0;
   int port_ = 0;
 };
@@ -136,6 +141,111 @@ TEST(Pull, refuses_a_wrong_hash) {
   EXPECT_THAT(ran.err, HasSubstr("expected SHA-256"));
   EXPECT_FALSE(is_file(to.file("m/model.safetensors")));
   EXPECT_FALSE(is_file(to.file("m/model.safetensors.part")));
+}
+
+constexpr const char* kCommit = "0123456789abcdef0123456789abcdef01234567";
+
+// One version: that of the list, whatever comes to the branch meanwhile.
+TEST(Pull, takes_all_files_of_one_commit) {
+  HubServer server;
+  TemporaryFolder to;
+  server.repository("org/tiny", small_model(), fmt::format(R"({{"commit": "{}"}})", kCommit));
+  ASSERT_EQ(server.pull("org/tiny", to.file("m")).status, 0);
+  EXPECT_THAT(server.log(), HasSubstr(fmt::format("/org/tiny/resolve/{}/config.json", kCommit)));
+  EXPECT_THAT(server.log(), Not(HasSubstr("/resolve/main/")));
+}
+
+TEST(Pull, small_files_are_verified_too) {
+  HubServer server;
+  TemporaryFolder to;
+  server.repository("org/tiny", small_model());
+  EXPECT_THAT(server.pull("org/tiny", to.file("m")).err,
+              HasSubstr("tokenizer.json: fetched, 8 bytes, git blob verified"));
+  server.put("org/tiny/tokenizer.json", "{\"b\": 2}");  // of the same length
+  ASSERT_EQ(server.pull("org/tiny", to.file("m")).status, 0);
+  EXPECT_EQ(file_bytes(to.file("m/tokenizer.json")), "{\"b\": 2}");
+  server.repository("org/wrong", small_model(), R"({"wrong_blob": "config.json"})");
+  const Ran ran = server.pull("org/wrong", to.file("w"));
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.err, HasSubstr("expected git blob"));
+  EXPECT_FALSE(is_file(to.file("w/config.json")));
+}
+
+TEST(Pull, a_part_of_another_version_is_fetched_anew) {
+  HubServer server;
+  TemporaryFolder to;
+  server.repository("org/tiny", small_model());
+  to.write("m/model.safetensors.part", std::string(1000, 'x'));
+  const Ran ran = server.pull("org/tiny", to.file("m"));
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.err, HasSubstr("what was there of it is of another version"));
+  EXPECT_EQ(file_bytes(to.file("m/model.safetensors")), many_bytes(300000));
+}
+
+TEST(Pull, what_nobody_says_the_size_of_is_bounded) {
+  HubServer server;
+  TemporaryFolder to;
+  server.repository("org/tiny", small_model(), R"({"no_sizes": true, "endless": "config.json"})");
+  const Ran ran = server.pull("org/tiny", to.file("m"), {"--retries", "1"});
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.err, HasSubstr("nobody says how large it is"));
+  EXPECT_FALSE(is_file(to.file("m/config.json.part")));
+}
+
+TEST(Pull, a_token_goes_only_where_nobody_can_read_it) {
+  HubServer server;
+  TemporaryFolder to;
+  server.repository("org/tiny", small_model());
+  const std::string token = to.write("token", "hf_given\n");
+  const Ran open = run_thimble({"pull", "org/tiny", "--endpoint", "http://192.0.2.1", "--token", token});
+  EXPECT_EQ(open.status, 2);
+  EXPECT_THAT(open.err, HasSubstr("it is not sent to http://192.0.2.1"));
+  EXPECT_EQ(run_thimble({"pull", "org/tiny", "--endpoint", "https://me:secret@192.0.2.1"}).status, 2);
+  ASSERT_EQ(server.pull("org/tiny", to.file("given"), {"--token", token}).status, 0);
+  EXPECT_THAT(server.log(), HasSubstr("Bearer hf_given"));
+}
+
+// As huggingface_hub takes them; but to no server that was named here.
+TEST(Pull, the_environment_of_huggingface_hub_is_honoured) {
+  HubServer server;
+  TemporaryFolder to;
+  server.repository("org/tiny", small_model());
+  const std::string set = "export HF_ENDPOINT=" + server.endpoint() + " HF_HOME=" + to.path();
+  to.write("token", "hf_login");
+  ASSERT_EQ(server.pull("org/tiny", to.file("a")).status, 0);
+  ASSERT_EQ(run_thimble({"pull", "org/tiny", "--endpoint", server.endpoint(), "--to", to.file("b")}, "", set).status,
+            0);
+  EXPECT_THAT(server.log(), Not(HasSubstr("Bearer")));
+  ASSERT_EQ(run_thimble({"pull", "org/tiny", "--to", to.file("c")}, "", set).status, 0);
+  EXPECT_THAT(server.log(), HasSubstr("Bearer hf_login"));
+  ASSERT_EQ(run_thimble({"pull", "org/tiny", "--to", to.file("d")}, "", set + " HF_TOKEN=hf_variable").status, 0);
+  EXPECT_THAT(server.log(), HasSubstr("Bearer hf_variable"));
+}
+
+TEST(Pull, over_tls_there_is_no_way_back) {
+  TemporaryFolder to;
+  const std::string certificate = to.file("server.pem");
+  const std::string make = fmt::format(
+      "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 "
+      "-out {0} -keyout {0}.key 2>/dev/null",
+      certificate);
+  if (std::system(make.c_str()) != 0) GTEST_SKIP() << "openssl makes no certificate here";
+  HubServer plain, server(certificate);
+  plain.repository("org/tiny", small_model());
+  server.repository("org/tiny", small_model());
+  const auto pull = [&](const std::string& name, const std::string& before) {
+    return run_thimble({"pull", name, "--endpoint", server.endpoint(), "--to", to.file("m"), "--retries", "1"}, "",
+                       before);
+  };
+  const std::string trusted = "export SSL_CERT_FILE=" + certificate;
+  EXPECT_EQ(pull("org/tiny", "unset SSL_CERT_FILE").status, 1) << "a certificate that nobody vouches for";
+  const Ran good = pull("org/tiny", trusted);
+  EXPECT_EQ(good.status, 0) << good.err;
+  server.repository("org/down", small_model(),
+                    fmt::format(R"({{"location": "{}/org/tiny/resolve/main/config.json"}})", plain.endpoint()));
+  const Ran down = pull("org/down", trusted);
+  EXPECT_EQ(down.status, 1) << down.err;
+  EXPECT_THAT(plain.log(), Not(HasSubstr("config.json")));
 }
 
 TEST(Pull, refuses_more_than_was_announced) {

@@ -20,7 +20,9 @@ class Groups {
     std::filesystem::create_directories(file.parent_path());
     std::ofstream(file) << text;
   }
-  int quota() const { return cpu_quota(folder_.file("self"), folder_.file("cgroup")); }
+  ControlGroups groups() const { return {folder_.file("self"), folder_.file("cgroup")}; }
+  int quota() const { return cpu_quota(groups()); }
+  GroupMemory memory() const { return group_memory(groups()); }
 
  private:
   TemporaryFolder folder_;
@@ -67,6 +69,35 @@ TEST(Cpus, without_a_quota_there_is_none) {
   EXPECT_EQ(groups.quota(), 0);
   groups.put("cgroup/cpu.max", "0 0\n");
   EXPECT_EQ(groups.quota(), 0);
+}
+
+TEST(GroupMemory, the_least_of_all_groups_counts) {
+  Groups groups;
+  EXPECT_EQ(groups.memory().limit_bytes, -1);
+  groups.put("self", "0::/user.slice/run.scope\n");
+  groups.put("cgroup/user.slice/run.scope/memory.max", "500000000\n");
+  groups.put("cgroup/user.slice/run.scope/memory.current", "120000000\n");
+  groups.put("cgroup/user.slice/run.scope/memory.stat", "anon 90000000\nfile 30000000\ninactive_file 20000000\n");
+  groups.put("cgroup/user.slice/memory.max", "max\n");
+  groups.put("cgroup/memory.current", "7000000000\n");
+  EXPECT_EQ(groups.memory().limit_bytes, 500000000);
+  EXPECT_EQ(groups.memory().free_bytes, 400000000);
+  groups.put("cgroup/user.slice/memory.max", "800000000\n");
+  groups.put("cgroup/user.slice/memory.current", "700000000\n");
+  EXPECT_EQ(groups.memory().limit_bytes, 500000000);
+  EXPECT_EQ(groups.memory().free_bytes, 100000000) << "a neighbour in the group above has taken the rest";
+}
+
+TEST(GroupMemory, of_the_first_version) {
+  Groups groups;
+  groups.put("self", "9:cpu:/y\n5:memory:/x\n");
+  groups.put("cgroup/memory/x/memory.limit_in_bytes", "9223372036854771712\n");
+  EXPECT_EQ(groups.memory().limit_bytes, -1);
+  groups.put("cgroup/memory/memory.limit_in_bytes", "300000000\n");
+  groups.put("cgroup/memory/memory.usage_in_bytes", "100000000\n");
+  groups.put("cgroup/memory/memory.stat", "total_inactive_file 0\n");
+  EXPECT_EQ(groups.memory().limit_bytes, 300000000);
+  EXPECT_EQ(groups.memory().free_bytes, 200000000);
 }
 
 TEST(Cpus, affinity_is_followed) {

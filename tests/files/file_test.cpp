@@ -1,7 +1,9 @@
 #include "files/file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -64,19 +66,22 @@ TEST(OutputFile, leaves_nothing_behind_when_abandoned) {
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
-// Of a process that was killed while it wrote the same file; not of one that may be writing it.
+// Of a process that was killed while it wrote the same file; not of one that is writing it, wherever it runs.
 TEST(OutputFile, removes_what_a_killed_process_left) {
   TemporaryFolder folder;
-  const std::string dead = "999999999", alive = std::to_string(::getppid());  // above all numbers of processes
   const auto old = std::filesystem::file_time_type::clock::now() - std::chrono::minutes(2);
-  for (const std::string& name : {"a." + dead + ".0.part", "a." + alive + ".0.part", "b." + dead + ".0.part"})
+  for (const char* name : {"a.1.0.part", "a.2.0.part", "b.1.0.part", "a.mine.part", "a.1.0.x.part"})
     std::filesystem::last_write_time(folder.write(name, "half"), old);
-  folder.write("a." + dead + ".1.part", "just written, by a process elsewhere");
+  folder.write("a.1.1.part", "just made, and not locked yet");
+  const int writer = ::open(folder.file("a.2.0.part").c_str(), O_WRONLY);
+  ASSERT_EQ(::flock(writer, LOCK_EX | LOCK_NB), 0);
   ASSERT_TRUE(write_text_file(folder.file("a"), "text"));
-  EXPECT_FALSE(is_file(folder.file("a." + dead + ".0.part")));
-  EXPECT_TRUE(is_file(folder.file("a." + dead + ".1.part")));
-  EXPECT_TRUE(is_file(folder.file("a." + alive + ".0.part")));
-  EXPECT_TRUE(is_file(folder.file("b." + dead + ".0.part")));
+  ::close(writer);
+  std::vector<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    left.push_back(entry.path().filename().string());
+  EXPECT_THAT(left, testing::UnorderedElementsAre("a", "a.1.1.part", "a.2.0.part", "b.1.0.part", "a.mine.part",
+                                                  "a.1.0.x.part"));
 }
 
 TEST(OutputFile, says_that_the_folder_is_missing) {

@@ -38,6 +38,14 @@ TEST_F(CalibrationTest, measures_once) {
   EXPECT_EQ(cache()["disks"].size(), 1u);
 }
 
+TEST_F(CalibrationTest, a_disk_is_not_written_to_where_nobody_named_it) {
+  const Machine guessed = calibrated_machine(threads_, folder_.path(), Measure::no_disk);
+  EXPECT_EQ(guessed.disk.read, Machine{}.disk.read);
+  EXPECT_TRUE(cache()["disks"].empty() || !cache()["disks"].front().is_object());
+  const Machine measured = calibrated_machine(threads_, folder_.path());
+  EXPECT_EQ(calibrated_machine(threads_, folder_.path(), Measure::no_disk).disk.read, measured.disk.read);
+}
+
 TEST_F(CalibrationTest, a_damaged_cache_is_measured_again) {
   const Machine first = calibrated_machine(threads_, "");
   for (const char* damaged : {"", "[1]", "{\"speeds\": 7}", "{\"speeds\": [], \"disks\": \"x\"}"}) {

@@ -6,6 +6,7 @@
 
 #include "commands/tiny_files.h"
 #include "run/run_log.h"
+#include "run/sealed_checkpoint.h"
 #include "run/small_training.h"
 
 namespace thimble {
@@ -186,7 +187,7 @@ TEST_F(Replacing, another_model_of_the_same_shape_is_refused) {
   std::string text = file_bytes(file("run/checkpoint.safetensors"));
   const size_t key = text.find(",\"model\":\"");
   ASSERT_NE(key, std::string::npos);
-  tiny_.folder.write("run/checkpoint.safetensors", text.replace(key + 2, 5, "other"));
+  write_sealed(file("run/checkpoint.safetensors"), text.replace(key + 2, 5, "other"));
   const Ended unknown = run(recipe_);
   EXPECT_EQ(unknown.code, ErrorCode::corrupt);
   EXPECT_THAT(unknown.error, HasSubstr("does not say of which model"));

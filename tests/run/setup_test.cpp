@@ -1,8 +1,10 @@
 // What is told of data before a run, and the lock of its folder.
 #include "run/setup.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -47,6 +49,37 @@ TEST(OutLock, excludes_another_process_and_names_it) {
   }
   EXPECT_TRUE(std::filesystem::is_empty(folder.path())) << "the file is left there";
   EXPECT_TRUE(OutLock::take(folder.path()));
+}
+
+// What a program that uses the library has mapped is its own business.
+TEST(PopulateRuntime, leaves_the_mappings_of_a_host_alone) {
+  constexpr size_t kBytes = 64 << 20;
+  TemporaryFolder folder;
+  const std::string path = folder.write("data", "");
+  std::filesystem::resize_file(path, kBytes);
+  const int file = ::open(path.c_str(), O_RDONLY);
+  void* const mapped = ::mmap(nullptr, kBytes, PROT_READ, MAP_PRIVATE, file, 0);
+  ::close(file);
+  ASSERT_NE(mapped, MAP_FAILED);
+  populate_runtime(0);
+  const int64_t before = resident_bytes();
+  populate_runtime(0);
+  EXPECT_LT(resident_bytes() - before, int64_t{kBytes} / 2);
+  // The first time counts too: what is resident is not this file.
+  ::munmap(mapped, kBytes);
+  EXPECT_GT(resident_bytes(), before - int64_t{kBytes} / 2);
+}
+
+TEST(CheckBudget, refuses_what_the_control_group_would_kill) {
+  TemporaryFolder folder;
+  const ControlGroups groups{folder.write("self", "0::/job\n"), folder.file("groups")};
+  folder.write("groups/job/memory.max", "500000000\n");
+  EXPECT_TRUE(check_budget(500'000'000, groups));
+  const auto above = check_budget(600'000'000, groups);
+  ASSERT_FALSE(above);
+  EXPECT_EQ(above.error().code, ErrorCode::over_budget);
+  EXPECT_THAT(above.error().message, testing::HasSubstr("may take 500.0 MB"));
+  EXPECT_THAT(above.error().message, testing::HasSubstr("give at most --memory 500M"));
 }
 
 }  // namespace

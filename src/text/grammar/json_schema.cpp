@@ -287,8 +287,7 @@ class Converter {
 std::string gbnf_of_json() { return fmt::format("root ::= object\n{}", kBasics); }
 
 Result<std::string> gbnf_of_json_schema(std::string_view schema) {
-  TRY(parse_json(schema, "the JSON schema"));  // that it is JSON, and not too deep
-  const OrderedJson json = OrderedJson::parse(schema, nullptr, false);
+  const OrderedJson json = TRY(parse_ordered_json(schema, "the JSON schema"));
   return Converter(json).run();
 }
 

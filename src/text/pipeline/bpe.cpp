@@ -4,6 +4,7 @@
 #include "text/merger.h"
 #include "text/pipeline/models.h"
 #include "text/pipeline/unicode.h"
+#include "text/vocabulary.h"
 
 namespace thimble::pipeline {
 namespace {
@@ -27,6 +28,7 @@ class Bpe final : public Model {
   Result<void> encode(std::string_view piece, std::vector<int32_t>& ids) override {
     if (rules_.ignores_merges)
       if (const int32_t id = tokens_.find(piece); id >= 0) return ids.push_back(id), Result<void>();
+    CHECK_OK(check_word(piece.size(), 0));
     merger_.clear();
     bool after_unknown = false;
     for (size_t at = 0; at < piece.size();) {

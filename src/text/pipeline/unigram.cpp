@@ -4,6 +4,7 @@
 
 #include "text/pipeline/models.h"
 #include "text/pipeline/unicode.h"
+#include "text/vocabulary.h"
 
 namespace thimble::pipeline {
 namespace {
@@ -20,6 +21,7 @@ class Unigram final : public Model {
   }
 
   Result<void> encode(std::string_view piece, std::vector<int32_t>& ids) override {
+    CHECK_OK(check_word(piece.size(), 0));
     find_paths(piece);
     ends_.clear();
     for (size_t end = piece.size(); end > 0; end = steps_[end].start) ends_.push_back(end);
