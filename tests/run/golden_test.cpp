@@ -15,7 +15,7 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kWindows = 32;
+constexpr int64_t kWindows = 16;
 
 std::vector<int32_t> encode(Tokenizer& tokenizer, const std::string& text, const EncodeOptions& options = {}) {
   std::vector<int32_t> ids;

@@ -1,4 +1,5 @@
-// 20 steps of full f32 fine-tuning of SmolLM2 against PyTorch (models/smollm2/smollm2_train_golden.py made train.json).
+// Steps of full f32 fine-tuning of SmolLM2 against PyTorch (models/smollm2/smollm2_train_golden.py made train.json, 20
+// steps; the first ten are run).
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -9,6 +10,8 @@
 
 namespace thimble {
 namespace {
+
+constexpr int64_t kSteps = 10;
 
 TEST(GoldenTraining, losses_and_norms_equal_pytorch) {
   NEED_SMOLLM2(model);
@@ -23,7 +26,7 @@ TEST(GoldenTraining, losses_and_norms_equal_pytorch) {
                       .precision = "f32",
                       .batch = 2,
                       .context = 256,
-                      .steps = 20,
+                      .steps = kSteps,
                       .lr = 1e-4,
                       .warmup = 0,
                       .weight_decay = 0.01,
@@ -37,8 +40,8 @@ TEST(GoldenTraining, losses_and_norms_equal_pytorch) {
   const auto done = (*trainer)->run();
   ASSERT_TRUE(done) << done.error().message;
   const auto expected = nlohmann::json::parse(std::ifstream(golden)).at("steps");
-  ASSERT_EQ(steps.size(), expected.size());
-  for (size_t i = 0; i < expected.size(); ++i) {
+  ASSERT_EQ(steps.size(), size_t{kSteps});
+  for (size_t i = 0; i < steps.size(); ++i) {
     const double loss = expected[i].at("loss"), norm = expected[i].at("grad_norm");
     EXPECT_NEAR(steps[i].loss, loss, 1e-5 * loss) << "step " << i;
     EXPECT_NEAR(steps[i].grad_norm, norm, 1e-4 * norm) << "step " << i;
