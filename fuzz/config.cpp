@@ -9,6 +9,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!architecture || architecture->blocks.size() > 8) return 0;
   (void)config_text(*architecture, {});
   Graph graph;
-  if (const auto built = build_model(graph, *architecture, {.rows = 4, .positions = 4}); built) (void)graph.verify();
+  BuildOptions options{.rows = 4, .positions = 4};
+  options.codec = [](const std::string&, const Shape&) -> const Codec* { return &kF32; };
+  if (build_model(graph, *architecture, options)) (void)graph.verify();
   return 0;
 }

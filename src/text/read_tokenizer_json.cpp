@@ -78,6 +78,9 @@ Result<std::unique_ptr<Tokenizer>> parse_tokenizer(const std::string& path, cons
   dom::parser parser;
   dom::object root;
   if (const auto error = parser.parse(text).get(root); error != simdjson::SUCCESS) {
+    if (error == simdjson::MEMALLOC)
+      return fail(ErrorCode::over_budget, "reading {}: it takes more memory than there is; give a larger --memory",
+                  path);
     return fail(ErrorCode::corrupt, "reading {}: not a JSON object: {}", path, simdjson::error_message(error));
   }
   JsonTokenizer json;

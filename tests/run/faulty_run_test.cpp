@@ -14,7 +14,7 @@ namespace {
 #ifdef THIMBLE_EVERY_CALL
 constexpr int64_t kCallsPerFault = 1'000'000;
 #else
-constexpr int64_t kCallsPerFault = 3;
+constexpr int64_t kCallsPerFault = 2;
 #endif
 
 class FaultyRun : public SmallTraining {
