@@ -153,6 +153,8 @@ class GgufAdapterWriter {
   GgufAdapterWriter(Adapter& adapter, const Architecture& architecture) : adapter_(adapter), a_(architecture) {}
 
   Result<void> write(const std::string& path) {
+    if (family_of(a_).gguf.architecture.empty())
+      return fail(ErrorCode::unsupported, "writing {}: llama.cpp does not run models of family '{}'", path, a_.family);
     const RewriteSpec spec = TRY(rewrite_of(adapter_, a_));
     if (adapter_.rewrite->form.type != "LORA" || !adapter_.rewrite->form.marked.empty() || !spec.trained.empty() ||
         spec.options["bias"] != 0)

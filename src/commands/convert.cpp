@@ -6,6 +6,8 @@
 #include <filesystem>
 
 #include "commands/command.h"
+#include "commands/convert_adapter.h"
+#include "commands/void_flags.h"
 #include "core/count.h"
 #include "files/json.h"
 #include "models/gguf_writer.h"
@@ -26,7 +28,7 @@ namespace fs = std::filesystem;
 
 struct ConvertOptions {
   std::string model, adapter, adapter_scale, tokenizer, to, codec, embedding_codec, out, memory;
-  bool add_rows = false, json = false;
+  bool adapter_only = false, add_rows = false, json = false;
 };
 
 // What the C library takes on its way, names and places of tensors, and pages that only writing touches.
@@ -309,8 +311,22 @@ int64_t bytes_at(const std::string& path) {
   return bytes;
 }
 
+Result<void> write_adapter_alone(const ConvertOptions& o) {
+  const size_t tensors = TRY(convert_adapter(o.model, o.adapter, o.out));
+  const int64_t bytes = bytes_at(o.out);
+  if (o.json)
+    fmt::print(
+        "{}\n",
+        nlohmann::ordered_json{{"event", "done"}, {"output", o.out}, {"bytes", bytes}, {"tensors", tensors}}.dump(
+            -1, ' ', false, Json::error_handler_t::replace));
+  else
+    fmt::print("{} of the adapter, {} written to {}\n", counted(tensors, "tensor"), megabytes(bytes), o.out);
+  return {};
+}
+
 Result<void> convert(const ConvertOptions& options) {
   CHECK_OK(check_options(options));
+  if (options.adapter_only) return write_adapter_alone(options);
   Conversion c{.options = options};
   CHECK_OK(open_all(c));
   const int64_t planned = TRY(options.to == "gguf" ? write_gguf(c) : write_safetensors(c));
@@ -343,9 +359,22 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--embedding-codec", o->embedding_codec, "of the embedding and the head, in GGUF");
   app.add_option("--out", o->out, "the file or folder to write")->required();
   app.add_option("--memory", o->memory, "most resident memory of the process: 300M, 1.5G");
+  app.add_flag("--adapter-only", o->adapter_only,
+               "write the adapter itself, for llama.cpp's --lora, and do not merge it");
   app.add_flag("--add-rows", o->add_rows, "append a row, the mean of all, for every token that the model has none for");
   app.add_flag("--json", o->json, "one JSON object");
-  return [o] { return convert(*o); };
+  return [o, &app]() -> Result<void> {
+    const char* const alone = "--adapter-only writes the adapter as it is";
+    CHECK_OK(refuse_void(app, {{"--adapter-only", o->adapter.empty(), "there is no --adapter"},
+                               {"--adapter-only", o->to == "safetensors", "a PEFT folder is what it is read from"},
+                               {"--adapter-scale", o->adapter_only, "llama.cpp's --lora-scaled takes it"},
+                               {"--codec", o->adapter_only, alone},
+                               {"--embedding-codec", o->adapter_only, alone},
+                               {"--tokenizer", o->adapter_only, alone},
+                               {"--memory", o->adapter_only, "an adapter streams from file to file"},
+                               {"--add-rows", o->adapter_only, alone}}));
+    return convert(*o);
+  };
 }
 
 }  // namespace

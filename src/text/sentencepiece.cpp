@@ -66,7 +66,7 @@ class SentencePiece final : public VocabularyTokenizer {
   PairMerge look_up(std::string_view word, const Symbol& left, const Symbol& right) const;
 
   struct Step {
-    float score = 0;
+    double score = 0;    // a sum over the word, which a text without spaces makes long: in f32 near ties would be lost
     int32_t start = -1;  // of the last piece; -1: not reached
     int32_t id = -1;
   };
@@ -206,7 +206,7 @@ Result<void> SentencePiece::best_path(std::string_view word, size_t offset, std:
   steps_[0].start = 0;
   const auto reach = [&](size_t start, size_t end, float score, int32_t id) {
     Step& step = steps_[end];
-    const float total = steps_[start].score + score;
+    const double total = steps_[start].score + score;
     if (step.start < 0 || total > step.score) step = {total, static_cast<int32_t>(start), id};
   };
   for (size_t at = 0; at < word.size();) {

@@ -234,5 +234,27 @@ TEST(Convert, training_on_tokens_without_rows) {
   EXPECT_EQ((*source)->architecture().vocab, 260);
 }
 
+// The adapter alone, for llama.cpp; applied by thimble it is the same.
+TEST(Convert, writes_an_adapter_alone) {
+  TinyFiles tiny;
+  const std::string lora = tiny.folder.file("new/lora.gguf");
+  const Ran ran = run_thimble(
+      {"convert", "--model", tiny.gguf, "--adapter", tiny.adapter, "--to", "gguf", "--adapter-only", "--out", lora});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("2 tensors of the adapter"));
+  EXPECT_NE(GgufFile::open(lora)->find_tensor("blk.1.attn_q.weight.lora_b"), nullptr);
+  const auto reply = [&](const std::string& adapter) {
+    return run_thimble({"generate", "--model", tiny.gguf, "--adapter", adapter, "--prompt", "ab", "--max-tokens", "8",
+                        "--precision", "f32", "--json"});
+  };
+  const Ran folder = reply(tiny.adapter), file = reply(lora);
+  ASSERT_EQ(file.status, 0) << file.err;
+  EXPECT_EQ((*parse_json(file.out, "out"))["ids"], (*parse_json(folder.out, "out"))["ids"]);
+  const Ran codec = run_thimble({"convert", "--model", tiny.gguf, "--adapter", tiny.adapter, "--to", "gguf",
+                                 "--adapter-only", "--codec", "f16", "--out", lora});
+  EXPECT_EQ(codec.status, 2);
+  EXPECT_THAT(codec.err, HasSubstr("--codec: it would have no effect"));
+}
+
 }  // namespace
 }  // namespace thimble

@@ -87,6 +87,24 @@ TEST(SentencePiece, UnigramTakesTheBestPath) {
   EXPECT_THAT(must_encode(*tokenizer, "ba"), ElementsAre(1, 3, 2));
 }
 
+// The sum of a long text's scores is large, and its paths still differ by little: as sentencepiece 0.2.3, in f64.
+TEST(SentencePiece, UnigramKeepsNearTiesApartInLongTexts) {
+  SentencePieceReader reader;
+  reader.rules.unigram = true;
+  EXPECT_TRUE(reader.add_piece(0, "<unk>", 0, TokenKind::unknown));
+  int32_t id = 1;
+  for (const auto& [piece, score] :
+       {std::pair{"a", -1.0f}, {"b", -0.99f}, {"ab", -2.0f}, {"x", -900.0f}, {"\u2581", -1.0f}})
+    EXPECT_TRUE(reader.add_piece(id++, piece, score, TokenKind::normal));
+  EXPECT_TRUE(finish(reader.vocabulary, "memory"));
+  const auto tokenizer = make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
+  for (const size_t before : {size_t{0}, size_t{20000}}) {
+    const std::vector<int32_t> ids = must_encode(*tokenizer, std::string(before, 'x') + "ab");
+    ASSERT_GE(ids.size(), 2u);
+    EXPECT_THAT(std::vector<int32_t>(ids.end() - 2, ids.end()), ElementsAre(1, 2)) << before;
+  }
+}
+
 TEST(SentencePiece, HostileTextIsFast) {
   TemporaryFolder folder;
   auto bpe = must_open(folder.write("tok.bin", llama2c_file(kPieces)));
