@@ -1,0 +1,335 @@
+#include "plan/updates.h"
+
+#include <algorithm>
+
+#include "methods/optimizers/update_expr.h"
+#include "ops/pointwise.h"
+#include "ops/table.h"
+#include "ops/update.h"
+
+namespace thimble {
+namespace {
+
+// Rows of one head, by value, of the matrices [out, in] whose products become the queries and keys of an attention,
+// through rotations and norms that keep the width; 0: of all other values.
+std::vector<int64_t> head_rows(const Graph& g) {
+  std::vector<int64_t> out(g.values().size(), 0);
+  for (const Node& attention : g.nodes()) {
+    if (attention.op != &kAttention) continue;
+    for (ValueId id : {attention.in[0], attention.in[1]}) {
+      const int64_t width = g.value(id).type.shape.columns();
+      for (int made = g.producer(id); made >= 0;) {
+        const Node& node = g.nodes()[static_cast<size_t>(made)];
+        if (node.op == &kLinear) {
+          const auto& terms = node.as<LinearAttributes>().terms;
+          for (size_t i = 0; i < terms.size(); ++i)
+            if (terms[i].transposed && g.value(node.in[2 * i + 1]).type.shape.rows() == width)
+              out[static_cast<size_t>(node.in[2 * i + 1])] = attention.as<AttentionAttributes>().head_dim;
+          break;
+        }
+        if (node.in.empty() || g.value(node.in[0]).type.shape.columns() != width) break;
+        made = g.producer(node.in[0]);
+      }
+    }
+  }
+  return out;
+}
+
+// Appends what becomes of every gradient, and the update of every parameter.
+class UpdateBuilder {
+ public:
+  UpdateBuilder(const TrainingSpec& spec, const StepKind& kind, TrainingGraph& train)
+      : spec_(spec),
+        kind_(kind),
+        optimizer_(*spec.optimizer),
+        hooks_(optimizer_.hooks),
+        train_(train),
+        g_(train.graph) {
+    in_block_.resize(g_.values().size(), 0);
+    head_rows_ = head_rows(g_);
+    for (const Node& node : g_.nodes())
+      for (ValueId id : node.in)
+        if (id != kNone && node.block >= 0) in_block_[static_cast<size_t>(id)] = 1;
+  }
+
+  void build(const std::vector<Backward::LeafGradient>& gradients) {
+    begin_inputs();
+    updates_.reserve(gradients.size());
+    for (const auto& p : gradients) updates_.push_back(begin(p));
+    const size_t first_norm = g_.nodes().size();
+    std::vector<ValueId> squares;
+    for (const Update& update : updates_)
+      squares.push_back(g_.emit(kSquaredNorm, {}, {update.gradient}, "norm." + update.name()));
+    const ValueId clip = norm(squares);
+    for (size_t i = first_norm; i < g_.nodes().size(); ++i) g_.in_last_pass(i);
+    update_all(clip);
+  }
+
+  // Of gradients that are made anew where they are read.
+  void build_estimated(std::span<const ValueId> parameters) {
+    begin_inputs();
+    estimate_ = {spec_.estimator, &spec_.estimator_options, {}};
+    for (int k = 0; k < estimate_.directions(); ++k)
+      estimate_.derivatives.push_back(g_.add_value(derivative_name(k), {{1}}, Role::input));
+    updates_.reserve(parameters.size());
+    for (const ValueId parameter : parameters) updates_.push_back(begin({parameter, kNone, kNone}));
+    update_all(kNone);
+  }
+
+ private:
+  void begin_inputs() {
+    g_.set_phase(Phase::update);
+    learning_rate_ = g_.add_value(kUpdateRate, {{1}}, Role::input);
+    step_ = g_.add_value(kUpdateStep, {{1}}, Role::input);
+  }
+
+  void update_all(ValueId clip) {
+    train_.update_begin = g_.nodes().size();
+    for (Update& update : updates_) {
+      if (spec_.clip > 0) update.clip = clip;
+      const ValueId parameter = update.parameter;  // the hooks replace it by its new version
+      set_rate(update);
+      reset(update);
+      if (update.gradient == kNone) estimate(update);
+      if (hooks_.measure) update.statistics = hooks_.measure(update);
+      const bool later = optimizer_.total != Total::none && !update.statistics.empty();
+      if (!later) hooks_.apply(update);
+      belongs_to(later ? kNone : parameter);
+    }
+    if (optimizer_.total != Total::none && !updates_.front().statistics.empty()) apply_with_totals();
+  }
+
+  // As a value, for updates that are no single expression; where none reads it, it is dropped again.
+  void estimate(Update& update) {
+    update.estimate = &estimate_;
+    Fused f(g_, "estimate." + update.name());
+    f.builder().shape(update.trained.shape);
+    f.output(update.gradient, estimated_gradient(f, estimate_, update.name()));
+    f.emit();
+  }
+
+  // The factor of clipping, and the norm: both outlive the pass that makes them.
+  ValueId norm(const std::vector<ValueId>& squares) {
+    const auto out = g_.emit_all(kClipScale, ClipAttributes{spec_.clip}, squares, "update.clip");
+    g_.value(out[0]).role = g_.value(out[1]).role = Role::result;
+    g_.value(out[1]).name = "update.norm";
+    return out[0];
+  }
+
+  Update begin(const Backward::LeafGradient& p) {
+    const Value value = g_.value(p.parameter);
+    const auto at = static_cast<size_t>(p.parameter);
+    TrainedParameter trained{value.name, value.type.shape, {}, head_rows_[at]};
+    const Parameter parameter{value.name, value.type.shape, in_block_[at] != 0, head_rows_[at]};
+    Update update{.graph = g_,
+                  .options = spec_.optimizer_options,
+                  .trained = parameter,
+                  .decay = decay(value.name),
+                  .parameter = p.parameter,
+                  .gradient = p.last,
+                  .accumulator = kNone,
+                  .states = {},
+                  .statistics = {},
+                  .totals = {},
+                  .learning_rate = learning_rate_,
+                  .step = step_,
+                  .clip = kNone,
+                  .due = kind_.due};
+    for (StateSpec state : optimizer_.states(parameter, spec_.optimizer_options)) {
+      state = coded(state, spec_.moves.eight_bit_states ? kInt8Block : *spec_.states);
+      update.roots.push_back(state.squares && state.codec->block > 1);
+      const std::string name = fmt::format("{}.{}.{}", optimizer_.name, state.name, value.name);
+      update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state,
+                                           Initial::constant(static_cast<float>(state.initial))));
+      trained.states.emplace_back(name, state);
+    }
+    train_.parameters.push_back(std::move(trained));
+    if (optimizer_.accumulator) absorb(p.first, optimizer_.accumulator(parameter, spec_.optimizer_options), update);
+    return update;
+  }
+
+  // The gradient is of one pass only, cleared when that begins; what is accumulated takes its name and place.
+  void absorb(ValueId whole, const Shape& shape, Update& update) {
+    if (shape.rank() == 0) return;  // as it is
+    Value& gradient = g_.value(whole);
+    const std::string name = gradient.name;
+    gradient.name = "pass." + name;
+    gradient.role = Role::activation;
+    update.accumulator = g_.add_value(name, {shape}, Role::gradient);
+    if (g_.find(kPassStep) == kNone) {
+      g_.add_value(kPassRate, {{1}}, Role::input);
+      g_.add_value(kPassStep, {{1}}, Role::input);
+    }
+    update.learning_rate = g_.find(kPassRate), update.step = g_.find(kPassStep);
+    g_.set_phase(Phase::backward);  // the first pass of a step finds it cleared
+    update.gradient = hooks_.absorb(update);
+    g_.set_phase(Phase::update);
+    update.learning_rate = learning_rate_, update.step = step_;
+  }
+
+  // Of a parameter with a rate of its own.
+  void set_rate(Update& update) {
+    const std::string& name = g_.value(update.parameter).name;
+    const auto own = std::find_if(train_.adapter.begin(), train_.adapter.end(),
+                                  [&](const AdapterTensor& tensor) { return tensor.value == name; });
+    const double factor = (own == train_.adapter.end() ? 1 : own->rate) * factor_of(spec_.rate_of, name);
+    if (factor == 1) return;
+    PointwiseBuilder b;
+    b.shape({1});
+    b.output(b.scalar() * factor);
+    update.learning_rate = g_.emit(kPointwise, b.attributes(), {learning_rate_}, "rate." + name);
+  }
+
+  void reset(Update& update) {
+    const auto& states = train_.parameters[static_cast<size_t>(&update - updates_.data())].states;
+    for (size_t i = 0; i < states.size(); ++i) {
+      const StateSpec& spec = states[i].second;
+      if (spec.reset_every <= 0) continue;
+      PointwiseBuilder b;
+      const Expr state = b.tensor(), step = b.scalar() - 1;
+      const auto every = static_cast<double>(spec.reset_every);
+      const Expr keep = greater(step - every * floor(step / every), 0.5);
+      b.store(state, state * keep + spec.initial * (1 - keep));
+      update.states[i] =
+          g_.emit(kPointwise, b.attributes(), {update.states[i], step_}, "reset." + g_.value(update.states[i]).name);
+    }
+  }
+
+  void apply_with_totals() {
+    std::vector<ValueId> totals = updates_.front().statistics;
+    // The first sum is a new value: an update may read its own statistic beside the total.
+    const auto joined = [&](bool over) {
+      PointwiseBuilder b;
+      const Expr total = b.tensor(), one = b.tensor();
+      const Expr both = optimizer_.total == Total::sum ? total + one : max(total, one);
+      over ? b.store(total, both) : b.output(both);
+      return b.attributes();
+    };
+    for (size_t i = 1; i < updates_.size(); ++i)
+      for (size_t k = 0; k < totals.size(); ++k)
+        totals[k] = g_.emit(kPointwise, joined(i > 1), {totals[k], updates_[i].statistics[k]},
+                            fmt::format("total.{}.{}", k, i));
+    belongs_to(kNone);
+    for (Update& update : updates_) {
+      update.totals = totals;
+      const ValueId parameter = update.parameter;
+      hooks_.apply(update);
+      belongs_to(parameter);
+    }
+  }
+
+  // The nodes since the last call are of this parameter's update; kNone: of all.
+  void belongs_to(ValueId parameter) { train_.updated.resize(g_.nodes().size() - train_.update_begin, parameter); }
+
+  double decay(const std::string& name) const {
+    for (const std::string& part : spec_.no_decay)
+      if (name.find(part) != std::string::npos) return 0;
+    return spec_.weight_decay * factor_of(spec_.decay_of, name);
+  }
+
+  static double factor_of(const std::vector<std::pair<std::string, double>>& factors, const std::string& name) {
+    double out = 1;
+    for (const auto& [part, factor] : factors)
+      if (name.find(part) != std::string::npos) out = factor;
+    return out;
+  }
+
+  const TrainingSpec& spec_;
+  const StepKind& kind_;
+  const Optimizer& optimizer_;
+  const Hooks hooks_;
+  std::vector<char> in_block_;      // by value
+  std::vector<int64_t> head_rows_;  // likewise
+  TrainingGraph& train_;
+  Graph& g_;
+  std::vector<Update> updates_;
+  Estimate estimate_;
+  ValueId learning_rate_ = kNone, step_ = kNone;
+};
+
+// Parameters that are read when a value of the forward pass is computed again within its block, by value: what the
+// backward pass reads may have been dropped. Blocks' inputs are kept.
+std::vector<std::vector<ValueId>> read_to_recompute(const Graph& graph) {
+  std::vector<std::vector<ValueId>> reads(graph.values().size());
+  std::vector<int> block(graph.values().size(), -2);
+  for (const Node& node : graph.nodes()) {
+    if (node.phase != Phase::forward) continue;
+    std::vector<ValueId> all;
+    for (const ValueId id : node.in) {
+      if (id == kNone) continue;
+      if (graph.value(id).role == Role::parameter) all.push_back(id);
+      const auto& inner = reads[static_cast<size_t>(id)];
+      if (block[static_cast<size_t>(id)] == node.block) all.insert(all.end(), inner.begin(), inner.end());
+    }
+    std::sort(all.begin(), all.end());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    for (const ValueId id : node.out) {
+      if (id == kNone) continue;
+      block[static_cast<size_t>(id)] = node.block;
+      reads[static_cast<size_t>(id)] = all;
+    }
+  }
+  return reads;
+}
+
+// Moves nodes [begin, end), all of the update, to right after the last node that makes what they read, or reads what
+// they write over, then or to compute it again: a gradient is consumed, or measured, as soon as it exists.
+void hoist(Graph& graph, size_t begin, size_t end) {
+  const auto& nodes = graph.nodes();
+  const auto recomputed = read_to_recompute(graph);
+  std::vector<int> last_touch(graph.values().size(), -1);
+  std::vector<std::pair<int, size_t>> order;  // (after which node, node)
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    int after = static_cast<int>(i);
+    if (i >= begin && i < end) {
+      after = 0;
+      for (ValueId id : nodes[i].in)
+        if (id != kNone) after = std::max(after, last_touch[static_cast<size_t>(id)]);
+    }
+    const auto touch = [&](ValueId id) {
+      last_touch[static_cast<size_t>(id)] = std::max(last_touch[static_cast<size_t>(id)], after);
+    };
+    for (ValueId id : nodes[i].in) {
+      if (id == kNone) continue;
+      touch(id);
+      if (nodes[i].phase == Phase::backward)
+        for (ValueId parameter : recomputed[static_cast<size_t>(id)]) touch(parameter);
+    }
+    for (ValueId id : nodes[i].out)
+      if (id != kNone) last_touch[static_cast<size_t>(id)] = after;
+    order.emplace_back(after, i);
+  }
+  std::stable_sort(order.begin(), order.end());
+  std::vector<size_t> permutation;
+  permutation.reserve(order.size());
+  for (const auto& [after, node] : order) permutation.push_back(node);
+  graph.reorder(permutation);
+}
+
+}  // namespace
+
+void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vector<Backward::LeafGradient>& gradients,
+                 TrainingGraph& train) {
+  const size_t begin = train.graph.nodes().size();
+  UpdateBuilder(spec, kind, train).build(gradients);
+  hoist(train.graph, begin, train.barrier ? train.update_begin : train.graph.nodes().size());
+}
+
+Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, TrainingGraph& train) {
+  if (spec.optimizer->accumulator)
+    return fail(ErrorCode::unsupported,
+                "--optimizer {} takes its gradient in before a step ends, --estimator {} has it only then; take {} or "
+                "another optimizer",
+                spec.optimizer->name, spec.estimator->name, spec.estimator->optimizer);
+  const std::vector<ValueId> trained = parameters_of(train.graph);
+  UpdateBuilder(spec, kind, train).build_estimated(trained);
+  const std::vector<char> kept = train.graph.prune();
+  std::vector<ValueId> updated;
+  for (size_t i = train.update_begin; i < kept.size(); ++i)
+    if (kept[i]) updated.push_back(train.updated[i - train.update_begin]);
+  train.updated = std::move(updated);
+  train.update_begin = train.graph.nodes().size() - train.updated.size();
+  return train.graph.verify();
+}
+
+}  // namespace thimble

@@ -1,0 +1,19 @@
+// What becomes of the gradients of a training graph: their norm, clipping, and the update of every parameter.
+#pragma once
+
+#include <vector>
+
+#include "ops/backward.h"
+#include "plan/training.h"
+
+namespace thimble {
+
+// Of derived gradients. What consumes or measures one is moved to where it exists; with a barrier only up to the norm.
+void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vector<Backward::LeafGradient>& gradients,
+                 TrainingGraph& train);
+
+// Of gradients that an estimator makes, of all parameters of the graph. Refuses optimizers that take gradients in pass
+// by pass.
+Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, TrainingGraph& train);
+
+}  // namespace thimble
