@@ -19,13 +19,13 @@ struct Recipe {
   std::string optimizer = "adamw", schedule = "cosine", precision = "bf16", multiply = "auto", size;
   std::string estimator = "backprop";  // of the gradients
   std::string keep = "exact";          // how activations wait for their gradients
-  std::string states = "f32";       // how states of the optimizer are stored: f32, bf16, int8_block, fp8
-  std::string scratch;              // folder of the disk tier; empty: beside `out`; "none": no disk
-  std::string allow;                // "near": moves with a documented error bound are allowed
-  std::vector<std::string> target;  // layers to adapt; empty: as the method says
-  std::vector<std::string> set;     // socket.option=value
-  int64_t memory = 0;               // bytes; 0: 80 % of what is free
-  std::optional<int64_t> rank;      // of the method, where it has one; its own without it
+  std::string states = "f32";          // how states of the optimizer are stored: f32, bf16, int8_block, fp8
+  std::string scratch;                 // folder of the disk tier; empty: beside `out`; "none": no disk
+  std::string allow;                   // "near": moves with a documented error bound are allowed
+  std::vector<std::string> target;     // layers to adapt; empty: as the method says
+  std::vector<std::string> set;        // socket.option=value
+  int64_t memory = 0;                  // bytes; 0: 80 % of what is free
+  std::optional<int64_t> rank;         // of the method, where it has one; its own without it
   int64_t batch = 1, accumulate = 1, context = 512, steps = 0, save_every = 0, eval_every = 0, seed = 0, threads = 0;
   int64_t keep_checkpoints = 2;          // of the last in `out`; 1: the last alone
   std::optional<double> alpha, dropout;  // likewise

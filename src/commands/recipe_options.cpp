@@ -131,9 +131,9 @@ Result<void> RecipeOptions::check_void() const {
        {"--target", none([](const Rewrite* r) { return r->adapts() || r->trains; }), method + " adapts no layers"},
        {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
        {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
-        {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
-        {"--keep", probes, "the estimator has no backward pass that activations wait for"},
-        {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
+       {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
+       {"--keep", probes, "the estimator has no backward pass that activations wait for"},
+       {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
        {"--memory", is_given(*app_, "--sweep") || is_given(*app_, "--svg"), "--sweep plans at every budget"}});
 }
 
