@@ -97,7 +97,7 @@ Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
   spec_.task = task;
   spec_.context = context;
   spec_.slots = spec_.batch = batch;
-  if (options_.scratch != "none")
+  if (options_.scratch != "none" && !scratch_folder().empty())
     spec_.machine = [this]() -> const Machine& {
       if (!machine_) machine_ = calibrated_machine(*threads_, scratch_folder());
       return *machine_;
