@@ -173,7 +173,7 @@ void compare_steps(const Optimizer& optimizer, Check check, double apart = 1e-4)
                            after = trained(spec_of(optimizer), 1).parameters;
   ASSERT_EQ(after.size(), before.size());
   size_t at = 0;
-  for (const TrainedParameter& parameter : plan->train.parameters) {
+  for (const TrainedParameter& parameter : by_name(*plan)) {
     const auto count = static_cast<size_t>(parameter.shape.count());
     double size = 0, fallen = 0, moved = 0, along = 0;
     for (size_t i = at; i < at + count; ++i) {
@@ -234,7 +234,7 @@ TEST(OptimizerSocket, rates_go_by_names) {
   const std::vector<float> before = trained(plain, 0).parameters, all = trained(plain, 1).parameters,
                            some = trained(grouped, 1).parameters;
   size_t at = 0;
-  for (const TrainedParameter& parameter : plan->train.parameters) {
+  for (const TrainedParameter& parameter : by_name(*plan)) {
     const double factor = parameter.name.find("layers.1.") != std::string::npos ? 0.25
                           : parameter.name.find("q_proj") != std::string::npos  ? 0.5
                                                                                 : 1;

@@ -3,9 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <memory>
 
 #include "adapters/adapter.h"
@@ -60,6 +60,13 @@ inline TrainingSpec tiny_spec(const Rewrite& method = kFull) {
   spec.activation = &kBf16;
   spec.threads = 2;
   return spec;
+}
+
+// Trained parameters in the order of their names, which is that of no gradient.
+inline std::vector<TrainedParameter> by_name(const TrainingPlan& plan) {
+  std::vector<TrainedParameter> out = plan.train.parameters;
+  std::ranges::sort(out, {}, &TrainedParameter::name);
+  return out;
 }
 
 // Losses of `steps` steps, then every trained number, bit for bit.
@@ -123,11 +130,9 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
   }
   RunContext context{threads, spec.multiply, 0, 0, 0};
   EXPECT_TRUE(passes.flush(context));
-  std::map<std::string, int64_t> counts;  // in the order of names, which is that of no gradient
-  for (const TrainedParameter& parameter : plan.train.parameters) counts[parameter.name] = parameter.shape.count();
-  for (const auto& [name, count] : counts) {
-    std::vector<float> trained(static_cast<size_t>(count));
-    EXPECT_TRUE(values.read(*plan.layout.find(name), 0, std::as_writable_bytes(std::span(trained))));
+  for (const TrainedParameter& parameter : by_name(plan)) {
+    std::vector<float> trained(static_cast<size_t>(parameter.shape.count()));
+    EXPECT_TRUE(values.read(*plan.layout.find(parameter.name), 0, std::as_writable_bytes(std::span(trained))));
     out.parameters.insert(out.parameters.end(), trained.begin(), trained.end());
   }
   return out;
