@@ -46,10 +46,10 @@ TEST(Budget, disk_does_not_change_a_bit) {
     for (double clip : {1.0, 0.0})
       for (int64_t accumulate : {1, 2}) {
         SCOPED_TRACE(fmt::format("{} clip {} accumulate {}", method->name, clip, accumulate));
-        // The other methods add to the graph, not to what the disk does: updates at once or behind a barrier, and one
-        // speed of the disk, show their bits.
+        // The other methods add to the graph, not to what the disk does: updates at once and one speed of the disk show
+        // their bits.
         const bool every = method == &kFull || method == &kLora;
-        if (!every && (clip > 0) != (accumulate > 1)) continue;
+        if (!every && (clip > 0 || accumulate > 1)) continue;
         TrainingSpec spec = tiny_spec(*method);
         spec.clip = clip, spec.accumulate = accumulate;
         const auto free_plan = plan_training(spec, Machine{});
@@ -59,7 +59,7 @@ TEST(Budget, disk_does_not_change_a_bit) {
         spec.disk = true, spec.disk_least_bytes = 4096;
         const int64_t least = smallest_budget(spec);
         EXPECT_LT(least, without);
-        for (double disk : every ? std::vector{1e7, 1e9, 1e15} : std::vector{1e9})
+        for (double disk : every ? std::vector{1e7, 1e15} : std::vector{1e9})
           for (int64_t budget : {least, (least + without) / 2, without - 1}) {
             spec.budget_bytes = budget;
             const auto plan = plan_training(spec, Machine{.disk = {disk, disk}});
