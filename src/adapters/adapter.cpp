@@ -7,6 +7,7 @@
 #include "adapters/gguf_adapter.h"
 #include "adapters/modules.h"
 #include "adapters/peft_config.h"
+#include "core/split.h"
 
 namespace thimble {
 namespace {
@@ -220,20 +221,10 @@ bool ends_with_part(std::string_view name, std::string_view end) {
   return name == end || (name.size() > end.size() && name.ends_with(end) && name[name.size() - end.size() - 1] == '.');
 }
 
-std::vector<std::string> split(std::string_view text) {
-  std::vector<std::string> out;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    out.emplace_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return out;
-}
-
 // What target_modules says of a user's names: the same where they are the file's, else the file's for thimble's.
 Result<Ordered> targets_of(const Rewrite& rewrite, const std::vector<std::string>& asked,
                            const std::vector<ModelModule>& modules) {
-  std::vector<std::string> wanted = asked.empty() ? split(rewrite.targets) : asked;
+  std::vector<std::string> wanted = asked.empty() ? split(rewrite.targets, ',') : asked;
   std::vector<std::string> out;
   const auto take = [&](const std::string& name) {
     if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
@@ -347,7 +338,7 @@ Result<RewriteSpec> fresh_rewrite(const Rewrite& rewrite, const FreshAdapter& as
     if (field.kind == PeftField::Kind::names) {
       // Of what is adapted, the layers that are named so.
       Ordered named = Ordered::array();
-      for (const std::string& name : TRY(targets_of(rewrite, split(field.pattern), modules)))
+      for (const std::string name : TRY(targets_of(rewrite, split(field.pattern, ','), modules)))
         if (std::find(targets.begin(), targets.end(), name) != targets.end()) named.push_back(name);
       config[std::string(field.field)] = named;
     }

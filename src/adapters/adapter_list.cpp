@@ -2,6 +2,7 @@
 #include <charconv>
 
 #include "adapters/adapter.h"
+#include "core/split.h"
 
 namespace thimble {
 namespace {
@@ -9,21 +10,11 @@ namespace {
 constexpr size_t kMost = 16;
 constexpr double kLargest = 1000;
 
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> out;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    out.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return out;
-}
-
 // One for each adapter.
 Result<std::vector<double>> parse_scales(const std::string& text, size_t count) {
   if (text.empty()) return std::vector<double>(count, 1);
   std::vector<double> scales;
-  for (const std::string& one : split(text)) {
+  for (const std::string& one : split(text, ',')) {
     double scale = 0;
     const auto [end, error] = std::from_chars(one.data(), one.data() + one.size(), scale);
     if (error != std::errc{} || end != one.data() + one.size() || !(scale >= -kLargest && scale <= kLargest))
@@ -40,7 +31,7 @@ Result<std::vector<double>> parse_scales(const std::string& text, size_t count) 
 
 std::vector<std::string> adapter_paths(const std::string& paths) {
   if (is_file(paths) || is_directory(paths)) return {paths};
-  return split(paths);
+  return split(paths, ',');
 }
 
 Result<std::vector<Adapter>> open_adapter_list(const std::string& paths, const std::string& scales) {

@@ -1,10 +1,13 @@
-// "Did you mean": the names closest to a wrong one.
+// Names in tables, and "did you mean": the names closest to a wrong one.
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "core/result.h"
 
 namespace thimble {
 
@@ -34,6 +37,19 @@ std::string nearest_names(std::string_view wrong, const Names& names) {
   std::string out;
   for (size_t i = 0; i < std::min<size_t>(3, sorted.size()); ++i) out += (i ? ", " : "") + std::string(sorted[i]);
   return out;
+}
+
+// The entry of a socket's table with this name; the error names the flag that asked for it.
+template <class Entry>
+Result<const Entry*> find_named(std::string_view flag, std::string_view kind, std::span<const Entry* const> table,
+                                std::string_view name) {
+  std::vector<std::string_view> names;
+  for (const Entry* entry : table) {
+    if (entry->name == name) return entry;
+    names.push_back(entry->name);
+  }
+  return fail(ErrorCode::invalid_argument, "{}: there is no {} '{}'; the nearest are {}", flag, kind, name,
+              nearest_names(name, names));
 }
 
 }  // namespace thimble

@@ -20,13 +20,7 @@ std::span<const Estimator* const> estimators() {
 }
 
 Result<const Estimator*> estimator_named(std::string_view name) {
-  std::vector<std::string_view> names;
-  for (const Estimator* estimator : estimators()) {
-    if (estimator->name == name) return estimator;
-    names.push_back(estimator->name);
-  }
-  return fail(ErrorCode::invalid_argument, "--estimator: there is no estimator '{}'; the nearest are {}", name,
-              nearest_names(name, names));
+  return find_named("--estimator", "estimator", estimators(), name);
 }
 
 }  // namespace thimble

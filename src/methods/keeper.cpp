@@ -27,15 +27,7 @@ std::span<const Keeper* const> keepers() {
   return kTable;
 }
 
-Result<const Keeper*> keeper_named(std::string_view name) {
-  std::vector<std::string_view> names;
-  for (const Keeper* keeper : keepers()) {
-    if (keeper->name == name) return keeper;
-    names.push_back(keeper->name);
-  }
-  return fail(ErrorCode::invalid_argument, "--keep: there is no keeper '{}'; the nearest are {}", name,
-              nearest_names(name, names));
-}
+Result<const Keeper*> keeper_named(std::string_view name) { return find_named("--keep", "keeper", keepers(), name); }
 
 // Only what a block makes or is given, of floating point and as a node's first result: the others are statistics of a
 // number a row.

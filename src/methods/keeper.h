@@ -1,5 +1,5 @@
 // The keeper socket: what waits, in place of an activation, from the forward pass to the gradient that reads it. One
-// keeper is one row of the table in keeper.cpp, or a file in keepers/.
+// keeper is one row of the table in keeper.cpp.
 //
 // A keeper answers Backward::saved(): it emits what is kept where the activation was made, and what the gradient reads
 // instead just before it does. Both are nodes like others: they are planned, recomputed and spilled as those are, and

@@ -25,13 +25,7 @@ StateSpec coded(StateSpec state, const Codec& codec) {
 }
 
 Result<const Optimizer*> optimizer_named(std::string_view name) {
-  std::vector<std::string_view> names;
-  for (const Optimizer* optimizer : kOptimizers) {
-    if (optimizer->name == name) return optimizer;
-    names.push_back(optimizer->name);
-  }
-  return fail(ErrorCode::invalid_argument, "--optimizer: there is no optimizer '{}'; the nearest are {}", name,
-              nearest_names(name, names));
+  return find_named("--optimizer", "optimizer", optimizers(), name);
 }
 
 }  // namespace thimble

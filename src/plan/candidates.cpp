@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/round.h"
 #include "disk/scratch.h"
@@ -61,6 +62,14 @@ int64_t Candidates::sweeps() const {
   if (spec_.estimator->differentiates()) return 1;
   return static_cast<int64_t>(spec_.estimator->probes(spec_.estimator_options).size()) *
          static_cast<int64_t>(spec_.estimator_options["directions"]);
+}
+
+int64_t Candidates::moves() const {
+  int64_t moves = 0;
+  double at = 0;
+  for (const Probe& probe : spec_.estimator->probes(spec_.estimator_options))
+    moves += probe.position != std::exchange(at, probe.position);
+  return (moves + (at != 0)) * static_cast<int64_t>(spec_.estimator_options["directions"]);
 }
 
 bool Candidates::trains_head() const {
@@ -316,6 +325,13 @@ void Candidates::time(TrainingPlan& plan) const {
   add(defers ? plan.deferred : plan.pass, true, 1);
   add(plan.pass, false, sweeps() * passes_ - 1);
   if (!defers) add(plan.update, true, 1);
+  for (size_t i = 0; i < plan.programs.size(); ++i) {
+    const auto& [kind, graph, schedule] = plan.programs[i];
+    if (kind != PlannedProgram::Kind::perturb) continue;
+    const Duration d = simulate(schedule, step_seconds(graph, schedule, program_costs_[i]), machine_.disk, true);
+    plan.seconds += static_cast<double>(moves()) * d.seconds;
+    plan.read_bytes += moves() * d.read, plan.written_bytes += moves() * d.written;
+  }
 }
 
 }  // namespace thimble

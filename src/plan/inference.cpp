@@ -90,7 +90,6 @@ class Planner {
   Result<InferencePlan> build(int64_t rows) const {
     InferencePlan plan;
     plan.rows = rows;
-    plan.transient_bytes = spec_.begin_bytes;
     Tensors tensors;
     if (generates()) {
       plan.programs.push_back(TRY(program(Part::prompts, "fill.", rows, tensors)));
@@ -104,7 +103,7 @@ class Planner {
 
   Result<void> schedule(InferencePlan& plan, const Homes& homes) const {
     plan.layout = Layout({homes.on_disk.begin(), homes.on_disk.end()});
-    plan.transient_bytes = staging_bytes(plan, homes);
+    plan.transient_bytes = std::max(spec_.begin_bytes, staging_bytes(plan, homes));
     const Machine& machine = homes.on_disk.empty() ? kAnyMachine : spec_.machine();
     for (InferenceProgram& p : plan.programs) {
       CHECK_OK(plan.layout.add(p.graph));

@@ -74,11 +74,10 @@ std::vector<NearMoves> TrainingPlanner::ways() const {
   if (spec_.near == Near::always) return {spec_.moves};
   if (spec_.near == Near::never) return {{}};
   if (spec_.from_scratch || !spec_.estimator->differentiates()) return {{}, {.eight_bit_states = true}};
-  const bool kept = spec_.keeper->exact();
-  return {{},
-          {.skip_negligible = true},
-          {.eight_bit_states = true, .skip_negligible = true},
-          {.eight_bit_states = true, .skip_negligible = true, .eight_bit_activations = kept}};
+  std::vector<NearMoves> ways = {{}, {.skip_negligible = true}, {.eight_bit_states = true, .skip_negligible = true}};
+  if (spec_.keeper->exact())
+    ways.push_back({.eight_bit_states = true, .skip_negligible = true, .eight_bit_activations = true});
+  return ways;
 }
 
 Result<TrainingPlan> TrainingPlanner::plan() {

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "adapters/peft_config.h"
+#include "core/split.h"
 #include "run/resume.h"
 #include "run/trainer.h"
 
@@ -24,20 +25,17 @@ Result<Setting> parse_setting(const std::string& text) {
   return Setting{text.substr(0, dot), text.substr(dot + 1, equals - dot - 1), text.substr(equals + 1)};
 }
 
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> out;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(separator, begin), text.size());
-    if (end > begin) out.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return out;
+// "norm|bias": parts of names.
+std::vector<std::string> parts_of(const std::string& text) {
+  std::vector<std::string> parts = split(text, '|');
+  std::erase(parts, "");
+  return parts;
 }
 
 // "lora_B:16|embed:0.1": factors by parts of names.
 Result<std::vector<std::pair<std::string, double>>> parse_factors(const std::string& option, const std::string& text) {
   std::vector<std::pair<std::string, double>> out;
-  for (const std::string& one : split(text, '|')) {
+  for (const std::string& one : parts_of(text)) {
     const size_t colon = one.rfind(':');
     double factor = 0;
     const char* const from = one.data() + (colon == std::string::npos ? one.size() : colon + 1);
@@ -101,7 +99,7 @@ Result<void> Trainer::set_options() {
     }
     if (setting.owner != "optimizer" && setting.owner != r.optimizer) continue;
     if (setting.name == "no_decay")
-      spec_.no_decay = split(setting.value, '|');
+      spec_.no_decay = parts_of(setting.value);
     else if (setting.name == "rate_of")
       spec_.rate_of = TRY(parse_factors(setting.owner + ".rate_of", setting.value));
     else if (setting.name == "decay_of")

@@ -114,7 +114,6 @@ Result<double> Trainer::run_batches(RunContext& run, const StepSize& size) {
 // Nothing where the step was passed over: its gradient has entered no weight and no state.
 Result<std::optional<StepEvent>> Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
-  const Packer::State from = packer_->state();
   const StepSize size = TRY(measure_step());
   RunContext run = context();
   StepEvent event{
@@ -133,7 +132,7 @@ Result<std::optional<StepEvent>> Trainer::step() {
   event.tokens = size.windows * recipe_.context;
   tokens_ += event.tokens;
   if (const std::string wrong = watch_.look(event.loss, event.grad_norm); !wrong.empty()) {
-    CHECK_OK(pass_over(wrong, from));
+    CHECK_OK(pass_over(wrong, size.begin));
     return std::nullopt;
   }
   passed_over_ = 0;

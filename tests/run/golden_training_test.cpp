@@ -1,5 +1,5 @@
 // Steps of full f32 fine-tuning of SmolLM2 against PyTorch (models/smollm2/smollm2_train_golden.py made train.json, 20
-// steps; the first ten are run).
+// steps; the first ten are always run).
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -7,17 +7,17 @@
 #include "run/trainer.h"
 #include "shared_data.h"
 #include "temporary_folder.h"
+#include "whole.h"
 
 namespace thimble {
 namespace {
-
-constexpr int64_t kSteps = 10;
 
 TEST(GoldenTraining, losses_and_norms_equal_pytorch) {
   NEED_SMOLLM2(model);
   NEED_SHARED_DATA(text, "wikitext2/valid.txt");
   NEED_SHARED_DATA(golden, "models/smollm2/train.json");
   const TemporaryFolder folder;
+  const int64_t count = whole_tests() ? 20 : 10;
   const Recipe recipe{.model = model,
                       .data = text,
                       .out = folder.path(),
@@ -26,7 +26,7 @@ TEST(GoldenTraining, losses_and_norms_equal_pytorch) {
                       .precision = "f32",
                       .batch = 2,
                       .context = 256,
-                      .steps = kSteps,
+                      .steps = count,
                       .lr = 1e-4,
                       .warmup = 0,
                       .weight_decay = 0.01,
@@ -40,7 +40,7 @@ TEST(GoldenTraining, losses_and_norms_equal_pytorch) {
   const auto done = (*trainer)->run();
   ASSERT_TRUE(done) << done.error().message;
   const auto expected = nlohmann::json::parse(std::ifstream(golden)).at("steps");
-  ASSERT_EQ(steps.size(), size_t{kSteps});
+  ASSERT_EQ(std::ssize(steps), count);
   for (size_t i = 0; i < steps.size(); ++i) {
     const double loss = expected[i].at("loss"), norm = expected[i].at("grad_norm");
     EXPECT_NEAR(steps[i].loss, loss, 1e-5 * loss) << "step " << i;

@@ -25,18 +25,7 @@ std::vector<std::pair<std::string_view, ValueId>> begin(ModuleRewrite& m) {
 
 }  // namespace
 
-const Rewrite kOlora = {.name = "olora",
-                        .summary = "LoRA that begins with orthonormal columns of the weight",
-                        .paper = "arXiv:2406.01775",
-                        .rate = 1,
-                        .options = kLoraOptions,
-                        .adapt = residual_adapt,
-                        .weight = residual_weight,
-                        .bias = lora_bias,
-                        .scales = true,
-                        .whole = true,
-                        .check = residual_check,
-                        .begin = begin,
-                        .form = residual_form("olora")};
+const Rewrite kOlora =
+    residual("olora", "LoRA that begins with orthonormal columns of the weight", "arXiv:2406.01775", begin);
 
 }  // namespace thimble

@@ -30,18 +30,7 @@ std::vector<std::pair<std::string_view, ValueId>> begin(ModuleRewrite& m) {
 
 }  // namespace
 
-const Rewrite kPissa = {.name = "pissa",
-                        .summary = "LoRA that begins with the largest singular vectors of the weight",
-                        .paper = "arXiv:2404.02948",
-                        .rate = 1,
-                        .options = kLoraOptions,
-                        .adapt = residual_adapt,
-                        .weight = residual_weight,
-                        .bias = lora_bias,
-                        .scales = true,
-                        .whole = true,
-                        .check = residual_check,
-                        .begin = begin,
-                        .form = residual_form("pissa")};
+const Rewrite kPissa =
+    residual("pissa", "LoRA that begins with the largest singular vectors of the weight", "arXiv:2404.02948", begin);
 
 }  // namespace thimble

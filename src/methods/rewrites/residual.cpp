@@ -24,9 +24,7 @@ ValueId frozen_b(ModuleRewrite& m) {
                {.by_rows = true, .trained = false, .saved = false, .derived = true, .optional = true});
 }
 
-}  // namespace
-
-void residual_adapt(ModuleRewrite& m) {
+void adapt(ModuleRewrite& m) {
   add_trained(m);
   const ValueId b = lora_b(m), h = lora_h(m), b0 = frozen_b(m);
   const ValueId h0 = m.product(m.x, frozen_a(m), m.name("residual_h"));
@@ -34,30 +32,45 @@ void residual_adapt(ModuleRewrite& m) {
   m.y = m.linear(m.x, m.w, terms, lora_bias(m), m.addend, m.module.name);
 }
 
-ValueId residual_weight(ModuleRewrite& m) {
+ValueId weight(ModuleRewrite& m) {
   add_trained(m);
   const LinearAttributes product{.terms = {{false, static_cast<float>(-lora_scale(m))}}};
   return m.graph.emit(kLinear, product, {m.rows(frozen_b(m)), frozen_a(m), kNone, lora_weight(m)},
                       m.name("residual_W"));
 }
 
-std::vector<std::pair<std::string_view, ValueId>> residual_begin(ValueId a, ValueId b) {
-  return {{kA, a}, {kB, b}, {kFrozenA, a}, {kFrozenB, b}};
-}
-
-Result<void> residual_check(const OptionValues& options, int64_t in, int64_t out) {
+Result<void> check(const OptionValues& options, int64_t in, int64_t out) {
   if (options["rank"] <= static_cast<double>(std::min(in, out))) return {};
   return fail(ErrorCode::invalid_argument, "a weight [{}, {}] has no parts of rank {}; give a smaller --rank", out, in,
               options["rank"]);
 }
 
-PeftForm residual_form(std::string_view init) {
-  return {.type = "LORA",
-          .fields = lora_fields(),
-          .harmless = lora_harmless(),
-          .refused = lora_refused(),
-          .marked = "init_lora_weights",
-          .marked_text = init};
+}  // namespace
+
+std::vector<std::pair<std::string_view, ValueId>> residual_begin(ValueId a, ValueId b) {
+  return {{kA, a}, {kB, b}, {kFrozenA, a}, {kFrozenB, b}};
+}
+
+Rewrite residual(std::string_view name, std::string_view summary, std::string_view paper,
+                 decltype(Rewrite::begin) begin) {
+  return {.name = name,
+          .summary = summary,
+          .paper = paper,
+          .rate = 1,
+          .options = kLoraOptions,
+          .adapt = adapt,
+          .weight = weight,
+          .bias = lora_bias,
+          .scales = true,
+          .whole = true,
+          .check = check,
+          .begin = begin,
+          .form = {.type = "LORA",
+                   .fields = lora_fields(),
+                   .harmless = lora_harmless(),
+                   .refused = lora_refused(),
+                   .marked = "init_lora_weights",
+                   .marked_text = name}};
 }
 
 }  // namespace thimble

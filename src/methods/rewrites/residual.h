@@ -6,12 +6,12 @@
 
 namespace thimble {
 
-void residual_adapt(ModuleRewrite& m);
-ValueId residual_weight(ModuleRewrite& m);
 // What A and B begin with, and so A0 and B0.
 std::vector<std::pair<std::string_view, ValueId>> residual_begin(ValueId a, ValueId b);
-Result<void> residual_check(const OptionValues& options, int64_t in, int64_t out);
-// PEFT's form of LoRA, with this text in init_lora_weights.
-PeftForm residual_form(std::string_view init);
+
+// A technique that differs from others of this kind in how it begins. PEFT's form is LoRA's, with its name in
+// init_lora_weights.
+Rewrite residual(std::string_view name, std::string_view summary, std::string_view paper,
+                 decltype(Rewrite::begin) begin);
 
 }  // namespace thimble

@@ -94,11 +94,14 @@ Result<Block> block_of(const PackedSource& source, const PackedPart& scale, Bloc
 Result<Block> named_block(const JsonFields& config) {
   const Json* const size = config.find("weight_block_size");
   if (!size) return Block{0, 0};
-  if (size->is_array() && size->size() == 2 && (*size)[0].is_number_integer() && (*size)[1].is_number_integer() &&
-      (*size)[0].get<int64_t>() > 0 && (*size)[1].get<int64_t>() > 0)
+  constexpr int64_t kMost = 1 << 30;
+  const auto extent = [&](const Json& of) {
+    return of.is_number_integer() && of.get<int64_t>() > 0 && of.get<int64_t>() <= kMost;
+  };
+  if (size->is_array() && size->size() == 2 && extent((*size)[0]) && extent((*size)[1]))
     return Block{(*size)[0].get<int64_t>(), (*size)[1].get<int64_t>()};
-  return fail(ErrorCode::corrupt, "reading {}: 'weight_block_size' should be two positive numbers, found {}",
-              config.source(), size->dump());
+  return fail(ErrorCode::corrupt, "reading {}: 'weight_block_size' should be two numbers from 1 to {}, found {}",
+              config.source(), kMost, size->dump());
 }
 
 Result<std::shared_ptr<const PackedRows>> open_scaled(const PackedSource& source, Block named, const Codec* to) {

@@ -166,9 +166,9 @@ Result<std::shared_ptr<const PackedRows>> open_grouped(const PackedSource& sourc
 
 Result<int64_t> group_size_of(const JsonFields& config, std::string_view key) {
   const int64_t size = TRY(config.get_or<int64_t>(key, 128));
-  if (size == -1 || size > 0) return size;
-  return fail(ErrorCode::corrupt, "reading {}: '{}' is {}; expected -1 or a positive number", config.source(), key,
-              size);
+  constexpr int64_t kMost = 1 << 30;
+  if (size == -1 || (size > 0 && size <= kMost)) return size;
+  return fail(ErrorCode::corrupt, "reading {}: '{}' is {}; expected -1 or 1 to {}", config.source(), key, size, kMost);
 }
 
 Result<std::string> gptq_format(const JsonFields& config) {
