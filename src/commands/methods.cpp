@@ -3,6 +3,7 @@
 #include "core/nearest.h"
 #include "files/json.h"
 #include "methods/keeper.h"
+#include "methods/objective.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
 #include "ops/table.h"
@@ -47,6 +48,15 @@ constexpr Socket kSockets[] = {
                          {"paper", o->paper},
                          {"learning_rate", o->learning_rate},
                          {"options", options_json(o->options)}});
+       }
+       return rows;
+     }},
+    {"objective", "objectives",
+     [] {
+       Ordered rows = Ordered::array();
+       for (const Objective* o : objectives()) {
+         rows.push_back(
+             {{"name", o->name}, {"summary", o->summary}, {"paper", o->paper}, {"options", options_json(o->options)}});
        }
        return rows;
      }},

@@ -3,6 +3,7 @@
 #include "commands/template_flags.h"
 #include "commands/void_flags.h"
 #include "methods/keeper.h"
+#include "methods/objective.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
 #include "run/rate_schedule.h"
@@ -60,6 +61,8 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
                  "layers to adapt, q_proj,v_proj; without it as the method says, mostly all of each block")
       ->delimiter(',');
   app.add_option("--optimizer", r.optimizer, names_of(optimizers()))->capture_default_str();
+  app.add_option("--objective", r.objective, fmt::format("what is learnt: {}", names_of(objectives())))
+      ->capture_default_str();
   app.add_option("--estimator", r.estimator, fmt::format("where gradients come from: {}", names_of(estimators())))
       ->capture_default_str();
   app.add_option("--keep", r.keep, fmt::format("how activations wait for their gradients: {}", names_of(keepers())))
@@ -122,6 +125,7 @@ Result<void> RecipeOptions::check_void() const {
   };
   const std::string method = "--method " + recipe_.method;
   const bool nothing_to_evaluate = recipe_.eval_data.empty() && recipe_.split == 0;
+  const Objective& objective = *TRY(objective_named(recipe_.objective));
   const bool probes = !TRY(estimator_named(recipe_.estimator))->differentiates();
   return refuse_void(
       *app_,
@@ -131,6 +135,7 @@ Result<void> RecipeOptions::check_void() const {
        {"--target", none([](const Rewrite* r) { return r->adapts() || r->trains; }), method + " adapts no layers"},
        {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
        {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
+       {"--train-on", objective.of_pairs(), "of preference pairs the last reply is compared"},
        {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
        {"--keep", probes, "the estimator has no backward pass that activations wait for"},
        {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},

@@ -66,4 +66,7 @@ extern const Op kTopK;
 // in: x f32 [m, n];  out: f32 [m, n], in every row the softmax of its `count` largest numbers, zeros elsewhere.
 extern const Op kTopSoftmax;
 
+// in: x f32 [n], starts i32 [n], the first row of the run of rows that each is in;  out: f32 [n], its run's sum.
+extern const Op kSegmentSum;
+
 }  // namespace thimble

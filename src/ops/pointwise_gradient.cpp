@@ -57,14 +57,17 @@ class PointwiseGradient {
                     backward_.graph().value(node_.in[0]).name);
     std::vector<ValueId> upstream;
     for (ValueId out : node_.out) upstream.push_back(backward_.gradient_of(out));
+    // A loss is as it is: its gradient is 1.
+    const auto is_loss = [&](size_t i) { return upstream[i] == kNone && backward_.is_loss(node_.out[i]); };
     bool any = false;
-    for (ValueId id : upstream) any |= id != kNone;
+    for (size_t i = 0; i < upstream.size(); ++i) any |= upstream[i] != kNone || is_loss(i);
     if (!any) return {};
     b_.attributes_ = attributes;  // the values again
     b_.attributes_.outputs.clear();
     adjoint_.resize(code_.size());
     for (ValueId id : node_.in) operands_.push_back(backward_.saved(id));
     for (size_t i = 0; i < upstream.size(); ++i) {
+      if (is_loss(i)) add(attributes.outputs[i].value, b_.constant(1));
       if (upstream[i] == kNone) continue;
       add(attributes.outputs[i].value, b_.tensor());
       operands_.push_back(upstream[i]);

@@ -45,6 +45,7 @@ constexpr std::array kOps = {
     &kReplaceRowsGrad,
     &kTopK,
     &kTopSoftmax,
+    &kSegmentSum,
     &kBlockLinear,
     &kBlockLinearDw,
     &kBlockProduct,

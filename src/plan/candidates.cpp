@@ -96,7 +96,8 @@ Result<Graph> Candidates::evaluation_graph() const {
   };
   Graph graph;
   const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));
-  add_token_loss(graph, model, {.prefix = options.prefix});
+  const TokenLoss tokens = add_token_loss(graph, model, {.prefix = options.prefix});
+  add_objective(graph, *spec_.objective, spec_.objective_options, options.prefix, tokens.nll, model.starts);
   return TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate)).graph;
 }
 

@@ -102,11 +102,14 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     return codec && spec.trains_weights() ? &kF32 : codec;
   };
   const BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
-  add_token_loss(train.graph, model,
-                 {.prefix = train.prefix,
-                  .gradient = spec.estimator->differentiates(),
-                  .keep_logits = kind.keep_logits,
-                  .negligible = spec.moves.skip_negligible ? kNegligible : 0});
+  const TokenLoss tokens = add_token_loss(train.graph, model,
+                                          {.prefix = train.prefix,
+                                           .gradient = spec.estimator->differentiates(),
+                                           .keep_logits = kind.keep_logits,
+                                           .negligible = spec.moves.skip_negligible ? kNegligible : 0});
+  if (spec.objective->of_pairs()) train.graph.value(tokens.nll).role = Role::activation;
+  add_objective(train.graph, *spec.objective, spec.objective_options, train.prefix, tokens.nll, model.starts);
+  train.loss = loss_name(*spec.objective, train.prefix);
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
@@ -114,7 +117,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     CHECK_OK(add_estimated_updates(spec, kind, train));
     return train;
   }
-  const std::vector<ValueId> losses{train.graph.find(train.prefix + "nll")}, trained = parameters_of(train.graph);
+  const std::vector<ValueId> losses{train.graph.find(train.loss)}, trained = parameters_of(train.graph);
   Backward backward(train.graph, trained);
   Kept kept(train.graph, spec.moves.eight_bit_activations ? kQ8Keeper : *spec.keeper);
   backward.keep_by([&](Backward&, ValueId value) { return kept.saved(value); });

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "methods/keeper.h"
+#include "methods/objective.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
 #include "models/build.h"
@@ -51,6 +52,8 @@ struct TrainingSpec {
   std::vector<RewriteSpec> rewrites = {{.rewrite = &kFull}};  // in the order in which they are applied
   const Optimizer* optimizer = &kAdamw;
   OptionValues optimizer_options;
+  const Objective* objective = &kNextToken;
+  OptionValues objective_options;
   const Estimator* estimator = &kBackprop;  // of the gradients
   OptionValues estimator_options;
   const Keeper* keeper = &kExactKeeper;  // of the activations
@@ -97,6 +100,7 @@ struct TrainingGraph {
   std::vector<ValueId> updated;  // by node from update_begin on: whose update it is part of; kNone: all parameters'
   std::vector<TrainedParameter> parameters;
   std::vector<AdapterTensor> adapter;  // what of it an adapter's file holds
+  std::string loss;                    // the result with the losses of rows
   std::string prefix = "train.";
 };
 

@@ -84,8 +84,16 @@ Result<void> Trainer::set_options() {
   spec_.optimizer_options = OptionValues(spec_.optimizer->options);
   spec_.estimator_options = OptionValues(spec_.estimator->options);
   std::vector<std::string> owners = {"optimizer", r.optimizer};
-  const std::string_view estimators[] = {"estimator", spec_.estimator->name};
-  if (!spec_.estimator->options.empty()) owners.insert(owners.end(), std::begin(estimators), std::end(estimators));
+  spec_.objective_options = OptionValues(spec_.objective->options);
+  // Sockets whose options are all their own, with the names that they are called by.
+  const struct {
+    std::string_view socket, name;
+    bool any;
+    OptionValues& options;
+  } others[] = {{"estimator", spec_.estimator->name, !spec_.estimator->options.empty(), spec_.estimator_options},
+                {"objective", spec_.objective->name, !spec_.objective->options.empty(), spec_.objective_options}};
+  for (const auto& other : others)
+    if (other.any) owners.insert(owners.end(), {std::string(other.socket), std::string(other.name)});
   for (const RewriteSpec& spec : spec_.rewrites)
     if (!spec.rewrite->options.empty()) owners.emplace_back(spec.rewrite->name);
   for (const std::string& text : r.set) {
@@ -93,8 +101,10 @@ Result<void> Trainer::set_options() {
     if (std::find(owners.begin(), owners.end(), setting.owner) == owners.end())
       return fail(ErrorCode::invalid_argument, "--set {}: the sockets with options here are '{}'", text,
                   fmt::join(owners, "', '"));
-    if (std::find(std::begin(estimators), std::end(estimators), setting.owner) != std::end(estimators)) {
-      CHECK_OK(spec_.estimator_options.set(setting.owner, setting.name, setting.value));
+    const auto other = std::ranges::find_if(
+        others, [&](const auto& o) { return setting.owner == o.socket || setting.owner == o.name; });
+    if (other != std::end(others)) {
+      CHECK_OK(other->options.set(setting.owner, setting.name, setting.value));
       continue;
     }
     if (setting.owner != "optimizer" && setting.owner != r.optimizer) continue;

@@ -42,6 +42,18 @@ std::string plan_event(const Ledger& ledger) {
       json_string(ledger.numerics_hash), items, choices);
 }
 
+// TRL's keys.
+std::string rewards_json(const Rewards& rewards) {
+  if (rewards.pairs == 0) return "";
+  return fmt::format(",\"pairs\":{},\"rewards/accuracies\":{},\"rewards/margins\":{}", rewards.pairs,
+                     number(rewards.accuracy()), number(rewards.mean_margin()));
+}
+
+std::string rewards_text(const Rewards& rewards) {
+  if (rewards.pairs == 0) return "";
+  return fmt::format("  preferred {:.0f} %  margin {:+.3f}", 100 * rewards.accuracy(), rewards.mean_margin());
+}
+
 }  // namespace
 
 bool draws_on(int descriptor) {
@@ -103,10 +115,10 @@ void Events::step(const StepEvent& e) {
   tell(fmt::format(
       "{{\"event\":\"step\",\"step\":{},\"steps\":{},\"loss\":{},\"learning_rate\":{},\"grad_norm\":{},\"tokens\":{},"
       "\"tokens_per_second\":{},\"seconds\":{},\"predicted_step_seconds\":{},\"peak_rss_bytes\":{},"
-      "\"planned_peak_bytes\":{},\"numerics_hash\":{}}}",
+      "\"planned_peak_bytes\":{},\"numerics_hash\":{}{}}}",
       e.step, e.steps, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens,
       number(e.tokens_per_second), number(e.seconds), number(ledger_.step_seconds), e.peak_rss_bytes,
-      ledger_.planned_bytes, json_string(ledger_.numerics_hash)));
+      ledger_.planned_bytes, json_string(ledger_.numerics_hash), rewards_json(e.rewards)));
   if (form_ == Form::text) show(e);
   std::fflush(stdout);
 }
@@ -114,8 +126,9 @@ void Events::step(const StepEvent& e) {
 void Events::show(const StepEvent& e) {
   const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   const double left = elapsed / static_cast<double>(told_) * static_cast<double>(e.steps - e.step);
-  const std::string facts = fmt::format("{}/{}  loss {:.4f}  {:.0f} tok/s  {}  {} left", e.step, e.steps, e.loss,
-                                        e.tokens_per_second, megabytes(e.peak_rss_bytes), duration(left));
+  const std::string facts =
+      fmt::format("{}/{}  loss {:.4f}{}  {:.0f} tok/s  {}  {} left", e.step, e.steps, e.loss, rewards_text(e.rewards),
+                  e.tokens_per_second, megabytes(e.peak_rss_bytes), duration(left));
   if (!terminal_) {
     fmt::print("step {}\n", facts);
     return;
@@ -130,6 +143,15 @@ void Events::show(const StepEvent& e) {
 
 void Events::eval(const EvalEvent& e) {
   finish_line();
+  if (e.rewards.pairs > 0) {
+    tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"tokens\":{}{}}}", e.step, number(e.nll), e.tokens,
+                     rewards_json(e.rewards)));
+    if (form_ == Form::text)
+      fmt::print("eval at step {}: loss {:.4f}{}  ({})\n", e.step, e.nll, rewards_text(e.rewards),
+                 counted(e.rewards.pairs, "pair"));
+    std::fflush(stdout);
+    return;
+  }
   tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"perplexity\":{},\"tokens\":{}}}", e.step,
                    number(e.nll), number(e.perplexity), e.tokens));
   if (form_ == Form::text)

@@ -89,11 +89,19 @@ Result<void> Trainer::open_model_tokenizer() {
 
 Result<void> Trainer::open_data() {
   const Recipe& r = recipe_;
+  spec_.objective = TRY(objective_named(r.objective));
   DatasetOptions options{.context = r.context, .rows = spec_.architecture.vocab, .bos = r.bos, .strict = r.strict};
   CHECK_OK(set_data_options(r.columns, r.truncate, options));
+  if (spec_.objective->of_pairs() && options.truncate == Truncate::split)
+    return fail(ErrorCode::invalid_argument,
+                "--truncate split: a preference pair is compared whole; give left or right");
   options.no_bos = r.no_bos;
   options.chat = TRY(template_options(r.chat_template, r.template_variables, r.date));
-  options.train_on = r.train_on == "last" ? TrainOn::last : r.train_on == "all" ? TrainOn::all : TrainOn::assistant;
+  options.pairs = spec_.objective->of_pairs();
+  options.train_on = options.pairs          ? TrainOn::last
+                     : r.train_on == "last" ? TrainOn::last
+                     : r.train_on == "all"  ? TrainOn::all
+                                            : TrainOn::assistant;
   if (!r.chat_template.empty()) TRY(chat_format(*tokenizer_, options.chat));  // what was asked for has to be usable
   data_ = TRY(Dataset::open(r.data, *tokenizer_, options));
   report_data(events_, r.data, data_->report());
@@ -112,6 +120,8 @@ Result<void> Trainer::open_data() {
     if (eval_data_->size() == 0)
       return fail(ErrorCode::invalid_argument, "--eval-data {}: there is nothing in it to evaluate", r.eval_data);
   }
+  for (auto& [data, references] : {std::pair{data_.get(), &references_}, {eval_data_.get(), &eval_references_}})
+    if (data && spec_.objective->reference) references->assign(static_cast<size_t>(data->size()), std::nanf(""));
   packer_ = std::make_unique<Packer>(*data_, r.batch, r.context, static_cast<uint64_t>(r.seed), !r.no_shuffle);
   steps_ = TRY(count_steps());
   return {};
@@ -170,12 +180,12 @@ Result<void> Trainer::make_spec() {
   spec_.batch = r.batch, spec_.accumulate = r.accumulate, spec_.context = r.context;
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
   spec_.from_scratch = !source_;
-  spec_.evaluates = eval_data_ != nullptr;
+  spec_.evaluates = eval_data_ != nullptr || spec_.objective->reference;
   spec_.steps = steps_;
   spec_.disk = r.scratch != "none";
   spec_.near = r.allow == "near" ? Near::where_faster : Near::never;
   const double suits = spec_.optimizer->finds_rate ? 1 : rate_of(spec_.rewrites);
-  base_rate_ = r.lr > 0 ? r.lr : spec_.optimizer->learning_rate * spec_.estimator->rate * suits;
+  base_rate_ = r.lr > 0 ? r.lr : spec_.optimizer->learning_rate * spec_.estimator->rate * spec_.objective->rate * suits;
   spec_.rates = fmt::format("{} {} warm-up {}", base_rate_, r.schedule, r.warmup);
   if (r.min_lr > 0) spec_.rates += fmt::format(" floor {}", r.min_lr);
   if (r.schedule == "warmup_stable_decay") spec_.rates += fmt::format(" decay {}", r.decay);
@@ -217,8 +227,7 @@ Result<void> Trainer::resume_numerics() {
 }
 
 Result<void> Trainer::make_plan() {
-  for (auto* column : {&rows_.ids, &rows_.targets, &rows_.positions, &rows_.starts})
-    column->assign(static_cast<size_t>(recipe_.batch * recipe_.context), 0);
+  packer_->clear(rows_);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kTrainingTouches};
   spec_.heap = [](const TrainingPlan& plan) {
     int64_t heap = 0;
@@ -229,7 +238,7 @@ Result<void> Trainer::make_plan() {
       !spec_.trains_weights() ? 0 : kSaveBytesPerToken * tokenizer_->vocab_size() + hf_write_bytes(spec_.architecture);
   TrainingPlanner planner(spec_, machine_);
   CHECK_OK(plan_with_runtime(budget, [&]() -> Result<int64_t> {
-    plan_ = {};
+    plan_ = TrainingPlan();
     plan_ = TRY(planner.plan());
     spec_.runtime_heap = spec_.heap(plan_);
     return spec_.runtime_heap + exported;

@@ -59,16 +59,40 @@ Result<void> Trainer::fill() {
   return begin_from_weights(spec_.rewrites, plan_.train.adapter, *source_, *threads_, all, loaded);
 }
 
-// Rows [first, first + plan rows) of a micro-batch become the inputs of a pass.
-void Trainer::write_pass(const Rows& rows, int64_t first) {
-  const auto count = static_cast<size_t>(plan_.rows);
-  const std::string& prefix = plan_.train.prefix;
-  std::memcpy(input<int32_t>(prefix + "ids"), rows.ids.data() + first, count * 4);
-  std::memcpy(input<int32_t>(prefix + "targets"), rows.targets.data() + first, count * 4);
-  std::memcpy(input<int32_t>(prefix + "positions"), rows.positions.data() + first, count * 4);
-  int32_t* const starts = input<int32_t>(prefix + "starts");
-  for (size_t i = 0; i < count; ++i)
-    starts[i] = rows.starts[static_cast<size_t>(first) + i] - static_cast<int32_t>(first);
+void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t first,
+                         const std::vector<float>& references) {
+  const auto write = [&](std::string_view name, const auto& column, int32_t less = 0) {
+    const std::string whole = prefix + std::string(name);
+    if (!plan_.layout.find(whole)) return;
+    auto* const to = input<std::remove_cvref_t<decltype(column[0])>>(whole);
+    for (int64_t i = 0; i < plan_.rows; ++i) to[i] = column[static_cast<size_t>(first + i)] - less;
+  };
+  const auto begin = static_cast<int32_t>(first);
+  write("ids", rows.ids), write("targets", rows.targets), write("positions", rows.positions);
+  write("starts", rows.starts, begin), write(kPairStarts, rows.pair_starts, begin);
+  write(kPairSign, rows.sign), write(kPairShare, rows.share);
+  const auto mark = [&](std::string_view name, auto of_pair) {
+    const std::string whole = prefix + std::string(name);
+    if (!plan_.layout.find(whole)) return;
+    float* const to = input<float>(whole);
+    std::fill_n(to, plan_.rows, 0.0f);
+    for (const Rows::Pair& pair : rows.pairs)
+      if (pair.row >= first && pair.row < first + plan_.rows) to[pair.row - first] = of_pair(pair);
+  };
+  mark(kPairFirst, [](const Rows::Pair&) { return 1.0f; });
+  mark(kPairReference, [&](const Rows::Pair& pair) { return references[static_cast<size_t>(pair.example)]; });
+}
+
+double Trainer::read_losses(const std::string& prefix, const Rows& rows, int64_t first) {
+  double sum = 0;
+  const float* const losses = input<float>(loss_name(*spec_.objective, prefix));
+  for (int64_t i = 0; i < plan_.rows; ++i) sum += losses[i];
+  for (const Rows::Pair& pair : rows.pairs) {
+    if (pair.row < first || pair.row >= first + plan_.rows) continue;
+    const float reward = input<float>(prefix + std::string(kPairReward))[pair.row - first];
+    ++rewards_.pairs, rewards_.preferred += reward > 0, rewards_.margin += reward;
+  }
+  return sum;
 }
 
 // What the next step holds: its losses are divided by its targets, and micro-batches after the last example of an epoch
@@ -82,7 +106,7 @@ Result<Trainer::StepSize> Trainer::measure_step() {
     if (rows_.windows == 0) break;
     ++size.batches;
     size.windows += rows_.windows;
-    size.predicted += rows_.predicted;
+    size.terms += spec_.objective->of_pairs() ? static_cast<int64_t>(rows_.pairs.size()) : rows_.predicted;
   }
   if (recipe_.accumulate > 1) CHECK_OK(packer_->restore(size.begin));
   return size;
@@ -93,11 +117,10 @@ Result<double> Trainer::run_passes(RunContext& run, PassPlace place) {
   double loss = 0;
   const int64_t rows = recipe_.batch * recipe_.context;
   for (int64_t first = 0; first < rows; first += plan_.rows) {
-    write_pass(rows_, first);
+    write_rows(plan_.train.prefix, rows_, first, references_);
     CHECK_OK(passes_->pass(run, {place.first && first == 0, place.last && first + plan_.rows >= rows}));
     run.first_row += static_cast<uint64_t>(plan_.rows);
-    const float* const nll = input<float>(plan_.train.prefix + "nll");
-    for (int64_t i = 0; i < plan_.rows; ++i) loss += nll[i];
+    loss += read_losses(plan_.train.prefix, rows_, first);
   }
   return loss;
 }
@@ -108,17 +131,18 @@ Result<double> Trainer::run_batches(RunContext& run, const StepSize& size) {
     if (recipe_.accumulate > 1) CHECK_OK(packer_->next(rows_));
     loss += TRY(run_passes(run, {i == 0, i + 1 == size.batches}));
   }
-  return loss / size.targets();
+  return loss / size.divisor();
 }
 
 // Nothing where the step was passed over: its gradient has entered no weight and no state.
 Result<std::optional<StepEvent>> Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
   const StepSize size = TRY(measure_step());
+  rewards_ = {};
   RunContext run = context();
   StepEvent event{
       .step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
-  passes_->begin_step(run, {event.learning_rate, scale_(event.step, 1 / size.targets())});
+  passes_->begin_step(run, {event.learning_rate, scale_(event.step, 1 / size.divisor())});
   if (spec_.estimator->differentiates()) {
     event.loss = TRY(run_batches(run, size));
     event.grad_norm = *input<float>("update.norm");
@@ -130,6 +154,7 @@ Result<std::optional<StepEvent>> Trainer::step() {
     event.loss = estimated.loss, event.grad_norm = estimated.norm;
   }
   event.tokens = size.windows * recipe_.context;
+  event.rewards = rewards_;
   tokens_ += event.tokens;
   if (const std::string wrong = watch_.look(event.loss, event.grad_norm); !wrong.empty()) {
     CHECK_OK(pass_over(wrong, size.begin));
@@ -145,28 +170,29 @@ Result<std::optional<StepEvent>> Trainer::step() {
   return std::optional(event);
 }
 
+Result<void> Trainer::evaluate_rows(const Rows& rows, int64_t first, const std::vector<float>& references) {
+  RunContext run = context();
+  write_rows("eval.", rows, first, references);
+  *input<float>("eval.scale") = 1;
+  return passes_->evaluate(run);
+}
+
 Result<EvalEvent> Trainer::evaluate() {
   CHECK_OK(flush());
   Packer packer(*eval_data_, plan_.rows / recipe_.context, recipe_.context, 0, false);
-  Rows& rows = rows_;
-  RunContext run = context();
   double sum = 0;
   int64_t predicted = 0;
+  rewards_ = {};
   while (!packer.finished()) {
     if (stop_()) return fail(ErrorCode::cancelled, "evaluating was stopped");
-    CHECK_OK(packer.next(rows));
-    predicted += rows.predicted;
-    const auto count = static_cast<size_t>(plan_.rows);
-    std::memcpy(input<int32_t>("eval.ids"), rows.ids.data(), count * 4);
-    std::memcpy(input<int32_t>("eval.targets"), rows.targets.data(), count * 4);
-    std::memcpy(input<int32_t>("eval.positions"), rows.positions.data(), count * 4);
-    std::memcpy(input<int32_t>("eval.starts"), rows.starts.data(), count * 4);
-    *input<float>("eval.scale") = 1;
-    CHECK_OK(passes_->evaluate(run));
-    for (size_t i = 0; i < count; ++i) sum += input<float>("eval.nll")[i];
+    CHECK_OK(packer.next(rows_));
+    predicted += rows_.predicted;
+    CHECK_OK(evaluate_rows(rows_, 0, eval_references_));
+    sum += read_losses("eval.", rows_, 0);
   }
-  const double nll = sum / static_cast<double>(std::max<int64_t>(1, predicted));
-  return EvalEvent{.step = done_, .nll = nll, .perplexity = std::exp(nll), .tokens = predicted};
+  const int64_t terms = spec_.objective->of_pairs() ? rewards_.pairs : predicted;
+  const double mean = sum / static_cast<double>(std::max<int64_t>(1, terms));
+  return EvalEvent{.step = done_, .nll = mean, .perplexity = std::exp(mean), .tokens = predicted, .rewards = rewards_};
 }
 
 // Before the first step, after the last, and every so many: also where a run was interrupted before it was done.
@@ -231,6 +257,7 @@ Result<void> Trainer::train() {
   CHECK_OK(begin_log());
   CHECK_OK(allocate());
   CHECK_OK(fill());
+  CHECK_OK(find_references());
   if (recipe_.resume) CHECK_OK(restore_checkpoint());
   populate_heap(plan_.ledger.planned_bytes - kTrainingTouches);
   for (;;) {

@@ -18,6 +18,10 @@
 
 namespace thimble {
 
+// Tensors of a checkpoint beside what the plan holds: Trainer::references_.
+inline constexpr const char* kReferences = "pair.references";
+inline constexpr const char* kEvalReferences = "eval.pair.references";
+
 class Trainer {
  public:
   using FreeBytes = std::function<Result<int64_t>(const std::string& folder)>;
@@ -71,16 +75,25 @@ class Trainer {
   Result<std::optional<StepEvent>> step();
   // Of the micro-batches of a step that hold something.
   struct StepSize {
-    int64_t batches = 0, windows = 0, predicted = 0;
+    int64_t batches = 0, windows = 0;
+    int64_t terms = 0;         // of the loss, which is their mean: targets, or pairs
     Packer::State begin = {};  // where they are in the data
-    double targets() const { return static_cast<double>(std::max<int64_t>(1, predicted)); }
+    double divisor() const { return static_cast<double>(std::max<int64_t>(1, terms)); }
   };
   Result<StepSize> measure_step();
   Result<double> run_passes(RunContext& run, PassPlace place);
-  // The loss a target of all micro-batches of the step.
+  // The mean loss of a target, or of a pair, of all micro-batches of the step.
   Result<double> run_batches(RunContext& run, const StepSize& size);
   Result<void> pass_over(const std::string& what, const Packer::State& from);
-  void write_pass(const Rows& rows, int64_t first);
+  // Rows [first, first + plan rows) become the inputs of a program, whose names begin with `prefix`.
+  void write_rows(const std::string& prefix, const Rows& rows, int64_t first, const std::vector<float>& references);
+  // Of the program that has just run on them, the sum of the losses; the rewards of pairs are added to `rewards_`.
+  double read_losses(const std::string& prefix, const Rows& rows, int64_t first);
+  Result<void> evaluate_rows(const Rows& rows, int64_t first, const std::vector<float>& references);
+  // Of pairs, by what the model as the run begins says of them; those that are known stay as they are.
+  Result<void> find_references();
+  Result<void> find_references(Packer& packer, int64_t steps, int64_t micro_batches, std::vector<float>& references);
+  Result<void> load_references(const std::string& name, std::vector<float>& references);
   Result<EvalEvent> evaluate();
   bool evaluation_is_due() const;
   Result<void> evaluate_and_keep_best();
@@ -116,6 +129,9 @@ class Trainer {
   std::string model_fingerprint_;
   std::unique_ptr<Dataset> data_, eval_data_;
   std::unique_ptr<Packer> packer_;
+  // Of preference pairs, by example: the margin of the reference; NaN: not known yet.
+  std::vector<float> references_, eval_references_;
+  Rewards rewards_;  // of the step, or of the evaluation
   TrainingSpec spec_;
   Machine machine_;
   TrainingPlan plan_;

@@ -16,11 +16,12 @@
 
 namespace thimble {
 
-// ids[i] is predicted (as the target of position i-1) where trained[i] is 1. trained[0] is never used.
+// ids[i] is predicted (as the target of position i-1) where trained[i] is 1. The first of a document never is.
 struct Example {
   std::vector<int32_t> ids;
   std::vector<uint8_t> trained;
-  void clear() { ids.clear(), trained.clear(); }
+  size_t second = 0;  // of a preference pair: where the document of the rejected reply begins; 0: there is but one
+  void clear() { ids.clear(), trained.clear(), second = 0; }
 };
 
 // What is done with an example of more tokens than the context.
@@ -48,6 +49,7 @@ struct DatasetOptions {
   ModelTemplateOptions chat;  // which template, and what it is given; bos and no_bos are those above
   TrainOn train_on = TrainOn::assistant;
   bool all_tokens = false;        // loss on every token, not only on the assistant's
+  bool pairs = false;             // examples are preference pairs, both replies; a record that is none is a bad one
   size_t longest_line = 1 << 20;  // bytes; a longer line is a bad line
 };
 
@@ -87,6 +89,7 @@ class Dataset {
   virtual bool windows() const = 0;  // plain text: every example fills one window by itself
   // The messages of a chat example, for showing and for exact-match evaluation.
   virtual Result<std::vector<Message>> messages(int64_t index) = 0;
+  virtual bool pairs() const { return false; }  // of examples that are preference pairs: DatasetOptions::pairs
   // The rejected reply of a preference pair, after the same prompt; refused where the example is none.
   virtual Result<void> read_rejected(int64_t index, Example& example);
   const DatasetReport& report() const { return report_; }
@@ -117,6 +120,16 @@ struct Rows {
   std::vector<int32_t> starts;     // row where its document starts: row t may see rows starts[t]..t
   int64_t predicted = 0;           // targets that are not -1
   int64_t windows = 0;             // that hold something
+
+  // A preference pair: which example, and its first row.
+  struct Pair {
+    int64_t example, row;
+  };
+  std::vector<Pair> pairs;
+  // Of pairs, else empty: the row where its pair starts, or the row itself; and of targets 1 where the reply is the
+  // chosen one, -1 where it is the rejected one, and 1 / targets of the reply.
+  std::vector<int32_t> pair_starts;
+  std::vector<float> sign, share;
 };
 
 // Fills windows with whole examples in a seeded order (or the file's order). An epoch holds every example exactly once:
@@ -131,6 +144,8 @@ class Packer {
   Packer(Dataset& dataset, int64_t batch, int64_t context, uint64_t seed, bool shuffle);
 
   Result<void> next(Rows& rows);  // rows are resized once; after that only rendering a chat takes memory, of its size
+  // All rows unused, in columns of the size that next() fills.
+  void clear(Rows& rows) const;
   // The micro-batches from here on belong to a new step, which may begin the next epoch.
   void begin_step() { epoch_is_over_ = false; }
   bool finished() const { return state_.epoch > 0; }  // every example was given once
@@ -145,6 +160,9 @@ class Packer {
   void order(int64_t epoch);
   Result<void> load();  // the example at state_
   void place(Rows& rows, int64_t row) const;
+  // Tokens [first, end) of the example, a document; sign: as in Rows::sign.
+  void place(Rows& rows, int64_t row, size_t first, size_t end, float sign) const;
+  int64_t index() const;  // of the example at state_, in the data set
   Dataset& dataset_;
   int64_t batch_, context_;
   uint64_t seed_;

@@ -34,6 +34,7 @@ class Joined final : public Dataset {
   bool windows() const override {
     return std::ranges::all_of(parts_, [](const auto& part) { return part->windows(); });
   }
+  bool pairs() const override { return parts_.front()->pairs(); }
   int64_t tokens(int64_t index) const override {
     const auto [part, at] = place(index);
     return parts_[part]->tokens(at);
@@ -80,6 +81,7 @@ class Part final : public Dataset {
 
   int64_t size() const override { return static_cast<int64_t>(indices_.size()); }
   bool windows() const override { return all_->windows(); }
+  bool pairs() const override { return all_->pairs(); }
   int64_t tokens(int64_t index) const override { return all_->tokens(indices_[static_cast<size_t>(index)]); }
   Result<void> read(int64_t index, Example& example) override { return all_->read(TRY(of_all(index)), example); }
   Result<void> read_rejected(int64_t index, Example& example) override {

@@ -40,8 +40,11 @@ class JsonDataset final : public Dataset {
   int64_t size() const override { return static_cast<int64_t>(offsets_.size()); }
   int64_t tokens(int64_t index) const override { return tokens_[static_cast<size_t>(index)]; }
   bool windows() const override { return false; }
+  bool pairs() const override { return options_.pairs; }
 
-  Result<void> read(int64_t index, Example& example) override { return read(index, example, false); }
+  Result<void> read(int64_t index, Example& example) override {
+    return options_.pairs ? read_pair(index, example) : read(index, example, false);
+  }
   Result<void> read_rejected(int64_t index, Example& example) override { return read(index, example, true); }
 
   Result<std::vector<Message>> messages(int64_t index) override {
@@ -76,9 +79,36 @@ class JsonDataset final : public Dataset {
     return {};
   }
 
+  Result<void> read_pair(int64_t index, Example& example) {
+    CHECK_OK(load(index));
+    if (const auto done = encode_pair(example); !done) return changed(done.error());
+    if (example.ids.size() != tokens_[static_cast<size_t>(index)])
+      return changed({ErrorCode::io, "the pair has another length"});
+    return {};
+  }
+
+  // Both replies of the record that was read, the chosen one first. Each may fill half of the context.
+  Result<void> encode_pair(Example& example) {
+    example.clear();
+    for (const bool rejected : {false, true}) {
+      CHECK_OK(reader_.encode(whole_, rejected));
+      if (reader_.too_long()) return Result<void>();
+      const Cut cut = options_.truncate == Truncate::leave_out ? Cut{0, whole_.ids.size()} : half_of(whole_);
+      if (rejected) example.second = example.ids.size();
+      const auto add = [&](const auto& from, auto& to) {
+        const auto first = from.begin() + static_cast<std::ptrdiff_t>(cut.first);
+        to.insert(to.end(), first, first + static_cast<std::ptrdiff_t>(cut.count));
+      };
+      add(whole_.ids, example.ids);
+      add(whole_.trained, example.trained);
+    }
+    return {};
+  }
+
   // Of an example that is longer than the context, what --truncate left and right leave.
-  Cut cut_of(const Example& example) const {
-    const auto context = static_cast<size_t>(options_.context);
+  Cut cut_of(const Example& example) const { return cut_to(static_cast<size_t>(options_.context), example); }
+  Cut half_of(const Example& example) const { return cut_to(static_cast<size_t>(options_.context) / 2, example); }
+  Cut cut_to(size_t context, const Example& example) const {
     const size_t count = std::min(context, example.ids.size());
     return {options_.truncate == Truncate::left ? example.ids.size() - count : 0, count};
   }
@@ -96,6 +126,7 @@ class JsonDataset final : public Dataset {
                  {ErrorCode::corrupt, fmt::format("the byte 0x{:02X} at its offset {} is not UTF-8; convert the "
                                                   "file: iconv -f LATIN1 -t UTF-8 FILE > NEW",
                                                   static_cast<unsigned char>(text[valid]), valid)});
+    if (options_.pairs) return check_pair(record);
     if (const auto done = reader_.encode(whole_, false); !done) return bad(record, done.error());
     if (reader_.too_long()) return ++report_.too_long, Result<void>();
     const size_t replies = reader_.replies();
@@ -111,6 +142,20 @@ class JsonDataset final : public Dataset {
     return {};
   }
 
+  Result<void> check_pair(const JsonRecord& record) {
+    if (const auto done = encode_pair(pair_); !done) return bad(record, done.error());
+    const size_t length = pair_.ids.size();
+    if (reader_.too_long() || static_cast<int64_t>(length) > options_.context)
+      return ++report_.too_long, Result<void>();
+    if (options_.rows > 0)
+      if (const auto known = check_rows(tokenizer_, pair_.ids, options_.rows); !known)
+        return bad(record, known.error());
+    const auto trained = std::span(std::as_const(pair_.trained));
+    if (!learns(trained.first(pair_.second)) || !learns(trained.subspan(pair_.second)))
+      return ++report_.untrained, Result<void>();
+    return add(record, pair_, {0, length}, 0);
+  }
+
   // whole_, which is the record's, or where `reply` is not 0, of one reply of it.
   Result<void> take(const JsonRecord& record, size_t reply) {
     if (options_.rows > 0)
@@ -122,7 +167,7 @@ class JsonDataset final : public Dataset {
       const Cut cut = cut_of(whole_);
       if (!learns(std::span(whole_.trained).subspan(cut.first, cut.count))) return ++report_.untrained, Result<void>();
       report_.truncated += longer;
-      return add(record, cut, reply);
+      return add(record, whole_, cut, reply);
     }
     report_.truncated += 1;
     const auto context = static_cast<size_t>(options_.context);
@@ -131,13 +176,13 @@ class JsonDataset final : public Dataset {
       const Cut cut{first, std::min(context, whole_.ids.size() - first)};
       if (!learns(std::span(whole_.trained).subspan(cut.first, cut.count))) continue;
       any = true;
-      CHECK_OK(add(record, cut, reply));
+      CHECK_OK(add(record, whole_, cut, reply));
     }
     report_.untrained += !any;
     return {};
   }
 
-  Result<void> add(const JsonRecord& record, const Cut& cut, size_t reply) {
+  Result<void> add(const JsonRecord& record, const Example& example, const Cut& cut, size_t reply) {
     if (offsets_.size() == std::numeric_limits<uint32_t>::max()) {
       return fail(ErrorCode::unsupported, "reading {}: more than {} examples", file_.path(), offsets_.size());
     }
@@ -145,7 +190,7 @@ class JsonDataset final : public Dataset {
       report_.system = reader_.system();
     else if (report_.system != reader_.system())
       report_.system.clear();  // and so it stays
-    report_.pairs += reader_.has_rejected();
+    report_.pairs += reader_.has_rejected() && !options_.pairs;
     offsets_.push_back(record.offset);
     lengths_.push_back(static_cast<uint32_t>(record.length));
     tokens_.push_back(static_cast<uint32_t>(cut.count));
@@ -155,7 +200,7 @@ class JsonDataset final : public Dataset {
     if (reply > 0 || !replies_.empty()) replies_.push_back(static_cast<uint32_t>(reply));
     add_to_fingerprint(cut.count);
     for (size_t i = cut.first; i < cut.first + cut.count; ++i)
-      add_to_fingerprint(static_cast<uint64_t>(whole_.ids[i]) << 1 | (whole_.trained[i] != 0));
+      add_to_fingerprint(static_cast<uint64_t>(example.ids[i]) << 1 | (example.trained[i] != 0));
     return {};
   }
 
@@ -184,6 +229,7 @@ class JsonDataset final : public Dataset {
   DatasetOptions options_;
   ExampleReader reader_;
   Example whole_;  // the example of a record, before it is cut
+  Example pair_;
   std::vector<uint64_t> offsets_;
   std::vector<uint32_t> lengths_;
   std::vector<uint32_t> tokens_;

@@ -48,9 +48,8 @@ std::vector<int64_t> Packer::examples(State from, const State& to, size_t most) 
 Result<void> Packer::load() {
   if (loaded_ && loaded_state_ == state_) return {};
   order(state_.epoch);
-  const auto at = static_cast<size_t>(state_.next);
   loaded_ = false;
-  CHECK_OK(dataset_.read(shuffle_ ? order_[at] : state_.next, example_));
+  CHECK_OK(dataset_.read(index(), example_));
   if (static_cast<int64_t>(example_.ids.size()) > context_) {
     return fail(ErrorCode::invalid_argument,
                 "packing an example of {} tokens into windows of {}: open the data set with the same context",
@@ -61,21 +60,40 @@ Result<void> Packer::load() {
   return {};
 }
 
-void Packer::place(Rows& rows, int64_t row) const {
-  const auto length = static_cast<int64_t>(example_.ids.size());
-  for (int64_t i = 0; i < length; ++i) {
-    const auto at = static_cast<size_t>(row + i), next = static_cast<size_t>(i + 1);
-    const bool predicts = i + 1 < length && example_.trained[next] != 0;
-    rows.ids[at] = example_.ids[static_cast<size_t>(i)];
-    rows.targets[at] = predicts ? example_.ids[next] : -1;
-    rows.positions[at] = static_cast<int32_t>(i);
-    rows.starts[at] = static_cast<int32_t>(row);
-    rows.predicted += predicts ? 1 : 0;
+int64_t Packer::index() const { return shuffle_ ? order_[static_cast<size_t>(state_.next)] : state_.next; }
+
+void Packer::place(Rows& rows, int64_t row, size_t first, size_t end, float sign) const {
+  int64_t predicted = 0;
+  for (size_t i = first; i < end; ++i) {
+    const size_t at = static_cast<size_t>(row) + i;
+    const bool predicts = i + 1 < end && example_.trained[i + 1] != 0;
+    rows.ids[at] = example_.ids[i];
+    rows.targets[at] = predicts ? example_.ids[i + 1] : -1;
+    rows.positions[at] = static_cast<int32_t>(i - first);
+    rows.starts[at] = static_cast<int32_t>(row + static_cast<int64_t>(first));
+    predicted += predicts ? 1 : 0;
+  }
+  rows.predicted += predicted;
+  if (example_.second == 0) return;
+  for (size_t i = first; i < end; ++i) {
+    const size_t at = static_cast<size_t>(row) + i;
+    rows.pair_starts[at] = static_cast<int32_t>(row);
+    if (rows.targets[at] < 0) continue;
+    rows.sign[at] = sign;
+    rows.share[at] = 1 / static_cast<float>(predicted);
   }
 }
 
-Result<void> Packer::next(Rows& rows) {
-  if (dataset_.size() == 0) return fail(ErrorCode::invalid_argument, "packing examples: the data set is empty");
+void Packer::place(Rows& rows, int64_t row) const {
+  const size_t length = example_.ids.size();
+  if (example_.second == 0) return place(rows, row, 0, length, 1);
+  rows.pairs.push_back({index(), row});
+  place(rows, row, 0, example_.second, 1);
+  place(rows, row, example_.second, length, -1);
+}
+
+void Packer::clear(Rows& rows) const {
+  constexpr size_t kShortPair = 32;  // tokens: a window of shorter ones makes the list of pairs grow
   const auto all = static_cast<size_t>(batch_ * context_);
   rows.ids.assign(all, 0);
   rows.targets.assign(all, -1);
@@ -83,6 +101,17 @@ Result<void> Packer::next(Rows& rows) {
   rows.starts.resize(all);
   std::iota(rows.starts.begin(), rows.starts.end(), 0);  // an unused row sees itself only
   rows.predicted = rows.windows = 0;
+  rows.pairs.clear();
+  if (!dataset_.pairs()) return;
+  rows.pairs.reserve(all / kShortPair);
+  rows.pair_starts = rows.starts;
+  rows.sign.assign(all, 0);
+  rows.share.assign(all, 0);
+}
+
+Result<void> Packer::next(Rows& rows) {
+  if (dataset_.size() == 0) return fail(ErrorCode::invalid_argument, "packing examples: the data set is empty");
+  clear(rows);
   for (int64_t window = 0; window < batch_; ++window) {
     rows.windows += epoch_is_over_ ? 0 : 1;
     for (int64_t used = 0; used < context_ && !epoch_is_over_;) {

@@ -1,0 +1,94 @@
+#include "methods/objective.h"
+
+#include "core/nearest.h"
+#include "ops/matrix.h"
+#include "ops/update.h"
+
+namespace thimble {
+
+const Objective kNextToken = {
+    .name = "next_token", .summary = "the negative log likelihood of the tokens that are learnt", .paper = ""};
+
+std::span<const Objective* const> objectives() {
+  static constexpr const Objective* kTable[] = {&kNextToken, &kDpo, &kIpo, &kHinge, &kSimpo, &kOrpo};
+  return kTable;
+}
+
+Result<const Objective*> objective_named(std::string_view name) {
+  return find_named("--objective", "objective", objectives(), name);
+}
+
+ObjectiveBuilder::ObjectiveBuilder(Graph& graph, const Objective& objective, const OptionValues& options,
+                                   std::string prefix, ValueId nll, ValueId starts)
+    : graph_(graph), objective_(objective), options_(options), prefix_(std::move(prefix)), nll_(nll), starts_(starts) {}
+
+ValueId ObjectiveBuilder::input(std::string_view name, const Codec* codec) {
+  const ValueId there = graph_.find(named(name));
+  const Type& rows = graph_.value(nll_).type;
+  return there != kNone ? there : graph_.add_value(named(name), {rows.shape, codec, rows.extent}, Role::input);
+}
+
+ValueId ObjectiveBuilder::pointwise(const PointwiseBuilder& builder, std::vector<ValueId> operands,
+                                    std::string_view name) {
+  return graph_.emit(kPointwise, builder.attributes(), std::move(operands), named(name));
+}
+
+ValueId ObjectiveBuilder::sum(const std::vector<ValueId>& factors, double by, ValueId starts, std::string_view name) {
+  PointwiseBuilder b;
+  Expr product = b.tensor() * by;
+  for (size_t i = 1; i < factors.size(); ++i) product = product * b.tensor();
+  b.output(product);
+  const ValueId each = pointwise(b, factors, std::string(name) + ".each");
+  return graph_.emit(kSegmentSum, {}, {each, starts}, named(name));
+}
+
+ValueId ObjectiveBuilder::margin() {
+  std::vector<ValueId> factors{nll_, input(kPairSign)};
+  if (objective_.likelihood == Likelihood::mean) factors.push_back(input(kPairShare));
+  const ValueId margin = sum(factors, -1, input(kPairStarts, &kI32), "margin");
+  if (!objective_.reference) return margin;
+  PointwiseBuilder b;
+  const Expr own = b.tensor(), reference = b.tensor();
+  b.output(own - reference);
+  return pointwise(b, {margin, input(kPairReference)}, "margin.beyond");
+}
+
+ValueId ObjectiveBuilder::mean_likelihood() { return sum({nll_, input(kPairShare)}, -1, starts_, "likelihood"); }
+
+ValueId ObjectiveBuilder::difference(ValueId of_reply, std::string_view name) {
+  return sum({of_reply, input(kPairSign), input(kPairShare)}, 1, input(kPairStarts, &kI32), name);
+}
+
+ValueId ObjectiveBuilder::chosen_nll() {
+  PointwiseBuilder b;
+  const Expr nll = b.tensor(), sign = b.tensor(), share = b.tensor();
+  b.output(nll * share * max(sign, 0.0));
+  const ValueId each = pointwise(b, {nll_, input(kPairSign), input(kPairShare)}, "chosen.each");
+  return graph_.emit(kSegmentSum, {}, {each, input(kPairStarts, &kI32)}, named("chosen"));
+}
+
+ValueId ObjectiveBuilder::emit(const PointwiseBuilder& builder, std::vector<ValueId> operands) {
+  operands.push_back(input(kPairFirst));
+  const auto out = graph_.emit_all(kPointwise, builder.attributes(), operands, named("loss"));
+  graph_.value(out[1]).name = named(kPairReward);
+  for (const ValueId id : out) graph_.value(id).role = Role::result;
+  return out[0];
+}
+
+Expr minus_log_sigmoid(Expr x) {
+  const Expr half = x * -0.5, size = abs(half);
+  return half + size + log(1 + exp(-2 * size));
+}
+
+ValueId add_objective(Graph& graph, const Objective& objective, const OptionValues& options, const std::string& prefix,
+                      ValueId nll, ValueId starts) {
+  if (!objective.of_pairs()) return nll;
+  ObjectiveBuilder builder(graph, objective, options, prefix, nll, starts);
+  return objective.loss(builder);
+}
+
+std::string loss_name(const Objective& objective, const std::string& prefix) {
+  return prefix + (objective.of_pairs() ? "loss" : "nll");
+}
+
+}  // namespace thimble

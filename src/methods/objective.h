@@ -1,0 +1,122 @@
+// The objective socket: what a step makes smaller. One objective is one file in objectives/ and one row of the table in
+// objective.cpp.
+//
+// An objective is appended to the negative log likelihoods of tokens, which come from tiles of logits, one a row: it
+// makes of them the loss of each row, by operations that have gradients. Those of preferences read pairs of documents,
+// the reply that was chosen and the one that was rejected, each after the same prompt. Both lie in one window, so that
+// a pass has the whole pair however small it is; of a pair, its first row carries the loss.
+//
+// What the reference model says is no second model in the plan: it is the model as the run begins, whose log
+// probabilities are computed once, before the first step, for the pairs that the run will see.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "graph/graph.h"
+#include "methods/option.h"
+#include "ops/pointwise.h"
+
+namespace thimble {
+
+// Inputs beside tokens, one number a row, by the end of their names; f32 unless it says otherwise.
+inline constexpr std::string_view kPairStarts = "pair.starts";  // i32: first row of the pair, or the row itself
+inline constexpr std::string_view kPairSign = "pair.sign";      // of targets: 1 chosen, -1 rejected; 0 elsewhere
+inline constexpr std::string_view kPairShare = "pair.share";    // of targets: 1 / targets of the reply; 0 elsewhere
+inline constexpr std::string_view kPairFirst = "pair.first";    // 1 in the first row of a pair; 0 elsewhere
+inline constexpr std::string_view kPairReference = "pair.reference";  // in the first row: the pair's reference margin
+// A result beside the loss: what an objective of pairs takes for the reward of the chosen reply beyond the other's.
+inline constexpr std::string_view kPairReward = "pair.reward";
+
+// The log probabilities of replies that an objective compares.
+enum class Likelihood : uint8_t {
+  sum,   // over the tokens of the reply
+  mean,  // a token
+};
+
+class ObjectiveBuilder;
+
+struct Objective {
+  std::string_view name;
+  std::string_view summary;  // one line
+  std::string_view paper;
+  std::span<const Option> options = {};
+  bool reference = false;                   // the reference margin is read: Likelihood of both replies' difference
+  Likelihood likelihood = Likelihood::sum;  // of the margins
+  ValueId (*loss)(ObjectiveBuilder& builder) = nullptr;  // f32 [rows]; nullptr: the likelihoods themselves
+  double rate = 1;  // the learning rate that suits, as a multiple of the optimizer's
+
+  bool of_pairs() const { return loss != nullptr; }
+};
+
+std::span<const Objective* const> objectives();
+Result<const Objective*> objective_named(std::string_view name);
+
+extern const Objective kNextToken;
+extern const Objective kDpo;
+extern const Objective kIpo;
+extern const Objective kSimpo;
+extern const Objective kOrpo;
+extern const Objective kHinge;
+
+// What an objective is made from; it emits nodes.
+class ObjectiveBuilder {
+ public:
+  ObjectiveBuilder(Graph& graph, const Objective& objective, const OptionValues& options, std::string prefix,
+                   ValueId nll, ValueId starts);
+
+  double option(std::string_view name) const { return options_[name]; }
+  // What the chosen reply is likelier than the rejected one, and where the objective reads a reference, less what that
+  // finds; right in the first row of every pair.
+  ValueId margin();
+  // Of the reply that a row is in: its log likelihood a token.
+  ValueId mean_likelihood();
+  // A number that is the same in all rows of a reply: of the chosen one less of the rejected, in every row of the pair.
+  ValueId difference(ValueId of_reply, std::string_view name);
+  // Of the chosen reply the mean negative log likelihood of a token, in every row of the pair.
+  ValueId chosen_nll();
+  // A new value [rows] of others.
+  ValueId pointwise(const PointwiseBuilder& builder, std::vector<ValueId> operands, std::string_view name);
+  // Ends the objective: f32 [rows] as the loss, and the reward, in the first row of every pair; 0 elsewhere.
+  //   make(builder, x...) gives both for the operands x, which are [rows].
+  struct Terms {
+    Expr loss, reward;
+  };
+  template <class Make>
+  ValueId finish(const std::vector<ValueId>& operands, Make make) {
+    PointwiseBuilder b;
+    std::vector<Expr> x;
+    for (size_t i = 0; i < operands.size(); ++i) x.push_back(b.tensor());
+    const Expr first = b.tensor();
+    const Terms terms = make(x);
+    b.output(first * terms.loss);
+    b.output(first * terms.reward);
+    return emit(b, operands);
+  }
+
+ private:
+  ValueId input(std::string_view name, const Codec* codec = &kF32);
+  // Over the documents or pairs that begin at `starts`, of the product of the factors, times `by`.
+  ValueId sum(const std::vector<ValueId>& factors, double by, ValueId starts, std::string_view name);
+  ValueId emit(const PointwiseBuilder& builder, std::vector<ValueId> operands);
+  std::string named(std::string_view name) const { return prefix_ + std::string(name); }
+
+  Graph& graph_;
+  const Objective& objective_;
+  const OptionValues& options_;
+  std::string prefix_;  // of names: "train."
+  ValueId nll_, starts_;
+};
+
+// -log sigmoid(x), without overflow; its slope at 0 is -1/2.
+Expr minus_log_sigmoid(Expr x);
+
+// Appends the objective to the graph of one program: the loss and, of pairs, the reward become results called
+// "<prefix>loss" and "<prefix>pair.reward". `nll` f32 [rows]; `starts` i32 [rows]: where the document of a row begins.
+ValueId add_objective(Graph& graph, const Objective& objective, const OptionValues& options, const std::string& prefix,
+                      ValueId nll, ValueId starts);
+// The result that holds the loss.
+std::string loss_name(const Objective& objective, const std::string& prefix);
+
+}  // namespace thimble
