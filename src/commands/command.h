@@ -21,6 +21,7 @@ extern const Command kPlan;
 extern const Command kChat;
 extern const Command kEval;
 extern const Command kGenerate;
+extern const Command kCompare;
 extern const Command kReport;
 extern const Command kCalibrate;
 extern const Command kTokenize;

@@ -264,11 +264,11 @@ Result<void> Trainer::check_names() const {
                 "--set optimizer.no_decay={}: no trained parameter has that in its name; '{}' is one",
                 fmt::join(spec_.no_decay, "|"), parameters.empty() ? "" : parameters.front().name);
   for (const auto& [option, factors] : {std::pair{"rate_of", &spec_.rate_of}, {"decay_of", &spec_.decay_of}})
-    for (const auto& [part, factor] : *factors)
-      if (!some([&](const std::string& name) { return name.find(part) != std::string::npos; }))
+    for (const auto& one : *factors)
+      if (!some([&](const std::string& name) { return name.find(one.first) != std::string::npos; }))
         return fail(ErrorCode::invalid_argument,
-                    "--set optimizer.{}={}:{}: no trained parameter has that in its name; '{}' is one", option, part,
-                    factor, parameters.empty() ? "" : parameters.front().name);
+                    "--set optimizer.{}={}:{}: no trained parameter has that in its name; '{}' is one", option,
+                    one.first, one.second, parameters.empty() ? "" : parameters.front().name);
   return {};
 }
 

@@ -109,7 +109,7 @@ class Dataset {
 struct SplitDataset {
   std::unique_ptr<Dataset> train, held_out;
 };
-Result<SplitDataset> split_dataset(std::shared_ptr<Dataset> all, double part, uint64_t seed);
+Result<SplitDataset> split_dataset(const std::shared_ptr<Dataset>& all, double part, uint64_t seed);
 
 // Rows of one micro-batch: `batch` windows of `context` tokens, flattened. Documents packed into one window do not
 // see each other.
