@@ -26,6 +26,11 @@ inline Json tiny_config(const std::string& family) {
   json["rope_parameters"] = rope;
   if (family == "olmo3") json["rope_parameters"] = {{"full_attention", rope}, {"sliding_attention", rope}};
   if (family == "gptj") json["rotary_dim"] = 4;
+  if (family == "granite")
+    json.update({{"embedding_multiplier", 3},
+                 {"residual_multiplier", 0.5},
+                 {"attention_multiplier", 0.25},
+                 {"logits_scaling", 2}});
   const auto set = [&](std::string_view name, int64_t value) {
     if (!name.empty()) json[std::string(name)] = value;
   };
