@@ -50,6 +50,7 @@ CLOSE = 1e-4  # of differences relative to the spread
 COMMON = dict(vocab_size=258, bos_token_id=256, eos_token_id=257, pad_token_id=None)
 SHAPE = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
              head_dim=16, max_position_embeddings=128, sliding_window=32)
+ROPE = dict(rope_type="default", rope_theta=10000.0)
 SCALED = dict(rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32)
 # What a family needs besides.
 FAMILIES = {
@@ -63,14 +64,20 @@ FAMILIES = {
     "gemma3_text": dict(query_pre_attn_scalar=16, num_hidden_layers=6),
     "phi": dict(partial_rotary_factor=0.5, num_key_value_heads=4),
     "phi3": dict(num_key_value_heads=2, sliding_window=None),
+    "phi3 longrope": dict(family="phi3", sliding_window=None, rope_parameters=dict(
+        rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=32, short_factor=[1.0] * 8,
+        long_factor=[1.0 + i / 4 for i in range(8)]), original_max_position_embeddings=32),
     "smollm3": dict(num_hidden_layers=4), "olmo2": {},
+    "olmo3": dict(num_hidden_layers=4, rope_parameters=dict(full_attention=ROPE, sliding_attention=ROPE)),
     "granite": dict(attention_multiplier=0.25, embedding_multiplier=3.0, residual_multiplier=0.5, logits_scaling=2.0),
     "gpt_neox": dict(num_key_value_heads=4), "bloom": dict(n_head=4, n_layer=3, hidden_size=64),
     "falcon": dict(new_decoder_architecture=False, multi_query=True, parallel_attn=True, bias=False, alibi=False,
                    num_attention_heads=4, ffn_hidden_size=256),
+    "falcon 40B": dict(family="falcon", new_decoder_architecture=True, bias=False, alibi=False, num_kv_heads=2,
+                       num_attention_heads=4, ffn_hidden_size=256),
     "stablelm": dict(use_qkv_bias=True), "starcoder2": dict(sliding_window=None, use_bias=True),
     "cohere2": dict(num_hidden_layers=4), "glm4": dict(partial_rotary_factor=0.5),
-    "exaone4": dict(num_hidden_layers=4, sliding_window=None), "nemotron": dict(partial_rotary_factor=0.5),
+    "exaone4": dict(num_hidden_layers=4, sliding_window=None, layer_types=["full_attention"] * 4), "nemotron": dict(partial_rotary_factor=0.5),
 }
 COLUMNS = ["hf", "gguf", "llama", "cache", "peft", "lora"]
 # Differences that have been traced: the family and column, and why they are larger.
@@ -177,7 +184,7 @@ def check_made(program, name, folder):
     return result
 
 
-def check_golden(program, folder, golden):
+def check_golden(program, golden, folder):
     gguf, truth = os.path.join(folder, "model.gguf"), load_file(os.path.join(golden, "golden.safetensors"))
     hf, ids = os.path.join(golden, "model"), truth["ids"]
     interop.thimble(program, "convert", "--model", hf, "--to", "gguf", "--codec", "f32", "--out", gguf)
@@ -191,7 +198,7 @@ def run(queue, function, *arguments):
     try:
         with tempfile.TemporaryDirectory() as folder:
             torch.set_num_threads(1)
-            queue.put(function(*arguments[:2], folder, *arguments[2:]))
+            queue.put(function(*arguments, folder))
     except BaseException as error:  # whatever it is, it is the row of this family alone
         queue.put(str(error).strip().splitlines()[-1])
 

@@ -80,6 +80,19 @@ std::vector<float> logits_of(const std::string& model, const std::string& adapte
   return rows ? std::vector<float>(rows->begin(), rows->end()) : std::vector<float>();
 }
 
+std::map<std::string, std::vector<float>> numbers_of(const std::string& path) {
+  std::map<std::string, std::vector<float>> numbers;
+  const auto file = SafetensorsFile::open(path);
+  EXPECT_TRUE(file) << file.error().message;
+  if (!file) return numbers;
+  for (const SafetensorsEntry& entry : file->entries()) {
+    std::vector<float>& values = numbers[entry.name];
+    values.resize(static_cast<size_t>(entry.shape.count()));
+    EXPECT_TRUE(file->file().read(entry.offset, std::as_writable_bytes(std::span(values))));
+  }
+  return numbers;
+}
+
 class MergedAdapter : public ::testing::TestWithParam<const Family*> {
  protected:
   void SetUp() override {
@@ -111,6 +124,45 @@ class MergedAdapter : public ::testing::TestWithParam<const Family*> {
 
 INSTANTIATE_TEST_SUITE_P(Families, MergedAdapter, ::testing::ValuesIn(families()),
                          [](const auto& info) { return std::string(info.param->name); });
+
+// In the order of the rows of Hugging Face's file, whatever order the model has them in.
+TEST_P(MergedAdapter, adds_the_products_to_the_weights_of_the_file) {
+  const Kind kind = kinds().front();
+  const auto source = ModelSource::open(folder_.file("base"));
+  ASSERT_TRUE(source) << source.error().message;
+  ASSERT_TRUE(write_adapter(kind, (*source)->architecture()));
+  auto adapters = open_adapters(folder_.file(kind.name));
+  ASSERT_TRUE(adapters) << adapters.error().message;
+  auto merged = MergedModel::make(**source, *adapters);
+  ASSERT_TRUE(merged) << merged.error().message;
+  ASSERT_TRUE(write_hf_model(folder_.file("out"), merged->architecture(), merged->tensors(), merged->rows()));
+  const auto before = numbers_of(folder_.file("base") + "/model.safetensors"),
+             after = numbers_of(folder_.file("out") + "/model.safetensors"),
+             adapter = numbers_of(folder_.file(kind.name) + "/adapter_model.safetensors");
+  for (const ModelModule& m : whole_modules((*source)->architecture())) {
+    if (!m.linear) continue;
+    SCOPED_TRACE(m.owner);
+    const auto named = [&](const auto& numbers, const std::string& name) {
+      for (const auto& [key, values] : numbers)
+        if (key == name || key.ends_with("." + name)) return values;
+      return std::vector<float>();
+    };
+    const std::vector<float> w = named(before, m.owner + ".weight"), v = named(after, m.owner + ".weight"),
+                             a = named(adapter, m.owner + ".lora_A.weight"),
+                             b = named(adapter, m.owner + ".lora_B.weight");
+    const int64_t in = m.shape[1], out = m.whole;
+    ASSERT_EQ(w.size(), static_cast<size_t>(in * out));
+    ASSERT_EQ(v.size(), w.size());
+    for (int64_t row = 0; row < out; ++row)
+      for (int64_t column = 0; column < in; ++column) {
+        double sum = 0;
+        for (int64_t r = 0; r < kRank; ++r)
+          sum += double{b[static_cast<size_t>(row * kRank + r)]} * a[static_cast<size_t>(r * in + column)];
+        const auto at = static_cast<size_t>(m.transposed ? column * out + row : row * in + column);
+        ASSERT_NEAR(v[at], w[at] + 1.5 * sum, 1e-4) << "row " << row << ", column " << column;
+      }
+  }
+}
 
 TEST_P(MergedAdapter, says_the_same) {
   const std::vector<float> plain = logits_of(folder_.file("base"), "");
