@@ -25,7 +25,7 @@ struct Adapter {
   const Rewrite* rewrite = nullptr;
   nlohmann::ordered_json config;  // PEFT's, with all its fields in their order
   std::string system_prompt;      // what all chats that it was trained on were opened with; in system_prompt.txt
-  bool interleaved = false;       // rows of heads as GGUF has them
+  bool interleaved = false;       // rows of heads as GGUF has them, and not as Hugging Face's files do
   bool gguf = false;
   double scale = 1;        // of what it adds
   std::string scope = {};  // before names of its values in a graph (AdaptedModule)

@@ -22,11 +22,8 @@ const Family& family_of(const Architecture& architecture) {
   return family ? *family : none;
 }
 
-// Whether llama.cpp keeps the family's rows of q and k interleaved.
-bool interleaves(const Architecture& architecture) {
-  const Family& family = family_of(architecture);
-  return family.gguf.pairs || family.rope_layout == Rope::Layout::interleaved;
-}
+// Whether llama.cpp keeps the family's rows of q and k interleaved where Hugging Face's files do not.
+bool interleaves(const Architecture& architecture) { return family_of(architecture).gguf.pairs; }
 
 struct Place {
   std::string gguf;  // the tensor's name there, "blk.0.attn_q.weight"

@@ -25,7 +25,9 @@ ModelModule describe(const Architecture& a, const TensorSpec& spec) {
   m.whole = spec.shape[0];
   const bool in_block = spec.name.starts_with("model.layers.");
   m.linear = spec.shape.rank() == 2 && (in_block || m.name == "lm_head");
+  Rope::Layout of_files = Rope::Layout::halves;
   if (const Family* const family = find_family(a.family)) {
+    of_files = family->rope_layout;
     const FilePlace place = place_in_file(*family, a, spec);
     m.owner = place.name.substr(0, place.name.rfind('.'));
     m.transposed = place.transposed;
@@ -37,7 +39,7 @@ ModelModule describe(const Architecture& a, const TensorSpec& spec) {
   const Rope& rope = a.ropes[static_cast<size_t>(attention->rope)];
   // Where not all of a head turns, no file has another order of its elements.
   if (rope.rotated == attention->head_dim) m.head_dim = attention->head_dim;
-  m.interleaved = rope.layout == Rope::Layout::interleaved;
+  m.interleaved = rope.layout == Rope::Layout::interleaved && of_files == Rope::Layout::halves;
   return m;
 }
 

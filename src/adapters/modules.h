@@ -13,17 +13,18 @@ namespace thimble {
 
 // A tensor of a model among its modules in the file's terms ("transformer.h.0.attn.c_attn").
 struct ModelModule {
-  std::string tensor;        // thimble's, "model.layers.0.self_attn.q_proj.weight"
-  std::string name;          // the same without ".weight" or ".bias"
-  std::string owner;         // the file's module
-  std::string suffix;        // "weight", "bias"
-  Shape shape;               // thimble's
-  RowsInFile rows;           // of the owner's output rows, those of the tensor
-  int64_t whole = 0;         // the owner's output rows
-  int64_t head_dim = 0;      // not 0: its rows are those of heads that are rotated
-  bool interleaved = false;  // and element 2i of a head is paired with 2i + 1 (Rope::Layout)
-  bool transposed = false;   // the owner's weight lies [in, out] in the file (GPT-2)
-  bool linear = false;       // a matrix that is multiplied with, the head included; else an embedding, a gain or a bias
+  std::string tensor;    // thimble's, "model.layers.0.self_attn.q_proj.weight"
+  std::string name;      // the same without ".weight" or ".bias"
+  std::string owner;     // the file's module
+  std::string suffix;    // "weight", "bias"
+  Shape shape;           // thimble's
+  RowsInFile rows;       // of the owner's output rows, those of the tensor
+  int64_t whole = 0;     // the owner's output rows
+  int64_t head_dim = 0;  // not 0: its rows are those of heads that are rotated
+  bool interleaved =
+      false;  // and the model pairs neighbours (Rope::Layout) where the family's Hugging Face files do not
+  bool transposed = false;  // the owner's weight lies [in, out] in the file (GPT-2)
+  bool linear = false;      // a matrix that is multiplied with, the head included; else an embedding, a gain or a bias
 };
 
 // Every tensor of the model; the head too where it is the embedding.

@@ -45,7 +45,7 @@ Result<void> check_flags(const CLI::App& app, const EvalFlags& flags) {
              choice = !logits && flags.metric == "choice";
   CHECK_OK(refuse_void(
       app, {{"--metric", logits, "--logits writes logits instead of a metric"},
-            {"--out", !exact, "only the metric exact has replies to write"},
+            {"--out", !exact && !choice, "only the metrics exact and choice have something to write for each example"},
             {"--max-tokens", !exact, "only the metric exact makes replies"},
             {"--strict", choice, "the metric choice stops at the first bad line in any case"},
             {"--bos", exact, "the metric exact begins as the chat template says"},
@@ -81,7 +81,9 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--limit", flags->limit, "examples or windows, from the first; 0: all");
   app.add_option("--max-tokens", flags->max_tokens, "exact: tokens of a reply; 32 more than the reference without it");
   app.add_option("--logits", flags->logits, "instead of a metric: a safetensors file for the logits of all rows");
-  app.add_option("--out", flags->out, "exact: a JSONL file for the replies");
+  app.add_option(
+      "--out", flags->out,
+      "exact: a JSONL file for the replies; choice: one for the log-likelihoods of every question's choices");
   app.add_flag("--bos", flags->bos,
                "begin every sequence with the beginning-of-sequence token, whatever the tokenizer says");
   app.add_flag("--strict", flags->strict, "stop at the first bad line of the data");

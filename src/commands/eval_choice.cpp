@@ -39,25 +39,41 @@ Result<std::vector<Candidate>> encode(bool bos, Tokenizer& tokenizer, const std:
   return out;
 }
 
+// What is taken of each question's choices.
+struct Taken {
+  size_t best = 0, best_by_character = 0;
+};
+
+// scores: of the question's choices, in their order.
+Taken take(const ChoiceQuestion& question, std::span<const Score> scores) {
+  Taken taken;
+  const auto by_character = [&](size_t i) {
+    return scores[i].nll / static_cast<double>(std::max<int64_t>(1, question.choices[i].characters));
+  };
+  for (size_t i = 1; i < question.choices.size(); ++i) {
+    if (scores[i].nll < scores[taken.best].nll) taken.best = i;
+    if (by_character(i) < by_character(taken.best_by_character)) taken.best_by_character = i;
+  }
+  return taken;
+}
+
 struct Counts {
   int64_t right = 0, right_by_character = 0;
 };
 
-Counts count_right(const std::vector<ChoiceQuestion>& questions, const std::vector<Score>& scores) {
+// Counts the right ones; every question is a line of `samples`.
+Counts count_right(const std::vector<ChoiceQuestion>& questions, std::span<const Score> scores, std::string& samples) {
   Counts counts;
-  size_t at = 0;
   for (const ChoiceQuestion& question : questions) {
-    size_t best = 0, best_by_character = 0;
-    const auto by_character = [&](size_t i) {
-      return scores[at + i].nll / static_cast<double>(std::max<int64_t>(1, question.choices[i].characters));
-    };
-    for (size_t i = 1; i < question.choices.size(); ++i) {
-      if (scores[at + i].nll < scores[at + best].nll) best = i;
-      if (by_character(i) < by_character(best_by_character)) best_by_character = i;
-    }
-    counts.right += best == question.answer;
-    counts.right_by_character += best_by_character == question.answer;
-    at += question.choices.size();
+    const auto own = scores.first(question.choices.size());
+    const Taken taken = take(question, own);
+    counts.right += taken.best == question.answer;
+    counts.right_by_character += taken.best_by_character == question.answer;
+    std::string likelihoods;
+    for (const Score& score : own) likelihoods += fmt::format("{}{:.9g}", likelihoods.empty() ? "" : ",", -score.nll);
+    samples += fmt::format("{{\"answer\":{},\"taken\":{},\"taken_norm\":{},\"log_likelihoods\":[{}]}}\n",
+                           question.answer, taken.best, taken.best_by_character, likelihoods);
+    scores = scores.subspan(own.size());
   }
   return counts;
 }
@@ -95,7 +111,9 @@ Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& e
   }
   CHECK_OK(evaluator->flush());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  const Counts counts = count_right(questions, scores);
+  std::string samples;
+  const Counts counts = count_right(questions, scores, samples);
+  if (!flags.out.empty()) CHECK_OK(write_text_file(flags.out, samples));
   const auto of_all = [&](int64_t n) { return static_cast<double>(n) / static_cast<double>(questions.size()); };
   events.event("eval",
                fmt::format("\"metric\":\"choice\",\"accuracy\":{:.9g},\"accuracy_norm\":{:.9g},\"examples\":{}",

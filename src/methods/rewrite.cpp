@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "core/nearest.h"
 #include "ops/matrix.h"
@@ -74,6 +75,7 @@ class Rewriter {
     const size_t terms = m.attributes.terms.size();
     for (size_t i = 2; i < 2 * terms; ++i) m.terms.push_back(copy.map(node.in[i]));
     m.bias = copy.map(node.in[2 * terms]), m.addend = copy.map(node.in[2 * terms + 1]);
+    const auto [scale, addend] = without_scale(m);
     if (technique_.adapt) {
       technique_.adapt(m);
     } else {
@@ -81,8 +83,24 @@ class Rewriter {
       const ValueId bias = m.bias != kNone && technique_.bias ? technique_.bias(m) : m.bias;
       m.y = m.linear(m.x, w, {}, bias, m.addend, module.name);
     }
-    copy.bind(node.out[0], m.y);
+    copy.bind(node.out[0], scale == 1 ? m.y : scaled_sum(m, scale, addend));
     return true;
+  }
+
+  // A technique sees the layer of the file. What the model multiplies the layer's result with (Granite's residual)
+  // counts for all that a technique adds, so it is taken off the layer, with the addend, and comes behind it.
+  static std::pair<float, ValueId> without_scale(ModuleRewrite& m) {
+    const float scale = std::exchange(m.attributes.terms.front().scale, 1.0f);
+    return {scale, scale == 1 ? kNone : std::exchange(m.addend, kNone)};
+  }
+
+  static ValueId scaled_sum(ModuleRewrite& m, float scale, ValueId addend) {
+    PointwiseBuilder b;
+    Expr sum = b.tensor() * double{scale};
+    if (addend != kNone) sum = sum + b.tensor();
+    b.output(sum, m.attributes.codec);
+    return m.graph.emit(kPointwise, b.attributes(), addend == kNone ? std::vector{m.y} : std::vector{m.y, addend},
+                        m.module.name + ".sum");
   }
 
   static bool emit_head(GraphCopy& copy, const Node& node, const std::vector<ValueId>& in) {

@@ -69,13 +69,14 @@ struct RowsInFile {
 
 // A value of the graph in an adapter's file.
 struct AdapterTensor {
-  std::string value;         // its name in the graph
-  std::string stored;        // the tensor's, without "base_model."
-  Shape whole;               // of the tensor in the file
-  RowsInFile rows;           // that the value is of it
-  bool transposed = false;   // the file has columns for rows
-  int64_t head_dim = 0;      // not 0: its rows are those of heads that are rotated
-  bool interleaved = false;  // and the model pairs element 2i of a head with 2i + 1, else i with i + head_dim/2
+  std::string value;        // its name in the graph
+  std::string stored;       // the tensor's, without "base_model."
+  Shape whole;              // of the tensor in the file
+  RowsInFile rows;          // that the value is of it
+  bool transposed = false;  // the file has columns for rows
+  int64_t head_dim = 0;     // not 0: its rows are those of heads that are rotated
+  bool interleaved =
+      false;  // and the model pairs element 2i of a head with 2i + 1, Hugging Face's files i with i + n/2
   bool trained = true;
   std::string_view technique = {};  // whose it is
   size_t place = 0;                 // of the technique in its stack

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <string_view>
 
+#include "models/rope_frequencies.h"
+
 namespace thimble {
 namespace {
 
@@ -227,6 +229,8 @@ Architecture in_f32(Architecture a) {
     for (double* x : {&rope.base, &rope.query_growth, &s.factor, &s.low_frequency_factor, &s.high_frequency_factor,
                       &s.beta_fast, &s.beta_slow, &s.attention_factor})
       round(*x);
+    // GGUF has what longrope's extents come to, and not what it follows from.
+    if (s.kind == RopeScaling::Kind::longrope) s.attention_factor = static_cast<float>(rope_scale(s));
     round_all(s.short_factors), round_all(s.long_factors);
   }
   for (double* x : {&a.embedding_scale, &a.embedding_norm.epsilon, &a.final_norm.epsilon, &a.logit_scale, &a.logit_cap})

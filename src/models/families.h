@@ -31,8 +31,9 @@ struct GgufFamily {
   bool fused_qkv = false;         // attn_qkv: q, k, v rows
   bool fused_gate_up = false;     // ffn_up: gate rows, then up rows
   std::span<const GgufField> fields = {};
-  bool local_rope = false;     // layers with a window have a rope of their own
-  double local_rope_base = 0;  // its base; 0: that of the others
+  bool local_rope = false;      // layers with a window have a rope of their own
+  double local_rope_base = 0;   // its base; 0: that of the others
+  bool ignores_window = false;  // llama.cpp lets every layer see everything, whatever the file says of a window
   // Fields of config.json that follow from which tensors there are, or from sizes.
   void (*from_tensors)(const GgufFile& gguf, int64_t head_dim, Json& config) = nullptr;
   std::span<const HfName> (*names)(const Architecture& architecture) = nullptr;  // that are not those of tensor_names.h

@@ -5,6 +5,7 @@
 
 #include "models/hf_config.h"
 #include "models/rope_factors.h"
+#include "models/rope_frequencies.h"
 #include "models/tensor_names.h"
 
 namespace thimble {
@@ -84,8 +85,7 @@ Result<Json> rope_json(const Keys& keys, int64_t rotated, int64_t context) {
     rope["short_factor"] = few, rope["long_factor"] = many;
     rope["original_max_position_embeddings"] =
         TRY(keys.get_or<int64_t>("rope.scaling.original_context_length", context));
-    const double factor = TRY(keys.get_or<double>("rope.scaling.attn_factor", 0));
-    if (factor > 0) rope["attention_factor"] = factor;
+    rope["attention_factor"] = TRY(keys.get_or<double>("rope.scaling.attn_factor", 1));  // no other than the file's
     return rope;
   }
   const std::string type = TRY(keys.get_or<std::string>("rope.scaling.type", "none"));
@@ -206,8 +206,7 @@ void add_rope(const Rope& rope, const std::string& prefix, GgufWriter& writer) {
   if (s.kind == Kind::linear) return;
   writer.add_integer(prefix + "rope.scaling.original_context_length", static_cast<uint32_t>(s.original_context));
   if (s.kind == Kind::longrope) {
-    if (s.attention_factor != 0)
-      writer.add_float(prefix + "rope.scaling.attn_factor", static_cast<float>(s.attention_factor));
+    writer.add_float(prefix + "rope.scaling.attn_factor", static_cast<float>(rope_scale(s)));
     return;
   }
   writer.add_float(prefix + "rope.scaling.yarn_beta_fast", static_cast<float>(s.beta_fast));

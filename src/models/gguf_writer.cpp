@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 
+#include "core/warnings.h"
 #include "models/gguf_config.h"
 #include "models/gguf_metadata.h"
 #include "models/rope_factors.h"
@@ -172,6 +173,12 @@ Result<GgufWriteReport> write_gguf_model(const std::string& path, const Architec
   }
   CHECK_OK(writer.finish());
   CHECK_OK(check_written(path, *family, architecture));
+  const int64_t window = architecture.blocks.front().attention.window;
+  if (family->gguf.ignores_window && window > 0 && window < architecture.context)
+    warn(
+        fmt::format("{}: llama.cpp has no window in models of family {}: on texts of more than {} tokens it says "
+                    "something else than thimble and transformers",
+                    path, family->name, window));
   report.file_bytes = TRY(InputFile::open(path)).size();
   return report;
 }

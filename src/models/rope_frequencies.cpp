@@ -38,15 +38,15 @@ double base_of(const Rope& rope, int64_t length) {
   return rope.base * std::pow(s.factor * ratio - (s.factor - 1), dim / (dim - 2));
 }
 
-double scale_of(const RopeScaling& s) {
+}  // namespace
+
+double rope_scale(const RopeScaling& s) {
   if (s.kind != Kind::yarn && s.kind != Kind::longrope) return 1;
   if (s.attention_factor > 0) return s.attention_factor;
   if (s.factor <= 1) return 1;
   if (s.kind == Kind::yarn) return 0.1 * std::log(s.factor) + 1;
   return std::sqrt(1 + std::log(s.factor) / std::log(static_cast<double>(s.original_context)));
 }
-
-}  // namespace
 
 RopeFrequencies rope_frequencies(const Rope& rope, int64_t length) {
   RopeFrequencies out;
@@ -68,7 +68,7 @@ RopeFrequencies rope_frequencies(const Rope& rope, int64_t length) {
     if (s.kind == Kind::yarn) scaled = yarn(inverse, i, rope);
     out.inverse.push_back(static_cast<float>(scaled));
   }
-  out.scale = scale_of(s);
+  out.scale = rope_scale(s);
   return out;
 }
 

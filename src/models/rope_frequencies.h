@@ -11,6 +11,8 @@ struct RopeFrequencies {
   std::vector<float> inverse;  // [rotated / 2], radians a position
   double scale = 1;            // of cos and sin (the attention factor of yarn and longrope)
 };
+// What yarn and longrope multiply cos and sin with.
+double rope_scale(const RopeScaling& scaling);
 // length: of the longest sequence, on which `dynamic` and `longrope` depend.
 RopeFrequencies rope_frequencies(const Rope& rope, int64_t length);
 

@@ -5,44 +5,17 @@
 
 #include <set>
 
-#include "adapters/modules.h"
 #include "files/gguf.h"
 #include "models/gguf_writer.h"
 #include "models/memory_model.h"
 #include "run/merged.h"
 #include "temporary_folder.h"
-#include "written_adapter.h"
+#include "whole_model_adapter.h"
 
 namespace thimble {
 namespace {
 
 using ::testing::HasSubstr;
-
-constexpr int64_t kRank = 2;
-
-// Every linear layer and the embedding, with numbers of their own.
-std::vector<WrittenTensor> all_modules(const Architecture& a, std::set<std::string>& targets) {
-  std::vector<WrittenTensor> tensors;
-  const auto seed = std::make_shared<Random>(7, "adapter");
-  uint64_t next = 0;
-  const auto add = [&](const std::string& name, const Shape& shape) {
-    const uint64_t first = std::exchange(next, next + 100000);
-    tensors.push_back({"base_model.model." + name, shape,
-                       [seed, first](int64_t i) { return seed->normal(first + static_cast<uint64_t>(i)); }});
-  };
-  for (const ModelModule& m : model_modules(a)) {
-    if (m.suffix != "weight" || m.shape.rank() != 2 || m.owner == "lm_head" || m.rows.run != 0) continue;
-    if (m.tensor == "model.embed_positions.weight" || !targets.insert(m.owner).second) continue;
-    if (m.linear) {
-      add(m.owner + ".lora_A.weight", {kRank, m.shape[1]});
-      add(m.owner + ".lora_B.weight", {m.whole, kRank});
-    } else {
-      add(m.owner + ".lora_embedding_A", {kRank, m.shape[0]});
-      add(m.owner + ".lora_embedding_B", {m.shape[1], kRank});
-    }
-  }
-  return tensors;
-}
 
 // All weights with the adapter merged into them, in the order of the tensors.
 std::vector<std::vector<float>> merged(const ModelSource& source, const std::string& adapter) {

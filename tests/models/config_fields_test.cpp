@@ -60,7 +60,7 @@ constexpr Beside kBeside[] = {
     {"smollm3", "no_rope_layer_interval", R"({"no_rope_layer_interval": 2})"},
     {"smollm3", "sliding_window", R"({"use_sliding_window": true, "no_rope_layer_interval": 2})"},
     {"smollm3", "use_sliding_window", R"({"use_sliding_window": true, "no_rope_layer_interval": 2})"},
-    {"exaone4", "sliding_window_pattern", R"({"sliding_window_pattern": 2})"},
+    {"exaone4", "sliding_window_pattern", R"({"sliding_window": 8, "sliding_window_pattern": 2})"},
     {"gemma3_text", "_sliding_window_pattern", R"({"_sliding_window_pattern": 2})"},
     {"falcon", "num_kv_heads", R"({"new_decoder_architecture": true})"},
     {"phi3", "original_max_position_embeddings",

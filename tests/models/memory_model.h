@@ -20,12 +20,18 @@ inline Json tiny_config(const std::string& family) {
   const bool older = family == "llama" || family == "mistral" || family == "gpt2" || family.starts_with("qwen");
   const int64_t head = older ? 4 : 8;  // of which a quarter may turn
   Json json = {{"model_type", family}, {"vocab_size", 11}, {"tie_word_embeddings", family == "gpt2"}};
-  if (family != "starcoder2") json["sliding_window"] = 8;  // for which its GGUF files have no key
-  json["query_pre_attn_scalar"] = head;                    // what llama.cpp takes for Gemma's
+  json["sliding_window"] = 8;
+  if (family == "exaone4") json["sliding_window"] = nullptr;  // which llama.cpp has in models of 64 layers only
+  json["query_pre_attn_scalar"] = head;                       // what llama.cpp takes for Gemma's
   const Json rope = {{"rope_theta", 5000}};
   json["rope_parameters"] = rope;
   if (family == "olmo3") json["rope_parameters"] = {{"full_attention", rope}, {"sliding_attention", rope}};
   if (family == "gptj") json["rotary_dim"] = 4;
+  if (family == "granite")
+    json.update({{"embedding_multiplier", 3},
+                 {"residual_multiplier", 0.5},
+                 {"attention_multiplier", 0.25},
+                 {"logits_scaling", 2}});
   const auto set = [&](std::string_view name, int64_t value) {
     if (!name.empty()) json[std::string(name)] = value;
   };

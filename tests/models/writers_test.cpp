@@ -3,14 +3,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 
+#include "core/warnings.h"
+#include "files/gguf.h"
 #include "files/json.h"
 #include "files/safetensors.h"
 #include "memory_model.h"
 #include "models/gguf_writer.h"
+#include "models/hf_config.h"
 #include "models/hf_writer.h"
 #include "models/model_source.h"
+#include "models/rope_frequencies.h"
 #include "temporary_folder.h"
 
 namespace thimble {
@@ -279,6 +285,65 @@ TEST(GgufWriter, keeps_rope_scaling) {
     ASSERT_TRUE(write_hf_model(folder.file("hf"), a, model.tensors, model.rows()));
     EXPECT_EQ((*ModelSource::open(folder.file("hf")))->architecture(), a);
   }
+}
+
+// What cos and sin are multiplied with follows from the extents in config.json; llama.cpp takes it from the file, and 1
+// where the file says nothing.
+TEST(GgufWriter, says_how_longrope_scales) {
+  TemporaryFolder folder;
+  Json config = tiny_config("phi3");
+  config["max_position_embeddings"] = 128, config["original_max_position_embeddings"] = 32;
+  config["rope_parameters"] = {{"rope_theta", 5000},
+                               {"rope_type", "longrope"},
+                               {"short_factor", {1, 1, 1, 1}},
+                               {"long_factor", {1, 1.25, 1.5, 2}}};
+  const auto a = parse_config(config.dump(), "config.json");
+  ASSERT_TRUE(a) << a.error().message;
+  const MemoryModel model(*a);
+  const auto report = write_gguf_model(folder.file("m.gguf"), *a, model.tensors, model.rows());
+  ASSERT_TRUE(report) << report.error().message;
+  const auto file = GgufFile::open(folder.file("m.gguf"));
+  ASSERT_TRUE(file) << file.error().message;
+  const auto factor = file->get<double>("phi3.rope.scaling.attn_factor");
+  ASSERT_TRUE(factor) << factor.error().message;
+  EXPECT_NEAR(*factor, std::sqrt(1 + std::log(4.0) / std::log(32.0)), 1e-6);
+  EXPECT_NEAR(rope_scale((*ModelSource::open(folder.file("m.gguf")))->architecture().ropes[0].scaling), *factor, 1e-6);
+}
+
+TEST(GgufWriter, refuses_windows_that_llama_cpp_fixes_otherwise) {
+  TemporaryFolder folder;
+  Json config = tiny_config("exaone4");
+  config["sliding_window"] = 8;
+  const auto a = parse_config(config.dump(), "config.json");
+  ASSERT_TRUE(a) << a.error().message;
+  ASSERT_EQ(a->blocks[0].attention.window, 8);
+  const MemoryModel model(*a);
+  const auto report = write_gguf_model(folder.file("m.gguf"), *a, model.tensors, model.rows());
+  ASSERT_FALSE(report);
+  EXPECT_THAT(report.error().message, HasSubstr("'sliding_window'"));
+  EXPECT_FALSE(is_file(folder.file("m.gguf")));
+  // 64 layers are those of the 32B model.
+  config["num_hidden_layers"] = 64;
+  const auto large = parse_config(config.dump(), "config.json");
+  ASSERT_TRUE(large) << large.error().message;
+  const MemoryModel whole(*large);
+  const auto written = write_gguf_model(folder.file("m.gguf"), *large, whole.tensors, whole.rows());
+  ASSERT_TRUE(written) << written.error().message;
+}
+
+TEST(GgufWriter, says_that_llama_cpp_ignores_a_window) {
+  std::vector<std::string> warnings;
+  listen_for_warnings([&](const std::string& text) { warnings.push_back(text); });
+  for (const char* family : {"mistral", "phi3", "starcoder2"}) {
+    TemporaryFolder folder;
+    const MemoryModel model(tiny_architecture(family));
+    const auto report = write_gguf_model(folder.file("m.gguf"), model.architecture, model.tensors, model.rows());
+    EXPECT_TRUE(report) << report.error().message;
+    const auto said = [&](const std::string& text) { return text.find("llama.cpp has no window") != text.npos; };
+    EXPECT_EQ(std::ranges::count_if(warnings, said), 1) << family;
+    warnings.clear();
+  }
+  listen_for_warnings({});
 }
 
 }  // namespace

@@ -39,9 +39,10 @@ void config(HfFields& f, Architecture& a) {
 
 constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}};
 
-// A file without a window means none.
+// llama.cpp (src/models/exaone4.cpp) knows the 32B model by its layers: every fourth of them sees everything and has no
+// positions. In a model of any other size all layers are alike, whatever the file says of a window.
 void from_tensors(const GgufFile&, int64_t, Json& config) {
-  if (!config.contains("sliding_window")) config["sliding_window"] = nullptr;
+  if (config["num_hidden_layers"] != 64) config["sliding_window"] = nullptr;
 }
 
 }  // namespace

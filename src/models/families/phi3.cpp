@@ -43,6 +43,7 @@ const Family kPhi3Family = {.name = "phi3",
                                      .fused_qkv = true,
                                      .fused_gate_up = true,
                                      .fields = kFields,
+                                     .ignores_window = true,
                                      .from_tensors = from_tensors}};
 
 }  // namespace thimble

@@ -25,6 +25,8 @@ void config(HfFields& f, Architecture& a) {
 
 constexpr HfName kNames[] = {{"mlp.up_proj", "mlp.c_fc"}, {"mlp.down_proj", "mlp.c_proj"}};
 
+constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}};
+
 }  // namespace
 
 const Family kStarcoder2Family = {.name = "starcoder2",
@@ -32,6 +34,6 @@ const Family kStarcoder2Family = {.name = "starcoder2",
                                   .config = config,
                                   .sizes = {.head_dim = "", .default_kv_heads = 2, .default_context = 4096},
                                   .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
-                                  .gguf = {.architecture = "starcoder2"}};
+                                  .gguf = {.architecture = "starcoder2", .fields = kFields, .ignores_window = true}};
 
 }  // namespace thimble

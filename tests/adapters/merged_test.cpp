@@ -1,0 +1,199 @@
+// An adapter beside a model says what the model says into which it was merged: every family, with every scale that
+// families have behind their layers, and techniques that touch a layer in each of the ways there are.
+#include "run/merged.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "models/hf_writer.h"
+#include "models/memory_model.h"
+#include "run/all_logits.h"
+#include "temporary_folder.h"
+#include "whole_model_adapter.h"
+
+namespace thimble {
+namespace {
+
+using Ordered = nlohmann::json;
+
+// A kind of adapter: its configuration, and the tensors of a module.
+struct Kind {
+  const char* name;
+  Ordered config;
+  bool biases;  // adds to biases that a layer need not have
+  std::function<void(RandomTensors&, const ModelModule&)> tensors;
+};
+
+void low_rank(RandomTensors& to, const ModelModule& m) {
+  to.add(m.owner + ".lora_A.weight", {kRank, m.shape[1]});
+  to.add(m.owner + ".lora_B.weight", {m.whole, kRank});
+}
+
+std::vector<Kind> kinds() {
+  return {{"lora", {{"peft_type", "LORA"}}, false, low_rank},
+          {"lora_bias",
+           {{"peft_type", "LORA"}, {"lora_bias", true}},
+           true,
+           [](RandomTensors& to, const ModelModule& m) {
+             low_rank(to, m);
+             to.add(m.owner + ".lora_B.bias", {m.whole});
+           }},
+          {"dora",
+           {{"peft_type", "LORA"}, {"use_dora", true}},
+           false,
+           [](RandomTensors& to, const ModelModule& m) {
+             low_rank(to, m);
+             to.add(m.owner + ".lora_magnitude_vector", {m.whole});
+           }},
+          {"ia3",
+           {{"peft_type", "IA3"}, {"feedforward_modules", Ordered::array()}},
+           false,
+           [](RandomTensors& to, const ModelModule& m) {
+             to.add(m.owner + ".ia3_l", {m.whole, 1});
+           }},
+          {"loha", {{"peft_type", "LOHA"}, {"alpha", 4}}, false, [](RandomTensors& to, const ModelModule& m) {
+             for (const char* one : {".hada_w1", ".hada_w2"}) {
+               to.add(m.owner + one + "_a", {m.whole, kRank});
+               to.add(m.owner + one + "_b", {kRank, m.shape[1]});
+             }
+           }}};
+}
+
+std::vector<float> logits_of(const std::string& model, const std::string& adapter) {
+  InferenceOptions options{.model = model, .adapter = adapter, .precision = "f32", .multiply = "f32"};
+  options.threads = 1;
+  auto inference = Inference::open(options);
+  EXPECT_TRUE(inference) << inference.error().message;
+  if (!inference) return {};
+  const std::vector<int32_t> ids = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3};
+  auto all = AllLogits::prepare(**inference, static_cast<int64_t>(ids.size()));
+  EXPECT_TRUE(all) << all.error().message;
+  if (!all) return {};
+  const auto loaded = (*all)->load();
+  EXPECT_TRUE(loaded) << loaded.error().message;
+  if (!loaded) return {};
+  const auto rows = (*all)->run(ids);
+  EXPECT_TRUE(rows) << rows.error().message;
+  return rows ? std::vector<float>(rows->begin(), rows->end()) : std::vector<float>();
+}
+
+std::map<std::string, std::vector<float>> numbers_of(const std::string& path) {
+  std::map<std::string, std::vector<float>> numbers;
+  const auto file = SafetensorsFile::open(path);
+  EXPECT_TRUE(file) << file.error().message;
+  if (!file) return numbers;
+  for (const SafetensorsEntry& entry : file->entries()) {
+    std::vector<float>& values = numbers[entry.name];
+    values.resize(static_cast<size_t>(entry.shape.count()));
+    EXPECT_TRUE(file->file().read(entry.offset, std::as_writable_bytes(std::span(values))));
+  }
+  return numbers;
+}
+
+class MergedAdapter : public ::testing::TestWithParam<const Family*> {
+ protected:
+  void SetUp() override {
+    const Architecture a = tiny_architecture(std::string(GetParam()->name));
+    const MemoryModel model(a);
+    const auto written = write_hf_model(folder_.file("base"), a, model.tensors, model.rows());
+    ASSERT_TRUE(written) << written.error().message;
+  }
+
+  // Of every module in linear layers; whether there is one that the kind can adapt.
+  bool write_adapter(const Kind& kind, const Architecture& a) {
+    RandomTensors tensors;
+    std::set<std::string> targets;
+    for (const ModelModule& m : whole_modules(a)) {
+      if (!m.linear) continue;
+      targets.insert(m.owner);
+      kind.tensors(tensors, m);
+    }
+    Ordered config = kind.config;
+    config.update({{"r", kRank}, {"target_modules", targets}});
+    if (config["peft_type"] == "LORA") config["lora_alpha"] = 3;
+    if (config["peft_type"] == "IA3") config.erase("r");
+    write_folder(folder_.file(kind.name), config.dump(), tensors.made);
+    return !targets.empty();
+  }
+
+  TemporaryFolder folder_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Families, MergedAdapter, ::testing::ValuesIn(families()),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+// In the order of the rows of Hugging Face's file, whatever order the model has them in.
+TEST_P(MergedAdapter, adds_the_products_to_the_weights_of_the_file) {
+  const Kind kind = kinds().front();
+  const auto source = ModelSource::open(folder_.file("base"));
+  ASSERT_TRUE(source) << source.error().message;
+  ASSERT_TRUE(write_adapter(kind, (*source)->architecture()));
+  auto adapters = open_adapters(folder_.file(kind.name));
+  ASSERT_TRUE(adapters) << adapters.error().message;
+  auto merged = MergedModel::make(**source, *adapters);
+  ASSERT_TRUE(merged) << merged.error().message;
+  ASSERT_TRUE(write_hf_model(folder_.file("out"), merged->architecture(), merged->tensors(), merged->rows()));
+  const auto before = numbers_of(folder_.file("base") + "/model.safetensors"),
+             after = numbers_of(folder_.file("out") + "/model.safetensors"),
+             adapter = numbers_of(folder_.file(kind.name) + "/adapter_model.safetensors");
+  for (const ModelModule& m : whole_modules((*source)->architecture())) {
+    if (!m.linear) continue;
+    SCOPED_TRACE(m.owner);
+    const auto named = [&](const auto& numbers, const std::string& name) {
+      for (const auto& [key, values] : numbers)
+        if (key == name || key.ends_with("." + name)) return values;
+      return std::vector<float>();
+    };
+    const std::vector<float> w = named(before, m.owner + ".weight"), v = named(after, m.owner + ".weight"),
+                             a = named(adapter, m.owner + ".lora_A.weight"),
+                             b = named(adapter, m.owner + ".lora_B.weight");
+    const int64_t in = m.shape[1], out = m.whole;
+    ASSERT_EQ(w.size(), static_cast<size_t>(in * out));
+    ASSERT_EQ(v.size(), w.size());
+    for (int64_t row = 0; row < out; ++row)
+      for (int64_t column = 0; column < in; ++column) {
+        double sum = 0;
+        for (int64_t r = 0; r < kRank; ++r)
+          sum += double{b[static_cast<size_t>(row * kRank + r)]} * a[static_cast<size_t>(r * in + column)];
+        const auto at = static_cast<size_t>(m.transposed ? column * out + row : row * in + column);
+        ASSERT_NEAR(v[at], w[at] + 1.5 * sum, 1e-4) << "row " << row << ", column " << column;
+      }
+  }
+}
+
+TEST_P(MergedAdapter, says_the_same) {
+  const std::vector<float> plain = logits_of(folder_.file("base"), "");
+  for (const Kind& kind : kinds()) {
+    SCOPED_TRACE(kind.name);
+    const auto source = ModelSource::open(folder_.file("base"));
+    ASSERT_TRUE(source) << source.error().message;
+    ASSERT_TRUE(write_adapter(kind, (*source)->architecture()));
+    auto adapters = open_adapters(folder_.file(kind.name));
+    ASSERT_TRUE(adapters) << adapters.error().message;
+    auto merged = MergedModel::make(**source, *adapters);
+    if (!merged && kind.biases) {  // a layer without a bias has no place for one
+      EXPECT_THAT(merged.error().message, ::testing::HasSubstr("bias"));
+      continue;
+    }
+    ASSERT_TRUE(merged) << merged.error().message;
+    const std::string out = folder_.file(std::string("merged_") + kind.name);
+    ASSERT_TRUE(write_hf_model(out, merged->architecture(), merged->tensors(), merged->rows()));
+    const std::vector<float> beside = logits_of(folder_.file("base"), folder_.file(kind.name)),
+                             apart = logits_of(out, "");
+    ASSERT_EQ(beside.size(), apart.size());
+    const auto [least, most] = std::minmax_element(apart.begin(), apart.end());
+    double worst = 0, moved = 0;
+    for (size_t i = 0; i < apart.size(); ++i) {
+      worst = std::max(worst, std::abs(double{beside[i]} - apart[i]));
+      moved = std::max(moved, std::abs(double{beside[i]} - plain[i]));
+    }
+    EXPECT_LT(worst, 1e-4 * (double{*most} - *least));
+    EXPECT_GT(moved, 1e-2 * (double{*most} - *least));
+  }
+}
+
+}  // namespace
+}  // namespace thimble
