@@ -60,7 +60,9 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--target", r.target,
                  "layers to adapt, q_proj,v_proj; without it as the method says, mostly all of each block")
       ->delimiter(',');
-  app.add_option("--optimizer", r.optimizer, names_of(optimizers()))->capture_default_str();
+  app.add_option("--optimizer", r.optimizer,
+                 fmt::format("{}; around it, behind commas: {}", names_of(optimizers()), names_of(wrappers())))
+      ->capture_default_str();
   app.add_option("--objective", r.objective, fmt::format("what is learnt: {}", names_of(objectives())))
       ->capture_default_str();
   app.add_option("--estimator", r.estimator, fmt::format("where gradients come from: {}", names_of(estimators())))

@@ -81,9 +81,10 @@ Result<OptionValues> options_of(const Rewrite& rewrite, const Recipe& r) {
 // Of the optimizer, and who else has options here.
 Result<void> Trainer::set_options() {
   const Recipe& r = recipe_;
-  spec_.optimizer_options = OptionValues(spec_.optimizer->options);
+  const std::string optimizer(spec_.optimizer->name);
   spec_.estimator_options = OptionValues(spec_.estimator->options);
-  std::vector<std::string> owners = {"optimizer", r.optimizer};
+  std::vector<std::string> owners = {"optimizer", optimizer};
+  for (const auto& [wrapper, options] : spec_.wrappers) owners.emplace_back(wrapper->name);
   spec_.objective_options = OptionValues(spec_.objective->options);
   // Sockets whose options are all their own, with the names that they are called by.
   const struct {
@@ -107,7 +108,9 @@ Result<void> Trainer::set_options() {
       CHECK_OK(other->options.set(setting.owner, setting.name, setting.value));
       continue;
     }
-    if (setting.owner != "optimizer" && setting.owner != r.optimizer) continue;
+    for (auto& [wrapper, options] : spec_.wrappers)
+      if (setting.owner == wrapper->name) CHECK_OK(options.set(setting.owner, setting.name, setting.value));
+    if (setting.owner != "optimizer" && setting.owner != optimizer) continue;
     if (setting.name == "no_decay")
       spec_.no_decay = parts_of(setting.value);
     else if (setting.name == "rate_of")
@@ -248,7 +251,7 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
     names.push_back(name);
     const std::string place = folder + "/adapter" + (configs_.size() > 1 ? "/" + name : "");
     CHECK_OK(write_adapter(place, out, [&](const AdapterTensor& tensor, int64_t first, std::span<float> to) {
-      return all.read(*plan_.layout.find(tensor.value), first * 4, std::as_writable_bytes(to));
+      return read_result(all, tensor.value, first, to);
     }));
   }
   if (names.size() > 1) return write_stack(folder + "/adapter", names);

@@ -144,9 +144,13 @@ Result<int64_t> Trainer::count_steps() {
 
 Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
-  spec_.optimizer = TRY(optimizer_named(r.optimizer));
+  spec_.set_optimizer(TRY(optimizer_stack_named(r.optimizer)));
   spec_.keeper = TRY(keeper_named(r.keep));
   spec_.estimator = TRY(estimator_named(r.estimator));
+  if (spec_.optimizer->evaluated && r.schedule != "constant")
+    events_.note(fmt::format(
+        "--optimizer {}: its average of steps takes the place of a rate that falls; give --schedule constant",
+        spec_.optimizer->name));
   CHECK_OK(make_rewrites());
   if (source_) spec_.begin_bytes = TRY(begin_bytes(spec_.rewrites, *source_));
   CHECK_OK(set_options());
