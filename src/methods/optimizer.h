@@ -158,5 +158,6 @@ extern const Optimizer kProdigy;
 extern const Optimizer kFira;
 extern const Optimizer kFrugal;
 extern const Optimizer kNaturalGalore;
+extern const Optimizer kScheduleFree;
 
 }  // namespace thimble
