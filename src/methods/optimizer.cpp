@@ -15,7 +15,7 @@ constexpr std::array kOptimizers = {&kAdamw,  &kLion,          &kSgd,         &k
                                     &kCame,   &kAdamMini,      &kLars,        &kSgdSai,    &kProdigy, &kFira,
                                     &kFrugal, &kNaturalGalore, &kScheduleFree};
 
-constexpr std::array<const Wrapper*, 0> kWrappers = {};
+constexpr std::array kWrappers = {&kLookahead};
 
 }  // namespace
 

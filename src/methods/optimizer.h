@@ -160,4 +160,6 @@ extern const Optimizer kFrugal;
 extern const Optimizer kNaturalGalore;
 extern const Optimizer kScheduleFree;
 
+extern const Wrapper kLookahead;
+
 }  // namespace thimble
