@@ -15,7 +15,7 @@ constexpr std::array kOptimizers = {&kAdamw,  &kLion,          &kSgd,         &k
                                     &kCame,   &kAdamMini,      &kLars,        &kSgdSai,    &kProdigy, &kFira,
                                     &kFrugal, &kNaturalGalore, &kScheduleFree};
 
-constexpr std::array kWrappers = {&kLookahead};
+constexpr std::array kWrappers = {&kLookahead, &kGradientNoise};
 
 }  // namespace
 

@@ -161,5 +161,6 @@ extern const Optimizer kNaturalGalore;
 extern const Optimizer kScheduleFree;
 
 extern const Wrapper kLookahead;
+extern const Wrapper kGradientNoise;
 
 }  // namespace thimble
