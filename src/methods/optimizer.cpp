@@ -43,7 +43,7 @@ Result<OptimizerStack> optimizer_stack_named(std::string_view names) {
     if (std::ranges::find(stack.wrappers, wrapper) != stack.wrappers.end())
       return fail(ErrorCode::invalid_argument, "--optimizer {}: {} is there twice; leave one of the two out", names,
                   parts[i]);
-    if (wrapper->before && stack.optimizer->accumulator)
+    if (wrapper->on_gradient && stack.optimizer->accumulator)
       return fail(ErrorCode::unsupported,
                   "--optimizer {}: {} works on the gradient, of which {} accumulates only a part; leave {} out", names,
                   parts[i], stack.optimizer->name, parts[i]);

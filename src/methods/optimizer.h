@@ -119,6 +119,7 @@ struct Wrapper {
   std::string_view paper;
   std::span<const Option> options;
   std::vector<StateSpec> (*states)(const Parameter& parameter, const OptionValues& options);
+  bool on_gradient = false;                  // `before` reads or replaces the gradient
   void (*before)(Update& update) = nullptr;  // may replace gradient and clip
   void (*after)(Update& update) = nullptr;   // may write over the parameter
   std::span<const Period> periods = {};

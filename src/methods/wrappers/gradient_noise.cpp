@@ -1,4 +1,4 @@
-// Gradient noise: normal noise, less of it from step to step, is added to the gradients of any optimizer.
+// Gradient noise: normal noise, whose variance falls from step to step, is added to the gradients of any optimizer.
 //
 //   Paper   Neelakantan et al. 2015, arXiv:1511.06807, eq. 1
 //   Update  g <- clipped g + n, n normal of variance eta / t^gamma, t from 1
@@ -32,10 +32,11 @@ void before(Update& u) {
 }  // namespace
 
 const Wrapper kGradientNoise = {.name = "gradient_noise",
-                                .summary = "normal noise that fades is added to gradients",
+                                .summary = "normal noise that fades, added to the gradients",
                                 .paper = "arXiv:1511.06807",
                                 .options = kOptions,
                                 .states = states,
+                                .on_gradient = true,
                                 .before = before};
 
 }  // namespace thimble
