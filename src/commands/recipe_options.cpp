@@ -31,6 +31,22 @@ std::string names_of(Table table) {
 
 }  // namespace
 
+namespace {
+
+// A number above 0, or "auto".
+CLI::Validator rate() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double value = 0;
+        if (text == "auto") return std::string();
+        if (!CLI::detail::lexical_cast(text, value)) return "expected a number or auto, found " + text;
+        return value > 0 ? std::string() : "expected more than 0, found " + text;
+      },
+      "");
+}
+
+}  // namespace
+
 void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app_ = &app;
   Recipe& r = recipe_;
@@ -71,7 +87,7 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
       ->capture_default_str();
   app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
       ->capture_default_str();
-  app.add_option("--lr", r.lr, "learning rate; the method's and optimizer's own without it")->check(positive());
+  app.add_option("--lr", lr_, "learning rate, or auto; the method's and optimizer's own without it")->check(rate());
   std::string schedules;
   for (const RateSchedule& schedule : rate_schedules())
     schedules += fmt::format("{}{}", schedules.empty() ? "" : ", ", schedule.name);
@@ -151,6 +167,8 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   if (!r.eval_data.empty() && r.split > 0)
     return fail(ErrorCode::invalid_argument, "--split: --eval-data says what to evaluate on; leave one of the two out");
   for (std::string& column : r.columns) column = CLI::detail::trim_copy(column);
+  r.lr_auto = lr_ == "auto";
+  if (!lr_.empty() && !r.lr_auto) r.lr = std::stod(lr_);  // a number: checked
   if (!memory_.empty()) r.memory = TRY(parse_bytes(memory_));
   if (pretrained && r.model.empty() && r.size.empty())
     return fail(ErrorCode::invalid_argument,
