@@ -1,5 +1,7 @@
 #include "commands/recipe_options.h"
 
+#include <cmath>
+
 #include "commands/template_flags.h"
 #include "commands/void_flags.h"
 #include "methods/keeper.h"
@@ -29,17 +31,16 @@ std::string names_of(Table table) {
   return out;
 }
 
-}  // namespace
-
-namespace {
+constexpr const char* kAutoRate = "auto";
 
 // A number above 0, or "auto".
 CLI::Validator rate() {
   return CLI::Validator(
       [](std::string& text) {
         double value = 0;
-        if (text == "auto") return std::string();
-        if (!CLI::detail::lexical_cast(text, value)) return "expected a number or auto, found " + text;
+        if (text == kAutoRate) return std::string();
+        if (!CLI::detail::lexical_cast(text, value) || !std::isfinite(value))
+          return fmt::format("expected a number or {}, found {}", kAutoRate, text);
         return value > 0 ? std::string() : "expected more than 0, found " + text;
       },
       "");
@@ -167,8 +168,8 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   if (!r.eval_data.empty() && r.split > 0)
     return fail(ErrorCode::invalid_argument, "--split: --eval-data says what to evaluate on; leave one of the two out");
   for (std::string& column : r.columns) column = CLI::detail::trim_copy(column);
-  r.lr_auto = lr_ == "auto";
-  if (!lr_.empty() && !r.lr_auto) r.lr = std::stod(lr_);  // a number: checked
+  r.lr_auto = lr_ == kAutoRate;
+  if (!r.lr_auto && !lr_.empty()) CLI::detail::lexical_cast(lr_, r.lr);  // rate() has checked it
   if (!memory_.empty()) r.memory = TRY(parse_bytes(memory_));
   if (pretrained && r.model.empty() && r.size.empty())
     return fail(ErrorCode::invalid_argument,

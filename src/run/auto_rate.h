@@ -3,7 +3,7 @@
 //   Paper   Li et al. 2025, arXiv:2503.04715 (Step Law), eq. 1: lr = 1.79 N^-0.713 D^0.307, batch = 0.58 D^0.571 tokens
 //           N     parameters without embedding and head
 //           D     tokens of the run
-//   Choice  the law is of AdamW that trains every weight from random ones; elsewhere it is refused
+//   Choice  the law is for AdamW training every weight from scratch; any other run is refused
 #pragma once
 
 #include <string>
@@ -16,11 +16,11 @@ namespace thimble {
 
 struct AutoRate {
   double rate;
-  std::string source;  // one line: the law, its numbers, and how far they are from where it was measured
+  std::string source;  // one line: the law, its numbers, and the range in which it was measured if they are outside
 };
 // tokens: of the run; batch_tokens: of a step.
 AutoRate step_law(const Architecture& architecture, int64_t tokens, int64_t batch_tokens);
-// Why the law does not say anything about such a run.
+// Refuses runs for which the law was not made.
 Result<void> check_auto_rate(const Optimizer& optimizer, bool from_scratch);
 
 }  // namespace thimble
