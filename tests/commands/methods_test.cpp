@@ -75,6 +75,12 @@ std::string Methods::model_, Methods::data_;
 
 TEST_P(Methods, trains_resumes_and_merges) {
   if (GetParam()->name == "bitfit") GTEST_SKIP() << "this model has no biases";
+  if (!GetParam()->not_trained.empty()) {
+    const Ran refused = train(file("-whole"), "4", false);
+    EXPECT_EQ(refused.status, 2);
+    EXPECT_THAT(refused.err, testing::HasSubstr(std::string(GetParam()->not_trained)));
+    return;
+  }
   const bool full = GetParam()->trains_weights;
   const Ran whole = train(file("-whole"), "4", false);
   ASSERT_EQ(whole.status, 0) << whole.err;
