@@ -257,5 +257,6 @@ extern const Rewrite kPissa;
 extern const Rewrite kOlora;
 extern const Rewrite kVblora;
 extern const Rewrite kTrainableTokens;
+extern const Rewrite kAdalora;
 
 }  // namespace thimble
