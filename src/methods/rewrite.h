@@ -258,5 +258,6 @@ extern const Rewrite kOlora;
 extern const Rewrite kVblora;
 extern const Rewrite kTrainableTokens;
 extern const Rewrite kAdalora;
+extern const Rewrite kLotr;
 
 }  // namespace thimble
