@@ -259,5 +259,6 @@ extern const Rewrite kVblora;
 extern const Rewrite kTrainableTokens;
 extern const Rewrite kAdalora;
 extern const Rewrite kLotr;
+extern const Rewrite kMos;
 
 }  // namespace thimble
