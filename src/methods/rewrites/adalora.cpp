@@ -5,7 +5,7 @@
 //   Adds    A [rank, in], E [rank], B [out, rank] with the ranks that are left of init_r
 //   Names   as PEFT's: "<module>.lora_A", "lora_E" [rank, 1], "lora_B"; rank_pattern says which ranks are left
 //   Choice  adapters are used and merged, not trained: what allots ranks, and the term of the loss that keeps A and B
-//           orthogonal, are not here
+//           orthogonal, have no place in a rewrite
 #include "core/random.h"
 #include "methods/rewrite.h"
 #include "ops/pointwise.h"
@@ -16,7 +16,7 @@ namespace {
 
 constexpr Option kOptions[] = {
     {"init_rank", 12, 1, 65536, "ranks that every layer began with"},
-    {"rank", 12, 1, 65536, "ranks that are left of them"},
+    {"rank", 0, 0, 65536, "ranks that are left of them; 0: all"},
     {"alpha", 8, 1e-6, 1e6, "the product is scaled by alpha / init_rank"},
     {"dropout", 0, 0, 0.99, "of the input of A, in training"},
 };
@@ -44,7 +44,9 @@ constexpr PeftNote kRefused[] = {{"use_dora", "PEFT has no such AdaLoRA"},
                                  {"layer_replication", "layers of the base model are repeated"},
                                  {"trainable_token_indices", "rows of the embedding are trained beside it"}};
 
-int64_t rank_of(const ModuleRewrite& m) { return static_cast<int64_t>(m.option("rank")); }
+int64_t rank_of(const ModuleRewrite& m) {
+  return static_cast<int64_t>(m.option("rank") > 0 ? m.option("rank") : m.option("init_rank"));
+}
 
 double scale_of(const ModuleRewrite& m) { return m.module.scale * m.option("alpha") / (m.option("init_rank") + 1e-5); }
 

@@ -2,10 +2,9 @@
 //
 //   Paper   Wang et al. 2024, arXiv:2410.00938, section 3: subset selection, pair dissociation, vector sharding, shard
 //           privatization
-//   Graph   y = x W^T + s (h B^T), h = dropout(x) A^T, s = alpha / rank;  a row of A is `shards` pieces of a pool,
-//   which
-//           a fixed draw of each layer chooses, and so is a column of B, from a pool and draw of its own; `private` of
-//           the ranks are the layer's own
+//   Graph   y = x W^T + s (h B^T), h = dropout(x) A^T, s = alpha / rank. A row of A is `shards` pieces of a pool,
+//           chosen by a draw that is fixed for each layer; a column of B likewise, of a pool and a draw of its own;
+//           `private` of the ranks are the layer's own
 //   Adds    of a kind with L layers pools of (equivalent - private) L shards pieces for A and B; private ranks of each
 //           layer. B's pool and private ranks begin at zero, A's uniform in +-1/sqrt(in)
 //   Names   "mos_A.<kind>", "mos_B.<kind>", "<module>.mos_A", "<module>.mos_B"; peft_type MOS, which other tools do not
@@ -28,8 +27,8 @@ constexpr Option kOptions[] = {
     {"rank", 8, 2, 65536, "r, rows of A and columns of B"},
     {"alpha", 16, 1e-6, 1e6, "the product is scaled by alpha / rank"},
     {"dropout", 0, 0, 0.99, "of the input of A, in training"},
-    {"equivalent", 2, 1, 65536, "rank of a LoRA that would have as many numbers"},
-    {"private", 1, 1, 65536, "ranks that are the layer's own; less than `equivalent`"},
+    {"equivalent", 2, 1, 2048, "rank of a LoRA that would have as many numbers"},
+    {"private", 1, 1, 2048, "ranks that are the layer's own; less than `equivalent`"},
     {"shards", 2, 1, 64, "pieces of a row of A or a column of B; divides the layer's extents"},
     {"key", 0, 0, 4294967295.0, "that pieces are drawn from"},
 };
@@ -59,7 +58,7 @@ Result<void> check(const OptionValues& options, int64_t in, int64_t out) {
   return {};
 }
 
-// Pieces that a layer takes of a pool, in their order.
+// Pieces that a layer takes of a pool, in their order: whole numbers below 2^24.
 ValueId draw(ModuleRewrite& m, const char* factor, int64_t pool, int64_t count) {
   const std::string table = fmt::format("{}.pieces of {} {}", m.owner(), factor, whole(m, "key"));
   const auto fill = [table, pool](int64_t first, int64_t some, float* to) {
