@@ -92,7 +92,7 @@ Result<void> check_common(const Ordered& config, const std::string& source) {
 }
 
 // How many marks are true for a layer; nothing where the file has none for it.
-Result<std::optional<int64_t>> marked_true(const PeftField& field, const Ordered& config, const AdaptedModule& module,
+Result<std::optional<int64_t>> marked_true(const PeftField& field, const Ordered& config, const ModelModule& module,
                                            const std::string& source) {
   const auto found = config.find(std::string(field.field));
   if (found == config.end() || found->is_null()) return std::nullopt;

@@ -47,7 +47,7 @@ constexpr RateSchedule kSchedules[] = {
     {"inverse_sqrt", "by the root of the steps since the beginning", inverse_sqrt, false, false},
     {"warmup_stable_decay", "the same rate, then along half a cosine down to the floor in the last steps", stable, true,
      true},
-    {"rising", "by the same factor each step from the floor (--min-lr) to the rate", rising, true, false},
+    {"rising", "by the same factor each step from the floor (--min-lr) to the rate", rising, true, false, true},
 };
 
 double steps_of(double setting, int64_t steps) {

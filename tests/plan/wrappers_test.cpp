@@ -12,7 +12,7 @@ TrainingSpec spec_of(const std::string& names, const std::vector<std::pair<std::
   spec.set_optimizer(*optimizer_stack_named(names));
   for (auto& [wrapper, options] : spec.wrappers)
     for (const auto& [name, value] : settings)
-      if (options.has(name)) EXPECT_TRUE(options.set(wrapper->name, name, value));
+      EXPECT_TRUE(!options.has(name) || options.set(wrapper->name, name, value));
   return spec;
 }
 
