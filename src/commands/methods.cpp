@@ -76,6 +76,14 @@ constexpr Socket kSockets[] = {
          rows.push_back({{"name", k->name}, {"summary", k->summary}, {"paper", k->paper}});
        return rows;
      }},
+    {"wrapper", "wrappers",
+     [] {
+       Ordered rows = Ordered::array();
+       for (const Wrapper* w : wrappers())
+         rows.push_back(
+             {{"name", w->name}, {"summary", w->summary}, {"paper", w->paper}, {"options", options_json(w->options)}});
+       return rows;
+     }},
     {"codec", "codecs",
      [] {
        Ordered rows = Ordered::array();

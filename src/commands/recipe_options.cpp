@@ -1,5 +1,7 @@
 #include "commands/recipe_options.h"
 
+#include <cmath>
+
 #include "commands/template_flags.h"
 #include "commands/void_flags.h"
 #include "methods/keeper.h"
@@ -27,6 +29,21 @@ std::string names_of(Table table) {
   std::string out;
   for (const auto* entry : table) out += (out.empty() ? "" : ", ") + std::string(entry->name);
   return out;
+}
+
+constexpr const char* kAutoRate = "auto";
+
+// A number above 0, or "auto".
+CLI::Validator rate() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double value = 0;
+        if (text == kAutoRate) return std::string();
+        if (!CLI::detail::lexical_cast(text, value) || !std::isfinite(value))
+          return fmt::format("expected a number or {}, found {}", kAutoRate, text);
+        return value > 0 ? std::string() : "expected more than 0, found " + text;
+      },
+      "");
 }
 
 }  // namespace
@@ -60,7 +77,9 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--target", r.target,
                  "layers to adapt, q_proj,v_proj; without it as the method says, mostly all of each block")
       ->delimiter(',');
-  app.add_option("--optimizer", r.optimizer, names_of(optimizers()))->capture_default_str();
+  app.add_option("--optimizer", r.optimizer,
+                 fmt::format("{}; around it, behind commas: {}", names_of(optimizers()), names_of(wrappers())))
+      ->capture_default_str();
   app.add_option("--objective", r.objective, fmt::format("what is learnt: {}", names_of(objectives())))
       ->capture_default_str();
   app.add_option("--estimator", r.estimator, fmt::format("where gradients come from: {}", names_of(estimators())))
@@ -69,7 +88,7 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
       ->capture_default_str();
   app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
       ->capture_default_str();
-  app.add_option("--lr", r.lr, "learning rate; the method's and optimizer's own without it")->check(positive());
+  app.add_option("--lr", lr_, "learning rate, or auto; the method's and optimizer's own without it")->check(rate());
   std::string schedules;
   for (const RateSchedule& schedule : rate_schedules())
     schedules += fmt::format("{}{}", schedules.empty() ? "" : ", ", schedule.name);
@@ -149,6 +168,8 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   if (!r.eval_data.empty() && r.split > 0)
     return fail(ErrorCode::invalid_argument, "--split: --eval-data says what to evaluate on; leave one of the two out");
   for (std::string& column : r.columns) column = CLI::detail::trim_copy(column);
+  r.lr_auto = lr_ == kAutoRate;
+  if (!r.lr_auto && !lr_.empty()) CLI::detail::lexical_cast(lr_, r.lr);  // rate() has checked it
   if (!memory_.empty()) r.memory = TRY(parse_bytes(memory_));
   if (pretrained && r.model.empty() && r.size.empty())
     return fail(ErrorCode::invalid_argument,

@@ -20,9 +20,13 @@ class GraphCopy {
   // Copies all inputs: the host writes them whether or not anything reads them.
   void copy_inputs();
   // Copies a node as it is.
-  void copy(const Node& node);
+  void copy(const Node& node) { emit(node, mapped(node.in)); }
+  // The same of other operands of the copy.
+  void emit(const Node& node, std::vector<ValueId> in);
 
  private:
+  std::vector<ValueId> mapped(std::span<const ValueId> old);
+
   const Graph& from_;
   Graph to_;
   std::vector<ValueId> map_;

@@ -32,8 +32,10 @@ struct PeftField {
     whole,
     number,
     flag,
-    list,  // of whole numbers
-    names  // a list of modules: the option is 1 for those
+    list,   // of whole numbers
+    marks,  // by layer, under "<module>.<pattern>", a list of true and false: the option is how many are true; it is
+            // left as it is for a layer without a list
+    names   // a list of modules: the option is 1 for those
   };
   std::string_view field, option;
   Kind kind = Kind::whole;
@@ -99,6 +101,8 @@ struct AdaptedModule {
   double scale = 1;                         // of what the technique adds (Rewrite::scales)
   std::string scope = {};                   // before the names of its values, where several adapters are of one kind
   OptionValues options = OptionValues();
+  std::string kind = {};  // "self_attn.q_proj": the same for all layers with one place in a block and one shape
+  int64_t alike = 1;      // adapted layers of that kind
 };
 
 struct Rewrite;
@@ -199,6 +203,7 @@ struct Rewrite {
   bool by_rows = true;            // layers that are one module of a file may be adapted one by one
   bool with_tied_head = false;    // where the head is the embedding, what is for that is for both
   bool whole = false;             // not so, though rows may lie in another order
+  std::string_view not_trained = {};  // why its adapters are only used and merged; empty: it trains
   // What options mean to a layer [out, in] that they cannot be for; nullptr: they suit every layer.
   Result<void> (*check)(const OptionValues& options, int64_t in, int64_t out) = nullptr;
   // What derived values begin with, of the weight `w` of a layer: by their suffixes. Of all rows of the weight; where
@@ -253,5 +258,8 @@ extern const Rewrite kPissa;
 extern const Rewrite kOlora;
 extern const Rewrite kVblora;
 extern const Rewrite kTrainableTokens;
+extern const Rewrite kAdalora;
+extern const Rewrite kLotr;
+extern const Rewrite kMos;
 
 }  // namespace thimble

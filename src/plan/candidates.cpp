@@ -38,7 +38,7 @@ Result<void> Candidates::build() {
   if (spec_.evaluates) CHECK_OK(add_program(PlannedProgram::Kind::evaluate, TRY(evaluation_graph())));
   if (!spec_.estimator->differentiates())
     CHECK_OK(add_program(PlannedProgram::Kind::perturb, TRY(build_perturbation(spec_, train_))));
-  variants_ = variants_of(*spec_.optimizer, spec_.optimizer_options);
+  variants_ = variants_of(spec_);
   for (PlannedVariant& variant : variants_)
     variant.train = TRY(build_training(spec_, shape_.rows, barrier, {variant.names, shape_.keep_logits}));
   droppable_ = find_droppable(train_.graph);
@@ -98,7 +98,8 @@ Result<Graph> Candidates::evaluation_graph() const {
   const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));
   const TokenLoss tokens = add_token_loss(graph, model, {.prefix = options.prefix});
   add_objective(graph, *spec_.objective, spec_.objective_options, options.prefix, tokens.nll, model.starts);
-  return TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate)).graph;
+  graph = TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate)).graph;
+  return spec_.optimizer->evaluated ? with_evaluated(graph, spec_, train_.parameters) : std::move(graph);
 }
 
 // What its transfers take in a step at least: states are read and written once, gradients both in every pass, weights

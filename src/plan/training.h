@@ -52,6 +52,7 @@ struct TrainingSpec {
   std::vector<RewriteSpec> rewrites = {{.rewrite = &kFull}};  // in the order in which they are applied
   const Optimizer* optimizer = &kAdamw;
   OptionValues optimizer_options;
+  std::vector<WrapperUse> wrappers;         // around the optimizer, the innermost first
   const Objective* objective = &kNextToken;
   OptionValues objective_options;
   const Estimator* estimator = &kBackprop;  // of the gradients
@@ -82,6 +83,8 @@ struct TrainingSpec {
   bool disk = false;                                 // values may live on disk
   int64_t disk_least_bytes = 64 << 10;               // of a value that does
 
+  // The optimizer and its wrappers with their default options.
+  void set_optimizer(const OptimizerStack& stack);
   bool trains_weights() const { return thimble::trains_weights(rewrites); }
 };
 
@@ -145,7 +148,14 @@ struct PlannedVariant {
   double share() const;  // of all steps
 };
 // The kinds of steps that occur besides the ordinary one, without graphs.
-std::vector<PlannedVariant> variants_of(const Optimizer& optimizer, const OptionValues& options);
+std::vector<PlannedVariant> variants_of(const TrainingSpec& spec);
+
+// The graph with what Optimizer::evaluated says in place of each of the parameters; the optimizer has to say something.
+Graph with_evaluated(const Graph& graph, const TrainingSpec& spec, std::span<const TrainedParameter> parameters);
+// Elements [first, first + to.size()) of what evaluation takes in place of a parameter; `read` reads f32 values.
+using ReadElements = std::function<Result<void>(const std::string& value, int64_t first, std::span<float> to)>;
+Result<void> read_evaluated(const TrainingSpec& spec, const TrainedParameter& parameter, int64_t first,
+                            std::span<float> to, const ReadElements& read);
 
 // How the activations of a block wait for the backward pass.
 enum class Rung {

@@ -89,11 +89,12 @@ class UpdateBuilder {
       if (spec_.clip > 0) update.clip = clip;
       const ValueId parameter = update.parameter;  // the hooks replace it by its new version
       set_rate(update);
-      reset(update);
+      reset_states(update);
       if (update.gradient == kNone) estimate(update);
+      before(update);
       if (hooks_.measure) update.statistics = hooks_.measure(update);
       const bool later = optimizer_.total != Total::none && !update.statistics.empty();
-      if (!later) hooks_.apply(update);
+      if (!later) apply(update);
       belongs_to(later ? kNone : parameter);
     }
     if (optimizer_.total != Total::none && !updates_.front().statistics.empty()) apply_with_totals();
@@ -121,31 +122,74 @@ class UpdateBuilder {
     const auto at = static_cast<size_t>(p.parameter);
     TrainedParameter trained{value.name, value.type.shape, {}, head_rows_[at]};
     const Parameter parameter{value.name, value.type.shape, in_block_[at] != 0, head_rows_[at]};
-    Update update{.graph = g_,
-                  .options = spec_.optimizer_options,
-                  .trained = parameter,
-                  .decay = decay(value.name),
-                  .parameter = p.parameter,
-                  .gradient = p.last,
-                  .accumulator = kNone,
-                  .states = {},
-                  .statistics = {},
-                  .totals = {},
-                  .learning_rate = learning_rate_,
-                  .step = step_,
-                  .clip = kNone,
-                  .due = kind_.due};
-    for (StateSpec state : optimizer_.states(parameter, spec_.optimizer_options)) {
-      state = coded(state, spec_.moves.eight_bit_states ? kInt8Block : *spec_.states);
-      update.roots.push_back(state.squares && state.codec->block > 1);
-      const std::string name = fmt::format("{}.{}.{}", optimizer_.name, state.name, value.name);
-      update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state,
-                                           Initial::constant(static_cast<float>(state.initial))));
-      trained.states.emplace_back(name, state);
+    const auto started = [&](const OptionValues& options) {
+      return Update{.graph = g_,
+                    .options = options,
+                    .trained = parameter,
+                    .decay = decay(value.name),
+                    .parameter = p.parameter,
+                    .gradient = p.last,
+                    .accumulator = kNone,
+                    .states = {},
+                    .statistics = {},
+                    .totals = {},
+                    .learning_rate = learning_rate_,
+                    .step = step_,
+                    .clip = kNone,
+                    .due = kind_.due};
+    };
+    Update update = started(spec_.optimizer_options);
+    add_states(optimizer_.name, optimizer_.states(parameter, spec_.optimizer_options), update, trained);
+    for (const auto& [wrapper, options] : spec_.wrappers) {
+      wrapped_.push_back(started(options));
+      add_states(wrapper->name, wrapper->states(parameter, options), wrapped_.back(), trained);
     }
     train_.parameters.push_back(std::move(trained));
     if (optimizer_.accumulator) absorb(p.first, optimizer_.accumulator(parameter, spec_.optimizer_options), update);
     return update;
+  }
+
+  void add_states(std::string_view owner, const std::vector<StateSpec>& states, Update& update,
+                  TrainedParameter& trained) {
+    for (StateSpec state : states) {
+      state = coded(state, spec_.moves.eight_bit_states ? kInt8Block : *spec_.states);
+      update.roots.push_back(state.squares && state.codec->block > 1);
+      const std::string name = fmt::format("{}.{}.{}", owner, state.name, trained.name);
+      update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state,
+                                           Initial::constant(static_cast<float>(state.initial))));
+      trained.states.emplace_back(name, state);
+    }
+  }
+
+  size_t index(const Update& update) const { return static_cast<size_t>(&update - updates_.data()); }
+
+  // What the wrappers do with the parameter of an update, the innermost first.
+  std::span<Update> wrapped(const Update& update) {
+    const size_t each = spec_.wrappers.size();
+    return std::span(wrapped_).subspan(index(update) * each, each);
+  }
+
+  // The outermost wrapper has the gradient first, the optimizer last.
+  void before(Update& update) {
+    const std::span<Update> all = wrapped(update);
+    for (size_t i = all.size(); i-- > 0;) {
+      Update& own = all[i];
+      own.gradient = update.gradient, own.clip = update.clip, own.learning_rate = update.learning_rate;
+      if (const auto hook = spec_.wrappers[i].wrapper->before) hook(own);
+      if (own.gradient != update.gradient) update.estimate = nullptr;  // no longer what the estimator made
+      update.gradient = own.gradient, update.clip = own.clip;
+    }
+  }
+
+  // The optimizer moves the parameter first; the outermost wrapper has it last.
+  void apply(Update& update) {
+    hooks_.apply(update);
+    const std::span<Update> all = wrapped(update);
+    for (size_t i = 0; i < all.size(); ++i) {
+      all[i].parameter = update.parameter;
+      if (const auto hook = spec_.wrappers[i].wrapper->after) hook(all[i]);
+      update.parameter = all[i].parameter;
+    }
   }
 
   // The gradient is of one pass only, cleared when that begins; what is accumulated takes its name and place.
@@ -180,8 +224,19 @@ class UpdateBuilder {
     update.learning_rate = g_.emit(kPointwise, b.attributes(), {learning_rate_}, "rate." + name);
   }
 
-  void reset(Update& update) {
-    const auto& states = train_.parameters[static_cast<size_t>(&update - updates_.data())].states;
+  // Those of the optimizer and of its wrappers.
+  void reset_states(Update& update) {
+    size_t first = 0;
+    const auto reset_next = [&](Update& next) {
+      const auto& states = train_.parameters[index(update)].states;
+      reset(next, std::span(states).subspan(first, next.states.size()));
+      first += next.states.size();
+    };
+    reset_next(update);
+    for (Update& next : wrapped(update)) reset_next(next);
+  }
+
+  void reset(Update& update, std::span<const std::pair<std::string, StateSpec>> states) {
     for (size_t i = 0; i < states.size(); ++i) {
       const StateSpec& spec = states[i].second;
       if (spec.reset_every <= 0) continue;
@@ -213,7 +268,7 @@ class UpdateBuilder {
     for (Update& update : updates_) {
       update.totals = totals;
       const ValueId parameter = update.parameter;
-      hooks_.apply(update);
+      apply(update);
       belongs_to(parameter);
     }
   }
@@ -243,6 +298,7 @@ class UpdateBuilder {
   TrainingGraph& train_;
   Graph& g_;
   std::vector<Update> updates_;
+  std::vector<Update> wrapped_;  // by parameter and wrapper
   Estimate estimate_;
   ValueId learning_rate_ = kNone, step_ = kNone;
 };

@@ -10,6 +10,7 @@
 #include "models/hf_writer.h"
 #include "models/presets.h"
 #include "plan/planner.h"
+#include "run/auto_rate.h"
 #include "run/calibration.h"
 #include "run/derived.h"
 #include "run/resume.h"
@@ -144,9 +145,13 @@ Result<int64_t> Trainer::count_steps() {
 
 Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
-  spec_.optimizer = TRY(optimizer_named(r.optimizer));
+  spec_.set_optimizer(TRY(optimizer_stack_named(r.optimizer)));
   spec_.keeper = TRY(keeper_named(r.keep));
   spec_.estimator = TRY(estimator_named(r.estimator));
+  if (spec_.optimizer->evaluated && r.schedule != "constant")
+    events_.note(fmt::format(
+        "--optimizer {}: its average of steps takes the place of a rate that falls; give --schedule constant",
+        spec_.optimizer->name));
   CHECK_OK(make_rewrites());
   if (source_) spec_.begin_bytes = TRY(begin_bytes(spec_.rewrites, *source_));
   CHECK_OK(set_options());
@@ -185,6 +190,14 @@ Result<void> Trainer::make_spec() {
   spec_.disk = r.scratch != "none";
   spec_.near = r.allow == "near" ? Near::where_faster : Near::never;
   const double suits = spec_.optimizer->finds_rate ? 1 : rate_of(spec_.rewrites);
+  if (r.lr_auto) {
+    CHECK_OK(check_auto_rate(*spec_.optimizer,
+                             !source_ && spec_.estimator->differentiates() && spec_.objective == &kNextToken));
+    const int64_t batch = r.batch * r.accumulate * r.context;
+    const AutoRate found = step_law(spec_.architecture, steps_ * batch, batch);
+    recipe_.lr = found.rate;
+    events_.note(found.source);
+  }
   base_rate_ = r.lr > 0 ? r.lr : spec_.optimizer->learning_rate * spec_.estimator->rate * spec_.objective->rate * suits;
   spec_.rates = fmt::format("{} {} warm-up {}", base_rate_, r.schedule, r.warmup);
   if (r.min_lr > 0) spec_.rates += fmt::format(" floor {}", r.min_lr);

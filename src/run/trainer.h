@@ -105,6 +105,7 @@ class Trainer {
   Result<void> load_checkpoint();  // weights and states alone
   Result<void> export_model(const std::string& folder);
   Result<void> export_adapter(const std::string& folder);
+  Result<void> read_result(Values& all, const std::string& name, int64_t first, std::span<float> to) const;
   void forget_earlier();  // the results of a run that this one replaces
   Result<void> finish();
   Result<void> begin_log();

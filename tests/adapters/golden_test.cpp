@@ -45,8 +45,8 @@ constexpr const char* kFolders[] = {"lora",
                                     "olora",
                                     "vblora",
                                     "trainable_tokens"};
-// What PEFT converted from a changed base model, to be used and not trained.
-constexpr const char* kConverted[] = {"pissa_converted", "olora_converted"};
+// To be used and not trained: what PEFT converted from a changed base model, and what thimble does not train.
+constexpr const char* kConverted[] = {"pissa_converted", "olora_converted", "adalora"};
 
 template <class T>
 std::vector<T> read_tensor(const SafetensorsFile& file, const std::string& name) {
