@@ -2,6 +2,7 @@
 #include "commands/command.h"
 #include "core/nearest.h"
 #include "files/json.h"
+#include "methods/decoder.h"
 #include "methods/keeper.h"
 #include "methods/objective.h"
 #include "methods/optimizer.h"
@@ -66,6 +67,15 @@ constexpr Socket kSockets[] = {
        for (const Estimator* e : estimators()) {
          rows.push_back(
              {{"name", e->name}, {"summary", e->summary}, {"paper", e->paper}, {"options", options_json(e->options)}});
+       }
+       return rows;
+     }},
+    {"decoder", "decoders",
+     [] {
+       Ordered rows = Ordered::array();
+       for (const Decoder* d : decoders()) {
+         rows.push_back(
+             {{"name", d->name}, {"summary", d->summary}, {"paper", d->paper}, {"options", options_json(d->options)}});
        }
        return rows;
      }},

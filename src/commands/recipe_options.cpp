@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "commands/table_names.h"
 #include "commands/template_flags.h"
 #include "commands/void_flags.h"
 #include "methods/keeper.h"
@@ -22,13 +23,6 @@ CLI::Validator positive() {
         return number && !(value > 0) ? "expected more than 0, found " + text : std::string();
       },
       "");
-}
-
-template <class Table>
-std::string names_of(Table table) {
-  std::string out;
-  for (const auto* entry : table) out += (out.empty() ? "" : ", ") + std::string(entry->name);
-  return out;
 }
 
 constexpr const char* kAutoRate = "auto";

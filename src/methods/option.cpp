@@ -91,4 +91,11 @@ std::string OptionValues::text() const {
   return out;
 }
 
+Result<Setting> parse_setting(const std::string& text) {
+  const size_t dot = text.find('.'), equals = text.find('=');
+  if (dot == std::string::npos || equals == std::string::npos || dot > equals || dot == 0)
+    return fail(ErrorCode::invalid_argument, "--set: expected socket.option=value, found '{}'", text);
+  return Setting{text.substr(0, dot), text.substr(dot + 1, equals - dot - 1), text.substr(equals + 1)};
+}
+
 }  // namespace thimble

@@ -1,9 +1,11 @@
 #include "run/generator.h"
 
+#include "run/sampler.h"
+
 namespace thimble {
 namespace {
 
-enum Program : size_t { kFill, kStep };  // as plan_inference() orders them
+enum Program : size_t { kFill, kGuess };  // as plan_inference() orders them; the last one makes tokens
 
 }  // namespace
 
@@ -58,21 +60,39 @@ Result<void> Generator::prefill(std::span<const Prompt> prompts) {
   return step(last_);
 }
 
-Result<void> Generator::step(std::span<const Token> tokens) {
-  if (static_cast<int64_t>(tokens.size()) > slots())
-    return fail(ErrorCode::invalid_argument, "generating: {} tokens at once were planned, {} came", slots(),
-                tokens.size());
-  for (const Token& token : tokens) CHECK_OK(fits(token.slot, 1));
-  if (tokens.empty()) return {};
+Result<void> Generator::run(size_t program, std::span<const Token> tokens) {
+  int64_t same = 0;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    same = i > 0 && tokens[i].slot == tokens[i - 1].slot ? same + 1 : 1;
+    CHECK_OK(fits(tokens[i].slot, same));
+  }
   const auto count = static_cast<int64_t>(tokens.size());
-  int32_t* const select = inference_.value<int32_t>(inference_.plan().programs[kStep].prefix + "select");
+  int32_t* const select = inference_.value<int32_t>(inference_.plan().programs[program].prefix + "select");
   for (int64_t i = 0; i < count; ++i) {
-    put(kStep, i, tokens[static_cast<size_t>(i)]);
+    put(program, i, tokens[static_cast<size_t>(i)]);
     select[i] = static_cast<int32_t>(i);
   }
-  CHECK_OK(inference_.run(kStep, count, count));
-  CHECK_OK(inference_.logits(count));
+  return inference_.run(program, count, count);
+}
+
+Result<void> Generator::step(std::span<const Token> tokens) {
+  const int64_t most = slots() * (1 + guesses());
+  if (static_cast<int64_t>(tokens.size()) > most)
+    return fail(ErrorCode::invalid_argument, "generating: {} tokens at once were planned, {} came", most,
+                tokens.size());
+  if (tokens.empty()) return {};
+  CHECK_OK(run(step_program(), tokens));
+  CHECK_OK(inference_.logits(static_cast<int64_t>(tokens.size())));
   return {};
+}
+
+Result<std::span<const int32_t>> Generator::guess(std::span<const Token> tokens) {
+  CHECK_OK(run(kGuess, tokens));
+  const auto vocab = static_cast<size_t>(inference_.architecture().vocab);
+  const float* const logits = inference_.value<const float>(kGuessLogits);
+  guessed_.clear();
+  for (size_t i = 0; i < tokens.size(); ++i) guessed_.push_back(likeliest({logits + i * vocab, vocab}));
+  return std::span<const int32_t>(guessed_);
 }
 
 std::span<const float> Generator::logits(int64_t i) {
