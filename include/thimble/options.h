@@ -23,7 +23,7 @@ struct InferenceOptions {
   std::vector<std::string> template_variables;
   std::string decoder = "plain";  // how tokens are guessed ahead; the text is the same
   std::vector<std::string> set;   // socket.option=value
-  bool no_bos = false;  // nothing begins with the beginning-of-sequence token that the tokenizer would add
+  bool no_bos = false;            // nothing begins with the beginning-of-sequence token that the tokenizer would add
 };
 
 // Which token comes next, given logits. In this order, which is transformers':
