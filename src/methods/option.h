@@ -37,4 +37,10 @@ class OptionValues {
   std::map<std::string, std::vector<double>, std::less<>> lists_;
 };
 
+// "gptq.damp=0.05" of --set.
+struct Setting {
+  std::string owner, name, value;
+};
+Result<Setting> parse_setting(std::string_view text);
+
 }  // namespace thimble

@@ -9,6 +9,8 @@
 //   Choice  rows do not depend on each other: threads share them, and the bits are the same for any number of threads
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 
 #include "kernels/doubles.h"
 #include "ops/rows.h"
@@ -78,6 +80,7 @@ void round_tile(const Call& call, const LevelGrid& grid, const Tile& tile, int64
     for (int64_t j = 0; j < n; ++j) tile.w[r * n + j] = static_cast<double>(w[order ? order[j] : j]);
     for (int64_t b = 0; order && b < blocks; ++b) tile.levels[r * blocks + b] = grid.levels(w + b * block);
   }
+  std::array<bool, kTile> broken{};  // rows whose errors are not finite, as where u is not
   for (int64_t j = 0; j < n; ++j) {
     const int64_t column = order ? order[j] : j, b = column / block;
     for (int64_t r = 0; r < count; ++r) {
@@ -87,9 +90,12 @@ void round_tile(const Call& call, const LevelGrid& grid, const Tile& tile, int64
       const int code = levels.nearest(static_cast<float>(w[j]));
       tile.codes[r * n + column] = static_cast<uint8_t>(code);
       const double error = (w[j] - static_cast<double>(levels.value(code))) / static_cast<double>(u[j * n + j]);
+      broken[static_cast<size_t>(r)] |= !std::isfinite(error);
       add_scaled(w + j + 1, u + j * n + j + 1, -error, n - j - 1);
     }
   }
+  for (int64_t i = 0; i < count * blocks; ++i)
+    if (broken[static_cast<size_t>(i / blocks)]) tile.levels[i].step = std::numeric_limits<float>::quiet_NaN();
   std::byte* const to = call.out[0].data + row * grid.codec->bytes(n);
   for (int64_t i = 0; i < count * blocks; ++i)
     grid.pack(tile.levels[i], tile.codes + i * block, to + i * grid.codec->block_bytes);

@@ -15,16 +15,6 @@ namespace {
 using Ordered = nlohmann::ordered_json;
 
 // "a.b=c".
-struct Setting {
-  std::string owner, name, value;
-};
-Result<Setting> parse_setting(const std::string& text) {
-  const size_t dot = text.find('.'), equals = text.find('=');
-  if (dot == std::string::npos || equals == std::string::npos || dot > equals || dot == 0)
-    return fail(ErrorCode::invalid_argument, "--set: expected socket.option=value, found '{}'", text);
-  return Setting{text.substr(0, dot), text.substr(dot + 1, equals - dot - 1), text.substr(equals + 1)};
-}
-
 // "norm|bias": parts of names.
 std::vector<std::string> parts_of(const std::string& text) {
   std::vector<std::string> parts = split(text, '|');
