@@ -54,8 +54,9 @@ struct LayerSum {
     change += layer.change, most = std::max(most, layer.change);
   }
   double sparsity() const { return static_cast<double>(zeros) / static_cast<double>(std::max<int64_t>(1, weights)); }
-  std::string text() const {
-    return fmt::format("{:5.1f} % zeros, changed by {:.4f} (mean, at most {:.4f})", 100 * sparsity(),
+  std::string text(TransformKind kind) const {
+    const std::string zeros = kind == TransformKind::prune ? fmt::format("{:5.1f} % zeros, ", 100 * sparsity()) : "";
+    return fmt::format("{}moved by {:.4f} (mean, at most {:.4f})", zeros,
                        change / static_cast<double>(std::max<int64_t>(1, layers)), most);
   }
 };
@@ -180,8 +181,7 @@ class Job {
     const size_t block = layer.tensor.find('.', std::string_view("model.layers.").size());
     sums_[layer.tensor.substr(block + 1)].add(layer);
     all_.add(layer);
-    const std::string text = fmt::format("{}: {:.1f} % zeros", layer.tensor,
-                                         100.0 * static_cast<double>(layer.zeros) / static_cast<double>(layer.weights));
+    const std::string text = fmt::format("{} moved by {:.4f}", layer.tensor, layer.change);
     if (flags_.json)
       events_.event("layer",
                     fmt::format("\"tensor\":\"{}\",\"weights\":{},\"zeros\":{},\"change\":{:.9g}", layer.tensor,
@@ -194,18 +194,17 @@ class Job {
   void done(const Transformation& transformation, double seconds) {
     for (const std::string& note : out_.notes) events_.note(note);
     if (!flags_.json)
-      for (const auto& [name, sum] : sums_) fmt::print("{:<32} {:>4} layers  {}\n", name, sum.layers, sum.text());
+      for (const auto& [name, sum] : sums_)
+        fmt::print("{:<32} {:>4} layers  {}\n", name, sum.layers, sum.text(transform_.kind));
     const int64_t peak = peak_resident_bytes(), planned = transformation.plan().ledger.planned_bytes;
-    events_.done(
-        fmt::format("\"layers\":{},\"weights\":{},\"zeros\":{},\"sparsity\":{:.9g},\"rows\":{},\"bytes\":{},"
-                    "\"seconds\":{:.6g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{}",
-                    all_.layers, all_.weights, all_.zeros, all_.sparsity(), transformation.observed_rows(),
-                    bytes_at(out_.out), seconds, peak, planned),
-        fmt::format(
-            "{} of {} by {}: {:.1f} % zeros; {} written to {} in {:.1f} s; peak memory {} = {:.1f} % of the plan",
-            counted(all_.layers, "layer"), out_.model, transform_.name, 100 * all_.sparsity(),
-            megabytes(bytes_at(out_.out)), out_.out, seconds, megabytes(peak),
-            100.0 * static_cast<double>(peak) / static_cast<double>(planned)));
+    events_.done(fmt::format("\"layers\":{},\"weights\":{},\"zeros\":{},\"sparsity\":{:.9g},\"rows\":{},\"bytes\":{},"
+                             "\"seconds\":{:.6g},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{}",
+                             all_.layers, all_.weights, all_.zeros, all_.sparsity(), transformation.observed_rows(),
+                             bytes_at(out_.out), seconds, peak, planned),
+                 fmt::format("{} of {} by {}: {}; {} written to {} in {:.1f} s; peak memory {} = {:.1f} % of the plan",
+                             counted(all_.layers, "layer"), out_.model, transform_.name, all_.text(transform_.kind),
+                             megabytes(bytes_at(out_.out)), out_.out, seconds, megabytes(peak),
+                             100.0 * static_cast<double>(peak) / static_cast<double>(planned)));
   }
 
   TransformFlags& flags_;
