@@ -28,6 +28,8 @@ extern const Command kTokenize;
 extern const Command kRender;
 extern const Command kData;
 extern const Command kConvert;
+extern const Command kPrune;
+extern const Command kQuantize;
 extern const Command kInspect;
 extern const Command kPull;
 extern const Command kMethods;

@@ -41,6 +41,6 @@ class OptionValues {
 struct Setting {
   std::string owner, name, value;
 };
-Result<Setting> parse_setting(const std::string& text);
+Result<Setting> parse_setting(std::string_view text);
 
 }  // namespace thimble
