@@ -29,6 +29,7 @@ struct Parameter {
   Shape shape;
   bool in_block = false;  // of a repeated block of the model: neither embedding nor head
   int64_t head_rows = 0;  // rows of one head, of what makes queries or keys; 0: of nothing that does
+  int layer = -1;         // the first block that reads it; -1: none does
 
   bool is_matrix() const { return shape.rank() == 2; }
   bool is_hidden_matrix() const { return is_matrix() && in_block; }

@@ -58,10 +58,16 @@ Result<void> Candidates::add_program(PlannedProgram::Kind kind, Graph graph) {
   return {};
 }
 
+// Conservative steps look at three places more, and move to two of them and back.
+int64_t Candidates::more_probes() const {
+  const Estimator& estimator = *spec_.estimator;
+  return estimator.conservative && estimator.conservative(spec_.estimator_options) ? kConservativeProbes : 0;
+}
+
 int64_t Candidates::sweeps() const {
   if (spec_.estimator->differentiates()) return 1;
-  return static_cast<int64_t>(spec_.estimator->probes(spec_.estimator_options).size()) *
-         static_cast<int64_t>(spec_.estimator_options["directions"]);
+  const auto probes = static_cast<int64_t>(spec_.estimator->probes(spec_.estimator_options).size());
+  return probes * directions_of(spec_).count() + more_probes();
 }
 
 int64_t Candidates::moves() const {
@@ -69,7 +75,7 @@ int64_t Candidates::moves() const {
   double at = 0;
   for (const Probe& probe : spec_.estimator->probes(spec_.estimator_options))
     moves += probe.position != std::exchange(at, probe.position);
-  return (moves + (at != 0)) * static_cast<int64_t>(spec_.estimator_options["directions"]);
+  return (moves + (at != 0)) * directions_of(spec_).count() + more_probes();
 }
 
 bool Candidates::trains_head() const {
@@ -275,6 +281,7 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
   plan.train = train_;
   plan.estimator = spec_.estimator, plan.estimator_options = spec_.estimator_options;
+  plan.layers = spec_.architecture.layers();
   return plan;
 }
 

@@ -52,7 +52,7 @@ struct TrainingSpec {
   std::vector<RewriteSpec> rewrites = {{.rewrite = &kFull}};  // in the order in which they are applied
   const Optimizer* optimizer = &kAdamw;
   OptionValues optimizer_options;
-  std::vector<WrapperUse> wrappers;         // around the optimizer, the innermost first
+  std::vector<WrapperUse> wrappers;  // around the optimizer, the innermost first
   const Objective* objective = &kNextToken;
   OptionValues objective_options;
   const Estimator* estimator = &kBackprop;  // of the gradients
@@ -93,6 +93,7 @@ struct TrainedParameter {
   Shape shape;
   std::vector<std::pair<std::string, StateSpec>> states;  // name of the value
   int64_t head_rows = 0;                                  // Parameter::head_rows
+  int layer = -1;                                         // Parameter::layer
 };
 
 struct TrainingGraph {
@@ -129,6 +130,8 @@ struct StepKind {
 // Of an estimator that probes the loss: how far the parameters move along direction k, and the derivative along it.
 std::string move_name(int k);
 std::string derivative_name(int k);
+
+Directions directions_of(const TrainingSpec& spec);
 
 // Moves every trained parameter by those.
 Result<Graph> build_perturbation(const TrainingSpec& spec, const TrainingGraph& train);
@@ -179,6 +182,7 @@ struct TrainingPlan {
   std::vector<PlannedProgram> programs;
   const Estimator* estimator = &kBackprop;
   OptionValues estimator_options;
+  int64_t layers = 0;  // of the model
   Layout layout;
   Schedule pass, update;  // update is empty without a barrier
   Schedule deferred;      // pass with the updates of the step before; empty: they follow their pass at once

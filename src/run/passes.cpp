@@ -1,5 +1,6 @@
 #include "run/passes.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -57,38 +58,77 @@ Result<void> Passes::pass(RunContext& context, PassPlace place) {
   return (pending ? deferred_ : pass_)->run_pass(context, place);
 }
 
-// Along one direction; the parameters rest along the others.
-Result<void> Passes::perturb(RunContext& context, int direction, double move) {
-  if (move == 0) return {};
+// By moves along all directions.
+Result<void> Passes::perturb(RunContext& context, std::span<const double> moves) {
+  if (std::ranges::all_of(moves, [](double move) { return move == 0; })) return {};
   context.update_step = context.step;
-  const auto directions = static_cast<int>(plan_.estimator_options["directions"]);
-  for (int k = 0; k < directions; ++k) write(move_name(k), k == direction ? move : 0);
+  for (size_t k = 0; k < moves.size(); ++k) write(move_name(static_cast<int>(k)), moves[k]);
   return perturbation_->run_pass(context, {});
 }
 
-Result<Estimated> Passes::estimate(RunContext& context, const std::function<Result<double>()>& loss) {
-  const std::vector<Probe> probes = plan_.estimator->probes(plan_.estimator_options);
+// The derivative along direction k; the parameters come back to where they are.
+Result<double> Passes::derivative(RunContext& context, size_t k, std::vector<double>& moves, const LossHere& loss,
+                                  double& sum) {
   const double epsilon = plan_.estimator_options["epsilon"];
-  const auto directions = static_cast<int>(plan_.estimator_options["directions"]);
+  double at = 0, derivative = 0;
+  const auto move_to = [&](double position) {
+    std::ranges::fill(moves, 0.0);
+    moves[k] = (position - std::exchange(at, position)) * epsilon;
+    return perturb(context, moves);
+  };
+  for (const Probe& probe : plan_.estimator->probes(plan_.estimator_options)) {
+    CHECK_OK(move_to(probe.position));
+    context.first_row = 0;
+    const double found = TRY(loss());
+    derivative += probe.weight * found / epsilon;
+    sum += found;
+  }
+  CHECK_OK(move_to(0));
+  return derivative;
+}
+
+// 1, -1 or 0: of a step of plain gradient descent along the derivatives, against them, or none, what has the least
+// loss.
+Result<double> Passes::safest(RunContext& context, std::span<const double> derivatives, const LossHere& loss) {
+  constexpr double kSides[kConservativeProbes] = {0, 1, -1};
+  std::vector<double> moves(derivatives.size());
+  double at = 0, best = 0, least = 0;
+  const auto move_to = [&](double side) {
+    const double by = at - side;  // down the gradient
+    for (size_t k = 0; k < moves.size(); ++k) moves[k] = by * inputs_.learning_rate * derivatives[k];
+    at = side;
+    return perturb(context, moves);
+  };
+  for (const double side : kSides) {
+    CHECK_OK(move_to(side));
+    context.first_row = 0;
+    const double found = TRY(loss());
+    if (side == 0 || found < least) least = found, best = side;
+  }
+  CHECK_OK(move_to(0));
+  return best;
+}
+
+Result<Estimated> Passes::estimate(RunContext& context, const LossHere& loss) {
+  const OptionValues& options = plan_.estimator_options;
+  const Directions directions(*plan_.estimator, options, plan_.layers);
+  const auto count = static_cast<size_t>(directions.count());
+  std::vector<double> derivatives(count), moves(count);
   Estimated out;
   double squares = 0;
-  for (int k = 0; k < directions; ++k) {
-    double at = 0, derivative = 0;
-    for (const Probe& probe : probes) {
-      CHECK_OK(perturb(context, k, (probe.position - std::exchange(at, probe.position)) * epsilon));
-      context.first_row = 0;
-      const double found = TRY(loss());
-      derivative += probe.weight * found / (epsilon * directions);
-      out.loss += found / static_cast<double>(probes.size() * static_cast<size_t>(directions));
-    }
-    CHECK_OK(perturb(context, k, -at * epsilon));
-    write(derivative_name(k), derivative);
-    squares += derivative * derivative;
+  for (size_t k = 0; k < count; ++k) {
+    derivatives[k] = TRY(derivative(context, k, moves, loss, out.loss)) / directions.averaged();
+    double numbers = 0;
+    for (const TrainedParameter& parameter : plan_.train.parameters)
+      if (directions.moves(static_cast<int>(k), parameter.layer))
+        numbers += static_cast<double>(parameter.shape.count());
+    squares += derivatives[k] * derivatives[k] * numbers;
   }
-  double count = 0;
-  for (const TrainedParameter& parameter : plan_.train.parameters)
-    count += static_cast<double>(parameter.shape.count());
-  out.norm = std::sqrt(squares * count);
+  out.loss /= static_cast<double>(count * plan_.estimator->probes(options).size());
+  out.norm = std::sqrt(squares);
+  const bool cautious = plan_.estimator->conservative && plan_.estimator->conservative(options);
+  const double side = cautious ? TRY(safest(context, derivatives, loss)) : 1;
+  for (size_t k = 0; k < count; ++k) write(derivative_name(static_cast<int>(k)), side * derivatives[k]);
   return out;
 }
 

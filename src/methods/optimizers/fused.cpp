@@ -39,14 +39,15 @@ void Fused::emit() {
   for (size_t i = 0; i < outputs_.size(); ++i) *outputs_[i].target = out[stores_.size() + i];
 }
 
-Expr estimated_gradient(Fused& fused, const Estimate& estimate, std::string_view parameter) {
+Expr estimated_gradient(Fused& fused, const Estimate& estimate, std::string_view parameter, int layer) {
   const auto along = [&](int k) {
     const Expr derivative = fused.scalar(estimate.derivatives[static_cast<size_t>(k)]);
-    return derivative * estimate.estimator->direction(fused.builder(), direction_stream(k, parameter));
+    return derivative * estimate.estimator.direction(fused.builder(), direction_stream(k, parameter));
   };
-  Expr gradient = along(0);
-  for (int k = 1; k < estimate.directions(); ++k) gradient = gradient + along(k);
-  return estimate.estimator->finish ? estimate.estimator->finish(gradient, *estimate.options) : gradient;
+  std::optional<Expr> gradient;
+  for (int k = 0; k < estimate.directions.count(); ++k)
+    if (estimate.directions.moves(k, layer)) gradient = gradient ? *gradient + along(k) : along(k);
+  return estimate.estimator.finish ? estimate.estimator.finish(*gradient, estimate.options) : *gradient;
 }
 
 void store_over(Update& update, size_t i, ValueId value) {
