@@ -11,7 +11,9 @@
 // z is drawn by (seed, step, name of the parameter, element), so that it is the same whenever it is asked for. Any
 // optimizer takes g as it takes a gradient, and any method says what trains. Options are `epsilon`, `directions` (of a
 // step; their gradients are averaged) and what else the estimator declares. With groups of layers each direction moves
-// the parameters of one group alone, and every group has as many directions.
+// the parameters of one group alone, and every group has as many directions. Where only the numbers below a threshold
+// move, parameters stay as they are and the passes read moved ones, so that what is below it is the same at every
+// probe.
 #pragma once
 
 #include <algorithm>
@@ -42,6 +44,8 @@ struct Estimator {
   // What becomes of the gradient; nullptr: it stays as it is.
   Expr (*finish)(Expr gradient, const OptionValues& options) = nullptr;
   int (*groups)(const OptionValues& options) = nullptr;  // of layers; nullptr: all parameters are one group
+  // Part of the numbers of a matrix that does not move, the largest; nullptr or 0: all move.
+  double (*sparsity)(const OptionValues& options) = nullptr;
   // Whether a step goes along the gradient, against it or nowhere, wherever plain gradient descent would have the least
   // loss; nullptr: it always goes along.
   bool (*conservative)(const OptionValues& options) = nullptr;
@@ -49,6 +53,7 @@ struct Estimator {
   std::string_view optimizer = "";  // that is taken where none is given; empty: the usual one
 
   bool differentiates() const { return probes == nullptr; }
+  double left_out(const OptionValues& values) const { return sparsity ? sparsity(values) : 0; }
 };
 
 inline constexpr int kMostDirections = 8;
@@ -83,6 +88,9 @@ struct Estimate {
   std::vector<ValueId> derivatives = {};  // f32 [1], by direction, divided by the number that is averaged
 };
 
+// The magnitude below which numbers move, f32 [1]: that which a normal distribution with the mean square of the matrix
+// has a part of 1 - left_out below. kNone where all of the value move.
+ValueId moving_threshold(Graph& graph, ValueId parameter, double left_out);
 // By which direction k of a parameter is drawn.
 uint64_t direction_stream(int k, std::string_view parameter);
 

@@ -68,6 +68,7 @@ struct Update {
   std::vector<char> roots = {};            // by state: whether its root is what is stored; empty: of none
   std::vector<std::string_view> due = {};  // periods of this kind of step
   const Estimate* estimate = nullptr;      // what the gradient is made of; nullptr: it was derived
+  ValueId threshold = kNone;               // f32 [1], of the numbers that the estimate is for; kNone: for all
 
   bool is_due(std::string_view period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
   std::string name() const { return graph.value(parameter).name; }  // a copy: values move while nodes are emitted

@@ -36,7 +36,7 @@ Result<void> Candidates::build() {
   costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
   if (train_.barrier) deferred_order_ = thimble::deferred_order(train_);
   if (spec_.evaluates) CHECK_OK(add_program(PlannedProgram::Kind::evaluate, TRY(evaluation_graph())));
-  if (!spec_.estimator->differentiates())
+  if (!spec_.estimator->differentiates() && spec_.estimator->left_out(spec_.estimator_options) == 0)
     CHECK_OK(add_program(PlannedProgram::Kind::perturb, TRY(build_perturbation(spec_, train_))));
   variants_ = variants_of(spec_);
   for (PlannedVariant& variant : variants_)
@@ -71,6 +71,7 @@ int64_t Candidates::sweeps() const {
 }
 
 int64_t Candidates::moves() const {
+  if (spec_.estimator->left_out(spec_.estimator_options) > 0) return 0;  // the passes move what they read
   int64_t moves = 0;
   double at = 0;
   for (const Probe& probe : spec_.estimator->probes(spec_.estimator_options))

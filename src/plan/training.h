@@ -133,7 +133,9 @@ std::string derivative_name(int k);
 
 Directions directions_of(const TrainingSpec& spec);
 
-// Moves every trained parameter by those.
+// The passes read every trained parameter where the moves have it: what an estimator needs that leaves numbers out.
+void read_moved(const TrainingSpec& spec, TrainingGraph& train);
+// Moves every trained parameter by those, in place.
 Result<Graph> build_perturbation(const TrainingSpec& spec, const TrainingGraph& train);
 
 // `rows` tokens a pass.

@@ -1,6 +1,7 @@
 #include "plan/updates.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "methods/optimizers/update_expr.h"
 #include "ops/pointwise.h"
@@ -103,9 +104,10 @@ class UpdateBuilder {
   // As a value, for updates that are no single expression; where none reads it, it is dropped again.
   void estimate(Update& update) {
     update.estimate = &*estimate_;
+    update.threshold = moving_threshold(g_, update.parameter, spec_.estimator->left_out(spec_.estimator_options));
     Fused f(g_, "estimate." + update.name());
     f.builder().shape(update.trained.shape);
-    f.output(update.gradient, estimated_gradient(f, *estimate_, update.name(), update.trained.layer));
+    f.output(update.gradient, estimated_gradient(f, update));
     f.emit();
   }
 
@@ -384,6 +386,7 @@ Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kin
   for (size_t i = train.update_begin; i < kept.size(); ++i)
     if (kept[i]) updated.push_back(train.updated[i - train.update_begin]);
   train.updated = std::move(updated);
+  if (spec.estimator->left_out(spec.estimator_options) > 0) read_moved(spec, train);
   train.update_begin = train.graph.nodes().size() - train.updated.size();
   return train.graph.verify();
 }

@@ -58,32 +58,31 @@ Result<void> Passes::pass(RunContext& context, PassPlace place) {
   return (pending ? deferred_ : pass_)->run_pass(context, place);
 }
 
-// By moves along all directions.
-Result<void> Passes::perturb(RunContext& context, std::span<const double> moves) {
-  if (std::ranges::all_of(moves, [](double move) { return move == 0; })) return {};
+// To a place along all directions, from where the parameters are.
+Result<void> Passes::move_to(RunContext& context, const std::vector<double>& place) {
   context.update_step = context.step;
-  for (size_t k = 0; k < moves.size(); ++k) write(move_name(static_cast<int>(k)), moves[k]);
-  return perturbation_->run_pass(context, {});
+  for (size_t k = 0; k < place.size(); ++k)
+    write(move_name(static_cast<int>(k)), perturbation_ ? place[k] - place_[k] : place[k]);
+  const bool moves = perturbation_ && place != place_;
+  place_ = place;
+  return moves ? perturbation_->run_pass(context, {}) : Result<void>();
 }
 
 // The derivative along direction k; the parameters come back to where they are.
-Result<double> Passes::derivative(RunContext& context, size_t k, std::vector<double>& moves, const LossHere& loss,
-                                  double& sum) {
+Result<double> Passes::derivative(RunContext& context, size_t k, const LossHere& loss, double& sum) {
   const double epsilon = plan_.estimator_options["epsilon"];
-  double at = 0, derivative = 0;
-  const auto move_to = [&](double position) {
-    std::ranges::fill(moves, 0.0);
-    moves[k] = (position - std::exchange(at, position)) * epsilon;
-    return perturb(context, moves);
-  };
+  std::vector<double> place(place_.size());
+  double derivative = 0;
   for (const Probe& probe : plan_.estimator->probes(plan_.estimator_options)) {
-    CHECK_OK(move_to(probe.position));
+    place[k] = probe.position * epsilon;
+    CHECK_OK(move_to(context, place));
     context.first_row = 0;
     const double found = TRY(loss());
     derivative += probe.weight * found / epsilon;
     sum += found;
   }
-  CHECK_OK(move_to(0));
+  place[k] = 0;
+  CHECK_OK(move_to(context, place));
   return derivative;
 }
 
@@ -91,21 +90,17 @@ Result<double> Passes::derivative(RunContext& context, size_t k, std::vector<dou
 // loss.
 Result<double> Passes::safest(RunContext& context, std::span<const double> derivatives, const LossHere& loss) {
   constexpr double kSides[kConservativeProbes] = {0, 1, -1};
-  std::vector<double> moves(derivatives.size());
-  double at = 0, best = 0, least = 0;
-  const auto move_to = [&](double side) {
-    const double by = at - side;  // down the gradient
-    for (size_t k = 0; k < moves.size(); ++k) moves[k] = by * inputs_.learning_rate * derivatives[k];
-    at = side;
-    return perturb(context, moves);
-  };
+  std::vector<double> place(derivatives.size());
+  double best = 0, least = 0;
   for (const double side : kSides) {
-    CHECK_OK(move_to(side));
+    for (size_t k = 0; k < place.size(); ++k) place[k] = -side * inputs_.learning_rate * derivatives[k];
+    CHECK_OK(move_to(context, place));
     context.first_row = 0;
     const double found = TRY(loss());
     if (side == 0 || found < least) least = found, best = side;
   }
-  CHECK_OK(move_to(0));
+  std::ranges::fill(place, 0.0);
+  CHECK_OK(move_to(context, place));
   return best;
 }
 
@@ -113,11 +108,12 @@ Result<Estimated> Passes::estimate(RunContext& context, const LossHere& loss) {
   const OptionValues& options = plan_.estimator_options;
   const Directions directions(*plan_.estimator, options, plan_.layers);
   const auto count = static_cast<size_t>(directions.count());
-  std::vector<double> derivatives(count), moves(count);
+  std::vector<double> derivatives(count);
+  place_.assign(count, 0);
   Estimated out;
   double squares = 0;
   for (size_t k = 0; k < count; ++k) {
-    derivatives[k] = TRY(derivative(context, k, moves, loss, out.loss)) / directions.averaged();
+    derivatives[k] = TRY(derivative(context, k, loss, out.loss)) / directions.averaged();
     double numbers = 0;
     for (const TrainedParameter& parameter : plan_.train.parameters)
       if (directions.moves(static_cast<int>(k), parameter.layer))

@@ -49,9 +49,8 @@ class Passes {
     std::unique_ptr<Executor> pass, update;
   };
   const Kind* due(uint64_t step) const;  // nullptr: an ordinary step
-  Result<void> perturb(RunContext& context, std::span<const double> moves);
-  Result<double> derivative(RunContext& context, size_t k, std::vector<double>& moves, const LossHere& loss,
-                            double& sum);
+  Result<void> move_to(RunContext& context, const std::vector<double>& place);
+  Result<double> derivative(RunContext& context, size_t k, const LossHere& loss, double& sum);
   Result<double> safest(RunContext& context, std::span<const double> derivatives, const LossHere& loss);
   void write(const std::string& name, double value);
   void write_update(uint64_t step);
@@ -61,6 +60,7 @@ class Passes {
   std::unique_ptr<Executor> pass_, update_, deferred_, evaluation_, perturbation_;
   std::vector<Kind> kinds_;  // as plan.variants
   StepInputs inputs_;
+  std::vector<double> place_;  // of the parameters, by direction
   bool pending_ = false;
   uint64_t pending_step_ = 0;
 };

@@ -120,6 +120,49 @@ TEST(Estimator, conservative_steps_go_where_the_loss_is_least) {
   EXPECT_LT(distance(trained(spec, 1, large), begin), 1e-3 * distance(trained(usual, 1, large), begin));
 }
 
+// The largest numbers of every matrix stay; what moves is as many as were asked for, and its step is along the
+// gradient.
+TEST(Estimator, sparse_steps_leave_the_largest_numbers) {
+  TrainingSpec spec = probing_spec();
+  ASSERT_TRUE(spec.estimator_options.set("mezo", "epsilon", 2e-4));
+  ASSERT_TRUE(spec.estimator_options.set("mezo", "sparsity", 0.75));
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_TRUE(plan->programs.empty()) << "parameters are not moved in place";
+  const Trajectory begin = run_plan(spec, *plan, 1, 0), moved = run_plan(spec, *plan, 1, 1);
+  EXPECT_EQ(run_plan(spec, *plan, 0).parameters, begin.parameters) << "they stay where they are, bit for bit";
+  TrainingSpec exact = spec;
+  exact.estimator = &kBackprop;
+  const std::vector<double> gradient = difference(begin, trained(exact, 1, 1)), step = difference(begin, moved);
+  size_t at = 0;
+  double along = 0, length = 0, numbers = 0;
+  for (const TrainedParameter& parameter : by_name(*plan)) {
+    const size_t first = at, end = at + static_cast<size_t>(parameter.shape.count());
+    double least_left = 1e9, most_moved = 0;
+    for (at = first; at < end; ++at) {
+      const double size = std::abs(begin.parameters[at]);
+      if (step[at] == 0) {
+        least_left = std::min(least_left, size);
+        continue;
+      }
+      most_moved = std::max(most_moved, size);
+      ++numbers, along += gradient[at] * step[at], length += step[at] * step[at];
+    }
+    if (parameter.shape.rank() < 2) continue;
+    EXPECT_LT(most_moved, least_left) << parameter.name;
+    const auto stay = std::count(step.begin() + static_cast<long>(first), step.begin() + static_cast<long>(end), 0.0);
+    EXPECT_NEAR(static_cast<double>(stay) / static_cast<double>(end - first), 0.75, 0.05) << parameter.name;
+  }
+  EXPECT_NEAR(along * numbers / length, 1, 0.05);
+  // A budget changes nothing.
+  const Trajectory expected = run_plan(spec, *plan, 2);
+  spec.disk = true, spec.disk_least_bytes = 4096;
+  spec.budget_bytes = smallest_budget(spec);
+  const auto least = plan_training(spec, Machine{});
+  ASSERT_TRUE(least) << least.error().message;
+  EXPECT_EQ(run_plan(spec, *least, 2), expected);
+}
+
 TEST(Estimator, sign_is_all_that_is_taken) {
   TrainingSpec spec = probing_spec();
   ASSERT_TRUE(spec.estimator_options.set("mezo", "sign", 1.0));

@@ -10,6 +10,9 @@
 //                         their ZO-Adam
 //              conservative  p, p - lr g and p + lr g: the step is taken that goes where the loss is least, as g, -g or
 //                         none (their ZO-SGD-Cons; other optimizers are handed that gradient)
+//              sparsity   the largest numbers of every matrix neither move nor train (Sparse MeZO of Liu et al. 2024,
+//                         arXiv:2402.15751, section 3.2); its threshold follows the matrix, by its mean square, where
+//                         theirs is a percentile of the first weights
 //              blocks     groups of layers with a direction and a derivative each (their block-wise ZO)
 //   Choice     parameters are moved in place in the order p + eps z, p - eps z, p, as the authors' code moves them; the
 //              losses compared are those of all micro-batches of the step. Rate: the authors train all weights at 1e-6
@@ -26,6 +29,7 @@ constexpr Option kOptions[] = {
     {"sign", 0, 0, 1, "1: of the gradient only the sign"},
     {"conservative", 0, 0, 1, "1: the step goes along, against or nowhere, where the loss is least"},
     {"blocks", 1, 1, kMostDirections, "groups of layers, each with directions of its own"},
+    {"sparsity", 0, 0, 0.99, "part of every matrix, its largest numbers, that does not train; the paper has 0.75"},
 };
 
 std::vector<Probe> probes(const OptionValues& options) {
@@ -38,6 +42,7 @@ Expr direction(PointwiseBuilder& builder, uint64_t stream) { return builder.norm
 Expr finish(Expr gradient, const OptionValues& options) { return options["sign"] > 0 ? sign(gradient) : gradient; }
 
 int groups(const OptionValues& options) { return static_cast<int>(options["blocks"]); }
+double sparsity(const OptionValues& options) { return options["sparsity"]; }
 bool conservative(const OptionValues& options) { return options["conservative"] > 0; }
 
 }  // namespace
@@ -50,6 +55,7 @@ const Estimator kMezo = {.name = "mezo",
                          .direction = direction,
                          .finish = finish,
                          .groups = groups,
+                         .sparsity = sparsity,
                          .conservative = conservative,
                          .rate = 1e-4,
                          .optimizer = "sgd"};
