@@ -162,6 +162,7 @@ extern const Optimizer kFira;
 extern const Optimizer kFrugal;
 extern const Optimizer kNaturalGalore;
 extern const Optimizer kScheduleFree;
+extern const Optimizer kGradNormLorp;
 
 extern const Wrapper kLookahead;
 extern const Wrapper kGradientNoise;
