@@ -125,6 +125,7 @@ class Resolver {
       adapted.insert(module.owner);
     }
     const auto embedding = spec.modules.find("model.embed_tokens");
+    if (rewrite_.attend && embedding != spec.modules.end()) order_as_keys(embedding->second);
     if (rewrite_.with_tied_head && tied_ && embedding != spec.modules.end()) {
       AdaptedModule head = embedding->second;
       head.name = "lm_head";
@@ -143,6 +144,13 @@ class Resolver {
   const std::vector<std::string>& missing() const { return missing_; }
 
  private:
+  // What is for attentions has elements of heads in the order of their keys.
+  void order_as_keys(AdaptedModule& module) const {
+    const auto keys = std::ranges::find_if(
+        modules_, [](const ModelModule& m) { return m.name.ends_with("k_proj") && m.head_dim > 0; });
+    if (keys != modules_.end()) module.head_dim = keys->head_dim, module.interleaved = keys->interleaved;
+  }
+
   // Where layers of one place differ in shape, their kind says the shape too.
   void set_kinds(RewriteSpec& spec) const {
     std::map<std::string, std::map<std::string, std::vector<AdaptedModule*>>> kinds;  // by place, by shape

@@ -34,16 +34,15 @@ ValueId interleaved(ModuleRewrite& m, ValueId x, int64_t head_dim, const std::st
   return m.graph.emit(kGather, GatherAttributes{GatherAttributes::Axis::columns}, {x, columns}, name);
 }
 
-// Whole heads that are rotated with neighbouring elements as pairs; 0: another kind of keys.
-int64_t interleaved_head(const Graph& graph, ValueId keys) {
-  const int made = graph.producer(keys);
-  if (made < 0 || graph.nodes()[static_cast<size_t>(made)].op != &kRope) return 0;
-  const auto& rope = graph.nodes()[static_cast<size_t>(made)].as<RopeAttributes>();
-  return rope.interleaved && rope.rotated == 0 ? rope.head_dim : 0;
+// Of keys that are rotated, and that the model has in another order than files; 0: of others.
+int64_t interleaved_head(const ModuleRewrite& m, ValueId keys) {
+  const int made = m.graph.producer(keys);
+  const bool rotated = made >= 0 && m.graph.nodes()[static_cast<size_t>(made)].op == &kRope;
+  return rotated && m.module.interleaved ? m.module.head_dim : 0;
 }
 
 void attend(ModuleRewrite& m, int64_t layer, int64_t layers, ValueId& keys, ValueId& values) {
-  const int64_t width = m.graph.value(keys).type.shape.columns(), head = interleaved_head(m.graph, keys);
+  const int64_t width = m.graph.value(keys).type.shape.columns(), head = interleaved_head(m, keys);
   const ValueId table = m.add(kPromptEmbeddings, {virtual_tokens_of(m), layers * 2 * width}, Initial::normal(1),
                               {.alone = kPromptEmbeddings});
   const auto part = [&](int64_t which, const char* name) {
