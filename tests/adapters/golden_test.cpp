@@ -178,8 +178,10 @@ TEST_P(PeftSteps, steps_are_pefts) {
   std::vector<double> golden_losses = expected.at("losses");
   golden_losses.push_back(expected.at("loss_after"));
   ASSERT_EQ(losses.size(), golden_losses.size());
+  // AdamW moves every number as far, those of keys too whose gradient is nearly nothing: there rounding counts.
+  const double tolerance = GetParam() == std::string_view("prefix_tuning") ? 3e-5 : 1e-5;
   for (size_t i = 0; i < losses.size(); ++i)
-    EXPECT_NEAR(losses[i], golden_losses[i], 1e-5 * golden_losses[i]) << "step " << i;
+    EXPECT_NEAR(losses[i], golden_losses[i], tolerance * golden_losses[i]) << "step " << i;
 }
 
 std::string name_of(const testing::TestParamInfo<const char*>& info) { return info.param; }
