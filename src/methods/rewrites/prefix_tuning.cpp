@@ -57,15 +57,14 @@ void attend(ModuleRewrite& m, int64_t layer, int64_t layers, ValueId& keys, Valu
 
 }  // namespace
 
-const Rewrite kPrefixTuning = {
-    .name = "prefix_tuning",
-    .summary = "keys and values before those of the text train",
-    .paper = "arXiv:2101.00190",
-    .rate = 50,
-    .options = kVirtualTokensOptions,
-    .attend = attend,
-    .virtual_tokens = virtual_tokens,
-    .targets = "embed_tokens",
-    .form = {.type = "PREFIX_TUNING", .fields = kFields, .harmless = kHarmless, .init_field = "init_weights"}};
+const Rewrite kPrefixTuning = {.name = "prefix_tuning",
+                               .summary = "keys and values before those of the text train",
+                               .paper = "arXiv:2101.00190",
+                               .rate = 50,
+                               .options = kVirtualTokensOptions,
+                               .attend = attend,
+                               .virtual_tokens = virtual_tokens,
+                               .targets = "embed_tokens",
+                               .form = {.type = "PREFIX_TUNING", .fields = kFields, .harmless = kHarmless}};
 
 }  // namespace thimble
