@@ -110,8 +110,9 @@ class Resolver {
     std::set<std::string> adapted;  // owners
     for (const ModelModule& module : modules_) {
       if (!rewrite_.adapts() || module.suffix != "weight" || module.shape.rank() != 2) continue;
-      const bool there = !adapter || adapts(*adapter, module.owner);
-      const bool taken = TRY(selection.takes(module));
+      if (!rewrite_.of_layers() && module.name != "model.embed_tokens") continue;
+      const bool there = !adapter || !rewrite_.of_layers() || adapts(*adapter, module.owner);
+      const bool taken = !rewrite_.of_layers() || TRY(selection.takes(module));
       if (adapter && there && !taken)
         return fail(
             ErrorCode::unsupported,
@@ -124,6 +125,7 @@ class Resolver {
       adapted.insert(module.owner);
     }
     const auto embedding = spec.modules.find("model.embed_tokens");
+    if (rewrite_.attend && embedding != spec.modules.end()) order_as_keys(embedding->second);
     if (rewrite_.with_tied_head && tied_ && embedding != spec.modules.end()) {
       AdaptedModule head = embedding->second;
       head.name = "lm_head";
@@ -142,6 +144,13 @@ class Resolver {
   const std::vector<std::string>& missing() const { return missing_; }
 
  private:
+  // What is for attentions has elements of heads in the order of their keys.
+  void order_as_keys(AdaptedModule& module) const {
+    const auto keys = std::ranges::find_if(
+        modules_, [](const ModelModule& m) { return m.name.ends_with("k_proj") && m.head_dim > 0; });
+    if (keys != modules_.end()) module.head_dim = keys->head_dim, module.interleaved = keys->interleaved;
+  }
+
   // Where layers of one place differ in shape, their kind says the shape too.
   void set_kinds(RewriteSpec& spec) const {
     std::map<std::string, std::map<std::string, std::vector<AdaptedModule*>>> kinds;  // by place, by shape
@@ -302,11 +311,11 @@ std::string flags_on(const Adapter& adapter) {
 }  // namespace
 
 Result<const SafetensorsEntry*> find_entry(const Adapter& adapter, const AdapterTensor& tensor) {
-  const auto found = adapter.tensors.find(tensor_key(tensor.stored));
+  const auto found = adapter.tensors.find(tensor_key(tensor.file_name()));
   if (found == adapter.tensors.end()) {
     if (tensor.optional) return nullptr;
-    return fail(ErrorCode::corrupt, "reading {}: tensor 'base_model.{}' is missing{}", adapter.weights->path(),
-                tensor.stored, flags_on(adapter));
+    return fail(ErrorCode::corrupt, "reading {}: tensor '{}' is missing{}", adapter.weights->path(), tensor.file_name(),
+                flags_on(adapter));
   }
   const SafetensorsEntry& entry = found->second;
   Shape expected = tensor.whole;
@@ -319,7 +328,7 @@ Result<const SafetensorsEntry*> find_entry(const Adapter& adapter, const Adapter
 
 Result<void> check_all_read(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors) {
   std::set<std::string> read;
-  for (const AdapterTensor& tensor : tensors) read.insert(tensor_key(tensor.stored));
+  for (const AdapterTensor& tensor : tensors) read.insert(tensor_key(tensor.file_name()));
   for (const Adapter& adapter : adapters)
     for (const auto& [key, entry] : adapter.tensors)
       if (!read.contains(key))

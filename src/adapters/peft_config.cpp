@@ -251,7 +251,7 @@ Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, c
   }
   if (const auto& [field, text] = std::pair(rewrite.form.marked, rewrite.form.marked_text); !field.empty())
     json[std::string(field)] = text.empty() ? Ordered(true) : Ordered(text);
-  json["target_modules"] = targets;
+  if (rewrite.of_layers()) json["target_modules"] = targets;
   for (const PeftField& field : rewrite.form.fields)
     if (!field.pattern.empty() && field.kind != Kind::names && field.kind != Kind::marks)
       json[std::string(field.pattern)] = Ordered::object();

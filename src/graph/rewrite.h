@@ -23,10 +23,9 @@ class GraphCopy {
   void copy(const Node& node) { emit(node, mapped(node.in)); }
   // The same of other operands of the copy.
   void emit(const Node& node, std::vector<ValueId> in);
-
- private:
   std::vector<ValueId> mapped(std::span<const ValueId> old);
 
+ private:
   const Graph& from_;
   Graph to_;
   std::vector<ValueId> map_;

@@ -29,6 +29,7 @@ struct Parameter {
   Shape shape;
   bool in_block = false;  // of a repeated block of the model: neither embedding nor head
   int64_t head_rows = 0;  // rows of one head, of what makes queries or keys; 0: of nothing that does
+  int layer = -1;         // the first block that reads it; -1: none does
 
   bool is_matrix() const { return shape.rank() == 2; }
   bool is_hidden_matrix() const { return is_matrix() && in_block; }
@@ -67,6 +68,7 @@ struct Update {
   std::vector<char> roots = {};            // by state: whether its root is what is stored; empty: of none
   std::vector<std::string_view> due = {};  // periods of this kind of step
   const Estimate* estimate = nullptr;      // what the gradient is made of; nullptr: it was derived
+  ValueId threshold = kNone;               // f32 [1], of the numbers that the estimate is for; kNone: for all
 
   bool is_due(std::string_view period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
   std::string name() const { return graph.value(parameter).name; }  // a copy: values move while nodes are emitted
@@ -160,6 +162,7 @@ extern const Optimizer kFira;
 extern const Optimizer kFrugal;
 extern const Optimizer kNaturalGalore;
 extern const Optimizer kScheduleFree;
+extern const Optimizer kGradNormLorp;
 
 extern const Wrapper kLookahead;
 extern const Wrapper kGradientNoise;

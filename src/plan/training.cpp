@@ -97,6 +97,10 @@ NearMoves near_moves(std::string_view names) noexcept {
   return moves;
 }
 
+Directions directions_of(const TrainingSpec& spec) {
+  return {*spec.estimator, spec.estimator_options, spec.architecture.layers()};
+}
+
 std::string move_name(int k) { return fmt::format("perturb.move.{}", k); }
 std::string derivative_name(int k) { return fmt::format("update.derivative.{}", k); }
 

@@ -52,7 +52,7 @@ struct TrainingSpec {
   std::vector<RewriteSpec> rewrites = {{.rewrite = &kFull}};  // in the order in which they are applied
   const Optimizer* optimizer = &kAdamw;
   OptionValues optimizer_options;
-  std::vector<WrapperUse> wrappers;         // around the optimizer, the innermost first
+  std::vector<WrapperUse> wrappers;  // around the optimizer, the innermost first
   const Objective* objective = &kNextToken;
   OptionValues objective_options;
   const Estimator* estimator = &kBackprop;  // of the gradients
@@ -93,6 +93,7 @@ struct TrainedParameter {
   Shape shape;
   std::vector<std::pair<std::string, StateSpec>> states;  // name of the value
   int64_t head_rows = 0;                                  // Parameter::head_rows
+  int layer = -1;                                         // Parameter::layer
 };
 
 struct TrainingGraph {
@@ -130,7 +131,11 @@ struct StepKind {
 std::string move_name(int k);
 std::string derivative_name(int k);
 
-// Moves every trained parameter by those.
+Directions directions_of(const TrainingSpec& spec);
+
+// The passes read every trained parameter where the moves have it: what an estimator needs that leaves numbers out.
+void read_moved(const TrainingSpec& spec, TrainingGraph& train);
+// Moves every trained parameter by those, in place.
 Result<Graph> build_perturbation(const TrainingSpec& spec, const TrainingGraph& train);
 
 // `rows` tokens a pass.
@@ -179,6 +184,7 @@ struct TrainingPlan {
   std::vector<PlannedProgram> programs;
   const Estimator* estimator = &kBackprop;
   OptionValues estimator_options;
+  int64_t layers = 0;  // of the model
   Layout layout;
   Schedule pass, update;  // update is empty without a barrier
   Schedule deferred;      // pass with the updates of the step before; empty: they follow their pass at once

@@ -1,6 +1,7 @@
 #include "plan/updates.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "methods/optimizers/update_expr.h"
 #include "ops/pointwise.h"
@@ -45,11 +46,11 @@ class UpdateBuilder {
         hooks_(optimizer_.hooks),
         train_(train),
         g_(train.graph) {
-    in_block_.resize(g_.values().size(), 0);
+    layer_.resize(g_.values().size(), -1);
     head_rows_ = head_rows(g_);
     for (const Node& node : g_.nodes())
       for (ValueId id : node.in)
-        if (id != kNone && node.block >= 0) in_block_[static_cast<size_t>(id)] = 1;
+        if (id != kNone && layer_[static_cast<size_t>(id)] < 0) layer_[static_cast<size_t>(id)] = node.block;
   }
 
   void build(const std::vector<Backward::LeafGradient>& gradients) {
@@ -68,9 +69,9 @@ class UpdateBuilder {
   // Of gradients that are made anew where they are read.
   void build_estimated(std::span<const ValueId> parameters) {
     begin_inputs();
-    estimate_ = {spec_.estimator, &spec_.estimator_options, {}};
-    for (int k = 0; k < estimate_.directions(); ++k)
-      estimate_.derivatives.push_back(g_.add_value(derivative_name(k), {{1}}, Role::input));
+    estimate_.emplace(*spec_.estimator, spec_.estimator_options, directions_of(spec_));
+    for (int k = 0; k < estimate_->directions.count(); ++k)
+      estimate_->derivatives.push_back(g_.add_value(derivative_name(k), {{1}}, Role::input));
     updates_.reserve(parameters.size());
     for (const ValueId parameter : parameters) updates_.push_back(begin({parameter, kNone, kNone}));
     update_all(kNone);
@@ -102,10 +103,11 @@ class UpdateBuilder {
 
   // As a value, for updates that are no single expression; where none reads it, it is dropped again.
   void estimate(Update& update) {
-    update.estimate = &estimate_;
+    update.estimate = &*estimate_;
+    update.threshold = moving_threshold(g_, update.parameter, spec_.estimator->left_out(spec_.estimator_options));
     Fused f(g_, "estimate." + update.name());
     f.builder().shape(update.trained.shape);
-    f.output(update.gradient, estimated_gradient(f, estimate_, update.name()));
+    f.output(update.gradient, estimated_gradient(f, update));
     f.emit();
   }
 
@@ -120,8 +122,8 @@ class UpdateBuilder {
   Update begin(const Backward::LeafGradient& p) {
     const Value value = g_.value(p.parameter);
     const auto at = static_cast<size_t>(p.parameter);
-    TrainedParameter trained{value.name, value.type.shape, {}, head_rows_[at]};
-    const Parameter parameter{value.name, value.type.shape, in_block_[at] != 0, head_rows_[at]};
+    TrainedParameter trained{value.name, value.type.shape, {}, head_rows_[at], layer_[at]};
+    const Parameter parameter{value.name, value.type.shape, layer_[at] >= 0, head_rows_[at], layer_[at]};
     const auto started = [&](const OptionValues& options) {
       return Update{.graph = g_,
                     .options = options,
@@ -293,13 +295,13 @@ class UpdateBuilder {
   const StepKind& kind_;
   const Optimizer& optimizer_;
   const Hooks hooks_;
-  std::vector<char> in_block_;      // by value
+  std::vector<int> layer_;          // by value: the first block that reads it
   std::vector<int64_t> head_rows_;  // likewise
   TrainingGraph& train_;
   Graph& g_;
   std::vector<Update> updates_;
   std::vector<Update> wrapped_;  // by parameter and wrapper
-  Estimate estimate_;
+  std::optional<Estimate> estimate_;
   ValueId learning_rate_ = kNone, step_ = kNone;
 };
 
@@ -384,6 +386,7 @@ Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kin
   for (size_t i = train.update_begin; i < kept.size(); ++i)
     if (kept[i]) updated.push_back(train.updated[i - train.update_begin]);
   train.updated = std::move(updated);
+  if (spec.estimator->left_out(spec.estimator_options) > 0) read_moved(spec, train);
   train.update_begin = train.graph.nodes().size() - train.updated.size();
   return train.graph.verify();
 }

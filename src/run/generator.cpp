@@ -10,7 +10,7 @@ enum Program : size_t { kFill, kGuess };  // as plan_inference() orders them; th
 }  // namespace
 
 Generator::Generator(Inference& inference, int64_t slots, int64_t context)
-    : inference_(inference), context_(context), lengths_(static_cast<size_t>(slots), 0) {
+    : inference_(inference), context_(context), lead_(inference.lead().rows), lengths_(static_cast<size_t>(slots), 0) {
   last_.reserve(static_cast<size_t>(slots));
 }
 
@@ -39,6 +39,14 @@ void Generator::put(size_t program, int64_t row, Token token) {
   inference_.value<int32_t>(prefix + "positions")[row] = static_cast<int32_t>(length++);
 }
 
+Result<void> Generator::fill(int64_t& filled, Token token) {
+  put(kFill, filled++, token);
+  if (filled < inference_.plan().rows) return {};
+  CHECK_OK(inference_.run(kFill, filled, 0));
+  filled = 0;
+  return {};
+}
+
 Result<void> Generator::prefill(std::span<const Prompt> prompts) {
   for (const Prompt& prompt : prompts) {
     if (prompt.ids.empty()) return fail(ErrorCode::invalid_argument, "generating: a prompt has no tokens");
@@ -48,12 +56,8 @@ Result<void> Generator::prefill(std::span<const Prompt> prompts) {
   last_.clear();
   int64_t row = 0;
   for (const Prompt& prompt : prompts) {
-    for (int32_t id : prompt.ids.first(prompt.ids.size() - 1)) {
-      put(kFill, row++, {prompt.slot, id});
-      if (row < inference_.plan().rows) continue;
-      CHECK_OK(inference_.run(kFill, row, 0));
-      row = 0;
-    }
+    while (lengths_[static_cast<size_t>(prompt.slot)] < lead_) CHECK_OK(fill(row, {prompt.slot, 0}));
+    for (int32_t id : prompt.ids.first(prompt.ids.size() - 1)) CHECK_OK(fill(row, {prompt.slot, id}));
     last_.push_back({prompt.slot, prompt.ids.back()});
   }
   if (row > 0) CHECK_OK(inference_.run(kFill, row, 0));

@@ -26,10 +26,12 @@ class Generator {
 
   int64_t slots() const { return static_cast<int64_t>(lengths_.size()); }
   int64_t context() const { return context_; }
-  int64_t length(int64_t slot) const { return lengths_[static_cast<size_t>(slot)]; }  // tokens in the cache
+  // Tokens in the cache.
+  int64_t length(int64_t slot) const { return std::max<int64_t>(0, lengths_[static_cast<size_t>(slot)] - lead_); }
   // Forgets all but the first `length` tokens.
   void truncate(int64_t slot, int64_t length) {
-    lengths_[static_cast<size_t>(slot)] = std::min(length, this->length(slot));
+    int64_t& rows = lengths_[static_cast<size_t>(slot)];
+    rows = std::min(rows, length + lead_);
   }
 
   // Appends all ids of each prompt, several prompts together; afterwards logits(i) are those after prompts[i]. A slot
@@ -53,11 +55,13 @@ class Generator {
   Result<void> run(size_t program, std::span<const Token> tokens);
   // Puts a token into the inputs of a program, at row `row`.
   void put(size_t program, int64_t row, Token token);
+  // The same into the program of prompts, after the `filled` rows there; runs it when it is full.
+  Result<void> fill(int64_t& filled, Token token);
 
   Inference& inference_;
-  int64_t context_;
-  std::vector<int64_t> lengths_;
-  std::vector<Token> last_;  // of the prompts
+  int64_t context_, lead_;
+  std::vector<int64_t> lengths_;  // rows in the cache, those of virtual tokens included
+  std::vector<Token> last_;       // of the prompts
   std::vector<int32_t> guessed_;
 };
 

@@ -111,20 +111,25 @@ void Inference::plan_guesses(Task task, int64_t slots) {
 
 Result<int64_t> Inference::context(int64_t asked) const {
   const Architecture& a = spec_.architecture;
+  const int64_t most = a.context - lead().rows;
   if (asked < 0 || asked > (1 << 20))
     return fail(ErrorCode::invalid_argument, "--context: expected 2 to {}, found {}", 1 << 20, asked);
-  if (a.learned_positions > 0 && asked > a.context)
-    return fail(ErrorCode::invalid_argument, "--context {}: this model has learned {} positions", asked, a.context);
-  if (asked > a.context)
-    warn(fmt::format("--context {}: the model was made for sequences of {} tokens at most", asked, a.context));
-  return asked > 0 ? std::max<int64_t>(2, asked) : a.context;
+  if (most < 2)
+    return fail(ErrorCode::unsupported, "--adapter {}: its {} virtual tokens leave no room in the model's {} positions",
+                options_.adapter, lead().rows, a.context);
+  if (a.learned_positions > 0 && asked > most)
+    return fail(ErrorCode::invalid_argument, "--context {}: this model has learned {} positions{}", asked, a.context,
+                lead().rows > 0 ? fmt::format(", of which virtual tokens take {}", lead().rows) : "");
+  if (asked > most)
+    warn(fmt::format("--context {}: the model was made for sequences of {} tokens at most", asked, most));
+  return asked > 0 ? std::max<int64_t>(2, asked) : most;
 }
 
 std::string Inference::scratch_folder() const { return options_.scratch.empty() ? cache_folder() : options_.scratch; }
 
 Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
   spec_.task = task;
-  spec_.context = context;
+  spec_.context = context + lead().rows;
   spec_.slots = spec_.batch = batch;
   plan_guesses(task, batch);
   if (options_.scratch != "none" && !scratch_folder().empty())

@@ -40,6 +40,7 @@ class Inference {
   // Tokens of the longest sequence that the model was made for, or `asked` when that is given; refuses more positions
   // than a model has learned.
   Result<int64_t> context(int64_t asked) const;
+  Lead lead() const { return lead_of(spec_.rewrites); }  // of an adapter
 
   // What the caller will hold while it runs must exist by now: it is measured with the process.
   //   batch: sequences at once (generate), or windows of `context` rows at once, at most

@@ -62,6 +62,8 @@ class Trainer {
   Result<void> resume_numerics();
   Result<void> make_plan();
   Result<int64_t> count_steps();
+  Result<int64_t> text_context() const;
+  Packer packed(Dataset& data, int64_t batch, int64_t seed, bool shuffle) const;
   Result<void> train();
   Result<void> allocate();
   Result<void> flush();  // before parameters and states are read
