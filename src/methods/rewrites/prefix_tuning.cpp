@@ -4,8 +4,9 @@
 //   Graph   keys (after rotation) and values at positions 0 .. tokens - 1 of layer l are columns of one trained table
 //   Adds    [tokens, layers * 2 * kv width]: for each layer its keys, then its values
 //   Names   as PEFT's: "prompt_embeddings"
-//   Choice  rows of virtual tokens go through the model like others, and what they give is not used. The table trains
-//           itself, without the paper's MLP in front; adapters that PEFT trained with one hold what it made
+//   Choice  keys and values begin small, where PEFT has a deviation of 1. Rows of virtual tokens go through the model
+//           like others, and what they give is not used. The table trains itself, without the paper's MLP in front;
+//           adapters that PEFT trained with one hold what it made
 #include "methods/rewrites/virtual_tokens.h"
 #include "ops/matrix.h"
 #include "ops/table.h"
@@ -43,7 +44,7 @@ int64_t interleaved_head(const ModuleRewrite& m, ValueId keys) {
 
 void attend(ModuleRewrite& m, int64_t layer, int64_t layers, ValueId& keys, ValueId& values) {
   const int64_t width = m.graph.value(keys).type.shape.columns(), head = interleaved_head(m, keys);
-  const ValueId table = m.add(kPromptEmbeddings, {virtual_tokens_of(m), layers * 2 * width}, Initial::normal(1),
+  const ValueId table = m.add(kPromptEmbeddings, {virtual_tokens_of(m), layers * 2 * width}, Initial::normal(0.02f),
                               {.alone = kPromptEmbeddings});
   const auto part = [&](int64_t which, const char* name) {
     const SliceAttributes columns{SliceAttributes::Axis::columns, (2 * layer + which) * width, width};
