@@ -16,7 +16,9 @@ namespace {
 std::vector<std::string> flags_of(std::string_view method) {
   if (method == "vblora") return {"--set", "vblora.vector_length=32", "--set", "vblora.vectors=16"};
   if (method == "trainable_tokens") return {"--set", "trainable_tokens.tokens=98|66|101"};
-  if (method == "prompt_tuning" || method == "prefix_tuning") return {"--set", std::string(method) + ".tokens=5"};
+  if (method == "prompt_tuning") return {"--set", "prompt_tuning.tokens=5"};
+  if (method == "prefix_tuning")  // a few steps have to be long ones: what it begins with is no help
+    return {"--set", "prefix_tuning.tokens=5", "--set", "optimizer.rate_of=prompt_embeddings:50"};
   if (method == "lora_plus" || method == "lora") return {"--rank", "4", "--dropout", "0.1"};
   return {};
 }
