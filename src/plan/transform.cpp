@@ -78,14 +78,20 @@ class Planner {
   // Blocks share the memory of their weights.
   Result<void> check_blocks() const {
     std::map<std::string, Shape> shapes;
+    int64_t tensors = 0;
     for (const TensorSpec& tensor : tensor_specs(spec_.architecture)) {
       const std::string name = in_first_block(tensor.name);
       if (name.empty()) continue;
+      ++tensors;
       const auto [found, fresh] = shapes.try_emplace(name, tensor.shape);
       if (!fresh && !(found->second == tensor.shape))
         return fail(ErrorCode::unsupported, "--method {}: '{}' is {}, in the first block {}; blocks must be alike",
                     spec_.transform->name, tensor.name, tensor.shape.text(), found->second.text());
     }
+    if (tensors != static_cast<int64_t>(shapes.size()) * spec_.architecture.layers())
+      return fail(ErrorCode::unsupported,
+                  "--method {}: some blocks have tensors that others lack; blocks must be alike",
+                  spec_.transform->name);
     return {};
   }
 

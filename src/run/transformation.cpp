@@ -167,19 +167,17 @@ Result<void> Transformation::pass_through(size_t program, bool replaces) {
   return {};
 }
 
-Result<void> Transformation::change_block(int64_t block, const OnLayer& on_layer) {
+// layers: of the block.
+Result<void> Transformation::change_block(int64_t block, std::span<const TensorSpec> layers, const OnLayer& on_layer) {
   const TransformPlan::Kind& kind = plan_.kinds[plan_.kind_of[static_cast<size_t>(block)]];
   CHECK_OK(load_block(block));
   for (const auto& [name, entry] : plan_.layout.entries())
     if (entry.role == Role::state)
       std::memset(arena_->data() + entry.offset, 0, static_cast<size_t>(entry.type.bytes()));
   CHECK_OK(pass_through(kind.observe, false));
-  const std::string mine = fmt::format("model.layers.{}.", block);
-  for (const TensorSpec& spec : layer_weights(spec_.architecture)) {
-    const auto layer = plan_.layers.find(in_first_block(spec.name));
-    if (spec.name.starts_with(mine) && layer != plan_.layers.end())
+  for (const TensorSpec& spec : layers)
+    if (const auto layer = plan_.layers.find(in_first_block(spec.name)); layer != plan_.layers.end())
       CHECK_OK(change(*source_.find(spec.name), layer->second, on_layer));
-  }
   return block + 1 < spec_.architecture.layers() ? pass_through(kind.replay, true) : Result<void>();
 }
 
@@ -222,11 +220,14 @@ Result<void> Transformation::store(const ModelTensor& tensor, const LayerProgram
 
 Result<void> Transformation::run(Dataset* data, const OnLayer& on_layer) {
   CHECK_OK(begin());
+  const std::vector<TensorSpec> layers = layer_weights(spec_.architecture);
   if (data) {
     CHECK_OK(embed(*data));
-    for (int64_t block = 0; block < spec_.architecture.layers(); ++block) CHECK_OK(change_block(block, on_layer));
+    const size_t blocks = spec_.architecture.blocks.size(), each = layers.size() / blocks;  // the plan has seen to that
+    for (size_t block = 0; block < blocks; ++block)
+      CHECK_OK(change_block(static_cast<int64_t>(block), std::span(layers).subspan(block * each, each), on_layer));
   } else {
-    for (const TensorSpec& spec : layer_weights(spec_.architecture)) {
+    for (const TensorSpec& spec : layers) {
       const auto layer = plan_.layers.find(spec.shape.text());
       if (layer == plan_.layers.end()) continue;
       const ModelTensor& tensor = *source_.find(spec.name);

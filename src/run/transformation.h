@@ -62,7 +62,7 @@ class Transformation {
   Result<void> pass_through(size_t program, bool replaces);
   Result<void> run_program(size_t program, int64_t rows);
   Result<void> change(const ModelTensor& tensor, const LayerProgram& layer, const OnLayer& on_layer);
-  Result<void> change_block(int64_t block, const OnLayer& on_layer);
+  Result<void> change_block(int64_t block, std::span<const TensorSpec> layers, const OnLayer& on_layer);
   Result<void> store(const ModelTensor& tensor, const LayerProgram& layer, const OnLayer& on_layer);
   Values values();
   template <class T>

@@ -4,9 +4,9 @@
 //   Paper   Frantar et al. 2022, arXiv:2210.17323, Algorithm 1
 //   Update  H = X^T X + damp mean(diag X^T X) I;  U^T U = H^-1, U upper;  for each column j:
 //           q_j = nearest level of w_j;  w_k <- w_k - (w_j - q_j) / U_jj U_jk for k > j
-//   Choice  the levels are those of a GGUF block, found by its encoder when the block's first column is reached. With
-//           act_order columns go by the size of their inputs, largest first (the authors' --act-order), and levels are
-//           found beforehand (--static-groups).
+//   Choice  the levels are those of a GGUF block, found by its encoder. Columns go by the size of their inputs,
+//           largest first (the authors' --act-order), with levels found beforehand (--static-groups); without act_order
+//           they go from left to right, and the levels of a block are found when its first column is reached.
 #include "codecs/level_grid.h"
 #include "methods/transform.h"
 #include "ops/transform.h"
@@ -16,7 +16,7 @@ namespace {
 
 constexpr Option kOptions[] = {
     {"damp", 0.01, 1e-6, 1, "part of the mean diagonal of X^T X that is added to the diagonal"},
-    {"act_order", 0, 0, 1, "1: columns with the largest inputs are rounded first"},
+    {"act_order", 1, 0, 1, "1: columns with the largest inputs are rounded first; 0: from the left"},
 };
 
 ValueId apply(const TransformedLayer& layer) {
