@@ -159,6 +159,9 @@ Result<void> open_tokenizer(Conversion& c) {
   return {};
 }
 
+// That of the adapter which is merged: it was trained with it.
+std::string adapter_template(const Conversion& c) { return c.adapters.empty() ? "" : c.adapters.front().chat_template; }
+
 Result<void> open_all(Conversion& c) {
   const ConvertOptions& o = c.options;
   c.budget_bytes = o.memory.empty() ? free_memory_bytes() / 5 * 4 : TRY(parse_bytes(o.memory));
@@ -168,7 +171,9 @@ Result<void> open_all(Conversion& c) {
     c.merged = TRY(MergedModel::make(*c.source, c.adapters));
   }
   CHECK_OK(choose_codecs(c));
-  return open_tokenizer(c);
+  CHECK_OK(open_tokenizer(c));
+  if (c.tokenizer && !adapter_template(c).empty()) c.tokenizer->use_chat_template(adapter_template(c));
+  return {};
 }
 
 // What the process will hold at most; it holds it from here on, before anything is written.
@@ -278,7 +283,7 @@ Result<int64_t> write_gguf(Conversion& c) {
   GgufWriteOptions options{.codec = c.codec, .embedding_codec = c.embedding_codec};
   options.name = fs::path(c.options.out).stem().string();
   if (c.gguf) options.name = TRY(c.gguf->get_or<std::string>("general.name", options.name));
-  if (c.gguf) options.tokenizer_source = &*c.gguf;
+  if (c.gguf) options.tokenizer_source = &*c.gguf, options.chat_template = adapter_template(c);
   if (c.tokenizer) options.tokenizer = &tables;
   const fs::path folder = fs::path(c.options.out).parent_path();
   if (!folder.empty()) CHECK_OK(make_directories(folder.string()));
