@@ -118,7 +118,8 @@ TEST(TokenizerKinds, UnknownPartsAreRefusedByName) {
   json["model"]["merges"] = nlohmann::json::array();
   json["model"]["dropout"] = 0.1;
   TemporaryFolder folder;
-  EXPECT_THAT(Tokenizer::open(folder.write("tokenizer.json", json.dump())).error().message, HasSubstr("dropout' is set"));
+  EXPECT_THAT(Tokenizer::open(folder.write("tokenizer.json", json.dump())).error().message,
+              HasSubstr("dropout' is set"));
 }
 
 // The same tokenizer as vocab.txt with tokenizer_config.json.
