@@ -31,7 +31,7 @@ symbol=k$(pascal "$name")
 fill() { # template, destination
   [[ ! -e $2 ]] || die "$2 exists already"
   mkdir -p "$(dirname "$2")"
-  sed -e "s/@NAME@/$name/g" -e "s/@SYMBOL@/$symbol/g" -e "s/@PASCAL@/${symbol#k}/g" "$1" >"$2"
+  sed -e "s/@NAME@/$name/g" -e "s/@SYMBOL *@/$symbol/g" -e "s/@PASCAL@/${symbol#k}/g" "$1" >"$2"
   printf 'made     %s\n' "$2"
 }
 
@@ -81,6 +81,16 @@ new_op() {
   insert tests/ops/CMakeLists.txt "s/SOURCES contract_test\.cpp/& ${name}_test.cpp/" "${name}_test.cpp"
   clang-format -i src/ops/table.cpp
   printf 'now: write the operation in src/ops/%s.cpp, then ./dev test\n' "$name"
+}
+
+new_transform() {
+  fill tools/templates/transform.cpp "src/methods/transforms/$name.cpp"
+  fill tools/templates/transform.md "docs/methods/$name.md"
+  insert src/methods/CMakeLists.txt "s/ transforms\/wanda\.cpp/ transforms\/$name.cpp&/" "transforms/$name.cpp"
+  insert src/methods/transform.h "s/^extern const Transform kMagnitude;/&\nextern const Transform $symbol;/" "extern const Transform $symbol;"
+  insert src/methods/transform.cpp "/kTable\[\] = {/s/};/, \&$symbol};/" ", &$symbol}"
+  clang-format -i src/methods/transform.cpp
+  printf 'now: write the method in src/methods/transforms/%s.cpp, its equation in tests/run/transformation_test.cpp, then ./dev test\n' "$name"
 }
 
 "new_$kind"

@@ -21,7 +21,9 @@ struct InferenceOptions {
   // 2026-01-02, or today.
   std::string chat_template, date;
   std::vector<std::string> template_variables;
-  bool no_bos = false;  // nothing begins with the beginning-of-sequence token that the tokenizer would add
+  std::string decoder = "plain";  // how tokens are guessed ahead; the text is the same
+  std::vector<std::string> set;   // socket.option=value
+  bool no_bos = false;            // nothing begins with the beginning-of-sequence token that the tokenizer would add
 };
 
 // Which token comes next, given logits. In this order, which is transformers':

@@ -31,6 +31,7 @@ struct Recipe {
   int64_t keep_checkpoints = 2;          // of the last in `out`; 1: the last alone
   std::optional<double> alpha, dropout;  // likewise
   double lr = 0, warmup = 0.03, weight_decay = 0, clip = 1, epochs = 1;
+  bool lr_auto = false;       // a rate by a published law; `lr` is 0
   double min_lr = 0;          // part of the peak rate to which it falls
   double decay = 0.1;         // steps at the end in which warmup_stable_decay falls; below 1 a part of all
   std::string chat_template;  // a name or a file, instead of the model's own

@@ -7,7 +7,6 @@
 #include "adapters/gguf_adapter.h"
 #include "adapters/modules.h"
 #include "adapters/peft_config.h"
-#include "core/split.h"
 
 namespace thimble {
 namespace {
@@ -113,8 +112,9 @@ class Resolver {
     std::set<std::string> adapted;  // owners
     for (const ModelModule& module : modules_) {
       if (!rewrite_.adapts() || module.suffix != "weight" || module.shape.rank() != 2) continue;
-      const bool there = !adapter || adapts(*adapter, module.owner);
-      const bool taken = TRY(selection.takes(module));
+      if (!rewrite_.of_layers() && module.name != "model.embed_tokens") continue;
+      const bool there = !adapter || !rewrite_.of_layers() || adapts(*adapter, module.owner);
+      const bool taken = !rewrite_.of_layers() || TRY(selection.takes(module));
       if (adapter && there && !taken)
         return fail(
             ErrorCode::unsupported,
@@ -127,11 +127,13 @@ class Resolver {
       adapted.insert(module.owner);
     }
     const auto embedding = spec.modules.find("model.embed_tokens");
+    if (rewrite_.attend && embedding != spec.modules.end()) order_as_keys(embedding->second);
     if (rewrite_.with_tied_head && tied_ && embedding != spec.modules.end()) {
       AdaptedModule head = embedding->second;
       head.name = "lm_head";
       spec.modules["lm_head"] = std::move(head);
     }
+    set_kinds(spec);
     int64_t in = 0, out = 0;
     for (const ModelModule& module : modules_)
       if (spec.modules.contains(module.name) && module.suffix == "weight")
@@ -144,6 +146,34 @@ class Resolver {
   const std::vector<std::string>& missing() const { return missing_; }
 
  private:
+  // What is for attentions has elements of heads in the order of their keys.
+  void order_as_keys(AdaptedModule& module) const {
+    const auto keys = std::ranges::find_if(
+        modules_, [](const ModelModule& m) { return m.name.ends_with("k_proj") && m.head_dim > 0; });
+    if (keys != modules_.end()) module.head_dim = keys->head_dim, module.interleaved = keys->interleaved;
+  }
+
+  // Where layers of one place differ in shape, their kind says the shape too.
+  void set_kinds(RewriteSpec& spec) const {
+    std::map<std::string, std::map<std::string, std::vector<AdaptedModule*>>> kinds;  // by place, by shape
+    for (const ModelModule& m : modules_) {
+      const auto found = spec.modules.find(m.name);
+      if (found != spec.modules.end() && m.suffix == "weight")
+        kinds[place_of(m.name)][m.shape.text()].push_back(&found->second);
+    }
+    for (const auto& [place, shapes] : kinds)
+      for (const auto& [shape, layers] : shapes)
+        for (AdaptedModule* const layer : layers) {
+          layer->kind = shapes.size() == 1 ? place : place + " " + shape;
+          layer->alike = static_cast<int64_t>(layers.size());
+        }
+  }
+  // "self_attn.q_proj" of "model.layers.3.self_attn.q_proj".
+  static std::string place_of(const std::string& name) {
+    constexpr std::string_view kBlocks = "model.layers.";
+    return name.starts_with(kBlocks) ? name.substr(name.find('.', kBlocks.size()) + 1) : name;
+  }
+
   Result<void> add(const ModelModule& m, RewriteSpec& spec) {
     const bool part = rewrite_.whole && m.whole != m.shape[0];
     if (part || (!rewrite_.by_rows && (m.whole != m.shape[0] || (m.head_dim > 0 && m.interleaved))))
@@ -216,73 +246,6 @@ class Resolver {
   std::vector<std::string> missing_;
 };
 
-// The end of a module's name that says what it is: "q_proj" of "model.layers.0.self_attn.q_proj".
-std::string last_part(const std::string& name) { return name.substr(name.rfind('.') + 1); }
-
-bool ends_with_part(std::string_view name, std::string_view end) {
-  return name == end || (name.size() > end.size() && name.ends_with(end) && name[name.size() - end.size() - 1] == '.');
-}
-
-// What target_modules says of a user's names: the same where they are the file's, else the file's for thimble's.
-Result<Ordered> targets_of(const Rewrite& rewrite, const std::vector<std::string>& asked,
-                           const std::vector<ModelModule>& modules) {
-  std::vector<std::string> wanted = asked.empty() ? split(rewrite.targets, ',') : asked;
-  std::vector<std::string> out;
-  const auto take = [&](const std::string& name) {
-    if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
-  };
-  if (wanted.empty()) {
-    std::map<std::string, const ModelModule*> sorted;
-    for (const ModelModule& m : modules)
-      if (m.linear && m.suffix == "weight" && m.owner != "lm_head") sorted[m.owner] = &m;
-    for (const auto& [owner, m] : sorted) take(last_part(owner));
-  }
-  for (const std::string& name : wanted) {
-    bool found = false;
-    for (const ModelModule& m : modules) {
-      if (m.suffix != "weight" || m.shape.rank() != 2) continue;
-      if (ends_with_part(m.owner, name)) {
-        found = true;
-        take(name);
-      } else if (ends_with_part(m.name, name)) {
-        if (m.whole != m.shape[0] && !asked.empty())
-          return fail(ErrorCode::unsupported,
-                      "--target {}: in this model's files it is a part of '{}' and cannot be adapted alone; name that",
-                      name, last_part(m.owner));
-        found = true;
-        take(name.find('.') == std::string::npos ? last_part(m.owner) : m.owner);
-      }
-    }
-    if (!found && !asked.empty())
-      return fail(
-          ErrorCode::invalid_argument,
-          "--target {}: no linear layer of the model is named so; try q_proj, k_proj, v_proj, o_proj, gate_proj, "
-          "up_proj, down_proj",
-          name);
-  }
-  return Ordered(out);
-}
-
-// The same of a technique that trains values of the model.
-Result<Ordered> trained_targets(const Rewrite& rewrite, const std::vector<std::string>& asked,
-                                const std::vector<ModelModule>& modules) {
-  std::vector<std::string> out;
-  for (const ModelModule& m : modules) {
-    if (!rewrite.trains || !rewrite.trains(m.tensor)) continue;
-    for (const std::string& name : asked)
-      if (ends_with_part(m.owner, name) && std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
-    const std::string last = last_part(m.owner);
-    if (asked.empty() && std::find(out.begin(), out.end(), last) == out.end()) out.push_back(last);
-  }
-  for (const std::string& name : asked)
-    if (std::find(out.begin(), out.end(), name) == out.end())
-      return fail(ErrorCode::invalid_argument,
-                  "--target {}: no module of the model that --method {} trains is named so", name, rewrite.name);
-  if (out.empty())
-    return fail(ErrorCode::invalid_argument, "--method {}: this model has nothing that it trains", rewrite.name);
-  return Ordered(out);
-}
-
 }  // namespace
 
 std::string tensor_key(std::string_view name) {
@@ -329,24 +292,6 @@ Result<RewriteSpec> rewrite_of(Adapter& adapter, const Architecture& architectur
   return spec;
 }
 
-Result<RewriteSpec> fresh_rewrite(const Rewrite& rewrite, const FreshAdapter& asked, const Architecture& architecture,
-                                  Ordered& config) {
-  const std::vector<ModelModule> modules = model_modules(architecture);
-  const bool transposed = std::any_of(modules.begin(), modules.end(), [](const auto& m) { return m.transposed; });
-  Ordered targets = rewrite.adapts() ? TRY(targets_of(rewrite, asked.targets, modules))
-                                     : TRY(trained_targets(rewrite, asked.targets, modules));
-  config = fresh_peft_config(rewrite, asked.options, asked.base_model, targets, transposed);
-  for (const PeftField& field : rewrite.form.fields)
-    if (field.kind == PeftField::Kind::names) {
-      // Of what is adapted, the layers that are named so.
-      Ordered named = Ordered::array();
-      for (const std::string name : TRY(targets_of(rewrite, split(field.pattern, ','), modules)))
-        if (std::find(targets.begin(), targets.end(), name) != targets.end()) named.push_back(name);
-      config[std::string(field.field)] = named;
-    }
-  return configured_rewrite(rewrite, config, architecture, "--method " + std::string(rewrite.name));
-}
-
 Result<RewriteSpec> configured_rewrite(const Rewrite& rewrite, const Ordered& config, const Architecture& architecture,
                                        const std::string& source) {
   return Resolver(rewrite, config, architecture, source).resolve(nullptr);
@@ -368,11 +313,11 @@ std::string flags_on(const Adapter& adapter) {
 }  // namespace
 
 Result<const SafetensorsEntry*> find_entry(const Adapter& adapter, const AdapterTensor& tensor) {
-  const auto found = adapter.tensors.find(tensor_key(tensor.stored));
+  const auto found = adapter.tensors.find(tensor_key(tensor.file_name()));
   if (found == adapter.tensors.end()) {
     if (tensor.optional) return nullptr;
-    return fail(ErrorCode::corrupt, "reading {}: tensor 'base_model.{}' is missing{}", adapter.weights->path(),
-                tensor.stored, flags_on(adapter));
+    return fail(ErrorCode::corrupt, "reading {}: tensor '{}' is missing{}", adapter.weights->path(), tensor.file_name(),
+                flags_on(adapter));
   }
   const SafetensorsEntry& entry = found->second;
   Shape expected = tensor.whole;
@@ -385,7 +330,7 @@ Result<const SafetensorsEntry*> find_entry(const Adapter& adapter, const Adapter
 
 Result<void> check_all_read(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors) {
   std::set<std::string> read;
-  for (const AdapterTensor& tensor : tensors) read.insert(tensor_key(tensor.stored));
+  for (const AdapterTensor& tensor : tensors) read.insert(tensor_key(tensor.file_name()));
   for (const Adapter& adapter : adapters)
     for (const auto& [key, entry] : adapter.tensors)
       if (!read.contains(key))

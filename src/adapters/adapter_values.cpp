@@ -85,9 +85,9 @@ Result<std::vector<Written>> written_tensors(const AdapterToWrite& adapter) {
   std::map<std::string, Written> by_name;
   for (const auto& value : adapter.tensors) {
     const AdapterTensor& tensor = value.first;
-    std::string name = "base_model." + tensor.stored;
+    std::string name = tensor.file_name();
     if (adapter.names) {
-      const auto found = adapter.names->tensors.find(tensor_key(tensor.stored));
+      const auto found = adapter.names->tensors.find(tensor_key(name));
       if (found != adapter.names->tensors.end() && !adapter.names->gguf) name = found->second.name;
     }
     Written& written = by_name.try_emplace(name, Written{name, tensor.whole, {}}).first->second;

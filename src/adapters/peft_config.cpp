@@ -91,6 +91,26 @@ Result<void> check_common(const Ordered& config, const std::string& source) {
   return {};
 }
 
+// How many marks are true for a layer; nothing where the file has none for it.
+Result<std::optional<int64_t>> marked_true(const PeftField& field, const Ordered& config, const ModelModule& module,
+                                           const std::string& source) {
+  const auto found = config.find(std::string(field.field));
+  if (found == config.end() || found->is_null()) return std::nullopt;
+  if (!found->is_object())
+    return fail(ErrorCode::corrupt, "reading {}: {} should say lists by layer", source, field.field);
+  const auto marks = found->find(module.owner + "." + std::string(field.pattern));
+  if (marks == found->end()) return std::nullopt;
+  const bool flags = marks->is_array() && std::ranges::all_of(*marks, [](const Ordered& m) { return m.is_boolean(); });
+  if (!flags)
+    return fail(ErrorCode::corrupt, "reading {}: {} of '{}' should be a list of true and false", source, field.field,
+                module.owner);
+  const int64_t count = std::ranges::count(*marks, Ordered(true));
+  if (count == 0)
+    return fail(ErrorCode::unsupported, "reading {}: {} leaves nothing of '{}'; leave that layer out of it", source,
+                field.field, module.owner);
+  return count;
+}
+
 }  // namespace
 
 PeftMeaning peft_meaning(const Rewrite& rewrite, std::string_view field, std::string_view* why) {
@@ -159,7 +179,7 @@ Result<const Rewrite*> check_peft_config(const Ordered& config, const std::strin
 Result<OptionValues> peft_options(const Rewrite& rewrite, const Ordered& config, const std::string& source) {
   OptionValues options(rewrite.options);
   for (const PeftField& field : rewrite.form.fields) {
-    if (field.kind == Kind::names) continue;
+    if (field.kind == Kind::names || field.kind == Kind::marks) continue;
     const auto found = config.find(std::string(field.field));
     const bool there = found != config.end() && !found->is_null();
     if (field.kind == Kind::list) {
@@ -187,6 +207,12 @@ Result<OptionValues> peft_options_of(const Rewrite& rewrite, const Ordered& conf
       CHECK_OK(set(options, rewrite, field, field.field, named ? 1 : 0, source));
       continue;
     }
+    if (field.kind == Kind::marks) {
+      if (const auto count = TRY(marked_true(field, config, module, source)))
+        CHECK_OK(set(options, rewrite, field, fmt::format("{} of '{}'", field.field, module.owner),
+                     static_cast<double>(*count), source));
+      continue;
+    }
     const auto patterns = field.pattern.empty() ? config.end() : config.find(std::string(field.pattern));
     if (patterns == config.end() || patterns->is_null()) continue;
     if (!patterns->is_object())
@@ -206,7 +232,7 @@ Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, c
   json["task_type"] = "CAUSAL_LM";
   json["base_model_name_or_path"] = base_model;
   for (const PeftField& field : rewrite.form.fields) {
-    if (field.kind == Kind::names) continue;
+    if (field.kind == Kind::names || field.kind == Kind::marks) continue;
     if (field.kind == Kind::list) {
       json[std::string(field.field)] = Ordered::array();
       for (const double number : options.list(field.option))
@@ -225,9 +251,10 @@ Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, c
   }
   if (const auto& [field, text] = std::pair(rewrite.form.marked, rewrite.form.marked_text); !field.empty())
     json[std::string(field)] = text.empty() ? Ordered(true) : Ordered(text);
-  json["target_modules"] = targets;
+  if (rewrite.of_layers()) json["target_modules"] = targets;
   for (const PeftField& field : rewrite.form.fields)
-    if (!field.pattern.empty() && field.kind != Kind::names) json[std::string(field.pattern)] = Ordered::object();
+    if (!field.pattern.empty() && field.kind != Kind::names && field.kind != Kind::marks)
+      json[std::string(field.pattern)] = Ordered::object();
   if (transposed) json["fan_in_fan_out"] = true;
   json["modules_to_save"] = nullptr;
   json["inference_mode"] = true;

@@ -59,7 +59,7 @@ Result<void> chat(Flags& flags) {
 
 std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
-  flags->inference.add(app);
+  flags->inference.add(app, true);
   add_sampling_flags(app, flags->sampling);
   app.add_option("--system", flags->conversation.system,
                  "system message; without it the one that the adapter was trained with, or the model's own");

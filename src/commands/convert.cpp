@@ -3,36 +3,28 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <filesystem>
 
 #include "commands/command.h"
 #include "commands/convert_adapter.h"
+#include "commands/model_output.h"
 #include "commands/void_flags.h"
 #include "core/count.h"
 #include "files/json.h"
 #include "models/gguf_writer.h"
 #include "models/grown_model.h"
-#include "models/hf_writer.h"
 #include "plan/ledger.h"
 #include "run/arena.h"
 #include "run/merged.h"
 #include "run/recipe.h"
-#include "text/keep_files.h"
-#include "text/save.h"
 #include "text/tokenizer.h"
 
 namespace thimble {
 namespace {
 
-namespace fs = std::filesystem;
-
 struct ConvertOptions {
   std::string model, adapter, adapter_scale, tokenizer, to, codec, embedding_codec, out, memory;
   bool adapter_only = false, add_rows = false, json = false;
 };
-
-// What the C library takes on its way, names and places of tensors, and pages that only writing touches.
-constexpr int64_t kSmallThings = 256 << 10, kBytesPerTensor = 1 << 10;
 
 struct Conversion {
   const ConvertOptions& options;
@@ -40,11 +32,7 @@ struct Conversion {
   std::unique_ptr<ModelSource> source;
   std::vector<Adapter> adapters;
   std::optional<MergedModel> merged;
-  const Codec* codec = nullptr;            // nullptr: as stored
-  const Codec* embedding_codec = nullptr;  // nullptr: as `codec`
-  std::optional<GgufFile> gguf;            // the tokenizer's file, when it is GGUF
-  std::unique_ptr<Tokenizer> tokenizer;
-  std::vector<std::string> notes;
+  ModelOutput output;
 
   std::span<const ModelTensor> tensors() const { return merged ? merged->tensors() : source->tensors(); }
   const Architecture& architecture() const { return merged ? merged->architecture() : source->architecture(); }
@@ -59,104 +47,58 @@ struct Conversion {
   ReadRows rows() { return merged ? merged->rows() : rows_of(*source); }
 };
 
-Result<void> check_options(const ConvertOptions& o) {
-  if (o.to != "gguf" && o.to != "safetensors") {
-    return fail(ErrorCode::invalid_argument, "--to: expected gguf or safetensors, found '{}'", o.to);
-  }
-  std::vector<std::string> inputs = adapter_paths(o.adapter);
-  inputs.insert(inputs.end(), {o.model, o.tokenizer});
+Result<void> check_options(const ConvertOptions& o, const ModelOutput& output) {
   if (o.adapter.empty() && !o.adapter_scale.empty())
     return fail(ErrorCode::invalid_argument, "--adapter-scale {}: there is no --adapter that it is for",
                 o.adapter_scale);
-  CHECK_OK(check_output("--out", o.out, inputs));
-  if (o.to == "gguf" && is_directory(o.out)) {
-    return fail(ErrorCode::invalid_argument, "--out {}: it is a folder; --to gguf writes one file, {}/model.gguf say",
-                o.out, o.out);
-  }
-  if (o.to == "safetensors" && is_file(o.out)) {
-    return fail(ErrorCode::invalid_argument, "--out {}: it is a file; --to safetensors writes a folder", o.out);
-  }
-  return {};
+  return check_model_output(output, adapter_paths(o.adapter));
 }
 
 // What stands in for a codec that was not named: stored codecs where the format has them, else the nearest that loses
-// little. Heads and embeddings are kept finer than other matrices, as llama.cpp's quantize does.
+// little.
 Result<void> choose_codecs(Conversion& c) {
   const ConvertOptions& o = c.options;
-  const bool gguf = o.to == "gguf";
+  ModelOutput& out = c.output;
   if (!o.codec.empty()) {
-    c.codec = TRY(codec_named(o.codec));
-  } else if (gguf && c.merged) {
-    c.codec = &kQ8_0;
-  } else if (!gguf && std::any_of(c.source->tensors().begin(), c.source->tensors().end(),
-                                  [](const ModelTensor& t) { return t.codec->safetensors.empty(); })) {
-    c.codec = &kBf16;
+    out.codec = TRY(codec_named(o.codec));
+  } else if (out.is_gguf() && c.merged) {
+    out.codec = &kQ8_0;
+  } else if (!out.is_gguf() && std::any_of(c.source->tensors().begin(), c.source->tensors().end(),
+                                           [](const ModelTensor& t) { return t.codec->safetensors.empty(); })) {
+    out.codec = &kBf16;
   }
-  if (o.codec.empty() && c.codec) c.notes.push_back(fmt::format("no --codec was given: {} is taken", c.codec->name));
-  if (!o.embedding_codec.empty()) {
-    c.embedding_codec = TRY(codec_named(o.embedding_codec));
-  } else if (gguf && c.codec && c.codec->block > 1 && c.codec != &kQ8_0) {
-    c.embedding_codec = kQ6K.fits_rows(c.architecture().width) ? &kQ6K : &kQ8_0;
-    c.notes.push_back(
-        fmt::format("embedding and head in {} (--embedding-codec says otherwise)", c.embedding_codec->name));
-  }
-  if (!gguf && c.embedding_codec) {
+  if (o.codec.empty() && out.codec)
+    out.notes.push_back(fmt::format("no --codec was given: {} is taken", out.codec->name));
+  if (!o.embedding_codec.empty()) out.embedding_codec = TRY(codec_named(o.embedding_codec));
+  if (!out.is_gguf() && out.embedding_codec) {
     return fail(ErrorCode::invalid_argument, "--embedding-codec: safetensors has one codec for all; leave it out");
   }
+  choose_embedding_codec(out, c.architecture().width);
   return {};
 }
 
 // Rows for the tokens that have none.
 Result<void> add_rows(Conversion& c) {
-  const int64_t rows = c.architecture().vocab, tokens = c.tokenizer->vocab_size();
+  const int64_t rows = c.architecture().vocab, tokens = c.output.opened->vocab_size();
   if (c.merged)
     return fail(ErrorCode::invalid_argument,
                 "--add-rows: an adapter is merged into the model's own {} rows; convert with --adapter first, and then "
                 "the result with --add-rows",
                 rows);
   c.source = TRY(with_rows(std::move(c.source), tokens));
-  c.notes.push_back(
+  c.output.notes.push_back(
       fmt::format("{} appended, {} in all: each is the mean of the model's", counted(tokens - rows, "row"), tokens));
   return {};
 }
 
 Result<void> open_tokenizer(Conversion& c) {
   const ConvertOptions& o = c.options;
-  const std::string path = o.tokenizer.empty() ? o.model : o.tokenizer;
-  const bool brings_one = !o.tokenizer.empty() || GgufFile::recognises(path) || Tokenizer::is_in(path);
-  if (!brings_one && o.add_rows)
-    return fail(ErrorCode::invalid_argument, "--add-rows: the model brings no tokenizer; give one with --tokenizer");
-  if (!brings_one) {
-    c.notes.push_back("the model brings no tokenizer, so the result has none; give one with --tokenizer");
-    return {};
-  }
-  if (o.to == "gguf" && GgufFile::recognises(path) && !o.add_rows) {
-    c.gguf = TRY(GgufFile::open(path));
-    if (TRY(c.gguf->get_or<std::string>("tokenizer.ggml.model", "no_vocab")) == "no_vocab") {
-      c.gguf.reset();
-      c.notes.push_back("the model brings no tokenizer, so the result has none; give one with --tokenizer");
-    }
-    return {};
-  }
-  c.tokenizer = TRY(Tokenizer::open(path));
-  if (o.add_rows && c.tokenizer->vocab_size() <= c.architecture().vocab)
+  CHECK_OK(open_output_tokenizer(c.output, o.add_rows));
+  if (!o.add_rows) return check_output_tokens(c.output, c.architecture().vocab);
+  if (c.output.opened->vocab_size() <= c.architecture().vocab)
     return fail(ErrorCode::invalid_argument, "--add-rows: {} has {} tokens, and the model {} rows; leave the flag out",
-                path, c.tokenizer->vocab_size(), c.architecture().vocab);
-  const int64_t rows = c.architecture().vocab, tokens = c.tokenizer->vocab_size();
-  if (tokens <= rows) return {};
-  if (o.add_rows) return add_rows(c);
-  const std::string_view first = c.tokenizer->bytes(static_cast<int32_t>(rows));
-  c.notes.push_back(fmt::format("the tokenizer has {} tokens, the model {} rows: '{}' (id {}) has none{}", tokens, rows,
-                                first, rows, o.to == "gguf" ? ", and is left out" : ""));
-  if (o.to == "safetensors") return {};
-  for (auto id = static_cast<int32_t>(rows); id < tokens; ++id)
-    if (!c.tokenizer->is_special(id) && !c.tokenizer->bytes(id).empty())
-      return fail(
-          ErrorCode::invalid_argument,
-          "{}: the tokenizer has {} tokens, the model {} rows: '{}' (id {}) has none and is no special token, so "
-          "that it can not be left out; give the model's own tokenizer with --tokenizer",
-          path, tokens, rows, c.tokenizer->bytes(id), id);
-  return {};
+                o.tokenizer.empty() ? o.model : o.tokenizer, c.output.opened->vocab_size(), c.architecture().vocab);
+  return add_rows(c);
 }
 
 // That of the adapter which is merged: it was trained with it.
@@ -172,60 +114,25 @@ Result<void> open_all(Conversion& c) {
   }
   CHECK_OK(choose_codecs(c));
   CHECK_OK(open_tokenizer(c));
-  if (c.tokenizer && !adapter_template(c).empty()) c.tokenizer->use_chat_template(adapter_template(c));
+  c.output.chat_template = adapter_template(c);
+  if (c.output.opened && !c.output.chat_template.empty()) c.output.opened->use_chat_template(c.output.chat_template);
   return {};
 }
 
 // What the process will hold at most; it holds it from here on, before anything is written.
-Result<int64_t> take_memory(const Conversion& c, int64_t tables_bytes) {
-  const Architecture& a = c.architecture();
-  const int64_t rows_bytes = c.options.to == "safetensors" ? hf_write_bytes(a) : stream_bytes(a, false);
-  populate_runtime(rows_bytes + (c.merged ? c.merged->buffer_bytes() : 0) + tables_bytes);
+Result<int64_t> take_memory(Conversion& c) {
+  const int64_t before = resident_bytes();
+  CHECK_OK(make_tokenizer_tables(c.output, c.architecture().vocab));
+  const int64_t tables_bytes = std::max<int64_t>(0, 2 * (resident_bytes() - before));
   const size_t tensors = c.tensors().size() + (c.merged ? c.merged->changed().size() : 0);
-  const int64_t small = kSmallThings + kBytesPerTensor * static_cast<int64_t>(tensors);
-  const int64_t planned = std::max(peak_resident_bytes(), resident_bytes() + small);
+  populate_runtime(output_bytes(c.output, c.architecture()) + (c.merged ? c.merged->buffer_bytes() : 0) + tables_bytes);
+  const int64_t planned = std::max(peak_resident_bytes(), resident_bytes() + output_small_bytes(tensors));
   if (planned <= c.budget_bytes) return planned;
   return fail(
       ErrorCode::over_budget,
       "converting {} needs {} (the process, rows, the adapter and the vocabulary), --memory says {}; the smallest "
       "that does is --memory {}M",
       c.options.model, megabytes(planned), megabytes(c.budget_bytes), (planned + 1'999'999) / 1'000'000);
-}
-
-// A model may have more rows than its tokenizer has tokens: unused ones fill up, as llama.cpp's own converter does.
-void pad_vocabulary(TokenizerTables& tables, int64_t vocab) {
-  constexpr int32_t kUnused = 5;
-  for (auto id = static_cast<int64_t>(tables.tokens.size()); id < vocab; ++id) {
-    tables.tokens.push_back(fmt::format("[PAD{}]", id));
-    if (!tables.types.empty()) tables.types.push_back(kUnused);
-    if (!tables.scores.empty()) tables.scores.push_back(-10000.0f);
-  }
-}
-
-// Special tokens that the model has no row for are left out: GGUF has as many tokens as rows.
-void cut_vocabulary(TokenizerTables& tables, int64_t vocab) {
-  const auto rows = static_cast<size_t>(vocab);
-  if (tables.tokens.size() <= rows) return;
-  StringList tokens;
-  for (size_t id = 0; id < rows; ++id) tokens.push_back(tables.tokens[id]);
-  tables.tokens = std::move(tokens);
-  if (!tables.types.empty()) tables.types.resize(rows);
-  if (!tables.scores.empty()) tables.scores.resize(rows);
-  for (auto* id : {&tables.bos, &tables.eos, &tables.unknown, &tables.padding})
-    if (*id && **id >= vocab) id->reset();
-}
-
-// One line for each kind of replacement.
-void note_replacements(Conversion& c, std::span<const GgufReplacement> replaced) {
-  std::map<std::pair<std::string_view, std::string_view>, std::vector<std::string_view>> kinds;
-  for (const GgufReplacement& r : replaced) kinds[{r.wanted, r.used}].push_back(r.tensor);
-  for (const auto& [kind, tensors] : kinds) {
-    const ModelTensor* tensor = c.source->find(tensors.front());
-    c.notes.push_back(fmt::format("{} needs rows of whole blocks of {}: {} written for {} instead ({}: {} columns{})",
-                                  kind.first, find_codec(kind.first)->block, kind.second,
-                                  counted(tensors.size(), "tensor"), tensors.front(),
-                                  tensor ? tensor->shape.columns() : 0, tensors.size() > 1 ? ", ..." : ""));
-  }
 }
 
 // Decoded rows of a tensor, as `read` gives them.
@@ -242,7 +149,7 @@ Result<std::vector<float>> sample(const ModelTensor& tensor, int64_t row, const 
 // measured, on some rows of every adapted matrix. (Rounding noise beside it is the codec's own, with or without
 // adapter.)
 Result<void> note_rounding(Conversion& c) {
-  if (!c.merged || !c.codec || c.codec->block == 1) return {};
+  if (!c.merged || !c.output.codec || c.output.codec->block == 1) return {};
   constexpr int64_t kRows = 4;
   double kept = 0, all = 0;
   for (const std::string& name : c.merged->changed()) {
@@ -250,7 +157,7 @@ Result<void> note_rounding(Conversion& c) {
     if (!found || found->shape.rank() < 2) continue;
     const ModelTensor& stored = *found;
     const ModelTensor adapted{stored.name, &kF32, stored.shape};
-    const Codec& codec = codec_for_rows(*c.codec, stored.shape.columns());
+    const Codec& codec = codec_for_rows(*c.output.codec, stored.shape.columns());
     for (int64_t i = 0; i < kRows; ++i) {
       const int64_t row = i * stored.shape.rows() / kRows;
       const std::vector<float> before = TRY(sample(stored, row, rows_of(*c.source)));
@@ -267,53 +174,10 @@ Result<void> note_rounding(Conversion& c) {
     }
   }
   const double part = kept / std::max(all, 1e-300);
-  c.notes.push_back(
-      fmt::format("{} keeps {:.0f} % of what the adapter changes{}", c.codec->name, 100 * part,
+  c.output.notes.push_back(
+      fmt::format("{} keeps {:.0f} % of what the adapter changes{}", c.output.codec->name, 100 * part,
                   part < 0.9 ? ": the rest is rounded away; a finer --codec keeps it, f16 all of it" : ""));
   return {};
-}
-
-Result<int64_t> write_gguf(Conversion& c) {
-  const int64_t before = resident_bytes();
-  TokenizerTables tables;
-  if (c.tokenizer) tables = TRY(c.tokenizer->tables());
-  if (c.tokenizer) cut_vocabulary(tables, c.architecture().vocab);
-  if (c.tokenizer) pad_vocabulary(tables, c.architecture().vocab);
-  const int64_t planned = TRY(take_memory(c, std::max<int64_t>(0, 2 * (resident_bytes() - before))));
-  GgufWriteOptions options{.codec = c.codec, .embedding_codec = c.embedding_codec};
-  options.name = fs::path(c.options.out).stem().string();
-  if (c.gguf) options.name = TRY(c.gguf->get_or<std::string>("general.name", options.name));
-  if (c.gguf) options.tokenizer_source = &*c.gguf, options.chat_template = adapter_template(c);
-  if (c.tokenizer) options.tokenizer = &tables;
-  const fs::path folder = fs::path(c.options.out).parent_path();
-  if (!folder.empty()) CHECK_OK(make_directories(folder.string()));
-  const GgufWriteReport report = TRY(write_gguf_model(c.options.out, c.architecture(), c.tensors(), c.rows(), options));
-  note_replacements(c, report.replaced);
-  CHECK_OK(note_rounding(c));
-  return planned;
-}
-
-Result<int64_t> write_safetensors(Conversion& c) {
-  const int64_t planned = TRY(take_memory(c, c.tokenizer ? kSaveBytesPerToken * c.tokenizer->vocab_size() : 0));
-  HfWriteOptions options{.codec = c.codec};
-  if (c.tokenizer) {
-    if (c.tokenizer->bos()) options.bos = *c.tokenizer->bos();
-    if (c.tokenizer->eos()) options.eos = *c.tokenizer->eos();
-  }
-  CHECK_OK(write_hf_model(c.options.out, c.architecture(), c.tensors(), c.rows(), options));
-  const std::string& from = c.options.tokenizer.empty() ? c.options.model : c.options.tokenizer;
-  if (c.tokenizer) CHECK_OK(keep_tokenizer(*c.tokenizer, from, c.options.model, c.options.out));
-  return planned;
-}
-
-int64_t bytes_at(const std::string& path) {
-  std::error_code ignored;
-  if (!fs::is_directory(path, ignored)) return static_cast<int64_t>(fs::file_size(path, ignored));
-  int64_t bytes = 0;
-  for (const auto& entry : fs::directory_iterator(path, ignored)) {
-    if (entry.is_regular_file(ignored)) bytes += static_cast<int64_t>(entry.file_size(ignored));
-  }
-  return bytes;
 }
 
 Result<void> write_adapter_alone(const ConvertOptions& o) {
@@ -330,20 +194,24 @@ Result<void> write_adapter_alone(const ConvertOptions& o) {
 }
 
 Result<void> convert(const ConvertOptions& options) {
-  CHECK_OK(check_options(options));
-  if (options.adapter_only) return write_adapter_alone(options);
   Conversion c{.options = options};
+  c.output = {.model = options.model, .tokenizer = options.tokenizer, .to = options.to, .out = options.out};
+  CHECK_OK(check_options(options, c.output));
+  if (options.adapter_only) return write_adapter_alone(options);
   CHECK_OK(open_all(c));
-  const int64_t planned = TRY(options.to == "gguf" ? write_gguf(c) : write_safetensors(c));
+  const int64_t planned = TRY(take_memory(c));
+  CHECK_OK(write_model_output(c.output, c.architecture(), c.tensors(), c.rows()));
+  if (c.output.is_gguf()) CHECK_OK(note_rounding(c));
   const int64_t peak = peak_resident_bytes(), bytes = bytes_at(options.out);
   if (options.json) {
-    nlohmann::ordered_json json = {
-        {"event", "done"},        {"output", options.out},         {"bytes", bytes},  {"tensors", c.tensors().size()},
-        {"peak_rss_bytes", peak}, {"planned_peak_bytes", planned}, {"notes", c.notes}};
+    nlohmann::ordered_json json = {{"event", "done"},        {"output", options.out},
+                                   {"bytes", bytes},         {"tensors", c.tensors().size()},
+                                   {"peak_rss_bytes", peak}, {"planned_peak_bytes", planned},
+                                   {"notes", c.output.notes}};
     fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
     return {};
   }
-  for (const std::string& note : c.notes) fmt::print("{}\n", note);
+  for (const std::string& note : c.output.notes) fmt::print("{}\n", note);
   if (c.merged) fmt::print("adapter {} merged into {}\n", options.adapter, c.merged_text());
   fmt::print("{}, {} written to {}; peak memory {} of {} planned\n", counted(c.tensors().size(), "tensor"),
              megabytes(bytes), options.out, megabytes(peak), megabytes(planned));

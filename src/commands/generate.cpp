@@ -80,6 +80,7 @@ std::string completion_json(const Flags& flags, const Tokenizer& tokenizer, cons
     json += fmt::format(",\"end\":{{\"id\":{},\"token\":{}}}", o.end, json_string(tokenizer.bytes(o.end)));
   if (!o.stop.empty()) json += fmt::format(",\"stop\":{}", json_string(o.stop));
   if (flags.sampling.temperature > 0) json += fmt::format(",\"seed\":{}", flags.sampling.seed);
+  if (o.guessed > 0) json += fmt::format(",\"guessed\":{},\"guessed_right\":{}", o.guessed, o.right);
   if (flags.completion.logprobs >= 0) json += fmt::format(",\"logprobs\":[{}]", logprobs_json(tokenizer, o));
   return json;
 }
@@ -101,6 +102,7 @@ void report(const Flags& flags, const Tokenizer& tokenizer, const Completion& o,
     fmt::print(stderr, "\nThe context of {} tokens is full: the text ends here, before --max-tokens.", context);
   if (!o.stop.empty()) fmt::print(stderr, "\nThe text ends before {}.", json_string(o.stop));
   if (flags.sampling.temperature > 0) fmt::print(stderr, "\nseed {}", flags.sampling.seed);
+  if (o.guessed > 0) fmt::print(stderr, "\n{} guessed ahead, {} of them right", counted(o.guessed, "token"), o.right);
   fmt::print(stderr, "\n{} of prompt ({:.0f} tok/s), {} made ({:.1f} tok/s); peak memory {} = {:.1f} % of the plan\n",
              counted(o.prompt_ids.size(), "token"), prompt_speed, o.ids.size(), speed, megabytes(peak),
              100.0 * static_cast<double>(peak) / static_cast<double>(planned_bytes));
@@ -195,7 +197,7 @@ Result<void> generate(Flags& flags) {
 
 std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
-  flags->inference.add(app);
+  flags->inference.add(app, true);
   add_sampling_flags(app, flags->sampling);
   CompletionOptions& o = flags->completion;
   auto* const prompt =

@@ -2,13 +2,14 @@
 
 #include <random>
 
+#include "commands/table_names.h"
 #include "commands/template_flags.h"
 #include "core/warnings.h"
 #include "run/recipe.h"
 
 namespace thimble {
 
-void InferenceFlags::add(CLI::App& app) {
+void InferenceFlags::add(CLI::App& app, bool decodes) {
   InferenceOptions& o = options_;
   app.add_option("--model", o.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin");
   app.add_option("--adapter", o.adapter, "adapter: a PEFT folder or a GGUF adapter; several with commas between");
@@ -23,6 +24,12 @@ void InferenceFlags::add(CLI::App& app) {
   app.add_option("--multiply", o.multiply, "how operands are multiplied: auto, f32, bf16, int8")->capture_default_str();
   app.add_option("--cache-type", o.cache_type, "of cached keys and values: auto (as --precision), f32, bf16, q8_0")
       ->capture_default_str();
+  if (decodes)
+    app.add_option(
+           "--decoder", o.decoder,
+           fmt::format("how tokens are guessed ahead, which leaves the text as it is: {}", names_of(decoders())))
+        ->capture_default_str();
+  if (decodes) app.add_option("--set", o.set, "an option of the decoder: decoder.tokens=4")->take_all();
   add_template_flags(app, o.chat_template, o.template_variables, o.date);
   app.add_flag("--no-bos", o.no_bos, "leave out the beginning-of-sequence token that the tokenizer would add");
   app.add_option("--threads", o.threads, "0: one a CPU")->capture_default_str()->check(CLI::Range(0, 1024));

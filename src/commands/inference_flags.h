@@ -12,7 +12,7 @@ namespace thimble {
 
 class InferenceFlags {
  public:
-  void add(CLI::App& app);
+  void add(CLI::App& app, bool decodes = false);  // decodes: tokens are made one after another
   Result<InferenceOptions> finish();
   const std::string& model() const { return options_.model; }
   const std::string& adapter() const { return options_.adapter; }

@@ -2,10 +2,13 @@
 #include "commands/command.h"
 #include "core/nearest.h"
 #include "files/json.h"
+#include "methods/decoder.h"
 #include "methods/keeper.h"
 #include "methods/objective.h"
+#include "methods/observer.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
+#include "methods/transform.h"
 #include "ops/table.h"
 
 namespace thimble {
@@ -69,11 +72,47 @@ constexpr Socket kSockets[] = {
        }
        return rows;
      }},
+    {"decoder", "decoders",
+     [] {
+       Ordered rows = Ordered::array();
+       for (const Decoder* d : decoders()) {
+         rows.push_back(
+             {{"name", d->name}, {"summary", d->summary}, {"paper", d->paper}, {"options", options_json(d->options)}});
+       }
+       return rows;
+     }},
     {"keeper", "keepers",
      [] {
        Ordered rows = Ordered::array();
        for (const Keeper* k : keepers())
          rows.push_back({{"name", k->name}, {"summary", k->summary}, {"paper", k->paper}});
+       return rows;
+     }},
+    {"wrapper", "wrappers",
+     [] {
+       Ordered rows = Ordered::array();
+       for (const Wrapper* w : wrappers())
+         rows.push_back(
+             {{"name", w->name}, {"summary", w->summary}, {"paper", w->paper}, {"options", options_json(w->options)}});
+       return rows;
+     }},
+    {"transform", "transforms",
+     [] {
+       Ordered rows = Ordered::array();
+       for (const Transform* t : transforms()) {
+         Ordered row = {{"name", t->name}, {"summary", t->summary}, {"paper", t->paper}};
+         row["command"] = t->kind == TransformKind::prune ? "prune" : "quantize";
+         if (t->observer) row["observer"] = t->observer->name;
+         if (!t->options.empty()) row["options"] = options_json(t->options);
+         rows.push_back(std::move(row));
+       }
+       return rows;
+     }},
+    {"observer", "observers",
+     [] {
+       Ordered rows = Ordered::array();
+       for (const Observer* o : observers())
+         rows.push_back({{"name", o->name}, {"summary", o->summary}, {"paper", o->paper}});
        return rows;
      }},
     {"codec", "codecs",

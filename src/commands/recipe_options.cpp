@@ -1,5 +1,8 @@
 #include "commands/recipe_options.h"
 
+#include <cmath>
+
+#include "commands/table_names.h"
 #include "commands/template_flags.h"
 #include "commands/void_flags.h"
 #include "methods/keeper.h"
@@ -22,11 +25,19 @@ CLI::Validator positive() {
       "");
 }
 
-template <class Table>
-std::string names_of(Table table) {
-  std::string out;
-  for (const auto* entry : table) out += (out.empty() ? "" : ", ") + std::string(entry->name);
-  return out;
+constexpr const char* kAutoRate = "auto";
+
+// A number above 0, or "auto".
+CLI::Validator rate() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double value = 0;
+        if (text == kAutoRate) return std::string();
+        if (!CLI::detail::lexical_cast(text, value) || !std::isfinite(value))
+          return fmt::format("expected a number or {}, found {}", kAutoRate, text);
+        return value > 0 ? std::string() : "expected more than 0, found " + text;
+      },
+      "");
 }
 
 }  // namespace
@@ -60,7 +71,9 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--target", r.target,
                  "layers to adapt, q_proj,v_proj; without it as the method says, mostly all of each block")
       ->delimiter(',');
-  app.add_option("--optimizer", r.optimizer, names_of(optimizers()))->capture_default_str();
+  app.add_option("--optimizer", r.optimizer,
+                 fmt::format("{}; around it, behind commas: {}", names_of(optimizers()), names_of(wrappers())))
+      ->capture_default_str();
   app.add_option("--objective", r.objective, fmt::format("what is learnt: {}", names_of(objectives())))
       ->capture_default_str();
   app.add_option("--estimator", r.estimator, fmt::format("where gradients come from: {}", names_of(estimators())))
@@ -69,7 +82,7 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
       ->capture_default_str();
   app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
       ->capture_default_str();
-  app.add_option("--lr", r.lr, "learning rate; the method's and optimizer's own without it")->check(positive());
+  app.add_option("--lr", lr_, "learning rate, or auto; the method's and optimizer's own without it")->check(rate());
   std::string schedules;
   for (const RateSchedule& schedule : rate_schedules())
     schedules += fmt::format("{}{}", schedules.empty() ? "" : ", ", schedule.name);
@@ -128,18 +141,18 @@ Result<void> RecipeOptions::check_void() const {
   const Objective& objective = *TRY(objective_named(recipe_.objective));
   const bool probes = !TRY(estimator_named(recipe_.estimator))->differentiates();
   return refuse_void(
-      *app_,
-      {{"--rank", without("rank"), method + " has no rank"},
-       {"--alpha", without("alpha"), method + " has no alpha"},
-       {"--dropout", without("dropout"), method + " has no dropout"},
-       {"--target", none([](const Rewrite* r) { return r->adapts() || r->trains; }), method + " adapts no layers"},
-       {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
-       {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
-       {"--train-on", objective.of_pairs(), "of preference pairs the last reply is compared"},
-       {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
-       {"--keep", probes, "the estimator has no backward pass that activations wait for"},
-       {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
-       {"--memory", is_given(*app_, "--sweep") || is_given(*app_, "--svg"), "--sweep plans at every budget"}});
+      *app_, {{"--rank", without("rank"), method + " has no rank"},
+              {"--alpha", without("alpha"), method + " has no alpha"},
+              {"--dropout", without("dropout"), method + " has no dropout"},
+              {"--target", none([](const Rewrite* r) { return r->of_layers() && (r->adapts() || r->trains); }),
+               method + " adapts no layers"},
+              {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
+              {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
+              {"--train-on", objective.of_pairs(), "of preference pairs the last reply is compared"},
+              {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
+              {"--keep", probes, "the estimator has no backward pass that activations wait for"},
+              {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
+              {"--memory", is_given(*app_, "--sweep") || is_given(*app_, "--svg"), "--sweep plans at every budget"}});
 }
 
 Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
@@ -149,6 +162,8 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   if (!r.eval_data.empty() && r.split > 0)
     return fail(ErrorCode::invalid_argument, "--split: --eval-data says what to evaluate on; leave one of the two out");
   for (std::string& column : r.columns) column = CLI::detail::trim_copy(column);
+  r.lr_auto = lr_ == kAutoRate;
+  if (!r.lr_auto && !lr_.empty()) CLI::detail::lexical_cast(lr_, r.lr);  // rate() has checked it
   if (!memory_.empty()) r.memory = TRY(parse_bytes(memory_));
   if (pretrained && r.model.empty() && r.size.empty())
     return fail(ErrorCode::invalid_argument,

@@ -17,7 +17,7 @@ class RecipeOptions {
  private:
   Result<void> check_void() const;
   Recipe recipe_;
-  std::string memory_;
+  std::string memory_, lr_;
   std::vector<std::string> data_, eval_data_;
   CLI::App* app_ = nullptr;
 };

@@ -3,6 +3,7 @@
 #include "commands/recipe_options.h"
 #include "files/file.h"
 #include "run/interrupt.h"
+#include "run/lr_range.h"
 #include "run/sweep.h"
 #include "run/trainer.h"
 
@@ -19,13 +20,41 @@ Result<void> train(const Recipe& recipe, bool plan_only, Events& events) {
   return trainer->run();
 }
 
+// --lr-range: a run whose rate rises, until its losses do; the curve is drawn beside what the run leaves.
+Result<void> range_test(Recipe recipe, const std::string& range, Events& events) {
+  CHECK_OK(set_rate_range(range, recipe));
+  auto trainer = TRY(Trainer::prepare(recipe, events));
+  events.plan(trainer->plan().ledger);
+  watch_interrupts("\nstopping after this step; once more stops at once, without saving\n");
+  watch_terminations();
+  std::vector<RatePoint> points;
+  events.on_step([&](const StepEvent& step) { points.push_back({step.learning_rate, step.loss}); });
+  trainer->stop_when([&] { return interrupted() || range_is_over(points); });
+  const Result<void> ran = trainer->run();
+  const bool over = range_is_over(points) || (!ran && ran.error().code == ErrorCode::diverged);
+  if (!ran && !over) return ran;
+  const RateRange found = read_rate_range(std::move(points));
+  const std::string path = recipe.out + "/lr_range.html";
+  const std::string model = recipe.model.empty() ? recipe.size : recipe.model.substr(recipe.model.rfind('/') + 1);
+  CHECK_OK(write_rate_range(path, found, fmt::format("{}, {}: learning-rate range", model, recipe.optimizer)));
+  events.event("lr_range", rate_range_json(found), fmt::format("{}; {}", rate_range_text(found), path));
+  return {};
+}
+
 template <bool kPretrained>
 std::function<Result<void>()> add_training(CLI::App& app) {
   auto options = std::make_shared<RecipeOptions>();
   options->add(app, kPretrained);
-  return [options]() -> Result<void> {
+  auto range = std::make_shared<std::string>();
+  app.add_option("--lr-range", *range,
+                 "instead of training: rates from LOW to HIGH, 1e-6:1 say, and a curve of losses");
+  return [options, range, &app]() -> Result<void> {
     const Recipe recipe = TRY(options->finish(kPretrained, false));
     Events events(recipe.json);
+    for (const char* flag : {"--lr", "--schedule", "--min-lr", "--warmup"})
+      if (!range->empty() && app.get_option(flag)->count() > 0)
+        return fail(ErrorCode::invalid_argument, "{}: it would have no effect: --lr-range says all rates", flag);
+    if (!range->empty()) return events.end(range_test(recipe, *range, events));
     return events.end(train(recipe, false, events));
   };
 }

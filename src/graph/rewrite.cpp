@@ -23,9 +23,13 @@ void GraphCopy::copy_inputs() {
     if (from_.values()[i].role == Role::input) map(static_cast<ValueId>(i));
 }
 
-void GraphCopy::copy(const Node& node) {
-  std::vector<ValueId> in;
-  for (ValueId id : node.in) in.push_back(map(id));
+std::vector<ValueId> GraphCopy::mapped(std::span<const ValueId> old) {
+  std::vector<ValueId> out;
+  for (ValueId id : old) out.push_back(map(id));
+  return out;
+}
+
+void GraphCopy::emit(const Node& node, std::vector<ValueId> in) {
   constexpr size_t kMostOutputs = 64;
   bool wanted[kMostOutputs];
   assert(node.out.size() <= kMostOutputs);

@@ -20,7 +20,10 @@ class GraphCopy {
   // Copies all inputs: the host writes them whether or not anything reads them.
   void copy_inputs();
   // Copies a node as it is.
-  void copy(const Node& node);
+  void copy(const Node& node) { emit(node, mapped(node.in)); }
+  // The same of other operands of the copy.
+  void emit(const Node& node, std::vector<ValueId> in);
+  std::vector<ValueId> mapped(std::span<const ValueId> old);
 
  private:
   const Graph& from_;

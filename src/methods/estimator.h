@@ -3,16 +3,20 @@
 //
 // Backpropagation is one of them. The others never build a backward pass: they move all parameters along a direction
 // that is drawn from the step's key and never stored, look at the loss there, and hand the optimizer a gradient that is
-// made anew wherever it is read:
+// computed again wherever it is read:
 //
 //   p_k = p + position_k * epsilon * z        a probe; every pass of the step runs on it
 //   g   = (sum_k weight_k * loss(p_k) / epsilon) * z
 //
 // z is drawn by (seed, step, name of the parameter, element), so that it is the same whenever it is asked for. Any
 // optimizer takes g as it takes a gradient, and any method says what trains. Options are `epsilon`, `directions` (of a
-// step; their gradients are averaged) and what else the estimator declares.
+// step; their gradients are averaged) and what else the estimator declares. With groups of layers each direction moves
+// the parameters of one group alone, and every group has as many directions. Where only the numbers below a threshold
+// move, parameters stay as they are and the passes read moved ones, so that what is below it is the same at every
+// probe.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -39,23 +43,54 @@ struct Estimator {
   Expr (*direction)(PointwiseBuilder& builder, uint64_t stream) = nullptr;
   // What becomes of the gradient; nullptr: it stays as it is.
   Expr (*finish)(Expr gradient, const OptionValues& options) = nullptr;
+  int (*groups)(const OptionValues& options) = nullptr;  // of layers; nullptr: all parameters are one group
+  // Part of the numbers of a matrix that does not move, the largest; nullptr or 0: all move.
+  double (*sparsity)(const OptionValues& options) = nullptr;
+  // Whether a step goes along the gradient, against it or nowhere, wherever plain gradient descent would have the least
+  // loss; nullptr: it always goes along.
+  bool (*conservative)(const OptionValues& options) = nullptr;
   double rate = 1;                  // of the optimizer's own learning rate, where none is given
   std::string_view optimizer = "";  // that is taken where none is given; empty: the usual one
 
   bool differentiates() const { return probes == nullptr; }
+  double left_out(const OptionValues& values) const { return sparsity ? sparsity(values) : 0; }
 };
 
 inline constexpr int kMostDirections = 8;
+inline constexpr int kConservativeProbes = 3;
+
+// The directions of a step, and which of them move a parameter.
+class Directions {
+ public:
+  // layers: of the model.
+  Directions(const Estimator& estimator, const OptionValues& options, int64_t layers)
+      : groups_(estimator.groups ? estimator.groups(options) : 1),
+        each_(static_cast<int>(options["directions"])),
+        layers_(std::max<int64_t>(1, layers)) {}
+
+  int count() const { return groups_ * each_; }
+  int averaged() const { return each_; }  // whose gradients are averaged
+  // A parameter of this layer, -1 of none: those belong to the first group.
+  bool moves(int direction, int layer) const {
+    return direction % groups_ == (layer < 0 ? 0 : static_cast<int>(layer * groups_ / layers_));
+  }
+
+ private:
+  int groups_, each_;
+  int64_t layers_;
+};
 
 // What an update is told of an estimated gradient.
 struct Estimate {
-  const Estimator* estimator = nullptr;
-  const OptionValues* options = nullptr;
-  std::vector<ValueId> derivatives;  // f32 [1], by direction, divided by their number
-
-  int directions() const { return static_cast<int>((*options)["directions"]); }
+  const Estimator& estimator;
+  const OptionValues& options;
+  Directions directions;
+  std::vector<ValueId> derivatives = {};  // f32 [1], by direction, divided by the number that is averaged
 };
 
+// The magnitude below which numbers move, f32 [1]: that which a normal distribution with the mean square of the matrix
+// has a part of 1 - left_out below. kNone where all of the value move.
+ValueId moving_threshold(Graph& graph, ValueId parameter, double left_out);
 // By which direction k of a parameter is drawn.
 uint64_t direction_stream(int k, std::string_view parameter);
 

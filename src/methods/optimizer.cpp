@@ -1,20 +1,26 @@
 #include "methods/optimizer.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
 #include "core/nearest.h"
+#include "core/split.h"
 
 namespace thimble {
 namespace {
 
-constexpr std::array kOptimizers = {&kAdamw, &kLion,   &kSgd,     &kAdafactor, &kApollo, &kApolloMini,   &kGalore,
-                                    &kLamb,  &kMuon,   &kSpam,    &kSoap,      &kCosmos, &kCame,         &kAdamMini,
-                                    &kLars,  &kSgdSai, &kProdigy, &kFira,      &kFrugal, &kNaturalGalore};
+constexpr std::array kOptimizers = {&kAdamw,  &kLion,          &kSgd,          &kAdafactor,   &kApollo,  &kApolloMini,
+                                    &kGalore, &kLamb,          &kMuon,         &kSpam,        &kSoap,    &kCosmos,
+                                    &kCame,   &kAdamMini,      &kLars,         &kSgdSai,      &kProdigy, &kFira,
+                                    &kFrugal, &kNaturalGalore, &kScheduleFree, &kGradNormLorp};
+
+constexpr std::array kWrappers = {&kLookahead, &kGradientNoise};
 
 }  // namespace
 
 std::span<const Optimizer* const> optimizers() { return kOptimizers; }
+std::span<const Wrapper* const> wrappers() { return kWrappers; }
 
 StateSpec coded(StateSpec state, const Codec& codec) {
   if (!state.any_codec || state.codec != &kF32 || state.shape.count() < kLeastCoded || &codec == &kF32) return state;
@@ -26,6 +32,24 @@ StateSpec coded(StateSpec state, const Codec& codec) {
 
 Result<const Optimizer*> optimizer_named(std::string_view name) {
   return find_named("--optimizer", "optimizer", optimizers(), name);
+}
+
+Result<OptimizerStack> optimizer_stack_named(std::string_view names) {
+  OptimizerStack stack;
+  const std::vector<std::string> parts = split(names, ',');
+  stack.optimizer = TRY(optimizer_named(parts.empty() ? names : parts.front()));
+  for (size_t i = 1; i < parts.size(); ++i) {
+    const Wrapper* const wrapper = TRY(find_named("--optimizer", "wrapper of optimizers", wrappers(), parts[i]));
+    if (std::ranges::find(stack.wrappers, wrapper) != stack.wrappers.end())
+      return fail(ErrorCode::invalid_argument, "--optimizer {}: {} is there twice; leave one of the two out", names,
+                  parts[i]);
+    if (wrapper->on_gradient && stack.optimizer->accumulator)
+      return fail(ErrorCode::unsupported,
+                  "--optimizer {}: {} works on the gradient, of which {} accumulates only a part; leave {} out", names,
+                  parts[i], stack.optimizer->name, parts[i]);
+    stack.wrappers.push_back(wrapper);
+  }
+  return stack;
 }
 
 }  // namespace thimble

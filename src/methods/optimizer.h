@@ -29,6 +29,7 @@ struct Parameter {
   Shape shape;
   bool in_block = false;  // of a repeated block of the model: neither embedding nor head
   int64_t head_rows = 0;  // rows of one head, of what makes queries or keys; 0: of nothing that does
+  int layer = -1;         // the first block that reads it; -1: none does
 
   bool is_matrix() const { return shape.rank() == 2; }
   bool is_hidden_matrix() const { return is_matrix() && in_block; }
@@ -67,6 +68,7 @@ struct Update {
   std::vector<char> roots = {};            // by state: whether its root is what is stored; empty: of none
   std::vector<std::string_view> due = {};  // periods of this kind of step
   const Estimate* estimate = nullptr;      // what the gradient is made of; nullptr: it was derived
+  ValueId threshold = kNone;               // f32 [1], of the numbers that the estimate is for; kNone: for all
 
   bool is_due(std::string_view period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
   std::string name() const { return graph.value(parameter).name; }  // a copy: values move while nodes are emitted
@@ -101,11 +103,43 @@ struct Optimizer {
   Hooks hooks;
   Total total = Total::none;  // apply wants them; statistics are [1]
   std::span<const Period> periods = {};
+  // What evaluation and files take in place of the parameter: a sum of it and of its states, as the factor of each, in
+  // their order (nullptr: the parameter itself). States whose factor is not 0 have its shape, and not any codec.
+  std::vector<double> (*evaluated)(const OptionValues& options) = nullptr;
   bool finds_rate = false;  // its rate is a factor of one that it finds by itself: no method asks for another
 };
 
 std::span<const Optimizer* const> optimizers();
 Result<const Optimizer*> optimizer_named(std::string_view name);
+
+// What goes around any optimizer: it sees the gradient before the optimizer does, and the parameter after it has moved.
+// One wrapper is one file in wrappers/ and one row of the table in optimizer.cpp; "--optimizer adamw,lookahead" applies
+// it. The states of its Update are its own; gradients, clipping, rate and step are those of the optimizer's.
+struct Wrapper {
+  std::string_view name;
+  std::string_view summary;  // one line
+  std::string_view paper;
+  std::span<const Option> options;
+  std::vector<StateSpec> (*states)(const Parameter& parameter, const OptionValues& options);
+  bool on_gradient = false;                  // `before` reads or replaces the gradient
+  void (*before)(Update& update) = nullptr;  // may replace gradient and clip
+  void (*after)(Update& update) = nullptr;   // may write over the parameter
+  std::span<const Period> periods = {};
+};
+std::span<const Wrapper* const> wrappers();
+
+struct WrapperUse {
+  const Wrapper* wrapper;
+  OptionValues options;
+};
+
+// An optimizer, and what goes around it, the innermost first.
+struct OptimizerStack {
+  const Optimizer* optimizer = nullptr;
+  std::vector<const Wrapper*> wrappers;
+};
+// "adamw", or with wrappers behind it: "adamw,gradient_noise,lookahead".
+Result<OptimizerStack> optimizer_stack_named(std::string_view names);
 
 extern const Optimizer kAdamw;
 extern const Optimizer kLion;
@@ -127,5 +161,10 @@ extern const Optimizer kProdigy;
 extern const Optimizer kFira;
 extern const Optimizer kFrugal;
 extern const Optimizer kNaturalGalore;
+extern const Optimizer kScheduleFree;
+extern const Optimizer kGradNormLorp;
+
+extern const Wrapper kLookahead;
+extern const Wrapper kGradientNoise;
 
 }  // namespace thimble

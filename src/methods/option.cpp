@@ -91,4 +91,12 @@ std::string OptionValues::text() const {
   return out;
 }
 
+Result<Setting> parse_setting(std::string_view text) {
+  const size_t dot = text.find('.'), equals = text.find('=');
+  if (dot == std::string_view::npos || equals == std::string_view::npos || dot > equals || dot == 0)
+    return fail(ErrorCode::invalid_argument, "--set: expected socket.option=value, found '{}'", text);
+  return Setting{std::string(text.substr(0, dot)), std::string(text.substr(dot + 1, equals - dot - 1)),
+                 std::string(text.substr(equals + 1))};
+}
+
 }  // namespace thimble

@@ -37,4 +37,10 @@ class OptionValues {
   std::map<std::string, std::vector<double>, std::less<>> lists_;
 };
 
+// "socket.option=value", as --set takes it.
+struct Setting {
+  std::string owner, name, value;
+};
+Result<Setting> parse_setting(std::string_view text);
+
 }  // namespace thimble

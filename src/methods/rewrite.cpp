@@ -12,9 +12,11 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kRewrites = {&kFull, &kLora,  &kLoraPlus, &kLoraFa,   &kDora,           &kVera,
-                                  &kIa3,  &kLoha,  &kLokr,     &kLnTuning, &kBitfit,         &kOft,
-                                  &kBoft, &kPissa, &kOlora,    &kVblora,   &kTrainableTokens};
+constexpr std::array kRewrites = {
+    &kFull,    &kLora,        &kLoraPlus,        &kLoraFa,  &kDora, &kVera, &kIa3,
+    &kLoha,    &kLokr,        &kLnTuning,        &kBitfit,  &kOft,  &kBoft, &kPissa,
+    &kOlora,   &kVblora,      &kTrainableTokens, &kAdalora, &kLotr, &kMos,  &kPromptTuning,
+    &kPTuning, &kPrefixTuning};
 
 constexpr std::string_view kAdapted = ".weight.as_adapted";  // of a weight that a technique has computed
 
@@ -34,7 +36,9 @@ class Rewriter {
       : spec_(spec), technique_(*spec.rewrite), use_(use), tensors_(tensors) {}
 
   Result<Graph> apply(const Graph& graph) {
+    layers_ = std::ranges::count_if(graph.nodes(), attends);
     GraphCopy copy = rewrite(graph, [&](GraphCopy& to, const Node& node) {
+      if (technique_.attend) return attends(node) && attention(to, node);
       const auto found = spec_.modules.find(module_of(graph, node));
       if (found == spec_.modules.end()) return false;
       seen_.insert(found->first);
@@ -53,9 +57,16 @@ class Rewriter {
   // Programs without a loss or logits have no head, and those without text no embedding.
   static bool outside(const std::string& name) { return name == "lm_head" || name == "model.embed_tokens"; }
 
-  ModuleRewrite begin(GraphCopy& copy, const Node& node, const AdaptedModule& module) {
+  static bool attends(const Node& node) { return node.op == &kAttention || node.op == &kAttentionCached; }
+
+  ModuleRewrite begin(GraphCopy& copy, const AdaptedModule& module) {
     ModuleRewrite m(copy.graph(), module, made_, tensors_, use_ == RewriteUse::infer ? Role::weight : Role::parameter);
     m.training = use_ == RewriteUse::train;
+    return m;
+  }
+
+  ModuleRewrite begin(GraphCopy& copy, const Node& node, const AdaptedModule& module) {
+    ModuleRewrite m = begin(copy, module);
     const Shape& w = copy.from().value(node.in[1]).type.shape;
     m.out = w[0], m.in = w[1];
     m.w = copy.map(node.in[1]);
@@ -122,11 +133,37 @@ class Rewriter {
     ModuleRewrite m = begin(copy, node, module);
     m.attributes.codec = copy.from().value(node.out[0]).type.codec;
     m.embedding = true;
+    m.positions = positions(copy.graph());
     copy.copy(node);
     const ValueId rows = copy.map(node.out[0]);
     const ValueId y = technique_.embed(m, copy.map(node.in[0]), rows);
     copy.bind(node.out[0], y);
     return true;
+  }
+
+  bool attention(GraphCopy& copy, const Node& node) {
+    ModuleRewrite m = begin(copy, spec_.modules.begin()->second);
+    m.positions = positions(copy.graph());
+    std::vector<ValueId> in = copy.mapped(node.in);
+    const int64_t width = copy.graph().value(in[1]).type.shape.columns();
+    if (width_ > 0 && width != width_) {
+      failure_ = {ErrorCode::unsupported, fmt::format("--method {}: the layers of this model have keys of {} and of {} "
+                                                      "numbers, and the technique is for those of one width",
+                                                      technique_.name, width_, width)};
+      return false;
+    }
+    width_ = width;
+    technique_.attend(m, layer_++, layers_, in[1], in[2]);
+    copy.emit(node, in);
+    return true;
+  }
+
+  // The input of that name, whatever the program's prefix.
+  static ValueId positions(const Graph& graph) {
+    for (size_t i = 0; i < graph.values().size(); ++i)
+      if (graph.values()[i].role == Role::input && graph.values()[i].name.ends_with("positions"))
+        return static_cast<ValueId>(i);
+    return kNone;
   }
 
   ValueId effective(ModuleRewrite& m) {
@@ -141,6 +178,8 @@ class Rewriter {
   std::map<std::string, AdapterTensor>& tensors_;
   std::map<std::string, ValueId> made_;
   std::set<std::string> seen_;
+  int64_t layer_ = 0, layers_ = 0;  // attentions that were met, and all
+  int64_t width_ = 0;               // of their keys
   Error failure_{};
 };
 
@@ -180,7 +219,7 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
   if (how.transposed) tensor.whole = {shape[1], shape[0]}, tensor.transposed = true;
   if (how.by_rows) tensor.head_dim = module.head_dim, tensor.interleaved = module.interleaved;
   tensor.trained = how.trained, tensor.optional = how.optional, tensor.saved = how.saved, tensor.derived = how.derived,
-  tensor.rate = how.rate;
+  tensor.rate = how.rate, tensor.alone = how.alone;
   tensors_[value] = tensor;
   return id;
 }
@@ -284,6 +323,13 @@ bool trains_weights(std::span<const RewriteSpec> stack) {
   return std::any_of(stack.begin(), stack.end(), [](const RewriteSpec& s) { return s.rewrite->trains_weights; });
 }
 
+Lead lead_of(std::span<const RewriteSpec> stack) {
+  for (const RewriteSpec& spec : stack)
+    if (spec.rewrite->virtual_tokens)
+      return {spec.rewrite->virtual_tokens(spec.options), spec.rewrite->embed != nullptr};
+  return {};
+}
+
 double rate_of(std::span<const RewriteSpec> stack) {
   double least = stack.empty() ? 1 : stack.front().rewrite->rate;
   for (const RewriteSpec& spec : stack) least = std::min(least, spec.rewrite->rate);
@@ -292,6 +338,11 @@ double rate_of(std::span<const RewriteSpec> stack) {
 
 Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use) {
   std::map<std::string, AdapterTensor> tensors;
+  const auto leads = [](const RewriteSpec& spec) { return spec.rewrite->virtual_tokens != nullptr; };
+  if (std::ranges::count_if(stack, leads) > 1)
+    return fail(ErrorCode::unsupported,
+                "{} and another technique both put virtual tokens at the first positions; leave one of them out",
+                std::ranges::find_if(stack, leads)->rewrite->name);
   for (size_t i = 0; i < stack.size(); ++i) {
     const RewriteSpec& spec = stack[i];
     CHECK_OK(train_values(graph, spec, use, tensors));

@@ -5,6 +5,7 @@
 //   weight    the weight that comes to the same: for merging, for the head, and for layers where there is no `adapt`
 //   bias      what becomes of the layer's bias in that
 //   embed     an embedding's rows, as they are with the technique
+//   attend    keys and values of an attention, as they are with it
 //   form      how PEFT calls it: fields of adapter_config.json that are options, others that are harmless or refused
 // What a technique adds are values with how they begin (Initial) and how they are called in an adapter's file; plan,
 // ledger, checkpoint, export and loading walk over these and know no technique.
@@ -19,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/lead.h"
 #include "graph/graph.h"
 #include "graph/rewrite.h"
 #include "methods/option.h"
@@ -32,8 +34,10 @@ struct PeftField {
     whole,
     number,
     flag,
-    list,  // of whole numbers
-    names  // a list of modules: the option is 1 for those
+    list,   // of whole numbers
+    marks,  // by layer, under "<module>.<pattern>", a list of true and false: the option is how many are true; it is
+            // left as it is for a layer without a list
+    names   // a list of modules: the option is 1 for those
   };
   std::string_view field, option;
   Kind kind = Kind::whole;
@@ -82,8 +86,11 @@ struct AdapterTensor {
   size_t place = 0;                 // of the technique in its stack
   double rate = 1;                  // of what trains, as a multiple of the learning rate
   bool saved = true;
-  bool derived = false;   // begins with what Rewrite::begin makes of the weight
-  bool optional = false;  // where the file has none, it is as it begins
+  bool derived = false;         // begins with what Rewrite::begin makes of the weight
+  bool optional = false;        // where the file has none, it is as it begins
+  std::string_view alone = {};  // its whole name in the file, where that is not behind "base_model."
+
+  std::string file_name() const { return alone.empty() ? "base_model." + stored : std::string(alone); }
 };
 
 // A layer that a technique is applied to. Several of thimble's layers may be one module of the file ("c_attn"): then
@@ -99,6 +106,8 @@ struct AdaptedModule {
   double scale = 1;                         // of what the technique adds (Rewrite::scales)
   std::string scope = {};                   // before the names of its values, where several adapters are of one kind
   OptionValues options = OptionValues();
+  std::string kind = {};  // "self_attn.q_proj": the same for all layers with one place in a block and one shape
+  int64_t alike = 1;      // adapted layers of that kind
 };
 
 struct Rewrite;
@@ -116,15 +125,16 @@ struct RewriteSpec {
 class ModuleRewrite {
  public:
   struct How {
-    bool by_rows = false;     // one row an output row of the layer
-    bool trained = true;      // else it stays as it begins
-    bool transposed = false;  // in the file
-    bool saved = true;        // an adapter's file holds it
-    bool derived = false;     // it begins with what Rewrite::begin makes of the weight
-    bool optional = false;    // a file may have none
-    bool shared = false;      // one for all layers: `suffix` is its whole name
-    double rate = 1;          // as in AdapterTensor
-    Shape stored = {};        // in the file, of this layer; rank 0: as it is
+    bool by_rows = false;         // one row an output row of the layer
+    bool trained = true;          // else it stays as it begins
+    bool transposed = false;      // in the file
+    bool saved = true;            // an adapter's file holds it
+    bool derived = false;         // it begins with what Rewrite::begin makes of the weight
+    bool optional = false;        // a file may have none
+    bool shared = false;          // one for all layers: `suffix` is its whole name
+    double rate = 1;              // as in AdapterTensor
+    std::string_view alone = {};  // likewise
+    Shape stored = {};            // in the file, of this layer; rank 0: as it is
   };
   // A value that the technique adds, called "<module>.<suffix>" in the graph and in the file; the same again where it
   // is there already. `shape` is of this layer.
@@ -156,7 +166,8 @@ class ModuleRewrite {
   // The node as it is; y is what it becomes.
   LinearAttributes attributes = {};
   ValueId x = kNone;
-  ValueId w = kNone;  // [out, in], in whatever codec; to merge: f32, of `merged` rows from `first` on
+  ValueId positions = kNone;  // of the rows of an embedding or an attention, i32 [rows], from 0 in each sequence
+  ValueId w = kNone;          // [out, in], in whatever codec; to merge: f32, of `merged` rows from `first` on
   ValueId bias = kNone, addend = kNone;
   std::vector<ValueId> terms = {};  // x, w of further terms that are there already
   ValueId y = kNone;
@@ -194,11 +205,17 @@ struct Rewrite {
   ValueId (*weight)(ModuleRewrite& m) = nullptr;
   ValueId (*bias)(ModuleRewrite& m) = nullptr;                              // nullptr: as it was
   ValueId (*embed)(ModuleRewrite& m, ValueId ids, ValueId rows) = nullptr;  // nullptr: not for embeddings
+  // Writes over the keys and values [rows, width] of attention `layer` of `layers`; m is of the embedding.
+  void (*attend)(ModuleRewrite& m, int64_t layer, int64_t layers, ValueId& keys, ValueId& values) = nullptr;
+  // Rows that it puts before every sequence (Lead): what writes tokens leaves room for them. nullptr: none. With
+  // `embed` they are tokens like those of the text, and predict it.
+  int64_t (*virtual_tokens)(const OptionValues& options) = nullptr;
   std::string_view targets = {};  // ends of names with commas between that it is for; empty: every linear of the blocks
   bool scales = false;            // what it adds is a term of its own, which --adapter-scale may multiply
   bool by_rows = true;            // layers that are one module of a file may be adapted one by one
   bool with_tied_head = false;    // where the head is the embedding, what is for that is for both
   bool whole = false;             // not so, though rows may lie in another order
+  std::string_view not_trained = {};  // why its adapters are only used and merged; empty: it trains
   // What options mean to a layer [out, in] that they cannot be for; nullptr: they suit every layer.
   Result<void> (*check)(const OptionValues& options, int64_t in, int64_t out) = nullptr;
   // What derived values begin with, of the weight `w` of a layer: by their suffixes. Of all rows of the weight; where
@@ -211,7 +228,11 @@ struct Rewrite {
   std::string_view trained_as = {};  // between module and "weight": "ln_tuning_layers"
   PeftForm form = {};
 
-  bool adapts() const { return adapt || weight; }
+  bool adapts() const { return adapt || weight || embed || attend; }
+  // Its adapters are of the whole model: they name no layers.
+  bool of_layers() const { return virtual_tokens == nullptr; }
+  // Another weight comes to the same.
+  bool merges() const { return virtual_tokens == nullptr; }
 };
 
 std::span<const Rewrite* const> rewrites();
@@ -225,6 +246,8 @@ using PeftMark = std::function<bool(std::string_view field, std::string_view tex
 const Rewrite* rewrite_of_peft(std::string_view type, const PeftMark& is_set = nullptr);
 
 bool trains_weights(std::span<const RewriteSpec> stack);
+// Of the technique with virtual tokens, if there is one.
+Lead lead_of(std::span<const RewriteSpec> stack);
 // The rate that suits all of them, as a multiple of the optimizer's.
 double rate_of(std::span<const RewriteSpec> stack);
 
@@ -233,7 +256,7 @@ struct Rewritten {
   std::vector<AdapterTensor> tensors;  // by the names of their values
 };
 enum class RewriteUse : uint8_t { train, evaluate, infer };  // infer: nothing is trained, all are weights
-// Errors where a module is not there, is none that a technique can change, or two want one value.
+// Errors where a module is not there, is none that a technique can change, or two want one value or the first rows.
 Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use);
 
 extern const Rewrite kFull;
@@ -253,5 +276,11 @@ extern const Rewrite kPissa;
 extern const Rewrite kOlora;
 extern const Rewrite kVblora;
 extern const Rewrite kTrainableTokens;
+extern const Rewrite kAdalora;
+extern const Rewrite kLotr;
+extern const Rewrite kMos;
+extern const Rewrite kPromptTuning;
+extern const Rewrite kPTuning;
+extern const Rewrite kPrefixTuning;
 
 }  // namespace thimble

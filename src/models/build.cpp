@@ -62,7 +62,12 @@ class ModelBuilder {
           g_.add_value(weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role, weight.initial);
     }
     inputs();
+    if (o_.part == ModelPart::block) return one_block();
     ValueId x = embed();
+    if (o_.part == ModelPart::embedding) {
+      m_.hidden = x;
+      return m_;
+    }
     for (int64_t layer = 0; layer < a_.layers(); ++layer) {
       g_.set_block(static_cast<int>(layer));
       x = block(a_.blocks[static_cast<size_t>(layer)], x, fmt::format("model.layers.{}.", layer));
@@ -76,6 +81,12 @@ class ModelBuilder {
   }
 
  private:
+  BuiltModel one_block() {
+    m_.stream = g_.add_value(o_.prefix + "stream", {{o_.rows, a_.width}, o_.activation, Extent::tokens}, Role::input);
+    m_.hidden = block(a_.blocks.front(), m_.stream, "model.layers.0.");
+    return m_;
+  }
+
   void inputs() {
     m_.ids = input(g_, o_.prefix + "ids", o_.rows, Extent::tokens);
     m_.positions = input(g_, o_.prefix + "positions", o_.rows, Extent::tokens);

@@ -10,6 +10,10 @@
 
 namespace thimble {
 
+// What of a model a graph has: all of it, from ids to the last hidden state; from ids to the residual stream that the
+// first block reads; or the first block, from stream to stream.
+enum class ModelPart { whole, embedding, block };
+
 struct BuildOptions {
   std::string prefix;                // of the names of inputs and results: "train.ids"
   int64_t rows = 512;                // tokens at once, at most
@@ -23,12 +27,15 @@ struct BuildOptions {
   int64_t slots = 1;            // of the cache
   bool follow_on = false;       // rows of a sequence that follow one another are attended together, in tiles: prompts
   bool differentiable = false;  // what gradients need of attention is made too
+  ModelPart part = ModelPart::whole;
 };
 
 // A model within a graph: its inputs (i32 [rows]; kNone where there is none), its last hidden state and its head.
 struct BuiltModel {
   ValueId ids = kNone, positions = kNone, starts = kNone, slots = kNone;
+  ValueId stream = kNone;  // of a block: what it reads, [rows, width]
   // [rows, width of the embedding], after the final norm and the scale of logits: logits = cap(hidden head^T + bias).
+  // Of a part: the residual stream, [rows, width].
   ValueId hidden = kNone;
   ValueId head = kNone, head_bias = kNone;
   double logit_cap = 0;

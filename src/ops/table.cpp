@@ -4,6 +4,7 @@
 
 #include "ops/blocks.h"
 #include "ops/matrix.h"
+#include "ops/transform.h"
 #include "ops/update.h"
 
 namespace thimble {
@@ -56,6 +57,9 @@ constexpr std::array kOps = {
     &kPointwise,
     &kSquaredNorm,
     &kClipScale,
+    &kKeepLargest,
+    &kInverseFactor,
+    &kRoundColumns,
 };
 
 }  // namespace

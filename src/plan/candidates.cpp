@@ -36,9 +36,9 @@ Result<void> Candidates::build() {
   costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
   if (train_.barrier) deferred_order_ = thimble::deferred_order(train_);
   if (spec_.evaluates) CHECK_OK(add_program(PlannedProgram::Kind::evaluate, TRY(evaluation_graph())));
-  if (!spec_.estimator->differentiates())
+  if (!spec_.estimator->differentiates() && spec_.estimator->left_out(spec_.estimator_options) == 0)
     CHECK_OK(add_program(PlannedProgram::Kind::perturb, TRY(build_perturbation(spec_, train_))));
-  variants_ = variants_of(*spec_.optimizer, spec_.optimizer_options);
+  variants_ = variants_of(spec_);
   for (PlannedVariant& variant : variants_)
     variant.train = TRY(build_training(spec_, shape_.rows, barrier, {variant.names, shape_.keep_logits}));
   droppable_ = find_droppable(train_.graph);
@@ -58,18 +58,25 @@ Result<void> Candidates::add_program(PlannedProgram::Kind kind, Graph graph) {
   return {};
 }
 
+// Conservative steps look at three places more, and move to two of them and back.
+int64_t Candidates::more_probes() const {
+  const Estimator& estimator = *spec_.estimator;
+  return estimator.conservative && estimator.conservative(spec_.estimator_options) ? kConservativeProbes : 0;
+}
+
 int64_t Candidates::sweeps() const {
   if (spec_.estimator->differentiates()) return 1;
-  return static_cast<int64_t>(spec_.estimator->probes(spec_.estimator_options).size()) *
-         static_cast<int64_t>(spec_.estimator_options["directions"]);
+  const auto probes = static_cast<int64_t>(spec_.estimator->probes(spec_.estimator_options).size());
+  return probes * directions_of(spec_).count() + more_probes();
 }
 
 int64_t Candidates::moves() const {
+  if (spec_.estimator->left_out(spec_.estimator_options) > 0) return 0;  // the passes move what they read
   int64_t moves = 0;
   double at = 0;
   for (const Probe& probe : spec_.estimator->probes(spec_.estimator_options))
     moves += probe.position != std::exchange(at, probe.position);
-  return (moves + (at != 0)) * static_cast<int64_t>(spec_.estimator_options["directions"]);
+  return (moves + (at != 0)) * directions_of(spec_).count() + more_probes();
 }
 
 bool Candidates::trains_head() const {
@@ -98,7 +105,8 @@ Result<Graph> Candidates::evaluation_graph() const {
   const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));
   const TokenLoss tokens = add_token_loss(graph, model, {.prefix = options.prefix});
   add_objective(graph, *spec_.objective, spec_.objective_options, options.prefix, tokens.nll, model.starts);
-  return TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate)).graph;
+  graph = TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate)).graph;
+  return spec_.optimizer->evaluated ? with_evaluated(graph, spec_, train_.parameters) : std::move(graph);
 }
 
 // What its transfers take in a step at least: states are read and written once, gradients both in every pass, weights
@@ -274,6 +282,7 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
   plan.train = train_;
   plan.estimator = spec_.estimator, plan.estimator_options = spec_.estimator_options;
+  plan.layers = spec_.architecture.layers();
   return plan;
 }
 

@@ -77,6 +77,7 @@ class Candidates {
  private:
   Result<Graph> evaluation_graph() const;
   Result<void> add_program(PlannedProgram::Kind kind, Graph graph);
+  int64_t more_probes() const;
   int64_t sweeps() const;  // over all passes of a step
   int64_t moves() const;   // of the parameters in a step, where its estimator probes the loss
   void list_for_disk(const Layout& layout);

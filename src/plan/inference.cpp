@@ -8,6 +8,7 @@
 #include <set>
 
 #include "codecs/interleaved.h"
+#include "core/count.h"
 #include "disk/scratch.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
@@ -93,7 +94,8 @@ class Planner {
     Tensors tensors;
     if (generates()) {
       plan.programs.push_back(TRY(program(Part::prompts, "fill.", rows, tensors)));
-      plan.programs.push_back(TRY(program(Part::tokens, "step.", spec_.slots, tensors)));
+      if (spec_.guess_layers > 0) plan.programs.push_back(TRY(program(Part::guesses, "guess.", spec_.slots, tensors)));
+      plan.programs.push_back(TRY(program(Part::tokens, "step.", spec_.slots * (1 + spec_.guesses), tensors)));
     } else {
       plan.programs.push_back(TRY(program(Part::sequences, "eval.", rows, tensors)));
     }
@@ -201,10 +203,12 @@ class Planner {
     return schedule(plan, {list.first(high), eagerness});
   }
 
-  // Prompts write keys and values into the cache alone; tokens are one of each sequence; sequences are whole.
-  enum class Part { prompts, tokens, sequences };
+  // Prompts write keys and values into the cache alone; tokens are one of each sequence, and those guessed to follow;
+  // guesses are one of each sequence, by the model's first blocks; sequences are whole.
+  enum class Part { prompts, guesses, tokens, sequences };
   Result<InferenceProgram> program(Part part, std::string prefix, int64_t rows, Tensors& tensors) const {
-    const Multiply multiply = part == Part::tokens ? spec_.step : spec_.multiply;
+    const bool makes_tokens = part == Part::tokens || part == Part::guesses;
+    const Multiply multiply = makes_tokens ? spec_.step : spec_.multiply;
     BuildOptions options{.prefix = prefix,
                          .rows = rows,
                          .positions = spec_.context,
@@ -214,10 +218,12 @@ class Planner {
                          .follow_on = part == Part::prompts};
     options.codec = [&](const std::string& name, const Shape&) { return spec_.stored(name); };
     InferenceProgram out{std::move(prefix), {}, {}, multiply};
-    const BuiltModel model = TRY(build_model(out.graph, spec_.architecture, options));
-    if (part == Part::tokens)
-      add_logits(out.graph, model, kLogits,
-                 out.graph.add_value(out.prefix + "select", {{spec_.slots}, &kI32, Extent::selected}, Role::input));
+    Architecture architecture = spec_.architecture;
+    if (part == Part::guesses) architecture.blocks.resize(static_cast<size_t>(spec_.guess_layers));
+    const BuiltModel model = TRY(build_model(out.graph, architecture, options));
+    if (makes_tokens)
+      add_logits(out.graph, model, part == Part::tokens ? kLogits : kGuessLogits,
+                 out.graph.add_value(out.prefix + "select", {{rows}, &kI32, Extent::selected}, Role::input));
     if (spec_.task == Task::logits) add_logits(out.graph, model, kLogits);
     if (spec_.task == Task::losses) add_token_loss(out.graph, model, {.prefix = out.prefix});
     Rewritten rewritten = TRY(rewrite_model(std::move(out.graph), spec_.rewrites, RewriteUse::infer));
@@ -225,7 +231,7 @@ class Planner {
     for (AdapterTensor& tensor : rewritten.tensors) tensors.try_emplace(tensor.value, std::move(tensor));
     if (spec_.multiply == Multiply::int8 || spec_.step == Multiply::int8) interleave_weights(out.graph);
     if (part == Part::prompts) (void)out.graph.prune();
-    const bool few_rows = part == Part::tokens && rows <= kNarrowRows;
+    const bool few_rows = makes_tokens && rows <= kNarrowRows;
     out.graph = group_linears(narrow_linears(out.graph, {few_rows, multiply == Multiply::int8}));
     CHECK_OK(out.graph.verify());
     return out;
@@ -290,6 +296,11 @@ class Planner {
                                       megabytes(plan.scratch_bytes), generates() ? "a token" : "a pass",
                                       megabytes(plan.read_bytes), plan.seconds));
     l.choices.push_back("products in " + products(spec_.multiply));
+    if (spec_.guesses > 0)
+      l.choices.push_back(fmt::format(
+          "{} guessed ahead{}", counted(spec_.guesses, "token"),
+          spec_.guess_layers > 0 ? fmt::format(" by the first {} of the model", counted(spec_.guess_layers, "block"))
+                                 : ""));
     if (generates() && spec_.step != spec_.multiply) l.choices.push_back("of new tokens in " + products(spec_.step));
     // Of the programs that make results: the number of rows at once changes none.
     const InferenceProgram& last = plan.programs.back();

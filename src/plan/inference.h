@@ -2,7 +2,8 @@
 //
 //   generate  `fill` writes the keys and values of prompts, many rows at a time; `step` makes one token a sequence.
 //             Both share one cache. Only `step` makes logits, so those of a sequence never depend on how its prompt
-//             was cut or with what it was batched.
+//             was cut or with what it was batched. Several rows of it may be of one sequence: tokens that were
+//             guessed ahead, by `guess`, which has the first blocks of the model, or otherwise.
 //   losses    loss a row, over packed documents
 //   logits    logits of all rows
 #pragma once
@@ -34,6 +35,8 @@ struct InferenceSpec {
   int threads = 1;
   int64_t slots = 1;          // generate: sequences at once
   int64_t context = 512;      // tokens of the longest sequence
+  int64_t guesses = 0;        // generate: tokens guessed ahead of each sequence, at most
+  int64_t guess_layers = 0;   // generate: blocks of the program that guesses them; 0: there is none
   int64_t batch = 1;          // evaluate, logits: windows of `context` rows at once, at most
   int64_t begin_bytes = 0;    // of memory in which values that begin with the weights are made (run/derived.h)
   int64_t budget_bytes = 0;   // of the whole process; 0: none
@@ -51,7 +54,7 @@ struct InferenceProgram {
 };
 
 struct InferencePlan {
-  std::vector<InferenceProgram> programs;  // generate: fill, step
+  std::vector<InferenceProgram> programs;  // generate: fill, guess where there is one, step
   Layout layout;
   std::vector<AdapterTensor> adapter;  // what of it an adapter's file holds
   int64_t rows = 0;                    // of the first program, at most
@@ -67,6 +70,7 @@ struct InferencePlan {
 };
 
 inline constexpr const char* kLogits = "logits";
+inline constexpr const char* kGuessLogits = "guess.logits";
 
 // Takes as many rows at once as the budget allows. Weights that do not fit wait on disk: those that cost a token least,
 // and no more of them than must. over_budget with the smallest budget that would do.

@@ -22,10 +22,21 @@ double PlannedVariant::share() const {
   return static_cast<double>(count) / static_cast<double>(kSteps);
 }
 
-std::vector<PlannedVariant> variants_of(const Optimizer& optimizer, const OptionValues& options) {
+void TrainingSpec::set_optimizer(const OptimizerStack& stack) {
+  optimizer = stack.optimizer;
+  optimizer_options = OptionValues(optimizer->options);
+  wrappers.clear();
+  for (const Wrapper* wrapper : stack.wrappers) wrappers.push_back({wrapper, OptionValues(wrapper->options)});
+}
+
+std::vector<PlannedVariant> variants_of(const TrainingSpec& spec) {
   std::vector<std::pair<std::string_view, int64_t>> periods;
-  for (const Period& period : optimizer.periods)
-    if (const int64_t steps = period.steps(options); steps > 0) periods.emplace_back(period.name, steps);
+  const auto add = [&](std::span<const Period> all, const OptionValues& options) {
+    for (const Period& period : all)
+      if (const int64_t steps = period.steps(options); steps > 0) periods.emplace_back(period.name, steps);
+  };
+  add(spec.optimizer->periods, spec.optimizer_options);
+  for (const auto& [wrapper, options] : spec.wrappers) add(wrapper->periods, options);
   std::vector<PlannedVariant> out;
   for (size_t set = 1; set < size_t{1} << periods.size(); ++set) {
     PlannedVariant variant;
@@ -84,6 +95,10 @@ NearMoves near_moves(std::string_view names) noexcept {
   NearMoves moves;
   for (const NearMove& move : kNearMoves) moves.*move.taken = names.find(move.name) != std::string_view::npos;
   return moves;
+}
+
+Directions directions_of(const TrainingSpec& spec) {
+  return {*spec.estimator, spec.estimator_options, spec.architecture.layers()};
 }
 
 std::string move_name(int k) { return fmt::format("perturb.move.{}", k); }

@@ -52,6 +52,7 @@ struct TrainingSpec {
   std::vector<RewriteSpec> rewrites = {{.rewrite = &kFull}};  // in the order in which they are applied
   const Optimizer* optimizer = &kAdamw;
   OptionValues optimizer_options;
+  std::vector<WrapperUse> wrappers;  // around the optimizer, the innermost first
   const Objective* objective = &kNextToken;
   OptionValues objective_options;
   const Estimator* estimator = &kBackprop;  // of the gradients
@@ -82,6 +83,8 @@ struct TrainingSpec {
   bool disk = false;                                 // values may live on disk
   int64_t disk_least_bytes = 64 << 10;               // of a value that does
 
+  // The optimizer and its wrappers with their default options.
+  void set_optimizer(const OptimizerStack& stack);
   bool trains_weights() const { return thimble::trains_weights(rewrites); }
 };
 
@@ -90,6 +93,7 @@ struct TrainedParameter {
   Shape shape;
   std::vector<std::pair<std::string, StateSpec>> states;  // name of the value
   int64_t head_rows = 0;                                  // Parameter::head_rows
+  int layer = -1;                                         // Parameter::layer
 };
 
 struct TrainingGraph {
@@ -127,7 +131,11 @@ struct StepKind {
 std::string move_name(int k);
 std::string derivative_name(int k);
 
-// Moves every trained parameter by those.
+Directions directions_of(const TrainingSpec& spec);
+
+// The passes read every trained parameter where the moves have it: what an estimator needs that leaves numbers out.
+void read_moved(const TrainingSpec& spec, TrainingGraph& train);
+// Moves every trained parameter by those, in place.
 Result<Graph> build_perturbation(const TrainingSpec& spec, const TrainingGraph& train);
 
 // `rows` tokens a pass.
@@ -145,7 +153,14 @@ struct PlannedVariant {
   double share() const;  // of all steps
 };
 // The kinds of steps that occur besides the ordinary one, without graphs.
-std::vector<PlannedVariant> variants_of(const Optimizer& optimizer, const OptionValues& options);
+std::vector<PlannedVariant> variants_of(const TrainingSpec& spec);
+
+// The graph with what Optimizer::evaluated says in place of each of the parameters; the optimizer has to say something.
+Graph with_evaluated(const Graph& graph, const TrainingSpec& spec, std::span<const TrainedParameter> parameters);
+// Elements [first, first + to.size()) of what evaluation takes in place of a parameter; `read` reads f32 values.
+using ReadElements = std::function<Result<void>(const std::string& value, int64_t first, std::span<float> to)>;
+Result<void> read_evaluated(const TrainingSpec& spec, const TrainedParameter& parameter, int64_t first,
+                            std::span<float> to, const ReadElements& read);
 
 // How the activations of a block wait for the backward pass.
 enum class Rung {
@@ -169,6 +184,7 @@ struct TrainingPlan {
   std::vector<PlannedProgram> programs;
   const Estimator* estimator = &kBackprop;
   OptionValues estimator_options;
+  int64_t layers = 0;  // of the model
   Layout layout;
   Schedule pass, update;  // update is empty without a barrier
   Schedule deferred;      // pass with the updates of the step before; empty: they follow their pass at once

@@ -1,6 +1,7 @@
 #include "plan/updates.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "methods/optimizers/update_expr.h"
 #include "ops/pointwise.h"
@@ -45,11 +46,11 @@ class UpdateBuilder {
         hooks_(optimizer_.hooks),
         train_(train),
         g_(train.graph) {
-    in_block_.resize(g_.values().size(), 0);
+    layer_.resize(g_.values().size(), -1);
     head_rows_ = head_rows(g_);
     for (const Node& node : g_.nodes())
       for (ValueId id : node.in)
-        if (id != kNone && node.block >= 0) in_block_[static_cast<size_t>(id)] = 1;
+        if (id != kNone && layer_[static_cast<size_t>(id)] < 0) layer_[static_cast<size_t>(id)] = node.block;
   }
 
   void build(const std::vector<Backward::LeafGradient>& gradients) {
@@ -68,9 +69,9 @@ class UpdateBuilder {
   // Of gradients that are made anew where they are read.
   void build_estimated(std::span<const ValueId> parameters) {
     begin_inputs();
-    estimate_ = {spec_.estimator, &spec_.estimator_options, {}};
-    for (int k = 0; k < estimate_.directions(); ++k)
-      estimate_.derivatives.push_back(g_.add_value(derivative_name(k), {{1}}, Role::input));
+    estimate_.emplace(*spec_.estimator, spec_.estimator_options, directions_of(spec_));
+    for (int k = 0; k < estimate_->directions.count(); ++k)
+      estimate_->derivatives.push_back(g_.add_value(derivative_name(k), {{1}}, Role::input));
     updates_.reserve(parameters.size());
     for (const ValueId parameter : parameters) updates_.push_back(begin({parameter, kNone, kNone}));
     update_all(kNone);
@@ -89,11 +90,12 @@ class UpdateBuilder {
       if (spec_.clip > 0) update.clip = clip;
       const ValueId parameter = update.parameter;  // the hooks replace it by its new version
       set_rate(update);
-      reset(update);
+      reset_states(update);
       if (update.gradient == kNone) estimate(update);
+      before(update);
       if (hooks_.measure) update.statistics = hooks_.measure(update);
       const bool later = optimizer_.total != Total::none && !update.statistics.empty();
-      if (!later) hooks_.apply(update);
+      if (!later) apply(update);
       belongs_to(later ? kNone : parameter);
     }
     if (optimizer_.total != Total::none && !updates_.front().statistics.empty()) apply_with_totals();
@@ -101,10 +103,11 @@ class UpdateBuilder {
 
   // As a value, for updates that are no single expression; where none reads it, it is dropped again.
   void estimate(Update& update) {
-    update.estimate = &estimate_;
+    update.estimate = &*estimate_;
+    update.threshold = moving_threshold(g_, update.parameter, spec_.estimator->left_out(spec_.estimator_options));
     Fused f(g_, "estimate." + update.name());
     f.builder().shape(update.trained.shape);
-    f.output(update.gradient, estimated_gradient(f, estimate_, update.name()));
+    f.output(update.gradient, estimated_gradient(f, update));
     f.emit();
   }
 
@@ -119,33 +122,76 @@ class UpdateBuilder {
   Update begin(const Backward::LeafGradient& p) {
     const Value value = g_.value(p.parameter);
     const auto at = static_cast<size_t>(p.parameter);
-    TrainedParameter trained{value.name, value.type.shape, {}, head_rows_[at]};
-    const Parameter parameter{value.name, value.type.shape, in_block_[at] != 0, head_rows_[at]};
-    Update update{.graph = g_,
-                  .options = spec_.optimizer_options,
-                  .trained = parameter,
-                  .decay = decay(value.name),
-                  .parameter = p.parameter,
-                  .gradient = p.last,
-                  .accumulator = kNone,
-                  .states = {},
-                  .statistics = {},
-                  .totals = {},
-                  .learning_rate = learning_rate_,
-                  .step = step_,
-                  .clip = kNone,
-                  .due = kind_.due};
-    for (StateSpec state : optimizer_.states(parameter, spec_.optimizer_options)) {
-      state = coded(state, spec_.moves.eight_bit_states ? kInt8Block : *spec_.states);
-      update.roots.push_back(state.squares && state.codec->block > 1);
-      const std::string name = fmt::format("{}.{}.{}", optimizer_.name, state.name, value.name);
-      update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state,
-                                           Initial::constant(static_cast<float>(state.initial))));
-      trained.states.emplace_back(name, state);
+    TrainedParameter trained{value.name, value.type.shape, {}, head_rows_[at], layer_[at]};
+    const Parameter parameter{value.name, value.type.shape, layer_[at] >= 0, head_rows_[at], layer_[at]};
+    const auto started = [&](const OptionValues& options) {
+      return Update{.graph = g_,
+                    .options = options,
+                    .trained = parameter,
+                    .decay = decay(value.name),
+                    .parameter = p.parameter,
+                    .gradient = p.last,
+                    .accumulator = kNone,
+                    .states = {},
+                    .statistics = {},
+                    .totals = {},
+                    .learning_rate = learning_rate_,
+                    .step = step_,
+                    .clip = kNone,
+                    .due = kind_.due};
+    };
+    Update update = started(spec_.optimizer_options);
+    add_states(optimizer_.name, optimizer_.states(parameter, spec_.optimizer_options), update, trained);
+    for (const auto& [wrapper, options] : spec_.wrappers) {
+      wrapped_.push_back(started(options));
+      add_states(wrapper->name, wrapper->states(parameter, options), wrapped_.back(), trained);
     }
     train_.parameters.push_back(std::move(trained));
     if (optimizer_.accumulator) absorb(p.first, optimizer_.accumulator(parameter, spec_.optimizer_options), update);
     return update;
+  }
+
+  void add_states(std::string_view owner, const std::vector<StateSpec>& states, Update& update,
+                  TrainedParameter& trained) {
+    for (StateSpec state : states) {
+      state = coded(state, spec_.moves.eight_bit_states ? kInt8Block : *spec_.states);
+      update.roots.push_back(state.squares && state.codec->block > 1);
+      const std::string name = fmt::format("{}.{}.{}", owner, state.name, trained.name);
+      update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state,
+                                           Initial::constant(static_cast<float>(state.initial))));
+      trained.states.emplace_back(name, state);
+    }
+  }
+
+  size_t index(const Update& update) const { return static_cast<size_t>(&update - updates_.data()); }
+
+  // What the wrappers do with the parameter of an update, the innermost first.
+  std::span<Update> wrapped(const Update& update) {
+    const size_t each = spec_.wrappers.size();
+    return std::span(wrapped_).subspan(index(update) * each, each);
+  }
+
+  // The outermost wrapper has the gradient first, the optimizer last.
+  void before(Update& update) {
+    const std::span<Update> all = wrapped(update);
+    for (size_t i = all.size(); i-- > 0;) {
+      Update& own = all[i];
+      own.gradient = update.gradient, own.clip = update.clip, own.learning_rate = update.learning_rate;
+      if (const auto hook = spec_.wrappers[i].wrapper->before) hook(own);
+      if (own.gradient != update.gradient) update.estimate = nullptr;  // no longer what the estimator made
+      update.gradient = own.gradient, update.clip = own.clip;
+    }
+  }
+
+  // The optimizer moves the parameter first; the outermost wrapper has it last.
+  void apply(Update& update) {
+    hooks_.apply(update);
+    const std::span<Update> all = wrapped(update);
+    for (size_t i = 0; i < all.size(); ++i) {
+      all[i].parameter = update.parameter;
+      if (const auto hook = spec_.wrappers[i].wrapper->after) hook(all[i]);
+      update.parameter = all[i].parameter;
+    }
   }
 
   // The gradient is of one pass only, cleared when that begins; what is accumulated takes its name and place.
@@ -180,8 +226,19 @@ class UpdateBuilder {
     update.learning_rate = g_.emit(kPointwise, b.attributes(), {learning_rate_}, "rate." + name);
   }
 
-  void reset(Update& update) {
-    const auto& states = train_.parameters[static_cast<size_t>(&update - updates_.data())].states;
+  // Those of the optimizer and of its wrappers.
+  void reset_states(Update& update) {
+    size_t first = 0;
+    const auto reset_next = [&](Update& next) {
+      const auto& states = train_.parameters[index(update)].states;
+      reset(next, std::span(states).subspan(first, next.states.size()));
+      first += next.states.size();
+    };
+    reset_next(update);
+    for (Update& next : wrapped(update)) reset_next(next);
+  }
+
+  void reset(Update& update, std::span<const std::pair<std::string, StateSpec>> states) {
     for (size_t i = 0; i < states.size(); ++i) {
       const StateSpec& spec = states[i].second;
       if (spec.reset_every <= 0) continue;
@@ -213,7 +270,7 @@ class UpdateBuilder {
     for (Update& update : updates_) {
       update.totals = totals;
       const ValueId parameter = update.parameter;
-      hooks_.apply(update);
+      apply(update);
       belongs_to(parameter);
     }
   }
@@ -238,12 +295,13 @@ class UpdateBuilder {
   const StepKind& kind_;
   const Optimizer& optimizer_;
   const Hooks hooks_;
-  std::vector<char> in_block_;      // by value
+  std::vector<int> layer_;          // by value: the first block that reads it
   std::vector<int64_t> head_rows_;  // likewise
   TrainingGraph& train_;
   Graph& g_;
   std::vector<Update> updates_;
-  Estimate estimate_;
+  std::vector<Update> wrapped_;  // by parameter and wrapper
+  std::optional<Estimate> estimate_;
   ValueId learning_rate_ = kNone, step_ = kNone;
 };
 
@@ -328,6 +386,7 @@ Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kin
   for (size_t i = train.update_begin; i < kept.size(); ++i)
     if (kept[i]) updated.push_back(train.updated[i - train.update_begin]);
   train.updated = std::move(updated);
+  if (spec.estimator->left_out(spec.estimator_options) > 0) read_moved(spec, train);
   train.update_begin = train.graph.nodes().size() - train.updated.size();
   return train.graph.verify();
 }

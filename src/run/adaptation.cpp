@@ -14,17 +14,6 @@ namespace {
 
 using Ordered = nlohmann::ordered_json;
 
-// "a.b=c".
-struct Setting {
-  std::string owner, name, value;
-};
-Result<Setting> parse_setting(const std::string& text) {
-  const size_t dot = text.find('.'), equals = text.find('=');
-  if (dot == std::string::npos || equals == std::string::npos || dot > equals || dot == 0)
-    return fail(ErrorCode::invalid_argument, "--set: expected socket.option=value, found '{}'", text);
-  return Setting{text.substr(0, dot), text.substr(dot + 1, equals - dot - 1), text.substr(equals + 1)};
-}
-
 // "norm|bias": parts of names.
 std::vector<std::string> parts_of(const std::string& text) {
   std::vector<std::string> parts = split(text, '|');
@@ -81,9 +70,10 @@ Result<OptionValues> options_of(const Rewrite& rewrite, const Recipe& r) {
 // Of the optimizer, and who else has options here.
 Result<void> Trainer::set_options() {
   const Recipe& r = recipe_;
-  spec_.optimizer_options = OptionValues(spec_.optimizer->options);
+  const std::string optimizer(spec_.optimizer->name);
   spec_.estimator_options = OptionValues(spec_.estimator->options);
-  std::vector<std::string> owners = {"optimizer", r.optimizer};
+  std::vector<std::string> owners = {"optimizer", optimizer};
+  for (const auto& [wrapper, options] : spec_.wrappers) owners.emplace_back(wrapper->name);
   spec_.objective_options = OptionValues(spec_.objective->options);
   // Sockets whose options are all their own, with the names that they are called by.
   const struct {
@@ -107,7 +97,9 @@ Result<void> Trainer::set_options() {
       CHECK_OK(other->options.set(setting.owner, setting.name, setting.value));
       continue;
     }
-    if (setting.owner != "optimizer" && setting.owner != r.optimizer) continue;
+    for (auto& [wrapper, options] : spec_.wrappers)
+      if (setting.owner == wrapper->name) CHECK_OK(options.set(setting.owner, setting.name, setting.value));
+    if (setting.owner != "optimizer" && setting.owner != optimizer) continue;
     if (setting.name == "no_decay")
       spec_.no_decay = parts_of(setting.value);
     else if (setting.name == "rate_of")
@@ -119,6 +111,15 @@ Result<void> Trainer::set_options() {
   }
   return {};
 }
+
+namespace {
+
+Result<void> check_trains(const Rewrite& rewrite) {
+  if (rewrite.not_trained.empty()) return {};
+  return fail(ErrorCode::unsupported, "--method {}: {}", rewrite.name, rewrite.not_trained);
+}
+
+}  // namespace
 
 Result<void> Trainer::make_rewrites() {
   spec_.rewrites.clear();
@@ -168,6 +169,7 @@ Result<void> Trainer::begin_with_adapter() {
                 "--target: it would have no effect: the adapter {} says which layers it adapts; leave the flag out",
                 r.adapter);
   for (Adapter& adapter : adapters_) {
+    CHECK_OK(check_trains(*adapter.rewrite));
     for (const std::string& text : r.set)
       if (TRY(parse_setting(text)).owner == adapter.rewrite->name)
         return fail(ErrorCode::invalid_argument, "--set {}: the options of {} are those of the adapter {}", text,
@@ -200,6 +202,7 @@ Result<void> Trainer::make_fresh(const std::vector<const Rewrite*>& stack) {
   Recipe& r = recipe_;
   r.method.clear();
   for (const Rewrite* rewrite : stack) {
+    CHECK_OK(check_trains(*rewrite));
     r.method += (r.method.empty() ? "" : ",") + std::string(rewrite->name);
     const FreshAdapter asked{TRY(options_of(*rewrite, r)), r.target, r.model};
     if (rewrite->trains_weights) {
@@ -251,7 +254,7 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
     names.push_back(name);
     const std::string place = folder + "/adapter" + (configs_.size() > 1 ? "/" + name : "");
     CHECK_OK(write_adapter(place, out, [&](const AdapterTensor& tensor, int64_t first, std::span<float> to) {
-      return all.read(*plan_.layout.find(tensor.value), first * 4, std::as_writable_bytes(to));
+      return read_result(all, tensor.value, first, to);
     }));
   }
   if (names.size() > 1) return write_stack(folder + "/adapter", names);

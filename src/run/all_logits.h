@@ -14,7 +14,7 @@ class AllLogits {
   static Result<std::unique_ptr<AllLogits>> prepare(Inference& inference, int64_t context);
   Result<void> load() { return inference_.load(); }
 
-  // [ids, vocab]; valid until the next call.
+  // [ids, vocab], without virtual tokens; valid until the next call.
   Result<std::span<const float>> run(std::span<const int32_t> ids);
 
  private:

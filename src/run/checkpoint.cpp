@@ -161,6 +161,16 @@ Result<void> Trainer::restore_checkpoint() {
   return {};
 }
 
+// Elements of a value as files have it: of a trained one, what the optimizer says that evaluation takes.
+Result<void> Trainer::read_result(Values& all, const std::string& name, int64_t first, std::span<float> to) const {
+  const ReadElements read = [&](const std::string& value, int64_t at, std::span<float> part) {
+    return all.read(*plan_.layout.find(value), at * 4, std::as_writable_bytes(part));
+  };
+  const auto& parameters = plan_.train.parameters;
+  const auto trained = std::ranges::find(parameters, name, &TrainedParameter::name);
+  return trained == parameters.end() ? read(name, first, to) : read_evaluated(spec_, *trained, first, to, read);
+}
+
 // The trained model, or the adapter alone.
 Result<void> Trainer::export_model(const std::string& folder) {
   CHECK_OK(flush());
@@ -176,9 +186,9 @@ Result<void> Trainer::export_model(const std::string& folder) {
   CHECK_OK(write_hf_model(
       folder + "/model", spec_.architecture, tensors,
       [&](const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) -> Result<void> {
-        const int64_t row_bytes = tensor.shape.columns() * 4;
-        return all.read(*plan_.layout.find(tensor.name), row * row_bytes,
-                        to.first(static_cast<size_t>(rows * row_bytes)));
+        const int64_t columns = tensor.shape.columns();
+        const std::span numbers(reinterpret_cast<float*>(to.data()), static_cast<size_t>(rows * columns));
+        return read_result(all, tensor.name, row * columns, numbers);
       },
       options));
   const std::string& from = recipe_.tokenizer.empty() ? recipe_.model : recipe_.tokenizer;

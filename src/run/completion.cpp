@@ -135,6 +135,13 @@ class Writer {
     if (tokens) held_.emplace(*options.grammar, *tokens, inference);
   }
 
+  // Tokens so far, of the prompt too.
+  std::span<const int32_t> ids() const { return earlier_; }
+  // More that may be taken, after the one that comes next.
+  int64_t left() const { return most_ - static_cast<int64_t>(completion_.ids.size()) - 1; }
+  void count_guesses(int64_t guessed) { completion_.guessed += guessed; }
+  void count_right() { ++completion_.right; }
+
   // The next token, to be fed, or nothing when the reply is over. `full`: the context has no room for one more.
   Result<std::optional<int32_t>> take(Sampler& sampler, std::span<const float> logits, bool full) {
     const int32_t id = TRY(pick(sampler, logits));
@@ -242,10 +249,89 @@ class Batch {
 
   Result<void> step() {
     if (tokens_.empty()) return {};
-    CHECK_OK(generator_.step(tokens_));
-    const std::vector<Generator::Token> fed = std::exchange(tokens_, {});
-    for (size_t i = 0; i < fed.size(); ++i) CHECK_OK(take(fed[i].slot, static_cast<int64_t>(i)));
+    CHECK_OK(guess());
+    CHECK_OK(generator_.step(fed_));
+    tokens_.clear();
+    for (size_t first = 0, end = 0; first < fed_.size(); first = end) {
+      while (end < fed_.size() && fed_[end].slot == fed_[first].slot) ++end;
+      CHECK_OK(take_right(first, end));
+    }
     return {};
+  }
+
+  // What is fed: each sequence's token, and the ones that are guessed to follow.
+  Result<void> guess() {
+    const Decoder& decoder = inference_.decoder();
+    fed_.clear();
+    if (generator_.guesses() > 0 && decoder.layers) return guess_by_layers();
+    for (const Generator::Token& token : tokens_) {
+      fed_.push_back(token);
+      if (generator_.guesses() == 0 || !decoder.guess) continue;
+      guesses_.clear();
+      decoder.guess(at_[static_cast<size_t>(token.slot)]->ids(), most_guesses(token.slot), inference_.decoder_options(),
+                    guesses_);
+      feed(token.slot, guesses_);
+    }
+    return {};
+  }
+
+  Result<void> guess_by_layers() {
+    std::vector<std::vector<int32_t>> of(tokens_.size());
+    std::vector<Generator::Token> last;
+    std::vector<int64_t> lengths;
+    for (const Generator::Token& token : tokens_) lengths.push_back(generator_.length(token.slot));
+    for (int64_t round = 0; round < generator_.guesses(); ++round) {
+      last.clear();
+      std::vector<size_t> whose;
+      for (size_t i = 0; i < tokens_.size(); ++i) {
+        if (most_guesses(tokens_[i].slot, lengths[i]) <= round) continue;
+        last.push_back({tokens_[i].slot, round == 0 ? tokens_[i].id : of[i].back()});
+        whose.push_back(i);
+      }
+      if (last.empty()) break;
+      const auto guessed = TRY(generator_.guess(last));
+      for (size_t i = 0; i < whose.size(); ++i) of[whose[i]].push_back(guessed[i]);
+    }
+    for (size_t i = 0; i < tokens_.size(); ++i) {
+      generator_.truncate(tokens_[i].slot, lengths[i]);
+      fed_.push_back(tokens_[i]);
+      feed(tokens_[i].slot, of[i]);
+    }
+    return {};
+  }
+
+  void feed(int64_t slot, std::span<const int32_t> guesses) {
+    for (const int32_t id : guesses) fed_.push_back({slot, id});
+    at_[static_cast<size_t>(slot)]->count_guesses(static_cast<int64_t>(guesses.size()));
+  }
+
+  // The context and the reply have room for so many beside the token that is fed.
+  int64_t most_guesses(int64_t slot) const { return most_guesses(slot, generator_.length(slot)); }
+  int64_t most_guesses(int64_t slot, int64_t length) const {
+    return std::clamp<int64_t>(std::min(generator_.context() - length - 1, at_[static_cast<size_t>(slot)]->left()), 0,
+                               generator_.guesses());
+  }
+
+  // Rows [first, end) of one sequence: the token after each is taken, as long as the row after it was guessed right.
+  Result<void> take_right(size_t first, size_t end) {
+    const int64_t slot = fed_[first].slot, whole = generator_.length(slot);
+    auto& writer = at_[static_cast<size_t>(slot)];
+    for (size_t row = first;; ++row) {
+      const int64_t length = whole - static_cast<int64_t>(end - row - 1);
+      const auto id =
+          TRY(writer->take(sampler_, generator_.logits(static_cast<int64_t>(row)), length == generator_.context()));
+      const bool right = id && row + 1 < end && fed_[row + 1].id == *id;
+      if (right) {
+        writer->count_right();
+        continue;
+      }
+      generator_.truncate(slot, length);
+      if (id)
+        tokens_.push_back({slot, *id});
+      else
+        writer.reset();
+      return {};
+    }
   }
 
   const TextTokens* tokens_of_text() {
@@ -275,6 +361,8 @@ class Batch {
   std::vector<std::unique_ptr<Writer>> at_;  // by slot; nullptr: free
   std::vector<Generator::Prompt> prompts_;
   std::vector<Generator::Token> tokens_;  // to be fed next
+  std::vector<Generator::Token> fed_;     // with guesses
+  std::vector<int32_t> guesses_;
   size_t next_ = 0;
 };
 

@@ -40,6 +40,7 @@ struct Completion {
   std::string text;
   std::vector<TokenLogprobs> logprobs;  // of ids
   double prompt_seconds = 0, seconds = 0;
+  int64_t guessed = 0, right = 0;  // tokens that were guessed ahead, and those of them that were taken
   // Why there is no more: "end" (the model's own), "stop" (a string), "grammar" (nothing can
   // follow), "max-tokens" or "context" (it is full).
   const char* stopped = "";

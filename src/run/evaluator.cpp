@@ -23,7 +23,7 @@ Result<void> Evaluator::add(std::span<const int32_t> ids, std::span<const uint8_
                 "evaluating: a sequence of {} tokens does not fit a context of {}; give a larger --context", count,
                 context_);
   CHECK_OK(check_rows(inference_.tokenizer(), ids, inference_.architecture().vocab));
-  if (rows_ + count > inference_.plan().rows) CHECK_OK(flush());
+  if (rows_ + count + inference_.lead().rows > inference_.plan().rows) CHECK_OK(flush());
   place(ids, predicted);
   return {};
 }
@@ -42,14 +42,18 @@ void Evaluator::place(std::span<const int32_t> ids, std::span<const uint8_t> pre
   int32_t* const positions = inference_.value<int32_t>("eval.positions") + rows_;
   int32_t* const starts = inference_.value<int32_t>("eval.starts") + rows_;
   int32_t* const targets = inference_.value<int32_t>("eval.targets") + rows_;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    to_ids[i] = ids[i];
+  const Lead lead = inference_.lead();
+  const size_t count = static_cast<size_t>(lead.rows) + ids.size();
+  for (size_t i = 0; i < count; ++i) {
+    const size_t next = lead.next_token(i);
+    const bool predicts = lead.may_predict(i) && next < ids.size() && predicted[next];
+    to_ids[i] = lead.is_text(i) ? ids[next - 1] : 0;
     positions[i] = static_cast<int32_t>(i);
     starts[i] = static_cast<int32_t>(rows_);
-    targets[i] = i + 1 < ids.size() && predicted[i + 1] ? ids[i + 1] : -1;
+    targets[i] = predicts ? ids[next] : -1;
   }
   starts_.push_back(rows_);
-  rows_ += static_cast<int64_t>(ids.size());
+  rows_ += static_cast<int64_t>(count);
 }
 
 Result<void> Evaluator::flush() {

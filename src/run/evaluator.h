@@ -22,7 +22,8 @@ class Evaluator {
                                                     OnScore on_score);
   Result<void> load() { return inference_.load(); }
 
-  // A sequence of at most `context` tokens; ids[i] is predicted where predicted[i] is 1, i > 0.
+  // A sequence of at most `context` tokens; ids[i] is predicted where predicted[i] is 1, the first one
+  // where virtual tokens are before it.
   Result<void> add(std::span<const int32_t> ids, std::span<const uint8_t> predicted);
   // The first `count` examples of a data set, and flush(). `progress` gets how many were added.
   Result<void> add_all(Dataset& data, int64_t count, const std::function<void(int64_t)>& progress = {});

@@ -1,14 +1,16 @@
 #include "run/generator.h"
 
+#include "run/sampler.h"
+
 namespace thimble {
 namespace {
 
-enum Program : size_t { kFill, kStep };  // as plan_inference() orders them
+enum Program : size_t { kFill, kGuess };  // as plan_inference() orders them; the last one makes tokens
 
 }  // namespace
 
 Generator::Generator(Inference& inference, int64_t slots, int64_t context)
-    : inference_(inference), context_(context), lengths_(static_cast<size_t>(slots), 0) {
+    : inference_(inference), context_(context), lead_(inference.lead().rows), lengths_(static_cast<size_t>(slots), 0) {
   last_.reserve(static_cast<size_t>(slots));
 }
 
@@ -37,6 +39,14 @@ void Generator::put(size_t program, int64_t row, Token token) {
   inference_.value<int32_t>(prefix + "positions")[row] = static_cast<int32_t>(length++);
 }
 
+Result<void> Generator::fill(int64_t& filled, Token token) {
+  put(kFill, filled++, token);
+  if (filled < inference_.plan().rows) return {};
+  CHECK_OK(inference_.run(kFill, filled, 0));
+  filled = 0;
+  return {};
+}
+
 Result<void> Generator::prefill(std::span<const Prompt> prompts) {
   for (const Prompt& prompt : prompts) {
     if (prompt.ids.empty()) return fail(ErrorCode::invalid_argument, "generating: a prompt has no tokens");
@@ -46,33 +56,47 @@ Result<void> Generator::prefill(std::span<const Prompt> prompts) {
   last_.clear();
   int64_t row = 0;
   for (const Prompt& prompt : prompts) {
-    for (int32_t id : prompt.ids.first(prompt.ids.size() - 1)) {
-      put(kFill, row++, {prompt.slot, id});
-      if (row < inference_.plan().rows) continue;
-      CHECK_OK(inference_.run(kFill, row, 0));
-      row = 0;
-    }
+    while (lengths_[static_cast<size_t>(prompt.slot)] < lead_) CHECK_OK(fill(row, {prompt.slot, 0}));
+    for (int32_t id : prompt.ids.first(prompt.ids.size() - 1)) CHECK_OK(fill(row, {prompt.slot, id}));
     last_.push_back({prompt.slot, prompt.ids.back()});
   }
   if (row > 0) CHECK_OK(inference_.run(kFill, row, 0));
   return step(last_);
 }
 
-Result<void> Generator::step(std::span<const Token> tokens) {
-  if (static_cast<int64_t>(tokens.size()) > slots())
-    return fail(ErrorCode::invalid_argument, "generating: {} tokens at once were planned, {} came", slots(),
-                tokens.size());
-  for (const Token& token : tokens) CHECK_OK(fits(token.slot, 1));
-  if (tokens.empty()) return {};
+Result<void> Generator::run(size_t program, std::span<const Token> tokens) {
+  int64_t same = 0;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    same = i > 0 && tokens[i].slot == tokens[i - 1].slot ? same + 1 : 1;
+    CHECK_OK(fits(tokens[i].slot, same));
+  }
   const auto count = static_cast<int64_t>(tokens.size());
-  int32_t* const select = inference_.value<int32_t>(inference_.plan().programs[kStep].prefix + "select");
+  int32_t* const select = inference_.value<int32_t>(inference_.plan().programs[program].prefix + "select");
   for (int64_t i = 0; i < count; ++i) {
-    put(kStep, i, tokens[static_cast<size_t>(i)]);
+    put(program, i, tokens[static_cast<size_t>(i)]);
     select[i] = static_cast<int32_t>(i);
   }
-  CHECK_OK(inference_.run(kStep, count, count));
-  CHECK_OK(inference_.logits(count));
+  return inference_.run(program, count, count);
+}
+
+Result<void> Generator::step(std::span<const Token> tokens) {
+  const int64_t most = slots() * (1 + guesses());
+  if (static_cast<int64_t>(tokens.size()) > most)
+    return fail(ErrorCode::invalid_argument, "generating: {} tokens at once were planned, {} came", most,
+                tokens.size());
+  if (tokens.empty()) return {};
+  CHECK_OK(run(step_program(), tokens));
+  CHECK_OK(inference_.logits(static_cast<int64_t>(tokens.size())));
   return {};
+}
+
+Result<std::span<const int32_t>> Generator::guess(std::span<const Token> tokens) {
+  CHECK_OK(run(kGuess, tokens));
+  const auto vocab = static_cast<size_t>(inference_.architecture().vocab);
+  const float* const logits = inference_.value<const float>(kGuessLogits);
+  guessed_.clear();
+  for (size_t i = 0; i < tokens.size(); ++i) guessed_.push_back(likeliest({logits + i * vocab, vocab}));
+  return std::span<const int32_t>(guessed_);
 }
 
 std::span<const float> Generator::logits(int64_t i) {

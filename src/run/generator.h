@@ -26,30 +26,43 @@ class Generator {
 
   int64_t slots() const { return static_cast<int64_t>(lengths_.size()); }
   int64_t context() const { return context_; }
-  int64_t length(int64_t slot) const { return lengths_[static_cast<size_t>(slot)]; }  // tokens in the cache
+  // Tokens in the cache.
+  int64_t length(int64_t slot) const { return std::max<int64_t>(0, lengths_[static_cast<size_t>(slot)] - lead_); }
   // Forgets all but the first `length` tokens.
   void truncate(int64_t slot, int64_t length) {
-    lengths_[static_cast<size_t>(slot)] = std::min(length, this->length(slot));
+    int64_t& rows = lengths_[static_cast<size_t>(slot)];
+    rows = std::min(rows, length + lead_);
   }
 
   // Appends all ids of each prompt, several prompts together; afterwards logits(i) are those after prompts[i]. A slot
   // and an id appear as they are in the model and the plan, every prompt has an id, no slot twice; a prompt longer than
   // the context is an error.
   Result<void> prefill(std::span<const Prompt> prompts);
-  // Appends one token to each sequence, in one pass.
+  // Appends tokens to sequences in one pass: one of each, or as many of one, one after the other, as may be guessed.
   Result<void> step(std::span<const Token> tokens);
   std::span<const float> logits(int64_t i);
+  // Tokens that may be guessed ahead of each sequence, at most.
+  int64_t guesses() const { return inference_.spec().guesses; }
+  // Guesses what follows `tokens`, which are appended, by the model's first blocks: one of each sequence. The cache
+  // then holds no more than a guess of them: truncate() has to take them back.
+  Result<std::span<const int32_t>> guess(std::span<const Token> tokens);
 
  private:
   Generator(Inference& inference, int64_t slots, int64_t context);
   Result<void> fits(int64_t slot, int64_t count) const;
+  size_t step_program() const { return inference_.plan().programs.size() - 1; }
+  // Runs a program that makes logits on `tokens`.
+  Result<void> run(size_t program, std::span<const Token> tokens);
   // Puts a token into the inputs of a program, at row `row`.
   void put(size_t program, int64_t row, Token token);
+  // The same into the program of prompts, after the `filled` rows there; runs it when it is full.
+  Result<void> fill(int64_t& filled, Token token);
 
   Inference& inference_;
-  int64_t context_;
-  std::vector<int64_t> lengths_;
-  std::vector<Token> last_;  // of the prompts
+  int64_t context_, lead_;
+  std::vector<int64_t> lengths_;  // rows in the cache, those of virtual tokens included
+  std::vector<Token> last_;       // of the prompts
+  std::vector<int32_t> guessed_;
 };
 
 }  // namespace thimble

@@ -6,6 +6,7 @@
 #include "disk/scratch_file.h"
 #include "files/file.h"
 #include "kernels/dot/int8_dot.h"
+#include "kernels/narrow.h"
 #include "kernels/rows.h"
 #include "run/calibration.h"
 #include "run/derived.h"
@@ -47,6 +48,7 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
   inference->template_.no_bos = options.no_bos;
   inference->chat_ = ChatFormat::open(*inference->tokenizer_, inference->template_);
   if (!inference->chat_ && !options.chat_template.empty()) return Failure(inference->chat_.error());
+  CHECK_OK(inference->open_decoder());
   InferenceSpec& spec = inference->spec_;
   spec.threads = thread_count(options.threads);
   inference->threads_ = std::make_unique<Threads>(spec.threads);
@@ -82,23 +84,56 @@ Result<void> Inference::open_adapter_stack() {
   return {};
 }
 
+Result<void> Inference::open_decoder() {
+  decoder_ = TRY(decoder_named(options_.decoder));
+  decoder_values_ = OptionValues(decoder_->options);
+  for (const std::string& text : options_.set) {
+    const Setting setting = TRY(parse_setting(text));
+    if (setting.owner != "decoder" && setting.owner != decoder_->name)
+      return fail(ErrorCode::invalid_argument, "--set {}: the socket with options here is 'decoder'", text);
+    CHECK_OK(decoder_values_.set(setting.owner, setting.name, setting.value));
+  }
+  if (decoder_->layers && !adapters_.empty())
+    return fail(ErrorCode::invalid_argument,
+                "--decoder {}: the first blocks guess without --adapter; merge it first with convert --adapter",
+                decoder_->name);
+  return {};
+}
+
+// Rows that go through narrow kernels have other bits than more of them: a program has either those or the others,
+// whether it guesses or not.
+void Inference::plan_guesses(Task task, int64_t slots) {
+  spec_.guesses = spec_.guess_layers = 0;
+  if (task != Task::generate || !decoder_->guesses()) return;
+  spec_.guesses = static_cast<int64_t>(decoder_values_["tokens"]);
+  if (slots <= kNarrowRows) spec_.guesses = std::min(spec_.guesses, kNarrowRows / slots - 1);
+  if (spec_.guesses > 0 && decoder_->layers)
+    spec_.guess_layers = decoder_->layers(static_cast<int64_t>(spec_.architecture.blocks.size()), decoder_values_);
+}
+
 Result<int64_t> Inference::context(int64_t asked) const {
   const Architecture& a = spec_.architecture;
+  const int64_t most = a.context - lead().rows;
   if (asked < 0 || asked > (1 << 20))
     return fail(ErrorCode::invalid_argument, "--context: expected 2 to {}, found {}", 1 << 20, asked);
-  if (a.learned_positions > 0 && asked > a.context)
-    return fail(ErrorCode::invalid_argument, "--context {}: this model has learned {} positions", asked, a.context);
-  if (asked > a.context)
-    warn(fmt::format("--context {}: the model was made for sequences of {} tokens at most", asked, a.context));
-  return asked > 0 ? std::max<int64_t>(2, asked) : a.context;
+  if (most < 2)
+    return fail(ErrorCode::unsupported, "--adapter {}: its {} virtual tokens leave no room in the model's {} positions",
+                options_.adapter, lead().rows, a.context);
+  if (a.learned_positions > 0 && asked > most)
+    return fail(ErrorCode::invalid_argument, "--context {}: this model has learned {} positions{}", asked, a.context,
+                lead().rows > 0 ? fmt::format(", of which virtual tokens take {}", lead().rows) : "");
+  if (asked > most)
+    warn(fmt::format("--context {}: the model was made for sequences of {} tokens at most", asked, most));
+  return asked > 0 ? std::max<int64_t>(2, asked) : most;
 }
 
 std::string Inference::scratch_folder() const { return options_.scratch.empty() ? cache_folder() : options_.scratch; }
 
 Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
   spec_.task = task;
-  spec_.context = context;
+  spec_.context = context + lead().rows;
   spec_.slots = spec_.batch = batch;
+  plan_guesses(task, batch);
   if (options_.scratch != "none" && !scratch_folder().empty())
     spec_.machine = [this]() -> const Machine& {
       if (!machine_) machine_ = calibrated_machine(*threads_, scratch_folder());

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "adapters/adapter.h"
+#include "methods/decoder.h"
 #include "models/model_source.h"
 #include "plan/inference.h"
 #include "run/arena.h"
@@ -39,6 +40,7 @@ class Inference {
   // Tokens of the longest sequence that the model was made for, or `asked` when that is given; refuses more positions
   // than a model has learned.
   Result<int64_t> context(int64_t asked) const;
+  Lead lead() const { return lead_of(spec_.rewrites); }  // of an adapter
 
   // What the caller will hold while it runs must exist by now: it is measured with the process.
   //   batch: sequences at once (generate), or windows of `context` rows at once, at most
@@ -57,10 +59,15 @@ class Inference {
   Result<void> run(size_t program, int64_t tokens, int64_t selected);
   // The first `rows` rows of logits of what was run last; refuses what is not finite.
   Result<std::span<const float>> logits(int64_t rows);
+  // How tokens are guessed ahead.
+  const Decoder& decoder() const { return *decoder_; }
+  const OptionValues& decoder_options() const { return decoder_values_; }
 
  private:
   explicit Inference(const InferenceOptions& options) : options_(options) {}
   Result<void> open_adapter_stack();
+  Result<void> open_decoder();
+  void plan_guesses(Task task, int64_t slots);
   std::string scratch_folder() const;  // on a disk: the user's cache folder where no other was named
 
   InferenceOptions options_;
@@ -70,6 +77,8 @@ class Inference {
   ModelTemplateOptions template_;
   Result<std::shared_ptr<const ChatFormat>> chat_;
   std::vector<Adapter> adapters_;
+  const Decoder* decoder_ = &kPlainDecoder;
+  OptionValues decoder_values_;
   InferenceSpec spec_;
   InferencePlan plan_;
   std::optional<Machine> machine_;  // once it was asked for

@@ -41,7 +41,14 @@ Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapt
   MergedModel merged(source, adapters);
   merged.architecture_ = source.architecture();
   merged.threads_ = std::make_shared<Threads>(1);
-  for (Adapter& adapter : adapters) merged.specs_.push_back(TRY(rewrite_of(adapter, source.architecture())));
+  for (Adapter& adapter : adapters) {
+    if (!adapter.rewrite->merges())
+      return fail(ErrorCode::unsupported,
+                  "merging {}: {} puts virtual tokens before the text, which no weight of the model comes to; use it "
+                  "with --adapter",
+                  adapter.path, adapter.rewrite->name);
+    merged.specs_.push_back(TRY(rewrite_of(adapter, source.architecture())));
+  }
   CHECK_OK(merged.list_tensors());
   // All tensors of the adapters have a place, and the shapes are the model's.
   std::vector<AdapterTensor> all;

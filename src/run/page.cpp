@@ -102,6 +102,11 @@ void Chart::column(double from, double to, const std::string& title) {
               x(from), x(to) - x(from), kHeight, title);
 }
 
+void Chart::tag(Point point, const std::string& text) {
+  labels_ += fmt::format("<span class=\"tag\" style=\"left:{:.2f}%;top:{:.2f}%\">{}</span>", x(point.x) / kWidth * 100,
+                         y(point.y) / kHeight * 100, text);
+}
+
 void Chart::mark(double at, const std::string& text) {
   labels_ += fmt::format("<span class=\"mark\" style=\"left:{:.2f}%\">{}</span>", x(at) / kWidth * 100, text);
 }

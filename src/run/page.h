@@ -73,6 +73,8 @@ class Chart {
   void separator(double x);
   // A column that shows `title` (escaped) when pointed at.
   void column(double from, double to, const std::string& title);
+  // A label beside a point.
+  void tag(Point point, const std::string& text);
   // A label below the axis.
   void mark(double x, const std::string& text);
 

@@ -1,5 +1,6 @@
 #include "run/passes.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -57,38 +58,73 @@ Result<void> Passes::pass(RunContext& context, PassPlace place) {
   return (pending ? deferred_ : pass_)->run_pass(context, place);
 }
 
-// Along one direction; the parameters rest along the others.
-Result<void> Passes::perturb(RunContext& context, int direction, double move) {
-  if (move == 0) return {};
+// To a place along all directions, from where the parameters are.
+Result<void> Passes::move_to(RunContext& context, const std::vector<double>& place) {
   context.update_step = context.step;
-  const auto directions = static_cast<int>(plan_.estimator_options["directions"]);
-  for (int k = 0; k < directions; ++k) write(move_name(k), k == direction ? move : 0);
-  return perturbation_->run_pass(context, {});
+  for (size_t k = 0; k < place.size(); ++k)
+    write(move_name(static_cast<int>(k)), perturbation_ ? place[k] - place_[k] : place[k]);
+  const bool moves = perturbation_ && place != place_;
+  place_ = place;
+  return moves ? perturbation_->run_pass(context, {}) : Result<void>();
 }
 
-Result<Estimated> Passes::estimate(RunContext& context, const std::function<Result<double>()>& loss) {
-  const std::vector<Probe> probes = plan_.estimator->probes(plan_.estimator_options);
+// The derivative along direction k; the parameters come back to where they are.
+Result<double> Passes::derivative(RunContext& context, size_t k, const LossHere& loss, double& sum) {
   const double epsilon = plan_.estimator_options["epsilon"];
-  const auto directions = static_cast<int>(plan_.estimator_options["directions"]);
+  std::vector<double> place(place_.size());
+  double derivative = 0;
+  for (const Probe& probe : plan_.estimator->probes(plan_.estimator_options)) {
+    place[k] = probe.position * epsilon;
+    CHECK_OK(move_to(context, place));
+    context.first_row = 0;
+    const double found = TRY(loss());
+    derivative += probe.weight * found / epsilon;
+    sum += found;
+  }
+  place[k] = 0;
+  CHECK_OK(move_to(context, place));
+  return derivative;
+}
+
+// 1, -1 or 0: of a step of plain gradient descent along the derivatives, against them, or none, what has the least
+// loss.
+Result<double> Passes::safest(RunContext& context, std::span<const double> derivatives, const LossHere& loss) {
+  constexpr double kSides[kConservativeProbes] = {0, 1, -1};
+  std::vector<double> place(derivatives.size());
+  double best = 0, least = 0;
+  for (const double side : kSides) {
+    for (size_t k = 0; k < place.size(); ++k) place[k] = -side * inputs_.learning_rate * derivatives[k];
+    CHECK_OK(move_to(context, place));
+    context.first_row = 0;
+    const double found = TRY(loss());
+    if (side == 0 || found < least) least = found, best = side;
+  }
+  std::ranges::fill(place, 0.0);
+  CHECK_OK(move_to(context, place));
+  return best;
+}
+
+Result<Estimated> Passes::estimate(RunContext& context, const LossHere& loss) {
+  const OptionValues& options = plan_.estimator_options;
+  const Directions directions(*plan_.estimator, options, plan_.layers);
+  const auto count = static_cast<size_t>(directions.count());
+  std::vector<double> derivatives(count);
+  place_.assign(count, 0);
   Estimated out;
   double squares = 0;
-  for (int k = 0; k < directions; ++k) {
-    double at = 0, derivative = 0;
-    for (const Probe& probe : probes) {
-      CHECK_OK(perturb(context, k, (probe.position - std::exchange(at, probe.position)) * epsilon));
-      context.first_row = 0;
-      const double found = TRY(loss());
-      derivative += probe.weight * found / (epsilon * directions);
-      out.loss += found / static_cast<double>(probes.size() * static_cast<size_t>(directions));
-    }
-    CHECK_OK(perturb(context, k, -at * epsilon));
-    write(derivative_name(k), derivative);
-    squares += derivative * derivative;
+  for (size_t k = 0; k < count; ++k) {
+    derivatives[k] = TRY(derivative(context, k, loss, out.loss)) / directions.averaged();
+    double numbers = 0;
+    for (const TrainedParameter& parameter : plan_.train.parameters)
+      if (directions.moves(static_cast<int>(k), parameter.layer))
+        numbers += static_cast<double>(parameter.shape.count());
+    squares += derivatives[k] * derivatives[k] * numbers;
   }
-  double count = 0;
-  for (const TrainedParameter& parameter : plan_.train.parameters)
-    count += static_cast<double>(parameter.shape.count());
-  out.norm = std::sqrt(squares * count);
+  out.loss /= static_cast<double>(count * plan_.estimator->probes(options).size());
+  out.norm = std::sqrt(squares);
+  const bool cautious = plan_.estimator->conservative && plan_.estimator->conservative(options);
+  const double side = cautious ? TRY(safest(context, derivatives, loss)) : 1;
+  for (size_t k = 0; k < count; ++k) write(derivative_name(static_cast<int>(k)), side * derivatives[k]);
   return out;
 }
 

@@ -41,14 +41,17 @@ class Passes {
 
   // In place of passes, where an estimator probes the loss: moves the parameters to every probe of every direction,
   // asks there for the loss a target of all passes of the step, moves them back, and tells the update what was found.
-  Result<Estimated> estimate(RunContext& context, const std::function<Result<double>()>& loss);
+  using LossHere = std::function<Result<double>()>;
+  Result<Estimated> estimate(RunContext& context, const LossHere& loss);
 
  private:
   struct Kind {
     std::unique_ptr<Executor> pass, update;
   };
   const Kind* due(uint64_t step) const;  // nullptr: an ordinary step
-  Result<void> perturb(RunContext& context, int direction, double move);
+  Result<void> move_to(RunContext& context, const std::vector<double>& place);
+  Result<double> derivative(RunContext& context, size_t k, const LossHere& loss, double& sum);
+  Result<double> safest(RunContext& context, std::span<const double> derivatives, const LossHere& loss);
   void write(const std::string& name, double value);
   void write_update(uint64_t step);
 
@@ -57,6 +60,7 @@ class Passes {
   std::unique_ptr<Executor> pass_, update_, deferred_, evaluation_, perturbation_;
   std::vector<Kind> kinds_;  // as plan.variants
   StepInputs inputs_;
+  std::vector<double> place_;  // of the parameters, by direction
   bool pending_ = false;
   uint64_t pending_step_ = 0;
 };

@@ -10,6 +10,7 @@
 #include "models/hf_writer.h"
 #include "models/presets.h"
 #include "plan/planner.h"
+#include "run/auto_rate.h"
 #include "run/calibration.h"
 #include "run/derived.h"
 #include "run/resume.h"
@@ -24,6 +25,7 @@ Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& 
   CHECK_OK(check(recipe));
   std::unique_ptr<Trainer> trainer(new Trainer(recipe, events));
   CHECK_OK(trainer->open());
+  CHECK_OK(trainer->make_rewrites());
   CHECK_OK(trainer->open_data());
   CHECK_OK(trainer->make_spec());
   CHECK_OK(trainer->make_plan());
@@ -87,10 +89,24 @@ Result<void> Trainer::open_model_tokenizer() {
   return {};
 }
 
+// Tokens of text in a window: virtual ones stand before every document, of which a preference pair has two.
+Result<int64_t> Trainer::text_context() const {
+  const int64_t lead = lead_of(spec_.rewrites).rows * (spec_.objective->of_pairs() ? 2 : 1);
+  if (recipe_.context - lead >= 2) return recipe_.context - lead;
+  return fail(ErrorCode::invalid_argument,
+              "--context {}: the virtual tokens of --method {} take {} of it; give a larger one", recipe_.context,
+              recipe_.method, lead);
+}
+
+Packer Trainer::packed(Dataset& data, int64_t batch, int64_t seed, bool shuffle) const {
+  return Packer(data, batch, recipe_.context, static_cast<uint64_t>(seed), shuffle, lead_of(spec_.rewrites));
+}
+
 Result<void> Trainer::open_data() {
   const Recipe& r = recipe_;
   spec_.objective = TRY(objective_named(r.objective));
-  DatasetOptions options{.context = r.context, .rows = spec_.architecture.vocab, .bos = r.bos, .strict = r.strict};
+  DatasetOptions options{
+      .context = TRY(text_context()), .rows = spec_.architecture.vocab, .bos = r.bos, .strict = r.strict};
   CHECK_OK(set_data_options(r.columns, r.truncate, options));
   if (spec_.objective->of_pairs() && options.truncate == Truncate::split)
     return fail(ErrorCode::invalid_argument,
@@ -129,7 +145,7 @@ Result<void> Trainer::open_data() {
   }
   for (auto& [data, references] : {std::pair{data_.get(), &references_}, {eval_data_.get(), &eval_references_}})
     if (data && spec_.objective->reference) references->assign(static_cast<size_t>(data->size()), std::nanf(""));
-  packer_ = std::make_unique<Packer>(*data_, r.batch, r.context, static_cast<uint64_t>(r.seed), !r.no_shuffle);
+  packer_ = std::make_unique<Packer>(packed(*data_, r.batch, r.seed, !r.no_shuffle));
   steps_ = TRY(count_steps());
   return {};
 }
@@ -140,7 +156,7 @@ Result<int64_t> Trainer::count_steps() {
   if (recipe_.steps > 0) return recipe_.steps;
   const int64_t whole = static_cast<int64_t>(recipe_.epochs), at_once = recipe_.batch * recipe_.accumulate;
   const bool alike = recipe_.no_shuffle || data_->windows();
-  Packer dry(*data_, recipe_.batch, recipe_.context, static_cast<uint64_t>(recipe_.seed), !alike);
+  Packer dry = packed(*data_, recipe_.batch, recipe_.seed, !alike);
   const auto steps_of = [&](int64_t epoch) { return (dry.windows(epoch) + at_once - 1) / at_once; };
   const double part = recipe_.epochs - static_cast<double>(whole);
   int64_t steps = alike ? whole * steps_of(0) : 0;
@@ -151,10 +167,13 @@ Result<int64_t> Trainer::count_steps() {
 
 Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
-  spec_.optimizer = TRY(optimizer_named(r.optimizer));
+  spec_.set_optimizer(TRY(optimizer_stack_named(r.optimizer)));
   spec_.keeper = TRY(keeper_named(r.keep));
   spec_.estimator = TRY(estimator_named(r.estimator));
-  CHECK_OK(make_rewrites());
+  if (spec_.optimizer->evaluated && r.schedule != "constant")
+    events_.note(fmt::format(
+        "--optimizer {}: its average of steps takes the place of a rate that falls; give --schedule constant",
+        spec_.optimizer->name));
   if (source_) spec_.begin_bytes = TRY(begin_bytes(spec_.rewrites, *source_));
   CHECK_OK(set_options());
   settle_options();
@@ -192,6 +211,14 @@ Result<void> Trainer::make_spec() {
   spec_.disk = r.scratch != "none";
   spec_.near = r.allow == "near" ? Near::where_faster : Near::never;
   const double suits = spec_.optimizer->finds_rate ? 1 : rate_of(spec_.rewrites);
+  if (r.lr_auto) {
+    CHECK_OK(check_auto_rate(*spec_.optimizer,
+                             !source_ && spec_.estimator->differentiates() && spec_.objective == &kNextToken));
+    const int64_t batch = r.batch * r.accumulate * r.context;
+    const AutoRate found = step_law(spec_.architecture, steps_ * batch, batch);
+    recipe_.lr = found.rate;
+    events_.note(found.source);
+  }
   base_rate_ = r.lr > 0 ? r.lr : spec_.optimizer->learning_rate * spec_.estimator->rate * spec_.objective->rate * suits;
   spec_.rates = fmt::format("{} {} warm-up {}", base_rate_, r.schedule, r.warmup);
   if (r.min_lr > 0) spec_.rates += fmt::format(" floor {}", r.min_lr);
@@ -271,11 +298,11 @@ Result<void> Trainer::check_names() const {
                 "--set optimizer.no_decay={}: no trained parameter has that in its name; '{}' is one",
                 fmt::join(spec_.no_decay, "|"), parameters.empty() ? "" : parameters.front().name);
   for (const auto& [option, factors] : {std::pair{"rate_of", &spec_.rate_of}, {"decay_of", &spec_.decay_of}})
-    for (const auto& [part, factor] : *factors)
-      if (!some([&](const std::string& name) { return name.find(part) != std::string::npos; }))
+    for (const auto& one : *factors)
+      if (!some([&](const std::string& name) { return name.find(one.first) != std::string::npos; }))
         return fail(ErrorCode::invalid_argument,
-                    "--set optimizer.{}={}:{}: no trained parameter has that in its name; '{}' is one", option, part,
-                    factor, parameters.empty() ? "" : parameters.front().name);
+                    "--set optimizer.{}={}:{}: no trained parameter has that in its name; '{}' is one", option,
+                    one.first, one.second, parameters.empty() ? "" : parameters.front().name);
   return {};
 }
 

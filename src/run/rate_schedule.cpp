@@ -33,6 +33,13 @@ double inverse_sqrt(const RatePlace& p) {
   return std::sqrt(scale / (p.at + scale));
 }
 
+// By the same factor each step, from the floor to the rate: the learning-rate range test (Smith 2015,
+// arXiv:1506.01186).
+double rising(const RatePlace& p) {
+  const double last = std::max(1.0, p.at + p.left - 1);
+  return std::pow(std::max(p.floor, 1e-12), 1 - p.at / last);
+}
+
 constexpr RateSchedule kSchedules[] = {
     {"constant", "the same rate", constant, false, false},
     {"linear", "in a line down to the floor", linear, true, false},
@@ -40,6 +47,7 @@ constexpr RateSchedule kSchedules[] = {
     {"inverse_sqrt", "by the root of the steps since the beginning", inverse_sqrt, false, false},
     {"warmup_stable_decay", "the same rate, then along half a cosine down to the floor in the last steps", stable, true,
      true},
+    {"rising", "by the same factor each step from the floor (--min-lr) to the rate", rising, true, false, true},
 };
 
 double steps_of(double setting, int64_t steps) {

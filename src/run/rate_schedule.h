@@ -24,6 +24,7 @@ struct RateSchedule {
   double (*factor)(const RatePlace& place);  // of the peak rate
   bool falls_to_floor;                       // --min-lr means something
   bool decays_at_end;                        // --decay means something
+  bool rises = false;                        // from the floor to the peak rate, which the others begin with
 };
 
 std::span<const RateSchedule> rate_schedules();

@@ -53,6 +53,7 @@ std::string recipe_json(const Recipe& r) {
   if (r.keep != "exact") j["keep"] = r.keep;
   j["optimizer"] = r.optimizer, j["states"] = r.states, j["set"] = r.set, j["lr"] = r.lr, j["schedule"] = r.schedule,
   j["warmup"] = r.warmup;
+  if (r.lr_auto) j["lr-auto"] = true;
   if (r.min_lr > 0) j["min-lr"] = r.min_lr;
   if (r.schedule == "warmup_stable_decay") j["decay"] = r.decay;
   j["weight-decay"] = r.weight_decay, j["clip"] = r.clip, j["no-shuffle"] = r.no_shuffle;

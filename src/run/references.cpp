@@ -78,7 +78,7 @@ Result<void> Trainer::find_references() {
   CHECK_OK(find_references(*packer_, steps_ - done_, recipe_.accumulate, references_));
   CHECK_OK(packer_->restore(begin));
   if (!eval_data_) return {};
-  Packer all(*eval_data_, plan_.rows / recipe_.context, recipe_.context, 0, false);
+  Packer all = packed(*eval_data_, plan_.rows / recipe_.context, 0, false);
   return find_references(all, eval_data_->size(), 1, eval_references_);
 }
 

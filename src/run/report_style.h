@@ -27,6 +27,7 @@ p{margin:.25rem 0 1rem;max-width:46rem}
 .chart span{position:absolute;font-size:.75rem;color:var(--soft);font-variant-numeric:tabular-nums;white-space:nowrap;line-height:1}
 .chart .tick{right:calc(100% + .5rem);transform:translateY(-50%)}
 .chart .mark{top:calc(100% + .5rem);transform:translateX(-50%)}
+.chart .tag{transform:translate(.5rem,-50%);color:var(--ink)}
 .chart .level{right:.35rem;transform:translateY(-130%);color:var(--limit);font-weight:600}
 polyline,path{fill:none;vector-effect:non-scaling-stroke}
 .grid{stroke:var(--line);stroke-width:1}

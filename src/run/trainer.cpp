@@ -179,7 +179,7 @@ Result<void> Trainer::evaluate_rows(const Rows& rows, int64_t first, const std::
 
 Result<EvalEvent> Trainer::evaluate() {
   CHECK_OK(flush());
-  Packer packer(*eval_data_, plan_.rows / recipe_.context, recipe_.context, 0, false);
+  Packer packer = packed(*eval_data_, plan_.rows / recipe_.context, 0, false);
   double sum = 0;
   int64_t predicted = 0;
   rewards_ = {};

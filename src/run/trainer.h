@@ -62,6 +62,8 @@ class Trainer {
   Result<void> resume_numerics();
   Result<void> make_plan();
   Result<int64_t> count_steps();
+  Result<int64_t> text_context() const;
+  Packer packed(Dataset& data, int64_t batch, int64_t seed, bool shuffle) const;
   Result<void> train();
   Result<void> allocate();
   Result<void> flush();  // before parameters and states are read
@@ -105,6 +107,7 @@ class Trainer {
   Result<void> load_checkpoint();  // weights and states alone
   Result<void> export_model(const std::string& folder);
   Result<void> export_adapter(const std::string& folder);
+  Result<void> read_result(Values& all, const std::string& name, int64_t first, std::span<float> to) const;
   void forget_earlier();  // the results of a run that this one replaces
   Result<void> finish();
   Result<void> begin_log();

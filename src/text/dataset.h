@@ -10,13 +10,15 @@
 #include <string>
 #include <vector>
 
+#include "core/lead.h"
 #include "text/chat.h"
 #include "text/data_files.h"
 #include "text/tokenizer.h"
 
 namespace thimble {
 
-// ids[i] is predicted (as the target of position i-1) where trained[i] is 1. The first of a document never is.
+// ids[i] is predicted (as the target of position i-1) where trained[i] is 1. The first of a document
+// is where virtual tokens are before it, and never else.
 struct Example {
   std::vector<int32_t> ids;
   std::vector<uint8_t> trained;
@@ -109,7 +111,7 @@ class Dataset {
 struct SplitDataset {
   std::unique_ptr<Dataset> train, held_out;
 };
-Result<SplitDataset> split_dataset(std::shared_ptr<Dataset> all, double part, uint64_t seed);
+Result<SplitDataset> split_dataset(const std::shared_ptr<Dataset>& all, double part, uint64_t seed);
 
 // Rows of one micro-batch: `batch` windows of `context` tokens, flattened. Documents packed into one window do not
 // see each other.
@@ -141,7 +143,8 @@ class Packer {
     int64_t next = 0;  // position in this epoch's order
     bool operator==(const State&) const = default;
   };
-  Packer(Dataset& dataset, int64_t batch, int64_t context, uint64_t seed, bool shuffle);
+  // lead: before every document.
+  Packer(Dataset& dataset, int64_t batch, int64_t context, uint64_t seed, bool shuffle, Lead lead = {});
 
   Result<void> next(Rows& rows);  // rows are resized once; after that only rendering a chat takes memory, of its size
   // All rows unused, in columns of the size that next() fills.
@@ -160,11 +163,15 @@ class Packer {
   void order(int64_t epoch);
   Result<void> load();  // the example at state_
   void place(Rows& rows, int64_t row) const;
-  // Tokens [first, end) of the example, a document; sign: as in Rows::sign.
-  void place(Rows& rows, int64_t row, size_t first, size_t end, float sign) const;
+  // Tokens [first, end) of the example, a document, from this row on; returns how many are predicted.
+  int64_t place(Rows& rows, int64_t row, size_t first, size_t end) const;
+  // The same of a reply of a pair that starts at row `pair`; sign: as in Rows::sign.
+  void place_reply(Rows& rows, int64_t pair, int64_t row, size_t first, size_t end, float sign) const;
+  int64_t rows_of(int64_t tokens) const { return tokens + lead_.rows * (dataset_.pairs() ? 2 : 1); }  // of an example
   int64_t index() const;  // of the example at state_, in the data set
   Dataset& dataset_;
   int64_t batch_, context_;
+  Lead lead_;
   uint64_t seed_;
   bool shuffle_;
   State state_;

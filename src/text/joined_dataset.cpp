@@ -105,7 +105,7 @@ std::unique_ptr<Dataset> join_datasets(std::vector<std::unique_ptr<Dataset>> par
   return std::make_unique<Joined>(std::move(parts));
 }
 
-Result<SplitDataset> split_dataset(std::shared_ptr<Dataset> all, double part, uint64_t seed) {
+Result<SplitDataset> split_dataset(const std::shared_ptr<Dataset>& all, double part, uint64_t seed) {
   const int64_t size = all->size();
   if (size < 2)
     return fail(ErrorCode::invalid_argument, "--split {}: there is one example only, which can not be parted", part);

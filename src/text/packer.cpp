@@ -8,8 +8,8 @@
 
 namespace thimble {
 
-Packer::Packer(Dataset& dataset, int64_t batch, int64_t context, uint64_t seed, bool shuffle)
-    : dataset_(dataset), batch_(batch), context_(context), seed_(seed), shuffle_(shuffle) {
+Packer::Packer(Dataset& dataset, int64_t batch, int64_t context, uint64_t seed, bool shuffle, Lead lead)
+    : dataset_(dataset), batch_(batch), context_(context), lead_(lead), seed_(seed), shuffle_(shuffle) {
   if (shuffle_) order_.resize(static_cast<size_t>(dataset_.size()));
   example_.ids.reserve(static_cast<size_t>(context_));
   example_.trained.reserve(static_cast<size_t>(context_));
@@ -50,10 +50,10 @@ Result<void> Packer::load() {
   order(state_.epoch);
   loaded_ = false;
   CHECK_OK(dataset_.read(index(), example_));
-  if (static_cast<int64_t>(example_.ids.size()) > context_) {
+  if (const int64_t rows = rows_of(static_cast<int64_t>(example_.ids.size())); rows > context_) {
     return fail(ErrorCode::invalid_argument,
-                "packing an example of {} tokens into windows of {}: open the data set with the same context",
-                example_.ids.size(), context_);
+                "packing an example of {} rows into windows of {}: open the data set with the same context", rows,
+                context_);
   }
   loaded_ = true;
   loaded_state_ = state_;
@@ -62,22 +62,27 @@ Result<void> Packer::load() {
 
 int64_t Packer::index() const { return shuffle_ ? order_[static_cast<size_t>(state_.next)] : state_.next; }
 
-void Packer::place(Rows& rows, int64_t row, size_t first, size_t end, float sign) const {
+int64_t Packer::place(Rows& rows, int64_t row, size_t first, size_t end) const {
+  const size_t count = static_cast<size_t>(lead_.rows) + end - first;
   int64_t predicted = 0;
-  for (size_t i = first; i < end; ++i) {
-    const size_t at = static_cast<size_t>(row) + i;
-    const bool predicts = i + 1 < end && example_.trained[i + 1] != 0;
-    rows.ids[at] = example_.ids[i];
-    rows.targets[at] = predicts ? example_.ids[i + 1] : -1;
-    rows.positions[at] = static_cast<int32_t>(i - first);
-    rows.starts[at] = static_cast<int32_t>(row + static_cast<int64_t>(first));
+  for (size_t i = 0; i < count; ++i) {
+    const size_t at = static_cast<size_t>(row) + i, next = first + lead_.next_token(i);
+    const bool predicts = lead_.may_predict(i) && next < end && example_.trained[next] != 0;
+    rows.ids[at] = lead_.is_text(i) ? example_.ids[next - 1] : 0;
+    rows.targets[at] = predicts ? example_.ids[next] : -1;
+    rows.positions[at] = static_cast<int32_t>(i);
+    rows.starts[at] = static_cast<int32_t>(row);
     predicted += predicts ? 1 : 0;
   }
   rows.predicted += predicted;
-  if (example_.second == 0) return;
-  for (size_t i = first; i < end; ++i) {
-    const size_t at = static_cast<size_t>(row) + i;
-    rows.pair_starts[at] = static_cast<int32_t>(row);
+  return predicted;
+}
+
+void Packer::place_reply(Rows& rows, int64_t pair, int64_t row, size_t first, size_t end, float sign) const {
+  const int64_t predicted = place(rows, row, first, end);
+  const auto begin = static_cast<size_t>(row);
+  for (size_t at = begin; at < begin + static_cast<size_t>(lead_.rows) + end - first; ++at) {
+    rows.pair_starts[at] = static_cast<int32_t>(pair);
     if (rows.targets[at] < 0) continue;
     rows.sign[at] = sign;
     rows.share[at] = 1 / static_cast<float>(predicted);
@@ -86,10 +91,13 @@ void Packer::place(Rows& rows, int64_t row, size_t first, size_t end, float sign
 
 void Packer::place(Rows& rows, int64_t row) const {
   const size_t length = example_.ids.size();
-  if (example_.second == 0) return place(rows, row, 0, length, 1);
+  if (example_.second == 0) {
+    place(rows, row, 0, length);
+    return;
+  }
   rows.pairs.push_back({index(), row});
-  place(rows, row, 0, example_.second, 1);
-  place(rows, row, example_.second, length, -1);
+  place_reply(rows, row, row, 0, example_.second, 1);
+  place_reply(rows, row, row + lead_.rows + static_cast<int64_t>(example_.second), example_.second, length, -1);
 }
 
 void Packer::clear(Rows& rows) const {
@@ -116,7 +124,7 @@ Result<void> Packer::next(Rows& rows) {
     rows.windows += epoch_is_over_ ? 0 : 1;
     for (int64_t used = 0; used < context_ && !epoch_is_over_;) {
       CHECK_OK(load());
-      const auto length = static_cast<int64_t>(example_.ids.size());
+      const int64_t length = rows_of(static_cast<int64_t>(example_.ids.size()));
       if (used + length > context_) break;
       place(rows, window * context_ + used);
       used += dataset_.windows() ? context_ : length;
@@ -133,7 +141,7 @@ int64_t Packer::windows(int64_t epoch) {
   order(epoch);
   int64_t count = 0, left = 0;
   for (int64_t i = 0; i < dataset_.size(); ++i) {
-    const int64_t length = dataset_.tokens(shuffle_ ? order_[static_cast<size_t>(i)] : i);
+    const int64_t length = rows_of(dataset_.tokens(shuffle_ ? order_[static_cast<size_t>(i)] : i));
     if (length > left) ++count, left = context_;
     left -= length;
   }

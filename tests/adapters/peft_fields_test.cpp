@@ -108,6 +108,11 @@ TEST(PeftFields, refuses_what_it_cannot_honour) {
       {R"("peft_type": "LORA", "layers_to_transform": ["1"])", "numbers of layers"},
       {R"("peft_type": "LORA", "bias": "some")", "bias is 'some'"},
       {R"("peft_type": "LORA", "next_years_field": 3)", "'next_years_field' is set to 3"},
+      {R"("peft_type": "ADALORA", "rank_pattern": [1])", "rank_pattern should say lists by layer"},
+      {R"("peft_type": "ADALORA", "rank_pattern": {"q.lora_E": 3})", "a list of true and false"},
+      {R"("peft_type": "ADALORA", "rank_pattern": {"q.lora_E": [true, 1]})", "a list of true and false"},
+      {R"("peft_type": "ADALORA", "rank_pattern": {"q.lora_E": [false]})", "leaves nothing of 'q'"},
+      {R"("peft_type": "PROMPT_TUNING", "num_virtual_tokens": 0)", "'num_virtual_tokens' should be in 1..4096"},
       {R"("r": 8)", "'peft_type' is missing"},
   };
   for (const Case& c : cases) {

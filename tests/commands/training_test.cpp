@@ -141,6 +141,38 @@ TEST_F(Finetune, the_adapter_keeps_the_template_that_it_was_trained_with) {
 }
 
 // What the run would refuse, the plan does, and it leaves nothing behind.
+TEST_F(Finetune, a_range_test_raises_the_rate_and_draws_the_losses) {
+  const std::vector<std::string> range = {"--lr-range", "1e-5:0.1", "--steps", "5", "--scratch", "none", "--json"};
+  const Ran ran = run_thimble(flags("finetune", range));
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  const Json last = last_line(ran.out);
+  EXPECT_EQ(last.at("event"), "lr_range");
+  const auto& points = last.at("rate_loss_smooth");
+  ASSERT_EQ(points.size(), 5u);
+  EXPECT_NEAR(points[0][0].get<double>(), 1e-5, 1e-9);
+  EXPECT_NEAR(points[4][0].get<double>(), 0.1, 1e-5);
+  EXPECT_THAT(file_bytes(file("run/lr_range.html")), HasSubstr("<polyline"));
+  for (const char* flag : {"--lr", "--warmup", "--min-lr"}) {
+    std::vector<std::string> both = range;
+    both.insert(both.end(), {flag, "0.5"});
+    const Ran refused = run_thimble(flags("finetune", both));
+    EXPECT_EQ(refused.status, 2) << flag;
+    EXPECT_THAT(refused.err, HasSubstr("--lr-range")) << flag;
+  }
+}
+
+TEST_F(Finetune, a_rate_by_law_is_for_training_from_scratch) {
+  const Ran scratch = run_thimble({"train", "--size", "1M", "--tokenizer", tiny_.gguf, "--data", data_, "--context",
+                                   "128", "--steps", "1", "--lr", "auto", "--out", file("run"), "--scratch", "none"});
+  EXPECT_EQ(scratch.status, 0) << scratch.err;
+  EXPECT_THAT(scratch.out + scratch.err, HasSubstr("Step Law"));
+  const Ran tuned = run_thimble(flags("finetune", {"--lr", "auto", "--steps", "1"}));
+  EXPECT_EQ(tuned.status, 2);
+  EXPECT_THAT(tuned.err, HasSubstr("Step Law"));
+  for (const char* wrong : {"1e999", "nan", "automatic", "0"})
+    EXPECT_EQ(run_thimble(flags("finetune", {"--lr", wrong, "--steps", "1"})).status, 2) << wrong;
+}
+
 TEST_F(Finetune, a_plan_checks_the_scratch_folder) {
   EXPECT_EQ(run_thimble(flags("plan", {"--scratch", file("none")})).status, 2);
   EXPECT_EQ(run_thimble(flags("plan", {"--scratch", data_})).status, 2);

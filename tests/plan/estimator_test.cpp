@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <set>
 
 #include "plan/tiny_training.h"
 
@@ -73,6 +74,93 @@ TEST(Estimator, steps_along_the_derivative_of_its_direction) {
     const auto numbers = static_cast<double>(step.size());
     EXPECT_NEAR(along * numbers / (length * directions), 1, 0.05);
   }
+}
+
+// Every group of layers has a direction and a derivative of its own: the same holds of each.
+TEST(Estimator, groups_of_layers_step_along_derivatives_of_their_own) {
+  TrainingSpec spec = probing_spec();
+  ASSERT_TRUE(spec.estimator_options.set("mezo", "epsilon", 2e-4));
+  ASSERT_TRUE(spec.estimator_options.set("mezo", "blocks", 2.0));
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan) << plan.error().message;
+  const Trajectory begin = run_plan(spec, *plan, 1, 0), moved = run_plan(spec, *plan, 1, 1);
+  TrainingSpec exact = spec;
+  exact.estimator = &kBackprop;
+  const std::vector<double> gradient = difference(begin, trained(exact, 1, 1)), step = difference(begin, moved);
+  double along[2] = {}, length[2] = {}, numbers[2] = {};
+  size_t at = 0;
+  std::set<int> layers;
+  for (const TrainedParameter& parameter : by_name(*plan)) {
+    layers.insert(parameter.layer);
+    const int group = parameter.layer >= 2;  // of four layers
+    const size_t end = at + static_cast<size_t>(parameter.shape.count());
+    numbers[group] += static_cast<double>(end - at);
+    for (; at < end; ++at) along[group] += gradient[at] * step[at], length[group] += step[at] * step[at];
+  }
+  EXPECT_EQ(layers, (std::set<int>{-1, 0, 1, 2, 3}));
+  for (int group : {0, 1}) {
+    ASSERT_GT(length[group], 0);
+    EXPECT_NEAR(along[group] * numbers[group] / length[group], 1, 0.05) << group;
+  }
+  EXPECT_GT(std::abs(length[0] / numbers[0] - length[1] / numbers[1]), 1e-3 * length[0] / numbers[0]);
+}
+
+// Where the step would raise the loss, on either side, none is taken; where it lowers it, it is the usual one.
+TEST(Estimator, conservative_steps_go_where_the_loss_is_least) {
+  TrainingSpec spec = probing_spec(), usual = probing_spec();
+  ASSERT_TRUE(spec.estimator_options.set("mezo", "conservative", 1.0));
+  const auto distance = [](const Trajectory& a, const Trajectory& b) {
+    const std::vector<double> d = difference(a, b);
+    return std::sqrt(dot(d, d));
+  };
+  const Trajectory begin = trained(usual, 1, 0);
+  const double small = 1e-3, large = 100;
+  const double step = distance(begin, trained(usual, 1, small));
+  EXPECT_LT(distance(trained(spec, 1, small), trained(usual, 1, small)), 0.05 * step);
+  EXPECT_LT(distance(trained(spec, 1, large), begin), 1e-3 * distance(trained(usual, 1, large), begin));
+}
+
+// The largest numbers of every matrix stay; what moves is as many as were asked for, and its step is along the
+// gradient.
+TEST(Estimator, sparse_steps_leave_the_largest_numbers) {
+  TrainingSpec spec = probing_spec();
+  ASSERT_TRUE(spec.estimator_options.set("mezo", "epsilon", 2e-4));
+  ASSERT_TRUE(spec.estimator_options.set("mezo", "sparsity", 0.75));
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_TRUE(plan->programs.empty()) << "parameters are not moved in place";
+  const Trajectory begin = run_plan(spec, *plan, 1, 0), moved = run_plan(spec, *plan, 1, 1);
+  EXPECT_EQ(run_plan(spec, *plan, 0).parameters, begin.parameters) << "they stay where they are, bit for bit";
+  TrainingSpec exact = spec;
+  exact.estimator = &kBackprop;
+  const std::vector<double> gradient = difference(begin, trained(exact, 1, 1)), step = difference(begin, moved);
+  size_t at = 0;
+  double along = 0, length = 0, numbers = 0;
+  for (const TrainedParameter& parameter : by_name(*plan)) {
+    const size_t first = at, end = at + static_cast<size_t>(parameter.shape.count());
+    double least_left = 1e9, most_moved = 0;
+    for (at = first; at < end; ++at) {
+      const double size = std::abs(begin.parameters[at]);
+      if (step[at] == 0) {
+        least_left = std::min(least_left, size);
+        continue;
+      }
+      most_moved = std::max(most_moved, size);
+      ++numbers, along += gradient[at] * step[at], length += step[at] * step[at];
+    }
+    if (parameter.shape.rank() < 2) continue;
+    EXPECT_LT(most_moved, least_left) << parameter.name;
+    const auto stay = std::count(step.begin() + static_cast<long>(first), step.begin() + static_cast<long>(end), 0.0);
+    EXPECT_NEAR(static_cast<double>(stay) / static_cast<double>(end - first), 0.75, 0.05) << parameter.name;
+  }
+  EXPECT_NEAR(along * numbers / length, 1, 0.05);
+  // A budget changes nothing.
+  const Trajectory expected = run_plan(spec, *plan, 2);
+  spec.disk = true, spec.disk_least_bytes = 4096;
+  spec.budget_bytes = smallest_budget(spec);
+  const auto least = plan_training(spec, Machine{});
+  ASSERT_TRUE(least) << least.error().message;
+  EXPECT_EQ(run_plan(spec, *least, 2), expected);
 }
 
 TEST(Estimator, sign_is_all_that_is_taken) {

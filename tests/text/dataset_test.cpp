@@ -244,6 +244,28 @@ TEST_F(Packing, WholeExamplesInOrder) {
   EXPECT_EQ(rows.predicted, 7);
 }
 
+// Rows of virtual tokens before every document: they take room, shift positions, and the last may predict the text.
+TEST_F(Packing, LeavesRoomForVirtualTokens) {
+  open("{\"prompt\":\"x\",\"completion\":\"y\"}\n{\"text\":\"qrs\"}\n{\"text\":\"zx\"}");  // 3, 4 and 3 tokens
+  for (const bool predicts : {true, false}) {
+    Packer packer(*dataset_, 2, 8, 1, false, {2, predicts});
+    Rows rows;
+    ASSERT_TRUE(packer.next(rows));
+    EXPECT_THAT(rows.ids, ElementsAre(0, 0, 'x', 'y', 271, 0, 0, 0, 0, 0, 'q', 'r', 's', 271, 0, 0));
+    EXPECT_THAT(rows.targets,
+                ElementsAre(-1, -1, 'y', 271, -1, -1, -1, -1, -1, predicts ? 'q' : -1, 'r', 's', 271, -1, -1, -1));
+    EXPECT_THAT(rows.positions, ElementsAre(0, 1, 2, 3, 4, 0, 0, 0, 0, 1, 2, 3, 4, 5, 0, 0));
+    EXPECT_THAT(rows.starts, ElementsAre(0, 0, 0, 0, 0, 5, 6, 7, 8, 8, 8, 8, 8, 8, 14, 15));
+    EXPECT_EQ(rows.predicted, predicts ? 6 : 5);
+    EXPECT_EQ(packer.windows(0), 3);
+  }
+  Packer tight(*dataset_, 1, 8, 1, false, {5, true});
+  Rows rows;
+  ASSERT_TRUE(tight.next(rows));
+  tight.begin_step();
+  EXPECT_FALSE(tight.next(rows)) << "4 tokens and 5 rows do not fit";
+}
+
 TEST_F(Packing, ShufflesBySeedAndResumes) {
   std::string lines;
   for (int i = 0; i < 50; ++i) lines += fmt::format("{{\"text\":\"q{}\"}}\n", i);

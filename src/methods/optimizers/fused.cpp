@@ -39,14 +39,20 @@ void Fused::emit() {
   for (size_t i = 0; i < outputs_.size(); ++i) *outputs_[i].target = out[stores_.size() + i];
 }
 
-Expr estimated_gradient(Fused& fused, const Estimate& estimate, std::string_view parameter) {
-  const auto along = [&](int k) {
+Expr estimated_gradient(Fused& fused, const Update& update) {
+  const Estimate& estimate = *update.estimate;
+  const std::string name = update.name();
+  std::optional<Expr> sum;
+  for (int k = 0; k < estimate.directions.count(); ++k) {
+    if (!estimate.directions.moves(k, update.trained.layer)) continue;
     const Expr derivative = fused.scalar(estimate.derivatives[static_cast<size_t>(k)]);
-    return derivative * estimate.estimator->direction(fused.builder(), direction_stream(k, parameter));
-  };
-  Expr gradient = along(0);
-  for (int k = 1; k < estimate.directions(); ++k) gradient = gradient + along(k);
-  return estimate.estimator->finish ? estimate.estimator->finish(gradient, *estimate.options) : gradient;
+    const Expr along = derivative * estimate.estimator.direction(fused.builder(), direction_stream(k, name));
+    sum = sum ? *sum + along : along;
+  }
+  Expr gradient = *sum;
+  if (update.threshold != kNone)
+    gradient = gradient * greater(fused.scalar(update.threshold), abs(fused.tensor(update.parameter)));
+  return estimate.estimator.finish ? estimate.estimator.finish(gradient, estimate.options) : gradient;
 }
 
 void store_over(Update& update, size_t i, ValueId value) {

@@ -53,7 +53,7 @@ class Fused {
 };
 
 // The gradient of a parameter as an estimator makes it: an expression, for which nothing is stored.
-Expr estimated_gradient(Fused& fused, const Estimate& estimate, std::string_view parameter);
+Expr estimated_gradient(Fused& fused, const Update& update);
 
 // The gradient as clipping leaves it: a new value, or the gradient itself where nothing is clipped.
 ValueId clipped_gradient(Update& update);
@@ -67,8 +67,7 @@ class UpdateExpr {
   explicit UpdateExpr(Update& update)
       : update_(update), fused_(update.graph, "update." + update.name()), p(fused_.tensor(update.parameter)) {
     for (size_t i = 0; i < update.states.size(); ++i) states.push_back(state(i));
-    const Expr gradient =
-        update.estimate ? estimated_gradient(fused_, *update.estimate, update.name()) : fused_.tensor(update.gradient);
+    const Expr gradient = update.estimate ? estimated_gradient(fused_, update) : fused_.tensor(update.gradient);
     learning_rate = fused_.scalar(update.learning_rate);
     step = fused_.scalar(update.step);
     g = update.clip == kNone ? gradient : gradient * fused_.scalar(update.clip);

@@ -1,0 +1,99 @@
+// AdaLoRA: LoRA as a product of three factors, whose ranks were allotted to the layers while it was trained.
+//
+//   Paper   Zhang et al. 2023, arXiv:2303.10512, eq. 3
+//   Graph   y = x W^T + s (dropout(x) A^T) (B diag(E))^T, s = alpha / (init_r + 1e-5)
+//   Adds    A [rank, in], E [rank], B [out, rank] with the ranks that are left of init_r
+//   Names   as PEFT's: "<module>.lora_A", "lora_E" [rank, 1], "lora_B"; rank_pattern says which ranks are left
+//   Choice  adapters are used and merged, not trained: what allots ranks, and the term of the loss that keeps A and B
+//           orthogonal, have no place in a rewrite
+#include "core/random.h"
+#include "methods/rewrite.h"
+#include "ops/pointwise.h"
+#include "ops/update.h"
+
+namespace thimble {
+namespace {
+
+constexpr Option kOptions[] = {
+    {"init_rank", 12, 1, 65536, "ranks that every layer began with"},
+    {"rank", 0, 0, 65536, "ranks that are left of them; 0: all"},
+    {"alpha", 8, 1e-6, 1e6, "the product is scaled by alpha / init_rank"},
+    {"dropout", 0, 0, 0.99, "of the input of A, in training"},
+};
+using Kind = PeftField::Kind;
+constexpr PeftField kFields[] = {{"init_r", "init_rank", Kind::whole, {}, 12},
+                                 {"rank_pattern", "rank", Kind::marks, "lora_E"},
+                                 {"lora_alpha", "alpha", Kind::number, {}, 8},
+                                 {"lora_dropout", "dropout", Kind::number}};
+constexpr PeftNote kHarmless[] = {
+    {"target_r", "it says how ranks are allotted in training"},
+    {"tinit", "it says how ranks are allotted in training"},
+    {"tfinal", "it says how ranks are allotted in training"},
+    {"deltaT", "it says how ranks are allotted in training"},
+    {"beta1", "it says how ranks are allotted in training"},
+    {"beta2", "it says how ranks are allotted in training"},
+    {"orth_reg_weight", "it is of the loss in training"},
+    {"total_step", "it says how ranks are allotted in training"},
+    {"r", "init_r and rank_pattern say the ranks"},
+    {"megatron_core", "it is used with megatron_config alone"},
+    {"qalora_group_size", "it is used with use_qalora alone"},
+    {"loftq_config", "it says how the base was quantised before training"},
+};
+constexpr PeftNote kRefused[] = {{"use_dora", "PEFT has no such AdaLoRA"},
+                                 {"use_rslora", "PEFT has no such AdaLoRA"},
+                                 {"layer_replication", "layers of the base model are repeated"},
+                                 {"trainable_token_indices", "rows of the embedding are trained beside it"}};
+
+int64_t rank_of(const ModuleRewrite& m) {
+  return static_cast<int64_t>(m.option("rank") > 0 ? m.option("rank") : m.option("init_rank"));
+}
+
+double scale_of(const ModuleRewrite& m) { return m.module.scale * m.option("alpha") / (m.option("init_rank") + 1e-5); }
+
+ValueId factor_a(ModuleRewrite& m) { return m.add("lora_A", {rank_of(m), m.in}, Initial::normal(0.02f)); }
+
+// B diag(E)
+ValueId scaled_b(ModuleRewrite& m) {
+  const ValueId e = m.add("lora_E", {rank_of(m)}, Initial::constant(0), {.stored = {rank_of(m), 1}});
+  const ValueId b = m.add("lora_B", {m.out, rank_of(m)}, Initial::normal(0.02f), {.by_rows = true});
+  PointwiseBuilder p;
+  const Expr row = p.tensor(), by = p.row();
+  p.output(row * by);
+  return m.graph.emit(kPointwise, p.attributes(), {b, e}, m.module.name + ".adalora_BE");
+}
+
+void adapt(ModuleRewrite& m) {
+  ValueId dropped = m.x;
+  if (m.option("dropout") > 0 && m.training)
+    dropped = m.graph.emit(kDropout, DropoutAttributes{m.option("dropout"), name_hash(m.owner())}, {m.x},
+                           m.name("adalora_dropout"));
+  const ValueId h = m.product(dropped, factor_a(m), m.name("adalora_h"));
+  const ModuleRewrite::Term term{h, scaled_b(m), scale_of(m)};
+  m.y = m.linear(m.x, m.w, {&term, 1}, m.bias, m.addend, m.module.name);
+}
+
+ValueId weight(ModuleRewrite& m) {
+  const LinearAttributes product{.terms = {{false, static_cast<float>(scale_of(m))}}};
+  return m.graph.emit(kLinear, product, {m.rows(scaled_b(m)), factor_a(m), kNone, m.decoded()}, m.name("adalora_W"));
+}
+
+}  // namespace
+
+const Rewrite kAdalora = {
+    .name = "adalora",
+    .summary = "LoRA with ranks that were allotted to layers; to be used and merged",
+    .paper = "arXiv:2303.10512",
+    .rate = 5,
+    .options = kOptions,
+    .adapt = adapt,
+    .weight = weight,
+    .scales = true,
+    .not_trained =
+        "its ranks are allotted to the layers while it trains, which thimble does not do; train lora instead",
+    .form = {.type = "ADALORA",
+             .fields = kFields,
+             .harmless = kHarmless,
+             .refused = kRefused,
+             .init_field = "init_lora_weights"}};
+
+}  // namespace thimble

@@ -1,0 +1,104 @@
+// Prompt tuning: trained rows before every sequence, in place of the embeddings of virtual tokens.
+//
+//   Paper   Lester et al. 2021, arXiv:2104.08691; Liu et al. 2021, arXiv:2103.10385 (P-tuning)
+//   Graph   rows at positions 0 .. tokens - 1 are those of a trained table; the text follows from position `tokens` on
+//   Adds    [tokens, width], which begins with the rows of tokens that are drawn from the most frequent ones
+//   Names   as PEFT's: "prompt_embeddings"
+//   Choice  as PEFT does, the last virtual token predicts the first of the text. Tokens are drawn from the first 5000
+//   of
+//           the vocabulary, which tokenizers order by frequency (the paper's section 3.2 draws from the most common)
+#include <numeric>
+
+#include "core/random.h"
+#include "methods/rewrites/virtual_tokens.h"
+#include "ops/matrix.h"
+#include "ops/pointwise.h"
+#include "ops/update.h"
+
+namespace thimble {
+namespace {
+
+constexpr PeftField kFields[] = {kVirtualTokensField};
+constexpr PeftNote kHarmless[] = {
+    {"token_dim", kOfTheModel},
+    {"num_attention_heads", kOfTheModel},
+    {"num_layers", kOfTheModel},
+    {"num_transformer_submodules", kOfTheModel},
+    {"prompt_tuning_init", kOfTheBeginning},
+    {"prompt_tuning_init_text", kOfTheBeginning},
+    {"tokenizer_name_or_path", kOfTheBeginning},
+    {"tokenizer_kwargs", kOfTheBeginning},
+    {"encoder_reparameterization_type", kOfTheEncoder},
+    {"encoder_hidden_size", kOfTheEncoder},
+    {"encoder_num_layers", kOfTheEncoder},
+    {"encoder_dropout", kOfTheEncoder},
+};
+
+ValueId embed(ModuleRewrite& m, ValueId, ValueId rows) {
+  const ValueId prompt =
+      m.add(kPromptEmbeddings, {virtual_tokens_of(m), m.in}, {}, {.derived = true, .alone = kPromptEmbeddings});
+  return with_virtual_rows(m, rows, prompt, m.name("with_prompt"));
+}
+
+// Different tokens, of the first ones.
+std::vector<int64_t> begin_rows(const AdaptedModule& module) {
+  constexpr int64_t kFrequent = 5000;
+  const auto tokens = static_cast<int64_t>(module.options["tokens"]);
+  std::vector<int64_t> order(static_cast<size_t>(std::min(module.whole, std::max(kFrequent, tokens))));
+  std::iota(order.begin(), order.end(), int64_t{0});
+  const Random random(0, "tokens that virtual ones begin with");
+  std::vector<int64_t> drawn;
+  for (int64_t i = 0; i < tokens; ++i) {
+    const auto at = static_cast<size_t>(i) % order.size();
+    std::swap(order[at], order[at + random.below(static_cast<uint64_t>(i), order.size() - at)]);
+    drawn.push_back(order[at]);
+  }
+  return drawn;
+}
+
+std::vector<std::pair<std::string_view, ValueId>> begin(ModuleRewrite& m) {
+  PointwiseBuilder b;
+  b.output(b.tensor());
+  return {{kPromptEmbeddings, m.graph.emit(kPointwise, b.attributes(), {m.w}, m.name("rows"))}};
+}
+
+}  // namespace
+
+int64_t virtual_tokens(const OptionValues& options) { return static_cast<int64_t>(options["tokens"]); }
+int64_t virtual_tokens_of(const ModuleRewrite& m) { return virtual_tokens(m.module.options); }
+
+ValueId with_virtual_rows(ModuleRewrite& m, ValueId rows, ValueId table, std::string name) {
+  ReplaceRowsAttributes attributes{std::vector<int64_t>(static_cast<size_t>(virtual_tokens_of(m))),
+                                   m.graph.value(rows).type.codec};
+  std::iota(attributes.tokens.begin(), attributes.tokens.end(), int64_t{0});
+  return m.graph.emit(kReplaceRows, attributes, {rows, m.positions, table}, std::move(name));
+}
+
+const Rewrite kPromptTuning = {.name = "prompt_tuning",
+                               .summary = "embeddings of virtual tokens before the text train",
+                               .paper = "arXiv:2104.08691",
+                               .rate = 50,
+                               .options = kVirtualTokensOptions,
+                               .embed = embed,
+                               .virtual_tokens = virtual_tokens,
+                               .targets = "embed_tokens",
+                               .begin = begin,
+                               .begin_rows = begin_rows,
+                               .form = {.type = "PROMPT_TUNING", .fields = kFields, .harmless = kHarmless}};
+
+// PEFT saves the embeddings that the encoder has made.
+const Rewrite kPTuning = {.name = "p_tuning",
+                          .summary = "prompt tuning whose embeddings an encoder made; to be used",
+                          .paper = "arXiv:2103.10385",
+                          .options = kVirtualTokensOptions,
+                          .embed = embed,
+                          .virtual_tokens = virtual_tokens,
+                          .targets = "embed_tokens",
+                          .not_trained =
+                              "an encoder makes its embeddings in training, which is not in the adapter's "
+                              "file; train prompt_tuning instead",
+                          .begin = begin,
+                          .begin_rows = begin_rows,
+                          .form = {.type = "P_TUNING", .fields = kFields, .harmless = kHarmless}};
+
+}  // namespace thimble

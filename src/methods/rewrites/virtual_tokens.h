@@ -1,0 +1,21 @@
+// What techniques share that put virtual tokens before every sequence. Their rows are at positions 0 .. tokens - 1 and
+// belong to id 0, whose values the technique replaces where they matter.
+#pragma once
+
+#include "methods/rewrite.h"
+
+namespace thimble {
+
+inline constexpr std::string_view kPromptEmbeddings = "prompt_embeddings";
+inline constexpr Option kVirtualTokensOptions[] = {{"tokens", 20, 1, 4096, "virtual tokens before the text"}};
+inline constexpr PeftField kVirtualTokensField = {"num_virtual_tokens", "tokens", PeftField::Kind::whole, {}, 20};
+inline constexpr std::string_view kOfTheModel = "the model says it";
+inline constexpr std::string_view kOfTheBeginning = "it says how values began";
+inline constexpr std::string_view kOfTheEncoder = "it is of the encoder in training, whose result the file holds";
+
+int64_t virtual_tokens(const OptionValues& options);
+int64_t virtual_tokens_of(const ModuleRewrite& m);
+// `rows` with those of virtual tokens taken from an f32 table [tokens, width].
+ValueId with_virtual_rows(ModuleRewrite& m, ValueId rows, ValueId table, std::string name);
+
+}  // namespace thimble

@@ -1,0 +1,87 @@
+// Every decoder says what plain decoding says, token for token.
+#include "methods/decoder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "files/json.h"
+#include "program.h"
+#include "tiny_files.h"
+
+namespace thimble {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Decoders : public testing::TestWithParam<const Decoder*> {
+ protected:
+  Json generate(const std::string& decoder, std::vector<std::string> more) {
+    std::vector<std::string> all = {"generate", "--model", files_.gguf, "--decoder",
+                                    decoder,    "--json",  "--prompt",  "abcabcabcabc bad abcabc"};
+    all.insert(all.end(), more.begin(), more.end());
+    const Ran ran = run_thimble(all);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return parse_json(ran.out, "generate").value_or(Json());
+  }
+
+  TinyFiles files_;
+};
+
+TEST_P(Decoders, says_what_plain_decoding_says) {
+  const std::vector<std::string> ways[] = {
+      {"--max-tokens", "40"},
+      {"--max-tokens", "40", "--precision", "f32"},
+      {"--max-tokens", "40", "--temperature", "0.8", "--seed", "3"},
+      {"--max-tokens", "30", "--temperature", "1", "--seed", "5", "--repetition-penalty", "1.2", "--stop", "x"},
+      {"--max-tokens", "1"},
+      {"--max-tokens", "200", "--context", "48"},
+      {"--max-tokens", "20", "--json-schema", R"({"type":"array","items":{"type":"integer"}})"}};
+  int64_t guessed = 0;
+  for (const auto& way : ways) {
+    const Json plain = generate("plain", way), ahead = generate(std::string(GetParam()->name), way);
+    EXPECT_EQ(ahead["ids"], plain["ids"]) << way[1];
+    EXPECT_EQ(ahead["text"], plain["text"]);
+    EXPECT_EQ(ahead["stopped"], plain["stopped"]);
+    if (!ahead.contains("guessed")) continue;
+    guessed += ahead["guessed"].get<int64_t>();
+    EXPECT_LE(ahead["guessed_right"], ahead["guessed"]);
+  }
+  EXPECT_EQ(guessed > 0, GetParam()->guesses());
+}
+
+// Sequences of a batch end at different times, and each has guesses of its own.
+TEST_P(Decoders, says_the_same_in_batches) {
+  const std::string prompts =
+      files_.folder.write("prompts.txt", "abcabc abc\nbad dad bad\nab\nfade faded fad\na cab\n");
+  const auto all = [&](const std::string& decoder, const char* batch) {
+    const Ran ran = run_thimble({"generate", "--model", files_.gguf, "--decoder", decoder, "--prompts", prompts,
+                                 "--max-tokens", "24", "--batch", batch, "--temperature", "0.7", "--seed", "4"});
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    std::vector<Json> ids;
+    std::istringstream lines(ran.out);
+    for (std::string line; std::getline(lines, line);) ids.push_back(parse_json(line, "line").value_or(Json())["ids"]);
+    return ids;
+  };
+  for (const char* batch : {"1", "3"})
+    EXPECT_EQ(all(std::string(GetParam()->name), batch), all("plain", batch)) << batch;
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, Decoders, testing::ValuesIn(decoders().begin(), decoders().end()),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+TEST(Decoder, refuses_what_it_does_not_have) {
+  TinyFiles files;
+  const auto refused = [&](std::vector<std::string> more) {
+    std::vector<std::string> all = {"generate", "--model", files.gguf, "--prompt", "ab"};
+    all.insert(all.end(), more.begin(), more.end());
+    const Ran ran = run_thimble(all);
+    EXPECT_EQ(ran.status, 2);
+    return ran.err;
+  };
+  EXPECT_THAT(refused({"--decoder", "lookup"}), HasSubstr("prompt_lookup"));
+  EXPECT_THAT(refused({"--decoder", "prompt_lookup", "--set", "decoder.gram=2"}), HasSubstr("ngram"));
+  EXPECT_THAT(refused({"--set", "optimizer.beta1=1"}), HasSubstr("'decoder'"));
+}
+
+}  // namespace
+}  // namespace thimble

@@ -1,0 +1,136 @@
+// prune and quantize as a user gives them: what is written, and what is refused.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "files/json.h"
+#include "models/model_source.h"
+#include "program.h"
+#include "tiny_files.h"
+
+namespace thimble {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::vector<float> weight(const ModelSource& source, const std::string& name) {
+  const ModelTensor& tensor = *source.find(name);
+  const int64_t rows = tensor.shape.rows(), columns = tensor.shape.columns();
+  std::vector<std::byte> bytes(static_cast<size_t>(rows * tensor.codec->bytes(columns)));
+  std::vector<float> out(static_cast<size_t>(rows * columns));
+  EXPECT_TRUE(source.read(tensor, 0, rows, bytes));
+  for (int64_t r = 0; r < rows; ++r)
+    tensor.codec->decode(bytes.data() + r * tensor.codec->bytes(columns), out.data() + r * columns, columns);
+  return out;
+}
+
+struct Job {
+  TinyFiles tiny;
+  std::string data = tiny.folder.file("text.txt");
+  Job() {
+    std::string text;
+    for (int i = 0; i < 4000; ++i) text += static_cast<char>('a' + Random(3, 1, 0).bits(static_cast<uint64_t>(i)) % 26);
+    tiny.folder.write("text.txt", text);
+  }
+  std::string file(const std::string& name) const { return tiny.folder.file(name); }
+  Ran run(const std::string& command, std::vector<std::string> more) const {
+    std::vector<std::string> arguments = {command, "--model", tiny.gguf};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_thimble(arguments);
+  }
+};
+
+constexpr const char* kLayer = "model.layers.1.mlp.down_proj.weight";
+
+TEST(Prune, halves_every_layer_in_both_formats) {
+  const Job job;
+  for (const std::string to : {"gguf", "safetensors"})
+    for (const std::string method : {"magnitude", "wanda"}) {
+      const std::string out = job.file(method + to);
+      std::vector<std::string> flags = {"--method", method, "--to", to, "--out", out, "--json"};
+      if (method == "wanda") flags.insert(flags.end(), {"--data", job.data, "--samples", "8", "--context", "32"});
+      const Ran ran = job.run("prune", flags);
+      ASSERT_EQ(ran.status, 0) << ran.err;
+      const Json done = Json::parse(ran.out.substr(ran.out.rfind("{\"event\"")));
+      EXPECT_EQ(done["layers"], 14);
+      EXPECT_EQ(done["sparsity"], 0.5);
+      EXPECT_LE(done["peak_rss_bytes"].get<int64_t>(), done["planned_peak_bytes"].get<int64_t>());
+      const auto before = ModelSource::open(job.tiny.gguf), after = ModelSource::open(out);
+      ASSERT_TRUE(after) << after.error().message;
+      const std::vector<float> w = weight(**after, kLayer);
+      EXPECT_EQ(std::count(w.begin(), w.end(), 0.0f), static_cast<int64_t>(w.size() / 2));
+      EXPECT_EQ(weight(**after, "model.embed_tokens.weight"), weight(**before, "model.embed_tokens.weight"));
+      // What stays is what was there.
+      const std::vector<float> old = weight(**before, kLayer);
+      for (size_t i = 0; i < w.size(); ++i) EXPECT_TRUE(w[i] == 0 || w[i] == old[i]);
+      const Ran used = run_thimble({"eval", "--model", out, "--data", job.data, "--context", "32"});
+      EXPECT_EQ(used.status, 0) << used.err;
+    }
+}
+
+TEST(Prune, patterns_and_none_at_all) {
+  const Job job;
+  const std::string two = job.file("two.gguf"), none = job.file("none.gguf");
+  ASSERT_EQ(job.run("prune", {"--method", "magnitude", "--pattern", "2:4", "--to", "gguf", "--out", two}).status, 0);
+  ASSERT_EQ(job.run("prune", {"--method", "magnitude", "--sparsity", "0", "--to", "gguf", "--out", none}).status, 0);
+  const auto before = ModelSource::open(job.tiny.gguf), half = ModelSource::open(two), same = ModelSource::open(none);
+  const std::vector<float> w = weight(**half, kLayer);
+  for (size_t i = 0; i < w.size(); i += 4)
+    ASSERT_EQ(std::count(w.begin() + int64_t(i), w.begin() + int64_t(i) + 4, 0.0f), 2);
+  for (const ModelTensor& tensor : (*before)->tensors())
+    if (tensor.shape.rank() == 2) EXPECT_EQ(weight(**same, tensor.name), weight(**before, tensor.name)) << tensor.name;
+}
+
+TEST(Quantize, writes_the_codec_that_was_asked_for) {
+  const Job job;
+  for (const std::string method : {"round", "gptq"}) {
+    const std::string out = job.file(method + ".gguf");
+    std::vector<std::string> flags = {"--method", method, "--to", "q4_0", "--out", out};
+    if (method == "gptq") flags.insert(flags.end(), {"--data", job.data, "--samples", "8", "--context", "32"});
+    const Ran ran = job.run("quantize", flags);
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    const auto after = ModelSource::open(out);
+    ASSERT_TRUE(after) << after.error().message;
+    EXPECT_EQ((*after)->find(kLayer)->codec, &kQ4_0);
+    EXPECT_EQ(run_thimble({"eval", "--model", out, "--data", job.data, "--context", "32"}).status, 0);
+  }
+  // Rounding is what convert does, byte for byte.
+  const std::string converted = job.file("converted.gguf");
+  ASSERT_EQ(job.run("convert", {"--to", "gguf", "--codec", "q4_0", "--out", converted}).status, 0);
+  const auto a = ModelSource::open(converted), b = ModelSource::open(job.file("round.gguf")),
+             c = ModelSource::open(job.file("gptq.gguf"));
+  EXPECT_EQ(weight(**a, kLayer), weight(**b, kLayer));
+  EXPECT_NE(weight(**a, kLayer), weight(**c, kLayer));
+}
+
+TEST(Prune, refuses_what_can_not_be) {
+  const Job job;
+  const std::string out = job.file("out.gguf");
+  const auto refused = [&](const std::string& command, std::vector<std::string> flags, const std::string& because,
+                           int status = 2) {
+    flags.insert(flags.end(), {"--out", out});
+    const Ran ran = job.run(command, flags);
+    EXPECT_EQ(ran.status, status) << because << ran.out;
+    EXPECT_THAT(ran.err, HasSubstr(because));
+    EXPECT_FALSE(is_file(out)) << because;
+  };
+  refused("prune", {"--method", "magnitud", "--to", "gguf"}, "nearest are magnitude");
+  refused("prune", {"--method", "gptq", "--to", "gguf"}, "there is no way to prune 'gptq'");
+  refused("prune", {"--method", "wanda", "--to", "gguf"}, "--data is missing");
+  refused("prune", {"--method", "magnitude", "--to", "gguf", "--data", job.data}, "looks at weights alone");
+  refused("prune", {"--method", "magnitude", "--to", "gguf", "--codec", "q4_1"}, "no exact zero");
+  refused("prune", {"--method", "magnitude", "--to", "gguf", "--sparsity", "1.5"}, "--sparsity: expected 0 to 1");
+  refused("prune", {"--method", "magnitude", "--to", "gguf", "--pattern", "5:4"}, "--pattern: expected N:M");
+  refused("prune", {"--method", "magnitude", "--to", "gguf", "--pattern", "2:4", "--sparsity", "0.3"},
+          "--pattern 2:4 says");
+  refused("prune", {"--method", "magnitude", "--to", "gguf", "--pattern", "3:7"}, "no whole runs of 7");
+  refused("quantize", {"--method", "gptq", "--to", "q6_K", "--data", job.data}, "evenly spaced");
+  refused("quantize", {"--method", "gptq", "--to", "q4_0", "--data", job.data, "--set", "gptq.damp=7"},
+          "expected 1e-06 to 1");
+  refused("quantize", {"--method", "gptq", "--to", "q4_0", "--data", job.data, "--context", "100"},
+          "64 tokens at most");
+  refused("quantize", {"--method", "gptq", "--to", "q4_0", "--data", job.data, "--context", "32", "--memory", "12M"},
+          "--memory", 3);
+}
+
+}  // namespace
+}  // namespace thimble
