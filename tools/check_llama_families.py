@@ -23,6 +23,8 @@ import glob
 import json
 import multiprocessing
 import os
+import re
+import subprocess
 import sys
 import tempfile
 
@@ -49,9 +51,9 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 TOKENS, CONTEXT, PROMPT = 24, 64, "The keeper said that"
 CLOSE = 1e-4  # of differences relative to the spread
 # ggml computes GELU by a table of f16 in the form with tanh (ggml/src/ggml-cpu/vec.h, ggml_vec_gelu_f32), also for models
-# trained with erf (llama.cpp's build_ffn has no other LLM_FFN_GELU). That is the difference if with such a table in
-# transformers there is none: column `table`, which is then judged, and the others by this.
-OF_GELU = 1e-2
+# trained with erf (llama.cpp's build_ffn has no other LLM_FFN_GELU). With such a table in transformers most of the
+# difference is gone: what is left in column `table` is of inputs that round to the other of two neighbours in f16.
+OF_GELU, OF_TABLE = 1e-2, 2e-3
 COMMON = dict(vocab_size=258, bos_token_id=256, eos_token_id=257, pad_token_id=None)
 SHAPE = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
              head_dim=16, max_position_embeddings=128, sliding_window=32)
@@ -87,7 +89,9 @@ FAMILIES = {
 COLUMNS = ["hf", "gguf", "llama", "table", "cache", "peft", "lora"]
 BY_TABLE = ["llama", "cache", "lora"]
 # What llama.cpp's GGUF of a family cannot say or do, and thimble refuses by name or warns of.
-NOT_THERE = ("llama.cpp has no window", "cannot express", "llama.cpp does not run", "lie by head", "is not supported; those")
+NOT_THERE = ("cannot express", "llama.cpp does not run", "is not supported; those",
+             "not of text alone")
+NO_WINDOW = re.compile("llama.cpp has no window .* on texts of more than ([0-9]+) tokens")
 
 
 def tokenizer():
@@ -165,11 +169,25 @@ def apart(ours, theirs):
     return float(numpy.abs(ours - theirs[..., :ours.shape[-1]]).max() / ours.std())
 
 
+def convert(program, hf, gguf):
+    """How many positions llama.cpp is to agree at: those of a window, where it has none in this family."""
+    done = subprocess.run([program, "convert", "--model", hf, "--to", "gguf", "--codec", "f32", "--out", gguf],
+                          capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+    found = NO_WINDOW.search(done.stderr)
+    return int(found.group(1)) if found else CONTEXT
+
+
 def llama_logits(gguf, ids, lora=None):
     model = LlamaCpp(gguf, CONTEXT, lora)
     result = numpy.stack([model.logits(row) for row in ids]), numpy.stack([model.logits(row, 1) for row in ids])
     model.close()
     return result
+
+
+def of_llama(ours, whole, by_one):
+    return {"llama": apart(ours, whole), "cache": apart(ours, by_one)}
 
 
 def greedy(program, hf, gguf):
@@ -196,34 +214,42 @@ def check_made(program, name, folder):
         expected = model(torch.tensor(ids)).logits.numpy()
     ours = eval_logits(program, hf, ids, folder)
     result = {"hf": apart(ours, expected)}
-    interop.thimble(program, "convert", "--model", hf, "--to", "gguf", "--codec", "f32", "--out", gguf)
+    here = convert(program, hf, gguf)
     result["gguf"] = apart(ours, eval_logits(program, gguf, ids, folder))
     whole, by_one = llama_logits(gguf, ids)
-    result["llama"], result["cache"] = apart(ours, whole), apart(ours, by_one)
+    result.update(of_llama(ours[:, :here], whole[:, :here], by_one[:, :here]))
     table = with_table(model, ids)
     if table is not None:
-        result["table"] = apart(table, whole)
+        result["table"] = apart(table[:, :here], whole[:, :here])
     result["greedy"], _ = greedy(program, hf, gguf)
     with torch.no_grad():
         expected = make_adapter(model, peft)(torch.tensor(ids)).logits.numpy()
     adapted = eval_logits(program, hf, ids, folder, peft)
     result["peft"] = apart(adapted, expected)
-    interop.thimble(program, "convert", "--model", hf, "--adapter", peft, "--to", "gguf", "--adapter-only", "--out", lora)
+    try:
+        interop.thimble(program, "convert", "--model", hf, "--adapter", peft, "--to", "gguf", "--adapter-only", "--out", lora)
+    except SystemExit as refused:
+        if "lie by head" not in str(refused):
+            raise
+        result["greedy"] += "; no adapters in GGUF"
+        return result
     result["lora"] = apart(adapted, llama_logits(gguf, ids, lora)[0])
     return result
 
 
 def check_golden(program, golden, folder):
     gguf, truth = os.path.join(folder, "model.gguf"), load_file(os.path.join(golden, "golden.safetensors"))
+    if "ids" not in truth:
+        raise RuntimeError("not of text alone")
     hf, ids = os.path.join(golden, "model"), truth["ids"]
-    interop.thimble(program, "convert", "--model", hf, "--to", "gguf", "--codec", "f32", "--out", gguf)
+    here = convert(program, hf, gguf)
     ours = eval_logits(program, hf, ids, folder)
     result = {"hf": apart(ours, truth["logits"]), "gguf": apart(ours, eval_logits(program, gguf, ids, folder))}
     whole, by_one = llama_logits(gguf, ids)
-    result["llama"], result["cache"] = apart(ours, whole), apart(ours, by_one)
+    result.update(of_llama(ours[:, :here], whole[:, :here], by_one[:, :here]))
     table = with_table(AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32, attn_implementation="eager").eval(), ids)
     if table is not None:
-        result["table"] = apart(table, whole)
+        result["table"] = apart(table[:, :here], whole[:, :here])
     return result
 
 
@@ -250,6 +276,7 @@ def judge(name, result):
     if isinstance(result, str):
         return f"{name:20}  {result[:200]}", any(known in result for known in NOT_THERE)
     bound = {c: OF_GELU if "table" in result and c in BY_TABLE else CLOSE for c in COLUMNS}
+    bound["table"] = OF_TABLE
     larger = [c for c in COLUMNS if result.get(c, 0) > bound[c]]
     figures = "".join(f"{result[c]:>9.0e}" if c in result else f"{'':>9}" for c in COLUMNS)
     return f"{name:20}{figures}  {result.get('greedy', '')}{'   TOO LARGE: ' + ', '.join(larger) if larger else ''}", not larger
@@ -266,7 +293,10 @@ def main():
     for name, function, what in rows:
         if wanted and name not in wanted:
             continue
-        line, good = judge(name, apart_from_us(function, options.thimble, what))
+        result = apart_from_us(function, options.thimble, what)
+        if isinstance(result, str) and "(golden)" in name and any(known in result for known in NOT_THERE[-2:]):
+            continue  # encoders, mixtures of experts and the like
+        line, good = judge(name, result)
         print(line, flush=True)
         failed += [] if good else [name]
     print("all agree" if not failed else f"not: {', '.join(failed)}")

@@ -36,6 +36,8 @@ Result<Adapter> open_folder(const std::string& folder) {
   TRY(peft_options(*adapter.rewrite, adapter.config, config));
   TRY(Selection::read(adapter.config, config));
   if (is_file(folder + kSystemPrompt)) adapter.system_prompt = TRY(read_text_file(folder + kSystemPrompt, 1 << 20));
+  if (is_file(folder + kAdapterTemplate))
+    adapter.chat_template = TRY(read_text_file(folder + kAdapterTemplate, 4u << 20));
   SafetensorsFile file = TRY(SafetensorsFile::open(folder + kAdapterWeights));
   for (const SafetensorsEntry& entry : file.entries()) {
     if (!entry.codec || entry.codec->block != 1)

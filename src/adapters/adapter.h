@@ -23,9 +23,10 @@ namespace thimble {
 struct Adapter {
   std::string path;
   const Rewrite* rewrite = nullptr;
-  nlohmann::ordered_json config;  // PEFT's, with all its fields in their order
-  std::string system_prompt;      // what all chats that it was trained on were opened with; in system_prompt.txt
-  bool interleaved = false;       // rows of heads as GGUF has them, and not as Hugging Face's files do
+  nlohmann::ordered_json config;   // PEFT's, with all its fields in their order
+  std::string system_prompt;       // what all chats that it was trained on were opened with; in system_prompt.txt
+  std::string chat_template = {};  // that it was trained with, where its folder has one; in chat_template.jinja
+  bool interleaved = false;        // rows of heads as GGUF has them, and not as Hugging Face's files do
   bool gguf = false;
   double scale = 1;        // of what it adds
   std::string scope = {};  // before names of its values in a graph (AdaptedModule)
@@ -80,6 +81,7 @@ Result<RewriteSpec> configured_rewrite(const Rewrite& rewrite, const nlohmann::o
 struct AdapterToWrite {
   nlohmann::ordered_json config;
   std::string system_prompt;
+  std::string chat_template = {};  // that it was trained with, where it is not the model's own; or empty
   std::vector<std::pair<AdapterTensor, Shape>> tensors;  // with the shapes of the values
   const Adapter* names = nullptr;                        // whose names of tensors are kept
 };
@@ -94,6 +96,8 @@ Result<void> write_stack(const std::string& folder, std::span<const std::string>
 inline constexpr const char* kAdapterConfig = "/adapter_config.json";
 inline constexpr const char* kAdapterWeights = "/adapter_model.safetensors";
 inline constexpr const char* kAdapterStack = "/adapter_stack.json";
+inline constexpr const char* kAdapterTemplate =
+    "/chat_template.jinja";  // as transformers keeps a tokenizer's beside it
 inline constexpr const char* kSystemPrompt = "/system_prompt.txt";
 
 // What is the same of a tensor's name however a tool prefixes it.

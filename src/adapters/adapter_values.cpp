@@ -186,6 +186,8 @@ Result<void> write_adapter(const std::string& folder, const AdapterToWrite& adap
   CHECK_OK(writer.finish());
   CHECK_OK(remove_file(folder + kSystemPrompt));
   if (!adapter.system_prompt.empty()) CHECK_OK(write_text_file(folder + kSystemPrompt, adapter.system_prompt));
+  CHECK_OK(remove_file(folder + kAdapterTemplate));
+  if (!adapter.chat_template.empty()) CHECK_OK(write_text_file(folder + kAdapterTemplate, adapter.chat_template));
   return write_text_file(folder + kAdapterConfig, json_text(adapter.config));
 }
 

@@ -101,6 +101,9 @@ Result<void> open_tokenizer(Conversion& c) {
   return add_rows(c);
 }
 
+// That of the adapter which is merged: it was trained with it.
+std::string adapter_template(const Conversion& c) { return c.adapters.empty() ? "" : c.adapters.front().chat_template; }
+
 Result<void> open_all(Conversion& c) {
   const ConvertOptions& o = c.options;
   c.budget_bytes = o.memory.empty() ? free_memory_bytes() / 5 * 4 : TRY(parse_bytes(o.memory));
@@ -110,7 +113,10 @@ Result<void> open_all(Conversion& c) {
     c.merged = TRY(MergedModel::make(*c.source, c.adapters));
   }
   CHECK_OK(choose_codecs(c));
-  return open_tokenizer(c);
+  CHECK_OK(open_tokenizer(c));
+  c.output.chat_template = adapter_template(c);
+  if (c.output.opened && !c.output.chat_template.empty()) c.output.opened->use_chat_template(c.output.chat_template);
+  return {};
 }
 
 // What the process will hold at most; it holds it from here on, before anything is written.

@@ -59,7 +59,7 @@ Result<void> write_gguf(ModelOutput& o, const Architecture& architecture, std::s
   GgufWriteOptions options{.codec = o.codec, .embedding_codec = o.embedding_codec};
   options.name = fs::path(o.out).stem().string();
   if (o.gguf_tokenizer) options.name = TRY(o.gguf_tokenizer->get_or<std::string>("general.name", options.name));
-  if (o.gguf_tokenizer) options.tokenizer_source = &*o.gguf_tokenizer;
+  if (o.gguf_tokenizer) options.tokenizer_source = &*o.gguf_tokenizer, options.chat_template = o.chat_template;
   if (o.opened) options.tokenizer = &o.tables;
   const fs::path folder = fs::path(o.out).parent_path();
   if (!folder.empty()) CHECK_OK(make_directories(folder.string()));

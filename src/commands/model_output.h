@@ -21,6 +21,7 @@ struct ModelOutput {
   const Codec* codec = nullptr;            // nullptr: as stored
   const Codec* embedding_codec = nullptr;  // nullptr: as `codec`
   std::vector<std::string> notes;          // for whoever asked
+  std::string chat_template = {};          // instead of the tokenizer's own; "": that
 
   // Set by the functions below.
   std::optional<GgufFile> gguf_tokenizer;  // whose metadata are copied

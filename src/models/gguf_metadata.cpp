@@ -27,6 +27,8 @@ constexpr auto kFileTypes = std::to_array<FileType>({{"f32", 0},
                                                      {"q6_K", 18},
                                                      {"bf16", 32}});
 
+constexpr const char* kChatTemplate = "tokenizer.chat_template";
+
 void add_tokenizer(const TokenizerTables& t, GgufWriter& writer) {
   const auto add_id = [&](std::string_view key, std::optional<int32_t> id) {
     if (id) writer.add_integer(key, static_cast<uint32_t>(*id));
@@ -45,7 +47,7 @@ void add_tokenizer(const TokenizerTables& t, GgufWriter& writer) {
   writer.add_bool("tokenizer.ggml.add_eos_token", t.add_eos);
   writer.add_bool("tokenizer.ggml.add_space_prefix", t.add_space_prefix);
   if (t.remove_extra_whitespaces) writer.add_bool("tokenizer.ggml.remove_extra_whitespaces", true);
-  if (!t.chat_template.empty()) writer.add_string("tokenizer.chat_template", t.chat_template);
+  if (!t.chat_template.empty()) writer.add_string(kChatTemplate, t.chat_template);
 }
 
 // Licence, authors and the like, which stay true of a converted model.
@@ -82,8 +84,10 @@ Result<void> add_metadata(const Family& family, const Architecture& a, const Ggu
     const GgufFile& source = *options.tokenizer_source;
     CHECK_OK(check_vocabulary(TRY(source.get<GgufArray>("tokenizer.ggml.tokens")).count, a.vocab, source.path()));
     for (const GgufValue& value : source.values()) {
+      if (!options.chat_template.empty() && value.key == kChatTemplate) continue;
       if (value.key.starts_with("tokenizer.") || is_description(value.key)) writer.copy(source, value);
     }
+    if (!options.chat_template.empty()) writer.add_string(kChatTemplate, options.chat_template);
   } else {
     writer.add_string("tokenizer.ggml.model", "no_vocab");
   }

@@ -18,6 +18,7 @@ struct GgufWriteOptions {
   // At most one of the two; without either the file has no vocabulary.
   const GgufFile* tokenizer_source = nullptr;
   const TokenizerTables* tokenizer = nullptr;
+  std::string chat_template = {};  // instead of that of tokenizer_source; empty: that
 };
 
 // A matrix whose rows are no whole blocks of the codec asked for.

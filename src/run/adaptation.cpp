@@ -241,8 +241,11 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
   Values all = values();
   std::vector<std::string> names;
   for (size_t i = 0; i < configs_.size(); ++i) {
-    AdapterToWrite out{
-        .config = configs_[i], .system_prompt = data_->report().system, .tensors = {}, .names = named_by(adapters_, i)};
+    AdapterToWrite out{.config = configs_[i],
+                       .system_prompt = data_->report().system,
+                       .chat_template = tokenizer_->has_other_template() ? tokenizer_->chat_template() : "",
+                       .tensors = {},
+                       .names = named_by(adapters_, i)};
     for (const AdapterTensor& tensor : plan_.train.adapter)
       if (const Layout::Entry* const entry = plan_.layout.find(tensor.value);
           entry && tensor.saved && (configs_.size() == 1 || tensor.technique == spec_.rewrites[i].rewrite->name))

@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 // As write_adapter, write_hf_model and Tokenizer::save name them.
 constexpr std::array kAdapterFiles = {"adapter_config.json", "adapter_model.safetensors", "adapter_stack.json",
-                                      "system_prompt.txt"};
+                                      "system_prompt.txt", "chat_template.jinja"};
 constexpr std::array kModelFiles = {
     "config.json",     "model.safetensors", "model.safetensors.index.json", "model-[0-9]*-of-[0-9]*.safetensors",
     kGenerationConfig,

@@ -40,12 +40,14 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
   std::unique_ptr<Inference> inference(new Inference(options));
   inference->source_ = TRY(ModelSource::open(options.model));
   inference->tokenizer_ = TRY(open_tokenizer(options.tokenizer, *inference->source_));
+  CHECK_OK(inference->open_adapter_stack());
+  if (!inference->adapters_.empty() && !inference->adapters_.front().chat_template.empty())
+    inference->tokenizer_->use_chat_template(inference->adapters_.front().chat_template);
   inference->template_ =
       TRY(thimble::template_options(options.chat_template, options.template_variables, options.date));
   inference->template_.no_bos = options.no_bos;
   inference->chat_ = ChatFormat::open(*inference->tokenizer_, inference->template_);
   if (!inference->chat_ && !options.chat_template.empty()) return Failure(inference->chat_.error());
-  CHECK_OK(inference->open_adapter_stack());
   CHECK_OK(inference->open_decoder());
   InferenceSpec& spec = inference->spec_;
   spec.threads = thread_count(options.threads);

@@ -118,7 +118,14 @@ Result<void> Trainer::open_data() {
                      : r.train_on == "last" ? TrainOn::last
                      : r.train_on == "all"  ? TrainOn::all
                                             : TrainOn::assistant;
-  if (!r.chat_template.empty()) TRY(chat_format(*tokenizer_, options.chat));  // what was asked for has to be usable
+  if (r.chat_template.empty() && !r.adapter.empty()) {
+    const auto before = TRY(open_adapters(r.adapter));
+    if (!before.front().chat_template.empty()) tokenizer_->use_chat_template(before.front().chat_template);
+  }
+  if (!r.chat_template.empty()) {
+    TRY(chat_format(*tokenizer_, options.chat));  // what was asked for has to be usable
+    tokenizer_->use_chat_template(TRY(chosen_template(r.chat_template)));
+  }
   data_ = TRY(Dataset::open(r.data, *tokenizer_, options));
   report_data(events_, r.data, data_->report());
   if (data_->size() == 0)

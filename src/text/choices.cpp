@@ -101,14 +101,15 @@ int64_t characters(std::string_view text) {
   return std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
 }
 
-// Whitespace at the end of a prompt belongs to what follows, as lm-evaluation-harness tokenizes it.
-Choice choice_after(std::string prompt, const std::string& text) {
+// Whitespace at the end of a prompt belongs to what follows, as lm-evaluation-harness tokenizes it, and a space stands
+// between the two. With a prompt of the user's own (`as_given`) only where neither brings one.
+Choice choice_after(std::string prompt, const std::string& text, bool as_given = false) {
   const size_t end = prompt.find_last_not_of(" \t\n\r");
   const size_t kept = end == std::string::npos ? 0 : end + 1;
-  std::string moved = prompt.substr(kept);
+  const std::string moved = prompt.substr(kept);
   prompt.resize(kept);
-  const bool spaced = !moved.empty() || prompt.empty() || text.starts_with(' ');
-  return {std::move(prompt), (spaced ? moved : " ") + text, characters(text)};
+  const bool spaced = as_given && (!moved.empty() || prompt.empty() || text.starts_with(' '));
+  return {std::move(prompt), moved + (spaced ? "" : " ") + text, characters(text)};
 }
 
 // WikiHow's marks, as lm-evaluation-harness takes them out of HellaSwag.
@@ -180,7 +181,9 @@ Result<Put> put_mmlu(const Json& line, const std::string& where) {
 }
 
 Result<Put> put_sciq(const Json& line, const std::string& where) {
-  return Put{fmt::format("Question: {}\nAnswer:", TRY(text_of(line, "question", where))),
+  std::string support = line.contains("support") ? TRY(text_of(line, "support", where)) : "";
+  support.erase(0, support.find_first_not_of(" \t\r\n"));
+  return Put{fmt::format("{}\nQuestion: {}\nAnswer:", support, TRY(text_of(line, "question", where))),
              TRY(named_choices(line, {"distractor1", "distractor2", "distractor3", "correct_answer"}, where))};
 }
 
@@ -243,6 +246,7 @@ Result<ChoiceQuestion> question_of(const Json& line, const Json* beside, const s
     return fail(ErrorCode::corrupt, "{}: a question needs two choices or more, found {}", where,
                 put.choices.texts.size());
   for (const char* const field : {"context", "support"}) {
+    if (shape->put == put_sciq) break;  // which puts it there itself
     const Json* const before = first_of(line, {field});
     if (!before || !before->is_string() || before->get_ref<const std::string&>().empty()) continue;
     put.prompt = trimmed(before->get<std::string>()) + "\n" + put.prompt;
@@ -252,7 +256,8 @@ Result<ChoiceQuestion> question_of(const Json& line, const Json* beside, const s
   const Json* const inside = first_of(line, {"answer", "label", "answerKey", "correct_answer"});
   ChoiceQuestion question;
   question.answer = TRY(answer_of(inside ? inside : beside, put.choices, where));
-  for (const std::string& text : put.choices.texts) question.choices.push_back(choice_after(put.prompt, text));
+  for (const std::string& text : put.choices.texts)
+    question.choices.push_back(choice_after(put.prompt, text, line.contains("prompt")));
   return question;
 }
 

@@ -4,10 +4,10 @@
 //   question | goal, choices | sol1 sol2  "Question: ...\nAnswer:" (ARC, PIQA, CommonsenseQA with `stem`)
 //   question_stem, choices                the stem as it is (OpenBookQA)
 //   ctx, endings, label                   "activity: context" and its endings, cleaned of WikiHow's marks (HellaSwag)
-//   sentence, option1, option2            what stands after "_", given what stands before it with each option
-//   (WinoGrande) passage, question                     "passage\nQuestion: ...?\nAnswer:", no or yes (BoolQ) question,
-//   subject, choices            the choices after letters, of which one is the answer (MMLU) question, correct_answer,
-//   distractor1..3, support   (SciQ)
+//   sentence, option1, option2            what stands after "_", given what is before it, with each option (WinoGrande)
+//   passage, question                     "passage\nQuestion: ...?\nAnswer:", no or yes (BoolQ)
+//   question, subject, choices            the choices after letters, of which one is the answer (MMLU)
+//   question, distractor1..3, support     the support, then the question; and correct_answer (SciQ)
 //
 //   answer | label | answerKey            the index from 0, a choice's label ("A"), or its text
 //

@@ -27,7 +27,8 @@ Result<void> keep_tokenizer(const Tokenizer& tokenizer, const std::string& from,
     const std::string path = from + "/" + name;
     if (is_file(path)) CHECK_OK(copy_file(path, to + "/" + name));
   }
-  return {};
+  if (!tokenizer.has_other_template()) return {};
+  return write_text_file(to + "/" + kChatTemplate, tokenizer.chat_template());
 }
 
 }  // namespace thimble

@@ -13,11 +13,12 @@ inline constexpr std::array kTokenizerFiles = {
     "tokenizer_config.json",   "added_tokens.json",      "spiece.model", "chat_template.jinja", "chat_template.json",
     "special_tokens_map.json", "sentencepiece.bpe.model"};
 inline constexpr const char* kGenerationConfig = "generation_config.json";
+inline constexpr const char* kChatTemplate = "chat_template.jinja";
 
 Result<void> copy_file(const std::string& from, const std::string& to);
 
 // Into the folder `to`: the files of the tokenizer byte for byte where `from` is a folder, else what `tokenizer` makes;
-// and of `model`, where that is a folder, its generation_config.json.
+// a chat template that is not theirs beside them; and of `model`, where that is a folder, its generation_config.json.
 Result<void> keep_tokenizer(const Tokenizer& tokenizer, const std::string& from, const std::string& model,
                             const std::string& to);
 

@@ -25,23 +25,23 @@ struct Source {
   std::string text, name;
 };
 
-Result<Source> source_of(const Tokenizer* tokenizer, const std::string& chosen) {
-  const auto named = named_templates();
-  if (!chosen.empty()) {
-    const auto known = std::ranges::find(named, chosen, &NamedTemplate::name);
-    if (known != named.end()) return Source{std::string(known->source), fmt::format("the chat template {}", chosen)};
-    auto text = read_text_file(chosen, kLongestTemplate);
-    if (text) return Source{*std::move(text), fmt::format("the chat template {}", chosen)};
-    std::vector<std::string_view> names;
-    for (const NamedTemplate& one : named) names.push_back(one.name);
-    return fail(text.error().code, "--chat-template {}: it is none of the names ({}), and as a file: {}", chosen,
-                fmt::join(names, ", "), text.error().message);
+// A template for which the vocabulary has the tokens: one that marks turns by a token of its own, if there is such.
+std::string_view suitable(const Tokenizer* tokenizer) {
+  std::string_view found;
+  for (const NamedTemplate& one : named_templates()) {
+    if (one.token.empty() ? found.empty() : tokenizer && tokenizer->find(one.token)) found = one.name;
   }
+  return found;
+}
+
+Result<Source> source_of(const Tokenizer* tokenizer, const std::string& chosen) {
+  if (!chosen.empty()) return Source{TRY(chosen_template(chosen)), fmt::format("the chat template {}", chosen)};
   if (tokenizer && !tokenizer->chat_template().empty())
     return Source{tokenizer->chat_template(), "the model's chat template"};
   return fail(ErrorCode::unsupported,
               "formatting a chat: the model has no chat template, so it was not trained to chat, or not in a form "
-              "that is known; give --chat-template NAME|FILE, e.g. chatml");
+              "that is known; give --chat-template NAME|FILE, {} for one that its vocabulary has the tokens of",
+              suitable(tokenizer));
 }
 
 // The day, at midnight.
@@ -80,6 +80,18 @@ Result<std::vector<jinja::Variable>> template_variables(const std::vector<std::s
 }
 
 }  // namespace
+
+Result<std::string> chosen_template(const std::string& chosen) {
+  const auto named = named_templates();
+  const auto known = std::ranges::find(named, chosen, &NamedTemplate::name);
+  if (known != named.end()) return std::string(known->source);
+  auto text = read_text_file(chosen, kLongestTemplate);
+  if (text) return text;
+  std::vector<std::string_view> names;
+  for (const NamedTemplate& one : named) names.push_back(one.name);
+  return fail(text.error().code, "--chat-template {}: it is none of the names ({}), and as a file: {}", chosen,
+              fmt::join(names, ", "), text.error().message);
+}
 
 Result<ModelTemplateOptions> template_options(std::string chosen, const std::vector<std::string>& variables,
                                               const std::string& date) {

@@ -25,8 +25,12 @@ Result<ModelTemplateOptions> template_options(std::string chosen, const std::vec
 struct NamedTemplate {
   std::string_view name;
   std::string_view source;
+  std::string_view token = {};  // that marks its turns; empty: it needs none of its own
 };
 std::span<const NamedTemplate> named_templates();
+
+// The source that --chat-template names: of one of those, or of a file.
+Result<std::string> chosen_template(const std::string& chosen);
 
 // Compiled and checked. `tokenizer` may be nullptr where a template is chosen.
 Result<ChatTemplate> model_template(const Tokenizer* tokenizer, const ModelTemplateOptions& options);

@@ -121,14 +121,14 @@ constexpr std::string_view kAlpaca = R"({%- for message in messages -%}
 
 constexpr std::array kTemplates = std::to_array<NamedTemplate>({
     {"alpaca", kAlpaca},
-    {"chatml", kChatMl},
-    {"gemma", kGemma},
+    {"chatml", kChatMl, "<|im_start|>"},
+    {"gemma", kGemma, "<start_of_turn>"},
     {"llama2", kLlama2},
-    {"llama3", kLlama3},
+    {"llama3", kLlama3, "<|start_header_id|>"},
     {"mistral", kMistral},
-    {"mistral-v3", kMistralV3},
-    {"phi3", kPhi3},
-    {"phi4", kPhi4},
+    {"mistral-v3", kMistralV3, "[INST]"},
+    {"phi3", kPhi3, "<|end|>"},
+    {"phi4", kPhi4, "<|im_sep|>"},
     {"zephyr", kZephyr},
 });
 

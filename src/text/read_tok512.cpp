@@ -27,6 +27,7 @@ Result<std::unique_ptr<Tokenizer>> read_tok512(const std::string& path) {
   }
   SentencePieceReader reader;
   reader.rules.prefix = SentencePieceRules::Prefix::every_stretch;
+  reader.rules.marks_are_spaces = false;
   reader.vocabulary.unknown = 0;
   reader.vocabulary.bos = 1;
   reader.vocabulary.eos = 2;

@@ -6,6 +6,7 @@
 #include "files/file.h"
 #include "text/json_tokenizer.h"
 #include "text/pipeline/pipeline.h"
+#include "text/tokenizer_json_fields.h"
 
 namespace thimble {
 
@@ -93,6 +94,7 @@ Result<std::unique_ptr<Tokenizer>> parse_tokenizer(const std::string& path, cons
   CHECK_OK(flatten(json, root, "post_processor", "processors", json.processors));
   CHECK_OK(flatten(json, root, "decoder", "decoders", json.decoders));
   CHECK_OK(read_added(root, json));
+  CHECK_OK(check_tokenizer_json(json, root));
   if (is_byte_bpe(json)) return read_json_byte_bpe(json);
   if (is_sentencepiece(json)) return read_json_sentencepiece(json);
   return pipeline::read(json, std::move(kept));

@@ -44,7 +44,8 @@ class SentencePiece final : public VocabularyTokenizer {
 
   size_t most_bytes_per_token() const override {
     const bool shortens = rules_.remove_extra_spaces || !rules_.charsmap.empty();
-    return shortens ? 0 : VocabularyTokenizer::most_bytes_per_token();
+    const size_t of_space = rules_.marks_are_spaces ? kBlock.size() : 1;
+    return shortens ? 0 : of_space * VocabularyTokenizer::most_bytes_per_token();
   }
 
   std::string decode(std::span<const int32_t> ids) const override;
@@ -57,6 +58,7 @@ class SentencePiece final : public VocabularyTokenizer {
  private:
   Result<size_t> encode_stretch(std::string_view text, const Stretch& stretch, std::vector<int32_t>& ids) override;
   void normalise(std::string_view text, bool dummy);
+  std::string_view without_marks(std::string_view text);
   size_t word_end(std::string_view text, size_t from) const;
   Result<void> merge_word(std::string_view word, size_t offset, std::vector<int32_t>& ids);
   Result<void> best_path(std::string_view word, size_t offset, std::vector<int32_t>& ids);
@@ -76,7 +78,7 @@ class SentencePiece final : public VocabularyTokenizer {
   float unknown_score_ = 0;
   bool after_unknown_ = false;  // the last token is the unknown one
   Merger merger_;
-  std::string normal_, mapped_;
+  std::string normal_, mapped_, spaced_;
   std::vector<Step> steps_;  // by end of the path
   std::vector<int32_t> ends_;
 };
@@ -97,6 +99,18 @@ std::string SentencePiece::decode(std::span<const int32_t> ids) const {
   return text;
 }
 
+// The text with spaces for its marks; of the text itself, or of spaced_.
+std::string_view SentencePiece::without_marks(std::string_view text) {
+  size_t mark = text.find(kBlock);
+  if (mark == std::string_view::npos) return text;
+  spaced_.clear();
+  for (; mark != std::string_view::npos; mark = text.find(kBlock)) {
+    spaced_.append(text.substr(0, mark)) += ' ';
+    text.remove_prefix(mark + kBlock.size());
+  }
+  return spaced_.append(text);
+}
+
 // Fills normal_.
 void SentencePiece::normalise(std::string_view text, bool dummy) {
   normal_.clear();
@@ -110,6 +124,7 @@ void SentencePiece::normalise(std::string_view text, bool dummy) {
     while (text.ends_with(' ')) text.remove_suffix(1);
   }
   if (text.empty()) return;
+  if (rules_.marks_are_spaces) text = without_marks(text);
   if (dummy && !(rules_.prefix_unless_space && text.starts_with(' '))) normal_ += ' ';
   if (!rules_.remove_extra_spaces) {
     normal_ += text;
@@ -130,7 +145,8 @@ size_t SentencePiece::word_end(std::string_view text, size_t from) const {
 
 Result<size_t> SentencePiece::encode_stretch(std::string_view text, const Stretch& stretch, std::vector<int32_t>& ids) {
   // Where in the source a normalised text ends is known only when nothing but the dummy prefix is changed.
-  if (stretch.more && (rules_.remove_extra_spaces || !rules_.charsmap.empty())) return size_t{0};
+  const bool marked = rules_.marks_are_spaces && text.find(kBlock) != std::string_view::npos;
+  if (stretch.more && (marked || rules_.remove_extra_spaces || !rules_.charsmap.empty())) return size_t{0};
   const bool dummy =
       rules_.prefix == Prefix::every_stretch ? stretch.starts : rules_.prefix == Prefix::first_stretch && stretch.first;
   normalise(text, dummy);

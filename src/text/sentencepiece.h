@@ -3,7 +3,9 @@
 //   Paper   Kudo & Richardson 2018, arXiv:1808.06226; unigram: Kudo 2018, arXiv:1804.10959
 //   BPE     the neighbouring pair whose union is the token of the highest score is merged, leftmost of equals first
 //   Unigram the segmentation of the highest sum of scores (Viterbi)
-//   Choice  spaces stay spaces: pieces are held with a space for U+2581, so that U+2581 in a text comes back as it was
+//   Choice  spaces stay spaces: pieces are held with a space for U+2581. A U+2581 in a text is a space, as in
+//   sentencepiece,
+//           tokenizers and llama.cpp, where a space becomes one; llama2.c keeps the two apart
 #pragma once
 
 #include <memory>
@@ -21,6 +23,7 @@ struct SentencePieceRules {
   bool by_rank = false;  // pairs merge by the vocabulary's merges, not by score (tokenizer.json's BPE)
   Prefix prefix = Prefix::every_stretch;
   bool prefix_unless_space = false;  // none before a stretch that starts with a space (tokenizer.json's Metaspace)
+  bool marks_are_spaces = true;      // a U+2581 in a text
   bool remove_extra_spaces = false;  // none at the ends, one between words
   Cut cut = Cut::none;               // none: chosen by what the pieces allow
   Charsmap charsmap;

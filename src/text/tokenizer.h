@@ -79,6 +79,9 @@ class Tokenizer {
   // Special tokens by the names that chat templates have for them: {"bos_token", "<s>"}.
   const std::vector<std::pair<std::string, std::string>>& token_names() const { return token_names_; }
   const std::string& chat_template() const { return chat_template_; }  // Jinja source, or empty
+  // Another than that of the tokenizer's files, which is then written with it.
+  void use_chat_template(std::string source) { chat_template_ = std::move(source), other_template_ = true; }
+  bool has_other_template() const { return other_template_; }
 
   // What a Hugging Face folder needs to hold the same tokenizer: writes tokenizer.json (and
   // tokenizer_config.json with the chat template) into `folder`.
@@ -91,6 +94,7 @@ class Tokenizer {
   bool adds_bos_ = false;
   std::vector<int32_t> beginning_, ending_, ends_;
   std::string chat_template_;
+  bool other_template_ = false;
   std::vector<std::pair<std::string, std::string>> token_names_;
 };
 

@@ -118,7 +118,8 @@ Result<int32_t> id_of(const Json& id, const fs::path& path) {
 Result<std::vector<AddedToken>> read_added_tokens(const std::string& folder) {
   std::map<int32_t, AddedToken> found;
   const fs::path list = place(folder, "added_tokens.json"), config = place(folder, "tokenizer_config.json");
-  for (const auto& [text, id] : TRY(optional_object(list)).items()) {
+  const Json listed = TRY(optional_object(list));  // which the loop's items only refer to
+  for (const auto& [text, id] : listed.items()) {
     const int32_t number = TRY(id_of(id, list));
     found[number] = {.id = number, .text = text};
   }

@@ -104,6 +104,42 @@ TEST_F(Finetune, chat_and_generate_open_with_what_the_adapter_was_trained_with) 
   EXPECT_THAT(chat.err, HasSubstr("system message, as the adapter was trained with: Be b."));
 }
 
+// The template that --chat-template named stays with the adapter, and goes into what it is merged into.
+TEST_F(Finetune, the_adapter_keeps_the_template_that_it_was_trained_with) {
+  const std::string source = "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|end|>{% endfor %}[assistant] ";
+  tiny_.folder.write("other.jinja", source);
+  ASSERT_EQ(
+      run_thimble(flags("finetune", {"--steps", "1", "--scratch", "none", "--chat-template", file("other.jinja")}))
+          .status,
+      0);
+  EXPECT_EQ(file_bytes(file("run/adapter/chat_template.jinja")), source);
+  const auto rendered = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"generate", "--prompt",     "a", "--chat",    "--system", "s",
+                                          "--json",   "--max-tokens", "1", "--context", "128"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Ran ran = run_thimble(arguments);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return parse_json(ran.out, "output")->at("prompt_ids");
+  };
+  const Json chosen = rendered({"--model", tiny_.gguf, "--chat-template", file("other.jinja")});
+  EXPECT_NE(chosen, rendered({"--model", tiny_.gguf}));
+  EXPECT_EQ(chosen, rendered({"--model", tiny_.gguf, "--adapter", file("run/adapter")}));
+  for (const auto& [format, out] :
+       {std::pair<std::string, std::string>{"gguf", file("merged.gguf")}, {"safetensors", file("merged")}}) {
+    const Ran merged = run_thimble({"convert", "--model", tiny_.gguf, "--adapter", file("run/adapter"), "--to", format,
+                                    "--codec", "f32", "--out", out});
+    ASSERT_EQ(merged.status, 0) << merged.err;
+    EXPECT_EQ(chosen, rendered({"--model", out})) << format;
+  }
+  // Going on from it keeps it.
+  ASSERT_EQ(
+      run_thimble({"finetune", "--model", tiny_.gguf, "--data", data_, "--adapter", file("run/adapter"), "--steps", "1",
+                   "--context", "128", "--batch", "1", "--scratch", "none", "--out", file("more")})
+          .status,
+      0);
+  EXPECT_EQ(file_bytes(file("more/adapter/chat_template.jinja")), source);
+}
+
 // What the run would refuse, the plan does, and it leaves nothing behind.
 TEST_F(Finetune, a_range_test_raises_the_rate_and_draws_the_losses) {
   const std::vector<std::string> range = {"--lr-range", "1e-5:0.1", "--steps", "5", "--scratch", "none", "--json"};

@@ -188,6 +188,7 @@ Message with_field(Message message, std::string_view field, jinja::Value value) 
 TEST(Chat, WhatATemplateDoesNotLookAtIsRefusedByName) {
   TemporaryFolder folder;
   EXPECT_THAT(chat_format(*small_byte_bpe(folder)).error().message, HasSubstr("has no chat template"));
+  EXPECT_THAT(chat_format(*small_byte_bpe(folder)).error().message, HasSubstr("--chat-template NAME|FILE, chatml for"));
   EXPECT_THAT(chat_format(*small_byte_bpe(folder, "{{ x }}")).error().message, HasSubstr("does not look at messages"));
   EXPECT_THAT(chat_format(*small_byte_bpe(folder, "{% if %}")).error().message, HasSubstr("line 1"));
   EXPECT_THAT(chat_format(*small_byte_bpe(folder), {.chosen = "chatl"}).error().message, HasSubstr("chatml"));
