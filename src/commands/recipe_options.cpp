@@ -34,7 +34,7 @@ CLI::Validator rate() {
         double value = 0;
         if (text == kAutoRate) return std::string();
         if (!CLI::detail::lexical_cast(text, value) || !std::isfinite(value))
-          return fmt::format("expected a number or {}, found {}", kAutoRate, text);
+          return fmt::format("expected a number or {}, found '{}'", kAutoRate, text);
         return value > 0 ? std::string() : "expected more than 0, found " + text;
       },
       "");

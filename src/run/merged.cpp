@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "plan/layout.h"
 #include "plan/machine.h"
@@ -30,12 +31,20 @@ struct MergedModel::Slab {
   Layout layout;
   Schedule schedule;
   int64_t bytes = 0;
-  std::unique_ptr<std::byte, decltype(&std::free)> memory{nullptr, std::free};
+  std::byte* memory = nullptr;  // slab_memory_
 
-  float* at(const std::string& name) const {
-    return reinterpret_cast<float*>(memory.get() + layout.find(name)->offset);
-  }
+  float* at(const std::string& name) const { return reinterpret_cast<float*>(memory + layout.find(name)->offset); }
 };
+
+Result<std::byte*> MergedModel::Buffer::of(int64_t wanted, const std::string& what) {
+  constexpr int64_t kAlignment = 4096;
+  if (wanted <= bytes) return memory.get();
+  bytes = (wanted + kAlignment - 1) / kAlignment * kAlignment;
+  memory.reset();
+  memory.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, static_cast<size_t>(bytes))), std::free);
+  if (memory) return memory.get();
+  return fail(ErrorCode::io, "merging '{}': no memory of {} bytes is left", what, std::exchange(bytes, 0));
+}
 
 Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapter> adapters) {
   MergedModel merged(source, adapters);
@@ -199,11 +208,9 @@ Result<void> MergedModel::begin(const std::string& value, const AdapterTensor& p
   const auto module = spec.modules.find(without_end(slab_->tensor));
   if (spec.rewrite->begin && !spec.rewrite->begins_by_rows) {
     if (begun_of_ != std::pair(placed.place, module->first)) {
-      const auto bytes = static_cast<size_t>(TRY(begin_bytes(specs_, *source_)));
-      const std::unique_ptr<std::byte, decltype(&std::free)> spare(
-          static_cast<std::byte*>(std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096)), std::free);
-      if (!spare) return fail(ErrorCode::io, "merging '{}': no memory of {} bytes is left", slab_->tensor, bytes);
-      begun_ = TRY(begin_of(*spec.rewrite, module->second, *source_, *threads_, {spare.get(), bytes}));
+      const int64_t bytes = TRY(begin_bytes(specs_, *source_));
+      std::byte* const spare = TRY(begin_memory_.of(bytes, slab_->tensor));
+      begun_ = TRY(begin_of(*spec.rewrite, module->second, *source_, *threads_, {spare, static_cast<size_t>(bytes)}));
       begun_of_ = {placed.place, module->first};
     }
     if (const std::vector<float>* const numbers = begun_value(begun_, module->second, placed))
@@ -215,10 +222,8 @@ Result<void> MergedModel::begin(const std::string& value, const AdapterTensor& p
 
 Result<void> MergedModel::fill_slab(const ModelTensor& tensor) {
   Slab& slab = *slab_;
-  constexpr size_t kAlignment = 4096;
-  const size_t bytes = (static_cast<size_t>(slab.bytes) + kAlignment - 1) / kAlignment * kAlignment;
-  slab.memory.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes)));
-  if (!slab.memory) return fail(ErrorCode::io, "merging '{}': no memory of {} bytes is left", tensor.name, bytes);
+  if (slab_memory_.bytes == 0) TRY(slab_memory_.of(largest_slab_bytes(), tensor.name));
+  slab.memory = TRY(slab_memory_.of(slab.bytes, tensor.name));
   CHECK_OK(read_base(tensor.name, slab.row, slab.rows, slab.at("base")));
   for (const auto& [value, placed] : slab.tensors) {
     const Layout::Entry* const to = slab.layout.find(value);
@@ -240,16 +245,21 @@ Result<void> MergedModel::fill_slab(const ModelTensor& tensor) {
   for (const auto& [name, entry] : slab.layout.entries())
     if (name != "base" && !slab.tensors.contains(name)) begin_value(entry, name, slab.at(name));
   RunContext context{*threads_, Multiply::f32, 0, 0, 0};
-  Executor(slab.graph, slab.schedule, slab.layout, {slab.memory.get(), slab.layout.bytes()}).run(context);
+  Executor(slab.graph, slab.schedule, slab.layout, {slab.memory, slab.layout.bytes()}).run(context);
   return {};
 }
 
-int64_t MergedModel::buffer_bytes() const {
+int64_t MergedModel::largest_slab_bytes() const {
   MergedModel dry = *this;
   int64_t most = 0;
   for (const ModelTensor& tensor : dry.tensors_)
     if (changed_.contains(tensor.name) && dry.make_slab(tensor, 0, slab_rows(tensor)))
       most = std::max(most, dry.slab_->bytes);
+  return most;
+}
+
+int64_t MergedModel::buffer_bytes() const {
+  int64_t most = largest_slab_bytes();
   if (const auto begun = begin_bytes(specs_, *source_)) most += *begun;
   return most;
 }

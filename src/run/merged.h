@@ -34,6 +34,12 @@ class MergedModel {
 
  private:
   struct Slab;
+  // Memory that is taken once and used again: freeing and taking the like again would leave holes in the heap.
+  struct Buffer {
+    std::shared_ptr<std::byte> memory;
+    int64_t bytes = 0;
+    Result<std::byte*> of(int64_t wanted, const std::string& what);
+  };
   MergedModel(const ModelSource& source, std::span<Adapter> adapters) : source_(&source), adapters_(adapters) {}
   Result<void> list_tensors();
   const ModelTensor& stored(const std::string& name) const;
@@ -42,6 +48,7 @@ class MergedModel {
   Result<void> make_slab(const ModelTensor& tensor, int64_t row, int64_t rows);
   Result<void> begin(const std::string& value, const AdapterTensor& placed);
   Result<void> fill_slab(const ModelTensor& tensor);
+  int64_t largest_slab_bytes() const;
   static int64_t slab_rows(const ModelTensor& tensor);
 
   const ModelSource* source_;
@@ -52,6 +59,7 @@ class MergedModel {
   std::set<std::string> changed_;
   std::map<std::string, std::pair<size_t, AdapterTensor>> whole_;  // by tensor: values that an adapter has whole
   std::shared_ptr<Slab> slab_;                                     // read last
+  Buffer slab_memory_, begin_memory_;
   std::shared_ptr<Threads> threads_;
   Begun begun_;  // of the layer and technique whose values were computed last
   std::pair<size_t, std::string> begun_of_;

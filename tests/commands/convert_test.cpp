@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "adapters/whole_model_adapter.h"
 #include "files/json.h"
 #include "program.h"
 #include "text/tokenizer.h"
@@ -254,6 +255,32 @@ TEST(Convert, writes_an_adapter_alone) {
                                  "--adapter-only", "--codec", "f16", "--out", lora});
   EXPECT_EQ(codec.status, 2);
   EXPECT_THAT(codec.err, HasSubstr("--codec: it would have no effect"));
+}
+
+// Rows are merged a piece at a time: however many pieces there are, and of however many sizes, there is memory of one.
+TEST(Convert, merges_a_larger_model_within_its_plan) {
+  const TemporaryFolder folder;
+  const Architecture a = llama({.vocab = 258,
+                                .width = 512,
+                                .layers = 5,
+                                .heads = 8,
+                                .kv_heads = 2,
+                                .head_dim = 64,
+                                .ffn_width = 3000,
+                                .context = 64});
+  const MemoryModel model(a);
+  ASSERT_TRUE(write_hf_model(folder.file("base"), a, model.tensors, model.rows()));
+  const TinyFiles tiny;
+  std::set<std::string> targets;
+  const auto tensors = all_modules(a, targets);
+  const nlohmann::json config = {{"peft_type", "LORA"}, {"r", kRank}, {"lora_alpha", 3}, {"target_modules", targets}};
+  write_folder(folder.file("adapter"), config.dump(), tensors);
+  const Ran ran =
+      run_thimble({"convert", "--model", folder.file("base"), "--adapter", folder.file("adapter"), "--tokenizer",
+                   tiny.gguf, "--to", "safetensors", "--codec", "f32", "--out", folder.file("merged"), "--json"});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  const Json done = parse_json(ran.out, "convert").value_or(Json());
+  EXPECT_LE(done["peak_rss_bytes"].get<int64_t>(), done["planned_peak_bytes"].get<int64_t>());
 }
 
 }  // namespace

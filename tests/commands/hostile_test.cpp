@@ -209,8 +209,8 @@ TEST_F(Hostile, names_do_not_act_on_the_terminal) {
 }
 
 TEST_F(Hostile, every_command_takes_the_flag) {
-  for (const char* command :
-       {"tokenize", "inspect", "pull", "report", "render", "data", "convert", "prune", "quantize", "eval", "generate"}) {
+  for (const char* command : {"tokenize", "inspect", "pull", "report", "render", "data", "convert", "prune", "quantize",
+                              "eval", "generate"}) {
     const Ran ran = run_thimble({command, "--memory", "many"});
     EXPECT_EQ(ran.status, 2) << command;
     EXPECT_THAT(ran.err, Not(HasSubstr("there is no flag"))) << command;

@@ -35,7 +35,8 @@ inline std::string quoted(const std::string& text) {
 
 // With --isa where the tests were asked for a level and the command has the flag.
 inline std::vector<std::string> on_level(std::vector<std::string> arguments) {
-  constexpr std::array kComputing = {"finetune", "train", "plan", "eval", "generate", "chat", "convert", "calibrate", "prune", "quantize"};
+  constexpr std::array kComputing = {"finetune", "train",   "plan",      "eval",  "generate",
+                                     "chat",     "convert", "calibrate", "prune", "quantize"};
   if (!isa_flag().empty() && !arguments.empty() &&
       std::find(kComputing.begin(), kComputing.end(), arguments[0]) != kComputing.end())
     arguments.insert(arguments.end(), {"--isa", isa_flag()});

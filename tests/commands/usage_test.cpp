@@ -37,7 +37,7 @@ TEST(Usage, a_message_names_the_flag_what_was_expected_and_what_was_found) {
       {{"finetune", "--steps", "0"}, "thimble finetune: --steps: expected more than 0, found 0\n"},
       {{"finetune", "--lr", "0"}, "thimble finetune: --lr: expected more than 0, found 0\n"},
       {{"finetune", "--steps=1.5"}, "thimble finetune: --steps: expected a whole number, found '1.5'\n"},
-      {{"finetune", "--lr", "fast"}, "thimble finetune: --lr: expected a number, found 'fast'\n"},
+      {{"finetune", "--lr", "fast"}, "thimble finetune: --lr: expected a number or auto, found 'fast'\n"},
       {{"finetune", "--steps"}, "thimble finetune: --steps: expected a value, found nothing\n"},
       {{"finetune", "--data", "--memory", "1G"}, "thimble finetune: --data: expected a value, found --memory\n"},
       {{"finetune", "--steps", "1", "--steps=2"},
