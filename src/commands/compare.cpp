@@ -51,6 +51,10 @@ Result<void> compare(const CompareFlags& flags) {
   }
   if (flags.json) fmt::print("{}", comparison_json(all));
   fmt::print(stderr, "look at {}/compare.html\n", flags.out);
+  const auto failed = [](const Outcomes& o) {
+    return std::ranges::all_of(o.variants, [](const Outcome& v) { return !v.failed.empty(); });
+  };
+  if (std::ranges::any_of(all, failed)) return fail(ErrorCode::io, "of a recipe no variant ran");
   return {};
 }
 

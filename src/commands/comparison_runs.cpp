@@ -94,11 +94,15 @@ Result<RunResult> result_of(const std::string& folder) {
   return result;
 }
 
-// The last line of what the process said.
+// What the process said when it failed: its error, or the last line that is no event.
 std::string last_words(const std::string& path) {
-  std::string last;
-  (void)for_each_line(path, 1024, [&](std::string_view line) {
-    if (!line.empty()) last = line;
+  std::string last = "it ended without a word";
+  (void)for_each_line(path, 4096, [&](std::string_view line) {
+    const Json event = line.starts_with('{') ? parse_json(line, "event").value_or(Json()) : Json();
+    if (event.is_object() && event.value("event", "") == "error")
+      last = event.value("message", last);
+    else if (!line.empty() && !line.starts_with('{'))
+      last = line;
   });
   return last;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/count.h"
 #include "core/warnings.h"
 #include "disk/scratch_file.h"
 #include "files/file.h"
@@ -93,6 +94,10 @@ Result<void> Inference::open_decoder() {
       return fail(ErrorCode::invalid_argument, "--set {}: the socket with options here is 'decoder'", text);
     CHECK_OK(decoder_values_.set(setting.owner, setting.name, setting.value));
   }
+  const auto blocks = static_cast<int64_t>(source_->architecture().blocks.size());
+  if (decoder_values_.has("layers") && decoder_values_["layers"] > static_cast<double>(blocks))
+    return fail(ErrorCode::invalid_argument, "--set decoder.layers={}: the model has {}", decoder_values_["layers"],
+                counted(blocks, "block"));
   if (decoder_->layers && !adapters_.empty())
     return fail(ErrorCode::invalid_argument,
                 "--decoder {}: the first blocks guess without --adapter; merge it first with convert --adapter",

@@ -38,10 +38,13 @@ Result<Sampler> Sampler::create(const SamplingOptions& o, int64_t vocab) {
     return refused("--frequency-penalty", "-100 to 100", o.frequency_penalty);
   if (o.repeat_last < -1) return refused("--repeat-last", "-1 (all) or more", o.repeat_last);
   Sampler sampler(o);
-  if (o.temperature > 0) sampler.candidates_.reserve(static_cast<size_t>(vocab));
+  // Written once: memory that is only reserved is not there yet when the process is measured.
+  const auto entries = static_cast<size_t>(vocab);
+  if (o.temperature > 0) sampler.candidates_.resize(entries);
+  sampler.candidates_.clear();
   if (sampler.penalises()) {
-    sampler.logits_.reserve(static_cast<size_t>(vocab));
-    sampler.counts_.resize(static_cast<size_t>(vocab));
+    sampler.logits_.resize(entries);
+    sampler.counts_.resize(entries);
   }
   return sampler;
 }

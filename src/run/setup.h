@@ -20,7 +20,7 @@ constexpr int64_t kHeapReserve = 3 << 20;  // heap that a run may use for small 
 
 // Pages of stacks and libraries that only a run touches: of training, and of generating, which chat does line by line.
 constexpr int64_t kTrainingTouches = 288 << 10;
-constexpr int64_t kInferenceTouches = 416 << 10;
+constexpr int64_t kInferenceTouches = 576 << 10;
 
 // 0: one a CPU.
 int thread_count(int64_t asked);
