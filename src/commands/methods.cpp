@@ -30,6 +30,18 @@ struct Socket {
   Ordered (*rows)();
 };
 
+// Of a socket whose entries have no more to tell.
+template <auto kTable>
+Ordered rows_of() {
+  Ordered rows = Ordered::array();
+  for (const auto* entry : kTable()) {
+    Ordered row = {{"name", entry->name}, {"summary", entry->summary}, {"paper", entry->paper}};
+    if constexpr (requires { entry->options; }) row["options"] = options_json(entry->options);
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
 constexpr Socket kSockets[] = {
     {"method", "methods",
      [] {
@@ -54,48 +66,11 @@ constexpr Socket kSockets[] = {
        }
        return rows;
      }},
-    {"objective", "objectives",
-     [] {
-       Ordered rows = Ordered::array();
-       for (const Objective* o : objectives()) {
-         rows.push_back(
-             {{"name", o->name}, {"summary", o->summary}, {"paper", o->paper}, {"options", options_json(o->options)}});
-       }
-       return rows;
-     }},
-    {"estimator", "estimators",
-     [] {
-       Ordered rows = Ordered::array();
-       for (const Estimator* e : estimators()) {
-         rows.push_back(
-             {{"name", e->name}, {"summary", e->summary}, {"paper", e->paper}, {"options", options_json(e->options)}});
-       }
-       return rows;
-     }},
-    {"decoder", "decoders",
-     [] {
-       Ordered rows = Ordered::array();
-       for (const Decoder* d : decoders()) {
-         rows.push_back(
-             {{"name", d->name}, {"summary", d->summary}, {"paper", d->paper}, {"options", options_json(d->options)}});
-       }
-       return rows;
-     }},
-    {"keeper", "keepers",
-     [] {
-       Ordered rows = Ordered::array();
-       for (const Keeper* k : keepers())
-         rows.push_back({{"name", k->name}, {"summary", k->summary}, {"paper", k->paper}});
-       return rows;
-     }},
-    {"wrapper", "wrappers",
-     [] {
-       Ordered rows = Ordered::array();
-       for (const Wrapper* w : wrappers())
-         rows.push_back(
-             {{"name", w->name}, {"summary", w->summary}, {"paper", w->paper}, {"options", options_json(w->options)}});
-       return rows;
-     }},
+    {"objective", "objectives", rows_of<objectives>},
+    {"estimator", "estimators", rows_of<estimators>},
+    {"decoder", "decoders", rows_of<decoders>},
+    {"keeper", "keepers", rows_of<keepers>},
+    {"wrapper", "wrappers", rows_of<wrappers>},
     {"transform", "transforms",
      [] {
        Ordered rows = Ordered::array();
@@ -108,13 +83,7 @@ constexpr Socket kSockets[] = {
        }
        return rows;
      }},
-    {"observer", "observers",
-     [] {
-       Ordered rows = Ordered::array();
-       for (const Observer* o : observers())
-         rows.push_back({{"name", o->name}, {"summary", o->summary}, {"paper", o->paper}});
-       return rows;
-     }},
+    {"observer", "observers", rows_of<observers>},
     {"codec", "codecs",
      [] {
        Ordered rows = Ordered::array();

@@ -192,7 +192,8 @@ Result<EvalEvent> Trainer::evaluate() {
   }
   const int64_t terms = spec_.objective->of_pairs() ? rewards_.pairs : predicted;
   const double mean = sum / static_cast<double>(std::max<int64_t>(1, terms));
-  return EvalEvent{.step = done_, .nll = mean, .perplexity = std::exp(mean), .tokens = predicted, .rewards = rewards_};
+  const double perplexity = spec_.objective->of_pairs() ? 0 : std::exp(mean);
+  return EvalEvent{.step = done_, .nll = mean, .perplexity = perplexity, .tokens = predicted, .rewards = rewards_};
 }
 
 // Before the first step, after the last, and every so many: also where a run was interrupted before it was done.

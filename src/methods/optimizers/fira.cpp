@@ -60,10 +60,7 @@ void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
   const Projection p = projection(u.trained, u.options);
   const ValueId g = clipped_gradient(u);
-  if (u.is_due("basis"))
-    store_over(u, kBasis,
-               p.dominant(u.graph, g, name_hash("fira." + u.name()), static_cast<int>(u.options["iterations"]),
-                          "found." + u.name()));
+  renew_basis(u, p, kBasis, g, "fira");
   const ValueId low = p.project(u.graph, g, u.states[kBasis], "low." + u.name());
   const ValueId n = adam_ratio(u, low);
   const ValueId rest = remaining(u, p, g, low, n);
@@ -85,9 +82,6 @@ void apply(Update& u) {
   f.emit();
 }
 
-constexpr Period kPeriods[] = {
-    {"basis", [](const OptionValues& options) { return static_cast<int64_t>(options["interval"]); }}};
-
 }  // namespace
 
 const Optimizer kFira = {.name = "fira",
@@ -97,6 +91,6 @@ const Optimizer kFira = {.name = "fira",
                          .options = kOptions,
                          .states = states,
                          .hooks = {.apply = apply},
-                         .periods = kPeriods};
+                         .periods = kBasisPeriods};
 
 }  // namespace thimble

@@ -42,11 +42,7 @@ Shape accumulator(const Parameter& parameter, const OptionValues& options) {
 
 ValueId absorb(Update& u) {
   const Projection p = projection(u.trained, u.options);
-  if (u.is_due("basis")) {
-    const ValueId found = p.dominant(u.graph, u.gradient, name_hash("galore." + u.name()),
-                                     static_cast<int>(u.options["iterations"]), "found." + u.name());
-    store_over(u, 2, found);
-  }
+  renew_basis(u, p, 2, u.gradient, "galore");
   const ValueId low = p.project(u.graph, u.gradient, u.states[2], "low." + u.name());
   Fused f(u.graph, "absorbed." + u.name());
   const Expr sum = f.tensor(u.accumulator) + f.tensor(low);
@@ -66,9 +62,6 @@ void apply(Update& u) {
   f.emit();
 }
 
-constexpr Period kPeriods[] = {
-    {"basis", [](const OptionValues& options) { return static_cast<int64_t>(options["interval"]); }}};
-
 }  // namespace
 
 const Optimizer kGalore = {.name = "galore",
@@ -79,6 +72,6 @@ const Optimizer kGalore = {.name = "galore",
                            .states = states,
                            .accumulator = accumulator,
                            .hooks = {.absorb = absorb, .apply = apply},
-                           .periods = kPeriods};
+                           .periods = kBasisPeriods};
 
 }  // namespace thimble

@@ -7,9 +7,8 @@
 //           every `interval` steps P <- the r largest singular vectors of D's smaller side;  N = Adam(P^T D) (or D P)
 //           m <- m - lr Adam(dm);  d <- d - lr scale P N, of length 1 again;  w <- (1 - lr wd) m d
 //   State   of a matrix of the blocks [m, n], m <= n: P [m, r], Adam's of the projection [r, n] and of the lengths [m]
-//   Choice  lengths and directions are those of the weight itself, so that neither is stored; a row is of length 1
-//   after
-//           every step. The gradient is held whole. P as galore finds it
+//   Choice  lengths and directions are those of the weight itself, so that neither is stored; the
+//           direction of a row is of length 1 after every step. The gradient is held whole. P as galore finds it
 #include "methods/optimizers/adamw.h"
 #include "methods/optimizers/matrices.h"
 #include "methods/optimizers/projection.h"
@@ -77,10 +76,7 @@ void apply(Update& u) {
   const ValueId g = clipped_gradient(u);
   const ValueId squares = reduce(u.graph, u.parameter, Reduce::squares, ReduceOver::columns, "squares." + u.name());
   const Gradients gradient = gradients(u, g, squares);
-  if (u.is_due("basis"))
-    store_over(u, kBasis,
-               low.dominant(u.graph, gradient.directions, name_hash("grad_norm_lorp." + u.name()),
-                            static_cast<int>(u.options["iterations"]), "found." + u.name()));
+  renew_basis(u, low, kBasis, gradient.directions, "grad_norm_lorp");
   const ValueId projected = low.project(u.graph, gradient.directions, u.states[kBasis], "low." + u.name());
   const ValueId step = low.back(u.graph, adam_direction(u, projected, kM), u.states[kBasis], "back." + u.name());
   const ValueId length_step = adam_direction(u, gradient.lengths, kLengthM);
@@ -97,9 +93,6 @@ void apply(Update& u) {
   f.emit();
 }
 
-constexpr Period kPeriods[] = {
-    {"basis", [](const OptionValues& options) { return static_cast<int64_t>(options["interval"]); }}};
-
 }  // namespace
 
 const Optimizer kGradNormLorp = {.name = "grad_norm_lorp",
@@ -109,6 +102,6 @@ const Optimizer kGradNormLorp = {.name = "grad_norm_lorp",
                                  .options = kOptions,
                                  .states = states,
                                  .hooks = {.apply = apply},
-                                 .periods = kPeriods};
+                                 .periods = kBasisPeriods};
 
 }  // namespace thimble

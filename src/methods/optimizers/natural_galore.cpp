@@ -102,10 +102,7 @@ void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
   const Projection p = projection(u.trained, u.options);
   const ValueId g = clipped_gradient(u);
-  if (u.is_due("basis"))
-    store_over(u, kBasis,
-               p.dominant(u.graph, g, name_hash("natural_galore." + u.name()),
-                          static_cast<int>(u.options["iterations"]), "found." + u.name()));
+  renew_basis(u, p, kBasis, g, "natural_galore");
   const ValueId low = p.project(u.graph, g, u.states[kBasis], "low." + u.name());
   const ValueId row = lying(u.graph, low, {1, p.low().count()}, "row." + u.name());
   remember(u, row);
@@ -117,9 +114,6 @@ void apply(Update& u) {
   f.emit();
 }
 
-constexpr Period kPeriods[] = {
-    {"basis", [](const OptionValues& options) { return static_cast<int64_t>(options["interval"]); }}};
-
 }  // namespace
 
 const Optimizer kNaturalGalore = {
@@ -130,6 +124,6 @@ const Optimizer kNaturalGalore = {
     .options = kOptions,
     .states = states,
     .hooks = {.apply = apply},
-    .periods = kPeriods};
+    .periods = kBasisPeriods};
 
 }  // namespace thimble

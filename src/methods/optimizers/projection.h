@@ -34,6 +34,19 @@ class Projection {
   int64_t rank_;
 };
 
+// Of the optimizers that find a basis anew every `interval` steps.
+inline constexpr Period kBasisPeriods[] = {
+    {"basis", [](const OptionValues& options) { return static_cast<int64_t>(options["interval"]); }}};
+
+// Where it is due, the dominant directions of `whole` become the basis in state `state`. `owner`: whose stream of
+// random numbers it begins from.
+inline void renew_basis(Update& u, const Projection& p, size_t state, ValueId whole, std::string_view owner) {
+  if (!u.is_due("basis")) return;
+  const uint64_t stream = name_hash(std::string(owner) + "." + u.name());
+  store_over(u, state,
+             p.dominant(u.graph, whole, stream, static_cast<int>(u.options["iterations"]), "found." + u.name()));
+}
+
 // What a step of length `now` is divided by, lest it grows to more than 1.01 times the length of the step before (Fira,
 // Chen et al. 2024, arXiv:2410.01623, section 4.3). 1 at the first step.
 inline Expr growth_limit(Expr before, Expr now, Expr step) {
