@@ -64,23 +64,13 @@ Result<std::string> hash_of_run(const std::string& command, const Flags& flags) 
   return fmt::format("{:016x}", hash);
 }
 
-double median(std::vector<float> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return static_cast<double>(*middle);
-}
-
 Result<RunResult> result_of(const std::string& folder) {
   const RunLog log = TRY(read_run_log(folder + kEventsFile));
   if (log.points.empty()) return fail(ErrorCode::corrupt, "{}{}: there are no steps in it", folder, kEventsFile);
   RunResult result{.peak_bytes = log.peak_rss_bytes, .planned_bytes = log.ledger.planned_bytes};
-  std::vector<float> seconds;
-  for (const RunPoint& point : log.points) {
-    seconds.push_back(point.seconds);
+  for (const RunPoint& point : log.points)
     result.learning_rate = std::max(result.learning_rate, static_cast<double>(point.learning_rate));
-  }
-  result.seconds = median(seconds);
+  result.seconds = median_seconds(log);
   const size_t tenth = std::max<size_t>(1, log.points.size() / 10);
   const auto last = std::span(log.points).last(tenth);
   result.loss = std::accumulate(last.begin(), last.end(), 0.0,

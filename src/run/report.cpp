@@ -30,15 +30,6 @@ bool budget_in_sight(const Ledger& l) {
   return l.budget_bytes > 0 && static_cast<double>(l.budget_bytes) < 1.6 * static_cast<double>(l.planned_bytes);
 }
 
-double median_seconds(const RunLog& log) {
-  std::vector<float> seconds;
-  for (const RunPoint& p : log.points) seconds.push_back(p.seconds);
-  if (seconds.empty()) return 0;
-  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
-  std::nth_element(seconds.begin(), middle, seconds.end());
-  return *middle;
-}
-
 std::string duration_text(double seconds) {
   if (seconds < 100) return fmt::format("{:.3g} s", seconds);
   const int64_t minutes = std::llround(seconds / 60);

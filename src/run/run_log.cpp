@@ -183,4 +183,13 @@ Result<RunLog> read_run_log(const std::string& path) {
   return log;
 }
 
+double median_seconds(const RunLog& log) {
+  std::vector<float> seconds;
+  for (const RunPoint& p : log.points) seconds.push_back(p.seconds);
+  if (seconds.empty()) return 0;
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
+}
+
 }  // namespace thimble

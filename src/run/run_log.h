@@ -32,6 +32,9 @@ struct RunLog {
 // Streams the file. A step that is told twice (a run resumed from an earlier checkpoint) counts as it was told last.
 Result<RunLog> read_run_log(const std::string& path);
 
+// Of the steps that are held; 0 where there are none.
+double median_seconds(const RunLog& log);
+
 // Leaves out what a resumed run will tell again: steps after `step`, evaluations after that of step `evaluated`, the
 // end of the run, and a line that a crash cut off. A log that is not there is none to change.
 Result<void> drop_events_after(const std::string& path, int64_t step, int64_t evaluated);
