@@ -76,6 +76,7 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
       ->capture_default_str();
   app.add_option("--objective", r.objective, fmt::format("what is learnt: {}", names_of(objectives())))
       ->capture_default_str();
+  app.add_option("--teacher", r.teacher, "the model whose predictions --objective distillation learns, as --model");
   app.add_option("--estimator", r.estimator, fmt::format("where gradients come from: {}", names_of(estimators())))
       ->capture_default_str();
   app.add_option("--keep", r.keep, fmt::format("how activations wait for their gradients: {}", names_of(keepers())))
@@ -148,6 +149,7 @@ Result<void> RecipeOptions::check_void() const {
                method + " adapts no layers"},
               {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
               {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
+              {"--teacher", !objective.teacher, "--objective " + recipe_.objective + " has none"},
               {"--train-on", objective.of_pairs(), "of preference pairs the last reply is compared"},
               {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
               {"--keep", probes, "the estimator has no backward pass that activations wait for"},

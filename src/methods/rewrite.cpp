@@ -20,13 +20,19 @@ constexpr std::array kRewrites = {
 
 constexpr std::string_view kAdapted = ".weight.as_adapted";  // of a weight that a technique has computed
 
+// Whether it is a loss with the head in it, whose first operands are as a linear layer's.
+bool is_loss(const Node& node) { return node.op == &kLinearCrossEntropy || node.op == &kLinearDistillation; }
+
 // The module whose weight a node multiplies with or looks up; "" of other nodes.
 std::string module_of(const Graph& graph, const Node& node) {
-  if (node.op == &kLinearCrossEntropy || (node.op == &kLinear && node.block < 0)) return "lm_head";
+  if (is_loss(node)) return "lm_head";
   if (node.op != &kLinear && node.op != &kEmbedding) return "";
   std::string_view weight = graph.value(node.in[1]).name;
   for (const std::string_view end : {kAdapted, std::string_view(".weight")})
-    if (weight.ends_with(end)) return std::string(weight.substr(0, weight.size() - end.size()));
+    if (weight.ends_with(end)) {
+      const std::string module(weight.substr(0, weight.size() - end.size()));
+      return node.op == &kLinear && module == "model.embed_tokens" ? "lm_head" : module;  // tied
+    }
   return "";
 }
 
@@ -75,7 +81,7 @@ class Rewriter {
 
   bool linear(GraphCopy& copy, const Node& node, const AdaptedModule& module) {
     ModuleRewrite m = begin(copy, node, module);
-    if (node.op == &kLinearCrossEntropy) {
+    if (is_loss(node)) {
       const ValueId w = effective(m);
       std::vector<ValueId> in = {copy.map(node.in[0]), w};
       for (size_t i = 2; i < node.in.size(); ++i) in.push_back(copy.map(node.in[i]));

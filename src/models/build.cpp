@@ -18,7 +18,8 @@ namespace thimble {
 namespace {
 
 ValueId input(Graph& graph, const std::string& name, int64_t extent, Extent kind, const Codec* codec = &kI32) {
-  return graph.add_value(name, {{extent}, codec, kind}, Role::input);
+  const ValueId there = graph.find(name);
+  return there != kNone ? there : graph.add_value(name, {{extent}, codec, kind}, Role::input);
 }
 
 // Slopes of ALiBi (Press et al. 2021, arXiv:2108.12409, section 3), for any number of heads as in the authors' code.
@@ -59,7 +60,7 @@ class ModelBuilder {
       // Gains and biases are read as f32, in whatever they are stored.
       const bool matrix = weight.shape.rank() > 1;
       weights_[weight.name] =
-          g_.add_value(weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role, weight.initial);
+          g_.add_value(o_.scope + weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role, weight.initial);
     }
     inputs();
     if (o_.part == ModelPart::block) return one_block();
@@ -69,7 +70,7 @@ class ModelBuilder {
       return m_;
     }
     for (int64_t layer = 0; layer < a_.layers(); ++layer) {
-      g_.set_block(static_cast<int>(layer));
+      if (o_.scope.empty()) g_.set_block(static_cast<int>(layer));
       x = block(a_.blocks[static_cast<size_t>(layer)], x, fmt::format("model.layers.{}.", layer));
     }
     g_.set_block(-1);
@@ -81,6 +82,11 @@ class ModelBuilder {
   }
 
  private:
+  ValueId emit(const Op& op, std::any attributes, std::vector<ValueId> in, const std::string& name,
+               std::span<const bool> wanted = {}) {
+    return g_.emit(op, std::move(attributes), std::move(in), o_.scope + name, wanted);
+  }
+
   BuiltModel one_block() {
     m_.stream = g_.add_value(o_.prefix + "stream", {{o_.rows, a_.width}, o_.activation, Extent::tokens}, Role::input);
     m_.hidden = block(a_.blocks.front(), m_.stream, "model.layers.0.");
@@ -93,7 +99,7 @@ class ModelBuilder {
     ValueId& sequence = o_.cache ? m_.slots : m_.starts;
     sequence = input(g_, o_.prefix + (o_.cache ? "slots" : "starts"), o_.rows, Extent::tokens);
     for (size_t i = 0; i < a_.ropes.size(); ++i) {
-      const std::string name = i == 0 ? "rope" : fmt::format("rope.{}", i);
+      const std::string name = o_.scope + (i == 0 ? "rope" : fmt::format("rope.{}", i));
       const Rope& rope = a_.ropes[i];
       const Type type{{o_.positions, rope.rotated}};
       tables_.push_back(g_.add_value(name + ".table", type, Role::constant, rope_table(rope, o_.positions)));
@@ -110,13 +116,13 @@ class ModelBuilder {
 
   ValueId embed() {
     ValueId x =
-        g_.emit(kEmbedding, EmbeddingAttributes{o_.activation}, {m_.ids, weight("model.embed_tokens.weight")}, "x");
+        emit(kEmbedding, EmbeddingAttributes{o_.activation}, {m_.ids, weight("model.embed_tokens.weight")}, "x");
     x = scaled(project(x, "model.project_in"), a_.embedding_scale, "x.scaled");
     if (a_.learned_positions) {
       const EmbeddingAttributes attributes{o_.activation, a_.first_position};
       const ValueId p =
-          g_.emit(kEmbedding, attributes, {m_.positions, weight("model.embed_positions.weight")}, "x.position");
-      x = g_.emit(kAdd, {}, {x, p}, "x.sum");
+          emit(kEmbedding, attributes, {m_.positions, weight("model.embed_positions.weight")}, "x.position");
+      x = emit(kAdd, {}, {x, p}, "x.sum");
     }
     return norm(a_.embedding_norm, x, "model.embed_norm");
   }
@@ -125,7 +131,7 @@ class ModelBuilder {
     if (by == 1) return x;
     PointwiseBuilder b;
     b.output(b.tensor() * by, o_.activation);
-    return g_.emit(kPointwise, b.attributes(), {x}, name);
+    return emit(kPointwise, b.attributes(), {x}, name);
   }
 
   ValueId project(ValueId x, const std::string& name) {
@@ -136,13 +142,13 @@ class ModelBuilder {
   ValueId norm(const Norm& n, ValueId x, const std::string& name, int64_t group = 0) {
     if (!n) return x;
     const NormAttributes attributes{n.epsilon, static_cast<float>(n.offset), group};
-    if (n.kind == Norm::Kind::rms) return g_.emit(kRmsNorm, attributes, {x, weight(name + ".weight")}, name);
-    return g_.emit(kLayerNorm, attributes, {x, weight(name + ".weight"), weight(name + ".bias")}, name);
+    if (n.kind == Norm::Kind::rms) return emit(kRmsNorm, attributes, {x, weight(name + ".weight")}, name);
+    return emit(kLayerNorm, attributes, {x, weight(name + ".weight"), weight(name + ".bias")}, name);
   }
 
   ValueId linear(ValueId x, const std::string& name, ValueId addend = kNone, double scale = 1) {
     const LinearAttributes attributes{.terms = {{true, static_cast<float>(scale)}}, .codec = o_.activation};
-    return g_.emit(kLinear, attributes, {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
+    return emit(kLinear, attributes, {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
   }
 
   // stream + scale * norm(linear(x)).
@@ -155,7 +161,7 @@ class ModelBuilder {
     }
     ValueId y = linear(x, module);
     if (!b.norm_after_sum) y = norm(after, y, norm_name);
-    const ValueId sum = g_.emit(kAdd, {}, {stream, scaled(y, b.residual_scale, module + ".scaled")}, module + ".sum");
+    const ValueId sum = emit(kAdd, {}, {stream, scaled(y, b.residual_scale, module + ".scaled")}, module + ".sum");
     return b.norm_after_sum ? norm(after, sum, norm_name) : sum;
   }
 
@@ -167,12 +173,12 @@ class ModelBuilder {
     const Rope& rope = a_.ropes[which];
     const RopeAttributes attributes{a.head_dim, rope.rotated == a.head_dim ? 0 : rope.rotated,
                                     rope.layout == Rope::Layout::interleaved, false};
-    return g_.emit(kRope, attributes, {x, m_.positions, tables[which]}, name + ".rope");
+    return emit(kRope, attributes, {x, m_.positions, tables[which]}, name + ".rope");
   }
 
   ValueId bias(const Attention& a, float scale) {
     if (a.bias == Attention::Bias::none) return kNone;
-    const std::string name = fmt::format("alibi.{}.table", a.heads);
+    const std::string name = fmt::format("{}alibi.{}.table", o_.scope, a.heads);
     const ValueId found = g_.find(name);
     if (found != kNone) return found;
     return g_.add_value(name, {{a.heads, o_.positions}}, Role::constant, alibi_table(a, o_.positions, scale));
@@ -191,13 +197,13 @@ class ModelBuilder {
     const ValueId by_place = bias(a, attributes.scale);
     if (!o_.cache) {
       const bool wanted[] = {true, o_.differentiable};
-      return g_.emit(kAttention, attributes, {q, k, v, m_.starts, by_place}, name, wanted);
+      return emit(kAttention, attributes, {q, k, v, m_.starts, by_place}, name, wanted);
     }
     const Type cache{{o_.slots, o_.positions, a.kv_width()}, o_.cache};
     // Without the prefix: every program sees the same cache.
     const ValueId keys = g_.add_value(name + ".cache_k", cache, Role::state);
     const ValueId values = g_.add_value(name + ".cache_v", cache, Role::state);
-    return g_.emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions, by_place}, name);
+    return emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions, by_place}, name);
   }
 
   ValueId block(const Block& b, ValueId x, const std::string& name) {
@@ -212,8 +218,8 @@ class ModelBuilder {
     const ValueId f = shares_norm ? n : norm(b.before_ffn, b.parallel ? x : mixed, name + "post_attention_layernorm");
     const ValueId gate = b.ffn.gated ? linear(f, name + "mlp.gate_proj") : kNone;
     const ValueId up = linear(f, name + "mlp.up_proj");
-    const ValueId act = g_.emit(kActivation, ActivationAttributes{b.ffn.activation},
-                                b.ffn.gated ? std::vector{gate, up} : std::vector{up, kNone}, name + "mlp.act");
+    const ValueId act = emit(kActivation, ActivationAttributes{b.ffn.activation},
+                             b.ffn.gated ? std::vector{gate, up} : std::vector{up, kNone}, name + "mlp.act");
     return join(b, b.residual_of_norm ? f : mixed, act, name + "mlp.down_proj", b.after_ffn,
                 name + "post_mlp_layernorm");
   }
@@ -255,7 +261,10 @@ TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossO
   TokenLoss loss;
   loss.targets = input(graph, options.prefix + "targets", graph.value(model.ids).type.shape[0], Extent::tokens);
   loss.scale = input(graph, options.prefix + "scale", 1, Extent::fixed, &kF32);
-  const CrossEntropyAttributes attributes{options.negligible, static_cast<float>(model.logit_cap)};
+  if (!options.loss) return loss;
+  const TokenTerms& terms = options.terms;
+  const CrossEntropyAttributes attributes{terms.uniform > 0 ? 0 : options.negligible,
+                                          static_cast<float>(model.logit_cap), terms};
   const bool wanted[] = {true, options.gradient, options.gradient, options.gradient && options.keep_logits};
   loss.nll =
       graph.emit(kLinearCrossEntropy, attributes, {model.hidden, model.head, loss.targets, loss.scale, model.head_bias},

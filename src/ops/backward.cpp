@@ -140,14 +140,13 @@ void Backward::accumulate_head(ValueId table, const HeadUse& use) { tables_[tabl
 void Backward::emit_table(ValueId table, const TableUses& uses) {
   size_t next = 0;  // look-up
   for (const HeadUse& head : uses.heads) {
-    ValueId ids = kNone, dy = kNone;
+    std::vector<ValueId> in = head.in;
     if (next < uses.lookups.size() && uses.lookups[next].first == 0) {
-      ids = uses.lookups[next].ids, dy = uses.lookups[next].dy;
+      in[HeadUse::kIds] = uses.lookups[next].ids, in[HeadUse::kDy] = uses.lookups[next].dy;
       ++next;
     }
-    accumulate(table, kLinearCrossEntropyDw, head.attributes,
-               {head.x, table, head.targets, head.scale, head.lse, ids, dy, head.logits, head.bias},
-               ids == kNone ? ".head" : ".rows");
+    const bool with_rows = in[HeadUse::kIds] != kNone;
+    accumulate(table, *head.op, head.attributes, std::move(in), with_rows ? ".rows" : ".head");
   }
   for (; next < uses.lookups.size(); ++next) {
     const TableUses::Lookup& lookup = uses.lookups[next];

@@ -26,11 +26,13 @@ struct ProductTerm {
   float scale;
 };
 
-// One loss over a table w [v, d] of the vocabulary, for its gradient: x [t, d], targets [t], the factor of each row's
-// loss ([1] or [t]), lse [t], kept logits or kNone.
+// One loss over a table of the vocabulary: the operation that adds its gradient to an accumulator, with its operands
+// behind that. Of those kIds and kDy are free for a look-up in the same table, which it adds too.
 struct HeadUse {
+  static constexpr size_t kIds = 5, kDy = 6;
+  const Op* op;
   std::any attributes;
-  ValueId x, targets, scale, lse, logits, bias;
+  std::vector<ValueId> in;
 };
 
 class Backward {

@@ -54,6 +54,8 @@ constexpr std::array kOps = {
     &kLinearCrossEntropy,
     &kLinearCrossEntropyDw,
     &kLinearCrossEntropyDbias,
+    &kLinearDistillation,
+    &kLinearDistillationDw,
     &kPointwise,
     &kSquaredNorm,
     &kClipScale,

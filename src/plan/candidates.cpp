@@ -104,7 +104,8 @@ Result<Graph> Candidates::evaluation_graph() const {
   Graph graph;
   const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));
   const TokenLoss tokens = add_token_loss(graph, model, {.prefix = options.prefix});
-  add_objective(graph, *spec_.objective, spec_.objective_options, options.prefix, tokens.nll, model.starts);
+  add_objective(graph, evaluated_objective(*spec_.objective), spec_.objective_options, options.prefix,
+                {tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)});
   graph = TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate)).graph;
   return spec_.optimizer->evaluated ? with_evaluated(graph, spec_, train_.parameters) : std::move(graph);
 }

@@ -59,7 +59,8 @@ class Describer {
       item(name, layout.bytes(role), disk > 0 ? fmt::format("{}; {} more on disk", home, megabytes(disk)) : home);
       if (disk > 0 && layout.bytes(role) == 0) l.items.push_back({name, 0, home + "; all on disk"});
     };
-    values("frozen weights", Role::weight, "as stored: " + codecs);
+    values("frozen weights", Role::weight,
+           (spec_.teacher ? "the teacher's among them, as stored: " : "as stored: ") + codecs);
     values("trained weights", Role::parameter, "f32 masters");
     values("gradients", Role::gradient, "f32, held for clipping and accumulation");
     values("optimizer states", Role::state, fmt::format("{}, in {}", spec_.optimizer->name, state_codecs(layout)));

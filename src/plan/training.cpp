@@ -104,6 +104,25 @@ Directions directions_of(const TrainingSpec& spec) {
 std::string move_name(int k) { return fmt::format("perturb.move.{}", k); }
 std::string derivative_name(int k) { return fmt::format("update.derivative.{}", k); }
 
+LossHead head_of(const BuiltModel& model) {
+  return {model.hidden, model.head, model.head_bias, static_cast<float>(model.logit_cap)};
+}
+
+namespace {
+
+TokenTerms terms_of(const TrainingSpec& spec) {
+  return spec.objective->terms ? spec.objective->terms(spec.objective_options) : TokenTerms();
+}
+
+// The teacher behind the model that trains, on the same rows.
+Result<LossHead> add_teacher(Graph& graph, const FrozenModel& teacher, BuildOptions options) {
+  options.scope = kTeacher, options.role = Role::weight, options.differentiable = false;
+  options.codec = [&](const std::string& name, const Shape&) { return teacher.stored(name); };
+  return head_of(TRY(build_model(graph, teacher.architecture, options)));
+}
+
+}  // namespace
+
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
   TrainingGraph train;
   BuildOptions options{.prefix = train.prefix,
@@ -117,13 +136,18 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     return codec && spec.trains_weights() ? &kF32 : codec;
   };
   const BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
-  const TokenLoss tokens = add_token_loss(train.graph, model,
-                                          {.prefix = train.prefix,
-                                           .gradient = spec.estimator->differentiates(),
-                                           .keep_logits = kind.keep_logits,
-                                           .negligible = spec.moves.skip_negligible ? kNegligible : 0});
-  if (spec.objective->of_pairs()) train.graph.value(tokens.nll).role = Role::activation;
-  add_objective(train.graph, *spec.objective, spec.objective_options, train.prefix, tokens.nll, model.starts);
+  const TokenLoss tokens =
+      add_token_loss(train.graph, model,
+                     {.prefix = train.prefix,
+                      .gradient = spec.estimator->differentiates(),
+                      .keep_logits = kind.keep_logits,
+                      .negligible = spec.moves.skip_negligible ? kNegligible : 0,
+                      .terms = terms_of(spec),
+                      .loss = !spec.objective->reads_nll || spec.objective->reads_nll(spec.objective_options)});
+  if (!spec.objective->of_tokens() && tokens.nll != kNone) train.graph.value(tokens.nll).role = Role::activation;
+  LossInputs inputs{tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)};
+  if (spec.teacher) inputs.teacher = TRY(add_teacher(train.graph, *spec.teacher, options));
+  add_objective(train.graph, *spec.objective, spec.objective_options, train.prefix, inputs);
   train.loss = loss_name(*spec.objective, train.prefix);
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);

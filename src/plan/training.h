@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,10 +46,18 @@ NearMoves near_moves(std::string_view names) noexcept;  // unknown ones are none
 
 struct TrainingPlan;
 
+// A model that is read as it is, beside the one that trains.
+struct FrozenModel {
+  Architecture architecture;
+  std::function<const Codec*(const std::string& name)> stored;  // as TrainingSpec::stored
+};
+inline constexpr const char* kTeacher = "teacher.";  // before the names of its values
+
 struct TrainingSpec {
   Architecture architecture;
   // Codec in which a weight is stored; nullptr when there is none of that name.
   std::function<const Codec*(const std::string& name)> stored;
+  std::optional<FrozenModel> teacher;                         // of an objective that has one
   std::vector<RewriteSpec> rewrites = {{.rewrite = &kFull}};  // in the order in which they are applied
   const Optimizer* optimizer = &kAdamw;
   OptionValues optimizer_options;
@@ -137,6 +146,9 @@ Directions directions_of(const TrainingSpec& spec);
 void read_moved(const TrainingSpec& spec, TrainingGraph& train);
 // Moves every trained parameter by those, in place.
 Result<Graph> build_perturbation(const TrainingSpec& spec, const TrainingGraph& train);
+
+// What an objective reads of a model.
+LossHead head_of(const BuiltModel& model);
 
 // `rows` tokens a pass.
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind = {});

@@ -51,6 +51,7 @@ Result<void> Trainer::fill() {
   Values all = values();
   Loaded loaded;
   if (source_) CHECK_OK(load_weights(*source_, all, loaded));
+  if (teacher_) CHECK_OK(load_weights(*teacher_, all, loaded, kTeacher));
   if (!adapters_.empty()) CHECK_OK(load_adapters(adapters_, plan_.train.adapter, all, loaded));
   CHECK_OK(initialise(all, loaded, static_cast<uint64_t>(recipe_.seed)));
   if (!source_) return {};
@@ -85,7 +86,7 @@ void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t fi
 
 double Trainer::read_losses(const std::string& prefix, const Rows& rows, int64_t first) {
   double sum = 0;
-  const float* const losses = input<float>(loss_name(*spec_.objective, prefix));
+  const float* const losses = input<float>(loss_name(objective_of(prefix), prefix));
   for (int64_t i = 0; i < plan_.rows; ++i) sum += losses[i];
   for (const Rows::Pair& pair : rows.pairs) {
     if (pair.row < first || pair.row >= first + plan_.rows) continue;

@@ -50,6 +50,8 @@ class Trainer {
   Trainer(const Recipe& recipe, Events& events) : recipe_(recipe), events_(events) {}
   Result<void> open();
   Result<void> open_model_tokenizer();
+  Result<void> open_teacher();
+  Result<void> check_teacher() const;
   Result<void> open_data();
   Result<void> make_spec();
   Result<void> set_options();
@@ -89,6 +91,10 @@ class Trainer {
   Result<void> pass_over(const std::string& what, const Packer::State& from);
   // Rows [first, first + plan rows) become the inputs of a program, whose names begin with `prefix`.
   void write_rows(const std::string& prefix, const Rows& rows, int64_t first, const std::vector<float>& references);
+  // What a program counts: of evaluation it may be another than what is learnt.
+  const Objective& objective_of(const std::string& prefix) const {
+    return prefix == plan_.train.prefix ? *spec_.objective : evaluated_objective(*spec_.objective);
+  }
   // Of the program that has just run on them, the sum of the losses; the rewards of pairs are added to `rewards_`.
   double read_losses(const std::string& prefix, const Rows& rows, int64_t first);
   Result<void> evaluate_rows(const Rows& rows, int64_t first, const std::vector<float>& references);
@@ -129,6 +135,7 @@ class Trainer {
   std::vector<Adapter> adapters_;                // to begin with
   std::vector<nlohmann::ordered_json> configs_;  // of the adapter's techniques, as they are saved
   std::unique_ptr<ModelSource> source_;          // null when training from scratch
+  std::unique_ptr<ModelSource> teacher_;         // null without one
   std::string model_fingerprint_;
   std::unique_ptr<Dataset> data_, eval_data_;
   std::unique_ptr<Packer> packer_;

@@ -120,7 +120,7 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
         }
         EXPECT_TRUE(passes.pass(context, {first == 0, first + plan.rows >= rows}));
         context.first_row += static_cast<uint64_t>(plan.rows);
-        for (int64_t i = 0; i < plan.rows; ++i) loss += reinterpret_cast<const float*>(at("train.nll"))[i];
+        for (int64_t i = 0; i < plan.rows; ++i) loss += reinterpret_cast<const float*>(at(plan.train.loss))[i];
       }
       return loss / static_cast<double>(rows);
     };
