@@ -13,6 +13,7 @@
 #include "plan/planner.h"
 #include "run/passes.h"
 #include "run/weights.h"
+#include "whole.h"
 
 namespace thimble {
 
@@ -56,9 +57,9 @@ inline TrainingSpec tiny_spec(const Rewrite& method = kFull) {
   spec.stored = [](const std::string& name) -> const Codec* { return name == "lm_head.weight" ? nullptr : &kF32; };
   spec.rewrites = {rewrite_for_tests(method, spec.architecture)};
   spec.optimizer_options = OptionValues(spec.optimizer->options);
-  spec.batch = 4, spec.context = 256;
+  spec.batch = 8, spec.context = 128;
   spec.activation = &kBf16;
-  spec.threads = 2;
+  spec.threads = test_threads();
   return spec;
 }
 

@@ -244,6 +244,7 @@ TEST_F(SmallTraining, threads_do_not_change_bits) {
   recipe_.batch = 2;
   recipe_.precision = "bf16";
   recipe_.multiply = "f32";
+  recipe_.threads = 2;
   const std::vector<double> two = losses(recipe_, "two");
   recipe_.threads = 1;
   EXPECT_EQ(losses(recipe_, "one"), two);
