@@ -3,6 +3,7 @@
 #include <array>
 
 #include "ops/blocks.h"
+#include "ops/keep.h"
 #include "ops/matrix.h"
 #include "ops/transform.h"
 #include "ops/update.h"
@@ -60,6 +61,9 @@ constexpr std::array kOps = {
     &kKeepLargest,
     &kInverseFactor,
     &kRoundColumns,
+    &kGroupRanges,
+    &kToBytes,
+    &kFromBytes,
 };
 
 }  // namespace

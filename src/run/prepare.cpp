@@ -168,8 +168,12 @@ Result<int64_t> Trainer::count_steps() {
 Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
   spec_.set_optimizer(TRY(optimizer_stack_named(r.optimizer)));
-  spec_.keeper = TRY(keeper_named(r.keep));
+  spec_.keepers = TRY(keepers_named(r.keep));
   spec_.estimator = TRY(estimator_named(r.estimator));
+  if (!spec_.keepers.empty() && !spec_.estimator->differentiates())
+    return fail(ErrorCode::invalid_argument,
+                "--keep {}: with --estimator {} nothing waits for a backward pass; leave --keep out", r.keep,
+                r.estimator);
   if (spec_.optimizer->evaluated && r.schedule != "constant")
     events_.note(fmt::format(
         "--optimizer {}: its average of steps takes the place of a rate that falls; give --schedule constant",
