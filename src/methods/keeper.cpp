@@ -9,7 +9,8 @@ namespace thimble {
 const Keeper kExactKeeper = {.name = "exact", .summary = "activations are kept as they were made", .paper = ""};
 
 std::span<const Keeper* const> keepers() {
-  static constexpr const Keeper* kTable[] = {&kExactKeeper, &kQ8Keeper, &kMesa};
+  static constexpr const Keeper* kTable[] = {&kExactKeeper, &kQ8Keeper, &kMesa,  &kFewBit,
+                                             &kApproxBp,    &kMsNorm,   &kWtaCrs};
   return kTable;
 }
 

@@ -11,8 +11,8 @@
 // A keeper may have states: persistent values that the passes of a step read as they were when the step began, saved
 // and resumed like an optimizer's. What passes gather for their next version lies in accumulators.
 //
-// Only what belongs to a block is a keeper's affair, and has a row a token; values that blocks exchange are asked for by
-// each block apart.
+// Only what belongs to a block is a keeper's affair, and has a row a token; values that blocks exchange are asked for
+// by each block apart.
 #pragma once
 
 #include <functional>
@@ -61,6 +61,10 @@ Result<std::vector<KeeperUse>> keepers_named(std::string_view names);
 extern const Keeper kExactKeeper;
 extern const Keeper kQ8Keeper;
 extern const Keeper kMesa;
+extern const Keeper kFewBit;
+extern const Keeper kApproxBp;
+extern const Keeper kMsNorm;
+extern const Keeper kWtaCrs;
 
 // What the keepers of a stack have emitted for one backward pass.
 class Kept {
@@ -104,6 +108,8 @@ class Keeping {
   // The node of the forward pass whose gradient is being made.
   const Node& reader() const { return *kept_.backward_.reader(); }
 
+  // Whether it is what keepers may have something in place of (Keeper::saved).
+  bool keepable(ValueId value) const { return kept_.keepable(value); }
   // Emits a node in the forward pass, as early as its operands allow. Returns its outputs.
   std::vector<ValueId> forward(const Op& op, std::any attributes, std::vector<ValueId> in, const std::string& name);
   // What make() returned when it was first called for this purpose (a literal), value and block.

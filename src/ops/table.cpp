@@ -64,6 +64,13 @@ constexpr std::array kOps = {
     &kGroupRanges,
     &kToBytes,
     &kFromBytes,
+    &kSlopeCodes,
+    &kSlopeGradient,
+    &kUnitNorm,
+    &kUnitNormDx,
+    &kUnitNormDgain,
+    &kSampleRows,
+    &kSampledDw,
 };
 
 }  // namespace

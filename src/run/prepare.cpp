@@ -170,10 +170,6 @@ Result<void> Trainer::make_spec() {
   spec_.set_optimizer(TRY(optimizer_stack_named(r.optimizer)));
   spec_.keepers = TRY(keepers_named(r.keep));
   spec_.estimator = TRY(estimator_named(r.estimator));
-  if (!spec_.keepers.empty() && !spec_.estimator->differentiates())
-    return fail(ErrorCode::invalid_argument,
-                "--keep {}: with --estimator {} nothing waits for a backward pass; leave --keep out", r.keep,
-                r.estimator);
   if (spec_.optimizer->evaluated && r.schedule != "constant")
     events_.note(fmt::format(
         "--optimizer {}: its average of steps takes the place of a rate that falls; give --schedule constant",
