@@ -3,14 +3,16 @@
 #include <algorithm>
 
 #include "core/nearest.h"
+#include "ops/pointwise.h"
+#include "ops/update.h"
 
 namespace thimble {
 
 const Keeper kExactKeeper = {.name = "exact", .summary = "activations are kept as they were made", .paper = ""};
 
 std::span<const Keeper* const> keepers() {
-  static constexpr const Keeper* kTable[] = {&kExactKeeper, &kQ8Keeper, &kMesa,  &kFewBit,
-                                             &kApproxBp,    &kMsNorm,   &kWtaCrs};
+  static constexpr const Keeper* kTable[] = {&kExactKeeper, &kQ8Keeper, &kMesa,   &kFewBit,
+                                             &kApproxBp,    &kMsNorm,   &kWtaCrs, &kCoat};
   return kTable;
 }
 
@@ -121,6 +123,18 @@ ValueId Keeping::state(const std::string& name, const Shape& shape, float initia
 
 ValueId Keeping::accumulator(const std::string& name, const Shape& shape) {
   return graph().add_value("gradient." + name, {shape}, Role::gradient);
+}
+
+ValueId kept_in(Keeping& keeping, ValueId value, const Codec& codec) {
+  const auto converted = [](const Codec& to) {
+    PointwiseBuilder b;
+    b.output(b.tensor(), &to);
+    return b.attributes();
+  };
+  const Codec* const own = keeping.graph().value(value).type.codec;
+  const std::string name = keeping.name(value);
+  const ValueId kept = keeping.forward(kPointwise, converted(codec), {value}, name)[0];
+  return keeping.graph().emit(kPointwise, converted(*own), {kept}, name + ".restored");
 }
 
 }  // namespace thimble

@@ -65,6 +65,7 @@ extern const Keeper kFewBit;
 extern const Keeper kApproxBp;
 extern const Keeper kMsNorm;
 extern const Keeper kWtaCrs;
+extern const Keeper kCoat;
 
 // What the keepers of a stack have emitted for one backward pass.
 class Kept {
@@ -130,5 +131,8 @@ class Keeping {
   Kept& kept_;
   const size_t index_;
 };
+
+// Keeps a value in a codec, and returns it as it is restored from that.
+ValueId kept_in(Keeping& keeping, ValueId value, const Codec& codec);
 
 }  // namespace thimble

@@ -24,11 +24,13 @@ struct ByteAttributes {
   int64_t group = 1;
   float decay = 0;      // part of `running` in the mixture
   uint64_t stream = 0;  // of the noise that is added before rounding down; 0: to nearest
+  bool e4m3 = false;    // 8-bit floats of x 448 / max|x| instead, without `running`
   const Codec* codec;   // of what is restored
   int64_t columns = 0;  // of x
   bool operator==(const ByteAttributes&) const = default;
 };
-extern const Op kToBytes;    // in: x [t, d], ranges, running [2 d / group];  out: i32 [t, d / 4], four bytes each
+extern const Op kToBytes;  // in: x [t, d], ranges, running [2 d / group] (absent: nothing is known);  out: i32 [t, d /
+                           // 4], four bytes each
 extern const Op kFromBytes;  // in: what that made, ranges, running;  out: x [t, d]
 
 // The derivative of an activation function as a step function: levels[i] between edges i - 1 and i.

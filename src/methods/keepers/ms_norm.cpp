@@ -7,8 +7,6 @@
 //   Keeps   h, from which the linears' input is made again as h gain + bias, and r, one number a row; neither x nor y
 //   Choice  gain and bias stay parameters of the norm; the paper merges them into the linears. h is rounded as x is.
 //           Where no weight behind the norm trains there is nothing to share, and x waits as ever
-#include <algorithm>
-
 #include "methods/keeper.h"
 #include "ops/keep.h"
 #include "ops/pointwise.h"
@@ -24,12 +22,13 @@ bool shares(Keeping& k, const Node& node) {
   const Graph& g = k.graph();
   const Shape& x = g.value(node.in[0]).type.shape;
   if (node.in[1] != kNone && g.value(node.in[1]).type.shape[0] != x[1]) return false;
-  return std::ranges::any_of(g.nodes(), [&](const Node& reader) {
-    if (reader.op != &kLinear || reader.phase != Phase::forward) return false;
-    for (size_t i = 0; i < reader.as<LinearAttributes>().terms.size(); ++i)
-      if (reader.in[2 * i] == node.out[0] && k.backward().wanted(reader.in[2 * i + 1])) return true;
-    return false;
-  });
+  const auto producer = static_cast<size_t>(g.producer(node.out[0]));
+  for (size_t i = producer; i < g.nodes().size() && g.nodes()[i].phase == Phase::forward; ++i) {
+    const Node& reader = g.nodes()[i];
+    for (size_t term = 0; reader.op == &kLinear && term < reader.as<LinearAttributes>().terms.size(); ++term)
+      if (reader.in[2 * term] == node.out[0] && k.backward().wanted(reader.in[2 * term + 1])) return true;
+  }
+  return false;
 }
 
 UnitNormAttributes unit_of(Keeping& k, const Node& node) {

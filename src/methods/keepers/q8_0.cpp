@@ -4,25 +4,13 @@
 //   Keeps   34 bytes for 32 numbers of a row
 //   Choice  one absmax scale for 32 numbers, and rounding to nearest; ActNN rounds by chance and spends bits unevenly
 #include "methods/keeper.h"
-#include "ops/pointwise.h"
-#include "ops/update.h"
 
 namespace thimble {
 namespace {
 
-PointwiseAttributes converted(const Codec& codec) {
-  PointwiseBuilder b;
-  b.output(b.tensor(), &codec);
-  return b.attributes();
-}
-
 ValueId saved(Keeping& k, ValueId value) {
-  const Type type = k.graph().value(value).type;
-  if (type.shape.columns() % kQ8_0.block != 0) return value;
-  return k.once("restored", value, [&] {
-    const ValueId kept = k.forward(kPointwise, converted(kQ8_0), {value}, k.name(value))[0];
-    return k.graph().emit(kPointwise, converted(*type.codec), {kept}, k.name(value) + ".restored");
-  });
+  if (!kQ8_0.fits_rows(k.graph().value(value).type.shape.columns())) return value;
+  return k.once("restored", value, [&] { return kept_in(k, value, kQ8_0); });
 }
 
 }  // namespace
