@@ -79,7 +79,9 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--teacher", r.teacher, "the model whose predictions --objective distillation learns, as --model");
   app.add_option("--estimator", r.estimator, fmt::format("where gradients come from: {}", names_of(estimators())))
       ->capture_default_str();
-  app.add_option("--keep", r.keep, fmt::format("how activations wait for their gradients: {}", names_of(keepers())))
+  app.add_option(
+         "--keep", r.keep,
+         fmt::format("how activations wait for their gradients, several with commas between: {}", names_of(keepers())))
       ->capture_default_str();
   app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
       ->capture_default_str();

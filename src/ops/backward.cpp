@@ -38,6 +38,7 @@ Result<void> Backward::run(std::span<const ValueId> losses) {
   for (size_t i = forward_nodes; i-- > 0;) {
     const Node node = graph_.nodes()[i];  // a copy: emitting moves the nodes
     graph_.set_block(node.block);
+    reader_ = &node;
     CHECK_OK(differentiate(node));
     for (ValueId in : node.in)
       if (wanted(in) && --tables_[in].readers == 0) {
@@ -46,6 +47,7 @@ Result<void> Backward::run(std::span<const ValueId> losses) {
       }
   }
   graph_.set_block(-1);
+  reader_ = nullptr;
   if (leaves_.empty())
     return fail(ErrorCode::invalid_argument, "backward: the loss depends on nothing that is to be trained");
   return {};
@@ -53,6 +55,7 @@ Result<void> Backward::run(std::span<const ValueId> losses) {
 
 Result<void> Backward::differentiate(const Node& node) {
   if (std::none_of(node.in.begin(), node.in.end(), [&](ValueId in) { return wanted(in); })) return {};
+  if (kept_.gradient && TRY(kept_.gradient(node))) return {};
   if (node.op->gradient) return node.op->gradient(*this, node);
   for (ValueId out : node.out)
     if (out != kNone && (gathered_.contains(out) || is_loss(out)))

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "ops/blocks.h"
+#include "ops/keep.h"
 #include "ops/matrix.h"
 #include "ops/transform.h"
 #include "ops/update.h"
@@ -62,6 +63,16 @@ constexpr std::array kOps = {
     &kKeepLargest,
     &kInverseFactor,
     &kRoundColumns,
+    &kGroupRanges,
+    &kToBytes,
+    &kFromBytes,
+    &kSlopeCodes,
+    &kSlopeGradient,
+    &kUnitNorm,
+    &kUnitNormDx,
+    &kUnitNormDgain,
+    &kSampleRows,
+    &kSampledDw,
 };
 
 }  // namespace

@@ -75,7 +75,7 @@ std::vector<NearMoves> TrainingPlanner::ways() const {
   if (spec_.near == Near::never) return {{}};
   if (spec_.from_scratch || !spec_.estimator->differentiates()) return {{}, {.eight_bit_states = true}};
   std::vector<NearMoves> ways = {{}, {.skip_negligible = true}, {.eight_bit_states = true, .skip_negligible = true}};
-  if (spec_.keeper->exact())
+  if (spec_.keepers.empty())
     ways.push_back({.eight_bit_states = true, .skip_negligible = true, .eight_bit_activations = true});
   return ways;
 }

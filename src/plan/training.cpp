@@ -158,12 +158,14 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   }
   const std::vector<ValueId> losses{train.graph.find(train.loss)}, trained = parameters_of(train.graph);
   Backward backward(train.graph, trained);
-  Kept kept(train.graph, spec.moves.eight_bit_activations ? kQ8Keeper : *spec.keeper);
-  backward.keep_by([&](Backward&, ValueId value) { return kept.saved(value); });
+  const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
+  Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
   CHECK_OK(backward.run(losses));
   kept.place();
+  train.keeper_states = kept.states();
   train.whole_passes = backward.sums_within_pass();
-  add_updates(spec, kind, backward.leaves(), train);
+  add_updates(
+      spec, kind, backward.leaves(), [&] { kept.end_step(); }, train);
   CHECK_OK(train.graph.verify());
   return train;
 }

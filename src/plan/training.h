@@ -66,7 +66,7 @@ struct TrainingSpec {
   OptionValues objective_options;
   const Estimator* estimator = &kBackprop;  // of the gradients
   OptionValues estimator_options;
-  const Keeper* keeper = &kExactKeeper;  // of the activations
+  std::vector<KeeperUse> keepers;  // of the activations, in the order in which they are asked
   double weight_decay = 0;
   std::vector<std::string> no_decay;  // parts of the names of parameters that do not decay
   // Factors of the learning rate and of the decay by parts of parameters' names; of several that fit the last counts.
@@ -113,7 +113,8 @@ struct TrainingGraph {
   std::vector<ValueId> updated;  // by node from update_begin on: whose update it is part of; kNone: all parameters'
   std::vector<TrainedParameter> parameters;
   std::vector<AdapterTensor> adapter;  // what of it an adapter's file holds
-  std::string loss;                    // the result with the losses of rows
+  std::vector<std::string> keeper_states;
+  std::string loss;  // the result with the losses of rows
   std::string prefix = "train.";
 };
 

@@ -53,7 +53,7 @@ class UpdateBuilder {
         if (id != kNone && layer_[static_cast<size_t>(id)] < 0) layer_[static_cast<size_t>(id)] = node.block;
   }
 
-  void build(const std::vector<Backward::LeafGradient>& gradients) {
+  void build(const std::vector<Backward::LeafGradient>& gradients, const std::function<void()>& end_step) {
     begin_inputs();
     updates_.reserve(gradients.size());
     for (const auto& p : gradients) updates_.push_back(begin(p));
@@ -64,6 +64,8 @@ class UpdateBuilder {
     const ValueId clip = norm(squares);
     for (size_t i = first_norm; i < g_.nodes().size(); ++i) g_.in_last_pass(i);
     update_all(clip);
+    end_step();
+    belongs_to(kNone);
   }
 
   // Of gradients that are made anew where they are read.
@@ -305,8 +307,8 @@ class UpdateBuilder {
   ValueId learning_rate_ = kNone, step_ = kNone;
 };
 
-// Parameters that are read when a value of the forward pass is computed again within its block, by value: what the
-// backward pass reads may have been dropped. Blocks' inputs are kept.
+// Parameters and keepers' states that are read when a value of the forward pass is computed again within its block, by
+// value: what the backward pass reads may have been dropped. Blocks' inputs are kept.
 std::vector<std::vector<ValueId>> read_to_recompute(const Graph& graph) {
   std::vector<std::vector<ValueId>> reads(graph.values().size());
   std::vector<int> block(graph.values().size(), -2);
@@ -315,7 +317,7 @@ std::vector<std::vector<ValueId>> read_to_recompute(const Graph& graph) {
     std::vector<ValueId> all;
     for (const ValueId id : node.in) {
       if (id == kNone) continue;
-      if (graph.value(id).role == Role::parameter) all.push_back(id);
+      if (graph.value(id).role == Role::parameter || graph.value(id).role == Role::state) all.push_back(id);
       const auto& inner = reads[static_cast<size_t>(id)];
       if (block[static_cast<size_t>(id)] == node.block) all.insert(all.end(), inner.begin(), inner.end());
     }
@@ -367,9 +369,9 @@ void hoist(Graph& graph, size_t begin, size_t end) {
 }  // namespace
 
 void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vector<Backward::LeafGradient>& gradients,
-                 TrainingGraph& train) {
+                 const std::function<void()>& end_step, TrainingGraph& train) {
   const size_t begin = train.graph.nodes().size();
-  UpdateBuilder(spec, kind, train).build(gradients);
+  UpdateBuilder(spec, kind, train).build(gradients, end_step);
   hoist(train.graph, begin, train.barrier ? train.update_begin : train.graph.nodes().size());
 }
 

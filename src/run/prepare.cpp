@@ -210,7 +210,7 @@ Result<int64_t> Trainer::count_steps() {
 Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
   spec_.set_optimizer(TRY(optimizer_stack_named(r.optimizer)));
-  spec_.keeper = TRY(keeper_named(r.keep));
+  spec_.keepers = TRY(keepers_named(r.keep));
   spec_.estimator = TRY(estimator_named(r.estimator));
   if (spec_.optimizer->evaluated && r.schedule != "constant")
     events_.note(fmt::format(

@@ -319,6 +319,21 @@ TEST_F(SmallTraining, every_optimizer_resumes_exactly) {
     }
 }
 
+// Running bounds are saved, and what is drawn is drawn again.
+TEST_F(SmallTraining, keepers_resume_exactly) {
+  recipe_.batch = 2, recipe_.accumulate = 2;
+  recipe_.keep = "few_bit,ms_norm,wta_crs,mesa";
+  Recipe straight = recipe_;
+  straight.steps = 4;
+  const std::vector<double> expected = losses(straight, "kept");
+  Recipe part = straight;
+  part.steps = 2;
+  losses(part, "kept-part");
+  part.steps = 4, part.resume = true;
+  EXPECT_EQ(losses(part, "kept-part"), std::vector(expected.begin() + 2, expected.end()));
+  EXPECT_EQ(parameters("kept-part"), parameters("kept"));
+}
+
 TEST_F(SmallTraining, an_estimator_resumes_exactly) {
   recipe_.batch = 2, recipe_.accumulate = 2;
   recipe_.estimator = "mezo", recipe_.optimizer = "adamw", recipe_.lr = 1e-3;
