@@ -99,7 +99,7 @@ Result<Graph> Candidates::evaluation_graph() const {
       .prefix = "eval.", .rows = shape_.rows, .positions = spec_.context, .activation = spec_.activation};
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec_.stored(name);
-    return codec && spec_.trains_weights() ? &kF32 : codec;
+    return codec && spec_.trains_weights() && !train_.frozen.contains(name) ? &kF32 : codec;
   };
   Graph graph;
   const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));

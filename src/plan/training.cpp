@@ -6,6 +6,7 @@
 
 #include "ops/backward.h"
 #include "ops/table.h"
+#include "plan/selection.h"
 #include "plan/updates.h"
 
 namespace thimble {
@@ -128,11 +129,11 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
+  const std::vector<ValueId> losses{train.graph.find(train.loss)}, trained = TRY(select_parameters(spec, train));
   if (!spec.estimator->differentiates()) {
-    CHECK_OK(add_estimated_updates(spec, kind, train));
+    CHECK_OK(add_estimated_updates(spec, kind, trained, train));
     return train;
   }
-  const std::vector<ValueId> losses{train.graph.find(train.loss)}, trained = parameters_of(train.graph);
   Backward backward(train.graph, trained);
   Kept kept(train.graph, spec.moves.eight_bit_activations ? kQ8Keeper : *spec.keeper);
   backward.keep_by([&](Backward&, ValueId value) { return kept.saved(value); });

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -9,6 +11,7 @@
 #include "methods/objective.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
+#include "methods/selector.h"
 #include "models/build.h"
 #include "plan/layout.h"
 #include "plan/ledger.h"
@@ -58,6 +61,11 @@ struct TrainingSpec {
   const Estimator* estimator = &kBackprop;  // of the gradients
   OptionValues estimator_options;
   const Keeper* keeper = &kExactKeeper;  // of the activations
+  const Selector* selector = &kAllSelector;  // of the parameters
+  OptionValues selector_options;
+  uint64_t seed = 0;                // of what the selector draws
+  int64_t draw = 0;                 // number of the selector's period that is planned
+  std::map<std::string, double> scores = {};  // by parameter, what a scored selector goes by
   double weight_decay = 0;
   std::vector<std::string> no_decay;  // parts of the names of parameters that do not decay
   // Factors of the learning rate and of the decay by parts of parameters' names; of several that fit the last counts.
@@ -104,6 +112,9 @@ struct TrainingGraph {
   std::vector<ValueId> updated;  // by node from update_begin on: whose update it is part of; kNone: all parameters'
   std::vector<TrainedParameter> parameters;
   std::vector<AdapterTensor> adapter;  // what of it an adapter's file holds
+  std::set<std::string> frozen;        // parameters of the method that its selector never trains
+  int64_t resting = 0;                 // parameters that train in other periods
+  std::map<std::string, std::string> slots;  // by parameter of a layer that is drawn: what its gradient and states are called by
   std::string loss;                    // the result with the losses of rows
   std::string prefix = "train.";
 };

@@ -373,13 +373,13 @@ void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vect
   hoist(train.graph, begin, train.barrier ? train.update_begin : train.graph.nodes().size());
 }
 
-Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, TrainingGraph& train) {
+Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> trained,
+                                   TrainingGraph& train) {
   if (spec.optimizer->accumulator)
     return fail(ErrorCode::unsupported,
                 "--optimizer {} takes its gradient in before a step ends, --estimator {} has it only then; take {} or "
                 "another optimizer",
                 spec.optimizer->name, spec.estimator->name, spec.estimator->optimizer);
-  const std::vector<ValueId> trained = parameters_of(train.graph);
   UpdateBuilder(spec, kind, train).build_estimated(trained);
   const std::vector<char> kept = train.graph.prune();
   std::vector<ValueId> updated;

@@ -75,13 +75,15 @@ Result<void> Trainer::set_options() {
   std::vector<std::string> owners = {"optimizer", optimizer};
   for (const auto& [wrapper, options] : spec_.wrappers) owners.emplace_back(wrapper->name);
   spec_.objective_options = OptionValues(spec_.objective->options);
+  spec_.selector_options = OptionValues(spec_.selector->options);
   // Sockets whose options are all their own, with the names that they are called by.
   const struct {
     std::string_view socket, name;
     bool any;
     OptionValues& options;
   } others[] = {{"estimator", spec_.estimator->name, !spec_.estimator->options.empty(), spec_.estimator_options},
-                {"objective", spec_.objective->name, !spec_.objective->options.empty(), spec_.objective_options}};
+                {"objective", spec_.objective->name, !spec_.objective->options.empty(), spec_.objective_options},
+                {"select", spec_.selector->name, !spec_.selector->options.empty(), spec_.selector_options}};
   for (const auto& other : others)
     if (other.any) owners.insert(owners.end(), {std::string(other.socket), std::string(other.name)});
   for (const RewriteSpec& spec : spec_.rewrites)

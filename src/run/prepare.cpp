@@ -169,6 +169,8 @@ Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
   spec_.set_optimizer(TRY(optimizer_stack_named(r.optimizer)));
   spec_.keeper = TRY(keeper_named(r.keep));
+  spec_.selector = TRY(selector_named(r.select));
+  spec_.seed = static_cast<uint64_t>(r.seed);
   spec_.estimator = TRY(estimator_named(r.estimator));
   if (spec_.optimizer->evaluated && r.schedule != "constant")
     events_.note(fmt::format(
