@@ -32,6 +32,7 @@ struct Selectable {
   // read from -1 on.
   int first = -1, last = -1;
   int64_t training_bytes = 0;  // of its f32 master, its gradient and the states of the optimizer
+  std::string_view module;     // an adapter's layer, whose parameters mean something together only; else its own name
 };
 
 struct SelectorInput {

@@ -89,6 +89,8 @@ std::string Candidates::numerics_hash() const {
                                  static_cast<int>(spec_.multiply), kGranule, spec_.accumulate, spec_.rates);
   for (const PlannedVariant& v : variants_)
     text += fmt::format(" every {} {:016x}", fmt::join(v.due, " "), v.train.graph.numerics_hash());
+  if (draw_period(spec_) > 0)
+    text += fmt::format(" {} {} seed {}", spec_.selector->name, spec_.selector_options.text(), spec_.seed);
   if (!spec_.estimator->differentiates())
     text += fmt::format(" {} {}", spec_.estimator->name, spec_.estimator_options.text());
   return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
@@ -255,6 +257,8 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   const Choice choice = canonical(asked, droppable_.blocks);
   TrainingPlan plan;
   plan.rows = shape_.rows, plan.passes = passes_, plan.keep_logits = shape_.keep_logits;
+  plan.homes = {spec_.moves, shape_.keep_logits, shape_.rows, choice.deep, choice.shallow, choice.deep_blocks,
+                choice.on_disk, choice.eagerness};
   plan.deep = choice.deep, plan.shallow = choice.shallow, plan.deep_blocks = choice.deep_blocks;
   plan.layout = Layout({list_.begin(), list_.begin() + static_cast<std::ptrdiff_t>(choice.on_disk)});
   (void)plan.layout.add(train_.graph, train_.barrier);  // build() has seen that they agree
@@ -283,6 +287,27 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   plan.train = train_;
   plan.estimator = spec_.estimator, plan.estimator_options = spec_.estimator_options;
   plan.layers = spec_.architecture.layers();
+  return plan;
+}
+
+// Layers that train in turn are alike, so that what outlives a step has the same places in every period; how much a step
+// needs beside that differs with where the layers are.
+Result<TrainingPlan> Candidates::complete_all(const Choice& choice) const {
+  TrainingPlan plan = complete(choice);
+  const int64_t period = draw_period(spec_);
+  if (period == 0) return plan;
+  std::set<std::map<std::string, std::string>> seen = {train_.slots};
+  TrainingSpec spec = spec_;
+  for (spec.draw = 0; spec.draw * period < spec_.steps; ++spec.draw) {
+    Estimates estimates;
+    Candidates other(spec, machine_, shape_, estimates);
+    CHECK_OK(other.build());
+    if (!seen.insert(other.train_.slots).second) continue;
+    const TrainingPlan next = other.complete(choice);
+    plan.transient_bytes = std::max(plan.transient_bytes, next.transient_bytes);
+    plan.scratch_bytes = std::max(plan.scratch_bytes, next.scratch_bytes);
+  }
+  plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
   return plan;
 }
 

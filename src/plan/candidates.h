@@ -71,8 +71,10 @@ class Candidates {
   PlanEstimate estimate(Choice choice, int64_t limit_bytes);
   // Of what was estimated, the fastest that fits and takes less than `beat_seconds`.
   std::optional<Found> fastest_known(const Limits& limits, double beat_seconds) const;
-  // With everything that a run needs, placed.
+  // With everything that a run needs, placed; of the period that the spec names.
   TrainingPlan complete(const Choice& choice) const;
+  // The same, with room for what every other period of the run needs in these homes.
+  Result<TrainingPlan> complete_all(const Choice& choice) const;
 
  private:
   Result<Graph> evaluation_graph() const;

@@ -4,6 +4,7 @@
 
 #include "core/count.h"
 #include "ops/backward.h"
+#include "ops/update.h"
 
 namespace thimble {
 namespace {
@@ -83,29 +84,82 @@ void freeze(const TrainingSpec& spec, Value& value) {
   if (const Codec* const codec = spec.trains_weights() ? spec.stored(value.name) : nullptr) value.type.codec = codec;
 }
 
+// Of adapters, by the layers that they are for.
+std::set<std::string, std::less<>> modules_of(const TrainingSpec& spec) {
+  std::set<std::string, std::less<>> modules;
+  for (const RewriteSpec& rewrite : spec.rewrites)
+    for (const auto& [name, module] : rewrite.modules) modules.insert(module.scope + module.owner);
+  return modules;
+}
+
+std::string_view module_of(const std::set<std::string, std::less<>>& modules, std::string_view name) {
+  for (size_t end = name.rfind('.'); end != std::string_view::npos && end > 0; end = name.rfind('.', end - 1))
+    if (modules.contains(name.substr(0, end))) return name.substr(0, end);
+  return name;
+}
+
+const Optimizer kScoring = {
+    .name = "score",
+    .summary = "measures gradients, moves nothing",
+    .paper = "",
+    .learning_rate = 0,
+    .options = {},
+    .states = [](const Parameter&, const OptionValues&) { return std::vector<StateSpec>(); },
+    .hooks = {.apply = [](Update& u) {
+      const ValueId score = u.graph.emit(kSquaredNorm, {}, {u.gradient}, score_name(u.name()));
+      u.graph.value(score).role = Role::result;
+    }}};
+
 }  // namespace
+
+std::string score_name(std::string_view parameter) { return fmt::format("score.{}", parameter); }
+
+TrainingSpec scoring_spec(const TrainingSpec& spec) {
+  TrainingSpec out = spec;
+  out.set_optimizer({&kScoring, {}});
+  out.selector = &kAllSelector, out.measures_gradients = true;
+  out.estimator = &kBackprop, out.estimator_options = OptionValues();
+  out.clip = 0, out.judges_gradients = false, out.evaluates = false, out.disk = false;
+  out.batch = 1, out.accumulate = 1, out.near = Near::never, out.moves = {};
+  return out;
+}
 
 std::vector<Selectable> selectable_parameters(const TrainingSpec& spec, const Graph& graph) {
   const std::vector<Reach> reach = reach_of(spec, graph);
+  const std::set<std::string, std::less<>> modules = modules_of(spec);
   std::vector<Selectable> out;
   for (const ValueId id : parameters_of(graph)) {
     const Value& value = graph.value(id);
     const Reach& at = reach[static_cast<size_t>(id)];
-    out.push_back({value.name, value.type.shape, at.first, at.last, training_bytes(spec, value, at)});
+    out.push_back({value.name, value.type.shape, at.first, at.last, training_bytes(spec, value, at),
+                   module_of(modules, value.name)});
   }
   return out;
 }
 
 Result<std::vector<ValueId>> select_parameters(const TrainingSpec& spec, TrainingGraph& train) {
   const std::vector<ValueId> all = parameters_of(train.graph);
+  if (spec.measures_gradients)
+    for (const ValueId id : all) freeze(spec, train.graph.value(id));
   if (!spec.selector->select) return all;
   const std::vector<Selectable> parameters = selectable_parameters(spec, train.graph);
   std::vector<double> scores;
-  for (const Selectable& parameter : parameters)
-    if (spec.selector->scored) scores.push_back(spec.scores.at(std::string(parameter.name)));
+  for (const Selectable& parameter : parameters) {
+    if (!spec.selector->scored) break;
+    const auto score = spec.scores.find(std::string(parameter.name));
+    if (score == spec.scores.end())
+      return fail(ErrorCode::corrupt, "--select {}: there is no score of '{}'; begin a new run", spec.selector->name,
+                  parameter.name);
+    scores.push_back(score->second);
+  }
   const std::vector<Trains> trains = TRY(spec.selector->select(
       {parameters, spec.architecture.layers(), spec.selector_options, spec.seed, spec.draw, scores}));
   train.slots = TRY(slots_of(spec, parameters, trains));
+  if (!train.slots.empty() && spec.optimizer->evaluated)
+    return fail(ErrorCode::unsupported,
+                "--select {}: what --optimizer {} hands out is an average of steps in its states, which layers that rest "
+                "have none of; take another optimizer",
+                spec.selector->name, spec.optimizer->name);
   std::vector<ValueId> now;
   for (size_t i = 0; i < all.size(); ++i) {
     if (trains[i] == Trains::now || trains[i] == Trains::drawn) now.push_back(all[i]);

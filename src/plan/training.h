@@ -66,6 +66,7 @@ struct TrainingSpec {
   uint64_t seed = 0;                // of what the selector draws
   int64_t draw = 0;                 // number of the selector's period that is planned
   std::map<std::string, double> scores = {};  // by parameter, what a scored selector goes by
+  bool measures_gradients = false;            // what a method would train is measured (plan/selection.h)
   double weight_decay = 0;
   std::vector<std::string> no_decay;  // parts of the names of parameters that do not decay
   // Factors of the learning rate and of the decay by parts of parameters' names; of several that fit the last counts.
@@ -131,6 +132,9 @@ inline constexpr const char* kPassStep = "pass.step";
 inline constexpr const char* kUpdateRate = "update.learning_rate";
 inline constexpr const char* kUpdateStep = "update.step";
 
+// The period of a selector that draws: its first step, in which the slots of layers that train in turn begin.
+inline constexpr std::string_view kDrawn = "drawn";
+
 // What steps differ in: which periods of the optimizer are due, and whether the logits of the head are kept until its
 // gradient is made.
 struct StepKind {
@@ -163,6 +167,10 @@ struct PlannedVariant {
   bool is_due(int64_t step) const;
   double share() const;  // of all steps
 };
+// Names of all periods of the optimizer and its wrappers.
+std::vector<std::string_view> period_names(const TrainingSpec& spec);
+// Steps after which the selector draws anew; 0: never.
+int64_t draw_period(const TrainingSpec& spec);
 // The kinds of steps that occur besides the ordinary one, without graphs.
 std::vector<PlannedVariant> variants_of(const TrainingSpec& spec);
 
@@ -180,6 +188,17 @@ enum class Rung {
   cheap_spill,  // the same, the others wait on disk
   bare,         // only the block's input, the others are made again
   bare_spill,   // only the block's input, on disk
+};
+
+// What was chosen for a plan: another graph of the same run is put into it.
+struct PlanHomes {
+  NearMoves moves;
+  bool keep_logits = false;  // of the head, until its gradient is made
+  int64_t rows = 0;          // tokens a pass
+  Rung deep = Rung::keep, shallow = Rung::keep;
+  int deep_blocks = 0;   // of rung `deep`, from the first on; the others are of rung `shallow`
+  size_t on_disk = 0;    // persistent values, of the list of candidates
+  size_t eagerness = 0;  // of kEagerness
 };
 
 // A program beside the passes and their update.
@@ -206,7 +225,8 @@ struct TrainingPlan {
   Rung deep = Rung::keep, shallow = Rung::keep;
   int deep_blocks = 0;  // of rung `deep`, from the first on; the others are of rung `shallow`
   NearMoves moves;
-  int64_t transient_bytes = 0;
+  PlanHomes homes;
+  int64_t transient_bytes = 0;  // of the largest program, in any period of the selector
   int64_t arena_bytes = 0;
   int64_t scratch_bytes = 0;                  // of the file of the disk tier; 0: there is none
   int64_t scratch_memory = 0;                 // what that takes of memory, outside of the arena

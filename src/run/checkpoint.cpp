@@ -84,6 +84,7 @@ Result<void> Trainer::save_checkpoint() {
                    {"isa", std::string(isa_name())},
                    {"eval_data", fingerprint_text(eval_data_.get())},
                    {"watch", watch_.text()},
+                   {"scores", nlohmann::json(spec_.scores).dump()},
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
   auto writer = TRY(CheckpointWriter::create(recipe_.out, std::move(tensors), metadata));
   Values all = values();

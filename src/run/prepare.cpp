@@ -28,6 +28,7 @@ Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& 
   CHECK_OK(trainer->make_rewrites());
   CHECK_OK(trainer->open_data());
   CHECK_OK(trainer->make_spec());
+  CHECK_OK(trainer->score_parameters());
   CHECK_OK(trainer->make_plan());
   CHECK_OK(trainer->check_scratch());
   return trainer;
@@ -263,6 +264,13 @@ Result<void> Trainer::resume_numerics() {
 }
 
 Result<void> Trainer::make_plan() {
+  CHECK_OK(plan_within_budget());
+  CHECK_OK(check_names());
+  if (spec_.selector->scored) report_chosen();
+  return {};
+}
+
+Result<void> Trainer::plan_within_budget() {
   packer_->clear(rows_);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kTrainingTouches};
   spec_.heap = [](const TrainingPlan& plan) {
@@ -279,7 +287,7 @@ Result<void> Trainer::make_plan() {
     spec_.runtime_heap = spec_.heap(plan_);
     return spec_.runtime_heap + exported;
   }));
-  return check_names();
+  return {};
 }
 
 // Names in --set optimizer.no_decay that no parameter has are misspelt.

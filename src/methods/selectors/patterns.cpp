@@ -2,7 +2,10 @@
 //
 //   Trains  a parameter whose name holds one of `train`, or any where that is empty, and none of `freeze`
 //   Choice  a text that no parameter has is an error: it is misspelt
+#include <algorithm>
+
 #include "core/nearest.h"
+#include "core/split.h"
 #include "methods/selector.h"
 
 namespace thimble {
@@ -19,13 +22,15 @@ bool has_any(std::string_view name, const std::vector<std::string>& parts) {
 }
 
 Result<void> check_found(const SelectorInput& input, std::string_view option) {
-  std::vector<std::string_view> names;
-  for (const Selectable& parameter : input.parameters) names.push_back(parameter.name);
+  std::vector<std::string> parts;  // that names are made of
+  for (const Selectable& parameter : input.parameters)
+    for (std::string& part : split(parameter.name, '.'))
+      if (std::ranges::find(parts, part) == parts.end()) parts.push_back(std::move(part));
   for (const std::string& part : input.options.words(option))
-    if (std::none_of(names.begin(), names.end(), [&](std::string_view name) { return has_any(name, {part}); }))
+    if (std::ranges::none_of(input.parameters, [&](const auto& parameter) { return has_any(parameter.name, {part}); }))
       return fail(ErrorCode::invalid_argument,
-                  "--set patterns.{}: no parameter of the method has '{}' in its name; the nearest are {}", option, part,
-                  nearest_names(part, names));
+                  "--set patterns.{}: no parameter of the method has '{}' in its name; the nearest parts are {}", option,
+                  part, nearest_names(part, parts));
   return {};
 }
 

@@ -6,10 +6,12 @@
 //   Score   c_i = the mean over the first micro-batches of |dL/dp_i|^2: how fast the loss falls when p_i alone moves
 //           down its gradient
 //   Trains  by falling c_i / bytes_i, whatever still fits `bytes`; bytes_i = f32 master + gradient + states
+//           What an adapter has of one layer is chosen together
 //   Choice  the authors measure accuracy with each layer trained alone and search with evolution; here the score is
 //           first-order, from the run's own data, and the search is greedy
 #include <algorithm>
-#include <numeric>
+#include <map>
+#include <set>
 
 #include "methods/selector.h"
 
@@ -20,29 +22,46 @@ constexpr Option kOptions[] = {
     {"bytes", 0, 0, 1e15, "of masters, gradients and states of all that trains, at most"},
     {"batches", 4, 1, 1024, "micro-batches that contributions are measured on"}};
 
+// What is chosen together.
+struct Candidate {
+  std::string_view module;
+  double score = 0, bytes = 0;
+};
+
+std::vector<Candidate> candidates(const SelectorInput& input) {
+  std::vector<Candidate> out;
+  std::map<std::string_view, size_t> places;
+  for (size_t i = 0; i < input.parameters.size(); ++i) {
+    const Selectable& parameter = input.parameters[i];
+    const auto [place, added] = places.try_emplace(parameter.module, out.size());
+    if (added) out.push_back({parameter.module});
+    out[place->second].score += input.scores[i];
+    out[place->second].bytes += static_cast<double>(parameter.training_bytes);
+  }
+  return out;
+}
+
 Result<std::vector<Trains>> select(const SelectorInput& input) {
   const double most = input.options["bytes"];
   if (most == 0)
     return fail(ErrorCode::invalid_argument,
                 "--select sparse: say how many bytes may train, --set select.bytes=50000000");
-  const auto& all = input.parameters;
-  std::vector<size_t> order(all.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  const auto worth = [&](size_t i) { return input.scores[i] / static_cast<double>(all[i].training_bytes); };
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return worth(a) > worth(b); });
-  std::vector<Trains> out(all.size(), Trains::never);
+  std::vector<Candidate> order = candidates(input);
+  const auto worth = [](const Candidate& one) { return one.score / one.bytes; };
+  std::ranges::stable_sort(order, [&](const Candidate& a, const Candidate& b) { return worth(a) > worth(b); });
+  std::set<std::string_view> chosen;
   double used = 0;
-  for (const size_t i : order) {
-    const auto bytes = static_cast<double>(all[i].training_bytes);
-    if (used + bytes > most || input.scores[i] <= 0) continue;
-    used += bytes, out[i] = Trains::now;
+  for (const Candidate& one : order) {
+    if (used + one.bytes > most || one.score <= 0) continue;
+    used += one.bytes, chosen.insert(one.module);
   }
-  if (used > 0) return out;
-  const auto least = std::ranges::min_element(all, {}, &Selectable::training_bytes);
+  if (!chosen.empty())
+    return trained_where(input.parameters, [&](const Selectable& parameter) { return chosen.contains(parameter.module); });
+  const auto least = std::ranges::min_element(order, {}, &Candidate::bytes);
   return fail(ErrorCode::invalid_argument,
-              "--set select.bytes={}: no parameter with its gradient and states takes so little; the smallest, '{}', "
-              "takes {}",
-              most, least->name, least->training_bytes);
+              "--set select.bytes={}: nothing that trains takes so little with its gradient and states; the smallest, "
+              "'{}', takes {}",
+              most, least->module, least->bytes);
 }
 
 }  // namespace
