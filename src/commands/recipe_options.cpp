@@ -81,8 +81,7 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
       ->capture_default_str();
   app.add_option("--keep", r.keep, fmt::format("how activations wait for their gradients: {}", names_of(keepers())))
       ->capture_default_str();
-  app.add_option("--select", r.select,
-                 fmt::format("which parameters of the method train: {}", names_of(selectors())))
+  app.add_option("--select", r.select, fmt::format("which parameters of the method train: {}", names_of(selectors())))
       ->capture_default_str();
   app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
       ->capture_default_str();

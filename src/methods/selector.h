@@ -6,8 +6,8 @@
 // has no gradient, no states and no nodes in the plan. What never trains is not even a parameter: it stays as its file
 // stores it.
 //
-//   select   the answer, from the parameters, the options, the seed and, where it is `scored`, what the data say of each
-//   period   steps after which it is asked again with the next `draw`; nullptr: the first answer holds for the run
+//   select   the answer, from the parameters, the options, the seed and, where it is `scored`, what the data say of
+//   each period   steps after which it is asked again with the next `draw`; nullptr: the first answer holds for the run
 //
 // With a period, what rests has no states: gradients and states lie in slots, which belong to layers that train, the
 // first to the lowest. Layers must then be alike. A slot's states begin anew with every period.
@@ -40,8 +40,9 @@ struct SelectorInput {
   int64_t layers = 0;  // of the model
   const OptionValues& options;
   uint64_t seed = 0;
-  int64_t draw = 0;                   // number of the period, from 0
-  std::span<const double> scores = {};  // by parameter, of a scored selector: the mean over micro-batches of |gradient|^2
+  int64_t draw = 0;  // number of the period, from 0
+  std::span<const double> scores =
+      {};  // by parameter, of a scored selector: the mean over micro-batches of |gradient|^2
 };
 
 enum class Trains : uint8_t {

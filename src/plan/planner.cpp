@@ -106,7 +106,7 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics)
       if (whole_passes) break;
       CHECK_OK(candidates.build());
       least = std::min(least, candidates.bound(spec_.budget_bytes > 0 ? limit_ : 0));
-      if (auto found = TRY(fastest(numerics.spec, candidates, best ? best->seconds : HUGE_VAL))) best = std::move(found);
+      if (auto found = TRY(fastest(numerics, candidates, best ? best->seconds : HUGE_VAL))) best = std::move(found);
       if (numerics.hash.empty()) numerics.hash = candidates.numerics_hash();
       assert(numerics.hash == candidates.numerics_hash());
       whole_passes = candidates.whole_passes();
@@ -121,13 +121,14 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics)
 
 // Choices are weighed by the most bytes that are alive at once; only what is chosen is placed, and where the placement
 // needs more than that, the difference is set aside from choices of that eagerness and the choice is made again.
-Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(const TrainingSpec& spec, Candidates& candidates,
+Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics, Candidates& candidates,
                                                              double beat_seconds) const {
+  const bool disk = numerics.spec.disk;
   Limits limits;
   limits.fill(limit_);
   bool missed = false;
-  while (const auto found = fastest_choice(candidates, limits, spec.disk, beat_seconds)) {
-    TrainingPlan plan = TRY(candidates.complete_all(found->choice));
+  while (const auto found = fastest_choice(candidates, limits, disk, beat_seconds)) {
+    TrainingPlan plan = TRY(candidates.complete_all(found->choice, numerics.periods));
     if (plan.bytes(0) <= limit_) return std::optional(std::move(plan));
     int64_t& limit = limits[found->choice.eagerness];
     // A series of small differences would not end.
@@ -135,8 +136,8 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(const TrainingSpec&
     missed = true;
   }
   if (!missed || beat_seconds < HUGE_VAL) return std::optional<TrainingPlan>();
-  for (const Choice& choice : leanest(candidates, spec.disk))
-    if (TrainingPlan plan = TRY(candidates.complete_all(choice)); plan.bytes(0) <= limit_)
+  for (const Choice& choice : leanest(candidates, disk))
+    if (TrainingPlan plan = TRY(candidates.complete_all(choice, numerics.periods)); plan.bytes(0) <= limit_)
       return std::optional(std::move(plan));
   return std::optional<TrainingPlan>();
 }
@@ -152,7 +153,7 @@ Result<TrainingPlan> TrainingPlanner::smallest(Numerics& numerics) const {
     whole_passes = candidates.whole_passes();
     for (const Choice& choice : leanest(candidates, numerics.spec.disk)) {
       if (least && candidates.estimate(choice, 0).bytes >= least->bytes(0)) continue;
-      TrainingPlan plan = TRY(candidates.complete_all(choice));
+      TrainingPlan plan = TRY(candidates.complete_all(choice, numerics.periods));
       if (!least || plan.bytes(0) < least->bytes(0)) least = std::move(plan);
     }
   }

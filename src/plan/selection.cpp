@@ -64,10 +64,11 @@ Result<std::map<std::string, std::string>> slots_of(const TrainingSpec& spec, co
   }
   for (const auto& [layer, names] : layers)
     if (names != layers.begin()->second)
-      return fail(ErrorCode::unsupported,
-                  "--select {}: layers {} and {} of this model have other parameters: layers that train in turn have to "
-                  "be alike; take --select last_layers or patterns",
-                  spec.selector->name, layers.begin()->first, layer);
+      return fail(
+          ErrorCode::unsupported,
+          "--select {}: layers {} and {} of this model have other parameters: layers that train in turn have to "
+          "be alike; take --select last_layers or patterns",
+          spec.selector->name, layers.begin()->first, layer);
   std::map<std::string, std::string> slots;
   for (size_t i = 0; i < parameters.size(); ++i) {
     if (trains[i] != Trains::drawn) continue;
@@ -98,17 +99,16 @@ std::string_view module_of(const std::set<std::string, std::less<>>& modules, st
   return name;
 }
 
-const Optimizer kScoring = {
-    .name = "score",
-    .summary = "measures gradients, moves nothing",
-    .paper = "",
-    .learning_rate = 0,
-    .options = {},
-    .states = [](const Parameter&, const OptionValues&) { return std::vector<StateSpec>(); },
-    .hooks = {.apply = [](Update& u) {
-      const ValueId score = u.graph.emit(kSquaredNorm, {}, {u.gradient}, score_name(u.name()));
-      u.graph.value(score).role = Role::result;
-    }}};
+const Optimizer kScoring = {.name = "score",
+                            .summary = "measures gradients, moves nothing",
+                            .paper = "",
+                            .learning_rate = 0,
+                            .options = {},
+                            .states = [](const Parameter&, const OptionValues&) { return std::vector<StateSpec>(); },
+                            .hooks = {.apply = [](Update& u) {
+                              const ValueId score = u.graph.emit(kSquaredNorm, {}, {u.gradient}, score_name(u.name()));
+                              u.graph.value(score).role = Role::result;
+                            }}};
 
 }  // namespace
 
@@ -156,10 +156,11 @@ Result<std::vector<ValueId>> select_parameters(const TrainingSpec& spec, Trainin
       {parameters, spec.architecture.layers(), spec.selector_options, spec.seed, spec.draw, scores}));
   train.slots = TRY(slots_of(spec, parameters, trains));
   if (!train.slots.empty() && spec.optimizer->evaluated)
-    return fail(ErrorCode::unsupported,
-                "--select {}: what --optimizer {} hands out is an average of steps in its states, which layers that rest "
-                "have none of; take another optimizer",
-                spec.selector->name, spec.optimizer->name);
+    return fail(
+        ErrorCode::unsupported,
+        "--select {}: what --optimizer {} hands out is an average of steps in its states, which layers that rest "
+        "have none of; take another optimizer",
+        spec.selector->name, spec.optimizer->name);
   std::vector<ValueId> now;
   for (size_t i = 0; i < all.size(); ++i) {
     if (trains[i] == Trains::now || trains[i] == Trains::drawn) now.push_back(all[i]);

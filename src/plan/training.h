@@ -60,11 +60,11 @@ struct TrainingSpec {
   OptionValues objective_options;
   const Estimator* estimator = &kBackprop;  // of the gradients
   OptionValues estimator_options;
-  const Keeper* keeper = &kExactKeeper;  // of the activations
+  const Keeper* keeper = &kExactKeeper;      // of the activations
   const Selector* selector = &kAllSelector;  // of the parameters
   OptionValues selector_options;
-  uint64_t seed = 0;                // of what the selector draws
-  int64_t draw = 0;                 // number of the selector's period that is planned
+  uint64_t seed = 0;                          // of what the selector draws
+  int64_t draw = 0;                           // number of the selector's period that is planned
   std::map<std::string, double> scores = {};  // by parameter, what a scored selector goes by
   bool measures_gradients = false;            // what a method would train is measured (plan/selection.h)
   double weight_decay = 0;
@@ -115,8 +115,9 @@ struct TrainingGraph {
   std::vector<AdapterTensor> adapter;  // what of it an adapter's file holds
   std::set<std::string> frozen;        // parameters of the method that its selector never trains
   int64_t resting = 0;                 // parameters that train in other periods
-  std::map<std::string, std::string> slots;  // by parameter of a layer that is drawn: what its gradient and states are called by
-  std::string loss;                    // the result with the losses of rows
+  std::map<std::string, std::string>
+      slots;         // by parameter of a layer that is drawn: what its gradient and states are called by
+  std::string loss;  // the result with the losses of rows
   std::string prefix = "train.";
 };
 

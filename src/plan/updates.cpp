@@ -302,8 +302,8 @@ class UpdateBuilder {
       const auto every = static_cast<double>(spec.reset_every);
       const Expr keep = greater(step - every * floor(step / every), 0.5);
       b.store(state, state * keep + spec.initial * (1 - keep));
-      update.states[i] =
-          g_.emit(kPointwise, b.attributes(), {update.states[i], update.step}, "reset." + g_.value(update.states[i]).name);
+      update.states[i] = g_.emit(kPointwise, b.attributes(), {update.states[i], update.step},
+                                 "reset." + g_.value(update.states[i]).name);
     }
   }
 
@@ -324,8 +324,8 @@ class UpdateBuilder {
     };
     for (size_t i = 1; i < later.size(); ++i)
       for (size_t k = 0; k < totals.size(); ++k)
-        totals[k] = g_.emit(kPointwise, joined(i > 1), {totals[k], later[i]->statistics[k]},
-                            fmt::format("total.{}.{}", k, i));
+        totals[k] =
+            g_.emit(kPointwise, joined(i > 1), {totals[k], later[i]->statistics[k]}, fmt::format("total.{}.{}", k, i));
     belongs_to(kNone);
     for (Update* const update : later) {
       update->totals = totals;
@@ -362,7 +362,7 @@ class UpdateBuilder {
   std::vector<Update> updates_;
   std::vector<Update> wrapped_;  // by parameter and wrapper
   std::optional<Estimate> estimate_;
-  std::vector<char> in_slot_;    // by parameter: of a layer that trains in turn
+  std::vector<char> in_slot_;  // by parameter: of a layer that trains in turn
   ValueId learning_rate_ = kNone, step_ = kNone;
 };
 

@@ -32,10 +32,11 @@ Result<void> Trainer::score_parameters() {
     return {};
   }
   if (spec_.objective->reference)
-    return fail(ErrorCode::unsupported,
-                "--select {}: it looks at gradients before the first step, when --objective {} has no reference yet; take "
-                "last_layers or patterns",
-                spec_.selector->name, spec_.objective->name);
+    return fail(
+        ErrorCode::unsupported,
+        "--select {}: it looks at gradients before the first step, when --objective {} has no reference yet; take "
+        "last_layers or patterns",
+        spec_.selector->name, spec_.objective->name);
   TrainingSpec own = spec_;
   const int64_t windows = own.selector->scored(own.selector_options);
   spec_ = scoring_spec(own);

@@ -104,15 +104,17 @@ Result<void> Trainer::draw() {
   passes_.reset();
   TrainingPlan before = std::exchange(plan_, {});
   const PlanHomes homes = before.homes;
-  before.train = {}, before.pass = before.update = before.deferred = {}, before.programs.clear(), before.variants.clear();
+  before.train = {}, before.pass = before.update = before.deferred = {}, before.programs.clear(),
+  before.variants.clear();
   spec_.draw = draw;
   plan_ = TRY(plan_period(spec_, machine_, homes, draw));
   if (!plan_.layout.same_places(before.layout) || plan_.transient_bytes > before.transient_bytes ||
       plan_.scratch_bytes > before.scratch_bytes)
-    return fail(ErrorCode::over_budget,
-                "step {}: the layers of the next period need {} beside {}, planned were {} beside {}; this is a fault of "
-                "the planner",
-                done_ + 1, plan_.transient_bytes, plan_.layout.bytes(), before.transient_bytes, before.layout.bytes());
+    return fail(
+        ErrorCode::over_budget,
+        "step {}: the layers of the next period need {} beside {}, planned were {} beside {}; this is a fault of "
+        "the planner",
+        done_ + 1, plan_.transient_bytes, plan_.layout.bytes(), before.transient_bytes, before.layout.bytes());
   plan_.transient_bytes = before.transient_bytes, plan_.arena_bytes = before.arena_bytes;
   plan_.scratch_bytes = before.scratch_bytes, plan_.numerics_hash = before.numerics_hash;
   plan_.moves = before.moves, plan_.ledger = std::move(before.ledger);

@@ -137,7 +137,8 @@ TEST(Selector, every_static_one_gives_the_same_bits_at_every_budget) {
   }
 }
 
-// What trains moves as it does where all train, as long as the step is of one parameter alone: the gradient is the same.
+// What trains moves as it does where all train, as long as the step is of one parameter alone: the gradient is the
+// same.
 TEST(Selector, the_gradient_is_that_of_the_whole_model) {
   TrainingSpec whole = tiny_spec();
   whole.clip = 0;

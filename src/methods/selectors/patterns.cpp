@@ -29,8 +29,8 @@ Result<void> check_found(const SelectorInput& input, std::string_view option) {
   for (const std::string& part : input.options.words(option))
     if (std::ranges::none_of(input.parameters, [&](const auto& parameter) { return has_any(parameter.name, {part}); }))
       return fail(ErrorCode::invalid_argument,
-                  "--set patterns.{}: no parameter of the method has '{}' in its name; the nearest parts are {}", option,
-                  part, nearest_names(part, parts));
+                  "--set patterns.{}: no parameter of the method has '{}' in its name; the nearest parts are {}",
+                  option, part, nearest_names(part, parts));
   return {};
 }
 

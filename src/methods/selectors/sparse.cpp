@@ -1,6 +1,7 @@
 // sparse: the parameters that contribute most to what is learnt, for a number of bytes.
 //
-//   Paper   Lin et al. 2022 (On-Device Training Under 256KB Memory, arXiv:2206.15472), section 3.2: layers are chosen by
+//   Paper   Lin et al. 2022 (On-Device Training Under 256KB Memory, arXiv:2206.15472), section 3.2: layers are chosen
+//   by
 //           their contribution under a bound of memory, once, before training; Zhu et al. 2023 (PockEngine,
 //           arXiv:2310.17752): the backward pass of what is left out is never built
 //   Score   c_i = the mean over the first micro-batches of |dL/dp_i|^2: how fast the loss falls when p_i alone moves
@@ -18,9 +19,8 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {
-    {"bytes", 0, 0, 1e15, "of masters, gradients and states of all that trains, at most"},
-    {"batches", 4, 1, 1024, "micro-batches that contributions are measured on"}};
+constexpr Option kOptions[] = {{"bytes", 0, 0, 1e15, "of masters, gradients and states of all that trains, at most"},
+                               {"batches", 4, 1, 1024, "micro-batches that contributions are measured on"}};
 
 // What is chosen together.
 struct Candidate {
@@ -56,7 +56,8 @@ Result<std::vector<Trains>> select(const SelectorInput& input) {
     used += one.bytes, chosen.insert(one.module);
   }
   if (!chosen.empty())
-    return trained_where(input.parameters, [&](const Selectable& parameter) { return chosen.contains(parameter.module); });
+    return trained_where(input.parameters,
+                         [&](const Selectable& parameter) { return chosen.contains(parameter.module); });
   const auto least = std::ranges::min_element(order, {}, &Candidate::bytes);
   return fail(ErrorCode::invalid_argument,
               "--set select.bytes={}: nothing that trains takes so little with its gradient and states; the smallest, "
