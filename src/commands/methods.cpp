@@ -8,6 +8,7 @@
 #include "methods/observer.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
+#include "methods/selector.h"
 #include "methods/transform.h"
 #include "ops/table.h"
 
@@ -70,6 +71,7 @@ constexpr Socket kSockets[] = {
     {"estimator", "estimators", rows_of<estimators>},
     {"decoder", "decoders", rows_of<decoders>},
     {"keeper", "keepers", rows_of<keepers>},
+    {"selector", "selectors", rows_of<selectors>},
     {"wrapper", "wrappers", rows_of<wrappers>},
     {"transform", "transforms",
      [] {

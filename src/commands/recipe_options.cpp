@@ -9,6 +9,7 @@
 #include "methods/objective.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
+#include "methods/selector.h"
 #include "run/rate_schedule.h"
 
 namespace thimble {
@@ -82,6 +83,8 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option(
          "--keep", r.keep,
          fmt::format("how activations wait for their gradients, several with commas between: {}", names_of(keepers())))
+      ->capture_default_str();
+  app.add_option("--select", r.select, fmt::format("which parameters of the method train: {}", names_of(selectors())))
       ->capture_default_str();
   app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
       ->capture_default_str();

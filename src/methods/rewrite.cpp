@@ -12,11 +12,30 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kRewrites = {
-    &kFull,    &kLora,        &kLoraPlus,        &kLoraFa,  &kDora, &kVera, &kIa3,
-    &kLoha,    &kLokr,        &kLnTuning,        &kBitfit,  &kOft,  &kBoft, &kPissa,
-    &kOlora,   &kVblora,      &kTrainableTokens, &kAdalora, &kLotr, &kMos,  &kPromptTuning,
-    &kPTuning, &kPrefixTuning};
+constexpr std::array kRewrites = {&kFull,
+                                  &kLora,
+                                  &kLoraPlus,
+                                  &kLoraFa,
+                                  &kDora,
+                                  &kVera,
+                                  &kIa3,
+                                  &kLoha,
+                                  &kLokr,
+                                  &kLnTuning,
+                                  &kBitfit,
+                                  &kOft,
+                                  &kBoft,
+                                  &kPissa,
+                                  &kOlora,
+                                  &kVblora,
+                                  &kTrainableTokens,
+                                  &kAdalora,
+                                  &kLotr,
+                                  &kMos,
+                                  &kPromptTuning,
+                                  &kPTuning,
+                                  &kPrefixTuning,
+                                  &kS2ft};
 
 constexpr std::string_view kAdapted = ".weight.as_adapted";  // of a weight that a technique has computed
 

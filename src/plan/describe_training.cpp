@@ -25,6 +25,7 @@ class Describer {
     l.numerics_hash = plan.numerics_hash;
     l.choices.push_back(fmt::format("{} of {} tokens a step; {}{}", counted(plan.passes, "pass", "passes"), plan.rows,
                                     rungs(plan), plan.keep_logits ? ", the head its logits" : ""));
+    if (spec_.selector->select) l.choices.push_back(selected(plan));
     if (plan.scratch_bytes > 0)
       l.choices.push_back(fmt::format(
           "scratch file of {}; a step reads {} and writes {}{}{}", megabytes(plan.scratch_bytes),
@@ -87,6 +88,20 @@ class Describer {
       if (const Layout::Entry* entry = plan.layout.find(name); entry && entry->tier == Tier::ram)
         bytes += round_up(entry->type.bytes(), 64);
     return bytes;
+  }
+
+  // "select last_layers: 21 of 272 parameters train, with 7.1 of 134.5 million numbers"
+  std::string selected(const TrainingPlan& plan) const {
+    const auto millions = [](int64_t numbers) { return static_cast<double>(numbers) * 1e-6; };
+    int64_t numbers = 0, all = 0;
+    for (const TrainedParameter& parameter : plan.train.parameters) numbers += parameter.shape.count();
+    for (const Value& value : plan.train.graph.values())
+      if (value.role == Role::parameter || plan.train.frozen.contains(value.name)) all += value.type.shape.count();
+    const auto trained = static_cast<int64_t>(plan.train.parameters.size());
+    return fmt::format("select {}: {} of {} parameters train{}, with {:.3g} of {:.3g} million numbers",
+                       spec_.selector->name, trained,
+                       trained + plan.train.resting + static_cast<int64_t>(plan.train.frozen.size()),
+                       plan.train.resting > 0 ? " at a time" : "", millions(numbers), millions(all));
   }
 
   // "f32, int8_block"

@@ -6,6 +6,7 @@
 
 #include "ops/backward.h"
 #include "ops/table.h"
+#include "plan/selection.h"
 #include "plan/updates.h"
 
 namespace thimble {
@@ -29,7 +30,10 @@ void TrainingSpec::set_optimizer(const OptimizerStack& stack) {
   for (const Wrapper* wrapper : stack.wrappers) wrappers.push_back({wrapper, OptionValues(wrapper->options)});
 }
 
-std::vector<PlannedVariant> variants_of(const TrainingSpec& spec) {
+namespace {
+
+// Of the optimizer and its wrappers.
+std::vector<std::pair<std::string_view, int64_t>> periods_of(const TrainingSpec& spec) {
   std::vector<std::pair<std::string_view, int64_t>> periods;
   const auto add = [&](std::span<const Period> all, const OptionValues& options) {
     for (const Period& period : all)
@@ -37,6 +41,24 @@ std::vector<PlannedVariant> variants_of(const TrainingSpec& spec) {
   };
   add(spec.optimizer->periods, spec.optimizer_options);
   for (const auto& [wrapper, options] : spec.wrappers) add(wrapper->periods, options);
+  return periods;
+}
+
+}  // namespace
+
+std::vector<std::string_view> period_names(const TrainingSpec& spec) {
+  std::vector<std::string_view> names;
+  for (const auto& [name, steps] : periods_of(spec)) names.push_back(name);
+  return names;
+}
+
+int64_t draw_period(const TrainingSpec& spec) {
+  return spec.selector->period ? spec.selector->period(spec.selector_options) : 0;
+}
+
+std::vector<PlannedVariant> variants_of(const TrainingSpec& spec) {
+  std::vector<std::pair<std::string_view, int64_t>> periods = periods_of(spec);
+  if (const int64_t steps = draw_period(spec); steps > 0) periods.emplace_back(kDrawn, steps);
   std::vector<PlannedVariant> out;
   for (size_t set = 1; set < size_t{1} << periods.size(); ++set) {
     PlannedVariant variant;
@@ -152,17 +174,20 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
+  const std::vector<ValueId> losses{train.graph.find(train.loss)}, trained = TRY(select_parameters(spec, train));
   if (!spec.estimator->differentiates()) {
-    CHECK_OK(add_estimated_updates(spec, kind, train));
+    CHECK_OK(add_estimated_updates(spec, kind, trained, train));
     return train;
   }
-  const std::vector<ValueId> losses{train.graph.find(train.loss)}, trained = parameters_of(train.graph);
   Backward backward(train.graph, trained);
   const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
   Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
   CHECK_OK(backward.run(losses));
   kept.place();
   train.keeper_states = kept.states();
+  for (const auto& leaf : backward.leaves())
+    if (const auto slot = train.slots.find(train.graph.value(leaf.parameter).name); slot != train.slots.end())
+      train.graph.value(leaf.first).name = "gradient." + slot->second;
   train.whole_passes = backward.sums_within_pass();
   add_updates(
       spec, kind, backward.leaves(), [&] { kept.end_step(); }, train);

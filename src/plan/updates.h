@@ -14,8 +14,8 @@ namespace thimble {
 void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vector<Backward::LeafGradient>& gradients,
                  const std::function<void()>& end_step, TrainingGraph& train);
 
-// Of gradients that an estimator makes, of all parameters of the graph. Refuses optimizers that take gradients in pass
-// by pass.
-Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, TrainingGraph& train);
+// Of gradients that an estimator makes of these parameters. Refuses optimizers that take gradients in pass by pass.
+Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> trained,
+                                   TrainingGraph& train);
 
 }  // namespace thimble

@@ -75,6 +75,7 @@ Result<void> Trainer::set_options() {
   std::vector<std::string> owners = {"optimizer", optimizer};
   for (const auto& [wrapper, options] : spec_.wrappers) owners.emplace_back(wrapper->name);
   spec_.objective_options = OptionValues(spec_.objective->options);
+  spec_.selector_options = OptionValues(spec_.selector->options);
   // Sockets whose options are all their own, with the names that they are called by.
   struct Other {
     std::string_view socket, name;
@@ -83,7 +84,8 @@ Result<void> Trainer::set_options() {
   };
   std::vector<Other> others = {
       {"estimator", spec_.estimator->name, !spec_.estimator->options.empty(), spec_.estimator_options},
-      {"objective", spec_.objective->name, !spec_.objective->options.empty(), spec_.objective_options}};
+      {"objective", spec_.objective->name, !spec_.objective->options.empty(), spec_.objective_options},
+      {"select", spec_.selector->name, !spec_.selector->options.empty(), spec_.selector_options}};
   for (auto& [keeper, options] : spec_.keepers)
     others.push_back({keeper->name, keeper->name, !keeper->options.empty(), options});
   for (const auto& other : others) {

@@ -30,6 +30,7 @@ Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& 
   CHECK_OK(trainer->open_data());
   CHECK_OK(trainer->check_teacher());
   CHECK_OK(trainer->make_spec());
+  CHECK_OK(trainer->score_parameters());
   CHECK_OK(trainer->make_plan());
   CHECK_OK(trainer->check_scratch());
   return trainer;
@@ -211,6 +212,8 @@ Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
   spec_.set_optimizer(TRY(optimizer_stack_named(r.optimizer)));
   spec_.keepers = TRY(keepers_named(r.keep));
+  spec_.selector = TRY(selector_named(r.select));
+  spec_.seed = static_cast<uint64_t>(r.seed);
   spec_.estimator = TRY(estimator_named(r.estimator));
   if (spec_.optimizer->evaluated && r.schedule != "constant")
     events_.note(fmt::format(
@@ -303,6 +306,13 @@ Result<void> Trainer::resume_numerics() {
 }
 
 Result<void> Trainer::make_plan() {
+  CHECK_OK(plan_within_budget());
+  CHECK_OK(check_names());
+  if (spec_.selector->scored) report_chosen();
+  return {};
+}
+
+Result<void> Trainer::plan_within_budget() {
   packer_->clear(rows_);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kTrainingTouches};
   spec_.heap = [](const TrainingPlan& plan) {
@@ -319,7 +329,7 @@ Result<void> Trainer::make_plan() {
     spec_.runtime_heap = spec_.heap(plan_);
     return spec_.runtime_heap + exported;
   }));
-  return check_names();
+  return {};
 }
 
 // Names in --set optimizer.no_decay that no parameter has are misspelt.

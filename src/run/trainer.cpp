@@ -4,7 +4,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
+#include "plan/planner.h"
 #include "plan/profile.h"
 #include "run/derived.h"
 #include "run/earlier_run.h"
@@ -96,6 +98,31 @@ double Trainer::read_losses(const std::string& prefix, const Rows& rows, int64_t
   return sum;
 }
 
+Result<void> Trainer::draw() {
+  const int64_t period = draw_period(spec_), draw = period > 0 ? done_ / period : 0;
+  if (draw == spec_.draw) return {};
+  CHECK_OK(flush());
+  passes_.reset();
+  TrainingPlan before = std::exchange(plan_, {});
+  const PlanHomes homes = before.homes;
+  before.train = {}, before.pass = before.update = before.deferred = {}, before.programs.clear(),
+  before.variants.clear();
+  spec_.draw = draw;
+  plan_ = TRY(plan_period(spec_, machine_, homes, draw));
+  if (!plan_.layout.same_places(before.layout) || plan_.transient_bytes > before.transient_bytes ||
+      plan_.scratch_bytes > before.scratch_bytes)
+    return fail(
+        ErrorCode::over_budget,
+        "step {}: the layers of the next period need {} beside {}, planned were {} beside {}; this is a fault of "
+        "the planner",
+        done_ + 1, plan_.transient_bytes, plan_.layout.bytes(), before.transient_bytes, before.layout.bytes());
+  plan_.transient_bytes = before.transient_bytes, plan_.arena_bytes = before.arena_bytes;
+  plan_.scratch_bytes = before.scratch_bytes, plan_.numerics_hash = before.numerics_hash;
+  plan_.moves = before.moves, plan_.ledger = std::move(before.ledger);
+  passes_ = std::make_unique<Passes>(plan_, arena_->data(), scratch_.get());
+  return {};
+}
+
 // What the next step holds: its losses are divided by its targets, and micro-batches after the last example of an epoch
 // are empty and left out. One micro-batch is in memory at a time; where a step has several, they are read twice.
 Result<Trainer::StepSize> Trainer::measure_step() {
@@ -138,6 +165,7 @@ Result<double> Trainer::run_batches(RunContext& run, const StepSize& size) {
 // Nothing where the step was passed over: its gradient has entered no weight and no state.
 Result<std::optional<StepEvent>> Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
+  CHECK_OK(draw());
   const StepSize size = TRY(measure_step());
   rewards_ = {};
   RunContext run = context();

@@ -63,12 +63,17 @@ class Trainer {
   Recipe settled() const;  // the recipe with what was chosen for it
   Result<void> resume_numerics();
   Result<void> make_plan();
+  Result<void> score_parameters();  // where the selector goes by what the data say
+  Result<void> measure_scores(int64_t windows, std::map<std::string, double>& scores);
+  void report_chosen();
+  Result<void> plan_within_budget();
   Result<int64_t> count_steps();
   Result<int64_t> text_context() const;
   Packer packed(Dataset& data, int64_t batch, int64_t seed, bool shuffle) const;
   Result<void> train();
   Result<void> allocate();
   Result<void> flush();  // before parameters and states are read
+  Result<void> draw();   // the plan of the period of the selector that the next step is of
   // Of the disk tier; a plan alone may have no --out.
   std::string scratch_folder() const;
   Result<void> check_scratch() const;
