@@ -9,7 +9,9 @@
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
 #include "methods/transform.h"
+#include "models/router.h"
 #include "ops/table.h"
+#include "run/blocks.h"
 
 namespace thimble {
 namespace {
@@ -84,6 +86,13 @@ constexpr Socket kSockets[] = {
        return rows;
      }},
     {"observer", "observers", rows_of<observers>},
+    {"router", "routers", rows_of<routers>},
+    {"block", "blocks",
+     [] {
+       return Ordered::array({{{"name", kBlocks},
+                               {"summary", "what a model that is trained from scratch is made of"},
+                               {"options", options_json(block_options())}}});
+     }},
     {"codec", "codecs",
      [] {
        Ordered rows = Ordered::array();

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "models/rope_frequencies.h"
+#include "models/router.h"
 
 namespace thimble {
 namespace {
@@ -124,11 +125,22 @@ Result<void> check_attention(const Attention& a, const Architecture& all, const 
   return check_factors({{"scale of attention", a.scale, true}, {"cap of attention", a.cap, true}}, where);
 }
 
+Result<void> check_routing(const FeedForward& ffn, const Where& where) {
+  const Routing& r = ffn.routing;
+  if (!r) return {};
+  CHECK_OK(check_bounds({{"number of experts", "", r.experts, 4096}, {"experts of a token", "", r.chosen, r.experts}},
+                        where));
+  if (ffn.bias) return fail(ErrorCode::unsupported, "reading {}: experts with biases are not supported", where.file);
+  return check_factors({{"capacity of experts", r.capacity, true}, {"factor of the balance loss", r.balance, true}},
+                       where);
+}
+
 Result<void> check_block(const Block& block, const Architecture& all, const Where& where) {
   CHECK_OK(check_bounds({{"FFN width", where.names.ffn, block.ffn.width, int64_t{1} << 22}}, where));
   for (const Norm* norm :
        {&block.before_mixer, &block.after_mixer, &block.before_ffn, &block.after_ffn, &block.attention.qk_norm})
     CHECK_OK(check_norm(*norm, where));
+  CHECK_OK(check_routing(block.ffn, where));
   CHECK_OK(check_factors({{"scale of the residual", block.residual_scale}}, where));
   return check_attention(block.attention, all, where);
 }
@@ -158,6 +170,16 @@ class SpecList {
     const bool shared = a.qk_norm_over == Attention::NormOver::head;
     norm(name, a.qk_norm, shared ? a.head_dim : heads * a.head_dim);
   }
+  void one_ffn(const std::string& prefix, const FeedForward& f) {
+    if (f.gated) linear(prefix + "gate_proj", f.width, a_.width, f.bias);
+    linear(prefix + "up_proj", f.width, a_.width, f.bias);
+    linear(prefix + "down_proj", a_.width, f.width, f.bias, true);
+  }
+  void feed_forward(const std::string& prefix, const FeedForward& f) {
+    if (!f.routing) return one_ffn(prefix, f);
+    if (f.routing.router->learnt) linear(prefix + "router", f.routing.experts, a_.width, false);
+    for (int64_t e = 0; e < f.routing.experts; ++e) one_ffn(fmt::format("{}experts.{}.", prefix, e), f);
+  }
   void block(const Block& b, int64_t layer) {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
     const Attention& a = b.attention;
@@ -170,9 +192,7 @@ class SpecList {
     linear(prefix + "self_attn.o_proj", a_.width, a.q_width(), a.output_bias, true);
     norm(prefix + "post_self_attn_layernorm", b.after_mixer, a_.width);
     norm(prefix + "post_attention_layernorm", b.before_ffn, a_.width);
-    if (b.ffn.gated) linear(prefix + "mlp.gate_proj", b.ffn.width, a_.width, b.ffn.bias);
-    linear(prefix + "mlp.up_proj", b.ffn.width, a_.width, b.ffn.bias);
-    linear(prefix + "mlp.down_proj", a_.width, b.ffn.width, b.ffn.bias, true);
+    feed_forward(prefix + "mlp.", b.ffn);
     norm(prefix + "post_mlp_layernorm", b.after_ffn, a_.width);
   }
   void all() {

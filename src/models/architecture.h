@@ -87,11 +87,25 @@ struct Attention {
   bool operator==(const Attention&) const = default;
 };
 
+struct Router;  // models/router.h
+
+// Which experts a token goes to.
+struct Routing {
+  const Router* router = nullptr;  // nullptr: there is one FFN, for all tokens
+  int64_t experts = 0;
+  int64_t chosen = 1;   // experts of a token, at most
+  double capacity = 0;  // in training, of an expert, as a multiple of its even share of tokens; 0: without bound
+  double balance = 0;   // in training, the factor of the loss that keeps experts evenly used; 0: there is none
+  explicit operator bool() const { return router != nullptr; }
+  bool operator==(const Routing&) const = default;
+};
+
 struct FeedForward {
-  int64_t width = 0;
+  int64_t width = 0;  // of one expert, where there are several
   Activation activation = Activation::silu;
   bool gated = true;
   bool bias = false;
+  Routing routing = {};
   bool operator==(const FeedForward&) const = default;
 };
 

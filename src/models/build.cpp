@@ -9,6 +9,7 @@
 
 #include "core/half.h"
 #include "models/rope_frequencies.h"
+#include "models/routed_ffn.h"
 #include "ops/matrix.h"
 #include "ops/pointwise.h"
 #include "ops/table.h"
@@ -73,6 +74,7 @@ class ModelBuilder {
       x = block(a_.blocks[static_cast<size_t>(layer)], x, fmt::format("model.layers.{}.", layer));
     }
     g_.set_block(-1);
+    add_balance();
     m_.hidden = scaled(project(norm(a_.final_norm, x, "model.norm"), "model.project_out"), a_.logit_scale, "head.x");
     m_.head = weight(a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
     m_.head_bias = weight("lm_head.bias");
@@ -153,7 +155,11 @@ class ModelBuilder {
       const ValueId sum = linear(x, module, stream, b.residual_scale);
       return b.norm_after_sum ? norm(after, sum, norm_name) : sum;
     }
-    ValueId y = linear(x, module);
+    return add(b, stream, linear(x, module), module, after, norm_name);
+  }
+
+  ValueId add(const Block& b, ValueId stream, ValueId y, const std::string& module, const Norm& after,
+              const std::string& norm_name) {
     if (!b.norm_after_sum) y = norm(after, y, norm_name);
     const ValueId sum = g_.emit(kAdd, {}, {stream, scaled(y, b.residual_scale, module + ".scaled")}, module + ".sum");
     return b.norm_after_sum ? norm(after, sum, norm_name) : sum;
@@ -210,12 +216,40 @@ class ModelBuilder {
                                name + "self_attn.o_proj", b.after_mixer, name + "post_self_attn_layernorm");
     const bool shares_norm = b.parallel && !b.before_ffn;
     const ValueId f = shares_norm ? n : norm(b.before_ffn, b.parallel ? x : mixed, name + "post_attention_layernorm");
+    const ValueId stream = b.residual_of_norm ? f : mixed;
+    if (b.ffn.routing) return routed(b, stream, f, name);
     const ValueId gate = b.ffn.gated ? linear(f, name + "mlp.gate_proj") : kNone;
     const ValueId up = linear(f, name + "mlp.up_proj");
     const ValueId act = g_.emit(kActivation, ActivationAttributes{b.ffn.activation},
                                 b.ffn.gated ? std::vector{gate, up} : std::vector{up, kNone}, name + "mlp.act");
-    return join(b, b.residual_of_norm ? f : mixed, act, name + "mlp.down_proj", b.after_ffn,
-                name + "post_mlp_layernorm");
+    return join(b, stream, act, name + "mlp.down_proj", b.after_ffn, name + "post_mlp_layernorm");
+  }
+
+  ValueId routed(const Block& b, ValueId stream, ValueId x, const std::string& name) {
+    const RouterContext context{.graph = g_,
+                                .routing = b.ffn.routing,
+                                .name = name + "mlp.",
+                                .x = x,
+                                .ids = m_.ids,
+                                .vocab = a_.vocab,
+                                .trains = o_.differentiable,
+                                .weight = [this](const std::string& of) { return weight(of); }};
+    const bool plain = (!b.after_ffn || b.norm_after_sum) && b.residual_scale == 1;
+    const RoutedFfn ffn = add_routed_ffn(context, b.ffn, plain ? stream : kNone);
+    if (ffn.balance != kNone) balance_.push_back(ffn.balance);
+    const std::string after = name + "post_mlp_layernorm";
+    if (plain) return b.norm_after_sum ? norm(b.after_ffn, ffn.sum, after) : ffn.sum;
+    return add(b, stream, ffn.sum, name + "mlp.experts", b.after_ffn, after);
+  }
+
+  // The sum of the layers' losses, of every token.
+  void add_balance() {
+    if (balance_.empty()) return;
+    PointwiseBuilder b;
+    Expr sum = b.tensor();
+    for (size_t i = 1; i < balance_.size(); ++i) sum = sum + b.tensor();
+    b.output(sum);
+    m_.balance = g_.emit(kPointwise, b.attributes(), balance_, o_.prefix + "balance.rows");
   }
 
   const Architecture& a_;
@@ -224,6 +258,7 @@ class ModelBuilder {
   BuiltModel m_;
   std::map<std::string, ValueId> weights_;
   std::vector<ValueId> tables_, query_tables_;  // by rope
+  std::vector<ValueId> balance_;                // f32 [tokens] each
 };
 
 }  // namespace
@@ -262,6 +297,15 @@ TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossO
                  options.prefix + "nll", wanted);
   graph.value(loss.nll).role = Role::result;
   return loss;
+}
+
+void add_balance_loss(Graph& graph, const BuiltModel& model, ValueId scale, const std::string& prefix) {
+  if (model.balance == kNone) return;
+  PointwiseBuilder b;
+  const Expr rows = b.tensor(), factor = b.scalar();
+  b.output(rows * factor);
+  const ValueId loss = graph.emit(kPointwise, b.attributes(), {model.balance, scale}, prefix + std::string(kBalance));
+  graph.value(loss).role = Role::result;
 }
 
 ValueId add_logits(Graph& graph, const BuiltModel& model, std::string name, ValueId rows) {

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "ops/blocks.h"
+#include "ops/experts.h"
 #include "ops/matrix.h"
 #include "ops/transform.h"
 #include "ops/update.h"
@@ -60,6 +61,15 @@ constexpr std::array kOps = {
     &kKeepLargest,
     &kInverseFactor,
     &kRoundColumns,
+    &kChooseExperts,
+    &kExpertLoad,
+    &kRoute,
+    &kRouteGrad,
+    &kDispatch,
+    &kCombine,
+    &kCombineGrad,
+    &kExpertLinear,
+    &kExpertLinearDw,
 };
 
 }  // namespace

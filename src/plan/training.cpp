@@ -122,6 +122,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                                            .gradient = spec.estimator->differentiates(),
                                            .keep_logits = kind.keep_logits,
                                            .negligible = spec.moves.skip_negligible ? kNegligible : 0});
+  add_balance_loss(train.graph, model, tokens.scale, train.prefix);
   if (spec.objective->of_pairs()) train.graph.value(tokens.nll).role = Role::activation;
   add_objective(train.graph, *spec.objective, spec.objective_options, train.prefix, tokens.nll, model.starts);
   train.loss = loss_name(*spec.objective, train.prefix);
@@ -132,7 +133,10 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     CHECK_OK(add_estimated_updates(spec, kind, train));
     return train;
   }
-  const std::vector<ValueId> losses{train.graph.find(train.loss)}, trained = parameters_of(train.graph);
+  std::vector<ValueId> losses{train.graph.find(train.loss)};
+  const std::vector<ValueId> trained = parameters_of(train.graph);
+  if (const ValueId balance = train.graph.find(train.prefix + std::string(kBalance)); balance != kNone)
+    losses.push_back(balance);
   Backward backward(train.graph, trained);
   Kept kept(train.graph, spec.moves.eight_bit_activations ? kQ8Keeper : *spec.keeper);
   backward.keep_by([&](Backward&, ValueId value) { return kept.saved(value); });
