@@ -9,6 +9,7 @@
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
 #include "methods/transform.h"
+#include "models/mixer.h"
 #include "models/router.h"
 #include "ops/table.h"
 #include "run/blocks.h"
@@ -86,6 +87,7 @@ constexpr Socket kSockets[] = {
        return rows;
      }},
     {"observer", "observers", rows_of<observers>},
+    {"mixer", "mixers", rows_of<mixers>},
     {"router", "routers", rows_of<routers>},
     {"block", "blocks",
      [] {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "models/mixer.h"
 #include "models/rope_frequencies.h"
 #include "models/router.h"
 
@@ -141,9 +142,15 @@ Result<void> check_block(const Block& block, const Architecture& all, const Wher
        {&block.before_mixer, &block.after_mixer, &block.before_ffn, &block.after_ffn, &block.attention.qk_norm})
     CHECK_OK(check_norm(*norm, where));
   CHECK_OK(check_routing(block.ffn, where));
+  if (const Attention& a = block.attention; block.mixer && (a.kv_heads != a.heads || a.rope >= 0))
+    return fail(ErrorCode::invalid_argument,
+                "reading {}: blocks of {} have as many heads of keys as of queries, and no rope", where.file,
+                block.mixer->name);
   CHECK_OK(check_factors({{"scale of the residual", block.residual_scale}}, where));
   return check_attention(block.attention, all, where);
 }
+
+constexpr float kDeviation = 0.02f;  // of new matrices
 
 // The tensors of a model, in order.
 class SpecList {
@@ -154,7 +161,7 @@ class SpecList {
   // (GPT-2); gains 1, biases 0.
   void matrix(std::string name, const Shape& shape, bool into_residual = false) {
     const float scale = into_residual ? 1 / std::sqrt(2 * static_cast<float>(a_.layers())) : 1;
-    specs.push_back({std::move(name), shape, Initial::normal(0.02f * scale)});
+    specs.push_back({std::move(name), shape, Initial::normal(kDeviation * scale)});
   }
   void bias(const std::string& name, int64_t width) { specs.push_back({name, {width}, Initial::constant(0)}); }
   void norm(const std::string& name, const Norm& norm, int64_t width) {
@@ -180,15 +187,22 @@ class SpecList {
     if (f.routing.router->learnt) linear(prefix + "router", f.routing.experts, a_.width, false);
     for (int64_t e = 0; e < f.routing.experts; ++e) one_ffn(fmt::format("{}experts.{}.", prefix, e), f);
   }
+  void attention(const std::string& prefix, const Attention& a) {
+    linear(prefix + "q_proj", a.q_width(), a_.width, a.qkv_bias);
+    linear(prefix + "k_proj", a.kv_width(), a_.width, a.qkv_bias);
+    linear(prefix + "v_proj", a.kv_width(), a_.width, a.qkv_bias);
+    qk_norm(prefix + "q_norm", a, a.heads);
+    qk_norm(prefix + "k_norm", a, a.kv_heads);
+  }
   void block(const Block& b, int64_t layer) {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
     const Attention& a = b.attention;
     norm(prefix + "input_layernorm", b.before_mixer, a_.width);
-    linear(prefix + "self_attn.q_proj", a.q_width(), a_.width, a.qkv_bias);
-    linear(prefix + "self_attn.k_proj", a.kv_width(), a_.width, a.qkv_bias);
-    linear(prefix + "self_attn.v_proj", a.kv_width(), a_.width, a.qkv_bias);
-    qk_norm(prefix + "self_attn.q_norm", a, a.heads);
-    qk_norm(prefix + "self_attn.k_norm", a, a.kv_heads);
+    if (b.mixer)
+      for (const TensorSpec& spec : b.mixer->tensors(a, a_.width, Initial::normal(kDeviation)))
+        specs.push_back({prefix + "self_attn." + spec.name, spec.shape, spec.initial});
+    else
+      attention(prefix + "self_attn.", a);
     linear(prefix + "self_attn.o_proj", a_.width, a.q_width(), a.output_bias, true);
     norm(prefix + "post_self_attn_layernorm", b.after_mixer, a_.width);
     norm(prefix + "post_attention_layernorm", b.before_ffn, a_.width);

@@ -109,9 +109,12 @@ struct FeedForward {
   bool operator==(const FeedForward&) const = default;
 };
 
+struct Mixer;  // models/mixer.h
+
 // x1 = x + after_mixer(mixer(before_mixer(x)));  y = x1 + after_ffn(ffn(before_ffn(x1))).
 struct Block {
   Norm before_mixer, after_mixer, before_ffn, after_ffn;
+  const Mixer* mixer = nullptr;  // nullptr: attention; another has the heads of `attention`, as many of keys, no rope
   Attention attention;
   FeedForward ffn;
   bool parallel = false;          // the FFN reads before_ffn(x); without such a norm, what the mixer reads

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/half.h"
+#include "models/mixer.h"
 #include "models/rope_frequencies.h"
 #include "models/routed_ffn.h"
 #include "ops/matrix.h"
@@ -206,14 +207,32 @@ class ModelBuilder {
     return g_.emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions, by_place}, name);
   }
 
+  ValueId attention(const Attention& a, ValueId n, const std::string& name) {
+    const ValueId q = orient(a, linear(n, name + ".q_proj"), name + ".q_norm", query_tables_);
+    const ValueId k = orient(a, linear(n, name + ".k_proj"), name + ".k_norm", tables_);
+    const ValueId v = linear(n, name + ".v_proj");
+    return attend(a, q, k, v, name);
+  }
+
+  ValueId mix(const Block& b, ValueId n, const std::string& name) {
+    return b.mixer->mix({.graph = g_,
+                         .attention = b.attention,
+                         .name = name,
+                         .x = n,
+                         .starts = m_.starts,
+                         .slots = m_.slots,
+                         .positions = m_.positions,
+                         .slot_count = o_.cache ? o_.slots : 0,
+                         .longest = o_.positions,
+                         .epsilon = b.before_mixer ? b.before_mixer.epsilon : 1e-5,
+                         .weight = [this](const std::string& of) { return weight(of); }});
+  }
+
   ValueId block(const Block& b, ValueId x, const std::string& name) {
     const ValueId n = norm(b.before_mixer, x, name + "input_layernorm");
-    const ValueId q =
-        orient(b.attention, linear(n, name + "self_attn.q_proj"), name + "self_attn.q_norm", query_tables_);
-    const ValueId k = orient(b.attention, linear(n, name + "self_attn.k_proj"), name + "self_attn.k_norm", tables_);
-    const ValueId v = linear(n, name + "self_attn.v_proj");
-    const ValueId mixed = join(b, b.residual_of_norm ? n : x, attend(b.attention, q, k, v, name + "self_attn"),
-                               name + "self_attn.o_proj", b.after_mixer, name + "post_self_attn_layernorm");
+    const ValueId rows = b.mixer ? mix(b, n, name + "self_attn.") : attention(b.attention, n, name + "self_attn");
+    const ValueId mixed = join(b, b.residual_of_norm ? n : x, rows, name + "self_attn.o_proj", b.after_mixer,
+                               name + "post_self_attn_layernorm");
     const bool shares_norm = b.parallel && !b.before_ffn;
     const ValueId f = shares_norm ? n : norm(b.before_ffn, b.parallel ? x : mixed, name + "post_attention_layernorm");
     const ValueId stream = b.residual_of_norm ? f : mixed;

@@ -1,14 +1,14 @@
 // delta_rule: a linear recurrence whose state is corrected towards the value of each key.
 //
-//   Paper    Schlag et al. 2021, arXiv:2102.11174, equation 24; trained in chunks as Yang et al. 2024, arXiv:2406.06484,
+//   Paper    Schlag et al. 2021, arXiv:2102.11174, equation 24; trained in chunks as Yang et al. 2024,
+//   arXiv:2406.06484,
 //            keep states at the beginning of chunks only and compute those within again for the gradient
 //   State    [key, value] a head, f32, in the cache of a core; a thread has a head at a time
 //   Order    every sum over a key's or a value's elements is in their order; nothing depends on rows or threads
-#include "ops/delta_rule_parts.h"
-
 #include <algorithm>
 
 #include "ops/backward.h"
+#include "ops/delta_rule_parts.h"
 #include "ops/shape_rule.h"
 
 namespace thimble {
@@ -16,9 +16,7 @@ namespace {
 
 using namespace delta;
 
-const DeltaRuleAttributes& of(const std::any& attributes) {
-  return *std::any_cast<DeltaRuleAttributes>(&attributes);
-}
+const DeltaRuleAttributes& of(const std::any& attributes) { return *std::any_cast<DeltaRuleAttributes>(&attributes); }
 
 Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("delta_rule", in, 5));

@@ -15,9 +15,7 @@ using namespace delta;
 
 constexpr int64_t kChunk = 16;  // rows
 
-const DeltaRuleAttributes& of(const std::any& attributes) {
-  return *std::any_cast<DeltaRuleAttributes>(&attributes);
-}
+const DeltaRuleAttributes& of(const std::any& attributes) { return *std::any_cast<DeltaRuleAttributes>(&attributes); }
 
 enum In { kDo, kQ, kK, kV, kBeta, kStarts };
 
@@ -149,12 +147,13 @@ void reference(const ReferenceCall& call) {
     const auto fresh = [&](int64_t t) { return static_cast<int64_t>(call.in[kStarts][t]) == t; };
     std::vector<std::vector<double>> states{std::vector<double>(static_cast<size_t>(e.state()), 0)}, errors;
     for (int64_t t = 0; t < rows; ++t) {
-      if (fresh(t)) std::ranges::fill(states.back(), 0.0);
-      std::vector<double> next = states.back(), error;
+      const std::vector<double> before =
+          fresh(t) ? std::vector<double>(static_cast<size_t>(e.state()), 0) : states.back();
+      std::vector<double> next = before, error;
       for (int64_t j = 0; j < e.value; ++j) {
         double predicted = 0;
         for (int64_t i = 0; i < e.key; ++i)
-          predicted += states.back()[static_cast<size_t>(i * e.value + j)] * at(kK, e.key, t, i);
+          predicted += before[static_cast<size_t>(i * e.value + j)] * at(kK, e.key, t, i);
         error.push_back(at(kV, e.value, t, j) - predicted);
         for (int64_t i = 0; i < e.key; ++i)
           next[static_cast<size_t>(i * e.value + j)] += at(kBeta, 1, t, 0) * error.back() * at(kK, e.key, t, i);

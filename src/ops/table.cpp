@@ -5,6 +5,7 @@
 #include "ops/blocks.h"
 #include "ops/experts.h"
 #include "ops/matrix.h"
+#include "ops/recurrent.h"
 #include "ops/transform.h"
 #include "ops/update.h"
 
@@ -70,6 +71,13 @@ constexpr std::array kOps = {
     &kCombineGrad,
     &kExpertLinear,
     &kExpertLinearDw,
+    &kDeltaRule,
+    &kDeltaRuleGrad,
+    &kDeltaRuleCached,
+    &kShortConv,
+    &kShortConvDx,
+    &kShortConvDw,
+    &kShortConvCached,
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "core/nearest.h"
 #include "core/split.h"
 #include "models/families.h"
+#include "models/mixer.h"
 #include "models/router.h"
 
 namespace thimble {
@@ -13,6 +14,7 @@ namespace {
 constexpr std::string_view kPlain = "none";  // of a router
 
 constexpr Option kOptions[] = {
+    {"window", 0, 0, 1 << 20, "of sliding attention, in tokens; 0: none"},
     {"experts", 8, 1, 4096, "experts of a routed FFN, each as wide as the FFN would be"},
     {"chosen", 0, 0, 64, "experts of a token, at most; 0: as the router does"},
     {"capacity", -1, -1, 1000, "of an expert in training, a multiple of its even share; 0: no bound, -1: the router's"},
@@ -46,25 +48,28 @@ std::span<const Option> block_options() { return kOptions; }
 
 Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& a) {
   OptionValues options(kOptions);
-  std::vector<const Router*> routers;
+  std::vector<const Mixer*> mixers = {&kAttentionMixer};
+  std::vector<const Router*> routers = {nullptr};
   bool any = false;
   for (const std::string& text : settings) {
     const Setting setting = TRY(parse_setting(text));
     if (setting.owner != kBlocks) continue;
     any = true;
-    if (setting.name == "router")
+    if (setting.name == "mixer")
+      mixers = TRY(in_turn(text, setting.value, thimble::mixers(), "mixer", ""));
+    else if (setting.name == "router")
       routers = TRY(in_turn(text, setting.value, thimble::routers(), "router", kPlain));
     else
       CHECK_OK(options.set(setting.owner, setting.name, setting.value));
   }
   if (!any) return {};
-  if (routers.empty())
-    return fail(ErrorCode::invalid_argument,
-                "--set block.*: there is no routed FFN to set options of; give block.router=switch, say");
   a.family = kThimbleFamily.name;
-  for (size_t i = 0; i < a.blocks.size(); ++i)
-    if (const Router* const router = routers[i % routers.size()])
-      a.blocks[i].ffn.routing = routing_of(*router, options);
+  for (size_t i = 0; i < a.blocks.size(); ++i) {
+    Block& block = a.blocks[i];
+    block.attention.window = static_cast<int64_t>(options["window"]);
+    if (const Router* const router = routers[i % routers.size()]) block.ffn.routing = routing_of(*router, options);
+    if (const Mixer* const mixer = mixers[i % mixers.size()]; mixer->mix) set_mixer(block, *mixer);
+  }
   return check(a, "--set block.*");
 }
 

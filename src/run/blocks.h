@@ -10,8 +10,8 @@
 
 namespace thimble {
 
-// Numbers; beside them, block.router names an entry of routers(), or several with | between, one block after another
-// and then anew ("none": a plain FFN).
+// Numbers; beside them, block.mixer names an entry of mixers() and block.router one of routers() ("none": a plain FFN),
+// or several with | between: one block after another, and then anew.
 std::span<const Option> block_options();
 inline constexpr std::string_view kBlocks = "block";  // as --set calls it
 

@@ -83,8 +83,8 @@ Result<bool> Conversation::fit(int64_t room, const Listener& listener) {
 Result<void> Conversation::feed() {
   const auto differs = std::mismatch(cache_.begin(), cache_.end(), ids_.begin(), ids_.end()).first - cache_.begin();
   // The last token is fed in any case: its logits are what is wanted.
-  const auto keep = std::min(static_cast<size_t>(differs), ids_.size() - 1);
-  generator_.truncate(0, static_cast<int64_t>(keep));
+  const auto same = std::min<int64_t>(differs, static_cast<int64_t>(ids_.size()) - 1);
+  const auto keep = static_cast<size_t>(generator_.truncate(0, same));
   cache_.resize(keep);
   const Generator::Prompt prompt{0, std::span(ids_).subspan(keep)};
   CHECK_OK(generator_.prefill({&prompt, 1}));

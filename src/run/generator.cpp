@@ -1,5 +1,6 @@
 #include "run/generator.h"
 
+#include "models/mixer.h"
 #include "run/sampler.h"
 
 namespace thimble {
@@ -29,6 +30,12 @@ Result<void> Generator::fits(int64_t slot, int64_t count) const {
   return fail(ErrorCode::invalid_argument,
               "generating: {} tokens do not fit after {} in a context of {}; give a larger --context", count,
               length(slot), context_);
+}
+
+int64_t Generator::truncate(int64_t slot, int64_t length) {
+  int64_t& rows = lengths_[static_cast<size_t>(slot)];
+  if (length + lead_ < rows) rows = recurrent(inference_.architecture()) ? 0 : length + lead_;
+  return this->length(slot);
 }
 
 void Generator::put(size_t program, int64_t row, Token token) {

@@ -28,11 +28,9 @@ class Generator {
   int64_t context() const { return context_; }
   // Tokens in the cache.
   int64_t length(int64_t slot) const { return std::max<int64_t>(0, lengths_[static_cast<size_t>(slot)] - lead_); }
-  // Forgets all but the first `length` tokens.
-  void truncate(int64_t slot, int64_t length) {
-    int64_t& rows = lengths_[static_cast<size_t>(slot)];
-    rows = std::min(rows, length + lead_);
-  }
+  // Forgets all but the first `length` tokens, and returns how many are left: none, where states of recurrent mixers
+  // would have to go back.
+  int64_t truncate(int64_t slot, int64_t length);
 
   // Appends all ids of each prompt, several prompts together; afterwards logits(i) are those after prompts[i]. A slot
   // and an id appear as they are in the model and the plan, every prompt has an id, no slot twice; a prompt longer than

@@ -9,6 +9,7 @@
 #include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
 #include "kernels/rows.h"
+#include "models/mixer.h"
 #include "run/calibration.h"
 #include "run/derived.h"
 #include "run/one_of.h"
@@ -98,6 +99,11 @@ Result<void> Inference::open_decoder() {
   if (decoder_values_.has("layers") && decoder_values_["layers"] > static_cast<double>(blocks))
     return fail(ErrorCode::invalid_argument, "--set decoder.layers={}: the model has {}", decoder_values_["layers"],
                 counted(blocks, "block"));
+  if (decoder_->guesses() && recurrent(source_->architecture()))
+    return fail(
+        ErrorCode::unsupported,
+        "--decoder {}: the model has recurrent blocks, whose state cannot take guesses back; leave the flag out",
+        decoder_->name);
   if (decoder_->layers && !adapters_.empty())
     return fail(ErrorCode::invalid_argument,
                 "--decoder {}: the first blocks guess without --adapter; merge it first with convert --adapter",

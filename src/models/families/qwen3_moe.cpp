@@ -36,6 +36,16 @@ void routing(HfFields& f, Architecture& a) {
       a.blocks[static_cast<size_t>(i)].ffn = experts;
 }
 
+// One for all layers, on request.
+void window(HfFields& f, Architecture& a) {
+  bool use = std::ranges::any_of(a.blocks, [](const Block& b) { return b.attention.window > 0; });
+  f.field("use_sliding_window", use, false);
+  f.window(a, 4096);
+  f.harmless({"max_window_layers"}, "this family has one window for all layers");
+  for (Block& block : a.blocks)
+    if (!use) block.attention.window = 0;
+}
+
 void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
   if (const Block* const plain = find_block(a, false)) b.ffn = plain->ffn;
@@ -46,7 +56,7 @@ void config(HfFields& f, Architecture& a) {
   b.attention.output_bias = b.attention.qkv_bias;
   f.rope(a, b);
   f.repeat(a, b);
-  qwen_windows(f, a);
+  window(f, a);
   routing(f, a);
 }
 
