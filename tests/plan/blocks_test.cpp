@@ -1,8 +1,9 @@
-// Models whose tokens go to experts: the same bits at every budget, the FLOPs of what is computed, and a loss that
-// keeps experts in use.
+// Models whose tokens go to experts, and models of other mixers than attention: the same bits at every budget, the
+// FLOPs of what is computed, and a loss that keeps experts in use.
 #include <cmath>
 #include <numeric>
 
+#include "models/mixer.h"
 #include "models/routed_ffn.h"
 #include "ops/experts.h"
 #include "ops/reference_graph.h"
@@ -40,6 +41,28 @@ TEST_P(EveryRouter, trains_the_same_bits_at_every_budget) {
     EXPECT_LT(tight->rows, plan->rows) << "the budget forces no smaller pass";
     EXPECT_EQ(tight->numerics_hash, plan->numerics_hash);
     EXPECT_EQ(run_plan(spec, *tight, 3), expected) << threads << " threads";
+  }
+}
+
+// So do recurrent mixers, beside blocks of windows; documents begin anew within a pass.
+TEST(EveryMixer, trains_the_same_bits_at_every_budget) {
+  for (const Mixer* mixer : mixers()) {
+    if (!mixer->mix) continue;
+    SCOPED_TRACE(mixer->name);
+    TrainingSpec spec = tiny_spec();
+    for (size_t i = 0; i < spec.architecture.blocks.size(); i += 2) set_mixer(spec.architecture.blocks[i], *mixer);
+    const auto plan = plan_training(spec, Machine{});
+    ASSERT_TRUE(plan) << plan.error().message;
+    const Trajectory expected = run_plan(spec, *plan, 3);
+    for (const double loss : expected.losses) ASSERT_TRUE(std::isfinite(loss));
+    EXPECT_NE(expected.losses[2], expected.losses[0]) << "nothing was trained";
+    spec.threads = 1;
+    spec.budget_bytes = smallest_budget(spec);
+    const auto tight = plan_training(spec, Machine{});
+    ASSERT_TRUE(tight) << tight.error().message;
+    EXPECT_LT(tight->rows, plan->rows);
+    EXPECT_EQ(tight->numerics_hash, plan->numerics_hash);
+    EXPECT_EQ(run_plan(spec, *tight, 3), expected);
   }
 }
 
