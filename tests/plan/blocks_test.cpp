@@ -15,6 +15,7 @@ namespace {
 
 TrainingSpec routed_spec(const Router& router, int64_t experts = 4) {
   TrainingSpec spec = tiny_spec();
+  spec.architecture.blocks.resize(2);
   for (Block& block : spec.architecture.blocks)
     block.ffn.routing = {&router, experts, router.chosen, router.capacity, router.balance};
   return spec;
@@ -50,6 +51,7 @@ TEST(EveryMixer, trains_the_same_bits_at_every_budget) {
     if (!mixer->mix) continue;
     SCOPED_TRACE(mixer->name);
     TrainingSpec spec = tiny_spec();
+    spec.architecture.blocks.resize(2);
     for (size_t i = 0; i < spec.architecture.blocks.size(); i += 2) set_mixer(spec.architecture.blocks[i], *mixer);
     const auto plan = plan_training(spec, Machine{});
     ASSERT_TRUE(plan) << plan.error().message;
@@ -81,7 +83,8 @@ double forward_flops(const TrainingSpec& spec) {
 
 TEST_P(EveryRouter, computes_what_the_chosen_experts_are) {
   const Router& router = *GetParam();
-  const TrainingSpec dense = tiny_spec();
+  TrainingSpec dense = tiny_spec();
+  dense.architecture.blocks.resize(2);
   const Architecture& a = dense.architecture;
   const auto tokens = static_cast<double>(dense.batch * dense.context);
   for (const int64_t experts : {4, 16}) {

@@ -35,7 +35,7 @@ void routing(HfFields& f, Architecture& a) {
   f.field("block_routers", names, names);
   const auto routed = std::ranges::find_if(a.blocks, [](const Block& b) { return bool(b.ffn.routing); });
   Routing r = routed == a.blocks.end() ? Routing{} : routed->ffn.routing;
-  if (f.reads() && std::ranges::all_of(names, [](const std::string& name) { return name == kNoRouter; })) return;
+  if (std::ranges::all_of(names, [](const std::string& name) { return name == kNoRouter; })) return;
   f.field("num_experts", r.experts);
   f.field("num_experts_per_tok", r.chosen, 1);
   f.field("expert_capacity", r.capacity, 0);
