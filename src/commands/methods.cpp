@@ -2,6 +2,7 @@
 #include "commands/command.h"
 #include "core/nearest.h"
 #include "files/json.h"
+#include "methods/cache_policy.h"
 #include "methods/decoder.h"
 #include "methods/keeper.h"
 #include "methods/objective.h"
@@ -72,6 +73,7 @@ constexpr Socket kSockets[] = {
     {"objective", "objectives", rows_of<objectives>},
     {"estimator", "estimators", rows_of<estimators>},
     {"decoder", "decoders", rows_of<decoders>},
+    {"cache", "cache policies", rows_of<cache_policies>},
     {"keeper", "keepers", rows_of<keepers>},
     {"wrapper", "wrappers", rows_of<wrappers>},
     {"transform", "transforms",

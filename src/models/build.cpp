@@ -96,12 +96,11 @@ class ModelBuilder {
     ValueId& sequence = o_.cache ? m_.slots : m_.starts;
     sequence = input(g_, o_.prefix + (o_.cache ? "slots" : "starts"), o_.rows, Extent::tokens);
     for (size_t i = 0; i < a_.ropes.size(); ++i) {
-      const std::string name = i == 0 ? "rope" : fmt::format("rope.{}", i);
       const Rope& rope = a_.ropes[i];
-      const Type type{{o_.positions, rope.rotated}};
-      tables_.push_back(g_.add_value(name + ".table", type, Role::constant, rope_table(rope, o_.positions)));
+      tables_.push_back(add_rope_table(g_, a_, i, o_.positions));
+      const Value table = g_.value(tables_.back());
       query_tables_.push_back(rope.query_growth == 0 ? tables_.back()
-                                                     : g_.add_value(name + ".table.queries", type, Role::constant,
+                                                     : g_.add_value(table.name + ".queries", table.type, Role::constant,
                                                                     rope_table(rope, o_.positions, true)));
     }
   }
@@ -200,10 +199,7 @@ class ModelBuilder {
       const bool wanted[] = {true, o_.differentiable};
       return g_.emit(kAttention, attributes, {q, k, v, m_.starts, by_place}, name, wanted);
     }
-    const Type cache{{o_.slots, o_.positions, a.kv_width()}, o_.cache};
-    // Without the prefix: every program sees the same cache.
-    const ValueId keys = g_.add_value(name + ".cache_k", cache, Role::state);
-    const ValueId values = g_.add_value(name + ".cache_v", cache, Role::state);
+    const auto [keys, values] = add_cache(g_, a, name, o_);
     return g_.emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions, by_place}, name);
   }
 
@@ -281,6 +277,22 @@ class ModelBuilder {
 };
 
 }  // namespace
+
+// Without the prefix: every program sees the same cache.
+CacheValues add_cache(Graph& graph, const Attention& a, const std::string& name, const BuildOptions& o) {
+  const Type cache{{o.slots, o.positions, a.kv_width()}, o.cache};
+  const ValueId keys = graph.add_value(name + ".cache_k", cache, Role::state);
+  return {keys, graph.add_value(name + ".cache_v", cache, Role::state)};
+}
+
+ValueId add_rope_table(Graph& graph, const Architecture& a, size_t which, int64_t positions) {
+  const std::string name = which == 0 ? "rope.table" : fmt::format("rope.{}.table", which);
+  const ValueId there = graph.find(name);
+  const Rope& rope = a.ropes[which];
+  return there != kNone
+             ? there
+             : graph.add_value(name, {{positions, rope.rotated}}, Role::constant, rope_table(rope, positions));
+}
 
 Initial rope_table(const Rope& rope, int64_t positions, bool of_queries) {
   const RopeFrequencies frequencies = rope_frequencies(rope, positions);

@@ -44,6 +44,14 @@ struct BuiltModel {
   ValueId balance = kNone;
 };
 
+// Values that programs of one model share by their names: the cache of an attention, called "<name>.cache_k" and
+// "<name>.cache_v" (its `name` in the block), and a table of rotations.
+struct CacheValues {
+  ValueId keys, values;
+};
+CacheValues add_cache(Graph& graph, const Attention& attention, const std::string& name, const BuildOptions& options);
+ValueId add_rope_table(Graph& graph, const Architecture& architecture, size_t which, int64_t positions);
+
 // Appends the model to `graph`.
 Result<BuiltModel> build_model(Graph& graph, const Architecture& architecture, const BuildOptions& options);
 

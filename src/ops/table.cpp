@@ -3,6 +3,7 @@
 #include <array>
 
 #include "ops/blocks.h"
+#include "ops/cache_keep.h"
 #include "ops/experts.h"
 #include "ops/matrix.h"
 #include "ops/recurrent.h"
@@ -78,6 +79,7 @@ constexpr std::array kOps = {
     &kShortConvDx,
     &kShortConvDw,
     &kShortConvCached,
+    &kCacheKeep,
 };
 
 }  // namespace

@@ -89,10 +89,21 @@ Result<void> Inference::open_adapter_stack() {
 Result<void> Inference::open_decoder() {
   decoder_ = TRY(decoder_named(options_.decoder));
   decoder_values_ = OptionValues(decoder_->options);
+  spec_.policy = TRY(cache_policy_named(options_.cache));
+  cache_values_ = OptionValues(spec_.policy->options);
+  if (spec_.policy->keep && decoder_->guesses())
+    return fail(ErrorCode::unsupported,
+                "--cache {} forgets tokens, so that guesses cannot be taken back; leave --decoder {} out",
+                spec_.policy->name, decoder_->name);
   for (const std::string& text : options_.set) {
     const Setting setting = TRY(parse_setting(text));
+    if (setting.owner == "cache" || setting.owner == spec_.policy->name) {
+      CHECK_OK(cache_values_.set(setting.owner, setting.name, setting.value));
+      continue;
+    }
     if (setting.owner != "decoder" && setting.owner != decoder_->name)
-      return fail(ErrorCode::invalid_argument, "--set {}: the socket with options here is 'decoder'", text);
+      return fail(ErrorCode::invalid_argument, "--set {}: the sockets with options here are 'decoder' and 'cache'",
+                  text);
     CHECK_OK(decoder_values_.set(setting.owner, setting.name, setting.value));
   }
   const auto blocks = static_cast<int64_t>(source_->architecture().blocks.size());
