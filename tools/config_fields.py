@@ -11,7 +11,7 @@ import json
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
 FAMILIES = ("llama mistral ministral ministral3 qwen2 qwen3 gpt2 gemma gemma2 gemma3_text phi phi3 smollm3 olmo2 olmo3 "
-            "granite gpt_neox opt bloom gptj falcon stablelm starcoder2 cohere2 glm4 exaone4 nemotron").split()
+            "granite gpt_neox opt bloom gptj falcon stablelm starcoder2 cohere2 glm4 exaone4 nemotron mixtral olmoe qwen3_moe").split()
 
 
 def fields(family):

@@ -19,6 +19,7 @@ struct StepEvent {
   int64_t tokens = 0;
   int64_t peak_rss_bytes = 0;
   Rewards rewards;
+  double balance = 0;  // the second loss of routed FFNs, a token; not part of `loss`
 };
 
 // Of preference pairs `nll` is the mean loss of a pair, and there is no perplexity.

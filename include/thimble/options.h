@@ -22,6 +22,7 @@ struct InferenceOptions {
   std::string chat_template, date;
   std::vector<std::string> template_variables;
   std::string decoder = "plain";  // how tokens are guessed ahead; the text is the same
+  std::string cache = "full";     // which tokens stay when all places of the cache are taken
   std::vector<std::string> set;   // socket.option=value
   bool no_bos = false;            // nothing begins with the beginning-of-sequence token that the tokenizer would add
 };

@@ -24,7 +24,9 @@ ModelModule describe(const Architecture& a, const TensorSpec& spec) {
   m.shape = spec.shape;
   m.whole = spec.shape[0];
   const bool in_block = spec.name.starts_with("model.layers.");
-  m.linear = spec.shape.rank() == 2 && (in_block || m.name == "lm_head");
+  // Experts are adapted where they are named, as PEFT does it where their matrices are one tensor.
+  const bool expert = m.name.find(".experts.") != std::string::npos;
+  m.linear = spec.shape.rank() == 2 && ((in_block && !expert) || m.name == "lm_head");
   Rope::Layout of_files = Rope::Layout::halves;
   if (const Family* const family = find_family(a.family)) {
     of_files = family->rope_layout;

@@ -31,7 +31,8 @@ struct Flags {
 // The tokens of prompt and reply, or what the user or the model allows.
 Result<int64_t> planned_context(const Flags& flags, const Inference& inference, int64_t prompt) {
   const int64_t most = TRY(inference.context(flags.context));
-  if (prompt >= most)
+  const bool forgets = inference.cache_policy().keep != nullptr;
+  if (prompt >= most && !forgets)
     return fail(ErrorCode::invalid_argument,
                 "the prompt has {}, the context is {}: shorten it, or give a larger --context",
                 counted(prompt, "token"), most);
@@ -49,7 +50,8 @@ Result<std::string> read_prompt(const Flags& flags, const Inference& inference) 
   const auto most = static_cast<uint64_t>(TRY(inference.context(flags.context)));
   const uint64_t bytes = TRY(InputFile::open(flags.prompt_file)).size();
   const uint64_t longest = inference.tokenizer().most_bytes_per_token();
-  if (longest > 0 && bytes / longest > most)
+  const bool forgets = inference.cache_policy().keep != nullptr;
+  if (longest > 0 && bytes / longest > most && !forgets)
     return fail(
         ErrorCode::invalid_argument,
         "--prompt-file {}: its {} bytes are more than {} tokens, the context is {}: shorten it, or give a larger "

@@ -29,7 +29,13 @@ void InferenceFlags::add(CLI::App& app, bool decodes) {
            "--decoder", o.decoder,
            fmt::format("how tokens are guessed ahead, which leaves the text as it is: {}", names_of(decoders())))
         ->capture_default_str();
-  if (decodes) app.add_option("--set", o.set, "an option of the decoder: decoder.tokens=4")->take_all();
+  if (decodes)
+    app.add_option("--cache", o.cache,
+                   fmt::format("which tokens stay when the context is full: {}", names_of(cache_policies())))
+        ->capture_default_str();
+  if (decodes)
+    app.add_option("--set", o.set, "an option of the decoder or the cache: decoder.tokens=4, cache.sinks=4")
+        ->take_all();
   add_template_flags(app, o.chat_template, o.template_variables, o.date);
   app.add_flag("--no-bos", o.no_bos, "leave out the beginning-of-sequence token that the tokenizer would add");
   app.add_option("--threads", o.threads, "0: one a CPU")->capture_default_str()->check(CLI::Range(0, 1024));

@@ -2,6 +2,7 @@
 #include "commands/command.h"
 #include "core/nearest.h"
 #include "files/json.h"
+#include "methods/cache_policy.h"
 #include "methods/decoder.h"
 #include "methods/keeper.h"
 #include "methods/objective.h"
@@ -10,7 +11,10 @@
 #include "methods/rewrite.h"
 #include "methods/selector.h"
 #include "methods/transform.h"
+#include "models/mixer.h"
+#include "models/router.h"
 #include "ops/table.h"
+#include "run/blocks.h"
 
 namespace thimble {
 namespace {
@@ -70,6 +74,7 @@ constexpr Socket kSockets[] = {
     {"objective", "objectives", rows_of<objectives>},
     {"estimator", "estimators", rows_of<estimators>},
     {"decoder", "decoders", rows_of<decoders>},
+    {"cache", "cache policies", rows_of<cache_policies>},
     {"keeper", "keepers", rows_of<keepers>},
     {"selector", "selectors", rows_of<selectors>},
     {"wrapper", "wrappers", rows_of<wrappers>},
@@ -86,6 +91,14 @@ constexpr Socket kSockets[] = {
        return rows;
      }},
     {"observer", "observers", rows_of<observers>},
+    {"mixer", "mixers", rows_of<mixers>},
+    {"router", "routers", rows_of<routers>},
+    {"block", "blocks",
+     [] {
+       return Ordered::array({{{"name", kBlocks},
+                               {"summary", "what a model that is trained from scratch is made of"},
+                               {"options", options_json(block_options())}}});
+     }},
     {"codec", "codecs",
      [] {
        Ordered rows = Ordered::array();

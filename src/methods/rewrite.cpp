@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/nearest.h"
+#include "ops/experts.h"
 #include "ops/matrix.h"
 #include "ops/pointwise.h"
 #include "ops/update.h"
@@ -42,17 +43,19 @@ constexpr std::string_view kAdapted = ".weight.as_adapted";  // of a weight that
 // Whether it is a loss with the head in it, whose first operands are as a linear layer's.
 bool is_loss(const Node& node) { return node.op == &kLinearCrossEntropy || node.op == &kLinearDistillation; }
 
+// The module of a weight; "" of other values.
+std::string module_of(std::string_view weight) {
+  for (const std::string_view end : {kAdapted, std::string_view(".weight")})
+    if (weight.ends_with(end)) return std::string(weight.substr(0, weight.size() - end.size()));
+  return "";
+}
+
 // The module whose weight a node multiplies with or looks up; "" of other nodes.
 std::string module_of(const Graph& graph, const Node& node) {
   if (is_loss(node)) return "lm_head";
   if (node.op != &kLinear && node.op != &kEmbedding) return "";
-  std::string_view weight = graph.value(node.in[1]).name;
-  for (const std::string_view end : {kAdapted, std::string_view(".weight")})
-    if (weight.ends_with(end)) {
-      const std::string module(weight.substr(0, weight.size() - end.size()));
-      return node.op == &kLinear && module == "model.embed_tokens" ? "lm_head" : module;  // tied
-    }
-  return "";
+  const std::string module = module_of(graph.value(node.in[1]).name);
+  return node.op == &kLinear && module == "model.embed_tokens" ? "lm_head" : module;  // tied
 }
 
 class Rewriter {
@@ -64,6 +67,7 @@ class Rewriter {
     layers_ = std::ranges::count_if(graph.nodes(), attends);
     GraphCopy copy = rewrite(graph, [&](GraphCopy& to, const Node& node) {
       if (technique_.attend) return attends(node) && attention(to, node);
+      if (node.op == &kExpertLinear) return experts(to, node);
       const auto found = spec_.modules.find(module_of(graph, node));
       if (found == spec_.modules.end()) return false;
       seen_.insert(found->first);
@@ -90,16 +94,31 @@ class Rewriter {
     return m;
   }
 
-  ModuleRewrite begin(GraphCopy& copy, const Node& node, const AdaptedModule& module) {
+  ModuleRewrite begin(GraphCopy& copy, ValueId weight, const AdaptedModule& module) {
     ModuleRewrite m = begin(copy, module);
-    const Shape& w = copy.from().value(node.in[1]).type.shape;
+    const Shape& w = copy.from().value(weight).type.shape;
     m.out = w[0], m.in = w[1];
-    m.w = copy.map(node.in[1]);
+    m.w = copy.map(weight);
     return m;
   }
 
+  // Experts share a product, so that the layers that are adapted are multiplied with by the weights they come to.
+  bool experts(GraphCopy& copy, const Node& node) {
+    std::vector<ValueId> in = copy.mapped(node.in);
+    bool any = false;
+    for (size_t i = 0; i < in.size(); ++i) {
+      const auto found = spec_.modules.find(module_of(copy.from().value(node.in[i]).name));
+      if (found == spec_.modules.end()) continue;
+      seen_.insert(found->first);
+      ModuleRewrite m = begin(copy, node.in[i], found->second);
+      in[i] = effective(m), any = true;
+    }
+    if (any) copy.emit(node, in);
+    return any;
+  }
+
   bool linear(GraphCopy& copy, const Node& node, const AdaptedModule& module) {
-    ModuleRewrite m = begin(copy, node, module);
+    ModuleRewrite m = begin(copy, node.in[1], module);
     if (is_loss(node)) {
       const ValueId w = effective(m);
       std::vector<ValueId> in = {copy.map(node.in[0]), w};
@@ -155,7 +174,7 @@ class Rewriter {
           fmt::format("--method {}: it is for linear layers, and {} is an embedding", technique_.name, module.owner)};
       return false;
     }
-    ModuleRewrite m = begin(copy, node, module);
+    ModuleRewrite m = begin(copy, node.in[1], module);
     m.attributes.codec = copy.from().value(node.out[0]).type.codec;
     m.embedding = true;
     m.positions = positions(copy.graph());

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <string_view>
 
+#include "models/mixer.h"
 #include "models/rope_frequencies.h"
+#include "models/router.h"
 
 namespace thimble {
 namespace {
@@ -124,14 +126,31 @@ Result<void> check_attention(const Attention& a, const Architecture& all, const 
   return check_factors({{"scale of attention", a.scale, true}, {"cap of attention", a.cap, true}}, where);
 }
 
+Result<void> check_routing(const FeedForward& ffn, const Where& where) {
+  const Routing& r = ffn.routing;
+  if (!r) return {};
+  CHECK_OK(check_bounds({{"number of experts", "", r.experts, 4096}, {"experts of a token", "", r.chosen, r.experts}},
+                        where));
+  if (ffn.bias) return fail(ErrorCode::unsupported, "reading {}: experts with biases are not supported", where.file);
+  return check_factors({{"capacity of experts", r.capacity, true}, {"factor of the balance loss", r.balance, true}},
+                       where);
+}
+
 Result<void> check_block(const Block& block, const Architecture& all, const Where& where) {
   CHECK_OK(check_bounds({{"FFN width", where.names.ffn, block.ffn.width, int64_t{1} << 22}}, where));
   for (const Norm* norm :
        {&block.before_mixer, &block.after_mixer, &block.before_ffn, &block.after_ffn, &block.attention.qk_norm})
     CHECK_OK(check_norm(*norm, where));
+  CHECK_OK(check_routing(block.ffn, where));
+  if (const Attention& a = block.attention; block.mixer && (a.kv_heads != a.heads || a.rope >= 0))
+    return fail(ErrorCode::invalid_argument,
+                "reading {}: blocks of {} have as many heads of keys as of queries, and no rope", where.file,
+                block.mixer->name);
   CHECK_OK(check_factors({{"scale of the residual", block.residual_scale}}, where));
   return check_attention(block.attention, all, where);
 }
+
+constexpr float kDeviation = 0.02f;  // of new matrices
 
 // The tensors of a model, in order.
 class SpecList {
@@ -142,7 +161,7 @@ class SpecList {
   // (GPT-2); gains 1, biases 0.
   void matrix(std::string name, const Shape& shape, bool into_residual = false) {
     const float scale = into_residual ? 1 / std::sqrt(2 * static_cast<float>(a_.layers())) : 1;
-    specs.push_back({std::move(name), shape, Initial::normal(0.02f * scale)});
+    specs.push_back({std::move(name), shape, Initial::normal(kDeviation * scale)});
   }
   void bias(const std::string& name, int64_t width) { specs.push_back({name, {width}, Initial::constant(0)}); }
   void norm(const std::string& name, const Norm& norm, int64_t width) {
@@ -158,21 +177,36 @@ class SpecList {
     const bool shared = a.qk_norm_over == Attention::NormOver::head;
     norm(name, a.qk_norm, shared ? a.head_dim : heads * a.head_dim);
   }
+  void one_ffn(const std::string& prefix, const FeedForward& f) {
+    if (f.gated) linear(prefix + "gate_proj", f.width, a_.width, f.bias);
+    linear(prefix + "up_proj", f.width, a_.width, f.bias);
+    linear(prefix + "down_proj", a_.width, f.width, f.bias, true);
+  }
+  void feed_forward(const std::string& prefix, const FeedForward& f) {
+    if (!f.routing) return one_ffn(prefix, f);
+    if (f.routing.router->learnt) linear(prefix + "router", f.routing.experts, a_.width, false);
+    for (int64_t e = 0; e < f.routing.experts; ++e) one_ffn(fmt::format("{}experts.{}.", prefix, e), f);
+  }
+  void attention(const std::string& prefix, const Attention& a) {
+    linear(prefix + "q_proj", a.q_width(), a_.width, a.qkv_bias);
+    linear(prefix + "k_proj", a.kv_width(), a_.width, a.qkv_bias);
+    linear(prefix + "v_proj", a.kv_width(), a_.width, a.qkv_bias);
+    qk_norm(prefix + "q_norm", a, a.heads);
+    qk_norm(prefix + "k_norm", a, a.kv_heads);
+  }
   void block(const Block& b, int64_t layer) {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
     const Attention& a = b.attention;
     norm(prefix + "input_layernorm", b.before_mixer, a_.width);
-    linear(prefix + "self_attn.q_proj", a.q_width(), a_.width, a.qkv_bias);
-    linear(prefix + "self_attn.k_proj", a.kv_width(), a_.width, a.qkv_bias);
-    linear(prefix + "self_attn.v_proj", a.kv_width(), a_.width, a.qkv_bias);
-    qk_norm(prefix + "self_attn.q_norm", a, a.heads);
-    qk_norm(prefix + "self_attn.k_norm", a, a.kv_heads);
+    if (b.mixer)
+      for (const TensorSpec& spec : b.mixer->tensors(a, a_.width, Initial::normal(kDeviation)))
+        specs.push_back({prefix + "self_attn." + spec.name, spec.shape, spec.initial});
+    else
+      attention(prefix + "self_attn.", a);
     linear(prefix + "self_attn.o_proj", a_.width, a.q_width(), a.output_bias, true);
     norm(prefix + "post_self_attn_layernorm", b.after_mixer, a_.width);
     norm(prefix + "post_attention_layernorm", b.before_ffn, a_.width);
-    if (b.ffn.gated) linear(prefix + "mlp.gate_proj", b.ffn.width, a_.width, b.ffn.bias);
-    linear(prefix + "mlp.up_proj", b.ffn.width, a_.width, b.ffn.bias);
-    linear(prefix + "mlp.down_proj", a_.width, b.ffn.width, b.ffn.bias, true);
+    feed_forward(prefix + "mlp.", b.ffn);
     norm(prefix + "post_mlp_layernorm", b.after_ffn, a_.width);
   }
   void all() {

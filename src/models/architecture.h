@@ -87,17 +87,34 @@ struct Attention {
   bool operator==(const Attention&) const = default;
 };
 
+struct Router;  // models/router.h
+
+// Which experts a token goes to.
+struct Routing {
+  const Router* router = nullptr;  // nullptr: there is one FFN, for all tokens
+  int64_t experts = 0;
+  int64_t chosen = 1;   // experts of a token, at most
+  double capacity = 0;  // in training, of an expert, as a multiple of its even share of tokens; 0: without bound
+  double balance = 0;   // in training, the factor of the loss that keeps experts evenly used; 0: there is none
+  explicit operator bool() const { return router != nullptr; }
+  bool operator==(const Routing&) const = default;
+};
+
 struct FeedForward {
-  int64_t width = 0;
+  int64_t width = 0;  // of one expert, where there are several
   Activation activation = Activation::silu;
   bool gated = true;
   bool bias = false;
+  Routing routing = {};
   bool operator==(const FeedForward&) const = default;
 };
+
+struct Mixer;  // models/mixer.h
 
 // x1 = x + after_mixer(mixer(before_mixer(x)));  y = x1 + after_ffn(ffn(before_ffn(x1))).
 struct Block {
   Norm before_mixer, after_mixer, before_ffn, after_ffn;
+  const Mixer* mixer = nullptr;  // nullptr: attention; another has the heads of `attention`, as many of keys, no rope
   Attention attention;
   FeedForward ffn;
   bool parallel = false;          // the FFN reads before_ffn(x); without such a norm, what the mixer reads

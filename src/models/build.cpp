@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "core/half.h"
+#include "models/mixer.h"
 #include "models/rope_frequencies.h"
+#include "models/routed_ffn.h"
 #include "ops/matrix.h"
 #include "ops/pointwise.h"
 #include "ops/table.h"
@@ -74,6 +76,7 @@ class ModelBuilder {
       x = block(a_.blocks[static_cast<size_t>(layer)], x, fmt::format("model.layers.{}.", layer));
     }
     g_.set_block(-1);
+    add_balance();
     m_.hidden = scaled(project(norm(a_.final_norm, x, "model.norm"), "model.project_out"), a_.logit_scale, "head.x");
     m_.head = weight(a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
     m_.head_bias = weight("lm_head.bias");
@@ -99,12 +102,11 @@ class ModelBuilder {
     ValueId& sequence = o_.cache ? m_.slots : m_.starts;
     sequence = input(g_, o_.prefix + (o_.cache ? "slots" : "starts"), o_.rows, Extent::tokens);
     for (size_t i = 0; i < a_.ropes.size(); ++i) {
-      const std::string name = o_.scope + (i == 0 ? "rope" : fmt::format("rope.{}", i));
       const Rope& rope = a_.ropes[i];
-      const Type type{{o_.positions, rope.rotated}};
-      tables_.push_back(g_.add_value(name + ".table", type, Role::constant, rope_table(rope, o_.positions)));
+      tables_.push_back(add_rope_table(g_, a_, i, o_.positions, o_.scope));
+      const Value table = g_.value(tables_.back());
       query_tables_.push_back(rope.query_growth == 0 ? tables_.back()
-                                                     : g_.add_value(name + ".table.queries", type, Role::constant,
+                                                     : g_.add_value(table.name + ".queries", table.type, Role::constant,
                                                                     rope_table(rope, o_.positions, true)));
     }
   }
@@ -159,7 +161,11 @@ class ModelBuilder {
       const ValueId sum = linear(x, module, stream, b.residual_scale);
       return b.norm_after_sum ? norm(after, sum, norm_name) : sum;
     }
-    ValueId y = linear(x, module);
+    return add(b, stream, linear(x, module), module, after, norm_name);
+  }
+
+  ValueId add(const Block& b, ValueId stream, ValueId y, const std::string& module, const Norm& after,
+              const std::string& norm_name) {
     if (!b.norm_after_sum) y = norm(after, y, norm_name);
     const ValueId sum = emit(kAdd, {}, {stream, scaled(y, b.residual_scale, module + ".scaled")}, module + ".sum");
     return b.norm_after_sum ? norm(after, sum, norm_name) : sum;
@@ -199,29 +205,72 @@ class ModelBuilder {
       const bool wanted[] = {true, o_.differentiable};
       return emit(kAttention, attributes, {q, k, v, m_.starts, by_place}, name, wanted);
     }
-    const Type cache{{o_.slots, o_.positions, a.kv_width()}, o_.cache};
-    // Without the prefix: every program sees the same cache.
-    const ValueId keys = g_.add_value(name + ".cache_k", cache, Role::state);
-    const ValueId values = g_.add_value(name + ".cache_v", cache, Role::state);
+    const auto [keys, values] = add_cache(g_, a, name, o_);
     return emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions, by_place}, name);
+  }
+
+  ValueId attention(const Attention& a, ValueId n, const std::string& name) {
+    const ValueId q = orient(a, linear(n, name + ".q_proj"), name + ".q_norm", query_tables_);
+    const ValueId k = orient(a, linear(n, name + ".k_proj"), name + ".k_norm", tables_);
+    const ValueId v = linear(n, name + ".v_proj");
+    return attend(a, q, k, v, name);
+  }
+
+  ValueId mix(const Block& b, ValueId n, const std::string& name) {
+    return b.mixer->mix({.graph = g_,
+                         .attention = b.attention,
+                         .name = o_.scope + name,
+                         .x = n,
+                         .starts = m_.starts,
+                         .slots = m_.slots,
+                         .positions = m_.positions,
+                         .slot_count = o_.cache ? o_.slots : 0,
+                         .longest = o_.positions,
+                         .epsilon = b.before_mixer ? b.before_mixer.epsilon : 1e-5,
+                         .weight = [this](const std::string& of) { return weight(of.substr(o_.scope.size())); }});
   }
 
   ValueId block(const Block& b, ValueId x, const std::string& name) {
     const ValueId n = norm(b.before_mixer, x, name + "input_layernorm");
-    const ValueId q =
-        orient(b.attention, linear(n, name + "self_attn.q_proj"), name + "self_attn.q_norm", query_tables_);
-    const ValueId k = orient(b.attention, linear(n, name + "self_attn.k_proj"), name + "self_attn.k_norm", tables_);
-    const ValueId v = linear(n, name + "self_attn.v_proj");
-    const ValueId mixed = join(b, b.residual_of_norm ? n : x, attend(b.attention, q, k, v, name + "self_attn"),
-                               name + "self_attn.o_proj", b.after_mixer, name + "post_self_attn_layernorm");
+    const ValueId rows = b.mixer ? mix(b, n, name + "self_attn.") : attention(b.attention, n, name + "self_attn");
+    const ValueId mixed = join(b, b.residual_of_norm ? n : x, rows, name + "self_attn.o_proj", b.after_mixer,
+                               name + "post_self_attn_layernorm");
     const bool shares_norm = b.parallel && !b.before_ffn;
     const ValueId f = shares_norm ? n : norm(b.before_ffn, b.parallel ? x : mixed, name + "post_attention_layernorm");
+    const ValueId stream = b.residual_of_norm ? f : mixed;
+    if (b.ffn.routing) return routed(b, stream, f, name);
     const ValueId gate = b.ffn.gated ? linear(f, name + "mlp.gate_proj") : kNone;
     const ValueId up = linear(f, name + "mlp.up_proj");
     const ValueId act = emit(kActivation, ActivationAttributes{b.ffn.activation},
                              b.ffn.gated ? std::vector{gate, up} : std::vector{up, kNone}, name + "mlp.act");
-    return join(b, b.residual_of_norm ? f : mixed, act, name + "mlp.down_proj", b.after_ffn,
-                name + "post_mlp_layernorm");
+    return join(b, stream, act, name + "mlp.down_proj", b.after_ffn, name + "post_mlp_layernorm");
+  }
+
+  ValueId routed(const Block& b, ValueId stream, ValueId x, const std::string& name) {
+    const RouterContext context{.graph = g_,
+                                .routing = b.ffn.routing,
+                                .name = o_.scope + name + "mlp.",
+                                .x = x,
+                                .ids = m_.ids,
+                                .vocab = a_.vocab,
+                                .trains = o_.differentiable,
+                                .weight = [this](const std::string& of) { return weight(of.substr(o_.scope.size())); }};
+    const bool plain = (!b.after_ffn || b.norm_after_sum) && b.residual_scale == 1;
+    const RoutedFfn ffn = add_routed_ffn(context, b.ffn, plain ? stream : kNone);
+    if (ffn.balance != kNone) balance_.push_back(ffn.balance);
+    const std::string after = name + "post_mlp_layernorm";
+    if (plain) return b.norm_after_sum ? norm(b.after_ffn, ffn.sum, after) : ffn.sum;
+    return add(b, stream, ffn.sum, name + "mlp.experts", b.after_ffn, after);
+  }
+
+  // The sum of the layers' losses, of every token.
+  void add_balance() {
+    if (balance_.empty()) return;
+    PointwiseBuilder b;
+    Expr sum = b.tensor();
+    for (size_t i = 1; i < balance_.size(); ++i) sum = sum + b.tensor();
+    b.output(sum);
+    m_.balance = emit(kPointwise, b.attributes(), balance_, o_.prefix + "balance.rows");
   }
 
   const Architecture& a_;
@@ -230,9 +279,26 @@ class ModelBuilder {
   BuiltModel m_;
   std::map<std::string, ValueId> weights_;
   std::vector<ValueId> tables_, query_tables_;  // by rope
+  std::vector<ValueId> balance_;                // f32 [tokens] each
 };
 
 }  // namespace
+
+// Without the prefix: every program sees the same cache.
+CacheValues add_cache(Graph& graph, const Attention& a, const std::string& name, const BuildOptions& o) {
+  const Type cache{{o.slots, o.positions, a.kv_width()}, o.cache};
+  const ValueId keys = graph.add_value(name + ".cache_k", cache, Role::state);
+  return {keys, graph.add_value(name + ".cache_v", cache, Role::state)};
+}
+
+ValueId add_rope_table(Graph& graph, const Architecture& a, size_t which, int64_t positions, const std::string& scope) {
+  const std::string name = scope + (which == 0 ? "rope.table" : fmt::format("rope.{}.table", which));
+  const ValueId there = graph.find(name);
+  const Rope& rope = a.ropes[which];
+  return there != kNone
+             ? there
+             : graph.add_value(name, {{positions, rope.rotated}}, Role::constant, rope_table(rope, positions));
+}
 
 Initial rope_table(const Rope& rope, int64_t positions, bool of_queries) {
   const RopeFrequencies frequencies = rope_frequencies(rope, positions);
@@ -271,6 +337,15 @@ TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossO
                  options.prefix + "nll", wanted);
   graph.value(loss.nll).role = Role::result;
   return loss;
+}
+
+void add_balance_loss(Graph& graph, const BuiltModel& model, ValueId scale, const std::string& prefix) {
+  if (model.balance == kNone) return;
+  PointwiseBuilder b;
+  const Expr rows = b.tensor(), factor = b.scalar();
+  b.output(rows * factor);
+  const ValueId loss = graph.emit(kPointwise, b.attributes(), {model.balance, scale}, prefix + std::string(kBalance));
+  graph.value(loss).role = Role::result;
 }
 
 ValueId add_logits(Graph& graph, const BuiltModel& model, std::string name, ValueId rows) {

@@ -28,9 +28,10 @@ struct BuildOptions {
   Role role = Role::weight;  // of the model's weights
   // Sequences over a cache of keys and values; without one (nullptr) rows are whole sequences.
   const Codec* cache = nullptr;
-  int64_t slots = 1;            // of the cache
-  bool follow_on = false;       // rows of a sequence that follow one another are attended together, in tiles: prompts
-  bool differentiable = false;  // what gradients need of attention is made too
+  int64_t slots = 1;       // of the cache
+  bool follow_on = false;  // rows of a sequence that follow one another are attended together, in tiles: prompts
+  // For gradients: what they need of attention is made too, experts have their capacity, and their balance is a loss.
+  bool differentiable = false;
   ModelPart part = ModelPart::whole;
 };
 
@@ -43,7 +44,18 @@ struct BuiltModel {
   ValueId hidden = kNone;
   ValueId head = kNone, head_bias = kNone;
   double logit_cap = 0;
+  // f32 [rows]: a loss of every token that keeps the experts of routed FFNs evenly used; kNone: there is none.
+  ValueId balance = kNone;
 };
+
+// Values that programs of one model share by their names: the cache of an attention, called "<name>.cache_k" and
+// "<name>.cache_v" (its `name` in the block), and a table of rotations.
+struct CacheValues {
+  ValueId keys, values;
+};
+CacheValues add_cache(Graph& graph, const Attention& attention, const std::string& name, const BuildOptions& options);
+ValueId add_rope_table(Graph& graph, const Architecture& architecture, size_t which, int64_t positions,
+                       const std::string& scope = {});
 
 // Appends the model to `graph`.
 Result<BuiltModel> build_model(Graph& graph, const Architecture& architecture, const BuildOptions& options);
@@ -63,6 +75,11 @@ struct TokenLoss {
   ValueId nll = kNone;      // f32 [rows], a result
 };
 TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossOptions& options);
+
+// The second loss of a model with routed FFNs, times the scale of the first (f32 [1]): a result [rows] called
+// "<prefix>balance". Without one, nothing.
+void add_balance_loss(Graph& graph, const BuiltModel& model, ValueId scale, const std::string& prefix);
+inline constexpr std::string_view kBalance = "balance";
 
 // f32 [rows, vocab]: of `rows` of the hidden state (i32, a value of role input), or of all (kNone).
 ValueId add_logits(Graph& graph, const BuiltModel& model, std::string name, ValueId rows = kNone);

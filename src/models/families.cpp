@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "models/router.h"
 #include "models/tensor_names.h"
 
 namespace thimble {
@@ -14,7 +15,8 @@ constexpr std::array kFamilies = {
     &kGpt2Family,    &kGemmaFamily,   &kGemma2Family,    &kGemma3Family,     &kPhiFamily,        &kPhi3Family,
     &kSmollm3Family, &kOlmo2Family,   &kOlmo3Family,     &kGraniteFamily,    &kGptNeoxFamily,    &kOptFamily,
     &kBloomFamily,   &kGptjFamily,    &kFalconFamily,    &kStablelmFamily,   &kStarcoder2Family, &kCohere2Family,
-    &kGlm4Family,    &kExaone4Family, &kNemotronFamily};
+    &kGlm4Family,    &kExaone4Family, &kNemotronFamily,  &kThimbleFamily,    &kMixtralFamily,    &kOlmoeFamily,
+    &kQwen3MoeFamily};
 
 // Rows of one of the modules that share a tensor, of a weight or bias of theirs.
 int64_t rows_of(const Block& block, std::string_view module) {
@@ -46,12 +48,28 @@ FilePlace place_among(std::span<const HfName> names, const HfName& module, const
   return place;
 }
 
+namespace {
+
+// "mlp.experts.3.up_proj" as "mlp.experts.*.up_proj", and the number; other names as they are.
+std::pair<std::string, std::string> without_expert(std::string_view module) {
+  constexpr std::string_view kExperts = ".experts.";
+  const size_t at = module.find(kExperts);
+  if (at == std::string_view::npos) return {std::string(module), ""};
+  const size_t begin = at + kExperts.size(), end = std::min(module.find('.', begin), module.size());
+  return {fmt::format("{}*{}", module.substr(0, begin), module.substr(end)),
+          std::string(module.substr(begin, end - begin))};
+}
+
+}  // namespace
+
 FilePlace place_in_file(const Family& family, const Architecture& architecture, const TensorSpec& spec) {
   const NameParts parts = split_name(spec.name);
   const std::span<const HfName> names = family.names ? family.names(architecture) : std::span<const HfName>();
+  const auto [general, expert] = without_expert(parts.module);
   const auto found =
-      std::find_if(names.begin(), names.end(), [&](const HfName& name) { return name.module == parts.module; });
-  const std::string_view module = found == names.end() ? parts.module : found->file;
+      std::find_if(names.begin(), names.end(), [&](const HfName& name) { return name.module == general; });
+  std::string module(found == names.end() ? parts.module : found->file);
+  if (found != names.end() && !expert.empty()) module.replace(module.find('*'), 1, expert);
   const bool fused = found != names.end() && found->fusion != HfName::Fusion::none;
   const int64_t rows = spec.shape[0];
   FilePlace place = fused ? place_among(names, *found, architecture.blocks[block_of(spec.name)])
@@ -127,6 +145,25 @@ void olmo_like(HfFields& f, Architecture& a, Block& b) {
   b.before_mixer = b.before_ffn = {};
   b.after_mixer = b.after_ffn = b.attention.qk_norm = a.final_norm;
   b.attention.qk_norm_over = Attention::NormOver::row;
+}
+
+void router_training(HfFields& f) {
+  f.harmless({"router_aux_loss_coef", "output_router_logits", "router_jitter_noise"},
+             "a loss beside the objective is for models that thimble makes");
+}
+
+void routed(HfFields& f, Routing& r, const RoutedFields& names) {
+  f.field(names.experts, r.experts, names.default_experts);
+  f.field("num_experts_per_tok", r.chosen, names.default_chosen);
+  bool normalised = r.router == &kTopKRouter;
+  f.field("norm_topk_prob", normalised, false);
+  if (f.reads()) r.router = normalised ? &kTopKRouter : &kSoftmaxTopKRouter;
+  router_training(f);
+}
+
+std::span<const HfName> router_names(const Architecture&) {
+  static constexpr HfName kNames[] = {{"mlp.router", "mlp.gate"}};
+  return kNames;
 }
 
 void qwen_windows(HfFields& f, Architecture& a) {

@@ -12,7 +12,8 @@
 
 namespace thimble {
 
-// What a file calls one of thimble's modules: "self_attn.q_proj" of a block, or "model.norm" outside. Modules with one
+// What a file calls one of thimble's modules: "self_attn.q_proj" of a block, or "model.norm" outside; the number of an
+// expert is "*" in both. Modules with one
 // name share a tensor, whose rows they are in the order of the list: all of the first, then all of the second; or by
 // head: of each key head its queries, the key, the value.
 struct HfName {
@@ -93,12 +94,24 @@ struct GemmaCaps {
 void gemma_attention(HfFields& fields, Architecture& architecture, Block& block, const GemmaCaps& caps);
 // OLMo 2 and 3: norms behind the sublayers, and over all of q and k.
 void olmo_like(HfFields& fields, Architecture& architecture, Block& block);
+// Mixtures of experts: how many there are and are chosen, and "norm_topk_prob", whether the gates of the chosen ones
+// add up to 1.
+struct RoutedFields {
+  std::string_view experts = "num_experts";
+  int64_t default_experts = 8, default_chosen = 2;
+};
+void routed(HfFields& fields, Routing& routing, const RoutedFields& names);
+// What "mlp.router" is called in them, beside experts that are called as thimble calls them.
+std::span<const HfName> router_names(const Architecture& architecture);
+// Fields that matter to training a router there, which is not thimble's way.
+void router_training(HfFields& fields);
 // Qwen's windows: used on request, from layer max_window_layers on. After fields.repeat().
 void qwen_windows(HfFields& fields, Architecture& architecture);
 
 extern const Family kLlamaFamily, kMistralFamily, kMinistralFamily, kMinistral3Family, kQwen2Family, kQwen3Family,
     kGpt2Family, kGemmaFamily, kGemma2Family, kGemma3Family, kPhiFamily, kPhi3Family, kSmollm3Family, kOlmo2Family,
     kOlmo3Family, kGraniteFamily, kGptNeoxFamily, kOptFamily, kBloomFamily, kGptjFamily, kFalconFamily, kStablelmFamily,
-    kStarcoder2Family, kCohere2Family, kGlm4Family, kExaone4Family, kNemotronFamily;
+    kStarcoder2Family, kCohere2Family, kGlm4Family, kExaone4Family, kNemotronFamily, kThimbleFamily, kMixtralFamily,
+    kOlmoeFamily, kQwen3MoeFamily;
 
 }  // namespace thimble

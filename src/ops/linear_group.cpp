@@ -3,6 +3,7 @@
 #include "graph/rewrite.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
+#include "ops/experts.h"
 #include "ops/linear_parts.h"
 #include "ops/shape_rule.h"
 
@@ -123,6 +124,12 @@ bool groups(const Node& node) { return node.op == &kLinear && node.as<LinearAttr
 
 Graph narrow_linears(const Graph& graph, const NarrowLinears& which) {
   GraphCopy copy = rewrite(graph, [&](GraphCopy& to, const Node& node) {
+    if (node.op == &kExpertLinear && which.all) {
+      ExpertLinearAttributes experts = node.as<ExpertLinearAttributes>();
+      experts.narrow = experts.transposed;
+      to.bind(node.out[0], to.graph().emit(kExpertLinear, experts, to.mapped(node.in), "narrow"));
+      return true;
+    }
     if (node.op != &kLinear) return false;
     LinearAttributes attributes = node.as<LinearAttributes>();
     const Type& weight = graph.value(node.in[1]).type;

@@ -69,6 +69,14 @@ inline Result<void> expect_rank(std::string_view op, std::string_view operand, c
   return {};
 }
 
+// Of places (experts.h): i32 [tokens, count].
+inline Result<void> expect_places(std::string_view op, const Type& type, int64_t tokens, int64_t count) {
+  if (absent(type)) return fail(ErrorCode::shape, "{}: tokens are missing", op);
+  if (type.codec == &kI32 && type.shape == Shape{tokens, count}) return {};
+  return fail(ErrorCode::shape, "{}: tokens should be i32[{}, {}], found {}{}", op, tokens, count, type.codec->name,
+              type.shape.text());
+}
+
 // Bytes of all operands: the cost of an operation that moves each once.
 inline double moved_bytes(std::span<const Type> in, std::span<const Type> out) {
   double bytes = 0;

@@ -3,8 +3,11 @@
 #include <array>
 
 #include "ops/blocks.h"
+#include "ops/cache_keep.h"
+#include "ops/experts.h"
 #include "ops/keep.h"
 #include "ops/matrix.h"
+#include "ops/recurrent.h"
 #include "ops/transform.h"
 #include "ops/update.h"
 
@@ -73,6 +76,23 @@ constexpr std::array kOps = {
     &kUnitNormDgain,
     &kSampleRows,
     &kSampledDw,
+    &kChooseExperts,
+    &kExpertLoad,
+    &kRoute,
+    &kRouteGrad,
+    &kDispatch,
+    &kCombine,
+    &kCombineGrad,
+    &kExpertLinear,
+    &kExpertLinearDw,
+    &kDeltaRule,
+    &kDeltaRuleGrad,
+    &kDeltaRuleCached,
+    &kShortConv,
+    &kShortConvDx,
+    &kShortConvDw,
+    &kShortConvCached,
+    &kCacheKeep,
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "disk/scratch.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
+#include "models/eviction.h"
 #include "ops/table.h"
 #include "ops/update.h"
 
@@ -95,6 +96,7 @@ class Planner {
     if (generates()) {
       plan.programs.push_back(TRY(program(Part::prompts, "fill.", rows, tensors)));
       if (spec_.guess_layers > 0) plan.programs.push_back(TRY(program(Part::guesses, "guess.", spec_.slots, tensors)));
+      if (spec_.policy->keep) plan.programs.push_back(TRY(eviction()));
       plan.programs.push_back(TRY(program(Part::tokens, "step.", spec_.slots * (1 + spec_.guesses), tensors)));
     } else {
       plan.programs.push_back(TRY(program(Part::sequences, "eval.", rows, tensors)));
@@ -225,7 +227,8 @@ class Planner {
       add_logits(out.graph, model, part == Part::tokens ? kLogits : kGuessLogits,
                  out.graph.add_value(out.prefix + "select", {{rows}, &kI32, Extent::selected}, Role::input));
     if (spec_.task == Task::logits) add_logits(out.graph, model, kLogits);
-    if (spec_.task == Task::losses) add_token_loss(out.graph, model, {.prefix = out.prefix});
+    const bool surprises = part == Part::prompts && spec_.policy->surprises;
+    if (spec_.task == Task::losses || surprises) add_token_loss(out.graph, model, {.prefix = out.prefix});
     Rewritten rewritten = TRY(rewrite_model(std::move(out.graph), spec_.rewrites, RewriteUse::infer));
     out.graph = std::move(rewritten.graph);
     for (AdapterTensor& tensor : rewritten.tensors) tensors.try_emplace(tensor.value, std::move(tensor));
@@ -233,6 +236,15 @@ class Planner {
     if (part == Part::prompts) (void)out.graph.prune();
     const bool few_rows = makes_tokens && rows <= kNarrowRows;
     out.graph = group_linears(narrow_linears(out.graph, {few_rows, multiply == Multiply::int8}));
+    CHECK_OK(out.graph.verify());
+    return out;
+  }
+
+  Result<InferenceProgram> eviction() const {
+    InferenceProgram out{"evict.", {}, {}, spec_.step};
+    CHECK_OK(
+        add_eviction(out.graph, spec_.architecture,
+                     {.prefix = out.prefix, .positions = spec_.context, .cache = spec_.cache, .slots = spec_.slots}));
     CHECK_OK(out.graph.verify());
     return out;
   }

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "methods/cache_policy.h"
 #include "methods/rewrite.h"
 #include "models/build.h"
 #include "plan/layout.h"
@@ -33,10 +34,13 @@ struct InferenceSpec {
   Multiply multiply = Multiply::f32;  // of prompts and evaluation
   Multiply step = Multiply::f32;      // of programs that make one token a sequence
   int threads = 1;
-  int64_t slots = 1;          // generate: sequences at once
-  int64_t context = 512;      // tokens of the longest sequence
-  int64_t guesses = 0;        // generate: tokens guessed ahead of each sequence, at most
-  int64_t guess_layers = 0;   // generate: blocks of the program that guesses them; 0: there is none
+  int64_t slots = 1;         // generate: sequences at once
+  int64_t context = 512;     // tokens of the longest sequence
+  int64_t guesses = 0;       // generate: tokens guessed ahead of each sequence, at most
+  int64_t guess_layers = 0;  // generate: blocks of the program that guesses them; 0: there is none
+  // generate: what stays in the cache when it is full. With one that forgets there is a program `evict` before `step`;
+  // with one that looks at surprises, `fill` makes the loss of every row.
+  const CachePolicy* policy = &kFullCache;
   int64_t batch = 1;          // evaluate, logits: windows of `context` rows at once, at most
   int64_t begin_bytes = 0;    // of memory in which values that begin with the weights are made (run/derived.h)
   int64_t budget_bytes = 0;   // of the whole process; 0: none
@@ -54,7 +58,7 @@ struct InferenceProgram {
 };
 
 struct InferencePlan {
-  std::vector<InferenceProgram> programs;  // generate: fill, guess where there is one, step
+  std::vector<InferenceProgram> programs;  // generate: fill, guess and evict where there are such, step
   Layout layout;
   std::vector<AdapterTensor> adapter;  // what of it an adapter's file holds
   int64_t rows = 0;                    // of the first program, at most
@@ -71,6 +75,8 @@ struct InferencePlan {
 
 inline constexpr const char* kLogits = "logits";
 inline constexpr const char* kGuessLogits = "guess.logits";
+inline constexpr const char* kEvictSlot = "evict.slot";
+inline constexpr const char* kEvictKept = "evict.kept";
 
 // Takes as many rows at once as the budget allows. Weights that do not fit wait on disk: those that cost a token least,
 // and no more of them than must. over_budget with the smallest budget that would do.

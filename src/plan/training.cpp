@@ -166,6 +166,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                       .negligible = spec.moves.skip_negligible ? kNegligible : 0,
                       .terms = terms_of(spec),
                       .loss = !spec.objective->reads_nll || spec.objective->reads_nll(spec.objective_options)});
+  add_balance_loss(train.graph, model, tokens.scale, train.prefix);
   if (!spec.objective->of_tokens() && tokens.nll != kNone) train.graph.value(tokens.nll).role = Role::activation;
   LossInputs inputs{tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)};
   if (spec.teacher) inputs.teacher = TRY(add_teacher(train.graph, *spec.teacher, options));
@@ -174,7 +175,10 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
-  const std::vector<ValueId> losses{train.graph.find(train.loss)}, trained = TRY(select_parameters(spec, train));
+  std::vector<ValueId> losses{train.graph.find(train.loss)};
+  if (const ValueId balance = train.graph.find(train.prefix + std::string(kBalance)); balance != kNone)
+    losses.push_back(balance);
+  const std::vector<ValueId> trained = TRY(select_parameters(spec, train));
   if (!spec.estimator->differentiates()) {
     CHECK_OK(add_estimated_updates(spec, kind, trained, train));
     return train;

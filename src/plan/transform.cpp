@@ -77,6 +77,10 @@ class Planner {
 
   // Blocks share the memory of their weights.
   Result<void> check_blocks() const {
+    if (std::ranges::any_of(spec_.architecture.blocks, [](const Block& b) { return bool(b.ffn.routing); }))
+      return fail(ErrorCode::unsupported,
+                  "--method {}: what experts read is not gathered; take a method that reads no data (round, magnitude)",
+                  spec_.transform->name);
     std::map<std::string, Shape> shapes;
     int64_t tensors = 0;
     for (const TensorSpec& tensor : tensor_specs(spec_.architecture)) {

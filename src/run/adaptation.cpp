@@ -6,6 +6,7 @@
 
 #include "adapters/peft_config.h"
 #include "core/split.h"
+#include "run/blocks.h"
 #include "run/resume.h"
 #include "run/trainer.h"
 
@@ -95,6 +96,7 @@ Result<void> Trainer::set_options() {
   }
   for (const RewriteSpec& spec : spec_.rewrites)
     if (!spec.rewrite->options.empty()) owners.emplace_back(spec.rewrite->name);
+  if (!source_) owners.emplace_back(kBlocks);
   for (const std::string& text : r.set) {
     const Setting setting = TRY(parse_setting(text));
     if (std::find(owners.begin(), owners.end(), setting.owner) == owners.end())

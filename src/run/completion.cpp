@@ -318,8 +318,8 @@ class Batch {
     auto& writer = at_[static_cast<size_t>(slot)];
     for (size_t row = first;; ++row) {
       const int64_t length = whole - static_cast<int64_t>(end - row - 1);
-      const auto id =
-          TRY(writer->take(sampler_, generator_.logits(static_cast<int64_t>(row)), length == generator_.context()));
+      const auto id = TRY(writer->take(sampler_, generator_.logits(static_cast<int64_t>(row)),
+                                       !generator_.forgets() && length == generator_.context()));
       const bool right = id && row + 1 < end && fed_[row + 1].id == *id;
       if (right) {
         writer->count_right();
@@ -342,7 +342,7 @@ class Batch {
 
   Result<void> take(int64_t slot, int64_t row) {
     auto& writer = at_[static_cast<size_t>(slot)];
-    const bool full = generator_.length(slot) == generator_.context();
+    const bool full = generator_.full(slot);
     const auto id = TRY(writer->take(sampler_, generator_.logits(row), full));
     if (id)
       tokens_.push_back({slot, *id});

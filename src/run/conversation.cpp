@@ -69,7 +69,7 @@ Result<bool> Conversation::fit(int64_t room, const Listener& listener) {
     trained_.clear();
     CHECK_OK(encode_chat(format_, tokenizer_, kept, {.generation_prompt = true}, ids_, trained_));
     ids_.insert(ids_.end(), reply_.begin(), reply_.end());
-    if (static_cast<int64_t>(ids_.size()) + room <= generator_.context()) {
+    if (generator_.forgets() || static_cast<int64_t>(ids_.size()) + room <= generator_.context()) {
       if (dropped > 0)
         listener.note(fmt::format("the context of {} tokens is full: forgot the oldest {}", generator_.context(),
                                   dropped == 1 ? "turn" : counted(dropped, "turn")));
@@ -83,8 +83,10 @@ Result<bool> Conversation::fit(int64_t room, const Listener& listener) {
 Result<void> Conversation::feed() {
   const auto differs = std::mismatch(cache_.begin(), cache_.end(), ids_.begin(), ids_.end()).first - cache_.begin();
   // The last token is fed in any case: its logits are what is wanted.
-  const auto keep = std::min(static_cast<size_t>(differs), ids_.size() - 1);
-  generator_.truncate(0, static_cast<int64_t>(keep));
+  const auto same = std::min<int64_t>(differs, static_cast<int64_t>(ids_.size()) - 1);
+  // Where tokens are forgotten, what was fed is still there as a whole, or nothing of it is.
+  const bool whole = generator_.forgets() && same == static_cast<int64_t>(cache_.size());
+  const auto keep = static_cast<size_t>(whole ? same : generator_.truncate(0, generator_.forgets() ? 0 : same));
   cache_.resize(keep);
   const Generator::Prompt prompt{0, std::span(ids_).subspan(keep)};
   CHECK_OK(generator_.prefill({&prompt, 1}));
@@ -107,7 +109,7 @@ Result<std::string> Conversation::speak(const Listener& listener) {
     ids_.push_back(id);
     say(stream.push(id));
     if (options_.max_tokens > 0 && static_cast<int64_t>(reply_.size()) >= options_.max_tokens) break;
-    if (generator_.length(0) < generator_.context()) {
+    if (!generator_.full(0)) {
       const Generator::Token token{0, id};
       CHECK_OK(generator_.step({&token, 1}));
       cache_.push_back(id);

@@ -118,7 +118,8 @@ void Events::step(const StepEvent& e) {
       "\"planned_peak_bytes\":{},\"numerics_hash\":{}{}}}",
       e.step, e.steps, number(e.loss), number(e.learning_rate), number(e.grad_norm), e.tokens,
       number(e.tokens_per_second), number(e.seconds), number(ledger_.step_seconds), e.peak_rss_bytes,
-      ledger_.planned_bytes, json_string(ledger_.numerics_hash), rewards_json(e.rewards)));
+      ledger_.planned_bytes, json_string(ledger_.numerics_hash),
+      rewards_json(e.rewards) + (e.balance > 0 ? fmt::format(",\"balance\":{}", number(e.balance)) : "")));
   if (form_ == Form::text) show(e);
   std::fflush(stdout);
 }
@@ -127,7 +128,8 @@ void Events::show(const StepEvent& e) {
   const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   const double left = elapsed / static_cast<double>(told_) * static_cast<double>(e.steps - e.step);
   const std::string facts =
-      fmt::format("{}/{}  loss {:.4f}{}  {:.0f} tok/s  {}  {} left", e.step, e.steps, e.loss, rewards_text(e.rewards),
+      fmt::format("{}/{}  loss {:.4f}{}  {:.0f} tok/s  {}  {} left", e.step, e.steps, e.loss,
+                  rewards_text(e.rewards) + (e.balance > 0 ? fmt::format("  balance {:.4f}", e.balance) : ""),
                   e.tokens_per_second, megabytes(e.peak_rss_bytes), duration(left));
   if (!terminal_) {
     fmt::print("step {}\n", facts);

@@ -26,13 +26,14 @@ class Generator {
 
   int64_t slots() const { return static_cast<int64_t>(lengths_.size()); }
   int64_t context() const { return context_; }
+  // Whether a sequence has no room for another token: where the cache's policy forgets, it always has.
+  bool full(int64_t slot) const { return !forgets() && length(slot) == context_; }
+  bool forgets() const { return policy_.keep != nullptr; }
   // Tokens in the cache.
   int64_t length(int64_t slot) const { return std::max<int64_t>(0, lengths_[static_cast<size_t>(slot)] - lead_); }
-  // Forgets all but the first `length` tokens.
-  void truncate(int64_t slot, int64_t length) {
-    int64_t& rows = lengths_[static_cast<size_t>(slot)];
-    rows = std::min(rows, length + lead_);
-  }
+  // Forgets all but the first `length` tokens, and returns how many are left: none, where states of recurrent mixers
+  // would have to go back.
+  int64_t truncate(int64_t slot, int64_t length);
 
   // Appends all ids of each prompt, several prompts together; afterwards logits(i) are those after prompts[i]. A slot
   // and an id appear as they are in the model and the plan, every prompt has an id, no slot twice; a prompt longer than
@@ -50,19 +51,32 @@ class Generator {
  private:
   Generator(Inference& inference, int64_t slots, int64_t context);
   Result<void> fits(int64_t slot, int64_t count) const;
+  // Forgets tokens of a sequence whose places are all taken.
+  Result<void> make_room(int64_t slot);
+  // How unlikely the tokens of prompts were that have run, `filled` rows; and the next one, given the last logits.
+  void note_surprises(int64_t filled);
+  void note_surprise(const Token& token);
+  Result<void> run_fill(int64_t& filled);
+  Result<void> run_step(std::span<const Token> tokens);
   size_t step_program() const { return inference_.plan().programs.size() - 1; }
   // Runs a program that makes logits on `tokens`.
   Result<void> run(size_t program, std::span<const Token> tokens);
   // Puts a token into the inputs of a program, at row `row`.
   void put(size_t program, int64_t row, Token token);
-  // The same into the program of prompts, after the `filled` rows there; runs it when it is full.
-  Result<void> fill(int64_t& filled, Token token);
+  // The same into the program of prompts, after the `filled` rows there; runs it when it is full. next: the id after
+  // it.
+  Result<void> fill(int64_t& filled, Token token, int32_t next);
 
   Inference& inference_;
   int64_t context_, lead_;
   std::vector<int64_t> lengths_;  // rows in the cache, those of virtual tokens included
   std::vector<Token> last_;       // of the prompts
   std::vector<int32_t> guessed_;
+  const CachePolicy& policy_;
+  // Of a cache that forgets, which is of one sequence: by place, and of the token that comes next; and what stays.
+  std::vector<float> surprise_;
+  float next_surprise_ = 0;
+  std::vector<int32_t> kept_;
 };
 
 }  // namespace thimble

@@ -9,6 +9,7 @@
 #include "kernels/dot/int8_dot.h"
 #include "kernels/narrow.h"
 #include "kernels/rows.h"
+#include "models/mixer.h"
 #include "run/calibration.h"
 #include "run/derived.h"
 #include "run/one_of.h"
@@ -88,16 +89,32 @@ Result<void> Inference::open_adapter_stack() {
 Result<void> Inference::open_decoder() {
   decoder_ = TRY(decoder_named(options_.decoder));
   decoder_values_ = OptionValues(decoder_->options);
+  spec_.policy = TRY(cache_policy_named(options_.cache));
+  cache_values_ = OptionValues(spec_.policy->options);
+  if (spec_.policy->keep && decoder_->guesses())
+    return fail(ErrorCode::unsupported,
+                "--cache {} forgets tokens, so that guesses cannot be taken back; leave --decoder {} out",
+                spec_.policy->name, decoder_->name);
   for (const std::string& text : options_.set) {
     const Setting setting = TRY(parse_setting(text));
+    if (setting.owner == "cache" || setting.owner == spec_.policy->name) {
+      CHECK_OK(cache_values_.set(setting.owner, setting.name, setting.value));
+      continue;
+    }
     if (setting.owner != "decoder" && setting.owner != decoder_->name)
-      return fail(ErrorCode::invalid_argument, "--set {}: the socket with options here is 'decoder'", text);
+      return fail(ErrorCode::invalid_argument, "--set {}: the sockets with options here are 'decoder' and 'cache'",
+                  text);
     CHECK_OK(decoder_values_.set(setting.owner, setting.name, setting.value));
   }
   const auto blocks = static_cast<int64_t>(source_->architecture().blocks.size());
   if (decoder_values_.has("layers") && decoder_values_["layers"] > static_cast<double>(blocks))
     return fail(ErrorCode::invalid_argument, "--set decoder.layers={}: the model has {}", decoder_values_["layers"],
                 counted(blocks, "block"));
+  if (decoder_->guesses() && recurrent(source_->architecture()))
+    return fail(
+        ErrorCode::unsupported,
+        "--decoder {}: the model has recurrent blocks, whose state cannot take guesses back; leave the flag out",
+        decoder_->name);
   if (decoder_->layers && !adapters_.empty())
     return fail(ErrorCode::invalid_argument,
                 "--decoder {}: the first blocks guess without --adapter; merge it first with convert --adapter",

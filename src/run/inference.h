@@ -62,6 +62,9 @@ class Inference {
   // How tokens are guessed ahead.
   const Decoder& decoder() const { return *decoder_; }
   const OptionValues& decoder_options() const { return decoder_values_; }
+  // What stays in a cache that is full.
+  const CachePolicy& cache_policy() const { return *spec_.policy; }
+  const OptionValues& cache_options() const { return cache_values_; }
 
  private:
   explicit Inference(const InferenceOptions& options) : options_(options) {}
@@ -78,7 +81,7 @@ class Inference {
   Result<std::shared_ptr<const ChatFormat>> chat_;
   std::vector<Adapter> adapters_;
   const Decoder* decoder_ = &kPlainDecoder;
-  OptionValues decoder_values_;
+  OptionValues decoder_values_, cache_values_;
   InferenceSpec spec_;
   InferencePlan plan_;
   std::optional<Machine> machine_;  // once it was asked for

@@ -12,6 +12,7 @@
 #include "models/presets.h"
 #include "plan/planner.h"
 #include "run/auto_rate.h"
+#include "run/blocks.h"
 #include "run/calibration.h"
 #include "run/derived.h"
 #include "run/resume.h"
@@ -72,7 +73,7 @@ Result<void> Trainer::open() {
         fmt::format("no --tokenizer: the vocabulary has {} tokens, as the largest id in {} says", vocab, r.data));
   }
   spec_.architecture = TRY(preset(TRY(parse_size(r.size)), vocab, r.context));
-  return {};
+  return set_blocks(r.set, spec_.architecture);
 }
 
 Result<void> Trainer::open_teacher() {

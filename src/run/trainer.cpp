@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "plan/planner.h"
@@ -140,6 +141,13 @@ Result<Trainer::StepSize> Trainer::measure_step() {
   return size;
 }
 
+double Trainer::read_balance() {
+  const std::string name = plan_.train.prefix + std::string(kBalance);
+  if (!plan_.layout.find(name)) return 0;
+  const float* const losses = input<float>(name);
+  return std::accumulate(losses, losses + plan_.rows, 0.0);
+}
+
 // Sum of the losses of a micro-batch.
 Result<double> Trainer::run_passes(RunContext& run, PassPlace place) {
   double loss = 0;
@@ -149,6 +157,7 @@ Result<double> Trainer::run_passes(RunContext& run, PassPlace place) {
     CHECK_OK(passes_->pass(run, {place.first && first == 0, place.last && first + plan_.rows >= rows}));
     run.first_row += static_cast<uint64_t>(plan_.rows);
     loss += read_losses(plan_.train.prefix, rows_, first);
+    balance_ += read_balance();
   }
   return loss;
 }
@@ -167,7 +176,7 @@ Result<std::optional<StepEvent>> Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
   CHECK_OK(draw());
   const StepSize size = TRY(measure_step());
-  rewards_ = {};
+  rewards_ = {}, balance_ = 0;
   RunContext run = context();
   StepEvent event{
       .step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
@@ -183,7 +192,7 @@ Result<std::optional<StepEvent>> Trainer::step() {
     event.loss = estimated.loss, event.grad_norm = estimated.norm;
   }
   event.tokens = size.windows * recipe_.context;
-  event.rewards = rewards_;
+  event.rewards = rewards_, event.balance = balance_;
   tokens_ += event.tokens;
   if (const std::string wrong = watch_.look(event.loss, event.grad_norm); !wrong.empty()) {
     CHECK_OK(pass_over(wrong, size.begin));

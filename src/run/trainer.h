@@ -91,6 +91,7 @@ class Trainer {
   };
   Result<StepSize> measure_step();
   Result<double> run_passes(RunContext& run, PassPlace place);
+  double read_balance();  // of a pass
   // The mean loss of a target, or of a pair, of all micro-batches of the step.
   Result<double> run_batches(RunContext& run, const StepSize& size);
   Result<void> pass_over(const std::string& what, const Packer::State& from);
@@ -146,7 +147,8 @@ class Trainer {
   std::unique_ptr<Packer> packer_;
   // Of preference pairs, by example: the margin of the reference; NaN: not known yet.
   std::vector<float> references_, eval_references_;
-  Rewards rewards_;  // of the step, or of the evaluation
+  Rewards rewards_;     // of the step, or of the evaluation
+  double balance_ = 0;  // of the step: StepEvent::balance
   TrainingSpec spec_;
   Machine machine_;
   TrainingPlan plan_;

@@ -57,6 +57,8 @@ constexpr Beside kBeside[] = {
     {"qwen3", "max_window_layers", kQwenWindows},
     {"qwen3", "sliding_window", kQwenWindows},
     {"qwen3", "use_sliding_window", kQwenWindows},
+    {"qwen3_moe", "sliding_window", R"({"use_sliding_window": true})"},
+    {"qwen3_moe", "use_sliding_window", R"({"use_sliding_window": true})"},
     {"smollm3", "no_rope_layer_interval", R"({"no_rope_layer_interval": 2})"},
     {"smollm3", "sliding_window", R"({"use_sliding_window": true, "no_rope_layer_interval": 2})"},
     {"smollm3", "use_sliding_window", R"({"use_sliding_window": true, "no_rope_layer_interval": 2})"},

@@ -32,6 +32,15 @@ inline Json tiny_config(const std::string& family) {
                  {"residual_multiplier", 0.5},
                  {"attention_multiplier", 0.25},
                  {"logits_scaling", 2}});
+  json.update(
+      {{"num_experts", 3}, {"num_local_experts", 3}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}});
+  if (family == "qwen3_moe") json["mlp_only_layers"] = {1};
+  if (family == "thimble")
+    json.update({{"block_mixers", {"attention", "deltanet"}},
+                 {"block_windows", {8, 0}},
+                 {"block_routers", {"switch", "none"}},
+                 {"expert_capacity", 1.25},
+                 {"router_aux_loss_coef", 0.5}});
   const auto set = [&](std::string_view name, int64_t value) {
     if (!name.empty()) json[std::string(name)] = value;
   };

@@ -1,0 +1,87 @@
+// thimble's own: Llama with blocks of other kinds, as `train --set block.*` makes them. No other program knows it.
+//
+//   Fields  "block_mixers": the mixer of every block;  "block_windows": the window of its attention, 0: none
+//           "block_routers": the router of every block's FFN, or "none";  "num_experts", "num_experts_per_tok",
+//           "expert_capacity", "router_aux_loss_coef": those of routed blocks, the same in all
+#include <algorithm>
+
+#include "models/families.h"
+#include "models/mixer.h"
+#include "models/router.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::string_view kNoRouter = "none";
+
+std::vector<std::string> routers_of(const Architecture& a) {
+  std::vector<std::string> names;
+  for (const Block& block : a.blocks)
+    names.emplace_back(block.ffn.routing ? block.ffn.routing.router->name : kNoRouter);
+  return names;
+}
+
+// As many as blocks.
+template <class T>
+bool one_each(HfFields& f, const Architecture& a, const char* field, const std::vector<T>& list) {
+  if (!f.result()) return false;
+  if (list.size() == a.blocks.size()) return true;
+  f.refuse(fmt::format("'{}' names {} blocks, 'num_hidden_layers' says {}", field, list.size(), a.blocks.size()));
+  return false;
+}
+
+void routing(HfFields& f, Architecture& a) {
+  std::vector<std::string> names = routers_of(a);
+  f.field("block_routers", names, names);
+  const auto routed = std::ranges::find_if(a.blocks, [](const Block& b) { return bool(b.ffn.routing); });
+  Routing r = routed == a.blocks.end() ? Routing{} : routed->ffn.routing;
+  if (std::ranges::all_of(names, [](const std::string& name) { return name == kNoRouter; })) return;
+  f.field("num_experts", r.experts);
+  f.field("num_experts_per_tok", r.chosen, 1);
+  f.field("expert_capacity", r.capacity, 0);
+  f.field("router_aux_loss_coef", r.balance, 0);
+  if (!f.reads()) return;
+  if (!one_each(f, a, "block_routers", names)) return;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (names[i] == kNoRouter) continue;
+    r.router = find_router(names[i]);
+    if (!r.router) return f.refuse(fmt::format("there is no router '{}' ('block_routers')", names[i]));
+    a.blocks[i].ffn.routing = r;
+  }
+}
+
+void mixing(HfFields& f, Architecture& a) {
+  std::vector<std::string> names;
+  std::vector<int64_t> windows;
+  for (const Block& block : a.blocks) {
+    names.emplace_back((block.mixer ? block.mixer : &kAttentionMixer)->name);
+    windows.push_back(block.attention.window);
+  }
+  f.field("block_mixers", names, names);
+  f.field("block_windows", windows, windows);
+  if (!f.reads() || !one_each(f, a, "block_mixers", names) || !one_each(f, a, "block_windows", windows)) return;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const Mixer* const mixer = find_mixer(names[i]);
+    if (!mixer) return f.refuse(fmt::format("there is no mixer '{}' ('block_mixers')", names[i]));
+    a.blocks[i].attention.window = windows[i];
+    if (mixer != &kAttentionMixer) set_mixer(a.blocks[i], *mixer);
+  }
+}
+
+void config(HfFields& f, Architecture& a) {
+  Block b = first_block(a);
+  for (const Block& block : a.blocks)
+    if (!block.mixer) b = block;  // the heads and rope of attention, where there is any
+  b.ffn.routing = {}, b.mixer = nullptr, b.attention.window = 0;
+  llama_like(f, a, b, {.tied = true});
+  f.rope(a, b);
+  f.repeat(a, b);
+  mixing(f, a);
+  routing(f, a);
+}
+
+}  // namespace
+
+const Family kThimbleFamily = {.name = "thimble", .model_class = "ThimbleForCausalLM", .config = config};
+
+}  // namespace thimble

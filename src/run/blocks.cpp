@@ -1,0 +1,76 @@
+#include "run/blocks.h"
+
+#include <algorithm>
+
+#include "core/nearest.h"
+#include "core/split.h"
+#include "models/families.h"
+#include "models/mixer.h"
+#include "models/router.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::string_view kPlain = "none";  // of a router
+
+constexpr Option kOptions[] = {
+    {"window", 0, 0, 1 << 20, "of sliding attention, in tokens; 0: none"},
+    {"experts", 8, 1, 4096, "experts of a routed FFN, each as wide as the FFN would be"},
+    {"chosen", 0, 0, 64, "experts of a token, at most; 0: as the router does"},
+    {"capacity", -1, -1, 1000, "of an expert in training, a multiple of its even share; 0: no bound, -1: the router's"},
+    {"balance", -1, -1, 1000, "factor of the loss that keeps experts evenly used; -1: the router's"}};
+
+// The entries of a table that a list names, one a block in turn; nullptr stands for `none`.
+template <class Entry>
+Result<std::vector<const Entry*>> in_turn(const std::string& setting, const std::string& list,
+                                          std::span<const Entry* const> table, std::string_view kind,
+                                          std::string_view none) {
+  std::vector<const Entry*> out;
+  for (const std::string& name : split(list, '|'))
+    out.push_back(name == none ? nullptr : TRY(find_named("--set " + setting, kind, table, name)));
+  if (out.empty()) return fail(ErrorCode::invalid_argument, "--set {}: it names nothing", setting);
+  return out;
+}
+
+Routing routing_of(const Router& router, const OptionValues& options) {
+  Routing r{.router = &router, .experts = static_cast<int64_t>(options["experts"])};
+  const auto own = [&](const char* name, double otherwise, double none) {
+    return options[name] == none ? otherwise : options[name];
+  };
+  r.chosen = std::min(r.experts, static_cast<int64_t>(own("chosen", static_cast<double>(router.chosen), 0)));
+  r.capacity = own("capacity", router.capacity, -1), r.balance = own("balance", router.balance, -1);
+  return r;
+}
+
+}  // namespace
+
+std::span<const Option> block_options() { return kOptions; }
+
+Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& a) {
+  OptionValues options(kOptions);
+  std::vector<const Mixer*> mixers = {&kAttentionMixer};
+  std::vector<const Router*> routers = {nullptr};
+  bool any = false;
+  for (const std::string& text : settings) {
+    const Setting setting = TRY(parse_setting(text));
+    if (setting.owner != kBlocks) continue;
+    any = true;
+    if (setting.name == "mixer")
+      mixers = TRY(in_turn(text, setting.value, thimble::mixers(), "mixer", ""));
+    else if (setting.name == "router")
+      routers = TRY(in_turn(text, setting.value, thimble::routers(), "router", kPlain));
+    else
+      CHECK_OK(options.set(setting.owner, setting.name, setting.value));
+  }
+  if (!any) return {};
+  a.family = kThimbleFamily.name;
+  for (size_t i = 0; i < a.blocks.size(); ++i) {
+    Block& block = a.blocks[i];
+    block.attention.window = static_cast<int64_t>(options["window"]);
+    if (const Router* const router = routers[i % routers.size()]) block.ffn.routing = routing_of(*router, options);
+    if (const Mixer* const mixer = mixers[i % mixers.size()]; mixer->mix) set_mixer(block, *mixer);
+  }
+  return check(a, "--set block.*");
+}
+
+}  // namespace thimble

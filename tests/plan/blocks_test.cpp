@@ -1,0 +1,201 @@
+// Models whose tokens go to experts, and models of other mixers than attention: the same bits at every budget, the
+// FLOPs of what is computed, and a loss that keeps experts in use.
+#include <cmath>
+#include <numeric>
+
+#include "models/mixer.h"
+#include "models/routed_ffn.h"
+#include "ops/experts.h"
+#include "ops/reference_graph.h"
+#include "ops/table.h"
+#include "plan/tiny_training.h"
+
+namespace thimble {
+namespace {
+
+TrainingSpec routed_spec(const Router& router, int64_t experts = 4) {
+  TrainingSpec spec = tiny_spec();
+  spec.architecture.blocks.resize(2);
+  for (Block& block : spec.architecture.blocks)
+    block.ffn.routing = {&router, experts, router.chosen, router.capacity, router.balance};
+  return spec;
+}
+
+class EveryRouter : public ::testing::TestWithParam<const Router*> {};
+INSTANTIATE_TEST_SUITE_P(Table, EveryRouter, ::testing::ValuesIn(routers()),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+TEST_P(EveryRouter, trains_the_same_bits_at_every_budget) {
+  TrainingSpec spec = routed_spec(*GetParam());
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan) << plan.error().message;
+  const Trajectory expected = run_plan(spec, *plan, 3);
+  for (const double loss : expected.losses) ASSERT_TRUE(std::isfinite(loss));
+  EXPECT_NE(expected.losses[2], expected.losses[0]) << "nothing was trained";
+  const int64_t least = smallest_budget(spec);
+  ASSERT_LT(least, plan->arena_bytes);
+  for (const int threads : {1, 2}) {
+    spec.threads = threads;
+    spec.budget_bytes = least;
+    const auto tight = plan_training(spec, Machine{});
+    ASSERT_TRUE(tight) << tight.error().message;
+    EXPECT_LT(tight->rows, plan->rows) << "the budget forces no smaller pass";
+    EXPECT_EQ(tight->numerics_hash, plan->numerics_hash);
+    EXPECT_EQ(run_plan(spec, *tight, 3), expected) << threads << " threads";
+  }
+}
+
+// So do recurrent mixers, beside blocks of windows; documents begin anew within a pass.
+TEST(EveryMixer, trains_the_same_bits_at_every_budget) {
+  for (const Mixer* mixer : mixers()) {
+    if (!mixer->mix) continue;
+    SCOPED_TRACE(mixer->name);
+    TrainingSpec spec = tiny_spec();
+    spec.architecture.blocks.resize(2);
+    for (size_t i = 0; i < spec.architecture.blocks.size(); i += 2) set_mixer(spec.architecture.blocks[i], *mixer);
+    const auto plan = plan_training(spec, Machine{});
+    ASSERT_TRUE(plan) << plan.error().message;
+    const Trajectory expected = run_plan(spec, *plan, 3);
+    for (const double loss : expected.losses) ASSERT_TRUE(std::isfinite(loss));
+    EXPECT_NE(expected.losses[2], expected.losses[0]) << "nothing was trained";
+    spec.threads = 1;
+    spec.budget_bytes = smallest_budget(spec);
+    const auto tight = plan_training(spec, Machine{});
+    ASSERT_TRUE(tight) << tight.error().message;
+    EXPECT_LT(tight->rows, plan->rows);
+    EXPECT_EQ(tight->numerics_hash, plan->numerics_hash);
+    EXPECT_EQ(run_plan(spec, *tight, 3), expected);
+  }
+}
+
+// Products of a forward pass.
+double forward_flops(const TrainingSpec& spec) {
+  const auto train = build_training(spec, spec.batch * spec.context, true);
+  EXPECT_TRUE(train) << train.error().message;
+  double sum = 0;
+  for (const Node& node : train->graph.nodes()) {
+    if (node.phase != Phase::forward) continue;
+    const Cost cost = node.op->cost(node.attributes, train->graph.types(node.in), train->graph.types(node.out));
+    sum += std::accumulate(cost.flops.begin(), cost.flops.end(), 0.0);
+  }
+  return sum;
+}
+
+TEST_P(EveryRouter, computes_what_the_chosen_experts_are) {
+  const Router& router = *GetParam();
+  TrainingSpec dense = tiny_spec();
+  dense.architecture.blocks.resize(2);
+  const Architecture& a = dense.architecture;
+  const auto tokens = static_cast<double>(dense.batch * dense.context);
+  for (const int64_t experts : {4, 16}) {
+    const double ffn = 3 * 2 * tokens * static_cast<double>(a.width * a.blocks[0].ffn.width);
+    const double routing = router.learnt ? 2 * tokens * static_cast<double>(experts * a.width) : 0;
+    const double more = static_cast<double>(router.chosen - 1) * ffn + routing;
+    EXPECT_DOUBLE_EQ(forward_flops(routed_spec(router, experts)),
+                     forward_flops(dense) + static_cast<double>(a.layers()) * more);
+  }
+}
+
+// One FFN by hand in double: what the graph computes of a token is the sum over its experts.
+TEST_P(EveryRouter, sums_what_experts_make_of_a_token) {
+  const Router& router = *GetParam();
+  Architecture a = tiny_llama();
+  a.width = 8, a.blocks.resize(1), a.blocks[0].ffn.width = 6;
+  a.blocks[0].ffn.routing = {&router, 3, router.chosen, 0, 0};
+  Graph graph;
+  std::map<std::string, ValueId> weights;
+  ReferenceValues values;
+  const Random random(7, "experts");
+  uint64_t drawn = 0;
+  const auto draw = [&](int64_t count) {
+    std::vector<double> numbers;
+    for (int64_t i = 0; i < count; ++i) numbers.push_back(random.normal(drawn++));
+    return numbers;
+  };
+  for (const TensorSpec& spec : tensor_specs(a)) {
+    if (spec.name.find(".mlp.") == std::string::npos) continue;
+    weights[spec.name] = graph.add_value(spec.name, {spec.shape}, Role::weight);
+    values[weights[spec.name]] = draw(spec.shape.count());
+  }
+  constexpr int64_t kTokens = 5;
+  const ValueId x = graph.add_value("x", {{kTokens, a.width}, &kF32, Extent::tokens}, Role::input);
+  const ValueId ids = graph.add_value("ids", {{kTokens}, &kI32, Extent::tokens}, Role::input);
+  values[x] = draw(kTokens * a.width), values[ids] = {3, 1, 4, 1, 5};
+  const Routing& routing = a.blocks[0].ffn.routing;
+  const RouterContext context{.graph = graph,
+                              .routing = routing,
+                              .name = "model.layers.0.mlp.",
+                              .x = x,
+                              .ids = ids,
+                              .vocab = a.vocab,
+                              .weight = [&](const std::string& name) { return weights.at(name); }};
+  const RoutedFfn ffn = add_routed_ffn(context, a.blocks[0].ffn, x);
+  for (size_t i = 0; i < graph.values().size(); ++i) {
+    const Value& value = graph.values()[i];
+    if (value.role != Role::constant) continue;
+    std::vector<float> table(static_cast<size_t>(value.type.shape.count()));
+    (*value.initial.fill)(0, value.type.shape.count(), table.data());
+    values[static_cast<ValueId>(i)].assign(table.begin(), table.end());
+  }
+  Threads threads(1);
+  RunContext run{threads, Multiply::f32};
+  run_reference(graph, values, run);
+  const auto& gates = values.at(graph.find("model.layers.0.mlp.gates"));
+  const auto product = [&](int64_t expert, const char* name, const std::vector<double>& of, int64_t out) {
+    const auto& w = values.at(weights.at(fmt::format("model.layers.0.mlp.experts.{}.{}.weight", expert, name)));
+    std::vector<double> y(static_cast<size_t>(out), 0);
+    for (size_t j = 0; j < y.size(); ++j)
+      for (size_t k = 0; k < of.size(); ++k) y[j] += w[j * of.size() + k] * of[k];
+    return y;
+  };
+  for (int64_t t = 0; t < kTokens; ++t) {
+    const std::vector<double> own(values[x].begin() + t * a.width, values[x].begin() + (t + 1) * a.width);
+    std::vector<double> expected = own;
+    int64_t used = 0;
+    for (int64_t e = 0; e < routing.experts; ++e) {
+      const double gate = gates[static_cast<size_t>(t * routing.experts + e)];
+      if (gate == 0) continue;
+      ++used;
+      std::vector<double> act = product(e, "gate_proj", own, 6);
+      const std::vector<double> up = product(e, "up_proj", own, 6);
+      for (size_t k = 0; k < act.size(); ++k) act[k] = act[k] / (1 + std::exp(-act[k])) * up[k];
+      const std::vector<double> down = product(e, "down_proj", act, a.width);
+      for (size_t k = 0; k < down.size(); ++k) expected[k] += gate * down[k];
+    }
+    EXPECT_EQ(used, routing.chosen);
+    for (int64_t k = 0; k < a.width; ++k)
+      EXPECT_NEAR(values.at(ffn.sum)[static_cast<size_t>(t * a.width + k)], expected[static_cast<size_t>(k)], 1e-9);
+  }
+}
+
+// The second loss: its gradient reaches routers, and it is smallest, `balance`, where experts are used evenly.
+TEST(Balance, is_a_loss_beside_the_objective) {
+  TrainingSpec spec = routed_spec(kSwitchRouter);
+  const auto with = plan_training(spec, Machine{});
+  for (Block& block : spec.architecture.blocks) block.ffn.routing.balance = 0;
+  const auto without = plan_training(spec, Machine{});
+  ASSERT_TRUE(with && without);
+  EXPECT_TRUE(with->layout.find("train.balance"));
+  EXPECT_FALSE(without->layout.find("train.balance"));
+  EXPECT_NE(run_plan(routed_spec(kSwitchRouter), *with, 2), run_plan(spec, *without, 2));
+}
+
+TEST(Balance, is_least_where_experts_are_used_evenly) {
+  const auto loss = [](const std::vector<double>& probabilities) {
+    Graph graph;
+    const Routing routing{&kSwitchRouter, 2, 1, 0, 0.01};
+    const ValueId p = graph.add_value("p", {{4, 2}, &kF32, Extent::tokens}, Role::input);
+    const RouterContext context{.graph = graph, .routing = routing, .name = "", .trains = true, .weight = {}};
+    const ValueId rows = balance_loss(context, p);
+    ReferenceValues values{{p, probabilities}};
+    Threads threads(1);
+    RunContext run{threads, Multiply::f32};
+    run_reference(graph, values, run);
+    return (values[rows][0] + values[rows][1] + values[rows][2] + values[rows][3]) / 4;
+  };
+  EXPECT_DOUBLE_EQ(loss({0.9, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.9}), 0.01);
+  EXPECT_DOUBLE_EQ(loss({0.9, 0.1, 0.9, 0.1, 0.9, 0.1, 0.9, 0.1}), 0.01 * 2 * 0.9);
+}
+
+}  // namespace
+}  // namespace thimble

@@ -1,0 +1,111 @@
+// Recurrent blocks: what they make over a state, token by token, is what they make of the whole sequence; the state
+// begins, is cleared, and is as large for any context.
+#include "models/mixer.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "models/hf_writer.h"
+#include "models/memory_model.h"
+#include "run/all_logits.h"
+#include "run/generator.h"
+#include "temporary_folder.h"
+
+namespace thimble {
+namespace {
+
+using ::testing::HasSubstr;
+
+Architecture architecture(const std::vector<const Mixer*>& mixers) {
+  Architecture a = llama({.vocab = 40,
+                          .width = 24,
+                          .layers = static_cast<int64_t>(mixers.size()),
+                          .heads = 3,
+                          .kv_heads = 1,
+                          .head_dim = 8,
+                          .ffn_width = 20,
+                          .context = 32768});
+  a.family = "thimble";
+  for (size_t i = 0; i < mixers.size(); ++i)
+    if (mixers[i]->mix) set_mixer(a.blocks[i], *mixers[i]);
+  return a;
+}
+
+class RecurrentModel : public ::testing::Test {
+ protected:
+  void write(const std::vector<const Mixer*>& mixers) {
+    const MemoryModel model(architecture(mixers));
+    const auto written = write_hf_model(folder_.file("m"), model.architecture, model.tensors, model.rows());
+    ASSERT_TRUE(written) << written.error().message;
+    for (int32_t i = 0; i < 48; ++i) ids_.push_back(1 + i * i * 7 % 39);
+  }
+  std::unique_ptr<Inference> open(const std::string& decoder = "plain") {
+    auto opened = Inference::open(
+        {.model = folder_.file("m"), .precision = "f32", .multiply = "f32", .cache_type = "f32", .decoder = decoder});
+    EXPECT_TRUE(opened) << opened.error().message;
+    return opened ? std::move(*opened) : nullptr;
+  }
+  std::vector<float> all_logits(std::span<const int32_t> ids) {
+    const auto inference = open();
+    const auto all = AllLogits::prepare(*inference, static_cast<int64_t>(ids.size()));
+    EXPECT_TRUE(all && (*all)->load());
+    const auto found = (*all)->run(ids);
+    return {found->begin(), found->end()};
+  }
+  static void expect_near(std::span<const float> found, std::span<const float> expected) {
+    ASSERT_EQ(found.size(), expected.size());
+    float largest = 1;
+    for (const float x : expected) largest = std::max(largest, std::abs(x));
+    for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], 2e-4f * largest) << i;
+  }
+
+  const TemporaryFolder folder_;
+  std::vector<int32_t> ids_;
+};
+
+TEST_F(RecurrentModel, makes_over_a_state_what_it_makes_of_whole_sequences) {
+  write({&kDeltaNetMixer, &kAttentionMixer, &kDeltaNetMixer});
+  const std::vector<float> expected = all_logits(ids_);
+  const auto inference = open();
+  const auto generator = Generator::prepare(*inference, 2, 64);
+  ASSERT_TRUE(generator) << generator.error().message;
+  ASSERT_TRUE((*generator)->load());
+  const auto row = [&](size_t i) { return std::span(expected).subspan(i * 40, 40); };
+  // Another sequence beside it, and one before it in the same slot: neither is seen.
+  const std::vector<int32_t> other(ids_.rbegin(), ids_.rbegin() + 20);
+  const Generator::Prompt before[] = {{0, other}, {1, std::span(other).first(7)}};
+  ASSERT_TRUE((*generator)->prefill(before));
+  EXPECT_EQ((*generator)->truncate(0, 5), 0) << "a state does not go back";
+  const Generator::Prompt prompts[] = {{1, std::span(other).first(3)}, {0, std::span(ids_).first(21)}};
+  ASSERT_TRUE((*generator)->prefill(prompts));
+  expect_near((*generator)->logits(1), row(20));
+  for (size_t i = 21; i < ids_.size(); ++i) {
+    const Generator::Token token{0, ids_[i]};
+    ASSERT_TRUE((*generator)->step({&token, 1}));
+    expect_near((*generator)->logits(0), row(i));
+  }
+}
+
+TEST_F(RecurrentModel, has_a_state_of_equal_bytes_for_any_context) {
+  write({&kDeltaNetMixer, &kDeltaNetMixer});
+  std::vector<int64_t> bytes;
+  for (const int64_t context : {1024, 16384}) {
+    const auto inference = open();
+    ASSERT_TRUE(Generator::prepare(*inference, 1, context));
+    bytes.push_back(inference->plan().layout.bytes(Role::state));
+  }
+  EXPECT_EQ(bytes[0], bytes[1]);
+  // Three heads of 8 x 8, and three convolutions of three rows of 24, of two blocks; each value on its own 64 bytes.
+  EXPECT_NEAR(static_cast<double>(bytes[0]), 2 * 4 * (3 * 8 * 8 + 3 * 3 * 24), 2 * 4 * 64);
+}
+
+TEST_F(RecurrentModel, takes_no_guesses) {
+  write({&kDeltaNetMixer});
+  const auto opened = Inference::open({.model = folder_.file("m"), .decoder = "prompt_lookup"});
+  ASSERT_FALSE(opened);
+  EXPECT_THAT(opened.error().message, HasSubstr("recurrent"));
+}
+
+}  // namespace
+}  // namespace thimble
