@@ -263,8 +263,8 @@ std::vector<Sample> samples_to() {
 }
 
 std::vector<Sample> samples_from() {
-  std::vector<int32_t> words;
-  for (int32_t i = 0; i < 5 * 3; ++i) words.push_back(0x10203040 * (i % 7) + i);
+  std::vector<int32_t> words(5 * 3);
+  for (size_t i = 0; i < words.size(); ++i) words[i] = static_cast<int32_t>(0x10203040 * (i % 7) + i);
   const ByteAttributes a{.group = 6, .decay = 0.5, .codec = &kF32, .columns = 12};
   return {{a, {Type{{5, 3}, &kI32}, Type{{1, 4}}, Type{{4}}}, {words, {}, {}}, {}, true},
           {kFloats, {Type{{5, 3}, &kI32}, Type{{1, 2}}, Type{.codec = nullptr}}, {words, {}, {}}, {}, true}};

@@ -218,9 +218,9 @@ Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> ou
 
 std::vector<Sample> samples_dw() {
   const SampleAttributes small{.rate = 0.3, .scale = 0.5f}, large{.rate = 0.1};
-  std::vector<int32_t> many;
-  for (int32_t i = 0; i < sampled_rows(600, large.rate); ++i) many.push_back(i < 51 ? i * 10 : 512 + i % 9);
   const int64_t rows = sampled_rows(600, large.rate);
+  std::vector<int32_t> many(static_cast<size_t>(rows));
+  for (size_t i = 0; i < many.size(); ++i) many[i] = static_cast<int32_t>(i < 51 ? i * 10 : 512 + i % 9);
   return {
       {small, {Type{{5, 7}}, Type{{10, 5}}, Type{{3, 7}}, Type{{3}, &kI32}, Type{{3}}}, {{}, {}, {}, {9, 2, 2}, {}}},
       {large,

@@ -138,8 +138,8 @@ void reference_gradient(const ReferenceCall& call) {
 }
 
 std::vector<Sample> samples_gradient() {
-  std::vector<int32_t> words;
-  for (int32_t i = 0; i < 3 * 2; ++i) words.push_back(0x01234567 * (i + 1));
+  std::vector<int32_t> words(3 * 2);
+  for (size_t i = 0; i < words.size(); ++i) words[i] = static_cast<int32_t>(0x01234567 * (i + 1));
   return {{sample_slope(2), {Type{{3, 17}}, Type{{3, 2}, &kI32}, Type{{3, 17}}, Type{{3, 17}}}, {{}, words, {}, {}}},
           {sample_slope(3),
            {Type{{3, 20}, &kBf16}, Type{{3, 2}, &kI32}, Type{{3, 20}, &kBf16}, Type{{3, 20}, &kBf16}},

@@ -50,7 +50,9 @@ class KeptGraph {
     }
   }
 
-  ValueId input(const std::string& name, const Shape& shape) { return graph.add_value(name, {shape, &kF32, Extent::tokens}, Role::input); }
+  ValueId input(const std::string& name, const Shape& shape) {
+    return graph.add_value(name, {shape, &kF32, Extent::tokens}, Role::input);
+  }
   static std::vector<double> normal(const std::string& name, int64_t count) {
     std::vector<double> out;
     for (int64_t i = 0; i < count; ++i) out.push_back(Random(3, name).normal(static_cast<uint64_t>(i)));

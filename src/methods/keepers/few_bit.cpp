@@ -7,6 +7,8 @@
 //   Choice  the weight of the integral is the same everywhere on [-100, 100], as in the code of the paper; the square
 //   of
 //           relu has no such function and stays as it is
+#include <cmath>
+
 #include "methods/keepers/few_bit_tables.h"
 #include "methods/keepers/slopes.h"
 
@@ -18,7 +20,7 @@ constexpr Option kOptions[] = {{"bits", 4, 2, 4, "of each derivative"}};
 const StepSlope kReluSlope = {.bits = 1, .edges = {0}, .levels = {0, 1}};
 
 const StepSlope* slope_of(const OptionValues& options, Activation f) {
-  const auto row = static_cast<size_t>(options["bits"] + 0.5) - 2;
+  const auto row = static_cast<size_t>(std::lround(options["bits"])) - 2;
   switch (f) {
     case Activation::silu:
       return &kSiluSlopes[row];
