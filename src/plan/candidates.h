@@ -44,6 +44,9 @@ using Estimates = std::map<std::pair<Pass, Choice>, PlanEstimate>;
 // What the periods of a selector need beside what outlives a step, by pass, choice and number: likewise.
 struct PeriodNeeds {
   int64_t transient_bytes = 0, scratch_bytes = 0;
+  bool fit(const PeriodNeeds& room) const {
+    return transient_bytes <= room.transient_bytes && scratch_bytes <= room.scratch_bytes;
+  }
 };
 using Periods = std::map<std::tuple<Pass, Choice, int64_t>, PeriodNeeds>;
 
