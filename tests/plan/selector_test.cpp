@@ -350,6 +350,9 @@ TEST(Lisa, is_refused_where_it_means_nothing) {
   spec = lisa("2", "1");
   spec.set_optimizer({&kScheduleFree, {}});
   EXPECT_THAT(plan_training(spec, Machine{}).error().message, HasSubstr("schedule_free"));
+  spec = lisa("1", "1");
+  spec.keepers = {KeeperUse(kMesa)};
+  EXPECT_THAT(plan_training(spec, Machine{}).error().message, HasSubstr("statistics of activations"));
 }
 
 // Scores decide: what fits the bytes, the most for a byte first.
