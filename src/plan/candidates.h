@@ -102,7 +102,7 @@ class Candidates {
   Schedule pass(const Choice& choice) const;
   Schedule update(const Choice& choice) const;
   Schedule deferred(const Choice& choice) const;
-  Result<PeriodNeeds> needs_of(const TrainingSpec& spec, const Choice& choice,
+  Result<PeriodNeeds> needs_of(const TrainingSpec& spec, const Choice& choice, const Layout& first,
                                std::map<std::map<std::string, std::string>, PeriodNeeds>& seen) const;
   void add_variants(const Choice& choice, TrainingPlan& plan) const;
   void measure(const Choice& choice, TrainingPlan& plan) const;

@@ -5,8 +5,8 @@
 namespace thimble {
 namespace {
 
-// Parameters that are read when a value of the forward pass is computed again within its block, by value: what the
-// backward pass reads may have been dropped. Blocks' inputs are kept.
+// Parameters and keepers' states that are read when a value of the forward pass is computed again within its block, by
+// value: what the backward pass reads may have been dropped. Blocks' inputs are kept.
 std::vector<std::vector<ValueId>> read_to_recompute(const Graph& graph) {
   std::vector<std::vector<ValueId>> reads(graph.values().size());
   std::vector<int> block(graph.values().size(), -2);
@@ -15,7 +15,7 @@ std::vector<std::vector<ValueId>> read_to_recompute(const Graph& graph) {
     std::vector<ValueId> all;
     for (const ValueId id : node.in) {
       if (id == kNone) continue;
-      if (graph.value(id).role == Role::parameter) all.push_back(id);
+      if (graph.value(id).role == Role::parameter || graph.value(id).role == Role::state) all.push_back(id);
       const auto& inner = reads[static_cast<size_t>(id)];
       if (block[static_cast<size_t>(id)] == node.block) all.insert(all.end(), inner.begin(), inner.end());
     }

@@ -26,7 +26,7 @@ Result<TrainingPlan> Candidates::complete_all(const Choice& choice, Periods& kno
   for (spec.draw = 0; spec.draw < periods; ++spec.draw) {
     const auto [found, fresh] = known.try_emplace({shape_, choice, spec.draw});
     PeriodNeeds& needs = found->second;
-    if (fresh) needs = TRY(needs_of(spec, choice, seen));
+    if (fresh) needs = TRY(needs_of(spec, choice, plan.layout, seen));
     plan.transient_bytes = std::max(plan.transient_bytes, needs.transient_bytes);
     plan.scratch_bytes = std::max(plan.scratch_bytes, needs.scratch_bytes);
   }
@@ -35,7 +35,7 @@ Result<TrainingPlan> Candidates::complete_all(const Choice& choice, Periods& kno
   return plan;
 }
 
-Result<PeriodNeeds> Candidates::needs_of(const TrainingSpec& spec, const Choice& choice,
+Result<PeriodNeeds> Candidates::needs_of(const TrainingSpec& spec, const Choice& choice, const Layout& first,
                                          std::map<std::map<std::string, std::string>, PeriodNeeds>& seen) const {
   Estimates estimates;
   Candidates period(spec, machine_, shape_, estimates);
@@ -43,6 +43,11 @@ Result<PeriodNeeds> Candidates::needs_of(const TrainingSpec& spec, const Choice&
   const auto [found, fresh] = seen.try_emplace(period.train_.slots);
   if (fresh) {
     const TrainingPlan plan = period.complete(choice);
+    if (!plan.layout.same_places(first))
+      return fail(ErrorCode::unsupported,
+                  "--select {}: what outlives a step is not the same in every period: a --keep with statistics of "
+                  "activations has others for every layer that trains; take a keeper without, or --select last_layers",
+                  spec.selector->name);
     found->second = {plan.transient_bytes, plan.scratch_bytes};
   }
   return found->second;
