@@ -104,7 +104,7 @@ Result<void> Trainer::draw() {
   if (draw == spec_.draw) return {};
   CHECK_OK(flush());
   passes_.reset();
-  TrainingPlan before = std::exchange(plan_, {});
+  TrainingPlan before = std::exchange(plan_, TrainingPlan());
   const PlanHomes homes = before.homes;
   before.train = {}, before.pass = before.update = before.deferred = {}, before.programs.clear(),
   before.variants.clear();
