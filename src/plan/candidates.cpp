@@ -291,40 +291,6 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   return plan;
 }
 
-// Layers that train in turn are alike, so that what outlives a step has the same places in every period; how much a
-// step needs beside that differs with where the layers are.
-Result<TrainingPlan> Candidates::complete_all(const Choice& asked, Periods& known) const {
-  const Choice choice = canonical(asked, droppable_.blocks);
-  TrainingPlan plan = complete(choice);
-  const int64_t period = draw_period(spec_);
-  if (period == 0) return plan;
-  std::map<std::map<std::string, std::string>, PeriodNeeds> seen;  // by the layers that a period has drawn
-  seen[train_.slots] = {plan.transient_bytes, plan.scratch_bytes};
-  TrainingSpec spec = spec_;
-  for (spec.draw = 0; spec.draw * period < spec_.steps; ++spec.draw) {
-    const auto [found, fresh] = known.try_emplace({shape_, choice, spec.draw});
-    PeriodNeeds& needs = found->second;
-    if (fresh) needs = TRY(needs_of(spec, choice, seen));
-    plan.transient_bytes = std::max(plan.transient_bytes, needs.transient_bytes);
-    plan.scratch_bytes = std::max(plan.scratch_bytes, needs.scratch_bytes);
-  }
-  plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
-  return plan;
-}
-
-Result<PeriodNeeds> Candidates::needs_of(const TrainingSpec& spec, const Choice& choice,
-                                         std::map<std::map<std::string, std::string>, PeriodNeeds>& seen) const {
-  Estimates estimates;
-  Candidates period(spec, machine_, shape_, estimates);
-  CHECK_OK(period.build());
-  const auto [found, fresh] = seen.try_emplace(period.train_.slots);
-  if (fresh) {
-    const TrainingPlan plan = period.complete(choice);
-    found->second = {plan.transient_bytes, plan.scratch_bytes};
-  }
-  return found->second;
-}
-
 // Other kinds of steps, in the homes that were chosen for the ordinary one.
 void Candidates::add_variants(const Choice& choice, TrainingPlan& plan) const {
   for (const PlannedVariant& v : variants_) {

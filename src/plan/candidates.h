@@ -44,6 +44,9 @@ using Estimates = std::map<std::pair<Pass, Choice>, PlanEstimate>;
 // What the periods of a selector need beside what outlives a step, by pass, choice and number: likewise.
 struct PeriodNeeds {
   int64_t transient_bytes = 0, scratch_bytes = 0;
+  bool fit(const PeriodNeeds& room) const {
+    return transient_bytes <= room.transient_bytes && scratch_bytes <= room.scratch_bytes;
+  }
 };
 using Periods = std::map<std::tuple<Pass, Choice, int64_t>, PeriodNeeds>;
 
@@ -99,7 +102,7 @@ class Candidates {
   Schedule pass(const Choice& choice) const;
   Schedule update(const Choice& choice) const;
   Schedule deferred(const Choice& choice) const;
-  Result<PeriodNeeds> needs_of(const TrainingSpec& spec, const Choice& choice,
+  Result<PeriodNeeds> needs_of(const TrainingSpec& spec, const Choice& choice, const Layout& first,
                                std::map<std::map<std::string, std::string>, PeriodNeeds>& seen) const;
   void add_variants(const Choice& choice, TrainingPlan& plan) const;
   void measure(const Choice& choice, TrainingPlan& plan) const;

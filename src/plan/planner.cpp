@@ -177,14 +177,24 @@ Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& mach
   return TrainingPlanner(spec, machine).plan();
 }
 
-Result<TrainingPlan> plan_period(const TrainingSpec& spec, const Machine& machine, const PlanHomes& homes,
-                                 int64_t draw) {
+Result<TrainingPlan> plan_period(const TrainingSpec& spec, const Machine& machine, const PlanHomes& homes, int64_t draw,
+                                 const PeriodNeeds& room) {
   TrainingSpec drawn = spec;
   drawn.moves = homes.moves, drawn.draw = draw;
   Estimates estimates;
   Candidates candidates(drawn, machine, {homes.rows, homes.keep_logits}, estimates);
   CHECK_OK(candidates.build());
-  return candidates.complete({homes.deep, homes.shallow, homes.deep_blocks, homes.on_disk, homes.eagerness});
+  Choice choice{homes.deep, homes.shallow, homes.deep_blocks, homes.on_disk, homes.eagerness};
+  TrainingPlan plan = candidates.complete(choice);
+  for (const Rung rung : {Rung::cheap, Rung::bare}) {
+    if (PeriodNeeds{plan.transient_bytes, plan.scratch_bytes}.fit(room)) return plan;
+    choice.deep = choice.shallow = rung;
+    plan = candidates.complete(choice);
+  }
+  if (PeriodNeeds{plan.transient_bytes, plan.scratch_bytes}.fit(room)) return plan;
+  return fail(ErrorCode::over_budget,
+              "the layers of period {} need {} of working memory, planned were {}; give a larger --memory and --resume",
+              draw, megabytes(plan.transient_bytes), megabytes(room.transient_bytes));
 }
 
 }  // namespace thimble

@@ -1,6 +1,7 @@
 // The planner: the fastest plan of a training run within its budget.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -45,7 +46,8 @@ class TrainingPlanner {
 Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine);
 
 // A period of the selector in the homes of a plan of the same run, whose places of what outlives a step it shares.
-Result<TrainingPlan> plan_period(const TrainingSpec& spec, const Machine& machine, const PlanHomes& homes,
-                                 int64_t draw);
+// Where it needs more than this room, it keeps fewer activations; over_budget where none would do.
+Result<TrainingPlan> plan_period(const TrainingSpec& spec, const Machine& machine, const PlanHomes& homes, int64_t draw,
+                                 const PeriodNeeds& room = {.transient_bytes = INT64_MAX, .scratch_bytes = INT64_MAX});
 
 }  // namespace thimble

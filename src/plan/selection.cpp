@@ -119,6 +119,7 @@ TrainingSpec scoring_spec(const TrainingSpec& spec) {
   out.set_optimizer({&kScoring, {}});
   out.selector = &kAllSelector, out.measures_gradients = true;
   out.estimator = &kBackprop, out.estimator_options = OptionValues();
+  out.keepers.clear();
   out.clip = 0, out.judges_gradients = false, out.evaluates = false, out.disk = false;
   out.batch = 1, out.accumulate = 1, out.near = Near::never, out.moves = {};
   return out;

@@ -41,7 +41,7 @@ Result<void> Trainer::score_parameters() {
   const int64_t windows = own.selector->scored(own.selector_options);
   spec_ = scoring_spec(own);
   const Result<void> measured = measure_scores(windows, own.scores);
-  spec_ = std::move(own), plan_ = {};
+  spec_ = std::move(own), plan_ = TrainingPlan();
   passes_.reset(), arena_.reset();
   if (measured) return {};
   return fail(measured.error().code, "choosing what trains (--select {}): {}", spec_.selector->name,

@@ -104,22 +104,20 @@ Result<void> Trainer::draw() {
   if (draw == spec_.draw) return {};
   CHECK_OK(flush());
   passes_.reset();
-  TrainingPlan before = std::exchange(plan_, {});
+  TrainingPlan before = std::exchange(plan_, TrainingPlan());
   const PlanHomes homes = before.homes;
   before.train = {}, before.pass = before.update = before.deferred = {}, before.programs.clear(),
   before.variants.clear();
   spec_.draw = draw;
-  plan_ = TRY(plan_period(spec_, machine_, homes, draw));
-  if (!plan_.layout.same_places(before.layout) || plan_.transient_bytes > before.transient_bytes ||
-      plan_.scratch_bytes > before.scratch_bytes)
-    return fail(
-        ErrorCode::over_budget,
-        "step {}: the layers of the next period need {} beside {}, planned were {} beside {}; this is a fault of "
-        "the planner",
-        done_ + 1, plan_.transient_bytes, plan_.layout.bytes(), before.transient_bytes, before.layout.bytes());
+  plan_ = TRY(plan_period(spec_, machine_, homes, draw, {before.transient_bytes, before.scratch_bytes}));
+  if (!plan_.layout.same_places(before.layout))
+    return fail(ErrorCode::unsupported,
+                "step {}: the layers of the next period have other places than those of the first: this is a fault of "
+                "the planner; take --select last_layers",
+                done_ + 1);
   plan_.transient_bytes = before.transient_bytes, plan_.arena_bytes = before.arena_bytes;
   plan_.scratch_bytes = before.scratch_bytes, plan_.numerics_hash = before.numerics_hash;
-  plan_.moves = before.moves, plan_.ledger = std::move(before.ledger);
+  plan_.moves = before.moves, plan_.homes = homes, plan_.ledger = std::move(before.ledger);
   passes_ = std::make_unique<Passes>(plan_, arena_->data(), scratch_.get());
   return {};
 }

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "plan/tiny_training.h"
+#include "whole.h"
 
 namespace thimble {
 namespace {
@@ -54,7 +55,7 @@ void expect_same_at_every_budget(TrainingSpec spec) {
     spec.disk = disk, spec.disk_least_bytes = 4096;
     const int64_t least = smallest_budget(spec);
     for (const int64_t budget : {least, (least + plenty->arena_bytes) / 2}) {
-      if (disk && budget != least) continue;
+      if (budget != least && (disk || !whole_tests())) continue;
       spec.budget_bytes = budget;
       const auto plan = plan_training(spec, Machine{.disk = {1e9, 1e9}});
       ASSERT_TRUE(plan) << plan.error().message;
@@ -284,6 +285,28 @@ TEST(Lisa, layers_that_rest_do_not_move) {
     EXPECT_EQ(before.at(layer) == after.at(layer), !second.contains(layer)) << layer;
 }
 
+// A period that was not planned before and needs more keeps less, and says so where that is not enough.
+TEST(Lisa, a_period_keeps_to_the_room_there_is) {
+  TrainingSpec spec = lisa("2", "1");
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan);
+  const int64_t less = plan->transient_bytes * 9 / 10;
+  const auto tight = plan_period(spec, Machine{}, plan->homes, 1, {less, 0});
+  ASSERT_TRUE(tight) << tight.error().message;
+  EXPECT_LE(tight->transient_bytes, less);
+  EXPECT_TRUE(tight->layout.same_places(plan->layout));
+  const auto refused = plan_period(spec, Machine{}, plan->homes, 1, {1000, 0});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::over_budget);
+}
+
+// A run of any length is planned.
+TEST(Lisa, plans_a_run_of_a_billion_steps) {
+  TrainingSpec spec = lisa("1", "1");
+  spec.steps = 1'000'000'000;
+  EXPECT_TRUE(plan_training(spec, Machine{}));
+}
+
 TEST(Lisa, gives_the_same_bits_at_every_budget) {
   TrainingSpec spec = lisa("2", "1");
   expect_same_at_every_budget(spec);
@@ -327,6 +350,9 @@ TEST(Lisa, is_refused_where_it_means_nothing) {
   spec = lisa("2", "1");
   spec.set_optimizer({&kScheduleFree, {}});
   EXPECT_THAT(plan_training(spec, Machine{}).error().message, HasSubstr("schedule_free"));
+  spec = lisa("1", "1");
+  spec.keepers = {KeeperUse(kMesa)};
+  EXPECT_THAT(plan_training(spec, Machine{}).error().message, HasSubstr("statistics of activations"));
 }
 
 // Scores decide: what fits the bytes, the most for a byte first.
