@@ -7,4 +7,13 @@ namespace thimble {
 
 inline bool whole_tests() { return std::getenv("THIMBLE_WHOLE_TESTS") != nullptr; }
 
+// Of a test that is not about threads: tests run side by side, one on each CPU. The race detector wants two.
+inline int test_threads() {
+#ifdef __SANITIZE_THREAD__
+  return 2;
+#else
+  return whole_tests() ? 2 : 1;
+#endif
+}
+
 }  // namespace thimble

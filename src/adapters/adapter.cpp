@@ -187,6 +187,7 @@ class Resolver {
         return fail(fits.error().code, "{}: '{}': {}", source_, m.owner, fits.error().message);
     spec.modules[m.name] = {m.name, m.owner, m.rows, m.whole, m.head_dim,        m.interleaved,
                             0,      0,       1,      {},      std::move(options)};
+    spec.modules[m.name].in_group = m.in_group;
     return {};
   }
 

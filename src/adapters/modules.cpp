@@ -36,6 +36,7 @@ ModelModule describe(const Architecture& a, const TensorSpec& spec) {
     m.whole = place.rows;
     m.rows = {place.first, place.run == place.period || place.run == spec.shape[0] ? 0 : place.run, place.period};
   }
+  if (in_block && m.name.ends_with(".self_attn.o_proj")) m.in_group = head_dim_of(a, spec.name);
   const Attention* const attention = is_q_or_k(spec.name) ? &a.blocks[block_of(spec.name)].attention : nullptr;
   if (!attention || attention->rope < 0) return m;
   const Rope& rope = a.ropes[static_cast<size_t>(attention->rope)];

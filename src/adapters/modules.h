@@ -21,6 +21,7 @@ struct ModelModule {
   RowsInFile rows;       // of the owner's output rows, those of the tensor
   int64_t whole = 0;     // the owner's output rows
   int64_t head_dim = 0;  // not 0: its rows are those of heads that are rotated
+  int64_t in_group = 1;  // as in AdaptedModule
   bool interleaved =
       false;  // and the model pairs neighbours (Rope::Layout) where the family's Hugging Face files do not
   bool transposed = false;  // the owner's weight lies [in, out] in the file (GPT-2)

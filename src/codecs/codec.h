@@ -67,6 +67,7 @@ extern const Codec kQ6K;
 extern const Codec kNf4;
 extern const Codec kInt8Block;
 extern const Codec kFp8;
+extern const Codec kFp8Group;
 extern const Codec kQ2K;
 extern const Codec kQ3K;
 extern const Codec kIq4Nl;

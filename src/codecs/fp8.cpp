@@ -14,13 +14,14 @@
 
 #include "codecs/codec.h"
 #include "codecs/dispatch.h"
+#include "codecs/e4m3.h"
 
 namespace thimble {
 namespace {
 
 constexpr int kBlock = 128;
 constexpr int kBytes = 8 + kBlock;
-constexpr float kLargest = 448;
+constexpr float kLargest = kLargestE4m3;
 constexpr float kRange = 448 / 0x1p-6f;
 constexpr float kMostStretch = 16;
 
@@ -42,20 +43,6 @@ inline float exp2_of(float x) noexcept {
       f * (0.6931471806f +
            f * (0.2402265070f + f * (0.0555041087f + f * (0.0096181291f + f * (0.0013333558f + f * 0.0001540353f)))));
   return std::bit_cast<float>((static_cast<int32_t>(whole) + 127) << 23) * p;
-}
-
-// x in [0, 448] to the nearest E4M3, ties to even.
-inline uint8_t to_e4m3(float x) noexcept {
-  if (x < 0x1p-6f) return static_cast<uint8_t>(std::nearbyint(x * 512));  // subnormal: steps of 2^-9
-  const uint32_t bits = std::bit_cast<uint32_t>(x);
-  const uint32_t rounded = bits + 0x7ffff + ((bits >> 20) & 1);
-  return static_cast<uint8_t>(std::min<uint32_t>((rounded >> 20) - ((127 - 7) << 3), 0x7e));
-}
-
-inline float from_e4m3(uint8_t q) noexcept {
-  const uint32_t bits = q & 0x7f;
-  if (bits < 8) return static_cast<float>(bits) * 0x1p-9f;
-  return std::bit_cast<float>((bits << 20) + ((127 - 7) << 23));
 }
 
 inline float stretch(float largest, float least) noexcept {

@@ -9,6 +9,7 @@
 #include "methods/observer.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
+#include "methods/selector.h"
 #include "methods/transform.h"
 #include "models/mixer.h"
 #include "models/router.h"
@@ -75,6 +76,7 @@ constexpr Socket kSockets[] = {
     {"decoder", "decoders", rows_of<decoders>},
     {"cache", "cache policies", rows_of<cache_policies>},
     {"keeper", "keepers", rows_of<keepers>},
+    {"selector", "selectors", rows_of<selectors>},
     {"wrapper", "wrappers", rows_of<wrappers>},
     {"transform", "transforms",
      [] {

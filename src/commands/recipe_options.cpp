@@ -9,6 +9,7 @@
 #include "methods/objective.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
+#include "methods/selector.h"
 #include "run/rate_schedule.h"
 
 namespace thimble {
@@ -76,9 +77,14 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
       ->capture_default_str();
   app.add_option("--objective", r.objective, fmt::format("what is learnt: {}", names_of(objectives())))
       ->capture_default_str();
+  app.add_option("--teacher", r.teacher, "the model whose predictions --objective distillation learns, as --model");
   app.add_option("--estimator", r.estimator, fmt::format("where gradients come from: {}", names_of(estimators())))
       ->capture_default_str();
-  app.add_option("--keep", r.keep, fmt::format("how activations wait for their gradients: {}", names_of(keepers())))
+  app.add_option(
+         "--keep", r.keep,
+         fmt::format("how activations wait for their gradients, several with commas between: {}", names_of(keepers())))
+      ->capture_default_str();
+  app.add_option("--select", r.select, fmt::format("which parameters of the method train: {}", names_of(selectors())))
       ->capture_default_str();
   app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
       ->capture_default_str();
@@ -148,6 +154,7 @@ Result<void> RecipeOptions::check_void() const {
                method + " adapts no layers"},
               {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
               {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
+              {"--teacher", !objective.teacher, "--objective " + recipe_.objective + " has none"},
               {"--train-on", objective.of_pairs(), "of preference pairs the last reply is compared"},
               {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
               {"--keep", probes, "the estimator has no backward pass that activations wait for"},

@@ -6,11 +6,8 @@
 
 namespace thimble {
 
-const Objective kNextToken = {
-    .name = "next_token", .summary = "the negative log likelihood of the tokens that are learnt", .paper = ""};
-
 std::span<const Objective* const> objectives() {
-  static constexpr const Objective* kTable[] = {&kNextToken, &kDpo, &kIpo, &kHinge, &kSimpo, &kOrpo};
+  static constexpr const Objective* kTable[] = {&kNextToken, &kDpo, &kIpo, &kHinge, &kSimpo, &kOrpo, &kDistillation};
   return kTable;
 }
 
@@ -19,12 +16,12 @@ Result<const Objective*> objective_named(std::string_view name) {
 }
 
 ObjectiveBuilder::ObjectiveBuilder(Graph& graph, const Objective& objective, const OptionValues& options,
-                                   std::string prefix, ValueId nll, ValueId starts)
-    : graph_(graph), objective_(objective), options_(options), prefix_(std::move(prefix)), nll_(nll), starts_(starts) {}
+                                   std::string prefix, LossInputs inputs)
+    : graph_(graph), objective_(objective), options_(options), prefix_(std::move(prefix)), in_(inputs) {}
 
 ValueId ObjectiveBuilder::input(std::string_view name, const Codec* codec) {
   const ValueId there = graph_.find(named(name));
-  const Type& rows = graph_.value(nll_).type;
+  const Type& rows = graph_.value(in_.nll).type;
   return there != kNone ? there : graph_.add_value(named(name), {rows.shape, codec, rows.extent}, Role::input);
 }
 
@@ -43,7 +40,7 @@ ValueId ObjectiveBuilder::sum(const std::vector<ValueId>& factors, double by, Va
 }
 
 ValueId ObjectiveBuilder::margin() {
-  std::vector<ValueId> factors{nll_, input(kPairSign)};
+  std::vector<ValueId> factors{in_.nll, input(kPairSign)};
   if (objective_.likelihood == Likelihood::mean) factors.push_back(input(kPairShare));
   const ValueId margin = sum(factors, -1, input(kPairStarts, &kI32), "margin");
   if (!objective_.reference) return margin;
@@ -53,7 +50,7 @@ ValueId ObjectiveBuilder::margin() {
   return pointwise(b, {margin, input(kPairReference)}, "margin.beyond");
 }
 
-ValueId ObjectiveBuilder::mean_likelihood() { return sum({nll_, input(kPairShare)}, -1, starts_, "likelihood"); }
+ValueId ObjectiveBuilder::mean_likelihood() { return sum({in_.nll, input(kPairShare)}, -1, in_.starts, "likelihood"); }
 
 ValueId ObjectiveBuilder::difference(ValueId of_reply, std::string_view name) {
   return sum({of_reply, input(kPairSign), input(kPairShare)}, 1, input(kPairStarts, &kI32), name);
@@ -63,8 +60,31 @@ ValueId ObjectiveBuilder::chosen_nll() {
   PointwiseBuilder b;
   const Expr nll = b.tensor(), sign = b.tensor(), share = b.tensor();
   b.output(nll * share * max(sign, 0.0));
-  const ValueId each = pointwise(b, {nll_, input(kPairSign), input(kPairShare)}, "chosen.each");
+  const ValueId each = pointwise(b, {in_.nll, input(kPairSign), input(kPairShare)}, "chosen.each");
   return graph_.emit(kSegmentSum, {}, {each, input(kPairStarts, &kI32)}, named("chosen"));
+}
+
+ValueId ObjectiveBuilder::divergence(double temperature) {
+  const auto t = static_cast<float>(temperature);
+  const bool wanted[] = {true, true, true, true};
+  const LossHead &s = in_.student, &teacher = in_.teacher;
+  return graph_.emit_all(kLinearDistillation, DistillationAttributes{t, s.cap, teacher.cap},
+                         {s.hidden, s.head, in_.targets, in_.scale, s.bias, teacher.hidden, teacher.head, teacher.bias},
+                         named("divergence"), wanted)[0];
+}
+
+ValueId ObjectiveBuilder::finish(std::span<const std::pair<ValueId, double>> terms) {
+  PointwiseBuilder b;
+  std::vector<ValueId> operands;
+  Expr sum = b.tensor() * terms.front().second;
+  for (const auto& [value, factor] : terms) {
+    operands.push_back(value);
+    if (operands.size() > 1) sum = sum + b.tensor() * factor;
+  }
+  b.output(sum);
+  const ValueId loss = pointwise(b, operands, "loss");
+  graph_.value(loss).role = Role::result;
+  return loss;
 }
 
 ValueId ObjectiveBuilder::emit(const PointwiseBuilder& builder, std::vector<ValueId> operands) {
@@ -81,14 +101,16 @@ Expr minus_log_sigmoid(Expr x) {
 }
 
 ValueId add_objective(Graph& graph, const Objective& objective, const OptionValues& options, const std::string& prefix,
-                      ValueId nll, ValueId starts) {
-  if (!objective.of_pairs()) return nll;
-  ObjectiveBuilder builder(graph, objective, options, prefix, nll, starts);
+                      const LossInputs& inputs) {
+  if (objective.of_tokens()) return inputs.nll;
+  ObjectiveBuilder builder(graph, objective, options, prefix, inputs);
   return objective.loss(builder);
 }
 
+const Objective& evaluated_objective(const Objective& objective) { return objective.teacher ? kNextToken : objective; }
+
 std::string loss_name(const Objective& objective, const std::string& prefix) {
-  return prefix + (objective.of_pairs() ? "loss" : "nll");
+  return prefix + (objective.of_tokens() ? "nll" : "loss");
 }
 
 }  // namespace thimble

@@ -8,6 +8,8 @@
 //
 // What the reference model says is no second model in the plan: it is the model as the run begins, whose log
 // probabilities are computed once, before the first step, for the pairs that the run will see.
+//
+// An objective with a teacher reads the last hidden states and heads of two models in one plan.
 #pragma once
 
 #include <span>
@@ -17,6 +19,7 @@
 #include "graph/graph.h"
 #include "methods/option.h"
 #include "ops/pointwise.h"
+#include "ops/table.h"
 
 namespace thimble {
 
@@ -37,6 +40,12 @@ enum class Likelihood : uint8_t {
 
 class ObjectiveBuilder;
 
+// A model as a loss reads it: its last hidden state [rows, width], its head [vocabulary, width] and the head's bias.
+struct LossHead {
+  ValueId hidden = kNone, head = kNone, bias = kNone;
+  float cap = 0;  // of logits; 0: none
+};
+
 struct Objective {
   std::string_view name;
   std::string_view summary;  // one line
@@ -44,10 +53,14 @@ struct Objective {
   std::span<const Option> options = {};
   bool reference = false;                   // the reference margin is read: Likelihood of both replies' difference
   Likelihood likelihood = Likelihood::sum;  // of the margins
-  ValueId (*loss)(ObjectiveBuilder& builder) = nullptr;  // f32 [rows]; nullptr: the likelihoods themselves
+  bool teacher = false;                     // a second model is read: ObjectiveBuilder::teacher()
+  TokenTerms (*terms)(const OptionValues& options) = nullptr;  // of the losses of tokens; nullptr: their likelihoods
+  bool (*reads_nll)(const OptionValues& options) = nullptr;    // of tokens; nullptr: always
+  ValueId (*loss)(ObjectiveBuilder& builder) = nullptr;        // f32 [rows]; nullptr: the losses of tokens themselves
   double rate = 1;  // the learning rate that suits, as a multiple of the optimizer's
 
-  bool of_pairs() const { return loss != nullptr; }
+  bool of_tokens() const { return loss == nullptr; }
+  bool of_pairs() const { return loss != nullptr && !teacher; }
 };
 
 std::span<const Objective* const> objectives();
@@ -59,12 +72,22 @@ extern const Objective kIpo;
 extern const Objective kSimpo;
 extern const Objective kOrpo;
 extern const Objective kHinge;
+extern const Objective kDistillation;
+
+// What of a program an objective is appended to.
+struct LossInputs {
+  ValueId nll = kNone;      // f32 [rows]; kNone where the objective reads none
+  ValueId starts = kNone;   // i32 [rows]: where the document of a row begins
+  ValueId targets = kNone;  // i32 [rows], -1: none
+  ValueId scale = kNone;    // f32 [1]: what the sum of losses is multiplied with
+  LossHead student = {}, teacher = {};
+};
 
 // What an objective is made from; it emits nodes.
 class ObjectiveBuilder {
  public:
   ObjectiveBuilder(Graph& graph, const Objective& objective, const OptionValues& options, std::string prefix,
-                   ValueId nll, ValueId starts);
+                   LossInputs inputs);
 
   double option(std::string_view name) const { return options_[name]; }
   // What the chosen reply is likelier than the rejected one, and where the objective reads a reference, less what that
@@ -78,7 +101,12 @@ class ObjectiveBuilder {
   ValueId chosen_nll();
   // A new value [rows] of others.
   ValueId pointwise(const PointwiseBuilder& builder, std::vector<ValueId> operands, std::string_view name);
-  // Ends the objective: f32 [rows] as the loss, and the reward, in the first row of every pair; 0 elsewhere.
+  // T^2 KL(teacher || student) of the predictions of every row with a target, both softened by the temperature T.
+  ValueId divergence(double temperature);
+  // Ends an objective of tokens: the values' sum, each times its factor.
+  ValueId finish(std::span<const std::pair<ValueId, double>> terms);
+  ValueId nll() const { return in_.nll; }
+  // Ends one of pairs: f32 [rows] as the loss, and the reward, in the first row of every pair; 0 elsewhere.
   //   make(builder, x...) gives both for the operands x, which are [rows].
   struct Terms {
     Expr loss, reward;
@@ -106,16 +134,18 @@ class ObjectiveBuilder {
   const Objective& objective_;
   const OptionValues& options_;
   std::string prefix_;  // of names: "train."
-  ValueId nll_, starts_;
+  LossInputs in_;
 };
 
 // -log sigmoid(x), without overflow; its slope at 0 is -1/2.
 Expr minus_log_sigmoid(Expr x);
 
 // Appends the objective to the graph of one program: the loss and, of pairs, the reward become results called
-// "<prefix>loss" and "<prefix>pair.reward". `nll` f32 [rows]; `starts` i32 [rows]: where the document of a row begins.
+// "<prefix>loss" and "<prefix>pair.reward".
 ValueId add_objective(Graph& graph, const Objective& objective, const OptionValues& options, const std::string& prefix,
-                      ValueId nll, ValueId starts);
+                      const LossInputs& inputs);
+// What an evaluation counts: of objectives with a teacher, which is not there, the likelihood of tokens.
+const Objective& evaluated_objective(const Objective& objective);
 // The result that holds the loss.
 std::string loss_name(const Objective& objective, const std::string& prefix);
 

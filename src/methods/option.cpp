@@ -1,11 +1,14 @@
 #include "methods/option.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cassert>
 #include <charconv>
 #include <vector>
 
 #include "core/nearest.h"
+#include "core/split.h"
 
 namespace thimble {
 namespace {
@@ -37,6 +40,12 @@ Result<const Option*> find_option(std::span<const Option> options, std::string_v
 
 Result<void> OptionValues::set(std::string_view owner, std::string_view name, std::string_view value) {
   const Option& option = *TRY(find_option(options_, owner, name));
+  if (option.words) {
+    std::vector<std::string> words = split(std::string(value), '|');
+    std::erase(words, "");
+    words_[std::string(name)] = std::move(words);
+    return {};
+  }
   if (!option.list) return set(owner, name, TRY(parse_number(owner, name, value)));
   std::vector<double> numbers;
   for (size_t begin = 0; begin < value.size();) {
@@ -49,6 +58,8 @@ Result<void> OptionValues::set(std::string_view owner, std::string_view name, st
 
 Result<void> OptionValues::set(std::string_view owner, std::string_view name, double number) {
   const Option& option = *TRY(find_option(options_, owner, name));
+  if (option.words)
+    return fail(ErrorCode::invalid_argument, "--set {}.{}: expected words, found {}", owner, name, number);
   if (option.list) return set(owner, name, std::vector{number});
   CHECK_OK(check_bounds(owner, option, number));
   values_[std::string(name)] = number;
@@ -80,13 +91,20 @@ const std::vector<double>& OptionValues::list(std::string_view name) const {
   return found == lists_.end() ? none : found->second;
 }
 
+const std::vector<std::string>& OptionValues::words(std::string_view name) const {
+  static const std::vector<std::string> none;
+  const auto found = words_.find(name);
+  return found == words_.end() ? none : found->second;
+}
+
 std::string OptionValues::text() const {
   std::string out;
   for (const Option& option : options_) {
     out += fmt::format("{}{}=", out.empty() ? "" : " ", option.name);
-    if (!option.list) out += fmt::format("{}", (*this)[option.name]);
+    if (!option.list && !option.words) out += fmt::format("{}", (*this)[option.name]);
     const std::vector<double>& numbers = list(option.name);
     for (size_t i = 0; i < numbers.size(); ++i) out += fmt::format("{}{}", i ? "|" : "", numbers[i]);
+    out += fmt::format("{}", fmt::join(words(option.name), "|"));
   }
   return out;
 }

@@ -16,7 +16,8 @@ struct Option {
   double initial;
   double least, most;  // inclusive
   std::string_view help;
-  bool list = false;  // any number of such numbers, none to begin with: "3|7|11"
+  bool list = false;   // any number of such numbers, none to begin with: "3|7|11"
+  bool words = false;  // a list of words instead, none to begin with: "q_proj|norm"
 };
 
 class OptionValues {
@@ -29,12 +30,14 @@ class OptionValues {
   Result<void> set(std::string_view owner, std::string_view name, std::vector<double> numbers);  // of a list
   double operator[](std::string_view name) const;
   const std::vector<double>& list(std::string_view name) const;
+  const std::vector<std::string>& words(std::string_view name) const;
   std::string text() const;  // "beta1=0.9 beta2=0.999"
 
  private:
   std::span<const Option> options_;
   std::map<std::string, double, std::less<>> values_;
   std::map<std::string, std::vector<double>, std::less<>> lists_;
+  std::map<std::string, std::vector<std::string>, std::less<>> words_;
 };
 
 // "socket.option=value", as --set takes it.

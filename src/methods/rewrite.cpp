@@ -13,13 +13,35 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kRewrites = {
-    &kFull,    &kLora,        &kLoraPlus,        &kLoraFa,  &kDora, &kVera, &kIa3,
-    &kLoha,    &kLokr,        &kLnTuning,        &kBitfit,  &kOft,  &kBoft, &kPissa,
-    &kOlora,   &kVblora,      &kTrainableTokens, &kAdalora, &kLotr, &kMos,  &kPromptTuning,
-    &kPTuning, &kPrefixTuning};
+constexpr std::array kRewrites = {&kFull,
+                                  &kLora,
+                                  &kLoraPlus,
+                                  &kLoraFa,
+                                  &kDora,
+                                  &kVera,
+                                  &kIa3,
+                                  &kLoha,
+                                  &kLokr,
+                                  &kLnTuning,
+                                  &kBitfit,
+                                  &kOft,
+                                  &kBoft,
+                                  &kPissa,
+                                  &kOlora,
+                                  &kVblora,
+                                  &kTrainableTokens,
+                                  &kAdalora,
+                                  &kLotr,
+                                  &kMos,
+                                  &kPromptTuning,
+                                  &kPTuning,
+                                  &kPrefixTuning,
+                                  &kS2ft};
 
 constexpr std::string_view kAdapted = ".weight.as_adapted";  // of a weight that a technique has computed
+
+// Whether it is a loss with the head in it, whose first operands are as a linear layer's.
+bool is_loss(const Node& node) { return node.op == &kLinearCrossEntropy || node.op == &kLinearDistillation; }
 
 // The module of a weight; "" of other values.
 std::string module_of(std::string_view weight) {
@@ -30,8 +52,10 @@ std::string module_of(std::string_view weight) {
 
 // The module whose weight a node multiplies with or looks up; "" of other nodes.
 std::string module_of(const Graph& graph, const Node& node) {
-  if (node.op == &kLinearCrossEntropy || (node.op == &kLinear && node.block < 0)) return "lm_head";
-  return node.op == &kLinear || node.op == &kEmbedding ? module_of(graph.value(node.in[1]).name) : "";
+  if (is_loss(node)) return "lm_head";
+  if (node.op != &kLinear && node.op != &kEmbedding) return "";
+  const std::string module = module_of(graph.value(node.in[1]).name);
+  return node.op == &kLinear && module == "model.embed_tokens" ? "lm_head" : module;  // tied
 }
 
 class Rewriter {
@@ -95,7 +119,7 @@ class Rewriter {
 
   bool linear(GraphCopy& copy, const Node& node, const AdaptedModule& module) {
     ModuleRewrite m = begin(copy, node.in[1], module);
-    if (node.op == &kLinearCrossEntropy) {
+    if (is_loss(node)) {
       const ValueId w = effective(m);
       std::vector<ValueId> in = {copy.map(node.in[0]), w};
       for (size_t i = 2; i < node.in.size(); ++i) in.push_back(copy.map(node.in[i]));

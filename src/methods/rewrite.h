@@ -108,6 +108,7 @@ struct AdaptedModule {
   OptionValues options = OptionValues();
   std::string kind = {};  // "self_attn.q_proj": the same for all layers with one place in a block and one shape
   int64_t alike = 1;      // adapted layers of that kind
+  int64_t in_group = 1;   // input columns that belong together: those of a head, where the input is heads
 };
 
 struct Rewrite;
@@ -282,5 +283,6 @@ extern const Rewrite kMos;
 extern const Rewrite kPromptTuning;
 extern const Rewrite kPTuning;
 extern const Rewrite kPrefixTuning;
+extern const Rewrite kS2ft;
 
 }  // namespace thimble

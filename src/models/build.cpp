@@ -20,7 +20,8 @@ namespace thimble {
 namespace {
 
 ValueId input(Graph& graph, const std::string& name, int64_t extent, Extent kind, const Codec* codec = &kI32) {
-  return graph.add_value(name, {{extent}, codec, kind}, Role::input);
+  const ValueId there = graph.find(name);
+  return there != kNone ? there : graph.add_value(name, {{extent}, codec, kind}, Role::input);
 }
 
 // Slopes of ALiBi (Press et al. 2021, arXiv:2108.12409, section 3), for any number of heads as in the authors' code.
@@ -61,7 +62,7 @@ class ModelBuilder {
       // Gains and biases are read as f32, in whatever they are stored.
       const bool matrix = weight.shape.rank() > 1;
       weights_[weight.name] =
-          g_.add_value(weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role, weight.initial);
+          g_.add_value(o_.scope + weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role, weight.initial);
     }
     inputs();
     if (o_.part == ModelPart::block) return one_block();
@@ -71,7 +72,7 @@ class ModelBuilder {
       return m_;
     }
     for (int64_t layer = 0; layer < a_.layers(); ++layer) {
-      g_.set_block(static_cast<int>(layer));
+      if (o_.scope.empty()) g_.set_block(static_cast<int>(layer));
       x = block(a_.blocks[static_cast<size_t>(layer)], x, fmt::format("model.layers.{}.", layer));
     }
     g_.set_block(-1);
@@ -84,6 +85,11 @@ class ModelBuilder {
   }
 
  private:
+  ValueId emit(const Op& op, std::any attributes, std::vector<ValueId> in, const std::string& name,
+               std::span<const bool> wanted = {}) {
+    return g_.emit(op, std::move(attributes), std::move(in), o_.scope + name, wanted);
+  }
+
   BuiltModel one_block() {
     m_.stream = g_.add_value(o_.prefix + "stream", {{o_.rows, a_.width}, o_.activation, Extent::tokens}, Role::input);
     m_.hidden = block(a_.blocks.front(), m_.stream, "model.layers.0.");
@@ -97,7 +103,7 @@ class ModelBuilder {
     sequence = input(g_, o_.prefix + (o_.cache ? "slots" : "starts"), o_.rows, Extent::tokens);
     for (size_t i = 0; i < a_.ropes.size(); ++i) {
       const Rope& rope = a_.ropes[i];
-      tables_.push_back(add_rope_table(g_, a_, i, o_.positions));
+      tables_.push_back(add_rope_table(g_, a_, i, o_));
       const Value table = g_.value(tables_.back());
       query_tables_.push_back(rope.query_growth == 0 ? tables_.back()
                                                      : g_.add_value(table.name + ".queries", table.type, Role::constant,
@@ -110,15 +116,18 @@ class ModelBuilder {
     return found == weights_.end() ? kNone : found->second;
   }
 
+  // By its name in the graph.
+  ValueId scoped(const std::string& name) const { return weight(name.substr(o_.scope.size())); }
+
   ValueId embed() {
     ValueId x =
-        g_.emit(kEmbedding, EmbeddingAttributes{o_.activation}, {m_.ids, weight("model.embed_tokens.weight")}, "x");
+        emit(kEmbedding, EmbeddingAttributes{o_.activation}, {m_.ids, weight("model.embed_tokens.weight")}, "x");
     x = scaled(project(x, "model.project_in"), a_.embedding_scale, "x.scaled");
     if (a_.learned_positions) {
       const EmbeddingAttributes attributes{o_.activation, a_.first_position};
       const ValueId p =
-          g_.emit(kEmbedding, attributes, {m_.positions, weight("model.embed_positions.weight")}, "x.position");
-      x = g_.emit(kAdd, {}, {x, p}, "x.sum");
+          emit(kEmbedding, attributes, {m_.positions, weight("model.embed_positions.weight")}, "x.position");
+      x = emit(kAdd, {}, {x, p}, "x.sum");
     }
     return norm(a_.embedding_norm, x, "model.embed_norm");
   }
@@ -127,7 +136,7 @@ class ModelBuilder {
     if (by == 1) return x;
     PointwiseBuilder b;
     b.output(b.tensor() * by, o_.activation);
-    return g_.emit(kPointwise, b.attributes(), {x}, name);
+    return emit(kPointwise, b.attributes(), {x}, name);
   }
 
   ValueId project(ValueId x, const std::string& name) {
@@ -138,13 +147,13 @@ class ModelBuilder {
   ValueId norm(const Norm& n, ValueId x, const std::string& name, int64_t group = 0) {
     if (!n) return x;
     const NormAttributes attributes{n.epsilon, static_cast<float>(n.offset), group};
-    if (n.kind == Norm::Kind::rms) return g_.emit(kRmsNorm, attributes, {x, weight(name + ".weight")}, name);
-    return g_.emit(kLayerNorm, attributes, {x, weight(name + ".weight"), weight(name + ".bias")}, name);
+    if (n.kind == Norm::Kind::rms) return emit(kRmsNorm, attributes, {x, weight(name + ".weight")}, name);
+    return emit(kLayerNorm, attributes, {x, weight(name + ".weight"), weight(name + ".bias")}, name);
   }
 
   ValueId linear(ValueId x, const std::string& name, ValueId addend = kNone, double scale = 1) {
     const LinearAttributes attributes{.terms = {{true, static_cast<float>(scale)}}, .codec = o_.activation};
-    return g_.emit(kLinear, attributes, {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
+    return emit(kLinear, attributes, {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
   }
 
   // stream + scale * norm(linear(x)).
@@ -161,7 +170,7 @@ class ModelBuilder {
   ValueId add(const Block& b, ValueId stream, ValueId y, const std::string& module, const Norm& after,
               const std::string& norm_name) {
     if (!b.norm_after_sum) y = norm(after, y, norm_name);
-    const ValueId sum = g_.emit(kAdd, {}, {stream, scaled(y, b.residual_scale, module + ".scaled")}, module + ".sum");
+    const ValueId sum = emit(kAdd, {}, {stream, scaled(y, b.residual_scale, module + ".scaled")}, module + ".sum");
     return b.norm_after_sum ? norm(after, sum, norm_name) : sum;
   }
 
@@ -173,12 +182,12 @@ class ModelBuilder {
     const Rope& rope = a_.ropes[which];
     const RopeAttributes attributes{a.head_dim, rope.rotated == a.head_dim ? 0 : rope.rotated,
                                     rope.layout == Rope::Layout::interleaved, false};
-    return g_.emit(kRope, attributes, {x, m_.positions, tables[which]}, name + ".rope");
+    return emit(kRope, attributes, {x, m_.positions, tables[which]}, name + ".rope");
   }
 
   ValueId bias(const Attention& a, float scale) {
     if (a.bias == Attention::Bias::none) return kNone;
-    const std::string name = fmt::format("alibi.{}.table", a.heads);
+    const std::string name = fmt::format("{}alibi.{}.table", o_.scope, a.heads);
     const ValueId found = g_.find(name);
     if (found != kNone) return found;
     return g_.add_value(name, {{a.heads, o_.positions}}, Role::constant, alibi_table(a, o_.positions, scale));
@@ -197,10 +206,10 @@ class ModelBuilder {
     const ValueId by_place = bias(a, attributes.scale);
     if (!o_.cache) {
       const bool wanted[] = {true, o_.differentiable};
-      return g_.emit(kAttention, attributes, {q, k, v, m_.starts, by_place}, name, wanted);
+      return emit(kAttention, attributes, {q, k, v, m_.starts, by_place}, name, wanted);
     }
     const auto [keys, values] = add_cache(g_, a, name, o_);
-    return g_.emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions, by_place}, name);
+    return emit(kAttentionCached, attributes, {q, k, v, keys, values, m_.slots, m_.positions, by_place}, name);
   }
 
   ValueId attention(const Attention& a, ValueId n, const std::string& name) {
@@ -213,7 +222,7 @@ class ModelBuilder {
   ValueId mix(const Block& b, ValueId n, const std::string& name) {
     return b.mixer->mix({.graph = g_,
                          .attention = b.attention,
-                         .name = name,
+                         .name = o_.scope + name,
                          .x = n,
                          .starts = m_.starts,
                          .slots = m_.slots,
@@ -221,7 +230,7 @@ class ModelBuilder {
                          .slot_count = o_.cache ? o_.slots : 0,
                          .longest = o_.positions,
                          .epsilon = b.before_mixer ? b.before_mixer.epsilon : 1e-5,
-                         .weight = [this](const std::string& of) { return weight(of); }});
+                         .weight = [this](const std::string& of) { return scoped(of); }});
   }
 
   ValueId block(const Block& b, ValueId x, const std::string& name) {
@@ -235,20 +244,20 @@ class ModelBuilder {
     if (b.ffn.routing) return routed(b, stream, f, name);
     const ValueId gate = b.ffn.gated ? linear(f, name + "mlp.gate_proj") : kNone;
     const ValueId up = linear(f, name + "mlp.up_proj");
-    const ValueId act = g_.emit(kActivation, ActivationAttributes{b.ffn.activation},
-                                b.ffn.gated ? std::vector{gate, up} : std::vector{up, kNone}, name + "mlp.act");
+    const ValueId act = emit(kActivation, ActivationAttributes{b.ffn.activation},
+                             b.ffn.gated ? std::vector{gate, up} : std::vector{up, kNone}, name + "mlp.act");
     return join(b, stream, act, name + "mlp.down_proj", b.after_ffn, name + "post_mlp_layernorm");
   }
 
   ValueId routed(const Block& b, ValueId stream, ValueId x, const std::string& name) {
     const RouterContext context{.graph = g_,
                                 .routing = b.ffn.routing,
-                                .name = name + "mlp.",
+                                .name = o_.scope + name + "mlp.",
                                 .x = x,
                                 .ids = m_.ids,
                                 .vocab = a_.vocab,
                                 .trains = o_.differentiable,
-                                .weight = [this](const std::string& of) { return weight(of); }};
+                                .weight = [this](const std::string& of) { return scoped(of); }};
     const bool plain = (!b.after_ffn || b.norm_after_sum) && b.residual_scale == 1;
     const RoutedFfn ffn = add_routed_ffn(context, b.ffn, plain ? stream : kNone);
     if (ffn.balance != kNone) balance_.push_back(ffn.balance);
@@ -281,17 +290,17 @@ class ModelBuilder {
 // Without the prefix: every program sees the same cache.
 CacheValues add_cache(Graph& graph, const Attention& a, const std::string& name, const BuildOptions& o) {
   const Type cache{{o.slots, o.positions, a.kv_width()}, o.cache};
-  const ValueId keys = graph.add_value(name + ".cache_k", cache, Role::state);
-  return {keys, graph.add_value(name + ".cache_v", cache, Role::state)};
+  const ValueId keys = graph.add_value(o.scope + name + ".cache_k", cache, Role::state);
+  return {keys, graph.add_value(o.scope + name + ".cache_v", cache, Role::state)};
 }
 
-ValueId add_rope_table(Graph& graph, const Architecture& a, size_t which, int64_t positions) {
-  const std::string name = which == 0 ? "rope.table" : fmt::format("rope.{}.table", which);
+ValueId add_rope_table(Graph& graph, const Architecture& a, size_t which, const BuildOptions& o) {
+  const std::string name = o.scope + (which == 0 ? "rope.table" : fmt::format("rope.{}.table", which));
   const ValueId there = graph.find(name);
   const Rope& rope = a.ropes[which];
   return there != kNone
              ? there
-             : graph.add_value(name, {{positions, rope.rotated}}, Role::constant, rope_table(rope, positions));
+             : graph.add_value(name, {{o.positions, rope.rotated}}, Role::constant, rope_table(rope, o.positions));
 }
 
 Initial rope_table(const Rope& rope, int64_t positions, bool of_queries) {
@@ -321,7 +330,10 @@ TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossO
   TokenLoss loss;
   loss.targets = input(graph, options.prefix + "targets", graph.value(model.ids).type.shape[0], Extent::tokens);
   loss.scale = input(graph, options.prefix + "scale", 1, Extent::fixed, &kF32);
-  const CrossEntropyAttributes attributes{options.negligible, static_cast<float>(model.logit_cap)};
+  if (!options.loss) return loss;
+  const TokenTerms& terms = options.terms;
+  const CrossEntropyAttributes attributes{terms.uniform > 0 ? 0 : options.negligible,
+                                          static_cast<float>(model.logit_cap), terms};
   const bool wanted[] = {true, options.gradient, options.gradient, options.gradient && options.keep_logits};
   loss.nll =
       graph.emit(kLinearCrossEntropy, attributes, {model.hidden, model.head, loss.targets, loss.scale, model.head_bias},

@@ -7,6 +7,7 @@
 
 #include "graph/graph.h"
 #include "models/architecture.h"
+#include "ops/table.h"
 
 namespace thimble {
 
@@ -15,7 +16,10 @@ namespace thimble {
 enum class ModelPart { whole, embedding, block };
 
 struct BuildOptions {
-  std::string prefix;                // of the names of inputs and results: "train.ids"
+  std::string prefix;  // of the names of inputs and results: "train.ids"
+  // Before the names of all else, where it is not the only model of the graph: "teacher.". Inputs are shared. Blocks
+  // are those of the model without a scope: the activations of others are not kept for a backward pass.
+  std::string scope;
   int64_t rows = 512;                // tokens at once, at most
   int64_t positions = 512;           // longest sequence (of the cache, of the table of rotations)
   const Codec* activation = &kBf16;  // rounding of activations
@@ -50,7 +54,7 @@ struct CacheValues {
   ValueId keys, values;
 };
 CacheValues add_cache(Graph& graph, const Attention& attention, const std::string& name, const BuildOptions& options);
-ValueId add_rope_table(Graph& graph, const Architecture& architecture, size_t which, int64_t positions);
+ValueId add_rope_table(Graph& graph, const Architecture& architecture, size_t which, const BuildOptions& options);
 
 // Appends the model to `graph`.
 Result<BuiltModel> build_model(Graph& graph, const Architecture& architecture, const BuildOptions& options);
@@ -61,11 +65,13 @@ struct TokenLossOptions {
   bool gradient = false;     // what its gradient needs is made too
   bool keep_logits = false;  // for the gradient of the head, instead of making them twice
   float negligible = 0;      // of the head's gradients, what is left out (CrossEntropyAttributes)
+  TokenTerms terms = {};     // of the loss of a row
+  bool loss = true;          // else only the inputs are made
 };
 struct TokenLoss {
   ValueId targets = kNone;  // i32 [rows], -1: none
   ValueId scale = kNone;    // f32 [1]: what the sum of losses is multiplied with
-  ValueId nll = kNone;      // f32 [rows]
+  ValueId nll = kNone;      // f32 [rows], a result
 };
 TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossOptions& options);
 

@@ -38,6 +38,7 @@ Result<void> Backward::run(std::span<const ValueId> losses) {
   for (size_t i = forward_nodes; i-- > 0;) {
     const Node node = graph_.nodes()[i];  // a copy: emitting moves the nodes
     graph_.set_block(node.block);
+    reader_ = &node;
     CHECK_OK(differentiate(node));
     for (ValueId in : node.in)
       if (wanted(in) && --tables_[in].readers == 0) {
@@ -46,6 +47,7 @@ Result<void> Backward::run(std::span<const ValueId> losses) {
       }
   }
   graph_.set_block(-1);
+  reader_ = nullptr;
   if (leaves_.empty())
     return fail(ErrorCode::invalid_argument, "backward: the loss depends on nothing that is to be trained");
   return {};
@@ -53,6 +55,7 @@ Result<void> Backward::run(std::span<const ValueId> losses) {
 
 Result<void> Backward::differentiate(const Node& node) {
   if (std::none_of(node.in.begin(), node.in.end(), [&](ValueId in) { return wanted(in); })) return {};
+  if (kept_.gradient && TRY(kept_.gradient(node))) return {};
   if (node.op->gradient) return node.op->gradient(*this, node);
   for (ValueId out : node.out)
     if (out != kNone && (gathered_.contains(out) || is_loss(out)))
@@ -140,14 +143,13 @@ void Backward::accumulate_head(ValueId table, const HeadUse& use) { tables_[tabl
 void Backward::emit_table(ValueId table, const TableUses& uses) {
   size_t next = 0;  // look-up
   for (const HeadUse& head : uses.heads) {
-    ValueId ids = kNone, dy = kNone;
+    std::vector<ValueId> in = head.in;
     if (next < uses.lookups.size() && uses.lookups[next].first == 0) {
-      ids = uses.lookups[next].ids, dy = uses.lookups[next].dy;
+      in[HeadUse::kIds] = uses.lookups[next].ids, in[HeadUse::kDy] = uses.lookups[next].dy;
       ++next;
     }
-    accumulate(table, kLinearCrossEntropyDw, head.attributes,
-               {head.x, table, head.targets, head.scale, head.lse, ids, dy, head.logits, head.bias},
-               ids == kNone ? ".head" : ".rows");
+    const bool with_rows = in[HeadUse::kIds] != kNone;
+    accumulate(table, *head.op, head.attributes, std::move(in), with_rows ? ".rows" : ".head");
   }
   for (; next < uses.lookups.size(); ++next) {
     const TableUses::Lookup& lookup = uses.lookups[next];

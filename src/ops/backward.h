@@ -26,11 +26,13 @@ struct ProductTerm {
   float scale;
 };
 
-// One loss over a table w [v, d] of the vocabulary, for its gradient: x [t, d], targets [t], the factor of each row's
-// loss ([1] or [t]), lse [t], kept logits or kNone.
+// One loss over a table of the vocabulary: the operation that adds its gradient to an accumulator, with its operands
+// behind that. Of those kIds and kDy are free for a look-up in the same table, which it adds too.
 struct HeadUse {
+  static constexpr size_t kIds = 5, kDy = 6;
+  const Op* op;
   std::any attributes;
-  ValueId x, targets, scale, lse, logits, bias;
+  std::vector<ValueId> in;
 };
 
 class Backward {
@@ -38,9 +40,16 @@ class Backward {
   // wanted: leaves whose gradients are asked for, in no particular order.
   Backward(Graph& graph, std::span<const ValueId> wanted);
 
-  // Which value the backward pass gets for one that the forward pass made: a keeper's answer, or the value itself.
-  using Saved = std::function<ValueId(Backward& backward, ValueId value)>;
-  void keep_by(Saved saved) { saved_ = std::move(saved); }
+  // What waits for the backward pass in place of what the forward pass made.
+  struct Kept {
+    // What a gradient reads for a value of the forward pass that it asks for; the value itself where nothing waits in
+    // its place.
+    std::function<ValueId(ValueId value)> saved;
+    // Emits the gradient of a node out of other values than its operation's gradient reads. False: nothing was emitted,
+    // and the operation's own gradient is taken.
+    std::function<Result<bool>(const Node& node)> gradient;
+  };
+  void keep_by(Kept kept) { kept_ = std::move(kept); }
 
   // Walks back from `losses` (sums that are minimised as they are, of operations that carry their own scale) and from
   // every value that add() was called for before. An error where a gradient meets an operation that has none, or where
@@ -55,7 +64,9 @@ class Backward {
   }
   bool is_loss(ValueId id) const;
   // What a gradient reads of the forward pass.
-  ValueId saved(ValueId id) { return id == kNone || !saved_ ? id : saved_(*this, id); }
+  ValueId saved(ValueId id) { return id == kNone || !kept_.saved ? id : kept_.saved(id); }
+  // The node of the forward pass that is being differentiated; nullptr outside of run().
+  const Node* reader() const { return reader_; }
 
   // The gradient that has been gathered for an output of the node being differentiated; kNone: it is not used.
   ValueId gradient_of(ValueId output) { return output == kNone ? kNone : emit_gathered(output); }
@@ -106,7 +117,8 @@ class Backward {
   Graph& graph_;
   std::vector<char> wanted_;
   std::vector<ValueId> losses_;
-  Saved saved_;
+  Kept kept_;
+  const Node* reader_ = nullptr;
   std::map<ValueId, Gathered> gathered_;
   std::map<ValueId, TableUses> tables_;
   std::map<ValueId, size_t> index_;

@@ -95,23 +95,12 @@ void reference(const ReferenceCall& call) {
 }
 
 Result<void> gradient(Backward& backward, const Node& node) {
-  const LinearAttributes& attributes = node.as<LinearAttributes>();
-  const ValueId dy = backward.gradient_of(node.out[0]);
-  if (dy == kNone) return {};
-  const size_t terms = attributes.terms.size();
-  for (size_t i = 0; i < terms; ++i) {
-    const auto [transposed, scale] = attributes.terms[i];
-    const ValueId x = node.in[2 * i], w = node.in[2 * i + 1];
-    if (backward.wanted(w)) {
-      const ValueId kept = backward.saved(x);
-      backward.accumulate(w, kLinearDw, ScaleAttributes{scale},
-                          transposed ? std::vector{dy, kept} : std::vector{kept, dy}, ".sum");
-    }
-    if (backward.wanted(x)) backward.add_product(x, {dy, w, !transposed, scale});
-  }
-  if (const ValueId bias = node.in[2 * terms]; backward.wanted(bias))
-    backward.accumulate(bias, kColumnSum, {}, {dy}, ".sum");
-  if (const ValueId addend = node.in[2 * terms + 1]; backward.wanted(addend)) backward.add(addend, dy);
+  linear_gradient(backward, node, [&](size_t i, ValueId dy) {
+    const auto [transposed, scale] = node.as<LinearAttributes>().terms[i];
+    const ValueId kept = backward.saved(node.in[2 * i]);
+    backward.accumulate(node.in[2 * i + 1], kLinearDw, ScaleAttributes{scale},
+                        transposed ? std::vector{dy, kept} : std::vector{kept, dy}, ".sum");
+  });
   return {};
 }
 
@@ -271,6 +260,22 @@ std::vector<Sample> samples_sum() {
 constexpr InPlace kAccumulates[] = {{0, 0, true}};
 
 }  // namespace
+
+void linear_gradient(Backward& backward, const Node& node, const WeightGradient& weight_gradient) {
+  const LinearAttributes& attributes = node.as<LinearAttributes>();
+  const ValueId dy = backward.gradient_of(node.out[0]);
+  if (dy == kNone) return;
+  const size_t terms = attributes.terms.size();
+  for (size_t i = 0; i < terms; ++i) {
+    const auto [transposed, scale] = attributes.terms[i];
+    const ValueId x = node.in[2 * i], w = node.in[2 * i + 1];
+    if (backward.wanted(w)) weight_gradient(i, dy);
+    if (backward.wanted(x)) backward.add_product(x, {dy, w, !transposed, scale});
+  }
+  if (const ValueId bias = node.in[2 * terms]; backward.wanted(bias))
+    backward.accumulate(bias, kColumnSum, {}, {dy}, ".sum");
+  if (const ValueId addend = node.in[2 * terms + 1]; backward.wanted(addend)) backward.add(addend, dy);
+}
 
 Product describe_linear(const LinearAttributes& attributes, std::span<const Operand> in, const Operand& y,
                         Term* terms) {

@@ -2,10 +2,13 @@
 //
 //   Paper   Wijmans et al. 2024, "Cut Your Losses", arXiv:2411.09009 (the loss from tiles);
 //           Milakov and Gimelshein 2018, arXiv:1805.02867 (softmax on the way)
-//   nll_i   lse_i - x_i.w[target_i],  lse_i = log sum_v exp(x_i.w_v);  0 where the target is -1
-//   dx_i    scale (sum_v p_iv w_v - w[target_i]): gathered in the same pass over the vocabulary,
+//   loss_i  lse_i - x_i.w[target_i],  lse_i = log sum_v exp(x_i.w_v);  0 where the target is -1. In general, with the
+//           attributes of the same names: lse_i - target x_i.w[target_i] - uniform mean_v x_i.w_v + square lse_i^2
+//   dx_i    scale ((1 + 2 square lse_i) sum_v p_iv w_v - target w[target_i] - uniform mean_v w_v): gathered in the same
+//   pass over the vocabulary,
 //           rescaled as the running maximum grows, as attention does with its values
-//   dw_v    scale sum_i (p_iv - [v = target_i]) x_i: a second pass, since p needs the whole lse.
+//   dw_v    scale sum_i ((1 + 2 square lse_i) p_iv - target [v = target_i] - uniform / vocabulary) x_i: a second pass,
+//           since p needs the whole lse.
 //           Where w is the table of the embedding too, the rows of that gradient are added after
 //           each granule of tokens, so that the sum does not depend on how many granules go at
 //           once; it is then made at the end of the backward pass.
@@ -19,20 +22,18 @@
 #include <limits>
 
 #include "kernels/math.h"
-#include "ops/backward.h"
 #include "ops/cross_entropy_parts.h"
-#include "ops/pointwise.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
-#include "ops/update.h"
 
 namespace thimble {
 namespace {
 
 using namespace cross_entropy;
 
-Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
+Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("linear_cross_entropy", in, 5));
+  CHECK_OK(expect_terms("linear_cross_entropy", of(any)));
   CHECK_OK(expect_rank("linear_cross_entropy", "x", in[0], 2));
   CHECK_OK(expect_elements("linear_cross_entropy", "x", in[0]));
   CHECK_OK(expect_rank("linear_cross_entropy", "w", in[1], 2));
@@ -50,7 +51,7 @@ Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
 
 int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply multiply,
                   int threads) {
-  return Memory(any, in[0], in[1], multiply, threads, nullptr).size;
+  return Memory(of(any), in[0], in[1], multiply, threads, nullptr).size;
 }
 
 // Of columns whose weight is at least so much of a row's sum so far; nullptr where none is left out.
@@ -91,7 +92,7 @@ void run_granule(const Call& call, const Memory& m, int64_t count, int64_t rank)
   std::fill(m.dx, m.dx + count * m.width, 0.0f);
   for (int64_t first = 0; first < vocab; first += m.tile) {
     const Tile tile = tile_at(m, call.out[3], rank, first, std::min(m.tile, vocab - first));
-    make_logits(call, m, w, call.in[4], count, tile);
+    make_logits(call, m, w, call.in[4], count, tile, {call.as<CrossEntropyAttributes>().cap});
     const float negligible = call.as<CrossEntropyAttributes>().negligible;
     if (m.negligible) m.negligible.clear();
     call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int thread) {
@@ -113,18 +114,43 @@ void run_granule(const Call& call, const Memory& m, int64_t count, int64_t rank)
   }
 }
 
+// m.mean becomes the means of the rows of w and of the bias. Threads share the columns, so that rows are added in
+// order.
+void find_mean(const Call& call, const Memory& m) noexcept {
+  const Operand& w = call.in[1];
+  const int64_t vocab = w.shape[0];
+  std::fill(m.mean, m.mean + m.width, 0.0f);
+  call.run.threads.divide(m.width, 64, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t v = 0; v < vocab; ++v)
+      add_scaled(m.mean + begin, read_row(w, v, m.width, m.buffers + thread * m.width) + begin, 1, end - begin);
+  });
+  scale(m.mean, 1 / static_cast<float>(vocab), m.width);
+  double bias = 0;
+  for (int64_t v = 0; call.in[4] && v < vocab; ++v) bias += double{call.in[4].as<const float>()[v]};
+  m.mean[m.width] = static_cast<float>(bias / static_cast<double>(vocab));
+}
+
+// The mean of a row's logits.
+float mean_logit(const Memory& m, int64_t r, float* buffer) noexcept {
+  return dot(read_row({m.x, {m.rows, m.width}, m.codec}, r, m.width, buffer), m.mean, m.width) + m.mean[m.width];
+}
+
 void finish_row(const Call& call, const Memory& m, int64_t r, float* buffer) noexcept {
+  const CrossEntropyAttributes& a = call.as<CrossEntropyAttributes>();
   const int64_t row = m.index[r];
   m.sums[r] = fold_lanes(m.lanes + r * kSumLanes);
   const float lse = m.largest[r] + std::log(m.sums[r]);
-  call.out[0].as<float>()[row] = lse - m.picked[r];
+  float loss = lse - (a.terms.target == 1 ? m.picked[r] : a.terms.target * m.picked[r]);
+  if (a.terms.uniform > 0) loss -= a.terms.uniform * mean_logit(m, r, buffer);
+  if (a.terms.square > 0) loss += a.terms.square * lse * lse;
+  call.out[0].as<float>()[row] = loss;
   if (call.out[2]) call.out[2].as<float>()[row] = lse;
   if (!call.out[1]) return;
   float* const dx = m.dx + r * m.width;
-  scale(dx, 1 / m.sums[r], m.width);
-  float slope = 1;
-  if (const float cap = call.as<CrossEntropyAttributes>().cap; cap > 0)
-    multiply_cap_slope(&slope, &m.picked[r], cap, 1);
+  scale(dx, lse_slope(a, lse) / m.sums[r], m.width);
+  float slope = a.terms.target;
+  if (a.cap > 0) multiply_cap_slope(&slope, &m.picked[r], a.cap, 1);
+  if (a.terms.uniform > 0) add_scaled(dx, m.mean, -a.terms.uniform, m.width);
   add_scaled(dx, read_row(call.in[1], m.target[r], m.width, buffer), -slope, m.width);
   scale(dx, call.in[3].as<const float>()[0], m.width);
   write_row(call.out[1], row, m.width, dx);
@@ -133,13 +159,14 @@ void finish_row(const Call& call, const Memory& m, int64_t r, float* buffer) noe
 void run(const Call& call) noexcept {
   const int64_t rows = call.in[0].shape[0];
   const int threads = call.run.threads.count();
-  const Memory m(call.attributes, type_of(call.in[0]), type_of(call.in[1]), call.run.multiply, threads,
+  const Memory m(of(call.attributes), type_of(call.in[0]), type_of(call.in[1]), call.run.multiply, threads,
                  call.workspace.data());
   for (int64_t r = 0; r < rows; ++r) {
     call.out[0].as<float>()[r] = 0;
     if (call.out[2]) call.out[2].as<float>()[r] = 0;
   }
   if (call.out[1]) std::memset(call.out[1].data, 0, static_cast<size_t>(call.out[1].codec->bytes(rows * m.width)));
+  if (m.mean) find_mean(call, m);
   for (int64_t row = 0, rank = 0; row < rows;) {
     // What is negligible depends on the rows that go together: always the same ones then.
     const int64_t end = m.negligible ? std::min(rows, row / kGranule * kGranule + kGranule) : rows;
@@ -164,48 +191,39 @@ void reference(const ReferenceCall& call) {
   for (int64_t i = 0; i < x.shape[0]; ++i) {
     const int64_t target = static_cast<int64_t>(call.in[2][i]);
     const double lse = target < 0 ? 0 : log_sum_exp(x, w, call.in[4], cap, i, logits);
-    call.out[0][i] = target < 0 ? 0 : lse - logits[static_cast<size_t>(target)];
+    const CrossEntropyAttributes& a = call.as<CrossEntropyAttributes>();
+    call.out[0][i] = target < 0 ? 0 : loss_of(a, lse, logits, target);
     if (call.out[2]) call.out[2][i] = lse;
     if (call.out[3] && target >= 0)
       std::copy(logits.begin(), logits.end(), call.out[3].data->begin() + rank++ * w.shape[0]);
     if (!call.out[1]) continue;
     for (int64_t d = 0; d < width; ++d) {
-      double sum = target < 0 ? 0 : -cap_slope(cap, logits[static_cast<size_t>(target)]) * w[target * width + d];
+      double sum = 0;
       for (int64_t v = 0; target >= 0 && v < w.shape[0]; ++v) {
         const double logit = logits[static_cast<size_t>(v)];
-        sum += std::exp(logit - lse) * cap_slope(cap, logit) * w[v * width + d];
+        sum += loss_slope(a, lse, std::exp(logit - lse), v == target, w.shape[0]) * cap_slope(cap, logit) *
+               w[v * width + d];
       }
       call.out[1][i * width + d] = call.in[3][0] * sum;
     }
   }
 }
 
-// dx and lse were asked for when the node was made. Where the losses of rows are used further, each row's gradient is
-// what comes back to it, times the node's own scale.
+// dx and lse were asked for when the node was made.
 Result<void> gradient(Backward& backward, const Node& node) {
-  Graph& graph = backward.graph();
-  const ValueId x = node.in[0], w = node.in[1], nll = node.out[0];
-  const ValueId upstream = backward.gradient_of(nll);
-  if (upstream == kNone && !backward.is_loss(nll)) return {};
-  ValueId scale = node.in[3], dx = node.out[1];
-  if (upstream != kNone) {
-    PointwiseBuilder rows;
-    const Expr each_dx = rows.tensor(), by = rows.column();
-    rows.output(each_dx * by, graph.value(dx).type.codec);
-    dx = graph.emit(kPointwise, rows.attributes(), {dx, upstream}, backward.name(x) + ".rows");
-    PointwiseBuilder each;
-    const Expr of_row = each.tensor(), of_all = each.scalar();
-    each.output(of_row * of_all);
-    scale = graph.emit(kPointwise, each.attributes(), {upstream, scale}, backward.name(nll) + ".scaled");
-  }
-  const HeadUse use{node.attributes, backward.saved(x),           node.in[2],
-                    scale,           backward.saved(node.out[2]), backward.saved(node.out[3]),
-                    node.in[4]};
-  if (backward.wanted(w)) backward.accumulate_head(w, use);
-  if (backward.wanted(use.bias))
-    backward.accumulate(use.bias, kLinearCrossEntropyDbias, node.attributes,
-                        {use.x, w, use.targets, use.scale, use.lse, use.logits, use.bias}, ".sum");
-  if (backward.wanted(x)) backward.add(x, dx);
+  const ValueId x = node.in[0], w = node.in[1], bias = node.in[4], loss = node.out[0];
+  const ValueId upstream = backward.gradient_of(loss);
+  if (upstream == kNone && !backward.is_loss(loss)) return {};
+  const RowScale by = scaled_rows(backward, upstream, node.in[3], node.out[1], x, loss);
+  const ValueId saved = backward.saved(x), lse = backward.saved(node.out[2]), logits = backward.saved(node.out[3]);
+  if (backward.wanted(w))
+    backward.accumulate_head(w, {.op = &kLinearCrossEntropyDw,
+                                 .attributes = node.attributes,
+                                 .in = {saved, w, node.in[2], by.scale, lse, kNone, kNone, logits, bias}});
+  if (backward.wanted(bias))
+    backward.accumulate(bias, kLinearCrossEntropyDbias, node.attributes,
+                        {saved, w, node.in[2], by.scale, lse, logits, bias}, ".sum");
+  if (backward.wanted(x)) backward.add(x, by.dx);
   return {};
 }
 
@@ -226,6 +244,14 @@ std::vector<Sample> samples() {
       {CrossEntropyAttributes{.cap = 1.5},
        {Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{11}}},
        {{}, {}, {3, -1, 10, 0, 0}},
+       {3}},
+      {CrossEntropyAttributes{.terms = {.target = 0.75f, .uniform = 0.25f, .square = 0.125f}},
+       {Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{11}}},
+       {{}, {}, {3, -1, 10, 0, 0}},
+       {3}},
+      {CrossEntropyAttributes{.cap = 1.5, .terms = {.target = 0, .square = 0.125f}},
+       {Type{{3, 8}}, Type{{1500, 8}}, Type{{3}, &kI32}, Type{{1}}, none},
+       {{}, {}, {1400, 3, 1024}},
        {3}},
       {exact, {Type{{3, 8}}, Type{{1500, 8}}, Type{{3}, &kI32}, Type{{1}}, Type{{1500}}}, {{}, {}, {1400, 3, 7}}, {3}}};
 }

@@ -1,8 +1,9 @@
 // linear_cross_entropy_dbias: the gradient of a bias on the logits, by a second pass over the vocabulary.
 //
 //   Paper    see linear_cross_entropy.cpp, whose gradient emits it
-//   Formula  dbias_v += sum_i scale_i (p_iv - [v = target_i]), a granule of tokens after the other
-//   Choice   logits are computed once more unless they were kept: few models have such a bias (Phi, GPT-J), and it
+//   Formula  dbias_v += sum_i scale_i d loss_i / d logit_iv, which is p_iv - [v = target_i] in general, a granule of
+//   tokens after the other Choice   logits are computed once more unless they were kept: few models have such a bias
+//   (Phi, GPT-J), and it
 //            seldom trains
 #include "ops/cross_entropy_parts.h"
 #include "ops/shape_rule.h"
@@ -15,7 +16,8 @@ using namespace cross_entropy;
 enum In { kSum, kX, kW, kTargets, kScale, kLse, kLogits, kBias };
 constexpr std::string_view kName = "linear_cross_entropy_dbias";
 
-Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
+Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
+  CHECK_OK(expect_terms(kName, of(any)));
   CHECK_OK(expect_operands(kName, in, 8));
   CHECK_OK(expect_rank(kName, "w", in[kW], 2));
   CHECK_OK(expect_rank(kName, "x", in[kX], 2));
@@ -36,12 +38,13 @@ Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
 
 int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply multiply,
                   int threads) {
-  return Memory(any, in[kX], in[kW], multiply, threads, nullptr).size;
+  return Memory(of(any), in[kX], in[kW], multiply, threads, nullptr).size;
 }
 
 // Threads share the columns of a tile; rows are added in order.
 void add_tile(const Call& call, const Memory& m, int64_t count, const Tile& tile) noexcept {
-  if (!call.in[kLogits]) make_logits(call, m, call.in[kW], call.in[kBias], count, tile);
+  if (!call.in[kLogits])
+    make_logits(call, m, call.in[kW], call.in[kBias], count, tile, {call.as<CrossEntropyAttributes>().cap});
   const float* const scales = call.in[kScale].as<const float>();
   const bool one_scale = call.in[kScale].shape == Shape{1};
   call.run.threads.split(tile.columns, 64, [&](int64_t begin, int64_t end, int) {
@@ -49,7 +52,7 @@ void add_tile(const Call& call, const Memory& m, int64_t count, const Tile& tile
     alignas(64) float p[kVocabTile], sum[kVocabTile];
     std::fill(sum, sum + part.columns, 0.0f);
     for (int64_t r = 0; r < count; ++r) {
-      logit_gradients(call, m, part, r, scales[one_scale ? 0 : m.index[r]], p, nullptr);
+      logit_gradients(call, m, part, call.in[kW].shape[0], r, scales[one_scale ? 0 : m.index[r]], p, nullptr);
       add_scaled(sum, p, 1, part.columns);
     }
     add_scaled(call.out[0].as<float>() + part.first, sum, 1, part.columns);
@@ -58,7 +61,7 @@ void add_tile(const Call& call, const Memory& m, int64_t count, const Tile& tile
 
 void run(const Call& call) noexcept {
   const int64_t rows = call.in[kX].shape[0], vocab = call.in[kW].shape[0];
-  const Memory m(call.attributes, type_of(call.in[kX]), type_of(call.in[kW]), call.run.multiply,
+  const Memory m(of(call.attributes), type_of(call.in[kX]), type_of(call.in[kW]), call.run.multiply,
                  call.run.threads.count(), call.workspace.data());
   for (int64_t granule = 0, rank = 0; granule < rows; granule += kGranule) {
     int64_t row = granule;
@@ -83,8 +86,9 @@ void reference(const ReferenceCall& call) {
     log_sum_exp(call.in[kX], call.in[kW], call.in[kBias], cap, i, logits);
     for (int64_t v = 0; v < vocab; ++v) {
       const double logit = call.in[kLogits] ? call.in[kLogits][rank * vocab + v] : logits[static_cast<size_t>(v)];
-      call.out[0][v] += call.in[kScale][call.in[kScale].shape == Shape{1} ? 0 : i] *
-                        (std::exp(logit - call.in[kLse][i]) - (v == target ? 1 : 0)) * cap_slope(cap, logit);
+      const double slope = loss_slope(call.as<CrossEntropyAttributes>(), call.in[kLse][i],
+                                      std::exp(logit - call.in[kLse][i]), v == target, vocab);
+      call.out[0][v] += call.in[kScale][call.in[kScale].shape == Shape{1} ? 0 : i] * slope * cap_slope(cap, logit);
     }
     ++rank;
   }
@@ -106,6 +110,9 @@ std::vector<Sample> samples() {
            targets},
           {CrossEntropyAttributes{.cap = 1.5},
            {Type{{11}}, Type{{5, 7}}, Type{{11, 7}}, ids, Type{{5}}, Type{{5}}, Type{{5, 11}}, Type{{11}}},
+           targets},
+          {CrossEntropyAttributes{.terms = {.target = 0.75f, .uniform = 0.25f, .square = 0.125f}},
+           {Type{{11}}, Type{{5, 7}}, Type{{11, 7}}, ids, Type{{5}}, Type{{5}}, none, Type{{11}}},
            targets}};
 }
 

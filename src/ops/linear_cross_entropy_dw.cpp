@@ -1,7 +1,8 @@
 // linear_cross_entropy_dw: the gradient of the head's weight, by a second pass over the vocabulary.
 //
 //   Paper    see linear_cross_entropy.cpp, whose gradient emits it
-//   Formula  dw_v += sum_i scale_i (p_iv - [v = target_i]) x_i, a granule of tokens after the other; where w is the
+//   Formula  dw_v += sum_i scale_i (d loss_i / d logit_iv) x_i, which is p_iv - [v = target_i] in general, a granule of
+//   tokens after the other; where w is the
 //            embedding's table too, the rows of that gradient follow after each granule
 #include <cmath>
 
@@ -13,7 +14,8 @@ namespace {
 
 using namespace cross_entropy;
 
-Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
+Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
+  CHECK_OK(expect_terms("linear_cross_entropy_dw", of(any)));
   CHECK_OK(expect_operands("linear_cross_entropy_dw", in, 10));
   CHECK_OK(expect_shape("linear_cross_entropy_dw", "accumulator", in[0], in[2].shape));
   CHECK_OK(expect_f32("linear_cross_entropy_dw", "accumulator", in[0]));
@@ -43,12 +45,12 @@ Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
 
 int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply multiply,
                   int threads) {
-  return Memory(any, in[1], in[2], multiply, threads, nullptr).size;
+  return Memory(of(any), in[1], in[2], multiply, threads, nullptr).size;
 }
 
 // One tile of the vocabulary, of the rows that have been gathered.
 void add_tile(const Call& call, const Memory& m, int64_t count, const Tile& tile) noexcept {
-  if (!call.in[8]) make_logits(call, m, call.in[2], call.in[9], count, tile);
+  if (!call.in[8]) make_logits(call, m, call.in[2], call.in[9], count, tile, {call.as<CrossEntropyAttributes>().cap});
   const float* const scales = call.in[4].as<const float>();
   const bool one_scale = call.in[4].shape == Shape{1};
   if (m.negligible) m.negligible.clear();
@@ -56,7 +58,7 @@ void add_tile(const Call& call, const Memory& m, int64_t count, const Tile& tile
     alignas(64) float p[kVocabTile];
     uint8_t* const marks = m.negligible ? m.negligible.marks(thread) : nullptr;
     for (int64_t r = begin; r < end; ++r) {
-      logit_gradients(call, m, tile, r, scales[one_scale ? 0 : m.index[r]], p, marks);
+      logit_gradients(call, m, tile, call.in[2].shape[0], r, scales[one_scale ? 0 : m.index[r]], p, marks);
       encode_run(*m.codec, p, m.weights + m.codec->bytes(r * tile.columns), tile.columns);
     }
   });
@@ -76,8 +78,8 @@ void add_tile(const Call& call, const Memory& m, int64_t count, const Tile& tile
 
 void run(const Call& call) noexcept {
   const int64_t rows = call.in[1].shape[0], vocab = call.in[2].shape[0];
-  const Memory m(call.attributes, type_of(call.in[1]), type_of(call.in[2]), call.run.multiply, call.run.threads.count(),
-                 call.workspace.data());
+  const Memory m(of(call.attributes), type_of(call.in[1]), type_of(call.in[2]), call.run.multiply,
+                 call.run.threads.count(), call.workspace.data());
   for (int64_t granule = 0, rank = 0; granule < rows; granule += kGranule) {
     int64_t row = granule;
     const int64_t end = std::min(rows, granule + kGranule);
@@ -109,7 +111,9 @@ void reference(const ReferenceCall& call) {
     ++rank;
     for (int64_t v = 0; v < w.shape[0]; ++v) {
       const double logit = logits[static_cast<size_t>(v)];
-      const double p = (std::exp(logit - call.in[5][i]) - (v == target ? 1 : 0)) * cap_slope(cap, logit);
+      const double p = loss_slope(call.as<CrossEntropyAttributes>(), call.in[5][i], std::exp(logit - call.in[5][i]),
+                                  v == target, w.shape[0]) *
+                       cap_slope(cap, logit);
       for (int64_t d = 0; d < width; ++d)
         call.out[0][v * width + d] += call.in[4][call.in[4].shape == Shape{1} ? 0 : i] * p * x[i * width + d];
     }
@@ -144,6 +148,9 @@ std::vector<Sample> samples() {
            {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, Type{{5}, &kI32},
             Type{{5, 7}}, none, none},
            {{}, {}, {}, {3, -1, -1, 0, 0}, {}, {}, {2, 2, 10, 0, 7}}},
+          {CrossEntropyAttributes{.terms = {.target = 0.75f, .uniform = 0.25f, .square = 0.125f}},
+           {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{5}}, Type{{5}}, none, none, none, none},
+           {{}, {}, {}, {3, -1, 10, 0, 0}}},
           {CrossEntropyAttributes{.cap = 1.5},
            {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, Type{{5}}, none, none, none,
             Type{{11}}},

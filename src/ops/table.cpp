@@ -5,6 +5,7 @@
 #include "ops/blocks.h"
 #include "ops/cache_keep.h"
 #include "ops/experts.h"
+#include "ops/keep.h"
 #include "ops/matrix.h"
 #include "ops/recurrent.h"
 #include "ops/transform.h"
@@ -57,6 +58,8 @@ constexpr std::array kOps = {
     &kLinearCrossEntropy,
     &kLinearCrossEntropyDw,
     &kLinearCrossEntropyDbias,
+    &kLinearDistillation,
+    &kLinearDistillationDw,
     &kPointwise,
     &kSquaredNorm,
     &kClipScale,
@@ -80,6 +83,16 @@ constexpr std::array kOps = {
     &kShortConvDw,
     &kShortConvCached,
     &kCacheKeep,
+    &kGroupRanges,
+    &kToBytes,
+    &kFromBytes,
+    &kSlopeCodes,
+    &kSlopeGradient,
+    &kUnitNorm,
+    &kUnitNormDx,
+    &kUnitNormDgain,
+    &kSampleRows,
+    &kSampledDw,
 };
 
 }  // namespace

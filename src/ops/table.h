@@ -141,20 +141,36 @@ struct DropoutAttributes {
 };
 extern const Op kDropout;
 
+// What the loss of a row is made of: lse - target z_target - uniform mean_v z_v + square lse^2, with z its logits.
+struct TokenTerms {
+  float target = 1, uniform = 0, square = 0;
+  bool operator==(const TokenTerms&) const = default;
+};
 struct CrossEntropyAttributes {
   // Probabilities below it are left out of gradients where they are for every row of a granule; 0: none are. A near
   // move (Wijmans et al. 2024 take 2^-12: what bf16 would round away beside the target's).
   float negligible = 0;
   float cap = 0;  // of logits: cap tanh(logit / cap); 0: none
+  TokenTerms terms = {};
   bool operator==(const CrossEntropyAttributes&) const = default;
 };
 constexpr float kNegligible = 0x1p-12f;
-// in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1], bias [v];  out: nll [t], dx [t, d] = scale * d(sum
-// nll)/dx, lse [t], logits [t, v] of the rows that have a target.
+// in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1], bias [v];  out: loss [t], dx [t, d] = scale * d(sum
+// loss)/dx, lse [t], logits [t, v] of the rows that have a target. uniform cannot be had with a cap.
 extern const Op kLinearCrossEntropy;
 // in: accumulator [v, d], x, w, targets, scale ([1], or [t]: of each row's loss), lse; where w is the embedding's table
 // too: ids, dy of the look-up; logits, where they were kept; bias.
 extern const Op kLinearCrossEntropyDw;
+struct DistillationAttributes {
+  float temperature = 1;           // that logits are divided by
+  float cap = 0, teacher_cap = 0;  // of logits, as above
+  bool operator==(const DistillationAttributes&) const = default;
+};
+// in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1], bias [v]; of the teacher x [t, e], w [v, e], bias [v].
+// out: loss [t], dx [t, d] = scale * d(sum loss)/dx, and of both models the log-sum-exp [t].
+extern const Op kLinearDistillation;
+// in: accumulator [v, d], x, w, targets, scale ([1] or [t]), lse; ids, dy as above; of the teacher x, w, lse; both biases
+extern const Op kLinearDistillationDw;
 extern const Op kLinearCrossEntropyDbias;  // in: accumulator [v], x, w, targets, scale, lse, logits, bias
 
 }  // namespace thimble

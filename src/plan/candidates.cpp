@@ -89,6 +89,8 @@ std::string Candidates::numerics_hash() const {
                                  static_cast<int>(spec_.multiply), kGranule, spec_.accumulate, spec_.rates);
   for (const PlannedVariant& v : variants_)
     text += fmt::format(" every {} {:016x}", fmt::join(v.due, " "), v.train.graph.numerics_hash());
+  if (draw_period(spec_) > 0)
+    text += fmt::format(" {} {} seed {}", spec_.selector->name, spec_.selector_options.text(), spec_.seed);
   if (!spec_.estimator->differentiates())
     text += fmt::format(" {} {}", spec_.estimator->name, spec_.estimator_options.text());
   return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
@@ -99,12 +101,13 @@ Result<Graph> Candidates::evaluation_graph() const {
       .prefix = "eval.", .rows = shape_.rows, .positions = spec_.context, .activation = spec_.activation};
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec_.stored(name);
-    return codec && spec_.trains_weights() ? &kF32 : codec;
+    return codec && spec_.trains_weights() && !train_.frozen.contains(name) ? &kF32 : codec;
   };
   Graph graph;
   const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));
   const TokenLoss tokens = add_token_loss(graph, model, {.prefix = options.prefix});
-  add_objective(graph, *spec_.objective, spec_.objective_options, options.prefix, tokens.nll, model.starts);
+  add_objective(graph, evaluated_objective(*spec_.objective), spec_.objective_options, options.prefix,
+                {tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)});
   graph = TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate)).graph;
   return spec_.optimizer->evaluated ? with_evaluated(graph, spec_, train_.parameters) : std::move(graph);
 }
@@ -255,6 +258,8 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   const Choice choice = canonical(asked, droppable_.blocks);
   TrainingPlan plan;
   plan.rows = shape_.rows, plan.passes = passes_, plan.keep_logits = shape_.keep_logits;
+  plan.homes = {spec_.moves,    shape_.keep_logits, shape_.rows,    choice.deep,
+                choice.shallow, choice.deep_blocks, choice.on_disk, choice.eagerness};
   plan.deep = choice.deep, plan.shallow = choice.shallow, plan.deep_blocks = choice.deep_blocks;
   plan.layout = Layout({list_.begin(), list_.begin() + static_cast<std::ptrdiff_t>(choice.on_disk)});
   (void)plan.layout.add(train_.graph, train_.barrier);  // build() has seen that they agree
@@ -284,6 +289,40 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
   plan.estimator = spec_.estimator, plan.estimator_options = spec_.estimator_options;
   plan.layers = spec_.architecture.layers();
   return plan;
+}
+
+// Layers that train in turn are alike, so that what outlives a step has the same places in every period; how much a
+// step needs beside that differs with where the layers are.
+Result<TrainingPlan> Candidates::complete_all(const Choice& asked, Periods& known) const {
+  const Choice choice = canonical(asked, droppable_.blocks);
+  TrainingPlan plan = complete(choice);
+  const int64_t period = draw_period(spec_);
+  if (period == 0) return plan;
+  std::map<std::map<std::string, std::string>, PeriodNeeds> seen;  // by the layers that a period has drawn
+  seen[train_.slots] = {plan.transient_bytes, plan.scratch_bytes};
+  TrainingSpec spec = spec_;
+  for (spec.draw = 0; spec.draw * period < spec_.steps; ++spec.draw) {
+    const auto [found, fresh] = known.try_emplace({shape_, choice, spec.draw});
+    PeriodNeeds& needs = found->second;
+    if (fresh) needs = TRY(needs_of(spec, choice, seen));
+    plan.transient_bytes = std::max(plan.transient_bytes, needs.transient_bytes);
+    plan.scratch_bytes = std::max(plan.scratch_bytes, needs.scratch_bytes);
+  }
+  plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
+  return plan;
+}
+
+Result<PeriodNeeds> Candidates::needs_of(const TrainingSpec& spec, const Choice& choice,
+                                         std::map<std::map<std::string, std::string>, PeriodNeeds>& seen) const {
+  Estimates estimates;
+  Candidates period(spec, machine_, shape_, estimates);
+  CHECK_OK(period.build());
+  const auto [found, fresh] = seen.try_emplace(period.train_.slots);
+  if (fresh) {
+    const TrainingPlan plan = period.complete(choice);
+    found->second = {plan.transient_bytes, plan.scratch_bytes};
+  }
+  return found->second;
 }
 
 // Other kinds of steps, in the homes that were chosen for the ordinary one.

@@ -6,6 +6,7 @@
 #include <compare>
 #include <map>
 #include <optional>
+#include <tuple>
 
 #include "plan/relaxation.h"
 #include "plan/rungs.h"
@@ -40,6 +41,11 @@ struct Found {
 };
 // What was estimated before: it holds for every budget.
 using Estimates = std::map<std::pair<Pass, Choice>, PlanEstimate>;
+// What the periods of a selector need beside what outlives a step, by pass, choice and number: likewise.
+struct PeriodNeeds {
+  int64_t transient_bytes = 0, scratch_bytes = 0;
+};
+using Periods = std::map<std::tuple<Pass, Choice, int64_t>, PeriodNeeds>;
 
 class Candidates {
  public:
@@ -71,8 +77,10 @@ class Candidates {
   PlanEstimate estimate(Choice choice, int64_t limit_bytes);
   // Of what was estimated, the fastest that fits and takes less than `beat_seconds`.
   std::optional<Found> fastest_known(const Limits& limits, double beat_seconds) const;
-  // With everything that a run needs, placed.
+  // With everything that a run needs, placed; of the period that the spec names.
   TrainingPlan complete(const Choice& choice) const;
+  // The same, with room for what every other period of the run needs in these homes.
+  Result<TrainingPlan> complete_all(const Choice& choice, Periods& known) const;
 
  private:
   Result<Graph> evaluation_graph() const;
@@ -91,6 +99,8 @@ class Candidates {
   Schedule pass(const Choice& choice) const;
   Schedule update(const Choice& choice) const;
   Schedule deferred(const Choice& choice) const;
+  Result<PeriodNeeds> needs_of(const TrainingSpec& spec, const Choice& choice,
+                               std::map<std::map<std::string, std::string>, PeriodNeeds>& seen) const;
   void add_variants(const Choice& choice, TrainingPlan& plan) const;
   void measure(const Choice& choice, TrainingPlan& plan) const;
   void time(TrainingPlan& plan) const;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/count.h"
+#include "core/round.h"
 #include "plan/rungs.h"
 #include "plan/training.h"
 
@@ -24,6 +25,7 @@ class Describer {
     l.numerics_hash = plan.numerics_hash;
     l.choices.push_back(fmt::format("{} of {} tokens a step; {}{}", counted(plan.passes, "pass", "passes"), plan.rows,
                                     rungs(plan), plan.keep_logits ? ", the head its logits" : ""));
+    if (spec_.selector->select) l.choices.push_back(selected(plan));
     if (plan.scratch_bytes > 0)
       l.choices.push_back(fmt::format(
           "scratch file of {}; a step reads {} and writes {}{}{}", megabytes(plan.scratch_bytes),
@@ -54,15 +56,20 @@ class Describer {
     const auto item = [&](const char* name, int64_t bytes, std::string home) {
       if (bytes > 0) l.items.push_back({name, bytes, std::move(home)});
     };
-    const auto values = [&](const char* name, Role role, const std::string& home) {
+    const auto values = [&](const char* name, Role role, const std::string& home, int64_t others = 0) {
       const int64_t disk = layout.bytes(role, Tier::disk);
-      item(name, layout.bytes(role), disk > 0 ? fmt::format("{}; {} more on disk", home, megabytes(disk)) : home);
+      item(name, layout.bytes(role) - others,
+           disk > 0 ? fmt::format("{}; {} more on disk", home, megabytes(disk)) : home);
       if (disk > 0 && layout.bytes(role) == 0) l.items.push_back({name, 0, home + "; all on disk"});
     };
-    values("frozen weights", Role::weight, "as stored: " + codecs);
+    values("frozen weights", Role::weight,
+           (spec_.teacher ? "the teacher's among them, as stored: " : "as stored: ") + codecs);
     values("trained weights", Role::parameter, "f32 masters");
     values("gradients", Role::gradient, "f32, held for clipping and accumulation");
-    values("optimizer states", Role::state, fmt::format("{}, in {}", spec_.optimizer->name, state_codecs(layout)));
+    const int64_t keepers = keeper_bytes(plan);
+    values("optimizer states", Role::state, fmt::format("{}, in {}", spec_.optimizer->name, state_codecs(layout)),
+           keepers);
+    item("keeper states", keepers, "f32");
     item("inputs, tables", layout.other_bytes(), "");
     const int64_t kept = kept_bytes(plan);
     item("kept activations", kept, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));
@@ -72,6 +79,29 @@ class Describer {
     item("placement waste", plan.transient_bytes - needed, "between values that lie in one arena");
     item("disk tables", plan.scratch_memory, "checksums of the scratch file, its queue");
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
+  }
+
+  // In memory: they are small.
+  static int64_t keeper_bytes(const TrainingPlan& plan) {
+    int64_t bytes = 0;
+    for (const std::string& name : plan.train.keeper_states)
+      if (const Layout::Entry* entry = plan.layout.find(name); entry && entry->tier == Tier::ram)
+        bytes += round_up(entry->type.bytes(), 64);
+    return bytes;
+  }
+
+  // "select last_layers: 21 of 272 parameters train, with 7.1 of 134.5 million numbers"
+  std::string selected(const TrainingPlan& plan) const {
+    const auto millions = [](int64_t numbers) { return static_cast<double>(numbers) * 1e-6; };
+    int64_t numbers = 0, all = 0;
+    for (const TrainedParameter& parameter : plan.train.parameters) numbers += parameter.shape.count();
+    for (const Value& value : plan.train.graph.values())
+      if (value.role == Role::parameter || plan.train.frozen.contains(value.name)) all += value.type.shape.count();
+    const auto trained = static_cast<int64_t>(plan.train.parameters.size());
+    return fmt::format("select {}: {} of {} parameters train{}, with {:.3g} of {:.3g} million numbers",
+                       spec_.selector->name, trained,
+                       trained + plan.train.resting + static_cast<int64_t>(plan.train.frozen.size()),
+                       plan.train.resting > 0 ? " at a time" : "", millions(numbers), millions(all));
   }
 
   // "f32, int8_block"

@@ -1,5 +1,7 @@
 #include "plan/layout.h"
 
+#include <algorithm>
+
 #include "core/round.h"
 #include "disk/scratch.h"
 
@@ -40,6 +42,13 @@ Result<void> Layout::add(const Graph& graph, bool gradients) {
 const Layout::Entry* Layout::find(const std::string& name) const {
   const auto found = entries_.find(name);
   return found == entries_.end() ? nullptr : &found->second;
+}
+
+bool Layout::same_places(const Layout& other) const {
+  return std::ranges::equal(entries_, other.entries_, [](const auto& a, const auto& b) {
+    return a.first == b.first && a.second.type == b.second.type && a.second.tier == b.second.tier &&
+           a.second.offset == b.second.offset;
+  });
 }
 
 int64_t Layout::bytes(Role role, Tier tier) const {

@@ -31,6 +31,8 @@ class Layout {
   Result<void> add(const Graph& graph, bool gradients = true);
 
   const Entry* find(const std::string& name) const;
+  // Whether every value of the one has the same place in the other.
+  bool same_places(const Layout& other) const;
   const std::map<std::string, Entry>& entries() const { return entries_; }
   bool on_disk(const std::string& name) const { return on_disk_.contains(name); }
   int64_t bytes() const { return bytes_; }            // in the arena; whole pages

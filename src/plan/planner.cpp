@@ -75,7 +75,7 @@ std::vector<NearMoves> TrainingPlanner::ways() const {
   if (spec_.near == Near::never) return {{}};
   if (spec_.from_scratch || !spec_.estimator->differentiates()) return {{}, {.eight_bit_states = true}};
   std::vector<NearMoves> ways = {{}, {.skip_negligible = true}, {.eight_bit_states = true, .skip_negligible = true}};
-  if (spec_.keeper->exact())
+  if (spec_.keepers.empty())
     ways.push_back({.eight_bit_states = true, .skip_negligible = true, .eight_bit_activations = true});
   return ways;
 }
@@ -106,7 +106,7 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics)
       if (whole_passes) break;
       CHECK_OK(candidates.build());
       least = std::min(least, candidates.bound(spec_.budget_bytes > 0 ? limit_ : 0));
-      if (auto found = fastest(numerics.spec, candidates, best ? best->seconds : HUGE_VAL)) best = std::move(found);
+      if (auto found = TRY(fastest(numerics, candidates, best ? best->seconds : HUGE_VAL))) best = std::move(found);
       if (numerics.hash.empty()) numerics.hash = candidates.numerics_hash();
       assert(numerics.hash == candidates.numerics_hash());
       whole_passes = candidates.whole_passes();
@@ -121,23 +121,25 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics)
 
 // Choices are weighed by the most bytes that are alive at once; only what is chosen is placed, and where the placement
 // needs more than that, the difference is set aside from choices of that eagerness and the choice is made again.
-std::optional<TrainingPlan> TrainingPlanner::fastest(const TrainingSpec& spec, Candidates& candidates,
-                                                     double beat_seconds) const {
+Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics, Candidates& candidates,
+                                                             double beat_seconds) const {
+  const bool disk = numerics.spec.disk;
   Limits limits;
   limits.fill(limit_);
   bool missed = false;
-  while (const auto found = fastest_choice(candidates, limits, spec.disk, beat_seconds)) {
-    TrainingPlan plan = candidates.complete(found->choice);
-    if (plan.bytes(0) <= limit_) return plan;
+  while (const auto found = fastest_choice(candidates, limits, disk, beat_seconds)) {
+    TrainingPlan plan = TRY(candidates.complete_all(found->choice, numerics.periods));
+    if (plan.bytes(0) <= limit_) return std::optional(std::move(plan));
     int64_t& limit = limits[found->choice.eagerness];
     // A series of small differences would not end.
     limit -= std::max(plan.bytes(0) - limit_, (limit_ - limit) / 8);
     missed = true;
   }
-  if (!missed || beat_seconds < HUGE_VAL) return {};
-  for (const Choice& choice : leanest(candidates, spec.disk))
-    if (TrainingPlan plan = candidates.complete(choice); plan.bytes(0) <= limit_) return plan;
-  return {};
+  if (!missed || beat_seconds < HUGE_VAL) return std::optional<TrainingPlan>();
+  for (const Choice& choice : leanest(candidates, disk))
+    if (TrainingPlan plan = TRY(candidates.complete_all(choice, numerics.periods)); plan.bytes(0) <= limit_)
+      return std::optional(std::move(plan));
+  return std::optional<TrainingPlan>();
 }
 
 // The plan that needs least, whatever the budget.
@@ -151,7 +153,7 @@ Result<TrainingPlan> TrainingPlanner::smallest(Numerics& numerics) const {
     whole_passes = candidates.whole_passes();
     for (const Choice& choice : leanest(candidates, numerics.spec.disk)) {
       if (least && candidates.estimate(choice, 0).bytes >= least->bytes(0)) continue;
-      TrainingPlan plan = candidates.complete(choice);
+      TrainingPlan plan = TRY(candidates.complete_all(choice, numerics.periods));
       if (!least || plan.bytes(0) < least->bytes(0)) least = std::move(plan);
     }
   }
@@ -173,6 +175,16 @@ Failure TrainingPlanner::refuse(Numerics& numerics) const {
 
 Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine) {
   return TrainingPlanner(spec, machine).plan();
+}
+
+Result<TrainingPlan> plan_period(const TrainingSpec& spec, const Machine& machine, const PlanHomes& homes,
+                                 int64_t draw) {
+  TrainingSpec drawn = spec;
+  drawn.moves = homes.moves, drawn.draw = draw;
+  Estimates estimates;
+  Candidates candidates(drawn, machine, {homes.rows, homes.keep_logits}, estimates);
+  CHECK_OK(candidates.build());
+  return candidates.complete({homes.deep, homes.shallow, homes.deep_blocks, homes.on_disk, homes.eagerness});
 }
 
 }  // namespace thimble

@@ -28,10 +28,11 @@ class TrainingPlanner {
     TrainingSpec spec;
     Estimates estimates;
     std::string hash;
+    Periods periods = {};
   };
   std::vector<NearMoves> ways() const;
   Result<std::optional<TrainingPlan>> fastest(Numerics& numerics) const;
-  std::optional<TrainingPlan> fastest(const TrainingSpec& spec, Candidates& candidates, double beat_seconds) const;
+  Result<std::optional<TrainingPlan>> fastest(Numerics& numerics, Candidates& candidates, double beat_seconds) const;
   Result<TrainingPlan> smallest(Numerics& numerics) const;
   Failure refuse(Numerics& numerics) const;
 
@@ -42,5 +43,9 @@ class TrainingPlanner {
 };
 
 Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine);
+
+// A period of the selector in the homes of a plan of the same run, whose places of what outlives a step it shares.
+Result<TrainingPlan> plan_period(const TrainingSpec& spec, const Machine& machine, const PlanHomes& homes,
+                                 int64_t draw);
 
 }  // namespace thimble

@@ -6,6 +6,7 @@
 
 #include "ops/backward.h"
 #include "ops/table.h"
+#include "plan/selection.h"
 #include "plan/updates.h"
 
 namespace thimble {
@@ -29,7 +30,10 @@ void TrainingSpec::set_optimizer(const OptimizerStack& stack) {
   for (const Wrapper* wrapper : stack.wrappers) wrappers.push_back({wrapper, OptionValues(wrapper->options)});
 }
 
-std::vector<PlannedVariant> variants_of(const TrainingSpec& spec) {
+namespace {
+
+// Of the optimizer and its wrappers.
+std::vector<std::pair<std::string_view, int64_t>> periods_of(const TrainingSpec& spec) {
   std::vector<std::pair<std::string_view, int64_t>> periods;
   const auto add = [&](std::span<const Period> all, const OptionValues& options) {
     for (const Period& period : all)
@@ -37,6 +41,24 @@ std::vector<PlannedVariant> variants_of(const TrainingSpec& spec) {
   };
   add(spec.optimizer->periods, spec.optimizer_options);
   for (const auto& [wrapper, options] : spec.wrappers) add(wrapper->periods, options);
+  return periods;
+}
+
+}  // namespace
+
+std::vector<std::string_view> period_names(const TrainingSpec& spec) {
+  std::vector<std::string_view> names;
+  for (const auto& [name, steps] : periods_of(spec)) names.push_back(name);
+  return names;
+}
+
+int64_t draw_period(const TrainingSpec& spec) {
+  return spec.selector->period ? spec.selector->period(spec.selector_options) : 0;
+}
+
+std::vector<PlannedVariant> variants_of(const TrainingSpec& spec) {
+  std::vector<std::pair<std::string_view, int64_t>> periods = periods_of(spec);
+  if (const int64_t steps = draw_period(spec); steps > 0) periods.emplace_back(kDrawn, steps);
   std::vector<PlannedVariant> out;
   for (size_t set = 1; set < size_t{1} << periods.size(); ++set) {
     PlannedVariant variant;
@@ -104,6 +126,25 @@ Directions directions_of(const TrainingSpec& spec) {
 std::string move_name(int k) { return fmt::format("perturb.move.{}", k); }
 std::string derivative_name(int k) { return fmt::format("update.derivative.{}", k); }
 
+LossHead head_of(const BuiltModel& model) {
+  return {model.hidden, model.head, model.head_bias, static_cast<float>(model.logit_cap)};
+}
+
+namespace {
+
+TokenTerms terms_of(const TrainingSpec& spec) {
+  return spec.objective->terms ? spec.objective->terms(spec.objective_options) : TokenTerms();
+}
+
+// The teacher behind the model that trains, on the same rows.
+Result<LossHead> add_teacher(Graph& graph, const FrozenModel& teacher, BuildOptions options) {
+  options.scope = kTeacher, options.role = Role::weight, options.differentiable = false;
+  options.codec = [&](const std::string& name, const Shape&) { return teacher.stored(name); };
+  return head_of(TRY(build_model(graph, teacher.architecture, options)));
+}
+
+}  // namespace
+
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
   TrainingGraph train;
   BuildOptions options{.prefix = train.prefix,
@@ -117,33 +158,43 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     return codec && spec.trains_weights() ? &kF32 : codec;
   };
   const BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
-  const TokenLoss tokens = add_token_loss(train.graph, model,
-                                          {.prefix = train.prefix,
-                                           .gradient = spec.estimator->differentiates(),
-                                           .keep_logits = kind.keep_logits,
-                                           .negligible = spec.moves.skip_negligible ? kNegligible : 0});
+  const TokenLoss tokens =
+      add_token_loss(train.graph, model,
+                     {.prefix = train.prefix,
+                      .gradient = spec.estimator->differentiates(),
+                      .keep_logits = kind.keep_logits,
+                      .negligible = spec.moves.skip_negligible ? kNegligible : 0,
+                      .terms = terms_of(spec),
+                      .loss = !spec.objective->reads_nll || spec.objective->reads_nll(spec.objective_options)});
   add_balance_loss(train.graph, model, tokens.scale, train.prefix);
-  if (spec.objective->of_pairs()) train.graph.value(tokens.nll).role = Role::activation;
-  add_objective(train.graph, *spec.objective, spec.objective_options, train.prefix, tokens.nll, model.starts);
+  if (!spec.objective->of_tokens() && tokens.nll != kNone) train.graph.value(tokens.nll).role = Role::activation;
+  LossInputs inputs{tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)};
+  if (spec.teacher) inputs.teacher = TRY(add_teacher(train.graph, *spec.teacher, options));
+  add_objective(train.graph, *spec.objective, spec.objective_options, train.prefix, inputs);
   train.loss = loss_name(*spec.objective, train.prefix);
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
+  std::vector<ValueId> losses{train.graph.find(train.loss)};
+  const std::vector<ValueId> trained = TRY(select_parameters(spec, train));
   if (!spec.estimator->differentiates()) {
-    CHECK_OK(add_estimated_updates(spec, kind, train));
+    CHECK_OK(add_estimated_updates(spec, kind, trained, train));
     return train;
   }
-  std::vector<ValueId> losses{train.graph.find(train.loss)};
-  const std::vector<ValueId> trained = parameters_of(train.graph);
   if (const ValueId balance = train.graph.find(train.prefix + std::string(kBalance)); balance != kNone)
     losses.push_back(balance);
   Backward backward(train.graph, trained);
-  Kept kept(train.graph, spec.moves.eight_bit_activations ? kQ8Keeper : *spec.keeper);
-  backward.keep_by([&](Backward&, ValueId value) { return kept.saved(value); });
+  const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
+  Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
   CHECK_OK(backward.run(losses));
   kept.place();
+  train.keeper_states = kept.states();
+  for (const auto& leaf : backward.leaves())
+    if (const auto slot = train.slots.find(train.graph.value(leaf.parameter).name); slot != train.slots.end())
+      train.graph.value(leaf.first).name = "gradient." + slot->second;
   train.whole_passes = backward.sums_within_pass();
-  add_updates(spec, kind, backward.leaves(), train);
+  add_updates(
+      spec, kind, backward.leaves(), [&] { kept.end_step(); }, train);
   CHECK_OK(train.graph.verify());
   return train;
 }

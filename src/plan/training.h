@@ -2,6 +2,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -9,6 +12,7 @@
 #include "methods/objective.h"
 #include "methods/optimizer.h"
 #include "methods/rewrite.h"
+#include "methods/selector.h"
 #include "models/build.h"
 #include "plan/layout.h"
 #include "plan/ledger.h"
@@ -45,10 +49,18 @@ NearMoves near_moves(std::string_view names) noexcept;  // unknown ones are none
 
 struct TrainingPlan;
 
+// A model that is read as it is, beside the one that trains.
+struct FrozenModel {
+  Architecture architecture;
+  std::function<const Codec*(const std::string& name)> stored;  // as TrainingSpec::stored
+};
+inline constexpr const char* kTeacher = "teacher.";  // before the names of its values
+
 struct TrainingSpec {
   Architecture architecture;
   // Codec in which a weight is stored; nullptr when there is none of that name.
   std::function<const Codec*(const std::string& name)> stored;
+  std::optional<FrozenModel> teacher;                         // of an objective that has one
   std::vector<RewriteSpec> rewrites = {{.rewrite = &kFull}};  // in the order in which they are applied
   const Optimizer* optimizer = &kAdamw;
   OptionValues optimizer_options;
@@ -57,7 +69,13 @@ struct TrainingSpec {
   OptionValues objective_options;
   const Estimator* estimator = &kBackprop;  // of the gradients
   OptionValues estimator_options;
-  const Keeper* keeper = &kExactKeeper;  // of the activations
+  std::vector<KeeperUse> keepers;            // of the activations, in the order in which they are asked
+  const Selector* selector = &kAllSelector;  // of the parameters
+  OptionValues selector_options;
+  uint64_t seed = 0;                          // of what the selector draws
+  int64_t draw = 0;                           // number of the selector's period that is planned
+  std::map<std::string, double> scores = {};  // by parameter, what a scored selector goes by
+  bool measures_gradients = false;            // what a method would train is measured (plan/selection.h)
   double weight_decay = 0;
   std::vector<std::string> no_decay;  // parts of the names of parameters that do not decay
   // Factors of the learning rate and of the decay by parts of parameters' names; of several that fit the last counts.
@@ -104,7 +122,12 @@ struct TrainingGraph {
   std::vector<ValueId> updated;  // by node from update_begin on: whose update it is part of; kNone: all parameters'
   std::vector<TrainedParameter> parameters;
   std::vector<AdapterTensor> adapter;  // what of it an adapter's file holds
-  std::string loss;                    // the result with the losses of rows
+  std::vector<std::string> keeper_states;
+  std::set<std::string> frozen;  // parameters of the method that its selector never trains
+  int64_t resting = 0;           // parameters that train in other periods
+  std::map<std::string, std::string>
+      slots;         // by parameter of a layer that is drawn: what its gradient and states are called by
+  std::string loss;  // the result with the losses of rows
   std::string prefix = "train.";
 };
 
@@ -119,6 +142,9 @@ inline constexpr const char* kPassRate = "pass.learning_rate";
 inline constexpr const char* kPassStep = "pass.step";
 inline constexpr const char* kUpdateRate = "update.learning_rate";
 inline constexpr const char* kUpdateStep = "update.step";
+
+// The period of a selector that draws: its first step, in which the slots of layers that train in turn begin.
+inline constexpr std::string_view kDrawn = "drawn";
 
 // What steps differ in: which periods of the optimizer are due, and whether the logits of the head are kept until its
 // gradient is made.
@@ -138,6 +164,9 @@ void read_moved(const TrainingSpec& spec, TrainingGraph& train);
 // Moves every trained parameter by those, in place.
 Result<Graph> build_perturbation(const TrainingSpec& spec, const TrainingGraph& train);
 
+// What an objective reads of a model.
+LossHead head_of(const BuiltModel& model);
+
 // `rows` tokens a pass.
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind = {});
 
@@ -152,6 +181,10 @@ struct PlannedVariant {
   bool is_due(int64_t step) const;
   double share() const;  // of all steps
 };
+// Names of all periods of the optimizer and its wrappers.
+std::vector<std::string_view> period_names(const TrainingSpec& spec);
+// Steps after which the selector draws anew; 0: never.
+int64_t draw_period(const TrainingSpec& spec);
 // The kinds of steps that occur besides the ordinary one, without graphs.
 std::vector<PlannedVariant> variants_of(const TrainingSpec& spec);
 
@@ -169,6 +202,17 @@ enum class Rung {
   cheap_spill,  // the same, the others wait on disk
   bare,         // only the block's input, the others are made again
   bare_spill,   // only the block's input, on disk
+};
+
+// What was chosen for a plan: another graph of the same run is put into it.
+struct PlanHomes {
+  NearMoves moves;
+  bool keep_logits = false;  // of the head, until its gradient is made
+  int64_t rows = 0;          // tokens a pass
+  Rung deep = Rung::keep, shallow = Rung::keep;
+  int deep_blocks = 0;   // of rung `deep`, from the first on; the others are of rung `shallow`
+  size_t on_disk = 0;    // persistent values, of the list of candidates
+  size_t eagerness = 0;  // of kEagerness
 };
 
 // A program beside the passes and their update.
@@ -195,7 +239,8 @@ struct TrainingPlan {
   Rung deep = Rung::keep, shallow = Rung::keep;
   int deep_blocks = 0;  // of rung `deep`, from the first on; the others are of rung `shallow`
   NearMoves moves;
-  int64_t transient_bytes = 0;
+  PlanHomes homes;
+  int64_t transient_bytes = 0;  // of the largest program, in any period of the selector
   int64_t arena_bytes = 0;
   int64_t scratch_bytes = 0;                  // of the file of the disk tier; 0: there is none
   int64_t scratch_memory = 0;                 // what that takes of memory, outside of the arena

@@ -53,7 +53,7 @@ class UpdateBuilder {
         if (id != kNone && layer_[static_cast<size_t>(id)] < 0) layer_[static_cast<size_t>(id)] = node.block;
   }
 
-  void build(const std::vector<Backward::LeafGradient>& gradients) {
+  void build(const std::vector<Backward::LeafGradient>& gradients, const std::function<void()>& end_step) {
     begin_inputs();
     updates_.reserve(gradients.size());
     for (const auto& p : gradients) updates_.push_back(begin(p));
@@ -64,6 +64,8 @@ class UpdateBuilder {
     const ValueId clip = norm(squares);
     for (size_t i = first_norm; i < g_.nodes().size(); ++i) g_.in_last_pass(i);
     update_all(clip);
+    end_step();
+    belongs_to(kNone);
   }
 
   // Of gradients that are made anew where they are read.
@@ -86,10 +88,12 @@ class UpdateBuilder {
 
   void update_all(ValueId clip) {
     train_.update_begin = g_.nodes().size();
+    count_slot_steps();
     for (Update& update : updates_) {
       if (spec_.clip > 0) update.clip = clip;
       const ValueId parameter = update.parameter;  // the hooks replace it by its new version
       set_rate(update);
+      if (in_slot_[index(update)] && draws() && !optimizer_.accumulator) begin_slot(update, index(update));
       reset_states(update);
       if (update.gradient == kNone) estimate(update);
       before(update);
@@ -98,7 +102,7 @@ class UpdateBuilder {
       if (!later) apply(update);
       belongs_to(later ? kNone : parameter);
     }
-    if (optimizer_.total != Total::none && !updates_.front().statistics.empty()) apply_with_totals();
+    if (optimizer_.total != Total::none) apply_with_totals();
   }
 
   // As a value, for updates that are no single expression; where none reads it, it is dropped again.
@@ -124,6 +128,9 @@ class UpdateBuilder {
     const auto at = static_cast<size_t>(p.parameter);
     TrainedParameter trained{value.name, value.type.shape, {}, head_rows_[at], layer_[at]};
     const Parameter parameter{value.name, value.type.shape, layer_[at] >= 0, head_rows_[at], layer_[at]};
+    const auto slot = train_.slots.find(value.name);
+    const bool in_slot = slot != train_.slots.end();
+    const std::string_view owner_name = in_slot ? slot->second : value.name;
     const auto started = [&](const OptionValues& options) {
       return Update{.graph = g_,
                     .options = options,
@@ -138,25 +145,74 @@ class UpdateBuilder {
                     .learning_rate = learning_rate_,
                     .step = step_,
                     .clip = kNone,
-                    .due = kind_.due};
+                    .due = in_slot && draws() ? period_names(spec_) : kind_.due};
     };
     Update update = started(spec_.optimizer_options);
-    add_states(optimizer_.name, optimizer_.states(parameter, spec_.optimizer_options), update, trained);
+    add_states(optimizer_.name, optimizer_.states(parameter, spec_.optimizer_options), owner_name, update, trained);
     for (const auto& [wrapper, options] : spec_.wrappers) {
       wrapped_.push_back(started(options));
-      add_states(wrapper->name, wrapper->states(parameter, options), wrapped_.back(), trained);
+      add_states(wrapper->name, wrapper->states(parameter, options), owner_name, wrapped_.back(), trained);
     }
     train_.parameters.push_back(std::move(trained));
+    in_slot_.push_back(in_slot);
+    if (optimizer_.accumulator && in_slot && draws()) {
+      g_.set_phase(Phase::backward);
+      begin_slot(update, updates_.size());
+      g_.set_phase(Phase::update);
+    }
     if (optimizer_.accumulator) absorb(p.first, optimizer_.accumulator(parameter, spec_.optimizer_options), update);
     return update;
   }
 
-  void add_states(std::string_view owner, const std::vector<StateSpec>& states, Update& update,
+  // Those of layers that train in turn count the steps of the period.
+  void count_slot_steps() {
+    if (std::ranges::none_of(in_slot_, [](char in_slot) { return in_slot; })) return;
+    const ValueId step = within_period(step_, "slot.step");
+    belongs_to(kNone);
+    for (Update& update : updates_) {
+      if (!in_slot_[index(update)]) continue;
+      update.step = step;
+      for (Update& next : wrapped(update)) next.step = step;
+    }
+  }
+
+  // Whether this kind of step begins a period of the selector.
+  bool draws() const { return std::ranges::find(kind_.due, kDrawn) != kind_.due.end(); }
+
+  // The number of a step within its period, from 1.
+  ValueId within_period(ValueId step, std::string name) {
+    PointwiseBuilder b;
+    b.shape({1});
+    const Expr number = b.scalar();
+    const auto period = static_cast<double>(draw_period(spec_));
+    b.output(number - period * floor((number - 1) / period));
+    return g_.emit(kPointwise, b.attributes(), {step}, std::move(name));
+  }
+
+  // States that were another layer's are as they begin before anything reads them: of an optimizer that takes gradients
+  // in pass by pass in the first pass, else in the update.
+  void begin_slot(Update& update, size_t number) {
+    const TrainedParameter& trained = train_.parameters[number];
+    size_t first = 0;
+    const auto begin = [&](Update& next) {
+      for (ValueId& state : next.states) {
+        PointwiseBuilder b;
+        const Expr target = b.tensor();
+        b.store(target, b.constant(trained.states[first++].second.initial));
+        state = g_.emit(kPointwise, b.attributes(), {state}, "begin." + g_.value(state).name);
+      }
+    };
+    begin(update);
+    const size_t each = spec_.wrappers.size();
+    for (Update& next : std::span(wrapped_).subspan(number * each, each)) begin(next);
+  }
+
+  void add_states(std::string_view owner, const std::vector<StateSpec>& states, std::string_view of, Update& update,
                   TrainedParameter& trained) {
     for (StateSpec state : states) {
       state = coded(state, spec_.moves.eight_bit_states ? kInt8Block : *spec_.states);
       update.roots.push_back(state.squares && state.codec->block > 1);
-      const std::string name = fmt::format("{}.{}.{}", owner, state.name, trained.name);
+      const std::string name = fmt::format("{}.{}.{}", owner, state.name, of);
       update.states.push_back(g_.add_value(name, {state.shape, state.codec}, Role::state,
                                            Initial::constant(static_cast<float>(state.initial))));
       trained.states.emplace_back(name, state);
@@ -206,8 +262,9 @@ class UpdateBuilder {
       g_.add_value(kPassRate, {{1}}, Role::input);
       g_.add_value(kPassStep, {{1}}, Role::input);
     }
-    update.learning_rate = g_.find(kPassRate), update.step = g_.find(kPassStep);
     g_.set_phase(Phase::backward);  // the first pass of a step finds it cleared
+    update.learning_rate = g_.find(kPassRate), update.step = g_.find(kPassStep);
+    if (in_slot_.back()) update.step = within_period(update.step, "slot.pass_step." + update.name());
     update.gradient = hooks_.absorb(update);
     g_.set_phase(Phase::update);
     update.learning_rate = learning_rate_, update.step = step_;
@@ -247,13 +304,18 @@ class UpdateBuilder {
       const auto every = static_cast<double>(spec.reset_every);
       const Expr keep = greater(step - every * floor(step / every), 0.5);
       b.store(state, state * keep + spec.initial * (1 - keep));
-      update.states[i] =
-          g_.emit(kPointwise, b.attributes(), {update.states[i], step_}, "reset." + g_.value(update.states[i]).name);
+      update.states[i] = g_.emit(kPointwise, b.attributes(), {update.states[i], update.step},
+                                 "reset." + g_.value(update.states[i]).name);
     }
   }
 
+  // Of the updates that have statistics in this kind of step; the others are done.
   void apply_with_totals() {
-    std::vector<ValueId> totals = updates_.front().statistics;
+    std::vector<Update*> later;
+    for (Update& update : updates_)
+      if (!update.statistics.empty()) later.push_back(&update);
+    if (later.empty()) return;
+    std::vector<ValueId> totals = later.front()->statistics;
     // The first sum is a new value: an update may read its own statistic beside the total.
     const auto joined = [&](bool over) {
       PointwiseBuilder b;
@@ -262,15 +324,15 @@ class UpdateBuilder {
       over ? b.store(total, both) : b.output(both);
       return b.attributes();
     };
-    for (size_t i = 1; i < updates_.size(); ++i)
+    for (size_t i = 1; i < later.size(); ++i)
       for (size_t k = 0; k < totals.size(); ++k)
-        totals[k] = g_.emit(kPointwise, joined(i > 1), {totals[k], updates_[i].statistics[k]},
-                            fmt::format("total.{}.{}", k, i));
+        totals[k] =
+            g_.emit(kPointwise, joined(i > 1), {totals[k], later[i]->statistics[k]}, fmt::format("total.{}.{}", k, i));
     belongs_to(kNone);
-    for (Update& update : updates_) {
-      update.totals = totals;
-      const ValueId parameter = update.parameter;
-      apply(update);
+    for (Update* const update : later) {
+      update->totals = totals;
+      const ValueId parameter = update->parameter;
+      apply(*update);
       belongs_to(parameter);
     }
   }
@@ -302,11 +364,12 @@ class UpdateBuilder {
   std::vector<Update> updates_;
   std::vector<Update> wrapped_;  // by parameter and wrapper
   std::optional<Estimate> estimate_;
+  std::vector<char> in_slot_;  // by parameter: of a layer that trains in turn
   ValueId learning_rate_ = kNone, step_ = kNone;
 };
 
-// Parameters that are read when a value of the forward pass is computed again within its block, by value: what the
-// backward pass reads may have been dropped. Blocks' inputs are kept.
+// Parameters and keepers' states that are read when a value of the forward pass is computed again within its block, by
+// value: what the backward pass reads may have been dropped. Blocks' inputs are kept.
 std::vector<std::vector<ValueId>> read_to_recompute(const Graph& graph) {
   std::vector<std::vector<ValueId>> reads(graph.values().size());
   std::vector<int> block(graph.values().size(), -2);
@@ -315,7 +378,7 @@ std::vector<std::vector<ValueId>> read_to_recompute(const Graph& graph) {
     std::vector<ValueId> all;
     for (const ValueId id : node.in) {
       if (id == kNone) continue;
-      if (graph.value(id).role == Role::parameter) all.push_back(id);
+      if (graph.value(id).role == Role::parameter || graph.value(id).role == Role::state) all.push_back(id);
       const auto& inner = reads[static_cast<size_t>(id)];
       if (block[static_cast<size_t>(id)] == node.block) all.insert(all.end(), inner.begin(), inner.end());
     }
@@ -367,19 +430,19 @@ void hoist(Graph& graph, size_t begin, size_t end) {
 }  // namespace
 
 void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vector<Backward::LeafGradient>& gradients,
-                 TrainingGraph& train) {
+                 const std::function<void()>& end_step, TrainingGraph& train) {
   const size_t begin = train.graph.nodes().size();
-  UpdateBuilder(spec, kind, train).build(gradients);
+  UpdateBuilder(spec, kind, train).build(gradients, end_step);
   hoist(train.graph, begin, train.barrier ? train.update_begin : train.graph.nodes().size());
 }
 
-Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, TrainingGraph& train) {
+Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> trained,
+                                   TrainingGraph& train) {
   if (spec.optimizer->accumulator)
     return fail(ErrorCode::unsupported,
                 "--optimizer {} takes its gradient in before a step ends, --estimator {} has it only then; take {} or "
                 "another optimizer",
                 spec.optimizer->name, spec.estimator->name, spec.estimator->optimizer);
-  const std::vector<ValueId> trained = parameters_of(train.graph);
   UpdateBuilder(spec, kind, train).build_estimated(trained);
   const std::vector<char> kept = train.graph.prune();
   std::vector<ValueId> updated;

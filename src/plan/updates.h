@@ -1,6 +1,7 @@
 // What becomes of the gradients of a training graph: their norm, clipping, and the update of every parameter.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "ops/backward.h"
@@ -9,11 +10,12 @@
 namespace thimble {
 
 // Of derived gradients. What consumes or measures one is moved to where it exists; with a barrier only up to the norm.
+// end_step() emits what else ends a step, of no parameter.
 void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vector<Backward::LeafGradient>& gradients,
-                 TrainingGraph& train);
+                 const std::function<void()>& end_step, TrainingGraph& train);
 
-// Of gradients that an estimator makes, of all parameters of the graph. Refuses optimizers that take gradients in pass
-// by pass.
-Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, TrainingGraph& train);
+// Of gradients that an estimator makes of these parameters. Refuses optimizers that take gradients in pass by pass.
+Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> trained,
+                                   TrainingGraph& train);
 
 }  // namespace thimble

@@ -76,15 +76,24 @@ Result<void> Trainer::set_options() {
   std::vector<std::string> owners = {"optimizer", optimizer};
   for (const auto& [wrapper, options] : spec_.wrappers) owners.emplace_back(wrapper->name);
   spec_.objective_options = OptionValues(spec_.objective->options);
+  spec_.selector_options = OptionValues(spec_.selector->options);
   // Sockets whose options are all their own, with the names that they are called by.
-  const struct {
+  struct Other {
     std::string_view socket, name;
     bool any;
     OptionValues& options;
-  } others[] = {{"estimator", spec_.estimator->name, !spec_.estimator->options.empty(), spec_.estimator_options},
-                {"objective", spec_.objective->name, !spec_.objective->options.empty(), spec_.objective_options}};
-  for (const auto& other : others)
-    if (other.any) owners.insert(owners.end(), {std::string(other.socket), std::string(other.name)});
+  };
+  std::vector<Other> others = {
+      {"estimator", spec_.estimator->name, !spec_.estimator->options.empty(), spec_.estimator_options},
+      {"objective", spec_.objective->name, !spec_.objective->options.empty(), spec_.objective_options},
+      {"select", spec_.selector->name, !spec_.selector->options.empty(), spec_.selector_options}};
+  for (auto& [keeper, options] : spec_.keepers)
+    others.push_back({keeper->name, keeper->name, !keeper->options.empty(), options});
+  for (const auto& other : others) {
+    if (!other.any) continue;
+    owners.emplace_back(other.name);
+    if (other.socket != other.name) owners.emplace_back(other.socket);
+  }
   for (const RewriteSpec& spec : spec_.rewrites)
     if (!spec.rewrite->options.empty()) owners.emplace_back(spec.rewrite->name);
   if (!source_) owners.emplace_back(kBlocks);
@@ -95,7 +104,7 @@ Result<void> Trainer::set_options() {
                   fmt::join(owners, "', '"));
     const auto other = std::ranges::find_if(
         others, [&](const auto& o) { return setting.owner == o.socket || setting.owner == o.name; });
-    if (other != std::end(others)) {
+    if (other != others.end()) {
       CHECK_OK(other->options.set(setting.owner, setting.name, setting.value));
       continue;
     }

@@ -84,6 +84,7 @@ Result<void> Trainer::save_checkpoint() {
                    {"isa", std::string(isa_name())},
                    {"eval_data", fingerprint_text(eval_data_.get())},
                    {"watch", watch_.text()},
+                   {"scores", nlohmann::json(spec_.scores).dump()},
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
   auto writer = TRY(CheckpointWriter::create(recipe_.out, std::move(tensors), metadata));
   Values all = values();
@@ -161,10 +162,28 @@ Result<void> Trainer::restore_checkpoint() {
   return {};
 }
 
+namespace {
+
+// Whole rows where the value is not f32, as what its selector has frozen.
+Result<void> read_decoded(Values& all, const Layout::Entry& entry, int64_t first, std::span<float> to) {
+  const Codec& codec = *entry.type.codec;
+  if (&codec == &kF32) return all.read(entry, first * 4, std::as_writable_bytes(to));
+  const int64_t columns = entry.type.shape.columns();
+  std::vector<std::byte> row(static_cast<size_t>(codec.bytes(columns)));
+  for (size_t at = 0; at < to.size(); at += static_cast<size_t>(columns)) {
+    const int64_t number = (first + static_cast<int64_t>(at)) / columns;
+    CHECK_OK(all.read(entry, number * codec.bytes(columns), row));
+    codec.decode(row.data(), to.data() + at, columns);
+  }
+  return {};
+}
+
+}  // namespace
+
 // Elements of a value as files have it: of a trained one, what the optimizer says that evaluation takes.
 Result<void> Trainer::read_result(Values& all, const std::string& name, int64_t first, std::span<float> to) const {
   const ReadElements read = [&](const std::string& value, int64_t at, std::span<float> part) {
-    return all.read(*plan_.layout.find(value), at * 4, std::as_writable_bytes(part));
+    return read_decoded(all, *plan_.layout.find(value), at, part);
   };
   const auto& parameters = plan_.train.parameters;
   const auto trained = std::ranges::find(parameters, name, &TrainedParameter::name);

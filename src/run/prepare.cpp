@@ -4,6 +4,7 @@
 
 #include "core/count.h"
 #include "core/nearest.h"
+#include "core/printable.h"
 #include "disk/scratch_file.h"
 #include "files/safetensors.h"
 #include "models/grown_model.h"
@@ -28,7 +29,9 @@ Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& 
   CHECK_OK(trainer->open());
   CHECK_OK(trainer->make_rewrites());
   CHECK_OK(trainer->open_data());
+  CHECK_OK(trainer->check_teacher());
   CHECK_OK(trainer->make_spec());
+  CHECK_OK(trainer->score_parameters());
   CHECK_OK(trainer->make_plan());
   CHECK_OK(trainer->check_scratch());
   return trainer;
@@ -50,7 +53,9 @@ Result<void> Trainer::open() {
   spec_.threads = thread_count(r.threads);
   threads_ = std::make_unique<Threads>(spec_.threads);
   if (!r.model.empty()) source_ = TRY(ModelSource::open(r.model));
+  CHECK_OK(open_teacher());
   model_fingerprint_ = TRY(fingerprint_text(source_.get()));
+  if (teacher_) model_fingerprint_ += " teacher " + TRY(fingerprint_text(teacher_.get()));
   if (source_) {
     CHECK_OK(open_model_tokenizer());
     spec_.architecture = source_->architecture();
@@ -69,6 +74,44 @@ Result<void> Trainer::open() {
   }
   spec_.architecture = TRY(preset(TRY(parse_size(r.size)), vocab, r.context));
   return set_blocks(r.set, spec_.architecture);
+}
+
+Result<void> Trainer::open_teacher() {
+  const Objective& objective = *TRY(objective_named(recipe_.objective));
+  if (!objective.teacher) return {};
+  if (recipe_.teacher.empty())
+    return fail(ErrorCode::invalid_argument,
+                "--objective {}: --teacher is missing: the model whose predictions it learns", objective.name);
+  teacher_ = TRY(ModelSource::open(recipe_.teacher));
+  spec_.teacher = FrozenModel{teacher_->architecture(), [this](const std::string& name) -> const Codec* {
+                                const ModelTensor* const tensor = teacher_->find(name);
+                                return tensor ? tensor->codec : nullptr;
+                              }};
+  return {};
+}
+
+// Ids have to mean to both models the same.
+Result<void> Trainer::check_teacher() const {
+  if (!teacher_) return {};
+  const int64_t own = spec_.architecture.vocab, other = teacher_->architecture().vocab;
+  if (own != other)
+    return fail(ErrorCode::invalid_argument,
+                "--teacher {}: expected a model of the same vocabulary, {} tokens, found one of {}", recipe_.teacher,
+                own, other);
+  if (recipe_.context > teacher_->architecture().context)
+    events_.note(fmt::format("warning: --context {}: the teacher was made for sequences of {} tokens at most",
+                             recipe_.context, teacher_->architecture().context));
+  if (lead_of(spec_.rewrites).rows > 0)
+    return fail(ErrorCode::invalid_argument, "--method {}: its virtual tokens mean nothing to a teacher",
+                recipe_.method);
+  const auto tokenizer = tokenizer_of("", *teacher_);
+  if (!tokenizer || !(*tokenizer)->usable()) return {};  // a file without one
+  for (int32_t id = 0; id < std::min(tokenizer_->vocab_size(), (*tokenizer)->vocab_size()); ++id)
+    if (tokenizer_->bytes(id) != (*tokenizer)->bytes(id))
+      return fail(ErrorCode::invalid_argument,
+                  "--teacher {}: expected a model of the same tokenizer; token {} is '{}' here and '{}' there",
+                  recipe_.teacher, id, printable(tokenizer_->bytes(id)), printable((*tokenizer)->bytes(id)));
+  return {};
 }
 
 // Where the model's own rows train, tokens that have none get theirs.
@@ -169,7 +212,9 @@ Result<int64_t> Trainer::count_steps() {
 Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
   spec_.set_optimizer(TRY(optimizer_stack_named(r.optimizer)));
-  spec_.keeper = TRY(keeper_named(r.keep));
+  spec_.keepers = TRY(keepers_named(r.keep));
+  spec_.selector = TRY(selector_named(r.select));
+  spec_.seed = static_cast<uint64_t>(r.seed);
   spec_.estimator = TRY(estimator_named(r.estimator));
   if (spec_.optimizer->evaluated && r.schedule != "constant")
     events_.note(fmt::format(
@@ -262,6 +307,13 @@ Result<void> Trainer::resume_numerics() {
 }
 
 Result<void> Trainer::make_plan() {
+  CHECK_OK(plan_within_budget());
+  CHECK_OK(check_names());
+  if (spec_.selector->scored) report_chosen();
+  return {};
+}
+
+Result<void> Trainer::plan_within_budget() {
   packer_->clear(rows_);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kTrainingTouches};
   spec_.heap = [](const TrainingPlan& plan) {
@@ -278,7 +330,7 @@ Result<void> Trainer::make_plan() {
     spec_.runtime_heap = spec_.heap(plan_);
     return spec_.runtime_heap + exported;
   }));
-  return check_names();
+  return {};
 }
 
 // Names in --set optimizer.no_decay that no parameter has are misspelt.

@@ -13,7 +13,7 @@ namespace {
 // All other flags decide the outcome. `multiply` is settled by the checkpoint; model and data are known by their
 // fingerprints.
 constexpr auto kFree = std::to_array<std::string_view>(
-    {"model", "tokenizer", "data", "eval-data", "out", "steps", "epochs", "eval-every", "save-every",
+    {"model", "teacher", "tokenizer", "data", "eval-data", "out", "steps", "epochs", "eval-every", "save-every",
      "keep-checkpoints", "on-divergence", "memory", "scratch", "multiply", "threads", "strict"});
 
 std::string shown(const nlohmann::ordered_json& value) {
@@ -52,8 +52,8 @@ Result<void> check_model(const SafetensorsFile& checkpoint, const Recipe& settle
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say of which model it is; begin a new run",
                 checkpoint.path());
   return fail(ErrorCode::invalid_argument,
-              "--model {}: the run in {} was begun with a model of other weights; go on with that one, or begin a new "
-              "run with another --out",
+              "--model {}: the run in {} was begun with a model (or a --teacher) of other weights; go on with that one, or "
+              "begin a new run with another --out",
               settled.model, settled.out);
 }
 

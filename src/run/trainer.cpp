@@ -5,7 +5,9 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
+#include "plan/planner.h"
 #include "plan/profile.h"
 #include "run/derived.h"
 #include "run/earlier_run.h"
@@ -52,6 +54,7 @@ Result<void> Trainer::fill() {
   Values all = values();
   Loaded loaded;
   if (source_) CHECK_OK(load_weights(*source_, all, loaded));
+  if (teacher_) CHECK_OK(load_weights(*teacher_, all, loaded, kTeacher));
   if (!adapters_.empty()) CHECK_OK(load_adapters(adapters_, plan_.train.adapter, all, loaded));
   CHECK_OK(initialise(all, loaded, static_cast<uint64_t>(recipe_.seed)));
   if (!source_) return {};
@@ -86,7 +89,7 @@ void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t fi
 
 double Trainer::read_losses(const std::string& prefix, const Rows& rows, int64_t first) {
   double sum = 0;
-  const float* const losses = input<float>(loss_name(*spec_.objective, prefix));
+  const float* const losses = input<float>(loss_name(objective_of(prefix), prefix));
   for (int64_t i = 0; i < plan_.rows; ++i) sum += losses[i];
   for (const Rows::Pair& pair : rows.pairs) {
     if (pair.row < first || pair.row >= first + plan_.rows) continue;
@@ -94,6 +97,31 @@ double Trainer::read_losses(const std::string& prefix, const Rows& rows, int64_t
     ++rewards_.pairs, rewards_.preferred += reward > 0, rewards_.margin += reward;
   }
   return sum;
+}
+
+Result<void> Trainer::draw() {
+  const int64_t period = draw_period(spec_), draw = period > 0 ? done_ / period : 0;
+  if (draw == spec_.draw) return {};
+  CHECK_OK(flush());
+  passes_.reset();
+  TrainingPlan before = std::exchange(plan_, {});
+  const PlanHomes homes = before.homes;
+  before.train = {}, before.pass = before.update = before.deferred = {}, before.programs.clear(),
+  before.variants.clear();
+  spec_.draw = draw;
+  plan_ = TRY(plan_period(spec_, machine_, homes, draw));
+  if (!plan_.layout.same_places(before.layout) || plan_.transient_bytes > before.transient_bytes ||
+      plan_.scratch_bytes > before.scratch_bytes)
+    return fail(
+        ErrorCode::over_budget,
+        "step {}: the layers of the next period need {} beside {}, planned were {} beside {}; this is a fault of "
+        "the planner",
+        done_ + 1, plan_.transient_bytes, plan_.layout.bytes(), before.transient_bytes, before.layout.bytes());
+  plan_.transient_bytes = before.transient_bytes, plan_.arena_bytes = before.arena_bytes;
+  plan_.scratch_bytes = before.scratch_bytes, plan_.numerics_hash = before.numerics_hash;
+  plan_.moves = before.moves, plan_.ledger = std::move(before.ledger);
+  passes_ = std::make_unique<Passes>(plan_, arena_->data(), scratch_.get());
+  return {};
 }
 
 // What the next step holds: its losses are divided by its targets, and micro-batches after the last example of an epoch
@@ -146,6 +174,7 @@ Result<double> Trainer::run_batches(RunContext& run, const StepSize& size) {
 // Nothing where the step was passed over: its gradient has entered no weight and no state.
 Result<std::optional<StepEvent>> Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
+  CHECK_OK(draw());
   const StepSize size = TRY(measure_step());
   rewards_ = {}, balance_ = 0;
   RunContext run = context();

@@ -50,6 +50,8 @@ class Trainer {
   Trainer(const Recipe& recipe, Events& events) : recipe_(recipe), events_(events) {}
   Result<void> open();
   Result<void> open_model_tokenizer();
+  Result<void> open_teacher();
+  Result<void> check_teacher() const;
   Result<void> open_data();
   Result<void> make_spec();
   Result<void> set_options();
@@ -61,12 +63,17 @@ class Trainer {
   Recipe settled() const;  // the recipe with what was chosen for it
   Result<void> resume_numerics();
   Result<void> make_plan();
+  Result<void> score_parameters();  // where the selector goes by what the data say
+  Result<void> measure_scores(int64_t windows, std::map<std::string, double>& scores);
+  void report_chosen();
+  Result<void> plan_within_budget();
   Result<int64_t> count_steps();
   Result<int64_t> text_context() const;
   Packer packed(Dataset& data, int64_t batch, int64_t seed, bool shuffle) const;
   Result<void> train();
   Result<void> allocate();
   Result<void> flush();  // before parameters and states are read
+  Result<void> draw();   // the plan of the period of the selector that the next step is of
   // Of the disk tier; a plan alone may have no --out.
   std::string scratch_folder() const;
   Result<void> check_scratch() const;
@@ -90,6 +97,10 @@ class Trainer {
   Result<void> pass_over(const std::string& what, const Packer::State& from);
   // Rows [first, first + plan rows) become the inputs of a program, whose names begin with `prefix`.
   void write_rows(const std::string& prefix, const Rows& rows, int64_t first, const std::vector<float>& references);
+  // What a program counts: of evaluation it may be another than what is learnt.
+  const Objective& objective_of(const std::string& prefix) const {
+    return prefix == plan_.train.prefix ? *spec_.objective : evaluated_objective(*spec_.objective);
+  }
   // Of the program that has just run on them, the sum of the losses; the rewards of pairs are added to `rewards_`.
   double read_losses(const std::string& prefix, const Rows& rows, int64_t first);
   Result<void> evaluate_rows(const Rows& rows, int64_t first, const std::vector<float>& references);
@@ -130,6 +141,7 @@ class Trainer {
   std::vector<Adapter> adapters_;                // to begin with
   std::vector<nlohmann::ordered_json> configs_;  // of the adapter's techniques, as they are saved
   std::unique_ptr<ModelSource> source_;          // null when training from scratch
+  std::unique_ptr<ModelSource> teacher_;         // null without one
   std::string model_fingerprint_;
   std::unique_ptr<Dataset> data_, eval_data_;
   std::unique_ptr<Packer> packer_;

@@ -82,14 +82,14 @@ void make_numbers(const Initial& initial, const Random& random, int64_t first, i
 
 }  // namespace
 
-Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loaded) {
+Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loaded, const std::string& scope) {
   for (const ModelTensor& tensor : source.tensors()) {
-    const Layout::Entry* const entry = values.layout().find(tensor.name);
+    const Layout::Entry* const entry = values.layout().find(scope + tensor.name);
     if (!entry) continue;
     if (!(entry->type.shape == tensor.shape))
       return fail(ErrorCode::corrupt, "{}: '{}' is {}, the architecture says {}", source.path(), tensor.name,
                   tensor.shape.text(), entry->type.shape.text());
-    loaded.insert(tensor.name);
+    loaded.insert(scope + tensor.name);
     const int64_t columns = tensor.shape.columns();
     const Codec& codec = *entry->type.codec;
     const int64_t unit = codec.rows_of ? kInterleavedRows * columns : columns;

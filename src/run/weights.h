@@ -14,8 +14,8 @@ namespace thimble {
 using Loaded = std::set<std::string, std::less<>>;
 
 // Reads every weight and parameter that the source has. Stored codecs are kept; where the layout wants another (f32
-// masters of a quantised file), rows are converted.
-Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loaded);
+// masters of a quantised file), rows are converted. scope: before the names of the values.
+Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loaded, const std::string& scope = {});
 
 // What the adapters' files hold of these values.
 Result<void> load_adapters(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors, Values& values,

@@ -86,7 +86,7 @@ Program program(const Objective& objective, const OptionValues& options, int64_t
   const Type column{{rows}, &kF32, Extent::tokens};
   p.nll = p.graph.add_value("nll", column, Role::parameter);
   p.starts = p.graph.add_value("starts", {{rows}, &kI32, Extent::tokens}, Role::input);
-  p.loss = add_objective(p.graph, objective, options, "t.", p.nll, p.starts);
+  p.loss = add_objective(p.graph, objective, options, "t.", {.nll = p.nll, .starts = p.starts});
   return p;
 }
 

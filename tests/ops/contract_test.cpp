@@ -197,7 +197,8 @@ TEST_P(DifferentiableOp, gradient_equals_finite_differences) {
     op().reference({s.attributes, operands, results, run});
     double sum = 0;
     // A loss carries its own scale, which its gradient is of.
-    const double scale = &op() == &kLinearCrossEntropy ? b.values[3][0] : 1;
+    const bool scaled = &op() == &kLinearCrossEntropy || &op() == &kLinearDistillation;
+    const double scale = scaled ? b.values[3][0] : 1;
     for (size_t i = 0; i < memory[0].size(); ++i) sum += scale * memory[0][i] * values[seed][i];
     return sum;
   };

@@ -8,7 +8,7 @@
 namespace thimble {
 namespace {
 
-constexpr int kSteps = 8;
+constexpr int kSteps = 4;
 constexpr double kTolerance = 0.02;  // of the loss: docs/methods/int8_block.md
 
 // Of states of parameters that are large enough for it.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 
 #include "adapters/adapter.h"
@@ -13,6 +14,7 @@
 #include "plan/planner.h"
 #include "run/passes.h"
 #include "run/weights.h"
+#include "whole.h"
 
 namespace thimble {
 
@@ -56,9 +58,9 @@ inline TrainingSpec tiny_spec(const Rewrite& method = kFull) {
   spec.stored = [](const std::string& name) -> const Codec* { return name == "lm_head.weight" ? nullptr : &kF32; };
   spec.rewrites = {rewrite_for_tests(method, spec.architecture)};
   spec.optimizer_options = OptionValues(spec.optimizer->options);
-  spec.batch = 4, spec.context = 256;
+  spec.batch = 8, spec.context = 128;
   spec.activation = &kBf16;
-  spec.threads = 2;
+  spec.threads = test_threads();
   return spec;
 }
 
@@ -76,7 +78,9 @@ struct Trajectory {
   bool operator==(const Trajectory&) const = default;
 };
 
-inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int steps, double rate = 1e-2) {
+// `look` sees the values at the end.
+inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int steps, double rate = 1e-2,
+                           const std::function<void(Values&)>& look = nullptr) {
   const auto bytes = static_cast<size_t>(plan.arena_bytes + 4095) / 4096 * 4096;
   const std::unique_ptr<std::byte, decltype(&std::free)> arena(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)),
                                                                std::free);
@@ -97,13 +101,22 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
                                 std::fill_n(reinterpret_cast<float*>(to), count, 1.0f);
                                 return Result<void>();
                               }));
-  Passes passes(plan, base, scratch.get());
+  TrainingPlan drawn;  // of a later period of the selector
+  auto passes = std::make_unique<Passes>(plan, base, scratch.get());
   const Random random(3, "tokens");
   const int64_t rows = spec.batch * spec.context;
   Trajectory out;
   for (int step = 0; step < steps; ++step) {
     RunContext context{threads, spec.multiply, 0, static_cast<uint64_t>(step), 0};
-    passes.begin_step(context, {rate, 1.0 / static_cast<double>(rows)});
+    if (const int64_t period = draw_period(spec); period > 0 && step > 0 && step % period == 0) {
+      EXPECT_TRUE(passes->flush(context));
+      passes.reset();
+      drawn = *plan_period(spec, Machine{.disk = {1e9, 1e9}}, plan.homes, step / period);
+      EXPECT_TRUE(drawn.layout.same_places(plan.layout));
+      EXPECT_LE(drawn.transient_bytes, plan.transient_bytes);
+      passes = std::make_unique<Passes>(drawn, base, scratch.get());
+    }
+    passes->begin_step(context, {rate, 1.0 / static_cast<double>(rows)});
     const auto sweep = [&]() -> Result<double> {
       double loss = 0;
       for (int64_t first = 0; first < rows; first += plan.rows) {
@@ -118,21 +131,23 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
           reinterpret_cast<int32_t*>(at("train.positions"))[i] = static_cast<int32_t>(row - window);
           reinterpret_cast<int32_t*>(at("train.starts"))[i] = static_cast<int32_t>(window - first);
         }
-        EXPECT_TRUE(passes.pass(context, {first == 0, first + plan.rows >= rows}));
+        EXPECT_TRUE(passes->pass(context, {first == 0, first + plan.rows >= rows}));
         context.first_row += static_cast<uint64_t>(plan.rows);
-        for (int64_t i = 0; i < plan.rows; ++i) loss += reinterpret_cast<const float*>(at("train.nll"))[i];
+        for (int64_t i = 0; i < plan.rows; ++i) loss += reinterpret_cast<const float*>(at(plan.train.loss))[i];
       }
       return loss / static_cast<double>(rows);
     };
     const bool probes = !spec.estimator->differentiates();
-    out.losses.push_back(probes ? passes.estimate(context, sweep)->loss : *sweep());
-    EXPECT_TRUE(passes.end_step(context));
+    out.losses.push_back(probes ? passes->estimate(context, sweep)->loss : *sweep());
+    EXPECT_TRUE(passes->end_step(context));
   }
   RunContext context{threads, spec.multiply, 0, 0, 0};
-  EXPECT_TRUE(passes.flush(context));
-  for (const TrainedParameter& parameter : by_name(plan)) {
-    std::vector<float> trained(static_cast<size_t>(parameter.shape.count()));
-    EXPECT_TRUE(values.read(*plan.layout.find(parameter.name), 0, std::as_writable_bytes(std::span(trained))));
+  EXPECT_TRUE(passes->flush(context));
+  if (look) look(values);
+  for (const auto& [name, entry] : plan.layout.entries()) {
+    if (entry.role != Role::parameter) continue;
+    std::vector<float> trained(static_cast<size_t>(entry.type.shape.count()));
+    EXPECT_TRUE(values.read(entry, 0, std::as_writable_bytes(std::span(trained))));
     out.parameters.insert(out.parameters.end(), trained.begin(), trained.end());
   }
   return out;

@@ -10,6 +10,7 @@
 #include "files/safetensors.h"
 #include "run/trainer.h"
 #include "text/small_tokenizer.h"
+#include "whole.h"
 
 namespace thimble {
 
@@ -38,7 +39,7 @@ class SmallTraining : public testing::Test {
     recipe_.precision = "f32";
     recipe_.context = 96;
     recipe_.steps = 1;
-    recipe_.threads = 2;
+    recipe_.threads = test_threads();
     recipe_.lr = 1e-2;
     recipe_.schedule = "constant";
     recipe_.warmup = 0;

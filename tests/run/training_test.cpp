@@ -244,6 +244,7 @@ TEST_F(SmallTraining, threads_do_not_change_bits) {
   recipe_.batch = 2;
   recipe_.precision = "bf16";
   recipe_.multiply = "f32";
+  recipe_.threads = 2;
   const std::vector<double> two = losses(recipe_, "two");
   recipe_.threads = 1;
   EXPECT_EQ(losses(recipe_, "one"), two);
@@ -316,6 +317,21 @@ TEST_F(SmallTraining, every_optimizer_resumes_exactly) {
       EXPECT_EQ(rest[1], expected[4]);
       EXPECT_EQ(parameters(name + "-part"), parameters(name));
     }
+}
+
+// Running bounds are saved, and what is drawn is drawn again.
+TEST_F(SmallTraining, keepers_resume_exactly) {
+  recipe_.batch = 2, recipe_.accumulate = 2;
+  recipe_.keep = "few_bit,ms_norm,wta_crs,mesa";
+  Recipe straight = recipe_;
+  straight.steps = 4;
+  const std::vector<double> expected = losses(straight, "kept");
+  Recipe part = straight;
+  part.steps = 2;
+  losses(part, "kept-part");
+  part.steps = 4, part.resume = true;
+  EXPECT_EQ(losses(part, "kept-part"), std::vector(expected.begin() + 2, expected.end()));
+  EXPECT_EQ(parameters("kept-part"), parameters("kept"));
 }
 
 TEST_F(SmallTraining, an_estimator_resumes_exactly) {

@@ -1,0 +1,102 @@
+// S2FT: some input channels of a weight train, as a dense matrix; the others are frozen in whatever codec they are.
+//
+//   Paper   Yang et al. 2024 (S2FT: Structured Sparsity), arXiv:2412.06289, section 3
+//   Graph   y = x W^T  becomes  y = x W^T + x_S D^T, one product, rounded once; x_S are the columns S of x. The
+//   backward
+//           pass keeps x_S and not x
+//   Adds    D [out, |S|], zeros: what the columns S of W have moved by
+//   Chosen  of down_proj, ratio of the channels between the matrices of the FFN; of o_proj, ratio of the heads, whole.
+//           By chance (S2FT-R), from the key and the layer's name
+//   Names   "<module>.s2_D"; peft_type S2FT, which other tools do not read
+//   Choice  S is gathered where the authors permute both sides of the coupled matrices so that S lies together: the
+//   same
+//           numbers, and rows of quantised files stay as they are. What trains is the difference from W, where the
+//           authors write over W: decay pulls towards the model instead of towards zero. Every layer has the same
+//           number of channels, where the authors draw from those of all layers at once
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/random.h"
+#include "methods/rewrite.h"
+#include "ops/matrix.h"
+#include "ops/pointwise.h"
+#include "ops/update.h"
+
+namespace thimble {
+namespace {
+
+constexpr Option kOptions[] = {{"ratio", 0.05, 0, 1, "of the input channels that train, one at least"},
+                               {"key", 0, 0, 4294967295.0, "that channels are drawn by"}};
+using Kind = PeftField::Kind;
+constexpr PeftField kFields[] = {{"ratio", "ratio", Kind::number, {}, 0.05}, {"key", "key", Kind::whole}};
+
+// The channels that train, ascending: whole heads where the layer's input is heads.
+std::vector<int64_t> chosen(const ModuleRewrite& m) {
+  const int64_t group = m.module.in_group, groups = m.in / group;
+  const int64_t count = std::clamp<int64_t>(std::llround(m.option("ratio") * static_cast<double>(groups)), 1, groups);
+  std::vector<int64_t> order(static_cast<size_t>(groups));
+  std::iota(order.begin(), order.end(), 0);
+  const Random random(static_cast<uint64_t>(m.option("key")), "s2ft." + m.owner());
+  for (int64_t i = 0; i < count; ++i) {
+    const uint64_t other = random.below(static_cast<uint64_t>(i), static_cast<uint64_t>(groups - i));
+    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i) + other]);
+  }
+  std::sort(order.begin(), order.begin() + count);
+  std::vector<int64_t> channels;
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t c = 0; c < group; ++c) channels.push_back(order[static_cast<size_t>(i)] * group + c);
+  return channels;
+}
+
+ValueId channels_of(ModuleRewrite& m) {
+  std::vector<int64_t> channels = chosen(m);
+  const auto count = static_cast<int64_t>(channels.size());
+  const std::string content =
+      fmt::format("s2ft {} of {} by {} key {}", count, m.in, m.module.in_group, m.option("key"));
+  return m.constant(m.owner() + ".s2_channels", {count},
+                    Initial::table(
+                        [channels = std::move(channels)](int64_t first, int64_t n, float* to) {
+                          for (int64_t i = 0; i < n; ++i)
+                            to[i] = static_cast<float>(channels[static_cast<size_t>(first + i)]);
+                        },
+                        content),
+                    &kI32);
+}
+
+ValueId difference(ModuleRewrite& m) {
+  return m.add("s2_D", {m.out, static_cast<int64_t>(chosen(m).size())}, Initial::constant(0), {.by_rows = true});
+}
+
+void adapt(ModuleRewrite& m) {
+  const ValueId selected = m.once("s2_x", [&] {
+    return m.graph.emit(kGather, GatherAttributes{GatherAttributes::Axis::columns}, {m.x, channels_of(m)},
+                        m.name("s2_x"));
+  });
+  const ModuleRewrite::Term term{selected, difference(m), m.module.scale};
+  m.y = m.linear(m.x, m.w, {&term, 1}, m.bias, m.addend, m.module.name);
+}
+
+ValueId weight(ModuleRewrite& m) {
+  const GatherAttributes columns{GatherAttributes::Axis::columns, m.in};
+  const ValueId moved = m.graph.emit(kScatter, columns, {m.rows(difference(m)), channels_of(m)}, m.name("s2_moved"));
+  PointwiseBuilder b;
+  const Expr own = b.tensor(), by = b.tensor();
+  b.output(own + m.module.scale * by);
+  return m.graph.emit(kPointwise, b.attributes(), {m.decoded(), moved}, m.name("s2_W"));
+}
+
+}  // namespace
+
+const Rewrite kS2ft = {.name = "s2ft",
+                       .summary = "some input channels and heads of frozen weights train, as dense matrices",
+                       .paper = "arXiv:2412.06289",
+                       .rate = 2,
+                       .options = kOptions,
+                       .adapt = adapt,
+                       .weight = weight,
+                       .targets = "o_proj,down_proj",
+                       .scales = true,
+                       .form = {.type = "S2FT", .fields = kFields}};
+
+}  // namespace thimble

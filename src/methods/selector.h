@@ -1,0 +1,87 @@
+// The selector socket: which of the parameters of a method train at a step. One selector is one file in selectors/ and
+// one row of the table in selector.cpp.
+//
+// A selector answers for every parameter whether it trains now, rests (it trains at other steps) or never trains. The
+// backward pass and the updates are derived for those that train now and for nothing else: what a selector leaves out
+// has no gradient, no states and no nodes in the plan. What never trains is not even a parameter: it stays as its file
+// stores it.
+//
+//   select   the answer, from the parameters, the options, the seed and, where it is `scored`, what the data say of
+//   each period   steps after which it is asked again with the next `draw`; nullptr: the first answer holds for the run
+//
+// With a period, what rests has no states: gradients and states lie in slots, which belong to layers that train, the
+// first to the lowest. Layers must then be alike. A slot's states begin anew with every period.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+#include "core/shape.h"
+#include "methods/option.h"
+
+namespace thimble {
+
+// A parameter that the method would train.
+struct Selectable {
+  std::string_view name;
+  Shape shape;
+  // Blocks that read it first and last; -1: before all blocks, the number of layers: behind them. A tied embedding is
+  // read from -1 on.
+  int first = -1, last = -1;
+  int64_t training_bytes = 0;  // of its f32 master, its gradient and the states of the optimizer
+  std::string_view module;     // an adapter's layer, whose parameters mean something together only; else its own name
+};
+
+struct SelectorInput {
+  std::span<const Selectable> parameters;
+  int64_t layers = 0;  // of the model
+  const OptionValues& options;
+  uint64_t seed = 0;
+  int64_t draw = 0;  // number of the period, from 0
+  std::span<const double> scores =
+      {};  // by parameter, of a scored selector: the mean over micro-batches of |gradient|^2
+};
+
+enum class Trains : uint8_t {
+  never,
+  now,      // in every period
+  drawn,    // now, in turn with those that rest
+  resting,  // at other times
+};
+
+struct Selector {
+  std::string_view name;
+  std::string_view summary;  // one line
+  std::string_view paper;
+  std::span<const Option> options = {};
+  // By parameter; nullptr: all train. Errors: a selection that the options do not make sense for.
+  Result<std::vector<Trains>> (*select)(const SelectorInput& input) = nullptr;
+  int64_t (*period)(const OptionValues& options) = nullptr;  // steps, at least 1
+  // Micro-batches whose gradients it wants to see before the first step; nullptr: none.
+  int64_t (*scored)(const OptionValues& options) = nullptr;
+};
+
+std::span<const Selector* const> selectors();
+Result<const Selector*> selector_named(std::string_view name);
+
+// Every parameter that `trains` says so of; the others never train.
+template <class Predicate>
+std::vector<Trains> trained_where(std::span<const Selectable> parameters, Predicate trains) {
+  std::vector<Trains> out;
+  for (const Selectable& parameter : parameters) out.push_back(trains(parameter) ? Trains::now : Trains::never);
+  return out;
+}
+// An error where more layers are asked for than there are.
+Result<int64_t> layers_within(const SelectorInput& input, std::string_view selector);
+
+extern const Selector kAllSelector;
+extern const Selector kLastLayers;
+extern const Selector kPatterns;
+extern const Selector kSparse;
+extern const Selector kSurgical;
+extern const Selector kLisa;
+
+}  // namespace thimble

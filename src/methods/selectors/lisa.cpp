@@ -1,0 +1,51 @@
+// LISA: embeddings and head always train, of the layers between a few that are drawn anew every so many steps.
+//
+//   Paper   Pan et al. 2024 (LISA, arXiv:2403.17919), algorithm 1
+//   Trains  what is no layer's, and `layers` layers drawn without replacement by (seed, number of the period)
+//   State   that of the layers that train; it begins anew with every period, as AdamW does in algorithm 1
+//   Choice  the authors' callback in LMFlow draws alike (numpy's choice without replacement) but turns gradients off
+//           only, so that moments of resting layers stay where they were and memory grows with every layer that was
+//           drawn; the paper's memory counts active layers alone, as here
+#include <algorithm>
+#include <numeric>
+
+#include "core/random.h"
+#include "methods/selector.h"
+
+namespace thimble {
+namespace {
+
+constexpr Option kOptions[] = {{"layers", 2, 1, 1e6, "that train at a time"},
+                               {"period", 20, 1, 1e9, "steps until others are drawn"}};
+
+Result<std::vector<Trains>> select(const SelectorInput& input) {
+  const int64_t wanted = TRY(layers_within(input, "lisa"));
+  std::vector<int> layers(static_cast<size_t>(input.layers));
+  std::iota(layers.begin(), layers.end(), 0);
+  // Fisher and Yates, the first `wanted` places.
+  const Random random(input.seed, "lisa");
+  for (int64_t i = 0; i < wanted; ++i) {
+    const auto element = static_cast<uint64_t>(input.draw * input.layers + i);
+    const auto other = i + static_cast<int64_t>(random.below(element, static_cast<uint64_t>(input.layers - i)));
+    std::swap(layers[static_cast<size_t>(i)], layers[static_cast<size_t>(other)]);
+  }
+  layers.resize(static_cast<size_t>(wanted));
+  std::vector<Trains> out;
+  for (const Selectable& parameter : input.parameters) {
+    const bool middle = parameter.first == parameter.last && parameter.first >= 0 && parameter.first < input.layers;
+    const bool drawn = std::ranges::find(layers, parameter.first) != layers.end();
+    out.push_back(!middle ? Trains::now : drawn ? Trains::drawn : Trains::resting);
+  }
+  return out;
+}
+
+}  // namespace
+
+const Selector kLisa = {.name = "lisa",
+                        .summary = "embeddings, head and a few layers that are drawn anew every so many steps",
+                        .paper = "Pan et al. 2024 (arXiv:2403.17919)",
+                        .options = kOptions,
+                        .select = select,
+                        .period = [](const OptionValues& o) { return static_cast<int64_t>(o["period"]); }};
+
+}  // namespace thimble

@@ -1,0 +1,87 @@
+// Trainer: what the data say of the parameters, for selectors that choose by it. Done once, before the first step; the
+// checkpoint keeps it, so that a run that is resumed trains the same.
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "core/count.h"
+#include "files/json.h"
+#include "plan/selection.h"
+#include "run/resume.h"
+#include "run/trainer.h"
+
+namespace thimble {
+namespace {
+
+Result<std::map<std::string, double>> read_scores(const SafetensorsFile& checkpoint) {
+  const auto json = TRY(parse_ordered_json(metadata_text(checkpoint, "scores"), checkpoint.path()));
+  std::map<std::string, double> scores;
+  for (const auto& [name, score] : json.items())
+    if (score.is_number()) scores[name] = score.get<double>();
+  if (!scores.empty()) return scores;
+  return fail(ErrorCode::corrupt, "{}: the checkpoint does not say how what trains was chosen; begin a new run",
+              checkpoint.path());
+}
+
+}  // namespace
+
+Result<void> Trainer::score_parameters() {
+  if (!spec_.selector->scored) return {};
+  if (checkpoint_) {
+    spec_.scores = TRY(read_scores(*checkpoint_));
+    return {};
+  }
+  if (spec_.objective->reference)
+    return fail(
+        ErrorCode::unsupported,
+        "--select {}: it looks at gradients before the first step, when --objective {} has no reference yet; take "
+        "last_layers or patterns",
+        spec_.selector->name, spec_.objective->name);
+  TrainingSpec own = spec_;
+  const int64_t windows = own.selector->scored(own.selector_options);
+  spec_ = scoring_spec(own);
+  const Result<void> measured = measure_scores(windows, own.scores);
+  spec_ = std::move(own), plan_ = {};
+  passes_.reset(), arena_.reset();
+  if (measured) return {};
+  return fail(measured.error().code, "choosing what trains (--select {}): {}", spec_.selector->name,
+              measured.error().message);
+}
+
+// Windows as the run meets them, one at a time.
+Result<void> Trainer::measure_scores(int64_t windows, std::map<std::string, double>& scores) {
+  CHECK_OK(plan_within_budget());
+  CHECK_OK(allocate());
+  CHECK_OK(fill());
+  Packer packer = packed(*data_, 1, recipe_.seed, !recipe_.no_shuffle);
+  RunContext run = context();
+  for (int64_t window = 0; window < windows; ++window) {
+    packer.begin_step();
+    CHECK_OK(packer.next(rows_));
+    const int64_t terms = spec_.objective->of_pairs() ? static_cast<int64_t>(rows_.pairs.size()) : rows_.predicted;
+    passes_->begin_step(run, {0, 1.0 / static_cast<double>(std::max<int64_t>(1, terms))});
+    write_rows(plan_.train.prefix, rows_, 0, references_);
+    CHECK_OK(passes_->pass(run, {true, true}));
+    CHECK_OK(passes_->end_step(run));
+    for (const TrainedParameter& parameter : plan_.train.parameters)
+      scores[parameter.name] += *input<float>(score_name(parameter.name)) / static_cast<double>(windows);
+    events_.progress(fmt::format("choosing what trains: {} of {}", window + 1, counted(windows, "window")));
+  }
+  return {};
+}
+
+// The checkpoint names all of them.
+void Trainer::report_chosen() {
+  constexpr size_t kShown = 24;
+  std::vector<std::string> names;
+  for (const TrainedParameter& parameter : plan_.train.parameters) names.push_back(parameter.name);
+  std::ranges::sort(names);
+  const size_t shown = std::min(names.size(), kShown);
+  events_.note(fmt::format("--select {}: {} trained by what the first {} say: {}{}", spec_.selector->name,
+                           counted(static_cast<int64_t>(names.size()), "parameter is", "parameters are"),
+                           counted(spec_.selector->scored(spec_.selector_options), "window"),
+                           fmt::join(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
+                           names.size() > shown ? fmt::format(" and {} more", names.size() - shown) : ""));
+}
+
+}  // namespace thimble

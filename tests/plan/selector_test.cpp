@@ -1,0 +1,370 @@
+// What trains: the backward pass and the states of what a selector leaves out are not there, and no bit of what is left
+// depends on the budget.
+#include "methods/selector.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "plan/tiny_training.h"
+
+namespace thimble {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+void set(TrainingSpec& spec, std::string_view option, std::string_view value) {
+  const auto done = spec.selector_options.set(spec.selector->name, option, value);
+  ASSERT_TRUE(done) << done.error().message;
+}
+
+TrainingSpec selecting(const Selector& selector, const Rewrite& method = kFull) {
+  TrainingSpec spec = tiny_spec(method);
+  spec.selector = &selector, spec.selector_options = OptionValues(selector.options);
+  return spec;
+}
+
+std::set<std::string> trained(const TrainingPlan& plan) {
+  std::set<std::string> out;
+  for (const TrainedParameter& parameter : plan.train.parameters) out.insert(parameter.name);
+  return out;
+}
+
+// Bytes of masters, gradients and states, as they are declared.
+int64_t declared(const TrainingPlan& plan) {
+  int64_t bytes = 0;
+  for (const TrainedParameter& parameter : plan.train.parameters) {
+    bytes += 2 * Type{parameter.shape}.bytes();
+    for (const auto& [name, state] : parameter.states) bytes += Type{state.shape, state.codec}.bytes();
+  }
+  return bytes;
+}
+
+// The same losses and numbers at the least budget, half-way, and with a disk.
+void expect_same_at_every_budget(TrainingSpec spec) {
+  const auto plenty = plan_training(spec, Machine{});
+  ASSERT_TRUE(plenty) << plenty.error().message;
+  const Trajectory expected = run_plan(spec, *plenty, 3);
+  ASSERT_NE(expected.losses[0], expected.losses[2]) << "nothing was trained";
+  for (const double loss : expected.losses) ASSERT_TRUE(std::isfinite(loss));
+  for (const bool disk : {false, true}) {
+    spec.disk = disk, spec.disk_least_bytes = 4096;
+    const int64_t least = smallest_budget(spec);
+    for (const int64_t budget : {least, (least + plenty->arena_bytes) / 2}) {
+      if (disk && budget != least) continue;
+      spec.budget_bytes = budget;
+      const auto plan = plan_training(spec, Machine{.disk = {1e9, 1e9}});
+      ASSERT_TRUE(plan) << plan.error().message;
+      EXPECT_EQ(plan->numerics_hash, plenty->numerics_hash);
+      EXPECT_EQ(run_plan(spec, *plan, 3), expected) << "disk " << disk << " budget " << budget;
+    }
+  }
+}
+
+TEST(Selector, last_layers_trains_those_and_stores_the_rest_as_their_file_does) {
+  TrainingSpec spec = selecting(kLastLayers);
+  spec.stored = [](const std::string& name) -> const Codec* {
+    if (name == "lm_head.weight") return nullptr;
+    return name.find("norm") == std::string::npos ? &kQ8_0 : &kF32;
+  };
+  set(spec, "layers", "1");
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan) << plan.error().message;
+  for (const std::string& name : trained(*plan))
+    EXPECT_TRUE(name.starts_with("model.layers.3.") || name == "model.norm.weight") << name;
+  EXPECT_EQ(plan->train.parameters.size(), 10U);
+  EXPECT_EQ(plan->layout.find("model.layers.2.mlp.up_proj.weight")->type.codec, &kQ8_0);
+  EXPECT_EQ(plan->layout.find("model.layers.2.mlp.up_proj.weight")->role, Role::weight);
+  EXPECT_EQ(plan->layout.find("model.layers.3.mlp.up_proj.weight")->type.codec, &kF32);
+  const Layout& layout = plan->layout;
+  EXPECT_EQ(layout.bytes(Role::parameter) + layout.bytes(Role::gradient) + layout.bytes(Role::state), declared(*plan));
+  // Nothing of the backward pass is of a frozen layer.
+  for (const Node& node : plan->train.graph.nodes())
+    if (node.phase == Phase::backward) EXPECT_TRUE(node.block == 3 || node.block < 0) << node.op->name << node.block;
+}
+
+TEST(Selector, a_frozen_layer_costs_neither_memory_nor_time) {
+  TrainingSpec spec = selecting(kLastLayers);
+  int64_t bytes = 0;
+  double seconds = 0;
+  for (const char* layers : {"1", "2", "4"}) {
+    set(spec, "layers", layers);
+    const auto plan = plan_training(spec, Machine{});
+    ASSERT_TRUE(plan);
+    EXPECT_GT(plan->arena_bytes, bytes);
+    EXPECT_GT(plan->seconds, seconds);
+    bytes = plan->arena_bytes, seconds = plan->seconds;
+  }
+}
+
+TEST(Selector, patterns_choose_by_name) {
+  TrainingSpec spec = selecting(kPatterns);
+  set(spec, "train", "q_proj|norm");
+  set(spec, "freeze", "layers.0");
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan) << plan.error().message;
+  const auto names = trained(*plan);
+  EXPECT_EQ(names.size(), 3U * 3 + 1);
+  EXPECT_TRUE(names.contains("model.layers.1.self_attn.q_proj.weight"));
+  EXPECT_FALSE(names.contains("model.layers.0.input_layernorm.weight"));
+}
+
+TEST(Selector, choices_that_make_no_sense_are_refused) {
+  const auto refusal = [](const Selector& selector, std::string_view option, std::string_view value) {
+    TrainingSpec spec = selecting(selector);
+    if (!option.empty()) set(spec, option, value);
+    const auto refused = plan_training(spec, Machine{});
+    EXPECT_FALSE(refused);
+    return refused ? "" : refused.error().message;
+  };
+  EXPECT_THAT(refusal(kPatterns, "", ""), HasSubstr("patterns.train="));
+  EXPECT_THAT(refusal(kPatterns, "train", "q_porj"), AllOf(HasSubstr("'q_porj'"), HasSubstr("q_proj")));
+  EXPECT_THAT(refusal(kPatterns, "freeze", "model"), HasSubstr("none trains"));
+  EXPECT_THAT(refusal(kLastLayers, "layers", "5"), HasSubstr("the model has 4 layers"));
+}
+
+TEST(Selector, every_static_one_gives_the_same_bits_at_every_budget) {
+  for (const Rewrite* method : {&kFull, &kLora}) {
+    SCOPED_TRACE(method->name);
+    expect_same_at_every_budget(selecting(kLastLayers, *method));
+    TrainingSpec spec = selecting(kPatterns, *method);
+    set(spec, "train", "q_proj|down_proj");
+    spec.clip = 0;
+    expect_same_at_every_budget(spec);
+  }
+}
+
+// What trains moves as it does where all train, as long as the step is of one parameter alone: the gradient is the
+// same.
+TEST(Selector, the_gradient_is_that_of_the_whole_model) {
+  TrainingSpec whole = tiny_spec();
+  whole.clip = 0;
+  TrainingSpec part = selecting(kLastLayers);
+  part.clip = 0;
+  set(part, "layers", "1");
+  const auto all = plan_training(whole, Machine{}), some = plan_training(part, Machine{});
+  ASSERT_TRUE(all && some);
+  const Trajectory expected = run_plan(whole, *all, 1), found = run_plan(part, *some, 1);
+  EXPECT_EQ(expected.losses, found.losses);
+  size_t at = 0, compared = 0;
+  const auto names = trained(*some);
+  for (const TrainedParameter& parameter : by_name(*all)) {
+    const auto count = static_cast<size_t>(parameter.shape.count());
+    if (names.contains(parameter.name)) {
+      const std::span mine(found.parameters.data() + compared, count), theirs(expected.parameters.data() + at, count);
+      EXPECT_TRUE(std::ranges::equal(mine, theirs)) << parameter.name;
+      compared += count;
+    }
+    at += count;
+  }
+  EXPECT_EQ(compared, found.parameters.size());
+}
+
+TEST(Selector, works_with_an_estimator) {
+  TrainingSpec spec = selecting(kLastLayers);
+  spec.estimator = &kMezo, spec.estimator_options = OptionValues(kMezo.options), spec.clip = 0;
+  expect_same_at_every_budget(spec);
+}
+
+// Layers that a period has drawn, by the names that train.
+std::set<int> drawn_layers(const TrainingPlan& plan) {
+  std::set<int> out;
+  for (const TrainedParameter& parameter : plan.train.parameters)
+    if (parameter.layer >= 0) out.insert(parameter.layer);
+  return out;
+}
+
+TrainingSpec lisa(std::string_view layers, std::string_view period, const Rewrite& method = kFull) {
+  TrainingSpec spec = selecting(kLisa, method);
+  set(spec, "layers", layers), set(spec, "period", period);
+  spec.steps = 3;
+  return spec;
+}
+
+TEST(Lisa, draws_layers_by_seed_and_period_and_all_alike_often) {
+  TrainingSpec spec = lisa("2", "1");
+  const auto first = plan_training(spec, Machine{});
+  ASSERT_TRUE(first) << first.error().message;
+  std::map<int, int> times;
+  std::set<std::set<int>> sets;
+  constexpr int kDraws = 60;
+  for (int draw = 0; draw < kDraws; ++draw) {
+    const auto plan = plan_period(spec, Machine{}, first->homes, draw);
+    ASSERT_TRUE(plan);
+    const std::set<int> layers = drawn_layers(*plan);
+    ASSERT_EQ(layers.size(), 2U);
+    sets.insert(layers);
+    for (const int layer : layers) ++times[layer];
+    EXPECT_TRUE(trained(*plan).contains("model.embed_tokens.weight"));
+    EXPECT_TRUE(plan->layout.same_places(first->layout));
+  }
+  EXPECT_EQ(sets.size(), 6U);
+  for (const auto& [layer, count] : times) EXPECT_NEAR(count, kDraws / 2, 15) << layer;  // four standard deviations
+  spec.seed = 1;
+  std::set<std::set<int>> other;
+  for (int draw = 0; draw < 4; ++draw) other.insert(drawn_layers(*plan_period(spec, Machine{}, first->homes, draw)));
+  EXPECT_GT(other.size(), 1U);
+}
+
+TEST(Lisa, of_all_layers_for_the_whole_run_is_training_all_of_them) {
+  for (const double clip : {1.0, 0.0}) {
+    TrainingSpec whole = tiny_spec(), part = lisa("4", "100");
+    whole.clip = part.clip = clip;
+    const auto all = plan_training(whole, Machine{}), some = plan_training(part, Machine{});
+    ASSERT_TRUE(all && some);
+    EXPECT_EQ(run_plan(whole, *all, 3), run_plan(part, *some, 3));
+  }
+}
+
+// States, gradients and what is kept are of the layers that train.
+TEST(Lisa, memory_is_that_of_embeddings_head_and_the_layers_at_a_time) {
+  const auto state_and_gradient = [](const TrainingPlan& plan) {
+    return plan.layout.bytes(Role::state) + plan.layout.bytes(Role::gradient);
+  };
+  const auto all = plan_training(tiny_spec(), Machine{}), two = plan_training(lisa("2", "1"), Machine{});
+  ASSERT_TRUE(all && two);
+  int64_t expected = 0, layer = 0;
+  for (const TrainedParameter& parameter : all->train.parameters) {
+    const int64_t bytes = 3 * Type{parameter.shape}.bytes();
+    (parameter.layer == 0 ? layer : expected) += parameter.layer <= 0 ? bytes : 0;
+  }
+  EXPECT_EQ(state_and_gradient(*two), expected + 2 * layer);
+  EXPECT_LT(two->arena_bytes, all->arena_bytes);
+  EXPECT_LT(two->seconds, all->seconds);
+  EXPECT_EQ(two->layout.bytes(Role::parameter), all->layout.bytes(Role::parameter));
+}
+
+// After the first step of a period v = (1 - b2) g^2 and m = (1 - b1) g of the layers, so that v = m^2 / 10; embeddings
+// go on with what they had.
+TEST(Lisa, states_of_layers_begin_anew_with_every_period) {
+  TrainingSpec spec = lisa("4", "2");
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan);
+  run_plan(spec, *plan, 3, 1e-2, [&](Values& values) {
+    const auto read = [&](const std::string& name) {
+      std::vector<float> out(static_cast<size_t>(plan->layout.find(name)->type.shape.count()));
+      EXPECT_TRUE(values.read(*plan->layout.find(name), 0, std::as_writable_bytes(std::span(out))));
+      return out;
+    };
+    const auto largest_error = [&](const std::string& of) {
+      const std::vector<float> m = read("adamw.m." + of), v = read("adamw.v." + of);
+      double error = 0, size = 0;
+      for (size_t i = 0; i < m.size(); ++i) {
+        error = std::max(error, std::abs(v[i] - 0.1 * m[i] * m[i]));
+        size = std::max(size, static_cast<double>(v[i]));
+      }
+      return error / size;
+    };
+    EXPECT_LT(largest_error("slot.2.mlp.up_proj.weight"), 1e-5);
+    EXPECT_GT(largest_error("model.embed_tokens.weight"), 0.05);
+  });
+}
+
+TEST(Lisa, layers_that_rest_do_not_move) {
+  TrainingSpec spec = lisa("1", "2");
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan);
+  const auto norms = [&](int steps) {
+    std::map<int, std::vector<float>> out;
+    run_plan(spec, *plan, steps, 1e-2, [&](Values& values) {
+      for (int layer = 0; layer < 4; ++layer) {
+        std::vector<float>& norm = out[layer] = std::vector<float>(64);
+        const std::string name = fmt::format("model.layers.{}.input_layernorm.weight", layer);
+        EXPECT_TRUE(values.read(*plan->layout.find(name), 0, std::as_writable_bytes(std::span(norm))));
+      }
+    });
+    return out;
+  };
+  const auto before = norms(2), after = norms(3);
+  const std::set<int> second = drawn_layers(*plan_period(spec, Machine{}, plan->homes, 1));
+  for (int layer = 0; layer < 4; ++layer)
+    EXPECT_EQ(before.at(layer) == after.at(layer), !second.contains(layer)) << layer;
+}
+
+TEST(Lisa, gives_the_same_bits_at_every_budget) {
+  TrainingSpec spec = lisa("2", "1");
+  expect_same_at_every_budget(spec);
+  spec.clip = 0;
+  expect_same_at_every_budget(spec);
+}
+
+// No code for any of the pairs.
+TEST(Lisa, goes_with_optimizers_wrappers_codecs_methods_and_estimators) {
+  std::vector<std::pair<const char*, TrainingSpec>> all;
+  const auto add = [&](const char* name, const Rewrite& method = kFull) -> TrainingSpec& {
+    return all.emplace_back(name, lisa("2", "2", method)).second;
+  };
+  for (const Optimizer* optimizer : {&kGalore, &kSoap, &kSgdSai, &kProdigy}) {
+    TrainingSpec& spec = add(optimizer->name.data());
+    spec.set_optimizer({optimizer, {}});
+    if (OptionValues(optimizer->options).has("rank")) EXPECT_TRUE(spec.optimizer_options.set("t", "rank", 8.0));
+  }
+  add("lookahead").set_optimizer({&kAdamw, {&kLookahead}});
+  add("8 bits").states = &kInt8Block;
+  add("lora", kLora);
+  TrainingSpec& mezo = add("mezo");
+  mezo.estimator = &kMezo, mezo.estimator_options = OptionValues(kMezo.options), mezo.clip = 0;
+  for (auto& [name, spec] : all) {
+    SCOPED_TRACE(name);
+    const auto plenty = plan_training(spec, Machine{});
+    ASSERT_TRUE(plenty) << plenty.error().message;
+    const Trajectory expected = run_plan(spec, *plenty, 3);
+    for (const double loss : expected.losses) EXPECT_TRUE(std::isfinite(loss));
+    for (const float number : expected.parameters) ASSERT_TRUE(std::isfinite(number));
+    spec.disk = true, spec.disk_least_bytes = 4096, spec.budget_bytes = smallest_budget(spec);
+    const auto least = plan_training(spec, Machine{.disk = {1e9, 1e9}});
+    ASSERT_TRUE(least) << least.error().message;
+    EXPECT_EQ(run_plan(spec, *least, 3), expected);
+  }
+}
+
+TEST(Lisa, is_refused_where_it_means_nothing) {
+  TrainingSpec spec = lisa("5", "1");
+  EXPECT_THAT(plan_training(spec, Machine{}).error().message, HasSubstr("the model has 4 layers"));
+  spec = lisa("2", "1");
+  spec.set_optimizer({&kScheduleFree, {}});
+  EXPECT_THAT(plan_training(spec, Machine{}).error().message, HasSubstr("schedule_free"));
+}
+
+// Scores decide: what fits the bytes, the most for a byte first.
+TEST(Sparse, takes_what_contributes_most_for_its_bytes) {
+  TrainingSpec spec = selecting(kSparse);
+  const auto all = plan_training(tiny_spec(), Machine{});
+  ASSERT_TRUE(all);
+  for (const TrainedParameter& parameter : all->train.parameters) spec.scores[parameter.name] = 1e-6;
+  spec.scores["model.layers.2.mlp.down_proj.weight"] = 5;
+  spec.scores["model.embed_tokens.weight"] = 4;  // of 16 bytes an element 163840, which do not fit beside the other
+  spec.scores["model.layers.1.self_attn.v_proj.weight"] = 1;
+  set(spec, "bytes", "165000");
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan) << plan.error().message;
+  const auto names = trained(*plan);
+  EXPECT_TRUE(names.contains("model.layers.2.mlp.down_proj.weight"));
+  EXPECT_TRUE(names.contains("model.layers.1.self_attn.v_proj.weight"));
+  EXPECT_FALSE(names.contains("model.embed_tokens.weight"));
+  EXPECT_LE(declared(*plan), 165000);
+  const Layout& layout = plan->layout;
+  EXPECT_EQ(layout.bytes(Role::parameter) + layout.bytes(Role::gradient) + layout.bytes(Role::state), declared(*plan));
+  EXPECT_LT(plan->arena_bytes, all->arena_bytes);
+  EXPECT_LT(plan->seconds, all->seconds);
+  expect_same_at_every_budget(spec);
+  set(spec, "bytes", "1000");
+  EXPECT_THAT(plan_training(spec, Machine{}).error().message, HasSubstr("takes 1024"));
+}
+
+TEST(Surgical, takes_the_layers_with_the_most_information) {
+  TrainingSpec spec = selecting(kSurgical);
+  const auto all = plan_training(tiny_spec(), Machine{});
+  ASSERT_TRUE(all);
+  for (const TrainedParameter& parameter : all->train.parameters) spec.scores[parameter.name] = parameter.layer % 3;
+  set(spec, "layers", "2");
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(drawn_layers(*plan), (std::set<int>{1, 2}));
+}
+
+}  // namespace
+}  // namespace thimble
