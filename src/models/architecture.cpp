@@ -239,6 +239,9 @@ Result<void> check(const Architecture& a, const std::string& source, const Exten
                          {"width of the embedding", n.embedding, a.embedding_width, int64_t{1} << 20, 0},
                          {"number of learned positions", n.context, a.learned_positions, (int64_t{1} << 30) + 2, 0}},
                         where));
+  int64_t experts = 0;  // of all blocks: each has tensors of its own
+  for (const Block& block : a.blocks) experts += block.ffn.routing ? block.ffn.routing.experts : 0;
+  CHECK_OK(check_bounds({{"number of experts in all layers", "", experts, 1 << 16, 0}}, where));
   for (const Block& block : a.blocks) CHECK_OK(check_block(block, a, where));
   for (const Rope& rope : a.ropes) CHECK_OK(check_rope(rope, where));
   CHECK_OK(check_norm(a.embedding_norm, where));

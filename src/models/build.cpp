@@ -103,7 +103,7 @@ class ModelBuilder {
     sequence = input(g_, o_.prefix + (o_.cache ? "slots" : "starts"), o_.rows, Extent::tokens);
     for (size_t i = 0; i < a_.ropes.size(); ++i) {
       const Rope& rope = a_.ropes[i];
-      tables_.push_back(add_rope_table(g_, a_, i, o_.positions, o_.scope));
+      tables_.push_back(add_rope_table(g_, a_, i, o_));
       const Value table = g_.value(tables_.back());
       query_tables_.push_back(rope.query_growth == 0 ? tables_.back()
                                                      : g_.add_value(table.name + ".queries", table.type, Role::constant,
@@ -115,6 +115,9 @@ class ModelBuilder {
     const auto found = weights_.find(name);
     return found == weights_.end() ? kNone : found->second;
   }
+
+  // By its name in the graph.
+  ValueId scoped(const std::string& name) const { return weight(name.substr(o_.scope.size())); }
 
   ValueId embed() {
     ValueId x =
@@ -227,7 +230,7 @@ class ModelBuilder {
                          .slot_count = o_.cache ? o_.slots : 0,
                          .longest = o_.positions,
                          .epsilon = b.before_mixer ? b.before_mixer.epsilon : 1e-5,
-                         .weight = [this](const std::string& of) { return weight(of.substr(o_.scope.size())); }});
+                         .weight = [this](const std::string& of) { return scoped(of); }});
   }
 
   ValueId block(const Block& b, ValueId x, const std::string& name) {
@@ -254,7 +257,7 @@ class ModelBuilder {
                                 .ids = m_.ids,
                                 .vocab = a_.vocab,
                                 .trains = o_.differentiable,
-                                .weight = [this](const std::string& of) { return weight(of.substr(o_.scope.size())); }};
+                                .weight = [this](const std::string& of) { return scoped(of); }};
     const bool plain = (!b.after_ffn || b.norm_after_sum) && b.residual_scale == 1;
     const RoutedFfn ffn = add_routed_ffn(context, b.ffn, plain ? stream : kNone);
     if (ffn.balance != kNone) balance_.push_back(ffn.balance);
@@ -270,7 +273,7 @@ class ModelBuilder {
     Expr sum = b.tensor();
     for (size_t i = 1; i < balance_.size(); ++i) sum = sum + b.tensor();
     b.output(sum);
-    m_.balance = emit(kPointwise, b.attributes(), balance_, o_.prefix + "balance.rows");
+    m_.balance = g_.emit(kPointwise, b.attributes(), balance_, o_.prefix + "balance.rows");
   }
 
   const Architecture& a_;
@@ -287,17 +290,17 @@ class ModelBuilder {
 // Without the prefix: every program sees the same cache.
 CacheValues add_cache(Graph& graph, const Attention& a, const std::string& name, const BuildOptions& o) {
   const Type cache{{o.slots, o.positions, a.kv_width()}, o.cache};
-  const ValueId keys = graph.add_value(name + ".cache_k", cache, Role::state);
-  return {keys, graph.add_value(name + ".cache_v", cache, Role::state)};
+  const ValueId keys = graph.add_value(o.scope + name + ".cache_k", cache, Role::state);
+  return {keys, graph.add_value(o.scope + name + ".cache_v", cache, Role::state)};
 }
 
-ValueId add_rope_table(Graph& graph, const Architecture& a, size_t which, int64_t positions, const std::string& scope) {
-  const std::string name = scope + (which == 0 ? "rope.table" : fmt::format("rope.{}.table", which));
+ValueId add_rope_table(Graph& graph, const Architecture& a, size_t which, const BuildOptions& o) {
+  const std::string name = o.scope + (which == 0 ? "rope.table" : fmt::format("rope.{}.table", which));
   const ValueId there = graph.find(name);
   const Rope& rope = a.ropes[which];
   return there != kNone
              ? there
-             : graph.add_value(name, {{positions, rope.rotated}}, Role::constant, rope_table(rope, positions));
+             : graph.add_value(name, {{o.positions, rope.rotated}}, Role::constant, rope_table(rope, o.positions));
 }
 
 Initial rope_table(const Rope& rope, int64_t positions, bool of_queries) {

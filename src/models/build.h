@@ -54,8 +54,7 @@ struct CacheValues {
   ValueId keys, values;
 };
 CacheValues add_cache(Graph& graph, const Attention& attention, const std::string& name, const BuildOptions& options);
-ValueId add_rope_table(Graph& graph, const Architecture& architecture, size_t which, int64_t positions,
-                       const std::string& scope = {});
+ValueId add_rope_table(Graph& graph, const Architecture& architecture, size_t which, const BuildOptions& options);
 
 // Appends the model to `graph`.
 Result<BuiltModel> build_model(Graph& graph, const Architecture& architecture, const BuildOptions& options);

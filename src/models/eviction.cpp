@@ -19,7 +19,7 @@ Result<void> add_eviction(Graph& graph, const Architecture& a, const BuildOption
     if (attention.rope >= 0) {
       const Rope& rope = a.ropes[static_cast<size_t>(attention.rope)];
       attributes.rotated = rope.rotated, attributes.interleaved = rope.layout == Rope::Layout::interleaved;
-      table = add_rope_table(graph, a, static_cast<size_t>(attention.rope), o.positions);
+      table = add_rope_table(graph, a, static_cast<size_t>(attention.rope), o);
     }
     const auto [keys, values] = add_cache(graph, attention, fmt::format("model.layers.{}.self_attn", layer), o);
     graph.set_block(static_cast<int>(layer));

@@ -176,13 +176,13 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
   std::vector<ValueId> losses{train.graph.find(train.loss)};
-  if (const ValueId balance = train.graph.find(train.prefix + std::string(kBalance)); balance != kNone)
-    losses.push_back(balance);
   const std::vector<ValueId> trained = TRY(select_parameters(spec, train));
   if (!spec.estimator->differentiates()) {
     CHECK_OK(add_estimated_updates(spec, kind, trained, train));
     return train;
   }
+  if (const ValueId balance = train.graph.find(train.prefix + std::string(kBalance)); balance != kNone)
+    losses.push_back(balance);
   Backward backward(train.graph, trained);
   const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
   Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);

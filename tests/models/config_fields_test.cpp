@@ -130,6 +130,15 @@ TEST(ConfigFields, of_rope_are_refused_by_name) {
   }
 }
 
+// Every expert has tensors of its own: their number is bounded before they are listed.
+TEST(ConfigFields, more_experts_than_can_be_are_refused) {
+  Json config = tiny_config("mixtral");
+  config["num_hidden_layers"] = 4096, config["num_local_experts"] = 4096;
+  const auto read = parse_config(config.dump(), "config.json");
+  ASSERT_FALSE(read);
+  EXPECT_THAT(read.error().message, HasSubstr("number of experts"));
+}
+
 TEST(ConfigFields, extents_are_refused_by_the_names_of_the_file) {
   struct Case {
     const char *family, *field;
