@@ -235,10 +235,12 @@ std::vector<Sample> samples() {
   return {
       {DistillationAttributes{},
        {Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, Type{{1}}, none, Type{{5, 9}}, Type{{11, 9}}, none},
-       {{}, {}, {3, -1, 10, 0, 0}}},
+       {{}, {}, {3, -1, 10, 0, 0}},
+       {3, 5, 6}},
       {DistillationAttributes{.temperature = 2, .cap = 1.5, .teacher_cap = 3},
        {Type{{3, 8}}, Type{{1500, 8}}, Type{{3}, &kI32}, Type{{1}}, none, Type{{3, 5}}, Type{{1500, 5}}, Type{{1500}}},
-       {{}, {}, {1400, 3, 1024}}}};
+       {{}, {}, {1400, 3, 1024}},
+       {3, 5, 6, 7}}};
 }
 
 }  // namespace
