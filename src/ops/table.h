@@ -169,7 +169,8 @@ struct DistillationAttributes {
 // in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1], bias [v]; of the teacher x [t, e], w [v, e], bias [v].
 // out: loss [t], dx [t, d] = scale * d(sum loss)/dx, and of both models the log-sum-exp [t].
 extern const Op kLinearDistillation;
-// in: accumulator [v, d], x, w, targets, scale ([1] or [t]), lse; ids, dy as above; of the teacher x, w, lse; both biases
+// in: accumulator [v, d], x, w, targets, scale ([1] or [t]), lse; ids, dy as above; of the teacher x, w, lse; both
+// biases
 extern const Op kLinearDistillationDw;
 extern const Op kLinearCrossEntropyDbias;  // in: accumulator [v], x, w, targets, scale, lse, logits, bias
 

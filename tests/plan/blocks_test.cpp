@@ -32,6 +32,7 @@ TEST_P(EveryRouter, trains_the_same_bits_at_every_budget) {
   const Trajectory expected = run_plan(spec, *plan, 3);
   for (const double loss : expected.losses) ASSERT_TRUE(std::isfinite(loss));
   EXPECT_NE(expected.losses[2], expected.losses[0]) << "nothing was trained";
+  spec.threads = 2;  // each takes workspace
   const int64_t least = smallest_budget(spec);
   ASSERT_LT(least, plan->arena_bytes);
   for (const int threads : {1, 2}) {

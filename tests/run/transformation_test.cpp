@@ -2,7 +2,7 @@
 // the family, the budget and the number of threads; and what comes out is each method's equation.
 #include "run/transformation.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <cmath>
 
@@ -162,6 +162,8 @@ std::map<std::string, std::vector<float>> whole_statistics(const ModelSource& so
 TEST(Transformation, observes_what_the_layers_of_every_family_read) {
   for (const Family* family : families()) {
     const TinyModel model(tiny_architecture(std::string(family->name)));
+    const auto routes = [](const Block& block) { return block.ffn.routing.router != nullptr; };
+    if (std::ranges::any_of(model.source->architecture().blocks, routes)) continue;  // refused: the next test
     TransformSpec spec = spec_of(*model.source, kWanda, kF32);
     spec.settings.sparsity = 0;
     const Outcome out = transformed(*model.source, spec);
@@ -183,6 +185,16 @@ TEST(Transformation, observes_what_the_layers_of_every_family_read) {
       if (tensor.shape.rank() == 2)
         EXPECT_EQ(out.weights.at(tensor.name), read_weight(tensor, rows_of(*model.source))) << tensor.name;
   }
+}
+
+TEST(Transformation, what_experts_read_is_not_gathered) {
+  const TinyModel model(tiny_architecture("mixtral"));
+  for (const Transform* method : {&kWanda, &kGptq}) {
+    const auto refused = plan_transform(spec_of(*model.source, *method, method == &kGptq ? kQ5_1 : kF32));
+    ASSERT_FALSE(refused) << method->name;
+    EXPECT_THAT(refused.error().message, testing::HasSubstr("experts"));
+  }
+  EXPECT_TRUE(plan_transform(spec_of(*model.source, kMagnitude, kF32)));
 }
 
 Architecture small() {
