@@ -20,14 +20,14 @@ constexpr Option kOptions[] = {
     {"capacity", -1, -1, 1000, "of an expert in training, a multiple of its even share; 0: no bound, -1: the router's"},
     {"balance", -1, -1, 1000, "factor of the loss that keeps experts evenly used; -1: the router's"}};
 
-// The entries of a table that a list names, one a block in turn; nullptr stands for `none`.
+// The entries of a table that a list names, one a block in turn; nullptr stands for `none`, where that is a name.
 template <class Entry>
 Result<std::vector<const Entry*>> in_turn(const std::string& setting, const std::string& list,
                                           std::span<const Entry* const> table, std::string_view kind,
                                           std::string_view none) {
   std::vector<const Entry*> out;
   for (const std::string& name : split(list, '|'))
-    out.push_back(name == none ? nullptr : TRY(find_named("--set " + setting, kind, table, name)));
+    out.push_back(!none.empty() && name == none ? nullptr : TRY(find_named("--set " + setting, kind, table, name)));
   if (out.empty()) return fail(ErrorCode::invalid_argument, "--set {}: it names nothing", setting);
   return out;
 }

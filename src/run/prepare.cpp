@@ -313,13 +313,26 @@ Result<void> Trainer::make_plan() {
   return {};
 }
 
+namespace {
+
+// What it takes to plan another period of a selector while this plan is there: a graph and its schedules for each kind
+// of step, up to 1.6 KB a node.
+int64_t planning_bytes(const TrainingPlan& plan) {
+  constexpr int64_t kNodeBytes = 1600;
+  size_t nodes = plan.train.graph.nodes().size();
+  for (const PlannedVariant& variant : plan.variants) nodes += variant.train.graph.nodes().size();
+  return kNodeBytes * static_cast<int64_t>(nodes);
+}
+
+}  // namespace
+
 Result<void> Trainer::plan_within_budget() {
   packer_->clear(rows_);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kTrainingTouches};
-  spec_.heap = [](const TrainingPlan& plan) {
+  spec_.heap = [this](const TrainingPlan& plan) {
     int64_t heap = 0;
     for (const Schedule* s : plan.schedules()) heap += Executor::memory_bytes(*s);
-    return heap;
+    return draw_period(spec_) > 0 ? heap + planning_bytes(plan) : heap;
   };
   const int64_t exported =
       !spec_.trains_weights() ? 0 : kSaveBytesPerToken * tokenizer_->vocab_size() + hf_write_bytes(spec_.architecture);

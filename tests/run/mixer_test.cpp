@@ -9,6 +9,7 @@
 #include "models/hf_writer.h"
 #include "models/memory_model.h"
 #include "run/all_logits.h"
+#include "run/blocks.h"
 #include "run/generator.h"
 #include "temporary_folder.h"
 
@@ -105,6 +106,18 @@ TEST_F(RecurrentModel, takes_no_guesses) {
   const auto opened = Inference::open({.model = folder_.file("m"), .decoder = "prompt_lookup"});
   ASSERT_FALSE(opened);
   EXPECT_THAT(opened.error().message, HasSubstr("recurrent"));
+}
+
+TEST(Blocks, names_that_are_none_are_refused) {
+  const LlamaShape shape{
+      .vocab = 40, .width = 32, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 16, .ffn_width = 64, .context = 32};
+  for (const char* setting :
+       {"block.mixer=attention|", "block.mixer=|deltanet", "block.router=hash|", "block.mixer="}) {
+    Architecture a = llama(shape);
+    EXPECT_FALSE(set_blocks({setting}, a)) << setting;
+  }
+  Architecture a = llama(shape);
+  EXPECT_TRUE(set_blocks({"block.mixer=attention|deltanet", "block.router=none|hash"}, a));
 }
 
 }  // namespace
