@@ -19,6 +19,11 @@ Result<TrainingPlan> Candidates::complete_all(const Choice& choice, Periods& kno
   TrainingPlan plan = complete(choice);
   const int64_t period = draw_period(spec_);
   if (period == 0) return plan;
+  if (!train_.keeper_states.empty())
+    return fail(ErrorCode::unsupported,
+                "--select {}: a --keep with statistics of activations has others for every layer that trains; take a "
+                "keeper without, or --select last_layers",
+                spec_.selector->name);
   std::map<std::map<std::string, std::string>, PeriodNeeds> seen;  // by the layers that a period has drawn
   seen[train_.slots] = {plan.transient_bytes, plan.scratch_bytes};
   TrainingSpec spec = spec_;
@@ -44,9 +49,7 @@ Result<PeriodNeeds> Candidates::needs_of(const TrainingSpec& spec, const Choice&
   if (fresh) {
     const TrainingPlan plan = period.complete(choice);
     if (!plan.layout.same_places(first))
-      return fail(ErrorCode::unsupported,
-                  "--select {}: what outlives a step is not the same in every period: a --keep with statistics of "
-                  "activations has others for every layer that trains; take a keeper without, or --select last_layers",
+      return fail(ErrorCode::unsupported, "--select {}: what outlives a step is not the same in every period",
                   spec.selector->name);
     found->second = {plan.transient_bytes, plan.scratch_bytes};
   }

@@ -51,6 +51,7 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
   std::vector<const Mixer*> mixers = {&kAttentionMixer};
   std::vector<const Router*> routers = {nullptr};
   bool any = false;
+  std::string of_routers, of_attention;  // settings that are for these alone
   for (const std::string& text : settings) {
     const Setting setting = TRY(parse_setting(text));
     if (setting.owner != kBlocks) continue;
@@ -61,8 +62,16 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
       routers = TRY(in_turn(text, setting.value, thimble::routers(), "router", kPlain));
     else
       CHECK_OK(options.set(setting.owner, setting.name, setting.value));
+    if (setting.name == "window")
+      of_attention = text;
+    else if (options.has(setting.name))
+      of_routers = text;
   }
   if (!any) return {};
+  if (!of_routers.empty() && std::ranges::all_of(routers, [](const Router* r) { return r == nullptr; }))
+    return fail(ErrorCode::invalid_argument, "--set {}: no block is routed; add --set {}.router=", of_routers, kBlocks);
+  if (!of_attention.empty() && std::ranges::all_of(mixers, [](const Mixer* m) { return m->mix != nullptr; }))
+    return fail(ErrorCode::invalid_argument, "--set {}: no block has attention", of_attention);
   a.family = kThimbleFamily.name;
   for (size_t i = 0; i < a.blocks.size(); ++i) {
     Block& block = a.blocks[i];

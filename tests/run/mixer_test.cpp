@@ -112,12 +112,13 @@ TEST(Blocks, names_that_are_none_are_refused) {
   const LlamaShape shape{
       .vocab = 40, .width = 32, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 16, .ffn_width = 64, .context = 32};
   for (const char* setting :
-       {"block.mixer=attention|", "block.mixer=|deltanet", "block.router=hash|", "block.mixer="}) {
+       {"block.mixer=attention|", "block.mixer=|deltanet", "block.router=hash|", "block.mixer=", "block.experts=4"}) {
     Architecture a = llama(shape);
     EXPECT_FALSE(set_blocks({setting}, a)) << setting;
   }
   Architecture a = llama(shape);
-  EXPECT_TRUE(set_blocks({"block.mixer=attention|deltanet", "block.router=none|hash"}, a));
+  EXPECT_FALSE(set_blocks({"block.mixer=deltanet", "block.window=4"}, a));
+  EXPECT_TRUE(set_blocks({"block.mixer=attention|deltanet", "block.window=4", "block.router=none|hash"}, a));
 }
 
 }  // namespace
