@@ -8,7 +8,7 @@
 namespace thimble {
 namespace {
 
-constexpr int kSteps = 4;
+constexpr int kSteps = 8;
 constexpr double kTolerance = 0.02;  // of the loss: docs/methods/int8_block.md
 
 // Of states of parameters that are large enough for it.
@@ -64,6 +64,7 @@ TEST(Near, eight_bit_states_take_a_quarter_and_stay_close) {
   for (const Optimizer* optimizer : optimizers()) {
     SCOPED_TRACE(optimizer->name);
     TrainingSpec spec = tiny_spec();
+    spec.batch = 4, spec.context = 256;
     spec.optimizer = optimizer;
     spec.optimizer_options = OptionValues(optimizer->options);
     if (optimizer == &kSgd) {
