@@ -51,11 +51,12 @@ Result<void> check_model(const SafetensorsFile& checkpoint, const Recipe& settle
   if (then.empty())
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say of which model it is; begin a new run",
                 checkpoint.path());
-  return fail(
-      ErrorCode::invalid_argument,
-      "--model {}{}: the run in {} was begun with a model of other weights; go on with that one, or begin a new "
-      "run with another --out",
-      settled.model, settled.teacher.empty() ? "" : " or --teacher " + settled.teacher, settled.out);
+  std::string flags = settled.model.empty() ? "" : "--model " + settled.model;
+  if (!settled.teacher.empty()) flags += (flags.empty() ? "--teacher " : " or --teacher ") + settled.teacher;
+  return fail(ErrorCode::invalid_argument,
+              "{}: the run in {} was begun with a model of other weights; go on with that one, or begin a new run with "
+              "another --out",
+              flags, settled.out);
 }
 
 Result<void> check_data(const SafetensorsFile& checkpoint, const Recipe& settled, const Dataset& data) {

@@ -17,7 +17,7 @@ TEST(GoldenTraining, losses_and_norms_equal_pytorch) {
   NEED_SHARED_DATA(text, "wikitext2/valid.txt");
   NEED_SHARED_DATA(golden, "models/smollm2/train.json");
   const TemporaryFolder folder;
-  const int64_t count = whole_tests() ? 20 : 6;
+  const int64_t count = whole_tests() ? 20 : 10;
   const Recipe recipe{.model = model,
                       .data = text,
                       .out = folder.path(),

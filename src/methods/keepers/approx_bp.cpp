@@ -1,11 +1,9 @@
 // approx_bp: the gradient of GELU and SiLU is that of a sum of three ReLUs near it, and waits in 2 bits.
 //
-//   Paper   Yang et al. 2024, "Approximate and Memory-Sharing Backpropagation", arXiv:2406.16282, section 4 and
-//   appendix
+//   Paper   Yang et al. 2024, "Approximate and Memory-Sharing Backpropagation", arXiv:2406.16282, section 4
 //           (ReGELU2, ReSiLU2); constants from yyyyychen/LowMemoryBP, rounded to six places
-//   Equation  h(x) = a1 relu(x - c1) + a2 relu(x - c2) + a3 relu(x - c3), a1 + a2 + a3 = 1, nearest to f in the
-//   integral
-//             of (f - h)^2; df = h' = 0, a1, a1 + a2 or 1
+//   Equation  h(x) = a1 relu(x - c1) + a2 relu(x - c2) + a3 relu(x - c3), a1 + a2 + a3 = 1, nearest to f
+//             in the integral of (f - h)^2; df = h' = 0, a1, a1 + a2 or 1
 //   Keeps   2 bits a number of the gate; f(gate) and up where it is gated (slopes.h)
 //   Choice  few_bit approximates f', this f: the forward pass is exact in both
 #include "methods/keepers/slopes.h"
