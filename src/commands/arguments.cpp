@@ -1,5 +1,6 @@
 #include "commands/arguments.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
 

@@ -2,12 +2,15 @@
 // file, what was expected and what was found.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/result.h"
+
+namespace CLI {
+class App;
+}
 
 namespace thimble {
 

@@ -1,4 +1,6 @@
 // calibrate: measures what the machine does in a second, and keeps it for every later plan.
+#include <CLI/CLI.hpp>
+
 #include "commands/command.h"
 #include "core/count.h"
 #include "disk/scratch_file.h"

@@ -1,4 +1,6 @@
 // chat: a conversation on a terminal, or line by line from a pipe.
+#include <CLI/CLI.hpp>
+
 #include "commands/chat_session.h"
 #include "commands/command.h"
 #include "commands/inference_flags.h"

@@ -1,9 +1,13 @@
 // The commands of the `thimble` binary: one file each, one row of the table in main.cpp.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include <functional>
 
 #include "core/result.h"
+
+namespace CLI {
+class App;
+}
 
 namespace thimble {
 

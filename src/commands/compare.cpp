@@ -1,4 +1,6 @@
 // compare: variants of one recipe side by side, each a run of its own.
+#include <CLI/CLI.hpp>
+
 #include "commands/command.h"
 #include "commands/comparison.h"
 #include "core/nearest.h"

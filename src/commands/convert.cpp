@@ -1,5 +1,6 @@
 // convert: a model into another file format or codec, with an adapter merged into it when one is given. Rows stream
 // from file to file, so that a model larger than memory can be converted.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <cmath>

@@ -1,5 +1,6 @@
 #include "commands/eval.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 

@@ -1,6 +1,7 @@
 // generate: goes on from a prompt, or from several.
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "commands/command.h"

@@ -1,5 +1,6 @@
 #include "commands/inference_flags.h"
 
+#include <CLI/CLI.hpp>
 #include <random>
 
 #include "commands/table_names.h"

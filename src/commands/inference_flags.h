@@ -1,12 +1,15 @@
 // Flags that generate, chat and eval share.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 
 #include "run/generation_config.h"
 #include "run/inference.h"
 #include "run/sampler.h"
+
+namespace CLI {
+class App;
+}
 
 namespace thimble {
 

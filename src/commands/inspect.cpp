@@ -1,4 +1,5 @@
 // inspect: what is in a file or folder, and what this CPU offers.
+#include <CLI/CLI.hpp>
 #include <cmath>
 
 #include "commands/command.h"

@@ -1,4 +1,5 @@
 // The `thimble` binary. Exit codes: 0, 1 failure while running, 2 usage, 3 does not fit, 130 interrupted.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <csignal>
@@ -11,6 +12,7 @@
 #include "commands/config_file.h"
 #include "commands/hub_models.h"
 #include "commands/manual.h"
+#include "commands/trace_file.h"
 #include "core/cpus.h"
 #include "core/isa.h"
 #include "core/nearest.h"
@@ -77,6 +79,21 @@ Result<int64_t> hold_memory(const CLI::App& command, bool computes) {
   return budget;
 }
 
+// Runs a command, and leaves a trace of its threads in `path`: also of a run that failed or was interrupted.
+Result<void> run_traced(const std::function<Result<void>()>& action, const std::string& path) {
+  Trace trace;
+  active_trace = &trace;
+  Result<void> result = action();
+  active_trace = nullptr;
+  const TraceSummary summary = summarise(trace);
+  const Result<void> written =
+      summary.threads > 0
+          ? write_trace(trace, path)
+          : fail(ErrorCode::invalid_argument, "--trace {}: there is nothing to write, no thread worked", path);
+  if (written) fmt::print(stderr, "{}\n", printable(trace_line(summary, path)));
+  return result ? written : result;
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"thimble: train, fine-tune and run language models in the memory you have", "thimble"};
   app.require_subcommand(1);
@@ -97,17 +114,21 @@ int run(int argc, char** argv) {
       "print completions for a shell: bash, zsh, fish");
   std::array<std::function<Result<void>()>, kCommands.size()> actions;
   std::vector<std::string_view> names;
-  std::string isa, memory;
+  std::string isa, memory, trace;
   for (size_t i = 0; i < kCommands.size(); ++i) {
     CLI::App* const command = app.add_subcommand(kCommands[i]->name, kCommands[i]->summary);
     actions[i] = kCommands[i]->add(*command);
     // Where a command plans nothing, the flag holds what files make it take.
     if (!command->get_option_no_throw("--memory"))
       command->add_option("--memory", memory, "most resident memory of the process: 300M, 1.5G");
-    if (kCommands[i]->computes)
+    if (kCommands[i]->computes) {
       command->add_option("--isa", isa,
                           "instruction set level of the kernels (`thimble inspect --cpu` lists them); the "
                           "widest that the CPU has");
+      command->add_option("--trace", trace,
+                          "file for what each thread did when, for chrome://tracing or Perfetto: the last 32768 spans "
+                          "of each, 1.6 MB");
+    }
     names.push_back(kCommands[i]->name);
   }
   if (argc < 2) return refuse("", fmt::format("expected a command: {}", fmt::join(names, ", ")));
@@ -136,7 +157,7 @@ int run(int argc, char** argv) {
       const int64_t budget = TRY(hold_memory(*app.get_subcommand(kCommands[i]->name), kCommands[i]->computes));
       try {
         if (!isa.empty()) CHECK_OK(use_isa(isa));
-        return actions[i]();
+        return trace.empty() ? actions[i]() : run_traced(actions[i], trace);
       } catch (const std::bad_alloc&) {
         let_heap_go();
         return fail(ErrorCode::over_budget,

@@ -1,5 +1,7 @@
 #include "commands/manual.h"
 
+#include <CLI/CLI.hpp>
+
 #include "core/nearest.h"
 
 namespace thimble {

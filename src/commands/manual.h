@@ -1,11 +1,14 @@
 // The manual page and the completions of shells, made from the flag tables.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <string_view>
 
 #include "core/result.h"
+
+namespace CLI {
+class App;
+}
 
 namespace thimble {
 

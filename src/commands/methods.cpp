@@ -1,4 +1,6 @@
 // methods: what the tables of thimble's sockets hold.
+#include <CLI/CLI.hpp>
+
 #include "commands/command.h"
 #include "core/nearest.h"
 #include "files/json.h"

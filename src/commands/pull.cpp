@@ -1,6 +1,7 @@
 // pull: a model from Hugging Face, or from a server with its layout.
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>

@@ -1,5 +1,6 @@
 #include "commands/recipe_options.h"
 
+#include <CLI/CLI.hpp>
 #include <cmath>
 
 #include "commands/table_names.h"

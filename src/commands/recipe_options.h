@@ -1,10 +1,13 @@
 // The flags of training, and the recipe that they make.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 
 #include "run/recipe.h"
+
+namespace CLI {
+class App;
+}
 
 namespace thimble {
 

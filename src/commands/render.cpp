@@ -1,6 +1,7 @@
 // render: what a chat template makes of conversations.
 #include <simdjson.h>
 
+#include <CLI/CLI.hpp>
 #include <cstdio>
 
 #include "commands/command.h"

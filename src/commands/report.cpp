@@ -1,6 +1,8 @@
 // report: a run's report.html once more, with samples when there are some.
 #include "run/report.h"
 
+#include <CLI/CLI.hpp>
+
 #include "commands/command.h"
 
 namespace thimble {

@@ -1,5 +1,7 @@
 #include "commands/template_flags.h"
 
+#include <CLI/CLI.hpp>
+
 namespace thimble {
 
 void TemplateFlags::add(CLI::App& app) { add_template_flags(app, chosen, variables, date); }

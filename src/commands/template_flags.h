@@ -1,9 +1,11 @@
 // Flags for the chat template, the same for every command that renders one.
 #pragma once
 
-#include <CLI/CLI.hpp>
-
 #include "text/model_template.h"
+
+namespace CLI {
+class App;
+}
 
 namespace thimble {
 

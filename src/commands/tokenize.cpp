@@ -1,4 +1,5 @@
 // tokenize: text to token ids, and back.
+#include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdio>
 

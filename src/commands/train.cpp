@@ -1,4 +1,6 @@
 // finetune, train and plan: three commands over one recipe.
+#include <CLI/CLI.hpp>
+
 #include "commands/command.h"
 #include "commands/recipe_options.h"
 #include "files/file.h"
@@ -80,15 +82,39 @@ Result<void> sweep(Recipe recipe, const Sweep& options, Events& events) {
   return file.commit();
 }
 
+// plan --explain: the passes that made the graphs of a step and of an evaluation.
+Result<void> explain(const Recipe& recipe, Events& events) {
+  verify_every_pass = true;
+  const auto trainer = TRY(Trainer::prepare(recipe, events));
+  const TrainingPlan& plan = trainer->plan();
+  std::vector<std::pair<std::string, const PassLog*>> graphs{{"step", &plan.train.passes}};
+  for (const PlannedVariant& variant : plan.variants)
+    graphs.emplace_back(fmt::format("step with {}", fmt::join(variant.names, ", ")), &variant.train.passes);
+  for (const PlannedProgram& program : plan.programs)
+    if (program.kind == PlannedProgram::Kind::evaluate) graphs.emplace_back("evaluation", &program.passes);
+  if (!recipe.json) events.plan(plan.ledger);
+  for (const auto& [name, log] : graphs)
+    if (recipe.json)
+      fmt::print("{{\"graph\":\"{}\",\"passes\":{}}}\n", name, passes_json(log->passes()));
+    else
+      fmt::print("\npasses of the {}, each verified\n{}", name, passes_table(log->passes()));
+  return {};
+}
+
 std::function<Result<void>()> add_plan(CLI::App& app) {
   auto options = std::make_shared<RecipeOptions>();
   auto swept = std::make_shared<Sweep>();
   options->add(app, true);
   app.add_flag("--sweep", swept->wanted, "plan at every budget: time a step against memory");
   app.add_option("--svg", swept->svg, "with --sweep: draw it into this file");
-  return [options, swept]() -> Result<void> {
+  auto explained = std::make_shared<bool>(false);
+  app.add_flag("--explain", *explained, "list the passes that make the graphs, and what each of them changes")
+      ->excludes("--sweep")
+      ->excludes("--svg");
+  return [options, swept, explained]() -> Result<void> {
     const Recipe recipe = TRY(options->finish(true, true));
     Events events(recipe.json);
+    if (*explained) return events.end(explain(recipe, events));
     return events.end(swept->wanted || !swept->svg.empty() ? sweep(recipe, *swept, events)
                                                            : train(recipe, true, events));
   };

@@ -1,6 +1,7 @@
 // prune and quantize: one command over the table of transforms, with the flags that suit its kind.
 #include "methods/transform.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <chrono>

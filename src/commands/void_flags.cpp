@@ -1,5 +1,7 @@
 #include "commands/void_flags.h"
 
+#include <CLI/CLI.hpp>
+
 namespace thimble {
 
 bool is_given(const CLI::App& command, const std::string& flag) {

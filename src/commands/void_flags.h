@@ -1,11 +1,14 @@
 // Flags that others make void. Whoever gives a flag expects something of it, so one without effect is refused by name.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <initializer_list>
 #include <string>
 
 #include "core/result.h"
+
+namespace CLI {
+class App;
+}
 
 namespace thimble {
 

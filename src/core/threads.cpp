@@ -6,6 +6,7 @@
 
 #include "core/cpus.h"
 #include "core/read_ahead.h"
+#include "core/trace.h"
 
 namespace thimble {
 namespace {
@@ -55,11 +56,23 @@ void Threads::wake(std::atomic<Value>& variable) noexcept {
 
 thread_local Threads::Region Threads::region_;
 
+namespace {
+
+// When the call began on this thread, where threads meet in calls inside together().
+thread_local Trace::Clock::time_point call_began;
+
+void note_call() noexcept {
+  if (active_trace) call_began = Trace::Clock::now();
+}
+
+}  // namespace
+
 // Where threads are more than CPUs, who spins keeps another from working.
 Threads::Threads(int count)
     : count_(count < 1 ? 1 : count),
       spin_(count_ <= usable_cpus() ? kSpin : 0),
       slots_(new Slot[static_cast<size_t>(count_)]) {
+  if (active_trace) active_trace->make_room(count_), traced_thread = 0;
   workers_.reserve(static_cast<size_t>(count_ - 1));
   for (int thread = 1; thread < count_; ++thread) workers_.emplace_back([this, thread] { work(thread); });
 }
@@ -72,12 +85,15 @@ Threads::~Threads() {
 }
 
 void Threads::start() noexcept {
+  note_call();
   running_.store(count_ - 1, std::memory_order_relaxed);
   started_.fetch_add(1, std::memory_order_seq_cst);
   wake(started_);
 }
 
 void Threads::join() noexcept {
+  if (running_.load(std::memory_order_acquire) == 0) return;
+  const TraceSpan waiting(Trace::Kind::wait, traced_operation);
   for (int left = running_.load(std::memory_order_acquire); left != 0; left = running_.load(std::memory_order_acquire))
     wait_while(running_, left);
 }
@@ -87,6 +103,7 @@ void Threads::finish() noexcept {
 }
 
 void Threads::end() noexcept {
+  if (active_trace) TraceSpan::record(Trace::Kind::work, traced_operation, call_began);
   if (region_.thread > 0) finish();  // the first thread waits where it needs what the others have done
 }
 
@@ -94,8 +111,12 @@ void Threads::run(Function function, void* context) noexcept {
   if (count_ == 1) return function(context, 0);
   function_ = function;
   context_ = context;
+  operation_ = traced_operation;
   start();
-  function(context, 0);
+  {
+    const TraceSpan working(Trace::Kind::work, operation_);
+    function(context, 0);
+  }
   join();
 }
 
@@ -145,10 +166,11 @@ void Threads::wait_for_call(const Ahead& ahead) noexcept {
     }
   wait_while(started_, region_.seen);
   ++region_.seen;
+  note_call();
 }
 
 void Threads::work(int thread) noexcept {
-  region_.thread = thread;
+  region_.thread = traced_thread = thread;
   for (;;) {
     wait_for_call({});
     if (stop_.load(std::memory_order_relaxed)) return;
@@ -160,6 +182,7 @@ void Threads::work(int thread) noexcept {
       wait_for_call({});
       region_.team = nullptr;
     } else {
+      const TraceSpan working(Trace::Kind::work, operation_);
       function_(context_, thread);
     }
     finish();

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -184,6 +185,7 @@ class Threads {
   uint64_t spin_;  // before sleeping
   Function function_ = nullptr;
   void* context_ = nullptr;
+  std::string_view operation_;  // that a trace says they are part of
   bool together_ = false;
   uint32_t shared_ = 0;
   std::unique_ptr<Slot[]> slots_;  // one a thread

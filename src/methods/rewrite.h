@@ -22,6 +22,7 @@
 
 #include "core/lead.h"
 #include "graph/graph.h"
+#include "graph/pass_log.h"
 #include "graph/rewrite.h"
 #include "methods/option.h"
 #include "ops/table.h"
@@ -257,8 +258,9 @@ struct Rewritten {
   std::vector<AdapterTensor> tensors;  // by the names of their values
 };
 enum class RewriteUse : uint8_t { train, evaluate, infer };  // infer: nothing is trained, all are weights
-// Errors where a module is not there, is none that a technique can change, or two want one value or the first rows.
-Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use);
+// Every technique is a pass of the log. Errors where a module is not there, is none that a technique can change, or two
+// want one value or the first rows.
+Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use, PassLog& log);
 
 extern const Rewrite kFull;
 extern const Rewrite kLora;

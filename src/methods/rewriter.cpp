@@ -291,7 +291,7 @@ ValueId ModuleRewrite::product(ValueId left, ValueId right, std::string name_, d
   return graph.emit(kLinear, one, {left, right, kNone, addend_}, std::move(name_));
 }
 
-Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use) {
+Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use, PassLog& log) {
   std::map<std::string, AdapterTensor> tensors;
   const auto leads = [](const RewriteSpec& spec) { return spec.rewrite->virtual_tokens != nullptr; };
   if (std::ranges::count_if(stack, leads) > 1)
@@ -304,6 +304,7 @@ Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack,
     if (!spec.modules.empty()) graph = TRY(Rewriter(spec, use, tensors).apply(graph));
     for (auto& [value, tensor] : tensors)
       if (tensor.technique.empty()) tensor.technique = spec.rewrite->name, tensor.place = i;
+    CHECK_OK(log.end(fmt::format("method {}", spec.rewrite->name), graph));
   }
   Rewritten out{std::move(graph), {}};
   for (auto& [value, tensor] : tensors) out.tensors.push_back(std::move(tensor));

@@ -35,7 +35,11 @@ Result<void> Candidates::build() {
   train_ = TRY(build_training(spec_, shape_.rows, barrier, {.keep_logits = shape_.keep_logits}));
   costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
   if (train_.barrier) deferred_order_ = thimble::deferred_order(train_);
-  if (spec_.evaluates) CHECK_OK(add_program(PlannedProgram::Kind::evaluate, TRY(evaluation_graph())));
+  if (spec_.evaluates) {
+    PassLog passes;
+    CHECK_OK(add_program(PlannedProgram::Kind::evaluate, TRY(evaluation_graph(passes))));
+    programs_.back().passes = std::move(passes);
+  }
   if (!spec_.estimator->differentiates() && spec_.estimator->left_out(spec_.estimator_options) == 0)
     CHECK_OK(add_program(PlannedProgram::Kind::perturb, TRY(build_perturbation(spec_, train_))));
   variants_ = variants_of(spec_);
@@ -96,7 +100,7 @@ std::string Candidates::numerics_hash() const {
   return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
 }
 
-Result<Graph> Candidates::evaluation_graph() const {
+Result<Graph> Candidates::evaluation_graph(PassLog& passes) const {
   BuildOptions options{
       .prefix = "eval.", .rows = shape_.rows, .positions = spec_.context, .activation = spec_.activation};
   options.codec = [&](const std::string& name, const Shape&) {
@@ -105,11 +109,16 @@ Result<Graph> Candidates::evaluation_graph() const {
   };
   Graph graph;
   const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));
+  CHECK_OK(passes.end("model", graph));
   const TokenLoss tokens = add_token_loss(graph, model, {.prefix = options.prefix});
   add_objective(graph, evaluated_objective(*spec_.objective), spec_.objective_options, options.prefix,
                 {tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)});
-  graph = TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate)).graph;
-  return spec_.optimizer->evaluated ? with_evaluated(graph, spec_, train_.parameters) : std::move(graph);
+  CHECK_OK(passes.end(fmt::format("objective {}", evaluated_objective(*spec_.objective).name), graph));
+  graph = TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate, passes)).graph;
+  if (!spec_.optimizer->evaluated) return graph;
+  graph = with_evaluated(graph, spec_, train_.parameters);
+  CHECK_OK(passes.end(fmt::format("weights as {} evaluates", spec_.optimizer->name), graph));
+  return graph;
 }
 
 // What its transfers take in a step at least: states are read and written once, gradients both in every pass, weights
@@ -341,9 +350,10 @@ void Candidates::time(TrainingPlan& plan) const {
   add(plan.pass, false, sweeps() * passes_ - 1);
   if (!defers) add(plan.update, true, 1);
   for (size_t i = 0; i < plan.programs.size(); ++i) {
-    const auto& [kind, graph, schedule] = plan.programs[i];
-    if (kind != PlannedProgram::Kind::perturb) continue;
-    const Duration d = simulate(schedule, step_seconds(graph, schedule, program_costs_[i]), machine_.disk, true);
+    const PlannedProgram& program = plan.programs[i];
+    if (program.kind != PlannedProgram::Kind::perturb) continue;
+    const Duration d = simulate(program.schedule, step_seconds(program.graph, program.schedule, program_costs_[i]),
+                                machine_.disk, true);
     plan.seconds += static_cast<double>(moves()) * d.seconds;
     plan.read_bytes += moves() * d.read, plan.written_bytes += moves() * d.written;
   }

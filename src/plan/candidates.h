@@ -86,7 +86,7 @@ class Candidates {
   Result<TrainingPlan> complete_all(const Choice& choice, Periods& known) const;
 
  private:
-  Result<Graph> evaluation_graph() const;
+  Result<Graph> evaluation_graph(PassLog& passes) const;
   Result<void> add_program(PlannedProgram::Kind kind, Graph graph);
   int64_t more_probes() const;
   int64_t sweeps() const;  // over all passes of a step

@@ -222,21 +222,27 @@ class Planner {
     InferenceProgram out{std::move(prefix), {}, {}, multiply};
     Architecture architecture = spec_.architecture;
     if (part == Part::guesses) architecture.blocks.resize(static_cast<size_t>(spec_.guess_layers));
+    PassLog passes;
     const BuiltModel model = TRY(build_model(out.graph, architecture, options));
+    CHECK_OK(passes.end("model", out.graph));
     if (makes_tokens)
       add_logits(out.graph, model, part == Part::tokens ? kLogits : kGuessLogits,
                  out.graph.add_value(out.prefix + "select", {{rows}, &kI32, Extent::selected}, Role::input));
     if (spec_.task == Task::logits) add_logits(out.graph, model, kLogits);
     const bool surprises = part == Part::prompts && spec_.policy->surprises;
     if (spec_.task == Task::losses || surprises) add_token_loss(out.graph, model, {.prefix = out.prefix});
-    Rewritten rewritten = TRY(rewrite_model(std::move(out.graph), spec_.rewrites, RewriteUse::infer));
+    CHECK_OK(passes.end("results", out.graph));
+    Rewritten rewritten = TRY(rewrite_model(std::move(out.graph), spec_.rewrites, RewriteUse::infer, passes));
     out.graph = std::move(rewritten.graph);
     for (AdapterTensor& tensor : rewritten.tensors) tensors.try_emplace(tensor.value, std::move(tensor));
     if (spec_.multiply == Multiply::int8 || spec_.step == Multiply::int8) interleave_weights(out.graph);
     if (part == Part::prompts) (void)out.graph.prune();
     const bool few_rows = makes_tokens && rows <= kNarrowRows;
-    out.graph = group_linears(narrow_linears(out.graph, {few_rows, multiply == Multiply::int8}));
-    CHECK_OK(out.graph.verify());
+    out.graph = narrow_linears(out.graph, {few_rows, multiply == Multiply::int8});
+    CHECK_OK(passes.end("narrow products", out.graph));
+    out.graph = group_linears(out.graph);
+    CHECK_OK(passes.end("grouped products", out.graph));
+    if (!verify_every_pass) CHECK_OK(out.graph.verify());
     return out;
   }
 

@@ -143,6 +143,21 @@ Result<LossHead> add_teacher(Graph& graph, const FrozenModel& teacher, BuildOpti
   return head_of(TRY(build_model(graph, teacher.architecture, options)));
 }
 
+// Names of passes, for people.
+std::string backward_pass(const TrainingSpec& spec) {
+  std::string out = "backward";
+  for (const KeeperUse& use : spec.keepers)
+    out += fmt::format("{}{}", &use == spec.keepers.data() ? ", keep " : ",", use.keeper->name);
+  return out;
+}
+
+std::string updates_pass(const TrainingSpec& spec) {
+  std::string out = fmt::format("update {}", spec.optimizer->name);
+  for (const WrapperUse& use : spec.wrappers) out += fmt::format(",{}", use.wrapper->name);
+  if (!spec.estimator->differentiates()) out += fmt::format(" by {}", spec.estimator->name);
+  return out;
+}
+
 }  // namespace
 
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
@@ -158,6 +173,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     return codec && spec.trains_weights() ? &kF32 : codec;
   };
   const BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
+  CHECK_OK(train.passes.end("model", train.graph));
   const TokenLoss tokens =
       add_token_loss(train.graph, model,
                      {.prefix = train.prefix,
@@ -172,13 +188,16 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   if (spec.teacher) inputs.teacher = TRY(add_teacher(train.graph, *spec.teacher, options));
   add_objective(train.graph, *spec.objective, spec.objective_options, train.prefix, inputs);
   train.loss = loss_name(*spec.objective, train.prefix);
-  Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train));
+  CHECK_OK(train.passes.end(fmt::format("objective {}", spec.objective->name), train.graph));
+  Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train, train.passes));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
   std::vector<ValueId> losses{train.graph.find(train.loss)};
   const std::vector<ValueId> trained = TRY(select_parameters(spec, train));
+  CHECK_OK(train.passes.end(fmt::format("select {}", spec.selector->name), train.graph));
   if (!spec.estimator->differentiates()) {
     CHECK_OK(add_estimated_updates(spec, kind, trained, train));
+    CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
     return train;
   }
   if (const ValueId balance = train.graph.find(train.prefix + std::string(kBalance)); balance != kNone)
@@ -193,9 +212,11 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     if (const auto slot = train.slots.find(train.graph.value(leaf.parameter).name); slot != train.slots.end())
       train.graph.value(leaf.first).name = "gradient." + slot->second;
   train.whole_passes = backward.sums_within_pass();
+  CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
   add_updates(
       spec, kind, backward.leaves(), [&] { kept.end_step(); }, train);
-  CHECK_OK(train.graph.verify());
+  CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
+  if (!verify_every_pass) CHECK_OK(train.graph.verify());
   return train;
 }
 

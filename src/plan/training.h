@@ -129,6 +129,7 @@ struct TrainingGraph {
       slots;         // by parameter of a layer that is drawn: what its gradient and states are called by
   std::string loss;  // the result with the losses of rows
   std::string prefix = "train.";
+  PassLog passes;  // that made the graph
 };
 
 // The nodes of one pass with the updates of the step before among them, each block's just before its weights are wanted
@@ -221,6 +222,7 @@ struct PlannedProgram {
   Kind kind;
   Graph graph;
   Schedule schedule;
+  PassLog passes = {};  // that made the graph
 };
 
 struct TrainingPlan {

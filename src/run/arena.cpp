@@ -165,11 +165,28 @@ void settle_allocator() {
   mallopt(M_TRIM_THRESHOLD, 128 << 10);
 }
 
-void populate_runtime(int64_t heap_bytes) {
+namespace {
+
+// From here on the heap keeps what it has, and all comes from it.
+void keep_heap() {
   malloc_trim(0);
-  dl_iterate_phdr(populate_object, nullptr);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);  // from here on the heap keeps what it has, and all comes from it
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
+}
+
+}  // namespace
+
+// What it has freed is still resident then.
+int64_t heap_taken_by(const std::function<void()>& work) {
+  keep_heap();
+  const int64_t before = resident_bytes();
+  work();
+  return resident_bytes() - before;
+}
+
+void populate_runtime(int64_t heap_bytes) {
+  keep_heap();
+  dl_iterate_phdr(populate_object, nullptr);
   // Small blocks first, which fill the holes that small things will go into.
   const int64_t small_bytes = (256 << 10) + heap_bytes / 8;
   TouchedBlocks blocks;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "core/result.h"
@@ -45,6 +46,9 @@ void settle_allocator();
 // Brings in what a run will touch outside of the arena, so that it is measured before the arena exists: the pages of
 // the program and its own libraries (not those of a host), and `heap_bytes` of heap that stay.
 void populate_runtime(int64_t heap_bytes);
+
+// The heap that `work` takes at its most, beyond what it leaves free of what is there.
+int64_t heap_taken_by(const std::function<void()>& work);
 
 // Grows the heap until so much of the process is resident, for small things to come: what was booked is then taken.
 void populate_heap(int64_t resident);

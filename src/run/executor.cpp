@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/trace.h"
 #include "ops/table.h"
 
 namespace thimble {
@@ -125,6 +126,7 @@ int64_t Executor::memory_bytes(const Schedule& schedule) {
 
 void Executor::run_step(Bound& step, RunContext& context, PassPlace place) noexcept {
   if (step.node->last_pass && !place.last) return;
+  const TracedOperation traced(step.node->op->name);
   for (std::span<std::byte> memory : step.zero) clear(context.threads, memory);
   if (place.first)
     for (std::span<std::byte> memory : step.fresh) clear(context.threads, memory);

@@ -313,26 +313,24 @@ Result<void> Trainer::make_plan() {
   return {};
 }
 
-namespace {
-
-// What it takes to plan another period of a selector while this plan is there: a graph and its schedules for each kind
-// of step, up to 1.6 KB a node.
-int64_t planning_bytes(const TrainingPlan& plan) {
-  constexpr int64_t kNodeBytes = 1600;
-  size_t nodes = plan.train.graph.nodes().size();
-  for (const PlannedVariant& variant : plan.variants) nodes += variant.train.graph.nodes().size();
-  return kNodeBytes * static_cast<int64_t>(nodes);
+Result<int64_t> Trainer::heap_of_a_period() const {
+  if (draw_period(spec_) == 0) return 0;
+  Result<void> planned;
+  const int64_t taken = heap_taken_by([&] {
+    auto plan = plan_period(spec_, machine_, plan_.homes, 1, {plan_.transient_bytes, plan_.scratch_bytes});
+    if (!plan) planned = Failure(std::move(plan.error()));
+  });
+  CHECK_OK(planned);
+  return taken;
 }
-
-}  // namespace
 
 Result<void> Trainer::plan_within_budget() {
   packer_->clear(rows_);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kTrainingTouches};
   spec_.heap = [this](const TrainingPlan& plan) {
-    int64_t heap = 0;
+    int64_t heap = period_heap_;
     for (const Schedule* s : plan.schedules()) heap += Executor::memory_bytes(*s);
-    return draw_period(spec_) > 0 ? heap + planning_bytes(plan) : heap;
+    return heap;
   };
   const int64_t exported =
       !spec_.trains_weights() ? 0 : kSaveBytesPerToken * tokenizer_->vocab_size() + hf_write_bytes(spec_.architecture);
@@ -340,6 +338,7 @@ Result<void> Trainer::plan_within_budget() {
   CHECK_OK(plan_with_runtime(budget, [&]() -> Result<int64_t> {
     plan_ = TrainingPlan();
     plan_ = TRY(planner.plan());
+    period_heap_ = std::max(period_heap_, TRY(heap_of_a_period()));
     spec_.runtime_heap = spec_.heap(plan_);
     return spec_.runtime_heap + exported;
   }));

@@ -44,8 +44,9 @@ Result<void> Trainer::score_parameters() {
   spec_ = std::move(own), plan_ = TrainingPlan();
   passes_.reset(), arena_.reset();
   if (measured) return {};
-  return fail(measured.error().code, "choosing what trains (--select {}): {}", spec_.selector->name,
-              measured.error().message);
+  return fail(
+      measured.error().code, "choosing what trains (--select {}): {}{}", spec_.selector->name, measured.error().message,
+      measured.error().code == ErrorCode::over_budget ? "; the run itself may need more than choosing does" : "");
 }
 
 // Windows as the run meets them, one at a time.

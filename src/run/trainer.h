@@ -126,6 +126,8 @@ class Trainer {
   Result<void> check_space() const;
   Failure stopped();
   Result<void> check_names() const;  // of what the user named
+  // Of a selector that draws: the heap that planning another period takes while plan_ is there.
+  Result<int64_t> heap_of_a_period() const;
   Failure diverged(const std::string& what) const;
   Result<void> given_up(const Error& error);  // of an evaluation
   void report();
@@ -152,6 +154,7 @@ class Trainer {
   TrainingSpec spec_;
   Machine machine_;
   TrainingPlan plan_;
+  int64_t period_heap_ = 0;  // heap_of_a_period(), at most
   double base_rate_ = 0;
   int64_t steps_ = 0;
   std::optional<SafetensorsFile> checkpoint_;  // that is resumed, until it has been

@@ -20,7 +20,8 @@ inline Graph graph_of(const Architecture& architecture) {
 inline Result<Rewritten> adapt(std::vector<Adapter>& adapters, const Architecture& architecture) {
   std::vector<RewriteSpec> stack;
   for (Adapter& adapter : adapters) stack.push_back(TRY(rewrite_of(adapter, architecture)));
-  Rewritten rewritten = TRY(rewrite_model(graph_of(architecture), stack, RewriteUse::train));
+  PassLog log;
+  Rewritten rewritten = TRY(rewrite_model(graph_of(architecture), stack, RewriteUse::train, log));
   CHECK_OK(check_all_read(adapters, rewritten.tensors));
   for (const AdapterTensor& tensor : rewritten.tensors) TRY(find_entry(adapters.front(), tensor));
   return rewritten;

@@ -46,8 +46,9 @@ Result<Rewritten> with_lora(const std::vector<std::pair<const char*, double>>& o
   OptionValues values(kLora.options);
   for (const auto& [name, value] : options) CHECK_OK(values.set("lora", name, value));
   nlohmann::ordered_json config;
+  PassLog log;
   return rewrite_model(model(), {{TRY(fresh_rewrite(kLora, {values, std::move(targets), ""}, two_blocks(), config))}},
-                       use);
+                       use, log);
 }
 
 // Modules by the parameters that were added.
@@ -100,7 +101,8 @@ TEST(Lora, takes_options_module_by_module) {
   };
   add("model.layers.0.self_attn.q_proj", 3, 6, 0);
   add("model.layers.1.mlp.up_proj", 4, 1, 1);
-  const auto to = rewrite_model(model(), {{spec}}, RewriteUse::train);
+  PassLog log;
+  const auto to = rewrite_model(model(), {{spec}}, RewriteUse::train, log);
   ASSERT_TRUE(to) << to.error().message;
   const Graph& graph = to->graph;
   EXPECT_EQ(adapted(graph).size(), 2u);
@@ -112,7 +114,7 @@ TEST(Lora, takes_options_module_by_module) {
       scales.insert(node.as<LinearAttributes>().terms[1].scale);
   EXPECT_EQ(scales, (std::multiset<float>{0.5f, 2.0f}));
   add("model.layers.9.mlp.up_proj", 5, 1, 0);
-  const auto wrong = rewrite_model(model(), {{spec}}, RewriteUse::train);
+  const auto wrong = rewrite_model(model(), {{spec}}, RewriteUse::train, log);
   ASSERT_FALSE(wrong);
   EXPECT_THAT(wrong.error().message, HasSubstr("another model"));
 }
