@@ -146,32 +146,57 @@ std::vector<Sample> samples_dx() {
 Result<std::vector<Type>> infer_dgain(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_operands("rms_norm_dgain", in, 3));
   CHECK_OK(expect_groups("rms_norm_dgain", any, in[2], in[0]));
+  for (const int i : {1, 2})
+    if (in[static_cast<size_t>(i)].codec->block > 1)
+      return fail(ErrorCode::shape, "rms_norm_dgain: operand {} is in blocks, whose columns can not be taken apart", i);
   CHECK_OK(expect_shape("rms_norm_dgain", "dy", in[1], in[2].shape));
   return std::vector{Type{in[0].shape, &kF32}};
 }
 
-int64_t workspace_dgain(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int) {
-  return row_buffer_bytes(in[1].shape[1], 4, 1);
+// Of a granule: the inverse rms of every group of its rows, and the sum that is added to the gradient at its end.
+int64_t granule_floats(const NormGroups& groups, int64_t rows, int64_t columns) {
+  return std::min(rows, kGranule) * (columns / groups.width) + groups.gain_count;
 }
 
+int64_t workspace_dgain(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
+  const int64_t rows = in[1].shape[0], columns = in[1].shape[1];
+  return row_buffer_bytes(columns, 3, threads) +
+         4 * granule_floats(NormGroups(any, in[0].shape, columns), rows, columns);
+}
+
+// Threads divide the gains, so that rows are added in order.
 void run_dgain(const Call& call) noexcept {
   const int64_t rows = call.in[1].shape[0], columns = call.in[1].shape[1];
   const NormGroups groups(call.attributes, call.in[0].shape, columns);
-  const auto buffer = [&](int i) { return row_buffer(call, columns, 4, 0, i); };
-  float* const partial = buffer(3);
+  const int64_t width = groups.width, in_row = columns / width;
+  Threads& threads = call.run.threads;
+  float* const partial = row_buffer(call, columns, 3, threads.count(), 0);
+  float* const inverse = partial + groups.gain_count;
   for (int64_t row = 0; row < rows; row += kGranule) {
-    std::fill(partial, partial + groups.gain_count, 0.0f);
-    for (int64_t i = row; i < std::min(rows, row + kGranule); ++i) {
-      const float* const dy = read_row(call.in[1], i, columns, buffer(0));
-      const float* const x = read_row(call.in[2], i, columns, buffer(1));
-      float* const product = buffer(2);
-      std::copy(dy, dy + columns, product);
-      multiply(product, x, columns);
-      for (int64_t g = 0; g < columns; g += groups.width)
-        add_scaled(partial + g % groups.gain_count, product + g,
-                   inverse_rms(x + g, groups.width, call.as<NormAttributes>().epsilon), groups.width);
-    }
-    add_scaled(call.out[0].as<float>(), partial, 1, groups.gain_count);
+    const int64_t count = std::min(rows - row, kGranule);
+    threads.split(count, 1, [&](int64_t begin, int64_t end, int thread) {
+      for (int64_t i = begin; i < end; ++i) {
+        const float* const x = read_row(call.in[2], row + i, columns, row_buffer(call, columns, 3, thread, 0));
+        for (int64_t g = 0; g < in_row; ++g)
+          inverse[i * in_row + g] = inverse_rms(x + g * width, width, call.as<NormAttributes>().epsilon);
+      }
+    });
+    threads.divide(groups.gain_count, 16, [&](int64_t begin, int64_t end, int thread) {
+      const auto buffer = [&](int i) { return row_buffer(call, columns, 3, thread, i); };
+      std::fill(partial + begin, partial + end, 0.0f);
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t g = 0; g < in_row; ++g) {
+          const int64_t gain = g * width % groups.gain_count;  // of the group's first column
+          const int64_t from = std::max(begin, gain), to = std::min(end, gain + width);
+          if (from >= to) continue;
+          const int64_t at = (row + i) * columns + g * width + from - gain;
+          float* const product = buffer(2);
+          std::copy_n(read_run(call.in[1], at, to - from, buffer(0)), to - from, product);
+          multiply(product, read_run(call.in[2], at, to - from, buffer(1)), to - from);
+          add_scaled(partial + from, product, inverse[i * in_row + g], to - from);
+        }
+      add_scaled(call.out[0].as<float>() + begin, partial + begin, 1, end - begin);
+    });
   }
 }
 
@@ -224,7 +249,6 @@ const Op kRmsNormDgain = {.name = "rms_norm_dgain",
                           .reference = reference_dgain,
                           .run = run_dgain,
                           .samples = samples_dgain,
-                          .in_place = kAccumulates,
-                          .alone = true};
+                          .in_place = kAccumulates};
 
 }  // namespace thimble

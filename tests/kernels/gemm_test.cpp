@@ -153,5 +153,37 @@ TEST(Gemm, rows_are_independent) {
   }
 }
 
+// Nor on how many threads there are: of products whose panels one thread packs, each thread its own, or all together;
+// in one go and in several.
+TEST(Gemm, threads_change_no_bit) {
+  for (const auto& [how, activation] : kForms)
+    for (const Codec* codec : {&kF32, &kQ4_1})
+      for (int layout = 0; layout < 4; ++layout)
+        for (const auto [m, n, k] : {std::array<int64_t, 3>{300, 160, 608}, {7, 1248, 96}, {40, 2080, 320}}) {
+          const Multiply multiply = how;
+          const bool at = layout & 1, bt = layout & 2;
+          SCOPED_TRACE(fmt::format("{} {} {} layout {} {}x{}x{}", int(multiply), activation->name, codec->name, layout,
+                                   m, n, k));
+          const Operand a = make(*activation, at ? k : m, at ? m : k, 1);
+          const Operand b = make(*codec, bt ? n : k, bt ? k : n, 2);
+          const Operand a2 = make(*activation, at ? 32 : m, at ? m : 32, 3);
+          const Operand b2 = make(kF32, bt ? n : 32, bt ? 32 : n, 4);
+          const Term terms[] = {{a.matrix, b.matrix, at, bt, 1}, {a2.matrix, b2.matrix, at, bt, 0.5f}};
+          const auto run = [&](int count) {
+            Threads threads(count);
+            std::vector<float> c(static_cast<size_t>(m * n));
+            const Product product{.terms = terms, .c = reinterpret_cast<std::byte*>(c.data()), .m = m, .n = n};
+            const int64_t bytes = gemm_workspace_bytes(multiply, product, count);
+            std::vector<std::byte> workspace(static_cast<size_t>(bytes) + 64, std::byte{0x7f});
+            gemm(threads, multiply, product, {workspace.data(), static_cast<size_t>(bytes)});
+            for (size_t i = static_cast<size_t>(bytes); i < workspace.size(); ++i)
+              EXPECT_EQ(workspace[i], std::byte{0x7f}) << "written beyond the workspace";
+            return c;
+          };
+          const std::vector<float> one = run(1);
+          for (const int count : {2, 5, 16}) EXPECT_EQ(run(count), one) << count << " threads";
+        }
+}
+
 }  // namespace
 }  // namespace thimble
