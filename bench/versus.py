@@ -345,12 +345,12 @@ def thimble_generate(bench, model, multiply, prompt, made):
 def thimble_infer(bench, model, multiply):
     """The short prompt with the tokens after it, then the long prompt."""
     run, said = thimble_generate(bench, model, multiply, bench.path("short.txt"), MADE + 1)
-    made = len(said["ids"])  # the first one comes out of the prompt: made - 1 steps were timed
+    made = len(said["ids"])  # the first one comes out of the prompt: made - 1 steps are timed
     if made < 2:
         raise Failed("the reply ended at once")
     long_run, long_said = thimble_generate(bench, model, multiply, bench.path("prompt.txt"), 1)
-    return {"decode": said["tokens_per_second"] * (made - 1) / made, "prompt": long_said["prompt_tokens_per_second"],
-            "start_seconds": run.wall - made / said["tokens_per_second"], "peak_bytes": max(run.peak, long_run.peak)}
+    return {"decode": said["tokens_per_second"], "prompt": long_said["prompt_tokens_per_second"],
+            "start_seconds": run.wall - (made - 1) / said["tokens_per_second"], "peak_bytes": max(run.peak, long_run.peak)}
 
 
 def llama_infer(bench, model):

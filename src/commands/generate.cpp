@@ -90,7 +90,7 @@ std::string completion_json(const Flags& flags, const Tokenizer& tokenizer, cons
 
 void report(const Flags& flags, const Tokenizer& tokenizer, const Completion& o, int64_t context,
             int64_t planned_bytes) {
-  const double speed = static_cast<double>(o.ids.size()) / std::max(1e-9, o.seconds);
+  const double speed = o.speed();
   const double prompt_speed = static_cast<double>(o.prompt_ids.size()) / std::max(1e-9, o.prompt_seconds);
   const int64_t peak = peak_resident_bytes();
   if (flags.json) {

@@ -127,13 +127,15 @@ class Writer {
         say_(say),
         stream_(inference.tokenizer(), completion.prompt_ids),
         stops_(options.stops),
-        most_(options.most_after(static_cast<int64_t>(completion.prompt_ids.size()))),
-        start_(std::chrono::steady_clock::now()) {
+        most_(options.most_after(static_cast<int64_t>(completion.prompt_ids.size()))) {
     completion_.ids.reserve(static_cast<size_t>(most_));
     earlier_.reserve(completion.prompt_ids.size() + static_cast<size_t>(most_));
     earlier_ = completion.prompt_ids;
     if (tokens) held_.emplace(*options.grammar, *tokens, inference);
   }
+
+  // The prompt has been read.
+  void begin() { start_ = std::chrono::steady_clock::now(); }
 
   // Tokens so far, of the prompt too.
   std::span<const int32_t> ids() const { return earlier_; }
@@ -243,6 +245,7 @@ class Batch {
     }
     CHECK_OK(generator_.prefill(prompts_));
     for (size_t i = first; i < next_; ++i) completions_[i].prompt_seconds = seconds_since(start);
+    for (const Generator::Prompt& prompt : prompts_) at_[static_cast<size_t>(prompt.slot)]->begin();
     for (size_t i = 0; i < prompts_.size(); ++i) CHECK_OK(take(prompts_[i].slot, static_cast<int64_t>(i)));
     return {};
   }

@@ -39,11 +39,15 @@ struct Completion {
   std::vector<int32_t> prompt_ids, ids;
   std::string text;
   std::vector<TokenLogprobs> logprobs;  // of ids
-  double prompt_seconds = 0, seconds = 0;
+  double prompt_seconds = 0;  // until the first token can be taken
+  double seconds = 0;         // from there on
   int64_t guessed = 0, right = 0;  // tokens that were guessed ahead, and those of them that were taken
   // Why there is no more: "end" (the model's own), "stop" (a string), "grammar" (nothing can
   // follow), "max-tokens" or "context" (it is full).
   const char* stopped = "";
+
+  // Tokens a second, after the first, which the prompt gives; 0 where there is no other.
+  double speed() const { return ids.size() < 2 ? 0 : static_cast<double>(ids.size() - 1) / std::max(1e-9, seconds); }
   int32_t end = -1;  // the token that ended it, where one did
   std::string stop;  // the string that ended it, where one did
 };

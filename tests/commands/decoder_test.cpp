@@ -83,5 +83,20 @@ TEST(Decoder, refuses_what_it_does_not_have) {
   EXPECT_THAT(refused({"--set", "optimizer.beta1=1"}), HasSubstr("'decoder'"));
 }
 
+// Reading the prompt is no part of it: 50 tokens of one take longer than making one token.
+TEST(Generate, speed_is_of_new_tokens) {
+  const TinyFiles files;
+  std::string prompt;
+  for (int i = 0; i < 50; ++i) prompt += "abcdef"[i % 6];
+  const Ran ran = run_thimble({"generate", "--model", files.gguf, "--prompt", prompt, "--max-tokens", "2",
+                               "--temperature", "0", "--json"});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  const Json said = parse_json(ran.out, "generate").value_or(Json());
+  ASSERT_EQ(said["ids"].size(), 2u);
+  const auto prompt_tokens = static_cast<double>(said["prompt_ids"].size());
+  EXPECT_LT(1 / said["tokens_per_second"].get<double>(),
+            prompt_tokens / said["prompt_tokens_per_second"].get<double>());
+}
+
 }  // namespace
 }  // namespace thimble
