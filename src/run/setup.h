@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <new>
 #include <string>
 
 #include "core/control_groups.h"
@@ -59,6 +60,19 @@ struct PlanBudget {
 // A very small model needs less than the start itself took: then that is the planned peak.
 Result<void> include_start(const PlanBudget& budget);
 
+// plan(). Where the plan itself is larger than the heap that the budget leaves (hold_heap_to), it is made once more
+// within what is free, so that the refusal says what would do.
+template <class Plan>
+Result<int64_t> plan_beyond_budget(Plan& plan) {
+  try {
+    return plan();
+  } catch (const std::bad_alloc&) {
+    let_heap_go();
+    hold_heap_to(budget_or_free(0), 0);
+  }
+  return plan();
+}
+
 // The plan itself takes heap, and what the process occupies decides what the arena may take: planned once without a
 // budget to learn the first, then within it until a plan leaves the process what it takes. `plan` returns what the
 // executors will take of the heap.
@@ -69,7 +83,7 @@ Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
   CHECK_OK(check_budget(budget.asked_bytes));
   budget.budget_bytes = 0;
   for (int round = 0; round < kMost; ++round) {
-    const int64_t heap = TRY(plan());
+    const int64_t heap = TRY(plan_beyond_budget(plan));
     populate_runtime(kHeapReserve + heap);
     // Small things go into holes of the heap that are not populated: more of them, the larger the plan.
     const int64_t measured = resident_bytes() + budget.touched_later + heap / 8;
