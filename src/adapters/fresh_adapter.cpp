@@ -1,6 +1,7 @@
 // What a technique is applied to where there is no adapter yet: a user's names of layers as those of the model's files.
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "adapters/adapter.h"
 #include "adapters/modules.h"
@@ -19,20 +20,47 @@ bool ends_with_part(std::string_view name, std::string_view end) {
   return name == end || (name.size() > end.size() && name.ends_with(end) && name[name.size() - end.size() - 1] == '.');
 }
 
+// What target_modules says without a user's names: the layers that are adapted by default, or those of them that
+// `wanted` names, by ends of names as short as no other layer has: "gate_proj", or "mlp.gate_proj" where experts have
+// one too. Empty where `wanted` is of no such layers.
+std::vector<std::string> default_targets(const std::vector<std::string>& wanted,
+                                         const std::vector<ModelModule>& modules) {
+  std::set<std::string> owners;
+  for (const ModelModule& m : modules) {
+    const auto names = [&](const std::string& end) {
+      return ends_with_part(m.owner, end) || ends_with_part(m.name, end);
+    };
+    if (m.by_default && m.suffix == "weight" && (wanted.empty() || std::ranges::any_of(wanted, names)))
+      owners.insert(m.owner);
+  }
+  std::map<std::string, bool> alone;  // by end: no other layer has it
+  const auto is_alone = [&](const std::string& end) {
+    const auto [found, fresh] = alone.try_emplace(end, true);
+    if (fresh)
+      found->second = std::ranges::none_of(modules, [&](const ModelModule& m) {
+        return m.shape.rank() == 2 && ends_with_part(m.owner, end) && !owners.contains(m.owner);
+      });
+    return found->second;
+  };
+  std::set<std::string> out;
+  for (const std::string& owner : owners) {
+    size_t dot = owner.rfind('.');
+    while (dot != std::string::npos && dot > 0 && !is_alone(owner.substr(dot + 1))) dot = owner.rfind('.', dot - 1);
+    out.insert(dot == std::string::npos ? owner : owner.substr(dot + 1));
+  }
+  return {out.begin(), out.end()};
+}
+
 // What target_modules says of a user's names: the same where they are the file's, else the file's for thimble's.
 Result<Ordered> targets_of(const Rewrite& rewrite, const std::vector<std::string>& asked,
                            const std::vector<ModelModule>& modules) {
-  std::vector<std::string> wanted = asked.empty() ? split(rewrite.targets, ',') : asked;
+  const std::vector<std::string> wanted = asked.empty() ? split(rewrite.targets, ',') : asked;
   std::vector<std::string> out;
+  if (asked.empty()) out = default_targets(wanted, modules);
+  if (!out.empty()) return Ordered(out);
   const auto take = [&](const std::string& name) {
     if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
   };
-  if (wanted.empty()) {
-    std::map<std::string, const ModelModule*> sorted;
-    for (const ModelModule& m : modules)
-      if (m.linear && m.suffix == "weight" && m.owner != "lm_head") sorted[m.owner] = &m;
-    for (const auto& [owner, m] : sorted) take(last_part(owner));
-  }
   for (const std::string& name : wanted) {
     bool found = false;
     for (const ModelModule& m : modules) {
@@ -92,7 +120,10 @@ Result<RewriteSpec> fresh_rewrite(const Rewrite& rewrite, const FreshAdapter& as
     if (field.kind == PeftField::Kind::names) {
       // Of what is adapted, the layers that are named so.
       Ordered named = Ordered::array();
-      for (const std::string name : TRY(targets_of(rewrite, split(field.pattern, ','), modules)))
+      const std::vector<std::string> wanted = split(field.pattern, ',');
+      const Ordered names =
+          asked.targets.empty() ? Ordered(default_targets(wanted, modules)) : TRY(targets_of(rewrite, wanted, modules));
+      for (const std::string name : names)
         if (std::find(targets.begin(), targets.end(), name) != targets.end()) named.push_back(name);
       config[std::string(field.field)] = named;
     }

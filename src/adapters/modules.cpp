@@ -24,9 +24,8 @@ ModelModule describe(const Architecture& a, const TensorSpec& spec) {
   m.shape = spec.shape;
   m.whole = spec.shape[0];
   const bool in_block = spec.name.starts_with("model.layers.");
-  // Experts are adapted where they are named, as PEFT does it where their matrices are one tensor.
-  const bool expert = m.name.find(".experts.") != std::string::npos;
-  m.linear = spec.shape.rank() == 2 && ((in_block && !expert) || m.name == "lm_head");
+  m.linear = spec.shape.rank() == 2 && (in_block || m.name == "lm_head");
+  m.by_default = m.linear && in_block && !spec.scores && m.name.find(".experts.") == std::string::npos;
   Rope::Layout of_files = Rope::Layout::halves;
   if (const Family* const family = find_family(a.family)) {
     of_files = family->rope_layout;
@@ -68,7 +67,7 @@ std::vector<ModelModule> model_modules(const Architecture& architecture) {
   if (!architecture.tied) return modules;
   ModelModule head = modules.front();
   head.name = head.owner = "lm_head";
-  head.linear = true, head.transposed = false;
+  head.linear = true, head.by_default = false, head.transposed = false;
   modules.push_back(std::move(head));
   return modules;
 }
@@ -129,7 +128,7 @@ Result<bool> Selection::takes(const ModelModule& module) const {
 
 Result<bool> Selection::targeted(const ModelModule& module) const {
   if (targets_ && targets_->pattern) return targets_->pattern->matches(module.owner);
-  bool named = module.linear && module.owner != "lm_head";
+  bool named = module.by_default;
   if (targets_ && !targets_->all_linear) {
     const auto& names = targets_->names;
     if (std::find(names.begin(), names.end(), module.owner) != names.end()) return true;

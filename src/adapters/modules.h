@@ -26,6 +26,9 @@ struct ModelModule {
       false;  // and the model pairs neighbours (Rope::Layout) where the family's Hugging Face files do not
   bool transposed = false;  // the owner's weight lies [in, out] in the file (GPT-2)
   bool linear = false;      // a matrix that is multiplied with, the head included; else an embedding, a gain or a bias
+  // A linear layer that is adapted where none is named: of a block, and neither an expert's, as PEFT does it where
+  // their matrices are one tensor, nor one that scores experts or heads, which has few rows.
+  bool by_default = false;
 };
 
 // Every tensor of the model; the head too where it is the embedding.

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
+#include <type_traits>
 
 #include "core/nearest.h"
 
@@ -19,6 +20,7 @@ template <class Number>
 bool reads_as(const std::string& text) {
   Number number{};
   const bool decimal = text.find_first_of("xX") == std::string::npos;
+  if (std::is_unsigned_v<Number> && text.starts_with('-')) return false;  // it would become a large one
   return decimal && CLI::detail::lexical_cast(text, number);
 }
 

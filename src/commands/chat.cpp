@@ -25,7 +25,7 @@ Result<std::unique_ptr<Generator>> prepare(const Flags& flags, Inference& infere
   int64_t context = TRY(inference.context(flags.context));
   if (flags.context > 0) return Generator::prepare(inference, 1, context);
   for (context = std::min(context, kContext);; context /= 2) {
-    auto generator = Generator::prepare(inference, 1, context);
+    auto generator = Generator::prepare(inference, 1, TRY(inference.context(context)));
     if (generator || generator.error().code != ErrorCode::over_budget || context / 2 < kLeastContext) return generator;
   }
 }

@@ -21,6 +21,8 @@ struct CachePolicy {
   std::string_view paper;
   std::span<const Option> options = {};
   bool surprises = false;  // it looks at how unlikely tokens were
+  // First tokens that stay whatever comes behind them. nullptr: none.
+  int64_t (*pinned)(const OptionValues& options) = nullptr;
   // Chooses at most `most` of the places [0, surprise.size()) of a sequence, and puts them into `kept` (empty, with
   // room), in order. surprise: -log P(token | those before it), in nats, of each place; it may be changed, and those of
   // places that stay are there again the next time. nullptr: nothing is forgotten, and a full cache ends the text.
@@ -30,6 +32,12 @@ struct CachePolicy {
 
 std::span<const CachePolicy* const> cache_policies();
 Result<const CachePolicy*> cache_policy_named(std::string_view name);
+
+// Places that stay taken when all of `context` were: a quarter is freed at a time, so that it does not happen at every
+// token.
+int64_t places_kept(int64_t context);
+// Errors where more tokens always stay than that.
+Result<void> check_cache(const CachePolicy& policy, const OptionValues& options, int64_t context);
 
 extern const CachePolicy kFullCache, kSinkCache, kSirllmCache;
 

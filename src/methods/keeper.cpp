@@ -33,7 +33,7 @@ Result<std::vector<KeeperUse>> keepers_named(std::string_view names) {
 }
 
 Kept::Kept(Backward& backward, std::span<const KeeperUse> uses)
-    : backward_(backward), uses_(uses), forward_(backward.graph().nodes().size()) {
+    : backward_(backward), uses_(uses), forward_(backward.graph().nodes().size()), keeps_(uses.size()) {
   if (uses.empty()) return;
   backward.keep_by({[this](ValueId value) { return saved(value, 0); },
                     [this](const Node& node) -> Result<bool> { return gradient(node); }});
@@ -89,6 +89,23 @@ void Kept::place() {
   graph.reorder(permutation);
 }
 
+Result<void> Kept::check_all_keep() const {
+  const auto idle = static_cast<size_t>(std::ranges::find(keeps_, false) - keeps_.begin());
+  if (idle == keeps_.size()) return {};
+  std::string before;
+  for (const KeeperUse& use : uses_.first(idle))
+    before += fmt::format("{}{}", before.empty() ? "" : ", ", use.keeper->name);
+  const std::string_view name = uses_[idle].keeper->name;
+  if (before.empty())
+    return fail(ErrorCode::invalid_argument,
+                "--keep {}: nothing waits for a gradient in this run that it is for; leave it out", name);
+  return fail(
+      ErrorCode::invalid_argument,
+      "--keep {},{}: {} would do nothing: what it is for is not in this run, or kept by those before it; leave it "
+      "out, or name it before them",
+      before, name, name);
+}
+
 void Kept::end_step() {
   for (const auto& emit : at_end_) emit();
 }
@@ -96,6 +113,7 @@ void Kept::end_step() {
 std::vector<ValueId> Keeping::forward(const Op& op, std::any attributes, std::vector<ValueId> in,
                                       const std::string& name) {
   Graph& graph = this->graph();
+  kept_.keeps_[index_] = true;
   size_t behind = 0;
   for (const ValueId id : in) behind = std::max(behind, kept_.position(id));
   const Phase phase = graph.phase();

@@ -75,6 +75,9 @@ class Kept {
 
   // When the backward pass is complete: puts what is kept right behind what it is made of.
   void place();
+  // Then, too: refuses a keeper that kept nothing, be it that there is nothing of its kind or that those before it in
+  // the stack left it nothing.
+  Result<void> check_all_keep() const;
   // In the phase of the update: the next versions of all states.
   void end_step();
   // Names of the states.
@@ -95,6 +98,7 @@ class Kept {
   std::map<std::tuple<size_t, std::string_view, ValueId, int>, ValueId> shared_;
   std::vector<std::string> states_;
   std::vector<std::function<void()>> at_end_;
+  std::vector<bool> keeps_;  // by keeper: it has emitted something in the forward pass
 };
 
 // One keeper's view while it answers.

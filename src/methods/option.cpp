@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 #include <charconv>
+#include <cmath>
 #include <vector>
 
 #include "core/nearest.h"
@@ -20,7 +21,12 @@ Result<double> parse_number(std::string_view owner, std::string_view name, std::
   return fail(ErrorCode::invalid_argument, "--set {}.{}: '{}' is not a number", owner, name, value);
 }
 
-Result<void> check_bounds(std::string_view owner, const Option& option, double number) {
+Result<void> check_number(std::string_view owner, const Option& option, double number) {
+  using Kind = Option::Kind;
+  const bool whole = option.kind == Kind::whole || option.kind == Kind::whole_numbers;
+  if (whole && std::isfinite(number) && number != std::floor(number))
+    return fail(ErrorCode::invalid_argument, "--set {}.{}: expected a whole number, found {}", owner, option.name,
+                number);
   if (number >= option.least && number <= option.most) return {};
   return fail(ErrorCode::invalid_argument, "--set {}.{}: expected {} to {}, found {}", owner, option.name, option.least,
               option.most, number);
@@ -40,13 +46,13 @@ Result<const Option*> find_option(std::span<const Option> options, std::string_v
 
 Result<void> OptionValues::set(std::string_view owner, std::string_view name, std::string_view value) {
   const Option& option = *TRY(find_option(options_, owner, name));
-  if (option.words) {
+  if (option.kind == Option::Kind::words) {
     std::vector<std::string> words = split(std::string(value), '|');
     std::erase(words, "");
     words_[std::string(name)] = std::move(words);
     return {};
   }
-  if (!option.list) return set(owner, name, TRY(parse_number(owner, name, value)));
+  if (option.kind != Option::Kind::whole_numbers) return set(owner, name, TRY(parse_number(owner, name, value)));
   std::vector<double> numbers;
   for (size_t begin = 0; begin < value.size();) {
     const size_t end = std::min(value.find('|', begin), value.size());
@@ -58,17 +64,17 @@ Result<void> OptionValues::set(std::string_view owner, std::string_view name, st
 
 Result<void> OptionValues::set(std::string_view owner, std::string_view name, double number) {
   const Option& option = *TRY(find_option(options_, owner, name));
-  if (option.words)
+  if (option.kind == Option::Kind::words)
     return fail(ErrorCode::invalid_argument, "--set {}.{}: expected words, found {}", owner, name, number);
-  if (option.list) return set(owner, name, std::vector{number});
-  CHECK_OK(check_bounds(owner, option, number));
+  if (option.kind == Option::Kind::whole_numbers) return set(owner, name, std::vector{number});
+  CHECK_OK(check_number(owner, option, number));
   values_[std::string(name)] = number;
   return {};
 }
 
 Result<void> OptionValues::set(std::string_view owner, std::string_view name, std::vector<double> numbers) {
   const Option& option = *TRY(find_option(options_, owner, name));
-  for (const double number : numbers) CHECK_OK(check_bounds(owner, option, number));
+  for (const double number : numbers) CHECK_OK(check_number(owner, option, number));
   lists_[std::string(name)] = std::move(numbers);
   return {};
 }
@@ -101,7 +107,7 @@ std::string OptionValues::text() const {
   std::string out;
   for (const Option& option : options_) {
     out += fmt::format("{}{}=", out.empty() ? "" : " ", option.name);
-    if (!option.list && !option.words) out += fmt::format("{}", (*this)[option.name]);
+    if (!option.is_list()) out += fmt::format("{}", (*this)[option.name]);
     const std::vector<double>& numbers = list(option.name);
     for (size_t i = 0; i < numbers.size(); ++i) out += fmt::format("{}{}", i ? "|" : "", numbers[i]);
     out += fmt::format("{}", fmt::join(words(option.name), "|"));

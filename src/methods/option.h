@@ -1,6 +1,7 @@
 // Options of a technique: declared once with their default, bounds and meaning; set by `--set socket.option=value`.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <span>
 #include <string>
@@ -12,18 +13,34 @@
 namespace thimble {
 
 struct Option {
+  enum class Kind : uint8_t {
+    number,
+    whole,          // a whole number
+    whole_numbers,  // any number of whole numbers, none to begin with: "3|7|11"
+    words,          // any number of words, none to begin with: "q_proj|norm"
+  };
   std::string_view name;
   double initial;
-  double least, most;  // inclusive
+  double least, most;  // inclusive; of each number in a list
   std::string_view help;
-  bool list = false;   // any number of such numbers, none to begin with: "3|7|11"
-  bool words = false;  // a list of words instead, none to begin with: "q_proj|norm"
+  Kind kind = Kind::number;
+
+  bool is_list() const { return kind == Kind::whole_numbers || kind == Kind::words; }
 };
+
+constexpr Option whole_number(std::string_view name, int64_t initial, int64_t least, int64_t most,
+                              std::string_view help) {
+  return {name, static_cast<double>(initial), static_cast<double>(least), static_cast<double>(most),
+          help, Option::Kind::whole};
+}
+constexpr Option zero_or_one(std::string_view name, int64_t initial, std::string_view help) {
+  return whole_number(name, initial, 0, 1, help);
+}
 
 class OptionValues {
  public:
   explicit OptionValues(std::span<const Option> options = {}) : options_(options) {}
-  // Errors name the nearest option, or the bounds.
+  // Errors name the nearest option, the kind of number that is expected, or the bounds.
   Result<void> set(std::string_view owner, std::string_view name, std::string_view value);
   Result<void> set(std::string_view owner, std::string_view name, double number);
   bool has(std::string_view name) const;

@@ -39,6 +39,10 @@ class Rewriter {
 
   Result<Graph> apply(const Graph& graph) {
     layers_ = std::ranges::count_if(graph.nodes(), attends);
+    if (technique_.attend && layers_ == 0)
+      return fail(ErrorCode::unsupported,
+                  "--method {}: it adds to the keys and values of attention, and no block of this model has attention",
+                  technique_.name);
     GraphCopy copy = rewrite(graph, [&](GraphCopy& to, const Node& node) {
       if (technique_.attend) return attends(node) && attention(to, node);
       if (node.op == &kExpertLinear) return experts(to, node);

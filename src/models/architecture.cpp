@@ -184,7 +184,10 @@ class SpecList {
   }
   void feed_forward(const std::string& prefix, const FeedForward& f) {
     if (!f.routing) return one_ffn(prefix, f);
-    if (f.routing.router->learnt) linear(prefix + "router", f.routing.experts, a_.width, false);
+    if (f.routing.router->learnt) {
+      linear(prefix + "router", f.routing.experts, a_.width, false);
+      specs.back().scores = true;
+    }
     for (int64_t e = 0; e < f.routing.experts; ++e) one_ffn(fmt::format("{}experts.{}.", prefix, e), f);
   }
   void attention(const std::string& prefix, const Attention& a) {
@@ -200,7 +203,7 @@ class SpecList {
     norm(prefix + "input_layernorm", b.before_mixer, a_.width);
     if (b.mixer)
       for (const TensorSpec& spec : b.mixer->tensors(a, a_.width, Initial::normal(kDeviation)))
-        specs.push_back({prefix + "self_attn." + spec.name, spec.shape, spec.initial});
+        specs.push_back({prefix + "self_attn." + spec.name, spec.shape, spec.initial, spec.scores});
     else
       attention(prefix + "self_attn.", a);
     linear(prefix + "self_attn.o_proj", a_.width, a.q_width(), a.output_bias, true);

@@ -169,7 +169,8 @@ Architecture llama(const LlamaShape& shape);
 struct TensorSpec {
   std::string name;
   Shape shape;
-  Initial initial;  // when training from scratch
+  Initial initial;      // when training from scratch
+  bool scores = false;  // of a linear layer that makes one number an expert or a head
 };
 
 // Every tensor of a model, in the order in which thimble keeps them: embedding, blocks, final norm, head.

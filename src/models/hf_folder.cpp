@@ -22,7 +22,7 @@ constexpr uint64_t kLargestIndex = 32u << 20;
 bool recognises(const std::string& path) { return is_directory(path) && is_file(path + "/config.json"); }
 
 // The shards that the index names; an index whose shards are not all there is left over from something else.
-Result<std::set<std::string>> indexed_names(const std::string& folder, const std::string& index) {
+Result<std::set<std::string>> indexed_names(const std::string& index) {
   const Json json = TRY(read_json_file(index, kLargestIndex));
   const JsonFields fields = TRY(JsonFields::of(json, index));
   const JsonFields map = TRY(fields.object("weight_map"));
@@ -52,7 +52,7 @@ Result<std::set<std::string>> shard_names(const std::string& folder) {
                 folder);
   }
   if (!is_file(index)) return single;
-  const std::set<std::string> names = TRY(indexed_names(folder, index));
+  const std::set<std::string> names = TRY(indexed_names(index));
   if (!has_single || names.contains("model.safetensors")) return names;
   const bool whole =
       !names.empty() && std::ranges::all_of(names, [&](const auto& name) { return is_file(folder + "/" + name); });

@@ -38,7 +38,9 @@ struct Router {
   std::string_view summary;  // one line
   std::string_view paper;
   bool learnt = true;  // has a matrix "router.weight" [experts, width]
-  // Of a new model.
+  // What a new model may say otherwise: how many experts a token has, the bound of an expert, the weight of the loss
+  // that balances them.
+  bool any_chosen = false, bounded = false, balanced = false;
   int64_t chosen = 1;
   double capacity = 0, balance = 0;
   Routes (*routes)(const RouterContext& context);

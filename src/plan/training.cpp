@@ -206,6 +206,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
   Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
   CHECK_OK(backward.run(losses));
+  if (!spec.moves.eight_bit_activations) CHECK_OK(kept.check_all_keep());
   kept.place();
   train.keeper_states = kept.states();
   for (const auto& leaf : backward.leaves())

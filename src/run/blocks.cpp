@@ -14,9 +14,9 @@ namespace {
 constexpr std::string_view kPlain = "none";  // of a router
 
 constexpr Option kOptions[] = {
-    {"window", 0, 0, 1 << 20, "of sliding attention, in tokens; 0: none"},
-    {"experts", 8, 1, 4096, "experts of a routed FFN, each as wide as the FFN would be"},
-    {"chosen", 0, 0, 64, "experts of a token, at most; 0: as the router does"},
+    whole_number("window", 0, 0, 1 << 20, "of sliding attention, in tokens; 0: none"),
+    whole_number("experts", 8, 1, 4096, "experts of a routed FFN, each as wide as the FFN would be"),
+    whole_number("chosen", 0, 0, 64, "experts of a token, at most; 0: as the router does"),
     {"capacity", -1, -1, 1000, "of an expert in training, a multiple of its even share; 0: no bound, -1: the router's"},
     {"balance", -1, -1, 1000, "factor of the loss that keeps experts evenly used; -1: the router's"}};
 
@@ -32,14 +32,43 @@ Result<std::vector<const Entry*>> in_turn(const std::string& setting, const std:
   return out;
 }
 
+// What a router may be told, and the value that stands for its own.
+struct RouterSetting {
+  std::string_view name;
+  bool Router::*taken;
+  double own;
+};
+constexpr RouterSetting kRouterSettings[] = {
+    {"chosen", &Router::any_chosen, 0}, {"capacity", &Router::bounded, -1}, {"balance", &Router::balanced, -1}};
+
+// Where blocks take routers in turn, a setting is for those that have it.
 Routing routing_of(const Router& router, const OptionValues& options) {
   Routing r{.router = &router, .experts = static_cast<int64_t>(options["experts"])};
-  const auto own = [&](const char* name, double otherwise, double none) {
-    return options[name] == none ? otherwise : options[name];
+  const auto value = [&](size_t setting, double otherwise) {
+    const auto& [name, taken, own] = kRouterSettings[setting];
+    return router.*taken && options[name] != own ? options[name] : otherwise;
   };
-  r.chosen = std::min(r.experts, static_cast<int64_t>(own("chosen", static_cast<double>(router.chosen), 0)));
-  r.capacity = own("capacity", router.capacity, -1), r.balance = own("balance", router.balance, -1);
+  r.chosen = static_cast<int64_t>(value(0, static_cast<double>(std::min(router.chosen, r.experts))));
+  r.capacity = value(1, router.capacity), r.balance = value(2, router.balance);
   return r;
+}
+
+Result<void> check_router_settings(std::span<const Router* const> routers, const OptionValues& options) {
+  const auto routed = [](const Router* r) { return r != nullptr; };
+  for (const auto& [name, taken, own] : kRouterSettings) {
+    const double value = options[name];
+    if (value == own) continue;
+    if (value < 0)
+      return fail(ErrorCode::invalid_argument, "--set {}.{}={}: expected {} for the router's own, or 0 or more",
+                  kBlocks, name, value, own);
+    if (std::ranges::none_of(routers, [&](const Router* r) { return routed(r) && r->*taken; }))
+      return fail(ErrorCode::invalid_argument, "--set {}.{}={}: the router {} has no such setting; leave it out",
+                  kBlocks, name, value, (*std::ranges::find_if(routers, routed))->name);
+  }
+  if (options["chosen"] > options["experts"])
+    return fail(ErrorCode::invalid_argument, "--set {}.chosen={}: there are {} experts; give at most that", kBlocks,
+                options["chosen"], options["experts"]);
+  return {};
 }
 
 }  // namespace
@@ -70,6 +99,7 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
   if (!any) return {};
   if (!of_routers.empty() && std::ranges::all_of(routers, [](const Router* r) { return r == nullptr; }))
     return fail(ErrorCode::invalid_argument, "--set {}: no block is routed; add --set {}.router=", of_routers, kBlocks);
+  if (!of_routers.empty()) CHECK_OK(check_router_settings(routers, options));
   if (!of_attention.empty() && std::ranges::all_of(mixers, [](const Mixer* m) { return m->mix != nullptr; }))
     return fail(ErrorCode::invalid_argument, "--set {}: no block has attention", of_attention);
   a.family = kThimbleFamily.name;

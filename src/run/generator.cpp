@@ -62,12 +62,11 @@ void Generator::put(size_t program, int64_t row, Token token) {
   inference_.value<int32_t>(prefix + "positions")[row] = static_cast<int32_t>(length++);
 }
 
-// A quarter of the places is freed at a time, so that it does not happen at every token.
 Result<void> Generator::make_room(int64_t slot) {
   int64_t& count = lengths_[static_cast<size_t>(slot)];
-  const int64_t most = std::max<int64_t>(1, context_ - std::max<int64_t>(1, context_ / 4));
   kept_.clear();
-  policy_.keep(std::span(surprise_).first(static_cast<size_t>(count)), most, inference_.cache_options(), kept_);
+  policy_.keep(std::span(surprise_).first(static_cast<size_t>(count)), places_kept(context_),
+               inference_.cache_options(), kept_);
   for (size_t i = 0; i < kept_.size(); ++i) surprise_[i] = surprise_[static_cast<size_t>(kept_[i])];
   count = static_cast<int64_t>(kept_.size());
   int32_t* const kept = inference_.value<int32_t>(kEvictKept);

@@ -136,7 +136,7 @@ void Inference::plan_guesses(Task task, int64_t slots) {
 Result<int64_t> Inference::context(int64_t asked) const {
   const Architecture& a = spec_.architecture;
   const int64_t most = a.context - lead().rows;
-  if (asked < 0 || asked > (1 << 20))
+  if (asked != 0 && (asked < 2 || asked > (1 << 20)))
     return fail(ErrorCode::invalid_argument, "--context: expected 2 to {}, found {}", 1 << 20, asked);
   if (most < 2)
     return fail(ErrorCode::unsupported, "--adapter {}: its {} virtual tokens leave no room in the model's {} positions",
@@ -146,7 +146,9 @@ Result<int64_t> Inference::context(int64_t asked) const {
                 lead().rows > 0 ? fmt::format(", of which virtual tokens take {}", lead().rows) : "");
   if (asked > most)
     warn(fmt::format("--context {}: the model was made for sequences of {} tokens at most", asked, most));
-  return asked > 0 ? std::max<int64_t>(2, asked) : most;
+  const int64_t context = asked > 0 ? asked : most;
+  CHECK_OK(check_cache(*spec_.policy, cache_values_, context));
+  return context;
 }
 
 std::string Inference::scratch_folder() const { return options_.scratch.empty() ? cache_folder() : options_.scratch; }

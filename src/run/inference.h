@@ -37,8 +37,8 @@ class Inference {
   const Architecture& architecture() const { return spec_.architecture; }
   // What the chats opened with that the adapter was trained on; "" where that is not known.
   std::string system_prompt() const { return adapters_.empty() ? "" : adapters_.front().system_prompt; }
-  // Tokens of the longest sequence that the model was made for, or `asked` when that is given; refuses more positions
-  // than a model has learned.
+  // Tokens of the longest sequence that the model was made for, or `asked` (2 or more) when that is not 0; refuses more
+  // positions than a model has learned, and less than the cache's policy needs.
   Result<int64_t> context(int64_t asked) const;
   Lead lead() const { return lead_of(spec_.rewrites); }  // of an adapter
 

@@ -334,10 +334,12 @@ Result<void> Trainer::plan_within_budget() {
   };
   const int64_t exported =
       !spec_.trains_weights() ? 0 : kSaveBytesPerToken * tokenizer_->vocab_size() + hf_write_bytes(spec_.architecture);
-  TrainingPlanner planner(spec_, machine_);
+  std::unique_ptr<TrainingPlanner> planner;  // lost where planning throws
   CHECK_OK(plan_with_runtime(budget, [&]() -> Result<int64_t> {
     plan_ = TrainingPlan();
-    plan_ = TRY(planner.plan());
+    auto at_work = planner ? std::move(planner) : std::make_unique<TrainingPlanner>(spec_, machine_);
+    plan_ = TRY(at_work->plan());
+    planner = std::move(at_work);
     period_heap_ = std::max(period_heap_, TRY(heap_of_a_period()));
     spec_.runtime_heap = spec_.heap(plan_);
     return spec_.runtime_heap + exported;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "files/json.h"
 #include "run/one_of.h"
@@ -94,6 +95,7 @@ Result<void> check(const Recipe& r) {
   CHECK_OK(within<int64_t>("--accumulate", r.accumulate, 1, 65536));
   CHECK_OK(within<int64_t>("--context", r.context, 2, 1 << 20));
   CHECK_OK(within<int64_t>("--steps", r.steps, 0, 1'000'000'000));
+  CHECK_OK(within<int64_t>("--seed", r.seed, 0, std::numeric_limits<int64_t>::max()));
   CHECK_OK(within<int64_t>("--threads", r.threads, 0, 1024));
   CHECK_OK(within<int64_t>("--save-every", r.save_every, 0, 1'000'000'000));
   CHECK_OK(within<int64_t>("--keep-checkpoints", r.keep_checkpoints, 1, 1'000'000));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <new>
 #include <string>
 
 #include "core/control_groups.h"
@@ -59,6 +60,20 @@ struct PlanBudget {
 // A very small model needs less than the start itself took: then that is the planned peak.
 Result<void> include_start(const PlanBudget& budget);
 
+// plan(). Where planning takes more heap than the budget leaves (hold_heap_to), it is done once more within what is free,
+// and `beyond` is set: the refusal can say what would do.
+template <class Plan>
+Result<int64_t> plan_beyond_budget(Plan& plan, bool& beyond) {
+  try {
+    return plan();
+  } catch (const std::bad_alloc&) {
+    beyond = true;
+    let_heap_go();
+    hold_heap_to(budget_or_free(0), 0);
+  }
+  return plan();
+}
+
 // The plan itself takes heap, and what the process occupies decides what the arena may take: planned once without a
 // budget to learn the first, then within it until a plan leaves the process what it takes. `plan` returns what the
 // executors will take of the heap.
@@ -68,11 +83,13 @@ Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
   constexpr int64_t kSlack = 160 << 10;
   CHECK_OK(check_budget(budget.asked_bytes));
   budget.budget_bytes = 0;
+  bool beyond = false;
   for (int round = 0; round < kMost; ++round) {
-    const int64_t heap = TRY(plan());
+    const int64_t heap = TRY(plan_beyond_budget(plan, beyond));
     populate_runtime(kHeapReserve + heap);
     // Small things go into holes of the heap that are not populated: more of them, the larger the plan.
-    const int64_t measured = resident_bytes() + budget.touched_later + heap / 8;
+    const int64_t taken = beyond ? peak_resident_bytes() : resident_bytes();
+    const int64_t measured = taken + budget.touched_later + heap / 8;
     const int64_t left = budget.runtime_bytes - measured;
     if (budget.budget_bytes > 0 && left >= 0 && (left < kSlack || round >= kClose)) return include_start(budget);
     budget.runtime_bytes = round < kClose ? measured : std::max(measured, budget.runtime_bytes) + kSlack;

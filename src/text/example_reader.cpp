@@ -143,6 +143,9 @@ Result<void> ExampleReader::parse_record(RecordFields& record, bool rejected) {
   for (const PairFields& fields : kPairs) {
     if (record.has(fields.prompt) && record.has(fields.completion)) return parse_pair(record, fields);
   }
+  for (const auto& [half, other] : {std::pair{"chosen", "rejected"}, {"rejected", "chosen"}})
+    if (record.has(half) && !record.has("text"))
+      return fail(ErrorCode::invalid_argument, "the field '{}' is missing, which goes with '{}'", other, half);
   for (const PairFields& fields : kPairs) {
     if (record.has(fields.prompt)) return parse_pair(record, fields);  // which says what is missing
   }

@@ -2,9 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "adapters/adapter.h"
 #include "adapters/modules.h"
 #include "adapters/name_pattern.h"
+#include "models/families.h"
 #include "models/memory_model.h"
+#include "models/mixer.h"
+#include "models/router.h"
 
 namespace thimble {
 namespace {
@@ -40,6 +44,35 @@ TEST(Selection, by_a_regular_expression_over_the_whole_name) {
               UnorderedElementsAre("1.self_attn.q_proj", "1.self_attn.k_proj"));
   EXPECT_THAT(taken(R"({"target_modules":"q_proj"})"), IsEmpty());
   EXPECT_EQ(taken(R"({"target_modules":"All-Linear"})").size(), 14u);
+}
+
+// Without --target: neither experts, nor what scores experts or heads.
+TEST(Selection, by_default_is_the_same_for_every_method) {
+  Architecture a = tiny_architecture("llama");
+  a.family = kThimbleFamily.name;
+  a.blocks.resize(4, a.blocks.front());
+  set_mixer(a.blocks[0], kDeltaNetMixer);
+  for (const size_t block : {1, 2}) a.blocks[block].ffn.routing = {.router = &kTopKRouter, .experts = 4, .chosen = 2};
+  for (const Rewrite* rewrite : rewrites()) {
+    if (!rewrite->adapts() || !rewrite->of_layers() || rewrite == &kTrainableTokens) continue;  // it is for embeddings
+    Ordered config;
+    OptionValues options(rewrite->options);
+    for (const auto& [option, value] : {std::pair{"rank", 2.0}, {"vector_length", 4.0}})
+      if (options.has(option)) EXPECT_TRUE(options.set("test", option, value));
+    const auto fresh = fresh_rewrite(*rewrite, {options, {}, ""}, a, config);
+    ASSERT_TRUE(fresh) << rewrite->name << ": " << fresh.error().message;
+    for (const auto& [name, module] : fresh->modules)
+      for (const char* other : {".experts.", ".router", ".b_proj"})
+        EXPECT_EQ(name.find(other), std::string::npos) << rewrite->name << " " << name;
+    EXPECT_FALSE(fresh->modules.empty()) << rewrite->name;
+  }
+  Ordered config;
+  const auto lora = fresh_rewrite(kLora, {OptionValues(kLora.options), {}, ""}, a, config);
+  ASSERT_TRUE(lora) << lora.error().message;
+  EXPECT_EQ(lora->modules.size(), 4u * 4 + 2 * 3) << "of four mixers and two plain FFNs";
+  const auto named = fresh_rewrite(kLora, {OptionValues(kLora.options), {"router", "b_proj"}, ""}, a, config);
+  ASSERT_TRUE(named) << named.error().message;
+  EXPECT_EQ(named->modules.size(), 3u);
 }
 
 TEST(Selection, of_some_layers) {

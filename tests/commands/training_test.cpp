@@ -58,6 +58,33 @@ TEST_F(Finetune, a_run_that_fails_ends_with_an_event) {
   EXPECT_EQ(last_line(eval.out).at("code"), "invalid_argument");
 }
 
+// Planning so many experts takes more than a small budget leaves it.
+TEST_F(Finetune, a_plan_that_is_larger_than_the_budget_says_what_would_do) {
+  const Ran ran = run_thimble({"train",
+                               "--size",
+                               "500K",
+                               "--tokenizer",
+                               tiny_.gguf,
+                               "--data",
+                               data_,
+                               "--context",
+                               "64",
+                               "--steps",
+                               "1",
+                               "--scratch",
+                               "none",
+                               "--memory",
+                               "1M",
+                               "--set",
+                               "block.router=hash",
+                               "--set",
+                               "block.experts=256",
+                               "--out",
+                               file("run")});
+  EXPECT_EQ(ran.status, 3);
+  EXPECT_THAT(ran.err, HasSubstr("--memory 1.0 MB was given, the smallest budget that would do is "));
+}
+
 // Without SIGXFSZ ignored, the process would be killed and nothing said.
 TEST_F(Finetune, a_file_that_may_not_grow_is_an_error_and_the_checkpoint_before_resumes) {
   const auto train = [&](const std::string& steps, bool resume, const std::string& before) {

@@ -36,6 +36,10 @@ TEST(Usage, a_message_names_the_flag_what_was_expected_and_what_was_found) {
        "thimble finetune: --memory: 300 are 300 bytes, less than any process takes; did you mean 300M?\n"},
       {{"finetune", "--steps", "0"}, "thimble finetune: --steps: expected more than 0, found 0\n"},
       {{"finetune", "--lr", "0"}, "thimble finetune: --lr: expected more than 0, found 0\n"},
+      {{"finetune", "--model", "m", "--data", "d", "--out", "o", "--seed", "-1"},
+       "thimble finetune: --seed: expected 0 to 9223372036854775807, found -1\n"},
+      {{"generate", "--model", "m", "--prompt", "a", "--seed", "-1"},
+       "thimble generate: --seed: expected a whole number from 0 on, found '-1'\n"},
       {{"finetune", "--steps=1.5"}, "thimble finetune: --steps: expected a whole number, found '1.5'\n"},
       {{"finetune", "--lr", "fast"}, "thimble finetune: --lr: expected a number or auto, found 'fast'\n"},
       {{"finetune", "--steps"}, "thimble finetune: --steps: expected a value, found nothing\n"},
@@ -58,7 +62,7 @@ TEST(Usage, a_message_names_the_flag_what_was_expected_and_what_was_found) {
 
 TEST(Usage, lists_negative_numbers_and_switches_are_taken) {
   TinyFiles tiny;
-  const Ran ran = run_thimble({"generate", "--model", tiny.gguf, "--prompt", "--x", "--seed", "-1", "--json"});
+  const Ran ran = run_thimble({"generate", "--model", tiny.gguf, "--prompt", "--x", "--temperature", "-1", "--json"});
   EXPECT_THAT(ran.err, Not(HasSubstr("there is no")));
   const Ran list = run_thimble({"finetune", "--target", "q_proj", "v_proj", "--set", "a.b=1", "--set", "a.c=2"});
   EXPECT_THAT(list.err, StartsWith("thimble finetune: --model is missing"));
@@ -304,6 +308,17 @@ TEST(generate, holds_a_reply_to_a_schema) {
                            R"({"type":"integer","minimum":1})"})
                   .err,
               HasSubstr("'minimum' is not supported"));
+}
+
+TEST(Usage, a_context_of_one_token_is_refused) {
+  const TinyFiles tiny;
+  for (const char* command : {"generate", "chat"}) {
+    std::vector<std::string> arguments = {command, "--model", tiny.gguf, "--context", "1"};
+    if (command == std::string("generate")) arguments.insert(arguments.end(), {"--prompt", "a"});
+    const Ran ran = run_thimble(arguments);
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, HasSubstr("--context: expected 2 to 1048576, found 1"));
+  }
 }
 
 // Each convention counts the tokens that it says, and where one window holds the text they are one number.

@@ -46,6 +46,21 @@ TEST_P(EveryRouter, trains_the_same_bits_at_every_budget) {
   }
 }
 
+// What adds to keys and values needs an attention that has some.
+TEST(EveryMixer, has_attention_or_refuses_what_is_for_it) {
+  for (const Mixer* mixer : mixers()) {
+    TrainingSpec spec = tiny_spec(kPrefixTuning);
+    for (Block& block : spec.architecture.blocks)
+      if (mixer->mix) set_mixer(block, *mixer);
+    const auto plan = plan_training(spec, Machine{});
+    EXPECT_EQ(bool(plan), mixer->mix == nullptr) << mixer->name;
+    if (!plan)
+      EXPECT_EQ(plan.error().message,
+                "--method prefix_tuning: it adds to the keys and values of attention, and no block of this model has "
+                "attention");
+  }
+}
+
 // So do recurrent mixers, beside blocks of windows; documents begin anew within a pass.
 TEST(EveryMixer, trains_the_same_bits_at_every_budget) {
   for (const Mixer* mixer : mixers()) {

@@ -142,6 +142,23 @@ TEST(Keeper, the_states_have_a_line_of_the_ledger) {
   EXPECT_EQ(item->bytes, expected);
 }
 
+// A keeper that the others, or the model, leave nothing.
+TEST(Keeper, that_would_do_nothing_is_refused) {
+  const auto refusal = [](const std::string& stack, Activation activation = Activation::silu) {
+    TrainingSpec spec = small_spec();
+    for (Block& block : spec.architecture.blocks) block.ffn.activation = activation;
+    spec.keepers = *keepers_named(stack);
+    const auto plan = plan_training(spec, Machine{});
+    return plan ? "" : plan.error().message;
+  };
+  EXPECT_THAT(refusal("few_bit,approx_bp"), testing::HasSubstr("--keep few_bit,approx_bp: approx_bp would do nothing"));
+  EXPECT_THAT(refusal("approx_bp,few_bit"), testing::HasSubstr("few_bit would do nothing"));
+  EXPECT_THAT(refusal("mesa,ms_norm,q8_0"), testing::HasSubstr("q8_0 would do nothing"));
+  EXPECT_THAT(refusal("few_bit", Activation::relu_squared), testing::HasSubstr("--keep few_bit: nothing waits"));
+  EXPECT_EQ(refusal("approx_bp,q8_0"), "");
+  EXPECT_EQ(refusal("coat,mesa"), "") << "what an attention reads is left to the second";
+}
+
 TEST(Keeper, names_stack_and_wrong_ones_are_refused) {
   const auto two = keepers_named("mesa,q8_0");
   ASSERT_TRUE(two);

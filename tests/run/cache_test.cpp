@@ -113,6 +113,18 @@ TEST(Sirllm, keeps_sinks_the_least_expected_and_the_last) {
   EXPECT_EQ(surprise[2], 4.5f);
 }
 
+TEST_F(Forgetting, refuses_more_sinks_than_stay) {
+  InferenceOptions asked = options("sink");
+  asked.set = {fmt::format("cache.sinks={}", kContext)};
+  const auto inference = Inference::open(asked);
+  ASSERT_TRUE(inference);
+  const auto refused = (*inference)->context(kContext);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("first tokens are always to stay"));
+  asked.set = {fmt::format("cache.sinks={}", places_kept(kContext))};
+  EXPECT_TRUE((*Inference::open(asked))->context(kContext));
+}
+
 // Whatever is asked: in order, no more than may stay, none twice.
 TEST(CachePolicies, keep_places_in_order) {
   for (const CachePolicy* policy : cache_policies()) {

@@ -108,6 +108,33 @@ TEST_F(RecurrentModel, takes_no_guesses) {
   EXPECT_THAT(opened.error().message, HasSubstr("recurrent"));
 }
 
+std::string blocks_refusal(const std::vector<std::string>& settings) {
+  Architecture a = llama({.vocab = 40,
+                          .width = 32,
+                          .layers = 2,
+                          .heads = 2,
+                          .kv_heads = 2,
+                          .head_dim = 16,
+                          .ffn_width = 64,
+                          .context = 32});
+  const auto set = set_blocks(settings, a);
+  return set ? "" : set.error().message;
+}
+
+TEST(Blocks, settings_that_a_router_has_not_are_refused) {
+  const auto hash = [](const std::string& setting) { return blocks_refusal({"block.router=hash", setting}); };
+  EXPECT_THAT(hash("block.balance=0.01"), HasSubstr("--set block.balance=0.01: the router hash has no such setting"));
+  EXPECT_THAT(hash("block.chosen=2"), HasSubstr("the router hash has no such setting"));
+  EXPECT_THAT(hash("block.capacity=1.5"), HasSubstr("the router hash has no such setting"));
+  EXPECT_THAT(blocks_refusal({"block.router=top_k", "block.capacity=1.5"}), HasSubstr("top_k has no such setting"));
+  EXPECT_THAT(blocks_refusal({"block.router=top_k", "block.experts=4", "block.chosen=5"}),
+              HasSubstr("--set block.chosen=5: there are 4 experts"));
+  EXPECT_THAT(blocks_refusal({"block.router=switch", "block.capacity=-0.5"}), HasSubstr("block.capacity=-0.5"));
+  EXPECT_THAT(blocks_refusal({"block.router=top_k", "block.experts=2.5"}), HasSubstr("expected a whole number"));
+  EXPECT_EQ(blocks_refusal({"block.router=top_k", "block.experts=1"}), "") << "the router's own number is at most that";
+  EXPECT_EQ(blocks_refusal({"block.router=hash|top_k", "block.balance=0.1", "block.chosen=3"}), "");
+}
+
 TEST(Blocks, names_that_are_none_are_refused) {
   const LlamaShape shape{
       .vocab = 40, .width = 32, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 16, .ffn_width = 64, .context = 32};

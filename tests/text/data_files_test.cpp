@@ -231,6 +231,12 @@ TEST_F(DataFiles, PreferencePairs) {
       if (rejected.trained[i] && !tokenizer_->is_special(rejected.ids[i])) text += tokenizer_->bytes(rejected.ids[i]);
     EXPECT_EQ(text, "bad");
   }
+  EXPECT_THAT(refusal("half.jsonl", R"({"prompt":"q","chosen":"good"})"),
+              HasSubstr("the field 'rejected' is missing, which goes with 'chosen'"));
+  EXPECT_THAT(refusal("half.jsonl", R"({"prompt":"q","rejected":"bad"})"),
+              HasSubstr("the field 'chosen' is missing, which goes with 'rejected'"));
+  EXPECT_THAT(refusal("half.jsonl", R"({"chosen":[{"role":"user","content":"q"}]})"),
+              HasSubstr("the field 'rejected' is missing"));
 }
 
 TEST_F(DataFiles, ExamplesLongerThanTheContext) {

@@ -13,13 +13,15 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {{"sinks", 4, 0, 1024, "first tokens that always stay"},
+constexpr Option kOptions[] = {whole_number("sinks", 4, 0, 1024, "first tokens that always stay"),
                                {"recent", 0.5, 0, 1, "part of the other places that is for the last tokens"},
                                {"decay", 0.9, 0, 1, "factor of the weights of tokens that stay"}};
 
+int64_t sinks_of(const OptionValues& options) { return static_cast<int64_t>(options["sinks"]); }
+
 void keep(std::span<float> surprise, int64_t most, const OptionValues& options, std::vector<int32_t>& kept) {
   const auto count = static_cast<int64_t>(surprise.size());
-  const int64_t sinks = std::min(most, static_cast<int64_t>(options["sinks"]));
+  const int64_t sinks = std::min(most, sinks_of(options));
   const auto last = static_cast<int64_t>(options["recent"] * static_cast<double>(most - sinks));
   const int64_t middle_end = std::max(sinks, count - last), middle = std::min(most - sinks - last, middle_end - sinks);
   for (int64_t place = sinks; place < middle_end; ++place) kept.push_back(static_cast<int32_t>(place));
@@ -42,6 +44,7 @@ const CachePolicy kSirllmCache = {.name = "sirllm",
                                   .paper = "Yao et al. 2024",
                                   .options = kOptions,
                                   .surprises = true,
+                                  .pinned = sinks_of,
                                   .keep = keep};
 
 }  // namespace thimble

@@ -14,8 +14,8 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"tokens", 4, 1, 64, "guessed at once, at most"},
-    {"layers", 0, 0, 4096, "blocks that guess; 0: half of them"},
+    whole_number("tokens", 4, 1, 64, "guessed at once, at most"),
+    whole_number("layers", 0, 0, 4096, "blocks that guess; 0: half of them"),
 };
 
 int64_t layers(int64_t blocks, const OptionValues& options) {

@@ -13,8 +13,8 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"tokens", 6, 1, 64, "guessed at once, at most"},
-    {"ngram", 3, 1, 16, "tokens that are looked for, at most"},
+    whole_number("tokens", 6, 1, 64, "guessed at once, at most"),
+    whole_number("ngram", 3, 1, 16, "tokens that are looked for, at most"),
 };
 
 void guess(std::span<const int32_t> ids, int64_t most, const OptionValues& options, std::vector<int32_t>& guesses) {

@@ -24,11 +24,11 @@ namespace {
 
 constexpr Option kOptions[] = {
     {"epsilon", 1e-3, 1e-8, 10, "how far parameters are moved"},
-    {"directions", 1, 1, kMostDirections, "drawn a step; their gradients are averaged"},
-    {"one_sided", 0, 0, 1, "1: the loss at p + epsilon z is compared with that at p"},
-    {"sign", 0, 0, 1, "1: of the gradient only the sign"},
-    {"conservative", 0, 0, 1, "1: the step goes along, against or nowhere, where the loss is least"},
-    {"blocks", 1, 1, kMostDirections, "groups of layers, each with directions of its own"},
+    whole_number("directions", 1, 1, kMostDirections, "drawn a step; their gradients are averaged"),
+    zero_or_one("one_sided", 0, "1: the loss at p + epsilon z is compared with that at p"),
+    zero_or_one("sign", 0, "1: of the gradient only the sign"),
+    zero_or_one("conservative", 0, "1: the step goes along, against or nowhere, where the loss is least"),
+    whole_number("blocks", 1, 1, kMostDirections, "groups of layers, each with directions of its own"),
     {"sparsity", 0, 0, 0.99, "part of every matrix, its largest numbers, that does not train; the paper has 0.75"},
 };
 

@@ -15,7 +15,7 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {{"bits", 4, 2, 4, "of each derivative"}};
+constexpr Option kOptions[] = {whole_number("bits", 4, 2, 4, "of each derivative")};
 
 const StepSlope kReluSlope = {.bits = 1, .edges = {0}, .levels = {0, 1}};
 

@@ -19,9 +19,10 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"group", 64, 1, 1 << 20, "columns that share bounds (a head); all of a row where it is not cut in such"},
+    whole_number("group", 64, 1, 1 << 20,
+                 "columns that share bounds (a head); all of a row where it is not cut in such"),
     {"decay", 0.9, 0, 1, "of the running bounds, a step"},
-    {"stochastic", 1, 0, 1, "1: rounded up or down by chance; 0: to nearest"}};
+    zero_or_one("stochastic", 1, "1: rounded up or down by chance; 0: to nearest")};
 
 // What a step has seen of each bound, and how the next step finds it.
 void run_on(Keeping& k, ValueId running, ValueId seen, ValueId ranges) {

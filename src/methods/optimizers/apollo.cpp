@@ -17,19 +17,19 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"rank", 0, 0, 65536, "dimensions of the projection; 0: a quarter of the smaller side"},
-    {"interval", 200, 1, 1e9, "steps from one projection to the next"},
+    whole_number("rank", 0, 0, 65536, "dimensions of the projection; 0: a quarter of the smaller side"),
+    whole_number("interval", 200, 1, 1'000'000'000, "steps from one projection to the next"),
     {"scale", 1, 0, 1e6, "its root is a factor of the step"},
-    {"channels", 1, 0, 1, "1: a factor a channel; 0: one a matrix"},
+    zero_or_one("channels", 1, "1: a factor a channel; 0: one a matrix"),
     kAdamOptions[0],
     kAdamOptions[1],
     {"epsilon", 1e-6, 0, 1, "added to the root"},
 };
 constexpr Option kMiniOptions[] = {
-    {"rank", 1, 0, 65536, "dimensions of the projection; 0: a quarter of the smaller side"},
-    {"interval", 200, 1, 1e9, "steps from one projection to the next"},
+    whole_number("rank", 1, 0, 65536, "dimensions of the projection; 0: a quarter of the smaller side"),
+    whole_number("interval", 200, 1, 1'000'000'000, "steps from one projection to the next"),
     {"scale", 128, 0, 1e6, "its root is a factor of the step"},
-    {"channels", 0, 0, 1, "1: a factor a channel; 0: one a matrix"},
+    zero_or_one("channels", 0, "1: a factor a channel; 0: one a matrix"),
     kAdamOptions[0],
     kAdamOptions[1],
     {"epsilon", 1e-6, 0, 1, "added to the root"},

@@ -21,13 +21,13 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"rank", 64, 0, 65536, "directions that move as with SOAP; 0: a quarter of the smaller side"},
+    whole_number("rank", 64, 0, 65536, "directions that move as with SOAP; 0: a quarter of the smaller side"),
     {"ratio", 0.1, 1e-6, 1000, "rate of the matrices of the blocks, as a part of the learning rate"},
     {"beta1", 0.9, 0, 0.999999, "decay of the mean of gradients"},
     {"beta2", 0.96, 0, 0.9999999, "decay of the mean of squared gradients"},
     {"beta3", 0.96, 0, 0.9999999, "decay of the covariance in the directions"},
     {"epsilon", 1e-8, 0, 1, "added to the root"},
-    {"iterations", 4, 0, 1000, "of the power method that finds the first directions"},
+    whole_number("iterations", 4, 0, 1000, "of the power method that finds the first directions"),
 };
 constexpr int kNewtonSchulz = 5;
 

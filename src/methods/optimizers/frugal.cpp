@@ -17,7 +17,7 @@ namespace {
 
 constexpr Option kOptions[] = {
     {"density", 0.25, 0, 1, "part of the columns that move as with AdamW"},
-    {"interval", 200, 1, 1e9, "steps from one choice to the next"},
+    whole_number("interval", 200, 1, 1'000'000'000, "steps from one choice to the next"),
     {"free", 1, 0, 1000, "rate of the other columns, as a part of the learning rate; the authors fine-tune with 0.1"},
     kAdamOptions[0],
     kAdamOptions[1],

@@ -17,10 +17,10 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"rank", 0, 0, 65536, "dimensions that are kept; 0: a quarter of the smaller side"},
-    {"interval", 200, 1, 1e9, "steps from one basis to the next"},
+    whole_number("rank", 0, 0, 65536, "dimensions that are kept; 0: a quarter of the smaller side"),
+    whole_number("interval", 200, 1, 1'000'000'000, "steps from one basis to the next"),
     {"scale", 0.25, 0, 1000, "of the step in the projected directions"},
-    {"iterations", 4, 0, 1000, "of the power method that finds a basis"},
+    whole_number("iterations", 4, 0, 1000, "of the power method that finds a basis"),
     kAdamOptions[0],
     kAdamOptions[1],
     {"epsilon", 1e-6, 0, 1, "added to the root"},

@@ -15,7 +15,7 @@ namespace {
 constexpr Option kOptions[] = {
     {"momentum", 0.9, 0, 0.999999, "decay of the momentum"},
     {"trust", 1e-3, 1e-9, 1000, "length of a step before the rate, of a parameter of length 1"},
-    {"nesterov", 0, 0, 1, "1: look ahead"},
+    zero_or_one("nesterov", 0, "1: look ahead"),
 };
 
 std::vector<StateSpec> states(const Parameter& parameter, const OptionValues&) { return {{"m", parameter.shape}}; }

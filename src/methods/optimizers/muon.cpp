@@ -16,8 +16,8 @@ namespace {
 
 constexpr Option kOptions[] = {
     {"momentum", 0.95, 0, 0.999999, "decay of the momentum of matrices"},
-    {"nesterov", 1, 0, 1, "1: look ahead"},
-    {"iterations", 5, 1, 20, "of Newton and Schulz"},
+    zero_or_one("nesterov", 1, "1: look ahead"),
+    whole_number("iterations", 5, 1, 20, "of Newton and Schulz"),
     {"scale", 0.2, 0, 100, "of a step, times the root of the larger side; 0: as in Jordan's code"},
     kAdamOptions[0],
     kAdamOptions[1],

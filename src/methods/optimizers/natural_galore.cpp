@@ -18,11 +18,11 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"rank", 0, 0, 65536, "dimensions that are kept; 0: a quarter of the smaller side"},
-    {"interval", 200, 1, 1e9, "steps from one basis to the next"},
+    whole_number("rank", 0, 0, 65536, "dimensions that are kept; 0: a quarter of the smaller side"),
+    whole_number("interval", 200, 1, 1'000'000'000, "steps from one basis to the next"),
     {"scale", 0.25, 0, 1000, "of the step in the projected directions"},
-    {"iterations", 4, 0, 1000, "of the power method that finds a basis"},
-    {"history", 20, 1, 1000, "gradients that make the Fisher information"},
+    whole_number("iterations", 4, 0, 1000, "of the power method that finds a basis"),
+    whole_number("history", 20, 1, 1000, "gradients that make the Fisher information"),
     {"damping", 1e-3, 1e-9, 1e6, "lambda, added to it"},
     kAdamOptions[0],
     kAdamOptions[1],

@@ -21,8 +21,8 @@ constexpr Option kOptions[] = {
     {"first", 1e-6, 1e-12, 1, "d to begin with"},
     {"factor", 1, 1e-6, 1e6, "of d: the setting to tune"},
     {"growth", 1e9, 1, 1e9, "most that d grows by in a step"},
-    {"correct_bias", 0, 0, 1, "1: Adam's bias correction"},
-    {"safeguard_warmup", 0, 0, 1, "1: the learning rate is left out of s, for long warm-ups"},
+    zero_or_one("correct_bias", 0, "1: Adam's bias correction"),
+    zero_or_one("safeguard_warmup", 0, "1: the learning rate is left out of s, for long warm-ups"),
 };
 
 enum State : size_t { kM, kV, kS, kBegun, kD, kMostD, kNumerator };

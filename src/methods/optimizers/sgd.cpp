@@ -11,7 +11,7 @@ namespace {
 
 constexpr Option kOptions[] = {
     {"momentum", 0, 0, 0.999999, "decay of the momentum; 0: none"},
-    {"nesterov", 0, 0, 1, "1: look ahead"},
+    zero_or_one("nesterov", 0, "1: look ahead"),
 };
 
 std::vector<StateSpec> states(const Parameter& parameter, const OptionValues& options) {

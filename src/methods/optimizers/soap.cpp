@@ -19,8 +19,8 @@ constexpr Option kOptions[] = {
     {"beta1", 0.95, 0, 0.999999, "decay of the mean of gradients"},
     {"beta2", 0.95, 0, 0.9999999, "decay of the mean of squared gradients, and of their covariances"},
     {"epsilon", 1e-8, 0, 1, "added to the root"},
-    {"interval", 10, 1, 1e9, "steps from one basis to the next"},
-    {"largest", 10000, 0, 1e6, "side up to which a basis is kept"},
+    whole_number("interval", 10, 1, 1'000'000'000, "steps from one basis to the next"),
+    whole_number("largest", 10000, 0, 1'000'000, "side up to which a basis is kept"),
 };
 
 // A side of the matrix whose basis is kept: covariance and basis are states `state` and the one after it.

@@ -17,10 +17,10 @@ constexpr Option kOptions[] = {
     {"beta1", 0.9, 0, 0.999999, "decay of the mean of gradients"},
     {"beta2", 0.999, 0, 0.9999999, "decay of the mean of squared gradients"},
     {"epsilon", 1e-6, 0, 1, "added to the root"},
-    {"interval", 500, 2, 1e9, "steps from one reset of the moments to the next"},
-    {"warmup", 150, 1, 1e9, "steps in which the rate comes back after a reset"},
+    whole_number("interval", 500, 2, 1'000'000'000, "steps from one reset of the moments to the next"),
+    whole_number("warmup", 150, 1, 1'000'000'000, "steps in which the rate comes back after a reset"),
     {"threshold", 5000, 0, 1e9, "a squared gradient of so many times its mean is clipped; 0: none is"},
-    {"quiet", 20, 0, 1e9, "steps after a reset in which nothing is clipped"},
+    whole_number("quiet", 20, 0, 1'000'000'000, "steps after a reset in which nothing is clipped"),
 };
 
 std::vector<StateSpec> states(const Parameter& parameter, const OptionValues& options) {

@@ -15,8 +15,8 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"init_rank", 12, 1, 65536, "ranks that every layer began with"},
-    {"rank", 0, 0, 65536, "ranks that are left of them; 0: all"},
+    whole_number("init_rank", 12, 1, 65536, "ranks that every layer began with"),
+    whole_number("rank", 0, 0, 65536, "ranks that are left of them; 0: all"),
     {"alpha", 8, 1e-6, 1e6, "the product is scaled by alpha / init_rank"},
     {"dropout", 0, 0, 0.99, "of the input of A, in training"},
 };

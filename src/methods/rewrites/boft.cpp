@@ -16,9 +16,9 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"block_size", 4, 0, 4096, "elements of the input that are turned together; 0: as `blocks` says"},
-    {"blocks", 0, 0, 65536, "blocks of a factor; 0: as `block_size` says"},
-    {"factors", 1, 1, 32, "butterfly factors; more than one turns elements of different blocks together"},
+    whole_number("block_size", 4, 0, 4096, "elements of the input that are turned together; 0: as `blocks` says"),
+    whole_number("blocks", 0, 0, 65536, "blocks of a factor; 0: as `block_size` says"),
+    whole_number("factors", 1, 1, 32, "butterfly factors; more than one turns elements of different blocks together"),
 };
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"boft_block_size", "block_size", Kind::whole, {}, 4},

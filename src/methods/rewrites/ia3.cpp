@@ -12,7 +12,7 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {{"feedforward", 0, 0, 1, "1: the input is scaled; given by names of layers"}};
+constexpr Option kOptions[] = {zero_or_one("feedforward", 0, "1: the input is scaled; given by names of layers")};
 constexpr PeftField kFields[] = {{"feedforward_modules", "feedforward", PeftField::Kind::names, "down_proj"}};
 
 bool feeds_forward(const ModuleRewrite& m) { return m.option("feedforward") > 0; }

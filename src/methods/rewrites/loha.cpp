@@ -11,7 +11,7 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {{"rank", 8, 1, 65536, "r, of each of the two products"},
+constexpr Option kOptions[] = {whole_number("rank", 8, 1, 65536, "r, of each of the two products"),
                                {"alpha", 8, 1e-6, 1e6, "what is added is scaled by alpha / rank"}};
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"r", "rank", Kind::whole, "rank_pattern", 8},

@@ -18,10 +18,11 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"rank", 8, 1, 65536, "r, of w2 and where decompose_both says so of w1"},
+    whole_number("rank", 8, 1, 65536, "r, of w2 and where decompose_both says so of w1"),
     {"alpha", 8, 1e-6, 1e6, "what is added is scaled by alpha / rank"},
-    {"decompose_both", 0, 0, 1, "1: w1 too is of low rank where that is smaller"},
-    {"decompose_factor", -1, -1, 1e6, "the smaller factor of the extents; -1: as near to their roots as they allow"},
+    zero_or_one("decompose_both", 0, "1: w1 too is of low rank where that is smaller"),
+    whole_number("decompose_factor", -1, -1, 1'000'000,
+                 "the smaller factor of the extents; -1: as near to their roots as they allow"),
 };
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"r", "rank", Kind::whole, "rank_pattern", 8},

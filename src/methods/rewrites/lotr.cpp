@@ -13,7 +13,7 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {{"rank", 8, 1, 65536, "rows and columns of a layer's core"},
+constexpr Option kOptions[] = {whole_number("rank", 8, 1, 65536, "rows and columns of a layer's core"),
                                {"alpha", 16, 1e-6, 1e6, "the product is scaled by alpha / rank"}};
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"r", "rank", Kind::whole, {}, 8}, {"lora_alpha", "alpha", Kind::number, {}, 16}};

@@ -24,13 +24,13 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"rank", 8, 2, 65536, "r, rows of A and columns of B"},
+    whole_number("rank", 8, 2, 65536, "r, rows of A and columns of B"),
     {"alpha", 16, 1e-6, 1e6, "the product is scaled by alpha / rank"},
     {"dropout", 0, 0, 0.99, "of the input of A, in training"},
-    {"equivalent", 2, 1, 2048, "rank of a LoRA that would have as many numbers"},
-    {"private", 1, 1, 2048, "ranks that are the layer's own; less than `equivalent`"},
-    {"shards", 2, 1, 64, "pieces of a row of A or a column of B; divides the layer's extents"},
-    {"key", 0, 0, 4294967295.0, "that pieces are drawn from"},
+    whole_number("equivalent", 2, 1, 2048, "rank of a LoRA that would have as many numbers"),
+    whole_number("private", 1, 1, 2048, "ranks that are the layer's own; less than `equivalent`"),
+    whole_number("shards", 2, 1, 64, "pieces of a row of A or a column of B; divides the layer's extents"),
+    whole_number("key", 0, 0, 4294967295, "that pieces are drawn from"),
 };
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {

@@ -14,11 +14,11 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"block_size", 32, 0, 4096, "b, elements of the input that are turned together; 0: as `blocks` says"},
-    {"blocks", 0, 0, 65536, "n, blocks of a layer; 0: as `block_size` says"},
-    {"shared", 0, 0, 1, "1: all blocks of a layer are the same"},
-    {"neumann", 1, 0, 1, "1: the inverse is a series; 0: it is exact"},
-    {"terms", 5, 1, 64, "of the series"},
+    whole_number("block_size", 32, 0, 4096, "b, elements of the input that are turned together; 0: as `blocks` says"),
+    whole_number("blocks", 0, 0, 65536, "n, blocks of a layer; 0: as `block_size` says"),
+    zero_or_one("shared", 0, "1: all blocks of a layer are the same"),
+    zero_or_one("neumann", 1, "1: the inverse is a series; 0: it is exact"),
+    whole_number("terms", 5, 1, 64, "of the series"),
 };
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"r", "blocks", Kind::whole},

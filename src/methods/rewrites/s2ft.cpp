@@ -27,7 +27,7 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {{"ratio", 0.05, 0, 1, "of the input channels that train, one at least"},
-                               {"key", 0, 0, 4294967295.0, "that channels are drawn by"}};
+                               whole_number("key", 0, 0, 4294967295, "that channels are drawn by")};
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"ratio", "ratio", Kind::number, {}, 0.05}, {"key", "key", Kind::whole}};
 

@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::string_view kDelta = "trainable_tokens_delta";
 
-constexpr Option kOptions[] = {{"tokens", 0, 0, 1 << 24, "ids of the tokens", true}};
+constexpr Option kOptions[] = {{"tokens", 0, 0, 1 << 24, "ids of the tokens", Option::Kind::whole_numbers}};
 constexpr PeftField kFields[] = {{"token_indices", "tokens", PeftField::Kind::list}};
 
 std::vector<int64_t> tokens_of(const AdaptedModule& module) {

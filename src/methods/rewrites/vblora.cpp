@@ -16,10 +16,10 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"rank", 4, 1, 65536, "r, rows of A and columns of B"},
-    {"vectors", 256, 1, 65536, "in the bank"},
-    {"vector_length", 256, 1, 65536, "b, which divides the extents of every adapted layer"},
-    {"top_k", 2, 1, 64, "k, vectors that are mixed"},
+    whole_number("rank", 4, 1, 65536, "r, rows of A and columns of B"),
+    whole_number("vectors", 256, 1, 65536, "in the bank"),
+    whole_number("vector_length", 256, 1, 65536, "b, which divides the extents of every adapted layer"),
+    whole_number("top_k", 2, 1, 64, "k, vectors that are mixed"),
     {"dropout", 0, 0, 0.99, "of the input of A, in training"},
     {"bank_bound", 0.02, 0, 1e3, "vectors begin uniform within it"},
     {"logits_deviation", 0.1, 0, 1e3, "logits begin normal with it"},

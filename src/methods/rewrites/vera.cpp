@@ -22,11 +22,11 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"rank", 256, 1, 65536, "r, rows of A and columns of B"},
+    whole_number("rank", 256, 1, 65536, "r, rows of A and columns of B"),
     {"dropout", 0, 0, 0.99, "of the input of A, in training"},
     {"d_initial", 0.1, -1e3, 1e3, "what d begins with"},
-    {"key", 0, 0, 4294967295.0, "that A and B are drawn from"},
-    {"save_projection", 1, 0, 1, "0: A and B are not saved, but drawn again from the key"},
+    whole_number("key", 0, 0, 4294967295, "that A and B are drawn from"),
+    zero_or_one("save_projection", 1, "0: A and B are not saved, but drawn again from the key"),
 };
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"r", "rank", Kind::whole, {}, 256},

@@ -7,7 +7,8 @@
 namespace thimble {
 
 inline constexpr std::string_view kPromptEmbeddings = "prompt_embeddings";
-inline constexpr Option kVirtualTokensOptions[] = {{"tokens", 20, 1, 4096, "virtual tokens before the text"}};
+inline constexpr Option kVirtualTokensOptions[] = {
+    whole_number("tokens", 20, 1, 4096, "virtual tokens before the text")};
 inline constexpr PeftField kVirtualTokensField = {"num_virtual_tokens", "tokens", PeftField::Kind::whole, {}, 20};
 inline constexpr std::string_view kOfTheModel = "the model says it";
 inline constexpr std::string_view kOfTheBeginning = "it says how values began";

@@ -9,8 +9,8 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {{"layers", 2, 0, 1e6, "of the model's last, that train"},
-                               {"head", 1, 0, 1, "1: the last norm and a head of its own train too"}};
+constexpr Option kOptions[] = {whole_number("layers", 2, 0, 1'000'000, "of the model's last, that train"),
+                               zero_or_one("head", 1, "1: the last norm and a head of its own train too")};
 
 Result<std::vector<Trains>> select(const SelectorInput& input) {
   const int64_t bottom = input.layers - TRY(layers_within(input, "last_layers"));

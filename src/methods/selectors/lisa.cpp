@@ -15,8 +15,8 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {{"layers", 2, 1, 1e6, "that train at a time"},
-                               {"period", 20, 1, 1e9, "steps until others are drawn"}};
+constexpr Option kOptions[] = {whole_number("layers", 2, 1, 1'000'000, "that train at a time"),
+                               whole_number("period", 20, 1, 1'000'000'000, "steps until others are drawn")};
 
 Result<std::vector<Trains>> select(const SelectorInput& input) {
   const int64_t wanted = TRY(layers_within(input, "lisa"));

@@ -11,9 +11,18 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {
-    {.name = "train", .initial = 0, .least = 0, .most = 0, .help = "parts of names: q_proj|norm", .words = true},
-    {.name = "freeze", .initial = 0, .least = 0, .most = 0, .help = "parts of names that do not train", .words = true}};
+constexpr Option kOptions[] = {{.name = "train",
+                                .initial = 0,
+                                .least = 0,
+                                .most = 0,
+                                .help = "parts of names: q_proj|norm",
+                                .kind = Option::Kind::words},
+                               {.name = "freeze",
+                                .initial = 0,
+                                .least = 0,
+                                .most = 0,
+                                .help = "parts of names that do not train",
+                                .kind = Option::Kind::words}};
 
 bool has_any(std::string_view name, const std::vector<std::string>& parts) {
   for (const std::string& part : parts)

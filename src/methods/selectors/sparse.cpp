@@ -19,8 +19,9 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {{"bytes", 0, 0, 1e15, "of masters, gradients and states of all that trains, at most"},
-                               {"batches", 4, 1, 1024, "micro-batches that contributions are measured on"}};
+constexpr Option kOptions[] = {
+    whole_number("bytes", 0, 0, 1'000'000'000'000'000, "of masters, gradients and states of all that trains, at most"),
+    whole_number("batches", 4, 1, 1024, "micro-batches that contributions are measured on")};
 
 // What is chosen together.
 struct Candidate {

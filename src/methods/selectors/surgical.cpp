@@ -13,9 +13,9 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {{"layers", 2, 1, 1e6, "with the most information, that train"},
-                               {"head", 1, 0, 1, "1: the last norm and a head of its own train too"},
-                               {"batches", 4, 1, 1024, "micro-batches that information is measured on"}};
+constexpr Option kOptions[] = {whole_number("layers", 2, 1, 1'000'000, "with the most information, that train"),
+                               zero_or_one("head", 1, "1: the last norm and a head of its own train too"),
+                               whole_number("batches", 4, 1, 1024, "micro-batches that information is measured on")};
 
 Result<std::vector<Trains>> select(const SelectorInput& input) {
   const int64_t wanted = TRY(layers_within(input, "surgical"));

@@ -16,7 +16,7 @@ namespace {
 
 constexpr Option kOptions[] = {
     {"damp", 0.01, 1e-6, 1, "part of the mean diagonal of X^T X that is added to the diagonal"},
-    {"act_order", 1, 0, 1, "1: columns with the largest inputs are rounded first; 0: from the left"},
+    zero_or_one("act_order", 1, "1: columns with the largest inputs are rounded first; 0: from the left"),
 };
 
 ValueId apply(const TransformedLayer& layer) {

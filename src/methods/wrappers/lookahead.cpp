@@ -16,7 +16,7 @@ namespace {
 constexpr std::string_view kBegins = "lookahead begins";
 
 constexpr Option kOptions[] = {
-    {"k", 5, 1, 1e6, "steps after which the slow weights move"},
+    whole_number("k", 5, 1, 1'000'000, "steps after which the slow weights move"),
     {"alpha", 0.5, 0, 1, "how far they go to the optimizer's, 1: all the way"},
 };
 

@@ -23,7 +23,7 @@ std::vector<TensorSpec> tensors(const Attention& a, int64_t width, const Initial
   const int64_t n = a.q_width();
   std::vector<TensorSpec> out;
   for (const char* row : {"q", "k", "v"}) out.push_back({fmt::format("{}_proj.weight", row), {n, width}, matrix});
-  out.push_back({"b_proj.weight", {a.heads, width}, matrix});
+  out.push_back({"b_proj.weight", {a.heads, width}, matrix, true});
   // As PyTorch begins a convolution of one column: uniform within 1 / sqrt(taps).
   for (const char* row : {"q", "k", "v"})
     out.push_back({fmt::format("{}_conv1d.weight", row), {n * kTaps}, Initial::uniform(1 / std::sqrt(float{kTaps}))});

@@ -24,6 +24,8 @@ Routes routes(const RouterContext& c) {
 const Router kSwitchRouter = {.name = "switch",
                               .summary = "one expert a token, the likeliest, within a capacity; experts are balanced",
                               .paper = "Fedus et al. 2022",
+                              .bounded = true,
+                              .balanced = true,
                               .capacity = 1.25,
                               .balance = 0.01,
                               .routes = routes};

@@ -37,12 +37,16 @@ Routes softmax_top_k(const RouterContext& c) {
 const Router kTopKRouter = {.name = "top_k",
                             .summary = "the experts of the largest scores, with the softmax of these (Mixtral)",
                             .paper = "Jiang et al. 2024",
+                            .any_chosen = true,
+                            .balanced = true,
                             .chosen = 2,
                             .balance = 0.01,
                             .routes = top_k};
 const Router kSoftmaxTopKRouter = {.name = "softmax_top_k",
                                    .summary = "the experts of the largest scores, with the softmax of all (OLMoE)",
                                    .paper = "Muennighoff et al. 2024",
+                                   .any_chosen = true,
+                                   .balanced = true,
                                    .chosen = 2,
                                    .balance = 0.01,
                                    .routes = softmax_top_k};
