@@ -158,7 +158,7 @@ Result<void> RecipeOptions::check_void() const {
               {"--teacher", !objective.teacher, "--objective " + recipe_.objective + " has none"},
               {"--train-on", objective.of_pairs(), "of preference pairs the last reply is compared"},
               {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
-              {"--keep", probes, "the estimator has no backward pass that activations wait for"},
+              {"--keep", probes && recipe_.keep != "exact", "the estimator has no backward pass that activations wait for"},
               {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
               {"--memory", is_given(*app_, "--sweep") || is_given(*app_, "--svg"), "--sweep plans at every budget"}});
 }
