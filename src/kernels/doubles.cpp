@@ -20,6 +20,14 @@ THIMBLE_BODY void add_scaled_body(double* __restrict to, const From* __restrict 
   for (int64_t i = 0; i < n; ++i) to[i] += by * static_cast<double>(from[i]);
 }
 
+THIMBLE_BODY void rotate_body(double* __restrict x, double* __restrict y, double c, double s, int64_t n) noexcept {
+  for (int64_t i = 0; i < n; ++i) {
+    const double was = x[i];
+    x[i] = c * was - s * y[i];
+    y[i] = s * was + c * y[i];
+  }
+}
+
 }  // namespace
 
 double dot(const double* a, const double* b, int64_t n) noexcept { return dispatched<dot_body>(a, b, n); }
@@ -29,5 +37,6 @@ void add_scaled(double* to, const double* from, double by, int64_t n) noexcept {
 void add_scaled(double* to, const float* from, double by, int64_t n) noexcept {
   dispatched<add_scaled_body<float>>(to, from, by, n);
 }
+void rotate(double* x, double* y, double c, double s, int64_t n) noexcept { dispatched<rotate_body>(x, y, c, s, n); }
 
 }  // namespace thimble

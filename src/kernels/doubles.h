@@ -9,5 +9,6 @@ namespace thimble {
 double dot(const double* a, const double* b, int64_t n) noexcept;
 void add_scaled(double* to, const double* from, double by, int64_t n) noexcept;  // to += by * from
 void add_scaled(double* to, const float* from, double by, int64_t n) noexcept;
+void rotate(double* x, double* y, double c, double s, int64_t n) noexcept;  // x, y = c x - s y, s x + c y
 
 }  // namespace thimble
