@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/nearest.h"
+#include "methods/rewrites/ladder.h"
 
 namespace thimble {
 namespace {
@@ -31,7 +32,9 @@ constexpr std::array kRewrites = {&kFull,
                                   &kPromptTuning,
                                   &kPTuning,
                                   &kPrefixTuning,
-                                  &kS2ft};
+                                  &kS2ft,
+                                  &kLst,
+                                  &kQst};
 
 }  // namespace
 

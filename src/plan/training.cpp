@@ -7,6 +7,7 @@
 #include "ops/backward.h"
 #include "ops/table.h"
 #include "plan/selection.h"
+#include "plan/taps.h"
 #include "plan/updates.h"
 
 namespace thimble {
@@ -189,7 +190,8 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   add_objective(train.graph, *spec.objective, spec.objective_options, train.prefix, inputs);
   train.loss = loss_name(*spec.objective, train.prefix);
   CHECK_OK(train.passes.end(fmt::format("objective {}", spec.objective->name), train.graph));
-  Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train, train.passes));
+  Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train, train.passes,
+                                          taps_of(model, spec.architecture, options)));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
   std::vector<ValueId> losses{train.graph.find(train.loss)};
