@@ -4,7 +4,6 @@
 #include <array>
 
 #include "core/nearest.h"
-#include "methods/rewrites/ladder.h"
 
 namespace thimble {
 namespace {

@@ -198,6 +198,7 @@ class ModuleRewrite {
 };
 
 class SideRewrite;  // methods/side.h
+struct Wrapper;     // methods/optimizer.h
 
 struct Rewrite {
   std::string_view name;
@@ -229,6 +230,9 @@ struct Rewrite {
   std::string_view not_merged = {};   // why no weights of the model come to the same; empty: some do
   // What options mean to a layer [out, in] that they cannot be for; nullptr: they suit every layer.
   Result<void> (*check)(const OptionValues& options, int64_t in, int64_t out) = nullptr;
+  // What they mean to a run of so many steps (0: not known) that they cannot be for; nullptr: they suit every run.
+  Result<void> (*check_run)(const OptionValues& options, int64_t steps) = nullptr;
+  const Wrapper* wrapper = nullptr;  // what goes around the optimizer while it trains, with the technique's options
   // What derived values begin with, of the weight `w` of a layer: by their suffixes. Of all rows of the weight; where
   // begins_by_rows, of some of its rows, for the same rows of vectors.
   std::vector<std::pair<std::string_view, ValueId>> (*begin)(ModuleRewrite& m) = nullptr;
@@ -313,5 +317,6 @@ extern const Rewrite kPTuning;
 extern const Rewrite kPrefixTuning;
 extern const Rewrite kS2ft;
 extern const Rewrite kLst;
+extern const Rewrite kQst;
 
 }  // namespace thimble

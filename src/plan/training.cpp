@@ -31,6 +31,20 @@ void TrainingSpec::set_optimizer(const OptimizerStack& stack) {
   for (const Wrapper* wrapper : stack.wrappers) wrappers.push_back({wrapper, OptionValues(wrapper->options)});
 }
 
+Result<void> add_wrappers(TrainingSpec& spec) {
+  for (const RewriteSpec& rewrite : spec.rewrites) {
+    if (const auto check = rewrite.rewrite->check_run) CHECK_OK(check(rewrite.options, spec.steps));
+    const Wrapper* const wrapper = rewrite.rewrite->wrapper;
+    if (!wrapper) continue;
+    if (wrapper->on_gradient && spec.optimizer->accumulator)
+      return fail(ErrorCode::invalid_argument,
+                  "--method {}: it reads whole gradients, which --optimizer {} does not keep; choose another optimizer",
+                  rewrite.rewrite->name, spec.optimizer->name);
+    spec.wrappers.push_back({wrapper, rewrite.options});
+  }
+  return {};
+}
+
 namespace {
 
 // Of the optimizer and its wrappers.

@@ -223,6 +223,8 @@ Result<void> Trainer::make_spec() {
   if (source_) spec_.begin_bytes = TRY(begin_bytes(spec_.rewrites, *source_));
   CHECK_OK(set_options());
   settle_options();
+  spec_.steps = steps_;
+  CHECK_OK(add_wrappers(spec_));
   if (source_ && r.context > spec_.architecture.context)
     events_.note(fmt::format("warning: --context {}: the model was made for sequences of {} tokens at most", r.context,
                              spec_.architecture.context));
@@ -253,7 +255,6 @@ Result<void> Trainer::make_spec() {
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
   spec_.from_scratch = !source_;
   spec_.evaluates = eval_data_ != nullptr || spec_.objective->reference;
-  spec_.steps = steps_;
   spec_.disk = r.scratch != "none";
   spec_.near = r.allow == "near" ? Near::where_faster : Near::never;
   const double suits = spec_.optimizer->finds_rate ? 1 : rate_of(spec_.rewrites);

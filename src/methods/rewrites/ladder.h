@@ -12,6 +12,4 @@ inline constexpr std::string_view kBesideNotMerged =
 // [width] for one a column.
 ValueId ladder_mixed(SideRewrite& side, ValueId tapped, ValueId gate, double slope, std::string name);
 
-extern const Rewrite kQst;
-
 }  // namespace thimble

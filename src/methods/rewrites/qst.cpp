@@ -85,7 +85,7 @@ ValueId join(SideRewrite& side, ValueId hidden) {
 const Rewrite kQst = {.name = "qst",
                       .summary = "side tuning beside a quantised model, with taps of low rank",
                       .paper = "arXiv:2401.07004",
-                      .rate = 5,
+                      .rate = 25,
                       .options = kOptions,
                       .tap = tap,
                       .join = join,
