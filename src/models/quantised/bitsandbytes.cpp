@@ -9,7 +9,7 @@
 //           "dtype" of the state
 //   8 bits  weight: i8 [out, in]; SCB: f32 [out]. w = q SCB / 127, in f32, rounded to the model's type (f16 where
 //           config.json names none)
-//   Choice  blocks of 64 whose dtype is float32 stay nf4, or nf4_double where its blocks lie within those of the nested
+//   Choice  blocks of 64 whose dtype is float32 stay nf4, or nf4_double where its blocks lie within groups of nested
 //           scales (our codecs have the same bits); all else becomes numbers
 #include <algorithm>
 #include <array>
@@ -209,7 +209,7 @@ const Codec* same_bits(const Scales& scales, std::span<const float> levels, int6
   // No block of ours may lie across two groups of scales.
   const int64_t group = scales.nested_block * block;
   const bool within = group % kNf4Double.block == 0 && (columns % kNf4Double.block == 0 || group % columns == 0);
-  return within && has_map_of_int8_block(scales.map) ? &kNf4Double : nullptr;
+  return within && has_map_of_int8_block(scales.map) ? &kNf4Double : &kNf4;
 }
 
 Result<const Codec*> codec_of_state(const JsonFields& state) {
