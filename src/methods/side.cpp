@@ -9,27 +9,29 @@ namespace thimble {
 
 // What the blocks bring of weights is the technique's: trained and saved as what it adds itself.
 template <class Emit>
-ValueId SideRewrite::owned(Emit emit) {
+ValueId SideRewrite::owned(Begin begin, Emit emit) {
   const size_t before = graph.values().size();
   const ValueId out = emit();
   for (size_t i = before; i < graph.values().size(); ++i) {
     const Value& value = graph.values()[i];
-    if (value.role == role_)
-      tensors_[value.name] = {.value = value.name, .stored = value.name, .whole = value.type.shape};
+    if (value.role != role_) continue;
+    AdapterTensor& tensor = tensors_[value.name];
+    tensor = {.value = value.name, .stored = value.name, .whole = value.type.shape};
+    tensor.derived = begin == Begin::of_model;
   }
   return out;
 }
 
-ValueId SideRewrite::block(int64_t layer, ValueId rows) {
-  return owned([&] { return blocks_.block(layer, rows); });
+ValueId SideRewrite::block(int64_t layer, ValueId rows, Begin begin) {
+  return owned(begin, [&] { return blocks_.block(layer, rows); });
 }
 
-ValueId SideRewrite::norm(ValueId rows) {
-  return owned([&] { return blocks_.norm(rows); });
+ValueId SideRewrite::norm(ValueId rows, Begin begin) {
+  return owned(begin, [&] { return blocks_.norm(rows); });
 }
 
 ValueId SideRewrite::trained(const std::string& name, const Shape& shape, const Initial& initial) {
-  return add("side." + name, shape, initial, {.shared = true});
+  return add(std::string(kSide) + name, shape, initial, {.shared = true});
 }
 
 SideRewrite::Projection SideRewrite::fresh_projection(int64_t in, int64_t out) {
@@ -41,7 +43,8 @@ ValueId SideRewrite::project(ValueId x, const std::string& name, const Projectio
   const int64_t columns = graph.value(x).type.shape.columns();
   const ValueId weight = trained(name + ".weight", {how.out, columns}, how.weight);
   const ValueId bias = trained(name + ".bias", {how.out}, how.bias);
-  return graph.emit(kLinear, LinearAttributes{.codec = attributes.codec}, {x, weight, bias, addend}, "side." + name);
+  return graph.emit(kLinear, LinearAttributes{.codec = attributes.codec}, {x, weight, bias, addend},
+                    std::string(kSide) + name);
 }
 
 Result<Graph> rewrite_beside(const Graph& graph, const RewriteSpec& spec, RewriteUse use, const ModelTaps& taps,

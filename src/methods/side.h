@@ -6,6 +6,9 @@
 
 namespace thimble {
 
+// Before the names of all its values.
+inline constexpr std::string_view kSide = "side.";
+
 // What a technique emits such a network with, `tap` by `tap`. `attributes.codec` is that of the model's activations.
 class SideRewrite : public ModuleRewrite {
  public:
@@ -16,9 +19,12 @@ class SideRewrite : public ModuleRewrite {
   const int64_t width;     // of the network
   ValueId stream = kNone;  // its residual stream so far, [rows, width]: the technique's to set
 
+  // How the weights of a block begin: as a new model's, or as rows and columns of the model's own, where it has such
+  // (models/narrow_weights.h).
+  enum class Begin { fresh, of_model };
   // The narrow block beside the model's `layer`, and the norm behind the last one.
-  ValueId block(int64_t layer, ValueId rows);
-  ValueId norm(ValueId rows);
+  ValueId block(int64_t layer, ValueId rows, Begin begin = Begin::fresh);
+  ValueId norm(ValueId rows, Begin begin = Begin::fresh);
 
   // A weight [out, columns of x] with a bias, called "side.<name>.weight" and ".bias".
   struct Projection {
@@ -34,7 +40,7 @@ class SideRewrite : public ModuleRewrite {
 
  private:
   template <class Emit>
-  ValueId owned(Emit emit);
+  ValueId owned(Begin begin, Emit emit);
 
   NarrowBlocks blocks_;
 };

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "methods/side.h"
 #include "models/narrower.h"
 
 namespace thimble {
@@ -11,7 +12,7 @@ ModelTaps taps_of(const BuiltModel& model, const Architecture& architecture, con
   taps.blocks = [architecture, options](Graph& graph, int64_t by, Role role) -> Result<NarrowBlocks> {
     Architecture narrow = TRY(narrower(architecture, by));
     BuildOptions beside = options;
-    beside.scope = "side.", beside.role = role;
+    beside.scope = kSide, beside.role = role;
     const int64_t width = narrow.width;
     const auto builder = std::make_shared<BlockBuilder>(graph, std::move(narrow), std::move(beside));
     return NarrowBlocks{width, [builder](int64_t layer, ValueId rows) { return builder->block(layer, rows); },

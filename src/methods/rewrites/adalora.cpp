@@ -78,7 +78,7 @@ ValueId weight(ModuleRewrite& m) {
 const Rewrite kAdalora = {.name = "adalora",
                           .summary = "LoRA whose ranks are allotted to layers while it trains",
                           .paper = "arXiv:2303.10512",
-                          .rate = 5,
+                          .rate = 100,
                           .options = kAdaloraOptions,
                           .adapt = adapt,
                           .weight = weight,

@@ -1,13 +1,12 @@
 // QST: ladder side-tuning beside a quantised model, with taps of low rank.
 //
 //   Paper   Zhang et al. 2024 (quantised side tuning), arXiv:2401.07004, section 3
-//   Graph   s_0 = d_0(h_0);  s_i = block_i(m_i s_(i-1) + (1 - m_i) d_i(h_i)), m_i = sigmoid(z_i);  what the head reads
-//   is
+//   Graph   s_0 = d_0(h_0);  s_i = block_i(m_i s_(i-1) + (1 - m_i) d_i(h_i)), m_i = sigmoid(z_i);  the head reads
 //           a h + (1 - a) (U norm(s_L) + c). d_i(x) = layer_norm(silu(x A^T) B^T), or with rank 0 the mean of every r
 //           neighbours of x
 //   Adds    A [rank, width], B [width / r, rank], uniform in +-1/sqrt(columns), with gain and bias of the norm; z_i
-//           [width / r], 0.5; blocks as of a new model, with width, heads and FFN r times as narrow; U [width, width /
-//           r] and c, uniform in +-1/sqrt(width / r); a [width], ones, so that training begins at the model
+//           [width / r], 0.5; blocks as of a new model, with width, heads and FFN r times as narrow; U
+//           [width, width / r] and c, uniform in +-1/sqrt(width / r); a [width], ones: training begins at the model
 //   Names   "side.down.<i>.A", ".B", ".norm", "side.gate.<i>", "side.model.layers.<i>. ...", "side.model.norm",
 //           "side.up", "side.mix"; peft_type QST, which other tools do not read
 //   Choice  a is one, as the paper says; the authors' code has sigmoid(1). Every tap has a d of its own, where theirs
