@@ -7,18 +7,18 @@
 namespace thimble {
 
 inline constexpr Option kAdaloraOptions[] = {
-    {"init_rank", 12, 1, 65536, "ranks that every layer begins with"},
-    {"rank", 8, 1, 65536, "ranks of a layer that are left at the end, on average"},
-    {"left", 0, 0, 65536, "ranks that an adapter's file has of a layer; 0: all"},
+    whole_number("init_rank", 12, 1, 65536, "ranks that every layer begins with"),
+    whole_number("rank", 8, 1, 65536, "ranks of a layer that are left at the end, on average"),
+    whole_number("left", 0, 0, 65536, "ranks that an adapter's file has of a layer; 0: all"),
     {"alpha", 8, 1e-6, 1e6, "the product is scaled by alpha / init_rank"},
     {"dropout", 0, 0, 0.99, "of the input of A, in training"},
-    {"tinit", 0, 0, 1e9, "steps before ranks are allotted"},
-    {"tfinal", 0, 0, 1e9, "steps at the end with the ranks that are left"},
-    {"every", 1, 1, 1e9, "steps after which ranks are allotted anew"},
+    whole_number("tinit", 0, 0, 1000000000, "steps before ranks are allotted"),
+    whole_number("tfinal", 0, 0, 1000000000, "steps at the end with the ranks that are left"),
+    whole_number("every", 1, 1, 1000000000, "steps after which ranks are allotted anew"),
     {"beta1", 0.85, 0, 0.9999, "of the mean of sensitivities"},
     {"beta2", 0.85, 0, 0.9999, "of the mean of their changes"},
     {"orthogonal", 0.5, 0, 1e3, "weight of the loss that keeps A and B orthogonal"},
-    {"total", 0, 0, 1e9, "steps that the schedule is made for; 0: those of the run"},
+    whole_number("total", 0, 0, 1000000000, "steps that the schedule is made for; 0: those of the run"),
 };
 
 extern const Wrapper kAdaloraBudget;

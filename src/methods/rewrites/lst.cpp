@@ -16,9 +16,9 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"reduction", 8, 1, 1024, "r: the side network is so many times as narrow as the model"},
-    {"every", 1, 1, 4096, "the side network has a block for every so many of the model's"},
-    {"pruned", 1, 0, 1, "1: blocks begin as rows and columns of the model's, 0: at random"},
+    whole_number("reduction", 8, 1, 1024, "r: the side network is so many times as narrow as the model"),
+    whole_number("every", 1, 1, 4096, "the side network has a block for every so many of the model's"),
+    zero_or_one("pruned", 1, "1: blocks begin as rows and columns of the model's, 0: at random"),
     {"temperature", 0.1, 1e-3, 1e3, "T of the gates"},
 };
 using Kind = PeftField::Kind;

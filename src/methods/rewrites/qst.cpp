@@ -21,8 +21,8 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"reduction", 8, 1, 1024, "r: the side network is so many times as narrow as the model"},
-    {"rank", 16, 0, 65536, "of the matrices that make rows narrower; 0: means of neighbours"},
+    whole_number("reduction", 8, 1, 1024, "r: the side network is so many times as narrow as the model"),
+    whole_number("rank", 16, 0, 65536, "of the matrices that make rows narrower; 0: means of neighbours"),
 };
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"reduction", "reduction", Kind::whole, {}, 8}, {"r", "rank", Kind::whole, {}, 16}};
