@@ -33,8 +33,7 @@ Architecture small_llama() {
 using Parts = std::map<std::string, std::pair<SafetensorsTensor, std::vector<std::byte>>>;
 
 template <class T>
-void put(Parts& parts, const std::string& name, const std::string& dtype, const Shape& shape,
-         std::span<const T> values) {
+void put(Parts& parts, const std::string& name, std::string_view dtype, const Shape& shape, std::span<const T> values) {
   const auto bytes = std::as_bytes(values);
   parts[name] = {{name, dtype, shape}, {bytes.begin(), bytes.end()}};
 }
