@@ -104,6 +104,7 @@ def bitsandbytes_rows(x):
     scales = state.absmax.numpy().reshape(-1, 1)
     decoded = bnb.dequantize_4bit(packed, state).numpy()
     row("nf4", np.hstack([scales.view(np.uint8).reshape(-1, 4), codes]), fnv(decoded.astype(np.float32)))
+    double_rows(bnb, x, scales.ravel(), codes)
     # Its quantize_blockwise for processors goes through a coarse table, so the nearest code is found here.
     table = bnb.create_dynamic_map(signed=True).numpy()
     blocks = x.reshape(-1, 256)
@@ -113,6 +114,29 @@ def bitsandbytes_rows(x):
     decoded = bnb.dequantize_blockwise(torch.from_numpy(codes.ravel()), absmax=torch.from_numpy(scales.ravel()),
                                        code=torch.from_numpy(table), blocksize=256).numpy()
     row("int8_block", np.hstack([scales.view(np.uint8), codes]), fnv(decoded))
+
+
+def double_rows(bnb, x, scales, codes):
+    """bitsandbytes' numbers of the scales and of the values, for every 1024 values as if they were a matrix."""
+    import torch
+    encoded, decoded = [], []
+    for at in range(0, len(x) // 1024):
+        own, bits = scales[16 * at:16 * at + 16], codes[16 * at:16 * at + 16]
+        offset = np.float32(own.astype(np.float64).mean())
+        departures = torch.from_numpy(own - offset)
+        table = bnb.create_dynamic_map(signed=True)
+        nested = departures.abs().max()
+        unit = (departures / nested).double()
+        nearest = (unit[:, None] - table.double()[None, :]).abs().argmin(dim=1).to(torch.uint8)
+        absmax = bnb.dequantize_blockwise(nearest, absmax=nested[None], code=table, blocksize=256) + float(offset)
+        state = bnb.QuantState(absmax=absmax, shape=torch.Size([1024]), dtype=torch.float32, blocksize=64,
+                               quant_type="nf4", code=bnb.get_4bit_type("nf4", device="cpu"))
+        packed = torch.from_numpy(np.ascontiguousarray(bits).reshape(-1, 1))
+        decoded.append(bnb.dequantize_4bit(packed, state).numpy().ravel())
+        header = np.array([offset, nested.item()], np.float32).view(np.uint8)
+        parts = np.hstack([nearest.numpy().reshape(-1, 1), bits]).ravel()
+        encoded.append(np.concatenate([header, parts]))
+    row("nf4_double", np.concatenate(encoded), fnv(np.concatenate(decoded).astype(np.float32)))
 
 
 def main():

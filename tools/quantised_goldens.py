@@ -145,6 +145,9 @@ def main():
     four_bit("bitsandbytes_nf4_nested", "nf4", torch.bfloat16, nested=True)
     four_bit("bitsandbytes_fp4", "fp4", torch.float16, nested=False, columns=40)
     four_bit("bitsandbytes_nf4_nested_f32", "nf4", torch.float32, nested=True, block=128)
+    four_bit("bitsandbytes_nf4_double", "nf4", torch.float32, nested=True, columns=1024)  # two groups of scales
+    four_bit("bitsandbytes_nf4_double_part", "nf4", torch.float32, nested=True)
+    four_bit("bitsandbytes_nf4_double_across", "nf4", torch.float32, nested=True, columns=192)
     eight_bit()
     gptq("gptq", 4, False, "gptq")
     gptq("gptq_act_order_v2", 4, True, "gptq_v2")

@@ -2,8 +2,8 @@
 // everywhere a number is stored: weights, states, activations, caches, files.
 //
 // A codec writes blocks: `block` consecutive elements in `block_bytes` bytes, each block by itself. The last block of
-// a value may be partly filled; its unused elements are written as zeros. GGUF formats are bit-compatible with GGUF
-// and need rows that are whole blocks.
+// a value may be partly filled; its unused elements are written as zeros. Where a block has parts, it ends behind the
+// last one that is filled at all. GGUF formats are bit-compatible with GGUF and need rows that are whole blocks.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +20,8 @@ struct Codec {
   std::string_view description;  // one line, for help and docs
   int64_t block = 1;             // elements
   int64_t block_bytes = 0;
+  int64_t part = 0;  // elements in each of its last `part_bytes` bytes, over and over; 0: a block has no parts
+  int64_t part_bytes = 0;
   int gguf_type = -1;                 // ggml_type number, or -1 where GGUF has no such format
   std::string_view safetensors = {};  // dtype of safetensors ("BF16"), or empty
   // |x - decode(encode(x))| <= max_error * max|x| over the block of x, where x is finite and the block's scale is a
@@ -35,7 +37,10 @@ struct Codec {
   const Codec* rows_of = nullptr;  // where rows lie 16 at a time, their codec: interleaved.h
 
   bool writes() const { return encode != nullptr; }
-  int64_t bytes(int64_t count) const { return (count + block - 1) / block * block_bytes; }
+  int64_t bytes(int64_t count) const {
+    const int64_t blocks = (count + block - 1) / block, missing = blocks * block - count;
+    return blocks * block_bytes - (part > 0 ? missing / part * part_bytes : 0);
+  }
   // GGUF's formats cannot split a block over rows.
   bool fits_rows(int64_t columns) const { return gguf_type < 0 || columns % block == 0; }
 };
@@ -65,6 +70,7 @@ extern const Codec kQ4K;
 extern const Codec kQ5K;
 extern const Codec kQ6K;
 extern const Codec kNf4;
+extern const Codec kNf4Double;
 extern const Codec kInt8Block;
 extern const Codec kFp8;
 extern const Codec kFp8Group;

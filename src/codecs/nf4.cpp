@@ -5,7 +5,7 @@
 //   Value   x[i] = a * level[code]
 //   Encode  a = max|x|, code = the level nearest to x / a; on a tie the lower one
 //   Error   half the widest gap between levels, that from -1 to -0.6962
-//   Choice  the scale stays in f32 and lies beside its codes; no double quantisation
+//   Choice  the scale stays in f32 and lies beside its codes; nf4_double has scales in 8 bits
 #include <algorithm>
 #include <array>
 #include <cmath>

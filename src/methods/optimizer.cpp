@@ -6,6 +6,8 @@
 
 #include "core/nearest.h"
 #include "core/split.h"
+#include "ops/pointwise.h"
+#include "ops/update.h"
 
 namespace thimble {
 namespace {
@@ -28,6 +30,15 @@ StateSpec coded(StateSpec state, const Codec& codec) {
   if (state.squares && codec.block > 1) state.initial = std::sqrt(state.initial);
   if (state.shape.columns() % codec.block != 0) state.shape = {state.shape.count()};
   return state;
+}
+
+ValueId reset_when_due(Graph& graph, ValueId state, const StateSpec& spec, ValueId step_number) {
+  PointwiseBuilder b;
+  const Expr value = b.tensor(), step = b.scalar() - 1;
+  const auto every = static_cast<double>(spec.reset_every);
+  const Expr keep = greater(step - every * floor(step / every), 0.5);
+  b.store(value, value * keep + spec.initial * (1 - keep));
+  return graph.emit(kPointwise, b.attributes(), {state, step_number}, "reset." + graph.value(state).name);
 }
 
 Result<const Optimizer*> optimizer_named(std::string_view name) {

@@ -49,6 +49,8 @@ struct StateSpec {
 // parameters, and those that products read, stay as they are. Where blocks do not fit the rows, the state lies flat.
 inline constexpr int64_t kLeastCoded = 4096;  // elements
 StateSpec coded(StateSpec state, const Codec& codec);
+// Writes its initial value over a state in steps where StateSpec::reset_every says so; returns its new version.
+ValueId reset_when_due(Graph& graph, ValueId state, const StateSpec& spec, ValueId step);
 
 // One parameter's update while it is being built. What a hook writes over, it replaces by the new version.
 struct Update {
@@ -68,6 +70,7 @@ struct Update {
   std::vector<char> roots = {};            // by state: whether its root is what is stored; empty: of none
   std::vector<std::string_view> due = {};  // periods of this kind of step
   const Estimate* estimate = nullptr;      // what the gradient is made of; nullptr: it was derived
+  int64_t steps = 0;                       // of the run; 0: not known
   ValueId threshold = kNone;               // f32 [1], of the numbers that the estimate is for; kNone: for all
 
   bool is_due(std::string_view period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
@@ -121,9 +124,12 @@ struct Wrapper {
   std::string_view paper;
   std::span<const Option> options;
   std::vector<StateSpec> (*states)(const Parameter& parameter, const OptionValues& options);
-  bool on_gradient = false;                  // `before` reads or replaces the gradient
+  bool on_gradient = false;                  // `before` or `together` reads or replaces the gradient
   void (*before)(Update& update) = nullptr;  // may replace gradient and clip
-  void (*after)(Update& update) = nullptr;   // may write over the parameter
+  // Sees all parameters at once, behind every `before` and before any of them moves: may replace gradients and clips,
+  // and leave statistics and totals for `after`.
+  void (*together)(std::span<Update* const> updates) = nullptr;
+  void (*after)(Update& update) = nullptr;  // may write over the parameter
   std::span<const Period> periods = {};
 };
 std::span<const Wrapper* const> wrappers();

@@ -31,7 +31,9 @@ constexpr std::array kRewrites = {&kFull,
                                   &kPromptTuning,
                                   &kPTuning,
                                   &kPrefixTuning,
-                                  &kS2ft};
+                                  &kS2ft,
+                                  &kLst,
+                                  &kQst};
 
 }  // namespace
 

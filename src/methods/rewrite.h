@@ -6,6 +6,7 @@
 //   bias      what becomes of the layer's bias in that
 //   embed     an embedding's rows, as they are with the technique
 //   attend    keys and values of an attention, as they are with it
+//   tap, join a network beside the model, which reads its residual stream and adds to what the head reads (side.h)
 //   form      how PEFT calls it: fields of adapter_config.json that are options, others that are harmless or refused
 // What a technique adds are values with how they begin (Initial) and how they are called in an adapter's file; plan,
 // ledger, checkpoint, export and loading walk over these and know no technique.
@@ -190,11 +191,14 @@ class ModuleRewrite {
                 std::map<std::string, AdapterTensor>& tensors, Role role)
       : graph(graph), module(module), made_(made), tensors_(tensors), role_(role) {}
 
- private:
+ protected:
   std::map<std::string, ValueId>& made_;
   std::map<std::string, AdapterTensor>& tensors_;
   Role role_;  // of what trains
 };
+
+class SideRewrite;  // methods/side.h
+struct Wrapper;     // methods/optimizer.h
 
 struct Rewrite {
   std::string_view name;
@@ -209,6 +213,11 @@ struct Rewrite {
   ValueId (*embed)(ModuleRewrite& m, ValueId ids, ValueId rows) = nullptr;  // nullptr: not for embeddings
   // Writes over the keys and values [rows, width] of attention `layer` of `layers`; m is of the embedding.
   void (*attend)(ModuleRewrite& m, int64_t layer, int64_t layers, ValueId& keys, ValueId& values) = nullptr;
+  // A network beside the model: `tap` sees the residual stream behind so many blocks (0: behind the embedding), `join`
+  // makes what the head reads. Its blocks are the model's, `narrower` times as narrow. It stands alone in a stack.
+  void (*tap)(SideRewrite& side, int64_t blocks, ValueId stream) = nullptr;
+  ValueId (*join)(SideRewrite& side, ValueId hidden) = nullptr;
+  int64_t (*narrower)(const OptionValues& options) = nullptr;
   // Rows that it puts before every sequence (Lead): what writes tokens leaves room for them. nullptr: none. With
   // `embed` they are tokens like those of the text, and predict it.
   int64_t (*virtual_tokens)(const OptionValues& options) = nullptr;
@@ -218,8 +227,12 @@ struct Rewrite {
   bool with_tied_head = false;    // where the head is the embedding, what is for that is for both
   bool whole = false;             // not so, though rows may lie in another order
   std::string_view not_trained = {};  // why its adapters are only used and merged; empty: it trains
+  std::string_view not_merged = {};   // why no weights of the model come to the same; empty: some do
   // What options mean to a layer [out, in] that they cannot be for; nullptr: they suit every layer.
   Result<void> (*check)(const OptionValues& options, int64_t in, int64_t out) = nullptr;
+  // What they mean to a run of so many steps (0: not known) that they cannot be for; nullptr: they suit every run.
+  Result<void> (*check_run)(const OptionValues& options, int64_t steps) = nullptr;
+  const Wrapper* wrapper = nullptr;  // what goes around the optimizer while it trains, with the technique's options
   // What derived values begin with, of the weight `w` of a layer: by their suffixes. Of all rows of the weight; where
   // begins_by_rows, of some of its rows, for the same rows of vectors.
   std::vector<std::pair<std::string_view, ValueId>> (*begin)(ModuleRewrite& m) = nullptr;
@@ -230,11 +243,11 @@ struct Rewrite {
   std::string_view trained_as = {};  // between module and "weight": "ln_tuning_layers"
   PeftForm form = {};
 
-  bool adapts() const { return adapt || weight || embed || attend; }
-  // Its adapters are of the whole model: they name no layers.
-  bool of_layers() const { return virtual_tokens == nullptr; }
-  // Another weight comes to the same.
-  bool merges() const { return virtual_tokens == nullptr; }
+  bool adapts() const { return adapt || weight || embed || attend || join; }
+  // Otherwise its adapters are of the whole model and name no layers.
+  bool of_layers() const { return !virtual_tokens && !join; }
+  // Other weights of the model come to the same.
+  bool merges() const { return not_merged.empty(); }
 };
 
 std::span<const Rewrite* const> rewrites();
@@ -258,9 +271,26 @@ struct Rewritten {
   std::vector<AdapterTensor> tensors;  // by the names of their values
 };
 enum class RewriteUse : uint8_t { train, evaluate, infer };  // infer: nothing is trained, all are weights
+
+// Blocks like the model's that are narrower, for a network beside it: appended to one graph with the weights that they
+// need, each of which is called as the model's behind "side.".
+struct NarrowBlocks {
+  int64_t width = 0;                                          // of their rows
+  std::function<ValueId(int64_t layer, ValueId rows)> block;  // the one beside block `layer`
+  std::function<ValueId(ValueId rows)> norm;                  // as before the head
+};
+// Where a graph has what a network beside the model reads.
+struct ModelTaps {
+  std::vector<ValueId> streams;  // residual streams [rows, width]: behind the embedding, then behind every block
+  ValueId hidden = kNone;        // what the head reads
+  // Their weights are f32 and of this role. Errors where an extent of the model cannot be divided.
+  std::function<Result<NarrowBlocks>(Graph& graph, int64_t narrower, Role role)> blocks;
+};
 // Every technique is a pass of the log. Errors where a module is not there, is none that a technique can change, or two
-// want one value or the first rows.
-Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use, PassLog& log);
+// want one value or the first rows; and where a technique that runs beside the model is not alone, or `taps` are
+// missing for it.
+Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use, PassLog& log,
+                                const ModelTaps& taps = {});
 
 extern const Rewrite kFull;
 extern const Rewrite kLora;
@@ -286,5 +316,7 @@ extern const Rewrite kPromptTuning;
 extern const Rewrite kPTuning;
 extern const Rewrite kPrefixTuning;
 extern const Rewrite kS2ft;
+extern const Rewrite kLst;
+extern const Rewrite kQst;
 
 }  // namespace thimble

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "methods/rewrite.h"
+#include "methods/side.h"
 #include "ops/experts.h"
 #include "ops/matrix.h"
 #include "ops/pointwise.h"
@@ -295,8 +296,26 @@ ValueId ModuleRewrite::product(ValueId left, ValueId right, std::string name_, d
   return graph.emit(kLinear, one, {left, right, kNone, addend_}, std::move(name_));
 }
 
-Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use, PassLog& log) {
+namespace {
+
+// A network beside the model is trained without a backward pass through the model, and another technique would need
+// one; used together, each would meet a model that it was not trained with.
+Result<void> check_alone(std::span<const RewriteSpec> stack) {
+  const auto beside =
+      std::ranges::find_if(stack, [](const RewriteSpec& spec) { return spec.rewrite->join != nullptr; });
+  if (beside == stack.end() || stack.size() == 1) return {};
+  return fail(ErrorCode::unsupported,
+              "{} is a network beside the model as it is, which other techniques would change; give it alone, or merge "
+              "the others into the model first (convert --adapter)",
+              beside->rewrite->name);
+}
+
+}  // namespace
+
+Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use, PassLog& log,
+                                const ModelTaps& taps) {
   std::map<std::string, AdapterTensor> tensors;
+  CHECK_OK(check_alone(stack));
   const auto leads = [](const RewriteSpec& spec) { return spec.rewrite->virtual_tokens != nullptr; };
   if (std::ranges::count_if(stack, leads) > 1)
     return fail(ErrorCode::unsupported,
@@ -306,7 +325,10 @@ Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack,
     const RewriteSpec& spec = stack[i];
     CHECK_OK(train_values(graph, spec, use, tensors));
     const std::map<std::string, AdapterTensor> before = tensors;
-    if (!spec.modules.empty()) graph = TRY(Rewriter(spec, use, tensors).apply(graph));
+    if (spec.rewrite->join)
+      graph = TRY(rewrite_beside(graph, spec, use, taps, tensors));
+    else if (!spec.modules.empty())
+      graph = TRY(Rewriter(spec, use, tensors).apply(graph));
     for (const auto& [value, tensor] : before)
       if (tensors[value].technique.empty())
         return fail(ErrorCode::unsupported,

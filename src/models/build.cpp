@@ -56,44 +56,37 @@ class ModelBuilder {
       : a_(architecture), o_(options), g_(graph) {}
 
   Result<BuiltModel> build() {
-    for (const TensorSpec& weight : tensor_specs(a_)) {
-      const Codec* const codec = o_.codec(weight.name, weight.shape);
-      if (!codec) return fail(ErrorCode::invalid_argument, "model: there is no weight '{}'", weight.name);
-      // Gains and biases are read as f32, in whatever they are stored.
-      const bool matrix = weight.shape.rank() > 1;
-      weights_[weight.name] =
-          g_.add_value(o_.scope + weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role, weight.initial);
-    }
+    for (const TensorSpec& weight : tensor_specs(a_)) CHECK_OK(add_weight(weight));
     inputs();
     if (o_.part == ModelPart::block) return one_block();
     ValueId x = embed();
+    m_.streams = {x};
     if (o_.part == ModelPart::embedding) {
       m_.hidden = x;
       return m_;
     }
     for (int64_t layer = 0; layer < a_.layers(); ++layer) {
       if (o_.scope.empty()) g_.set_block(static_cast<int>(layer));
-      x = block(a_.blocks[static_cast<size_t>(layer)], x, fmt::format("model.layers.{}.", layer));
+      x = block(layer, x);
+      m_.streams.push_back(x);
     }
     g_.set_block(-1);
     add_balance();
-    m_.hidden = scaled(project(norm(a_.final_norm, x, "model.norm"), "model.project_out"), a_.logit_scale, "head.x");
+    m_.hidden = scaled(project(final_norm(x), "model.project_out"), a_.logit_scale, "head.x");
     m_.head = weight(a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
     m_.head_bias = weight("lm_head.bias");
     m_.logit_cap = a_.logit_cap;
     return m_;
   }
 
- private:
-  ValueId emit(const Op& op, std::any attributes, std::vector<ValueId> in, const std::string& name,
-               std::span<const bool> wanted = {}) {
-    return g_.emit(op, std::move(attributes), std::move(in), o_.scope + name, wanted);
-  }
-
-  BuiltModel one_block() {
-    m_.stream = g_.add_value(o_.prefix + "stream", {{o_.rows, a_.width}, o_.activation, Extent::tokens}, Role::input);
-    m_.hidden = block(a_.blocks.front(), m_.stream, "model.layers.0.");
-    return m_;
+  Result<void> add_weight(const TensorSpec& weight) {
+    const Codec* const codec = o_.codec(weight.name, weight.shape);
+    if (!codec) return fail(ErrorCode::invalid_argument, "model: there is no weight '{}'", weight.name);
+    // Gains and biases are read as f32, in whatever they are stored.
+    const bool matrix = weight.shape.rank() > 1;
+    weights_[weight.name] =
+        g_.add_value(o_.scope + weight.name, {weight.shape, matrix ? codec : &kF32}, o_.role, weight.initial);
+    return {};
   }
 
   void inputs() {
@@ -109,6 +102,23 @@ class ModelBuilder {
                                                      : g_.add_value(table.name + ".queries", table.type, Role::constant,
                                                                     rope_table(rope, o_.positions, true)));
     }
+  }
+
+  ValueId block(int64_t layer, ValueId x) {
+    return block(a_.blocks[static_cast<size_t>(layer)], x, fmt::format("model.layers.{}.", layer));
+  }
+  ValueId final_norm(ValueId x) { return norm(a_.final_norm, x, "model.norm"); }
+
+ private:
+  ValueId emit(const Op& op, std::any attributes, std::vector<ValueId> in, const std::string& name,
+               std::span<const bool> wanted = {}) {
+    return g_.emit(op, std::move(attributes), std::move(in), o_.scope + name, wanted);
+  }
+
+  BuiltModel one_block() {
+    m_.stream = g_.add_value(o_.prefix + "stream", {{o_.rows, a_.width}, o_.activation, Extent::tokens}, Role::input);
+    m_.hidden = block(a_.blocks.front(), m_.stream, "model.layers.0.");
+    return m_;
   }
 
   ValueId weight(const std::string& name) const {
@@ -324,6 +334,45 @@ Initial rope_table(const Rope& rope, int64_t positions, bool of_queries) {
 
 Result<BuiltModel> build_model(Graph& graph, const Architecture& architecture, const BuildOptions& options) {
   return ModelBuilder(graph, architecture, options).build();
+}
+
+struct BlockBuilder::Parts {
+  Parts(Graph& graph, Architecture of, BuildOptions with)
+      : architecture(std::move(of)), options(std::move(with)), builder(graph, architecture, options) {
+    for (TensorSpec& spec : tensor_specs(architecture)) specs[part_of(spec.name)].push_back(std::move(spec));
+    builder.inputs();
+  }
+
+  // "model.layers.3", "model.norm".
+  static std::string part_of(const std::string& name) {
+    constexpr std::string_view kBlocks = "model.layers.";
+    return name.substr(0, name.starts_with(kBlocks) ? name.find('.', kBlocks.size()) : name.rfind('.'));
+  }
+  void add_weights(const std::string& part) {
+    for (const TensorSpec& spec : specs[part]) (void)builder.add_weight(spec);
+  }
+
+  const Architecture architecture;
+  const BuildOptions options;
+  std::map<std::string, std::vector<TensorSpec>> specs;  // by what they are a part of
+  ModelBuilder builder;
+};
+
+BlockBuilder::BlockBuilder(Graph& graph, Architecture architecture, BuildOptions options) {
+  options.codec = [](const std::string&, const Shape&) { return &kF32; };
+  parts_ = std::make_unique<Parts>(graph, std::move(architecture), std::move(options));
+}
+
+BlockBuilder::~BlockBuilder() = default;
+
+ValueId BlockBuilder::block(int64_t layer, ValueId stream) {
+  parts_->add_weights(fmt::format("model.layers.{}", layer));
+  return parts_->builder.block(layer, stream);
+}
+
+ValueId BlockBuilder::final_norm(ValueId stream) {
+  parts_->add_weights("model.norm");
+  return parts_->builder.final_norm(stream);
 }
 
 TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossOptions& options) {

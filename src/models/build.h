@@ -3,7 +3,9 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "graph/graph.h"
 #include "models/architecture.h"
@@ -42,6 +44,7 @@ struct BuiltModel {
   // [rows, width of the embedding], after the final norm and the scale of logits: logits = cap(hidden head^T + bias).
   // Of a part: the residual stream, [rows, width].
   ValueId hidden = kNone;
+  std::vector<ValueId> streams;  // residual streams [rows, width]: behind the embedding, then behind every block
   ValueId head = kNone, head_bias = kNone;
   double logit_cap = 0;
   // f32 [rows]: a loss of every token that keeps the experts of routed FFNs evenly used; kNone: there is none.
@@ -58,6 +61,20 @@ ValueId add_rope_table(Graph& graph, const Architecture& architecture, size_t wh
 
 // Appends the model to `graph`.
 Result<BuiltModel> build_model(Graph& graph, const Architecture& architecture, const BuildOptions& options);
+
+// Single blocks of an architecture, on values that are in the graph already: what a network beside a model is made of.
+// Each brings its weights, in f32, and finds the inputs and caches that are there. `graph` must outlive it.
+class BlockBuilder {
+ public:
+  BlockBuilder(Graph& graph, Architecture architecture, BuildOptions options);
+  ~BlockBuilder();
+  ValueId block(int64_t layer, ValueId stream);
+  ValueId final_norm(ValueId stream);
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
 
 // The next-token loss of every row, from tiles of logits.
 struct TokenLossOptions {

@@ -20,7 +20,7 @@ struct ModelTensor {
   std::string name;    // thimble's name
   const Codec* codec;  // as stored in the file
   Shape shape;         // [out, in] for matrices
-  int64_t bytes() const { return codec->bytes(shape.count()); }
+  int64_t bytes() const { return shape.rows() * codec->bytes(shape.columns()); }
 };
 
 class ModelSource {

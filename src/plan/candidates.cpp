@@ -10,6 +10,7 @@
 #include "disk/scratch.h"
 #include "ops/rows.h"
 #include "ops/table.h"
+#include "plan/taps.h"
 
 namespace thimble {
 namespace {
@@ -114,7 +115,9 @@ Result<Graph> Candidates::evaluation_graph(PassLog& passes) const {
   add_objective(graph, evaluated_objective(*spec_.objective), spec_.objective_options, options.prefix,
                 {tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)});
   CHECK_OK(passes.end(fmt::format("objective {}", evaluated_objective(*spec_.objective).name), graph));
-  graph = TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate, passes)).graph;
+  graph = TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate, passes,
+                            taps_of(model, spec_.architecture, options)))
+              .graph;
   if (!spec_.optimizer->evaluated) return graph;
   graph = with_evaluated(graph, spec_, train_.parameters);
   CHECK_OK(passes.end(fmt::format("weights as {} evaluates", spec_.optimizer->name), graph));

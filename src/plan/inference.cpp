@@ -15,6 +15,7 @@
 #include "models/eviction.h"
 #include "ops/table.h"
 #include "ops/update.h"
+#include "plan/taps.h"
 
 namespace thimble {
 namespace {
@@ -50,6 +51,7 @@ class Planner {
   explicit Planner(const InferenceSpec& spec) : spec_(spec) {}
 
   Result<InferencePlan> plan() {
+    CHECK_OK(check_cache());
     std::optional<InferencePlan> least;
     for (const int64_t rows : row_bounds()) {
       InferencePlan plan = TRY(build(rows));
@@ -63,6 +65,18 @@ class Planner {
 
  private:
   bool generates() const { return spec_.task == Task::generate; }
+
+  // What stays in the model's cache is chosen by its own places.
+  Result<void> check_cache() const {
+    for (const RewriteSpec& spec : spec_.rewrites)
+      if (spec.rewrite->join && spec_.policy->keep)
+        return fail(
+            ErrorCode::unsupported,
+            "--cache {}: the network of {} beside the model has a cache of its own, of which nothing is evicted; "
+            "leave the flag out",
+            spec_.policy->name, spec.rewrite->name);
+    return {};
+  }
 
   // Rows at once, most first. Results do not depend on it.
   std::vector<int64_t> row_bounds() const {
@@ -232,7 +246,8 @@ class Planner {
     const bool surprises = part == Part::prompts && spec_.policy->surprises;
     if (spec_.task == Task::losses || surprises) add_token_loss(out.graph, model, {.prefix = out.prefix});
     CHECK_OK(passes.end("results", out.graph));
-    Rewritten rewritten = TRY(rewrite_model(std::move(out.graph), spec_.rewrites, RewriteUse::infer, passes));
+    Rewritten rewritten = TRY(rewrite_model(std::move(out.graph), spec_.rewrites, RewriteUse::infer, passes,
+                                            taps_of(model, architecture, options)));
     out.graph = std::move(rewritten.graph);
     for (AdapterTensor& tensor : rewritten.tensors) tensors.try_emplace(tensor.value, std::move(tensor));
     if (spec_.multiply == Multiply::int8 || spec_.step == Multiply::int8) interleave_weights(out.graph);

@@ -7,6 +7,7 @@
 #include "ops/backward.h"
 #include "ops/table.h"
 #include "plan/selection.h"
+#include "plan/taps.h"
 #include "plan/updates.h"
 
 namespace thimble {
@@ -28,6 +29,20 @@ void TrainingSpec::set_optimizer(const OptimizerStack& stack) {
   optimizer_options = OptionValues(optimizer->options);
   wrappers.clear();
   for (const Wrapper* wrapper : stack.wrappers) wrappers.push_back({wrapper, OptionValues(wrapper->options)});
+}
+
+Result<void> add_wrappers(TrainingSpec& spec) {
+  for (const RewriteSpec& rewrite : spec.rewrites) {
+    if (const auto check = rewrite.rewrite->check_run) CHECK_OK(check(rewrite.options, spec.steps));
+    const Wrapper* const wrapper = rewrite.rewrite->wrapper;
+    if (!wrapper) continue;
+    if (wrapper->on_gradient && spec.optimizer->accumulator)
+      return fail(ErrorCode::invalid_argument,
+                  "--method {}: it reads whole gradients, which --optimizer {} does not keep; choose another optimizer",
+                  rewrite.rewrite->name, spec.optimizer->name);
+    spec.wrappers.push_back({wrapper, rewrite.options});
+  }
+  return {};
 }
 
 namespace {
@@ -189,7 +204,8 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   add_objective(train.graph, *spec.objective, spec.objective_options, train.prefix, inputs);
   train.loss = loss_name(*spec.objective, train.prefix);
   CHECK_OK(train.passes.end(fmt::format("objective {}", spec.objective->name), train.graph));
-  Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train, train.passes));
+  Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train, train.passes,
+                                          taps_of(model, spec.architecture, options)));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
   std::vector<ValueId> losses{train.graph.find(train.loss)};

@@ -106,6 +106,10 @@ struct TrainingSpec {
   bool trains_weights() const { return thimble::trains_weights(rewrites); }
 };
 
+// What methods put around the optimizer, with their options; set_optimizer() comes first. Refuses options that do not
+// suit a run of so many steps (0: not known), and optimizers of which no wrapper can see the gradient.
+Result<void> add_wrappers(TrainingSpec& spec);
+
 struct TrainedParameter {
   std::string name;
   Shape shape;

@@ -7,35 +7,11 @@
 #include "ops/pointwise.h"
 #include "ops/table.h"
 #include "ops/update.h"
+#include "plan/head_rows.h"
 #include "plan/hoist.h"
 
 namespace thimble {
 namespace {
-
-// Rows of one head, by value, of the matrices [out, in] whose products become the queries and keys of an attention,
-// through rotations and norms that keep the width; 0: of all other values.
-std::vector<int64_t> head_rows(const Graph& g) {
-  std::vector<int64_t> out(g.values().size(), 0);
-  for (const Node& attention : g.nodes()) {
-    if (attention.op != &kAttention) continue;
-    for (ValueId id : {attention.in[0], attention.in[1]}) {
-      const int64_t width = g.value(id).type.shape.columns();
-      for (int made = g.producer(id); made >= 0;) {
-        const Node& node = g.nodes()[static_cast<size_t>(made)];
-        if (node.op == &kLinear) {
-          const auto& terms = node.as<LinearAttributes>().terms;
-          for (size_t i = 0; i < terms.size(); ++i)
-            if (terms[i].transposed && g.value(node.in[2 * i + 1]).type.shape.rows() == width)
-              out[static_cast<size_t>(node.in[2 * i + 1])] = attention.as<AttentionAttributes>().head_dim;
-          break;
-        }
-        if (node.in.empty() || g.value(node.in[0]).type.shape.columns() != width) break;
-        made = g.producer(node.in[0]);
-      }
-    }
-  }
-  return out;
-}
 
 // Appends what becomes of every gradient, and the update of every parameter.
 class UpdateBuilder {
@@ -90,20 +66,50 @@ class UpdateBuilder {
   void update_all(ValueId clip) {
     train_.update_begin = g_.nodes().size();
     count_slot_steps();
+    const bool together =
+        std::ranges::any_of(spec_.wrappers, [](const WrapperUse& use) { return use.wrapper->together != nullptr; });
     for (Update& update : updates_) {
       if (spec_.clip > 0) update.clip = clip;
-      const ValueId parameter = update.parameter;  // the hooks replace it by its new version
       set_rate(update);
       if (in_slot_[index(update)] && draws() && !optimizer_.accumulator) begin_slot(update, index(update));
       reset_states(update);
       if (update.gradient == kNone) estimate(update);
       before(update);
-      if (hooks_.measure) update.statistics = hooks_.measure(update);
-      const bool later = optimizer_.total != Total::none && !update.statistics.empty();
-      if (!later) apply(update);
-      belongs_to(later ? kNone : parameter);
+      if (!together) move(update);
+    }
+    if (together) {
+      all_together();
+      belongs_to(kNone);
+      for (Update& update : updates_) move(update);
     }
     if (optimizer_.total != Total::none) apply_with_totals();
+  }
+
+  void move(Update& update) {
+    const ValueId parameter = update.parameter;  // the hooks replace it by its new version
+    if (hooks_.measure) update.statistics = hooks_.measure(update);
+    const bool later = optimizer_.total != Total::none && !update.statistics.empty();
+    if (!later) apply(update);
+    belongs_to(later ? kNone : parameter);
+  }
+
+  // Wrappers that see all parameters at once, the outermost first.
+  void all_together() {
+    for (size_t i = spec_.wrappers.size(); i-- > 0;) {
+      if (!spec_.wrappers[i].wrapper->together) continue;
+      std::vector<Update*> all;
+      for (Update& update : updates_) all.push_back(&wrapped(update)[i]);
+      spec_.wrappers[i].wrapper->together(all);
+      for (Update& update : updates_) hand_in(update, i);
+    }
+  }
+
+  // Gradient and clip as wrapper i leaves them, to those within it and to the optimizer.
+  void hand_in(Update& update, size_t i) {
+    const std::span<Update> all = wrapped(update);
+    if (all[i].gradient != update.gradient) update.estimate = nullptr;  // no longer what the estimator made
+    update.gradient = all[i].gradient, update.clip = all[i].clip;
+    for (Update& inner : all.first(i)) inner.gradient = update.gradient, inner.clip = update.clip;
   }
 
   // As a value, for updates that are no single expression; where none reads it, it is dropped again.
@@ -146,7 +152,8 @@ class UpdateBuilder {
                     .learning_rate = learning_rate_,
                     .step = step_,
                     .clip = kNone,
-                    .due = in_slot && draws() ? period_names(spec_) : kind_.due};
+                    .due = in_slot && draws() ? period_names(spec_) : kind_.due,
+                    .steps = spec_.steps};
     };
     Update update = started(spec_.optimizer_options);
     add_states(optimizer_.name, optimizer_.states(parameter, spec_.optimizer_options), owner_name, update, trained);
@@ -235,8 +242,7 @@ class UpdateBuilder {
       Update& own = all[i];
       own.gradient = update.gradient, own.clip = update.clip, own.learning_rate = update.learning_rate;
       if (const auto hook = spec_.wrappers[i].wrapper->before) hook(own);
-      if (own.gradient != update.gradient) update.estimate = nullptr;  // no longer what the estimator made
-      update.gradient = own.gradient, update.clip = own.clip;
+      hand_in(update, i);
     }
   }
 
@@ -299,14 +305,7 @@ class UpdateBuilder {
   void reset(Update& update, std::span<const std::pair<std::string, StateSpec>> states) {
     for (size_t i = 0; i < states.size(); ++i) {
       const StateSpec& spec = states[i].second;
-      if (spec.reset_every <= 0) continue;
-      PointwiseBuilder b;
-      const Expr state = b.tensor(), step = b.scalar() - 1;
-      const auto every = static_cast<double>(spec.reset_every);
-      const Expr keep = greater(step - every * floor(step / every), 0.5);
-      b.store(state, state * keep + spec.initial * (1 - keep));
-      update.states[i] = g_.emit(kPointwise, b.attributes(), {update.states[i], update.step},
-                                 "reset." + g_.value(update.states[i]).name);
+      if (spec.reset_every > 0) update.states[i] = reset_when_due(g_, update.states[i], spec, update.step);
     }
   }
 

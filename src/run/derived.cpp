@@ -5,6 +5,8 @@
 #include <numeric>
 
 #include "core/round.h"
+#include "methods/side.h"
+#include "models/narrow_weights.h"
 #include "plan/machine.h"
 #include "run/executor.h"
 
@@ -157,6 +159,28 @@ Result<void> begin_module(const Rewrite& technique, const AdaptedModule& module,
   return {};
 }
 
+// Narrow blocks beside the model, as rows and columns of its own: what it has no such tensor for begins at random.
+Result<void> begin_narrow(const RewriteSpec& spec, std::span<const AdapterTensor> tensors, const ModelSource& source,
+                          Values& values, const Loaded& loaded) {
+  std::optional<NarrowWeights> weights;
+  for (const AdapterTensor& tensor : tensors) {
+    const Layout::Entry* const entry = values.layout().find(tensor.value);
+    if (!tensor.derived || !tensor.value.starts_with(kSide) || !entry || loaded.contains(tensor.value)) continue;
+    const OptionValues& options = spec.modules.begin()->second.options;
+    if (!weights) weights = TRY(NarrowWeights::choose(source, spec.rewrite->narrower(options)));
+    const std::string name = tensor.value.substr(kSide.size());
+    if (!weights->has(name)) continue;
+    const int64_t columns = entry->type.shape.columns();
+    CHECK_OK(values.fill(*entry, columns, [&](int64_t first, int64_t count, std::byte* to, auto) -> Result<void> {
+      for (int64_t at = 0; at < count; at += columns)
+        CHECK_OK(weights->read(name, (first + at) / columns,
+                               {reinterpret_cast<float*>(to) + at, static_cast<size_t>(columns)}));
+      return {};
+    }));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Begun> begin_of(const Rewrite& technique, const AdaptedModule& module, const ModelSource& source,
@@ -203,6 +227,7 @@ Result<void> begin_from_weights(std::span<const RewriteSpec> stack, std::span<co
                                 const ModelSource& source, Threads& threads, Values& values, const Loaded& loaded) {
   for (size_t i = 0; i < stack.size(); ++i) {
     const RewriteSpec& spec = stack[i];
+    if (spec.rewrite->join) CHECK_OK(begin_narrow(spec, tensors, source, values, loaded));
     if (!spec.rewrite->begin) continue;
     for (const auto& [name, module] : spec.modules) {
       const std::vector<Wanted> wanted = wanted_of(i, module, tensors, values, loaded);

@@ -52,10 +52,8 @@ Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapt
   merged.threads_ = std::make_shared<Threads>(1);
   for (Adapter& adapter : adapters) {
     if (!adapter.rewrite->merges())
-      return fail(ErrorCode::unsupported,
-                  "merging {}: {} puts virtual tokens before the text, which no weight of the model comes to; use it "
-                  "with --adapter",
-                  adapter.path, adapter.rewrite->name);
+      return fail(ErrorCode::unsupported, "merging {}: {} {}; use it with --adapter", adapter.path,
+                  adapter.rewrite->name, adapter.rewrite->not_merged);
     merged.specs_.push_back(TRY(rewrite_of(adapter, source.architecture())));
   }
   CHECK_OK(merged.list_tensors());

@@ -223,6 +223,8 @@ Result<void> Trainer::make_spec() {
   if (source_) spec_.begin_bytes = TRY(begin_bytes(spec_.rewrites, *source_));
   CHECK_OK(set_options());
   settle_options();
+  spec_.steps = steps_;
+  CHECK_OK(add_wrappers(spec_));
   if (source_ && r.context > spec_.architecture.context)
     events_.note(fmt::format("warning: --context {}: the model was made for sequences of {} tokens at most", r.context,
                              spec_.architecture.context));
@@ -253,7 +255,6 @@ Result<void> Trainer::make_spec() {
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
   spec_.from_scratch = !source_;
   spec_.evaluates = eval_data_ != nullptr || spec_.objective->reference;
-  spec_.steps = steps_;
   spec_.disk = r.scratch != "none";
   spec_.near = r.allow == "near" ? Near::where_faster : Near::never;
   const double suits = spec_.optimizer->finds_rate ? 1 : rate_of(spec_.rewrites);
@@ -326,7 +327,8 @@ Result<int64_t> Trainer::heap_of_a_period() const {
 
 Result<void> Trainer::plan_within_budget() {
   packer_->clear(rows_);
-  const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kTrainingTouches};
+  const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes,
+                          plan_.ledger,   kTrainingTouches,   holes_};
   spec_.heap = [this](const TrainingPlan& plan) {
     int64_t heap = period_heap_;
     for (const Schedule* s : plan.schedules()) heap += Executor::memory_bytes(*s);

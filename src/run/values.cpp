@@ -25,7 +25,9 @@ Result<void> Values::fill(const Layout::Entry& entry, int64_t unit, const Make& 
   const Codec& codec = *entry.type.codec;
   const int64_t room = std::min(kPartBytes, static_cast<int64_t>(staging_.size()) / 2) - kChecksumBlock;
   const int64_t part = std::min(total, unit * std::max<int64_t>(1, room / codec.bytes(unit)));
-  const int64_t most = round_up(kChecksumBlock + codec.bytes(part), kDiskAlignment);
+  // Units are rows, the last block of which may be partly filled.
+  const auto bytes_of = [&](int64_t count) { return count / unit * codec.bytes(unit) + codec.bytes(count % unit); };
+  const int64_t most = round_up(kChecksumBlock + bytes_of(part), kDiskAlignment);
   if (most > static_cast<int64_t>(staging_.size()))
     return fail(ErrorCode::over_budget, "loading: {} bytes of a value that lives on disk do not fit the staging memory",
                 most);
@@ -34,7 +36,7 @@ Result<void> Values::fill(const Layout::Entry& entry, int64_t unit, const Make& 
   for (int64_t first = 0; first < total; first += part) {
     const int64_t count = std::min(part, total - first);
     CHECK_OK(make(first, count, staging_.data() + held, staging_.subspan(static_cast<size_t>(most))));
-    held += codec.bytes(count);
+    held += bytes_of(count);
     const bool last = first + count == total;
     const int64_t whole = last ? round_up(held, kDiskAlignment) : held / kChecksumBlock * kChecksumBlock;
     if (last) std::memset(staging_.data() + held, 0, static_cast<size_t>(whole - held));

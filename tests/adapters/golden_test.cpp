@@ -44,12 +44,13 @@ constexpr const char* kFolders[] = {"lora",
                                     "pissa",
                                     "olora",
                                     "vblora",
+                                    "adalora",
                                     "trainable_tokens",
                                     "prompt_tuning",
                                     "prefix_tuning"};
 // To be used and not trained: what PEFT converted from a changed base model, and what thimble does not train.
-constexpr const char* kConverted[] = {"pissa_converted", "olora_converted", "adalora",
-                                      "p_tuning",        "p_tuning_lstm",   "prefix_projection"};
+constexpr const char* kConverted[] = {"pissa_converted", "olora_converted", "p_tuning", "p_tuning_lstm",
+                                      "prefix_projection"};
 
 template <class T>
 std::vector<T> read_tensor(const SafetensorsFile& file, const std::string& name) {
@@ -149,7 +150,11 @@ TEST_P(PeftSteps, steps_are_pefts) {
   auto writer = SafetensorsWriter::create(folder_.file("ids.safetensors"), {&tensor, 1});
   ASSERT_TRUE(writer && writer->write(std::as_bytes(std::span(ids))) && writer->finish());
 
-  const auto config = nlohmann::json::parse(std::ifstream(begin + "/adapter_config.json"));
+  auto config = nlohmann::json::parse(std::ifstream(begin + "/adapter_config.json"));
+  if (config.contains("rank_pattern") && GetParam() == std::string_view("adalora")) {
+    config["rank_pattern"] = nullptr;  // of the end of the run
+    std::ofstream(begin + "/adapter_config.json") << config;
+  }
   const int64_t virtual_tokens = config.value("num_virtual_tokens", 0);
   const Recipe recipe{.model = base,
                       .adapter = begin,
@@ -175,11 +180,16 @@ TEST_P(PeftSteps, steps_are_pefts) {
   ASSERT_TRUE(trainer) << trainer.error().message;
   const auto done = (*trainer)->run();
   ASSERT_TRUE(done) << done.error().message;
-  std::vector<double> golden_losses = expected.at("losses");
-  golden_losses.push_back(expected.at("loss_after"));
+  // Of a technique with a loss of its own beside it, thimble tells the next token's alone.
+  const bool beside = expected.contains("losses_without_orthogonality");
+  std::vector<double> golden_losses = expected.at(beside ? "losses_without_orthogonality" : "losses");
+  if (!beside) golden_losses.push_back(expected.at("loss_after"));
+  if (beside) losses.pop_back();
   ASSERT_EQ(losses.size(), golden_losses.size());
-  // AdamW moves every number as far, those of keys too whose gradient is nearly nothing: there rounding counts.
-  const double tolerance = GetParam() == std::string_view("prefix_tuning") ? 3e-5 : 1e-5;
+  // AdamW moves every number as far, those of keys too whose gradient is nearly nothing: there rounding counts. PEFT's
+  // AdaLoRA measures importance by the parameters after a step, so that other ranks of equal worth may be taken.
+  const std::string_view name = GetParam();
+  const double tolerance = name == "prefix_tuning" ? 3e-5 : name == "adalora" ? 4e-5 : 1e-5;
   for (size_t i = 0; i < losses.size(); ++i)
     EXPECT_NEAR(losses[i], golden_losses[i], tolerance * golden_losses[i]) << "step " << i;
 }

@@ -90,21 +90,27 @@ TEST_P(QuantisedMatrix, has_the_bits_of_its_tool) {
     std::vector<std::byte> ours(static_cast<size_t>(count * row_bytes));
     const auto read = (*packed)->read(g->files, first, count, ours);
     ASSERT_TRUE(read) << read.error().message;
-    const std::vector<float> got = decoded(codec, ours, count * columns);
+    std::vector<float> got;
+    for (int64_t row = 0; row < count; ++row) {
+      const std::vector<float> one =
+          decoded(codec, std::span(ours).subspan(static_cast<size_t>(row * row_bytes)), columns);
+      got.insert(got.end(), one.begin(), one.end());
+    }
     for (int64_t i = 0; i < count * columns; ++i)
       ASSERT_EQ(got[static_cast<size_t>(i)], numbers[static_cast<size_t>(first * columns + i)])
           << "rows " << first << "+" << count << ", element " << i;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Goldens, QuantisedMatrix,
-                         ::testing::Values(Case{"awq", "f16"}, Case{"bitsandbytes_fp4", "f16"},
-                                           Case{"bitsandbytes_int8", "f16"}, Case{"bitsandbytes_nf4", "nf4"},
-                                           Case{"bitsandbytes_nf4_nested", "bf16"},
-                                           Case{"bitsandbytes_nf4_nested_f32", "f32"}, Case{"fp8_block", "bf16"},
-                                           Case{"fp8_row", "bf16"}, Case{"fp8_tensor", "f16"}, Case{"gptq", "f16"},
-                                           Case{"gptq_8bit", "f16"}, Case{"gptq_act_order_v2", "f16"}),
-                         [](const auto& info) { return std::string(info.param.file); });
+INSTANTIATE_TEST_SUITE_P(
+    Goldens, QuantisedMatrix,
+    ::testing::Values(Case{"awq", "f16"}, Case{"bitsandbytes_fp4", "f16"}, Case{"bitsandbytes_int8", "f16"},
+                      Case{"bitsandbytes_nf4", "nf4"}, Case{"bitsandbytes_nf4_nested", "bf16"},
+                      Case{"bitsandbytes_nf4_nested_f32", "f32"}, Case{"bitsandbytes_nf4_double", "nf4_double"},
+                      Case{"bitsandbytes_nf4_double_part", "nf4_double"}, Case{"bitsandbytes_nf4_double_across", "nf4"},
+                      Case{"fp8_block", "bf16"}, Case{"fp8_row", "bf16"}, Case{"fp8_tensor", "f16"},
+                      Case{"gptq", "f16"}, Case{"gptq_8bit", "f16"}, Case{"gptq_act_order_v2", "f16"}),
+    [](const auto& info) { return std::string(info.param.file); });
 
 TEST(Quantised, a_module_that_the_tool_left_out_is_plain) {
   for (const char* file : {"gptq", "awq", "bitsandbytes_nf4", "fp8_block"}) {

@@ -1,11 +1,13 @@
-// AdaLoRA: LoRA as a product of three factors, whose ranks were allotted to the layers while it was trained.
+// AdaLoRA: LoRA as a product of three factors, whose ranks are allotted to the layers while it trains.
 //
 //   Paper   Zhang et al. 2023, arXiv:2303.10512, eq. 3
 //   Graph   y = x W^T + s (dropout(x) A^T) (B diag(E))^T, s = alpha / (init_r + 1e-5)
-//   Adds    A [rank, in], E [rank], B [out, rank] with the ranks that are left of init_r
+//   Adds    A [r, in] and B [out, r], normal of deviation 0.02, E [r], zeros
 //   Names   as PEFT's: "<module>.lora_A", "lora_E" [rank, 1], "lora_B"; rank_pattern says which ranks are left
-//   Choice  adapters are used and merged, not trained: what allots ranks, and the term of the loss that keeps A and B
-//           orthogonal, have no place in a rewrite
+//   Trains  with what goes around the optimizer (adalora_budget.cpp): it allots ranks and keeps A and B orthogonal
+//   Choice  a rank that a layer has lost stays in the file, with an E of zero; PEFT's own files may leave it out
+#include "methods/rewrites/adalora.h"
+
 #include "core/random.h"
 #include "methods/rewrite.h"
 #include "ops/pointwise.h"
@@ -14,26 +16,20 @@
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {
-    whole_number("init_rank", 12, 1, 65536, "ranks that every layer began with"),
-    whole_number("rank", 0, 0, 65536, "ranks that are left of them; 0: all"),
-    {"alpha", 8, 1e-6, 1e6, "the product is scaled by alpha / init_rank"},
-    {"dropout", 0, 0, 0.99, "of the input of A, in training"},
-};
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"init_r", "init_rank", Kind::whole, {}, 12},
-                                 {"rank_pattern", "rank", Kind::marks, "lora_E"},
+                                 {"target_r", "rank", Kind::whole, {}, 8},
+                                 {"rank_pattern", "left", Kind::marks, "lora_E"},
                                  {"lora_alpha", "alpha", Kind::number, {}, 8},
-                                 {"lora_dropout", "dropout", Kind::number}};
+                                 {"lora_dropout", "dropout", Kind::number},
+                                 {"tinit", "tinit", Kind::whole},
+                                 {"tfinal", "tfinal", Kind::whole},
+                                 {"deltaT", "every", Kind::whole, {}, 1},
+                                 {"beta1", "beta1", Kind::number, {}, 0.85},
+                                 {"beta2", "beta2", Kind::number, {}, 0.85},
+                                 {"orth_reg_weight", "orthogonal", Kind::number, {}, 0.5},
+                                 {"total_step", "total", Kind::whole}};
 constexpr PeftNote kHarmless[] = {
-    {"target_r", "it says how ranks are allotted in training"},
-    {"tinit", "it says how ranks are allotted in training"},
-    {"tfinal", "it says how ranks are allotted in training"},
-    {"deltaT", "it says how ranks are allotted in training"},
-    {"beta1", "it says how ranks are allotted in training"},
-    {"beta2", "it says how ranks are allotted in training"},
-    {"orth_reg_weight", "it is of the loss in training"},
-    {"total_step", "it says how ranks are allotted in training"},
     {"r", "init_r and rank_pattern say the ranks"},
     {"megatron_core", "it is used with megatron_config alone"},
     {"qalora_group_size", "it is used with use_qalora alone"},
@@ -45,7 +41,7 @@ constexpr PeftNote kRefused[] = {{"use_dora", "PEFT has no such AdaLoRA"},
                                  {"trainable_token_indices", "rows of the embedding are trained beside it"}};
 
 int64_t rank_of(const ModuleRewrite& m) {
-  return static_cast<int64_t>(m.option("rank") > 0 ? m.option("rank") : m.option("init_rank"));
+  return static_cast<int64_t>(m.option("left") > 0 ? m.option("left") : m.option("init_rank"));
 }
 
 double scale_of(const ModuleRewrite& m) { return m.module.scale * m.option("alpha") / (m.option("init_rank") + 1e-5); }
@@ -79,21 +75,20 @@ ValueId weight(ModuleRewrite& m) {
 
 }  // namespace
 
-const Rewrite kAdalora = {
-    .name = "adalora",
-    .summary = "LoRA with ranks that were allotted to layers; to be used and merged",
-    .paper = "arXiv:2303.10512",
-    .rate = 5,
-    .options = kOptions,
-    .adapt = adapt,
-    .weight = weight,
-    .scales = true,
-    .not_trained =
-        "its ranks are allotted to the layers while it trains, which thimble does not do; train lora instead",
-    .form = {.type = "ADALORA",
-             .fields = kFields,
-             .harmless = kHarmless,
-             .refused = kRefused,
-             .init_field = "init_lora_weights"}};
+const Rewrite kAdalora = {.name = "adalora",
+                          .summary = "LoRA whose ranks are allotted to layers while it trains",
+                          .paper = "arXiv:2303.10512",
+                          .rate = 100,
+                          .options = kAdaloraOptions,
+                          .adapt = adapt,
+                          .weight = weight,
+                          .scales = true,
+                          .check_run = adalora_check_run,
+                          .wrapper = &kAdaloraBudget,
+                          .form = {.type = "ADALORA",
+                                   .fields = kFields,
+                                   .harmless = kHarmless,
+                                   .refused = kRefused,
+                                   .init_field = "init_lora_weights"}};
 
 }  // namespace thimble

@@ -66,6 +66,7 @@ const Rewrite kPrefixTuning = {.name = "prefix_tuning",
                                .attend = attend,
                                .virtual_tokens = virtual_tokens,
                                .targets = "embed_tokens",
+                               .not_merged = kVirtualTokensNotMerged,
                                .form = {.type = "PREFIX_TUNING", .fields = kFields, .harmless = kHarmless}};
 
 }  // namespace thimble

@@ -82,6 +82,7 @@ const Rewrite kPromptTuning = {.name = "prompt_tuning",
                                .embed = embed,
                                .virtual_tokens = virtual_tokens,
                                .targets = "embed_tokens",
+                               .not_merged = kVirtualTokensNotMerged,
                                .begin = begin,
                                .begin_rows = begin_rows,
                                .form = {.type = "PROMPT_TUNING", .fields = kFields, .harmless = kHarmless}};
@@ -97,6 +98,7 @@ const Rewrite kPTuning = {.name = "p_tuning",
                           .not_trained =
                               "an encoder makes its embeddings in training, which is not in the adapter's "
                               "file; train prompt_tuning instead",
+                          .not_merged = kVirtualTokensNotMerged,
                           .begin = begin,
                           .begin_rows = begin_rows,
                           .form = {.type = "P_TUNING", .fields = kFields, .harmless = kHarmless}};

@@ -13,6 +13,8 @@ inline constexpr PeftField kVirtualTokensField = {"num_virtual_tokens", "tokens"
 inline constexpr std::string_view kOfTheModel = "the model says it";
 inline constexpr std::string_view kOfTheBeginning = "it says how values began";
 inline constexpr std::string_view kOfTheEncoder = "it is of the encoder in training, whose result the file holds";
+inline constexpr std::string_view kVirtualTokensNotMerged =
+    "puts virtual tokens before the text, which no weight of the model comes to";
 
 int64_t virtual_tokens(const OptionValues& options);
 int64_t virtual_tokens_of(const ModuleRewrite& m);

@@ -9,7 +9,8 @@
 //           "dtype" of the state
 //   8 bits  weight: i8 [out, in]; SCB: f32 [out]. w = q SCB / 127, in f32, rounded to the model's type (f16 where
 //           config.json names none)
-//   Choice  blocks of 64 whose dtype is float32 stay nf4 (our codec has the same bits); all else becomes numbers
+//   Choice  blocks of 64 whose dtype is float32 stay nf4, or nf4_double where its blocks lie within groups of nested
+//           scales (our codecs have the same bits); all else becomes numbers
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -71,7 +72,9 @@ class FourBitRows : public PackedRows {
     const int64_t byte = first / 2, end = (first + columns_ + 1) / 2, block = first / block_;
     std::vector<std::byte> pairs(static_cast<size_t>(end - byte));
     CHECK_OK(read_raw(files, weight_, byte, std::span(pairs)));
-    std::vector<float> scales(static_cast<size_t>((first + columns_ - 1) / block_ - block + 1));
+    const int64_t blocks = (first + columns_ - 1) / block_ - block + 1;
+    if (codec() == &kNf4Double) return put_double(files, block, blocks, pairs, to);
+    std::vector<float> scales(static_cast<size_t>(blocks));
     CHECK_OK(read_scales(files, block, scales));
     if (codec() == &kNf4) return put_blocks(pairs, scales, to), Result<void>();
     std::vector<float> numbers(static_cast<size_t>(columns_));
@@ -92,6 +95,28 @@ class FourBitRows : public PackedRows {
       std::memcpy(to.data() + b * bytes, &scales[b], sizeof(float));
       std::memcpy(to.data() + b * bytes + sizeof(float), pairs.data() + b * codes, codes);
     }
+  }
+
+  // Blocks of the codec nf4_double: the matrix's offset, the nested scale, then codes of scales and numbers in turn.
+  Result<void> put_double(std::span<const InputFile> files, int64_t first, int64_t blocks,
+                          std::span<const std::byte> pairs, std::span<std::byte> to) const {
+    const int64_t together = kNf4Double.block / kNf4.block, codes = kNf4.block / 2;
+    std::vector<uint8_t> scales(static_cast<size_t>(blocks));
+    CHECK_OK(read_raw(files, scales_.absmax, first, std::span(scales)));
+    std::byte* at = to.data();
+    for (int64_t b = 0; b < blocks; ++b) {
+      if (b % together == 0) {
+        float nested = 0;
+        CHECK_OK(read_numbers(files, *scales_.nested, (first + b) / scales_.nested_block, {&nested, 1}));
+        std::memcpy(at, &scales_.offset, sizeof(float));
+        std::memcpy(at + sizeof(float), &nested, sizeof(float));
+        at += 2 * sizeof(float);
+      }
+      *at++ = static_cast<std::byte>(scales[static_cast<size_t>(b)]);
+      std::memcpy(at, pairs.data() + b * codes, static_cast<size_t>(codes));
+      at += codes;
+    }
+    return {};
   }
 
   int64_t columns_;
@@ -166,6 +191,27 @@ bool has_levels_of_nf4(std::span<const float> levels) {
   return std::equal(levels.begin(), levels.end(), ours.begin());
 }
 
+// Whether the values of nested scales are those that our codec has.
+bool has_map_of_int8_block(std::span<const float> map) {
+  std::array<std::byte, 4 + 256> block{};
+  std::array<float, 256> ours;
+  const float one = 1;
+  std::memcpy(block.data(), &one, sizeof one);
+  for (size_t i = 0; i < 256; ++i) block[4 + i] = static_cast<std::byte>(i);
+  kInt8Block.decode(block.data(), ours.data(), 256);
+  return std::equal(map.begin(), map.end(), ours.begin());
+}
+
+// Which of our codecs has the same bits; nullptr: none.
+const Codec* same_bits(const Scales& scales, std::span<const float> levels, int64_t block, int64_t columns) {
+  if (block != kNf4.block || columns % block != 0 || !has_levels_of_nf4(levels)) return nullptr;
+  if (!scales.nested) return &kNf4;
+  // No block of ours may lie across two groups of scales.
+  const int64_t group = scales.nested_block * block;
+  const bool within = group % kNf4Double.block == 0 && (columns % kNf4Double.block == 0 || group % columns == 0);
+  return within && has_map_of_int8_block(scales.map) ? &kNf4Double : &kNf4;
+}
+
 Result<const Codec*> codec_of_state(const JsonFields& state) {
   const std::string name = TRY(state.get<std::string>("dtype"));
   if (name == "float32") return &kF32;
@@ -188,7 +234,8 @@ Result<std::shared_ptr<const PackedRows>> open_four_bit(const PackedSource& sour
   CHECK_OK(read_numbers(source.files, map, 0, levels));
   Scales scales = TRY(open_scales(source, state, (count + block - 1) / block));
   const Codec* codec = TRY(codec_of_state(state));
-  if (codec == &kF32 && block == kNf4.block && source.columns % block == 0 && has_levels_of_nf4(levels)) codec = &kNf4;
+  if (codec == &kF32)
+    if (const Codec* const same = same_bits(scales, levels, block, source.columns)) codec = same;
   return std::make_shared<FourBitRows>(codec, source.columns, weight, levels, block, std::move(scales));
 }
 

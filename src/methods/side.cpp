@@ -1,0 +1,87 @@
+#include "methods/side.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops/table.h"
+
+namespace thimble {
+
+// What the blocks bring of weights is the technique's: trained and saved as what it adds itself.
+template <class Emit>
+ValueId SideRewrite::owned(Begin begin, Emit emit) {
+  const size_t before = graph.values().size();
+  const ValueId out = emit();
+  for (size_t i = before; i < graph.values().size(); ++i) {
+    const Value& value = graph.values()[i];
+    if (value.role != role_) continue;
+    AdapterTensor& tensor = tensors_[value.name];
+    tensor = {.value = value.name, .stored = value.name, .whole = value.type.shape};
+    tensor.derived = begin == Begin::of_model;
+  }
+  return out;
+}
+
+ValueId SideRewrite::block(int64_t layer, ValueId rows, Begin begin) {
+  return owned(begin, [&] { return blocks_.block(layer, rows); });
+}
+
+ValueId SideRewrite::norm(ValueId rows, Begin begin) {
+  return owned(begin, [&] { return blocks_.norm(rows); });
+}
+
+ValueId SideRewrite::trained(const std::string& name, const Shape& shape, const Initial& initial) {
+  return add(std::string(kSide) + name, shape, initial, {.shared = true});
+}
+
+SideRewrite::Projection SideRewrite::fresh_projection(int64_t in, int64_t out) {
+  const Initial initial = Initial::uniform(1 / std::sqrt(static_cast<float>(in)));
+  return {out, initial, initial};
+}
+
+ValueId SideRewrite::project(ValueId x, const std::string& name, const Projection& how, ValueId addend) {
+  const int64_t columns = graph.value(x).type.shape.columns();
+  const ValueId weight = trained(name + ".weight", {how.out, columns}, how.weight);
+  const ValueId bias = trained(name + ".bias", {how.out}, how.bias);
+  return graph.emit(kLinear, LinearAttributes{.codec = attributes.codec}, {x, weight, bias, addend},
+                    std::string(kSide) + name);
+}
+
+Result<Graph> rewrite_beside(const Graph& graph, const RewriteSpec& spec, RewriteUse use, const ModelTaps& taps,
+                             std::map<std::string, AdapterTensor>& tensors) {
+  const Rewrite& technique = *spec.rewrite;
+  if (!taps.blocks)
+    return fail(ErrorCode::unsupported, "--method {}: it runs beside a whole model, and this is a part of one",
+                technique.name);
+  const AdaptedModule& module = spec.modules.begin()->second;
+  const Role role = use == RewriteUse::infer ? Role::weight : Role::parameter;
+  std::map<std::string, ValueId> made;
+  std::optional<SideRewrite> side;
+  Error failure;
+  const auto begin = [&](GraphCopy& copy) {
+    auto blocks = taps.blocks(copy.graph(), technique.narrower(module.options), role);
+    if (!blocks) {
+      failure = {blocks.error().code, fmt::format("--method {}: {}", technique.name, blocks.error().message)};
+      return;
+    }
+    side.emplace(copy.graph(), module, made, tensors, role, *std::move(blocks));
+    const Type& rows = graph.value(taps.hidden).type;
+    side->attributes.codec = rows.codec, side->training = use == RewriteUse::train;
+  };
+  GraphCopy copy = rewrite(graph, [&](GraphCopy& to, const Node& node) {
+    if (!side && failure.message.empty()) begin(to);
+    if (!side) return false;
+    to.copy(node);
+    for (const ValueId made_here : node.out) {
+      if (made_here == kNone) continue;
+      const auto tap = std::ranges::find(taps.streams, made_here);
+      if (tap != taps.streams.end()) technique.tap(*side, tap - taps.streams.begin(), to.map(made_here));
+      if (made_here == taps.hidden) to.bind(made_here, technique.join(*side, to.map(made_here)));
+    }
+    return true;
+  });
+  if (!failure.message.empty()) return Failure(failure);
+  return std::move(copy.graph());
+}
+
+}  // namespace thimble
