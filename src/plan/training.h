@@ -63,15 +63,15 @@ struct TrainingSpec {
   std::optional<FrozenModel> teacher;                         // of an objective that has one
   std::vector<RewriteSpec> rewrites = {{.rewrite = &kFull}};  // in the order in which they are applied
   const Optimizer* optimizer = &kAdamw;
-  OptionValues optimizer_options;
+  OptionValues optimizer_options = OptionValues(optimizer->options);
   std::vector<WrapperUse> wrappers;  // around the optimizer, the innermost first
   const Objective* objective = &kNextToken;
-  OptionValues objective_options;
+  OptionValues objective_options = OptionValues(objective->options);
   const Estimator* estimator = &kBackprop;  // of the gradients
-  OptionValues estimator_options;
+  OptionValues estimator_options = OptionValues(estimator->options);
   std::vector<KeeperUse> keepers;            // of the activations, in the order in which they are asked
   const Selector* selector = &kAllSelector;  // of the parameters
-  OptionValues selector_options;
+  OptionValues selector_options = OptionValues(selector->options);
   uint64_t seed = 0;                          // of what the selector draws
   int64_t draw = 0;                           // number of the selector's period that is planned
   std::map<std::string, double> scores = {};  // by parameter, what a scored selector goes by

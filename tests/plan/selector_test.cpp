@@ -65,6 +65,19 @@ void expect_same_at_every_budget(TrainingSpec spec) {
   }
 }
 
+// What is asked of an option that was not declared is 0 in a release, and the end of any other build.
+TEST(TrainingSpec, begins_with_the_options_of_its_techniques) {
+  const TrainingSpec spec;
+  const auto declared = [](std::span<const Option> options, const OptionValues& values) {
+    for (const Option& option : options) EXPECT_TRUE(values.has(option.name)) << option.name;
+  };
+  declared(spec.optimizer->options, spec.optimizer_options);
+  declared(spec.objective->options, spec.objective_options);
+  declared(spec.estimator->options, spec.estimator_options);
+  declared(spec.selector->options, spec.selector_options);
+  EXPECT_GT(spec.optimizer_options["beta2"], 0);
+}
+
 TEST(Selector, last_layers_trains_those_and_stores_the_rest_as_their_file_does) {
   TrainingSpec spec = selecting(kLastLayers);
   spec.stored = [](const std::string& name) -> const Codec* {
