@@ -195,7 +195,9 @@ uint64_t Graph::numerics_hash() const {
     for (size_t i = 0; i < node.out.size(); ++i) {
       if (node.out[i] == kNone) continue;
       const Value& value = this->value(node.out[i]);
-      of_value[static_cast<size_t>(node.out[i])] = hashed(fmt::format("{:x} {} {}", of_node, i, symbolic(value.type)));
+      // Its shape follows from what was hashed, and may be of the rows of a pass by a rule of the operation's own.
+      of_value[static_cast<size_t>(node.out[i])] =
+          hashed(fmt::format("{:x} {} {}", of_node, i, value.type.codec->name));
       effect |= persistent(value.role);
     }
     for (const InPlace& pair : aliases(node)) effect |= pair.destructive;

@@ -99,12 +99,18 @@ class Builder {
     schedule_.steps.push_back(std::move(step));
   }
 
+  // Of an elementwise node, all of whose results have one shape; of some nodes not all are wanted.
+  const Shape& shape_of(const Node& node) const {
+    return graph_.value(*std::ranges::find_if(node.out, [](ValueId id) { return id != kNone; })).type.shape;
+  }
+
   // Elements of a part, whole pages of the disk in every codec concerned; 0: the node is run whole.
   int64_t part_elements(const Node& node) const {
-    const Shape& shape = graph_.value(node.out[0]).type.shape;
+    if (!node.op->elementwise) return 0;
+    const Shape& shape = shape_of(node);
     // An operand that is broadcast is read whole by every part.
     const auto whole = [&](ValueId id) { return on_disk(id) && !graph_.value(id).type.shape.same_count(shape); };
-    if (!node.op->elementwise || std::any_of(node.in.begin(), node.in.end(), whole)) return 0;
+    if (std::any_of(node.in.begin(), node.in.end(), whole)) return 0;
     if (std::none_of(node.in.begin(), node.in.end(), [&](ValueId id) { return on_disk(id); })) return 0;
     int64_t part = kPartElements;
     for (ValueId id : node.in)
@@ -116,7 +122,7 @@ class Builder {
 
   void add_parts(const Step& whole, int64_t part) {
     const Node& node = graph_.nodes()[static_cast<size_t>(whole.node)];
-    const int64_t total = graph_.value(node.out[0]).type.shape.count();
+    const int64_t total = shape_of(node).count();
     for (int64_t first = 0; first < total; first += part) {
       Step step = whole;
       if (first > 0) step.zero.clear();

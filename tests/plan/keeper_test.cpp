@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "plan/candidates.h"
 #include "plan/tiny_training.h"
 
 namespace thimble {
@@ -55,6 +56,22 @@ TEST(Keeper, is_close_to_exact_and_the_same_at_every_budget) {
     ASSERT_TRUE(tight) << tight.error().message;
     EXPECT_EQ(tight->passes, 2);
     EXPECT_EQ(run_plan(spec, *tight, kSteps), run);
+  }
+}
+
+// Whatever a pass has of rows, statistics of granules and rows that are drawn included.
+TEST(Keeper, has_the_same_numerics_in_passes_of_any_size) {
+  const Machine machine;
+  for (const Keeper* keeper : keepers()) {
+    const TrainingSpec spec = kept_by(small_spec(), *keeper);
+    Estimates estimates;
+    std::vector<std::string> hashes;
+    for (const int64_t rows : {1024, 512}) {
+      Candidates candidates(spec, machine, {.rows = rows}, estimates);
+      ASSERT_TRUE(candidates.build());
+      hashes.push_back(candidates.numerics_hash());
+    }
+    EXPECT_EQ(hashes[0], hashes[1]) << keeper->name;
   }
 }
 
