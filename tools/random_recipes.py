@@ -63,9 +63,10 @@ def draw(rng, tables):
     methods = [rng.choice([m for m in names["methods"] if m != "bitfit"])]  # the small model has no biases
     if rng.random() < 0.25 and methods[0] != "full":
         methods.append(rng.choice([m for m in names["methods"] if m not in ("full", "bitfit")]))
-    keepers = [rng.choice(names["keepers"])] if rng.random() < 0.6 else ["exact"]
-    if rng.random() < 0.15:
-        keepers.append(rng.choice(names["keepers"]))
+    others = [keeper for keeper in names["keepers"] if keeper != "exact"]
+    keepers = [rng.choice(others)] if rng.random() < 0.6 else ["exact"]
+    if keepers != ["exact"] and rng.random() < 0.25:
+        keepers.append(rng.choice(others))
     estimator = "backprop" if rng.random() < 0.85 else rng.choice(names["estimators"])
     if estimator != "backprop":
         keepers = ["exact"]  # nothing waits for a backward pass

@@ -324,10 +324,17 @@ Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack,
   for (size_t i = 0; i < stack.size(); ++i) {
     const RewriteSpec& spec = stack[i];
     CHECK_OK(train_values(graph, spec, use, tensors));
+    const std::map<std::string, AdapterTensor> before = tensors;
     if (spec.rewrite->join)
       graph = TRY(rewrite_beside(graph, spec, use, taps, tensors));
     else if (!spec.modules.empty())
       graph = TRY(Rewriter(spec, use, tensors).apply(graph));
+    for (const auto& [value, tensor] : before)
+      if (tensors[value].technique.empty())
+        return fail(ErrorCode::unsupported,
+                    "{} and {} both make '{}': they change a layer in the same way; leave one of "
+                    "them out",
+                    tensor.technique, spec.rewrite->name, value);
     for (auto& [value, tensor] : tensors)
       if (tensor.technique.empty()) tensor.technique = spec.rewrite->name, tensor.place = i;
     CHECK_OK(log.end(fmt::format("method {}", spec.rewrite->name), graph));

@@ -1,10 +1,10 @@
-// svd: the largest singular triplets of a matrix by one-sided Jacobi rotations, in double.
+// svd: the largest singular triplets of a matrix, in double: by the eigenvectors of its products of rows (or columns,
+// whichever are fewer), and then by one-sided Jacobi rotations, which make exact what squaring has lost.
 //
 //   Source    Hestenes 1958; Golub and Van Loan, Matrix Computations, 4th ed., section 8.6.3; the largest vectors first
 //             (de Rijk 1989)
-//   Order     rows or columns, whichever are fewer, are turned in the rounds of a tournament: the pairs of a round
-//   share
-//             no vector, and threads share the pairs
+//   Order     vectors are turned in the rounds of a tournament: the pairs of a round share no vector, and threads share
+//             the pairs
 //   Ends      when no two vectors of a sweep were further from orthogonal than kOrthogonal, after 40 sweeps at most
 //   Gradient  none: bases are not differentiated
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include "ops/matrix.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
+#include "ops/symmetric.h"
 
 namespace thimble {
 namespace {
@@ -52,15 +53,6 @@ struct Memory {
   }
 };
 
-double dot(const double* x, const double* y, int64_t n) noexcept {
-  double lanes[8] = {};
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (int k = 0; k < 8; ++k) lanes[k] += x[i + k] * y[i + k];
-  for (; i < n; ++i) lanes[0] += x[i] * y[i];
-  return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
-}
-
 // Makes two vectors orthogonal; returns whether they were not.
 bool turn(const Memory& m, int64_t p, int64_t q, double floor) noexcept {
   double *x = m.vectors + p * m.length, *y = m.vectors + q * m.length;
@@ -69,13 +61,43 @@ bool turn(const Memory& m, int64_t p, int64_t q, double floor) noexcept {
   const double tau = (yy - xx) / (2 * xy);
   const double t = (tau >= 0 ? 1 : -1) / (std::abs(tau) + std::sqrt(1 + tau * tau));
   const double c = 1 / std::sqrt(1 + t * t), s = t * c;
-  for (int64_t i = 0; i < m.length; ++i) {
-    const double was = x[i];
-    x[i] = c * was - s * y[i];
-    y[i] = s * was + c * y[i];
-  }
+  rotate(x, y, c, s, m.length);
   m.squares[p] = dot(x, x, m.length), m.squares[q] = dot(y, y, m.length);
   return true;
+}
+
+constexpr int64_t kColumns = 64;  // of the vectors, that are turned together
+
+int64_t precondition_bytes(const Shape& a, int threads) {
+  const int64_t few = std::min(a[0], a[1]);
+  return SymmetricMemory::bytes(few) + 8 * threads * few * kColumns;
+}
+
+// The vectors become combinations of themselves that are orthogonal but for rounding of their squares.
+template <class Split>
+void precondition(const Memory& m, Threads& threads, std::byte* workspace, const Split& split) noexcept {
+  const int64_t few = m.few, length = m.length;
+  const SymmetricMemory squares(workspace, few);
+  double* const rooms = reinterpret_cast<double*>(workspace + SymmetricMemory::bytes(few));
+  split(few, 2 * few * length, [&](int64_t i) {
+    for (int64_t j = 0; j < few; ++j)
+      squares.a[i * few + j] = dot(m.vectors + std::min(i, j) * length, m.vectors + std::max(i, j) * length, length);
+  });
+  solve_symmetric(squares, few, split);
+  threads.split((length + kColumns - 1) / kColumns, 1, [&](int64_t begin, int64_t end, int thread) {
+    double* const room = rooms + thread * few * kColumns;
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t from = part * kColumns, count = std::min(kColumns, length - from);
+      for (int64_t i = 0; i < few; ++i) {
+        std::copy_n(m.vectors + i * length + from, count, room + i * kColumns);
+        std::fill_n(m.vectors + i * length + from, count, 0.0);
+      }
+      for (int64_t i = 0; i < few; ++i)
+        for (int64_t j = 0; j < few; ++j)
+          add_scaled(m.vectors + i * length + from, room + j * kColumns, squares.vectors[squares.order[i] * few + j],
+                     count);
+    }
+  });
 }
 
 template <class Split>
@@ -109,8 +131,9 @@ int64_t buffer_bytes(const Shape& a, int64_t count) {
   return row_buffer_bytes(a[1], 1, 1) + 8 * count * std::min(a[0], a[1]);
 }
 
-int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply, int) {
-  return Memory::bytes(in[0].shape) + buffer_bytes(in[0].shape, count_of(any));
+int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
+  return Memory::bytes(in[0].shape) +
+         std::max(buffer_bytes(in[0].shape, count_of(any)), precondition_bytes(in[0].shape, threads));
 }
 
 // Rows of a as the vectors, or spread over them.
@@ -177,12 +200,14 @@ void run(const Call& call) noexcept {
   const Memory m(call.workspace.data(), shape);
   float* const buffer = reinterpret_cast<float*>(call.workspace.data() + Memory::bytes(shape));
   double* const short_vector = reinterpret_cast<double*>(buffer + row_buffer_bytes(shape[1], 1, 1) / 4);
-  read(m, call.in[0], buffer);
-  solve(m, [&](int64_t count, int64_t flops, const auto& each) {
+  const auto split = [&](int64_t count, int64_t flops, const auto& each) {
     call.run.threads.split(count, 1 + kWorthAThread / flops, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) each(i);
     });
-  });
+  };
+  read(m, call.in[0], buffer);
+  precondition(m, call.run.threads, call.workspace.data() + Memory::bytes(shape), split);
+  solve(m, split);
   write(m, call, buffer, short_vector);
 }
 

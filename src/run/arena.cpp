@@ -184,8 +184,32 @@ int64_t heap_taken_by(const std::function<void()>& work) {
   return resident_bytes() - before;
 }
 
-void populate_runtime(int64_t heap_bytes) {
+// Blocks from large to small, each kept that does not come from the end of the heap: of a hole, little more than where
+// blocks begin is touched.
+void HeapHoles::hold() {
+  constexpr size_t kLargest = size_t{4} << 20, kSmallest = 2048, kMostBlocks = 1 << 15;
+  blocks_.reserve(kMostBlocks);
+  const char* const end = static_cast<char*>(sbrk(0)) - mallinfo2().keepcost;
+  for (size_t bytes = kLargest; bytes >= kSmallest; bytes /= 2)
+    while (blocks_.size() < kMostBlocks) {
+      void* const block = std::malloc(bytes);
+      if (!block) break;
+      if (block >= end) {
+        std::free(block);
+        break;
+      }
+      blocks_.push_back(block);
+    }
+}
+
+void HeapHoles::release() noexcept {
+  for (void* block : blocks_) std::free(block);
+  blocks_.clear();
+}
+
+void populate_runtime(int64_t heap_bytes, HeapHoles* holes) {
   keep_heap();
+  if (holes) holes->hold();
   dl_iterate_phdr(populate_object, nullptr);
   // Small blocks first, which fill the holes that small things will go into.
   const int64_t small_bytes = (256 << 10) + heap_bytes / 8;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "core/result.h"
 #include "core/threads.h"
@@ -43,9 +44,24 @@ void let_heap_go();
 // main().
 void settle_allocator();
 
+// Free memory between what the heap holds: its pages went back to the system, and small things to come would bring them
+// in again, one here and one there. While it is held, what is allocated comes from the end of the heap.
+class HeapHoles {
+ public:
+  HeapHoles() = default;
+  HeapHoles(HeapHoles&&) noexcept = default;
+  HeapHoles& operator=(HeapHoles&&) = delete;
+  ~HeapHoles() { release(); }
+  void hold();
+  void release() noexcept;
+
+ private:
+  std::vector<void*> blocks_;
+};
+
 // Brings in what a run will touch outside of the arena, so that it is measured before the arena exists: the pages of
 // the program and its own libraries (not those of a host), and `heap_bytes` of heap that stay.
-void populate_runtime(int64_t heap_bytes);
+void populate_runtime(int64_t heap_bytes, HeapHoles* holes = nullptr);
 
 // The heap that `work` takes at its most, beyond what it leaves free of what is there.
 int64_t heap_taken_by(const std::function<void()>& work);

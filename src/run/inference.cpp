@@ -164,7 +164,8 @@ Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
       return *machine_;
     };
   if (!options_.scratch.empty() && options_.scratch != "none") CHECK_OK(ScratchFile::check(options_.scratch, 0));
-  const PlanBudget budget{options_.memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kInferenceTouches};
+  const PlanBudget budget{options_.memory, spec_.budget_bytes, spec_.runtime_bytes,
+                          plan_.ledger,    kInferenceTouches,  holes_};
   return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_inference(spec_));

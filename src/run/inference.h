@@ -83,6 +83,7 @@ class Inference {
   const Decoder* decoder_ = &kPlainDecoder;
   OptionValues decoder_values_, cache_values_;
   InferenceSpec spec_;
+  HeapHoles holes_;  // as long as a plan is carried out
   InferencePlan plan_;
   std::optional<Machine> machine_;  // once it was asked for
   std::unique_ptr<Arena> arena_;

@@ -55,13 +55,14 @@ struct PlanBudget {
   int64_t& runtime_bytes;  // of the process without the arena
   Ledger& ledger;          // of the plan that was made
   int64_t touched_later;   // bytes that are resident only when the run is under way
+  HeapHoles& holes;        // held as long as the plan is carried out
 };
 
 // A very small model needs less than the start itself took: then that is the planned peak.
 Result<void> include_start(const PlanBudget& budget);
 
-// plan(). Where planning takes more heap than the budget leaves (hold_heap_to), it is done once more within what is free,
-// and `beyond` is set: the refusal can say what would do.
+// plan(). Where planning takes more heap than the budget leaves (hold_heap_to), it is done once more within what is
+// free, and `beyond` is set: the refusal can say what would do.
 template <class Plan>
 Result<int64_t> plan_beyond_budget(Plan& plan, bool& beyond) {
   try {
@@ -85,8 +86,9 @@ Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
   budget.budget_bytes = 0;
   bool beyond = false;
   for (int round = 0; round < kMost; ++round) {
+    budget.holes.release();
     const int64_t heap = TRY(plan_beyond_budget(plan, beyond));
-    populate_runtime(kHeapReserve + heap);
+    populate_runtime(kHeapReserve + heap, &budget.holes);
     // Small things go into holes of the heap that are not populated: more of them, the larger the plan.
     const int64_t taken = beyond ? peak_resident_bytes() : resident_bytes();
     const int64_t measured = taken + budget.touched_later + heap / 8;

@@ -153,6 +153,7 @@ class Trainer {
   double balance_ = 0;  // of the step: StepEvent::balance
   TrainingSpec spec_;
   Machine machine_;
+  HeapHoles holes_;  // as long as a plan is carried out
   TrainingPlan plan_;
   int64_t period_heap_ = 0;  // heap_of_a_period(), at most
   double base_rate_ = 0;

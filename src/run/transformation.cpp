@@ -39,7 +39,7 @@ class Renamed : public ModelSource {
 }  // namespace
 
 Result<void> Transformation::plan(int64_t memory) {
-  const PlanBudget budget{memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kInferenceTouches};
+  const PlanBudget budget{memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kInferenceTouches, holes_};
   return plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_transform(spec_));

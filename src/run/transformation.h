@@ -74,6 +74,7 @@ class Transformation {
   const ModelSource& source_;
   Threads& threads_;
   TransformSpec spec_;
+  HeapHoles holes_;  // as long as a plan is carried out
   TransformPlan plan_;
   std::optional<Arena> arena_;
   std::vector<Executor> executors_;

@@ -143,5 +143,20 @@ TEST(Rewrites, are_found_by_name) {
   EXPECT_THAT(refusal("lora,"), HasSubstr("no method ''"));
 }
 
+// Two that make the same values can not both adapt a layer.
+TEST(Stack, refuses_two_that_make_the_same_values) {
+  nlohmann::ordered_json config;
+  std::vector<RewriteSpec> stack;
+  for (const Rewrite* rewrite : {&kLora, &kLoraFa}) {
+    auto spec = fresh_rewrite(*rewrite, {OptionValues(rewrite->options), {}, ""}, two_blocks(), config);
+    ASSERT_TRUE(spec) << spec.error().message;
+    stack.push_back(*std::move(spec));
+  }
+  PassLog log;
+  const auto refused = rewrite_model(model(), stack, RewriteUse::train, log);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("lora and lora_fa both make"));
+}
+
 }  // namespace
 }  // namespace thimble

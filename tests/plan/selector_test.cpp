@@ -379,6 +379,8 @@ TEST(Sparse, takes_what_contributes_most_for_its_bytes) {
   expect_same_at_every_budget(spec);
   set(spec, "bytes", "1000");
   EXPECT_THAT(plan_training(spec, Machine{}).error().message, HasSubstr("takes 1024"));
+  for (auto& [parameter, score] : spec.scores) score = 0;
+  EXPECT_THAT(plan_training(spec, Machine{}).error().message, HasSubstr("are 0"));
 }
 
 TEST(Surgical, takes_the_layers_with_the_most_information) {

@@ -59,6 +59,10 @@ Result<std::vector<Trains>> select(const SelectorInput& input) {
   if (!chosen.empty())
     return trained_where(input.parameters,
                          [&](const Selectable& parameter) { return chosen.contains(parameter.module); });
+  if (!order.empty() && order.front().score <= 0)
+    return fail(ErrorCode::invalid_argument,
+                "--select sparse: the gradients of everything that may train are 0 on the batches that were looked at, "
+                "so that nothing contributes; look at more, --set sparse.batches=N, or take --select last_layers");
   const auto least = std::ranges::min_element(order, {}, &Candidate::bytes);
   return fail(ErrorCode::invalid_argument,
               "--set select.bytes={}: nothing that trains takes so little with its gradient and states; the smallest, "
