@@ -117,11 +117,11 @@ def bitsandbytes_rows(x):
 
 
 def double_rows(bnb, x, scales, codes):
-    """bitsandbytes' numbers of the scales and of the values, for every 1024 values as if they were a matrix."""
+    """bitsandbytes' numbers of the scales and of the values, for every 512 values as if they were a matrix."""
     import torch
     encoded, decoded = [], []
-    for at in range(0, len(x) // 1024):
-        own, bits = scales[16 * at:16 * at + 16], codes[16 * at:16 * at + 16]
+    for at in range(0, len(x) // 512):
+        own, bits = scales[8 * at:8 * at + 8], codes[8 * at:8 * at + 8]
         offset = np.float32(own.astype(np.float64).mean())
         departures = torch.from_numpy(own - offset)
         table = bnb.create_dynamic_map(signed=True)
@@ -129,7 +129,7 @@ def double_rows(bnb, x, scales, codes):
         unit = (departures / nested).double()
         nearest = (unit[:, None] - table.double()[None, :]).abs().argmin(dim=1).to(torch.uint8)
         absmax = bnb.dequantize_blockwise(nearest, absmax=nested[None], code=table, blocksize=256) + float(offset)
-        state = bnb.QuantState(absmax=absmax, shape=torch.Size([1024]), dtype=torch.float32, blocksize=64,
+        state = bnb.QuantState(absmax=absmax, shape=torch.Size([512]), dtype=torch.float32, blocksize=64,
                                quant_type="nf4", code=bnb.get_4bit_type("nf4", device="cpu"))
         packed = torch.from_numpy(np.ascontiguousarray(bits).reshape(-1, 1))
         decoded.append(bnb.dequantize_4bit(packed, state).numpy().ravel())

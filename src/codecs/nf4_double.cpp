@@ -1,7 +1,7 @@
 // nf4_double: nf4 whose scales are written in 8 bits themselves, as bitsandbytes' double quantisation has it.
 //
 //   Paper   Dettmers et al. 2023, "QLoRA", arXiv:2305.14314, section 3 (double quantization)
-//   Block   536 bytes   | o: f32 | n: f32 | 16 times | c: u8 | q[32] | |   q[i] = code of x[2i] << 4 | code of x[2i +
+//   Block   272 bytes   | o: f32 | n: f32 | 8 times | c: u8 | q[32] | |   q[i] = code of x[2i] << 4 | code of x[2i +
 //   1];
 //           a block that is partly filled ends behind the last 64 numbers that it has some of
 //   Value   x[i] = (o + n map[c]) level[code], of every 64 numbers; the levels are nf4's, the map int8_block's
@@ -9,7 +9,7 @@
 //   the
 //           value of the map nearest to (a - o) / n
 //   Error   nf4's, and half the widest gap of the map for the scale
-//   Choice  o and n are of 1024 numbers, where bitsandbytes has n of 16384 and o of the matrix: a block is read by
+//   Choice  o and n are of 512 numbers, where bitsandbytes has n of 16384 and o of the matrix: a block is read by
 //   itself
 #include <algorithm>
 #include <array>
@@ -20,7 +20,7 @@ namespace thimble {
 namespace {
 
 constexpr int64_t kPart = 64;
-constexpr int64_t kParts = 16;
+constexpr int64_t kParts = 8;
 constexpr int64_t kBlock = kPart * kParts;
 constexpr int64_t kHeader = 8;
 constexpr int64_t kCodes = kPart / 2;
@@ -88,7 +88,7 @@ void decode(const std::byte* from, float* to, int64_t count) noexcept {
 
 const Codec kNf4Double = {
     .name = "nf4_double",
-    .description = "nf4 whose scales are in 8 bits themselves (double quantisation), blocks of 1024",
+    .description = "nf4 whose scales are in 8 bits themselves (double quantisation), blocks of 512",
     .block = kBlock,
     .block_bytes = kHeader + kParts * kPartBytes,
     .part = kPart,

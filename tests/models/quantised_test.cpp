@@ -107,7 +107,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Case{"awq", "f16"}, Case{"bitsandbytes_fp4", "f16"}, Case{"bitsandbytes_int8", "f16"},
                       Case{"bitsandbytes_nf4", "nf4"}, Case{"bitsandbytes_nf4_nested", "bf16"},
                       Case{"bitsandbytes_nf4_nested_f32", "f32"}, Case{"bitsandbytes_nf4_double", "nf4_double"},
-                      Case{"bitsandbytes_nf4_double_part", "nf4_double"}, Case{"bitsandbytes_nf4_double_across", "nf4"},
+                      Case{"bitsandbytes_nf4_double_part", "nf4"}, Case{"bitsandbytes_nf4_double_across", "nf4"},
                       Case{"fp8_block", "bf16"}, Case{"fp8_row", "bf16"}, Case{"fp8_tensor", "f16"},
                       Case{"gptq", "f16"}, Case{"gptq_8bit", "f16"}, Case{"gptq_act_order_v2", "f16"}),
     [](const auto& info) { return std::string(info.param.file); });

@@ -206,9 +206,8 @@ bool has_map_of_int8_block(std::span<const float> map) {
 const Codec* same_bits(const Scales& scales, std::span<const float> levels, int64_t block, int64_t columns) {
   if (block != kNf4.block || columns % block != 0 || !has_levels_of_nf4(levels)) return nullptr;
   if (!scales.nested) return &kNf4;
-  // No block of ours may lie across two groups of scales.
-  const int64_t group = scales.nested_block * block;
-  const bool within = group % kNf4Double.block == 0 && (columns % kNf4Double.block == 0 || group % columns == 0);
+  // No block of ours may lie across two groups of scales, and operations on whole matrices want rows of whole blocks.
+  const bool within = scales.nested_block * block % kNf4Double.block == 0 && columns % kNf4Double.block == 0;
   return within && has_map_of_int8_block(scales.map) ? &kNf4Double : &kNf4;
 }
 
