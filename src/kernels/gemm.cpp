@@ -258,8 +258,8 @@ class Items {
   }
 
   Range first_;
-  int64_t parts_;          // of the columns of C, or of its rows
-  int64_t groups_, runs_;  // of panels, and of rows, in a part
+  int64_t parts_ = 1;              // of the columns of C, or of its rows
+  int64_t groups_ = 1, runs_ = 1;  // of panels, and of rows, in a part
 };
 
 // One thread's way through the items that it takes.

@@ -39,9 +39,9 @@ struct Completion {
   std::vector<int32_t> prompt_ids, ids;
   std::string text;
   std::vector<TokenLogprobs> logprobs;  // of ids
-  double prompt_seconds = 0;  // until the first token can be taken
-  double seconds = 0;         // from there on
-  int64_t guessed = 0, right = 0;  // tokens that were guessed ahead, and those of them that were taken
+  double prompt_seconds = 0;            // until the first token can be taken
+  double seconds = 0;                   // from there on
+  int64_t guessed = 0, right = 0;       // tokens that were guessed ahead, and those of them that were taken
   // Why there is no more: "end" (the model's own), "stop" (a string), "grammar" (nothing can
   // follow), "max-tokens" or "context" (it is full).
   const char* stopped = "";
