@@ -330,7 +330,7 @@ Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack,
     else if (!spec.modules.empty())
       graph = TRY(Rewriter(spec, use, tensors).apply(graph));
     for (const auto& [value, tensor] : before)
-      if (tensors[value].technique.empty())
+      if (!tensor.technique.empty() && tensors[value].technique.empty())
         return fail(ErrorCode::unsupported,
                     "{} and {} both make '{}': they change a layer in the same way; leave one of "
                     "them out",

@@ -68,7 +68,7 @@ TEST_F(Finetune, a_plan_that_is_larger_than_the_budget_says_what_would_do) {
                                "--data",
                                data_,
                                "--context",
-                               "64",
+                               "256",
                                "--steps",
                                "1",
                                "--scratch",
