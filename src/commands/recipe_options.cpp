@@ -148,19 +148,20 @@ Result<void> RecipeOptions::check_void() const {
   const Objective& objective = *TRY(objective_named(recipe_.objective));
   const bool probes = !TRY(estimator_named(recipe_.estimator))->differentiates();
   return refuse_void(
-      *app_, {{"--rank", without("rank"), method + " has no rank"},
-              {"--alpha", without("alpha"), method + " has no alpha"},
-              {"--dropout", without("dropout"), method + " has no dropout"},
-              {"--target", none([](const Rewrite* r) { return r->of_layers() && (r->adapts() || r->trains); }),
-               method + " adapts no layers"},
-              {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
-              {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
-              {"--teacher", !objective.teacher, "--objective " + recipe_.objective + " has none"},
-              {"--train-on", objective.of_pairs(), "of preference pairs the last reply is compared"},
-              {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
-              {"--keep", probes && recipe_.keep != "exact", "the estimator has no backward pass that activations wait for"},
-              {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
-              {"--memory", is_given(*app_, "--sweep") || is_given(*app_, "--svg"), "--sweep plans at every budget"}});
+      *app_,
+      {{"--rank", without("rank"), method + " has no rank"},
+       {"--alpha", without("alpha"), method + " has no alpha"},
+       {"--dropout", without("dropout"), method + " has no dropout"},
+       {"--target", none([](const Rewrite* r) { return r->of_layers() && (r->adapts() || r->trains); }),
+        method + " adapts no layers"},
+       {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
+       {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
+       {"--teacher", !objective.teacher, "--objective " + recipe_.objective + " has none"},
+       {"--train-on", objective.of_pairs(), "of preference pairs the last reply is compared"},
+       {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
+       {"--keep", probes && recipe_.keep != "exact", "the estimator has no backward pass that activations wait for"},
+       {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
+       {"--memory", is_given(*app_, "--sweep") || is_given(*app_, "--svg"), "--sweep plans at every budget"}});
 }
 
 Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {

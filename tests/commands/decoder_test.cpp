@@ -88,8 +88,8 @@ TEST(Generate, speed_is_of_new_tokens) {
   const TinyFiles files;
   std::string prompt;
   for (int i = 0; i < 50; ++i) prompt += "abcdef"[i % 6];
-  const Ran ran = run_thimble({"generate", "--model", files.gguf, "--prompt", prompt, "--max-tokens", "2",
-                               "--temperature", "0", "--json"});
+  const Ran ran = run_thimble(
+      {"generate", "--model", files.gguf, "--prompt", prompt, "--max-tokens", "2", "--temperature", "0", "--json"});
   ASSERT_EQ(ran.status, 0) << ran.err;
   const Json said = parse_json(ran.out, "generate").value_or(Json());
   ASSERT_EQ(said["ids"].size(), 2u);
