@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <memory>
+#include <vector>
 
 #include "run/out_lock.h"
 #include "temporary_folder.h"
@@ -69,6 +71,29 @@ TEST(PopulateRuntime, leaves_the_mappings_of_a_host_alone) {
   ::munmap(mapped, kBytes);
   EXPECT_GT(resident_bytes(), before - int64_t{kBytes} / 2);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // whose heaps are other ones
+// A heap with a hole of 24 KB behind every block that stays: small things would bring the pages of holes in again.
+// While they are held, what is allocated finds pages that are there.
+TEST(HeapHoles, small_things_bring_in_no_page_while_they_are_held) {
+  constexpr size_t kBlocks = 1000, kBytes = 24 << 10;
+  const auto grown = [](bool held) {
+    std::vector<std::unique_ptr<char[]>> stay, go;
+    for (size_t i = 0; i < kBlocks; ++i) {
+      go.emplace_back(new char[kBytes]()), stay.emplace_back(new char[64]());
+    }
+    go.clear();
+    HeapHoles holes;
+    populate_runtime(8 << 20, held ? &holes : nullptr);
+    const int64_t before = resident_bytes();
+    std::vector<std::unique_ptr<char[]>> things;
+    for (size_t i = 0; i < 1500; ++i) things.emplace_back(new char[4 << 10]());
+    return resident_bytes() - before;
+  };
+  EXPECT_GT(grown(false), 1 << 20) << "the test shows nothing: the holes have their pages";
+  EXPECT_LT(grown(true), 256 << 10);
+}
+#endif
 
 TEST(CheckBudget, refuses_what_the_control_group_would_kill) {
   TemporaryFolder folder;
