@@ -81,6 +81,7 @@ Result<int64_t> hold_memory(const CLI::App& command, bool computes) {
 
 // Runs a command, and leaves a trace of its threads in `path`: also of a run that failed or was interrupted.
 Result<void> run_traced(const std::function<Result<void>()>& action, const std::string& path) {
+  CHECK_OK(check_trace_output(path));
   Trace trace;
   active_trace = &trace;
   Result<void> result = action();

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <map>
 
@@ -10,6 +12,8 @@
 
 namespace thimble {
 namespace {
+
+constexpr std::string_view kBegin = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
 
 using Clock = Trace::Clock;
 
@@ -88,12 +92,26 @@ std::string trace_line(const TraceSummary& summary, const std::string& path) {
       100 * summary.waiting, 100 * summary.alone);
 }
 
+Result<void> check_trace_output(const std::string& path) {
+  if (std::filesystem::exists(path) && !std::filesystem::is_directory(path)) {
+    std::ifstream file(path, std::ios::binary);
+    std::string begin(kBegin.size(), ' ');
+    if (!file.read(begin.data(), static_cast<std::streamsize>(begin.size())) || begin != kBegin)
+      return fail(ErrorCode::invalid_argument,
+                  "--trace {}: there is a file of that name which is no trace; name another", path);
+  }
+  auto created = OutputFile::create(path);
+  if (!created) return fail(ErrorCode::invalid_argument, "--trace {}: {}", path, created.error().message);
+  created->discard();
+  return {};
+}
+
 Result<void> write_trace(const Trace& trace, const std::string& path) {
   constexpr std::string_view kKinds[] = {"operation", "work", "wait"};
   OutputFile file = TRY(OutputFile::create(path));
   const std::vector<Trace::Row> rows = trace.rows();
   const Window window = window_of(rows);
-  std::string text = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
+  std::string text(kBegin);
   for (size_t thread = 0; thread < rows.size(); ++thread) {
     fmt::format_to(
         std::back_inserter(text),

@@ -26,6 +26,10 @@ struct TraceSummary {
 };
 TraceSummary summarise(const Trace& trace);
 
+// Before anything is done: errors where the file could not be written, or is there already and is no trace, an input
+// say.
+Result<void> check_trace_output(const std::string& path);
+
 // Errors: io.
 Result<void> write_trace(const Trace& trace, const std::string& path);
 

@@ -98,5 +98,23 @@ TEST(Generate, speed_is_of_new_tokens) {
             prompt_tokens / said["prompt_tokens_per_second"].get<double>());
 }
 
+// A trace is written over a trace alone, and what can not be written is refused before anything is done.
+TEST(Generate, a_trace_replaces_nothing_else) {
+  const TinyFiles files;
+  const auto trace_into = [&](const std::string& path) {
+    return run_thimble({"generate", "--model", files.gguf, "--prompt", "abc", "--max-tokens", "2", "--trace", path});
+  };
+  const std::string input = files.folder.write("input.txt", "mine");
+  for (const std::string& path : {input, files.folder.path(), std::string("/nonexistent/trace.json")}) {
+    const Ran refused = trace_into(path);
+    EXPECT_EQ(refused.status, 2) << path;
+    EXPECT_EQ(refused.out, "") << path;
+    EXPECT_THAT(refused.err, HasSubstr("--trace " + path));
+  }
+  EXPECT_EQ(read_text_file(input).value_or(""), "mine");
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(trace_into(files.folder.file("trace.json")).status, 0);
+  EXPECT_TRUE(parse_json(read_text_file(files.folder.file("trace.json")).value_or(""), "trace"));
+}
+
 }  // namespace
 }  // namespace thimble
