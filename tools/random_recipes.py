@@ -83,7 +83,7 @@ def draw(rng, tables):
     }
 
 
-def flags_of(recipe, tables, model, folder):
+def flags_of(recipe, model, folder):
     of_pairs = recipe["objective"] not in ("next_token", "distillation")
     flags = ["--model", model, "--data", os.path.join(folder, "pairs.jsonl" if of_pairs else "text.jsonl"), *SMALL,
              "--steps", str(STEPS), "--save-every", "1", "--json", "--lr", "1e-3", "--accumulate",
@@ -141,9 +141,9 @@ def digest(out):
     return found
 
 
-def judge(thimble, recipe, tables, model, folder):
+def judge(thimble, recipe, model, folder):
     """(outcome, words): held, refused, or what is wrong."""
-    flags = flags_of(recipe, tables, model, folder)
+    flags = flags_of(recipe, model, folder)
     out = os.path.join(folder, "run")
     memory = 800 * 10**6
     refused = Ran(thimble, [*flags, "--memory", "1M", "--out", out])
@@ -203,7 +203,7 @@ def main():
             recipe = draw(random.Random(f"{args.seed} {number}"), tables)
             if args.only is not None and number != args.only:
                 continue
-            outcome, said = judge(args.thimble, recipe, tables, model, folder)
+            outcome, said = judge(args.thimble, recipe, model, folder)
             counts[outcome] += 1
             print(f"{number:3} {outcome:8} {' '.join(str(v) for v in recipe.values())}: {said}", flush=True)
             subprocess.run(["rm", "-rf", os.path.join(folder, "run"), os.path.join(folder, "again")], check=True)

@@ -1,13 +1,11 @@
 // nf4_double: nf4 whose scales are written in 8 bits themselves, as bitsandbytes' double quantisation has it.
 //
 //   Paper   Dettmers et al. 2023, "QLoRA", arXiv:2305.14314, section 3 (double quantization)
-//   Block   272 bytes   | o: f32 | n: f32 | 8 times | c: u8 | q[32] | |   q[i] = code of x[2i] << 4 | code of x[2i +
-//   1];
-//           a block that is partly filled ends behind the last 64 numbers that it has some of
+//   Block   272 bytes   | o: f32 | n: f32 | 8 times | c: u8 | q[32] | |   with q[i] = code of x[2i] << 4 | that of
+//           x[2i + 1]; a block that is partly filled ends behind the last 64 numbers that it has some of
 //   Value   x[i] = (o + n map[c]) level[code], of every 64 numbers; the levels are nf4's, the map int8_block's
 //   Encode  a = max|x| of 64 numbers, codes as nf4's of x / a; o the mean of the block's a, n the largest |a - o|, c
-//   the
-//           value of the map nearest to (a - o) / n
+//           the value of the map nearest to (a - o) / n
 //   Error   nf4's, and half the widest gap of the map for the scale
 //   Choice  o and n are of 512 numbers, where bitsandbytes has n of 16384 and o of the matrix: a block is read by
 //   itself

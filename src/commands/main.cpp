@@ -89,7 +89,7 @@ Result<void> run_traced(const std::function<Result<void>()>& action, const std::
   const TraceSummary summary = summarise(trace);
   const Result<void> written =
       summary.threads > 0
-          ? write_trace(trace, path)
+          ? write_trace(trace, summary, path)
           : fail(ErrorCode::invalid_argument, "--trace {}: there is nothing to write, no thread worked", path);
   if (written) fmt::print(stderr, "{}\n", printable(trace_line(summary, path)));
   return result ? written : result;

@@ -3,10 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <map>
+#include <span>
 
 #include "files/file.h"
 
@@ -93,10 +92,11 @@ std::string trace_line(const TraceSummary& summary, const std::string& path) {
 }
 
 Result<void> check_trace_output(const std::string& path) {
-  if (std::filesystem::exists(path) && !std::filesystem::is_directory(path)) {
-    std::ifstream file(path, std::ios::binary);
-    std::string begin(kBegin.size(), ' ');
-    if (!file.read(begin.data(), static_cast<std::streamsize>(begin.size())) || begin != kBegin)
+  if (is_file(path)) {
+    const InputFile file = TRY(InputFile::open(path));
+    std::string begin(std::min<uint64_t>(kBegin.size(), file.size()), ' ');
+    CHECK_OK(file.read(0, std::as_writable_bytes(std::span(begin))));
+    if (begin != kBegin)
       return fail(ErrorCode::invalid_argument,
                   "--trace {}: there is a file of that name which is no trace; name another", path);
   }
@@ -106,7 +106,7 @@ Result<void> check_trace_output(const std::string& path) {
   return {};
 }
 
-Result<void> write_trace(const Trace& trace, const std::string& path) {
+Result<void> write_trace(const Trace& trace, const TraceSummary& summary, const std::string& path) {
   constexpr std::string_view kKinds[] = {"operation", "work", "wait"};
   OutputFile file = TRY(OutputFile::create(path));
   const std::vector<Trace::Row> rows = trace.rows();
@@ -132,7 +132,6 @@ Result<void> write_trace(const Trace& trace, const std::string& path) {
       text.clear();
     }
   }
-  const TraceSummary summary = summarise(trace);
   fmt::format_to(
       std::back_inserter(text),
       "\n],\"otherData\":{{\"threads\":{},\"seconds\":{:.6f},\"lost\":{},\"waiting\":{:.5f},\"alone\":{:.5f},"

@@ -31,7 +31,7 @@ TraceSummary summarise(const Trace& trace);
 Result<void> check_trace_output(const std::string& path);
 
 // Errors: io.
-Result<void> write_trace(const Trace& trace, const std::string& path);
+Result<void> write_trace(const Trace& trace, const TraceSummary& summary, const std::string& path);
 
 // One line for people.
 std::string trace_line(const TraceSummary& summary, const std::string& path);

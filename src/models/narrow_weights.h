@@ -1,13 +1,12 @@
 // What narrow blocks (narrower.h) begin with: rows and columns of the model's own matrices, those of the largest
 // numbers.
 //
-//   Paper   Sung et al. 2022, arXiv:2206.06522, section 3 (structural pruning by the sums of magnitudes, after Li et
-//   al.
-//           2017, arXiv:1608.08710)
+//   Paper   Sung et al. 2022, arXiv:2206.06522, section 3: structural pruning by the sums of magnitudes, after Li et
+//           al. 2017 (arXiv:1608.08710)
 //   Stream  the columns of the embedding with the largest sums
 //   FFN     the units with the largest sums over their rows of gate and up and their columns of down
-//   Heads   of each head of keys the elements with the largest sums over their rows of v and their columns of o.
-//   Queries
+//   Heads   of each head of keys the elements with the largest sums over their rows of v and their columns of o;
+//   queries
 //           and keys keep every so many-th pair that turns, as narrow heads turn by those frequencies
 #pragma once
 

@@ -89,7 +89,7 @@ Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
     budget.holes.release();
     const int64_t heap = TRY(plan_beyond_budget(plan, beyond));
     populate_runtime(kHeapReserve + heap, &budget.holes);
-    // Small things go into holes of the heap that are not populated: more of them, the larger the plan.
+    // Small things beside it, in holes too small to be held: more of them, the larger the plan.
     const int64_t taken = beyond ? peak_resident_bytes() : resident_bytes();
     const int64_t measured = taken + budget.touched_later + heap / 8;
     const int64_t left = budget.runtime_bytes - measured;
