@@ -152,6 +152,12 @@ TEST(Adalora, refuses_a_schedule_without_a_step_that_allots) {
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, testing::HasSubstr("no step is"));
   spec = tiny_spec(kAdalora);
+  spec.steps = 10;
+  EXPECT_TRUE(spec.rewrites.front().options.set("adalora", "init_rank", 2));
+  const auto fewer = add_wrappers(spec);
+  ASSERT_FALSE(fewer);
+  EXPECT_THAT(fewer.error().message, testing::HasSubstr("begin with 2 ranks"));
+  spec = tiny_spec(kAdalora);
   spec.set_optimizer({&kGalore, {}});
   EXPECT_FALSE(add_wrappers(spec)) << "it keeps no whole gradient";
 }

@@ -22,7 +22,7 @@ inline constexpr Option kAdaloraOptions[] = {
 };
 
 extern const Wrapper kAdaloraBudget;
-// Refuses a schedule in which no step allots ranks.
+// Refuses fewer ranks to begin with than are to be left, and a schedule in which no step allots ranks.
 Result<void> adalora_check_run(const OptionValues& options, int64_t steps);
 
 }  // namespace thimble

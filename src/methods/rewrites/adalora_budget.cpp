@@ -248,6 +248,12 @@ void after(Update& u) {
 }  // namespace
 
 Result<void> adalora_check_run(const OptionValues& options, int64_t steps) {
+  if (options["init_rank"] < options["rank"])
+    return fail(
+        ErrorCode::invalid_argument,
+        "--method adalora: layers begin with {} ranks (adalora.init_rank), fewer than the {} that are to be left "
+        "(--rank); give more to begin with, or fewer to be left",
+        options["init_rank"], options["rank"]);
   const double total = options["total"] > 0 ? options["total"] : static_cast<double>(steps);
   if (total == 0 || options["tinit"] < total - options["tfinal"]) return {};
   return fail(
