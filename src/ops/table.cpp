@@ -58,6 +58,7 @@ constexpr std::array kOps = {
     &kLinearCrossEntropy,
     &kLinearCrossEntropyDw,
     &kLinearCrossEntropyDbias,
+    &kDrawTargets,
     &kLinearDistillation,
     &kLinearDistillationDw,
     &kPointwise,

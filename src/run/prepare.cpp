@@ -325,10 +325,12 @@ Result<int64_t> Trainer::heap_of_a_period() const {
   return taken;
 }
 
+int64_t Trainer::touched_later() const { return kTrainingTouches + (draw_period(spec_) > 0 ? kPeriodTouches : 0); }
+
 Result<void> Trainer::plan_within_budget() {
   packer_->clear(rows_);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes,
-                          plan_.ledger,   kTrainingTouches,   holes_};
+                          plan_.ledger,   touched_later(),    holes_};
   spec_.heap = [this](const TrainingPlan& plan) {
     int64_t heap = period_heap_;
     for (const Schedule* s : plan.schedules()) heap += Executor::memory_bytes(*s);

@@ -36,11 +36,7 @@ Result<void> Trainer::find_references(Packer& packer, int64_t steps, int64_t mic
   for (int64_t step = 0; step < steps && left > 0; ++step) {
     packer.begin_step();
     for (int64_t i = 0; i < micro_batches; ++i) {
-      if (stop_())
-        return fail(ErrorCode::cancelled,
-                    "stopped while the reference was computed, before the first step: nothing was trained, give the "
-                    "same command "
-                    "again");
+      if (stop_()) return stopped_before("while the reference was computed");
       CHECK_OK(packer.next(rows_));
       if (!any_unknown(rows_, references)) continue;
       if (gone)

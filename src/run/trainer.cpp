@@ -60,7 +60,12 @@ Result<void> Trainer::fill() {
   if (!source_) return {};
   for (const AdapterTensor& tensor : plan_.train.adapter)
     if (recipe_.resume && tensor.trained) loaded.insert(tensor.value);  // the checkpoint has it
-  return begin_from_weights(spec_.rewrites, plan_.train.adapter, *source_, *threads_, all, loaded);
+  return begin_from_weights(
+      spec_.rewrites, plan_.train.adapter, *source_, *threads_, all, loaded,
+      [this](int64_t done, int64_t layers) -> Result<void> {
+        events_.progress(fmt::format("--method {}: initial values, layer {} of {}", recipe_.method, done + 1, layers));
+        return stop_() ? stopped_before("while initial values were computed") : Result<void>();
+      });
 }
 
 void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t first,
@@ -179,14 +184,15 @@ Result<std::optional<StepEvent>> Trainer::step() {
   StepEvent event{
       .step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
   passes_->begin_step(run, {event.learning_rate, scale_(event.step, 1 / size.divisor())});
+  const auto sweep = [&]() -> Result<double> {
+    if (recipe_.accumulate > 1) CHECK_OK(packer_->restore(size.begin));
+    return run_batches(run, size);
+  };
   if (spec_.estimator->differentiates()) {
     event.loss = TRY(run_batches(run, size));
     event.grad_norm = *input<float>("update.norm");
   } else {
-    const Estimated estimated = TRY(passes_->estimate(run, [&]() -> Result<double> {
-      if (recipe_.accumulate > 1) CHECK_OK(packer_->restore(size.begin));
-      return run_batches(run, size);
-    }));
+    const Estimated estimated = TRY(passes_->estimate(run, sweep));
     event.loss = estimated.loss, event.grad_norm = estimated.norm;
   }
   event.tokens = size.windows * recipe_.context;
@@ -199,6 +205,9 @@ Result<std::optional<StepEvent>> Trainer::step() {
   passed_over_ = 0;
   watch_.add(event.loss, event.grad_norm);
   CHECK_OK(passes_->end_step(run));
+  if (!TRY(passes_->measure_curvature(run, sweep)))
+    events_.note(fmt::format("warning: step {}: the gradient of drawn labels is not finite: left out of the curvature",
+                             event.step));
   ++done_;
   event.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   event.tokens_per_second = static_cast<double>(event.tokens) / event.seconds;
@@ -248,17 +257,22 @@ Result<void> Trainer::evaluate_and_keep_best() {
   return export_model(recipe_.out + "/best");
 }
 
-// Before the arena exists: the profile takes some memory for a moment.
-Result<void> Trainer::begin_log() {
-  if (recipe_.resume) CHECK_OK(drop_events_after(recipe_.out + kEventsFile, done_, evaluated_));
-  CHECK_OK(events_.open_log(recipe_.out + kEventsFile, recipe_.resume));
-  events_.log(fmt::format("{{\"event\":\"recipe\",\"settings\":{}}}", recipe_json(recipe_)));
+// Made before the arena exists: the profile takes some memory for a moment.
+std::vector<std::string> Trainer::first_events() const {
+  std::vector<std::string> events{fmt::format("{{\"event\":\"recipe\",\"settings\":{}}}", recipe_json(recipe_))};
   for (const ProfilePoint& point : memory_profile(plan_, spec_.runtime_bytes, kProfilePoints)) {
     std::string bytes;
     for (size_t i = 0; i < kHeldNames.size(); ++i) bytes += fmt::format(",\"{}\":{}", kHeldNames[i], point.bytes[i]);
-    events_.log(
+    events.push_back(
         fmt::format("{{\"event\":\"memory\",\"step\":{},\"name\":{}{}}}", point.step, json_string(point.name), bytes));
   }
+  return events;
+}
+
+Result<void> Trainer::begin_log(const std::vector<std::string>& first) {
+  if (recipe_.resume) CHECK_OK(drop_events_after(recipe_.out + kEventsFile, done_, evaluated_));
+  CHECK_OK(events_.open_log(recipe_.out + kEventsFile, recipe_.resume));
+  for (const std::string& event : first) events_.log(event);
   return {};
 }
 
@@ -291,12 +305,13 @@ Result<void> Trainer::train() {
     scratch_ =
         TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes, .queue = queue_}, *threads_));
   CHECK_OK(check_space());
-  CHECK_OK(begin_log());
+  const std::vector<std::string> first = first_events();
   CHECK_OK(allocate());
   CHECK_OK(fill());
   CHECK_OK(find_references());
+  CHECK_OK(begin_log(first));
   if (recipe_.resume) CHECK_OK(restore_checkpoint());
-  populate_heap(plan_.ledger.planned_bytes - kTrainingTouches);
+  populate_heap(plan_.ledger.planned_bytes - touched_later());
   for (;;) {
     if (evaluation_is_due())
       if (const auto evaluated = evaluate_and_keep_best(); !evaluated) return given_up(evaluated.error());
@@ -322,6 +337,11 @@ Result<void> Trainer::given_up(const Error& error) {
 void Trainer::forget_earlier() {
   remove_results(earlier_);
   earlier_.clear();
+}
+
+Failure Trainer::stopped_before(const char* when) const {
+  return fail(ErrorCode::cancelled,
+              "stopped {}, before the first step: nothing was trained, give the same command again", when);
 }
 
 Failure Trainer::stopped() {

@@ -122,12 +122,15 @@ class Trainer {
   Result<void> read_result(Values& all, const std::string& name, int64_t first, std::span<float> to) const;
   void forget_earlier();  // the results of a run that this one replaces
   Result<void> finish();
-  Result<void> begin_log();
+  std::vector<std::string> first_events() const;
+  Result<void> begin_log(const std::vector<std::string>& first);
   Result<void> check_space() const;
   Failure stopped();
-  Result<void> check_names() const;  // of what the user named
+  Failure stopped_before(const char* when) const;  // the first step of this call
+  Result<void> check_names() const;                // of what the user named
   // Of a selector that draws: the heap that planning another period takes while plan_ is there.
   Result<int64_t> heap_of_a_period() const;
+  int64_t touched_later() const;  // bytes that are resident only when the run is under way
   Failure diverged(const std::string& what) const;
   Result<void> given_up(const Error& error);  // of an evaluation
   void report();
