@@ -1,5 +1,5 @@
-// One training and one decoding in numbers that every instruction set level and every architecture must come to: those
-// of x86's AVX2, which double references of operations (ops_test) and PyTorch (run_golden_test) hold to what is right.
+// A training and a decode in numbers that every instruction set level and every architecture must come to. The numbers
+// are those of x86's AVX2: what is right, ops_test says by references in double and run_golden_test beside PyTorch.
 #include <cmath>
 
 #include "core/isa.h"
