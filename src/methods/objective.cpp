@@ -7,7 +7,7 @@
 namespace thimble {
 
 std::span<const Objective* const> objectives() {
-  static constexpr const Objective* kTable[] = {&kNextToken, &kDpo, &kIpo, &kHinge, &kSimpo, &kOrpo, &kDistillation};
+  static constexpr const Objective* kTable[] = {&kNextToken, &kDpo, &kIpo, &kHinge, &kSimpo, &kOrpo, &kKto, &kApoZeroUnpaired, &kDistillation};
   return kTable;
 }
 
@@ -95,6 +95,14 @@ ValueId ObjectiveBuilder::emit(const PointwiseBuilder& builder, std::vector<Valu
   return out[0];
 }
 
+ValueId ObjectiveBuilder::drift() {
+  const std::string name = named(kReplyDrift);
+  const ValueId there = graph_.find(name);
+  return there != kNone ? there : graph_.add_value(name, {{1}, &kF32}, Role::input);
+}
+
+Expr sigmoid(Expr x) { return 0.5 + 0.5 * tanh(0.5 * x); }
+
 Expr minus_log_sigmoid(Expr x) {
   const Expr half = x * -0.5, size = abs(half);
   return half + size + log(1 + exp(-2 * size));
@@ -102,7 +110,7 @@ Expr minus_log_sigmoid(Expr x) {
 
 ValueId add_objective(Graph& graph, const Objective& objective, const OptionValues& options, const std::string& prefix,
                       const LossInputs& inputs) {
-  if (objective.of_tokens()) return inputs.nll;
+  if (!objective.loss) return inputs.nll;
   ObjectiveBuilder builder(graph, objective, options, prefix, inputs);
   return objective.loss(builder);
 }
@@ -110,7 +118,7 @@ ValueId add_objective(Graph& graph, const Objective& objective, const OptionValu
 const Objective& evaluated_objective(const Objective& objective) { return objective.teacher ? kNextToken : objective; }
 
 std::string loss_name(const Objective& objective, const std::string& prefix) {
-  return prefix + (objective.of_tokens() ? "nll" : "loss");
+  return prefix + (objective.loss ? "loss" : "nll");
 }
 
 }  // namespace thimble

@@ -198,7 +198,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                       .terms = terms_of(spec),
                       .loss = !spec.objective->reads_nll || spec.objective->reads_nll(spec.objective_options)});
   add_balance_loss(train.graph, model, tokens.scale, train.prefix);
-  if (!spec.objective->of_tokens() && tokens.nll != kNone) train.graph.value(tokens.nll).role = Role::activation;
+  if (spec.objective->loss && tokens.nll != kNone) train.graph.value(tokens.nll).role = Role::activation;
   LossInputs inputs{tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)};
   if (spec.teacher) inputs.teacher = TRY(add_teacher(train.graph, *spec.teacher, options));
   add_objective(train.graph, *spec.objective, spec.objective_options, train.prefix, inputs);

@@ -44,14 +44,25 @@ std::string plan_event(const Ledger& ledger) {
 
 // TRL's keys.
 std::string rewards_json(const Rewards& rewards) {
-  if (rewards.pairs == 0) return "";
-  return fmt::format(",\"pairs\":{},\"rewards/accuracies\":{},\"rewards/margins\":{}", rewards.pairs,
-                     number(rewards.accuracy()), number(rewards.mean_margin()));
+  if (rewards.terms() == 0) return "";
+  if (rewards.pairs > 0)
+    return fmt::format(",\"pairs\":{},\"rewards/accuracies\":{},\"rewards/margins\":{}", rewards.pairs,
+                       number(rewards.accuracy()), number(rewards.mean_margin()));
+  std::string text = fmt::format(",\"replies\":{},\"kl\":{}", rewards.terms(), number(rewards.drift));
+  if (rewards.wanted > 0)
+    text += fmt::format(",\"rewards/chosen\":{}", number(rewards.of_wanted / static_cast<double>(rewards.wanted)));
+  if (rewards.unwanted > 0)
+    text += fmt::format(",\"rewards/rejected\":{}", number(rewards.of_unwanted / static_cast<double>(rewards.unwanted)));
+  if (rewards.wanted > 0 && rewards.unwanted > 0)
+    text += fmt::format(",\"rewards/margins\":{}", number(rewards.mean_margin()));
+  return text;
 }
 
 std::string rewards_text(const Rewards& rewards) {
-  if (rewards.pairs == 0) return "";
-  return fmt::format("  preferred {:.0f} %  margin {:+.3f}", 100 * rewards.accuracy(), rewards.mean_margin());
+  if (rewards.terms() == 0) return "";
+  if (rewards.pairs > 0)
+    return fmt::format("  preferred {:.0f} %  margin {:+.3f}", 100 * rewards.accuracy(), rewards.mean_margin());
+  return fmt::format("  margin {:+.3f}  drift {:.3f}", rewards.mean_margin(), rewards.drift);
 }
 
 }  // namespace
@@ -145,12 +156,12 @@ void Events::show(const StepEvent& e) {
 
 void Events::eval(const EvalEvent& e) {
   finish_line();
-  if (e.rewards.pairs > 0) {
+  if (e.rewards.terms() > 0) {
     tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"tokens\":{}{}}}", e.step, number(e.nll), e.tokens,
                      rewards_json(e.rewards)));
     if (form_ == Form::text)
       fmt::print("eval at step {}: loss {:.4f}{}  ({})\n", e.step, e.nll, rewards_text(e.rewards),
-                 counted(e.rewards.pairs, "pair"));
+                 e.rewards.pairs > 0 ? counted(e.rewards.pairs, "pair") : counted(e.rewards.terms(), "reply", "replies"));
     std::fflush(stdout);
     return;
   }

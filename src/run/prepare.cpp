@@ -135,7 +135,7 @@ Result<void> Trainer::open_model_tokenizer() {
 
 // Tokens of text in a window: virtual ones stand before every document, of which a preference pair has two.
 Result<int64_t> Trainer::text_context() const {
-  const int64_t lead = lead_of(spec_.rewrites).rows * (spec_.objective->of_pairs() ? 2 : 1);
+  const int64_t lead = lead_of(spec_.rewrites).rows * (spec_.objective->term == LossTerm::pair ? 2 : 1);
   if (recipe_.context - lead >= 2) return recipe_.context - lead;
   return fail(ErrorCode::invalid_argument,
               "--context {}: the virtual tokens of --method {} take {} of it; give a larger one", recipe_.context,
@@ -152,16 +152,16 @@ Result<void> Trainer::open_data() {
   DatasetOptions options{
       .context = TRY(text_context()), .rows = spec_.architecture.vocab, .bos = r.bos, .strict = r.strict};
   CHECK_OK(set_data_options(r.columns, r.truncate, options));
-  if (spec_.objective->of_pairs() && options.truncate == Truncate::split)
-    return fail(ErrorCode::invalid_argument,
-                "--truncate split: a preference pair is compared whole; give left or right");
+  if (spec_.objective->compares() && options.truncate == Truncate::split)
+    return fail(ErrorCode::invalid_argument, "--truncate split: a {} is judged whole; give left or right",
+                spec_.objective->term == LossTerm::pair ? "preference pair" : "reply");
   options.no_bos = r.no_bos;
   options.chat = TRY(template_options(r.chat_template, r.template_variables, r.date));
-  options.pairs = spec_.objective->of_pairs();
-  options.train_on = options.pairs          ? TrainOn::last
-                     : r.train_on == "last" ? TrainOn::last
-                     : r.train_on == "all"  ? TrainOn::all
-                                            : TrainOn::assistant;
+  options.term = spec_.objective->term;
+  options.train_on = spec_.objective->compares() ? TrainOn::last
+                     : r.train_on == "last"      ? TrainOn::last
+                     : r.train_on == "all"       ? TrainOn::all
+                                                 : TrainOn::assistant;
   if (r.chat_template.empty() && !r.adapter.empty()) {
     const auto before = TRY(open_adapters(r.adapter));
     if (!before.front().chat_template.empty()) tokenizer_->use_chat_template(before.front().chat_template);
@@ -187,10 +187,19 @@ Result<void> Trainer::open_data() {
     if (eval_data_->size() == 0)
       return fail(ErrorCode::invalid_argument, "--eval-data {}: there is nothing in it to evaluate", r.eval_data);
   }
-  for (auto& [data, references] : {std::pair{data_.get(), &references_}, {eval_data_.get(), &eval_references_}})
-    if (data && spec_.objective->reference) references->assign(static_cast<size_t>(data->size()), std::nanf(""));
+  CHECK_OK(prepare_references(data_.get(), references_, mismatched_));
+  CHECK_OK(prepare_references(eval_data_.get(), eval_references_, eval_mismatched_));
   packer_ = std::make_unique<Packer>(packed(*data_, r.batch, r.seed, !r.no_shuffle));
   steps_ = TRY(count_steps());
+  return {};
+}
+
+Result<void> Trainer::prepare_references(Dataset* data, References& references, std::optional<Mismatched>& mismatched) {
+  if (!data || !spec_.objective->reference) return {};
+  references.margins.assign(static_cast<size_t>(data->size()), std::nanf(""));
+  if (!spec_.objective->drift) return {};
+  mismatched = TRY(Mismatched::open(*data, TRY(text_context())));
+  references.mismatched = references.margins;
   return {};
 }
 

@@ -74,13 +74,14 @@ Result<std::unique_ptr<Dataset>> open_file(const std::string& path, Tokenizer& t
     if (kind->form == FileKind::safetensors)
       return fail(ErrorCode::unsupported, "reading {}: a compressed safetensors file; unpack it first", path);
   }
-  const auto no_pairs = [&] {
+  const bool compares = options.term != LossTerm::token;
+  const auto no_records = [&] {
     return fail(ErrorCode::invalid_argument,
-                "reading {}: the objective learns from preference pairs, records with 'chosen' and 'rejected'; this is "
-                "no file of records",
-                path);
+                "reading {}: the objective learns from {}; this is no file of records", path,
+                options.term == LossTerm::pair ? "preference pairs, records with 'chosen' and 'rejected'"
+                                               : "judged replies, records with 'prompt', 'completion' and 'label'");
   };
-  if (kind->form == FileKind::safetensors && options.pairs) return no_pairs();
+  if (kind->form == FileKind::safetensors && compares) return no_records();
   if (kind->form == FileKind::safetensors) return open_token_windows(path, options);
   if (kind->form == FileKind::refused) return refuse_kind(path, *kind);
   const std::string head = TRY(head_of(file));
@@ -90,7 +91,7 @@ Result<std::unique_ptr<Dataset>> open_file(const std::string& path, Tokenizer& t
   CHECK_OK(tokenizer.usable());
   if (const auto form = json_form(path, head)) return open_json_dataset(std::move(file), *form, tokenizer, options);
   const auto delimiter = delimiter_of(path, head);
-  if (!delimiter && options.pairs) return no_pairs();
+  if (!delimiter && compares) return no_records();
   if (!delimiter) return open_text_windows(std::move(file), tokenizer, options);
   note = table_note(path);
   file = TRY(table_to_json_lines(file, *delimiter));

@@ -49,7 +49,9 @@ struct Refused {
   std::string_view field, why;
 };
 constexpr std::array kRefusedInRecord{
-    Refused{"label", "whether a completion is wanted or not (as KTO has it) is not looked at; leave such records out"},
+    Refused{"label",
+            "whether a completion is wanted or not is looked at by --objective kto and apo_zero_unpaired alone; leave "
+            "such records out"},
     Refused{"system", "a system message has no place beside a prompt that is no chat; write the record as messages"},
     Refused{"rejected", "it goes with 'chosen'"},
 };
@@ -125,6 +127,7 @@ Result<void> ExampleReader::parse(bool rejected) {
   if (root.get(json_->record) != simdjson::SUCCESS) return fail(ErrorCode::corrupt, "expected a JSON object");
   RecordFields record(json_->record, "", options_.columns);
   CHECK_OK(parse_record(record, rejected));
+  if (options_.term == LossTerm::reply && !has_rejected_) CHECK_OK(parse_verdict(record));
   const bool learnt = TRY(record.learnt("weight")).value_or(true);
   for (size_t i = 0; i < count_ && !learnt; ++i) pool_[i].trained = false;
   extras_ = {};
@@ -136,7 +139,8 @@ Result<void> ExampleReader::parse(bool rejected) {
 
 Result<void> ExampleReader::parse_record(RecordFields& record, bool rejected) {
   if (record.has("chosen") && record.has("rejected")) return parse_preference(record, rejected);
-  if (rejected) return fail(ErrorCode::invalid_argument, "the record is no preference pair (chosen, rejected)");
+  if (rejected && options_.term != LossTerm::reply)
+    return fail(ErrorCode::invalid_argument, "the record is no preference pair (chosen, rejected)");
   for (const ChatFields& fields : kChats) {
     if (record.has(fields.list)) return parse_chat(record, fields);
   }
@@ -306,6 +310,7 @@ Result<void> ExampleReader::parse_pair(RecordFields& record, const PairFields& f
 // data set is opened.
 Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected) {
   has_rejected_ = true;
+  label_ = rejected ? -1 : 1;
   const std::string_view wanted = rejected ? "rejected" : "chosen", other = rejected ? "chosen" : "rejected";
   const auto reply = record.find(wanted);
   if (reply->is_string() != record.find(other)->is_string())
@@ -335,6 +340,14 @@ Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected
   if (!prompt.empty() && record.find(prompt)->is_string() && before == count_ - 1)
     return fail(ErrorCode::invalid_argument, "'prompt' is a string and '{}' a list that does not hold it", wanted);
   for (size_t i = before; i + 1 < count_; ++i) pool_[i].trained = false;  // the last reply is what was chosen
+  return {};
+}
+
+Result<void> ExampleReader::parse_verdict(RecordFields& record) {
+  if (kind_ == Kind::text)
+    return fail(ErrorCode::invalid_argument,
+                "a text has no reply to judge; expected prompt, completion and label, or chosen and rejected");
+  label_ = TRY(record.verdict("label")) ? 1 : -1;
   return {};
 }
 

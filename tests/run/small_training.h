@@ -58,6 +58,17 @@ class SmallTraining : public testing::Test {
     return losses;
   }
 
+  // The budget that the refusal of a smaller one names.
+  int64_t smallest_memory() {
+    Recipe recipe = recipe_;
+    recipe.memory = 1;
+    Events events(true);
+    const auto refused = Trainer::prepare(recipe, events);
+    EXPECT_FALSE(refused);
+    const std::string message = refused.error().message;
+    return (std::stoll(message.substr(message.rfind("--memory ") + 9)) + 1) * 1'000'000;
+  }
+
   std::vector<float> parameters(const std::string& out) {
     auto file = SafetensorsFile::open(folder_.path() + "/" + out + "/checkpoint.safetensors");
     EXPECT_TRUE(file) << file.error().message;

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "small_tokenizer.h"
+#include "text/mismatched.h"
 
 // Counts allocations of 4 KiB or more; AddressSanitizer brings its own operator new.
 static int64_t large_allocations = 0;
@@ -180,6 +181,81 @@ TEST(Dataset, LongAndUntrainedExamplesAreCounted) {
   Example example;
   ASSERT_TRUE((*dataset)->read(0, example));
   EXPECT_THAT(example.ids, ElementsAre(270, 'x', 'y', 'z', 271));
+}
+
+std::string prompt_text(const Tokenizer& tokenizer, const Example& example) {
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < example.ids.size(); ++i)
+    if (!example.trained[i]) ids.push_back(example.ids[i]);
+  return tokenizer.decode(ids);
+}
+
+TEST(Dataset, JudgedRepliesAreRecordsWithLabelsOrTheTwoOfAPair) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  const std::string path = folder.write("judged.jsonl",
+                                        R"({"prompt":"a ","completion":"b","label":true}
+{"prompt":"c ","completion":"d","label":false}
+{"prompt":"e ","chosen":"f","rejected":"g"}
+{"prompt":[{"role":"user","content":"h"}],"completion":[{"role":"assistant","content":"i"}],"label":0}
+{"prompt":"j ","completion":"k"}
+{"prompt":"l ","completion":"m","label":"good"}
+)");
+  auto data = Dataset::open(path, *tokenizer, {.context = 64, .term = LossTerm::reply});
+  ASSERT_TRUE(data) << data.error().message;
+  const std::vector<std::pair<std::string, float>> expected = {
+      {"b</s>", 1}, {"d</s>", -1}, {"f</s>", 1}, {"g</s>", -1}, {"i<|im_end|>", -1}};
+  ASSERT_EQ((*data)->size(), std::ssize(expected));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    Example example;
+    ASSERT_TRUE((*data)->read(static_cast<int64_t>(i), example));
+    EXPECT_EQ(trained_text(*tokenizer, example), expected[i].first);
+    EXPECT_EQ(example.label, expected[i].second) << i;
+    EXPECT_EQ(std::ssize(example.ids), (*data)->tokens(static_cast<int64_t>(i)));
+  }
+  const DatasetReport& report = (*data)->report();
+  EXPECT_EQ(report.unpaired, 1);
+  EXPECT_EQ(report.wanted, 2);
+  EXPECT_EQ(report.bad_lines, 2);
+  EXPECT_THAT(report.first_errors, ElementsAre(HasSubstr("'label' is missing"), HasSubstr("true or false")));
+}
+
+TEST(Dataset, TablesHaveVerdictsAsText) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  const std::string path = folder.write("judged.csv", "prompt,completion,label\na,b,True\nc,d,false\n");
+  auto data = Dataset::open(path, *tokenizer, {.context = 64, .term = LossTerm::reply});
+  ASSERT_TRUE(data) << data.error().message;
+  EXPECT_EQ((*data)->size(), 2);
+  EXPECT_EQ((*data)->report().wanted, 1);
+}
+
+TEST(Dataset, PromptsGetTheRepliesOfOthers) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  const auto replies = [&](const std::string& lines, int64_t context) {
+    auto data = Dataset::open(folder.write("data.jsonl", lines), *tokenizer, {.context = 64, .term = LossTerm::reply});
+    EXPECT_TRUE(data) << data.error().message;
+    auto mismatched = Mismatched::open(**data, context);
+    EXPECT_TRUE(mismatched) << mismatched.error().message;
+    std::vector<std::string> out;
+    for (int64_t i = 0; i < (*data)->size(); ++i) {
+      const Example& pair = **mismatched->read(i);
+      EXPECT_LE(std::ssize(pair.ids), context);
+      out.push_back(prompt_text(*tokenizer, pair) + "|" + trained_text(*tokenizer, pair));
+    }
+    return out;
+  };
+  const std::string single = R"({"prompt":"a ","completion":"b","label":true}
+{"prompt":"cc ","completion":"d","label":false}
+{"prompt":"e ","completion":"fff","label":true}
+)";
+  EXPECT_THAT(replies(single, 64), ElementsAre("a |fff</s>", "cc |b</s>", "e |d</s>"));
+  EXPECT_THAT(replies(single, 4), ElementsAre("a |ff", "cc |b", "e |d</s>")) << "the end is cut off";
+  const std::string pairs = R"({"prompt":"a ","chosen":"b","rejected":"c"}
+{"prompt":"d ","chosen":"e","rejected":"f"}
+)";
+  EXPECT_THAT(replies(pairs, 64), ElementsAre("a |e</s>", "a |f</s>", "d |b</s>", "d |c</s>"));
 }
 
 TEST(Dataset, TextWindows) {
