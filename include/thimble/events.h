@@ -24,6 +24,16 @@ struct Rewards {
   }
 };
 
+// What a model says of labelled texts, beside what they are.
+struct LabelledTexts {
+  bool numbers = false;      // else classes
+  int64_t texts = 0;         // 0: this is no evaluation of such
+  double nll = 0;            // of classes: the mean over texts
+  double accuracy = 0;       // of classes: the part of the texts whose class has the largest score, of equals the first
+  double squared_error = 0;  // of numbers: the mean over texts
+  double pearson = 0;        // of numbers: their correlation; 0 where one side does not vary
+};
+
 struct StepEvent {
   int64_t step = 0, steps = 0;  // step counts from 1
   double loss = 0, learning_rate = 0, grad_norm = 0, tokens_per_second = 0, seconds = 0;
@@ -39,6 +49,7 @@ struct EvalEvent {
   double nll = 0, perplexity = 0;
   int64_t tokens = 0;
   Rewards rewards = {};
+  LabelledTexts labels = {};
 };
 
 // Teacher-forced likelihood.

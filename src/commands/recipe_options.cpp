@@ -157,7 +157,7 @@ Result<void> RecipeOptions::check_void() const {
        {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
        {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
        {"--teacher", !objective.teacher, "--objective " + recipe_.objective + " has none"},
-       {"--train-on", objective.compares(), "of preference pairs and judged replies it is the last reply that counts"},
+       {"--train-on", objective.of_examples(), "--objective " + recipe_.objective + " looks at the last reply, or the text as a whole"},
        {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
        {"--keep", probes && recipe_.keep != "exact", "the estimator has no backward pass that activations wait for"},
        {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},

@@ -7,7 +7,8 @@
 namespace thimble {
 
 std::span<const Objective* const> objectives() {
-  static constexpr const Objective* kTable[] = {&kNextToken, &kDpo, &kIpo, &kHinge, &kSimpo, &kOrpo, &kKto, &kApoZeroUnpaired, &kDistillation};
+  static constexpr const Objective* kTable[] = {&kNextToken, &kDpo, &kIpo, &kHinge, &kSimpo, &kOrpo, &kKto, &kApoZeroUnpaired,
+                                                 &kClassification, &kRegression, &kDistillation};
   return kTable;
 }
 
@@ -21,7 +22,7 @@ ObjectiveBuilder::ObjectiveBuilder(Graph& graph, const Objective& objective, con
 
 ValueId ObjectiveBuilder::input(std::string_view name, const Codec* codec) {
   const ValueId there = graph_.find(named(name));
-  const Type& rows = graph_.value(in_.nll).type;
+  const Type& rows = graph_.value(in_.starts).type;
   return there != kNone ? there : graph_.add_value(named(name), {rows.shape, codec, rows.extent}, Role::input);
 }
 
@@ -99,6 +100,25 @@ ValueId ObjectiveBuilder::drift() {
   const std::string name = named(kReplyDrift);
   const ValueId there = graph_.find(name);
   return there != kNone ? there : graph_.add_value(name, {{1}, &kF32}, Role::input);
+}
+
+ValueId ObjectiveBuilder::scores() {
+  const LossHead& head = in_.student;
+  return graph_.emit(kLinear, LinearAttributes{.codec = &kF32}, {head.hidden, head.head, head.bias, kNone},
+                     named("scores"));
+}
+
+ValueId ObjectiveBuilder::finish_squared(ValueId scores) {
+  PointwiseBuilder b;
+  const Expr x = b.tensor(), label = b.tensor(), last = b.tensor(), scale = b.scalar();
+  const Expr off = last * (x - label), squared = off * off;
+  b.output(squared);
+  b.output(scale * squared);
+  const std::vector<ValueId> operands{scores, input(kTextLabel), input(kTextLast), in_.scale};
+  const auto out = graph_.emit_all(kPointwise, b.attributes(), operands, named("loss"));
+  graph_.value(out[1]).name = named("loss") + std::string(kScaledLoss);
+  for (const ValueId id : out) graph_.value(id).role = Role::result;
+  return out[0];
 }
 
 Expr sigmoid(Expr x) { return 0.5 + 0.5 * tanh(0.5 * x); }

@@ -13,13 +13,18 @@
 // ask how far the model has gone from the reference (`drift`): that is measured before the passes of a step, by a
 // program of its own, and is the same number for all of them, so that no pass needs another.
 //
+// Objectives of labelled texts read what a head for labels says at the last row of each text (models/architecture.h):
+// of classes the targets are their ids, and of a number it is an input.
+//
 // An objective with a teacher reads the last hidden states and heads of two models in one plan.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "core/labels.h"
 #include "core/loss_term.h"
 #include "graph/graph.h"
 #include "methods/option.h"
@@ -38,6 +43,8 @@ inline constexpr std::string_view kPairReference = "pair.reference";  // in the 
 inline constexpr std::string_view kReplyLabel = "reply.label";  // in the first row of a reply: 1 wanted, -1 not
 // f32 [1]: the mean over replies of log pi(y'|x) - log pi_ref(y'|x), y' a reply to another prompt.
 inline constexpr std::string_view kReplyDrift = "reply.drift";
+inline constexpr std::string_view kTextLabel = "text.label";  // in the last row of a text: the number it should have
+inline constexpr std::string_view kTextLast = "text.last";    // 1 in the last row of a text; 0 elsewhere
 // A result beside the loss: what an objective of pairs takes for the reward of the chosen reply beyond the other's,
 // and one of judged replies for that of the reply.
 inline constexpr std::string_view kPairReward = "pair.reward";
@@ -64,6 +71,7 @@ struct Objective {
   LossTerm term = LossTerm::token;          // what the loss is the mean of
   bool reference = false;                   // the reference margin is read: Likelihood of both replies' difference
   bool drift = false;                       // kReplyDrift is read
+  std::optional<Labels::Kind> labels = {};  // of texts: what the head says
   Likelihood likelihood = Likelihood::sum;  // of the margins
   bool teacher = false;                     // a second model is read: ObjectiveBuilder::teacher()
   TokenTerms (*terms)(const OptionValues& options) = nullptr;  // of the losses of tokens; nullptr: their likelihoods
@@ -71,8 +79,8 @@ struct Objective {
   ValueId (*loss)(ObjectiveBuilder& builder) = nullptr;        // f32 [rows]; nullptr: the losses of tokens themselves
   double rate = 1;  // the learning rate that suits, as a multiple of the optimizer's
 
-  // A pair or a reply is judged by its tokens together.
-  bool compares() const { return term != LossTerm::token; }
+  // Examples are counted, not tokens.
+  bool of_examples() const { return term != LossTerm::token; }
 };
 
 std::span<const Objective* const> objectives();
@@ -87,6 +95,8 @@ extern const Objective kHinge;
 extern const Objective kKto;
 extern const Objective kApoZeroUnpaired;
 extern const Objective kDistillation;
+extern const Objective kClassification;
+extern const Objective kRegression;
 
 // What of a program an objective is appended to.
 struct LossInputs {
@@ -125,6 +135,10 @@ class ObjectiveBuilder {
   // Ends an objective of tokens: the values' sum, each times its factor.
   ValueId finish(std::span<const std::pair<ValueId, double>> terms);
   ValueId nll() const { return in_.nll; }
+  // What the head says, f32 [rows, outputs].
+  ValueId scores();
+  // Ends one of texts with numbers: (x - label)^2 in the last row of every text, of the scores x.
+  ValueId finish_squared(ValueId scores);
   // Ends one of pairs or replies: f32 [rows] as the loss, and the reward, in the first row of every pair; 0 elsewhere.
   //   make(x) gives both for the operands x, which are [rows] or [1].
   struct Terms {
@@ -169,5 +183,7 @@ ValueId add_objective(Graph& graph, const Objective& objective, const OptionValu
 const Objective& evaluated_objective(const Objective& objective);
 // The result that holds the loss.
 std::string loss_name(const Objective& objective, const std::string& prefix);
+// Behind its name: the result that is differentiated in its place, where the loss does not carry its scale by itself.
+inline constexpr std::string_view kScaledLoss = ".scaled";
 
 }  // namespace thimble

@@ -208,7 +208,8 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                                           taps_of(model, spec.architecture, options)));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
-  std::vector<ValueId> losses{train.graph.find(train.loss)};
+  const ValueId scaled = train.graph.find(train.loss + std::string(kScaledLoss));
+  std::vector<ValueId> losses{scaled != kNone ? scaled : train.graph.find(train.loss)};
   const std::vector<ValueId> trained = TRY(select_parameters(spec, train));
   CHECK_OK(train.passes.end(fmt::format("select {}", spec.selector->name), train.graph));
   if (!spec.estimator->differentiates()) {

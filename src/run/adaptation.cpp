@@ -215,7 +215,7 @@ Result<void> Trainer::make_fresh(const std::vector<const Rewrite*>& stack) {
   for (const Rewrite* rewrite : stack) {
     CHECK_OK(check_trains(*rewrite));
     r.method += (r.method.empty() ? "" : ",") + std::string(rewrite->name);
-    const FreshAdapter asked{TRY(options_of(*rewrite, r)), r.target, r.model};
+    const FreshAdapter asked{TRY(options_of(*rewrite, r)), r.target, r.model, rewrite == stack.front()};
     if (rewrite->trains_weights) {
       spec_.rewrites.push_back({.rewrite = rewrite, .options = asked.options});
       continue;
@@ -256,7 +256,8 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
                        .system_prompt = data_->report().system,
                        .chat_template = tokenizer_->has_other_template() ? tokenizer_->chat_template() : "",
                        .tensors = {},
-                       .names = named_by(adapters_, i)};
+                       .names = named_by(adapters_, i),
+                       .labels = i == 0 ? spec_.architecture.labels : std::nullopt};
     for (const AdapterTensor& tensor : plan_.train.adapter)
       if (const Layout::Entry* const entry = plan_.layout.find(tensor.value);
           entry && tensor.saved && (configs_.size() == 1 || tensor.technique == spec_.rewrites[i].rewrite->name))

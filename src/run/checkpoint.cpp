@@ -204,6 +204,7 @@ Result<void> Trainer::export_model(const std::string& folder) {
   HfWriteOptions options;
   if (tokenizer_->bos()) options.bos = *tokenizer_->bos();
   if (tokenizer_->eos()) options.eos = *tokenizer_->eos();
+  if (spec_.architecture.labels) options.pad = options.eos;  // transformers pads labelled texts, and looks before that
   CHECK_OK(write_hf_model(
       folder + "/model", spec_.architecture, tensors,
       [&](const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) -> Result<void> {

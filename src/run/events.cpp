@@ -154,8 +154,29 @@ void Events::show(const StepEvent& e) {
   open_line_ = true;
 }
 
+std::string labels_json(const LabelledTexts& labels) {
+  const std::string first = labels.numbers ? fmt::format("\"squared_error\":{},\"pearson\":{}",
+                                                         number(labels.squared_error), number(labels.pearson))
+                                           : fmt::format("\"accuracy\":{}", number(labels.accuracy));
+  return fmt::format("{},\"texts\":{}", first, labels.texts);
+}
+
+std::string labels_text(const LabelledTexts& labels) {
+  const std::string texts = counted(labels.texts, "text");
+  return labels.numbers
+             ? fmt::format("squared error {:.5f}  correlation {:.4f}  ({})", labels.squared_error, labels.pearson, texts)
+             : fmt::format("accuracy {:.2f} %  ({})", 100 * labels.accuracy, texts);
+}
+
 void Events::eval(const EvalEvent& e) {
   finish_line();
+  if (e.labels.texts > 0) {
+    tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},{}}}", e.step, number(e.nll), labels_json(e.labels)));
+    if (form_ == Form::text)
+      fmt::print("eval at step {}: loss {:.4f}  {}\n", e.step, e.nll, labels_text(e.labels));
+    std::fflush(stdout);
+    return;
+  }
   if (e.rewards.terms() > 0) {
     tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"tokens\":{}{}}}", e.step, number(e.nll), e.tokens,
                      rewards_json(e.rewards)));

@@ -17,6 +17,10 @@ namespace thimble {
 // A terminal that knows escape sequences (TERM is neither empty nor "dumb").
 bool draws_on(int descriptor);
 
+// An evaluation of labelled texts: the inside of a JSON object, and as text.
+std::string labels_json(const LabelledTexts& labels);
+std::string labels_text(const LabelledTexts& labels);
+
 class Events {
  public:
   explicit Events(bool json) : Events(json ? Form::json : Form::text) {}

@@ -1,4 +1,6 @@
 // Trainer::prepare: everything before the arena exists.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -9,6 +11,7 @@
 #include "files/safetensors.h"
 #include "models/grown_model.h"
 #include "models/hf_writer.h"
+#include "models/labelled_model.h"
 #include "models/presets.h"
 #include "plan/planner.h"
 #include "run/auto_rate.h"
@@ -22,6 +25,17 @@
 #include "text/save.h"
 
 namespace thimble {
+namespace {
+
+// The first of them.
+std::string shown_labels(const Labels& labels) {
+  constexpr size_t kShown = 8;
+  const auto& names = labels.names;
+  const auto end = names.begin() + static_cast<std::ptrdiff_t>(std::min(kShown, names.size()));
+  return printable(fmt::format("{}{}", fmt::join(names.begin(), end, ", "), names.size() > kShown ? ", ..." : ""));
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& events) {
   CHECK_OK(check(recipe));
@@ -58,6 +72,7 @@ Result<void> Trainer::open() {
   if (teacher_) model_fingerprint_ += " teacher " + TRY(fingerprint_text(teacher_.get()));
   if (source_) {
     CHECK_OK(open_model_tokenizer());
+    CHECK_OK(open_labels());
     spec_.architecture = source_->architecture();
     return {};
   }
@@ -73,7 +88,37 @@ Result<void> Trainer::open() {
         fmt::format("no --tokenizer: the vocabulary has {} tokens, as the largest id in {} says", vocab, r.data));
   }
   spec_.architecture = TRY(preset(TRY(parse_size(r.size)), vocab, r.context));
-  return set_blocks(r.set, spec_.architecture);
+  CHECK_OK(set_blocks(r.set, spec_.architecture));
+  const Objective& objective = *TRY(objective_named(r.objective));
+  if (objective.labels) spec_.architecture = labelled(spec_.architecture, TRY(labels_of_data(*objective.labels)));
+  return {};
+}
+
+Result<Labels> Trainer::labels_of_data(Labels::Kind kind) const {
+  if (kind == Labels::Kind::number) return Labels{kind, {plain_label(0)}};
+  DatasetOptions options;
+  CHECK_OK(set_data_options(recipe_.columns, recipe_.truncate, options));
+  return labels_in(recipe_.data, options);
+}
+
+// The labels that the model has, or the adapter to begin with; else those of the data, with a fresh head.
+Result<void> Trainer::open_labels() {
+  const Recipe& r = recipe_;
+  const Objective& objective = *TRY(objective_named(r.objective));
+  if (!r.adapter.empty()) source_ = TRY(model_for(std::move(source_), TRY(open_adapters(r.adapter))));
+  const auto& there = source_->architecture().labels;
+  if (there && objective.labels != there->kind)
+    return fail(ErrorCode::invalid_argument,
+                "--objective {}: the model says {} of texts; give --objective {}", objective.name,
+                there->kind == Labels::Kind::number ? "numbers" : "classes",
+                there->kind == Labels::Kind::number ? kRegression.name : kClassification.name);
+  if (there || !objective.labels) return {};
+  Labels labels = TRY(labels_of_data(*objective.labels));
+  if (labels.kind == Labels::Kind::classes)
+    events_.note(fmt::format("a head for {} is put in place of the model's: {}", counted(labels.count(), "class", "classes"),
+                             shown_labels(labels)));
+  source_ = TRY(with_labels(std::move(source_), std::move(labels), static_cast<uint64_t>(r.seed)));
+  return {};
 }
 
 Result<void> Trainer::open_teacher() {
@@ -152,13 +197,14 @@ Result<void> Trainer::open_data() {
   DatasetOptions options{
       .context = TRY(text_context()), .rows = spec_.architecture.vocab, .bos = r.bos, .strict = r.strict};
   CHECK_OK(set_data_options(r.columns, r.truncate, options));
-  if (spec_.objective->compares() && options.truncate == Truncate::split)
-    return fail(ErrorCode::invalid_argument, "--truncate split: a {} is judged whole; give left or right",
-                spec_.objective->term == LossTerm::pair ? "preference pair" : "reply");
+  if (spec_.objective->of_examples() && options.truncate == Truncate::split)
+    return fail(ErrorCode::invalid_argument, "--truncate split: --objective {} looks at an example as a whole; give left or right",
+                spec_.objective->name);
   options.no_bos = r.no_bos;
   options.chat = TRY(template_options(r.chat_template, r.template_variables, r.date));
   options.term = spec_.objective->term;
-  options.train_on = spec_.objective->compares() ? TrainOn::last
+  if (spec_.architecture.labels) options.labels = *spec_.architecture.labels;
+  options.train_on = spec_.objective->of_examples() ? TrainOn::last
                      : r.train_on == "last"      ? TrainOn::last
                      : r.train_on == "all"       ? TrainOn::all
                                                  : TrainOn::assistant;

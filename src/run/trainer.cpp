@@ -11,6 +11,7 @@
 #include "plan/profile.h"
 #include "run/derived.h"
 #include "run/earlier_run.h"
+#include "run/label_scores.h"
 #include "run/out_lock.h"
 #include "run/report.h"
 #include "run/run_log.h"
@@ -73,6 +74,7 @@ void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t fi
   };
   const auto begin = static_cast<int32_t>(first);
   write("ids", rows.ids), write("targets", rows.targets), write("positions", rows.positions);
+  write_labels(prefix, rows, first);
   write("starts", rows.starts, begin), write(kPairStarts, rows.pair_starts, begin);
   write(kPairSign, rows.sign), write(kPairShare, rows.share);
   const auto mark = [&](std::string_view name, auto of_term) {
@@ -88,10 +90,27 @@ void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t fi
   mark(kPairReference, [&](const Rows::Term& term) { return references.margins[static_cast<size_t>(term.example)]; });
 }
 
+// Of classes the targets are their ids, in the last rows of texts.
+void Trainer::write_labels(const std::string& prefix, const Rows& rows, int64_t first) {
+  if (spec_.objective->term != LossTerm::text) return;
+  const auto mark = [&](std::string_view name, auto of_term) {
+    const std::string whole = prefix + std::string(name);
+    if (!plan_.layout.find(whole)) return;
+    auto* const to = input<decltype(of_term(rows.terms.front()))>(whole);
+    if (name != "targets") std::fill_n(to, plan_.rows, 0);
+    for (const Rows::Term& term : rows.terms)
+      if (term.last >= first && term.last < first + plan_.rows) to[term.last - first] = of_term(term);
+  };
+  mark(kTextLabel, [](const Rows::Term& term) { return term.label; });
+  mark(kTextLast, [](const Rows::Term&) { return 1.0f; });
+  if (!spec_.objective->loss) mark("targets", [](const Rows::Term& term) { return static_cast<int32_t>(term.label); });
+}
+
 double Trainer::read_losses(const std::string& prefix, const Rows& rows, int64_t first) {
   double sum = 0;
   const float* const losses = input<float>(loss_name(objective_of(prefix), prefix));
   for (int64_t i = 0; i < plan_.rows; ++i) sum += losses[i];
+  if (!plan_.layout.find(prefix + std::string(kPairReward))) return sum;
   for (const Rows::Term& term : rows.terms) {
     if (term.row < first || term.row >= first + plan_.rows) continue;
     const float reward = input<float>(prefix + std::string(kPairReward))[term.row - first];
@@ -226,11 +245,18 @@ Result<void> Trainer::evaluate_rows(const Rows& rows, int64_t first, const Refer
   return passes_->evaluate(run);
 }
 
+std::span<const float> Trainer::scores_at(int64_t row) {
+  const int64_t outputs = spec_.architecture.outputs();
+  return {input<float>(kEvalScores) + row * outputs, static_cast<size_t>(outputs)};
+}
+
 Result<EvalEvent> Trainer::evaluate() {
   CHECK_OK(flush());
   Packer packer = packed(*eval_data_, plan_.rows / recipe_.context, 0, false);
   double sum = 0;
-  int64_t predicted = 0;
+  int64_t predicted = 0, terms = 0;
+  const auto& labels = spec_.architecture.labels;
+  LabelScores scores(labels ? labels->kind : Labels::Kind::classes);
   rewards_ = {};
   if (spec_.objective->drift) {
     const NextExample next = [i = int64_t{0}, size = eval_data_->size()]() mutable {
@@ -244,11 +270,18 @@ Result<EvalEvent> Trainer::evaluate() {
     predicted += rows_.predicted;
     CHECK_OK(evaluate_rows(rows_, 0, eval_references_));
     sum += read_losses("eval.", rows_, 0);
+    terms += terms_in(rows_);
+    for (const Rows::Term& term : rows_.terms)
+      if (labels) scores.add(scores_at(term.last), term.label);
   }
-  const int64_t terms = spec_.objective->compares() ? rewards_.terms() : predicted;
   const double mean = sum / static_cast<double>(std::max<int64_t>(1, terms));
-  const double perplexity = spec_.objective->compares() ? 0 : std::exp(mean);
-  return EvalEvent{.step = done_, .nll = mean, .perplexity = perplexity, .tokens = predicted, .rewards = rewards_};
+  const double perplexity = spec_.objective->of_examples() ? 0 : std::exp(mean);
+  return EvalEvent{.step = done_,
+                   .nll = mean,
+                   .perplexity = perplexity,
+                   .tokens = predicted,
+                   .rewards = rewards_,
+                   .labels = scores.result()};
 }
 
 // Before the first step, after the last, and every so many: also where a run was interrupted before it was done.

@@ -60,6 +60,8 @@ class Trainer {
   Trainer(const Recipe& recipe, Events& events) : recipe_(recipe), events_(events) {}
   Result<void> open();
   Result<void> open_model_tokenizer();
+  Result<void> open_labels();
+  Result<Labels> labels_of_data(Labels::Kind kind) const;
   Result<void> open_teacher();
   Result<void> check_teacher() const;
   Result<void> open_data();
@@ -103,7 +105,7 @@ class Trainer {
   Result<StepSize> measure_step();
   // Of the loss, in a micro-batch.
   int64_t terms_in(const Rows& rows) const {
-    return spec_.objective->compares() ? static_cast<int64_t>(rows.terms.size()) : rows.predicted;
+    return spec_.objective->of_examples() ? static_cast<int64_t>(rows.terms.size()) : rows.predicted;
   }
   bool reads_twice() const { return recipe_.accumulate > 1 || spec_.objective->drift; }
   Result<double> run_passes(RunContext& run, PassPlace place);
@@ -117,6 +119,9 @@ class Trainer {
   const Objective& objective_of(const std::string& prefix) const {
     return prefix == plan_.train.prefix ? *spec_.objective : evaluated_objective(*spec_.objective);
   }
+  // The same of the labels of texts.
+  void write_labels(const std::string& prefix, const Rows& rows, int64_t first);
+  std::span<const float> scores_at(int64_t row);  // of the evaluation that has just run
   // Of the program that has just run on them, the sum of the losses; the rewards of pairs are added to `rewards_`.
   double read_losses(const std::string& prefix, const Rows& rows, int64_t first);
   Result<void> evaluate_rows(const Rows& rows, int64_t first, const References& references);

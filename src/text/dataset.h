@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/lead.h"
+#include "core/labels.h"
 #include "core/loss_term.h"
 #include "text/chat.h"
 #include "text/data_files.h"
@@ -24,7 +25,7 @@ struct Example {
   std::vector<int32_t> ids;
   std::vector<uint8_t> trained;
   size_t second = 0;  // of a preference pair: where the document of the rejected reply begins; 0: there is but one
-  float label = 0;    // of a judged reply: 1 wanted, -1 not
+  float label = 0;    // of a judged reply: 1 wanted, -1 not; of a labelled text: the id of its class, or its number
   void clear() { ids.clear(), trained.clear(), second = 0, label = 0; }
 };
 
@@ -53,9 +54,10 @@ struct DatasetOptions {
   ModelTemplateOptions chat;  // which template, and what it is given; bos and no_bos are those above
   TrainOn train_on = TrainOn::assistant;
   bool all_tokens = false;        // loss on every token, not only on the assistant's
-  // What examples are: texts; preference pairs, both replies; or judged replies, of which a pair is two. A record that
-  // is none is a bad one.
+  // What examples are: texts; preference pairs, both replies; judged replies, of which a pair is two; or texts with one
+  // of these labels. A record that is none is a bad one.
   LossTerm term = LossTerm::token;
+  Labels labels;
   size_t longest_line = 1 << 20;  // bytes; a longer line is a bad line
 };
 
@@ -112,6 +114,10 @@ class Dataset {
   uint64_t fingerprint_ = 0;
 };
 
+// The labels that records of these files have, in an order that does not hang on that of the records: whole numbers
+// are ids, from 0 to the largest there is; names get ids in alphabetical order. Reads the files once.
+Result<Labels> labels_in(const std::string& files, const DatasetOptions& options);
+
 // A part of the examples, apart from the others for evaluation: `part` of them (0 < part < 1), at least one and not
 // all, drawn by `seed`, or of plain text the last windows. Both views share `all`, and are read one at a time.
 struct SplitDataset {
@@ -129,13 +135,14 @@ struct Rows {
   int64_t predicted = 0;           // targets that are not -1
   int64_t windows = 0;             // that hold something
 
-  // A preference pair or a judged reply: which example, its first row, and Example::label.
+  // A preference pair, a judged reply or a labelled text: which example, its first row and its last, and Example::label.
   struct Term {
     int64_t example, row;
+    int64_t last = 0;
     float label = 0;
   };
   std::vector<Term> terms;
-  // Of those, else empty: the row where its pair or reply starts, or the row itself; and of targets 1 where the reply
+  // Of pairs and replies, else empty: the row where its pair or reply starts, or the row itself; and of targets 1 where the reply
   // is the chosen or a wanted one, -1 where it is not, and 1 / targets of the reply.
   std::vector<int32_t> pair_starts;
   std::vector<float> sign, share;

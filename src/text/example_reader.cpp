@@ -97,7 +97,9 @@ ExampleReader::ExampleReader(Tokenizer& tokenizer, const DatasetOptions& options
     : tokenizer_(tokenizer),
       options_(options),
       format_(chat_format(tokenizer, chat_options(options))),
-      json_(std::make_unique<Json>()) {}
+      json_(std::make_unique<Json>()) {
+  if (options.term == LossTerm::text) labels_.emplace(options.labels);
+}
 ExampleReader::~ExampleReader() = default;
 
 std::span<char> ExampleReader::buffer(size_t bytes) {
@@ -138,6 +140,7 @@ Result<void> ExampleReader::parse(bool rejected) {
 }
 
 Result<void> ExampleReader::parse_record(RecordFields& record, bool rejected) {
+  if (labels_) return parse_labelled(record);
   if (record.has("chosen") && record.has("rejected")) return parse_preference(record, rejected);
   if (rejected && options_.term != LossTerm::reply)
     return fail(ErrorCode::invalid_argument, "the record is no preference pair (chosen, rejected)");
@@ -351,6 +354,24 @@ Result<void> ExampleReader::parse_verdict(RecordFields& record) {
   return {};
 }
 
+// Of a chat, the messages are the text.
+Result<void> ExampleReader::parse_labelled(RecordFields& record) {
+  label_ = TRY(labels_->read(record));
+  for (const ChatFields& fields : kChats)
+    if (record.has(fields.list)) return parse_chat(record, fields);
+  kind_ = Kind::labelled;
+  for (const std::string_view field : {"text", "sentence"}) {
+    if (!record.has(field)) continue;
+    add_message("text").content = TRY(record.text(field));
+    if (record.has("text_pair")) add_message("text").content = TRY(record.text("text_pair"));
+    return {};
+  }
+  return fail(ErrorCode::invalid_argument,
+              "expected a text with a label: text (or sentence) and text_pair, if any, or messages (--columns names "
+              "others); found {}",
+              record.names());
+}
+
 void ExampleReader::note_unused(const RecordFields& fields, std::string_view within) {
   for (const std::string_view field : fields.unused()) {
     const std::string name = within.empty() ? std::string(field) : fmt::format("{}.{}", within, field);
@@ -368,7 +389,13 @@ Result<void> ExampleReader::encode(Example& example, bool rejected, std::optiona
   too_long_ =
       options_.truncate == Truncate::leave_out && most > 0 && bytes / most > static_cast<size_t>(options_.context);
   if (too_long_) return {};
-  CHECK_OK(kind_ == Kind::chat ? encode_chat(example, reply) : encode_pair(example));
+  CHECK_OK(kind_ == Kind::chat       ? encode_chat(example, reply)
+           : kind_ == Kind::labelled ? encode_labelled(example)
+                                     : encode_pair(example));
+  if (labels_) {
+    std::ranges::fill(example.trained, 0);
+    if (example.ids.empty()) return fail(ErrorCode::invalid_argument, "an empty text has no token that could say its label");
+  }
   if (options_.all_tokens) std::ranges::fill(example.trained, 1);
   return {};
 }
@@ -404,9 +431,19 @@ Result<void> ExampleReader::encode_pair(Example& example) {
   return {};
 }
 
+// As transformers' tokenizers make a text: with a beginning of sequence where they put one, and no end. A second text
+// follows the first at once.
+Result<void> ExampleReader::encode_labelled(Example& example) {
+  EncodeOptions options{.special = true, .bos = tokenizer_.begins_with_bos(options_.bos, options_.no_bos)};
+  for (size_t i = 0; i < count_; ++i, options.bos = false)
+    CHECK_OK(tokenizer_.encode(pool_[i].content, options, example.ids));
+  example.trained.resize(example.ids.size(), 0);
+  return {};
+}
+
 Result<std::vector<Message>> ExampleReader::messages() {
   CHECK_OK(parse(false));
-  if (kind_ == Kind::text) {
+  if (kind_ == Kind::text || kind_ == Kind::labelled) {
     return fail(ErrorCode::unsupported, "showing the messages of an example: it is a plain text, it has none");
   }
   return std::vector<Message>(pool_.begin(), pool_.begin() + static_cast<std::ptrdiff_t>(count_));

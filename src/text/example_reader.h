@@ -11,6 +11,7 @@
 
 #include "text/chat.h"
 #include "text/dataset.h"
+#include "text/label_field.h"
 
 namespace thimble {
 
@@ -41,7 +42,7 @@ class ExampleReader {
 
  private:
   struct Json;
-  enum class Kind { chat, pair, text };
+  enum class Kind { chat, pair, text, labelled };
 
   struct PairFields;
   struct ChatFields;
@@ -56,6 +57,9 @@ class ExampleReader {
   Result<void> parse_preference(RecordFields& record, bool rejected);
   // Whether the reply that was read is wanted.
   Result<void> parse_verdict(RecordFields& record);
+  // A text, or two (`text_pair`), with a label.
+  Result<void> parse_labelled(RecordFields& record);
+  Result<void> encode_labelled(Example& example);
   // Appends the messages of a list; `learnt`: its replies are.
   Result<void> add_messages(RecordFields& record, std::string_view list, bool learnt);
   Result<void> add_message(RecordFields& message, const ChatFields& fields, bool learnt);
@@ -82,6 +86,7 @@ class ExampleReader {
   ChatExtras extras_;
   size_t replies_ = 1;
   float label_ = 0;
+  std::optional<LabelField> labels_;  // of texts with labels
   bool too_long_ = false, has_rejected_ = false, system_beside_ = false;
   std::map<std::string, int64_t> unused_;
 };

@@ -22,9 +22,7 @@ class JsonDataset final : public Dataset {
 
   Result<void> scan(RecordForm form) {
     const auto visit = [&](const JsonRecord& record) { return check(record); };
-    CHECK_OK(form == RecordForm::array    ? for_each_element(file_, visit)
-             : form == RecordForm::values ? for_each_value(file_, visit)
-                                          : for_each_line(file_, visit));
+    CHECK_OK(for_each_record(file_, form, visit));
     offsets_.shrink_to_fit();
     lengths_.shrink_to_fit();
     tokens_.shrink_to_fit();
@@ -193,7 +191,8 @@ class JsonDataset final : public Dataset {
     if (longer && options_.truncate == Truncate::leave_out) return ++report_.too_long, Result<void>();
     if (!longer || options_.truncate != Truncate::split) {
       const Cut cut = cut_of(whole_);
-      if (!learns(std::span(whole_.trained).subspan(cut.first, cut.count))) return ++report_.untrained, Result<void>();
+      if (options_.term != LossTerm::text && !learns(std::span(whole_.trained).subspan(cut.first, cut.count)))
+        return ++report_.untrained, Result<void>();
       report_.truncated += longer;
       return add(record, whole_, cut, reply);
     }
@@ -219,7 +218,8 @@ class JsonDataset final : public Dataset {
     else if (report_.system != reader_.system())
       report_.system.clear();  // and so it stays
     report_.pairs += reader_.has_rejected() && options_.term == LossTerm::token;
-    if (options_.term == LossTerm::reply) labels_.push_back(reader_.label()), report_.wanted += reader_.label() > 0;
+    if (options_.term == LossTerm::reply || options_.term == LossTerm::text) labels_.push_back(reader_.label());
+    report_.wanted += options_.term == LossTerm::reply && reader_.label() > 0;
     offsets_.push_back(record.offset);
     lengths_.push_back(static_cast<uint32_t>(record.length));
     tokens_.push_back(static_cast<uint32_t>(cut.count));
@@ -264,7 +264,7 @@ class JsonDataset final : public Dataset {
   std::vector<uint32_t> lengths_;
   std::vector<uint32_t> tokens_;
   std::vector<uint32_t> firsts_;   // tokens of the record before the example; none where no record is cut so
-  std::vector<float> labels_;      // of judged replies
+  std::vector<float> labels_;      // of judged replies and labelled texts
   std::vector<uint32_t> replies_;  // 0, or the number of the reply that the example is of; none where all are 0
 };
 

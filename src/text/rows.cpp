@@ -18,6 +18,7 @@ void Rows::clear(int64_t count, LossTerm term) {
   terms.clear();
   if (term == LossTerm::token) return;
   terms.reserve(all / kShortTerm);
+  if (term == LossTerm::text) return;
   pair_starts = starts;
   sign.assign(all, 0);
   share.assign(all, 0);
@@ -53,17 +54,21 @@ void Rows::place_reply(const Example& example, int64_t pair, int64_t row, size_t
 
 int64_t Rows::place(const Example& example, int64_t index, int64_t row, LossTerm term, Lead lead) {
   const size_t length = example.ids.size();
-  if (term == LossTerm::token) {
+  const int64_t rows = rows_of(static_cast<int64_t>(length), term, lead), last = row + rows - 1;
+  if (term == LossTerm::text) {
+    terms.push_back({index, row, last, example.label});
+    place(example, row, 0, length, lead);
+  } else if (term == LossTerm::token) {
     place(example, row, 0, length, lead);
   } else if (term == LossTerm::reply) {
-    terms.push_back({index, row, example.label});
+    terms.push_back({index, row, last, example.label});
     place_reply(example, row, row, 0, length, example.label, lead);
   } else {
-    terms.push_back({index, row});
+    terms.push_back({index, row, last});
     place_reply(example, row, row, 0, example.second, 1, lead);
     place_reply(example, row, row + lead.rows + static_cast<int64_t>(example.second), example.second, length, -1, lead);
   }
-  return rows_of(static_cast<int64_t>(length), term, lead);
+  return rows;
 }
 
 }  // namespace thimble
