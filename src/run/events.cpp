@@ -170,6 +170,7 @@ std::string labels_text(const LabelledTexts& labels) {
 
 void Events::eval(const EvalEvent& e) {
   finish_line();
+  if (eval_watcher_) eval_watcher_(e);
   if (e.labels.texts > 0) {
     tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},{}}}", e.step, number(e.nll), labels_json(e.labels)));
     if (form_ == Form::text)

@@ -258,6 +258,50 @@ TEST(Dataset, PromptsGetTheRepliesOfOthers) {
   EXPECT_THAT(replies(pairs, 64), ElementsAre("a |e</s>", "a |f</s>", "d |b</s>", "d |c</s>"));
 }
 
+TEST(Dataset, LabelsAreNamesOrNumbers) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  const std::string names = folder.write("names.jsonl",
+                                         R"({"text":"a","label":"no"}
+{"sentence":"b","text_pair":"c","label":"maybe"}
+{"text":"d"}
+{"messages":[{"role":"user","content":"e"}],"label":"no"}
+)");
+  const auto labels = labels_in(names, {});
+  ASSERT_TRUE(labels) << labels.error().message;
+  EXPECT_THAT(labels->names, ElementsAre("maybe", "no"));
+  DatasetOptions options{.context = 64, .term = LossTerm::text, .labels = *labels};
+  auto data = Dataset::open(names, *tokenizer, options);
+  ASSERT_TRUE(data) << data.error().message;
+  const std::vector<std::pair<std::string, float>> expected = {
+      {"a", 1}, {"bc", 0}, {"<|im_start|>system\nBe good.<|im_end|>\n<|im_start|>user\ne<|im_end|>\n", 1}};
+  ASSERT_EQ((*data)->size(), std::ssize(expected));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    Example example;
+    ASSERT_TRUE((*data)->read(static_cast<int64_t>(i), example));
+    EXPECT_EQ(tokenizer->decode(example.ids), expected[i].first);
+    EXPECT_EQ(example.label, expected[i].second);
+  }
+  EXPECT_THAT((*data)->report().first_errors, ElementsAre(HasSubstr("'label' is missing")));
+
+  const auto numbered = labels_in(folder.write("numbers.csv", "text,label\na,0\nb,3\nc,1\n"), {});
+  ASSERT_TRUE(numbered) << numbered.error().message;
+  EXPECT_THAT(numbered->names, ElementsAre("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3"));
+  options.labels = *numbered;
+  data = Dataset::open(folder.write("others.jsonl", R"({"text":"a","label":2}
+{"text":"a","label":"LABEL_3"}
+{"text":"a","label":true}
+{"text":"a","label":4}
+{"text":"a","label":"no"}
+{"text":"","label":1}
+)"),
+                       *tokenizer, options);
+  ASSERT_TRUE(data) << data.error().message;
+  EXPECT_EQ((*data)->size(), 3);
+  EXPECT_THAT((*data)->report().first_errors,
+              ElementsAre(HasSubstr("the label 4 is none of the 4"), HasSubstr("\"no\""), HasSubstr("empty text")));
+}
+
 TEST(Dataset, TextWindows) {
   TemporaryFolder folder;
   auto tokenizer = small_byte_bpe(folder);
