@@ -181,12 +181,12 @@ Result<const Rewrite*> check_peft_config(const Ordered& config, const std::strin
 
 bool says_labels(const Ordered& config) {
   const auto task = config.find("task_type");
-  return task != config.end() && *task == kLabelled;
+  return task != config.end() && *task == Ordered(kLabelled);
 }
 
 void set_labelled(Ordered& config, bool head) {
   config["task_type"] = kLabelled;
-  if (head) config["modules_to_save"] = {kScoreModule};
+  if (head) config["modules_to_save"] = Ordered::array({kScoreModule});
 }
 
 Result<OptionValues> peft_options(const Rewrite& rewrite, const Ordered& config, const std::string& source) {

@@ -7,7 +7,7 @@
 namespace thimble {
 
 std::span<const Objective* const> objectives() {
-  static constexpr const Objective* kTable[] = {&kNextToken, &kDpo, &kIpo, &kHinge, &kSimpo, &kOrpo, &kKto, &kApoZeroUnpaired,
+  static constexpr const Objective* kTable[] = {&kNextToken, &kDpo, &kIpo, &kHinge, &kSimpo, &kOrpo, &kKto, &kApoZeroUnpaired, &kInfill,
                                                  &kClassification, &kRegression, &kDistillation};
   return kTable;
 }

@@ -73,6 +73,7 @@ struct Objective {
   bool drift = false;                       // kReplyDrift is read
   std::optional<Labels::Kind> labels = {};  // of texts: what the head says
   Likelihood likelihood = Likelihood::sum;  // of the margins
+  bool infills = false;  // texts are rearranged by the options `rate` and `suffix_first` (text/infilled.h)
   bool teacher = false;                     // a second model is read: ObjectiveBuilder::teacher()
   TokenTerms (*terms)(const OptionValues& options) = nullptr;  // of the losses of tokens; nullptr: their likelihoods
   bool (*reads_nll)(const OptionValues& options) = nullptr;    // of tokens; nullptr: always
@@ -95,6 +96,7 @@ extern const Objective kHinge;
 extern const Objective kKto;
 extern const Objective kApoZeroUnpaired;
 extern const Objective kDistillation;
+extern const Objective kInfill;
 extern const Objective kClassification;
 extern const Objective kRegression;
 

@@ -22,6 +22,7 @@
 #include "run/setup.h"
 #include "run/trainer.h"
 #include "text/datasets.h"
+#include "text/infilled.h"
 #include "text/save.h"
 
 namespace thimble {
@@ -194,15 +195,17 @@ Packer Trainer::packed(Dataset& data, int64_t batch, int64_t seed, bool shuffle)
 Result<void> Trainer::open_data() {
   const Recipe& r = recipe_;
   spec_.objective = TRY(objective_named(r.objective));
+  const OptionValues how = TRY(objective_options());
+  const int64_t sentinels = spec_.objective->infills ? InfillTokens::kCount : 0;
   DatasetOptions options{
-      .context = TRY(text_context()), .rows = spec_.architecture.vocab, .bos = r.bos, .strict = r.strict};
+      .context = TRY(text_context()) - sentinels, .rows = spec_.architecture.vocab, .bos = r.bos, .strict = r.strict};
   CHECK_OK(set_data_options(r.columns, r.truncate, options));
   if (spec_.objective->of_examples() && options.truncate == Truncate::split)
     return fail(ErrorCode::invalid_argument, "--truncate split: --objective {} looks at an example as a whole; give left or right",
                 spec_.objective->name);
   options.no_bos = r.no_bos;
   options.chat = TRY(template_options(r.chat_template, r.template_variables, r.date));
-  options.term = spec_.objective->term;
+  options.term = spec_.objective->term, options.texts = spec_.objective->infills;
   if (spec_.architecture.labels) options.labels = *spec_.architecture.labels;
   options.train_on = spec_.objective->of_examples() ? TrainOn::last
                      : r.train_on == "last"      ? TrainOn::last
@@ -233,6 +236,13 @@ Result<void> Trainer::open_data() {
     if (eval_data_->size() == 0)
       return fail(ErrorCode::invalid_argument, "--eval-data {}: there is nothing in it to evaluate", r.eval_data);
   }
+  if (spec_.objective->infills)
+    data_ = infilled(std::move(data_), {.tokens = TRY(infill_tokens(*tokenizer_)),
+                                        .rate = how["rate"],
+                                        .suffix_first = how["suffix_first"],
+                                        .seed = static_cast<uint64_t>(r.seed),
+                                        .bos = tokenizer_->bos(),
+                                        .eos = tokenizer_->eos()});
   CHECK_OK(prepare_references(data_.get(), references_, mismatched_));
   CHECK_OK(prepare_references(eval_data_.get(), eval_references_, eval_mismatched_));
   packer_ = std::make_unique<Packer>(packed(*data_, r.batch, r.seed, !r.no_shuffle));

@@ -67,6 +67,7 @@ class Trainer {
   Result<void> open_data();
   Result<void> make_spec();
   Result<void> set_options();
+  Result<OptionValues> objective_options() const;
   Result<void> make_rewrites();
   Result<void> begin_with_adapter();
   Result<void> resume_adapted(const std::string& began);

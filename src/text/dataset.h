@@ -58,6 +58,7 @@ struct DatasetOptions {
   // of these labels. A record that is none is a bad one.
   LossTerm term = LossTerm::token;
   Labels labels;
+  bool texts = false;             // examples are texts, all of which is learnt; another record is a bad one
   size_t longest_line = 1 << 20;  // bytes; a longer line is a bad line
 };
 

@@ -141,6 +141,7 @@ Result<void> ExampleReader::parse(bool rejected) {
 
 Result<void> ExampleReader::parse_record(RecordFields& record, bool rejected) {
   if (labels_) return parse_labelled(record);
+  if (options_.texts) return parse_text(record);
   if (record.has("chosen") && record.has("rejected")) return parse_preference(record, rejected);
   if (rejected && options_.term != LossTerm::reply)
     return fail(ErrorCode::invalid_argument, "the record is no preference pair (chosen, rejected)");
@@ -156,8 +157,14 @@ Result<void> ExampleReader::parse_record(RecordFields& record, bool rejected) {
   for (const PairFields& fields : kPairs) {
     if (record.has(fields.prompt)) return parse_pair(record, fields);  // which says what is missing
   }
-  if (!record.has("text")) return unknown_fields(record);
+  return record.has("text") ? parse_text(record) : unknown_fields(record);
+}
+
+Result<void> ExampleReader::parse_text(RecordFields& record) {
   kind_ = Kind::text;
+  if (!record.has("text"))
+    return fail(ErrorCode::invalid_argument, "the objective learns from texts; expected 'text', found {}",
+                record.names());
   add_message("text").content = TRY(record.text("text"));
   return {};
 }

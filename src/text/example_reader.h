@@ -54,6 +54,7 @@ class ExampleReader {
   Result<void> parse_record(RecordFields& record, bool rejected);
   Result<void> parse_chat(RecordFields& record, const ChatFields& fields);
   Result<void> parse_pair(RecordFields& record, const PairFields& fields);
+  Result<void> parse_text(RecordFields& record);
   Result<void> parse_preference(RecordFields& record, bool rejected);
   // Whether the reply that was read is wanted.
   Result<void> parse_verdict(RecordFields& record);

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <new>
+#include <set>
 
 #include "small_tokenizer.h"
+#include "text/infilled.h"
 #include "text/mismatched.h"
 
 // Counts allocations of 4 KiB or more; AddressSanitizer brings its own operator new.
@@ -300,6 +302,56 @@ TEST(Dataset, LabelsAreNamesOrNumbers) {
   EXPECT_EQ((*data)->size(), 3);
   EXPECT_THAT((*data)->report().first_errors,
               ElementsAre(HasSubstr("the label 4 is none of the 4"), HasSubstr("\"no\""), HasSubstr("empty text")));
+}
+
+TEST(Dataset, MiddlesAreMovedToTheEnd) {
+  TemporaryFolder folder;
+  SmallByteBpe small;
+  for (const char* token : {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"}) small.specials.push_back(token);
+  auto tokenizer = small_byte_bpe(folder, "", small);
+  std::string lines;
+  for (int i = 0; i < 200; ++i) lines += "{\"text\":\"abcdefghijkl" + std::to_string(i) + "\"}\n";
+  const std::string path = folder.write("texts.jsonl", lines);
+  const auto open = [&] { return std::move(*Dataset::open(path, *tokenizer, {.context = 64, .texts = true})); };
+  const auto tokens = infill_tokens(*tokenizer);
+  ASSERT_TRUE(tokens);
+  const Infilling how{.tokens = *tokens, .rate = 0.75, .suffix_first = 0.5, .seed = 4, .eos = tokenizer->eos()};
+  const auto plain = open(), moved = infilled(open(), how), again = infilled(open(), how);
+  EXPECT_EQ(moved->fingerprint(), again->fingerprint());
+  EXPECT_NE(moved->fingerprint(), plain->fingerprint());
+  int whole = 0, prefix_first = 0, suffix_first = 0;
+  std::set<size_t> middles;
+  for (int64_t i = 0; i < plain->size(); ++i) {
+    Example before, after, same;
+    ASSERT_TRUE(plain->read(i, before) && moved->read(i, after) && again->read(i, same));
+    EXPECT_EQ(after.ids, same.ids);
+    EXPECT_EQ(std::ssize(after.ids), moved->tokens(i));
+    EXPECT_EQ(after.trained, std::vector<uint8_t>(after.ids.size(), 1));
+    const std::string text = tokenizer->decode(before.ids), found = tokenizer->decode(after.ids);
+    if (found == text) {
+      ++whole;
+      continue;
+    }
+    const std::string pre = "<fim_prefix>", suf = "<fim_suffix>", mid = "<fim_middle>", end = "</s>";
+    ASSERT_TRUE(found.starts_with(pre) && found.ends_with(end)) << found;
+    const size_t at_suf = found.find(suf), at_mid = found.find(mid);
+    const std::string prefix = found.substr(pre.size(), at_suf - pre.size()),
+                      suffix = found.substr(at_suf + suf.size(), at_mid - at_suf - suf.size()),
+                      rest = found.substr(at_mid + mid.size(), found.size() - at_mid - mid.size() - end.size());
+    EXPECT_EQ(prefix + rest + suffix + end, text) << found;
+    middles.insert(rest.size());
+    (prefix.empty() ? suffix_first : prefix_first) += 1;
+  }
+  EXPECT_NEAR(whole, 50, 20);
+  EXPECT_NEAR(prefix_first, 70, 25);
+  EXPECT_NEAR(suffix_first, 80, 25);
+  EXPECT_GT(middles.size(), 8u);
+  EXPECT_FALSE(infill_tokens(*small_byte_bpe(folder))) << "a tokenizer without such tokens";
+  const auto chats = Dataset::open(folder.write("chats.jsonl", R"({"prompt":"a","completion":"b"})"
+                                                               "\n"),
+                                   *tokenizer, {.context = 64, .texts = true});
+  ASSERT_FALSE(chats);
+  EXPECT_THAT(chats.error().message, HasSubstr("learns from texts"));
 }
 
 TEST(Dataset, TextWindows) {
