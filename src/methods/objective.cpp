@@ -105,7 +105,7 @@ ValueId ObjectiveBuilder::drift() {
 ValueId ObjectiveBuilder::scores() {
   const LossHead& head = in_.student;
   return graph_.emit(kLinear, LinearAttributes{.codec = &kF32}, {head.hidden, head.head, head.bias, kNone},
-                     named("scores"));
+                     named("loss.scores"));
 }
 
 ValueId ObjectiveBuilder::finish_squared(ValueId scores) {
