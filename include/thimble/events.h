@@ -7,20 +7,19 @@ namespace thimble {
 
 // Of preference pairs, or of replies that are judged one by one.
 struct Rewards {
-  int64_t pairs = 0, preferred = 0;  // all, and those whose chosen reply has the larger reward
-  double margin = 0;                 // sum of what it has beyond the other's
-  int64_t wanted = 0, unwanted = 0;  // replies
+  int64_t pairs = 0, preferred = 0;       // all, and those whose chosen reply has the larger reward
+  double margin = 0;                      // sum of what it has beyond the other's
+  int64_t wanted = 0, unwanted = 0;       // replies
   double of_wanted = 0, of_unwanted = 0;  // sums of their rewards
-  double drift = 0;                       // of the model from its reference, where the objective reads that: not below 0
+  double drift = 0;  // of the model from its reference, where the objective reads that: not below 0
 
   int64_t terms() const { return pairs + wanted + unwanted; }
   double accuracy() const { return pairs ? static_cast<double>(preferred) / static_cast<double>(pairs) : 0; }
   // Of pairs, or of wanted replies beyond the others; 0 where one of them is missing.
   double mean_margin() const {
     if (pairs) return margin / static_cast<double>(pairs);
-    return wanted && unwanted
-               ? of_wanted / static_cast<double>(wanted) - of_unwanted / static_cast<double>(unwanted)
-               : 0;
+    return wanted && unwanted ? of_wanted / static_cast<double>(wanted) - of_unwanted / static_cast<double>(unwanted)
+                              : 0;
   }
 };
 

@@ -28,20 +28,19 @@ Result<Ordered> read_ordered(const std::string& path) {
   return parse_ordered_json(TRY(read_text_file(path, 1u << 20)), path);
 }
 
-// What the head of an adapter says. PEFT keeps no names of labels: where our file is missing, they are numbers.
-Result<Labels> labels_of(const Adapter& adapter) {
+// What the head of an adapter says; nothing where it has none. PEFT keeps no names of labels: where our file is
+// missing, they are numbers.
+Result<std::optional<Labels>> labels_of(const Adapter& adapter) {
   const auto head = adapter.tensors.find(kScoreHead);
-  if (head == adapter.tensors.end())
-    return fail(ErrorCode::unsupported, "reading {}: task_type is SEQ_CLS, and there is no tensor '{}' that says labels",
-                adapter.path, kScoreHead);
+  if (head == adapter.tensors.end()) return std::optional<Labels>();
   const int64_t rows = head->second.shape.rank() == 2 ? head->second.shape[0] : 0;
   const std::string path = adapter.path + kAdapterLabels;
   const bool named = is_file(path);
   const Json json = named ? TRY(read_json_file(path)) : Json{{"num_labels", rows}};
   const Labels labels = TRY(labels_from(TRY(JsonFields::of(json, named ? path : adapter.path + kAdapterWeights))));
-  if (labels.count() == rows) return labels;
-  return fail(ErrorCode::corrupt, "reading {}: it names {} labels, and '{}' is for {}", path, labels.count(), kScoreHead,
-              rows);
+  if (labels.count() == rows) return std::optional(labels);
+  return fail(ErrorCode::corrupt, "reading {}: it names {} labels, and '{}' is for {}", path, labels.count(),
+              kScoreHead, rows);
 }
 
 Result<Adapter> open_folder(const std::string& folder) {
@@ -70,6 +69,14 @@ Result<Adapter> open_folder(const std::string& folder) {
   adapter.weights = std::move(file).take_file();
   if (says_labels(adapter.config)) adapter.labels = TRY(labels_of(adapter));
   return adapter;
+}
+
+// Of several techniques one has the head.
+Result<void> check_head(const std::string& path, std::span<const Adapter> adapters) {
+  const bool wanted = std::ranges::any_of(adapters, [](const Adapter& a) { return says_labels(a.config); });
+  if (!wanted || std::ranges::any_of(adapters, [](const Adapter& a) { return a.labels.has_value(); })) return {};
+  return fail(ErrorCode::unsupported, "reading {}: task_type is SEQ_CLS, and there is no tensor '{}' that says labels",
+              path, kScoreHead);
 }
 
 Result<std::vector<std::string>> read_stack(const std::string& folder) {
@@ -293,9 +300,10 @@ Result<std::vector<Adapter>> open_adapters(const std::string& path) {
   }
   if (!is_file(path + kAdapterStack)) {
     adapters.push_back(TRY(open_folder(path)));
-    return adapters;
+  } else {
+    for (const std::string& name : TRY(read_stack(path))) adapters.push_back(TRY(open_folder(path + "/" + name)));
   }
-  for (const std::string& name : TRY(read_stack(path))) adapters.push_back(TRY(open_folder(path + "/" + name)));
+  CHECK_OK(check_head(path, adapters));
   return adapters;
 }
 

@@ -28,9 +28,9 @@ struct Adapter {
   std::string chat_template = {};  // that it was trained with, where its folder has one; in chat_template.jinja
   bool interleaved = false;        // rows of heads as GGUF has them, and not as Hugging Face's files do
   bool gguf = false;
-  double scale = 1;        // of what it adds
+  double scale = 1;                   // of what it adds
   std::optional<Labels> labels = {};  // of one for texts with labels (SEQ_CLS): what its head says; in labels.json
-  std::string scope = {};  // before names of its values in a graph (AdaptedModule)
+  std::string scope = {};             // before names of its values in a graph (AdaptedModule)
   std::optional<InputFile> weights;
   // By what is the same however a tool prefixes them: "layers.0.self_attn.q_proj.lora_A.weight".
   std::map<std::string, SafetensorsEntry> tensors;
@@ -103,7 +103,7 @@ inline constexpr const char* kAdapterConfig = "/adapter_config.json";
 inline constexpr const char* kAdapterWeights = "/adapter_model.safetensors";
 inline constexpr const char* kAdapterStack = "/adapter_stack.json";
 inline constexpr const char* kAdapterTemplate =
-    "/chat_template.jinja";  // as transformers keeps a tokenizer's beside it
+    "/chat_template.jinja";                                    // as transformers keeps a tokenizer's beside it
 inline constexpr const char* kAdapterLabels = "/labels.json";  // id2label and problem_type, as config.json has them
 inline constexpr const char* kSystemPrompt = "/system_prompt.txt";
 

@@ -7,8 +7,9 @@
 namespace thimble {
 
 std::span<const Objective* const> objectives() {
-  static constexpr const Objective* kTable[] = {&kNextToken, &kDpo, &kIpo, &kHinge, &kSimpo, &kOrpo, &kKto, &kApoZeroUnpaired, &kInfill,
-                                                 &kClassification, &kRegression, &kDistillation};
+  static constexpr const Objective* kTable[] = {
+      &kNextToken,      &kDpo,        &kIpo,         &kHinge, &kSimpo, &kOrpo, &kKto, &kApoZeroUnpaired, &kInfill,
+      &kClassification, &kRegression, &kDistillation};
   return kTable;
 }
 

@@ -36,11 +36,11 @@ namespace thimble {
 // Inputs beside tokens, one number a row, by the end of their names; f32 unless it says otherwise.
 // A judged reply is a pair of which there is one reply alone.
 inline constexpr std::string_view kPairStarts = "pair.starts";  // i32: first row of the pair, or the row itself
-inline constexpr std::string_view kPairSign = "pair.sign";    // of targets: 1 chosen, wanted; -1 not; 0 elsewhere
-inline constexpr std::string_view kPairShare = "pair.share";  // of targets: 1 / targets of the reply; 0 elsewhere
-inline constexpr std::string_view kPairFirst = "pair.first";  // 1 in the first row of a pair; 0 elsewhere
+inline constexpr std::string_view kPairSign = "pair.sign";      // of targets: 1 chosen, wanted; -1 not; 0 elsewhere
+inline constexpr std::string_view kPairShare = "pair.share";    // of targets: 1 / targets of the reply; 0 elsewhere
+inline constexpr std::string_view kPairFirst = "pair.first";    // 1 in the first row of a pair; 0 elsewhere
 inline constexpr std::string_view kPairReference = "pair.reference";  // in the first row: the pair's reference margin
-inline constexpr std::string_view kReplyLabel = "reply.label";  // in the first row of a reply: 1 wanted, -1 not
+inline constexpr std::string_view kReplyLabel = "reply.label";        // in the first row of a reply: 1 wanted, -1 not
 // f32 [1]: the mean over replies of log pi(y'|x) - log pi_ref(y'|x), y' a reply to another prompt.
 inline constexpr std::string_view kReplyDrift = "reply.drift";
 inline constexpr std::string_view kTextLabel = "text.label";  // in the last row of a text: the number it should have
@@ -74,7 +74,7 @@ struct Objective {
   std::optional<Labels::Kind> labels = {};  // of texts: what the head says
   Likelihood likelihood = Likelihood::sum;  // of the margins
   bool infills = false;  // texts are rearranged by the options `rate` and `suffix_first` (text/infilled.h)
-  bool teacher = false;                     // a second model is read: ObjectiveBuilder::teacher()
+  bool teacher = false;  // a second model is read: ObjectiveBuilder::teacher()
   TokenTerms (*terms)(const OptionValues& options) = nullptr;  // of the losses of tokens; nullptr: their likelihoods
   bool (*reads_nll)(const OptionValues& options) = nullptr;    // of tokens; nullptr: always
   ValueId (*loss)(ObjectiveBuilder& builder) = nullptr;        // f32 [rows]; nullptr: the losses of tokens themselves

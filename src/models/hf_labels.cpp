@@ -48,8 +48,8 @@ Result<Labels> labels_from(const JsonFields& config) {
                   kMostLabels, count);
     for (int64_t id = 0; id < count; ++id) labels.names.push_back(plain_label(id));
   }
-  const std::string problem =
-      TRY(config.get_or<std::string>("problem_type", std::string(labels.count() == 1 ? kNumberProblem : kClassProblem)));
+  const std::string problem = TRY(
+      config.get_or<std::string>("problem_type", std::string(labels.count() == 1 ? kNumberProblem : kClassProblem)));
   if (problem != kNumberProblem && problem != kClassProblem)
     return fail(ErrorCode::unsupported, "reading {}: problem_type is '{}'; thimble has {} and {}", config.source(),
                 problem, kClassProblem, kNumberProblem);
@@ -63,8 +63,8 @@ Result<Labels> labels_from(const JsonFields& config) {
 Result<std::optional<Labels>> labels_from_config(const JsonFields& config) {
   const Json* const classes = config.find("architectures");
   const bool classifies = classes && classes->is_array() && std::ranges::any_of(*classes, [](const Json& name) {
-    return name.is_string() && name.get_ref<const std::string&>().ends_with(kClassifier);
-  });
+                            return name.is_string() && name.get_ref<const std::string&>().ends_with(kClassifier);
+                          });
   if (!classifies) return std::optional<Labels>();
   return std::optional(TRY(labels_from(config)));
 }

@@ -93,8 +93,7 @@ Result<void> Trainer::save_checkpoint() {
   for (const auto& [name, entry] : plan_.layout.entries())
     if (in_checkpoint(name, entry))
       CHECK_OK(all.visit(entry, [&](std::span<const std::byte> part) { return writer.write(part); }));
-  for (const auto& [name, values] : references)
-    CHECK_OK(writer.write(std::as_bytes(std::span(*values))));
+  for (const auto& [name, values] : references) CHECK_OK(writer.write(std::as_bytes(std::span(*values))));
   // The first of a run stands alone: what is there is of another.
   CHECK_OK(writer.finish({saved_ < 0 ? 1 : recipe_.keep_checkpoints, damaged_}));
   damaged_.clear();

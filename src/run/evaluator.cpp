@@ -4,8 +4,7 @@
 
 namespace thimble {
 
-Result<std::unique_ptr<Evaluator>> Evaluator::prepare(Inference& inference, Task task, int64_t context,
-                                                      int64_t batch) {
+Result<std::unique_ptr<Evaluator>> Evaluator::prepare(Inference& inference, Task task, int64_t context, int64_t batch) {
   if (batch < 1 || batch > 4096)
     return fail(ErrorCode::invalid_argument, "--batch: expected 1 to 4096 windows at once, found {}", batch);
   std::unique_ptr<Evaluator> evaluator(new Evaluator(inference, context));

@@ -45,8 +45,8 @@ class Evaluator {
 
   Inference& inference_;
   int64_t context_;
-  OnScore on_score_;    // of losses
-  OnScores on_scores_;  // else
+  OnScore on_score_;             // of losses
+  OnScores on_scores_;           // else
   int64_t rows_ = 0;             // filled
   std::vector<int64_t> starts_;  // first rows of the waiting sequences
   Example example_;              // of add_all

@@ -52,7 +52,8 @@ std::string rewards_json(const Rewards& rewards) {
   if (rewards.wanted > 0)
     text += fmt::format(",\"rewards/chosen\":{}", number(rewards.of_wanted / static_cast<double>(rewards.wanted)));
   if (rewards.unwanted > 0)
-    text += fmt::format(",\"rewards/rejected\":{}", number(rewards.of_unwanted / static_cast<double>(rewards.unwanted)));
+    text +=
+        fmt::format(",\"rewards/rejected\":{}", number(rewards.of_unwanted / static_cast<double>(rewards.unwanted)));
   if (rewards.wanted > 0 && rewards.unwanted > 0)
     text += fmt::format(",\"rewards/margins\":{}", number(rewards.mean_margin()));
   return text;
@@ -163,9 +164,9 @@ std::string labels_json(const LabelledTexts& labels) {
 
 std::string labels_text(const LabelledTexts& labels) {
   const std::string texts = counted(labels.texts, "text");
-  return labels.numbers
-             ? fmt::format("squared error {:.5f}  correlation {:.4f}  ({})", labels.squared_error, labels.pearson, texts)
-             : fmt::format("accuracy {:.2f} %  ({})", 100 * labels.accuracy, texts);
+  return labels.numbers ? fmt::format("squared error {:.5f}  correlation {:.4f}  ({})", labels.squared_error,
+                                      labels.pearson, texts)
+                        : fmt::format("accuracy {:.2f} %  ({})", 100 * labels.accuracy, texts);
 }
 
 void Events::eval(const EvalEvent& e) {
@@ -173,8 +174,7 @@ void Events::eval(const EvalEvent& e) {
   if (eval_watcher_) eval_watcher_(e);
   if (e.labels.texts > 0) {
     tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},{}}}", e.step, number(e.nll), labels_json(e.labels)));
-    if (form_ == Form::text)
-      fmt::print("eval at step {}: loss {:.4f}  {}\n", e.step, e.nll, labels_text(e.labels));
+    if (form_ == Form::text) fmt::print("eval at step {}: loss {:.4f}  {}\n", e.step, e.nll, labels_text(e.labels));
     std::fflush(stdout);
     return;
   }
@@ -182,8 +182,9 @@ void Events::eval(const EvalEvent& e) {
     tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"tokens\":{}{}}}", e.step, number(e.nll), e.tokens,
                      rewards_json(e.rewards)));
     if (form_ == Form::text)
-      fmt::print("eval at step {}: loss {:.4f}{}  ({})\n", e.step, e.nll, rewards_text(e.rewards),
-                 e.rewards.pairs > 0 ? counted(e.rewards.pairs, "pair") : counted(e.rewards.terms(), "reply", "replies"));
+      fmt::print(
+          "eval at step {}: loss {:.4f}{}  ({})\n", e.step, e.nll, rewards_text(e.rewards),
+          e.rewards.pairs > 0 ? counted(e.rewards.pairs, "pair") : counted(e.rewards.terms(), "reply", "replies"));
     std::fflush(stdout);
     return;
   }

@@ -109,15 +109,14 @@ Result<void> Trainer::open_labels() {
   if (!r.adapter.empty()) source_ = TRY(model_for(std::move(source_), TRY(open_adapters(r.adapter))));
   const auto& there = source_->architecture().labels;
   if (there && objective.labels != there->kind)
-    return fail(ErrorCode::invalid_argument,
-                "--objective {}: the model says {} of texts; give --objective {}", objective.name,
-                there->kind == Labels::Kind::number ? "numbers" : "classes",
+    return fail(ErrorCode::invalid_argument, "--objective {}: the model says {} of texts; give --objective {}",
+                objective.name, there->kind == Labels::Kind::number ? "numbers" : "classes",
                 there->kind == Labels::Kind::number ? kRegression.name : kClassification.name);
   if (there || !objective.labels) return {};
   Labels labels = TRY(labels_of_data(*objective.labels));
   if (labels.kind == Labels::Kind::classes)
-    events_.note(fmt::format("a head for {} is put in place of the model's: {}", counted(labels.count(), "class", "classes"),
-                             shown_labels(labels)));
+    events_.note(fmt::format("a head for {} is put in place of the model's: {}",
+                             counted(labels.count(), "class", "classes"), shown_labels(labels)));
   source_ = TRY(with_labels(std::move(source_), std::move(labels), static_cast<uint64_t>(r.seed)));
   return {};
 }
@@ -201,16 +200,17 @@ Result<void> Trainer::open_data() {
       .context = TRY(text_context()) - sentinels, .rows = spec_.architecture.vocab, .bos = r.bos, .strict = r.strict};
   CHECK_OK(set_data_options(r.columns, r.truncate, options));
   if (spec_.objective->of_examples() && options.truncate == Truncate::split)
-    return fail(ErrorCode::invalid_argument, "--truncate split: --objective {} looks at an example as a whole; give left or right",
+    return fail(ErrorCode::invalid_argument,
+                "--truncate split: --objective {} looks at an example as a whole; give left or right",
                 spec_.objective->name);
   options.no_bos = r.no_bos;
   options.chat = TRY(template_options(r.chat_template, r.template_variables, r.date));
   options.term = spec_.objective->term, options.texts = spec_.objective->infills;
   if (spec_.architecture.labels) options.labels = *spec_.architecture.labels;
   options.train_on = spec_.objective->of_examples() ? TrainOn::last
-                     : r.train_on == "last"      ? TrainOn::last
-                     : r.train_on == "all"       ? TrainOn::all
-                                                 : TrainOn::assistant;
+                     : r.train_on == "last"         ? TrainOn::last
+                     : r.train_on == "all"          ? TrainOn::all
+                                                    : TrainOn::assistant;
   if (r.chat_template.empty() && !r.adapter.empty()) {
     const auto before = TRY(open_adapters(r.adapter));
     if (!before.front().chat_template.empty()) tokenizer_->use_chat_template(before.front().chat_template);

@@ -35,8 +35,7 @@ Failure stopped_early() {
 
 }  // namespace
 
-Result<void> Trainer::find_references(Packer& packer, int64_t steps, int64_t micro_batches,
-                                      References& all) {
+Result<void> Trainer::find_references(Packer& packer, int64_t steps, int64_t micro_batches, References& all) {
   std::vector<float>& references = all.margins;
   // With an adapter to begin with, the weights of the beginning are not there when the run goes on.
   const bool gone = recipe_.resume && checkpoint_ && !metadata_text(*checkpoint_, "adapter").empty();
@@ -115,8 +114,7 @@ Result<void> Trainer::find_mismatched_references(Mismatched& data, References& r
   const NextExample next = [&, i = size_t{0}]() mutable -> std::optional<int64_t> {
     if (stop_()) return std::nullopt;
     for (; i < references.margins.size(); ++i)
-      if (!std::isnan(references.margins[i]) && std::isnan(references.mismatched[i]))
-        return static_cast<int64_t>(i++);
+      if (!std::isnan(references.margins[i]) && std::isnan(references.mismatched[i])) return static_cast<int64_t>(i++);
     return std::nullopt;
   };
   CHECK_OK(visit_mismatched(data, references, next, [&](int64_t example, double likelihood) {

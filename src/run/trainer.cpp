@@ -64,8 +64,7 @@ Result<void> Trainer::fill() {
   return begin_from_weights(spec_.rewrites, plan_.train.adapter, *source_, *threads_, all, loaded);
 }
 
-void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t first,
-                         const References& references) {
+void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t first, const References& references) {
   const auto write = [&](std::string_view name, const auto& column, int32_t less = 0) {
     const std::string whole = prefix + std::string(name);
     if (!plan_.layout.find(whole)) return;

@@ -180,8 +180,8 @@ class Trainer {
   std::unique_ptr<Packer> packer_;
   References references_, eval_references_;
   std::optional<Mismatched> mismatched_, eval_mismatched_;  // where the objective reads the drift
-  Rewards rewards_;     // of the step, or of the evaluation
-  double balance_ = 0;  // of the step: StepEvent::balance
+  Rewards rewards_;                                         // of the step, or of the evaluation
+  double balance_ = 0;                                      // of the step: StepEvent::balance
   TrainingSpec spec_;
   Machine machine_;
   HeapHoles holes_;  // as long as a plan is carried out

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "core/lead.h"
 #include "core/labels.h"
+#include "core/lead.h"
 #include "core/loss_term.h"
 #include "text/chat.h"
 #include "text/data_files.h"
@@ -53,7 +53,7 @@ struct DatasetOptions {
   bool no_bos = false;        // --no-bos
   ModelTemplateOptions chat;  // which template, and what it is given; bos and no_bos are those above
   TrainOn train_on = TrainOn::assistant;
-  bool all_tokens = false;        // loss on every token, not only on the assistant's
+  bool all_tokens = false;  // loss on every token, not only on the assistant's
   // What examples are: texts; preference pairs, both replies; judged replies, of which a pair is two; or texts with one
   // of these labels. A record that is none is a bad one.
   LossTerm term = LossTerm::token;
@@ -136,15 +136,16 @@ struct Rows {
   int64_t predicted = 0;           // targets that are not -1
   int64_t windows = 0;             // that hold something
 
-  // A preference pair, a judged reply or a labelled text: which example, its first row and its last, and Example::label.
+  // A preference pair, a judged reply or a labelled text: which example, its first row and its last, and
+  // Example::label.
   struct Term {
     int64_t example, row;
     int64_t last = 0;
     float label = 0;
   };
   std::vector<Term> terms;
-  // Of pairs and replies, else empty: the row where its pair or reply starts, or the row itself; and of targets 1 where the reply
-  // is the chosen or a wanted one, -1 where it is not, and 1 / targets of the reply.
+  // Of pairs and replies, else empty: the row where its pair or reply starts, or the row itself; and of targets 1 where
+  // the reply is the chosen or a wanted one, -1 where it is not, and 1 / targets of the reply.
   std::vector<int32_t> pair_starts;
   std::vector<float> sign, share;
 

@@ -49,11 +49,13 @@ struct Refused {
   std::string_view field, why;
 };
 constexpr std::array kRefusedInRecord{
-    Refused{"label",
-            "whether a completion is wanted or not is looked at by --objective kto and apo_zero_unpaired alone; leave "
-            "such records out"},
     Refused{"system", "a system message has no place beside a prompt that is no chat; write the record as messages"},
     Refused{"rejected", "it goes with 'chosen'"},
+};
+constexpr std::array kRefusedLabel{
+    Refused{"label",
+            "whether a completion is wanted or not is looked at by --objective kto and apo_zero_unpaired alone, and of "
+            "what class a text is by classification; leave such records out"},
 };
 constexpr std::array kRefusedInMessage{
     Refused{"train_detail", "parts of a reply are not trained apart; give train or weight"},
@@ -135,6 +137,7 @@ Result<void> ExampleReader::parse(bool rejected) {
   extras_ = {};
   if (kind_ == Kind::chat) CHECK_OK(take_extras(record));
   CHECK_OK(refuse(record, kRefusedInRecord));
+  if (options_.term == LossTerm::token || options_.term == LossTerm::pair) CHECK_OK(refuse(record, kRefusedLabel));
   if (options_.columns.empty()) note_unused(record, "");
   return {};
 }
@@ -401,7 +404,8 @@ Result<void> ExampleReader::encode(Example& example, bool rejected, std::optiona
                                      : encode_pair(example));
   if (labels_) {
     std::ranges::fill(example.trained, 0);
-    if (example.ids.empty()) return fail(ErrorCode::invalid_argument, "an empty text has no token that could say its label");
+    if (example.ids.empty())
+      return fail(ErrorCode::invalid_argument, "an empty text has no token that could say its label");
   }
   if (options_.all_tokens) std::ranges::fill(example.trained, 1);
   return {};

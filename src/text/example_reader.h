@@ -35,7 +35,7 @@ class ExampleReader {
   bool too_long() const { return too_long_; }  // its text alone says so: it was not made into tokens
   bool has_rejected() const { return has_rejected_; }
   float label() const { return label_; }  // Example::label
-  std::string_view system() const;  // its system message; "" where it has none
+  std::string_view system() const;        // its system message; "" where it has none
   // Of all records that were encoded: fields that nothing is done with, and how often they stand there.
   bool takes_system() const { return system_beside_; }  // one record or more has `system` beside its messages
   const std::map<std::string, int64_t>& unused() const { return unused_; }

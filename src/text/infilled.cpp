@@ -41,7 +41,7 @@ class Infilled final : public Dataset {
     const size_t end = ids.size() > first && how_.eos && ids.back() == *how_.eos ? ids.size() - 1 : ids.size();
     const uint64_t places = end - first + 1;
     const auto [from, to] =
-        std::minmax(first + random_.below(draw(index, 1), places), first + random_.below(draw(index, 2), places));
+        std::minmax({first + random_.below(draw(index, 1), places), first + random_.below(draw(index, 2), places)});
     const auto prefix = ids.subspan(first, from - first), middle = ids.subspan(from, to - from),
                suffix = ids.subspan(to, end - to);
     example.clear();

@@ -46,9 +46,9 @@ Result<float> LabelField::number(RecordFields& record) const {
   const auto value = record.find(kField);
   double number = 0;
   const std::string_view text = text_in(*value);
-  const bool read = text.empty() ? value->get(number) == simdjson::SUCCESS
-                                 : std::from_chars(text.data(), text.data() + text.size(), number).ptr ==
-                                       text.data() + text.size();
+  const bool read =
+      text.empty() ? value->get(number) == simdjson::SUCCESS
+                   : std::from_chars(text.data(), text.data() + text.size(), number).ptr == text.data() + text.size();
   if (read && std::isfinite(static_cast<float>(number))) return static_cast<float>(number);
   return fail(ErrorCode::invalid_argument, "{}the field '{}' should be a number", record.where(), kField);
 }

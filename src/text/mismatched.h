@@ -2,8 +2,8 @@
 // far a model has drifted from its reference.
 //
 // The reply is that of the example before, or before that where preference pairs became two examples each, so that both
-// have a prompt of their own; the first examples take those of the last. An example's partner is hence the same in every
-// epoch. What is longer than the context is cut at its end.
+// have a prompt of their own; the first examples take those of the last. An example's partner is hence the same in
+// every epoch. What is longer than the context is cut at its end.
 #pragma once
 
 #include "text/dataset.h"

@@ -1,4 +1,5 @@
-// Objectives of pairs and of judged replies against their papers' equations in double, and their slopes against finite differences.
+// Objectives of pairs and of judged replies against their papers' equations in double, and their slopes against finite
+// differences.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -116,13 +117,10 @@ Program program(const Objective& objective, const OptionValues& options, int64_t
 
 ReferenceValues evaluated(const Program& p, const Rows& rows) {
   ReferenceValues values{{p.nll, rows.nll}, {p.starts, rows.starts}};
-  const std::pair<std::string_view, const std::vector<double>*> inputs[] = {{kPairStarts, &rows.pair_starts},
-                                                                            {kPairSign, &rows.sign},
-                                                                            {kPairShare, &rows.share},
-                                                                            {kPairFirst, &rows.first},
-                                                                            {kPairReference, &rows.reference},
-                                                                            {kReplyLabel, &rows.label},
-                                                                            {kReplyDrift, &rows.drift}};
+  const std::pair<std::string_view, const std::vector<double>*> inputs[] = {
+      {kPairStarts, &rows.pair_starts}, {kPairSign, &rows.sign},           {kPairShare, &rows.share},
+      {kPairFirst, &rows.first},        {kPairReference, &rows.reference}, {kReplyLabel, &rows.label},
+      {kReplyDrift, &rows.drift}};
   for (const auto& [name, column] : inputs)
     if (const ValueId id = p.graph.find("t." + std::string(name)); id != kNone) values[id] = *column;
   for (size_t i = 0; i < p.graph.values().size(); ++i) {  // gradients begin at 0
@@ -194,9 +192,7 @@ void expect_slope(const Objective& objective, const OptionValues& given, Rows ro
   }
 }
 
-TEST_P(Objectives, has_the_slope_of_finite_differences) {
-  expect_slope(*GetParam(), options(0.1), pairs_for_tests());
-}
+TEST_P(Objectives, has_the_slope_of_finite_differences) { expect_slope(*GetParam(), options(0.1), pairs_for_tests()); }
 
 std::vector<const Objective*> objectives_of(LossTerm term) {
   std::vector<const Objective*> out;

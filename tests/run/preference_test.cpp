@@ -103,7 +103,8 @@ std::string judged(int count) {
   std::string out;
   for (int i = 0; i < count; ++i) {
     const std::string words(static_cast<size_t>(2 + i * 5 % 11), static_cast<char>('a' + i % 26));
-    out += nlohmann::json{{"prompt", "say " + words}, {"completion", i % 3 ? words : "no"}, {"label", i % 3 != 0}}.dump();
+    out +=
+        nlohmann::json{{"prompt", "say " + words}, {"completion", i % 3 ? words : "no"}, {"label", i % 3 != 0}}.dump();
     out += "\n";
   }
   return out;
@@ -114,7 +115,7 @@ TEST_F(Preferences, drift_is_of_the_whole_step) {
   recipe_.objective = "kto", recipe_.data = folder_.write("judged.jsonl", judged(40)), recipe_.no_shuffle = true;
   recipe_.context = 64, recipe_.batch = 16, recipe_.set = {"objective.beta=1"};
   const std::vector<StepEvent> whole = steps(recipe_, "whole");
-  EXPECT_EQ(whole.front().rewards.drift, 0);
+  EXPECT_NEAR(whole.front().rewards.drift, 0, 1e-5);
   EXPECT_GT(whole.back().rewards.drift, 0) << "the test has to drift";
   recipe_.batch = 2, recipe_.accumulate = 8;
   const std::vector<StepEvent> cut = steps(recipe_, "cut");
@@ -135,6 +136,9 @@ TEST_F(Preferences, drift_is_the_same_at_every_budget) {
   const std::vector<StepEvent> plenty = steps(recipe_, "plenty");
   EXPECT_GT(plenty.back().rewards.drift, 0);
   recipe_.memory = smallest_memory();
+  EXPECT_LT(rows_within(recipe_.memory), rows_within(500'000'000))
+      << "both cut the batch alike: the test shows nothing";
+  forget_peak();
   const std::vector<StepEvent> little = steps(recipe_, "little");
   ASSERT_EQ(little.size(), plenty.size());
   for (size_t i = 0; i < plenty.size(); ++i) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,19 @@ class SmallTraining : public testing::Test {
     EXPECT_TRUE(done) << done.error().message;
     return losses;
   }
+
+  // Tokens a pass, of the plan within `memory`.
+  int64_t rows_within(int64_t memory) {
+    Recipe recipe = recipe_;
+    recipe.memory = memory;
+    forget_peak();
+    Events events(true);
+    const auto trainer = Trainer::prepare(recipe, events);
+    EXPECT_TRUE(trainer) << trainer.error().message;
+    return trainer ? (*trainer)->plan().rows : 0;
+  }
+  // The peak of the runs before does not count.
+  static void forget_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
   // The budget that the refusal of a smaller one names.
   int64_t smallest_memory() {

@@ -1,6 +1,7 @@
 // apo_zero_unpaired: what is wanted becomes likelier than the reference has it, all else less likely.
 //
-//   Paper   D'Oosterlinck et al. 2024, "Anchored Preference Optimization", arXiv:2408.06266, equation 7 (APO-zero), each
+//   Paper   D'Oosterlinck et al. 2024, "Anchored Preference Optimization", arXiv:2408.06266, equation 7 (APO-zero),
+//   each
 //           reply by itself, as TRL has it
 //   Reward  r as kto's
 //   Loss    d (1 - sigmoid(beta r)) of a wanted reply, u sigmoid(beta r) of another; the mean over replies;
@@ -17,7 +18,8 @@ constexpr Option kOptions[] = {
 };
 
 ValueId loss(ObjectiveBuilder& o) {
-  const double beta = o.option("beta"), wanted = o.option("desirable_weight"), unwanted = o.option("undesirable_weight");
+  const double beta = o.option("beta"), wanted = o.option("desirable_weight"),
+               unwanted = o.option("undesirable_weight");
   return o.finish({o.margin(), o.label()}, [&](const std::vector<Expr>& x) {
     const Expr weight = unwanted + (wanted - unwanted) * greater(x[1], 0.0);
     return ObjectiveBuilder::Terms{weight * (1 - sigmoid(beta * x[0])), beta * (x[0] * x[1])};

@@ -21,7 +21,8 @@ constexpr Option kOptions[] = {
 };
 
 ValueId loss(ObjectiveBuilder& o) {
-  const double beta = o.option("beta"), wanted = o.option("desirable_weight"), unwanted = o.option("undesirable_weight");
+  const double beta = o.option("beta"), wanted = o.option("desirable_weight"),
+               unwanted = o.option("undesirable_weight");
   return o.finish({o.margin(), o.label(), o.drift()}, [&](const std::vector<Expr>& x) {
     const Expr weight = unwanted + (wanted - unwanted) * greater(x[1], 0.0);
     const Expr gained = x[0] - x[1] * max(x[2], 0.0);  // r - z where the reply is wanted, else z - r
