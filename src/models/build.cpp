@@ -47,7 +47,7 @@ class ModelBuilder {
     g_.set_block(-1);
     add_balance();
     m_.hidden = scaled(project(final_norm(x), "model.project_out"), a_.logit_scale, "head.x");
-    m_.head = weight(a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
+    m_.head = weight(a_.labels ? kScoreHead : a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
     m_.head_bias = weight("lm_head.bias");
     m_.logit_cap = a_.logit_cap;
     return m_;

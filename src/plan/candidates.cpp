@@ -112,6 +112,7 @@ Result<Graph> Candidates::evaluation_graph(PassLog& passes) const {
   const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));
   CHECK_OK(passes.end("model", graph));
   const TokenLoss tokens = add_token_loss(graph, model, {.prefix = options.prefix});
+  if (spec_.architecture.labels) add_logits(graph, model, kEvalScores);
   add_objective(graph, evaluated_objective(*spec_.objective), spec_.objective_options, options.prefix,
                 {tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)});
   CHECK_OK(passes.end(fmt::format("objective {}", evaluated_objective(*spec_.objective).name), graph));

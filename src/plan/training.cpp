@@ -180,10 +180,10 @@ std::string updates_pass(const TrainingSpec& spec) {
 // Drawn labels give the Gauss-Newton matrix of a loss of predicted tokens, of one model.
 Result<void> check_curvature(const TrainingSpec& spec) {
   const std::string_view name = spec.optimizer->name;
-  if (spec.objective->of_pairs())
+  if (spec.objective->of_examples() && spec.objective->labels != Labels::Kind::classes)
     return fail(ErrorCode::unsupported,
-                "--optimizer {}: the curvature that it measures is that of predicted tokens, --objective {} compares "
-                "replies; take another optimizer",
+                "--optimizer {}: the curvature that it measures is that of predicted tokens or classes, which "
+                "--objective {} does not predict; take another optimizer",
                 name, spec.objective->name);
   if (!spec.estimator->differentiates())
     return fail(ErrorCode::unsupported,
@@ -212,7 +212,7 @@ Result<std::string> add_loss(const TrainingSpec& spec, const StepKind& kind, con
                       .terms = terms_of(spec),
                       .loss = !spec.objective->reads_nll || spec.objective->reads_nll(spec.objective_options)});
   add_balance_loss(graph, model, tokens.scale, options.prefix);
-  if (!spec.objective->of_tokens() && tokens.nll != kNone) graph.value(tokens.nll).role = Role::activation;
+  if (spec.objective->loss && tokens.nll != kNone) graph.value(tokens.nll).role = Role::activation;
   LossInputs inputs{tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)};
   if (spec.teacher) inputs.teacher = TRY(add_teacher(graph, *spec.teacher, options));
   add_objective(graph, *spec.objective, spec.objective_options, options.prefix, inputs);
@@ -242,7 +242,8 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                                           taps_of(model, spec.architecture, options)));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   train.barrier = barrier;
-  std::vector<ValueId> losses{train.graph.find(train.loss)};
+  const ValueId scaled = train.graph.find(train.loss + std::string(kScaledLoss));
+  std::vector<ValueId> losses{scaled != kNone ? scaled : train.graph.find(train.loss)};
   const std::vector<ValueId> trained = TRY(select_parameters(spec, train));
   CHECK_OK(train.passes.end(fmt::format("select {}", spec.selector->name), train.graph));
   if (!spec.estimator->differentiates()) {

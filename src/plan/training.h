@@ -55,6 +55,8 @@ struct FrozenModel {
   std::function<const Codec*(const std::string& name)> stored;  // as TrainingSpec::stored
 };
 inline constexpr const char* kTeacher = "teacher.";  // before the names of its values
+// Of a model that says labels, a result of the evaluation: f32 [rows, labels].
+inline constexpr const char* kEvalScores = "eval.scores";
 
 struct TrainingSpec {
   Architecture architecture;

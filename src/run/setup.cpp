@@ -68,6 +68,8 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
   if (report.truncated > 0) text += fmt::format(", {} longer than the context cut", report.truncated);
   if (report.pairs > 0)
     text += fmt::format(", of which {} the chosen reply is learnt", counted(report.pairs, "preference pair"));
+  if (report.unpaired > 0) text += fmt::format(", {} made into two replies each", counted(report.unpaired, "pair"));
+  if (report.wanted > 0) text += fmt::format(", {} of them wanted", report.wanted);
   events.note(text);
   for (const std::string& note : report.notes) events.note("note: " + note);
   std::string unused;
