@@ -33,7 +33,9 @@ constexpr std::array kRewrites = {&kFull,
                                   &kPrefixTuning,
                                   &kS2ft,
                                   &kLst,
-                                  &kQst};
+                                  &kQst,
+                                  &kMola,
+                                  &kMixlora};
 
 }  // namespace
 

@@ -332,5 +332,7 @@ extern const Rewrite kPrefixTuning;
 extern const Rewrite kS2ft;
 extern const Rewrite kLst;
 extern const Rewrite kQst;
+extern const Rewrite kMola;
+extern const Rewrite kMixlora;
 
 }  // namespace thimble
