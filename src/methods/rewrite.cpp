@@ -35,6 +35,8 @@ constexpr std::array kRewrites = {&kFull,
                                   &kLst,
                                   &kQst,
                                   &kMola,
+                                  &kLamda,
+                                  &kSnnk,
                                   &kMixlora};
 
 }  // namespace

@@ -333,6 +333,8 @@ extern const Rewrite kS2ft;
 extern const Rewrite kLst;
 extern const Rewrite kQst;
 extern const Rewrite kMola;
+extern const Rewrite kLamda;
+extern const Rewrite kSnnk;
 extern const Rewrite kMixlora;
 
 }  // namespace thimble
