@@ -37,6 +37,7 @@ constexpr std::array kRewrites = {&kFull,
                                   &kMola,
                                   &kLamda,
                                   &kSnnk,
+                                  &kTaps,
                                   &kMixlora};
 
 }  // namespace

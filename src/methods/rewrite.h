@@ -335,6 +335,7 @@ extern const Rewrite kQst;
 extern const Rewrite kMola;
 extern const Rewrite kLamda;
 extern const Rewrite kSnnk;
+extern const Rewrite kTaps;
 extern const Rewrite kMixlora;
 
 }  // namespace thimble
