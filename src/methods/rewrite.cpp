@@ -38,6 +38,8 @@ constexpr std::array kRewrites = {&kFull,
                                   &kLamda,
                                   &kSnnk,
                                   &kTaps,
+                                  &kSara,
+                                  &kDsee,
                                   &kMixlora};
 
 }  // namespace

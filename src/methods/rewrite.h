@@ -336,6 +336,8 @@ extern const Rewrite kMola;
 extern const Rewrite kLamda;
 extern const Rewrite kSnnk;
 extern const Rewrite kTaps;
+extern const Rewrite kSara;
+extern const Rewrite kDsee;
 extern const Rewrite kMixlora;
 
 }  // namespace thimble
