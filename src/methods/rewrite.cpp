@@ -39,6 +39,7 @@ constexpr std::array kRewrites = {&kFull,
                                   &kSnnk,
                                   &kTaps,
                                   &kSara,
+                                  &kElalora,
                                   &kDsee,
                                   &kMixlora};
 

@@ -337,6 +337,7 @@ extern const Rewrite kLamda;
 extern const Rewrite kSnnk;
 extern const Rewrite kTaps;
 extern const Rewrite kSara;
+extern const Rewrite kElalora;
 extern const Rewrite kDsee;
 extern const Rewrite kMixlora;
 
