@@ -126,7 +126,11 @@ class Resolver {
   using There = std::function<bool(const ModelModule& module, const Selection& selection)>;
 
   Resolver(const Rewrite& rewrite, const Ordered& config, const Architecture& architecture, std::string source)
-      : rewrite_(rewrite), config_(config), tied_(architecture.tied), source_(std::move(source)) {
+      : rewrite_(rewrite),
+        config_(config),
+        tied_(architecture.tied),
+        layers_(static_cast<int64_t>(architecture.blocks.size())),
+        source_(std::move(source)) {
     modules_ = model_modules(architecture);
   }
 
@@ -193,9 +197,13 @@ class Resolver {
           layer->alike = static_cast<int64_t>(layers.size());
         }
   }
+  static constexpr std::string_view kBlocks = "model.layers.";
+  // 3 of "model.layers.3.self_attn.q_proj"; -1 of what is in no block.
+  static int64_t layer_of(const std::string& name) {
+    return name.starts_with(kBlocks) ? std::strtoll(name.c_str() + kBlocks.size(), nullptr, 10) : -1;
+  }
   // "self_attn.q_proj" of "model.layers.3.self_attn.q_proj".
   static std::string place_of(const std::string& name) {
-    constexpr std::string_view kBlocks = "model.layers.";
     return name.starts_with(kBlocks) ? name.substr(name.find('.', kBlocks.size()) + 1) : name;
   }
 
@@ -212,7 +220,9 @@ class Resolver {
         return fail(fits.error().code, "{}: '{}': {}", source_, m.owner, fits.error().message);
     spec.modules[m.name] = {m.name, m.owner, m.rows, m.whole, m.head_dim,        m.interleaved,
                             0,      0,       1,      {},      std::move(options)};
-    spec.modules[m.name].in_group = m.in_group;
+    AdaptedModule& module = spec.modules[m.name];
+    module.in_group = m.in_group;
+    module.layer = layer_of(m.name), module.layers = layers_;
     return {};
   }
 
@@ -272,6 +282,7 @@ class Resolver {
   const Rewrite& rewrite_;
   const Ordered& config_;
   bool tied_;
+  int64_t layers_;
   std::string source_;
   std::vector<ModelModule> modules_;
   std::vector<std::string> missing_;

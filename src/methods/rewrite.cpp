@@ -33,7 +33,15 @@ constexpr std::array kRewrites = {&kFull,
                                   &kPrefixTuning,
                                   &kS2ft,
                                   &kLst,
-                                  &kQst};
+                                  &kQst,
+                                  &kMola,
+                                  &kLamda,
+                                  &kSnnk,
+                                  &kTaps,
+                                  &kSara,
+                                  &kElalora,
+                                  &kDsee,
+                                  &kMixlora};
 
 }  // namespace
 

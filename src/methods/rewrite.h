@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -111,6 +112,7 @@ struct AdaptedModule {
   std::string kind = {};  // "self_attn.q_proj": the same for all layers with one place in a block and one shape
   int64_t alike = 1;      // adapted layers of that kind
   int64_t in_group = 1;   // input columns that belong together: those of a head, where the input is heads
+  int64_t layer = -1, layers = 0;  // the block that it is of, and how many there are; -1: of none
 };
 
 struct Rewrite;
@@ -184,17 +186,28 @@ class ModuleRewrite {
     double scale;
   };
   ValueId linear(ValueId x, ValueId w, std::span<const Term> more, ValueId bias, ValueId addend, std::string name);
+  // Where the layer is the last of an FFN: what the others made of x, before the activation (up kNone: there is none).
+  struct Inner {
+    ValueId x, gate, up;
+    ActivationAttributes activation;
+  };
+  std::optional<Inner> inner() const;
+  // f32 [rows]: what every token loses beside the objective, where the model trains by derived gradients.
+  void add_loss(ValueId rows) {
+    if (losses_) losses_->push_back(rows);
+  }
   // A product of its own, x w^T, with the precision of the layer's.
   ValueId product(ValueId x, ValueId w, std::string name, double scale = 1, ValueId addend = kNone);
 
   ModuleRewrite(Graph& graph, const AdaptedModule& module, std::map<std::string, ValueId>& made,
-                std::map<std::string, AdapterTensor>& tensors, Role role)
-      : graph(graph), module(module), made_(made), tensors_(tensors), role_(role) {}
+                std::map<std::string, AdapterTensor>& tensors, Role role, std::vector<ValueId>* losses = nullptr)
+      : graph(graph), module(module), made_(made), tensors_(tensors), role_(role), losses_(losses) {}
 
  protected:
   std::map<std::string, ValueId>& made_;
   std::map<std::string, AdapterTensor>& tensors_;
   Role role_;  // of what trains
+  std::vector<ValueId>* losses_;
 };
 
 class SideRewrite;  // methods/side.h
@@ -208,8 +221,8 @@ struct Rewrite {
   double rate = 1;              // the learning rate that suits, as a multiple of the optimizer's
   std::span<const Option> options = {};
   void (*adapt)(ModuleRewrite& m) = nullptr;
-  ValueId (*weight)(ModuleRewrite& m) = nullptr;
-  ValueId (*bias)(ModuleRewrite& m) = nullptr;                              // nullptr: as it was
+  ValueId (*weight)(ModuleRewrite& m) = nullptr;  // nullptr: not for heads and experts, which are read as weights
+  ValueId (*bias)(ModuleRewrite& m) = nullptr;    // nullptr: as it was
   ValueId (*embed)(ModuleRewrite& m, ValueId ids, ValueId rows) = nullptr;  // nullptr: not for embeddings
   // Writes over the keys and values [rows, width] of attention `layer` of `layers`; m is of the embedding.
   void (*attend)(ModuleRewrite& m, int64_t layer, int64_t layers, ValueId& keys, ValueId& values) = nullptr;
@@ -269,6 +282,7 @@ double rate_of(std::span<const RewriteSpec> stack);
 struct Rewritten {
   Graph graph;
   std::vector<AdapterTensor> tensors;  // by the names of their values
+  std::vector<ValueId> losses = {};    // of tokens, f32 [rows]: ModuleRewrite::add_loss
 };
 enum class RewriteUse : uint8_t { train, evaluate, infer };  // infer: nothing is trained, all are weights
 
@@ -318,5 +332,13 @@ extern const Rewrite kPrefixTuning;
 extern const Rewrite kS2ft;
 extern const Rewrite kLst;
 extern const Rewrite kQst;
+extern const Rewrite kMola;
+extern const Rewrite kLamda;
+extern const Rewrite kSnnk;
+extern const Rewrite kTaps;
+extern const Rewrite kSara;
+extern const Rewrite kElalora;
+extern const Rewrite kDsee;
+extern const Rewrite kMixlora;
 
 }  // namespace thimble

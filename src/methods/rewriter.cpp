@@ -34,8 +34,10 @@ std::string module_of(const Graph& graph, const Node& node) {
 
 class Rewriter {
  public:
-  Rewriter(const RewriteSpec& spec, RewriteUse use, std::map<std::string, AdapterTensor>& tensors)
-      : spec_(spec), technique_(*spec.rewrite), use_(use), tensors_(tensors) {}
+  // losses: those of the graph, which become those of the result.
+  Rewriter(const RewriteSpec& spec, RewriteUse use, std::map<std::string, AdapterTensor>& tensors,
+           std::vector<ValueId>& losses)
+      : spec_(spec), technique_(*spec.rewrite), use_(use), tensors_(tensors), losses_(losses) {}
 
   Result<Graph> apply(const Graph& graph) {
     layers_ = std::ranges::count_if(graph.nodes(), attends);
@@ -57,6 +59,8 @@ class Rewriter {
         return fail(ErrorCode::invalid_argument,
                     "the adapter is for {} linear layers, of which the model has {}: it belongs to another model",
                     spec_.modules.size(), seen_.size());
+    for (ValueId& loss : losses_) loss = copy.map(loss);
+    losses_.insert(losses_.end(), added_.begin(), added_.end());
     return std::move(copy.graph());
   }
 
@@ -67,7 +71,8 @@ class Rewriter {
   static bool attends(const Node& node) { return node.op == &kAttention || node.op == &kAttentionCached; }
 
   ModuleRewrite begin(GraphCopy& copy, const AdaptedModule& module) {
-    ModuleRewrite m(copy.graph(), module, made_, tensors_, use_ == RewriteUse::infer ? Role::weight : Role::parameter);
+    ModuleRewrite m(copy.graph(), module, made_, tensors_, use_ == RewriteUse::infer ? Role::weight : Role::parameter,
+                    &added_);
     m.training = use_ == RewriteUse::train;
     return m;
   }
@@ -88,6 +93,7 @@ class Rewriter {
       const auto found = spec_.modules.find(module_of(copy.from().value(node.in[i]).name));
       if (found == spec_.modules.end()) continue;
       seen_.insert(found->first);
+      if (!has_weight(found->second)) return false;
       ModuleRewrite m = begin(copy, node.in[i], found->second);
       in[i] = effective(m), any = true;
     }
@@ -98,6 +104,7 @@ class Rewriter {
   bool linear(GraphCopy& copy, const Node& node, const AdaptedModule& module) {
     ModuleRewrite m = begin(copy, node.in[1], module);
     if (is_loss(node)) {
+      if (!has_weight(module)) return false;
       const ValueId w = effective(m);
       std::vector<ValueId> in = {copy.map(node.in[0]), w};
       for (size_t i = 2; i < node.in.size(); ++i) in.push_back(copy.map(node.in[i]));
@@ -118,6 +125,16 @@ class Rewriter {
     }
     copy.bind(node.out[0], scale == 1 ? m.y : scaled_sum(m, scale, addend));
     return true;
+  }
+
+  // Whether some weight comes to the same as the technique: the head in a loss and experts are read as weights.
+  bool has_weight(const AdaptedModule& module) {
+    if (technique_.weight) return true;
+    failure_ = {ErrorCode::unsupported,
+                fmt::format("--method {}: it is for layers that stand alone, and '{}' is read as a weight here; leave "
+                            "it out of --target",
+                            technique_.name, module.owner)};
+    return false;
   }
 
   // A technique sees the layer of the file. What the model multiplies the layer's result with (Granite's residual)
@@ -198,6 +215,8 @@ class Rewriter {
   const Rewrite& technique_;
   RewriteUse use_;
   std::map<std::string, AdapterTensor>& tensors_;
+  std::vector<ValueId>& losses_;
+  std::vector<ValueId> added_;  // losses of this technique
   std::map<std::string, ValueId> made_;
   std::set<std::string> seen_;
   int64_t layer_ = 0, layers_ = 0;  // attentions that were met, and all
@@ -289,6 +308,24 @@ ValueId ModuleRewrite::linear(ValueId left, ValueId right, std::span<const Term>
   return graph.emit(kLinear, all, operands, std::move(name_));
 }
 
+std::optional<ModuleRewrite::Inner> ModuleRewrite::inner() const {
+  const auto made_by = [&](ValueId value) {
+    const int64_t node = value == kNone ? -1 : graph.producer(value);
+    return node < 0 ? nullptr : &graph.nodes()[static_cast<size_t>(node)];
+  };
+  const Node* const activation = made_by(x);
+  if (!activation || activation->op != &kActivation) return std::nullopt;
+  Inner found{.x = kNone,
+              .gate = activation->in[0],
+              .up = activation->in[1],
+              .activation = activation->as<ActivationAttributes>()};
+  const Node *const gate = made_by(found.gate), *const up = made_by(found.up);
+  if (!gate || gate->op != &kLinear) return std::nullopt;
+  if (found.up != kNone && (!up || up->op != &kLinear || up->in[0] != gate->in[0])) return std::nullopt;
+  found.x = gate->in[0];
+  return found;
+}
+
 ValueId ModuleRewrite::product(ValueId left, ValueId right, std::string name_, double scale, ValueId addend_) {
   const LinearAttributes one{
       .terms = {{true, static_cast<float>(scale)}}, .codec = attributes.codec, .narrow = attributes.narrow};
@@ -314,6 +351,7 @@ Result<void> check_alone(std::span<const RewriteSpec> stack) {
 Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use, PassLog& log,
                                 const ModelTaps& taps) {
   std::map<std::string, AdapterTensor> tensors;
+  std::vector<ValueId> losses;
   CHECK_OK(check_alone(stack));
   const auto leads = [](const RewriteSpec& spec) { return spec.rewrite->virtual_tokens != nullptr; };
   if (std::ranges::count_if(stack, leads) > 1)
@@ -327,7 +365,7 @@ Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack,
     if (spec.rewrite->join)
       graph = TRY(rewrite_beside(graph, spec, use, taps, tensors));
     else if (!spec.modules.empty())
-      graph = TRY(Rewriter(spec, use, tensors).apply(graph));
+      graph = TRY(Rewriter(spec, use, tensors, losses).apply(graph));
     for (const auto& [value, tensor] : before)
       if (!tensor.technique.empty() && tensors[value].technique.empty())
         return fail(ErrorCode::unsupported,
@@ -338,7 +376,7 @@ Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack,
       if (tensor.technique.empty()) tensor.technique = spec.rewrite->name, tensor.place = i;
     CHECK_OK(log.end(fmt::format("method {}", spec.rewrite->name), graph));
   }
-  Rewritten out{std::move(graph), {}};
+  Rewritten out{std::move(graph), {}, std::move(losses)};
   for (auto& [value, tensor] : tensors) out.tensors.push_back(std::move(tensor));
   return out;
 }

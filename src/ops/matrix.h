@@ -66,6 +66,24 @@ extern const Op kTopK;
 // in: x f32 [m, n];  out: f32 [m, n], in every row the softmax of its `count` largest numbers, zeros elsewhere.
 extern const Op kTopSoftmax;
 
+// Places of a few numbers of every row of a matrix: their columns, as f32 whole numbers, so that files can hold them.
+// What is no column of the row counts as the nearest one, so that no file reads or writes elsewhere.
+// in: x f32 [m, n];  out: f32 [m, count], the places of the row's smallest magnitudes, ascending; of equal ones the
+// first count, what is not a number counts as largest.
+struct SmallestAttributes {
+  int64_t count = 1;
+  bool operator==(const SmallestAttributes&) const = default;
+};
+extern const Op kSmallestPlaces;
+// in: x f32 [m, n], places f32 [m, k];  out: f32 [m, k], the row's numbers there. No gradient reaches places.
+extern const Op kPickPlaces;
+// in: x f32 [m, k], places f32 [m, k];  out: f32 [m, columns], zeros, to which the row's numbers are added there.
+struct PutAttributes {
+  int64_t columns = 1;
+  bool operator==(const PutAttributes&) const = default;
+};
+extern const Op kPutPlaces;
+
 // in: x f32 [n], starts i32 [n], the first row of the run of rows that each is in;  out: f32 [n], its run's sum.
 extern const Op kSegmentSum;
 

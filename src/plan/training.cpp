@@ -5,7 +5,9 @@
 #include <numeric>
 
 #include "ops/backward.h"
+#include "ops/pointwise.h"
 #include "ops/table.h"
+#include "ops/update.h"
 #include "plan/selection.h"
 #include "plan/taps.h"
 #include "plan/updates.h"
@@ -162,6 +164,26 @@ Result<LossHead> add_teacher(Graph& graph, const FrozenModel& teacher, BuildOpti
   return head_of(TRY(build_model(graph, teacher.architecture, options)));
 }
 
+// What techniques lose on every token, beside the objective: their sum, times what a token counts in the step.
+void add_losses(Graph& graph, std::span<const ValueId> losses, ValueId scale, const std::string& name) {
+  constexpr size_t kAtOnce = 8;
+  ValueId sum = losses.front();
+  for (size_t first = 1; first < losses.size(); first += kAtOnce) {
+    const auto some = losses.subspan(first, std::min(kAtOnce, losses.size() - first));
+    PointwiseBuilder b;
+    Expr more = b.tensor();
+    for (size_t i = 0; i < some.size(); ++i) more = more + b.tensor();
+    b.output(more);
+    std::vector<ValueId> in{sum};
+    in.insert(in.end(), some.begin(), some.end());
+    sum = graph.emit(kPointwise, b.attributes(), in, fmt::format("{}.to_{}", name, first));
+  }
+  PointwiseBuilder b;
+  const Expr rows = b.tensor(), factor = b.scalar();
+  b.output(rows * factor);
+  graph.value(graph.emit(kPointwise, b.attributes(), {sum, scale}, name)).role = Role::result;
+}
+
 // Names of passes, for people.
 std::string backward_pass(const TrainingSpec& spec) {
   std::string out = "backward";
@@ -241,6 +263,10 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train, train.passes,
                                           taps_of(model, spec.architecture, options)));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
+  std::vector<std::string> beside{train.prefix + std::string(kBalance), train.prefix + "adapter_losses"};
+  if (!rewritten.losses.empty() && spec.estimator->differentiates() && !kind.of_curvature())
+    add_losses(train.graph, rewritten.losses, train.graph.find(kLossScale),
+               beside[train.graph.find(beside[0]) == kNone ? 0 : 1]);
   train.barrier = barrier;
   const ValueId scaled = train.graph.find(train.loss + std::string(kScaledLoss));
   std::vector<ValueId> losses{scaled != kNone ? scaled : train.graph.find(train.loss)};
@@ -251,8 +277,8 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
     return train;
   }
-  if (const ValueId balance = train.graph.find(train.prefix + std::string(kBalance)); balance != kNone)
-    losses.push_back(balance);
+  for (const std::string& name : beside)
+    if (const ValueId loss = train.graph.find(name); loss != kNone) losses.push_back(loss);
   Backward backward(train.graph, trained);
   const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
   Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);

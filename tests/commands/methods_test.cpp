@@ -21,6 +21,13 @@ std::vector<std::string> flags_of(std::string_view method) {
     return {"--set", "prefix_tuning.tokens=5", "--set", "optimizer.rate_of=prompt_embeddings:50"};
   if (method == "adalora")  // so that ranks are allotted before and after the run is resumed
     return {"--set", "adalora.total=4", "--set", "adalora.tfinal=1", "--rank", "6"};
+  if (method == "lamda")  // so that columns are frozen before and after the run is resumed
+    return {"--set", "lamda.frozen_by=3", "--rank", "4"};
+  if (method == "elalora")  // so that ranks move before and after the run is resumed
+    return {"--set", "elalora.total=4", "--set", "elalora.init_rank=6", "--rank", "3", "--set", "elalora.moves=3"};
+  if (method == "sara") return {"--set", "sara.adjust_at=2"};
+  if (method == "taps")  // a score below its threshold is a layer that learns nothing
+    return {"--set", "taps.penalty=0.001"};
   if (method == "lora_plus" || method == "lora") return {"--rank", "4", "--dropout", "0.1"};
   return {};
 }

@@ -50,7 +50,7 @@ ValueId factor_a(ModuleRewrite& m) { return m.add("lora_A", {rank_of(m), m.in}, 
 
 // B diag(E)
 ValueId scaled_b(ModuleRewrite& m) {
-  const ValueId e = m.add("lora_E", {rank_of(m)}, Initial::constant(0), {.stored = {rank_of(m), 1}});
+  const ValueId e = adalora_scale(m, Initial::constant(0));
   const ValueId b = m.add("lora_B", {m.out, rank_of(m)}, Initial::normal(0.02f), {.by_rows = true});
   PointwiseBuilder p;
   const Expr row = p.tensor(), by = p.row();
@@ -58,7 +58,17 @@ ValueId scaled_b(ModuleRewrite& m) {
   return m.graph.emit(kPointwise, p.attributes(), {b, e}, m.module.name + ".adalora_BE");
 }
 
-void adapt(ModuleRewrite& m) {
+}  // namespace
+
+std::span<const PeftField> adalora_fields() { return kFields; }
+std::span<const PeftNote> adalora_harmless() { return kHarmless; }
+std::span<const PeftNote> adalora_refused() { return kRefused; }
+
+ValueId adalora_scale(ModuleRewrite& m, const Initial& initial) {
+  return m.add("lora_E", {rank_of(m)}, initial, {.stored = {rank_of(m), 1}});
+}
+
+void adalora_adapt(ModuleRewrite& m) {
   ValueId dropped = m.x;
   if (m.option("dropout") > 0 && m.training)
     dropped = m.graph.emit(kDropout, DropoutAttributes{m.option("dropout"), name_hash(m.owner())}, {m.x},
@@ -68,20 +78,18 @@ void adapt(ModuleRewrite& m) {
   m.y = m.linear(m.x, m.w, {&term, 1}, m.bias, m.addend, m.module.name);
 }
 
-ValueId weight(ModuleRewrite& m) {
+ValueId adalora_weight(ModuleRewrite& m) {
   const LinearAttributes product{.terms = {{false, static_cast<float>(scale_of(m))}}};
   return m.graph.emit(kLinear, product, {m.rows(scaled_b(m)), factor_a(m), kNone, m.decoded()}, m.name("adalora_W"));
 }
-
-}  // namespace
 
 const Rewrite kAdalora = {.name = "adalora",
                           .summary = "LoRA whose ranks are allotted to layers while it trains",
                           .paper = "arXiv:2303.10512",
                           .rate = 100,
                           .options = kAdaloraOptions,
-                          .adapt = adapt,
-                          .weight = weight,
+                          .adapt = adalora_adapt,
+                          .weight = adalora_weight,
                           .scales = true,
                           .check_run = adalora_check_run,
                           .wrapper = &kAdaloraBudget,

@@ -3,6 +3,7 @@
 
 #include "methods/optimizer.h"
 #include "methods/option.h"
+#include "methods/rewrite.h"
 
 namespace thimble {
 
@@ -20,6 +21,14 @@ inline constexpr Option kAdaloraOptions[] = {
     {"orthogonal", 0.5, 0, 1e3, "weight of the loss that keeps A and B orthogonal"},
     whole_number("total", 0, 0, 1000000000, "steps that the schedule is made for; 0: those of the run"),
 };
+
+// What its kin share: options left, init_rank, alpha and dropout.
+void adalora_adapt(ModuleRewrite& m);
+ValueId adalora_weight(ModuleRewrite& m);
+ValueId adalora_scale(ModuleRewrite& m, const Initial& initial);  // E, which begins so where nobody added it before
+std::span<const PeftField> adalora_fields();
+std::span<const PeftNote> adalora_harmless();
+std::span<const PeftNote> adalora_refused();
 
 extern const Wrapper kAdaloraBudget;
 // Refuses fewer ranks to begin with than are to be left, and a schedule in which no step allots ranks.

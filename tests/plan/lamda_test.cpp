@@ -1,0 +1,78 @@
+// LaMDA in training: columns of the second projection freeze one after another, and stay whatever the optimizer has in
+// mind for them.
+#include <gmock/gmock.h>
+
+#include "plan/tiny_training.h"
+
+namespace thimble {
+namespace {
+
+TrainingSpec spec_of(int64_t frozen_by, int64_t steps) {
+  TrainingSpec spec = tiny_spec(kLamda);
+  spec.steps = steps;
+  OptionValues values(kLamda.options);
+  EXPECT_TRUE(values.set("lamda", "rank", 4));
+  EXPECT_TRUE(values.set("lamda", "frozen_by", static_cast<double>(frozen_by)));
+  nlohmann::ordered_json config;
+  spec.rewrites = {*fresh_rewrite(kLamda, {values, {}, ""}, spec.architecture, config)};
+  spec.set_optimizer({&kAdamw, {}});
+  EXPECT_TRUE(add_wrappers(spec));
+  return spec;
+}
+
+const std::string kB = "model.layers.1.mlp.down_proj.lamda_B";  // [64, 4]
+
+std::vector<float> b_after(const TrainingSpec& spec, const TrainingPlan& plan, int steps) {
+  std::vector<float> b(64 * 4);
+  run_plan(spec, plan, steps, 1e-2, [&](Values& values) {
+    EXPECT_TRUE(values.read(*plan.layout.find(kB), 0, std::as_writable_bytes(std::span(b))));
+  });
+  return b;
+}
+
+// Which of the four columns differ.
+std::vector<int> moved(const std::vector<float>& from, const std::vector<float>& to) {
+  std::vector<int> columns;
+  for (size_t c = 0; c < 4; ++c) {
+    bool differs = false;
+    for (size_t row = 0; row < 64; ++row) differs |= from[row * 4 + c] != to[row * 4 + c];
+    if (differs) columns.push_back(static_cast<int>(c));
+  }
+  return columns;
+}
+
+TEST(Lamda, freezes_one_column_after_another) {
+  // By the third step; and a tenth step's part of a run that says nothing else.
+  for (const auto& [frozen_by, steps] : {std::pair<int64_t, int64_t>{3, 0}, {0, 10}}) {
+    const TrainingSpec spec = spec_of(frozen_by, steps);
+    const auto plan = plan_training(spec, Machine{});
+    ASSERT_TRUE(plan) << plan.error().message;
+    std::vector<std::vector<float>> b;
+    for (int step = 0; step <= 5; ++step) b.push_back(b_after(spec, *plan, step));
+    using testing::ElementsAre;
+    EXPECT_THAT(moved(b[0], b[1]), ElementsAre(0, 1, 2, 3));
+    EXPECT_THAT(moved(b[1], b[2]), ElementsAre(1, 2, 3)) << "floor(4 / 3) columns are frozen";
+    EXPECT_THAT(moved(b[2], b[3]), ElementsAre(2, 3));
+    EXPECT_THAT(moved(b[3], b[4]), ElementsAre());
+    EXPECT_THAT(moved(b[4], b[5]), ElementsAre());
+  }
+}
+
+TEST(Lamda, trains_the_same_bits_at_the_smallest_budget_and_on_disk) {
+  TrainingSpec spec = spec_of(2, 0);
+  spec.accumulate = 2;
+  const auto plenty = plan_training(spec, Machine{});
+  ASSERT_TRUE(plenty) << plenty.error().message;
+  const Trajectory expected = run_plan(spec, *plenty, 3);
+  for (bool disk : {false, true}) {
+    spec.budget_bytes = 0;
+    spec.disk = disk, spec.disk_least_bytes = 4096;
+    spec.budget_bytes = smallest_budget(spec);
+    const auto plan = plan_training(spec, Machine{.disk = 1e9});
+    ASSERT_TRUE(plan) << plan.error().message;
+    EXPECT_EQ(run_plan(spec, *plan, 3), expected) << "disk " << disk;
+  }
+}
+
+}  // namespace
+}  // namespace thimble
