@@ -16,4 +16,7 @@ inline int test_threads() {
 #endif
 }
 
+// In qemu (label of its CPU in tests/CMakeLists.txt), which takes ten to a hundred times as long.
+inline bool emulated() { return std::getenv("THIMBLE_EMULATED") != nullptr; }
+
 }  // namespace thimble

@@ -84,8 +84,11 @@ check_tidy() {
     printf 'clang-tidy: skipped, as build/release is not configured\n'
     return 0
   }
+  # Those of another architecture are no part of that build.
   local changed
-  mapfile -t changed < <(changed_sources)
+  mapfile -t changed < <(changed_sources | while IFS= read -r file; do
+    if grep -q "/$file\"" build/release/compile_commands.json; then printf '%s\n' "$file"; fi
+  done)
   ((${#changed[@]})) || return 0
   # GCC's precompiled headers mean nothing to clang.
   local database

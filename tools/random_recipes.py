@@ -45,7 +45,8 @@ def make_files(thimble, folder):
     """Data, and a small base model, which is its own teacher."""
     for name, make in (("text", lambda rng: {"text": words(rng, 9)}),
                        ("pairs", lambda rng: {"prompt": words(rng, 1), "chosen": " " + words(rng, 2),
-                                              "rejected": " " + words(rng, 2)})):
+                                              "rejected": " " + words(rng, 2)}),
+                       ("labelled", lambda rng: {"text": words(rng, 9), "label": rng.randrange(3)})):
         with open(os.path.join(folder, name + ".jsonl"), "w", encoding="utf-8") as file:
             file.write(lines(name, 200, make))
     base = os.path.join(folder, "base")
@@ -83,9 +84,14 @@ def draw(rng, tables):
     }
 
 
+def data_of(objective):
+    if objective in ("next_token", "distillation", "infill"):
+        return "text.jsonl"
+    return "labelled.jsonl" if objective in ("classification", "regression") else "pairs.jsonl"
+
+
 def flags_of(recipe, model, folder):
-    of_pairs = recipe["objective"] not in ("next_token", "distillation")
-    flags = ["--model", model, "--data", os.path.join(folder, "pairs.jsonl" if of_pairs else "text.jsonl"), *SMALL,
+    flags = ["--model", model, "--data", os.path.join(folder, data_of(recipe["objective"])), *SMALL,
              "--steps", str(STEPS), "--save-every", "1", "--json", "--lr", "1e-3", "--accumulate",
              str(recipe["accumulate"])]
     for key in ("optimizer", "states", "estimator", "select", "method", "keep", "objective"):
@@ -193,6 +199,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="the first that is run")
     parser.add_argument("--only", type=int, help="one recipe, by its number")
+    parser.add_argument("--objective", help="of all recipes, in place of one that is drawn")
     args = parser.parse_args()
     tables = json.loads(subprocess.run([args.thimble, "methods", "--json"], check=True, stdout=subprocess.PIPE,
                                        text=True).stdout)
@@ -201,6 +208,7 @@ def main():
         model = make_files(args.thimble, folder)
         for number in range(args.first, args.count):
             recipe = draw(random.Random(f"{args.seed} {number}"), tables)
+            recipe["objective"] = args.objective or recipe["objective"]
             if args.only is not None and number != args.only:
                 continue
             outcome, said = judge(args.thimble, recipe, model, folder)

@@ -1,6 +1,7 @@
 // Errors as values: what every call of thimble that can fail returns.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <tl/expected.hpp>
 
@@ -14,6 +15,7 @@ enum class ErrorCode { invalid_argument, shape, unsupported, over_budget, io, co
 struct Error {
   ErrorCode code;
   std::string message;
+  int64_t least_bytes = 0;  // over_budget: the smallest budget that would do, where it is known
 };
 
 template <class T>

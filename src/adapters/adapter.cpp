@@ -7,6 +7,7 @@
 #include "adapters/gguf_adapter.h"
 #include "adapters/modules.h"
 #include "adapters/peft_config.h"
+#include "models/hf_labels.h"
 
 namespace thimble {
 namespace {
@@ -25,6 +26,21 @@ bool among(std::string_view name, const Names& names) {
 // In the order of the file, which patterns need.
 Result<Ordered> read_ordered(const std::string& path) {
   return parse_ordered_json(TRY(read_text_file(path, 1u << 20)), path);
+}
+
+// What the head of an adapter says; nothing where it has none. PEFT keeps no names of labels: where our file is
+// missing, they are numbers.
+Result<std::optional<Labels>> labels_of(const Adapter& adapter) {
+  const auto head = adapter.tensors.find(kScoreHead);
+  if (head == adapter.tensors.end()) return std::optional<Labels>();
+  const int64_t rows = head->second.shape.rank() == 2 ? head->second.shape[0] : 0;
+  const std::string path = adapter.path + kAdapterLabels;
+  const bool named = is_file(path);
+  const Json json = named ? TRY(read_json_file(path)) : Json{{"num_labels", rows}};
+  const Labels labels = TRY(labels_from(TRY(JsonFields::of(json, named ? path : adapter.path + kAdapterWeights))));
+  if (labels.count() == rows) return std::optional(labels);
+  return fail(ErrorCode::corrupt, "reading {}: it names {} labels, and '{}' is for {}", path, labels.count(),
+              kScoreHead, rows);
 }
 
 Result<Adapter> open_folder(const std::string& folder) {
@@ -51,7 +67,16 @@ Result<Adapter> open_folder(const std::string& folder) {
   if (adapter.tensors.empty())
     return fail(ErrorCode::corrupt, "reading {}: it holds no tensors of an adapter", file.path());
   adapter.weights = std::move(file).take_file();
+  if (says_labels(adapter.config)) adapter.labels = TRY(labels_of(adapter));
   return adapter;
+}
+
+// Of several techniques one has the head.
+Result<void> check_head(const std::string& path, std::span<const Adapter> adapters) {
+  const bool wanted = std::ranges::any_of(adapters, [](const Adapter& a) { return says_labels(a.config); });
+  if (!wanted || std::ranges::any_of(adapters, [](const Adapter& a) { return a.labels.has_value(); })) return {};
+  return fail(ErrorCode::unsupported, "reading {}: task_type is SEQ_CLS, and there is no tensor '{}' that says labels",
+              path, kScoreHead);
 }
 
 Result<std::vector<std::string>> read_stack(const std::string& folder) {
@@ -213,12 +238,17 @@ class Resolver {
         spec.trained.push_back(whole_tensor(m, rewrite_.trained_as));
       else if (m.suffix == "bias" && bias != "none" && (bias == "all" || own))
         spec.trained.push_back(whole_tensor(m, own ? "base_layer" : ""));
-      else if (saved != config_.end() && is_saved(*saved, m))
+      else if ((saved != config_.end() && is_saved(*saved, m)) || is_own_head(adapter, m))
         CHECK_OK(save(m, spec));
       else if (adapter)
         overwrite(*adapter, m, spec);
     }
     return {};
+  }
+
+  // Techniques that have no modules_to_save keep a head for labels all the same.
+  static bool is_own_head(const Adapter* adapter, const ModelModule& m) {
+    return adapter && adapter->labels && m.tensor == kScoreHead && adapter->tensors.contains(kScoreHead);
   }
 
   // target_modules of such a technique names modules as they are; without it all that it is for.
@@ -281,15 +311,18 @@ Result<std::vector<Adapter>> open_adapters(const std::string& path) {
   }
   if (!is_file(path + kAdapterStack)) {
     adapters.push_back(TRY(open_folder(path)));
-    return adapters;
+  } else {
+    for (const std::string& name : TRY(read_stack(path))) adapters.push_back(TRY(open_folder(path + "/" + name)));
   }
-  for (const std::string& name : TRY(read_stack(path))) adapters.push_back(TRY(open_folder(path + "/" + name)));
+  CHECK_OK(check_head(path, adapters));
   return adapters;
 }
 
 Result<RewriteSpec> rewrite_of(Adapter& adapter, const Architecture& architecture) {
   if (adapter.gguf) CHECK_OK(name_as_peft(adapter, architecture));
   const std::string source = adapter.gguf ? adapter.path : adapter.path + kAdapterConfig;
+  if (adapter.labels && !architecture.labels)
+    return fail(ErrorCode::unsupported, "reading {}: it says labels of texts, and the model the next token", source);
   Resolver resolver(*adapter.rewrite, adapter.config, architecture, source);
   RewriteSpec spec = TRY(resolver.resolve(&adapter));
   for (auto& [name, module] : spec.modules) module.scale = adapter.scale, module.scope = adapter.scope;

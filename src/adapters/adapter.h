@@ -15,7 +15,7 @@
 #include "files/json.h"
 #include "files/safetensors.h"
 #include "methods/rewrite.h"
-#include "models/architecture.h"
+#include "models/model_source.h"
 
 namespace thimble {
 
@@ -28,8 +28,9 @@ struct Adapter {
   std::string chat_template = {};  // that it was trained with, where its folder has one; in chat_template.jinja
   bool interleaved = false;        // rows of heads as GGUF has them, and not as Hugging Face's files do
   bool gguf = false;
-  double scale = 1;        // of what it adds
-  std::string scope = {};  // before names of its values in a graph (AdaptedModule)
+  double scale = 1;                   // of what it adds
+  std::optional<Labels> labels = {};  // of one for texts with labels (SEQ_CLS): what its head says; in labels.json
+  std::string scope = {};             // before names of its values in a graph (AdaptedModule)
   std::optional<InputFile> weights;
   // By what is the same however a tool prefixes them: "layers.0.self_attn.q_proj.lora_A.weight".
   std::map<std::string, SafetensorsEntry> tensors;
@@ -47,6 +48,9 @@ std::vector<std::string> adapter_paths(const std::string& paths);
 // The technique as it is applied to this model: the modules that the file has tensors of, with their options. Refuses
 // an adapter of another model, and tensors that have no place in this one.
 Result<RewriteSpec> rewrite_of(Adapter& adapter, const Architecture& architecture);
+
+// The model that adapters are for: where they say labels of texts and it does not, with a head for these labels.
+Result<std::unique_ptr<ModelSource>> model_for(std::unique_ptr<ModelSource> source, std::span<const Adapter> adapters);
 
 // The adapter that a value of a stack is of: that of its technique's place.
 inline const Adapter& adapter_of(std::span<const Adapter> adapters, const AdapterTensor& tensor) {
@@ -68,6 +72,7 @@ struct FreshAdapter {
   OptionValues options;
   std::vector<std::string> targets;  // names or ends of names; empty: as the technique says
   std::string base_model;
+  bool head = false;  // the head for labels is saved with it
 };
 // The same with a configuration to be saved, in `config`.
 Result<RewriteSpec> fresh_rewrite(const Rewrite& rewrite, const FreshAdapter& asked, const Architecture& architecture,
@@ -84,6 +89,7 @@ struct AdapterToWrite {
   std::string chat_template = {};  // that it was trained with, where it is not the model's own; or empty
   std::vector<std::pair<AdapterTensor, Shape>> tensors;  // with the shapes of the values
   const Adapter* names = nullptr;                        // whose names of tensors are kept
+  std::optional<Labels> labels = {};
 };
 // Gives elements [first, first + to.size()) of a value.
 using ReadValue = std::function<Result<void>(const AdapterTensor& tensor, int64_t first, std::span<float> to)>;
@@ -97,7 +103,8 @@ inline constexpr const char* kAdapterConfig = "/adapter_config.json";
 inline constexpr const char* kAdapterWeights = "/adapter_model.safetensors";
 inline constexpr const char* kAdapterStack = "/adapter_stack.json";
 inline constexpr const char* kAdapterTemplate =
-    "/chat_template.jinja";  // as transformers keeps a tokenizer's beside it
+    "/chat_template.jinja";                                    // as transformers keeps a tokenizer's beside it
+inline constexpr const char* kAdapterLabels = "/labels.json";  // id2label and problem_type, as config.json has them
 inline constexpr const char* kSystemPrompt = "/system_prompt.txt";
 
 // What is the same of a tensor's name however a tool prefixes it.

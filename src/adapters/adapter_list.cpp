@@ -3,6 +3,7 @@
 
 #include "adapters/adapter.h"
 #include "core/split.h"
+#include "models/labelled_model.h"
 
 namespace thimble {
 namespace {
@@ -53,6 +54,13 @@ Result<std::vector<Adapter>> open_adapter_list(const std::string& paths, const s
     }
   }
   return out;
+}
+
+Result<std::unique_ptr<ModelSource>> model_for(std::unique_ptr<ModelSource> source, std::span<const Adapter> adapters) {
+  for (const Adapter& adapter : adapters)
+    if (adapter.labels && !source->architecture().labels)
+      source = TRY(with_labels(std::move(source), *adapter.labels, std::nullopt));
+  return source;
 }
 
 }  // namespace thimble

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "adapters/adapter.h"
+#include "models/hf_labels.h"
 
 namespace thimble {
 namespace {
@@ -186,6 +187,12 @@ Result<void> write_adapter(const std::string& folder, const AdapterToWrite& adap
   CHECK_OK(writer.finish());
   CHECK_OK(remove_file(folder + kSystemPrompt));
   if (!adapter.system_prompt.empty()) CHECK_OK(write_text_file(folder + kSystemPrompt, adapter.system_prompt));
+  CHECK_OK(remove_file(folder + kAdapterLabels));
+  if (adapter.labels) {
+    nlohmann::ordered_json json;
+    labels_to_config(*adapter.labels, json);
+    CHECK_OK(write_text_file(folder + kAdapterLabels, json_text(json)));
+  }
   CHECK_OK(remove_file(folder + kAdapterTemplate));
   if (!adapter.chat_template.empty()) CHECK_OK(write_text_file(folder + kAdapterTemplate, adapter.chat_template));
   return write_text_file(folder + kAdapterConfig, json_text(adapter.config));

@@ -116,6 +116,7 @@ Result<RewriteSpec> fresh_rewrite(const Rewrite& rewrite, const FreshAdapter& as
   Ordered targets = rewrite.adapts() ? TRY(targets_of(rewrite, asked.targets, modules))
                                      : TRY(trained_targets(rewrite, asked.targets, modules));
   config = fresh_peft_config(rewrite, asked.options, asked.base_model, targets, transposed);
+  if (architecture.labels) set_labelled(config, asked.head);
   for (const PeftField& field : rewrite.form.fields)
     if (field.kind == PeftField::Kind::names) {
       // Of what is adapted, the layers that are named so.

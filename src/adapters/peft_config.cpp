@@ -25,6 +25,8 @@ constexpr PeftNote kHarmless[] = {
     {"block_size_pattern", "it is empty or refused"},
 };
 
+constexpr std::string_view kCausal = "CAUSAL_LM", kLabelled = "SEQ_CLS";
+
 bool is_off(const Ordered& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) || (value.is_structured() && value.empty()) ||
          (value.is_string() && value.get_ref<const std::string&>().empty());
@@ -83,8 +85,9 @@ Result<void> check_common(const Ordered& config, const std::string& source) {
            : found->is_string()                      ? found->get<std::string>()
                                                      : found->dump();
   };
-  if (const std::string task = text("task_type"); !task.empty() && task != "CAUSAL_LM")
-    return fail(ErrorCode::unsupported, "reading {}: task_type is '{}'; expected CAUSAL_LM", source, task);
+  if (const std::string task = text("task_type"); !task.empty() && task != kCausal && task != kLabelled)
+    return fail(ErrorCode::unsupported, "reading {}: task_type is '{}'; expected {} or {}", source, task, kCausal,
+                kLabelled);
   const std::string bias = text("bias");
   if (!bias.empty() && bias != "none" && bias != "all" && !bias.ends_with("_only"))
     return fail(ErrorCode::corrupt, "reading {}: bias is '{}'; expected none, all or lora_only", source, bias);
@@ -176,6 +179,16 @@ Result<const Rewrite*> check_peft_config(const Ordered& config, const std::strin
   return rewrite;
 }
 
+bool says_labels(const Ordered& config) {
+  const auto task = config.find("task_type");
+  return task != config.end() && *task == Ordered(kLabelled);
+}
+
+void set_labelled(Ordered& config, bool head) {
+  config["task_type"] = kLabelled;
+  if (head) config["modules_to_save"] = Ordered::array({kScoreModule});
+}
+
 Result<OptionValues> peft_options(const Rewrite& rewrite, const Ordered& config, const std::string& source) {
   OptionValues options(rewrite.options);
   for (const PeftField& field : rewrite.form.fields) {
@@ -229,7 +242,7 @@ Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, c
                           const Ordered& targets, bool transposed) {
   Ordered json;
   json["peft_type"] = rewrite.form.type;
-  json["task_type"] = "CAUSAL_LM";
+  json["task_type"] = kCausal;
   json["base_model_name_or_path"] = base_model;
   for (const PeftField& field : rewrite.form.fields) {
     if (field.kind == Kind::names || field.kind == Kind::marks) continue;

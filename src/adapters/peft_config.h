@@ -21,6 +21,9 @@ PeftMeaning peft_meaning(const Rewrite& rewrite, std::string_view field, std::st
 // The technique of `peft_type`; refuses other kinds, and fields that cannot be honoured, by name.
 Result<const Rewrite*> check_peft_config(const nlohmann::ordered_json& config, const std::string& source);
 
+// Whether the adapter is one of a model that says labels of texts.
+bool says_labels(const nlohmann::ordered_json& config);
+
 // Options of the technique, without those of single modules.
 Result<OptionValues> peft_options(const Rewrite& rewrite, const nlohmann::ordered_json& config,
                                   const std::string& source);
@@ -32,5 +35,7 @@ Result<OptionValues> peft_options_of(const Rewrite& rewrite, const nlohmann::ord
 nlohmann::ordered_json fresh_peft_config(const Rewrite& rewrite, const OptionValues& options,
                                          const std::string& base_model, const nlohmann::ordered_json& targets,
                                          bool transposed);
+// Makes it one of a model that says labels; `head`: whose head is saved with it.
+void set_labelled(nlohmann::ordered_json& config, bool head);
 
 }  // namespace thimble

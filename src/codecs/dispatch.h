@@ -48,9 +48,10 @@ struct Dispatched<body> {
 template <auto body>
 inline constexpr auto* dispatched = &Dispatched<body>::call;
 
-// Unaligned scalars of a block. _Float16 converts with F16C where the level has it and in libgcc elsewhere, with the
-// same bits (signalling NaNs become quiet in both). Clang of the same age has no such type on x86.
-#if defined(__clang__)
+// Unaligned scalars of a block. The compiler's type converts with one instruction where the level has it (F16C; every
+// AArch64) and in libgcc elsewhere, with the same bits (signalling NaNs become quiet in all). Clang of the same age has
+// no such type on x86.
+#if defined(__x86_64__) && defined(__clang__)
 
 inline float load_f16(const std::byte* from) noexcept {
   uint16_t bits;
@@ -65,14 +66,20 @@ inline void store_f16(float value, std::byte* to) noexcept {
 
 #else
 
+#if defined(__aarch64__)
+using Half = __fp16;  // GCC 12 knows the other name in C only
+#else
+using Half = _Float16;
+#endif
+
 inline float load_f16(const std::byte* from) noexcept {
-  _Float16 value;
+  Half value;
   std::memcpy(&value, from, sizeof value);
   return static_cast<float>(value);
 }
 
 inline void store_f16(float value, std::byte* to) noexcept {
-  const _Float16 half = static_cast<_Float16>(value);
+  const Half half = static_cast<Half>(value);
   std::memcpy(to, &half, sizeof half);
 }
 

@@ -43,9 +43,10 @@ Result<Comparison> read_comparison(const std::string& path, const Flags& overrid
 
 // A run that is complete.
 struct RunResult {
-  double loss = 0;           // held out, at the end; without evaluation the mean of the last tenth of the steps
-  double learning_rate = 0;  // the highest of any step
-  double seconds = 0;        // a step, the median
+  double loss = 0;                 // held out, at the end; without evaluation the mean of the last tenth of the steps
+  double learning_rate = 0;        // the highest of any step
+  double seconds = 0;              // a step, the median
+  std::optional<double> accuracy;  // held out, of a run that learns classes
   int64_t peak_bytes = 0, planned_bytes = 0, states_bytes = 0, kept_bytes = 0;
 };
 
@@ -57,6 +58,7 @@ struct Outcome {
   std::vector<RunResult> tries;  // by rate
   std::vector<RunResult> runs;   // by seed
   double mean_loss() const;
+  std::optional<double> mean_accuracy() const;
   double deviation() const;  // of a sample of seeds; 0 of one
 };
 

@@ -14,8 +14,10 @@ namespace {
 double megabytes_of(int64_t bytes) { return static_cast<double>(bytes) * 1e-6; }
 
 std::string loss_text(const Outcome& o) {
-  return o.runs.size() > 1 ? fmt::format("{:.4f} ± {:.4f}", o.mean_loss(), o.deviation())
-                           : fmt::format("{:.4f}", o.mean_loss());
+  std::string text = o.runs.size() > 1 ? fmt::format("{:.4f} ± {:.4f}", o.mean_loss(), o.deviation())
+                                       : fmt::format("{:.4f}", o.mean_loss());
+  if (const auto accuracy = o.mean_accuracy()) text += fmt::format(", {:.1f} % right", 100 * *accuracy);
+  return text;
 }
 
 // Of those that ran: no other has both less loss and less of `cost`. By cost.
@@ -114,6 +116,7 @@ std::string comparison_json(const std::vector<Outcomes>& all) {
         continue;
       }
       const RunResult& run = o.runs.front();
+      if (const auto accuracy = o.mean_accuracy()) row["accuracy"] = *accuracy;
       row["loss"] = o.mean_loss(), row["deviation"] = o.deviation(), row["learning_rate"] = o.learning_rate;
       row["peak_rss_bytes"] = run.peak_bytes, row["planned_peak_bytes"] = run.planned_bytes;
       row["states_bytes"] = run.states_bytes, row["kept_bytes"] = run.kept_bytes, row["step_seconds"] = run.seconds;

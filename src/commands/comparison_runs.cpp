@@ -76,7 +76,11 @@ Result<RunResult> result_of(const std::string& folder) {
   result.loss = std::accumulate(last.begin(), last.end(), 0.0,
                                 [](double sum, const RunPoint& p) { return sum + static_cast<double>(p.loss); }) /
                 static_cast<double>(tenth);
-  if (!log.evals.empty()) result.loss = log.evals.back().nll;
+  if (!log.evals.empty()) {
+    const EvalEvent& last_eval = log.evals.back();
+    result.loss = last_eval.nll;
+    if (last_eval.labels.texts > 0 && !last_eval.labels.numbers) result.accuracy = last_eval.labels.accuracy;
+  }
   for (const LedgerItem& item : log.ledger.items) {
     if (item.name == "optimizer states") result.states_bytes = item.bytes;
     if (item.name == "kept activations") result.kept_bytes = item.bytes;
@@ -186,6 +190,15 @@ double Outcome::mean_loss() const {
   double sum = 0;
   for (const RunResult& run : runs) sum += run.loss;
   return runs.empty() ? NAN : sum / static_cast<double>(runs.size());
+}
+
+std::optional<double> Outcome::mean_accuracy() const {
+  double sum = 0;
+  for (const RunResult& run : runs) {
+    if (!run.accuracy) return std::nullopt;
+    sum += *run.accuracy;
+  }
+  return runs.empty() ? std::nullopt : std::optional(sum / static_cast<double>(runs.size()));
 }
 
 double Outcome::deviation() const {

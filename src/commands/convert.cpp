@@ -111,6 +111,7 @@ Result<void> open_all(Conversion& c) {
   c.source = TRY(ModelSource::open(o.model));
   if (!o.adapter.empty()) {
     c.adapters = TRY(open_adapter_list(o.adapter, o.adapter_scale));
+    c.source = TRY(model_for(std::move(c.source), c.adapters));
     c.merged = TRY(MergedModel::make(*c.source, c.adapters));
   }
   CHECK_OK(choose_codecs(c));

@@ -15,6 +15,11 @@ Result<size_t> convert_adapter(const std::string& model, const std::string& path
     return fail(ErrorCode::unsupported,
                 "--adapter-only: {} holds {} techniques, and a GGUF adapter one; merge them into the model instead",
                 path, adapters.size());
+  if (adapters.front().labels)
+    return fail(ErrorCode::unsupported,
+                "--adapter-only: {} says labels of texts, for which llama.cpp's adapters have no head; merge it into "
+                "the model with --to safetensors",
+                path);
   const std::filesystem::path folder = std::filesystem::path(out).parent_path();
   if (!folder.empty()) CHECK_OK(make_directories(folder.string()));
   CHECK_OK(write_gguf_adapter(out, adapters.front(), source->architecture()));

@@ -68,6 +68,7 @@ Ordered architecture_json(const Architecture& a) {
                   {"FFN width", a.blocks.front().ffn.width},
                   {"context", a.context},
                   {"tied head", a.tied}};
+  if (a.labels) json["labels"] = a.labels->names;
   constexpr std::array kScalings = {"none", "linear", "dynamic", "llama3", "yarn", "longrope"};
   for (size_t i = 0; i < a.ropes.size(); ++i) {
     const Rope& rope = a.ropes[i];

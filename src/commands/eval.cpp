@@ -16,7 +16,8 @@ struct Metric {
   std::string_view name;
   Result<void> (*run)(const EvalFlags& flags, Inference& inference, Events& events);
 };
-constexpr Metric kMetrics[] = {{"perplexity", eval_perplexity}, {"choice", eval_choice}, {"exact", eval_exact}};
+constexpr Metric kMetrics[] = {
+    {"perplexity", eval_perplexity}, {"choice", eval_choice}, {"exact", eval_exact}, {"label", eval_label}};
 
 Result<void> measure(EvalFlags& flags, const Metric& metric, Events& events) {
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
@@ -43,10 +44,11 @@ Result<void> evaluate(EvalFlags& flags) {
 // Flags that the metric does not look at, and values that it does not have.
 Result<void> check_flags(const CLI::App& app, const EvalFlags& flags) {
   const bool logits = !flags.logits.empty(), exact = !logits && flags.metric == "exact",
-             choice = !logits && flags.metric == "choice";
+             choice = !logits && flags.metric == "choice", label = !logits && flags.metric == "label";
   CHECK_OK(refuse_void(
       app, {{"--metric", logits, "--logits writes logits instead of a metric"},
-            {"--out", !exact && !choice, "only the metrics exact and choice have something to write for each example"},
+            {"--out", !exact && !choice && !label,
+             "only the metrics exact, choice and label have something to write for each example"},
             {"--max-tokens", !exact, "only the metric exact makes replies"},
             {"--strict", choice, "the metric choice stops at the first bad line in any case"},
             {"--bos", exact, "the metric exact begins as the chat template says"},
@@ -69,7 +71,7 @@ Result<void> check_flags(const CLI::App& app, const EvalFlags& flags) {
 std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<EvalFlags>();
   flags->inference.add(app);
-  app.add_option("--metric", flags->metric, "perplexity, choice, exact")->capture_default_str();
+  app.add_option("--metric", flags->metric, "perplexity, choice, exact, label")->capture_default_str();
   app.add_option("--convention", flags->convention,
                  "of perplexity: windows (as in training), strided (transformers), word (lm-evaluation-harness), "
                  "llama.cpp (second halves of chunks)")
@@ -84,7 +86,8 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--logits", flags->logits, "instead of a metric: a safetensors file for the logits of all rows");
   app.add_option(
       "--out", flags->out,
-      "exact: a JSONL file for the replies; choice: one for the log-likelihoods of every question's choices");
+      "exact: a JSONL file for the replies; choice: one for the log-likelihoods of every question's choices; label: "
+      "one for what was said of every text");
   app.add_flag("--bos", flags->bos,
                "begin every sequence with the beginning-of-sequence token, whatever the tokenizer says");
   app.add_flag("--strict", flags->strict, "stop at the first bad line of the data");

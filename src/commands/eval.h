@@ -1,4 +1,4 @@
-// eval: three metrics over one set of flags, one file each.
+// eval: four metrics over one set of flags, one file each.
 #pragma once
 
 #include <string>
@@ -38,6 +38,7 @@ Result<void> eval_perplexity(const EvalFlags& flags, Inference& inference, Event
 Result<void> eval_convention(const EvalFlags& flags, Inference& inference, Events& events);
 Result<void> eval_choice(const EvalFlags& flags, Inference& inference, Events& events);
 Result<void> eval_exact(const EvalFlags& flags, Inference& inference, Events& events);
+Result<void> eval_label(const EvalFlags& flags, Inference& inference, Events& events);
 // Logits of all rows of the data, as f32 safetensors.
 Result<void> write_logits(const EvalFlags& flags, Inference& inference, Events& events);
 

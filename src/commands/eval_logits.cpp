@@ -21,7 +21,7 @@ Result<void> write_logits(const EvalFlags& flags, Inference& inference, Events& 
   options.all_tokens = true;
   auto data = TRY(Dataset::open(flags.data, inference.tokenizer(), options));
   report_data(events, flags.data, data->report());
-  const int64_t count = flags.count(data->size()), vocab = inference.architecture().vocab;
+  const int64_t count = flags.count(data->size()), vocab = inference.architecture().outputs();
   Example example;
   int64_t rows = 0, longest = 0;
   for (int64_t i = 0; i < count; ++i) {

@@ -5,14 +5,16 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 namespace thimble {
 namespace {
 
-#if defined(__x86_64__)
-
 constexpr uint32_t bits(auto... of) { return ((uint32_t{1} << of) | ...); }
+
+#if defined(__x86_64__)
 
 // What -march=x86-64-v3 lets a compiler use: SSE3, SSSE3, FMA, CMPXCHG16B, SSE4.1, SSE4.2, MOVBE, POPCNT, OSXSAVE, AVX,
 // F16C; BMI1, AVX2, BMI2; LAHF, LZCNT. Some hypervisors hide one of them and show AVX2.
@@ -57,14 +59,24 @@ uint32_t saved_registers() noexcept {
 
 #elif defined(__aarch64__)
 
+// What -march=armv8.2-a+dotprod lets a compiler use: CRC32, LSE atomics, SQRDMLAH, SDOT; and with +i8mm SMMLA. The
+// numbers are those of Linux's asm/hwcap.h.
+constexpr CpuBits kNeonDotprod = {.hwcap = bits(7, 8, 12, 20)};
+constexpr CpuBits kNeonI8mm = {.hwcap = kNeonDotprod.hwcap, .hwcap2 = bits(13)};
+
+constexpr IsaSet kUpToNeon = isa_bit(Isa::neon), kUpToDotprod = kUpToNeon | isa_bit(Isa::neon_dotprod),
+                 kUpToI8mm = kUpToDotprod | isa_bit(Isa::neon_i8mm);
+
 constexpr std::array kLevels = {
-    IsaLevel{Isa::neon, "neon", "Advanced SIMD, as every AArch64 processor has it", isa_bit(Isa::neon)},
+    IsaLevel{Isa::neon, "neon", "Advanced SIMD, as every AArch64 processor has it", kUpToNeon, {}},
+    IsaLevel{Isa::neon_dotprod, "neon_dotprod", "and dot products of int8 quads", kUpToDotprod, kNeonDotprod},
+    IsaLevel{Isa::neon_i8mm, "neon_i8mm", "and products of int8 matrices", kUpToI8mm, kNeonI8mm},
 };
 
 #else
 
 constexpr std::array kLevels = {
-    IsaLevel{Isa::baseline, "baseline", "what the compiler takes for granted", isa_bit(Isa::baseline)}};
+    IsaLevel{Isa::baseline, "baseline", "what the compiler takes for granted", isa_bit(Isa::baseline), {}}};
 
 #endif
 
@@ -72,7 +84,8 @@ bool has_all(const CpuBits& cpu, const CpuBits& needs) noexcept {
   const auto has = [](uint32_t there, uint32_t needed) { return (there & needed) == needed; };
   return has(cpu.leaf1_ecx, needs.leaf1_ecx) && has(cpu.leaf7_ebx, needs.leaf7_ebx) &&
          has(cpu.leaf7_ecx, needs.leaf7_ecx) && has(cpu.leaf7_1_eax, needs.leaf7_1_eax) &&
-         has(cpu.extended1_ecx, needs.extended1_ecx) && has(cpu.xcr0, needs.xcr0);
+         has(cpu.extended1_ecx, needs.extended1_ecx) && has(cpu.xcr0, needs.xcr0) && has(cpu.hwcap, needs.hwcap) &&
+         has(cpu.hwcap2, needs.hwcap2);
 }
 
 ActiveIsa widest() noexcept {
@@ -99,6 +112,9 @@ CpuBits this_cpu_bits() noexcept {
   }
   if (__get_cpuid_count(0x80000001, 0, &eax, &ebx, &ecx, &edx)) cpu.extended1_ecx = ecx;
   if (cpu.leaf1_ecx & bits(27)) cpu.xcr0 = saved_registers();
+#elif defined(__aarch64__)
+  cpu.hwcap = static_cast<uint32_t>(getauxval(AT_HWCAP));
+  cpu.hwcap2 = static_cast<uint32_t>(getauxval(AT_HWCAP2));
 #endif
   return cpu;
 }

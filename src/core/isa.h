@@ -12,16 +12,18 @@
 
 namespace thimble {
 
-enum class Isa : uint8_t { baseline, avx2, avx512, avx512_vnni, avx512_bf16, neon };
+enum class Isa : uint8_t { baseline, avx2, avx512, avx512_vnni, avx512_bf16, neon, neon_dotprod, neon_i8mm };
 
 // A set of levels, a bit each.
 using IsaSet = uint32_t;
 constexpr IsaSet isa_bit(Isa level) noexcept { return IsaSet{1} << static_cast<int>(level); }
 
-// What CPUID and XCR0 say, as far as levels depend on it: all zeros where the CPU is of another architecture.
+// What the CPU says, as far as levels depend on it. Words of another architecture are zeros.
 struct CpuBits {
+  // x86: CPUID
   uint32_t leaf1_ecx = 0, leaf7_ebx = 0, leaf7_ecx = 0, leaf7_1_eax = 0, extended1_ecx = 0;
-  uint32_t xcr0 = 0;  // registers that the system saves
+  uint32_t xcr0 = 0;               // registers that the system saves
+  uint32_t hwcap = 0, hwcap2 = 0;  // AArch64: AT_HWCAP and AT_HWCAP2 of Linux, the lower halves
 };
 CpuBits this_cpu_bits() noexcept;
 

@@ -1,6 +1,7 @@
 // f32 micro-kernel, for whatever vectors the level in use has (Highway's copies, chosen by core/isa.h).
-// One copy a level; Highway has none for plain x86-64 (micro_plain.cpp).
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL)
+// One copy a level; Highway has none for plain x86-64 (micro_plain.cpp). On AArch64 the one for NEON alone: GCC 12 does
+// not survive its own header for SVE.
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/micro_f32.cpp"
 #include <hwy/foreach_target.h>
@@ -19,8 +20,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using F32 = hn::CappedTag<float, 16>;
 constexpr int kVectors = 3;
-// Accumulators, a panel row and one broadcast must fit the registers: 32 with AVX-512, 16 before.
-constexpr int kRows = (HWY_TARGET <= HWY_AVX3) ? 8 : 4;
+// Accumulators, a panel row and one broadcast must fit the registers: 32 with AVX-512 and NEON, 16 with AVX2.
+constexpr int kRows = (HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON) ? 8 : 4;
 
 template <int R, int V>
 HWY_NOINLINE void kernel(const float* a, int64_t row_stride, int64_t step, const float* panel, int64_t steps, float* c,
@@ -81,6 +82,7 @@ HWY_AFTER_NAMESPACE();
 namespace thimble {
 HWY_EXPORT(describe);
 
+#if defined(__x86_64__)
 namespace {
 
 // Highway's copy for a target, or what the whole build is compiled for where that is wider.
@@ -91,6 +93,7 @@ MicroKernel copy_for(int64_t target) noexcept {
 }
 
 }  // namespace
+#endif
 
 const MicroKernel& micro_f32() {
 #if defined(__x86_64__)
@@ -104,7 +107,7 @@ const MicroKernel& micro_f32() {
   }
   return micro_f32_plain();
 #else
-  static const MicroKernel kernel = copy_for(HWY_STATIC_TARGET);
+  static const MicroKernel kernel = HWY_STATIC_DISPATCH(describe)();
   return kernel.lanes > 1 ? kernel : micro_f32_plain();
 #endif
 }

@@ -7,7 +7,9 @@
 namespace thimble {
 
 std::span<const Objective* const> objectives() {
-  static constexpr const Objective* kTable[] = {&kNextToken, &kDpo, &kIpo, &kHinge, &kSimpo, &kOrpo, &kDistillation};
+  static constexpr const Objective* kTable[] = {
+      &kNextToken,      &kDpo,        &kIpo,         &kHinge, &kSimpo, &kOrpo, &kKto, &kApoZeroUnpaired, &kInfill,
+      &kClassification, &kRegression, &kDistillation};
   return kTable;
 }
 
@@ -21,7 +23,7 @@ ObjectiveBuilder::ObjectiveBuilder(Graph& graph, const Objective& objective, con
 
 ValueId ObjectiveBuilder::input(std::string_view name, const Codec* codec) {
   const ValueId there = graph_.find(named(name));
-  const Type& rows = graph_.value(in_.nll).type;
+  const Type& rows = graph_.value(in_.starts).type;
   return there != kNone ? there : graph_.add_value(named(name), {rows.shape, codec, rows.extent}, Role::input);
 }
 
@@ -95,6 +97,33 @@ ValueId ObjectiveBuilder::emit(const PointwiseBuilder& builder, std::vector<Valu
   return out[0];
 }
 
+ValueId ObjectiveBuilder::drift() {
+  const std::string name = named(kReplyDrift);
+  const ValueId there = graph_.find(name);
+  return there != kNone ? there : graph_.add_value(name, {{1}, &kF32}, Role::input);
+}
+
+ValueId ObjectiveBuilder::scores() {
+  const LossHead& head = in_.student;
+  return graph_.emit(kLinear, LinearAttributes{.codec = &kF32}, {head.hidden, head.head, head.bias, kNone},
+                     named("loss.scores"));
+}
+
+ValueId ObjectiveBuilder::finish_squared(ValueId scores) {
+  PointwiseBuilder b;
+  const Expr x = b.tensor(), label = b.tensor(), last = b.tensor(), scale = b.scalar();
+  const Expr off = last * (x - label), squared = off * off;
+  b.output(squared);
+  b.output(scale * squared);
+  const std::vector<ValueId> operands{scores, input(kTextLabel), input(kTextLast), in_.scale};
+  const auto out = graph_.emit_all(kPointwise, b.attributes(), operands, named("loss"));
+  graph_.value(out[1]).name = named("loss") + std::string(kScaledLoss);
+  for (const ValueId id : out) graph_.value(id).role = Role::result;
+  return out[0];
+}
+
+Expr sigmoid(Expr x) { return 0.5 + 0.5 * tanh(0.5 * x); }
+
 Expr minus_log_sigmoid(Expr x) {
   const Expr half = x * -0.5, size = abs(half);
   return half + size + log(1 + exp(-2 * size));
@@ -102,7 +131,7 @@ Expr minus_log_sigmoid(Expr x) {
 
 ValueId add_objective(Graph& graph, const Objective& objective, const OptionValues& options, const std::string& prefix,
                       const LossInputs& inputs) {
-  if (objective.of_tokens()) return inputs.nll;
+  if (!objective.loss) return inputs.nll;
   ObjectiveBuilder builder(graph, objective, options, prefix, inputs);
   return objective.loss(builder);
 }
@@ -110,7 +139,7 @@ ValueId add_objective(Graph& graph, const Objective& objective, const OptionValu
 const Objective& evaluated_objective(const Objective& objective) { return objective.teacher ? kNextToken : objective; }
 
 std::string loss_name(const Objective& objective, const std::string& prefix) {
-  return prefix + (objective.of_tokens() ? "nll" : "loss");
+  return prefix + (objective.loss ? "loss" : "nll");
 }
 
 }  // namespace thimble

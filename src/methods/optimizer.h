@@ -6,6 +6,7 @@
 //   measure   statistics of a parameter, made before it moves (nullptr: none); where none is made in a kind of step,
 //             there are no totals in it
 //   apply     the update
+//   curvature what becomes of the gradient of the loss of labels that the model draws by itself, after the step
 //   periods   steps at which the hooks build something else; the plan holds every kind of step
 // All of them emit nodes; nothing is computed here. The grain of an update is its operations': elementwise ones pass
 // block by block over what waits on disk, the others see whole matrices.
@@ -72,6 +73,7 @@ struct Update {
   const Estimate* estimate = nullptr;      // what the gradient is made of; nullptr: it was derived
   int64_t steps = 0;                       // of the run; 0: not known
   ValueId threshold = kNone;               // f32 [1], of the numbers that the estimate is for; kNone: for all
+  ValueId loss_scale = kNone;              // curvature: f32 [1], 1 / tokens of the step, over which the loss is a mean
 
   bool is_due(std::string_view period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
   std::string name() const { return graph.value(parameter).name; }  // a copy: values move while nodes are emitted
@@ -84,7 +86,12 @@ struct Hooks {
   ValueId (*absorb)(Update& update) = nullptr;  // returns the accumulator's new version
   std::vector<ValueId> (*measure)(Update& update) = nullptr;
   void (*apply)(Update& update) = nullptr;
+  void (*curvature)(Update& update) = nullptr;  // writes over states alone; wants a period kCurvature
 };
+
+// The period of steps after which the same tokens are passed once more, with drawn labels: the gradients lie where
+// those of the step did.
+inline constexpr std::string_view kCurvature = "curvature";
 
 // Every so many steps, beginning with the first, the hooks see it as due: absorb in the first pass of the step.
 inline constexpr int64_t kOnce = int64_t{1} << 60;  // steps of a period that is due at the first step alone
@@ -169,6 +176,7 @@ extern const Optimizer kFrugal;
 extern const Optimizer kNaturalGalore;
 extern const Optimizer kScheduleFree;
 extern const Optimizer kGradNormLorp;
+extern const Optimizer kSophia;
 
 extern const Wrapper kLookahead;
 extern const Wrapper kGradientNoise;

@@ -27,10 +27,9 @@ std::string module_of(std::string_view weight) {
 
 // The module whose weight a node multiplies with or looks up; "" of other nodes.
 std::string module_of(const Graph& graph, const Node& node) {
-  if (is_loss(node)) return "lm_head";
-  if (node.op != &kLinear && node.op != &kEmbedding) return "";
+  if (node.op != &kLinear && node.op != &kEmbedding && !is_loss(node)) return "";
   const std::string module = module_of(graph.value(node.in[1]).name);
-  return node.op == &kLinear && module == "model.embed_tokens" ? "lm_head" : module;  // tied
+  return node.op != &kEmbedding && module == "model.embed_tokens" ? "lm_head" : module;  // tied
 }
 
 class Rewriter {

@@ -221,6 +221,7 @@ class SpecList {
     for (int64_t layer = 0; layer < a_.layers(); ++layer) block(a_.blocks[static_cast<size_t>(layer)], layer);
     norm("model.norm", a_.final_norm, a_.width);
     if (embedding != a_.width) linear("model.project_out", embedding, a_.width, false);
+    if (a_.labels) return matrix(kScoreHead, {a_.labels->count(), embedding});
     if (!a_.tied) matrix("lm_head.weight", {a_.vocab, embedding});
     if (a_.head_bias) bias("lm_head.bias", a_.vocab);
   }
@@ -242,6 +243,7 @@ Result<void> check(const Architecture& a, const std::string& source, const Exten
                          {"width of the embedding", n.embedding, a.embedding_width, int64_t{1} << 20, 0},
                          {"number of learned positions", n.context, a.learned_positions, (int64_t{1} << 30) + 2, 0}},
                         where));
+  if (a.labels) CHECK_OK(check_bounds({{"number of labels", "", a.labels->count(), kMostLabels}}, where));
   int64_t experts = 0;  // of all blocks: each has tensors of its own
   for (const Block& block : a.blocks) experts += block.ffn.routing ? block.ffn.routing.experts : 0;
   CHECK_OK(check_bounds({{"number of experts in all layers", "", experts, 1 << 16, 0}}, where));
@@ -253,6 +255,13 @@ Result<void> check(const Architecture& a, const std::string& source, const Exten
                         {"scale of the logits", a.logit_scale},
                         {"cap of the logits", a.logit_cap, true}},
                        where);
+}
+
+Architecture labelled(Architecture a, Labels labels) {
+  a.labels = std::move(labels);
+  a.tied = a.head_bias = false;
+  a.logit_scale = 1, a.logit_cap = 0;
+  return a;
 }
 
 Architecture in_f32(Architecture a) {

@@ -8,13 +8,16 @@
 // "model.layers.3.self_attn.q_proj.weight" [out, in], "model.layers.3.input_layernorm.weight", "model.norm.weight",
 // "lm_head.weight" (absent when tied). Llama's names do not cover all: a plain FFN is "mlp.up_proj" and
 // "mlp.down_proj"; norms of what is added to the residual stream are "post_self_attn_layernorm" and
-// "post_mlp_layernorm" (GLM-4's names); the table of learned positions is "model.embed_positions.weight".
+// "post_mlp_layernorm" (GLM-4's names); the table of learned positions is "model.embed_positions.weight". The head of
+// a model that says labels of whole texts is "score.weight" [labels, width].
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/labels.h"
 #include "core/result.h"
 #include "core/shape.h"
 #include "graph/graph.h"
@@ -142,7 +145,11 @@ struct Architecture {
   bool head_bias = false;
   double logit_scale = 1;
   double logit_cap = 0;  // logits become cap tanh(logit / cap); 0: none
+  // In place of the next token, the head says the label of the text, at its last token.
+  std::optional<Labels> labels;
 
+  // Rows of the head.
+  int64_t outputs() const { return labels ? labels->count() : vocab; }
   int64_t layers() const { return static_cast<int64_t>(blocks.size()); }
   bool operator==(const Architecture&) const = default;
 };
@@ -156,6 +163,12 @@ struct ExtentNames {
 // Every extent positive and below bounds that keep products within int64, heads divisible by kv_heads, an even number
 // of rotated elements, and so on. `source` names the file in messages.
 Result<void> check(const Architecture& architecture, const std::string& source, const ExtentNames& names = {});
+
+// The same model with another head, for labels: transformers' ForSequenceClassification, whose scores are neither
+// scaled nor capped.
+Architecture labelled(Architecture architecture, Labels labels);
+inline constexpr const char* kScoreHead = "score.weight";
+inline constexpr const char* kScoreModule = "score";
 
 // As GGUF keeps it: numbers rounded to f32, and the layout of rope, which is the files', left out.
 Architecture in_f32(Architecture architecture);

@@ -6,6 +6,7 @@
 #include <map>
 #include <vector>
 
+#include "core/random.h"
 #include "models/alibi.h"
 #include "models/mixer.h"
 #include "models/rope_frequencies.h"
@@ -46,7 +47,7 @@ class ModelBuilder {
     g_.set_block(-1);
     add_balance();
     m_.hidden = scaled(project(final_norm(x), "model.project_out"), a_.logit_scale, "head.x");
-    m_.head = weight(a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
+    m_.head = weight(a_.labels ? kScoreHead : a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
     m_.head_bias = weight("lm_head.bias");
     m_.logit_cap = a_.logit_cap;
     return m_;
@@ -357,8 +358,12 @@ TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossO
   const CrossEntropyAttributes attributes{terms.uniform > 0 ? 0 : options.negligible,
                                           static_cast<float>(model.logit_cap), terms};
   const bool wanted[] = {true, options.gradient, options.gradient, options.gradient && options.keep_logits};
+  ValueId targets = loss.targets;
+  if (options.draws_targets)
+    targets = graph.emit(kDrawTargets, DrawTargetsAttributes{name_hash("drawn targets"), attributes.cap},
+                         {model.hidden, model.head, targets, model.head_bias}, options.prefix + "drawn");
   loss.nll =
-      graph.emit(kLinearCrossEntropy, attributes, {model.hidden, model.head, loss.targets, loss.scale, model.head_bias},
+      graph.emit(kLinearCrossEntropy, attributes, {model.hidden, model.head, targets, loss.scale, model.head_bias},
                  options.prefix + "nll", wanted);
   graph.value(loss.nll).role = Role::result;
   return loss;

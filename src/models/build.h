@@ -79,11 +79,12 @@ class BlockBuilder {
 // The next-token loss of every row, from tiles of logits.
 struct TokenLossOptions {
   std::string prefix;
-  bool gradient = false;     // what its gradient needs is made too
-  bool keep_logits = false;  // for the gradient of the head, instead of making them twice
-  float negligible = 0;      // of the head's gradients, what is left out (CrossEntropyAttributes)
-  TokenTerms terms = {};     // of the loss of a row
-  bool loss = true;          // else only the inputs are made
+  bool gradient = false;       // what its gradient needs is made too
+  bool keep_logits = false;    // for the gradient of the head, instead of making them twice
+  float negligible = 0;        // of the head's gradients, what is left out (CrossEntropyAttributes)
+  TokenTerms terms = {};       // of the loss of a row
+  bool loss = true;            // else only the inputs are made
+  bool draws_targets = false;  // from the model's own predictions, where a row has a target
 };
 struct TokenLoss {
   ValueId targets = kNone;  // i32 [rows], -1: none

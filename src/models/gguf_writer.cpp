@@ -145,6 +145,11 @@ Result<GgufWriteReport> write_gguf_model(const std::string& path, const Architec
                                          std::span<const ModelTensor> tensors, const ReadRows& read,
                                          const GgufWriteOptions& options) {
   CHECK_OK(check(architecture, path));
+  if (architecture.labels)
+    return fail(ErrorCode::unsupported,
+                "writing {}: llama.cpp's files have no head that says labels of texts for decoders; write a folder "
+                "with --to safetensors",
+                path);
   const Family* const family = find_family(architecture.family);
   if (!family || family->gguf.architecture.empty())
     return fail(ErrorCode::unsupported,

@@ -4,6 +4,7 @@
 #include "files/file.h"
 #include "files/json.h"
 #include "models/families.h"
+#include "models/hf_labels.h"
 
 namespace thimble {
 
@@ -23,6 +24,7 @@ Result<Architecture> parse_config(std::string_view text, const std::string& sour
   HfFields reader(family->sizes, fields);
   family->config(reader, a);
   CHECK_OK(reader.result());
+  if (auto labels = TRY(labels_from_config(fields))) a = labelled(std::move(a), std::move(*labels));
   const SizeFields& n = family->sizes;
   CHECK_OK(check(a, source,
                  {.vocab = "vocab_size",
@@ -48,7 +50,7 @@ Result<std::string> config_text(const Architecture& a, const ConfigExtras& extra
   if (!family)
     return fail(ErrorCode::unsupported, "writing config.json: transformers' family of '{}' is not known", a.family);
   HfFields writer(family->sizes);
-  writer.json()["architectures"] = {family->model_class};
+  writer.json()["architectures"] = {a.labels ? classifier_class(family->model_class) : family->model_class};
   writer.json()["model_type"] = family->name;
   Architecture written = a;
   family->config(writer, written);
@@ -56,6 +58,8 @@ Result<std::string> config_text(const Architecture& a, const ConfigExtras& extra
   writer.json()["torch_dtype"] = extras.dtype;
   if (extras.bos) writer.json()["bos_token_id"] = *extras.bos;
   if (extras.eos) writer.json()["eos_token_id"] = *extras.eos;
+  if (extras.pad) writer.json()["pad_token_id"] = *extras.pad;
+  if (a.labels) labels_to_config(*a.labels, writer.json());
   std::string text = json_text(writer.json());
 
   // What the family cannot say (a bias that it does not have, say) must not get lost in writing.

@@ -16,7 +16,7 @@ Result<Architecture> parse_config(std::string_view text, const std::string& sour
 
 struct ConfigExtras {
   std::string dtype = "float32";  // of the weights, as PyTorch calls it
-  std::optional<int64_t> bos, eos;
+  std::optional<int64_t> bos, eos, pad;
 };
 
 // A config.json that transformers opens and that parse_config() reads back to the same architecture, but for the

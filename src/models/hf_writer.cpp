@@ -147,7 +147,7 @@ Result<void> write_hf_model(const std::string& folder, const Architecture& archi
                 architecture.family);
   const std::vector<FileTensor> files = TRY(plan(*family, architecture, tensors, options));
   const std::string config =
-      TRY(config_text(architecture, {torch_dtype(*files.front().codec), options.bos, options.eos}));
+      TRY(config_text(architecture, {torch_dtype(*files.front().codec), options.bos, options.eos, options.pad}));
   CHECK_OK(make_directories(folder));
   CHECK_OK(remove_file(folder + "/config.json"));
   CHECK_OK(write_weights(folder, files, read, options.shard_bytes));

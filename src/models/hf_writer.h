@@ -12,7 +12,7 @@ namespace thimble {
 struct HfWriteOptions {
   const Codec* codec = nullptr;  // of all weights; nullptr: as they are, where safetensors has such a dtype
   int64_t shard_bytes = 5'000'000'000;
-  std::optional<int64_t> bos, eos;  // token ids for config.json
+  std::optional<int64_t> bos, eos, pad;  // token ids for config.json
 };
 
 // Makes the folder when it is missing. Interleaved q and k are put into Hugging Face's order, GPT-2 into its own names

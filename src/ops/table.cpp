@@ -61,6 +61,7 @@ constexpr std::array kOps = {
     &kLinearCrossEntropy,
     &kLinearCrossEntropyDw,
     &kLinearCrossEntropyDbias,
+    &kDrawTargets,
     &kLinearDistillation,
     &kLinearDistillationDw,
     &kPointwise,

@@ -161,6 +161,14 @@ extern const Op kLinearCrossEntropy;
 // in: accumulator [v, d], x, w, targets, scale ([1], or [t]: of each row's loss), lse; where w is the embedding's table
 // too: ids, dy of the look-up; logits, where they were kept; bias.
 extern const Op kLinearCrossEntropyDw;
+struct DrawTargetsAttributes {
+  uint64_t stream = 0;  // which random numbers
+  float cap = 0;        // of logits, as above
+  bool operator==(const DrawTargetsAttributes&) const = default;
+};
+// Targets drawn from the model's own predictions, for rows that have one.  in: x [t, d], w [v, d], targets [t] (-1:
+// none), bias [v];  out: targets [t], -1 where there was none. No gradient passes through it.
+extern const Op kDrawTargets;
 struct DistillationAttributes {
   float temperature = 1;           // that logits are divided by
   float cap = 0, teacher_cap = 0;  // of logits, as above

@@ -112,6 +112,7 @@ Result<Graph> Candidates::evaluation_graph(PassLog& passes) const {
   const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));
   CHECK_OK(passes.end("model", graph));
   const TokenLoss tokens = add_token_loss(graph, model, {.prefix = options.prefix});
+  if (spec_.architecture.labels) add_logits(graph, model, kEvalScores);
   add_objective(graph, evaluated_objective(*spec_.objective), spec_.objective_options, options.prefix,
                 {tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)});
   CHECK_OK(passes.end(fmt::format("objective {}", evaluated_objective(*spec_.objective).name), graph));
@@ -319,9 +320,11 @@ void Candidates::add_variants(const Choice& choice, TrainingPlan& plan) const {
     const auto seconds = [&](const Graph& of, const Schedule& s, const std::vector<NodeCost>& cost) {
       return simulate(s, step_seconds(of, s, cost), machine_.disk, true).seconds;
     };
-    const double more = seconds(graph, plan.variants.back().pass, costs) +
-                        seconds(graph, plan.variants.back().update, costs) - seconds(train_.graph, plan.pass, costs_) -
-                        seconds(train_.graph, plan.update, costs_);
+    const double pass = seconds(graph, plan.variants.back().pass, costs),
+                 update = seconds(graph, plan.variants.back().update, costs);
+    const double more =
+        v.after ? static_cast<double>(passes_) * pass + update
+                : pass + update - seconds(train_.graph, plan.pass, costs_) - seconds(train_.graph, plan.update, costs_);
     plan.variant_seconds += v.share() * std::max(0.0, more);
   }
 }

@@ -286,7 +286,7 @@ class Planner {
   Failure refuse(const Ledger& least) const {
     const int64_t batch = generates() ? spec_.slots : spec_.batch;
     return does_not_fit(
-        spec_.budget_bytes, least, least.planned_bytes + kRuntimeVaries,
+        least, least.planned_bytes + kRuntimeVaries,
         fmt::format("Lower --context ({}){}{}", spec_.context, batch > 1 ? fmt::format(" or --batch ({})", batch) : "",
                     spec_.machine ? "" : ", leave out --scratch none"));
   }

@@ -51,13 +51,13 @@ std::string floating_bar(double begin, double length, int width) {
 
 std::string megabytes(int64_t bytes) { return fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6); }
 
-Failure does_not_fit(int64_t budget_bytes, const Ledger& least, int64_t least_bytes, std::string_view advice) {
-  return fail(
-      ErrorCode::over_budget,
-      "the plan does not fit: --memory {} was given, the smallest budget that would do is {}; the largest parts "
-      "of that are {}. {}, or give --memory {}M",
-      megabytes(budget_bytes), megabytes(least_bytes), largest_items(least), advice,
-      (least_bytes + 999'999) / 1'000'000);
+Failure does_not_fit(const Ledger& least, int64_t least_bytes, std::string_view advice) {
+  const int64_t budget = whole_megabytes(least_bytes);
+  return Failure(Error{ErrorCode::over_budget,
+                       fmt::format("the smallest budget that would do is {}; the largest parts of that are {}. {}, or "
+                                   "give --memory {}M",
+                                   megabytes(least_bytes), largest_items(least), advice, budget / 1'000'000),
+                       budget});
 }
 
 std::string bar_text(double part, int width) {

@@ -21,6 +21,9 @@ constexpr int64_t kRuntimeVaries = 700'000;
 
 // Refuses a budget. `least`: of the plan that needs least, least_bytes in all; `advice`: what would need less, "Lower
 // --context (512)".
-Failure does_not_fit(int64_t budget_bytes, const Ledger& least, int64_t least_bytes, std::string_view advice);
+Failure does_not_fit(const Ledger& least, int64_t least_bytes, std::string_view advice);
+
+// Up to the next whole megabyte, as budgets are given.
+constexpr int64_t whole_megabytes(int64_t bytes) { return (bytes + 999'999) / 1'000'000 * 1'000'000; }
 
 }  // namespace thimble

@@ -170,7 +170,7 @@ Failure TrainingPlanner::refuse(Numerics& numerics) const {
     const int64_t more = std::max<int64_t>(0, spec_.heap(*leanest) - spec_.runtime_heap);
     least += kRuntimeVaries + static_cast<int64_t>(kPlanHeap * static_cast<double>(more));
   }
-  return does_not_fit(spec_.budget_bytes, leanest->ledger, least, advice(spec_));
+  return does_not_fit(leanest->ledger, least, advice(spec_));
 }
 
 Result<TrainingPlan> plan_training(const TrainingSpec& spec, const Machine& machine) {

@@ -57,6 +57,7 @@ std::vector<std::pair<std::string_view, int64_t>> periods_of(const TrainingSpec&
       if (const int64_t steps = period.steps(options); steps > 0) periods.emplace_back(period.name, steps);
   };
   add(spec.optimizer->periods, spec.optimizer_options);
+  std::erase_if(periods, [](const auto& period) { return period.first == kCurvature; });
   for (const auto& [wrapper, options] : spec.wrappers) add(wrapper->periods, options);
   return periods;
 }
@@ -92,6 +93,9 @@ std::vector<PlannedVariant> variants_of(const TrainingSpec& spec) {
     }
     if (variant.is_due(0) || variant.is_due(together)) out.push_back(std::move(variant));
   }
+  for (const Period& period : spec.optimizer->periods)
+    if (period.name == kCurvature)
+      out.push_back({.names = {kCurvature}, .due = {period.steps(spec.optimizer_options)}, .after = true});
   return out;
 }
 
@@ -195,6 +199,48 @@ std::string updates_pass(const TrainingSpec& spec) {
   return out;
 }
 
+// Drawn labels give the Gauss-Newton matrix of a loss of predicted tokens, of one model.
+Result<void> check_curvature(const TrainingSpec& spec) {
+  const std::string_view name = spec.optimizer->name;
+  if (spec.objective->of_examples() && spec.objective->labels != Labels::Kind::classes)
+    return fail(ErrorCode::unsupported,
+                "--optimizer {}: the curvature that it measures is that of predicted tokens or classes, which "
+                "--objective {} does not predict; take another optimizer",
+                name, spec.objective->name);
+  if (!spec.estimator->differentiates())
+    return fail(ErrorCode::unsupported,
+                "--optimizer {}: it measures curvature by gradients, which --estimator {} does not derive; take {} or "
+                "another optimizer",
+                name, spec.estimator->name, spec.estimator->optimizer);
+  return {};
+}
+
+// Appends the loss that a step makes smaller, or that of drawn labels; returns the result that holds it.
+Result<std::string> add_loss(const TrainingSpec& spec, const StepKind& kind, const BuiltModel& model,
+                             const BuildOptions& options, Graph& graph) {
+  if (kind.of_curvature()) {
+    CHECK_OK(check_curvature(spec));
+    const TokenLoss tokens = add_token_loss(
+        graph, model,
+        {.prefix = options.prefix, .gradient = true, .keep_logits = kind.keep_logits, .draws_targets = true});
+    return graph.value(tokens.nll).name;
+  }
+  const TokenLoss tokens =
+      add_token_loss(graph, model,
+                     {.prefix = options.prefix,
+                      .gradient = spec.estimator->differentiates(),
+                      .keep_logits = kind.keep_logits,
+                      .negligible = spec.moves.skip_negligible ? kNegligible : 0,
+                      .terms = terms_of(spec),
+                      .loss = !spec.objective->reads_nll || spec.objective->reads_nll(spec.objective_options)});
+  add_balance_loss(graph, model, tokens.scale, options.prefix);
+  if (spec.objective->loss && tokens.nll != kNone) graph.value(tokens.nll).role = Role::activation;
+  LossInputs inputs{tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)};
+  if (spec.teacher) inputs.teacher = TRY(add_teacher(graph, *spec.teacher, options));
+  add_objective(graph, *spec.objective, spec.objective_options, options.prefix, inputs);
+  return loss_name(*spec.objective, options.prefix);
+}
+
 }  // namespace
 
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
@@ -211,31 +257,19 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   };
   const BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
   CHECK_OK(train.passes.end("model", train.graph));
-  const TokenLoss tokens =
-      add_token_loss(train.graph, model,
-                     {.prefix = train.prefix,
-                      .gradient = spec.estimator->differentiates(),
-                      .keep_logits = kind.keep_logits,
-                      .negligible = spec.moves.skip_negligible ? kNegligible : 0,
-                      .terms = terms_of(spec),
-                      .loss = !spec.objective->reads_nll || spec.objective->reads_nll(spec.objective_options)});
-  add_balance_loss(train.graph, model, tokens.scale, train.prefix);
-  if (!spec.objective->of_tokens() && tokens.nll != kNone) train.graph.value(tokens.nll).role = Role::activation;
-  LossInputs inputs{tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)};
-  if (spec.teacher) inputs.teacher = TRY(add_teacher(train.graph, *spec.teacher, options));
-  add_objective(train.graph, *spec.objective, spec.objective_options, train.prefix, inputs);
-  train.loss = loss_name(*spec.objective, train.prefix);
-  CHECK_OK(train.passes.end(fmt::format("objective {}", spec.objective->name), train.graph));
-  const std::string scale = train.graph.value(tokens.scale).name;
+  train.loss = TRY(add_loss(spec, kind, model, options, train.graph));
+  CHECK_OK(train.passes.end(kind.of_curvature() ? "drawn labels" : fmt::format("objective {}", spec.objective->name),
+                            train.graph));
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train, train.passes,
                                           taps_of(model, spec.architecture, options)));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   std::vector<std::string> beside{train.prefix + std::string(kBalance), train.prefix + "adapter_losses"};
-  if (!rewritten.losses.empty() && spec.estimator->differentiates())
-    add_losses(train.graph, rewritten.losses, train.graph.find(scale),
+  if (!rewritten.losses.empty() && spec.estimator->differentiates() && !kind.of_curvature())
+    add_losses(train.graph, rewritten.losses, train.graph.find(train.prefix + "scale"),
                beside[train.graph.find(beside[0]) == kNone ? 0 : 1]);
   train.barrier = barrier;
-  std::vector<ValueId> losses{train.graph.find(train.loss)};
+  const ValueId scaled = train.graph.find(train.loss + std::string(kScaledLoss));
+  std::vector<ValueId> losses{scaled != kNone ? scaled : train.graph.find(train.loss)};
   const std::vector<ValueId> trained = TRY(select_parameters(spec, train));
   CHECK_OK(train.passes.end(fmt::format("select {}", spec.selector->name), train.graph));
   if (!spec.estimator->differentiates()) {

@@ -55,6 +55,8 @@ struct FrozenModel {
   std::function<const Codec*(const std::string& name)> stored;  // as TrainingSpec::stored
 };
 inline constexpr const char* kTeacher = "teacher.";  // before the names of its values
+// Of a model that says labels, a result of the evaluation: f32 [rows, labels].
+inline constexpr const char* kEvalScores = "eval.scores";
 
 struct TrainingSpec {
   Architecture architecture;
@@ -156,6 +158,8 @@ inline constexpr std::string_view kDrawn = "drawn";
 struct StepKind {
   std::vector<std::string_view> due = {};
   bool keep_logits = false;
+
+  bool of_curvature() const { return std::ranges::find(due, kCurvature) != due.end(); }
 };
 
 // Of an estimator that probes the loss: how far the parameters move along direction k, and the derivative along it.
@@ -175,12 +179,14 @@ LossHead head_of(const BuiltModel& model);
 // `rows` tokens a pass.
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind = {});
 
-// Another kind of step, in which some of the optimizer's periods are due: its first pass and its update.
+// Another kind of step, in which some of the optimizer's periods are due: its first pass and its update. That of the
+// curvature comes after the step, and all passes are of its kind.
 struct PlannedVariant {
   std::vector<std::string_view> names;  // of the periods that are due in it
   std::vector<int64_t> due, others;     // steps of those periods, and of the ones that are not
   TrainingGraph train;
   Schedule pass, update;
+  bool after = false;  // the step, instead of in its place
 
   // Steps are counted from 0.
   bool is_due(int64_t step) const;

@@ -41,7 +41,7 @@ class Planner {
     const std::string advice = observer_
                                    ? fmt::format("Lower --samples ({}) or --context ({})", spec_.samples, spec_.context)
                                    : std::string("The largest layer must fit");
-    return does_not_fit(spec_.budget_bytes, plan_.ledger, plan_.ledger.planned_bytes + kRuntimeVaries, advice);
+    return does_not_fit(plan_.ledger, plan_.ledger.planned_bytes + kRuntimeVaries, advice);
   }
 
  private:

@@ -40,7 +40,10 @@ class UpdateBuilder {
       squares.push_back(g_.emit(kSquaredNorm, {}, {update.gradient}, "norm." + update.name()));
     const ValueId clip = norm(squares);
     for (size_t i = first_norm; i < g_.nodes().size(); ++i) g_.in_last_pass(i);
-    update_all(clip);
+    if (kind_.of_curvature())
+      take_curvature();
+    else
+      update_all(clip);
     end_step();
     belongs_to(kNone);
   }
@@ -83,6 +86,16 @@ class UpdateBuilder {
       for (Update& update : updates_) move(update);
     }
     if (optimizer_.total != Total::none) apply_with_totals();
+  }
+
+  // The gradient as it is, which no wrapper sees.
+  void take_curvature() {
+    train_.update_begin = g_.nodes().size();
+    for (Update& update : updates_) {
+      update.loss_scale = g_.find(kLossScale);
+      hooks_.curvature(update);
+      belongs_to(update.parameter);
+    }
   }
 
   void move(Update& update) {

@@ -68,6 +68,17 @@ Result<OptionValues> options_of(const Rewrite& rewrite, const Recipe& r) {
 
 }  // namespace
 
+// By themselves, as the data hang on them.
+Result<OptionValues> Trainer::objective_options() const {
+  OptionValues options(spec_.objective->options);
+  for (const std::string& text : recipe_.set) {
+    const Setting setting = TRY(parse_setting(text));
+    if (setting.owner == "objective" || setting.owner == spec_.objective->name)
+      CHECK_OK(options.set(setting.owner, setting.name, setting.value));
+  }
+  return options;
+}
+
 // Of the optimizer, and who else has options here.
 Result<void> Trainer::set_options() {
   const Recipe& r = recipe_;
@@ -75,7 +86,7 @@ Result<void> Trainer::set_options() {
   spec_.estimator_options = OptionValues(spec_.estimator->options);
   std::vector<std::string> owners = {"optimizer", optimizer};
   for (const auto& [wrapper, options] : spec_.wrappers) owners.emplace_back(wrapper->name);
-  spec_.objective_options = OptionValues(spec_.objective->options);
+  spec_.objective_options = TRY(objective_options());
   spec_.selector_options = OptionValues(spec_.selector->options);
   // Sockets whose options are all their own, with the names that they are called by.
   struct Other {
@@ -215,7 +226,7 @@ Result<void> Trainer::make_fresh(const std::vector<const Rewrite*>& stack) {
   for (const Rewrite* rewrite : stack) {
     CHECK_OK(check_trains(*rewrite));
     r.method += (r.method.empty() ? "" : ",") + std::string(rewrite->name);
-    const FreshAdapter asked{TRY(options_of(*rewrite, r)), r.target, r.model};
+    const FreshAdapter asked{TRY(options_of(*rewrite, r)), r.target, r.model, rewrite == stack.front()};
     if (rewrite->trains_weights) {
       spec_.rewrites.push_back({.rewrite = rewrite, .options = asked.options});
       continue;
@@ -256,7 +267,8 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
                        .system_prompt = data_->report().system,
                        .chat_template = tokenizer_->has_other_template() ? tokenizer_->chat_template() : "",
                        .tensors = {},
-                       .names = named_by(adapters_, i)};
+                       .names = named_by(adapters_, i),
+                       .labels = i == 0 ? spec_.architecture.labels : std::nullopt};
     for (const AdapterTensor& tensor : plan_.train.adapter)
       if (const Layout::Entry* const entry = plan_.layout.find(tensor.value);
           entry && tensor.saved && (configs_.size() == 1 || tensor.technique == spec_.rewrites[i].rewrite->name))

@@ -22,7 +22,7 @@ Result<std::span<const float>> AllLogits::run(std::span<const int32_t> ids) {
   }
   if (count == 0) return std::span<const float>();
   CHECK_OK(inference_.run(0, lead + count, -1));
-  return TRY(inference_.logits(lead + count)).subspan(static_cast<size_t>(lead * inference_.architecture().vocab));
+  return TRY(inference_.logits(lead + count)).subspan(static_cast<size_t>(lead * inference_.architecture().outputs()));
 }
 
 }  // namespace thimble

@@ -161,8 +161,13 @@ void let_heap_go() {
 
 void settle_allocator() {
   mallopt(M_ARENA_MAX, 1);
+  give_heap_back();
+}
+
+void give_heap_back() {
   mallopt(M_MMAP_THRESHOLD, 128 << 10);
   mallopt(M_TRIM_THRESHOLD, 128 << 10);
+  malloc_trim(0);
 }
 
 namespace {
@@ -175,14 +180,6 @@ void keep_heap() {
 }
 
 }  // namespace
-
-// What it has freed is still resident then.
-int64_t heap_taken_by(const std::function<void()>& work) {
-  keep_heap();
-  const int64_t before = resident_bytes();
-  work();
-  return resident_bytes() - before;
-}
 
 // Blocks from large to small, each kept that does not come from the end of the heap: of a hole, little more than where
 // blocks begin is touched.
@@ -205,6 +202,19 @@ void HeapHoles::hold() {
 void HeapHoles::release() noexcept {
   for (void* block : blocks_) std::free(block);
   blocks_.clear();
+}
+
+// What it has freed is still resident then.
+int64_t heap_taken_by(const std::function<void()>& work) {
+  keep_heap();
+  HeapHoles holes;
+  holes.hold();
+  const int64_t before = resident_bytes();
+  work();
+  const int64_t taken = resident_bytes() - before;
+  holes.release();
+  give_heap_back();
+  return taken;
 }
 
 void populate_runtime(int64_t heap_bytes, HeapHoles* holes) {

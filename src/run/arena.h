@@ -44,6 +44,10 @@ void let_heap_go();
 // main().
 void settle_allocator();
 
+// Freed memory goes back to the system again, as before populate_runtime: for work that is not to be added to what was
+// brought in.
+void give_heap_back();
+
 // Free memory between what the heap holds: its pages went back to the system, and small things to come would bring them
 // in again, one here and one there. While it is held, what is allocated comes from the end of the heap.
 class HeapHoles {
@@ -63,7 +67,7 @@ class HeapHoles {
 // the program and its own libraries (not those of a host), and `heap_bytes` of heap that stay.
 void populate_runtime(int64_t heap_bytes, HeapHoles* holes = nullptr);
 
-// The heap that `work` takes at its most, beyond what it leaves free of what is there.
+// The heap that `work` takes at its most, with the holes held.
 int64_t heap_taken_by(const std::function<void()>& work);
 
 // Grows the heap until so much of the process is resident, for small things to come: what was booked is then taken.

@@ -65,10 +65,12 @@ Result<void> Trainer::save_checkpoint() {
     tensors.push_back(
         {name, plain ? entry.type.codec->safetensors : "U8", plain ? entry.type.shape : Shape{entry.type.bytes()}});
   }
-  const std::pair<const char*, const std::vector<float>*> references[] = {{kReferences, &references_},
-                                                                          {kEvalReferences, &eval_references_}};
+  std::vector<std::pair<std::string, const std::vector<float>*>> references;
+  for (auto& [prefix, of] : {std::pair{"", &references_}, {kEvalReferences, &eval_references_}})
+    for (const auto& [name, values] : of->tensors())
+      if (!values->empty()) references.emplace_back(std::string(prefix) + name, values);
   for (const auto& [name, values] : references)
-    if (!values->empty()) tensors.push_back({name, "F32", {static_cast<int64_t>(values->size())}});
+    tensors.push_back({name, "F32", {static_cast<int64_t>(values->size())}});
   const Packer::State& data = packer_->state();
   auto metadata = run_identity(settled(), {*data_, model_fingerprint_});
   metadata.insert({{"step", std::to_string(done_)},
@@ -91,8 +93,7 @@ Result<void> Trainer::save_checkpoint() {
   for (const auto& [name, entry] : plan_.layout.entries())
     if (in_checkpoint(name, entry))
       CHECK_OK(all.visit(entry, [&](std::span<const std::byte> part) { return writer.write(part); }));
-  for (const auto& [name, values] : references)
-    if (!values->empty()) CHECK_OK(writer.write(std::as_bytes(std::span(*values))));
+  for (const auto& [name, values] : references) CHECK_OK(writer.write(std::as_bytes(std::span(*values))));
   // The first of a run stands alone: what is there is of another.
   CHECK_OK(writer.finish({saved_ < 0 ? 1 : recipe_.keep_checkpoints, damaged_}));
   damaged_.clear();
@@ -202,6 +203,7 @@ Result<void> Trainer::export_model(const std::string& folder) {
   HfWriteOptions options;
   if (tokenizer_->bos()) options.bos = *tokenizer_->bos();
   if (tokenizer_->eos()) options.eos = *tokenizer_->eos();
+  if (spec_.architecture.labels) options.pad = options.eos;  // transformers pads labelled texts, and looks before that
   CHECK_OK(write_hf_model(
       folder + "/model", spec_.architecture, tensors,
       [&](const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) -> Result<void> {

@@ -147,8 +147,7 @@ Result<void> begin_module(const Rewrite& technique, const AdaptedModule& module,
                           const ModelSource& source, Threads& threads, Values& values) {
   Beginning beginning(technique, source, threads);
   Begun begun;
-  if (!technique.begins_by_rows && !wanted.empty())
-    begun = TRY(begin_of(technique, module, source, threads, values.staging()));
+  if (!technique.begins_by_rows) begun = TRY(begin_of(technique, module, source, threads, values.staging()));
   for (const auto& [tensor, entry] : wanted)
     CHECK_OK(values.fill(*entry, 1, [&](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) {
       float* const numbers = reinterpret_cast<float*>(to);
@@ -224,15 +223,25 @@ Result<int64_t> begin_bytes(std::span<const RewriteSpec> stack, const ModelSourc
 }
 
 Result<void> begin_from_weights(std::span<const RewriteSpec> stack, std::span<const AdapterTensor> tensors,
-                                const ModelSource& source, Threads& threads, Values& values, const Loaded& loaded) {
+                                const ModelSource& source, Threads& threads, Values& values, const Loaded& loaded,
+                                const std::function<Result<void>(int64_t done, int64_t layers)>& before_each) {
+  struct Layer {
+    const Rewrite* technique;
+    const AdaptedModule* module;
+    std::vector<Wanted> wanted;
+  };
+  std::vector<Layer> layers;
   for (size_t i = 0; i < stack.size(); ++i) {
     const RewriteSpec& spec = stack[i];
     if (spec.rewrite->join) CHECK_OK(begin_narrow(spec, tensors, source, values, loaded));
     if (!spec.rewrite->begin) continue;
-    for (const auto& [name, module] : spec.modules) {
-      const std::vector<Wanted> wanted = wanted_of(i, module, tensors, values, loaded);
-      CHECK_OK(begin_module(*spec.rewrite, module, wanted, source, threads, values));
-    }
+    for (const auto& [name, module] : spec.modules)
+      if (auto wanted = wanted_of(i, module, tensors, values, loaded); !wanted.empty())
+        layers.push_back({spec.rewrite, &module, std::move(wanted)});
+  }
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (before_each) CHECK_OK(before_each(static_cast<int64_t>(i), static_cast<int64_t>(layers.size())));
+    CHECK_OK(begin_module(*layers[i].technique, *layers[i].module, layers[i].wanted, source, threads, values));
   }
   return {};
 }

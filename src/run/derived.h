@@ -2,6 +2,7 @@
 // filled them.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -11,9 +12,11 @@
 
 namespace thimble {
 
-// Works in memory that `values` has to spare; over_budget where a row of a weight does not fit that.
+// Works in memory that `values` has to spare; over_budget where a row of a weight does not fit that. `before_each`
+// layer: how many are done, and how many there are; its error ends the work.
 Result<void> begin_from_weights(std::span<const RewriteSpec> stack, std::span<const AdapterTensor> tensors,
-                                const ModelSource& source, Threads& threads, Values& values, const Loaded& loaded);
+                                const ModelSource& source, Threads& threads, Values& values, const Loaded& loaded,
+                                const std::function<Result<void>(int64_t done, int64_t layers)>& before_each = {});
 
 // What that takes at least: the techniques that need whole weights say what is planned for them.
 Result<int64_t> begin_bytes(std::span<const RewriteSpec> stack, const ModelSource& source);

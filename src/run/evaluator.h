@@ -1,4 +1,5 @@
-// Teacher-forced losses of many sequences, packed into one pass as training packs them.
+// Teacher-forced losses of many sequences, or what a model for labels says of them, packed into one pass as training
+// packs them.
 #pragma once
 
 #include <functional>
@@ -20,6 +21,10 @@ class Evaluator {
   // Plans up to `batch` windows of `context` rows at once.
   static Result<std::unique_ptr<Evaluator>> prepare(Inference& inference, int64_t context, int64_t batch,
                                                     OnScore on_score);
+  // The same of a model for labels: gets the scores of every text, of its last token. No tokens are predicted.
+  using OnScores = std::function<void(std::span<const float> scores)>;
+  static Result<std::unique_ptr<Evaluator>> prepare_labels(Inference& inference, int64_t context, int64_t batch,
+                                                           OnScores on_scores);
   Result<void> load() { return inference_.load(); }
 
   // A sequence of at most `context` tokens; ids[i] is predicted where predicted[i] is 1, the first one
@@ -31,13 +36,17 @@ class Evaluator {
   Result<void> flush();
 
  private:
-  Evaluator(Inference& inference, int64_t context, OnScore on_score)
-      : inference_(inference), context_(context), on_score_(std::move(on_score)) {}
+  Evaluator(Inference& inference, int64_t context) : inference_(inference), context_(context) {}
+  static Result<std::unique_ptr<Evaluator>> prepare(Inference& inference, Task task, int64_t context, int64_t batch);
+  Result<void> score_losses();
+  Result<void> score_labels();
+  int64_t end_of(size_t i) const { return i + 1 < starts_.size() ? starts_[i + 1] : rows_; }  // of a sequence's rows
   void place(std::span<const int32_t> ids, std::span<const uint8_t> predicted);
 
   Inference& inference_;
   int64_t context_;
-  OnScore on_score_;
+  OnScore on_score_;             // of losses
+  OnScores on_scores_;           // else
   int64_t rows_ = 0;             // filled
   std::vector<int64_t> starts_;  // first rows of the waiting sequences
   Example example_;              // of add_all

@@ -44,14 +44,26 @@ std::string plan_event(const Ledger& ledger) {
 
 // TRL's keys.
 std::string rewards_json(const Rewards& rewards) {
-  if (rewards.pairs == 0) return "";
-  return fmt::format(",\"pairs\":{},\"rewards/accuracies\":{},\"rewards/margins\":{}", rewards.pairs,
-                     number(rewards.accuracy()), number(rewards.mean_margin()));
+  if (rewards.terms() == 0) return "";
+  if (rewards.pairs > 0)
+    return fmt::format(",\"pairs\":{},\"rewards/accuracies\":{},\"rewards/margins\":{}", rewards.pairs,
+                       number(rewards.accuracy()), number(rewards.mean_margin()));
+  std::string text = fmt::format(",\"replies\":{},\"kl\":{}", rewards.terms(), number(rewards.drift));
+  if (rewards.wanted > 0)
+    text += fmt::format(",\"rewards/chosen\":{}", number(rewards.of_wanted / static_cast<double>(rewards.wanted)));
+  if (rewards.unwanted > 0)
+    text +=
+        fmt::format(",\"rewards/rejected\":{}", number(rewards.of_unwanted / static_cast<double>(rewards.unwanted)));
+  if (rewards.wanted > 0 && rewards.unwanted > 0)
+    text += fmt::format(",\"rewards/margins\":{}", number(rewards.mean_margin()));
+  return text;
 }
 
 std::string rewards_text(const Rewards& rewards) {
-  if (rewards.pairs == 0) return "";
-  return fmt::format("  preferred {:.0f} %  margin {:+.3f}", 100 * rewards.accuracy(), rewards.mean_margin());
+  if (rewards.terms() == 0) return "";
+  if (rewards.pairs > 0)
+    return fmt::format("  preferred {:.0f} %  margin {:+.3f}", 100 * rewards.accuracy(), rewards.mean_margin());
+  return fmt::format("  margin {:+.3f}  drift {:.3f}", rewards.mean_margin(), rewards.drift);
 }
 
 }  // namespace
@@ -143,14 +155,36 @@ void Events::show(const StepEvent& e) {
   open_line_ = true;
 }
 
+std::string labels_json(const LabelledTexts& labels) {
+  const std::string first = labels.numbers ? fmt::format("\"squared_error\":{},\"pearson\":{}",
+                                                         number(labels.squared_error), number(labels.pearson))
+                                           : fmt::format("\"accuracy\":{}", number(labels.accuracy));
+  return fmt::format("{},\"texts\":{}", first, labels.texts);
+}
+
+std::string labels_text(const LabelledTexts& labels) {
+  const std::string texts = counted(labels.texts, "text");
+  return labels.numbers ? fmt::format("squared error {:.5f}  correlation {:.4f}  ({})", labels.squared_error,
+                                      labels.pearson, texts)
+                        : fmt::format("accuracy {:.2f} %  ({})", 100 * labels.accuracy, texts);
+}
+
 void Events::eval(const EvalEvent& e) {
   finish_line();
-  if (e.rewards.pairs > 0) {
+  if (eval_watcher_) eval_watcher_(e);
+  if (e.labels.texts > 0) {
+    tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},{}}}", e.step, number(e.nll), labels_json(e.labels)));
+    if (form_ == Form::text) fmt::print("eval at step {}: loss {:.4f}  {}\n", e.step, e.nll, labels_text(e.labels));
+    std::fflush(stdout);
+    return;
+  }
+  if (e.rewards.terms() > 0) {
     tell(fmt::format("{{\"event\":\"eval\",\"step\":{},\"nll\":{},\"tokens\":{}{}}}", e.step, number(e.nll), e.tokens,
                      rewards_json(e.rewards)));
     if (form_ == Form::text)
-      fmt::print("eval at step {}: loss {:.4f}{}  ({})\n", e.step, e.nll, rewards_text(e.rewards),
-                 counted(e.rewards.pairs, "pair"));
+      fmt::print(
+          "eval at step {}: loss {:.4f}{}  ({})\n", e.step, e.nll, rewards_text(e.rewards),
+          e.rewards.pairs > 0 ? counted(e.rewards.pairs, "pair") : counted(e.rewards.terms(), "reply", "replies"));
     std::fflush(stdout);
     return;
   }

@@ -17,6 +17,10 @@ namespace thimble {
 // A terminal that knows escape sequences (TERM is neither empty nor "dumb").
 bool draws_on(int descriptor);
 
+// An evaluation of labelled texts: the inside of a JSON object, and as text.
+std::string labels_json(const LabelledTexts& labels);
+std::string labels_text(const LabelledTexts& labels);
+
 class Events {
  public:
   explicit Events(bool json) : Events(json ? Form::json : Form::text) {}
@@ -33,6 +37,7 @@ class Events {
   void eval(const EvalEvent& event);
   // Called after every step, before anything is printed.
   void on_step(std::function<void(const StepEvent&)> watcher) { watcher_ = std::move(watcher); }
+  void on_eval(std::function<void(const EvalEvent&)> watcher) { eval_watcher_ = std::move(watcher); }
   void note(const std::string& text);  // on stderr, unless silent
   // An event of another kind; fields: the inside of a JSON object.
   void event(const char* kind, const std::string& json_fields, const std::string& text);
@@ -49,6 +54,7 @@ class Events {
   void show(const StepEvent& event);
   void finish_line();
   std::function<void(const StepEvent&)> watcher_;
+  std::function<void(const EvalEvent&)> eval_watcher_;
   std::function<void(const std::string&)> note_;
   enum class Form { text, json, silent };
   explicit Events(Form form);

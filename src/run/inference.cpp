@@ -81,6 +81,7 @@ Result<void> Inference::open_adapter_stack() {
                 options_.adapter_scale);
   if (options_.adapter.empty()) return {};
   adapters_ = TRY(open_adapter_list(options_.adapter, options_.adapter_scale));
+  source_ = TRY(model_for(std::move(source_), adapters_));
   for (Adapter& adapter : adapters_) spec_.rewrites.push_back(TRY(rewrite_of(adapter, source_->architecture())));
   spec_.begin_bytes = TRY(begin_bytes(spec_.rewrites, *source_));
   return {};
@@ -154,6 +155,9 @@ Result<int64_t> Inference::context(int64_t asked) const {
 std::string Inference::scratch_folder() const { return options_.scratch.empty() ? cache_folder() : options_.scratch; }
 
 Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
+  if (spec_.architecture.labels && task != Task::logits)
+    return fail(ErrorCode::unsupported,
+                "{}: it says labels of texts, and no next tokens; measure it with eval --metric label", options_.model);
   spec_.task = task;
   spec_.context = context + lead().rows;
   spec_.slots = spec_.batch = batch;
@@ -202,7 +206,7 @@ Result<void> Inference::run(size_t program, int64_t tokens, int64_t selected) {
 }
 
 Result<std::span<const float>> Inference::logits(int64_t rows) {
-  const std::span logits(value<const float>(kLogits), static_cast<size_t>(rows * spec_.architecture.vocab));
+  const std::span logits(value<const float>(kLogits), static_cast<size_t>(rows * spec_.architecture.outputs()));
   if (all_finite(logits.data(), static_cast<int64_t>(logits.size()))) return logits;
   return fail(
       ErrorCode::diverged,

@@ -21,9 +21,9 @@ Passes::Passes(const TrainingPlan& plan, std::byte* base, Scratch* scratch) : pl
     kinds_.push_back({executor(v.train.graph, v.pass), executor(v.train.graph, v.update)});
 }
 
-const Passes::Kind* Passes::due(uint64_t step) const {
+const Passes::Kind* Passes::due(uint64_t step, bool after) const {
   for (size_t i = 0; i < kinds_.size(); ++i)
-    if (plan_.variants[i].is_due(static_cast<int64_t>(step))) return &kinds_[i];
+    if (plan_.variants[i].after == after && plan_.variants[i].is_due(static_cast<int64_t>(step))) return &kinds_[i];
   return nullptr;
 }
 
@@ -48,6 +48,7 @@ void Passes::begin_step(const RunContext& context, const StepInputs& inputs) {
 
 Result<void> Passes::pass(RunContext& context, PassPlace place) {
   context.update_step = context.step;
+  if (after_) return after_->pass->run_pass(context, place);
   if (const Kind* const kind = place.first ? due(context.step) : nullptr) {
     CHECK_OK(flush(context));
     write_update(context.step);
@@ -126,6 +127,21 @@ Result<Estimated> Passes::estimate(RunContext& context, const LossHere& loss) {
   const double side = cautious ? TRY(safest(context, derivatives, loss)) : 1;
   for (size_t k = 0; k < count; ++k) write(derivative_name(static_cast<int>(k)), side * derivatives[k]);
   return out;
+}
+
+Result<bool> Passes::measure_curvature(RunContext& context, const LossHere& passes) {
+  const Kind* const kind = due(context.step, true);
+  if (!kind) return true;
+  CHECK_OK(flush(context));
+  after_ = kind;
+  context.first_row = 0;
+  const Result<double> done = passes();
+  after_ = nullptr;
+  CHECK_OK(done);
+  if (!std::isfinite(*reinterpret_cast<const float*>(base_ + plan_.layout.find("update.norm")->offset))) return false;
+  context.update_step = context.step;
+  if (kind->update) CHECK_OK(kind->update->run_pass(context, {}));
+  return true;
 }
 
 Result<void> Passes::end_step(RunContext& context) {

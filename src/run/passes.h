@@ -5,6 +5,7 @@
 //   pass         as many as the plan says; the first may hold the update of the step before, the last makes what the
 //                update reads
 //   end_step     the number and rate that the update reads; the update, or it is left to the next step's first pass
+//   measure_curvature  after some steps of some optimizers: passes over the same tokens, whose labels are drawn
 #pragma once
 
 #include <functional>
@@ -43,12 +44,15 @@ class Passes {
   // asks there for the loss a target of all passes of the step, moves them back, and tells the update what was found.
   using LossHere = std::function<Result<double>()>;
   Result<Estimated> estimate(RunContext& context, const LossHere& loss);
+  // After steps at which the optimizer measures curvature: asks for all passes of the step once more, with drawn
+  // labels, and lets it take their gradient in. Whether that was finite; else it has entered no state.
+  Result<bool> measure_curvature(RunContext& context, const LossHere& passes);
 
  private:
   struct Kind {
     std::unique_ptr<Executor> pass, update;
   };
-  const Kind* due(uint64_t step) const;  // nullptr: an ordinary step
+  const Kind* due(uint64_t step, bool after = false) const;  // nullptr: an ordinary step; nothing comes after it
   Result<void> move_to(RunContext& context, const std::vector<double>& place);
   Result<double> derivative(RunContext& context, size_t k, const LossHere& loss, double& sum);
   Result<double> safest(RunContext& context, std::span<const double> derivatives, const LossHere& loss);
@@ -58,7 +62,8 @@ class Passes {
   const TrainingPlan& plan_;
   std::byte* base_;
   std::unique_ptr<Executor> pass_, update_, deferred_, evaluation_, perturbation_;
-  std::vector<Kind> kinds_;  // as plan.variants
+  std::vector<Kind> kinds_;      // as plan.variants
+  const Kind* after_ = nullptr;  // while the curvature is measured
   StepInputs inputs_;
   std::vector<double> place_;  // of the parameters, by direction
   bool pending_ = false;

@@ -1,4 +1,6 @@
 // Trainer::prepare: everything before the arena exists.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -9,6 +11,7 @@
 #include "files/safetensors.h"
 #include "models/grown_model.h"
 #include "models/hf_writer.h"
+#include "models/labelled_model.h"
 #include "models/presets.h"
 #include "plan/planner.h"
 #include "run/auto_rate.h"
@@ -19,9 +22,21 @@
 #include "run/setup.h"
 #include "run/trainer.h"
 #include "text/datasets.h"
+#include "text/infilled.h"
 #include "text/save.h"
 
 namespace thimble {
+namespace {
+
+// The first of them.
+std::string shown_labels(const Labels& labels) {
+  constexpr size_t kShown = 8;
+  const auto& names = labels.names;
+  const auto end = names.begin() + static_cast<std::ptrdiff_t>(std::min(kShown, names.size()));
+  return printable(fmt::format("{}{}", fmt::join(names.begin(), end, ", "), names.size() > kShown ? ", ..." : ""));
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& events) {
   CHECK_OK(check(recipe));
@@ -58,6 +73,7 @@ Result<void> Trainer::open() {
   if (teacher_) model_fingerprint_ += " teacher " + TRY(fingerprint_text(teacher_.get()));
   if (source_) {
     CHECK_OK(open_model_tokenizer());
+    CHECK_OK(open_labels());
     spec_.architecture = source_->architecture();
     return {};
   }
@@ -73,7 +89,36 @@ Result<void> Trainer::open() {
         fmt::format("no --tokenizer: the vocabulary has {} tokens, as the largest id in {} says", vocab, r.data));
   }
   spec_.architecture = TRY(preset(TRY(parse_size(r.size)), vocab, r.context));
-  return set_blocks(r.set, spec_.architecture);
+  CHECK_OK(set_blocks(r.set, spec_.architecture));
+  const Objective& objective = *TRY(objective_named(r.objective));
+  if (objective.labels) spec_.architecture = labelled(spec_.architecture, TRY(labels_of_data(*objective.labels)));
+  return {};
+}
+
+Result<Labels> Trainer::labels_of_data(Labels::Kind kind) const {
+  if (kind == Labels::Kind::number) return Labels{kind, {plain_label(0)}};
+  DatasetOptions options;
+  CHECK_OK(set_data_options(recipe_.columns, recipe_.truncate, options));
+  return labels_in(recipe_.data, options);
+}
+
+// The labels that the model has, or the adapter to begin with; else those of the data, with a fresh head.
+Result<void> Trainer::open_labels() {
+  const Recipe& r = recipe_;
+  const Objective& objective = *TRY(objective_named(r.objective));
+  if (!r.adapter.empty()) source_ = TRY(model_for(std::move(source_), TRY(open_adapters(r.adapter))));
+  const auto& there = source_->architecture().labels;
+  if (there && objective.labels != there->kind)
+    return fail(ErrorCode::invalid_argument, "--objective {}: the model says {} of texts; give --objective {}",
+                objective.name, there->kind == Labels::Kind::number ? "numbers" : "classes",
+                there->kind == Labels::Kind::number ? kRegression.name : kClassification.name);
+  if (there || !objective.labels) return {};
+  Labels labels = TRY(labels_of_data(*objective.labels));
+  if (labels.kind == Labels::Kind::classes)
+    events_.note(fmt::format("a head for {} is put in place of the model's: {}",
+                             counted(labels.count(), "class", "classes"), shown_labels(labels)));
+  source_ = TRY(with_labels(std::move(source_), std::move(labels), static_cast<uint64_t>(r.seed)));
+  return {};
 }
 
 Result<void> Trainer::open_teacher() {
@@ -135,7 +180,7 @@ Result<void> Trainer::open_model_tokenizer() {
 
 // Tokens of text in a window: virtual ones stand before every document, of which a preference pair has two.
 Result<int64_t> Trainer::text_context() const {
-  const int64_t lead = lead_of(spec_.rewrites).rows * (spec_.objective->of_pairs() ? 2 : 1);
+  const int64_t lead = lead_of(spec_.rewrites).rows * (spec_.objective->term == LossTerm::pair ? 2 : 1);
   if (recipe_.context - lead >= 2) return recipe_.context - lead;
   return fail(ErrorCode::invalid_argument,
               "--context {}: the virtual tokens of --method {} take {} of it; give a larger one", recipe_.context,
@@ -149,19 +194,23 @@ Packer Trainer::packed(Dataset& data, int64_t batch, int64_t seed, bool shuffle)
 Result<void> Trainer::open_data() {
   const Recipe& r = recipe_;
   spec_.objective = TRY(objective_named(r.objective));
+  const OptionValues how = TRY(objective_options());
+  const int64_t sentinels = spec_.objective->infills ? InfillTokens::kCount : 0;
   DatasetOptions options{
-      .context = TRY(text_context()), .rows = spec_.architecture.vocab, .bos = r.bos, .strict = r.strict};
+      .context = TRY(text_context()) - sentinels, .rows = spec_.architecture.vocab, .bos = r.bos, .strict = r.strict};
   CHECK_OK(set_data_options(r.columns, r.truncate, options));
-  if (spec_.objective->of_pairs() && options.truncate == Truncate::split)
+  if (spec_.objective->of_examples() && options.truncate == Truncate::split)
     return fail(ErrorCode::invalid_argument,
-                "--truncate split: a preference pair is compared whole; give left or right");
+                "--truncate split: --objective {} looks at an example as a whole; give left or right",
+                spec_.objective->name);
   options.no_bos = r.no_bos;
   options.chat = TRY(template_options(r.chat_template, r.template_variables, r.date));
-  options.pairs = spec_.objective->of_pairs();
-  options.train_on = options.pairs          ? TrainOn::last
-                     : r.train_on == "last" ? TrainOn::last
-                     : r.train_on == "all"  ? TrainOn::all
-                                            : TrainOn::assistant;
+  options.term = spec_.objective->term, options.texts = spec_.objective->infills;
+  if (spec_.architecture.labels) options.labels = *spec_.architecture.labels;
+  options.train_on = spec_.objective->of_examples() ? TrainOn::last
+                     : r.train_on == "last"         ? TrainOn::last
+                     : r.train_on == "all"          ? TrainOn::all
+                                                    : TrainOn::assistant;
   if (r.chat_template.empty() && !r.adapter.empty()) {
     const auto before = TRY(open_adapters(r.adapter));
     if (!before.front().chat_template.empty()) tokenizer_->use_chat_template(before.front().chat_template);
@@ -187,10 +236,26 @@ Result<void> Trainer::open_data() {
     if (eval_data_->size() == 0)
       return fail(ErrorCode::invalid_argument, "--eval-data {}: there is nothing in it to evaluate", r.eval_data);
   }
-  for (auto& [data, references] : {std::pair{data_.get(), &references_}, {eval_data_.get(), &eval_references_}})
-    if (data && spec_.objective->reference) references->assign(static_cast<size_t>(data->size()), std::nanf(""));
+  if (spec_.objective->infills)
+    data_ = infilled(std::move(data_), {.tokens = TRY(infill_tokens(*tokenizer_)),
+                                        .rate = how["rate"],
+                                        .suffix_first = how["suffix_first"],
+                                        .seed = static_cast<uint64_t>(r.seed),
+                                        .bos = tokenizer_->bos(),
+                                        .eos = tokenizer_->eos()});
+  CHECK_OK(prepare_references(data_.get(), references_, mismatched_));
+  CHECK_OK(prepare_references(eval_data_.get(), eval_references_, eval_mismatched_));
   packer_ = std::make_unique<Packer>(packed(*data_, r.batch, r.seed, !r.no_shuffle));
   steps_ = TRY(count_steps());
+  return {};
+}
+
+Result<void> Trainer::prepare_references(Dataset* data, References& references, std::optional<Mismatched>& mismatched) {
+  if (!data || !spec_.objective->reference) return {};
+  references.margins.assign(static_cast<size_t>(data->size()), std::nanf(""));
+  if (!spec_.objective->drift) return {};
+  mismatched = TRY(Mismatched::open(*data, TRY(text_context())));
+  references.mismatched = references.margins;
   return {};
 }
 
@@ -325,10 +390,12 @@ Result<int64_t> Trainer::heap_of_a_period() const {
   return taken;
 }
 
+int64_t Trainer::touched_later() const { return kTrainingTouches + (draw_period(spec_) > 0 ? kPeriodTouches : 0); }
+
 Result<void> Trainer::plan_within_budget() {
   packer_->clear(rows_);
   const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes,
-                          plan_.ledger,   kTrainingTouches,   holes_};
+                          plan_.ledger,   touched_later(),    holes_};
   spec_.heap = [this](const TrainingPlan& plan) {
     int64_t heap = period_heap_;
     for (const Schedule* s : plan.schedules()) heap += Executor::memory_bytes(*s);

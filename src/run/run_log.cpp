@@ -67,10 +67,18 @@ class Reader {
       evals_.add({.step = integer(json, "step"),
                   .nll = number(json, "nll"),
                   .perplexity = number(json, "perplexity"),
-                  .tokens = integer(json, "tokens")});
+                  .tokens = integer(json, "tokens"),
+                  .labels = labels(json)});
   }
 
  private:
+  static LabelledTexts labels(const Json& json) {
+    return {.numbers = json.contains("squared_error"),
+            .texts = integer(json, "texts"),
+            .accuracy = number(json, "accuracy"),
+            .squared_error = number(json, "squared_error"),
+            .pearson = number(json, "pearson")};
+  }
   void recipe(const Json& json) {
     log_.settings.clear();
     const auto found = json.find("settings");

@@ -59,7 +59,7 @@ Result<void> Trainer::measure_scores(int64_t windows, std::map<std::string, doub
   for (int64_t window = 0; window < windows; ++window) {
     packer.begin_step();
     CHECK_OK(packer.next(rows_));
-    const int64_t terms = spec_.objective->of_pairs() ? static_cast<int64_t>(rows_.pairs.size()) : rows_.predicted;
+    const int64_t terms = terms_in(rows_);
     passes_->begin_step(run, {0, 1.0 / static_cast<double>(std::max<int64_t>(1, terms))});
     write_rows(plan_.train.prefix, rows_, 0, references_);
     CHECK_OK(passes_->pass(run, {true, true}));

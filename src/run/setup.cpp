@@ -68,6 +68,8 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
   if (report.truncated > 0) text += fmt::format(", {} longer than the context cut", report.truncated);
   if (report.pairs > 0)
     text += fmt::format(", of which {} the chosen reply is learnt", counted(report.pairs, "preference pair"));
+  if (report.unpaired > 0) text += fmt::format(", {} made into two replies each", counted(report.unpaired, "pair"));
+  if (report.wanted > 0) text += fmt::format(", {} of them wanted", report.wanted);
   events.note(text);
   for (const std::string& note : report.notes) events.note("note: " + note);
   std::string unused;
@@ -91,10 +93,18 @@ Result<void> include_start(const PlanBudget& budget) {
   const int64_t start = peak_resident_bytes();
   budget.ledger.planned_bytes = std::max(budget.ledger.planned_bytes, start);
   if (start <= budget.budget_bytes) return {};
-  return fail(ErrorCode::over_budget,
-              "the plan does not fit: --memory {} was given, starting the program and reading the data took {}; give "
-              "--memory {}M",
-              megabytes(budget.budget_bytes), megabytes(start), (start + 999'999) / 1'000'000);
+  const int64_t least = whole_megabytes(start);
+  return Failure(Error{ErrorCode::over_budget,
+                       fmt::format("starting the program, reading the data and planning took {}; give --memory {}M",
+                                   megabytes(start), least / 1'000'000),
+                       least});
+}
+
+Failure refused_within(int64_t budget_bytes, const Error& error) {
+  return Failure(
+      Error{error.code,
+            fmt::format("the plan does not fit: --memory {} was given, {}", megabytes(budget_bytes), error.message),
+            error.least_bytes});
 }
 
 }  // namespace thimble

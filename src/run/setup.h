@@ -22,6 +22,8 @@ constexpr int64_t kHeapReserve = 3 << 20;  // heap that a run may use for small 
 // Pages of stacks and libraries that only a run touches: of training, and of generating, which chat does line by line.
 constexpr int64_t kTrainingTouches = 288 << 10;
 constexpr int64_t kInferenceTouches = 576 << 10;
+// Heap that a selector's later periods take where the first had none (measured: up to 400 kB).
+constexpr int64_t kPeriodTouches = 512 << 10;
 
 // 0: one a CPU.
 int thread_count(int64_t asked);
@@ -79,14 +81,14 @@ Result<int64_t> plan_beyond_budget(Plan& plan, bool& beyond) {
 // budget to learn the first, then within it until a plan leaves the process what it takes. `plan` returns what the
 // executors will take of the heap.
 template <class Plan>
-Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
+Result<void> plan_within(const PlanBudget& budget, int64_t asked_bytes, Plan& plan) {
   constexpr int kClose = 6, kMost = 12;  // rounds for a close fit, and at all
   constexpr int64_t kSlack = 160 << 10;
-  CHECK_OK(check_budget(budget.asked_bytes));
   budget.budget_bytes = 0;
   bool beyond = false;
   for (int round = 0; round < kMost; ++round) {
     budget.holes.release();
+    give_heap_back();
     const int64_t heap = TRY(plan_beyond_budget(plan, beyond));
     populate_runtime(kHeapReserve + heap, &budget.holes);
     // Small things beside it, in holes too small to be held: more of them, the larger the plan.
@@ -95,13 +97,31 @@ Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
     const int64_t left = budget.runtime_bytes - measured;
     if (budget.budget_bytes > 0 && left >= 0 && (left < kSlack || round >= kClose)) return include_start(budget);
     budget.runtime_bytes = round < kClose ? measured : std::max(measured, budget.runtime_bytes) + kSlack;
-    budget.budget_bytes = budget_or_free(budget.asked_bytes);
+    budget.budget_bytes = budget_or_free(asked_bytes);
   }
-  return fail(
-      ErrorCode::over_budget,
-      "the plan does not fit: within --memory {} every plan takes more of the process than the one before; give "
-      "a larger --memory",
-      megabytes(budget.budget_bytes));
+  return Failure(
+      Error{ErrorCode::over_budget,
+            "within which every plan takes more of the process than the one before; give a larger --memory"});
+}
+
+Failure refused_within(int64_t budget_bytes, const Error& error);
+
+// plan_within() what was asked for. Where that is refused, the budget that the refusal names has been tried: planning
+// within little takes more of the process than finding out that nothing fits.
+template <class Plan>
+Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
+  constexpr int kTrials = 4;
+  CHECK_OK(check_budget(budget.asked_bytes));
+  auto planned = plan_within(budget, budget.asked_bytes, plan);
+  if (planned || planned.error().code != ErrorCode::over_budget) return planned;
+  const int64_t given = budget.budget_bytes;
+  Error refusal = std::move(planned.error());
+  for (int trial = 0; trial < kTrials && refusal.least_bytes > 0; ++trial) {
+    auto tried = plan_within(budget, refusal.least_bytes, plan);
+    if (tried || tried.error().least_bytes <= refusal.least_bytes) break;
+    refusal = std::move(tried.error());
+  }
+  return refused_within(given, refusal);
 }
 
 }  // namespace thimble

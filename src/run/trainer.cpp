@@ -11,6 +11,7 @@
 #include "plan/profile.h"
 #include "run/derived.h"
 #include "run/earlier_run.h"
+#include "run/label_scores.h"
 #include "run/out_lock.h"
 #include "run/report.h"
 #include "run/run_log.h"
@@ -60,11 +61,15 @@ Result<void> Trainer::fill() {
   if (!source_) return {};
   for (const AdapterTensor& tensor : plan_.train.adapter)
     if (recipe_.resume && tensor.trained) loaded.insert(tensor.value);  // the checkpoint has it
-  return begin_from_weights(spec_.rewrites, plan_.train.adapter, *source_, *threads_, all, loaded);
+  return begin_from_weights(
+      spec_.rewrites, plan_.train.adapter, *source_, *threads_, all, loaded,
+      [this](int64_t done, int64_t layers) -> Result<void> {
+        events_.progress(fmt::format("--method {}: initial values, layer {} of {}", recipe_.method, done + 1, layers));
+        return stop_() ? stopped_before("while initial values were computed") : Result<void>();
+      });
 }
 
-void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t first,
-                         const std::vector<float>& references) {
+void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t first, const References& references) {
   const auto write = [&](std::string_view name, const auto& column, int32_t less = 0) {
     const std::string whole = prefix + std::string(name);
     if (!plan_.layout.find(whole)) return;
@@ -73,28 +78,52 @@ void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t fi
   };
   const auto begin = static_cast<int32_t>(first);
   write("ids", rows.ids), write("targets", rows.targets), write("positions", rows.positions);
+  write_labels(prefix, rows, first);
   write("starts", rows.starts, begin), write(kPairStarts, rows.pair_starts, begin);
   write(kPairSign, rows.sign), write(kPairShare, rows.share);
-  const auto mark = [&](std::string_view name, auto of_pair) {
+  const auto mark = [&](std::string_view name, auto of_term) {
     const std::string whole = prefix + std::string(name);
     if (!plan_.layout.find(whole)) return;
     float* const to = input<float>(whole);
     std::fill_n(to, plan_.rows, 0.0f);
-    for (const Rows::Pair& pair : rows.pairs)
-      if (pair.row >= first && pair.row < first + plan_.rows) to[pair.row - first] = of_pair(pair);
+    for (const Rows::Term& term : rows.terms)
+      if (term.row >= first && term.row < first + plan_.rows) to[term.row - first] = of_term(term);
   };
-  mark(kPairFirst, [](const Rows::Pair&) { return 1.0f; });
-  mark(kPairReference, [&](const Rows::Pair& pair) { return references[static_cast<size_t>(pair.example)]; });
+  mark(kPairFirst, [](const Rows::Term&) { return 1.0f; });
+  mark(kReplyLabel, [](const Rows::Term& term) { return term.label; });
+  mark(kPairReference, [&](const Rows::Term& term) { return references.margins[static_cast<size_t>(term.example)]; });
+}
+
+// Of classes the targets are their ids, in the last rows of texts.
+void Trainer::write_labels(const std::string& prefix, const Rows& rows, int64_t first) {
+  if (spec_.objective->term != LossTerm::text) return;
+  const auto mark = [&](std::string_view name, auto of_term) {
+    const std::string whole = prefix + std::string(name);
+    if (!plan_.layout.find(whole)) return;
+    auto* const to = input<decltype(of_term(rows.terms.front()))>(whole);
+    if (name != "targets") std::fill_n(to, plan_.rows, 0);
+    for (const Rows::Term& term : rows.terms)
+      if (term.last >= first && term.last < first + plan_.rows) to[term.last - first] = of_term(term);
+  };
+  mark(kTextLabel, [](const Rows::Term& term) { return term.label; });
+  mark(kTextLast, [](const Rows::Term&) { return 1.0f; });
+  if (!spec_.objective->loss) mark("targets", [](const Rows::Term& term) { return static_cast<int32_t>(term.label); });
 }
 
 double Trainer::read_losses(const std::string& prefix, const Rows& rows, int64_t first) {
   double sum = 0;
   const float* const losses = input<float>(loss_name(objective_of(prefix), prefix));
   for (int64_t i = 0; i < plan_.rows; ++i) sum += losses[i];
-  for (const Rows::Pair& pair : rows.pairs) {
-    if (pair.row < first || pair.row >= first + plan_.rows) continue;
-    const float reward = input<float>(prefix + std::string(kPairReward))[pair.row - first];
-    ++rewards_.pairs, rewards_.preferred += reward > 0, rewards_.margin += reward;
+  if (!plan_.layout.find(prefix + std::string(kPairReward))) return sum;
+  for (const Rows::Term& term : rows.terms) {
+    if (term.row < first || term.row >= first + plan_.rows) continue;
+    const float reward = input<float>(prefix + std::string(kPairReward))[term.row - first];
+    if (term.label > 0)
+      ++rewards_.wanted, rewards_.of_wanted += reward;
+    else if (term.label < 0)
+      ++rewards_.unwanted, rewards_.of_unwanted += reward;
+    else
+      ++rewards_.pairs, rewards_.preferred += reward > 0, rewards_.margin += reward;
   }
   return sum;
 }
@@ -123,7 +152,8 @@ Result<void> Trainer::draw() {
 }
 
 // What the next step holds: its losses are divided by its targets, and micro-batches after the last example of an epoch
-// are empty and left out. One micro-batch is in memory at a time; where a step has several, they are read twice.
+// are empty and left out. One micro-batch is in memory at a time; where a step has several, or rows_ is wanted between,
+// they are read twice.
 Result<Trainer::StepSize> Trainer::measure_step() {
   StepSize size;
   packer_->begin_step();
@@ -133,9 +163,15 @@ Result<Trainer::StepSize> Trainer::measure_step() {
     if (rows_.windows == 0) break;
     ++size.batches;
     size.windows += rows_.windows;
-    size.terms += spec_.objective->of_pairs() ? static_cast<int64_t>(rows_.pairs.size()) : rows_.predicted;
+    size.terms += terms_in(rows_);
   }
-  if (recipe_.accumulate > 1) CHECK_OK(packer_->restore(size.begin));
+  rewards_ = {};
+  if (spec_.objective->drift) {
+    const Packer::State end = packer_->state();
+    const NextExample next = [this, at = size.begin, end]() mutable { return packer_->example(at, end); };
+    CHECK_OK(measure_drift(plan_.train.prefix, *mismatched_, references_, next));
+  }
+  if (reads_twice()) CHECK_OK(packer_->restore(size.begin));
   return size;
 }
 
@@ -163,7 +199,7 @@ Result<double> Trainer::run_passes(RunContext& run, PassPlace place) {
 Result<double> Trainer::run_batches(RunContext& run, const StepSize& size) {
   double loss = 0;
   for (int64_t i = 0; i < size.batches; ++i) {
-    if (recipe_.accumulate > 1) CHECK_OK(packer_->next(rows_));
+    if (reads_twice()) CHECK_OK(packer_->next(rows_));
     loss += TRY(run_passes(run, {i == 0, i + 1 == size.batches}));
   }
   return loss / size.divisor();
@@ -174,19 +210,20 @@ Result<std::optional<StepEvent>> Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
   CHECK_OK(draw());
   const StepSize size = TRY(measure_step());
-  rewards_ = {}, balance_ = 0;
+  balance_ = 0;
   RunContext run = context();
   StepEvent event{
       .step = done_ + 1, .steps = steps_, .learning_rate = learning_rate(recipe_, base_rate_, done_, steps_)};
   passes_->begin_step(run, {event.learning_rate, scale_(event.step, 1 / size.divisor())});
+  const auto sweep = [&]() -> Result<double> {
+    if (reads_twice()) CHECK_OK(packer_->restore(size.begin));
+    return run_batches(run, size);
+  };
   if (spec_.estimator->differentiates()) {
     event.loss = TRY(run_batches(run, size));
     event.grad_norm = *input<float>("update.norm");
   } else {
-    const Estimated estimated = TRY(passes_->estimate(run, [&]() -> Result<double> {
-      if (recipe_.accumulate > 1) CHECK_OK(packer_->restore(size.begin));
-      return run_batches(run, size);
-    }));
+    const Estimated estimated = TRY(passes_->estimate(run, sweep));
     event.loss = estimated.loss, event.grad_norm = estimated.norm;
   }
   event.tokens = size.windows * recipe_.context;
@@ -199,6 +236,9 @@ Result<std::optional<StepEvent>> Trainer::step() {
   passed_over_ = 0;
   watch_.add(event.loss, event.grad_norm);
   CHECK_OK(passes_->end_step(run));
+  if (!TRY(passes_->measure_curvature(run, sweep)))
+    events_.note(fmt::format("warning: step {}: the gradient of drawn labels is not finite: left out of the curvature",
+                             event.step));
   ++done_;
   event.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   event.tokens_per_second = static_cast<double>(event.tokens) / event.seconds;
@@ -206,30 +246,50 @@ Result<std::optional<StepEvent>> Trainer::step() {
   return std::optional(event);
 }
 
-Result<void> Trainer::evaluate_rows(const Rows& rows, int64_t first, const std::vector<float>& references) {
+Result<void> Trainer::evaluate_rows(const Rows& rows, int64_t first, const References& references) {
   RunContext run = context();
   write_rows("eval.", rows, first, references);
   *input<float>("eval.scale") = 1;
   return passes_->evaluate(run);
 }
 
+std::span<const float> Trainer::scores_at(int64_t row) {
+  const int64_t outputs = spec_.architecture.outputs();
+  return {input<float>(kEvalScores) + row * outputs, static_cast<size_t>(outputs)};
+}
+
 Result<EvalEvent> Trainer::evaluate() {
   CHECK_OK(flush());
   Packer packer = packed(*eval_data_, plan_.rows / recipe_.context, 0, false);
   double sum = 0;
-  int64_t predicted = 0;
+  int64_t predicted = 0, terms = 0;
+  const auto& labels = spec_.architecture.labels;
+  LabelScores scores(labels ? labels->kind : Labels::Kind::classes);
   rewards_ = {};
+  if (spec_.objective->drift) {
+    const NextExample next = [i = int64_t{0}, size = eval_data_->size()]() mutable {
+      return i < size ? std::optional(i++) : std::nullopt;
+    };
+    CHECK_OK(measure_drift("eval.", *eval_mismatched_, eval_references_, next));
+  }
   while (!packer.finished()) {
     if (stop_()) return fail(ErrorCode::cancelled, "evaluating was stopped");
     CHECK_OK(packer.next(rows_));
     predicted += rows_.predicted;
     CHECK_OK(evaluate_rows(rows_, 0, eval_references_));
     sum += read_losses("eval.", rows_, 0);
+    terms += terms_in(rows_);
+    for (const Rows::Term& term : rows_.terms)
+      if (labels) scores.add(scores_at(term.last), term.label);
   }
-  const int64_t terms = spec_.objective->of_pairs() ? rewards_.pairs : predicted;
   const double mean = sum / static_cast<double>(std::max<int64_t>(1, terms));
-  const double perplexity = spec_.objective->of_pairs() ? 0 : std::exp(mean);
-  return EvalEvent{.step = done_, .nll = mean, .perplexity = perplexity, .tokens = predicted, .rewards = rewards_};
+  const double perplexity = spec_.objective->of_examples() ? 0 : std::exp(mean);
+  return EvalEvent{.step = done_,
+                   .nll = mean,
+                   .perplexity = perplexity,
+                   .tokens = predicted,
+                   .rewards = rewards_,
+                   .labels = scores.result()};
 }
 
 // Before the first step, after the last, and every so many: also where a run was interrupted before it was done.
@@ -248,17 +308,22 @@ Result<void> Trainer::evaluate_and_keep_best() {
   return export_model(recipe_.out + "/best");
 }
 
-// Before the arena exists: the profile takes some memory for a moment.
-Result<void> Trainer::begin_log() {
-  if (recipe_.resume) CHECK_OK(drop_events_after(recipe_.out + kEventsFile, done_, evaluated_));
-  CHECK_OK(events_.open_log(recipe_.out + kEventsFile, recipe_.resume));
-  events_.log(fmt::format("{{\"event\":\"recipe\",\"settings\":{}}}", recipe_json(recipe_)));
+// Made before the arena exists: the profile takes some memory for a moment.
+std::vector<std::string> Trainer::first_events() const {
+  std::vector<std::string> events{fmt::format("{{\"event\":\"recipe\",\"settings\":{}}}", recipe_json(recipe_))};
   for (const ProfilePoint& point : memory_profile(plan_, spec_.runtime_bytes, kProfilePoints)) {
     std::string bytes;
     for (size_t i = 0; i < kHeldNames.size(); ++i) bytes += fmt::format(",\"{}\":{}", kHeldNames[i], point.bytes[i]);
-    events_.log(
+    events.push_back(
         fmt::format("{{\"event\":\"memory\",\"step\":{},\"name\":{}{}}}", point.step, json_string(point.name), bytes));
   }
+  return events;
+}
+
+Result<void> Trainer::begin_log(const std::vector<std::string>& first) {
+  if (recipe_.resume) CHECK_OK(drop_events_after(recipe_.out + kEventsFile, done_, evaluated_));
+  CHECK_OK(events_.open_log(recipe_.out + kEventsFile, recipe_.resume));
+  for (const std::string& event : first) events_.log(event);
   return {};
 }
 
@@ -291,12 +356,13 @@ Result<void> Trainer::train() {
     scratch_ =
         TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes, .queue = queue_}, *threads_));
   CHECK_OK(check_space());
-  CHECK_OK(begin_log());
+  const std::vector<std::string> first = first_events();
   CHECK_OK(allocate());
   CHECK_OK(fill());
   CHECK_OK(find_references());
+  CHECK_OK(begin_log(first));
   if (recipe_.resume) CHECK_OK(restore_checkpoint());
-  populate_heap(plan_.ledger.planned_bytes - kTrainingTouches);
+  populate_heap(plan_.ledger.planned_bytes - touched_later());
   for (;;) {
     if (evaluation_is_due())
       if (const auto evaluated = evaluate_and_keep_best(); !evaluated) return given_up(evaluated.error());
@@ -322,6 +388,11 @@ Result<void> Trainer::given_up(const Error& error) {
 void Trainer::forget_earlier() {
   remove_results(earlier_);
   earlier_.clear();
+}
+
+Failure Trainer::stopped_before(const char* when) const {
+  return fail(ErrorCode::cancelled,
+              "stopped {}, before the first step: nothing was trained, give the same command again", when);
 }
 
 Failure Trainer::stopped() {

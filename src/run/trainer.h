@@ -1,6 +1,7 @@
 // Training: from a recipe to a trained model or adapter.
 #pragma once
 
+#include <array>
 #include <memory>
 
 #include "adapters/adapter.h"
@@ -15,12 +16,21 @@
 #include "run/recipe.h"
 #include "run/values.h"
 #include "text/dataset.h"
+#include "text/mismatched.h"
 
 namespace thimble {
 
-// Tensors of a checkpoint beside what the plan holds: Trainer::references_.
-inline constexpr const char* kReferences = "pair.references";
-inline constexpr const char* kEvalReferences = "eval.pair.references";
+// What the reference says of a data set, by example; NaN: not known yet. Empty where the objective reads none.
+struct References {
+  std::vector<float> margins;     // of pairs, or of judged replies (kPairReference)
+  std::vector<float> mismatched;  // log likelihoods of replies to other prompts (text/mismatched.h)
+
+  // Both, with the ends of their names in a checkpoint.
+  std::array<std::pair<const char*, std::vector<float>*>, 2> tensors() {
+    return {std::pair{"pair.references", &margins}, {"pair.mismatched_references", &mismatched}};
+  }
+};
+inline constexpr const char* kEvalReferences = "eval.";  // before the names of those of the evaluation's data
 
 class Trainer {
  public:
@@ -50,11 +60,14 @@ class Trainer {
   Trainer(const Recipe& recipe, Events& events) : recipe_(recipe), events_(events) {}
   Result<void> open();
   Result<void> open_model_tokenizer();
+  Result<void> open_labels();
+  Result<Labels> labels_of_data(Labels::Kind kind) const;
   Result<void> open_teacher();
   Result<void> check_teacher() const;
   Result<void> open_data();
   Result<void> make_spec();
   Result<void> set_options();
+  Result<OptionValues> objective_options() const;
   Result<void> make_rewrites();
   Result<void> begin_with_adapter();
   Result<void> resume_adapted(const std::string& began);
@@ -67,6 +80,7 @@ class Trainer {
   Result<void> measure_scores(int64_t windows, std::map<std::string, double>& scores);
   void report_chosen();
   Result<void> plan_within_budget();
+  Result<void> prepare_references(Dataset* data, References& references, std::optional<Mismatched>& mismatched);
   Result<int64_t> count_steps();
   Result<int64_t> text_context() const;
   Packer packed(Dataset& data, int64_t batch, int64_t seed, bool shuffle) const;
@@ -90,24 +104,41 @@ class Trainer {
     double divisor() const { return static_cast<double>(std::max<int64_t>(1, terms)); }
   };
   Result<StepSize> measure_step();
+  // Of the loss, in a micro-batch.
+  int64_t terms_in(const Rows& rows) const {
+    return spec_.objective->of_examples() ? static_cast<int64_t>(rows.terms.size()) : rows.predicted;
+  }
+  bool reads_twice() const { return recipe_.accumulate > 1 || spec_.objective->drift; }
   Result<double> run_passes(RunContext& run, PassPlace place);
   double read_balance();  // of a pass
   // The mean loss of a target, or of a pair, of all micro-batches of the step.
   Result<double> run_batches(RunContext& run, const StepSize& size);
   Result<void> pass_over(const std::string& what, const Packer::State& from);
   // Rows [first, first + plan rows) become the inputs of a program, whose names begin with `prefix`.
-  void write_rows(const std::string& prefix, const Rows& rows, int64_t first, const std::vector<float>& references);
+  void write_rows(const std::string& prefix, const Rows& rows, int64_t first, const References& references);
   // What a program counts: of evaluation it may be another than what is learnt.
   const Objective& objective_of(const std::string& prefix) const {
     return prefix == plan_.train.prefix ? *spec_.objective : evaluated_objective(*spec_.objective);
   }
+  // The same of the labels of texts.
+  void write_labels(const std::string& prefix, const Rows& rows, int64_t first);
+  std::span<const float> scores_at(int64_t row);  // of the evaluation that has just run
   // Of the program that has just run on them, the sum of the losses; the rewards of pairs are added to `rewards_`.
   double read_losses(const std::string& prefix, const Rows& rows, int64_t first);
-  Result<void> evaluate_rows(const Rows& rows, int64_t first, const std::vector<float>& references);
+  Result<void> evaluate_rows(const Rows& rows, int64_t first, const References& references);
   // Of pairs, by what the model as the run begins says of them; those that are known stay as they are.
   Result<void> find_references();
-  Result<void> find_references(Packer& packer, int64_t steps, int64_t micro_batches, std::vector<float>& references);
-  Result<void> load_references(const std::string& name, std::vector<float>& references);
+  Result<void> find_references(Packer& packer, int64_t steps, int64_t micro_batches, References& references);
+  Result<void> find_mismatched_references(Mismatched& data, References& references);
+  Result<void> load_references(const std::string& prefix, References& references);
+  // Examples one after another, none at the end.
+  using NextExample = std::function<std::optional<int64_t>()>;
+  // The log likelihoods of mismatched pairs, by what the parameters are now. Uses rows_.
+  Result<void> visit_mismatched(Mismatched& data, const References& references, const NextExample& next,
+                                const std::function<void(int64_t example, double likelihood)>& visit);
+  // kReplyDrift of these examples: written for the program of that prefix, and noted in rewards_.
+  Result<void> measure_drift(const std::string& prefix, Mismatched& data, const References& references,
+                             const NextExample& next);
   Result<EvalEvent> evaluate();
   bool evaluation_is_due() const;
   Result<void> evaluate_and_keep_best();
@@ -122,12 +153,15 @@ class Trainer {
   Result<void> read_result(Values& all, const std::string& name, int64_t first, std::span<float> to) const;
   void forget_earlier();  // the results of a run that this one replaces
   Result<void> finish();
-  Result<void> begin_log();
+  std::vector<std::string> first_events() const;
+  Result<void> begin_log(const std::vector<std::string>& first);
   Result<void> check_space() const;
   Failure stopped();
-  Result<void> check_names() const;  // of what the user named
+  Failure stopped_before(const char* when) const;  // the first step of this call
+  Result<void> check_names() const;                // of what the user named
   // Of a selector that draws: the heap that planning another period takes while plan_ is there.
   Result<int64_t> heap_of_a_period() const;
+  int64_t touched_later() const;  // bytes that are resident only when the run is under way
   Failure diverged(const std::string& what) const;
   Result<void> given_up(const Error& error);  // of an evaluation
   void report();
@@ -147,10 +181,10 @@ class Trainer {
   std::string model_fingerprint_;
   std::unique_ptr<Dataset> data_, eval_data_;
   std::unique_ptr<Packer> packer_;
-  // Of preference pairs, by example: the margin of the reference; NaN: not known yet.
-  std::vector<float> references_, eval_references_;
-  Rewards rewards_;     // of the step, or of the evaluation
-  double balance_ = 0;  // of the step: StepEvent::balance
+  References references_, eval_references_;
+  std::optional<Mismatched> mismatched_, eval_mismatched_;  // where the objective reads the drift
+  Rewards rewards_;                                         // of the step, or of the evaluation
+  double balance_ = 0;                                      // of the step: StepEvent::balance
   TrainingSpec spec_;
   Machine machine_;
   HeapHoles holes_;  // as long as a plan is carried out

@@ -8,6 +8,8 @@
 #include "files/decompress.h"
 #include "text/datasets.h"
 #include "text/delimited.h"
+#include "text/json_records.h"
+#include "text/label_field.h"
 
 namespace thimble {
 namespace {
@@ -60,9 +62,15 @@ std::string table_note(const std::string& path) {
   return fmt::format("{} is read as a table (CSV or TSV) whose first row names the columns, not as plain text", path);
 }
 
-// `note`: what the file was taken for, where that may be a surprise.
-Result<std::unique_ptr<Dataset>> open_file(const std::string& path, Tokenizer& tokenizer, const DatasetOptions& options,
-                                           std::string& note) {
+// A file once it is unpacked, and what it holds.
+struct Content {
+  InputFile file;
+  const FileKind* kind;
+  std::optional<RecordForm> records = {};  // nothing: plain text, or token ids
+  std::string note = {};                   // what the file was taken for, where that may be a surprise
+};
+
+Result<Content> open_content(const std::string& path) {
   InputFile file = TRY(InputFile::open(path));
   const FileKind* kind = TRY(file_kind(file));
   constexpr int kMostLayers = 2;
@@ -74,27 +82,45 @@ Result<std::unique_ptr<Dataset>> open_file(const std::string& path, Tokenizer& t
     if (kind->form == FileKind::safetensors)
       return fail(ErrorCode::unsupported, "reading {}: a compressed safetensors file; unpack it first", path);
   }
-  const auto no_pairs = [&] {
-    return fail(ErrorCode::invalid_argument,
-                "reading {}: the objective learns from preference pairs, records with 'chosen' and 'rejected'; this is "
-                "no file of records",
-                path);
-  };
-  if (kind->form == FileKind::safetensors && options.pairs) return no_pairs();
-  if (kind->form == FileKind::safetensors) return open_token_windows(path, options);
   if (kind->form == FileKind::refused) return refuse_kind(path, *kind);
+  if (kind->form == FileKind::safetensors) return Content{std::move(file), kind};
   const std::string head = TRY(head_of(file));
   // A stray byte among JSON records makes one of them bad, not the file.
-  const bool records = head.find('\0') == std::string::npos && json_form(path, head).has_value();
+  const std::optional<RecordForm> form = json_form(path, head);
+  const bool records = head.find('\0') == std::string::npos && form.has_value();
   if (kind->form == FileKind::unknown && !records) return refuse_kind(path, *kind);
-  CHECK_OK(tokenizer.usable());
-  if (const auto form = json_form(path, head)) return open_json_dataset(std::move(file), *form, tokenizer, options);
+  if (form) return Content{std::move(file), kind, form};
   const auto delimiter = delimiter_of(path, head);
-  if (!delimiter && options.pairs) return no_pairs();
-  if (!delimiter) return open_text_windows(std::move(file), tokenizer, options);
-  note = table_note(path);
+  if (!delimiter) return Content{std::move(file), kind};
   file = TRY(table_to_json_lines(file, *delimiter));
-  return open_json_dataset(std::move(file), RecordForm::lines, tokenizer, options);
+  return Content{std::move(file), kind, RecordForm::lines, table_note(path)};
+}
+
+std::string_view wanted_records(LossTerm term) {
+  switch (term) {
+    case LossTerm::pair:
+      return "preference pairs, records with 'chosen' and 'rejected'";
+    case LossTerm::reply:
+      return "judged replies, records with 'prompt', 'completion' and 'label'";
+    default:
+      return "texts with labels, records with 'text' and 'label'";
+  }
+}
+
+Failure no_records(const std::string& path, LossTerm term) {
+  return fail(ErrorCode::invalid_argument, "reading {}: the objective learns from {}; this is no file of records", path,
+              wanted_records(term));
+}
+
+Result<std::unique_ptr<Dataset>> open_file(const std::string& path, Tokenizer& tokenizer, const DatasetOptions& options,
+                                           std::string& note) {
+  Content content = TRY(open_content(path));
+  if (!content.records && options.term != LossTerm::token) return no_records(path, options.term);
+  if (content.kind->form == FileKind::safetensors) return open_token_windows(path, options);
+  CHECK_OK(tokenizer.usable());
+  if (!content.records) return open_text_windows(std::move(content.file), tokenizer, options);
+  note = content.note;
+  return open_json_dataset(std::move(content.file), *content.records, tokenizer, options);
 }
 
 Failure nothing_usable(const std::string& files, const DatasetReport& report, const DatasetOptions& options) {
@@ -110,6 +136,17 @@ Failure nothing_usable(const std::string& files, const DatasetReport& report, co
 }
 
 }  // namespace
+
+Result<Labels> labels_in(const std::string& files, const DatasetOptions& options) {
+  LabelScan scan(options);
+  for (const std::string& path : TRY(data_files(files, options.part))) {
+    const Content content = TRY(open_content(path));
+    if (!content.records) return no_records(path, LossTerm::text);
+    CHECK_OK(for_each_record(content.file, *content.records,
+                             [&](const JsonRecord& record) { return scan.add(content.file, record); }));
+  }
+  return scan.finish(files);
+}
 
 void Dataset::add_to_fingerprint(uint64_t word) {
   fingerprint_ = XXH3_64bits_withSeed(&word, sizeof word, fingerprint_);

@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "core/labels.h"
 #include "core/lead.h"
+#include "core/loss_term.h"
 #include "text/chat.h"
 #include "text/data_files.h"
 #include "text/tokenizer.h"
@@ -23,7 +25,8 @@ struct Example {
   std::vector<int32_t> ids;
   std::vector<uint8_t> trained;
   size_t second = 0;  // of a preference pair: where the document of the rejected reply begins; 0: there is but one
-  void clear() { ids.clear(), trained.clear(), second = 0; }
+  float label = 0;    // of a judged reply: 1 wanted, -1 not; of a labelled text: the id of its class, or its number
+  void clear() { ids.clear(), trained.clear(), second = 0, label = 0; }
 };
 
 // What is done with an example of more tokens than the context.
@@ -50,8 +53,12 @@ struct DatasetOptions {
   bool no_bos = false;        // --no-bos
   ModelTemplateOptions chat;  // which template, and what it is given; bos and no_bos are those above
   TrainOn train_on = TrainOn::assistant;
-  bool all_tokens = false;        // loss on every token, not only on the assistant's
-  bool pairs = false;             // examples are preference pairs, both replies; a record that is none is a bad one
+  bool all_tokens = false;  // loss on every token, not only on the assistant's
+  // What examples are: texts; preference pairs, both replies; judged replies, of which a pair is two; or texts with one
+  // of these labels. A record that is none is a bad one.
+  LossTerm term = LossTerm::token;
+  Labels labels;
+  bool texts = false;             // examples are texts, all of which is learnt; another record is a bad one
   size_t longest_line = 1 << 20;  // bytes; a longer line is a bad line
 };
 
@@ -64,6 +71,8 @@ struct DatasetReport {
   int64_t truncated = 0;                  // longer than the context, and cut or split
   int64_t largest_id = -1;                // of windows of token ids
   int64_t pairs = 0;                      // preference pairs, of which the chosen reply is learnt
+  int64_t unpaired = 0;                   // preference pairs that became two judged replies
+  int64_t wanted = 0;                     // judged replies that are said to be wanted
   std::map<std::string, int64_t> unused;  // fields of records that nothing is done with, and how often they stand there
   std::vector<std::string> notes;         // of what a file was taken for
   std::vector<std::string> first_errors;  // "file.jsonl:12: ..." at most 10
@@ -91,7 +100,7 @@ class Dataset {
   virtual bool windows() const = 0;  // plain text: every example fills one window by itself
   // The messages of a chat example, for showing and for exact-match evaluation.
   virtual Result<std::vector<Message>> messages(int64_t index) = 0;
-  virtual bool pairs() const { return false; }  // of examples that are preference pairs: DatasetOptions::pairs
+  virtual LossTerm term() const { return LossTerm::token; }  // DatasetOptions::term
   // The rejected reply of a preference pair, after the same prompt; refused where the example is none.
   virtual Result<void> read_rejected(int64_t index, Example& example);
   const DatasetReport& report() const { return report_; }
@@ -105,6 +114,10 @@ class Dataset {
  private:
   uint64_t fingerprint_ = 0;
 };
+
+// The labels that records of these files have, in an order that does not hang on that of the records: whole numbers
+// are ids, from 0 to the largest there is; names get ids in alphabetical order. Reads the files once.
+Result<Labels> labels_in(const std::string& files, const DatasetOptions& options);
 
 // A part of the examples, apart from the others for evaluation: `part` of them (0 < part < 1), at least one and not
 // all, drawn by `seed`, or of plain text the last windows. Both views share `all`, and are read one at a time.
@@ -123,15 +136,32 @@ struct Rows {
   int64_t predicted = 0;           // targets that are not -1
   int64_t windows = 0;             // that hold something
 
-  // A preference pair: which example, and its first row.
-  struct Pair {
+  // A preference pair, a judged reply or a labelled text: which example, its first row and its last, and
+  // Example::label.
+  struct Term {
     int64_t example, row;
+    int64_t last = 0;
+    float label = 0;
   };
-  std::vector<Pair> pairs;
-  // Of pairs, else empty: the row where its pair starts, or the row itself; and of targets 1 where the reply is the
-  // chosen one, -1 where it is the rejected one, and 1 / targets of the reply.
+  std::vector<Term> terms;
+  // Of pairs and replies, else empty: the row where its pair or reply starts, or the row itself; and of targets 1 where
+  // the reply is the chosen or a wanted one, -1 where it is not, and 1 / targets of the reply.
   std::vector<int32_t> pair_starts;
   std::vector<float> sign, share;
+
+  // All unused, of `count` rows.
+  void clear(int64_t count, LossTerm term);
+  // The tokens of an example from this row on; returns rows_of() it.
+  int64_t place(const Example& example, int64_t index, int64_t row, LossTerm term, Lead lead);
+  static int64_t rows_of(int64_t tokens, LossTerm term, Lead lead) {
+    return tokens + lead.rows * (term == LossTerm::pair ? 2 : 1);
+  }
+
+ private:
+  // Tokens [first, end) of the example, a document, from this row on; returns how many are predicted.
+  int64_t place(const Example& example, int64_t row, size_t first, size_t end, Lead lead);
+  // The same of a reply of a pair that starts at row `pair`; sign: as above.
+  void place_reply(const Example& example, int64_t pair, int64_t row, size_t first, size_t end, float sign, Lead lead);
 };
 
 // Fills windows with whole examples in a seeded order (or the file's order). An epoch holds every example exactly once:
@@ -157,17 +187,14 @@ class Packer {
   const State& state() const { return state_; }
   // Examples that were given between two states of this run, as the data set counts them from 0; the first `most`.
   std::vector<int64_t> examples(State from, const State& to, size_t most);
+  // The first of them, after which `from` is set; nothing where both are one.
+  std::optional<int64_t> example(State& from, const State& to);
   Result<void> restore(const State& state);  // refuses a place that this data set does not have
 
  private:
   void order(int64_t epoch);
   Result<void> load();  // the example at state_
-  void place(Rows& rows, int64_t row) const;
-  // Tokens [first, end) of the example, a document, from this row on; returns how many are predicted.
-  int64_t place(Rows& rows, int64_t row, size_t first, size_t end) const;
-  // The same of a reply of a pair that starts at row `pair`; sign: as in Rows::sign.
-  void place_reply(Rows& rows, int64_t pair, int64_t row, size_t first, size_t end, float sign) const;
-  int64_t rows_of(int64_t tokens) const { return tokens + lead_.rows * (dataset_.pairs() ? 2 : 1); }  // of an example
+  int64_t rows_of(int64_t tokens) const { return Rows::rows_of(tokens, dataset_.term(), lead_); }  // of an example
   int64_t index() const;  // of the example at state_, in the data set
   Dataset& dataset_;
   int64_t batch_, context_;

@@ -3,18 +3,12 @@
 
 #include "files/file.h"
 #include "text/dataset.h"
+#include "text/json_records.h"
 
 namespace thimble {
 
 // Bytes of the UTF-8 byte order mark that some editors begin a text with: 3, or 0 without one.
 Result<uint64_t> byte_order_mark(const InputFile& file);
-
-// How the records of a file lie in it.
-enum class RecordForm {
-  lines,  // one a line
-  array,  // elements of one JSON array
-  values  // JSON objects one after another, over any number of lines
-};
 
 Result<std::unique_ptr<Dataset>> open_json_dataset(InputFile file, RecordForm form, Tokenizer& tokenizer,
                                                    const DatasetOptions& options);

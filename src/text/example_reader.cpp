@@ -49,9 +49,13 @@ struct Refused {
   std::string_view field, why;
 };
 constexpr std::array kRefusedInRecord{
-    Refused{"label", "whether a completion is wanted or not (as KTO has it) is not looked at; leave such records out"},
     Refused{"system", "a system message has no place beside a prompt that is no chat; write the record as messages"},
     Refused{"rejected", "it goes with 'chosen'"},
+};
+constexpr std::array kRefusedLabel{
+    Refused{"label",
+            "whether a completion is wanted or not is looked at by --objective kto and apo_zero_unpaired alone, and of "
+            "what class a text is by classification; leave such records out"},
 };
 constexpr std::array kRefusedInMessage{
     Refused{"train_detail", "parts of a reply are not trained apart; give train or weight"},
@@ -95,7 +99,9 @@ ExampleReader::ExampleReader(Tokenizer& tokenizer, const DatasetOptions& options
     : tokenizer_(tokenizer),
       options_(options),
       format_(chat_format(tokenizer, chat_options(options))),
-      json_(std::make_unique<Json>()) {}
+      json_(std::make_unique<Json>()) {
+  if (options.term == LossTerm::text) labels_.emplace(options.labels);
+}
 ExampleReader::~ExampleReader() = default;
 
 std::span<char> ExampleReader::buffer(size_t bytes) {
@@ -125,18 +131,23 @@ Result<void> ExampleReader::parse(bool rejected) {
   if (root.get(json_->record) != simdjson::SUCCESS) return fail(ErrorCode::corrupt, "expected a JSON object");
   RecordFields record(json_->record, "", options_.columns);
   CHECK_OK(parse_record(record, rejected));
+  if (options_.term == LossTerm::reply && !has_rejected_) CHECK_OK(parse_verdict(record));
   const bool learnt = TRY(record.learnt("weight")).value_or(true);
   for (size_t i = 0; i < count_ && !learnt; ++i) pool_[i].trained = false;
   extras_ = {};
   if (kind_ == Kind::chat) CHECK_OK(take_extras(record));
   CHECK_OK(refuse(record, kRefusedInRecord));
+  if (options_.term == LossTerm::token || options_.term == LossTerm::pair) CHECK_OK(refuse(record, kRefusedLabel));
   if (options_.columns.empty()) note_unused(record, "");
   return {};
 }
 
 Result<void> ExampleReader::parse_record(RecordFields& record, bool rejected) {
+  if (labels_) return parse_labelled(record);
+  if (options_.texts) return parse_text(record);
   if (record.has("chosen") && record.has("rejected")) return parse_preference(record, rejected);
-  if (rejected) return fail(ErrorCode::invalid_argument, "the record is no preference pair (chosen, rejected)");
+  if (rejected && options_.term != LossTerm::reply)
+    return fail(ErrorCode::invalid_argument, "the record is no preference pair (chosen, rejected)");
   for (const ChatFields& fields : kChats) {
     if (record.has(fields.list)) return parse_chat(record, fields);
   }
@@ -149,8 +160,14 @@ Result<void> ExampleReader::parse_record(RecordFields& record, bool rejected) {
   for (const PairFields& fields : kPairs) {
     if (record.has(fields.prompt)) return parse_pair(record, fields);  // which says what is missing
   }
-  if (!record.has("text")) return unknown_fields(record);
+  return record.has("text") ? parse_text(record) : unknown_fields(record);
+}
+
+Result<void> ExampleReader::parse_text(RecordFields& record) {
   kind_ = Kind::text;
+  if (!record.has("text"))
+    return fail(ErrorCode::invalid_argument, "the objective learns from texts; expected 'text', found {}",
+                record.names());
   add_message("text").content = TRY(record.text("text"));
   return {};
 }
@@ -306,6 +323,7 @@ Result<void> ExampleReader::parse_pair(RecordFields& record, const PairFields& f
 // data set is opened.
 Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected) {
   has_rejected_ = true;
+  label_ = rejected ? -1 : 1;
   const std::string_view wanted = rejected ? "rejected" : "chosen", other = rejected ? "chosen" : "rejected";
   const auto reply = record.find(wanted);
   if (reply->is_string() != record.find(other)->is_string())
@@ -338,6 +356,32 @@ Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected
   return {};
 }
 
+Result<void> ExampleReader::parse_verdict(RecordFields& record) {
+  if (kind_ == Kind::text)
+    return fail(ErrorCode::invalid_argument,
+                "a text has no reply to judge; expected prompt, completion and label, or chosen and rejected");
+  label_ = TRY(record.verdict("label")) ? 1 : -1;
+  return {};
+}
+
+// Of a chat, the messages are the text.
+Result<void> ExampleReader::parse_labelled(RecordFields& record) {
+  label_ = TRY(labels_->read(record));
+  for (const ChatFields& fields : kChats)
+    if (record.has(fields.list)) return parse_chat(record, fields);
+  kind_ = Kind::labelled;
+  for (const std::string_view field : {"text", "sentence"}) {
+    if (!record.has(field)) continue;
+    add_message("text").content = TRY(record.text(field));
+    if (record.has("text_pair")) add_message("text").content = TRY(record.text("text_pair"));
+    return {};
+  }
+  return fail(ErrorCode::invalid_argument,
+              "expected a text with a label: text (or sentence) and text_pair, if any, or messages (--columns names "
+              "others); found {}",
+              record.names());
+}
+
 void ExampleReader::note_unused(const RecordFields& fields, std::string_view within) {
   for (const std::string_view field : fields.unused()) {
     const std::string name = within.empty() ? std::string(field) : fmt::format("{}.{}", within, field);
@@ -355,7 +399,14 @@ Result<void> ExampleReader::encode(Example& example, bool rejected, std::optiona
   too_long_ =
       options_.truncate == Truncate::leave_out && most > 0 && bytes / most > static_cast<size_t>(options_.context);
   if (too_long_) return {};
-  CHECK_OK(kind_ == Kind::chat ? encode_chat(example, reply) : encode_pair(example));
+  CHECK_OK(kind_ == Kind::chat       ? encode_chat(example, reply)
+           : kind_ == Kind::labelled ? encode_labelled(example)
+                                     : encode_pair(example));
+  if (labels_) {
+    std::ranges::fill(example.trained, 0);
+    if (example.ids.empty())
+      return fail(ErrorCode::invalid_argument, "an empty text has no token that could say its label");
+  }
   if (options_.all_tokens) std::ranges::fill(example.trained, 1);
   return {};
 }
@@ -391,9 +442,19 @@ Result<void> ExampleReader::encode_pair(Example& example) {
   return {};
 }
 
+// As transformers' tokenizers make a text: with a beginning of sequence where they put one, and no end. A second text
+// follows the first at once.
+Result<void> ExampleReader::encode_labelled(Example& example) {
+  EncodeOptions options{.special = true, .bos = tokenizer_.begins_with_bos(options_.bos, options_.no_bos)};
+  for (size_t i = 0; i < count_; ++i, options.bos = false)
+    CHECK_OK(tokenizer_.encode(pool_[i].content, options, example.ids));
+  example.trained.resize(example.ids.size(), 0);
+  return {};
+}
+
 Result<std::vector<Message>> ExampleReader::messages() {
   CHECK_OK(parse(false));
-  if (kind_ == Kind::text) {
+  if (kind_ == Kind::text || kind_ == Kind::labelled) {
     return fail(ErrorCode::unsupported, "showing the messages of an example: it is a plain text, it has none");
   }
   return std::vector<Message>(pool_.begin(), pool_.begin() + static_cast<std::ptrdiff_t>(count_));

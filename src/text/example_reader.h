@@ -11,6 +11,7 @@
 
 #include "text/chat.h"
 #include "text/dataset.h"
+#include "text/label_field.h"
 
 namespace thimble {
 
@@ -23,8 +24,8 @@ class ExampleReader {
 
   // A buffer to read the record of `bytes` bytes into, then to call one of the others on.
   std::span<char> buffer(size_t bytes);
-  // `rejected`: of a preference pair, the reply that was not chosen. `reply`: of a chat that is an example for each
-  // reply, which of them.
+  // `rejected`: of a preference pair, the reply that was not chosen; of a judged reply nothing. `reply`: of a chat that
+  // is an example for each reply, which of them.
   Result<void> encode(Example& example, bool rejected, std::optional<size_t> reply = std::nullopt);
   // Examples that the record last encoded is.
   size_t replies() const { return replies_; }
@@ -33,14 +34,15 @@ class ExampleReader {
   // Of what was encoded last:
   bool too_long() const { return too_long_; }  // its text alone says so: it was not made into tokens
   bool has_rejected() const { return has_rejected_; }
-  std::string_view system() const;  // its system message; "" where it has none
+  float label() const { return label_; }  // Example::label
+  std::string_view system() const;        // its system message; "" where it has none
   // Of all records that were encoded: fields that nothing is done with, and how often they stand there.
   bool takes_system() const { return system_beside_; }  // one record or more has `system` beside its messages
   const std::map<std::string, int64_t>& unused() const { return unused_; }
 
  private:
   struct Json;
-  enum class Kind { chat, pair, text };
+  enum class Kind { chat, pair, text, labelled };
 
   struct PairFields;
   struct ChatFields;
@@ -52,7 +54,13 @@ class ExampleReader {
   Result<void> parse_record(RecordFields& record, bool rejected);
   Result<void> parse_chat(RecordFields& record, const ChatFields& fields);
   Result<void> parse_pair(RecordFields& record, const PairFields& fields);
+  Result<void> parse_text(RecordFields& record);
   Result<void> parse_preference(RecordFields& record, bool rejected);
+  // Whether the reply that was read is wanted.
+  Result<void> parse_verdict(RecordFields& record);
+  // A text, or two (`text_pair`), with a label.
+  Result<void> parse_labelled(RecordFields& record);
+  Result<void> encode_labelled(Example& example);
   // Appends the messages of a list; `learnt`: its replies are.
   Result<void> add_messages(RecordFields& record, std::string_view list, bool learnt);
   Result<void> add_message(RecordFields& message, const ChatFields& fields, bool learnt);
@@ -78,6 +86,8 @@ class ExampleReader {
   size_t count_ = 0;
   ChatExtras extras_;
   size_t replies_ = 1;
+  float label_ = 0;
+  std::optional<LabelField> labels_;  // of texts with labels
   bool too_long_ = false, has_rejected_ = false, system_beside_ = false;
   std::map<std::string, int64_t> unused_;
 };

@@ -18,6 +18,7 @@ class Joined final : public Dataset {
       report_.examples += r.examples, report_.bad_lines += r.bad_lines, report_.too_long += r.too_long;
       report_.untrained += r.untrained, report_.dropped_tokens += r.dropped_tokens;
       report_.truncated += r.truncated, report_.pairs += r.pairs;
+      report_.unpaired += r.unpaired, report_.wanted += r.wanted;
       report_.largest_id = std::max(report_.largest_id, r.largest_id);
       for (const auto& [field, count] : r.unused) report_.unused[field] += count;
       for (const std::string& error : r.first_errors)
@@ -34,7 +35,7 @@ class Joined final : public Dataset {
   bool windows() const override {
     return std::ranges::all_of(parts_, [](const auto& part) { return part->windows(); });
   }
-  bool pairs() const override { return parts_.front()->pairs(); }
+  LossTerm term() const override { return parts_.front()->term(); }
   int64_t tokens(int64_t index) const override {
     const auto [part, at] = place(index);
     return parts_[part]->tokens(at);
@@ -81,7 +82,7 @@ class Part final : public Dataset {
 
   int64_t size() const override { return static_cast<int64_t>(indices_.size()); }
   bool windows() const override { return all_->windows(); }
-  bool pairs() const override { return all_->pairs(); }
+  LossTerm term() const override { return all_->term(); }
   int64_t tokens(int64_t index) const override { return all_->tokens(indices_[static_cast<size_t>(index)]); }
   Result<void> read(int64_t index, Example& example) override { return all_->read(TRY(of_all(index)), example); }
   Result<void> read_rejected(int64_t index, Example& example) override {

@@ -1,5 +1,6 @@
 // Examples of a file of JSON records: 16 bytes of index for each, everything else is read again when asked for.
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "files/file_kind.h"
@@ -21,14 +22,13 @@ class JsonDataset final : public Dataset {
 
   Result<void> scan(RecordForm form) {
     const auto visit = [&](const JsonRecord& record) { return check(record); };
-    CHECK_OK(form == RecordForm::array    ? for_each_element(file_, visit)
-             : form == RecordForm::values ? for_each_value(file_, visit)
-                                          : for_each_line(file_, visit));
+    CHECK_OK(for_each_record(file_, form, visit));
     offsets_.shrink_to_fit();
     lengths_.shrink_to_fit();
     tokens_.shrink_to_fit();
     firsts_.shrink_to_fit();
     replies_.shrink_to_fit();
+    labels_.shrink_to_fit();
     report_.examples = size();
     report_.unused = reader_.unused();
     if (reader_.takes_system())
@@ -40,12 +40,18 @@ class JsonDataset final : public Dataset {
   int64_t size() const override { return static_cast<int64_t>(offsets_.size()); }
   int64_t tokens(int64_t index) const override { return tokens_[static_cast<size_t>(index)]; }
   bool windows() const override { return false; }
-  bool pairs() const override { return options_.pairs; }
+  LossTerm term() const override { return options_.term; }
 
   Result<void> read(int64_t index, Example& example) override {
-    return options_.pairs ? read_pair(index, example) : read(index, example, false);
+    if (options_.term == LossTerm::pair) return read_pair(index, example);
+    const float label = labels_.empty() ? 0 : labels_[static_cast<size_t>(index)];
+    CHECK_OK(read(index, example, {.rejected = label < 0}));
+    example.label = label;
+    return {};
   }
-  Result<void> read_rejected(int64_t index, Example& example) override { return read(index, example, true); }
+  Result<void> read_rejected(int64_t index, Example& example) override {
+    return read(index, example, {.rejected = true, .indexed = false});
+  }
 
   Result<std::vector<Message>> messages(int64_t index) override {
     CHECK_OK(load(index));
@@ -58,17 +64,21 @@ class JsonDataset final : public Dataset {
     size_t first, count;
   };
 
-  Result<void> read(int64_t index, Example& example, bool rejected) {
+  // Of a preference pair which reply, and whether the index is of that.
+  struct Side {
+    bool rejected = false, indexed = true;
+  };
+  Result<void> read(int64_t index, Example& example, Side side) {
     CHECK_OK(load(index));
     const size_t reply = replies_.empty() ? 0 : replies_[static_cast<size_t>(index)];
-    if (const auto done = reader_.encode(whole_, rejected, reply > 0 ? std::optional(reply - 1) : std::nullopt);
+    if (const auto done = reader_.encode(whole_, side.rejected, reply > 0 ? std::optional(reply - 1) : std::nullopt);
         !done) {
-      return rejected ? Failure(done.error()) : changed(done.error());
+      return side.indexed ? changed(done.error()) : Failure(done.error());
     }
     const size_t first = firsts_.empty() ? 0 : firsts_[static_cast<size_t>(index)];
-    const Cut cut = rejected ? cut_of(whole_) : Cut{first, tokens_[static_cast<size_t>(index)]};
+    const Cut cut = side.indexed ? Cut{first, tokens_[static_cast<size_t>(index)]} : cut_of(whole_);
     if (cut.first + cut.count > whole_.ids.size()) return changed({ErrorCode::io, "the example is shorter"});
-    if (options_.truncate == Truncate::leave_out && whole_.ids.size() != cut.count && !rejected)
+    if (options_.truncate == Truncate::leave_out && whole_.ids.size() != cut.count && side.indexed)
       return changed({ErrorCode::io, "the example has another length"});
     const auto take = [&](const auto& from, auto& to) {
       to.assign(from.begin() + static_cast<std::ptrdiff_t>(cut.first),
@@ -126,7 +136,8 @@ class JsonDataset final : public Dataset {
                  {ErrorCode::corrupt, fmt::format("the byte 0x{:02X} at its offset {} is not UTF-8; convert the "
                                                   "file: iconv -f LATIN1 -t UTF-8 FILE > NEW",
                                                   static_cast<unsigned char>(text[valid]), valid)});
-    if (options_.pairs) return check_pair(record);
+    if (options_.term == LossTerm::pair) return check_pair(record);
+    if (options_.term == LossTerm::reply) return check_judged(record);
     if (const auto done = reader_.encode(whole_, false); !done) return bad(record, done.error());
     if (reader_.too_long()) return ++report_.too_long, Result<void>();
     const size_t replies = reader_.replies();
@@ -156,6 +167,21 @@ class JsonDataset final : public Dataset {
     return add(record, pair_, {0, length}, 0);
   }
 
+  // One judged reply, or both of a preference pair.
+  Result<void> check_judged(const JsonRecord& record) {
+    const size_t before = offsets_.size();
+    for (const bool rejected : {false, true}) {
+      if (const auto done = reader_.encode(whole_, rejected); !done) return bad(record, done.error());
+      if (reader_.too_long())
+        ++report_.too_long;
+      else
+        CHECK_OK(take(record, 0));
+      if (!reader_.has_rejected()) return {};
+    }
+    report_.unpaired += offsets_.size() == before + 2;
+    return {};
+  }
+
   // whole_, which is the record's, or where `reply` is not 0, of one reply of it.
   Result<void> take(const JsonRecord& record, size_t reply) {
     if (options_.rows > 0)
@@ -165,7 +191,8 @@ class JsonDataset final : public Dataset {
     if (longer && options_.truncate == Truncate::leave_out) return ++report_.too_long, Result<void>();
     if (!longer || options_.truncate != Truncate::split) {
       const Cut cut = cut_of(whole_);
-      if (!learns(std::span(whole_.trained).subspan(cut.first, cut.count))) return ++report_.untrained, Result<void>();
+      if (options_.term != LossTerm::text && !learns(std::span(whole_.trained).subspan(cut.first, cut.count)))
+        return ++report_.untrained, Result<void>();
       report_.truncated += longer;
       return add(record, whole_, cut, reply);
     }
@@ -190,7 +217,9 @@ class JsonDataset final : public Dataset {
       report_.system = reader_.system();
     else if (report_.system != reader_.system())
       report_.system.clear();  // and so it stays
-    report_.pairs += reader_.has_rejected() && !options_.pairs;
+    report_.pairs += reader_.has_rejected() && options_.term == LossTerm::token;
+    if (options_.term == LossTerm::reply || options_.term == LossTerm::text) labels_.push_back(reader_.label());
+    report_.wanted += options_.term == LossTerm::reply && reader_.label() > 0;
     offsets_.push_back(record.offset);
     lengths_.push_back(static_cast<uint32_t>(record.length));
     tokens_.push_back(static_cast<uint32_t>(cut.count));
@@ -199,6 +228,7 @@ class JsonDataset final : public Dataset {
     if (reply > 0 && replies_.empty()) replies_.resize(offsets_.size() - 1);
     if (reply > 0 || !replies_.empty()) replies_.push_back(static_cast<uint32_t>(reply));
     add_to_fingerprint(cut.count);
+    if (!labels_.empty()) add_to_fingerprint(std::bit_cast<uint32_t>(labels_.back()));
     for (size_t i = cut.first; i < cut.first + cut.count; ++i)
       add_to_fingerprint(static_cast<uint64_t>(example.ids[i]) << 1 | (example.trained[i] != 0));
     return {};
@@ -234,6 +264,7 @@ class JsonDataset final : public Dataset {
   std::vector<uint32_t> lengths_;
   std::vector<uint32_t> tokens_;
   std::vector<uint32_t> firsts_;   // tokens of the record before the example; none where no record is cut so
+  std::vector<float> labels_;      // of judged replies and labelled texts
   std::vector<uint32_t> replies_;  // 0, or the number of the reply that the example is of; none where all are 0
 };
 

@@ -163,4 +163,11 @@ Result<void> for_each_element(const InputFile& file, const std::function<Result<
   return scanner.finish();
 }
 
+Result<void> for_each_record(const InputFile& file, RecordForm form,
+                             const std::function<Result<void>(const JsonRecord&)>& visit) {
+  return form == RecordForm::array    ? for_each_element(file, visit)
+         : form == RecordForm::values ? for_each_value(file, visit)
+                                      : for_each_line(file, visit);
+}
+
 }  // namespace thimble

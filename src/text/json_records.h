@@ -25,4 +25,13 @@ Result<void> for_each_element(const InputFile& file, const std::function<Result<
 // JSON objects one after another with whitespace between, each over any number of lines.
 Result<void> for_each_value(const InputFile& file, const std::function<Result<void>(const JsonRecord&)>& visit);
 
+// How the records of a file lie in it.
+enum class RecordForm {
+  lines,  // one a line
+  array,  // elements of one JSON array
+  values  // JSON objects one after another, over any number of lines
+};
+Result<void> for_each_record(const InputFile& file, RecordForm form,
+                             const std::function<Result<void>(const JsonRecord&)>& visit);
+
 }  // namespace thimble

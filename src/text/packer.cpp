@@ -34,13 +34,21 @@ Result<void> Packer::restore(const State& state) {
   return {};
 }
 
+std::optional<int64_t> Packer::example(State& from, const State& to) {
+  if (from == to) return std::nullopt;
+  if (from.next >= dataset_.size()) from = {from.epoch + 1, 0};
+  if (from == to) return std::nullopt;
+  order(from.epoch);
+  const int64_t place = from.next++;
+  return shuffle_ ? order_[static_cast<size_t>(place)] : place;
+}
+
 std::vector<int64_t> Packer::examples(State from, const State& to, size_t most) {
   std::vector<int64_t> out;
-  for (; from != to && out.size() < most; ++from.next) {
-    if (from.next >= dataset_.size()) from = {from.epoch + 1, 0};
-    if (from == to) break;
-    order(from.epoch);
-    out.push_back(shuffle_ ? order_[static_cast<size_t>(from.next)] : from.next);
+  while (out.size() < most) {
+    const std::optional<int64_t> one = example(from, to);
+    if (!one) break;
+    out.push_back(*one);
   }
   return out;
 }
@@ -62,60 +70,7 @@ Result<void> Packer::load() {
 
 int64_t Packer::index() const { return shuffle_ ? order_[static_cast<size_t>(state_.next)] : state_.next; }
 
-int64_t Packer::place(Rows& rows, int64_t row, size_t first, size_t end) const {
-  const size_t count = static_cast<size_t>(lead_.rows) + end - first;
-  int64_t predicted = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const size_t at = static_cast<size_t>(row) + i, next = first + lead_.next_token(i);
-    const bool predicts = lead_.may_predict(i) && next < end && example_.trained[next] != 0;
-    rows.ids[at] = lead_.is_text(i) ? example_.ids[next - 1] : 0;
-    rows.targets[at] = predicts ? example_.ids[next] : -1;
-    rows.positions[at] = static_cast<int32_t>(i);
-    rows.starts[at] = static_cast<int32_t>(row);
-    predicted += predicts ? 1 : 0;
-  }
-  rows.predicted += predicted;
-  return predicted;
-}
-
-void Packer::place_reply(Rows& rows, int64_t pair, int64_t row, size_t first, size_t end, float sign) const {
-  const int64_t predicted = place(rows, row, first, end);
-  const auto begin = static_cast<size_t>(row);
-  for (size_t at = begin; at < begin + static_cast<size_t>(lead_.rows) + end - first; ++at) {
-    rows.pair_starts[at] = static_cast<int32_t>(pair);
-    if (rows.targets[at] < 0) continue;
-    rows.sign[at] = sign;
-    rows.share[at] = 1 / static_cast<float>(predicted);
-  }
-}
-
-void Packer::place(Rows& rows, int64_t row) const {
-  const size_t length = example_.ids.size();
-  if (example_.second == 0) {
-    place(rows, row, 0, length);
-    return;
-  }
-  rows.pairs.push_back({index(), row});
-  place_reply(rows, row, row, 0, example_.second, 1);
-  place_reply(rows, row, row + lead_.rows + static_cast<int64_t>(example_.second), example_.second, length, -1);
-}
-
-void Packer::clear(Rows& rows) const {
-  constexpr size_t kShortPair = 32;  // tokens: a window of shorter ones makes the list of pairs grow
-  const auto all = static_cast<size_t>(batch_ * context_);
-  rows.ids.assign(all, 0);
-  rows.targets.assign(all, -1);
-  rows.positions.assign(all, 0);
-  rows.starts.resize(all);
-  std::iota(rows.starts.begin(), rows.starts.end(), 0);  // an unused row sees itself only
-  rows.predicted = rows.windows = 0;
-  rows.pairs.clear();
-  if (!dataset_.pairs()) return;
-  rows.pairs.reserve(all / kShortPair);
-  rows.pair_starts = rows.starts;
-  rows.sign.assign(all, 0);
-  rows.share.assign(all, 0);
-}
+void Packer::clear(Rows& rows) const { rows.clear(batch_ * context_, dataset_.term()); }
 
 Result<void> Packer::next(Rows& rows) {
   if (dataset_.size() == 0) return fail(ErrorCode::invalid_argument, "packing examples: the data set is empty");
@@ -126,7 +81,7 @@ Result<void> Packer::next(Rows& rows) {
       CHECK_OK(load());
       const int64_t length = rows_of(static_cast<int64_t>(example_.ids.size()));
       if (used + length > context_) break;
-      place(rows, window * context_ + used);
+      rows.place(example_, index(), window * context_ + used, dataset_.term(), lead_);
       used += dataset_.windows() ? context_ : length;
       if (++state_.next < dataset_.size()) continue;
       state_ = {state_.epoch + 1, 0};

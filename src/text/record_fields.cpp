@@ -72,6 +72,23 @@ Result<std::optional<bool>> RecordFields::learnt(std::string_view field) {
               column_of(field));
 }
 
+Result<bool> RecordFields::verdict(std::string_view field) {
+  const auto value = find(field);
+  if (!value) return fail(ErrorCode::invalid_argument, "{}the field '{}' is missing", where_, column_of(field));
+  bool flag = false;
+  double number = 0;
+  std::string_view text;
+  if (value->get(flag) == simdjson::SUCCESS) return flag;
+  if (value->get(number) == simdjson::SUCCESS && (number == 0 || number == 1)) return number == 1;
+  if (value->get(text) == simdjson::SUCCESS) {
+    for (const std::string_view yes : {"true", "True", "TRUE", "1"})
+      if (text == yes) return true;
+    for (const std::string_view no : {"false", "False", "FALSE", "0"})
+      if (text == no) return false;
+  }
+  return fail(ErrorCode::invalid_argument, "{}the field '{}' should be true or false", where_, column_of(field));
+}
+
 std::vector<std::pair<std::string_view, dom::element>> RecordFields::entries() const {
   std::vector<std::pair<std::string_view, dom::element>> out;
   for (const auto item : object_) {

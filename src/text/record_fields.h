@@ -32,6 +32,9 @@ class RecordFields {
   // 0 and 1, true and false; another number is refused, for examples are learnt or not.
   Result<std::optional<bool>> learnt(std::string_view field);
 
+  // Yes or no: true and false, 1 and 0, or one of them as text, which is all that tables have; missing is an error.
+  Result<bool> verdict(std::string_view field);
+
   // All fields but those that are null; of a name that stands there twice the last.
   std::vector<std::pair<std::string_view, Element>> entries() const;
 

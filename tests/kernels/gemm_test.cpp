@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/random.h"
+#include "whole.h"
 
 namespace thimble {
 namespace {
@@ -58,13 +59,15 @@ void round_master(Operand& b) {
   kBf16.decode(bytes.data(), b.values.data(), std::ssize(b.values));
 }
 
-// Up to which products are tried with all codecs; of larger ones two are enough. The race detector takes minutes
-// otherwise, and codecs do not differ in what threads share.
+// Up to which products are tried with all codecs; of larger ones two are enough. The race detector and emulators take
+// minutes otherwise, and codecs do not differ in what threads share.
+int64_t depth_for_all() {
 #ifdef __SANITIZE_THREAD__
-constexpr int64_t kDepthForAll = 64;
+  return 64;
 #else
-constexpr int64_t kDepthForAll = 256;
+  return emulated() ? 64 : 256;
 #endif
+}
 
 // Products over odd sizes, every layout, one and two terms, all codecs of B, against a double reference. The last
 // size has several groups of panels.
@@ -81,7 +84,7 @@ TEST(Gemm, equals_reference) {
                                {13, 320, 2304}}) {
           const bool at = layout & 1, bt = layout & 2;
           if (!codec->fits_rows(bt ? k : n)) continue;
-          if (k > kDepthForAll && codec != &kF32 && codec != &kQ8_0) continue;
+          if (k > depth_for_all() && codec != &kF32 && codec != &kQ8_0) continue;
           ++cases;
           SCOPED_TRACE(fmt::format("{} {} {} layout {} {}x{}x{}", int(multiply), activation->name, codec->name, layout,
                                    m, n, k));

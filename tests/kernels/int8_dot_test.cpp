@@ -114,14 +114,13 @@ TEST(Int8Dot, extreme_codes_do_not_saturate) {
   }
 }
 
-// Every instruction set's own inner loop and packing against the plain ones, as far as this CPU has them.
-TEST(Int8Dot, instruction_sets_agree) {
+// Every level's packing against the plain one, as far as this CPU has them.
+TEST(Int8Dot, levels_pack_alike) {
   for (const Codec* codec : codecs()) {
     const Int8Format* const format = int8_format(*codec, 256);
     if (!format) continue;
     SCOPED_TRACE(codec->name);
-    const Operands o(*codec, 15, 256, 16);
-    const Int8Rows rows{const_cast<std::byte*>(o.rows.data()), 256};
+    const Operands o(*codec, 1, 256, 16);
     const std::byte* const weights = o.weights.data() + 1;
     Int8Panel plain{}, panel{};
     std::vector<std::byte> group(codec->bytes(256 * kDotRows));
@@ -144,14 +143,31 @@ TEST(Int8Dot, instruction_sets_agree) {
         }
       }
     }
-    format->pack_reference({weights, codec->bytes(256), 256}, plain);
-    const auto run = [&](MultiplyInt8 multiply) {
-      std::vector<float> sums(2 * 15 * 16);
-      multiply(*format, plain, {rows, 0, 0, 256}, 15, sums.data(), sums.data() + 15 * 16);
-      return sums;
-    };
-    if (this_cpu_levels() & isa_bit(Isa::avx512_vnni)) {
-      EXPECT_EQ(run(multiply_panel_avx2), run(multiply_panel_vnni));
+  }
+}
+
+// Every level of this CPU gives the same bits: of one row and of several, plain and interleaved.
+TEST(Int8Dot, levels_agree) {
+  const Isa before = active_isa.level;
+  for (const Codec* codec : codecs()) {
+    if (!int8_format(*codec, 512)) continue;
+    for (const int64_t m : {1, 2, 3, 4, 5, 7, 15}) {
+      SCOPED_TRACE(fmt::format("{} {}", codec->name, m));
+      Operands o(*codec, m, 512, 16);
+      const Int8Rows rows{o.rows.data(), 512};
+      std::vector<float> first, sums(2 * m * 16);
+      for (const IsaLevel& level : isa_levels()) {
+        if (!(this_cpu_levels() & isa_bit(level.isa))) continue;
+        SCOPED_TRACE(level.name);
+        for (const Int8Weights& weights : {o.int8_weights(*codec), o.interleaved_weights(*codec)}) {
+          std::vector<float> result(m * 16, 0.5f);
+          use_isa(level.isa);
+          multiply_int8(weights, rows, m, 0.25f, result.data(), sums.data());
+          use_isa(before);
+          if (first.empty()) first = result;
+          EXPECT_EQ(result, first);
+        }
+      }
     }
   }
 }

@@ -1,4 +1,5 @@
-// Objectives of pairs against their papers' equations in double, and their slopes against finite differences.
+// Objectives of pairs and of judged replies against their papers' equations in double, and their slopes against finite
+// differences.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -14,7 +15,7 @@ namespace {
 
 // Two pairs and an unused row: replies of 3 and 2 targets behind prompts of 2 rows; of 1 and 4.
 struct Rows {
-  std::vector<double> nll, starts, pair_starts, sign, share, first, reference;
+  std::vector<double> nll, starts, pair_starts, sign, share, first, reference, label, drift = {0};
 };
 
 constexpr int kReplies[2][2] = {{3, 2}, {1, 4}};
@@ -41,6 +42,19 @@ Rows pairs_for_tests() {
   const auto end = static_cast<double>(rows.nll.size());
   rows.nll.push_back(0), rows.starts.push_back(end), rows.pair_starts.push_back(end);
   for (auto* column : {&rows.sign, &rows.share, &rows.first, &rows.reference}) column->push_back(0);
+  rows.label.resize(rows.nll.size());
+  return rows;
+}
+
+// The same replies, each judged by itself: the chosen ones are wanted.
+Rows replies_for_tests(double drift) {
+  Rows rows = pairs_for_tests();
+  rows.pair_starts = rows.starts, rows.drift = {drift};
+  for (size_t row = 0; row + 1 < rows.nll.size(); ++row) {
+    if (rows.starts[row] != static_cast<double>(row)) continue;
+    const bool wanted = rows.pair_starts[row] == 0 || row == 9;
+    rows.first[row] = 1, rows.label[row] = wanted ? 1 : -1, rows.reference[row] = 0.4 - 0.1 * static_cast<double>(row);
+  }
   return rows;
 }
 
@@ -76,6 +90,17 @@ double expected(const Objective& o, const OptionValues& options, const Likelihoo
   return -l.mean[0] - options["lambda"] * log_sigmoid(log_odds(l.mean[0]) - log_odds(l.mean[1]));
 }
 
+// Of the reply that begins at a row.
+double expected_of_reply(const Objective& o, const OptionValues& options, const Rows& rows, size_t row) {
+  const double s = rows.label[row];
+  double ratio = -s * rows.reference[row];  // log pi(y|x) / pi_ref(y|x)
+  for (size_t i = row; i < rows.nll.size() && rows.starts[i] == rows.starts[row]; ++i)
+    ratio -= rows.share[i] > 0 ? rows.nll[i] : 0;
+  const double z = &o == &kKto ? std::max(0.0, rows.drift[0]) : 0;
+  const double weight = options[s > 0 ? "desirable_weight" : "undesirable_weight"];
+  return weight * (1 - 1 / (1 + std::exp(-options["beta"] * s * (ratio - z))));
+}
+
 // A graph of the objective alone: likelihoods are what is wanted.
 struct Program {
   Graph graph;
@@ -92,11 +117,10 @@ Program program(const Objective& objective, const OptionValues& options, int64_t
 
 ReferenceValues evaluated(const Program& p, const Rows& rows) {
   ReferenceValues values{{p.nll, rows.nll}, {p.starts, rows.starts}};
-  const std::pair<std::string_view, const std::vector<double>*> inputs[] = {{kPairStarts, &rows.pair_starts},
-                                                                            {kPairSign, &rows.sign},
-                                                                            {kPairShare, &rows.share},
-                                                                            {kPairFirst, &rows.first},
-                                                                            {kPairReference, &rows.reference}};
+  const std::pair<std::string_view, const std::vector<double>*> inputs[] = {
+      {kPairStarts, &rows.pair_starts}, {kPairSign, &rows.sign},           {kPairShare, &rows.share},
+      {kPairFirst, &rows.first},        {kPairReference, &rows.reference}, {kReplyLabel, &rows.label},
+      {kReplyDrift, &rows.drift}};
   for (const auto& [name, column] : inputs)
     if (const ValueId id = p.graph.find("t." + std::string(name)); id != kNone) values[id] = *column;
   for (size_t i = 0; i < p.graph.values().size(); ++i) {  // gradients begin at 0
@@ -143,11 +167,9 @@ TEST_P(Objectives, is_the_equation_of_its_paper) {
   }
 }
 
-TEST_P(Objectives, has_the_slope_of_finite_differences) {
-  Rows rows = pairs_for_tests();
-  const OptionValues given = options(0.1);
+void expect_slope(const Objective& objective, const OptionValues& given, Rows rows) {
   const auto count = static_cast<int64_t>(rows.nll.size());
-  Program p = program(*GetParam(), given, count);
+  Program p = program(objective, given, count);
   const std::vector<ValueId> losses{p.loss}, wanted{p.nll};
   Backward backward(p.graph, wanted);
   const auto done = backward.run(losses);
@@ -170,13 +192,52 @@ TEST_P(Objectives, has_the_slope_of_finite_differences) {
   }
 }
 
-std::vector<const Objective*> of_pairs() {
+TEST_P(Objectives, has_the_slope_of_finite_differences) { expect_slope(*GetParam(), options(0.1), pairs_for_tests()); }
+
+std::vector<const Objective*> objectives_of(LossTerm term) {
   std::vector<const Objective*> out;
   for (const Objective* objective : objectives())
-    if (objective->of_pairs()) out.push_back(objective);
+    if (objective->term == term) out.push_back(objective);
   return out;
 }
-INSTANTIATE_TEST_SUITE_P(Table, Objectives, testing::ValuesIn(of_pairs()),
+INSTANTIATE_TEST_SUITE_P(Table, Objectives, testing::ValuesIn(objectives_of(LossTerm::pair)),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+class JudgedReplies : public testing::TestWithParam<const Objective*> {
+ protected:
+  // Both replies of either kind weigh otherwise.
+  static OptionValues options() {
+    OptionValues options(GetParam()->options);
+    EXPECT_TRUE(options.set("test", "desirable_weight", 1.3));
+    EXPECT_TRUE(options.set("test", "undesirable_weight", 0.7));
+    EXPECT_TRUE(options.set("test", "beta", 0.5));
+    return options;
+  }
+};
+
+TEST_P(JudgedReplies, are_the_equation_of_the_paper) {
+  for (const double drift : {0.6, -0.6}) {
+    const Rows rows = replies_for_tests(drift);
+    const OptionValues given = options();
+    const Program p = program(*GetParam(), given, static_cast<int64_t>(rows.nll.size()));
+    ASSERT_TRUE(p.graph.verify());
+    const ReferenceValues values = evaluated(p, rows);
+    const auto& losses = values.at(p.loss);
+    double sum = 0;
+    for (const size_t row : {size_t{0}, size_t{5}, size_t{9}, size_t{12}}) {
+      ASSERT_NE(rows.label[row], 0);
+      EXPECT_NEAR(losses[row], expected_of_reply(*GetParam(), given, rows, row), 1e-9) << row;
+      sum += losses[row];
+    }
+    EXPECT_NEAR(total(losses), sum, 1e-12) << "only first rows have a loss";
+  }
+}
+
+TEST_P(JudgedReplies, have_the_slope_of_finite_differences) {
+  for (const double drift : {0.6, -0.6}) expect_slope(*GetParam(), options(), replies_for_tests(drift));
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, JudgedReplies, testing::ValuesIn(objectives_of(LossTerm::reply)),
                          [](const auto& info) { return std::string(info.param->name); });
 
 // A run of DPO begins where both replies are as likely as the reference says.

@@ -53,6 +53,19 @@ class OptimizerRun {
     run(graph, t, seed);
   }
 
+  // After step t: the gradient of drawn labels, of the mean loss of so many tokens.
+  void measure_curvature(int64_t t, const std::vector<float>& gradient, int64_t tokens) {
+    Graph graph;
+    Update update = begin(graph, false);
+    update.loss_scale = graph.add_value("scale", {{1}}, Role::input);
+    optimizer_.hooks.curvature(update);
+    const auto verified = graph.verify();
+    ASSERT_TRUE(verified) << verified.error().message << "\n" << graph.text();
+    write("g", gradient);
+    write("scale", {1 / static_cast<float>(tokens)});
+    run(graph, t, 0);
+  }
+
   std::vector<float> parameter() { return numbers("p", {parameter_.shape}); }
   void set_parameter(const std::vector<float>& values) { write("p", values); }
   std::vector<float> state(std::string_view name) {

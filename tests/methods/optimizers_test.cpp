@@ -125,6 +125,7 @@ TEST(Optimizers, use_the_states_that_they_declare) {
         std::vector<float> g = normals(count, 10 + static_cast<uint64_t>(t), 0.3);
         for (size_t i = 0; i < count; ++i) g[i] += common[i];
         run.step(optimizer->finds_rate ? 1 : 0.1, t, 0.5, g);
+        if (optimizer->hooks.curvature) run.measure_curvature(t, g, 64);
       }
       EXPECT_NE(run.parameter(), before);
       for (float x : run.parameter()) ASSERT_TRUE(std::isfinite(x));
@@ -145,7 +146,10 @@ TEST(Optimizers, keep_their_states_in_any_codec) {
       const auto count = static_cast<size_t>(kind.shape.count());
       const auto trained = [&](const Codec& states) {
         OptimizerRun run(*optimizer, options, kind, 0, states);
-        for (int64_t t = 1; t <= 4; ++t) run.step(1e-2, t, -1, normals(count, 10 + static_cast<uint64_t>(t)));
+        for (int64_t t = 1; t <= 4; ++t) {
+          run.step(1e-2, t, -1, normals(count, 10 + static_cast<uint64_t>(t)));
+          if (optimizer->hooks.curvature) run.measure_curvature(t, normals(count, 20 + static_cast<uint64_t>(t)), 64);
+        }
         return std::pair{run.parameter(), run.state_bytes()};
       };
       const auto [exact, exact_bytes] = trained(kF32);

@@ -108,5 +108,38 @@ TEST(Config, gpt2) {
   EXPECT_TRUE(a.tied && block.attention.qkv_bias && block.attention.output_bias && block.ffn.bias);
 }
 
+std::string classifier(const std::string& extra) {
+  return llama(R"(,"architectures":["LlamaForSequenceClassification"])" + extra);
+}
+
+TEST(Config, labels) {
+  const Architecture two = parsed(classifier(""));
+  EXPECT_THAT(two.labels->names, ElementsAre("LABEL_0", "LABEL_1"));
+  EXPECT_EQ(two.labels->kind, Labels::Kind::classes);
+  EXPECT_EQ(two.outputs(), 2);
+  EXPECT_EQ(parsed(classifier(R"(,"id2label":{"0":"LABEL_0"})")).labels->kind, Labels::Kind::number);
+  EXPECT_FALSE(parsed(llama(R"(,"id2label":{"0":"a","1":"b"})")).labels) << "the class says what the head is";
+  const Architecture named = parsed(classifier(R"(,"id2label":{"1":"b","0":"a","2":"c"},"tie_word_embeddings":true)"));
+  EXPECT_THAT(named.labels->names, ElementsAre("a", "b", "c"));
+  EXPECT_FALSE(named.tied);
+  const auto text = config_text(named, {});
+  ASSERT_TRUE(text) << text.error().message;
+  EXPECT_EQ(parsed(*text), named);
+}
+
+TEST(Config, refuses_labels_that_are_none) {
+  const auto refusal = [](const std::string& extra) {
+    const auto a = parse_config(classifier(extra), "config.json");
+    return a ? "" : a.error().message;
+  };
+  EXPECT_THAT(refusal(R"(,"id2label":{"0":"a","2":"b"})"), HasSubstr("every id"));
+  EXPECT_THAT(refusal(R"(,"id2label":{"0":"a","00":"b"})"), HasSubstr("every id"));
+  EXPECT_THAT(refusal(R"(,"id2label":{"0":"a","1":2})"), HasSubstr("every id"));
+  EXPECT_THAT(refusal(R"(,"id2label":{})"), HasSubstr("should name"));
+  EXPECT_THAT(refusal(R"(,"num_labels":-1)"), HasSubstr("num_labels"));
+  EXPECT_THAT(refusal(R"(,"problem_type":"multi_label_classification")"), HasSubstr("multi_label"));
+  EXPECT_THAT(refusal(R"(,"num_labels":3,"problem_type":"regression")"), HasSubstr("3 numbers"));
+}
+
 }  // namespace
 }  // namespace thimble

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/half.h"
 #include "core/random.h"
 
 namespace thimble {
@@ -183,8 +184,8 @@ TEST(RoundColumns, equals_elimination_of_the_inverse_in_double) {
     float least = w[row * kSmall], most = least;
     for (size_t j = 0; j < kSmall; ++j)
       least = std::min(least, w[row * kSmall + j]), most = std::max(most, w[row * kSmall + j]);
-    const double first = double{static_cast<float>(static_cast<_Float16>(least))},
-                 step = double{static_cast<float>(static_cast<_Float16>((most - least) / 15))};
+    const double first = double{f16_to_f32(f32_to_f16(least))},
+                 step = double{f16_to_f32(f32_to_f16((most - least) / 15))};
     for (size_t j = 0; j < kSmall; ++j) {
       const double level = first + step * std::clamp(std::floor((x[j] - first) / step + 0.5), 0.0, 15.0);
       ASSERT_NEAR(q[row * kSmall + j], level, 1e-5) << row << " " << j;

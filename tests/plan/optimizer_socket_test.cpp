@@ -225,6 +225,14 @@ TEST(OptimizerSocket, takes_the_largest_statistic_of_all_parameters) {
   expect_same_bits_at_every_budget(spec_of(kSgdSai), 3);
 }
 
+// Drawn labels and what is made of them: the same in passes of any size, in memory and on disk.
+TEST(OptimizerSocket, measures_curvature_after_a_step) {
+  TrainingSpec spec = spec_of(kSophia);
+  ASSERT_TRUE(spec.optimizer_options.set("test", "interval", 2.0));
+  expect_same_bits_at_every_budget(spec, 4);
+  expect_same_bits_at_every_budget(spec, 3);
+}
+
 // Factors by parts of names: a momentless step is as long as the factor says.
 TEST(OptimizerSocket, rates_go_by_names) {
   TrainingSpec plain = spec_of(kSgd);

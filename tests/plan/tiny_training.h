@@ -140,6 +140,7 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
     const bool probes = !spec.estimator->differentiates();
     out.losses.push_back(probes ? passes->estimate(context, sweep)->loss : *sweep());
     EXPECT_TRUE(passes->end_step(context));
+    EXPECT_TRUE(*passes->measure_curvature(context, sweep));
   }
   RunContext context{threads, spec.multiply, 0, 0, 0};
   EXPECT_TRUE(passes->flush(context));
@@ -157,10 +158,7 @@ inline Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, i
 inline int64_t smallest_budget(TrainingSpec spec) {
   spec.budget_bytes = 1;
   const auto refused = plan_training(spec, Machine{});
-  if (refused) return -1;
-  const std::string& message = refused.error().message;
-  const size_t begin = message.rfind("--memory ") + 9;
-  return std::strtoll(message.c_str() + begin, nullptr, 10) * 1'000'000;
+  return refused ? -1 : refused.error().least_bytes;
 }
 
 }  // namespace thimble

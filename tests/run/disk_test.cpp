@@ -60,19 +60,9 @@ class DiskTraining : public SmallTraining {
     recipe_.memory = smallest_memory();
   }
 
-  int64_t smallest_memory() {
-    Recipe recipe = recipe_;
-    recipe.memory = 1;
-    Events events(true);
-    const auto refused = Trainer::prepare(recipe, events);
-    EXPECT_FALSE(refused);
-    const std::string message = refused.error().message;
-    return (std::stoll(message.substr(message.rfind("--memory ") + 9)) + 1) * 1'000'000;
-  }
-
   // Runs with a faulty disk; the error's message, empty when all went well.
   std::string run(const Recipe& recipe, FaultyQueue::Plan& plan, std::vector<double>* losses = nullptr) {
-    std::ofstream("/proc/self/clear_refs") << "5";  // the peak of the runs before does not count
+    forget_peak();
     Events events(true);
     if (losses) events.on_step([=](const StepEvent& step) { losses->push_back(step.loss); });
     auto trainer = Trainer::prepare(recipe, events);

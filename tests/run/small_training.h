@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,30 @@ class SmallTraining : public testing::Test {
     const auto done = (*trainer)->run();
     EXPECT_TRUE(done) << done.error().message;
     return losses;
+  }
+
+  // Tokens a pass, of the plan within `memory`.
+  int64_t rows_within(int64_t memory) {
+    Recipe recipe = recipe_;
+    recipe.memory = memory;
+    forget_peak();
+    Events events(true);
+    const auto trainer = Trainer::prepare(recipe, events);
+    EXPECT_TRUE(trainer) << trainer.error().message;
+    return trainer ? (*trainer)->plan().rows : 0;
+  }
+  // The peak of the runs before does not count.
+  static void forget_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
+
+  // The budget that the refusal of a smaller one names.
+  int64_t smallest_memory() {
+    Recipe recipe = recipe_;
+    recipe.memory = 1;
+    Events events(true);
+    const auto refused = Trainer::prepare(recipe, events);
+    EXPECT_FALSE(refused);
+    const std::string message = refused.error().message;
+    return (std::stoll(message.substr(message.rfind("--memory ") + 9)) + 1) * 1'000'000;
   }
 
   std::vector<float> parameters(const std::string& out) {

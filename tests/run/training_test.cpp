@@ -355,7 +355,36 @@ TEST_F(SmallTraining, a_budget_that_is_too_small_is_refused) {
   const auto trainer = Trainer::prepare(recipe_, events);
   ASSERT_FALSE(trainer);
   EXPECT_EQ(trainer.error().code, ErrorCode::over_budget);
-  EXPECT_NE(trainer.error().message.find("smallest budget"), std::string::npos) << trainer.error().message;
+  EXPECT_THAT(trainer.error().message, HasSubstr("give --memory"));
+  recipe_.memory = trainer.error().least_bytes;
+  const auto fits = Trainer::prepare(recipe_, events);
+  EXPECT_TRUE(fits) << fits.error().message;
+}
+
+std::string events_of(const std::string& out) {
+  std::ifstream file(out + "/events.jsonl");
+  return {std::istreambuf_iterator(file), {}};
+}
+
+// Before the first step, while initial values are computed or replies are compared, nothing of an earlier run is lost.
+TEST_F(SmallTraining, stopping_before_the_first_step_leaves_an_earlier_run) {
+  recipe_.steps = 2, recipe_.memory = 0;
+  losses(recipe_, "base");
+  recipe_.size = "", recipe_.tokenizer = "", recipe_.model = folder_.path() + "/base/model", recipe_.method = "lora";
+  losses(recipe_, "run");
+  recipe_.out = folder_.path() + "/run", recipe_.method = "pissa";
+  const std::string before = events_of(recipe_.out);
+  Events events(true);
+  auto trainer = Trainer::prepare(recipe_, events);
+  ASSERT_TRUE(trainer) << trainer.error().message;
+  int asked = 0;
+  (*trainer)->stop_when([&] { return ++asked == 2; });
+  const auto stopped = (*trainer)->run();
+  ASSERT_FALSE(stopped);
+  EXPECT_FALSE(before.empty());
+  EXPECT_EQ(stopped.error().code, ErrorCode::cancelled);
+  EXPECT_NE(stopped.error().message.find("initial values"), std::string::npos) << stopped.error().message;
+  EXPECT_EQ(events_of(recipe_.out), before);
 }
 
 }  // namespace

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <new>
+#include <set>
 
 #include "small_tokenizer.h"
+#include "text/infilled.h"
+#include "text/mismatched.h"
 
 // Counts allocations of 4 KiB or more; AddressSanitizer brings its own operator new.
 static int64_t large_allocations = 0;
@@ -180,6 +183,175 @@ TEST(Dataset, LongAndUntrainedExamplesAreCounted) {
   Example example;
   ASSERT_TRUE((*dataset)->read(0, example));
   EXPECT_THAT(example.ids, ElementsAre(270, 'x', 'y', 'z', 271));
+}
+
+std::string prompt_text(const Tokenizer& tokenizer, const Example& example) {
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < example.ids.size(); ++i)
+    if (!example.trained[i]) ids.push_back(example.ids[i]);
+  return tokenizer.decode(ids);
+}
+
+TEST(Dataset, JudgedRepliesAreRecordsWithLabelsOrTheTwoOfAPair) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  const std::string path = folder.write("judged.jsonl",
+                                        R"({"prompt":"a ","completion":"b","label":true}
+{"prompt":"c ","completion":"d","label":false}
+{"prompt":"e ","chosen":"f","rejected":"g"}
+{"prompt":[{"role":"user","content":"h"}],"completion":[{"role":"assistant","content":"i"}],"label":0}
+{"prompt":"j ","completion":"k"}
+{"prompt":"l ","completion":"m","label":"good"}
+)");
+  auto data = Dataset::open(path, *tokenizer, {.context = 64, .term = LossTerm::reply});
+  ASSERT_TRUE(data) << data.error().message;
+  const std::vector<std::pair<std::string, float>> expected = {
+      {"b</s>", 1}, {"d</s>", -1}, {"f</s>", 1}, {"g</s>", -1}, {"i<|im_end|>", -1}};
+  ASSERT_EQ((*data)->size(), std::ssize(expected));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    Example example;
+    ASSERT_TRUE((*data)->read(static_cast<int64_t>(i), example));
+    EXPECT_EQ(trained_text(*tokenizer, example), expected[i].first);
+    EXPECT_EQ(example.label, expected[i].second) << i;
+    EXPECT_EQ(std::ssize(example.ids), (*data)->tokens(static_cast<int64_t>(i)));
+  }
+  const DatasetReport& report = (*data)->report();
+  EXPECT_EQ(report.unpaired, 1);
+  EXPECT_EQ(report.wanted, 2);
+  EXPECT_EQ(report.bad_lines, 2);
+  EXPECT_THAT(report.first_errors, ElementsAre(HasSubstr("'label' is missing"), HasSubstr("true or false")));
+}
+
+TEST(Dataset, TablesHaveVerdictsAsText) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  const std::string path = folder.write("judged.csv", "prompt,completion,label\na,b,True\nc,d,false\n");
+  auto data = Dataset::open(path, *tokenizer, {.context = 64, .term = LossTerm::reply});
+  ASSERT_TRUE(data) << data.error().message;
+  EXPECT_EQ((*data)->size(), 2);
+  EXPECT_EQ((*data)->report().wanted, 1);
+}
+
+TEST(Dataset, PromptsGetTheRepliesOfOthers) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  const auto replies = [&](const std::string& lines, int64_t context) {
+    auto data = Dataset::open(folder.write("data.jsonl", lines), *tokenizer, {.context = 64, .term = LossTerm::reply});
+    EXPECT_TRUE(data) << data.error().message;
+    auto mismatched = Mismatched::open(**data, context);
+    EXPECT_TRUE(mismatched) << mismatched.error().message;
+    std::vector<std::string> out;
+    for (int64_t i = 0; i < (*data)->size(); ++i) {
+      const Example& pair = **mismatched->read(i);
+      EXPECT_LE(std::ssize(pair.ids), context);
+      out.push_back(prompt_text(*tokenizer, pair) + "|" + trained_text(*tokenizer, pair));
+    }
+    return out;
+  };
+  const std::string single = R"({"prompt":"a ","completion":"b","label":true}
+{"prompt":"cc ","completion":"d","label":false}
+{"prompt":"e ","completion":"fff","label":true}
+)";
+  EXPECT_THAT(replies(single, 64), ElementsAre("a |fff</s>", "cc |b</s>", "e |d</s>"));
+  EXPECT_THAT(replies(single, 4), ElementsAre("a |ff", "cc |b", "e |d</s>")) << "the end is cut off";
+  const std::string pairs = R"({"prompt":"a ","chosen":"b","rejected":"c"}
+{"prompt":"d ","chosen":"e","rejected":"f"}
+)";
+  EXPECT_THAT(replies(pairs, 64), ElementsAre("a |e</s>", "a |f</s>", "d |b</s>", "d |c</s>"));
+}
+
+TEST(Dataset, LabelsAreNamesOrNumbers) {
+  TemporaryFolder folder;
+  auto tokenizer = small_byte_bpe(folder, kChatMl);
+  const std::string names = folder.write("names.jsonl",
+                                         R"({"text":"a","label":"no"}
+{"sentence":"b","text_pair":"c","label":"maybe"}
+{"text":"d"}
+{"messages":[{"role":"user","content":"e"}],"label":"no"}
+)");
+  const auto labels = labels_in(names, {});
+  ASSERT_TRUE(labels) << labels.error().message;
+  EXPECT_THAT(labels->names, ElementsAre("maybe", "no"));
+  DatasetOptions options{.context = 64, .term = LossTerm::text, .labels = *labels};
+  auto data = Dataset::open(names, *tokenizer, options);
+  ASSERT_TRUE(data) << data.error().message;
+  const std::vector<std::pair<std::string, float>> expected = {
+      {"a", 1}, {"bc", 0}, {"<|im_start|>system\nBe good.<|im_end|>\n<|im_start|>user\ne<|im_end|>\n", 1}};
+  ASSERT_EQ((*data)->size(), std::ssize(expected));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    Example example;
+    ASSERT_TRUE((*data)->read(static_cast<int64_t>(i), example));
+    EXPECT_EQ(tokenizer->decode(example.ids), expected[i].first);
+    EXPECT_EQ(example.label, expected[i].second);
+  }
+  EXPECT_THAT((*data)->report().first_errors, ElementsAre(HasSubstr("'label' is missing")));
+
+  const auto numbered = labels_in(folder.write("numbers.csv", "text,label\na,0\nb,3\nc,1\n"), {});
+  ASSERT_TRUE(numbered) << numbered.error().message;
+  EXPECT_THAT(numbered->names, ElementsAre("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3"));
+  options.labels = *numbered;
+  data = Dataset::open(folder.write("others.jsonl", R"({"text":"a","label":2}
+{"text":"a","label":"LABEL_3"}
+{"text":"a","label":true}
+{"text":"a","label":4}
+{"text":"a","label":"no"}
+{"text":"","label":1}
+)"),
+                       *tokenizer, options);
+  ASSERT_TRUE(data) << data.error().message;
+  EXPECT_EQ((*data)->size(), 3);
+  EXPECT_THAT((*data)->report().first_errors,
+              ElementsAre(HasSubstr("the label 4 is none of the 4"), HasSubstr("\"no\""), HasSubstr("empty text")));
+}
+
+TEST(Dataset, MiddlesAreMovedToTheEnd) {
+  TemporaryFolder folder;
+  SmallByteBpe small;
+  for (const char* token : {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"}) small.specials.push_back(token);
+  auto tokenizer = small_byte_bpe(folder, "", small);
+  std::string lines;
+  for (int i = 0; i < 200; ++i) lines += "{\"text\":\"abcdefghijkl" + std::to_string(i) + "\"}\n";
+  const std::string path = folder.write("texts.jsonl", lines);
+  const auto open = [&] { return std::move(*Dataset::open(path, *tokenizer, {.context = 64, .texts = true})); };
+  const auto tokens = infill_tokens(*tokenizer);
+  ASSERT_TRUE(tokens);
+  const Infilling how{.tokens = *tokens, .rate = 0.75, .suffix_first = 0.5, .seed = 4, .eos = tokenizer->eos()};
+  const auto plain = open(), moved = infilled(open(), how), again = infilled(open(), how);
+  EXPECT_EQ(moved->fingerprint(), again->fingerprint());
+  EXPECT_NE(moved->fingerprint(), plain->fingerprint());
+  int whole = 0, prefix_first = 0, suffix_first = 0;
+  std::set<size_t> middles;
+  for (int64_t i = 0; i < plain->size(); ++i) {
+    Example before, after, same;
+    ASSERT_TRUE(plain->read(i, before) && moved->read(i, after) && again->read(i, same));
+    EXPECT_EQ(after.ids, same.ids);
+    EXPECT_EQ(std::ssize(after.ids), moved->tokens(i));
+    EXPECT_EQ(after.trained, std::vector<uint8_t>(after.ids.size(), 1));
+    const std::string text = tokenizer->decode(before.ids), found = tokenizer->decode(after.ids);
+    if (found == text) {
+      ++whole;
+      continue;
+    }
+    const std::string pre = "<fim_prefix>", suf = "<fim_suffix>", mid = "<fim_middle>", end = "</s>";
+    ASSERT_TRUE(found.starts_with(pre) && found.ends_with(end)) << found;
+    const size_t at_suf = found.find(suf), at_mid = found.find(mid);
+    const std::string prefix = found.substr(pre.size(), at_suf - pre.size()),
+                      suffix = found.substr(at_suf + suf.size(), at_mid - at_suf - suf.size()),
+                      rest = found.substr(at_mid + mid.size(), found.size() - at_mid - mid.size() - end.size());
+    EXPECT_EQ(prefix + rest + suffix + end, text) << found;
+    middles.insert(rest.size());
+    (prefix.empty() ? suffix_first : prefix_first) += 1;
+  }
+  EXPECT_NEAR(whole, 50, 20);
+  EXPECT_NEAR(prefix_first, 70, 25);
+  EXPECT_NEAR(suffix_first, 80, 25);
+  EXPECT_GT(middles.size(), 8u);
+  EXPECT_FALSE(infill_tokens(*small_byte_bpe(folder))) << "a tokenizer without such tokens";
+  const auto chats = Dataset::open(folder.write("chats.jsonl", R"({"prompt":"a","completion":"b"})"
+                                                               "\n"),
+                                   *tokenizer, {.context = 64, .texts = true});
+  ASSERT_FALSE(chats);
+  EXPECT_THAT(chats.error().message, HasSubstr("learns from texts"));
 }
 
 TEST(Dataset, TextWindows) {

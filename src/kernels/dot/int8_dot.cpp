@@ -206,6 +206,10 @@ MultiplyInt8 multiply_panel() noexcept {
 #if defined(__x86_64__)
   if (isa_has(Isa::avx512_vnni)) return multiply_panel_vnni;
   if (isa_has(Isa::avx2)) return multiply_panel_avx2;
+#elif defined(__aarch64__)
+  if (isa_has(Isa::neon_i8mm)) return multiply_panel_i8mm;
+  if (isa_has(Isa::neon_dotprod)) return multiply_panel_dotprod;
+  if (isa_has(Isa::neon)) return multiply_panel_neon;
 #endif
   return multiply_panel_reference;
 }
@@ -214,6 +218,9 @@ MultiplyOneInt8 multiply_one(Int8Kind kind) noexcept {
 #if defined(__x86_64__)
   if (isa_has(Isa::avx512_vnni)) return multiply_one_vnni(kind);
   if (isa_has(Isa::avx2)) return multiply_one_avx2(kind);
+#elif defined(__aarch64__)
+  if (isa_has(Isa::neon_dotprod)) return multiply_one_dotprod(kind);
+  if (isa_has(Isa::neon)) return multiply_one_neon(kind);
 #endif
   static_cast<void>(kind);
   return nullptr;
@@ -231,7 +238,7 @@ const Int8Format* int8_format(const Codec& codec, int64_t n) {
   return nullptr;
 }
 
-bool int8_is_fast() { return isa_has(Isa::avx2); }
+bool int8_is_fast() { return isa_has(Isa::avx2) || isa_has(Isa::neon); }
 
 void multiply_int8(const Int8Weights& weights, const Int8Rows& x, int64_t m, float scale, float* out,
                    float* sums) noexcept {

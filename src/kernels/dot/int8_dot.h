@@ -33,7 +33,7 @@ struct Int8Format;
 const Int8Format* int8_format(const Codec& codec, int64_t n);
 
 // Whether this CPU has instructions that make int8 products the fastest ones: measured with VNNI and with AVX2 alone
-// (bench/narrow_bench.cpp).
+// (bench/narrow_bench.cpp), and on AArch64 by the number of instructions, for want of a CPU to measure on.
 bool int8_is_fast();
 
 // Rows of n activations, n a multiple of 32.

@@ -31,6 +31,7 @@ const Objective kDpo = {.name = "dpo",
                         .summary = "preference pairs against the model as the run begins: a logistic loss",
                         .paper = "Rafailov et al. 2023",
                         .options = kOptions,
+                        .term = LossTerm::pair,
                         .reference = true,
                         .loss = loss,
                         .rate = 0.1};

@@ -24,6 +24,7 @@ const Objective kHinge = {.name = "hinge",
                           .summary = "preference pairs against the model as the run begins: a hinge loss",
                           .paper = "Zhao et al. 2023, Liu et al. 2023",
                           .options = kOptions,
+                          .term = LossTerm::pair,
                           .reference = true,
                           .loss = loss,
                           .rate = 0.1};

@@ -32,6 +32,7 @@ const Objective kOrpo = {.name = "orpo",
                          .summary = "preference pairs without a reference: the chosen reply is learnt, with its odds",
                          .paper = "Hong et al. 2024",
                          .options = kOptions,
+                         .term = LossTerm::pair,
                          .likelihood = Likelihood::mean,
                          .loss = loss};
 

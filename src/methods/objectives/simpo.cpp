@@ -28,6 +28,7 @@ const Objective kSimpo = {.name = "simpo",
                           .summary = "preference pairs without a reference: likelihoods a token, and a margin",
                           .paper = "Meng et al. 2024",
                           .options = kOptions,
+                          .term = LossTerm::pair,
                           .likelihood = Likelihood::mean,
                           .loss = loss,
                           .rate = 0.1};
