@@ -265,11 +265,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   std::vector<std::string> beside{train.prefix + std::string(kBalance), train.prefix + "adapter_losses"};
   if (!rewritten.losses.empty() && spec.estimator->differentiates() && !kind.of_curvature())
-<<<<<<< HEAD
     add_losses(train.graph, rewritten.losses, train.graph.find(kLossScale),
-=======
-    add_losses(train.graph, rewritten.losses, train.graph.find(train.prefix + "scale"),
->>>>>>> h/ada
                beside[train.graph.find(beside[0]) == kNone ? 0 : 1]);
   train.barrier = barrier;
   const ValueId scaled = train.graph.find(train.loss + std::string(kScaledLoss));
