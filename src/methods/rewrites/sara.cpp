@@ -62,7 +62,7 @@ std::vector<std::pair<std::string_view, ValueId>> begin(ModuleRewrite& m) {
 const Rewrite kSara = {.name = "sara",
                        .summary = "the smallest numbers of frozen weights train",
                        .paper = "arXiv:2409.06633",
-                       .rate = 1,
+                       .rate = 15,
                        .options = kSaraOptions,
                        .weight = weight,
                        .scales = true,
