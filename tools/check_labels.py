@@ -122,6 +122,9 @@ class Task:
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.2)
         adapted.save_pretrained(self.folder / "peft")
+        if self.classes:  # PEFT keeps no names of labels
+            names = {str(id): name for id, name in enumerate(NAMES)}
+            (self.folder / "peft" / "labels.json").write_text(json.dumps({"id2label": names}))
         note(f"{self.name}: PEFT's adapter in thimble", self.said(self.base, "--adapter", self.folder / "peft"),
              scores_of(adapted, self.tokenizer), 1e-5)
 

@@ -11,7 +11,6 @@
 #include "files/safetensors.h"
 #include "models/grown_model.h"
 #include "models/hf_writer.h"
-#include "models/labelled_model.h"
 #include "models/presets.h"
 #include "plan/planner.h"
 #include "run/auto_rate.h"
@@ -26,18 +25,6 @@
 #include "text/save.h"
 
 namespace thimble {
-namespace {
-
-// The first of them.
-std::string shown_labels(const Labels& labels) {
-  constexpr size_t kShown = 8;
-  const auto& names = labels.names;
-  const auto end = names.begin() + static_cast<std::ptrdiff_t>(std::min(kShown, names.size()));
-  return printable(fmt::format("{}{}", fmt::join(names.begin(), end, ", "), names.size() > kShown ? ", ..." : ""));
-}
-
-}  // namespace
-
 Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& events) {
   CHECK_OK(check(recipe));
   std::unique_ptr<Trainer> trainer(new Trainer(recipe, events));
@@ -92,32 +79,6 @@ Result<void> Trainer::open() {
   CHECK_OK(set_blocks(r.set, spec_.architecture));
   const Objective& objective = *TRY(objective_named(r.objective));
   if (objective.labels) spec_.architecture = labelled(spec_.architecture, TRY(labels_of_data(*objective.labels)));
-  return {};
-}
-
-Result<Labels> Trainer::labels_of_data(Labels::Kind kind) const {
-  if (kind == Labels::Kind::number) return Labels{kind, {plain_label(0)}};
-  DatasetOptions options;
-  CHECK_OK(set_data_options(recipe_.columns, recipe_.truncate, options));
-  return labels_in(recipe_.data, options);
-}
-
-// The labels that the model has, or the adapter to begin with; else those of the data, with a fresh head.
-Result<void> Trainer::open_labels() {
-  const Recipe& r = recipe_;
-  const Objective& objective = *TRY(objective_named(r.objective));
-  if (!r.adapter.empty()) source_ = TRY(model_for(std::move(source_), TRY(open_adapters(r.adapter))));
-  const auto& there = source_->architecture().labels;
-  if (there && objective.labels != there->kind)
-    return fail(ErrorCode::invalid_argument, "--objective {}: the model says {} of texts; give --objective {}",
-                objective.name, there->kind == Labels::Kind::number ? "numbers" : "classes",
-                there->kind == Labels::Kind::number ? kRegression.name : kClassification.name);
-  if (there || !objective.labels) return {};
-  Labels labels = TRY(labels_of_data(*objective.labels));
-  if (labels.kind == Labels::Kind::classes)
-    events_.note(fmt::format("a head for {} is put in place of the model's: {}",
-                             counted(labels.count(), "class", "classes"), shown_labels(labels)));
-  source_ = TRY(with_labels(std::move(source_), std::move(labels), static_cast<uint64_t>(r.seed)));
   return {};
 }
 

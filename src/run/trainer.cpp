@@ -94,22 +94,6 @@ void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t fi
   mark(kPairReference, [&](const Rows::Term& term) { return references.margins[static_cast<size_t>(term.example)]; });
 }
 
-// Of classes the targets are their ids, in the last rows of texts.
-void Trainer::write_labels(const std::string& prefix, const Rows& rows, int64_t first) {
-  if (spec_.objective->term != LossTerm::text) return;
-  const auto mark = [&](std::string_view name, auto of_term) {
-    const std::string whole = prefix + std::string(name);
-    if (!plan_.layout.find(whole)) return;
-    auto* const to = input<decltype(of_term(rows.terms.front()))>(whole);
-    if (name != "targets") std::fill_n(to, plan_.rows, 0);
-    for (const Rows::Term& term : rows.terms)
-      if (term.last >= first && term.last < first + plan_.rows) to[term.last - first] = of_term(term);
-  };
-  mark(kTextLabel, [](const Rows::Term& term) { return term.label; });
-  mark(kTextLast, [](const Rows::Term&) { return 1.0f; });
-  if (!spec_.objective->loss) mark("targets", [](const Rows::Term& term) { return static_cast<int32_t>(term.label); });
-}
-
 double Trainer::read_losses(const std::string& prefix, const Rows& rows, int64_t first) {
   double sum = 0;
   const float* const losses = input<float>(loss_name(objective_of(prefix), prefix));
@@ -251,11 +235,6 @@ Result<void> Trainer::evaluate_rows(const Rows& rows, int64_t first, const Refer
   write_rows("eval.", rows, first, references);
   *input<float>("eval.scale") = 1;
   return passes_->evaluate(run);
-}
-
-std::span<const float> Trainer::scores_at(int64_t row) {
-  const int64_t outputs = spec_.architecture.outputs();
-  return {input<float>(kEvalScores) + row * outputs, static_cast<size_t>(outputs)};
 }
 
 Result<EvalEvent> Trainer::evaluate() {
