@@ -27,6 +27,10 @@ write_basic_package_version_file(${CMAKE_BINARY_DIR}/thimbleConfigVersion.cmake 
 install(FILES ${PROJECT_SOURCE_DIR}/cmake/thimbleConfig.cmake ${CMAKE_BINARY_DIR}/thimbleConfigVersion.cmake
   DESTINATION lib/cmake/thimble)
 
+# A package names the libraries that it needs, which dpkg finds for this machine's own architecture only.
+if(CMAKE_CROSSCOMPILING)
+  return()
+endif()
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME thimble)
 set(CPACK_PACKAGE_CONTACT "the thimble authors")
