@@ -263,8 +263,8 @@ TEST_F(LabelTraining, are_the_same_at_every_budget) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "a sanitizer's own memory grows from run to run, so that no budget of the process is tight";
 #endif
-  recipe_.objective = "regression", recipe_.columns = {"label=number"}, recipe_.context = 256, recipe_.batch = 8;
-  recipe_.data = folder_.write("many.jsonl", labelled_texts(400)), recipe_.steps = 2;
+  recipe_.objective = "regression", recipe_.columns = {"label=number"}, recipe_.context = 256, recipe_.batch = 32;
+  recipe_.data = folder_.write("many.jsonl", labelled_texts(1600)), recipe_.steps = 2;
   const std::vector<double> plenty = run(recipe_, "plenty").losses;
   recipe_.memory = smallest_memory();
   EXPECT_LT(rows_within(recipe_.memory), rows_within(500'000'000))

@@ -131,8 +131,8 @@ TEST_F(Preferences, drift_is_the_same_at_every_budget) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "a sanitizer's own memory grows from run to run, so that no budget of the process is tight";
 #endif
-  recipe_.objective = "kto", recipe_.data = folder_.write("judged.jsonl", judged(200));
-  recipe_.context = 256, recipe_.batch = 8, recipe_.steps = 3, recipe_.eval_data = recipe_.data;
+  recipe_.objective = "kto", recipe_.data = folder_.write("judged.jsonl", judged(600));
+  recipe_.context = 256, recipe_.batch = 32, recipe_.steps = 3, recipe_.eval_data = recipe_.data;
   const std::vector<StepEvent> plenty = steps(recipe_, "plenty");
   EXPECT_GT(plenty.back().rewards.drift, 0);
   recipe_.memory = smallest_memory();

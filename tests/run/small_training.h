@@ -74,6 +74,7 @@ class SmallTraining : public testing::Test {
 
   // The budget that the refusal of a smaller one names.
   int64_t smallest_memory() {
+    forget_peak();
     Recipe recipe = recipe_;
     recipe.memory = 1;
     Events events(true);
