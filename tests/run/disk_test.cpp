@@ -52,7 +52,7 @@ class DiskTraining : public SmallTraining {
     GTEST_SKIP() << "a sanitizer's own memory grows from run to run, so that no budget of the process is tight";
 #endif
     SmallTraining::SetUp();
-    recipe_.size = "1M";
+    recipe_.size = "3M";  // beside it, what planning takes is little
     recipe_.steps = 6;
     recipe_.batch = 2;
     recipe_.save_every = 2;
@@ -97,7 +97,7 @@ TEST_F(DiskTraining, gives_the_bits_of_memory) {
 }
 
 TEST_F(DiskTraining, short_transfers_go_on) {
-  FaultyQueue::Plan stutters{.from = 10, .result = 8192};
+  FaultyQueue::Plan stutters{.from = 10, .result = 64 << 10};
   std::vector<double> losses;
   EXPECT_EQ(run(at("short"), stutters, &losses), "");
   EXPECT_EQ(losses, straight_);
