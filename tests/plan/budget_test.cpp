@@ -23,9 +23,10 @@ TEST(Budget, does_not_change_a_bit) {
       spec.clip = clip;
       const auto free_plan = plan_training(spec, Machine{});
       ASSERT_TRUE(free_plan) << free_plan.error().message;
-      const Trajectory expected = run_plan(spec, *free_plan, 3);
+      const int steps = every ? 3 : 2;
+      const Trajectory expected = run_plan(spec, *free_plan, steps);
       for (double loss : expected.losses) ASSERT_TRUE(std::isfinite(loss));
-      ASSERT_NE(expected.losses[0], expected.losses[2]) << "nothing was trained";
+      ASSERT_NE(expected.losses.front(), expected.losses.back()) << "nothing was trained";
       EXPECT_EQ(free_plan->keep_logits, method->trains_weights);
       const int64_t least = smallest_budget(spec), most = free_plan->arena_bytes;
       ASSERT_LT(least, most);
@@ -38,7 +39,7 @@ TEST(Budget, does_not_change_a_bit) {
         EXPECT_EQ(plan->numerics_hash, free_plan->numerics_hash);
         EXPECT_TRUE(plan->deep_blocks > 0 || plan->rows < free_plan->rows || plan->keep_logits < free_plan->keep_logits)
             << "the budget forces nothing";
-        EXPECT_EQ(run_plan(spec, *plan, 3), expected)
+        EXPECT_EQ(run_plan(spec, *plan, steps), expected)
             << "budget " << budget << " of " << most << ", rows " << plan->rows << ", deep " << plan->deep_blocks;
       }
     }
@@ -58,7 +59,8 @@ TEST(Budget, disk_does_not_change_a_bit) {
         spec.clip = clip, spec.accumulate = accumulate;
         const auto free_plan = plan_training(spec, Machine{});
         ASSERT_TRUE(free_plan) << free_plan.error().message;
-        const Trajectory expected = run_plan(spec, *free_plan, 3);
+        const int steps = every ? 3 : 2;
+        const Trajectory expected = run_plan(spec, *free_plan, steps);
         const int64_t without = smallest_budget(spec);
         spec.disk = true, spec.disk_least_bytes = 4096;
         const int64_t least = smallest_budget(spec);
@@ -73,8 +75,8 @@ TEST(Budget, disk_does_not_change_a_bit) {
             EXPECT_LE(plan->bytes(0), budget);
             EXPECT_EQ(plan->numerics_hash, free_plan->numerics_hash);
             EXPECT_TRUE(budget != least || std::min(plan->read_bytes, plan->written_bytes) > 0);
-            EXPECT_EQ(run_plan(spec, *plan, 3), expected) << "budget " << budget << ", disk " << disk << ", rows "
-                                                          << plan->rows << ", deep " << plan->deep_blocks;
+            EXPECT_EQ(run_plan(spec, *plan, steps), expected) << "budget " << budget << ", disk " << disk << ", rows "
+                                                              << plan->rows << ", deep " << plan->deep_blocks;
           }
       }
 }

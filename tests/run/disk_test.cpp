@@ -52,7 +52,7 @@ class DiskTraining : public SmallTraining {
     GTEST_SKIP() << "a sanitizer's own memory grows from run to run, so that no budget of the process is tight";
 #endif
     SmallTraining::SetUp();
-    recipe_.size = "3M";  // beside it, what planning takes is little
+    recipe_.size = "2M";  // beside it, what planning takes is little
     recipe_.steps = 6;
     recipe_.batch = 2;
     recipe_.save_every = 2;
