@@ -10,9 +10,7 @@
 #include "disk/scratch_file.h"
 #include "files/safetensors.h"
 #include "models/grown_model.h"
-#include "models/hf_writer.h"
 #include "models/presets.h"
-#include "plan/planner.h"
 #include "run/auto_rate.h"
 #include "run/blocks.h"
 #include "run/calibration.h"
@@ -22,7 +20,6 @@
 #include "run/trainer.h"
 #include "text/datasets.h"
 #include "text/infilled.h"
-#include "text/save.h"
 
 namespace thimble {
 Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& events) {
@@ -337,43 +334,6 @@ Result<void> Trainer::make_plan() {
   CHECK_OK(plan_within_budget());
   CHECK_OK(check_names());
   if (spec_.selector->scored) report_chosen();
-  return {};
-}
-
-Result<int64_t> Trainer::heap_of_a_period() const {
-  if (draw_period(spec_) == 0) return 0;
-  Result<void> planned;
-  const int64_t taken = heap_taken_by([&] {
-    auto plan = plan_period(spec_, machine_, plan_.homes, 1, {plan_.transient_bytes, plan_.scratch_bytes});
-    if (!plan) planned = Failure(std::move(plan.error()));
-  });
-  CHECK_OK(planned);
-  return taken;
-}
-
-int64_t Trainer::touched_later() const { return kTrainingTouches + (draw_period(spec_) > 0 ? kPeriodTouches : 0); }
-
-Result<void> Trainer::plan_within_budget() {
-  packer_->clear(rows_);
-  const PlanBudget budget{recipe_.memory, spec_.budget_bytes, spec_.runtime_bytes,
-                          plan_.ledger,   touched_later(),    holes_};
-  spec_.heap = [this](const TrainingPlan& plan) {
-    int64_t heap = period_heap_;
-    for (const Schedule* s : plan.schedules()) heap += Executor::memory_bytes(*s);
-    return heap;
-  };
-  const int64_t exported =
-      !spec_.trains_weights() ? 0 : kSaveBytesPerToken * tokenizer_->vocab_size() + hf_write_bytes(spec_.architecture);
-  std::unique_ptr<TrainingPlanner> planner;  // lost where planning throws
-  CHECK_OK(plan_with_runtime(budget, [&]() -> Result<int64_t> {
-    plan_ = TrainingPlan();
-    auto at_work = planner ? std::move(planner) : std::make_unique<TrainingPlanner>(spec_, machine_);
-    plan_ = TRY(at_work->plan());
-    planner = std::move(at_work);
-    period_heap_ = std::max(period_heap_, TRY(heap_of_a_period()));
-    spec_.runtime_heap = spec_.heap(plan_);
-    return spec_.runtime_heap + exported;
-  }));
   return {};
 }
 
