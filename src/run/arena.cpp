@@ -123,6 +123,13 @@ Arena::~Arena() {
 int64_t resident_bytes() { return 1024 * kilobytes("/proc/self/status", "VmRSS"); }
 int64_t peak_resident_bytes() { return 1024 * kilobytes("/proc/self/status", "VmHWM"); }
 
+void forget_peak_resident() {
+  if (std::FILE* const file = std::fopen("/proc/self/clear_refs", "w")) {
+    std::fputs("5", file);
+    std::fclose(file);
+  }
+}
+
 int64_t free_memory_bytes() {
   int64_t free = 1024 * kilobytes("/proc/meminfo", "MemAvailable");
   if (const GroupMemory group = group_memory(); group.free_bytes >= 0) free = std::min(free, group.free_bytes);

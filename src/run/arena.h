@@ -31,6 +31,7 @@ class Arena {
 
 int64_t resident_bytes();       // VmRSS now
 int64_t peak_resident_bytes();  // VmHWM
+void forget_peak_resident();    // it is what is resident now, where the system lets that be said
 // What the machine, or its control group, has free.
 int64_t free_memory_bytes();
 

@@ -195,7 +195,7 @@ Result<void> Trainer::open_data() {
       return fail(ErrorCode::invalid_argument, "--eval-data {}: there is nothing in it to evaluate", r.eval_data);
   }
   if (spec_.objective->infills)
-    data_ = infilled(std::move(data_), {.tokens = TRY(infill_tokens(*tokenizer_)),
+    data_ = infilled(std::move(data_), {.tokens = TRY(infill_tokens(*tokenizer_, spec_.architecture.vocab)),
                                         .rate = how["rate"],
                                         .suffix_first = how["suffix_first"],
                                         .seed = static_cast<uint64_t>(r.seed),

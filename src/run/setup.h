@@ -117,6 +117,9 @@ Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
   const int64_t given = budget.budget_bytes;
   Error refusal = std::move(planned.error());
   for (int trial = 0; trial < kTrials && refusal.least_bytes > 0; ++trial) {
+    budget.holes.release();
+    give_heap_back();
+    forget_peak_resident();  // a run within that budget does not find out that another is too small
     auto tried = plan_within(budget, refusal.least_bytes, plan);
     if (tried || tried.error().least_bytes <= refusal.least_bytes) break;
     refusal = std::move(tried.error());

@@ -71,10 +71,16 @@ class Infilled final : public Dataset {
 
 }  // namespace
 
-Result<InfillTokens> infill_tokens(const Tokenizer& tokenizer) {
+Result<InfillTokens> infill_tokens(const Tokenizer& tokenizer, int64_t rows) {
   for (const auto& [prefix, suffix, middle] : kNames) {
     const auto p = tokenizer.find(prefix), s = tokenizer.find(suffix), m = tokenizer.find(middle);
-    if (p && s && m) return InfillTokens{*p, *s, *m};
+    if (!p || !s || !m) continue;
+    if (const int32_t last = std::max({*p, *s, *m}); last >= rows)
+      return fail(ErrorCode::invalid_argument,
+                  "filling in: the model has {} rows, and none for token {}, one of {}, {} and {}; train with --method "
+                  "full, or convert --add-rows, to give them rows",
+                  rows, last, prefix, suffix, middle);
+    return InfillTokens{*p, *s, *m};
   }
   return fail(ErrorCode::unsupported,
               "filling in: the tokenizer has no tokens for it, {}, {} and {} or those of other families; give a "

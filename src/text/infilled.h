@@ -17,8 +17,9 @@ struct InfillTokens {
   int32_t prefix = 0, suffix = 0, middle = 0;
   static constexpr int64_t kCount = 3;
 };
-// The tokenizer's, by the names that families of models have for them; refused where it has none.
-Result<InfillTokens> infill_tokens(const Tokenizer& tokenizer);
+// The tokenizer's, by the names that families of models have for them; refused where it has none, or where the model
+// has no row for one of them.
+Result<InfillTokens> infill_tokens(const Tokenizer& tokenizer, int64_t rows);
 
 struct Infilling {
   InfillTokens tokens;

@@ -91,6 +91,8 @@ Result<void> LabelScan::add(const InputFile& file, const JsonRecord& record) {
     largest_ = std::max(largest_, *number);
   } else if (const std::string_view name = text_in(*value); !number && !name.empty() && name.size() <= kLongestName) {
     if (!names_.contains(name)) names_.emplace(name);
+  } else if (odd_.empty()) {
+    odd_ = simdjson::minify(*value).substr(0, kLongestName);
   }
   if (static_cast<int64_t>(names_.size()) <= kMostLabels) return {};
   return fail(ErrorCode::unsupported, "reading {}: its records have more than {} labels; is '{}' the class?",
@@ -106,8 +108,13 @@ Result<Labels> LabelScan::finish(const std::string& files) const {
   for (int64_t id = 0; id <= largest_; ++id) labels.names.push_back(plain_label(id));
   if (labels.count() >= 2) return labels;
   return fail(ErrorCode::invalid_argument,
-              "{}: expected records with two labels or more, found {}; --columns label=NAME says which field it is",
-              files, labels.count());
+              "{}: expected records with two labels or more, found {}{}; --columns label=NAME says which field it is",
+              files, labels.count(),
+              odd_.empty()
+                  ? ""
+                  : fmt::format(", and {}, which is no class: a name, a number up to {}, true or false; several "
+                                "at once are not there",
+                                odd_, kMostLabels - 1));
 }
 
 }  // namespace thimble

@@ -44,6 +44,7 @@ class LabelScan {
   DatasetOptions options_;
   std::set<std::string, std::less<>> names_;
   int64_t largest_ = -1;  // number
+  std::string odd_;       // the first that is no class
 };
 
 }  // namespace thimble

@@ -313,7 +313,7 @@ TEST(Dataset, MiddlesAreMovedToTheEnd) {
   for (int i = 0; i < 200; ++i) lines += "{\"text\":\"abcdefghijkl" + std::to_string(i) + "\"}\n";
   const std::string path = folder.write("texts.jsonl", lines);
   const auto open = [&] { return std::move(*Dataset::open(path, *tokenizer, {.context = 64, .texts = true})); };
-  const auto tokens = infill_tokens(*tokenizer);
+  const auto tokens = infill_tokens(*tokenizer, tokenizer->vocab_size());
   ASSERT_TRUE(tokens);
   const Infilling how{.tokens = *tokens, .rate = 0.75, .suffix_first = 0.5, .seed = 4, .eos = tokenizer->eos()};
   const auto plain = open(), moved = infilled(open(), how), again = infilled(open(), how);
@@ -346,7 +346,10 @@ TEST(Dataset, MiddlesAreMovedToTheEnd) {
   EXPECT_NEAR(prefix_first, 70, 25);
   EXPECT_NEAR(suffix_first, 80, 25);
   EXPECT_GT(middles.size(), 8u);
-  EXPECT_FALSE(infill_tokens(*small_byte_bpe(folder))) << "a tokenizer without such tokens";
+  EXPECT_FALSE(infill_tokens(*small_byte_bpe(folder), 1 << 20)) << "a tokenizer without such tokens";
+  const auto refused = infill_tokens(*tokenizer, std::max({tokens->prefix, tokens->suffix, tokens->middle}));
+  ASSERT_FALSE(refused) << "a model without rows for them";
+  EXPECT_THAT(refused.error().message, testing::HasSubstr("none for token"));
   const auto chats = Dataset::open(folder.write("chats.jsonl", R"({"prompt":"a","completion":"b"})"
                                                                "\n"),
                                    *tokenizer, {.context = 64, .texts = true});
