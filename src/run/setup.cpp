@@ -93,7 +93,7 @@ Result<void> include_start(const PlanBudget& budget) {
   const int64_t start = peak_resident_bytes();
   budget.ledger.planned_bytes = std::max(budget.ledger.planned_bytes, start);
   if (start <= budget.budget_bytes) return {};
-  const int64_t least = whole_megabytes(start);
+  const int64_t least = whole_megabytes(start + kRuntimeVaries);
   return Failure(Error{ErrorCode::over_budget,
                        fmt::format("starting the program, reading the data and planning took {}; give --memory {}M",
                                    megabytes(start), least / 1'000'000),

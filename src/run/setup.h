@@ -120,7 +120,8 @@ Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
     budget.holes.release();
     give_heap_back();
     forget_peak_resident();  // a run within that budget does not find out that another is too small
-    auto tried = plan_within(budget, refusal.least_bytes, plan);
+    // With room for what differs from start to start: a run that is resumed has a checkpoint open too.
+    auto tried = plan_within(budget, refusal.least_bytes - kRuntimeVaries, plan);
     if (tried || tried.error().least_bytes <= refusal.least_bytes) break;
     refusal = std::move(tried.error());
   }
