@@ -9,6 +9,7 @@
 
 #include "files/json.h"
 #include "files/safetensors.h"
+#include "run/arena.h"
 #include "run/trainer.h"
 #include "text/small_tokenizer.h"
 #include "whole.h"
@@ -70,7 +71,7 @@ class SmallTraining : public testing::Test {
     return trainer ? (*trainer)->plan().rows : 0;
   }
   // The peak of the runs before does not count.
-  static void forget_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
+  static void forget_peak() { forget_peak_resident(); }
 
   // The budget that the refusal of a smaller one names.
   int64_t smallest_memory() {
@@ -80,8 +81,7 @@ class SmallTraining : public testing::Test {
     Events events(true);
     const auto refused = Trainer::prepare(recipe, events);
     EXPECT_FALSE(refused);
-    const std::string message = refused.error().message;
-    return (std::stoll(message.substr(message.rfind("--memory ") + 9)) + 1) * 1'000'000;
+    return refused ? 0 : refused.error().least_bytes + 1'000'000;
   }
 
   std::vector<float> parameters(const std::string& out) {

@@ -1,8 +1,7 @@
 // apo_zero_unpaired: what is wanted becomes likelier than the reference has it, all else less likely.
 //
 //   Paper   D'Oosterlinck et al. 2024, "Anchored Preference Optimization", arXiv:2408.06266, equation 7 (APO-zero),
-//   each
-//           reply by itself, as TRL has it
+//           each reply by itself, as TRL has it
 //   Reward  r as kto's
 //   Loss    d (1 - sigmoid(beta r)) of a wanted reply, u sigmoid(beta r) of another; the mean over replies;
 //           d = desirable_weight, u = undesirable_weight

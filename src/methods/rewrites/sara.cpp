@@ -3,8 +3,7 @@
 //   Paper   Hu et al. 2024, arXiv:2409.06633, sections 3.2, 3.4 (progressive adjustment), 3.5 (unstructural
 //           backpropagation)
 //   Graph   W' = W, with P at its places;  y = x W'^T. The gradient of W' lives while its layer runs, P's is what it
-//   has
-//           there
+//           has there
 //   Adds    P [out, n], begins with the numbers of W at the places; places [out, n]: of each row the n = ratio in of
 //           smallest magnitude
 //   Trains  with an adjustment (sara_adjustment.cpp)
