@@ -1,0 +1,143 @@
+#include "plan/tiny_training.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "core/random.h"
+
+namespace thimble {
+
+RewriteSpec rewrite_for_tests(const Rewrite& method, const Architecture& architecture, double rank) {
+  OptionValues options(method.options);
+  if (rank > 0) EXPECT_TRUE(options.set("test", "rank", rank));
+  if (method.trains_weights) return {.rewrite = &method, .options = options};
+  nlohmann::ordered_json config;
+  auto spec = fresh_rewrite(method, {options, {}, ""}, architecture, config);
+  EXPECT_TRUE(spec) << spec.error().message;
+  return *std::move(spec);
+}
+
+Architecture tiny_llama() {
+  return llama({.vocab = 160,
+                .width = 64,
+                .layers = 4,
+                .heads = 4,
+                .kv_heads = 2,
+                .head_dim = 16,
+                .ffn_width = 128,
+                .context = 256});
+}
+
+std::vector<const Rewrite*> methods_for_tests() {
+  std::vector<const Rewrite*> out;
+  for (const Rewrite* method : rewrites()) {
+    nlohmann::ordered_json config;
+    const FreshAdapter asked{OptionValues(method->options), {}, ""};
+    const bool trains = method->trains_weights || fresh_rewrite(*method, asked, tiny_llama(), config);
+    if (trains) out.push_back(method);
+  }
+  return out;
+}
+
+TrainingSpec tiny_spec(const Rewrite& method) {
+  TrainingSpec spec;
+  spec.architecture = tiny_llama();
+  spec.stored = [](const std::string& name) -> const Codec* { return name == "lm_head.weight" ? nullptr : &kF32; };
+  spec.rewrites = {rewrite_for_tests(method, spec.architecture)};
+  spec.optimizer_options = OptionValues(spec.optimizer->options);
+  spec.batch = 8, spec.context = 128;
+  spec.activation = &kBf16;
+  spec.threads = test_threads();
+  return spec;
+}
+
+std::vector<TrainedParameter> by_name(const TrainingPlan& plan) {
+  std::vector<TrainedParameter> out = plan.train.parameters;
+  std::ranges::sort(out, {}, &TrainedParameter::name);
+  return out;
+}
+
+Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int steps, double rate,
+                    const std::function<void(Values&)>& look) {
+  const auto bytes = static_cast<size_t>(plan.arena_bytes + 4095) / 4096 * 4096;
+  const std::unique_ptr<std::byte, decltype(&std::free)> arena(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)),
+                                                               std::free);
+  std::byte* const base = arena.get();
+  std::memset(base, 0xFF, bytes);  // NaN everywhere: what is read before it is written shows
+  const auto at = [&](const std::string& name) { return base + plan.layout.find(name)->offset; };
+  Threads threads(spec.threads);
+  std::unique_ptr<Scratch> scratch;
+  if (plan.scratch_bytes > 0)
+    scratch = std::move(*Scratch::create({.folder = testing::TempDir(), .bytes = plan.scratch_bytes}, threads));
+  Values values(plan.layout, base, scratch.get(),
+                {base + plan.layout.bytes(), static_cast<size_t>(plan.transient_bytes)});
+  EXPECT_TRUE(initialise(values, {}, 1));
+  for (const AdapterTensor& tensor : plan.train.adapter)
+    if (tensor.derived)  // there is no model that they could begin from
+      EXPECT_TRUE(values.fill(*plan.layout.find(tensor.value), 1,
+                              [](int64_t, int64_t count, std::byte* to, std::span<std::byte>) {
+                                std::fill_n(reinterpret_cast<float*>(to), count, 1.0f);
+                                return Result<void>();
+                              }));
+  TrainingPlan drawn;  // of a later period of the selector
+  auto passes = std::make_unique<Passes>(plan, base, scratch.get());
+  const Random random(3, "tokens");
+  const int64_t rows = spec.batch * spec.context;
+  Trajectory out;
+  for (int step = 0; step < steps; ++step) {
+    RunContext context{threads, spec.multiply, 0, static_cast<uint64_t>(step), 0};
+    if (const int64_t period = draw_period(spec); period > 0 && step > 0 && step % period == 0) {
+      EXPECT_TRUE(passes->flush(context));
+      passes.reset();
+      drawn = *plan_period(spec, Machine{.disk = {1e9, 1e9}}, plan.homes, step / period);
+      EXPECT_TRUE(drawn.layout.same_places(plan.layout));
+      EXPECT_LE(drawn.transient_bytes, plan.transient_bytes);
+      passes = std::make_unique<Passes>(drawn, base, scratch.get());
+    }
+    passes->begin_step(context, {rate, 1.0 / static_cast<double>(rows)});
+    const auto sweep = [&]() -> Result<double> {
+      double loss = 0;
+      for (int64_t first = 0; first < rows; first += plan.rows) {
+        for (int64_t i = 0; i < plan.rows; ++i) {
+          const auto token = [&](int64_t row) {
+            return static_cast<int32_t>(random.uniform(static_cast<uint64_t>(step * rows + row)) * 0.999f *
+                                        static_cast<float>(spec.architecture.vocab));
+          };
+          const int64_t row = first + i, window = row / spec.context * spec.context;
+          reinterpret_cast<int32_t*>(at("train.ids"))[i] = token(row);
+          reinterpret_cast<int32_t*>(at("train.targets"))[i] = token(row / 2);
+          reinterpret_cast<int32_t*>(at("train.positions"))[i] = static_cast<int32_t>(row - window);
+          reinterpret_cast<int32_t*>(at("train.starts"))[i] = static_cast<int32_t>(window - first);
+        }
+        EXPECT_TRUE(passes->pass(context, {first == 0, first + plan.rows >= rows}));
+        context.first_row += static_cast<uint64_t>(plan.rows);
+        for (int64_t i = 0; i < plan.rows; ++i) loss += reinterpret_cast<const float*>(at(plan.train.loss))[i];
+      }
+      return loss / static_cast<double>(rows);
+    };
+    const bool probes = !spec.estimator->differentiates();
+    out.losses.push_back(probes ? passes->estimate(context, sweep)->loss : *sweep());
+    EXPECT_TRUE(passes->end_step(context));
+    EXPECT_TRUE(*passes->measure_curvature(context, sweep));
+  }
+  RunContext context{threads, spec.multiply, 0, 0, 0};
+  EXPECT_TRUE(passes->flush(context));
+  if (look) look(values);
+  for (const auto& [name, entry] : plan.layout.entries()) {
+    if (entry.role != Role::parameter) continue;
+    std::vector<float> trained(static_cast<size_t>(entry.type.shape.count()));
+    EXPECT_TRUE(values.read(entry, 0, std::as_writable_bytes(std::span(trained))));
+    out.parameters.insert(out.parameters.end(), trained.begin(), trained.end());
+  }
+  return out;
+}
+
+int64_t smallest_budget(TrainingSpec spec) {
+  spec.budget_bytes = 1;
+  const auto refused = plan_training(spec, Machine{});
+  return refused ? -1 : refused.error().least_bytes;
+}
+
+}  // namespace thimble
