@@ -43,6 +43,8 @@ LONGEST_SECONDS = 3600
 # What holds the peers to a level: variables of PyTorch's libraries, and how llama.cpp is built.
 LIMITS = {
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "avx_vnni": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2_VNNI",
+                 "MKL_ENABLE_INSTRUCTIONS": "AVX2_E1"},
     "avx512": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
                "MKL_ENABLE_INSTRUCTIONS": "AVX512"},
     "avx512_vnni": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI",
@@ -50,13 +52,13 @@ LIMITS = {
     "avx512_bf16": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16",
                     "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1"},
 }
-GGML = {"AVX": 1, "AVX2": 1, "FMA": 1, "F16C": 1, "BMI2": 1, "AVX512": 1, "AVX512_VNNI": 1, "AVX512_BF16": 1}
+GGML = ["AVX", "AVX2", "FMA", "F16C", "BMI2", "AVX_VNNI", "AVX512", "AVX512_VNNI", "AVX512_BF16"]
 
 
 def ggml_flags(level):
     """CMake's arguments for llama.cpp on a level."""
-    wide = {"AVX512": level.startswith("avx512"), "AVX512_VNNI": level in ("avx512_vnni", "avx512_bf16"),
-            "AVX512_BF16": level == "avx512_bf16"}
+    wide = {"AVX_VNNI": level == "avx_vnni", "AVX512": level.startswith("avx512"),
+            "AVX512_VNNI": level in ("avx512_vnni", "avx512_bf16"), "AVX512_BF16": level == "avx512_bf16"}
     flags = [f"-DGGML_{name}={'ON' if wide.get(name, True) else 'OFF'}" for name in GGML]
     return " ".join(["-DGGML_NATIVE=OFF", *flags])
 

@@ -23,6 +23,13 @@ constexpr CpuBits kAvx2 = {.leaf1_ecx = bits(0, 9, 12, 13, 19, 20, 22, 23, 27, 2
                            .extended1_ecx = bits(0, 5),
                            .xcr0 = bits(1, 2)};  // XMM, YMM
 
+// With the VEX encoding of vpdpbusd, of CPUs without AVX-512.
+constexpr CpuBits kAvxVnni = [] {
+  CpuBits needs = kAvx2;
+  needs.leaf7_1_eax |= bits(4);
+  return needs;
+}();
+
 // -march=x86-64-v4: AVX-512 F, DQ, CD, BW, VL; mask registers and both halves of ZMM saved.
 constexpr CpuBits kAvx512 = [] {
   CpuBits needs = kAvx2;
@@ -41,14 +48,19 @@ constexpr CpuBits kAvx512Bf16 = [] {
   return needs;
 }();
 
-constexpr IsaSet up_to(Isa level) { return (isa_bit(level) << 1) - 1; }
+constexpr IsaSet kUpToAvx2 = isa_bit(Isa::baseline) | isa_bit(Isa::avx2),
+                 kUpToAvx512 = kUpToAvx2 | isa_bit(Isa::avx512),
+                 kUpToAvx512Vnni = kUpToAvx512 | isa_bit(Isa::avx512_vnni),
+                 kUpToAvx512Bf16 = kUpToAvx512Vnni | isa_bit(Isa::avx512_bf16);
 
 constexpr std::array kLevels = {
-    IsaLevel{Isa::baseline, "baseline", "x86-64 as every processor has it: SSE2", up_to(Isa::baseline), {}},
-    IsaLevel{Isa::avx2, "avx2", "AVX2 with FMA and F16C", up_to(Isa::avx2), kAvx2},
-    IsaLevel{Isa::avx512, "avx512", "AVX-512 F, BW, CD, DQ, VL", up_to(Isa::avx512), kAvx512},
-    IsaLevel{Isa::avx512_vnni, "avx512_vnni", "and dot products of int8 quads", up_to(Isa::avx512_vnni), kAvx512Vnni},
-    IsaLevel{Isa::avx512_bf16, "avx512_bf16", "and dot products of bf16 pairs", up_to(Isa::avx512_bf16), kAvx512Bf16},
+    IsaLevel{Isa::baseline, "baseline", "x86-64 as every processor has it: SSE2", isa_bit(Isa::baseline), {}},
+    IsaLevel{Isa::avx2, "avx2", "AVX2 with FMA and F16C", kUpToAvx2, kAvx2},
+    IsaLevel{Isa::avx_vnni, "avx_vnni", "AVX2 and dot products of int8 quads", kUpToAvx2 | isa_bit(Isa::avx_vnni),
+             kAvxVnni},
+    IsaLevel{Isa::avx512, "avx512", "AVX-512 F, BW, CD, DQ, VL", kUpToAvx512, kAvx512},
+    IsaLevel{Isa::avx512_vnni, "avx512_vnni", "and dot products of int8 quads", kUpToAvx512Vnni, kAvx512Vnni},
+    IsaLevel{Isa::avx512_bf16, "avx512_bf16", "and dot products of bf16 pairs", kUpToAvx512Bf16, kAvx512Bf16},
 };
 
 uint32_t saved_registers() noexcept {

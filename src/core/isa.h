@@ -12,7 +12,7 @@
 
 namespace thimble {
 
-enum class Isa : uint8_t { baseline, avx2, avx512, avx512_vnni, avx512_bf16, neon, neon_dotprod, neon_i8mm };
+enum class Isa : uint8_t { baseline, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16, neon, neon_dotprod, neon_i8mm };
 
 // A set of levels, a bit each.
 using IsaSet = uint32_t;

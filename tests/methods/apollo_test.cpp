@@ -1,6 +1,7 @@
 // APOLLO and APOLLO-Mini against Algorithm 1 in double, with the random numbers that thimble draws.
 #include <cmath>
 
+#include "core/random.h"
 #include "methods/optimizer_run.h"
 
 namespace thimble {

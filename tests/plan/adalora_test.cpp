@@ -11,33 +11,11 @@ namespace {
 
 constexpr int64_t kRank = 4;
 
-TrainingSpec spec_of(const std::vector<std::pair<std::string, double>>& options) {
-  TrainingSpec spec = tiny_spec(kAdalora);
+TrainingSpec spec_of(std::vector<std::pair<std::string_view, double>> options) {
+  options.insert(options.begin(), {{"init_rank", kRank}, {"rank", 2}});
+  TrainingSpec spec = adapted_spec(kAdalora, options, {&kSgd, {}});
   spec.clip = 0, spec.activation = &kF32, spec.batch = 4;
-  OptionValues values(kAdalora.options);
-  EXPECT_TRUE(values.set("adalora", "init_rank", kRank));
-  EXPECT_TRUE(values.set("adalora", "rank", 2));
-  for (const auto& [name, value] : options) EXPECT_TRUE(values.set("adalora", name, value));
-  nlohmann::ordered_json config;
-  spec.rewrites = {*fresh_rewrite(kAdalora, {values, {}, ""}, spec.architecture, config)};
-  spec.set_optimizer({&kSgd, {}});
-  const auto added = add_wrappers(spec);
-  EXPECT_TRUE(added) << added.error().message;
   return spec;
-}
-
-std::map<std::string, std::vector<float>> values_after(const TrainingSpec& spec, int steps, double rate) {
-  const auto plan = plan_training(spec, Machine{});
-  EXPECT_TRUE(plan) << plan.error().message;
-  std::map<std::string, std::vector<float>> out;
-  run_plan(spec, *plan, steps, rate, [&](Values& values) {
-    for (const auto& [name, entry] : plan->layout.entries()) {
-      if (entry.role != Role::parameter && entry.role != Role::state) continue;
-      std::vector<float>& to = out[name] = std::vector<float>(static_cast<size_t>(entry.type.shape.count()));
-      EXPECT_TRUE(values.read(entry, 0, std::as_writable_bytes(std::span(to))));
-    }
-  });
-  return out;
 }
 
 const std::string kModule = "model.layers.1.mlp.down_proj";  // [64, 128], of 28 layers
@@ -130,17 +108,7 @@ TEST(Adalora, trains_the_same_bits_at_the_smallest_budget_and_on_disk) {
   spec.set_optimizer({&kAdamw, {}});
   ASSERT_TRUE(add_wrappers(spec));
   spec.clip = 1, spec.accumulate = 2, spec.batch = 8;
-  const auto plenty = plan_training(spec, Machine{});
-  ASSERT_TRUE(plenty) << plenty.error().message;
-  const Trajectory expected = run_plan(spec, *plenty, 4);
-  for (bool disk : {false, true}) {
-    spec.budget_bytes = 0;
-    spec.disk = disk, spec.disk_least_bytes = 4096;
-    spec.budget_bytes = smallest_budget(spec);
-    const auto plan = plan_training(spec, Machine{.disk = 1e9});
-    ASSERT_TRUE(plan) << plan.error().message;
-    EXPECT_EQ(run_plan(spec, *plan, 4), expected) << "disk " << disk;
-  }
+  expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 4);
 }
 
 TEST(Adalora, refuses_a_schedule_without_a_step_that_allots) {

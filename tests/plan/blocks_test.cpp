@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/random.h"
 #include "models/mixer.h"
 #include "models/routed_ffn.h"
 #include "ops/experts.h"

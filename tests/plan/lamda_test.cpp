@@ -8,15 +8,8 @@ namespace thimble {
 namespace {
 
 TrainingSpec spec_of(int64_t frozen_by, int64_t steps) {
-  TrainingSpec spec = tiny_spec(kLamda);
+  TrainingSpec spec = adapted_spec(kLamda, {{"rank", 4}, {"frozen_by", static_cast<double>(frozen_by)}}, {&kAdamw, {}});
   spec.steps = steps;
-  OptionValues values(kLamda.options);
-  EXPECT_TRUE(values.set("lamda", "rank", 4));
-  EXPECT_TRUE(values.set("lamda", "frozen_by", static_cast<double>(frozen_by)));
-  nlohmann::ordered_json config;
-  spec.rewrites = {*fresh_rewrite(kLamda, {values, {}, ""}, spec.architecture, config)};
-  spec.set_optimizer({&kAdamw, {}});
-  EXPECT_TRUE(add_wrappers(spec));
   return spec;
 }
 
@@ -66,17 +59,7 @@ TEST(Lamda, has_frozen_its_projection_after_three_tenths_of_a_run) {
 TEST(Lamda, trains_the_same_bits_at_the_smallest_budget_and_on_disk) {
   TrainingSpec spec = spec_of(2, 0);
   spec.accumulate = 2;
-  const auto plenty = plan_training(spec, Machine{});
-  ASSERT_TRUE(plenty) << plenty.error().message;
-  const Trajectory expected = run_plan(spec, *plenty, 3);
-  for (bool disk : {false, true}) {
-    spec.budget_bytes = 0;
-    spec.disk = disk, spec.disk_least_bytes = 4096;
-    spec.budget_bytes = smallest_budget(spec);
-    const auto plan = plan_training(spec, Machine{.disk = 1e9});
-    ASSERT_TRUE(plan) << plan.error().message;
-    EXPECT_EQ(run_plan(spec, *plan, 3), expected) << "disk " << disk;
-  }
+  expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 3);
 }
 
 }  // namespace

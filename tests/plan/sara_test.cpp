@@ -12,15 +12,7 @@ namespace {
 constexpr int kAdjust = 2;
 
 TrainingSpec spec_of(const OptimizerStack& optimizer) {
-  TrainingSpec spec = tiny_spec(kSara);
-  OptionValues values(kSara.options);
-  EXPECT_TRUE(values.set("sara", "ratio", 0.05));
-  EXPECT_TRUE(values.set("sara", "adjust_at", kAdjust));
-  nlohmann::ordered_json config;
-  spec.rewrites = {*fresh_rewrite(kSara, {values, {}, ""}, spec.architecture, config)};
-  spec.set_optimizer(optimizer);
-  EXPECT_TRUE(add_wrappers(spec));
-  return spec;
+  return adapted_spec(kSara, {{"ratio", 0.05}, {"adjust_at", kAdjust}}, optimizer);
 }
 
 const std::string kP = "model.layers.1.mlp.down_proj.sara_P";  // [64, 6], all of them 1 in these tests
@@ -54,17 +46,7 @@ TEST(Sara, freezes_what_has_grown_out_of_the_smallest) {
 TEST(Sara, trains_the_same_bits_at_the_smallest_budget_and_on_disk) {
   TrainingSpec spec = spec_of({&kAdamw, {}});
   spec.accumulate = 2;
-  const auto plenty = plan_training(spec, Machine{});
-  ASSERT_TRUE(plenty) << plenty.error().message;
-  const Trajectory expected = run_plan(spec, *plenty, 4);
-  for (bool disk : {false, true}) {
-    spec.budget_bytes = 0;
-    spec.disk = disk, spec.disk_least_bytes = 4096;
-    spec.budget_bytes = smallest_budget(spec);
-    const auto plan = plan_training(spec, Machine{.disk = 1e9});
-    ASSERT_TRUE(plan) << plan.error().message;
-    EXPECT_EQ(run_plan(spec, *plan, 4), expected) << "disk " << disk;
-  }
+  expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 4);
 }
 
 }  // namespace

@@ -9,29 +9,9 @@ namespace {
 const std::string kLayer = "model.layers.1.mlp.down_proj";  // [64, 128], of 28 layers
 
 TrainingSpec spec_of(double penalty) {
-  TrainingSpec spec = tiny_spec(kTaps);
+  TrainingSpec spec = adapted_spec(kTaps, {{"penalty", penalty}}, {&kSgd, {}});
   spec.clip = 0, spec.activation = &kF32, spec.batch = 4;
-  OptionValues values(kTaps.options);
-  EXPECT_TRUE(values.set("taps", "penalty", penalty));
-  nlohmann::ordered_json config;
-  spec.rewrites = {*fresh_rewrite(kTaps, {values, {}, ""}, spec.architecture, config)};
-  spec.set_optimizer({&kSgd, {}});
-  EXPECT_TRUE(add_wrappers(spec));
   return spec;
-}
-
-std::map<std::string, std::vector<float>> values_after(const TrainingSpec& spec, int steps, double rate) {
-  const auto plan = plan_training(spec, Machine{});
-  EXPECT_TRUE(plan) << plan.error().message;
-  std::map<std::string, std::vector<float>> out;
-  run_plan(spec, *plan, steps, rate, [&](Values& values) {
-    for (const auto& [name, entry] : plan->layout.entries()) {
-      if (entry.role != Role::parameter) continue;
-      std::vector<float>& to = out[name] = std::vector<float>(static_cast<size_t>(entry.type.shape.count()));
-      EXPECT_TRUE(values.read(entry, 0, std::as_writable_bytes(std::span(to))));
-    }
-  });
-  return out;
 }
 
 TEST(Taps, hands_a_score_what_its_difference_is_worth) {

@@ -134,6 +134,47 @@ Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int step
   return out;
 }
 
+TrainingSpec adapted_spec(const Rewrite& method, const std::vector<std::pair<std::string_view, double>>& options,
+                          const OptimizerStack& optimizer) {
+  TrainingSpec spec = tiny_spec(method);
+  OptionValues values(method.options);
+  for (const auto& [name, value] : options) EXPECT_TRUE(values.set(method.name, name, value));
+  nlohmann::ordered_json config;
+  spec.rewrites = {*fresh_rewrite(method, {values, {}, ""}, spec.architecture, config)};
+  spec.set_optimizer(optimizer);
+  const auto added = add_wrappers(spec);
+  EXPECT_TRUE(added) << added.error().message;
+  return spec;
+}
+
+std::map<std::string, std::vector<float>> values_after(const TrainingSpec& spec, int steps, double rate) {
+  const auto plan = plan_training(spec, Machine{});
+  EXPECT_TRUE(plan) << plan.error().message;
+  std::map<std::string, std::vector<float>> out;
+  run_plan(spec, *plan, steps, rate, [&](Values& values) {
+    for (const auto& [name, entry] : plan->layout.entries()) {
+      if (entry.role != Role::parameter && entry.role != Role::state) continue;
+      std::vector<float>& to = out[name] = std::vector<float>(static_cast<size_t>(entry.type.shape.count()));
+      EXPECT_TRUE(values.read(entry, 0, std::as_writable_bytes(std::span(to))));
+    }
+  });
+  return out;
+}
+
+void expect_same_bits_at_the_smallest_budget_and_on_disk(TrainingSpec spec, int steps) {
+  const auto plenty = plan_training(spec, Machine{});
+  ASSERT_TRUE(plenty) << plenty.error().message;
+  const Trajectory expected = run_plan(spec, *plenty, steps);
+  for (bool disk : {false, true}) {
+    spec.budget_bytes = 0;
+    spec.disk = disk, spec.disk_least_bytes = 4096;
+    spec.budget_bytes = smallest_budget(spec);
+    const auto plan = plan_training(spec, Machine{.disk = 1e9});
+    ASSERT_TRUE(plan) << plan.error().message;
+    EXPECT_EQ(run_plan(spec, *plan, steps), expected) << "disk " << disk;
+  }
+}
+
 int64_t smallest_budget(TrainingSpec spec) {
   spec.budget_bytes = 1;
   const auto refused = plan_training(spec, Machine{});

@@ -4,6 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "adapters/adapter.h"
@@ -37,6 +41,16 @@ struct Trajectory {
 // `look` sees the values at the end.
 Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int steps, double rate = 1e-2,
                     const std::function<void(Values&)>& look = nullptr);
+
+// Training with a method whose options are set so, and with an optimizer and what the method puts around it.
+TrainingSpec adapted_spec(const Rewrite& method, const std::vector<std::pair<std::string_view, double>>& options,
+                          const OptimizerStack& optimizer);
+
+// Every parameter and state after so many steps.
+std::map<std::string, std::vector<float>> values_after(const TrainingSpec& spec, int steps, double rate = 0.1);
+
+// Trains with plenty, and within the smallest budget with and without a disk: the same bits.
+void expect_same_bits_at_the_smallest_budget_and_on_disk(TrainingSpec spec, int steps);
 
 // The smallest budget that a refusal names, in bytes.
 int64_t smallest_budget(TrainingSpec spec);

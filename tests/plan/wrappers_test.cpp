@@ -56,15 +56,7 @@ TEST(Wrappers, gradient_noise_has_its_variance) {
 TEST(Wrappers, the_same_bits_at_the_smallest_budget_and_on_disk) {
   TrainingSpec spec = spec_of("adamw,gradient_noise,lookahead", {{"k", "2"}});
   spec.accumulate = 2;
-  const Trajectory expected = trained(spec, 3);
-  for (bool disk : {false, true}) {
-    spec.budget_bytes = 0;
-    spec.disk = disk, spec.disk_least_bytes = 4096;
-    spec.budget_bytes = smallest_budget(spec);
-    const auto plan = plan_training(spec, Machine{.disk = 1e9});
-    ASSERT_TRUE(plan) << plan.error().message;
-    EXPECT_EQ(run_plan(spec, *plan, 3), expected) << "disk " << disk;
-  }
+  expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 3);
 }
 
 // A wrapper that only these tests have: its state begins anew every second step and counts the steps in between.

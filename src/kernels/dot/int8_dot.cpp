@@ -205,6 +205,7 @@ constexpr auto* quantise = dispatched<quantise_body>;
 MultiplyInt8 multiply_panel() noexcept {
 #if defined(__x86_64__)
   if (isa_has(Isa::avx512_vnni)) return multiply_panel_vnni;
+  if (isa_has(Isa::avx_vnni)) return multiply_panel_avx_vnni;
   if (isa_has(Isa::avx2)) return multiply_panel_avx2;
 #elif defined(__aarch64__)
   if (isa_has(Isa::neon_i8mm)) return multiply_panel_i8mm;
@@ -217,6 +218,7 @@ MultiplyInt8 multiply_panel() noexcept {
 MultiplyOneInt8 multiply_one(Int8Kind kind) noexcept {
 #if defined(__x86_64__)
   if (isa_has(Isa::avx512_vnni)) return multiply_one_vnni(kind);
+  if (isa_has(Isa::avx_vnni)) return multiply_one_avx_vnni(kind);
   if (isa_has(Isa::avx2)) return multiply_one_avx2(kind);
 #elif defined(__aarch64__)
   if (isa_has(Isa::neon_dotprod)) return multiply_one_dotprod(kind);

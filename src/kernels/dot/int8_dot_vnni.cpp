@@ -128,10 +128,9 @@ TARGET void multiply_row(const std::byte* group, const Int8Piece& piece, float* 
 template <class F, int G, bool kOffsets>
 constexpr MultiplyOneInt8 kOne[] = {multiply_row<F, G, kOffsets, false>, multiply_row<F, G, kOffsets, true>};
 
-// By Int8Kind. None for q5_1 until a test has run it on a CPU that has VNNI: it goes by panels.
-constexpr MultiplyOneInt8 kNone[] = {nullptr, nullptr};
+// By Int8Kind.
 constexpr const MultiplyOneInt8* kOnes[] = {kOne<Int8Q4<false>, 32, false>, kOne<Int8Q4<true>, 32, true>,
-                                            kOne<Int8Q5<false>, 32, false>, kNone,
+                                            kOne<Int8Q5<false>, 32, false>, kOne<Int8Q5<true>, 32, true>,
                                             kOne<Int8Q8_0, 32, false>,      kOne<Int8Q45K<false>, 32, true>,
                                             kOne<Int8Q45K<true>, 32, true>, kOne<Int8Q6_K, 16, false>};
 

@@ -50,6 +50,8 @@ PackInt8 pack_int8(Int8Kind kind) noexcept;
 // One file an instruction set.
 void multiply_panel_avx2(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
+void multiply_panel_avx_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
+                             float* sums, float* rests) noexcept;
 void multiply_panel_vnni(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
 void multiply_panel_neon(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
@@ -59,6 +61,7 @@ void multiply_panel_dotprod(const Int8Format& format, const Int8Panel& panel, co
 void multiply_panel_i8mm(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m,
                          float* sums, float* rests) noexcept;
 MultiplyOneInt8 multiply_one_avx2(Int8Kind kind) noexcept;
+MultiplyOneInt8 multiply_one_avx_vnni(Int8Kind kind) noexcept;
 MultiplyOneInt8 multiply_one_vnni(Int8Kind kind) noexcept;
 MultiplyOneInt8 multiply_one_neon(Int8Kind kind) noexcept;
 MultiplyOneInt8 multiply_one_dotprod(Int8Kind kind) noexcept;

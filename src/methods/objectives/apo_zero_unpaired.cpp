@@ -5,22 +5,15 @@
 //   Reward  r as kto's
 //   Loss    d (1 - sigmoid(beta r)) of a wanted reply, u sigmoid(beta r) of another; the mean over replies;
 //           d = desirable_weight, u = undesirable_weight
-#include "methods/objective.h"
+#include "methods/objectives/judged_replies.h"
 
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {
-    {"beta", 0.1, 0, 1e4, "how dearly a distance from the reference is paid for"},
-    {"desirable_weight", 1, 0, 1e4, "of the losses of wanted replies"},
-    {"undesirable_weight", 1, 0, 1e4, "of the losses of the others"},
-};
-
 ValueId loss(ObjectiveBuilder& o) {
-  const double beta = o.option("beta"), wanted = o.option("desirable_weight"),
-               unwanted = o.option("undesirable_weight");
+  const double beta = o.option("beta");
   return o.finish({o.margin(), o.label()}, [&](const std::vector<Expr>& x) {
-    const Expr weight = unwanted + (wanted - unwanted) * greater(x[1], 0.0);
+    const Expr weight = reply_weight(o, x[1]);
     return ObjectiveBuilder::Terms{weight * (1 - sigmoid(beta * x[0])), beta * (x[0] * x[1])};
   });
 }
@@ -30,7 +23,7 @@ ValueId loss(ObjectiveBuilder& o) {
 const Objective kApoZeroUnpaired = {.name = "apo_zero_unpaired",
                                     .summary = "replies that are wanted or not: likelier or less likely than at first",
                                     .paper = "D'Oosterlinck et al. 2024",
-                                    .options = kOptions,
+                                    .options = kJudgedReplyOptions,
                                     .term = LossTerm::reply,
                                     .reference = true,
                                     .loss = loss,

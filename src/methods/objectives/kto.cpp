@@ -9,22 +9,15 @@
 //           replies; d = desirable_weight, u = undesirable_weight
 //   Choice  z is of the whole step, however it is cut into micro-batches and passes, before any parameter moves; of an
 //           evaluation, of all its examples. TRL takes that of a micro-batch
-#include "methods/objective.h"
+#include "methods/objectives/judged_replies.h"
 
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {
-    {"beta", 0.1, 0, 1e4, "how dearly a distance from the reference is paid for"},
-    {"desirable_weight", 1, 0, 1e4, "of the losses of wanted replies"},
-    {"undesirable_weight", 1, 0, 1e4, "of the losses of the others"},
-};
-
 ValueId loss(ObjectiveBuilder& o) {
-  const double beta = o.option("beta"), wanted = o.option("desirable_weight"),
-               unwanted = o.option("undesirable_weight");
+  const double beta = o.option("beta");
   return o.finish({o.margin(), o.label(), o.drift()}, [&](const std::vector<Expr>& x) {
-    const Expr weight = unwanted + (wanted - unwanted) * greater(x[1], 0.0);
+    const Expr weight = reply_weight(o, x[1]);
     const Expr gained = x[0] - x[1] * max(x[2], 0.0);  // r - z where the reply is wanted, else z - r
     return ObjectiveBuilder::Terms{weight * (1 - sigmoid(beta * gained)), beta * (x[0] * x[1])};
   });
@@ -35,7 +28,7 @@ ValueId loss(ObjectiveBuilder& o) {
 const Objective kKto = {.name = "kto",
                         .summary = "replies that are wanted or not, against the model as the run begins",
                         .paper = "Ethayarajh et al. 2024",
-                        .options = kOptions,
+                        .options = kJudgedReplyOptions,
                         .term = LossTerm::reply,
                         .reference = true,
                         .drift = true,
