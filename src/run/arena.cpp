@@ -71,15 +71,46 @@ bool is_ours(const dl_phdr_info& object) {
   return std::ranges::any_of(kOurLibraries, [&](const char* ours) { return name.starts_with(ours); });
 }
 
-// What of an object's file is mapped.
+struct AddressRange {
+  uintptr_t begin = 0, end = 0;
+};
+
+// Tables that nothing but an exception on its way reads: .eh_frame, of which the header behind it says where it begins.
+// Where a linker laid them the other way round, the header alone.
+AddressRange unwinding_tables(const dl_phdr_info& object) {
+  constexpr uint8_t kVersion = 1, kRelativeToField = 0x1b;  // DW_EH_PE_pcrel | DW_EH_PE_sdata4
+  for (int i = 0; i < object.dlpi_phnum; ++i) {
+    const auto& part = object.dlpi_phdr[i];
+    if (part.p_type != PT_GNU_EH_FRAME || part.p_filesz < 8) continue;
+    const uintptr_t header = object.dlpi_addr + part.p_vaddr;
+    const auto* const bytes = reinterpret_cast<const uint8_t*>(header);
+    int32_t distance;
+    std::memcpy(&distance, bytes + 4, 4);
+    const bool known = bytes[0] == kVersion && bytes[1] == kRelativeToField && distance < 0;
+    return {known ? header + 4 + static_cast<uintptr_t>(intptr_t{distance}) : header, header + part.p_filesz};
+  }
+  return {};
+}
+
+void populate(uintptr_t begin, uintptr_t end) {
+  begin &= ~uintptr_t{4095};
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
+}
+
+// What of an object's file is mapped, and may be read while the program runs.
 int populate_object(dl_phdr_info* object, size_t, void*) {
   if (!is_ours(*object)) return 0;
+  const AddressRange unread = unwinding_tables(*object);
   for (int i = 0; i < object->dlpi_phnum; ++i) {
     const auto& part = object->dlpi_phdr[i];
     if (part.p_type != PT_LOAD || part.p_filesz == 0) continue;
-    const uintptr_t begin = (object->dlpi_addr + part.p_vaddr) & ~uintptr_t{4095};
-    madvise(reinterpret_cast<void*>(begin), object->dlpi_addr + part.p_vaddr + part.p_filesz - begin,
-            MADV_POPULATE_READ);
+    const uintptr_t begin = object->dlpi_addr + part.p_vaddr, end = begin + part.p_filesz;
+    if (unread.begin < begin || unread.end > end) {
+      populate(begin, end);
+      continue;
+    }
+    populate(begin, unread.begin);
+    populate(unread.end, end);
   }
   return 0;
 }
