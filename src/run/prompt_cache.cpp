@@ -67,9 +67,9 @@ std::vector<PromptCache::State> PromptCache::states(int64_t tokens) {
 
 // The weights are read as they lie in memory: an adapter's scale is among the operations.
 Result<PromptCache::Metadata> PromptCache::identity() {
-  XXH64_hash_t hash = 0;
+  BlockHashes all;  // which parts a value comes in says where it lives
   const auto add = [&](std::span<const std::byte> bytes) {
-    hash = XXH3_64bits_withSeed(bytes.data(), bytes.size(), hash);
+    all.add(bytes);
     return Result<void>();
   };
   Values values = inference_.values();
@@ -78,6 +78,8 @@ Result<PromptCache::Metadata> PromptCache::identity() {
     if (entry.role == Role::weight || entry.role == Role::constant) CHECK_OK(add(std::as_bytes(std::span(what))));
     if (entry.role == Role::weight) CHECK_OK(values.visit(entry, add));
   }
+  const std::vector<uint64_t> hashes = all.finish();
+  const uint64_t hash = XXH3_64bits(hashes.data(), hashes.size() * sizeof(uint64_t));
   return Metadata{{"kind", kPromptCacheKind},       {"form", kFormat},       {"program", THIMBLE_VERSION},
                   {"isa", std::string(isa_name())}, {"numerics", numerics_}, {"weights", fmt::format("{:016x}", hash)}};
 }
