@@ -3,6 +3,9 @@
 
     pip install gguf llama-cpp-python torch bitsandbytes
     tools/codec_goldens.py > tests/codecs/goldens.inc
+    tools/codec_goldens.py --weighted > tests/codecs/weighted_goldens.inc
+
+The second are the bytes of the same values as rows of 1024, their errors weighted by an importance matrix.
 
 Encoded bytes of the GGUF formats come from ggml (the library inside llama-cpp-python), decoded values from ggml too,
 checked against the numpy versions of the gguf package; nf4 and int8_block come from bitsandbytes. Where a package is
@@ -19,6 +22,7 @@ import sys
 import numpy as np
 
 COUNT = 1 << 14  # values
+ROW = 1024  # values of a row with importances
 SHOWN = 288  # bytes stored in full
 FORMATS = {"q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "q4_K": 12, "q5_K": 13, "q6_K": 14}
 # Block, bytes, offsets of the f16 scales (their exponents are kept finite in random blocks).
@@ -69,13 +73,43 @@ def row(name, encoded, decoded_random):
     print(f'     "{shown[:SHOWN].tobytes().hex()}"}},')
 
 
-def ggml_rows(x):
-    import gguf
-    root = os.path.dirname(importlib.util.find_spec("llama_cpp").origin)
-    paths = glob.glob(os.path.join(root, "**", "libggml-base.so*"), recursive=True)
+def pointer(array):
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+def ggml_library():
+    """Of llama-cpp-python, or of xllamacpp, which brings it compiled."""
+    spec = importlib.util.find_spec("llama_cpp") or importlib.util.find_spec("xllamacpp")
+    folder = os.path.dirname(spec.origin)
+    paths = glob.glob(os.path.join(folder, "**", "libggml-base.so*"), recursive=True) or glob.glob(folder + "/*.so")
     library = ctypes.CDLL(paths[0])
     library.ggml_quantize_chunk.restype = ctypes.c_size_t
-    pointer = lambda array: array.ctypes.data_as(ctypes.c_void_p)
+    return library
+
+
+def importance():
+    """Mean squares of the inputs of 1024 columns, some of them zero; tests/codecs/golden_test.cpp has the same."""
+    bits = (words(ROW, 3) >> 8).astype(np.int64).astype(np.float32) * np.float32(2.0**-24)
+    squares = bits * bits
+    squares = squares * squares * np.float32(16)
+    return np.where(np.arange(ROW) % 37 == 5, np.float32(0), squares).astype(np.float32)
+
+
+def weighted_rows(x):
+    library, weights = ggml_library(), importance()
+    for name, number in FORMATS.items():
+        if name == "q8_0":
+            continue  # it has no fit
+        block, size, _ = SHAPES[name]
+        encoded = np.zeros((COUNT // block, size), np.uint8)
+        library.ggml_quantize_chunk(number, pointer(x), pointer(encoded), ctypes.c_int64(0), ctypes.c_int64(COUNT // ROW),
+                                    ctypes.c_int64(ROW), pointer(weights))
+        row(name, encoded, 0)
+
+
+def ggml_rows(x):
+    import gguf
+    library = ggml_library()
     for name, number in FORMATS.items():
         block, size, _ = SHAPES[name]
         encoded = np.zeros((COUNT // block, size), np.uint8)
@@ -141,6 +175,10 @@ def double_rows(bnb, x, scales, codes):
 
 def main():
     x = values()
+    if sys.argv[1:] == ["--weighted"]:
+        print("// Made by tools/codec_goldens.py --weighted; do not edit.")
+        print("// name, hash of the encoded bytes, nothing, the first encoded bytes")
+        return weighted_rows(x)
     print("// Made by tools/codec_goldens.py; do not edit.")
     print("// name, hash of the encoded bytes, hash of decoded values (GGUF: of random blocks; others: of the encoded")
     print("// ones), the first encoded bytes")

@@ -27,7 +27,7 @@ struct GroupSearch {
   float first, delta;
   int tries;
 };
-GroupFit fit_group(const GroupSearch& search, const float* x, uint8_t* codes) noexcept;
+GroupFit fit_group(const GroupSearch& search, const float* x, const float* weights, uint8_t* codes) noexcept;
 
 // One super-block of q4_K or q5_K before its codes are packed.
 struct SuperBlockFit {
@@ -35,7 +35,19 @@ struct SuperBlockFit {
   uint8_t scales[kPackedScales];
   uint8_t codes[kSuperBlock];
 };
-void fit_super_block(const GroupSearch& search, const float* x, SuperBlockFit& fit) noexcept;
+// importance: of each value (importance.h); nullptr: weights grow with the magnitude.
+void fit_super_block(const GroupSearch& search, const float* x, const float* importance, SuperBlockFit& fit) noexcept;
+
+// x is nearly scale * (code - half), with 0 <= code < 2 half: the scale of least weighted squared error out of 19 tries
+// about max|x| / half. Nearly zeros: 0.
+float fit_signed(const float* x, const float* weights, int count, int half, uint8_t* codes) noexcept;
+
+// x >= 0 is nearly scale * code, with code <= top: the best of 9 scales about max x / top, then codes that are moved
+// one by one as long as that makes the weighted squared error less. Nearly zeros: 0.
+float fit_positive(const float* x, const float* weights, int count, int top, uint8_t* codes) noexcept;
+
+// weights[i] = importance[i] sqrt(variance + x[i]^2)
+void weigh_by_importance(const float* x, const float* importance, float variance, int count, float* weights) noexcept;
 
 // Rounds half to even within [least, most]; NaN gives `least`.
 int round_within(float value, float least, float most) noexcept;

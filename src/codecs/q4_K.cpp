@@ -10,6 +10,7 @@
 //           ends more than 8 h off; 6-bit scales and minimums add up to 3/126 of max|x|, f16 less than 1/500.
 #include "codecs/codec.h"
 #include "codecs/dispatch.h"
+#include "codecs/importance.h"
 #include "codecs/k_fit.h"
 
 namespace thimble {
@@ -18,6 +19,7 @@ namespace {
 constexpr int kBytes = 144;
 constexpr int kCodes = 16;  // offset in the block
 constexpr GroupSearch kSearch = {.top = 15, .first = -1.0f, .delta = 0.1f, .tries = 20};
+constexpr GroupSearch kWeightedSearch = {.top = 15, .first = -0.9f, .delta = 0.05f, .tries = 36};
 
 THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int64_t count) noexcept {
   for (int64_t start = 0; start < count; start += kSuperBlock, from += kBytes) {
@@ -38,22 +40,34 @@ THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int
   }
 }
 
+void pack(const SuperBlockFit& fit, std::byte* to) noexcept {
+  std::memcpy(to, &fit.d, 2);
+  std::memcpy(to + 2, &fit.dmin, 2);
+  std::memcpy(to + 4, fit.scales, kPackedScales);
+  for (int run = 0; run < kGroups / 2; ++run) {
+    const uint8_t* codes = fit.codes + 2 * kGroup * run;
+    for (int i = 0; i < kGroup; ++i)
+      to[kCodes + kGroup * run + i] = static_cast<std::byte>(codes[i] | codes[i + kGroup] << 4);
+  }
+}
+
 void encode(const float* from, std::byte* to, int64_t count) noexcept {
   for (int64_t start = 0; start < count; start += kSuperBlock, from += kSuperBlock, to += kBytes) {
     SuperBlockFit fit;
-    fit_super_block(kSearch, from, fit);
-    std::memcpy(to, &fit.d, 2);
-    std::memcpy(to + 2, &fit.dmin, 2);
-    std::memcpy(to + 4, fit.scales, kPackedScales);
-    for (int run = 0; run < kGroups / 2; ++run) {
-      const uint8_t* codes = fit.codes + 2 * kGroup * run;
-      for (int i = 0; i < kGroup; ++i)
-        to[kCodes + kGroup * run + i] = static_cast<std::byte>(codes[i] | codes[i + kGroup] << 4);
-    }
+    fit_super_block(kSearch, from, nullptr, fit);
+    pack(fit, to);
   }
 }
 
 }  // namespace
+
+void encode_weighted_q4_K(const float* row, const float* importance, std::byte* to, int64_t count) noexcept {
+  for (int64_t start = 0; start < count; start += kSuperBlock, to += kBytes) {
+    SuperBlockFit fit;
+    fit_super_block(kWeightedSearch, row + start, importance + start, fit);
+    pack(fit, to);
+  }
+}
 
 const Codec kQ4K = {
     .name = "q4_K",

@@ -8,6 +8,7 @@
 //   Error   as for q4_K, with half a step h <= max|x| / 31
 #include "codecs/codec.h"
 #include "codecs/dispatch.h"
+#include "codecs/importance.h"
 #include "codecs/k_fit.h"
 
 namespace thimble {
@@ -17,6 +18,7 @@ constexpr int kBytes = 176;
 constexpr int kHigh = 16;  // offsets in the block
 constexpr int kLow = 48;
 constexpr GroupSearch kSearch = {.top = 31, .first = -0.5f, .delta = 0.1f, .tries = 15};
+constexpr GroupSearch kWeightedSearch = {.top = 31, .first = -0.9f, .delta = 0.05f, .tries = 36};
 
 THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int64_t count) noexcept {
   for (int64_t start = 0; start < count; start += kSuperBlock, from += kBytes) {
@@ -42,27 +44,39 @@ THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int
   }
 }
 
+void pack(const SuperBlockFit& fit, std::byte* to) noexcept {
+  std::memcpy(to, &fit.d, 2);
+  std::memcpy(to + 2, &fit.dmin, 2);
+  std::memcpy(to + 4, fit.scales, kPackedScales);
+  for (int i = 0; i < kGroup; ++i) {
+    int high = 0;
+    for (int group = 0; group < kGroups; ++group) high |= fit.codes[kGroup * group + i] >> 4 << group;
+    to[kHigh + i] = static_cast<std::byte>(high);
+  }
+  for (int run = 0; run < kGroups / 2; ++run) {
+    const uint8_t* codes = fit.codes + 2 * kGroup * run;
+    for (int i = 0; i < kGroup; ++i)
+      to[kLow + kGroup * run + i] = static_cast<std::byte>((codes[i] & 15) | (codes[i + kGroup] & 15) << 4);
+  }
+}
+
 void encode(const float* from, std::byte* to, int64_t count) noexcept {
   for (int64_t start = 0; start < count; start += kSuperBlock, from += kSuperBlock, to += kBytes) {
     SuperBlockFit fit;
-    fit_super_block(kSearch, from, fit);
-    std::memcpy(to, &fit.d, 2);
-    std::memcpy(to + 2, &fit.dmin, 2);
-    std::memcpy(to + 4, fit.scales, kPackedScales);
-    for (int i = 0; i < kGroup; ++i) {
-      int high = 0;
-      for (int group = 0; group < kGroups; ++group) high |= fit.codes[kGroup * group + i] >> 4 << group;
-      to[kHigh + i] = static_cast<std::byte>(high);
-    }
-    for (int run = 0; run < kGroups / 2; ++run) {
-      const uint8_t* codes = fit.codes + 2 * kGroup * run;
-      for (int i = 0; i < kGroup; ++i)
-        to[kLow + kGroup * run + i] = static_cast<std::byte>((codes[i] & 15) | (codes[i + kGroup] & 15) << 4);
-    }
+    fit_super_block(kSearch, from, nullptr, fit);
+    pack(fit, to);
   }
 }
 
 }  // namespace
+
+void encode_weighted_q5_K(const float* row, const float* importance, std::byte* to, int64_t count) noexcept {
+  for (int64_t start = 0; start < count; start += kSuperBlock, to += kBytes) {
+    SuperBlockFit fit;
+    fit_super_block(kWeightedSearch, row + start, importance + start, fit);
+    pack(fit, to);
+  }
+}
 
 const Codec kQ5K = {
     .name = "q5_K",

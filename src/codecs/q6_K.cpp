@@ -10,11 +10,11 @@
 //           weighted squared error larger; the weight of the largest value is at least a 16th of their sum, so it ends
 //           at most 4 steps off, and what is not cut off at the end of the range has half a step.
 //           8-bit scales add 32 / 256 of a step of the largest group, f16 less than 1/1000.
-#include <algorithm>
 #include <cmath>
 
 #include "codecs/codec.h"
 #include "codecs/dispatch.h"
+#include "codecs/importance.h"
 #include "codecs/k_fit.h"
 
 namespace thimble {
@@ -61,55 +61,6 @@ THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int
   }
 }
 
-// Products of the codes l = round(x * inverse) with x, weighted by x^2.
-struct Moments {
-  float lx = 0, ll = 0;
-};
-
-Moments moments(const float* x, float inverse) noexcept {
-  Moments sum;
-  for (int i = 0; i < kSize; ++i) {
-    const float l = static_cast<float>(round_within(inverse * x[i], -32, 31));
-    const float weight = x[i] * x[i];
-    sum.lx += weight * x[i] * l;
-    sum.ll += weight * l * l;
-  }
-  return sum;
-}
-
-void round_codes(const float* x, float inverse, uint8_t* codes) noexcept {
-  for (int i = 0; i < kSize; ++i) codes[i] = static_cast<uint8_t>(round_within(inverse * x[i], -32, 31) + 32);
-}
-
-// The scale of a group, and its codes.
-float fit(const float* x, uint8_t* codes) noexcept {
-  float magnitude = 0, extreme = 0;
-  for (int i = 0; i < kSize; ++i) {
-    if (std::abs(x[i]) > magnitude) magnitude = std::abs(x[i]), extreme = x[i];
-  }
-  if (magnitude < kNothing) {
-    std::memset(codes, 0, kSize);
-    return 0;
-  }
-  float inverse = -32.0f / extreme;
-  round_codes(x, inverse, codes);
-  Moments sum = moments(x, inverse);
-  float scale = sum.ll != 0 ? sum.lx / sum.ll : 0.0f;
-  float best = scale * sum.lx;
-  for (int k = -9; k <= 9; ++k) {
-    if (k == 0) continue;
-    inverse = -(32.0f + 0.1f * static_cast<float>(k)) / extreme;
-    sum = moments(x, inverse);
-    // The error falls by lx^2 / ll at the best scale for these codes.
-    if (sum.ll > 0 && sum.lx * sum.lx > best * sum.ll) {
-      round_codes(x, inverse, codes);
-      scale = sum.lx / sum.ll;
-      best = scale * sum.lx;
-    }
-  }
-  return scale;
-}
-
 void pack(const uint8_t* codes, std::byte* to) noexcept {
   for (int half = 0; half < 2; ++half, codes += 128) {
     for (int i = 0; i < 32; ++i) {
@@ -121,12 +72,16 @@ void pack(const uint8_t* codes, std::byte* to) noexcept {
   }
 }
 
-void encode_block(const float* x, std::byte* to) noexcept {
+// importance: of each value; nullptr: its square.
+void encode_block(const float* x, const float* importance, std::byte* to) noexcept {
   uint8_t codes[kSuperBlock];
   float scales[kCount];
   float magnitude = 0, extreme = 0;
   for (int j = 0; j < kCount; ++j) {
-    scales[j] = fit(x + kSize * j, codes + kSize * j);
+    const float* const group = x + kSize * j;
+    float weights[kSize];
+    for (int i = 0; i < kSize; ++i) weights[i] = importance ? importance[kSize * j + i] : group[i] * group[i];
+    scales[j] = fit_signed(group, weights, kSize, 32, codes + kSize * j);
     if (std::abs(scales[j]) > magnitude) magnitude = std::abs(scales[j]), extreme = scales[j];
   }
   if (magnitude < kNothing) {
@@ -150,10 +105,15 @@ void encode_block(const float* x, std::byte* to) noexcept {
 
 void encode(const float* from, std::byte* to, int64_t count) noexcept {
   for (int64_t start = 0; start < count; start += kSuperBlock, from += kSuperBlock, to += kBytes)
-    encode_block(from, to);
+    encode_block(from, nullptr, to);
 }
 
 }  // namespace
+
+void encode_weighted_q6_K(const float* row, const float* importance, std::byte* to, int64_t count) noexcept {
+  for (int64_t start = 0; start < count; start += kSuperBlock, to += kBytes)
+    encode_block(row + start, importance + start, to);
+}
 
 const Codec kQ6K = {
     .name = "q6_K",

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <type_traits>
 
@@ -21,6 +22,11 @@ bool reads_as(const std::string& text) {
   Number number{};
   const bool decimal = text.find_first_of("xX") == std::string::npos;
   if (std::is_unsigned_v<Number> && text.starts_with('-')) return false;  // it would become a large one
+  if constexpr (std::is_integral_v<Number>) {  // one that is too large would become the largest
+    const std::string_view digits = std::string_view(text).substr(text.starts_with('+') ? 1 : 0);
+    if (std::from_chars(digits.data(), digits.data() + digits.size(), number).ec == std::errc::result_out_of_range)
+      return false;
+  }
   return decimal && CLI::detail::lexical_cast(text, number);
 }
 

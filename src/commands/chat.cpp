@@ -17,6 +17,7 @@ struct Flags {
   InferenceFlags inference;
   SamplingOptions sampling{.temperature = 0.2, .top_p = 0.9};
   ConversationOptions conversation;
+  PromptCacheOptions cache;
   int64_t context = 0;
 };
 
@@ -40,6 +41,8 @@ Result<void> chat(Flags& flags) {
     if (!flags.conversation.system.empty())
       fmt::print(stderr, "system message, as the adapter was trained with: {}\n", flags.conversation.system);
   }
+  const auto cache = TRY(PromptCache::open(flags.cache, *inference));
+  flags.conversation.prompt_cache = cache.get();
   LineEditor lines;  // it is measured with the process
   auto generator = TRY(prepare(flags, *inference));
   fmt::print(stderr, "{}\n", inference->plan().ledger.text());
@@ -63,6 +66,7 @@ std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   flags->inference.add(app, true);
   add_sampling_flags(app, flags->sampling);
+  add_prompt_cache_flags(app, flags->cache, false);
   app.add_option("--system", flags->conversation.system,
                  "system message; without it the one that the adapter was trained with, or the model's own");
   app.add_option("--max-tokens", flags->conversation.max_tokens, "tokens of a reply at most; 0: until it ends")
@@ -71,6 +75,7 @@ std::function<Result<void>()> add(CLI::App& app) {
                  "tokens of the conversation; up to 2048, as the budget allows, without it");
   return [flags, &app]() -> Result<void> {
     TRY(settle_sampling(app, flags->inference.model(), flags->sampling));
+    CHECK_OK(check_prompt_cache(app, flags->cache, flags->inference));
     return chat(*flags);
   };
 }

@@ -6,8 +6,11 @@
 
 #include "adapters/adapter.h"
 #include "files/gguf.h"
+#include "files/imatrix.h"
 #include "models/model_source.h"
 #include "models/presets.h"
+#include "run/prompt_cache.h"
+#include "run/resume.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -155,11 +158,41 @@ Result<Ordered> describe_gguf(const std::string& path, bool tensors) {
   return json;
 }
 
+// Of every matrix the columns and how large their inputs were.
+Result<Ordered> describe_imatrix(const std::string& path, bool tensors) {
+  const Imatrix imatrix = TRY(Imatrix::open(path));
+  Ordered json = {{"path", path},
+                  {"format", fmt::format("importance matrix of llama.cpp ({})", imatrix.legacy() ? "legacy" : "GGUF")},
+                  {"matrices", imatrix.entries().size()}};
+  if (imatrix.chunks() > 0) json["chunks of text"] = imatrix.chunks();
+  for (const std::string& set : imatrix.datasets()) json["data"].push_back(shown(set));
+  Ordered list = Ordered::array();
+  std::vector<float> numbers;
+  for (const auto& [name, entry] : imatrix.entries()) {
+    double sum = 0, most = 0;
+    numbers.resize(static_cast<size_t>(entry.columns));
+    for (int64_t i = 0; i < entry.matrices; ++i) {
+      CHECK_OK(imatrix.read(name, i, entry.matrices, numbers));
+      for (const float number : numbers) sum += double{number}, most = std::max(most, double{number});
+    }
+    const auto count = static_cast<double>(entry.columns * entry.matrices);
+    list.push_back({{"name", shown(name)},
+                    {"matrices", entry.matrices},
+                    {"columns", entry.columns},
+                    {"mean square", sum / count},
+                    {"largest", most}});
+  }
+  if (tensors) json["tensor list"] = list;
+  return json;
+}
+
 Result<Ordered> describe_safetensors(const std::string& path, bool tensors) {
   const SafetensorsFile file = TRY(SafetensorsFile::open(path));
   const bool checkpoint = file.metadata().contains("numerics") && file.metadata().contains("step");
   Ordered json = {{"path", path},
-                  {"format", checkpoint ? "thimble checkpoint (safetensors)" : "safetensors"},
+                  {"format", checkpoint                                        ? "thimble checkpoint (safetensors)"
+                             : metadata_text(file, "kind") == kPromptCacheKind ? "thimble prompt cache (safetensors)"
+                                                                               : "safetensors"},
                   {"bytes", file.file().size()}};
   Tally tally;
   Ordered list = Ordered::array();
@@ -263,6 +296,7 @@ Result<nlohmann::ordered_json> describe(const std::string& path, bool tensors) {
         path);
   }
   CHECK_OK(InputFile::open(path));
+  if (Imatrix::recognises(path)) return describe_imatrix(path, tensors);
   if (GgufFile::recognises(path)) return describe_gguf(path, tensors);
   if (is_safetensors(path)) return describe_safetensors(path, tensors);
   if (path.ends_with(".json") || path.ends_with(".model")) return describe_tokenizer(path);

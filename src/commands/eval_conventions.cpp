@@ -17,6 +17,7 @@
 #include "files/file_kind.h"
 #include "run/evaluator.h"
 #include "run/setup.h"
+#include "text/dataset.h"
 #include "text/pipeline/unicode.h"
 #include "text/utf8.h"
 
@@ -122,6 +123,11 @@ Result<Plan> plan_windows(const EvalFlags& flags, Tokenizer& tokenizer, const st
 
 Result<void> eval_convention(const EvalFlags& flags, Inference& inference, Events& events) {
   CHECK_OK(inference.tokenizer().usable());
+  if (TRY(holds_records(flags.data)))
+    return fail(ErrorCode::invalid_argument,
+                "--convention {}: {} holds records, and the convention is of one plain text; give that, or leave the "
+                "flag out",
+                flags.convention, flags.data);
   const std::string text = TRY(read_utf8_file(flags.data, kLargestText));
   const int64_t context = TRY(eval_context(flags, inference, kContext));
   const bool word = flags.convention == "word";

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 
 #include "commands/command.h"
 #include "commands/inference_flags.h"
@@ -23,6 +24,7 @@ struct Flags {
   InferenceFlags inference;
   SamplingOptions sampling;
   CompletionOptions completion;
+  PromptCacheOptions cache;
   Prompt prompt;
   std::string prompt_file, prompts, grammar, json_schema;
   int64_t context = 0, batch = 0;
@@ -88,16 +90,20 @@ std::string completion_json(const Flags& flags, const Tokenizer& tokenizer, cons
   return json;
 }
 
-void report(const Flags& flags, const Tokenizer& tokenizer, const Completion& o, int64_t context,
+// from_file: tokens of the prompt that the prompt cache had.
+void report(const Flags& flags, const Tokenizer& tokenizer, const Completion& o, int64_t from_file, int64_t context,
             int64_t planned_bytes) {
   const double speed = o.speed();
-  const double prompt_speed = static_cast<double>(o.prompt_ids.size()) / std::max(1e-9, o.prompt_seconds);
+  const double computed = static_cast<double>(o.prompt_ids.size()) - static_cast<double>(from_file);
+  const double prompt_speed = computed / std::max(1e-9, o.prompt_seconds);
   const int64_t peak = peak_resident_bytes();
   if (flags.json) {
     fmt::print(
-        "{{{},\"tokens_per_second\":{:.6g},\"prompt_tokens_per_second\":{:.6g},\"peak_rss_bytes\":{},"
+        "{{{}{},\"tokens_per_second\":{:.6g},\"prompt_tokens_per_second\":{:.6g},\"peak_rss_bytes\":{},"
         "\"planned_peak_bytes\":{}}}\n",
-        completion_json(flags, tokenizer, o), speed, prompt_speed, peak, planned_bytes);
+        completion_json(flags, tokenizer, o),
+        flags.cache.file.empty() ? "" : fmt::format(",\"prompt_tokens_from_cache\":{}", from_file), speed, prompt_speed,
+        peak, planned_bytes);
     return;
   }
   if (isatty(STDOUT_FILENO)) std::fputs("\n", stdout);
@@ -106,6 +112,8 @@ void report(const Flags& flags, const Tokenizer& tokenizer, const Completion& o,
   if (!o.stop.empty()) fmt::print(stderr, "\nThe text ends before {}.", json_string(o.stop));
   if (flags.sampling.temperature > 0) fmt::print(stderr, "\nseed {}", flags.sampling.seed);
   if (o.guessed > 0) fmt::print(stderr, "\n{} guessed ahead, {} of them right", counted(o.guessed, "token"), o.right);
+  if (!flags.cache.file.empty())
+    fmt::print(stderr, "\n{} of the prompt read from {}", counted(from_file, "token"), printable(flags.cache.file));
   fmt::print(stderr, "\n{} of prompt ({:.0f} tok/s), {} made ({:.1f} tok/s); peak memory {} = {:.1f} % of the plan\n",
              counted(o.prompt_ids.size(), "token"), prompt_speed, o.ids.size(), speed, megabytes(peak),
              100.0 * static_cast<double>(peak) / static_cast<double>(planned_bytes));
@@ -183,7 +191,9 @@ Result<void> generate(Flags& flags) {
   if (!flags.prompt_file.empty()) flags.prompt.text = TRY(read_prompt(flags, *inference));
   Completion outcome;
   outcome.prompt_ids = TRY(encode_prompt(flags.prompt, *inference));
-  const int64_t context = TRY(planned_context(flags, *inference, static_cast<int64_t>(outcome.prompt_ids.size())));
+  const auto prompt = static_cast<int64_t>(outcome.prompt_ids.size());
+  const int64_t context = TRY(planned_context(flags, *inference, prompt));
+  const auto cache = TRY(PromptCache::open(flags.cache, *inference));
   auto generator = TRY(Generator::prepare(*inference, 1, context));
   if (!flags.json || flags.inference.plan_only()) fmt::print(stderr, "{}\n", inference->plan().ledger.text());
   if (flags.inference.plan_only()) return {};
@@ -192,9 +202,23 @@ Result<void> generate(Flags& flags) {
     print_text(text);
     std::fflush(stdout);
   };
+  int64_t from_file = 0;
+  const auto start = std::chrono::steady_clock::now();
+  if (cache) {
+    from_file = TRY(cache->begin(*generator, outcome.prompt_ids));
+    outcome.held = prompt - 1;
+  }
+  const double held_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   CHECK_OK(complete(*generator, sampler, *inference, flags.completion,
                     flags.json ? std::function<void(std::string_view)>() : say, outcome));
-  report(flags, inference->tokenizer(), outcome, generator->context(), inference->plan().ledger.planned_bytes);
+  outcome.prompt_seconds += held_seconds;
+  if (cache) {
+    std::vector<int32_t> all = outcome.prompt_ids;
+    all.insert(all.end(), outcome.ids.begin(), outcome.ids.end());
+    CHECK_OK(cache->end(*generator, all, prompt));
+  }
+  report(flags, inference->tokenizer(), outcome, from_file, generator->context(),
+         inference->plan().ledger.planned_bytes);
   return {};
 }
 
@@ -202,6 +226,7 @@ std::function<Result<void>()> add(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   flags->inference.add(app, true);
   add_sampling_flags(app, flags->sampling);
+  add_prompt_cache_flags(app, flags->cache, true);
   CompletionOptions& o = flags->completion;
   auto* const prompt =
       app.add_option("--prompt", flags->prompt.text, "text to go on from; special tokens in it are such");
@@ -240,12 +265,14 @@ std::function<Result<void>()> add(CLI::App& app) {
     const char* const no_chat = "only chats have a template: add --chat";
     CHECK_OK(refuse_void(app, {{"--batch", one, "it is for --prompts FILE: without it there is one prompt"},
                                {"--logprobs", one && !flags->json, "log probabilities are told with --json"},
+                               {"--prompt-cache", !one, "it keeps one prompt, and --prompts has many"},
                                {"--json", !one, "--prompts always writes one JSON object a line"},
                                {"--chat-template", one && !chat, no_chat},
                                {"--template-var", one && !chat, no_chat},
                                {"--date", one && !chat, no_chat},
                                {"--bos", chat, "the chat template says how a chat begins"},
                                {"--bos", is_given(app, "--no-bos"), "--no-bos says the opposite"}}));
+    CHECK_OK(check_prompt_cache(app, flags->cache, flags->inference, flags->prompt_file));
     return generate(*flags);
   };
 }

@@ -5,6 +5,7 @@
 
 #include "commands/table_names.h"
 #include "commands/template_flags.h"
+#include "commands/void_flags.h"
 #include "core/warnings.h"
 #include "run/recipe.h"
 
@@ -45,6 +46,26 @@ void InferenceFlags::add(CLI::App& app, bool decodes) {
 Result<InferenceOptions> InferenceFlags::finish() {
   if (!memory_.empty()) options_.memory = TRY(parse_bytes(memory_));
   return options_;
+}
+
+void add_prompt_cache_flags(CLI::App& app, PromptCacheOptions& o, bool all) {
+  app.add_option("--prompt-cache", o.file,
+                 "a file that keeps what the model has made of the prompt: a later prompt that begins the same goes on "
+                 "from there");
+  if (all) app.add_flag("--prompt-cache-all", o.all, "keep what it has made of the reply, too");
+  app.add_flag("--prompt-cache-ro", o.read_only, "only read the file, and leave it as it is");
+}
+
+Result<void> check_prompt_cache(const CLI::App& app, const PromptCacheOptions& o, const InferenceFlags& flags,
+                                const std::string& prompt_file) {
+  const char* const no_file = "--prompt-cache FILE names no file";
+  CHECK_OK(refuse_void(app, {{"--prompt-cache-ro", o.file.empty(), no_file}}));
+  if (o.all)
+    CHECK_OK(refuse_void(app, {{"--prompt-cache-all", o.file.empty(), no_file},
+                               {"--prompt-cache-all", o.read_only, "--prompt-cache-ro writes nothing"}}));
+  std::vector<std::string> inputs = adapter_paths(flags.adapter());
+  inputs.insert(inputs.end(), {flags.model(), flags.tokenizer(), prompt_file});
+  return check_output("--prompt-cache", o.file, inputs);
 }
 
 void add_sampling_flags(CLI::App& app, SamplingOptions& o) {

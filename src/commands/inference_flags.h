@@ -5,6 +5,7 @@
 
 #include "run/generation_config.h"
 #include "run/inference.h"
+#include "run/prompt_cache.h"
 #include "run/sampler.h"
 
 namespace CLI {
@@ -29,6 +30,11 @@ class InferenceFlags {
   bool plan_only_ = false;
 };
 
+// all: replies may be kept, too.
+void add_prompt_cache_flags(CLI::App& app, PromptCacheOptions& options, bool all);
+// Flags without effect, and a file that is read as something else.
+Result<void> check_prompt_cache(const CLI::App& app, const PromptCacheOptions& options, const InferenceFlags& flags,
+                                const std::string& prompt_file = "");
 void add_sampling_flags(CLI::App& app, SamplingOptions& options);
 // Once the model is known: what its generation_config.json says goes where no flag was given, and is told; a seed that
 // was not given is drawn; flags that greedy decoding does not look at are warned of.

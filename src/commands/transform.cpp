@@ -11,6 +11,9 @@
 #include "commands/model_output.h"
 #include "commands/void_flags.h"
 #include "core/count.h"
+#include "files/imatrix.h"
+#include "models/families.h"
+#include "models/gguf_config.h"
 #include "run/calibration.h"
 #include "run/events.h"
 #include "run/interrupt.h"
@@ -25,7 +28,7 @@ namespace {
 struct TransformFlags {
   ModelOutput output;
   TransformKind kind = TransformKind::prune;
-  std::string method, codec, embedding_codec, pattern, memory, precision = "bf16", multiply = "auto";
+  std::string method, codec, embedding_codec, pattern, imatrix, memory, precision = "bf16", multiply = "auto";
   std::vector<std::string> set, data;
   double sparsity = 0.5;
   int64_t samples = 128, context = 512, threads = 0;
@@ -44,6 +47,14 @@ bool holds_zero(const Codec& codec) {
   for (size_t i = 0; i < numbers.size(); ++i)
     if (numbers[i] == 0 && back[i] != 0) return false;
   return true;
+}
+
+std::string rounded_to(const Transform& transform) {
+  std::string names;
+  for (const Codec* codec : codecs())
+    if (codec->gguf_type >= 0 && transform.rounds_to(*codec))
+      names += fmt::format("{}{}", names.empty() ? "" : ", ", codec->name);
+  return names;
 }
 
 // Sums over the layers of one name, in all blocks.
@@ -107,8 +118,26 @@ class Job {
       const ModelTensor* const tensor = source_->find(name);
       return tensor ? tensor->codec : nullptr;
     };
-    if (transform_.observer) CHECK_OK(open_data());
+    if (!flags_.imatrix.empty()) CHECK_OK(open_imatrix());
+    if (spec_.observes()) CHECK_OK(open_data());
     populate_runtime(output_bytes(out_, architecture()) + tables + output_small_bytes(source_->tensors().size()));
+    return {};
+  }
+
+  // Statistics that llama.cpp gathered, under its names of tensors.
+  Result<void> open_imatrix() {
+    imatrix_ = TRY(Imatrix::open(flags_.imatrix));
+    const Family* const family = find_family(architecture().family);
+    if (!family)
+      return fail(ErrorCode::unsupported, "--imatrix: GGUF has no names for the tensors of '{}'",
+                  architecture().family);
+    events_.note(
+        fmt::format("--imatrix {}: {}{}", flags_.imatrix, counted(imatrix_->entries().size(), "matrix", "matrices"),
+                    imatrix_->chunks() > 0 ? ", of " + counted(imatrix_->chunks(), "chunk") + " of text" : ""));
+    spec_.statistic = [this, family](const TensorSpec& layer, std::span<float> to) {
+      const FilePlace place = place_in_gguf(*family, architecture(), layer);
+      return imatrix_->read(place.name, place.first / layer.shape[0], place.rows / layer.shape[0], to);
+    };
     return {};
   }
 
@@ -156,10 +185,8 @@ class Job {
                   "--codec {}: it has no exact zero, so that what is pruned would not be; take f16, bf16, q8_0 or q4_0",
                   codec->name);
     if (transform_.rounds_to && !transform_.rounds_to(*codec))
-      return fail(ErrorCode::unsupported,
-                  "--to {}: --method {} chooses levels one after another, which needs evenly "
-                  "spaced ones; take q4_0, q4_1, q5_0 or q5_1",
-                  codec->name, transform_.name);
+      return fail(ErrorCode::unsupported, "--to {}: --method {} cannot round to it; take {}", codec->name,
+                  transform_.name, rounded_to(transform_));
     if (transform_.kind == TransformKind::quantize || !flags_.codec.empty() || !out_.is_gguf()) out_.codec = codec;
     choose_embedding_codec(out_, architecture().width);
     // Layers whose rows are no whole blocks are left to the writer, which says so.
@@ -217,6 +244,7 @@ class Job {
   std::unique_ptr<Threads> threads_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<Dataset> data_;
+  std::optional<Imatrix> imatrix_;
   std::map<std::string, LayerSum> sums_;
   LayerSum all_;
 };
@@ -256,8 +284,12 @@ Result<TransformSettings> settings_of(const TransformFlags& flags, const Transfo
 }
 
 Result<void> check_flags(const CLI::App& app, const TransformFlags& flags, const Transform& transform) {
-  const bool blind = !transform.observer;
-  const std::string why = fmt::format("--method {} looks at weights alone", transform.name);
+  const bool squares = transform.observer == &kColumnSquares, known = !flags.imatrix.empty();
+  CHECK_OK(refuse_void(app, {{"--imatrix", !squares,
+                              fmt::format("--method {} does not go by the mean squares of inputs", transform.name)}}));
+  const bool blind = !transform.observer || known;
+  const std::string why =
+      known ? "--imatrix says what layers read" : fmt::format("--method {} looks at weights alone", transform.name);
   CHECK_OK(refuse_void(app, {{"--data", blind, why},
                              {"--samples", blind, why},
                              {"--context", blind, why},
@@ -281,10 +313,12 @@ void add_shared(CLI::App& app, TransformFlags& f) {
   std::string methods;
   for (const Transform* transform : transforms())
     if (transform->kind == f.kind) methods += fmt::format("{}{}", methods.empty() ? "" : ", ", transform->name);
-  app.add_option("--method", f.method, methods)->required();
+  app.add_option("--method", f.method, methods);
   app.add_option("--out", o.out, "the file or folder to write")->required();
   app.add_option("--embedding-codec", f.embedding_codec, "of the embedding and the head, in GGUF");
   app.add_option("--data", f.data, "text that is run through the model, to see what its layers read: as in training");
+  app.add_option("--imatrix", f.imatrix,
+                 "instead of --data: an importance matrix of llama.cpp; quantize takes method importance with it");
   app.add_option("--samples", f.samples, "examples or windows of it, spread over all")->capture_default_str();
   app.add_option("--context", f.context, "tokens of each, at most")->capture_default_str();
   app.add_option("--set", f.set, "an option of the method: gptq.damp=0.05")->take_all();
@@ -298,6 +332,10 @@ void add_shared(CLI::App& app, TransformFlags& f) {
 
 std::function<Result<void>()> action(CLI::App& app, std::shared_ptr<TransformFlags> flags) {
   return [flags, &app]() -> Result<void> {
+    const bool quantizes = flags->kind == TransformKind::quantize;
+    if (flags->method.empty() && quantizes && !flags->imatrix.empty()) flags->method = kImportance.name;
+    if (flags->method.empty())
+      return fail(ErrorCode::invalid_argument, "--method is missing; 'thimble {} --help' lists them", app.get_name());
     const Transform* const transform = TRY(transform_named(flags->kind, flags->method));
     CHECK_OK(check_flags(app, *flags, *transform));
     Events events(flags->json);
@@ -324,7 +362,9 @@ std::function<Result<void>()> add_quantize(CLI::App& app) {
   flags->kind = TransformKind::quantize;
   flags->output.to = "gguf";
   add_shared(app, *flags);
-  app.add_option("--to", flags->codec, "codec of the layers, in a GGUF file: q4_0, q4_1, q5_0, q5_1; by round any")
+  app.add_option("--to", flags->codec,
+                 "codec of the layers, in a GGUF file: q4_0, q4_1, q5_0, q5_1; by importance also q4_K, q5_K, q6_K; by "
+                 "round any")
       ->required();
   return action(app, flags);
 }

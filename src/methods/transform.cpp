@@ -6,7 +6,7 @@
 namespace thimble {
 
 std::span<const Transform* const> transforms() {
-  static constexpr const Transform* kTable[] = {&kMagnitude, &kWanda, &kRound, &kGptq};
+  static constexpr const Transform* kTable[] = {&kMagnitude, &kWanda, &kRound, &kGptq, &kImportance};
   return kTable;
 }
 

@@ -60,5 +60,6 @@ extern const Transform kMagnitude;
 extern const Transform kWanda;
 extern const Transform kRound;
 extern const Transform kGptq;
+extern const Transform kImportance;
 
 }  // namespace thimble

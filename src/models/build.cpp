@@ -271,11 +271,19 @@ class ModelBuilder {
 
 }  // namespace
 
+namespace {
+
+constexpr std::string_view kKeys = ".cache_k", kValues = ".cache_v";
+
+}  // namespace
+
+bool caches_positions(std::string_view value) { return value.ends_with(kKeys) || value.ends_with(kValues); }
+
 // Without the prefix: every program sees the same cache.
 CacheValues add_cache(Graph& graph, const Attention& a, const std::string& name, const BuildOptions& o) {
   const Type cache{{o.slots, o.positions, a.kv_width()}, o.cache};
-  const ValueId keys = graph.add_value(o.scope + name + ".cache_k", cache, Role::state);
-  return {keys, graph.add_value(o.scope + name + ".cache_v", cache, Role::state)};
+  const ValueId keys = graph.add_value(fmt::format("{}{}{}", o.scope, name, kKeys), cache, Role::state);
+  return {keys, graph.add_value(fmt::format("{}{}{}", o.scope, name, kValues), cache, Role::state)};
 }
 
 ValueId add_rope_table(Graph& graph, const Architecture& a, size_t which, const BuildOptions& o) {

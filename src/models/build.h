@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "graph/graph.h"
@@ -56,6 +57,7 @@ struct BuiltModel {
 struct CacheValues {
   ValueId keys, values;
 };
+bool caches_positions(std::string_view value);  // whether a value is one of them: a row for every slot and position
 CacheValues add_cache(Graph& graph, const Attention& attention, const std::string& name, const BuildOptions& options);
 ValueId add_rope_table(Graph& graph, const Architecture& architecture, size_t which, const BuildOptions& options);
 

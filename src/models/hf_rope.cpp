@@ -91,9 +91,10 @@ Result<void> read_scaling(const JsonFields& fields, const JsonFields& top, int64
   scaling.original_context = TRY(fields.get_or<int64_t>("original_max_position_embeddings", context));
   if (scaling.kind == Kind::longrope) {
     scaling.original_context = TRY(top.get_or<int64_t>("original_max_position_embeddings", scaling.original_context));
-    // The ratio of the context lengths, whatever "factor" says, as in transformers.
+    // The ratio of the context lengths where there is no "factor", as in transformers 5.
     if (scaling.original_context > 0)
-      scaling.factor = std::max(1.0, static_cast<double>(context) / static_cast<double>(scaling.original_context));
+      scaling.factor = static_cast<double>(context) / static_cast<double>(scaling.original_context);
+    scaling.factor = std::max(1.0, TRY(fields.get_or<double>("factor", scaling.factor)));
     scaling.attention_factor = TRY(fields.get_or<double>("attention_factor", 0));
     scaling.short_factors = TRY(numbers(fields, "short_factor"));
     scaling.long_factors = TRY(numbers(fields, "long_factor"));

@@ -70,6 +70,7 @@ constexpr std::array kOps = {
     &kKeepLargest,
     &kInverseFactor,
     &kRoundColumns,
+    &kRoundWeighted,
     &kChooseExperts,
     &kExpertLoad,
     &kRoute,

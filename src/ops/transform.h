@@ -35,4 +35,11 @@ struct RoundColumnsAttributes {
 };
 extern const Op kRoundColumns;
 
+// in: w f32 [m, n], importance f32 [n];  out: w rounded to `codec`, where errors count as their columns are important.
+struct RoundWeightedAttributes {
+  const Codec* codec = nullptr;  // with a weighted_encoder()
+  bool operator==(const RoundWeightedAttributes&) const = default;
+};
+extern const Op kRoundWeighted;
+
 }  // namespace thimble

@@ -50,6 +50,12 @@ class Planner {
  public:
   explicit Planner(const InferenceSpec& spec) : spec_(spec) {}
 
+  Result<std::string> prompt_numerics() const {
+    Tensors tensors;
+    const InferenceProgram prompts = TRY(program(Part::prompts, "fill.", kLeastFillRows, tensors));
+    return fmt::format("{:016x} multiply {}", prompts.graph.numerics_hash(), static_cast<int>(prompts.multiply));
+  }
+
   Result<InferencePlan> plan() {
     CHECK_OK(check_cache());
     std::optional<InferencePlan> least;
@@ -348,5 +354,12 @@ class Planner {
 }  // namespace
 
 Result<InferencePlan> plan_inference(const InferenceSpec& spec) { return Planner(spec).plan(); }
+
+Result<std::string> prompt_numerics(const InferenceSpec& spec) {
+  InferenceSpec any = spec;
+  any.task = Task::generate, any.slots = 1, any.guesses = any.guess_layers = 0;
+  any.context = lead_of(spec.rewrites).rows + kLeastFillRows;
+  return Planner(any).prompt_numerics();
+}
 
 }  // namespace thimble

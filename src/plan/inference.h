@@ -82,4 +82,8 @@ inline constexpr const char* kEvictKept = "evict.kept";
 // and no more of them than must. over_budget with the smallest budget that would do.
 Result<InferencePlan> plan_inference(const InferenceSpec& spec);
 
+// Hash of the program of prompts, of whatever budget and context: keys and values that it makes of the same tokens are
+// the same where this, the weights and the tables of constants are.
+Result<std::string> prompt_numerics(const InferenceSpec& spec);
+
 }  // namespace thimble

@@ -31,14 +31,14 @@ class Planner {
   explicit Planner(const TransformSpec& spec) : spec_(spec), observer_(spec.transform->observer) {}
 
   Result<TransformPlan> plan() {
-    if (observer_)
+    if (spec_.observes())
       CHECK_OK(observed());
     else
       CHECK_OK(streamed());
     CHECK_OK(schedule());
     describe();
     if (spec_.budget_bytes == 0 || plan_.ledger.planned_bytes <= spec_.budget_bytes) return std::move(plan_);
-    const std::string advice = observer_
+    const std::string advice = spec_.observes()
                                    ? fmt::format("Lower --samples ({}) or --context ({})", spec_.samples, spec_.context)
                                    : std::string("The largest layer must fit");
     return does_not_fit(plan_.ledger, plan_.ledger.planned_bytes + kRuntimeVaries, advice);
@@ -50,7 +50,7 @@ class Planner {
     for (const TensorSpec& layer : layer_weights(spec_.architecture)) {
       const std::string shape = layer.shape.text();
       if (spec_.written(layer.shape) && !plan_.layers.contains(shape))
-        CHECK_OK(add_layer(shape, "layer." + shape, layer.shape, ""));
+        CHECK_OK(add_layer(shape, "layer." + shape, layer.shape, spec_.statistic ? "statistic." + shape : ""));
     }
     return {};
   }
@@ -231,15 +231,16 @@ class Planner {
     const Layout::Entry* const stream = plan_.layout.find(kStream);
     const int64_t stream_bytes = stream ? stream->type.bytes() : 0;
     item("weights", plan_.layout.bytes(Role::weight),
-         observer_ ? "f32, one block at a time" : "f32, one layer at a time");
+         spec_.observes() ? "f32, one block at a time" : "f32, one layer at a time");
     item("statistics", plan_.layout.bytes(Role::state),
-         observer_ ? fmt::format("f32, {}, one block at a time", observer_->name) : "");
+         observer_ ? fmt::format("f32, {}, one {} at a time", observer_->name, spec_.observes() ? "block" : "layer")
+                   : "");
     item("calibration", stream_bytes,
          fmt::format("{}, {} x {} tokens between two blocks", spec_.activation->name, spec_.samples, spec_.context));
     item("new weights", plan_.layout.bytes(Role::result), "");
     item("inputs, tables", plan_.layout.other_bytes() - plan_.layout.bytes(Role::result) - stream_bytes, "");
     item("workspace", plan_.transient_bytes,
-         observer_ ? fmt::format("{}, {} rows at once", spec_.activation->name, plan_.pass_rows) : "");
+         spec_.observes() ? fmt::format("{}, {} rows at once", spec_.activation->name, plan_.pass_rows) : "");
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index, rows on their way");
     l.budget_bytes = spec_.budget_bytes;
     l.planned_bytes = plan_.arena_bytes + spec_.runtime_bytes;

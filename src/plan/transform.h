@@ -9,9 +9,9 @@
 //   apply    a layer's weight and statistic to its new weight, which takes the old one's place
 //   replay   the stream through the new block, for the next one
 //
-// Without an observer there is `apply` alone. Blocks share the memory of their weights, which bear the names of the
-// first block's; those that are alike share programs. A pass holds whole granules whatever the budget, so that
-// statistics have the same bits at every budget.
+// Without an observer, or with statistics that are known already, there is `apply` alone. Blocks share the memory of
+// their weights, which bear the names of the first block's; those that are alike share programs. A pass holds whole
+// granules whatever the budget, so that statistics have the same bits at every budget.
 #pragma once
 
 #include <functional>
@@ -32,6 +32,9 @@ struct TransformSpec {
   TransformSettings settings;
   // Codec of the new weight of a layer of this shape; nullptr: it stays as it is.
   std::function<const Codec*(const Shape& shape)> written;
+  // Fills the statistic of a layer, where statistics are known already; nullptr: the transform's observer gathers them.
+  std::function<Result<void>(const TensorSpec& layer, std::span<float> to)> statistic;
+  bool observes() const { return transform->observer && !statistic; }
   const Codec* activation = &kBf16;
   Multiply multiply = Multiply::f32;
   int threads = 1;
@@ -52,8 +55,8 @@ struct LayerProgram {
 
 struct TransformPlan {
   std::vector<InferenceProgram> programs;
-  // By a layer's weight: its name in the first block, or without an observer its shape. A layer without one stays as it
-  // is.
+  // By a layer's weight: its name in the first block, or where nothing is observed its shape. A layer without one stays
+  // as it is.
   std::map<std::string, LayerProgram> layers;
   // With an observer.
   size_t embed = 0;

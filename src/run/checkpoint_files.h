@@ -4,25 +4,20 @@
 //   checkpoint.safetensors       the newest
 //   checkpoint-120.safetensors   those before it, by the steps that were done
 //
-// A checkpoint is a safetensors file whose last tensor, "xxh3", has the XXH3 of the header, of every kHashedBlock bytes
-// of the data before it, and of these hashes themselves.
+// A checkpoint is a safetensors file with hashes (sealed_file.h).
 #pragma once
 
 #include <functional>
 #include <map>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "files/safetensors.h"
-
-struct XXH3_state_s;
+#include "run/sealed_file.h"
 
 namespace thimble {
 
 inline constexpr const char* kCheckpointFile = "/checkpoint.safetensors";
-inline constexpr int64_t kHashedBlock = 1 << 20;
 
 // Paths of those in the folder, the newest first. One whose header cannot be read counts by its name, and
 // checkpoint.safetensors as the newest.
@@ -41,28 +36,12 @@ Result<GoodCheckpoint> last_good_checkpoint(const std::string& folder,
 // Reads all of it: ErrorCode::corrupt where a byte is not what was written.
 Result<void> verify_checkpoint(const SafetensorsFile& checkpoint);
 
-// XXH3 of each block of what is added.
-class BlockHashes {
- public:
-  explicit BlockHashes(int64_t block_bytes = kHashedBlock);
-  void add(std::span<const std::byte> bytes);
-  // With that of the last block, which may be shorter.
-  std::vector<uint64_t> finish();
-
- private:
-  void end_block();
-  std::unique_ptr<XXH3_state_s, void (*)(XXH3_state_s*)> state_;
-  int64_t block_bytes_;
-  int64_t begun_ = 0;  // bytes of the block
-  std::vector<uint64_t> hashes_;
-};
-
 class CheckpointWriter {
  public:
   // The tensors of the run; the hashes come beside them. metadata["step"]: the steps that were done.
   static Result<CheckpointWriter> create(const std::string& folder, std::vector<SafetensorsTensor> tensors,
                                          const std::map<std::string, std::string>& metadata);
-  Result<void> write(std::span<const std::byte> bytes);
+  Result<void> write(std::span<const std::byte> bytes) { return writer_.write(bytes); }
 
   struct Keep {
     int64_t count = 1;                       // checkpoints in the end, this one included
@@ -72,13 +51,12 @@ class CheckpointWriter {
   Result<void> finish(const Keep& keep);
 
  private:
-  CheckpointWriter(std::string folder, std::string step, SafetensorsWriter writer)
+  CheckpointWriter(std::string folder, std::string step, SealedWriter writer)
       : folder_(std::move(folder)), step_(std::move(step)), writer_(std::move(writer)) {}
   Result<void> put_aside(const Keep& keep) const;
 
   std::string folder_, step_;
-  SafetensorsWriter writer_;
-  BlockHashes hashes_;
+  SealedWriter writer_;
 };
 
 }  // namespace thimble

@@ -240,8 +240,9 @@ class Batch {
       if (at_[slot]) continue;
       Completion& completion = completions_[next_];
       at_[slot] = std::make_unique<Writer>(completion, next_++, inference_, options_, tokens_of_text(), say_);
-      generator_.truncate(static_cast<int64_t>(slot), 0);
-      prompts_.push_back({static_cast<int64_t>(slot), completion.prompt_ids});
+      const int64_t held = generator_.truncate(static_cast<int64_t>(slot), completion.held);
+      prompts_.push_back(
+          {static_cast<int64_t>(slot), std::span(completion.prompt_ids).subspan(static_cast<size_t>(held))});
     }
     CHECK_OK(generator_.prefill(prompts_));
     for (size_t i = first; i < next_; ++i) completions_[i].prompt_seconds = seconds_since(start);

@@ -37,6 +37,7 @@ struct TokenLogprobs {
 
 struct Completion {
   std::vector<int32_t> prompt_ids, ids;
+  int64_t held = 0;  // of complete(): the first tokens of the prompt, not all of them, that slot 0 holds already
   std::string text;
   std::vector<TokenLogprobs> logprobs;  // of ids
   double prompt_seconds = 0;            // until the first token can be taken
@@ -52,7 +53,8 @@ struct Completion {
   std::string stop;  // the string that ended it, where one did
 };
 
-// Goes on from completion.prompt_ids in slot 0, whatever that held. `say` gets whole characters as they come.
+// Goes on from completion.prompt_ids in slot 0, whatever that held beyond completion.held. `say` gets whole characters
+// as they come.
 Result<void> complete(Generator& generator, Sampler& sampler, const Inference& inference,
                       const CompletionOptions& options, const std::function<void(std::string_view)>& say,
                       Completion& completion);

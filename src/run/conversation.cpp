@@ -81,6 +81,11 @@ Result<bool> Conversation::fit(int64_t room, const Listener& listener) {
 }
 
 Result<void> Conversation::feed() {
+  if (options_.prompt_cache && prefilled_ == 0) {
+    const int64_t read = TRY(options_.prompt_cache->begin(generator_, ids_));
+    cache_.assign(ids_.begin(), ids_.end() - 1);
+    prefilled_ += static_cast<int64_t>(cache_.size()) - read;
+  }
   const auto differs = std::mismatch(cache_.begin(), cache_.end(), ids_.begin(), ids_.end()).first - cache_.begin();
   // The last token is fed in any case: its logits are what is wanted.
   const auto same = std::min<int64_t>(differs, static_cast<int64_t>(ids_.size()) - 1);

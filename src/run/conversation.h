@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "run/generator.h"
+#include "run/prompt_cache.h"
 #include "run/sampler.h"
 #include "text/chat.h"
 
@@ -16,6 +16,8 @@ namespace thimble {
 struct ConversationOptions {
   std::string system;
   int64_t max_tokens = 0;  // of a reply; 0: as many as fit
+  // What it has of the first prompt, the system message say, is not computed; nullptr: there is none.
+  PromptCache* prompt_cache = nullptr;
 };
 
 class Conversation {

@@ -1,6 +1,7 @@
 #include "run/generator.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 
 #include "models/mixer.h"
@@ -114,12 +115,28 @@ Result<void> Generator::fill(int64_t& filled, Token token, int32_t next) {
   return filled < inference_.plan().rows ? Result<void>() : run_fill(filled);
 }
 
-Result<void> Generator::prefill(std::span<const Prompt> prompts) {
+Result<void> Generator::check(std::span<const Prompt> prompts) const {
   for (const Prompt& prompt : prompts) {
     if (prompt.ids.empty()) return fail(ErrorCode::invalid_argument, "generating: a prompt has no tokens");
     CHECK_OK(fits(prompt.slot, static_cast<int64_t>(prompt.ids.size())));
     CHECK_OK(check_rows(inference_.tokenizer(), prompt.ids, inference_.architecture().vocab));
   }
+  return {};
+}
+
+Result<void> Generator::append(std::span<const Prompt> prompts) {
+  assert(!forgets());
+  CHECK_OK(check(prompts));
+  int64_t row = 0;
+  for (const Prompt& prompt : prompts) {
+    while (lengths_[static_cast<size_t>(prompt.slot)] < lead_) CHECK_OK(fill(row, {prompt.slot, 0}, 0));
+    for (const int32_t id : prompt.ids) CHECK_OK(fill(row, {prompt.slot, id}, 0));
+  }
+  return run_fill(row);
+}
+
+Result<void> Generator::prefill(std::span<const Prompt> prompts) {
+  CHECK_OK(check(prompts));
   last_.clear();
   int64_t row = 0;
   for (const Prompt& prompt : prompts) {

@@ -35,6 +35,11 @@ class Generator {
   // would have to go back.
   int64_t truncate(int64_t slot, int64_t length);
 
+  // The first `length` tokens of a sequence are in the cache: whoever calls has put them there.
+  void resume(int64_t slot, int64_t length) { lengths_[static_cast<size_t>(slot)] = lead_ + length; }
+
+  // Appends all ids of each prompt, without logits; not where the cache's policy forgets.
+  Result<void> append(std::span<const Prompt> prompts);
   // Appends all ids of each prompt, several prompts together; afterwards logits(i) are those after prompts[i]. A slot
   // and an id appear as they are in the model and the plan, every prompt has an id, no slot twice; a prompt longer than
   // the context is an error.
@@ -51,6 +56,7 @@ class Generator {
  private:
   Generator(Inference& inference, int64_t slots, int64_t context);
   Result<void> fits(int64_t slot, int64_t count) const;
+  Result<void> check(std::span<const Prompt> prompts) const;
   // Forgets tokens of a sequence whose places are all taken.
   Result<void> make_room(int64_t slot);
   // How unlikely the tokens of prompts were that have run, `filled` rows; and the next one, given the last logits.

@@ -189,8 +189,7 @@ Result<void> Inference::load() {
   for (const InferenceProgram& program : plan_.programs)
     executors_.emplace_back(program.graph, program.schedule, plan_.layout,
                             Places{base, plan_.layout.bytes(), scratch_.get(), plan_.layout.disk_bytes()});
-  const std::span<std::byte> staging(base + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes));
-  Values values(plan_.layout, base, scratch_.get(), staging);
+  Values values = this->values();
   Loaded loaded;
   CHECK_OK(load_weights(*source_, values, loaded));
   if (!adapters_.empty()) CHECK_OK(load_adapters(adapters_, plan_.adapter, values, loaded));
@@ -198,6 +197,11 @@ Result<void> Inference::load() {
   CHECK_OK(begin_from_weights(spec_.rewrites, plan_.adapter, *source_, *threads_, values, loaded));
   populate_heap(plan_.ledger.planned_bytes - kInferenceTouches);
   return {};
+}
+
+Values Inference::values() {
+  const std::span staging(arena_->data() + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes));
+  return Values(plan_.layout, arena_->data(), scratch_.get(), staging);
 }
 
 Result<void> Inference::run(size_t program, int64_t tokens, int64_t selected) {

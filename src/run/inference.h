@@ -14,6 +14,7 @@
 #include "plan/inference.h"
 #include "run/arena.h"
 #include "run/executor.h"
+#include "run/values.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 #include "thimble/options.h"
@@ -56,6 +57,8 @@ class Inference {
   T* value(const std::string& name) {
     return reinterpret_cast<T*>(arena_->data() + plan_.layout.find(name)->offset);
   }
+  // All of them, wherever they live; what of the arena no program is using meanwhile is staging memory.
+  Values values();
   Result<void> run(size_t program, int64_t tokens, int64_t selected);
   // The first `rows` rows of logits of what was run last; refuses what is not finite.
   Result<std::span<const float>> logits(int64_t rows);

@@ -46,6 +46,24 @@ Result<std::byte*> MergedModel::Buffer::of(int64_t wanted, const std::string& wh
   return fail(ErrorCode::io, "merging '{}': no memory of {} bytes is left", what, std::exchange(bytes, 0));
 }
 
+namespace {
+
+// A bias goes into the model's own: where a layer has none, its family has no place for one.
+Result<void> check_biases(std::span<const Adapter> adapters, std::span<const AdapterTensor> placed) {
+  std::set<std::string> read;
+  for (const AdapterTensor& tensor : placed) read.insert(tensor_key(tensor.stored));
+  for (const Adapter& adapter : adapters)
+    for (const auto& [key, entry] : adapter.tensors)
+      if (key.ends_with(".lora_B.bias") && !read.contains(key))
+        return fail(ErrorCode::unsupported,
+                    "merging {}: '{}' is a bias of a layer that has none in this model (lora_bias); use the adapter "
+                    "beside the model, with --adapter",
+                    adapter.path, entry.name);
+  return {};
+}
+
+}  // namespace
+
 Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapter> adapters) {
   MergedModel merged(source, adapters);
   merged.architecture_ = source.architecture();
@@ -74,6 +92,7 @@ Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapt
     }
   }
   merged.slab_.reset();
+  CHECK_OK(check_biases(adapters, all));
   CHECK_OK(check_all_read(adapters, all));
   return merged;
 }

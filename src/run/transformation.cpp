@@ -68,7 +68,7 @@ Result<void> Transformation::begin() {
     if (entry.role == Role::weight) loaded.insert(name);
   Values all = values();
   CHECK_OK(initialise(all, loaded, 0));
-  if (spec_.transform->observer) {
+  if (spec_.observes()) {
     // What the embedding reads beside the table, which is filled pass by pass.
     const Renamed rest(source_, [](const std::string& name) {
       return name == kEmbeddingTensor || !in_first_block(name).empty() ? "" : name;
@@ -232,6 +232,8 @@ Result<void> Transformation::run(Dataset* data, const OnLayer& on_layer) {
       if (layer == plan_.layers.end()) continue;
       const ModelTensor& tensor = *source_.find(spec.name);
       CHECK_OK(load_layer(tensor, layer->second.weight));
+      if (spec_.statistic)
+        CHECK_OK(spec_.statistic(spec, {value<float>(layer->second.statistic), static_cast<size_t>(spec.shape[1])}));
       CHECK_OK(change(tensor, layer->second, on_layer));
     }
   }

@@ -96,6 +96,12 @@ Result<Content> open_content(const std::string& path) {
   return Content{std::move(file), kind, RecordForm::lines, table_note(path)};
 }
 
+}  // namespace
+
+Result<bool> holds_records(const std::string& path) { return TRY(open_content(path)).records.has_value(); }
+
+namespace {
+
 std::string_view wanted_records(LossTerm term) {
   switch (term) {
     case LossTerm::pair:

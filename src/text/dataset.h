@@ -80,6 +80,9 @@ struct DatasetReport {
   std::string system;                     // the system message of all examples, where they share one
 };
 
+// Whether a file holds records, as JSON or as a table, and no plain text nor token ids.
+Result<bool> holds_records(const std::string& path);
+
 class Dataset {
  public:
   virtual ~Dataset() = default;

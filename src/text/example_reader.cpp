@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <array>
 
+#include "text/called_functions.h"
 #include "text/jinja/from_json.h"
 #include "text/record_fields.h"
+#include "text/refused_fields.h"
 
 namespace thimble {
 
@@ -41,25 +43,10 @@ namespace {
 struct RoleName {
   std::string_view name, role;
 };
-constexpr std::array kRoles{RoleName{"human", "user"}, RoleName{"gpt", "assistant"}, RoleName{"bot", "assistant"},
-                            RoleName{"model", "assistant"}, RoleName{"chatgpt", "assistant"}};
+constexpr std::array kRoles{RoleName{"human", "user"},        RoleName{"gpt", "assistant"},
+                            RoleName{"bot", "assistant"},     RoleName{"model", "assistant"},
+                            RoleName{"chatgpt", "assistant"}, RoleName{"observation", "tool"}};
 
-// Fields without which a record, or a message, means something else. What reads them takes them out of this list.
-struct Refused {
-  std::string_view field, why;
-};
-constexpr std::array kRefusedInRecord{
-    Refused{"system", "a system message has no place beside a prompt that is no chat; write the record as messages"},
-    Refused{"rejected", "it goes with 'chosen'"},
-};
-constexpr std::array kRefusedLabel{
-    Refused{"label",
-            "whether a completion is wanted or not is looked at by --objective kto and apo_zero_unpaired alone, and of "
-            "what class a text is by classification; leave such records out"},
-};
-constexpr std::array kRefusedInMessage{
-    Refused{"train_detail", "parts of a reply are not trained apart; give train or weight"},
-};
 constexpr size_t kMostUnused = 64;  // names that are remembered
 
 // Taori et al. 2023, Stanford Alpaca.
@@ -69,6 +56,19 @@ constexpr std::string_view kAlpacaWithInput =
 constexpr std::string_view kAlpaca =
     "Below is an instruction that describes a task. Write a response that appropriately completes the "
     "request.\n\n### Instruction:\n";
+
+// A chat without a reply may be one whose roles have other names.
+Result<void> check_roles(std::span<const Message> messages) {
+  constexpr std::array<std::string_view, 5> kKnown{"system", "user", "assistant", "tool", "developer"};
+  if (std::ranges::find(messages, "assistant", &Message::role) != messages.end()) return {};
+  for (const Message& message : messages)
+    if (std::ranges::find(kKnown, message.role) == kKnown.end())
+      return fail(ErrorCode::invalid_argument,
+                  "no message is of the assistant, and '{}' is no role that is known; roles are system, user (human), "
+                  "assistant (gpt, bot, model, chatgpt) and tool (observation)",
+                  message.role);
+  return {};
+}
 
 Failure unknown_fields(const RecordFields& record) {
   return fail(ErrorCode::invalid_argument,
@@ -82,15 +82,6 @@ ModelTemplateOptions chat_options(const DatasetOptions& options) {
   chat.bos = options.bos;
   chat.no_bos = options.no_bos;
   return chat;
-}
-
-template <class List>
-Result<void> refuse(const RecordFields& fields, const List& list) {
-  for (const std::string_view name : fields.unused())
-    for (const Refused& refused : list)
-      if (name == refused.field)
-        return fail(ErrorCode::unsupported, "{}the field '{}': {}", fields.where(), name, refused.why);
-  return {};
 }
 
 }  // namespace
@@ -136,8 +127,10 @@ Result<void> ExampleReader::parse(bool rejected) {
   for (size_t i = 0; i < count_ && !learnt; ++i) pool_[i].trained = false;
   extras_ = {};
   if (kind_ == Kind::chat) CHECK_OK(take_extras(record));
-  CHECK_OK(refuse(record, kRefusedInRecord));
-  if (options_.term == LossTerm::token || options_.term == LossTerm::pair) CHECK_OK(refuse(record, kRefusedLabel));
+  CHECK_OK(refuse_fields(record, RecordPart::record));
+  if (options_.term == LossTerm::token || options_.term == LossTerm::pair)
+    CHECK_OK(refuse_fields(record, RecordPart::verdicts));
+  if (labels_ && options_.columns.empty()) CHECK_OK(refuse_fields(record, RecordPart::labelled));
   if (options_.columns.empty()) note_unused(record, "");
   return {};
 }
@@ -184,10 +177,11 @@ Result<void> ExampleReader::add_system(RecordFields& record) {
 Result<void> ExampleReader::parse_chat(RecordFields& record, const ChatFields& fields) {
   kind_ = Kind::chat;
   CHECK_OK(add_system(record));
+  const bool beside = count_ > 0;
   CHECK_OK(add_messages(record, fields.list, true));
-  if (count_ > 1 && pool_[0].role == "system" && pool_[1].role == "system")
+  if (beside && count_ > 1 && pool_[1].role == "system")
     return fail(ErrorCode::invalid_argument, "there is a system message among the messages and one beside them");
-  return {};
+  return check_roles(std::span(pool_).first(count_));
 }
 
 Result<void> ExampleReader::add_messages(RecordFields& record, std::string_view name, bool learnt) {
@@ -200,7 +194,7 @@ Result<void> ExampleReader::add_messages(RecordFields& record, std::string_view 
     RecordFields message(object, where);
     const bool sharegpt = !message.has("role") && message.has("from");
     CHECK_OK(add_message(message, kChats[sharegpt ? 1 : 0], learnt));
-    CHECK_OK(refuse(message, kRefusedInMessage));
+    CHECK_OK(refuse_fields(message, RecordPart::message));
   }
   if (place == 0) return fail(ErrorCode::invalid_argument, "the list '{}' is empty", name);
   return {};
@@ -210,7 +204,10 @@ Result<void> ExampleReader::add_messages(RecordFields& record, std::string_view 
 Result<void> ExampleReader::add_message(RecordFields& message, const ChatFields& fields, bool learnt) {
   const std::string_view role = TRY(message.text(fields.role));
   Message& added = add_message(role);
-  CHECK_OK(take_content(message, fields, added));
+  if (fields.role == "from" && role == "function_call")
+    CHECK_OK(take_function_call(TRY(message.text(fields.content)), added));
+  else
+    CHECK_OK(take_content(message, fields, added));
   const auto weight = TRY(message.learnt("weight")), train = TRY(message.learnt("train"));
   if (weight && train && *weight != *train)
     return fail(ErrorCode::invalid_argument, "{}'weight' and 'train' say different things", message.where());
@@ -318,7 +315,8 @@ Result<void> ExampleReader::parse_pair(RecordFields& record, const PairFields& f
   return {};
 }
 
-// chosen and rejected: strings after `prompt` (or `question`), messages after a prompt or messages before them, or
+// chosen and rejected: strings after `prompt` (or `question`), or after `instruction` and `input` in the model's chat,
+// messages after a prompt or messages before them, or
 // whole chats of the same beginning. What is not asked for is looked at as well, so that a bad record is found when the
 // data set is opened.
 Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected) {
@@ -329,6 +327,7 @@ Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected
   if (reply->is_string() != record.find(other)->is_string())
     return fail(ErrorCode::invalid_argument, "'chosen' and 'rejected' are of different kinds");
   const std::string_view prompt = record.has("prompt") ? "prompt" : record.has("question") ? "question" : "";
+  if (reply->is_string() && prompt.empty() && record.has("instruction")) return parse_instructed(record, wanted);
   if (reply->is_string()) {
     if (prompt.empty()) return fail(ErrorCode::invalid_argument, "the field 'prompt' is missing");
     kind_ = Kind::pair;
@@ -356,11 +355,24 @@ Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected
   return {};
 }
 
+// Alpaca's fields with two outputs, as LLaMA-Factory has them: a chat.
+Result<void> ExampleReader::parse_instructed(RecordFields& record, std::string_view reply) {
+  if (!format_) return Failure(format_.error());
+  kind_ = Kind::chat;
+  CHECK_OK(add_system(record));
+  CHECK_OK(add_history(record));
+  for (Message& message : std::span(pool_).first(count_)) message.trained = false;
+  std::string& prompt = add_message("user").content = TRY(record.text("instruction"));
+  if (const auto input = TRY(record.text_or("input", "")); !input.empty()) prompt.append("\n").append(input);
+  add_message("assistant").content = TRY(record.text(reply));
+  return {};
+}
+
 Result<void> ExampleReader::parse_verdict(RecordFields& record) {
   if (kind_ == Kind::text)
     return fail(ErrorCode::invalid_argument,
                 "a text has no reply to judge; expected prompt, completion and label, or chosen and rejected");
-  label_ = TRY(record.verdict("label")) ? 1 : -1;
+  label_ = TRY(record.verdict(record.has("kto_tag") ? "kto_tag" : "label")) ? 1 : -1;
   return {};
 }
 

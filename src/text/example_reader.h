@@ -56,6 +56,7 @@ class ExampleReader {
   Result<void> parse_pair(RecordFields& record, const PairFields& fields);
   Result<void> parse_text(RecordFields& record);
   Result<void> parse_preference(RecordFields& record, bool rejected);
+  Result<void> parse_instructed(RecordFields& record, std::string_view reply);
   // Whether the reply that was read is wanted.
   Result<void> parse_verdict(RecordFields& record);
   // A text, or two (`text_pair`), with a label.

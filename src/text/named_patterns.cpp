@@ -33,6 +33,11 @@ constexpr std::array kDeepseek3Patterns{
     Names(R"(\p{N}{1,3})"), Names(R"([一-龥぀-ゟ゠-ヿ]+)"),
     Names(
         R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)")};
+constexpr std::array kSparkPatterns{
+    kDeepseek3Patterns[0], kDeepseek3Patterns[1],
+    Names(
+        R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+)"),
+    kDigit};
 constexpr std::array kFalconPatterns{Names(R"([\p{P}\$\+<=>\^~\|`]+)"), kGpt2, Names(R"([0-9][0-9][0-9])")};
 constexpr std::array kBloomPatterns{Names(R"( ?[^(\s|.,!?…。，、।۔،)]+)")};
 constexpr std::array kVikingPatterns{Names(R"( ?[^(\s|.,!?…。，、।۔،)]+)"), kDigit};
@@ -98,7 +103,7 @@ constexpr std::array kQwen2Names{Names("stablelm2"), Names("deepseek-r1-qwen"), 
                                  Names("hunyuan"),   Names("grok-2"),           Names("solar-open"), Names("f2llmv2")};
 constexpr std::array kSmaugNames{Names("smaug-bpe"), Names("glm4"), Names("chatglm-bpe")};
 constexpr std::array kGpt4oNames{Names("llama4"), Names("minimax-m2"), Names("kanana2"), Names("talkie")};
-constexpr std::array kDeepseek3Names{Names("hunyuan-dense"), Names("joyai-llm")};
+constexpr std::array kDeepseek3Names{Names("hunyuan-dense"), Names("joyai-llm"), Names("hy_v4")};
 constexpr std::array kTinyAyaNames{Names("cohere2moe")};
 constexpr std::array kBloomNames{Names("poro-chat"), Names("gpt3-finnish")};
 constexpr std::array kBailingNames{Names("bailingmoe2"), Names("llada-moe")};
@@ -113,6 +118,7 @@ constexpr std::array kNamedPatterns{
     NamedPattern{"gpt-4o", kGpt4oNames, kGpt4oPatterns, false, false},
     NamedPattern{"deepseek-coder", {}, kDeepseekCoderPatterns, false, false},
     NamedPattern{"deepseek-v3", kDeepseek3Names, kDeepseek3Patterns, false, false},
+    NamedPattern{"spark2_5", {}, kSparkPatterns, false, false},
     NamedPattern{"falcon", {}, kFalconPatterns, false, false},
     NamedPattern{"bloom", kBloomNames, kBloomPatterns, false, false},
     NamedPattern{"viking", {}, kVikingPatterns, false, false},

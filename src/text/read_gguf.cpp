@@ -1,5 +1,6 @@
 // The tokenizer in a GGUF file's metadata: tokenizer.ggml.model says which, gpt2 (byte-level BPE), llama
-// (SentencePiece BPE) or t5 (SentencePiece unigram).
+// and gemma4 (SentencePiece BPE, by score and by rank), t5 (SentencePiece unigram) or bert (WordPiece).
+#include <algorithm>
 #include <array>
 
 #include "core/warnings.h"
@@ -28,6 +29,9 @@ constexpr auto kEndNames = std::to_array<std::string_view>(
      "<|endoftext|>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>",
      "<\xef\xbd\x9c"
      "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"});
+
+// Pre-tokenizers that leave texts whole, in raw UTF-8, where others cut them and write bytes as characters.
+constexpr auto kRankedNames = std::to_array<std::string_view>({"gemma4", "granite-embed-multi-311m", "sarvam-moe"});
 
 Result<void> read_ends(const GgufFile& file, Vocabulary& vocabulary) {
   for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
@@ -159,6 +163,39 @@ Result<std::unique_ptr<Tokenizer>> read_sentencepiece(const GgufFile& file, bool
   return make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
 }
 
+// BPE over whole texts with U+2581 for spaces, whose pairs merge by rank: what tokenizer.json has for Gemma.
+Result<std::unique_ptr<Tokenizer>> read_ranked_sentencepiece(const GgufFile& file, bool begins) {
+  SentencePieceReader reader;
+  reader.rules.prefix = SentencePieceRules::Prefix::none;
+  reader.rules.by_rank = true;
+  CHECK_OK(read_settings(file, reader.vocabulary));
+  if (begins && file.find_value("tokenizer.ggml.add_bos_token") && !reader.vocabulary.adds_bos)
+    warn(
+        fmt::format("{}: tokenizer.ggml.add_bos_token is false, which the first conversions of gemma4 had by mistake: "
+                    "texts begin with the token all the same, as in llama.cpp; --no-bos leaves it out",
+                    file.path()));
+  reader.vocabulary.adds_bos |= begins;
+  const auto kinds = TRY(read_kinds(file, TRY(count_tokens(file))));
+  int32_t id = 0;
+  CHECK_OK(file.for_each_string("tokenizer.ggml.tokens", [&](std::string_view token) {
+    const int32_t own = id++;
+    auto kind = static_cast<TokenKind>(kinds[static_cast<size_t>(own)]);
+    if (kind == TokenKind::normal && byte_of_name(token) >= 0) kind = TokenKind::byte;
+    return is_filler(own, token, kind) ? Result<void>() : reader.add_piece(own, token, 0, kind);
+  }));
+  reader.start_merges();
+  CHECK_OK(file.for_each_string("tokenizer.ggml.merges", [&](std::string_view merge) -> Result<void> {
+    const size_t space = merge.find(' ', 1);
+    if (space == std::string_view::npos)
+      return fail(ErrorCode::corrupt, "reading {}: the merge '{}' has no space between its halves", file.path(), merge);
+    return reader.add_merge(merge.substr(0, space), merge.substr(space + 1));
+  }));
+  reader.vocabulary.scores.clear();
+  CHECK_OK(finish(reader.vocabulary, file.path()));
+  CHECK_OK(read_ends(file, reader.vocabulary));
+  return make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
+}
+
 // Words begin with U+2581 there, and what goes on with a word is written bare; llama.cpp makes all text small letters
 // where the file does not say.
 Result<std::unique_ptr<Tokenizer>> read_word_piece(const GgufFile& file) {
@@ -192,12 +229,17 @@ Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const std::string& path) 
   const GgufFile file = TRY(GgufFile::open(path));
   const std::string model = TRY(file.get<std::string>("tokenizer.ggml.model"));
   CHECK_OK(check_fields(metadata_under(file, "tokenizer."), gguf_tokenizer_fields(), path, "tokenizer."));
-  if (model == "gpt2") return read_byte_bpe(file);
+  if (model == "gemma4") return read_ranked_sentencepiece(file, true);
+  if (model == "gpt2") {
+    const std::string pre = TRY(file.get_or<std::string>("tokenizer.ggml.pre", "default"));
+    const bool ranked = std::ranges::find(kRankedNames, pre) != kRankedNames.end();
+    return ranked ? read_ranked_sentencepiece(file, pre == "gemma4") : read_byte_bpe(file);
+  }
   if (model == "llama") return read_sentencepiece(file, false);
   if (model == "t5") return read_sentencepiece(file, true);
   if (model == "bert") return read_word_piece(file);
   return fail(ErrorCode::unsupported,
-              "reading {}: the tokenizer '{}' is not supported; supported are gpt2 (byte-level BPE), llama "
+              "reading {}: the tokenizer '{}' is not supported; supported are gpt2 (byte-level BPE), llama and gemma4 "
               "(SentencePiece BPE), t5 (SentencePiece unigram) and bert (WordPiece)",
               path, model);
 }

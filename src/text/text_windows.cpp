@@ -27,7 +27,7 @@ class TextWindows final : public Dataset {
     add_to_fingerprint(bos_ ? static_cast<uint64_t>(*bos_) + 1 : 0);
     uint64_t offset = begin_;
     while (offset < file_.size()) {
-      const bool after_special = !ids_.empty() && tokenizer_.is_special(ids_.back());
+      const bool after_special = !ids_.empty() && tokenizer_.is_apart(ids_.back());
       chunks_.push_back({offset, tokens_, after_special});
       offset += TRY(load(chunks_.back()));
       tokens_ += static_cast<int64_t>(ids_.size());

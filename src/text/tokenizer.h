@@ -19,7 +19,7 @@ struct EncodeOptions {
   bool special = true;         // "<|im_end|>" in the text becomes its one token; false: it is ordinary text
   bool bos = false;            // the beginning-of-sequence token first, unless the text begins with it
   bool continued = false;      // the text goes on from earlier text: no dummy prefix before it
-  bool after_special = false;  // a special token stands before the text
+  bool after_special = false;  // a token that is_apart() stands before the text
   // Of a text that is in part written by others: what looks like a special token and lies within one of these stretches
   // is ordinary text. In order, apart from each other.
   std::span<const TextSpan> ordinary = {};
@@ -63,6 +63,8 @@ class Tokenizer {
 
   virtual int32_t vocab_size() const = 0;
   virtual bool is_special(int32_t id) const = 0;
+  // A special token or one of the user's, which is found before a text is cut: what follows it begins anew.
+  virtual bool is_apart(int32_t id) const { return is_special(id); }
   virtual std::optional<int32_t> find(std::string_view token) const = 0;          // of a token's text, "<|im_end|>"
   virtual std::optional<int32_t> first_special(std::string_view text) const = 0;  // in a text
 

@@ -72,6 +72,10 @@ bool VocabularyTokenizer::is_special(int32_t id) const {
   return kind == TokenKind::control || kind == TokenKind::unknown;
 }
 
+bool VocabularyTokenizer::is_apart(int32_t id) const {
+  return is_special(id) || (id >= 0 && id < vocab_size() && vocabulary_.tokens.kind(id) == TokenKind::user_defined);
+}
+
 std::optional<int32_t> VocabularyTokenizer::find(std::string_view token) const {
   int32_t id = specials_.find(token);
   if (id < 0) id = vocabulary_.tokens.find(token);

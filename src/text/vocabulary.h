@@ -37,6 +37,7 @@ class VocabularyTokenizer : public Tokenizer {
   size_t most_bytes_per_token() const override { return longest_; }
   int32_t vocab_size() const final { return vocabulary_.tokens.size(); }
   bool is_special(int32_t id) const final;
+  bool is_apart(int32_t id) const final;
   std::optional<int32_t> find(std::string_view token) const final;
   std::optional<int32_t> first_special(std::string_view text) const final;
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "codecs/codec.h"
+#include "codecs/importance.h"
 
 namespace thimble {
 namespace {
@@ -25,7 +26,12 @@ constexpr Golden kGoldens[] = {
 #include "goldens.inc"
 };
 
-constexpr int64_t kCount = 1 << 14;
+// With errors weighted by importance().
+constexpr Golden kWeightedGoldens[] = {
+#include "weighted_goldens.inc"
+};
+
+constexpr int64_t kCount = 1 << 14, kRow = 1024;
 
 // A linear congruential generator: the same few lines in any language.
 class Words {
@@ -82,6 +88,31 @@ TEST(CodecGolden, writes_the_bytes_others_write) {
     ASSERT_NE(codec, nullptr);
     std::vector<std::byte> bytes(codec->bytes(kCount));
     codec->encode(x.data(), bytes.data(), kCount);
+    EXPECT_EQ(hex(bytes, golden.first_bytes.size() / 2), golden.first_bytes);
+    EXPECT_EQ(fnv(bytes.data(), bytes.size()), golden.encoded);
+  }
+}
+
+std::vector<float> importance() {
+  Words words(3);
+  std::vector<float> squares(kRow);
+  for (int64_t i = 0; i < kRow; ++i) {
+    const float uniform = static_cast<float>(words.next() >> 8) * 0x1p-24f, square = uniform * uniform;
+    squares[static_cast<size_t>(i)] = i % 37 == 5 ? 0 : square * square * 16;
+  }
+  return squares;
+}
+
+TEST(CodecGolden, weighs_errors_as_others_do) {
+  const std::vector<float> x = values(), weights = importance();
+  for (const Golden& golden : kWeightedGoldens) {
+    SCOPED_TRACE(golden.codec);
+    const Codec& codec = *find_codec(golden.codec);
+    const WeightedEncoder encode = weighted_encoder(codec);
+    ASSERT_NE(encode, nullptr);
+    std::vector<std::byte> bytes(static_cast<size_t>(codec.bytes(kCount)));
+    for (int64_t row = 0; row < kCount / kRow; ++row)
+      encode(x.data() + row * kRow, weights.data(), bytes.data() + row * codec.bytes(kRow), kRow);
     EXPECT_EQ(hex(bytes, golden.first_bytes.size() / 2), golden.first_bytes);
     EXPECT_EQ(fnv(bytes.data(), bytes.size()), golden.encoded);
   }

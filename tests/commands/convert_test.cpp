@@ -283,5 +283,23 @@ TEST(Convert, merges_a_larger_model_within_its_plan) {
   EXPECT_LE(done["peak_rss_bytes"].get<int64_t>(), done["planned_peak_bytes"].get<int64_t>());
 }
 
+// A merged Llama has no place for the bias of an adapter; used beside the model it counts.
+TEST(Convert, a_bias_without_a_place_is_named) {
+  const TinyFiles tiny;
+  const std::string name = std::string("base_model.model.") + TinyFiles::kModule, adapter = tiny.folder.file("biased");
+  const auto one = [](int64_t i) { return 0.01f * static_cast<float>(i % 7); };
+  write_folder(adapter, R"({"peft_type":"LORA","r":2,"lora_alpha":4,"lora_bias":true,"target_modules":["q_proj"]})",
+               {{name + ".lora_A.weight", {2, 64}, one},
+                {name + ".lora_B.weight", {64, 2}, one},
+                {name + ".lora_B.bias", {64}, one}});
+  const Ran merged = run_thimble({"convert", "--model", tiny.gguf, "--adapter", adapter, "--to", "gguf", "--out",
+                                  tiny.folder.file("merged.gguf")});
+  EXPECT_EQ(merged.status, 2);
+  EXPECT_THAT(merged.err, HasSubstr("(lora_bias); use the adapter beside the model"));
+  EXPECT_EQ(run_thimble({"generate", "--model", tiny.gguf, "--adapter", adapter, "--prompt", "a", "--max-tokens", "1"})
+                .status,
+            0);
+}
+
 }  // namespace
 }  // namespace thimble

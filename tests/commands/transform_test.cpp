@@ -1,4 +1,6 @@
 // prune and quantize as a user gives them: what is written, and what is refused.
+#include "plan/transform.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -102,6 +104,60 @@ TEST(Quantize, writes_the_codec_that_was_asked_for) {
   EXPECT_NE(weight(**a, kLayer), weight(**c, kLayer));
 }
 
+// Mean squares of the inputs of every layer of the tiny model, as llama.cpp writes them; `column` counts most.
+std::string imatrix_file(const Job& job, size_t column) {
+  std::string bytes;
+  const auto put = [&](auto value) { bytes.append(reinterpret_cast<const char*>(&value), sizeof value); };
+  put(int32_t{14});
+  for (int block = 0; block < 2; ++block)
+    for (const auto& [name, columns] : {std::pair{"attn_q", 64},
+                                        {"attn_k", 64},
+                                        {"attn_v", 64},
+                                        {"attn_output", 64},
+                                        {"ffn_gate", 64},
+                                        {"ffn_up", 64},
+                                        {"ffn_down", 96}}) {
+      const std::string tensor = fmt::format("blk.{}.{}.weight", block, name);
+      put(static_cast<int32_t>(tensor.size()));
+      bytes += tensor;
+      put(int32_t{2}), put(static_cast<int32_t>(columns));
+      for (int i = 0; i < columns; ++i) put(static_cast<size_t>(i) == column ? 2000.0f : 2.0f);
+    }
+  return job.tiny.folder.write("imatrix.dat", bytes);
+}
+
+TEST(Quantize, errors_count_as_an_importance_matrix_says) {
+  const Job job;
+  constexpr size_t kColumn = 33;
+  const std::string imatrix = imatrix_file(job, kColumn), all = job.file("all.gguf"), one = job.file("one.gguf");
+  ASSERT_EQ(job.run("quantize", {"--method", "round", "--to", "q4_0", "--out", all}).status, 0);
+  const Ran ran = job.run("quantize", {"--imatrix", imatrix, "--to", "q4_0", "--out", one, "--memory", "40M"});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.err + ran.out, HasSubstr("14 matrices"));
+  const auto model = ModelSource::open(job.tiny.gguf), plain = ModelSource::open(all),
+             weighted = ModelSource::open(one);
+  for (const TensorSpec& layer : layer_weights((*model)->architecture())) {
+    const std::vector<float> w = weight(**model, layer.name), a = weight(**plain, layer.name),
+                             b = weight(**weighted, layer.name);
+    double plainly = 0, weighed = 0;
+    for (size_t i = kColumn; i < w.size(); i += static_cast<size_t>(layer.shape[1])) {
+      plainly += (a[i] - w[i]) * (a[i] - w[i]);
+      weighed += (b[i] - w[i]) * (b[i] - w[i]);
+    }
+    EXPECT_LT(weighed, 0.25 * plainly) << layer.name;
+  }
+  // The same from text, which is observed.
+  const std::string observed = job.file("observed.gguf");
+  EXPECT_EQ(job.run("quantize", {"--method", "importance", "--data", job.data, "--samples", "8", "--context", "32",
+                                 "--to", "q5_1", "--out", observed})
+                .status,
+            0);
+  const Ran shown = run_thimble({"inspect", imatrix, "--tensors"});
+  EXPECT_EQ(shown.status, 0) << shown.err;
+  EXPECT_THAT(shown.out, HasSubstr("importance matrix of llama.cpp (legacy)"));
+  EXPECT_THAT(shown.out, HasSubstr("blk.1.ffn_down.weight"));
+}
+
 TEST(Prune, refuses_what_can_not_be) {
   const Job job;
   const std::string out = job.file("out.gguf");
@@ -123,7 +179,13 @@ TEST(Prune, refuses_what_can_not_be) {
   refused("prune", {"--method", "magnitude", "--to", "gguf", "--pattern", "2:4", "--sparsity", "0.3"},
           "--pattern 2:4 says");
   refused("prune", {"--method", "magnitude", "--to", "gguf", "--pattern", "3:7"}, "no whole runs of 7");
-  refused("quantize", {"--method", "gptq", "--to", "q6_K", "--data", job.data}, "evenly spaced");
+  refused("quantize", {"--method", "gptq", "--to", "q6_K", "--data", job.data}, "take q4_0, q4_1, q5_0, q5_1");
+  const std::string imatrix = imatrix_file(job, 0);
+  refused("quantize", {"--to", "q4_0"}, "--method is missing");
+  refused("quantize", {"--imatrix", imatrix, "--to", "q8_0"}, "take q4_0, q4_1, q5_0, q5_1, q4_K, q5_K, q6_K");
+  refused("quantize", {"--imatrix", imatrix, "--to", "q4_0", "--data", job.data}, "--imatrix says what layers read");
+  refused("quantize", {"--imatrix", job.tiny.gguf, "--to", "q4_0"}, "expected 'imatrix'");
+  refused("quantize", {"--imatrix", imatrix, "--method", "gptq", "--to", "q4_0"}, "mean squares");
   refused("quantize", {"--method", "gptq", "--to", "q4_0", "--data", job.data, "--set", "gptq.damp=7"},
           "expected 1e-06 to 1");
   refused("quantize", {"--method", "gptq", "--to", "q4_0", "--data", job.data, "--context", "100"},

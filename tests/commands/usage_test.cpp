@@ -40,6 +40,8 @@ TEST(Usage, a_message_names_the_flag_what_was_expected_and_what_was_found) {
        "thimble finetune: --seed: expected 0 to 9223372036854775807, found -1\n"},
       {{"generate", "--model", "m", "--prompt", "a", "--seed", "-1"},
        "thimble generate: --seed: expected a whole number from 0 on, found '-1'\n"},
+      {{"generate", "--seed", "18446744073709551616"},
+       "thimble generate: --seed: expected a whole number from 0 on, found '18446744073709551616'\n"},
       {{"finetune", "--steps=1.5"}, "thimble finetune: --steps: expected a whole number, found '1.5'\n"},
       {{"finetune", "--lr", "fast"}, "thimble finetune: --lr: expected a number or auto, found 'fast'\n"},
       {{"finetune", "--steps"}, "thimble finetune: --steps: expected a value, found nothing\n"},
@@ -361,6 +363,9 @@ TEST(eval, perplexity_by_its_conventions) {
               eval({"--context", "64", "--bos"})["nll"].get<double>(), 1e-6);
   EXPECT_THAT(run_thimble({"eval", "--model", tiny.gguf, "--data", data, "--convention", "halves"}).err,
               HasSubstr("--convention: expected one of"));
+  const std::string records = tiny.folder.write("records.jsonl", R"({"text":"abc"})");
+  EXPECT_THAT(run_thimble({"eval", "--model", tiny.gguf, "--data", records, "--convention", "word"}).err,
+              HasSubstr("holds records"));
   EXPECT_THAT(run_thimble({"eval", "--model", tiny.gguf, "--data", data, "--stride", "4"}).err,
               HasSubstr("only --convention strided has a stride"));
 }

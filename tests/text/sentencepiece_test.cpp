@@ -5,6 +5,7 @@
 #include <cstring>
 #include <random>
 
+#include "files/gguf_writer.h"
 #include "small_tokenizer.h"
 
 namespace thimble {
@@ -61,6 +62,91 @@ TEST(SentencePiece, MergesByScore) {
   EXPECT_THAT(must_encode(*tokenizer, "ab", {.continued = true}), ElementsAre(262));
   EXPECT_THAT(must_encode(*tokenizer, "\u00e9z"), ElementsAre(259, 265, 3 + 'z'));
   EXPECT_EQ(tokenizer->decode(std::vector<int32_t>{1, 264, 264}), "<s>ab ab");
+}
+
+// Gemma's vocabulary in small: a GGUF file, by rank, and the tokenizer.json of the same model.
+struct Ranked {
+  std::vector<std::string> tokens = {"<pad>", "<eos>", "<bos>",   "<unk>",    "\u2581", "a",           "b",
+                                     "\n",    "ab",    "\u2581a", "\u2581ab", "\n\n",   "\u2581\u2581"};
+  std::vector<std::string> merges = {"a b", "\u2581 a", "\u2581 ab", "\n \n", "\u2581 \u2581"};
+  int32_t bytes = 0;  // the first of 256
+
+  Ranked() {
+    bytes = static_cast<int32_t>(tokens.size());
+    for (int byte = 0; byte < 256; ++byte) tokens.push_back(fmt::format("<0x{:02X}>", byte));
+  }
+  std::string gguf(const TemporaryFolder& folder, const std::string& model, const std::string& pre,
+                   std::optional<bool> adds_bos = true) const {
+    GgufWriter writer;
+    writer.add_string("tokenizer.ggml.model", model);
+    if (!pre.empty()) writer.add_string("tokenizer.ggml.pre", pre);
+    StringList list, pairs;
+    std::vector<int32_t> types(tokens.size(), 1);
+    for (const std::string& token : tokens) list.push_back(token);
+    for (const std::string& merge : merges) pairs.push_back(merge);
+    for (size_t id = 0; id < 4; ++id) types[id] = 3;
+    for (size_t id = static_cast<size_t>(bytes); id < tokens.size(); ++id) types[id] = 6;
+    writer.add_strings("tokenizer.ggml.tokens", list);
+    writer.add_integers("tokenizer.ggml.token_type", types);
+    writer.add_strings("tokenizer.ggml.merges", pairs);
+    writer.add_integer("tokenizer.ggml.bos_token_id", uint32_t{2});
+    writer.add_integer("tokenizer.ggml.eos_token_id", uint32_t{1});
+    if (adds_bos) writer.add_bool("tokenizer.ggml.add_bos_token", *adds_bos);
+    const std::string path = folder.file("ranked.gguf");
+    EXPECT_TRUE(writer.start(path));
+    EXPECT_TRUE(writer.finish());
+    return path;
+  }
+  nlohmann::json json() const {
+    nlohmann::json vocab, added = nlohmann::json::array();
+    for (size_t id = 0; id < tokens.size(); ++id) vocab[tokens[id]] = id;
+    for (size_t id = 0; id < 4; ++id) added.push_back({{"id", id}, {"content", tokens[id]}, {"special", true}});
+    return {{"model",
+             {{"type", "BPE"}, {"vocab", vocab}, {"merges", merges}, {"byte_fallback", true}, {"unk_token", "<unk>"}}},
+            {"added_tokens", added},
+            {"normalizer", {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}};
+  }
+};
+
+TEST(SentencePiece, GgufByRankIsTheModelsOwn) {
+  const Ranked ranked;
+  TemporaryFolder folder;
+  auto own = must_open(folder.write("tokenizer.json", ranked.json().dump()));
+  for (const auto& [model, pre] :
+       {std::pair{"gemma4", ""}, {"gpt2", "gemma4"}, {"gpt2", "granite-embed-multi-311m"}, {"gpt2", "sarvam-moe"}}) {
+    SCOPED_TRACE(pre);
+    auto tokenizer = must_open(ranked.gguf(folder, model, pre));
+    ASSERT_TRUE(tokenizer);
+    EXPECT_TRUE(tokenizer->adds_bos());
+    EXPECT_THAT(must_encode(*tokenizer, "ab ab\n\nb"), ElementsAre(8, 10, 11, 6));
+    EXPECT_THAT(must_encode(*tokenizer, "\u00e9"), ElementsAre(ranked.bytes + 0xc3, ranked.bytes + 0xa9));
+    std::mt19937 random(5);
+    for (int round = 0; round < 100; ++round) {
+      std::string text;
+      for (size_t i = random() % 30; i > 0; --i) text += "ab  \nz"[random() % 6];
+      ASSERT_EQ(must_encode(*tokenizer, text), must_encode(*own, text)) << text;
+      ASSERT_EQ(tokenizer->decode(must_encode(*tokenizer, text)), text);
+    }
+  }
+  // The first conversions said that gemma4 begins without its token.
+  EXPECT_TRUE(must_open(ranked.gguf(folder, "gemma4", "", false))->adds_bos());
+  EXPECT_FALSE(must_open(ranked.gguf(folder, "gpt2", "sarvam-moe", false))->adds_bos());
+}
+
+// A text that is read in parts may be cut right behind one.
+TEST(SentencePiece, TextBehindASymbolOfTheUsersBeginsAnew) {
+  SentencePieceReader reader;
+  reader.rules.unigram = reader.rules.remove_extra_spaces = true;
+  EXPECT_TRUE(reader.add_piece(0, "<unk>", 0, TokenKind::unknown));
+  EXPECT_TRUE(reader.add_piece(1, "xy", 0, TokenKind::user_defined));
+  int32_t id = 2;
+  for (const Piece& piece : kPieces)
+    EXPECT_TRUE(reader.add_piece(id++, blocks_of_spaces(piece.text), piece.score, TokenKind::normal));
+  ASSERT_TRUE(finish(reader.vocabulary, "memory"));
+  const auto tokenizer = make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
+  for (const std::string text : {"a xy ab", "xy ab ab", "xyxy  a", "axyab a"})
+    for (size_t chunk = 1; chunk < text.size(); ++chunk)
+      EXPECT_EQ(encode_in_parts(*tokenizer, text, chunk), must_encode(*tokenizer, text)) << text << chunk;
 }
 
 TEST(SentencePiece, AnyBytesComeBack) {

@@ -201,6 +201,9 @@ TEST(NamedPatterns, CutWhereTheirNamesSay) {
   EXPECT_EQ(pieces_of("deepseek-llm", "Hé, 12世界\n"), List({"H", "é", ",", " ", "1", "2", "世界", "\n"}));
   EXPECT_EQ(pieces_of("chameleon", "ab 1  c."), List({"ab", " ", "1", "  ", "c", "."}));
   EXPECT_EQ(pieces_of("youtu", "한국abc世界"), List({"한국", "abc", "世界"}));
+  EXPECT_EQ(pieces_of("hy_v4", "a 1234"), pieces_of("deepseek-v3", "a 1234"));
+  EXPECT_EQ(pieces_of("spark2_5", "a!\n\n12"), List({"a", "!", "\n", "\n", "1", "2"}));
+  EXPECT_EQ(pieces_of("deepseek-v3", "a!\n\n12"), List({"a", "!\n\n", "12"}));
   for (const NamedPattern& named : named_patterns()) {
     List whole = pieces_of(named.name, "Hello, wörld's 12345  世界\n\t x");
     std::string joined;
@@ -208,7 +211,7 @@ TEST(NamedPatterns, CutWhereTheirNamesSay) {
     EXPECT_EQ(joined, "Hello, wörld's 12345  世界\n\t x") << named.name;
     EXPECT_GT(whole.size(), 1u) << named.name;
   }
-  EXPECT_FALSE(find_named_pattern("gemma4"));
+  EXPECT_FALSE(find_named_pattern("gemma4"));  // it leaves texts whole (sentencepiece_test.cpp)
 }
 
 TEST(ByteBpe, MergesAsPairs) {

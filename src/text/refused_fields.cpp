@@ -1,0 +1,64 @@
+#include "text/refused_fields.h"
+
+#include <array>
+
+namespace thimble {
+namespace {
+
+struct Refused {
+  std::string_view field, why;
+};
+
+constexpr std::string_view kMedia = "models of text see and hear nothing: leave the record out, or the field";
+constexpr std::string_view kVerdict =
+    "whether a completion is wanted or not is looked at by --objective kto and apo_zero_unpaired alone, and of "
+    "what class a text is by classification; leave such records out";
+constexpr std::string_view kPair =
+    "the text is one of two; name both: --columns text=sentence1,text_pair=sentence2, say";
+
+constexpr std::array kRecord{
+    Refused{"system", "a system message has no place beside a prompt that is no chat; write the record as messages"},
+    Refused{"system_prompt", "it is a system message where it is named: --columns system=system_prompt"},
+    Refused{"rejected", "it goes with 'chosen'"},
+    Refused{"functions", "write them as 'tools', a list of {\"type\":\"function\",\"function\":...}"},
+    Refused{"images", kMedia},
+    Refused{"image", kMedia},
+    Refused{"videos", kMedia},
+    Refused{"video", kMedia},
+    Refused{"audios", kMedia},
+    Refused{"audio", kMedia},
+};
+constexpr std::array kVerdicts{Refused{"label", kVerdict}, Refused{"kto_tag", kVerdict}};
+constexpr std::array kLabelled{
+    Refused{"sentence1", kPair},  Refused{"sentence2", kPair}, Refused{"premise", kPair},
+    Refused{"hypothesis", kPair}, Refused{"question", kPair},  Refused{"question1", kPair},
+    Refused{"passage", kPair},    Refused{"text2", kPair},     Refused{"text_b", kPair},
+};
+constexpr std::array kMessage{
+    Refused{"train_detail", "parts of a reply are not trained apart; give train or weight"},
+};
+
+std::span<const Refused> list_of(RecordPart part) {
+  switch (part) {
+    case RecordPart::verdicts:
+      return kVerdicts;
+    case RecordPart::labelled:
+      return kLabelled;
+    case RecordPart::message:
+      return kMessage;
+    default:
+      return kRecord;
+  }
+}
+
+}  // namespace
+
+Result<void> refuse_fields(const RecordFields& fields, RecordPart part) {
+  for (const std::string_view name : fields.unused())
+    for (const Refused& refused : list_of(part))
+      if (name == refused.field)
+        return fail(ErrorCode::unsupported, "{}the field '{}': {}", fields.where(), name, refused.why);
+  return {};
+}
+
+}  // namespace thimble

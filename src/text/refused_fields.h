@@ -1,0 +1,18 @@
+// Fields without which a record of a data set, or a message in one, means something else. Whatever honours one has
+// asked for it (RecordFields); what nobody asked for is refused by name, with what to do instead.
+#pragma once
+
+#include "text/record_fields.h"
+
+namespace thimble {
+
+enum class RecordPart {
+  record,    // of any data set
+  verdicts,  // a record where the objective does not look at who likes a reply
+  labelled,  // a record of a text with a label
+  message
+};
+
+Result<void> refuse_fields(const RecordFields& fields, RecordPart part);
+
+}  // namespace thimble
