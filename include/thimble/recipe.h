@@ -20,7 +20,7 @@ struct Recipe {
   std::string objective = "next_token";
   std::string teacher;                 // a model, of an objective that has one
   std::string estimator = "backprop";  // of the gradients
-  std::string keep = "exact";          // how activations wait for their gradients
+  std::string keep;                    // how activations wait for their gradients; empty: as the method says
   std::string select = "all";          // which parameters of the method train
   std::string states = "f32";          // how states of the optimizer are stored: f32, bf16, int8_block, fp8
   std::string scratch;                 // folder of the disk tier; empty: beside `out`; "none": no disk

@@ -81,10 +81,10 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--teacher", r.teacher, "the model whose predictions --objective distillation learns, as --model");
   app.add_option("--estimator", r.estimator, fmt::format("where gradients come from: {}", names_of(estimators())))
       ->capture_default_str();
-  app.add_option(
-         "--keep", r.keep,
-         fmt::format("how activations wait for their gradients, several with commas between: {}", names_of(keepers())))
-      ->capture_default_str();
+  app.add_option("--keep", r.keep,
+                 fmt::format("how activations wait for their gradients, several with commas between: {} (default: as "
+                             "the method says, else {})",
+                             names_of(keepers()), kExactKeeper.name));
   app.add_option("--select", r.select, fmt::format("which parameters of the method train: {}", names_of(selectors())))
       ->capture_default_str();
   app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
@@ -148,21 +148,21 @@ Result<void> RecipeOptions::check_void() const {
   const Objective& objective = *TRY(objective_named(recipe_.objective));
   const bool probes = !TRY(estimator_named(recipe_.estimator))->differentiates();
   return refuse_void(
-      *app_,
-      {{"--rank", without("rank"), method + " has no rank"},
-       {"--alpha", without("alpha"), method + " has no alpha"},
-       {"--dropout", without("dropout"), method + " has no dropout"},
-       {"--target", none([](const Rewrite* r) { return r->of_layers() && (r->adapts() || r->trains); }),
-        method + " adapts no layers"},
-       {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
-       {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
-       {"--teacher", !objective.teacher, "--objective " + recipe_.objective + " has none"},
-       {"--train-on", objective.of_examples(),
-        "--objective " + recipe_.objective + " looks at the last reply, or the text as a whole"},
-       {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
-       {"--keep", probes && recipe_.keep != "exact", "the estimator has no backward pass that activations wait for"},
-       {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
-       {"--memory", is_given(*app_, "--sweep") || is_given(*app_, "--svg"), "--sweep plans at every budget"}});
+      *app_, {{"--rank", without("rank"), method + " has no rank"},
+              {"--alpha", without("alpha"), method + " has no alpha"},
+              {"--dropout", without("dropout"), method + " has no dropout"},
+              {"--target", none([](const Rewrite* r) { return r->of_layers() && (r->adapts() || r->trains); }),
+               method + " adapts no layers"},
+              {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
+              {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
+              {"--teacher", !objective.teacher, "--objective " + recipe_.objective + " has none"},
+              {"--train-on", objective.of_examples(),
+               "--objective " + recipe_.objective + " looks at the last reply, or the text as a whole"},
+              {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
+              {"--keep", probes && !recipe_.keep.empty() && recipe_.keep != "exact",
+               "the estimator has no backward pass that activations wait for"},
+              {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
+              {"--memory", is_given(*app_, "--sweep") || is_given(*app_, "--svg"), "--sweep plans at every budget"}});
 }
 
 Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {

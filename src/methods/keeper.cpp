@@ -11,8 +11,8 @@ namespace thimble {
 const Keeper kExactKeeper = {.name = "exact", .summary = "activations are kept as they were made", .paper = ""};
 
 std::span<const Keeper* const> keepers() {
-  static constexpr const Keeper* kTable[] = {&kExactKeeper, &kQ8Keeper, &kMesa,   &kFewBit,
-                                             &kApproxBp,    &kMsNorm,   &kWtaCrs, &kCoat};
+  static constexpr const Keeper* kTable[] = {&kExactKeeper, &kQ8Keeper, &kMesa, &kFewBit,    &kApproxBp,
+                                             &kMsNorm,      &kWtaCrs,   &kCoat, &kReversible};
   return kTable;
 }
 
@@ -50,10 +50,16 @@ bool Kept::keepable(ValueId value) const {
          (type.codec == &kF32 || type.codec == &kBf16) && graph.value(value).role == Role::activation;
 }
 
+bool Kept::asks(const Keeper& keeper, ValueId value) const {
+  if (!keeper.saved) return false;
+  if (!keeper.any_value) return keepable(value);
+  const int producer = backward_.graph().producer(value);
+  return backward_.graph().block() >= 0 && producer >= 0 && static_cast<size_t>(producer) < forward_;
+}
+
 ValueId Kept::saved(ValueId value, size_t first) {
-  if (!keepable(value)) return value;
   for (size_t i = first; i < uses_.size(); ++i) {
-    if (!uses_[i].keeper->saved) continue;
+    if (!asks(*uses_[i].keeper, value)) continue;
     Keeping keeping(*this, i);
     if (const ValueId answer = uses_[i].keeper->saved(keeping, value); answer != value) return answer;
   }
@@ -113,7 +119,7 @@ void Kept::end_step() {
 std::vector<ValueId> Keeping::forward(const Op& op, std::any attributes, std::vector<ValueId> in,
                                       const std::string& name) {
   Graph& graph = this->graph();
-  kept_.keeps_[index_] = true;
+  keeps();
   size_t behind = 0;
   for (const ValueId id : in) behind = std::max(behind, kept_.position(id));
   const Phase phase = graph.phase();

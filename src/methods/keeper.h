@@ -11,8 +11,8 @@
 // A keeper may have states: persistent values that the passes of a step read as they were when the step began, saved
 // and resumed like an optimizer's. What passes gather for their next version lies in accumulators.
 //
-// Only what belongs to a block is a keeper's affair, and has a row a token; values that blocks exchange are asked for
-// by each block apart.
+// Only what is read in a block is a keeper's affair, and, unless it says otherwise, has a row a token; values that
+// blocks exchange are asked for by each block apart.
 #pragma once
 
 #include <functional>
@@ -41,6 +41,8 @@ struct Keeper {
   // emitted in it).
   // Returns what Keeping::reader() reads instead; the value itself where this keeper has nothing in its place.
   ValueId (*saved)(Keeping& keeping, ValueId value) = nullptr;
+  // Whether it is asked for every value that the forward pass made, of any type and of any block.
+  bool any_value = false;
   // Emits the gradient of a node and returns true, or emits nothing.
   bool (*gradient)(Keeping& keeping, const Node& node) = nullptr;
 
@@ -66,6 +68,7 @@ extern const Keeper kApproxBp;
 extern const Keeper kMsNorm;
 extern const Keeper kWtaCrs;
 extern const Keeper kCoat;
+extern const Keeper kReversible;
 
 // What the keepers of a stack have emitted for one backward pass.
 class Kept {
@@ -88,6 +91,7 @@ class Kept {
   ValueId saved(ValueId value, size_t first);  // by the keepers from `first` on
   bool gradient(const Node& node);
   bool keepable(ValueId value) const;
+  bool asks(const Keeper& keeper, ValueId value) const;
   size_t position(ValueId value) const;  // the node of the forward pass behind which it can be read
 
   Backward& backward_;
@@ -98,7 +102,7 @@ class Kept {
   std::map<std::tuple<size_t, std::string_view, ValueId, int>, ValueId> shared_;
   std::vector<std::string> states_;
   std::vector<std::function<void()>> at_end_;
-  std::vector<bool> keeps_;  // by keeper: it has emitted something in the forward pass
+  std::vector<bool> keeps_;  // by keeper: it has something in a value's place
 };
 
 // One keeper's view while it answers.
@@ -115,6 +119,8 @@ class Keeping {
 
   // Whether it is what keepers may have something in place of (Keeper::saved).
   bool keepable(ValueId value) const { return kept_.keepable(value); }
+  // Says that the backward pass reads something else than it would, where nothing is emitted in the forward pass.
+  void keeps() { kept_.keeps_[index_] = true; }
   // Emits a node in the forward pass, as early as its operands allow. Returns its outputs.
   std::vector<ValueId> forward(const Op& op, std::any attributes, std::vector<ValueId> in, const std::string& name);
   // What make() returned when it was first called for this purpose (a literal), value and block.

@@ -41,7 +41,8 @@ constexpr std::array kRewrites = {&kFull,
                                   &kSara,
                                   &kElalora,
                                   &kDsee,
-                                  &kMixlora};
+                                  &kMixlora,
+                                  &kMeft};
 
 }  // namespace
 
@@ -100,6 +101,13 @@ Lead lead_of(std::span<const RewriteSpec> stack) {
     if (spec.rewrite->virtual_tokens)
       return {spec.rewrite->virtual_tokens(spec.options), spec.rewrite->embed != nullptr};
   return {};
+}
+
+std::string keepers_of(std::span<const Rewrite* const> stack) {
+  std::string names;
+  for (const Rewrite* rewrite : stack)
+    if (!rewrite->keeper.empty()) names += fmt::format("{}{}", names.empty() ? "" : ",", rewrite->keeper);
+  return names.empty() ? "exact" : names;
 }
 
 double rate_of(std::span<const RewriteSpec> stack) {

@@ -7,6 +7,7 @@
 //   embed     an embedding's rows, as they are with the technique
 //   attend    keys and values of an attention, as they are with it
 //   tap, join a network beside the model, which reads its residual stream and adds to what the head reads (side.h)
+//   stream    what blocks and the head read of what the blocks before them made (stream.h)
 //   form      how PEFT calls it: fields of adapter_config.json that are options, others that are harmless or refused
 // What a technique adds are values with how they begin (Initial) and how they are called in an adapter's file; plan,
 // ledger, checkpoint, export and loading walk over these and know no technique.
@@ -210,8 +211,9 @@ class ModuleRewrite {
   std::vector<ValueId>* losses_;
 };
 
-class SideRewrite;  // methods/side.h
-struct Wrapper;     // methods/optimizer.h
+class SideRewrite;    // methods/side.h
+class StreamRewrite;  // methods/stream.h
+struct Wrapper;       // methods/optimizer.h
 
 struct Rewrite {
   std::string_view name;
@@ -231,6 +233,10 @@ struct Rewrite {
   void (*tap)(SideRewrite& side, int64_t blocks, ValueId stream) = nullptr;
   ValueId (*join)(SideRewrite& side, ValueId hidden) = nullptr;
   int64_t (*narrower)(const OptionValues& options) = nullptr;
+  // What is read of the residual stream behind so many blocks (0: the embedding, at last: the head's), given what the
+  // last of them made of what it read.
+  Result<ValueId> (*stream)(StreamRewrite& streams, int64_t blocks, ValueId made) = nullptr;
+  std::string_view keeper = {};  // how activations wait while it trains, where a run does not say
   // Rows that it puts before every sequence (Lead): what writes tokens leaves room for them. nullptr: none. With
   // `embed` they are tokens like those of the text, and predict it.
   int64_t (*virtual_tokens)(const OptionValues& options) = nullptr;
@@ -276,6 +282,8 @@ const Rewrite* rewrite_of_peft(std::string_view type, const PeftMark& is_set = n
 bool trains_weights(std::span<const RewriteSpec> stack);
 // Of the technique with virtual tokens, if there is one.
 Lead lead_of(std::span<const RewriteSpec> stack);
+// How activations wait while they train, where a run does not say: names of keepers.
+std::string keepers_of(std::span<const Rewrite* const> stack);
 // The rate that suits all of them, as a multiple of the optimizer's.
 double rate_of(std::span<const RewriteSpec> stack);
 
@@ -304,7 +312,7 @@ struct ModelTaps {
 // want one value or the first rows; and where a technique that runs beside the model is not alone, or `taps` are
 // missing for it.
 Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use, PassLog& log,
-                                const ModelTaps& taps = {});
+                                ModelTaps taps = {});
 
 extern const Rewrite kFull;
 extern const Rewrite kLora;
@@ -340,5 +348,6 @@ extern const Rewrite kSara;
 extern const Rewrite kElalora;
 extern const Rewrite kDsee;
 extern const Rewrite kMixlora;
+extern const Rewrite kMeft;
 
 }  // namespace thimble

@@ -5,6 +5,7 @@
 
 #include "methods/rewrite.h"
 #include "methods/side.h"
+#include "methods/stream.h"
 #include "ops/experts.h"
 #include "ops/matrix.h"
 #include "ops/pointwise.h"
@@ -34,10 +35,10 @@ std::string module_of(const Graph& graph, const Node& node) {
 
 class Rewriter {
  public:
-  // losses: those of the graph, which become those of the result.
+  // losses, taps: those of the graph, which become those of the result.
   Rewriter(const RewriteSpec& spec, RewriteUse use, std::map<std::string, AdapterTensor>& tensors,
-           std::vector<ValueId>& losses)
-      : spec_(spec), technique_(*spec.rewrite), use_(use), tensors_(tensors), losses_(losses) {}
+           std::vector<ValueId>& losses, ModelTaps& taps)
+      : spec_(spec), technique_(*spec.rewrite), use_(use), tensors_(tensors), losses_(losses), taps_(taps) {}
 
   Result<Graph> apply(const Graph& graph) {
     layers_ = std::ranges::count_if(graph.nodes(), attends);
@@ -60,6 +61,8 @@ class Rewriter {
                     "the adapter is for {} linear layers, of which the model has {}: it belongs to another model",
                     spec_.modules.size(), seen_.size());
     for (ValueId& loss : losses_) loss = copy.map(loss);
+    for (ValueId& stream : taps_.streams) stream = copy.map(stream);
+    taps_.hidden = copy.map(taps_.hidden);
     losses_.insert(losses_.end(), added_.begin(), added_.end());
     return std::move(copy.graph());
   }
@@ -216,6 +219,7 @@ class Rewriter {
   RewriteUse use_;
   std::map<std::string, AdapterTensor>& tensors_;
   std::vector<ValueId>& losses_;
+  ModelTaps& taps_;
   std::vector<ValueId> added_;  // losses of this technique
   std::map<std::string, ValueId> made_;
   std::set<std::string> seen_;
@@ -349,7 +353,7 @@ Result<void> check_alone(std::span<const RewriteSpec> stack) {
 }  // namespace
 
 Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack, RewriteUse use, PassLog& log,
-                                const ModelTaps& taps) {
+                                ModelTaps taps) {
   std::map<std::string, AdapterTensor> tensors;
   std::vector<ValueId> losses;
   CHECK_OK(check_alone(stack));
@@ -365,7 +369,8 @@ Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack,
     if (spec.rewrite->join)
       graph = TRY(rewrite_beside(graph, spec, use, taps, tensors));
     else if (!spec.modules.empty())
-      graph = TRY(Rewriter(spec, use, tensors, losses).apply(graph));
+      graph = TRY(Rewriter(spec, use, tensors, losses, taps).apply(graph));
+    if (spec.rewrite->stream) graph = TRY(rewrite_stream(graph, spec, use, std::exchange(taps, {}), tensors));
     for (const auto& [value, tensor] : before)
       if (!tensor.technique.empty() && tensors[value].technique.empty())
         return fail(ErrorCode::unsupported,

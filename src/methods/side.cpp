@@ -51,7 +51,9 @@ Result<Graph> rewrite_beside(const Graph& graph, const RewriteSpec& spec, Rewrit
                              std::map<std::string, AdapterTensor>& tensors) {
   const Rewrite& technique = *spec.rewrite;
   if (!taps.blocks)
-    return fail(ErrorCode::unsupported, "--method {}: it runs beside a whole model, and this is a part of one",
+    return fail(ErrorCode::unsupported,
+                "--method {}: it runs beside a whole model that has one residual stream; this has two, or is a part of "
+                "a model",
                 technique.name);
   const AdaptedModule& module = spec.modules.begin()->second;
   const Role role = use == RewriteUse::infer ? Role::weight : Role::parameter;

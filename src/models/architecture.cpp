@@ -247,7 +247,14 @@ Result<void> check(const Architecture& a, const std::string& source, const Exten
   int64_t experts = 0;  // of all blocks: each has tensors of its own
   for (const Block& block : a.blocks) experts += block.ffn.routing ? block.ffn.routing.experts : 0;
   CHECK_OK(check_bounds({{"number of experts in all layers", "", experts, 1 << 16, 0}}, where));
-  for (const Block& block : a.blocks) CHECK_OK(check_block(block, a, where));
+  for (const Block& block : a.blocks) {
+    CHECK_OK(check_block(block, a, where));
+    if (a.coupled && (block.parallel || block.norm_after_sum || block.residual_of_norm))
+      return fail(ErrorCode::unsupported,
+                  "reading {}: coupled streams are for blocks whose parts follow one another "
+                  "with norms before them",
+                  source);
+  }
   for (const Rope& rope : a.ropes) CHECK_OK(check_rope(rope, where));
   CHECK_OK(check_norm(a.embedding_norm, where));
   CHECK_OK(check_norm(a.final_norm, where));

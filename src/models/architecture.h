@@ -134,6 +134,9 @@ struct Architecture {
   int64_t context = 0;  // longest sequence it was made for
   std::vector<Block> blocks;
   std::vector<Rope> ropes;
+  // Two streams in place of one, both the embedded text at first: x1 <- x1 + mixer(norm(x2)); x2 <- x2 + ffn(norm(x1));
+  // the head reads their mean. Each can be recovered from the other (RevNet: Gomez et al. 2017, arXiv:1707.04585).
+  bool coupled = false;
 
   int64_t embedding_width = 0;  // other than `width`: linear layers lead there and back (OPT-350m); 0: the same
   double embedding_scale = 1;

@@ -1,9 +1,8 @@
 #include "models/build.h"
 
-#include <fmt/ranges.h>
-
 #include <cmath>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "core/random.h"
@@ -11,6 +10,7 @@
 #include "models/mixer.h"
 #include "models/rope_frequencies.h"
 #include "models/routed_ffn.h"
+#include "ops/couple.h"
 #include "ops/matrix.h"
 #include "ops/pointwise.h"
 #include "ops/table.h"
@@ -34,7 +34,10 @@ class ModelBuilder {
     inputs();
     if (o_.part == ModelPart::block) return one_block();
     ValueId x = embed();
-    m_.streams = {x};
+    if (a_.coupled)
+      x = begin_coupled(x);
+    else
+      m_.streams = {x};
     if (o_.part == ModelPart::embedding) {
       m_.hidden = x;
       return m_;
@@ -42,9 +45,10 @@ class ModelBuilder {
     for (int64_t layer = 0; layer < a_.layers(); ++layer) {
       if (o_.scope.empty()) g_.set_block(static_cast<int>(layer));
       x = block(layer, x);
-      m_.streams.push_back(x);
+      if (!a_.coupled) m_.streams.push_back(x);
     }
     g_.set_block(-1);
+    if (a_.coupled) x = joined(g_, streams_[0], streams_[1], 1, *o_.activation, o_.scope + "x.joined");
     add_balance();
     m_.hidden = scaled(project(final_norm(x), "model.project_out"), a_.logit_scale, "head.x");
     m_.head = weight(a_.labels ? kScoreHead : a_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
@@ -140,9 +144,24 @@ class ModelBuilder {
     return emit(kLinear, attributes, {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
   }
 
+  ValueId begin_coupled(ValueId x) {
+    streams_[0] = streams_[1] = {in_codec(g_, x, kF32, o_.scope + "x.wide"), kNone};
+    return x;
+  }
+
+  // The stream that the mixer or FFN has not read takes up what it made, and is what comes next reads.
+  ValueId take_up(const Block& b, ValueId y, const std::string& module, const Norm& after,
+                  const std::string& norm_name) {
+    y = scaled(norm(after, y, norm_name), b.residual_scale, module + ".scaled");
+    const Wide sum = couple(g_, {}, streams_[0], y, {}, o_.scope + module + ".sum");
+    streams_[0] = std::exchange(streams_[1], sum);
+    return in_codec(g_, sum.high, *o_.activation, o_.scope + module + ".stream");
+  }
+
   // stream + scale * norm(linear(x)).
   ValueId join(const Block& b, ValueId stream, ValueId x, const std::string& module, const Norm& after,
                const std::string& norm_name) {
+    if (a_.coupled) return take_up(b, linear(x, module), module, after, norm_name);
     const bool biased = weight(module + ".bias") != kNone;
     if ((!after || b.norm_after_sum) && (b.residual_scale == 1 || !biased)) {
       const ValueId sum = linear(x, module, stream, b.residual_scale);
@@ -242,10 +261,11 @@ class ModelBuilder {
                                 .vocab = a_.vocab,
                                 .trains = o_.differentiable,
                                 .weight = [this](const std::string& of) { return scoped(of); }};
-    const bool plain = (!b.after_ffn || b.norm_after_sum) && b.residual_scale == 1;
+    const bool plain = (!b.after_ffn || b.norm_after_sum) && b.residual_scale == 1 && !a_.coupled;
     const RoutedFfn ffn = add_routed_ffn(context, b.ffn, plain ? stream : kNone);
     if (ffn.balance != kNone) balance_.push_back(ffn.balance);
     const std::string after = name + "post_mlp_layernorm";
+    if (a_.coupled) return take_up(b, ffn.sum, name + "mlp.experts", b.after_ffn, after);
     if (plain) return b.norm_after_sum ? norm(b.after_ffn, ffn.sum, after) : ffn.sum;
     return add(b, stream, ffn.sum, name + "mlp.experts", b.after_ffn, after);
   }
@@ -267,6 +287,7 @@ class ModelBuilder {
   std::map<std::string, ValueId> weights_;
   std::vector<ValueId> tables_, query_tables_;  // by rope
   std::vector<ValueId> balance_;                // f32 [tokens] each
+  Wide streams_[2];                             // of a coupled model: the one that takes up next, the one that is read
 };
 
 }  // namespace
@@ -293,25 +314,6 @@ ValueId add_rope_table(Graph& graph, const Architecture& a, size_t which, const 
   return there != kNone
              ? there
              : graph.add_value(name, {{o.positions, rope.rotated}}, Role::constant, rope_table(rope, o.positions));
-}
-
-Initial rope_table(const Rope& rope, int64_t positions, bool of_queries) {
-  const RopeFrequencies frequencies = rope_frequencies(rope, positions);
-  const double growth = of_queries ? rope.query_growth : 0;
-  const auto original = static_cast<double>(rope.scaling.original_context);
-  const auto fill = [frequencies, growth, original, width = rope.rotated](int64_t first, int64_t count, float* to) {
-    for (int64_t e = first; e < first + count; ++e) {
-      const int64_t p = e / width, i = e % width / 2;
-      // The angle is rounded to f32 as the field's implementations do, then taken in double.
-      const double angle = static_cast<float>(static_cast<float>(p) * frequencies.inverse[static_cast<size_t>(i)]);
-      double by = frequencies.scale;
-      if (growth > 0) by *= 1 + growth * std::log(1 + std::floor(static_cast<double>(p) / original));
-      to[e - first] = static_cast<float>((e % 2 ? std::sin(angle) : std::cos(angle)) * by);
-    }
-  };
-  std::string content = fmt::format("rotations {} scale {}", fmt::join(frequencies.inverse, " "), frequencies.scale);
-  if (growth > 0) content += fmt::format(" growth {} from {}", growth, original);
-  return Initial::table(fill, std::move(content));
 }
 
 Result<BuiltModel> build_model(Graph& graph, const Architecture& architecture, const BuildOptions& options) {

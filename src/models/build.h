@@ -103,8 +103,4 @@ inline constexpr std::string_view kBalance = "balance";
 // f32 [rows, vocab]: of `rows` of the hidden state (i32, a value of role input), or of all (kNone).
 ValueId add_logits(Graph& graph, const BuiltModel& model, std::string name, ValueId rows = kNone);
 
-// cos and sin of every position and frequency, [positions, rotated] as (cos, sin) pairs; of queries that grow with
-// their position, times that growth. Scalings that depend on the length of the sequence take `positions` for it.
-Initial rope_table(const Rope& rope, int64_t positions, bool of_queries = false);
-
 }  // namespace thimble

@@ -1,5 +1,7 @@
 #include "models/rope_frequencies.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -70,6 +72,25 @@ RopeFrequencies rope_frequencies(const Rope& rope, int64_t length) {
   }
   out.scale = rope_scale(s);
   return out;
+}
+
+Initial rope_table(const Rope& rope, int64_t positions, bool of_queries) {
+  const RopeFrequencies frequencies = rope_frequencies(rope, positions);
+  const double growth = of_queries ? rope.query_growth : 0;
+  const auto original = static_cast<double>(rope.scaling.original_context);
+  const auto fill = [frequencies, growth, original, width = rope.rotated](int64_t first, int64_t count, float* to) {
+    for (int64_t e = first; e < first + count; ++e) {
+      const int64_t p = e / width, i = e % width / 2;
+      // The angle is rounded to f32 as the field's implementations do, then taken in double.
+      const double angle = static_cast<float>(static_cast<float>(p) * frequencies.inverse[static_cast<size_t>(i)]);
+      double by = frequencies.scale;
+      if (growth > 0) by *= 1 + growth * std::log(1 + std::floor(static_cast<double>(p) / original));
+      to[e - first] = static_cast<float>((e % 2 ? std::sin(angle) : std::cos(angle)) * by);
+    }
+  };
+  std::string content = fmt::format("rotations {} scale {}", fmt::join(frequencies.inverse, " "), frequencies.scale);
+  if (growth > 0) content += fmt::format(" growth {} from {}", growth, original);
+  return Initial::table(fill, std::move(content));
 }
 
 }  // namespace thimble

@@ -4,6 +4,7 @@
 
 #include "ops/blocks.h"
 #include "ops/cache_keep.h"
+#include "ops/couple.h"
 #include "ops/experts.h"
 #include "ops/keep.h"
 #include "ops/matrix.h"
@@ -98,6 +99,7 @@ constexpr std::array kOps = {
     &kUnitNormDgain,
     &kSampleRows,
     &kSampledDw,
+    &kCouple,
 };
 
 }  // namespace

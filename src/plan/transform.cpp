@@ -56,6 +56,10 @@ class Planner {
   }
 
   Result<void> observed() {
+    if (spec_.architecture.coupled)
+      return fail(ErrorCode::unsupported,
+                  "{}: it passes the residual stream from block to block, and this model has two coupled ones",
+                  spec_.transform->name);
     const int64_t windows = std::max<int64_t>(1, kGranule / spec_.context);  // of a pass: whole granules, if it can be
     plan_.pass_rows = windows * spec_.context;
     plan_.stream_rows = spec_.samples * spec_.context;

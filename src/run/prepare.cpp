@@ -232,13 +232,23 @@ Result<int64_t> Trainer::count_steps() {
   return std::max<int64_t>(1, steps);
 }
 
+// Of the methods, or of a model whose streams can be recovered, where there is a backward pass.
+std::string Trainer::own_keepers() const {
+  if (!spec_.estimator->differentiates()) return std::string(kExactKeeper.name);
+  if (spec_.architecture.coupled) return std::string(kReversible.name);
+  std::vector<const Rewrite*> stack;
+  for (const RewriteSpec& spec : spec_.rewrites) stack.push_back(spec.rewrite);
+  return keepers_of(stack);
+}
+
 Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
   spec_.set_optimizer(TRY(optimizer_stack_named(r.optimizer)));
-  spec_.keepers = TRY(keepers_named(r.keep));
   spec_.selector = TRY(selector_named(r.select));
   spec_.seed = static_cast<uint64_t>(r.seed);
   spec_.estimator = TRY(estimator_named(r.estimator));
+  if (r.keep.empty()) recipe_.keep = own_keepers();
+  spec_.keepers = TRY(keepers_named(r.keep));
   if (spec_.optimizer->evaluated && r.schedule != "constant")
     events_.note(fmt::format(
         "--optimizer {}: its average of steps takes the place of a rate that falls; give --schedule constant",

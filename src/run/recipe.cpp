@@ -52,7 +52,7 @@ std::string recipe_json(const Recipe& r) {
   if (r.objective != "next_token") j["objective"] = r.objective;
   if (!r.teacher.empty()) j["teacher"] = r.teacher;
   if (r.estimator != "backprop") j["estimator"] = r.estimator;
-  if (r.keep != "exact") j["keep"] = r.keep;
+  if (!r.keep.empty() && r.keep != "exact") j["keep"] = r.keep;
   if (r.select != "all") j["select"] = r.select;
   j["optimizer"] = r.optimizer, j["states"] = r.states, j["set"] = r.set, j["lr"] = r.lr, j["schedule"] = r.schedule,
   j["warmup"] = r.warmup;

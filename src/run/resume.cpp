@@ -17,6 +17,7 @@ constexpr auto kFree = std::to_array<std::string_view>(
      "keep-checkpoints", "on-divergence", "memory", "scratch", "multiply", "threads", "strict"});
 
 std::string shown(const nlohmann::ordered_json& value) {
+  if (value.is_null()) return "none";
   if (value.is_boolean()) return value.get<bool>() ? "on" : "off";
   if (value.is_string()) return value.get<std::string>().empty() ? "none" : value.get<std::string>();
   if (!value.is_array()) return value.dump();
@@ -31,7 +32,10 @@ Result<void> check_settings(const SafetensorsFile& checkpoint, const Recipe& set
   if (!then.is_object())
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say with which settings it was made; begin a new run",
                 checkpoint.path());
-  const auto now = nlohmann::ordered_json::parse(recipe_json(settled));
+  auto now = nlohmann::ordered_json::parse(recipe_json(settled));
+  // A setting at its default is in neither.
+  for (const auto& [key, value] : then.items())
+    if (!now.contains(key)) now[key] = nullptr;
   for (const auto& [key, value] : now.items()) {
     if (std::find(kFree.begin(), kFree.end(), key) != kFree.end()) continue;
     const auto before = then.find(key);

@@ -65,6 +65,7 @@ class Trainer {
   Result<void> open_teacher();
   Result<void> check_teacher() const;
   Result<void> open_data();
+  std::string own_keepers() const;
   Result<void> make_spec();
   Result<void> set_options();
   Result<OptionValues> objective_options() const;

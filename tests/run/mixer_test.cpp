@@ -18,7 +18,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-Architecture architecture(const std::vector<const Mixer*>& mixers) {
+Architecture architecture(const std::vector<const Mixer*>& mixers, bool coupled) {
   Architecture a = llama({.vocab = 40,
                           .width = 24,
                           .layers = static_cast<int64_t>(mixers.size()),
@@ -27,7 +27,7 @@ Architecture architecture(const std::vector<const Mixer*>& mixers) {
                           .head_dim = 8,
                           .ffn_width = 20,
                           .context = 32768});
-  a.family = "thimble";
+  a.family = "thimble", a.coupled = coupled;
   for (size_t i = 0; i < mixers.size(); ++i)
     if (mixers[i]->mix) set_mixer(a.blocks[i], *mixers[i]);
   return a;
@@ -35,8 +35,8 @@ Architecture architecture(const std::vector<const Mixer*>& mixers) {
 
 class RecurrentModel : public ::testing::Test {
  protected:
-  void write(const std::vector<const Mixer*>& mixers) {
-    const MemoryModel model(architecture(mixers));
+  void write(const std::vector<const Mixer*>& mixers, bool coupled = false) {
+    const MemoryModel model(architecture(mixers, coupled));
     const auto written = write_hf_model(folder_.file("m"), model.architecture, model.tensors, model.rows());
     ASSERT_TRUE(written) << written.error().message;
     for (int32_t i = 0; i < 48; ++i) ids_.push_back(1 + i * i * 7 % 39);
@@ -61,31 +61,40 @@ class RecurrentModel : public ::testing::Test {
     for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], 2e-4f * largest) << i;
   }
 
+  void expect_the_same_over_a_state() {
+    const std::vector<float> expected = all_logits(ids_);
+    const auto inference = open();
+    const auto generator = Generator::prepare(*inference, 2, 64);
+    ASSERT_TRUE(generator) << generator.error().message;
+    ASSERT_TRUE((*generator)->load());
+    const auto row = [&](size_t i) { return std::span(expected).subspan(i * 40, 40); };
+    // Another sequence beside it, and one before it in the same slot: neither is seen.
+    const std::vector<int32_t> other(ids_.rbegin(), ids_.rbegin() + 20);
+    const Generator::Prompt before[] = {{0, other}, {1, std::span(other).first(7)}};
+    ASSERT_TRUE((*generator)->prefill(before));
+    EXPECT_EQ((*generator)->truncate(0, 5), 0) << "a state does not go back";
+    const Generator::Prompt prompts[] = {{1, std::span(other).first(3)}, {0, std::span(ids_).first(21)}};
+    ASSERT_TRUE((*generator)->prefill(prompts));
+    expect_near((*generator)->logits(1), row(20));
+    for (size_t i = 21; i < ids_.size(); ++i) {
+      const Generator::Token token{0, ids_[i]};
+      ASSERT_TRUE((*generator)->step({&token, 1}));
+      expect_near((*generator)->logits(0), row(i));
+    }
+  }
+
   const TemporaryFolder folder_;
   std::vector<int32_t> ids_;
 };
 
 TEST_F(RecurrentModel, makes_over_a_state_what_it_makes_of_whole_sequences) {
   write({&kDeltaNetMixer, &kAttentionMixer, &kDeltaNetMixer});
-  const std::vector<float> expected = all_logits(ids_);
-  const auto inference = open();
-  const auto generator = Generator::prepare(*inference, 2, 64);
-  ASSERT_TRUE(generator) << generator.error().message;
-  ASSERT_TRUE((*generator)->load());
-  const auto row = [&](size_t i) { return std::span(expected).subspan(i * 40, 40); };
-  // Another sequence beside it, and one before it in the same slot: neither is seen.
-  const std::vector<int32_t> other(ids_.rbegin(), ids_.rbegin() + 20);
-  const Generator::Prompt before[] = {{0, other}, {1, std::span(other).first(7)}};
-  ASSERT_TRUE((*generator)->prefill(before));
-  EXPECT_EQ((*generator)->truncate(0, 5), 0) << "a state does not go back";
-  const Generator::Prompt prompts[] = {{1, std::span(other).first(3)}, {0, std::span(ids_).first(21)}};
-  ASSERT_TRUE((*generator)->prefill(prompts));
-  expect_near((*generator)->logits(1), row(20));
-  for (size_t i = 21; i < ids_.size(); ++i) {
-    const Generator::Token token{0, ids_[i]};
-    ASSERT_TRUE((*generator)->step({&token, 1}));
-    expect_near((*generator)->logits(0), row(i));
-  }
+  expect_the_same_over_a_state();
+}
+
+TEST_F(RecurrentModel, does_so_with_coupled_streams) {
+  write({&kDeltaNetMixer, &kAttentionMixer, &kDeltaNetMixer}, true);
+  expect_the_same_over_a_state();
 }
 
 TEST_F(RecurrentModel, has_a_state_of_equal_bytes_for_any_context) {
@@ -146,6 +155,9 @@ TEST(Blocks, names_that_are_none_are_refused) {
   Architecture a = llama(shape);
   EXPECT_FALSE(set_blocks({"block.mixer=deltanet", "block.window=4"}, a));
   EXPECT_TRUE(set_blocks({"block.mixer=attention|deltanet", "block.window=4", "block.router=none|hash"}, a));
+  EXPECT_FALSE(a.coupled);
+  EXPECT_TRUE(set_blocks({"block.coupled=1"}, a));
+  EXPECT_TRUE(a.coupled);
 }
 
 }  // namespace

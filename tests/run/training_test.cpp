@@ -10,6 +10,7 @@
 
 #include "files/json.h"
 #include "files/safetensors.h"
+#include "run/merged.h"
 #include "run/run_log.h"
 #include "run/sealed_checkpoint.h"
 #include "run/small_training.h"
@@ -334,6 +335,28 @@ TEST_F(SmallTraining, keepers_resume_exactly) {
   EXPECT_EQ(parameters("kept-part"), parameters("kept"));
 }
 
+// A model whose streams are coupled brings its keeper, which is part of the run.
+TEST_F(SmallTraining, coupled_streams_resume_exactly) {
+  recipe_.batch = 2, recipe_.accumulate = 2;
+  recipe_.set = {"block.coupled=1"};
+  Recipe straight = recipe_;
+  straight.steps = 4;
+  const std::vector<double> expected = losses(straight, "coupled");
+  ASSERT_EQ(expected.size(), 4u);
+  Recipe part = straight;
+  part.steps = 2;
+  losses(part, "coupled-part");
+  part.steps = 4, part.resume = true;
+  Recipe other = part;
+  other.keep = "exact", other.out = folder_.path() + "/coupled-part";
+  Events events(true);
+  const auto refused = Trainer::prepare(other, events);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("--keep: the run in"));
+  EXPECT_EQ(losses(part, "coupled-part"), std::vector(expected.begin() + 2, expected.end()));
+  EXPECT_EQ(parameters("coupled-part"), parameters("coupled"));
+}
+
 TEST_F(SmallTraining, an_estimator_resumes_exactly) {
   recipe_.batch = 2, recipe_.accumulate = 2;
   recipe_.estimator = "mezo", recipe_.optimizer = "adamw", recipe_.lr = 1e-3;
@@ -359,6 +382,31 @@ TEST_F(SmallTraining, a_budget_that_is_too_small_is_refused) {
   recipe_.memory = trainer.error().least_bytes;
   const auto fits = Trainer::prepare(recipe_, events);
   EXPECT_TRUE(fits) << fits.error().message;
+}
+
+// Its adapter is trained on and is not merged.
+TEST_F(SmallTraining, meft_resumes_exactly) {
+  losses(recipe_, "base");
+  recipe_.size = "", recipe_.tokenizer = "", recipe_.model = folder_.path() + "/base/model", recipe_.method = "meft";
+  Recipe straight = recipe_;
+  straight.steps = 4;
+  const std::vector<double> expected = losses(straight, "meft");
+  ASSERT_EQ(expected.size(), 4u);
+  Recipe part = straight;
+  part.steps = 2;
+  losses(part, "meft-part");
+  part.steps = 4, part.resume = true;
+  EXPECT_EQ(losses(part, "meft-part"), std::vector(expected.begin() + 2, expected.end()));
+  EXPECT_EQ(parameters("meft-part"), parameters("meft"));
+  Recipe on = recipe_;
+  on.method = "", on.adapter = folder_.path() + "/meft/adapter";
+  EXPECT_NE(losses(on, "on"), std::vector{expected[0]}) << "the adapter is not what a new one is";
+  const auto source = ModelSource::open(recipe_.model);
+  auto adapters = open_adapters(on.adapter);
+  ASSERT_TRUE(source && adapters);
+  const auto merged = MergedModel::make(**source, *adapters);
+  ASSERT_FALSE(merged);
+  EXPECT_THAT(merged.error().message, HasSubstr("two streams"));
 }
 
 std::string events_of(const std::string& out) {

@@ -3,6 +3,7 @@
 //   Fields  "block_mixers": the mixer of every block;  "block_windows": the window of its attention, 0: none
 //           "block_routers": the router of every block's FFN, or "none";  "num_experts", "num_experts_per_tok",
 //           "expert_capacity", "router_aux_loss_coef": those of routed blocks, the same in all
+//           "coupled_streams": whether there are two (Architecture::coupled)
 #include <algorithm>
 
 #include "models/families.h"
@@ -76,6 +77,7 @@ void config(HfFields& f, Architecture& a) {
   llama_like(f, a, b, {.tied = true});
   f.rope(a, b);
   f.repeat(a, b);
+  f.field("coupled_streams", a.coupled, false);
   mixing(f, a);
   routing(f, a);
 }

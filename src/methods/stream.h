@@ -1,0 +1,27 @@
+// Techniques that change the residual stream itself: what every block reads, and at last the head, of what the blocks
+// before it have made.
+#pragma once
+
+#include "methods/rewrite.h"
+#include "ops/couple.h"
+
+namespace thimble {
+
+// What such a technique emits nodes with, block by block. `attributes.codec` is that of the model's activations.
+class StreamRewrite : public ModuleRewrite {
+ public:
+  using ModuleRewrite::ModuleRewrite;
+
+  int64_t layers = 0;  // of the model
+  Wide first, second;  // streams so far, the technique's to set
+  // A value that trains, called so.
+  ValueId trained(const std::string& name, const Shape& shape, const Initial& initial) {
+    return add(name, shape, initial, {.shared = true});
+  }
+};
+
+// The graph with the technique's streams in it (Rewrite::stream).
+Result<Graph> rewrite_stream(const Graph& graph, const RewriteSpec& spec, RewriteUse use, const ModelTaps& taps,
+                             std::map<std::string, AdapterTensor>& tensors);
+
+}  // namespace thimble
