@@ -104,7 +104,7 @@ Failure Evaluator::raise(std::string message) {
 
 Result<Evaluator::Flow> Evaluator::execute(NodeId id) {
   const Deeper deeper(depth_);
-  if (depth_ > kDeepestCalls) return wrong("maximum recursion depth exceeded");
+  if (too_deep()) return wrong("maximum recursion depth exceeded");
   const Node& one = node(id);
   if (one.line != 0) line_ = one.line;
   CHECK_OK(charge(1));
@@ -312,7 +312,7 @@ Result<bool> Evaluator::keep_item(const Node& node, Frame* frame, const Value& i
 Result<Value> Evaluator::recurse(const Loop& state, const Value& items) {
   if (!state.node) return wrong("The loop must have the 'recursive' marker to be called recursively.");
   const Deeper deeper(depth_);
-  if (depth_ > kDeepestCalls) return wrong("maximum recursion depth exceeded");
+  if (too_deep()) return wrong("maximum recursion depth exceeded");
   TextBuilder buffer;
   TextBuilder* const out = std::exchange(out_, &buffer);
   Frame* const frame = std::exchange(frame_, state.frame);

@@ -1,6 +1,7 @@
 // Runs a tree: one evaluator a rendering. Bounded in steps, in bytes and in depth; it reads and writes nothing else.
 #pragma once
 
+#include <cstdint>
 #include <ctime>
 #include <memory>
 #include <optional>
@@ -68,7 +69,8 @@ class Evaluator {
  private:
   friend struct Macro;
   static constexpr NameId kNoName = ~NameId{0};
-  static constexpr int kDeepestCalls = 2000;  // evaluations within each other; some megabytes of stack
+  static constexpr int kDeepestCalls = 2000;             // evaluations within each other
+  static constexpr uintptr_t kMostStackBytes = 3 << 20;  // however large a build makes their frames
   enum class Flow { on, stop, next };
   struct Deeper {
     explicit Deeper(int& depth) : depth(++depth) {}
@@ -76,6 +78,12 @@ class Evaluator {
     int& depth;
   };
   class Scope;
+
+  // Evaluations within each other are too many, or have taken too much of the stack.
+  bool too_deep() const {
+    const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+    return depth_ > kDeepestCalls || (here < stack_ && stack_ - here > kMostStackBytes);
+  }
 
   Result<Flow> execute(NodeId id);
   Result<Flow> execute_block(const Node& node);
@@ -128,6 +136,7 @@ class Evaluator {
   NameId loop_name_ = kNoName;  // of `loop`, where the template has it
   uint32_t line_ = 0;
   int depth_ = 0;
+  const uintptr_t stack_ = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));  // where this began
   bool raised_ = false;
 };
 

@@ -8,7 +8,7 @@
 namespace thimble::jinja {
 Result<Value> Evaluator::evaluate(NodeId id) {
   const Deeper deeper(depth_);
-  if (depth_ > kDeepestCalls) return wrong("maximum recursion depth exceeded");
+  if (too_deep()) return wrong("maximum recursion depth exceeded");
   if (steps_left_ == 0) return Failure(charge(1).error());
   --steps_left_;
   const Node& one = node(id);
