@@ -145,8 +145,13 @@ Result<CheckpointWriter> CheckpointWriter::create(const std::string& folder, std
 }
 
 Result<void> CheckpointWriter::write(std::span<const std::byte> bytes) {
-  hashes_.add(bytes);
-  return writer_.write(bytes);
+  while (!bytes.empty()) {  // what was hashed is still in a cache when it is written
+    const auto part = bytes.first(std::min<size_t>(bytes.size(), kHashedBlock));
+    hashes_.add(part);
+    CHECK_OK(writer_.write(part));
+    bytes = bytes.subspan(part.size());
+  }
+  return {};
 }
 
 // The newest so far gets the name of its step, unless it is of no use or of the same step.
