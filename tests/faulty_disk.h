@@ -9,6 +9,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <random>
 #include <string>
 #include <string_view>
@@ -49,6 +50,7 @@ class FaultyDisk final : public FileSystem {
   void mark(int64_t value) { log_.push_back({.kind = Operation::mark, .path = {}, .to = {}, .offset = value}); }
 
   int open(const std::string& path, int flags, unsigned mode) noexcept override {
+    const std::lock_guard one(mutex_);
     if (!is_ours(path)) return FileSystem::open(path, flags, mode);
     if (const int error = strike("open " + path, (flags & O_CREAT) != 0)) return error;
     const bool there = ::access(path.c_str(), F_OK) == 0;
@@ -70,10 +72,12 @@ class FaultyDisk final : public FileSystem {
     return descriptor;
   }
   int close(int descriptor) noexcept override {
+    const std::lock_guard one(mutex_);
     open_.erase(descriptor);
     return FileSystem::close(descriptor);
   }
   int64_t read(int descriptor, void* to, size_t bytes, int64_t offset) noexcept override {
+    const std::lock_guard one(mutex_);
     const Open* const open = found(descriptor);
     if (!open) return FileSystem::read(descriptor, to, bytes, offset);
     if (const int error = strike("read " + open->path, false)) return error;
@@ -81,14 +85,17 @@ class FaultyDisk final : public FileSystem {
     return FileSystem::read(descriptor, to, bytes, offset);
   }
   int64_t write(int descriptor, const void* from, size_t bytes, int64_t offset) noexcept override {
+    const std::lock_guard one(mutex_);
     return transfer(descriptor, from, bytes, offset,
                     [&](size_t count) { return FileSystem::write(descriptor, from, count, offset); });
   }
   int64_t append(int descriptor, const void* from, size_t bytes) noexcept override {
+    const std::lock_guard one(mutex_);
     return transfer(descriptor, from, bytes, -1,
                     [&](size_t count) { return FileSystem::append(descriptor, from, count); });
   }
   int truncate(int descriptor, int64_t bytes) noexcept override {
+    const std::lock_guard one(mutex_);
     Open* const open = found(descriptor);
     if (!open) return FileSystem::truncate(descriptor, bytes);
     if (const int error = strike("truncate " + open->path, true)) return error;
@@ -96,6 +103,7 @@ class FaultyDisk final : public FileSystem {
     return FileSystem::truncate(descriptor, bytes);
   }
   int sync(int descriptor) noexcept override {
+    const std::lock_guard one(mutex_);
     const Open* const open = found(descriptor);
     if (!open) return FileSystem::sync(descriptor);
     if (const int error = strike("sync " + open->path, true)) {
@@ -110,6 +118,7 @@ class FaultyDisk final : public FileSystem {
     return 0;  // not waited for: the test's disk is in memory
   }
   int rename(const std::string& from, const std::string& to) noexcept override {
+    const std::lock_guard one(mutex_);
     if (!is_ours(from)) return FileSystem::rename(from, to);
     if (const int error = strike("rename " + from, true)) return error;
     log_.push_back({.kind = Operation::rename, .path = from, .to = to});
@@ -118,6 +127,7 @@ class FaultyDisk final : public FileSystem {
     return FileSystem::rename(from, to);
   }
   int unlink(const std::string& path) noexcept override {
+    const std::lock_guard one(mutex_);
     if (!is_ours(path)) return FileSystem::unlink(path);
     if (const int error = strike("unlink " + path, false)) return error;
     log_.push_back({.kind = Operation::unlink, .path = path, .to = {}});
@@ -125,6 +135,7 @@ class FaultyDisk final : public FileSystem {
     return FileSystem::unlink(path);
   }
   int make_folder(const std::string& path) noexcept override {
+    const std::lock_guard one(mutex_);
     if (!is_ours(path)) return FileSystem::make_folder(path);
     if (const int error = strike("make_folder " + path, true)) return error;
     const int error = FileSystem::make_folder(path);
@@ -182,6 +193,7 @@ class FaultyDisk final : public FileSystem {
     return half && fault_.error ? -fault_.error : moved;
   }
 
+  std::mutex mutex_;  // checkpoints are written by a thread of their own
   std::string folder_;
   DiskFault fault_;
   int64_t calls_ = 0, next_file_ = 0;

@@ -3,8 +3,9 @@
 
     tools/check_crashes.py THIMBLE [--count 40] [--signal KILL|TERM] [--seed 1]
 
-Two modes, one after the other: everything in memory, and values waiting on disk (--memory as small as it goes). Every
-second kill waits until a checkpoint is being written. Prints one line a mode; exit status 1 where a run differs."""
+Three modes, one after the other: steps that wait for saves (--wait-for-saves), saves beside steps, and values waiting on
+disk (--memory as small as it goes). Every second kill waits until a checkpoint is being written. Prints one line a mode;
+exit status 1 where a run differs."""
 import argparse
 import glob
 import json
@@ -33,13 +34,14 @@ def make_files(folder):
 
 
 class Runs:
-    def __init__(self, program, folder, memory):
-        self.program, self.folder, self.memory = program, folder, memory
+    def __init__(self, program, folder, memory, flags=()):
+        self.program, self.folder, self.memory, self.flags = program, folder, memory, flags
         self.data = os.path.join(folder, "ids.safetensors")
 
     def command(self, out, resume):
         flags = ["train", "--size", "2M", "--data", self.data, "--context", "65", "--batch", "4", "--steps", str(STEPS),
-                 "--save-every", "1", "--precision", "f32", "--schedule", "constant", "--threads", "2", "--json"]
+                 "--save-every", "1", "--precision", "f32", "--schedule", "constant", "--threads", "2", "--json",
+                 *self.flags]
         flags += ["--memory", self.memory] if self.memory else ["--scratch", "none"]
         return [self.program, *flags, "--out", out] + (["--resume"] if resume else [])
 
@@ -116,11 +118,12 @@ def main():
     which = getattr(signal, "SIG" + options.signal)
     with tempfile.TemporaryDirectory() as folder:
         make_files(folder)
-        for name, tight in [("in memory", False), ("with the disk tier", True)]:
-            part = os.path.join(folder, "tight" if tight else "plain")
+        for name, tight, flags in [("steps wait for saves", False, ["--wait-for-saves"]), ("saves beside steps", False, []),
+                                   ("with the disk tier", True, [])]:
+            part = os.path.join(folder, name.replace(" ", "-"))
             os.makedirs(part)
             shutil.copy(os.path.join(folder, "ids.safetensors"), part)
-            runs = Runs(options.program, part, None)
+            runs = Runs(options.program, part, None, flags)
             if tight:
                 runs = Runs(options.program, part, least_memory(runs, part))
             check(name, runs, options.count, which)

@@ -42,6 +42,7 @@ struct Recipe {
   std::string train_on = "assistant";           // of a chat: assistant (each reply), last, all
   std::string on_divergence = "stop";           // a loss or gradient that runs away: stop, skip, rollback
   bool no_bos = false;
+  bool wait_for_saves = false;  // a step begins when the checkpoint before it is on disk
   bool no_shuffle = false, resume = false, strict = false, bos = false, json = false;
 };
 

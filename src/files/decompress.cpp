@@ -85,7 +85,7 @@ Result<void> unzstd(const InputFile& packed, TemporaryFile& to) {
       left = ZSTD_decompressStream(context.get(), &to_buffer, &in);
       if (ZSTD_isError(left)) return damaged(packed, ZSTD_getErrorName(left));
       CHECK_OK(put(packed, to, std::span(out).first(to_buffer.pos)));
-      full = to_buffer.pos == to_buffer.size;
+      full = left > 0 && to_buffer.pos == to_buffer.size;  // of a frame that is over nothing is held back
     }
   }
   return left == 0 ? Result<void>() : damaged(packed, "it ends too early");

@@ -1,4 +1,4 @@
-// Saving, resuming and exporting of a training run.
+// Resuming and exporting of a training run.
 
 #include <algorithm>
 #include <cstdlib>
@@ -48,59 +48,6 @@ Result<void> Trainer::check_space() const {
       "--out {}: {} of {} and the result of {} are to be written there, {} is free; free some space, give an --out on "
       "another disk, or --keep-checkpoints 1",
       recipe_.out, counted(beside, "checkpoint"), megabytes(checkpoint), megabytes(result), megabytes(*free));
-}
-
-// Configurations of the adapter that the run began with; "" where it began with none.
-std::string Trainer::began_with() const {
-  if (configs_.empty() || !spec_.rewrites.front().given) return "";
-  return nlohmann::ordered_json(configs_).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
-}
-
-Result<void> Trainer::save_checkpoint() {
-  CHECK_OK(flush());
-  std::vector<SafetensorsTensor> tensors;
-  for (const auto& [name, entry] : plan_.layout.entries()) {
-    if (!in_checkpoint(name, entry)) continue;
-    const bool plain = !entry.type.codec->safetensors.empty();
-    tensors.push_back(
-        {name, plain ? entry.type.codec->safetensors : "U8", plain ? entry.type.shape : Shape{entry.type.bytes()}});
-  }
-  std::vector<std::pair<std::string, const std::vector<float>*>> references;
-  for (auto& [prefix, of] : {std::pair{"", &references_}, {kEvalReferences, &eval_references_}})
-    for (const auto& [name, values] : of->tensors())
-      if (!values->empty()) references.emplace_back(std::string(prefix) + name, values);
-  for (const auto& [name, values] : references)
-    tensors.push_back({name, "F32", {static_cast<int64_t>(values->size())}});
-  const Packer::State& data = packer_->state();
-  auto metadata = run_identity(settled(), {*data_, model_fingerprint_});
-  metadata.insert({{"step", std::to_string(done_)},
-                   {"epoch", std::to_string(data.epoch)},
-                   {"next", std::to_string(data.next)},
-                   {"tokens", std::to_string(tokens_)},
-                   {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
-                   {"near", near_names(plan_.moves)},
-                   {"steps", std::to_string(steps_)},
-                   {"evaluated", std::to_string(evaluated_)},
-                   {"numerics", plan_.numerics_hash},
-                   {"adapter", began_with()},
-                   {"isa", std::string(isa_name())},
-                   {"eval_data", fingerprint_text(eval_data_.get())},
-                   {"watch", watch_.text()},
-                   {"scores", nlohmann::json(spec_.scores).dump()},
-                   {"best_nll", fmt::format("{:.17g}", best_nll_)}});
-  auto writer = TRY(CheckpointWriter::create(recipe_.out, std::move(tensors), metadata));
-  Values all = values();
-  for (const auto& [name, entry] : plan_.layout.entries())
-    if (in_checkpoint(name, entry))
-      CHECK_OK(all.visit(entry, [&](std::span<const std::byte> part) { return writer.write(part); }));
-  for (const auto& [name, values] : references) CHECK_OK(writer.write(std::as_bytes(std::span(*values))));
-  // The first of a run stands alone: what is there is of another.
-  CHECK_OK(writer.finish({saved_ < 0 ? 1 : recipe_.keep_checkpoints, damaged_}));
-  damaged_.clear();
-  forget_earlier();
-  saved_ = done_;
-  saved_evaluation_ = evaluated_;
-  return {};
 }
 
 Result<void> Trainer::read_position() {
@@ -217,6 +164,7 @@ Result<void> Trainer::export_model(const std::string& folder) {
 }
 
 Result<void> Trainer::finish() {
+  CHECK_OK(settle_save());
   const bool trained = events_.last_step().step > 0;  // false: a finished run was resumed
   if (saved_ < done_ || saved_evaluation_ < evaluated_) CHECK_OK(save_checkpoint());
   CHECK_OK(export_model(recipe_.out));

@@ -107,6 +107,7 @@ Result<void> Trainer::pass_over(const std::string& what, const Packer::State& fr
     return diverged(fmt::format("{}, and so were the {} steps before it", text, kMostInARow));
   }
   if (recipe_.on_divergence == "rollback") {
+    CHECK_OK(settle_save());
     if (saved_ < 0)
       return fail(ErrorCode::diverged,
                   "{}; there is no checkpoint to go back to: give --save-every, or --on-divergence skip", text);

@@ -38,6 +38,15 @@ class Binder {
     return {data + type.codec->bytes(step.first - begin), type.shape, type.codec};
   }
 
+  // Of what a step overwrites, the last value that a save reads.
+  int saved(const Step& step) const {
+    int last = 0;
+    for (const int place : step.out)
+      if (places_.gate && place < -1)
+        last = std::max(last, places_.gate->position(layout_.find(graph_.value(persistent_value(place)).name)->offset));
+    return last;
+  }
+
   int64_t file_offset(const Transfer& transfer) const {
     const int64_t spilled = schedule_.spill_offset[static_cast<size_t>(transfer.value)];
     const int64_t value =
@@ -73,7 +82,7 @@ void clear(Threads& threads, std::span<std::byte> memory) noexcept {
 }  // namespace
 
 Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& layout, const Places& places)
-    : scratch_(places.scratch), events_(transfer_events(schedule)) {
+    : scratch_(places.scratch), gate_(places.gate), events_(transfer_events(schedule)) {
   const Binder binder(graph, schedule, layout, places);
   const Sizes sizes(schedule);
   steps_.reserve(schedule.steps.size());
@@ -100,6 +109,7 @@ Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& l
     };
     Bound bound{.node = &node};
     if (step.count > 0) bound.part = {step.first, step.count};
+    bound.saved = binder.saved(step);
     bound.in = bind(node.in, step.in);
     bound.out = bind(node.out, step.out);
     bound.extents = std::span(extents_).subspan(first_extent);
@@ -126,6 +136,7 @@ int64_t Executor::memory_bytes(const Schedule& schedule) {
 
 void Executor::run_step(Bound& step, RunContext& context, PassPlace place) noexcept {
   if (step.node->last_pass && !place.last) return;
+  if (step.saved > 0) gate_->wait_for(step.saved);
   const TracedOperation traced(step.node->op->name);
   for (std::span<std::byte> memory : step.zero) clear(context.threads, memory);
   if (place.first)

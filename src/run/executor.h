@@ -8,6 +8,7 @@
 #include "disk/scratch.h"
 #include "plan/layout.h"
 #include "plan/schedule.h"
+#include "run/save_gate.h"
 
 namespace thimble {
 
@@ -17,6 +18,7 @@ struct Places {
   int64_t transient_offset = 0;  // the others from here on
   Scratch* scratch = nullptr;    // nullptr: no value waits on disk
   int64_t spill_offset = 0;      // of the activations' area in the scratch file
+  SaveGate* gate = nullptr;      // nullptr: nothing is saved while steps run
 };
 
 // Where a pass stands in its step: in the first one gradients begin at zero; what only the update reads is made in the
@@ -46,6 +48,7 @@ class Executor {
     std::span<const Extent> extents;  // of in, then of out
     std::span<std::byte> workspace;
     Part part;
+    int saved = 0;  // of the gate: what has to be read before this overwrites it
     std::span<const std::span<std::byte>> zero, fresh;
   };
   struct Movement {
@@ -59,6 +62,7 @@ class Executor {
   Result<void> abandon(Failure failure);
 
   Scratch* scratch_;
+  SaveGate* gate_;
   bool together_ = false;     // threads may go through all steps by themselves
   std::vector<Bound> steps_;  // of spans of the following, which never grow
   std::vector<Operand> operands_;

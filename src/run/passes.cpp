@@ -2,12 +2,38 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <utility>
 
 namespace thimble {
 
-Passes::Passes(const TrainingPlan& plan, std::byte* base, Scratch* scratch) : plan_(plan), base_(base) {
-  const Places places{base, plan.layout.bytes(), scratch, plan.layout.disk_bytes()};
+namespace {
+
+// Offsets of parameters and states in memory, in the order in which the schedules first overwrite them: an ordinary
+// step comes first. A save does the update that was left to the next step before it begins.
+std::vector<int64_t> overwritten(const TrainingPlan& plan) {
+  std::vector<int64_t> order;
+  std::set<int64_t> seen;
+  const auto add = [&](const Graph& graph, const Schedule& schedule) {
+    for (const Step& step : schedule.steps)
+      for (const int place : step.out) {
+        if (place >= -1) continue;
+        const Layout::Entry& entry = *plan.layout.find(graph.value(persistent_value(place)).name);
+        const bool saved = entry.role == Role::parameter || entry.role == Role::state;
+        if (saved && entry.tier == Tier::ram && seen.insert(entry.offset).second) order.push_back(entry.offset);
+      }
+  };
+  for (const Schedule* schedule : {&plan.pass, &plan.update, &plan.deferred}) add(plan.train.graph, *schedule);
+  for (const PlannedVariant& v : plan.variants) add(v.train.graph, v.pass), add(v.train.graph, v.update);
+  for (const PlannedProgram& program : plan.programs) add(program.graph, program.schedule);
+  return order;
+}
+
+}  // namespace
+
+Passes::Passes(const TrainingPlan& plan, std::byte* base, Scratch* scratch)
+    : plan_(plan), base_(base), gate_(overwritten(plan)) {
+  const Places places{base, plan.layout.bytes(), scratch, plan.layout.disk_bytes(), &gate_};
   const auto executor = [&](const Graph& graph, const Schedule& schedule) {
     return schedule.steps.empty() ? nullptr : std::make_unique<Executor>(graph, schedule, plan.layout, places);
   };

@@ -39,6 +39,8 @@ class Passes {
   // Does an update that was left: before parameters and states are read, and before an evaluation.
   Result<void> flush(RunContext& context);
   Result<void> evaluate(RunContext& context) { return evaluation_->run_pass(context, {}); }
+  // Parameters and states in memory, in the order in which steps overwrite them, which wait for a save to read them.
+  SaveGate& gate() { return gate_; }
 
   // In place of passes, where an estimator probes the loss: moves the parameters to every probe of every direction,
   // asks there for the loss a target of all passes of the step, moves them back, and tells the update what was found.
@@ -61,6 +63,7 @@ class Passes {
 
   const TrainingPlan& plan_;
   std::byte* base_;
+  SaveGate gate_;
   std::unique_ptr<Executor> pass_, update_, deferred_, evaluation_, perturbation_;
   std::vector<Kind> kinds_;      // as plan.variants
   const Kind* after_ = nullptr;  // while the curvature is measured

@@ -92,8 +92,13 @@ Result<SealedWriter> SealedWriter::create(const std::string& path, std::vector<S
 }
 
 Result<void> SealedWriter::write(std::span<const std::byte> bytes) {
-  hashes_.add(bytes);
-  return writer_.write(bytes);
+  while (!bytes.empty()) {  // what was hashed is still in a cache when it is written
+    const auto part = bytes.first(std::min<size_t>(bytes.size(), kHashedBlock));
+    hashes_.add(part);
+    CHECK_OK(writer_.write(part));
+    bytes = bytes.subspan(part.size());
+  }
+  return {};
 }
 
 Result<void> SealedWriter::sync() {

@@ -22,6 +22,8 @@ constexpr int64_t kHeapReserve = 3 << 20;  // heap that a run may use for small 
 // Pages of stacks and libraries that only a run touches: of training, and of generating, which chat does line by line.
 constexpr int64_t kTrainingTouches = 288 << 10;
 constexpr int64_t kInferenceTouches = 576 << 10;
+// Stack of the thread that writes a checkpoint while steps run.
+constexpr int64_t kSaveTouches = 64 << 10;
 // Heap that a selector's later periods take where the first had none (measured: up to 400 kB).
 constexpr int64_t kPeriodTouches = 512 << 10;
 

@@ -12,7 +12,6 @@
 #include "run/derived.h"
 #include "run/earlier_run.h"
 #include "run/label_scores.h"
-#include "run/out_lock.h"
 #include "run/report.h"
 #include "run/run_log.h"
 #include "run/setup.h"
@@ -115,6 +114,7 @@ double Trainer::read_losses(const std::string& prefix, const Rows& rows, int64_t
 Result<void> Trainer::draw() {
   const int64_t period = draw_period(spec_), draw = period > 0 ? done_ / period : 0;
   if (draw == spec_.draw) return {};
+  CHECK_OK(settle_save());
   CHECK_OK(flush());
   passes_.reset();
   TrainingPlan before = std::exchange(plan_, TrainingPlan());
@@ -315,6 +315,9 @@ void Trainer::report() {
 // What a failure of the disk leaves to go on from.
 Result<void> Trainer::run() {
   Result<void> done = train();
+  // A save that was under way when a step failed.
+  if (const Result<void> saved = settle_save(); !saved) events_.note("warning: " + saved.error().message);
+  lock_.reset();
   if (done || done.error().code != ErrorCode::io || saved_ < 0) return done;
   return fail(ErrorCode::io,
               "{}. The checkpoint of step {} in {} is untouched: go on with the same command and --resume",
@@ -323,7 +326,7 @@ Result<void> Trainer::run() {
 
 Result<void> Trainer::train() {
   CHECK_OK(make_directories(recipe_.out));
-  const OutLock lock = TRY(OutLock::take(recipe_.out));
+  lock_.emplace(TRY(OutLock::take(recipe_.out)));
   if (!recipe_.resume && !checkpoints_in(recipe_.out).empty()) {
     events_.note(fmt::format("note: {} holds an earlier run, which this one replaces; --resume would go on with it",
                              recipe_.out));
@@ -342,17 +345,22 @@ Result<void> Trainer::train() {
   CHECK_OK(begin_log(first));
   if (recipe_.resume) CHECK_OK(restore_checkpoint());
   populate_heap(plan_.ledger.planned_bytes - touched_later());
+  return take_steps();
+}
+
+Result<void> Trainer::take_steps() {
   for (;;) {
     if (evaluation_is_due())
       if (const auto evaluated = evaluate_and_keep_best(); !evaluated) return given_up(evaluated.error());
     if (done_ >= steps_) return finish();
     if (const std::optional<StepEvent> taken = TRY(step())) events_.step(*taken);
+    CHECK_OK(settle_save_if_done());
     if (stop_()) {
       events_.note("stopping: saving what was done");
       CHECK_OK(save_checkpoint());
       if (done_ < steps_) return stopped();
     } else if (recipe_.save_every > 0 && done_ % recipe_.save_every == 0) {
-      CHECK_OK(save_checkpoint());
+      CHECK_OK(recipe_.wait_for_saves ? save_checkpoint() : begin_save(std::launch::async));
     }
   }
 }
@@ -360,6 +368,7 @@ Result<void> Trainer::train() {
 // One that was stopped is made up for by --resume.
 Result<void> Trainer::given_up(const Error& error) {
   if (error.code != ErrorCode::cancelled || done_ == 0) return Failure(error);
+  CHECK_OK(settle_save());
   if (saved_ < done_) CHECK_OK(save_checkpoint());
   return stopped();
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <future>
 #include <memory>
 
 #include "adapters/adapter.h"
@@ -12,6 +13,7 @@
 #include "run/checkpoint_files.h"
 #include "run/divergence.h"
 #include "run/events.h"
+#include "run/out_lock.h"
 #include "run/passes.h"
 #include "run/recipe.h"
 #include "run/values.h"
@@ -86,6 +88,7 @@ class Trainer {
   Result<int64_t> text_context() const;
   Packer packed(Dataset& data, int64_t batch, int64_t seed, bool shuffle) const;
   Result<void> train();
+  Result<void> take_steps();
   Result<void> allocate();
   Result<void> flush();  // before parameters and states are read
   Result<void> draw();   // the plan of the period of the selector that the next step is of
@@ -145,8 +148,19 @@ class Trainer {
   Result<void> evaluate_and_keep_best();
   bool in_checkpoint(const std::string& name, const Layout::Entry& entry) const;
   std::string began_with() const;
-  Result<void> save_checkpoint();
-  Result<void> read_position();  // of the checkpoint: steps done and the place in the data
+  // A checkpoint of what was done so far: begun, and known to be on disk. At most one is under way.
+  struct SavedValue {
+    const std::string* name;
+    const Layout::Entry* entry;
+    int position;  // SaveGate::position
+  };
+  std::vector<SavedValue> saved_values();
+  std::map<std::string, std::string> checkpoint_metadata() const;
+  Result<void> begin_save(std::launch how);
+  Result<void> settle_save();  // waits for it; nothing where none is under way
+  Result<void> settle_save_if_done();
+  Result<void> save_checkpoint();  // both
+  Result<void> read_position();    // of the checkpoint: steps done and the place in the data
   Result<void> restore_checkpoint();
   Result<void> load_checkpoint();  // weights and states alone
   Result<void> export_model(const std::string& folder);
@@ -212,6 +226,11 @@ class Trainer {
   std::unique_ptr<Scratch> scratch_;  // null: nothing waits on disk
   std::unique_ptr<Passes> passes_;
   Rows rows_;  // a micro-batch
+  std::optional<OutLock> lock_;
+  struct {
+    int64_t step = 0, evaluation = 0;  // as saved_ and saved_evaluation_ will be
+  } being_saved_;
+  std::future<Result<void>> save_;  // the last member: what it reads is there until it is done
 };
 
 }  // namespace thimble

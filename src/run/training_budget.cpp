@@ -20,7 +20,10 @@ Result<int64_t> Trainer::heap_of_a_period() const {
   return taken;
 }
 
-int64_t Trainer::touched_later() const { return kTrainingTouches + (draw_period(spec_) > 0 ? kPeriodTouches : 0); }
+int64_t Trainer::touched_later() const {
+  const bool saves_beside_steps = recipe_.save_every > 0 && !recipe_.wait_for_saves;
+  return kTrainingTouches + (draw_period(spec_) > 0 ? kPeriodTouches : 0) + (saves_beside_steps ? kSaveTouches : 0);
+}
 
 Result<void> Trainer::plan_within_budget() {
   packer_->clear(rows_);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <set>
 #include <vector>
 
 #include "files/file_kind.h"
@@ -80,10 +81,10 @@ class TableRows {
  private:
   Result<void> names(const std::vector<std::string>& fields) {
     names_ = fields;
+    std::set<std::string_view> seen;
     for (size_t i = 0; i < names_.size(); ++i) {
       if (names_[i].empty()) names_[i] = fmt::format("column {}", i + 1);
-      if (std::find(names_.begin(), names_.begin() + static_cast<std::ptrdiff_t>(i), names_[i]) !=
-          names_.begin() + static_cast<std::ptrdiff_t>(i))
+      if (!seen.insert(names_[i]).second)
         return fail(ErrorCode::corrupt, "reading {}: two columns are named '{}'", path_, names_[i]);
     }
     return write("\n");

@@ -98,10 +98,15 @@ class Divergence : public SmallTraining {
     const auto file = SafetensorsFile::open(folder_.file(out + "/checkpoint.safetensors"));
     EXPECT_TRUE(file) << file.error().message;
     if (!file) return "";
-    const uint64_t begin = file->entries().front().offset, end = file->entries().back().offset;
-    std::string bytes(end - begin, '\0');
-    EXPECT_TRUE(file->file().read(begin, std::as_writable_bytes(std::span(bytes))));
-    return bytes;
+    std::map<std::string, std::string> values;  // by name: their order in the file is that of their updates
+    for (const SafetensorsEntry& entry : file->entries().first(file->entries().size() - 1)) {
+      std::string& bytes = values[entry.name];
+      bytes.resize(entry.bytes);
+      EXPECT_TRUE(file->file().read(entry.offset, std::as_writable_bytes(std::span(bytes))));
+    }
+    std::string all;
+    for (const auto& [name, bytes] : values) all += bytes;
+    return all;
   }
   std::string events(const std::string& out) { return file_bytes(folder_.file(out + "/events.jsonl")); }
 };

@@ -95,6 +95,7 @@ TEST_F(DataFiles, TheSameExamplesInEveryForm) {
       {"c.zst", zstd(kPairs)},
       {"two.zst", zstd(kPairs.substr(0, 10)) + zstd(kPairs.substr(10))},
       {"both.gz", gzipped(zstd(kPairs))},
+      {"page.zst", zstd(std::string(kPairs) + std::string((64 << 10) - kPairs.size(), '\n'))},  // fills a buffer
       {"d.csv", table},
       {"table.txt", table},
       {"mark.csv", "\xEF\xBB\xBF" + table},
