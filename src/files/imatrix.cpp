@@ -1,5 +1,6 @@
 #include "files/imatrix.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "files/gguf.h"
@@ -136,6 +137,12 @@ Result<void> Imatrix::read(std::string_view name, int64_t which, int64_t among, 
     const uint64_t at = entry.counts + (entry.matrices > 1 ? place : 0) * sizeof count;
     CHECK_OK(file_.read(at, std::as_writable_bytes(std::span(&count, 1))));
   }
+  if (!(count >= 0) || !std::isfinite(count))
+    return fail(ErrorCode::corrupt, "reading {}: '{}' has the count {}, expected how often it was seen", path(), name,
+                count);
+  if ((legacy_ || count > 0) && std::ranges::all_of(to, [](float value) { return value == 0; }))
+    return fail(ErrorCode::invalid_argument,
+                "{} has zeros alone of '{}': nothing says which of its columns matter; make it anew", path(), name);
   for (float& value : to) {
     if (!legacy_ && !(count > 0)) value = 1;
     if (count > 0) value /= count;

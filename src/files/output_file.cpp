@@ -93,6 +93,10 @@ Result<OutputFile> OutputFile::create(const std::string& path) {
     return fail(ErrorCode::invalid_argument, "creating {}: the folder {} does not exist; make it first", path, folder);
   }
   if (is_directory(path)) return fail(ErrorCode::invalid_argument, "creating {}: there is a folder of that name", path);
+  if (struct stat there; ::lstat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode) && !S_ISLNK(there.st_mode))
+    return fail(ErrorCode::invalid_argument,
+                "creating {}: expected a regular file there or none, found a device, pipe or socket; give another name",
+                path);
   remove_leftovers(path, folder);
   // Not mkstemp, which makes files that only their owner can read whatever the umask says.
   static std::atomic<uint64_t> next{0};

@@ -70,6 +70,13 @@ Result<void> check_roles(std::span<const Message> messages) {
   return {};
 }
 
+// Of a message: whether it is learnt, as OpenAI and Mistral (weight), axolotl (train, training) and ms-swift (loss)
+// say.
+constexpr std::array<std::string_view, 4> kSaysIfLearnt{"weight", "train", "training", "loss"};
+// These, and those that are refused.
+constexpr std::array<std::string_view, 9> kOfLearning{
+    "weight", "train", "training", "loss", "train_detail", "training_detail", "train_on_eot", "train_on_eos", "prefix"};
+
 Failure unknown_fields(const RecordFields& record) {
   return fail(ErrorCode::invalid_argument,
               "expected one of: messages, conversations, instruction and output, prompt and completion, question and "
@@ -200,7 +207,6 @@ Result<void> ExampleReader::add_messages(RecordFields& record, std::string_view 
   return {};
 }
 
-// weight (OpenAI, Mistral) and train (axolotl) say whether a reply is learnt; only replies are.
 Result<void> ExampleReader::add_message(RecordFields& message, const ChatFields& fields, bool learnt) {
   const std::string_view role = TRY(message.text(fields.role));
   Message& added = add_message(role);
@@ -208,20 +214,25 @@ Result<void> ExampleReader::add_message(RecordFields& message, const ChatFields&
     CHECK_OK(take_function_call(TRY(message.text(fields.content)), added));
   else
     CHECK_OK(take_content(message, fields, added));
-  const auto weight = TRY(message.learnt("weight")), train = TRY(message.learnt("train"));
-  if (weight && train && *weight != *train)
-    return fail(ErrorCode::invalid_argument, "{}'weight' and 'train' say different things", message.where());
-  if (train.value_or(false) && added.role != "assistant")
-    return fail(ErrorCode::unsupported, "{}'train' of a message of {}: only replies of the assistant are trained",
-                message.where(), role);
-  added.trained = learnt && weight.value_or(true) && train.value_or(true);
+  std::string_view first;
+  std::optional<bool> said;
+  for (const std::string_view key : kSaysIfLearnt) {
+    const auto one = TRY(message.learnt(key));
+    if (!one) continue;
+    if (said && *said != *one)
+      return fail(ErrorCode::invalid_argument, "{}'{}' and '{}' say different things", message.where(), first, key);
+    if (*one && key != "weight" && added.role != "assistant")
+      return fail(ErrorCode::unsupported, "{}'{}' of a message of {}: only replies of the assistant are trained",
+                  message.where(), key, role);
+    first = key, said = one;
+  }
+  added.trained = learnt && said.value_or(true);
   return {};
 }
 
 // A plain message is its role and its content; one with more, or with a content of parts, is kept as it is.
 Result<void> ExampleReader::take_content(RecordFields& record, const ChatFields& fields, Message& message) {
   // What says whether a reply is learnt is no business of a template.
-  constexpr std::array<std::string_view, 3> kLearning{"weight", "train", "train_detail"};
   const auto content = record.find(fields.content);
   if (content && !content->is_string() && !content->is_array())
     return fail(ErrorCode::invalid_argument, "{}the field '{}' is not a string", record.where(), fields.content);
@@ -231,7 +242,7 @@ Result<void> ExampleReader::take_content(RecordFields& record, const ChatFields&
   std::vector<jinja::Dict::Entry> entries{
       {jinja::Value::text("role"), jinja::Value(jinja::make_text(message.role, true))}};
   for (const auto& [key, value] : record.entries()) {
-    if (key == fields.role || std::ranges::find(kLearning, key) != kLearning.end()) continue;
+    if (key == fields.role || std::ranges::find(kOfLearning, key) != kOfLearning.end()) continue;
     const bool is_content = key == fields.content;
     plain = plain && is_content;
     entries.emplace_back(jinja::Value::text(is_content ? "content" : key), TRY(jinja::from_json(value, true)));

@@ -5,6 +5,8 @@
 namespace thimble {
 namespace {
 
+constexpr std::string_view kPartly = "parts of a reply are not trained apart; give train or weight";
+constexpr std::string_view kEnd = "the end of a reply is trained with the reply; give train or weight";
 struct Refused {
   std::string_view field, why;
 };
@@ -35,7 +37,11 @@ constexpr std::array kLabelled{
     Refused{"passage", kPair},    Refused{"text2", kPair},     Refused{"text_b", kPair},
 };
 constexpr std::array kMessage{
-    Refused{"train_detail", "parts of a reply are not trained apart; give train or weight"},
+    Refused{"train_detail", kPartly},
+    Refused{"training_detail", kPartly},
+    Refused{"train_on_eot", kEnd},
+    Refused{"train_on_eos", kEnd},
+    Refused{"prefix", "a reply that is only begun is no example; complete it, or give weight 0"},
 };
 
 std::span<const Refused> list_of(RecordPart part) {

@@ -84,6 +84,15 @@ TEST(OutputFile, removes_what_a_killed_process_left) {
                                                   "a.1.0.x.part"));
 }
 
+TEST(OutputFile, takes_the_place_of_nothing_but_a_regular_file) {
+  TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo(folder.file("pipe").c_str(), 0600), 0);
+  const auto file = OutputFile::create(folder.file("pipe"));
+  ASSERT_FALSE(file);
+  EXPECT_THAT(file.error().message, HasSubstr("found a device, pipe or socket"));
+  EXPECT_TRUE(std::filesystem::is_fifo(folder.file("pipe")));
+}
+
 TEST(OutputFile, says_that_the_folder_is_missing) {
   TemporaryFolder folder;
   const auto file = OutputFile::create(folder.file("no/such/file"));

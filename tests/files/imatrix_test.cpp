@@ -141,6 +141,16 @@ TEST(Imatrix, hostile_files_are_refused) {
     std::vector<float> to(2);
     EXPECT_THAT(imatrix->read(kUp, 0, 1, to).error().message, HasSubstr("expected mean squares"));
   }
+  std::vector<float> to(2);
+  for (const float bad : {-5.0f, std::nanf(""), INFINITY}) {
+    const auto imatrix =
+        Imatrix::open(write_gguf(folder, {{"a.in_sum2", {1, 2}, {1, 2}}, {"a.counts", {1, 1}, {bad}}}));
+    EXPECT_THAT(imatrix->read("a", 0, 1, to).error().message, HasSubstr("has the count"));
+  }
+  for (const int calls : {0, 4}) {
+    const auto imatrix = Imatrix::open(folder.write("zeros.dat", legacy({{kUp, calls, {0, 0}}})));
+    EXPECT_THAT(imatrix->read(kUp, 0, 1, to).error().message, HasSubstr("zeros alone"));
+  }
 }
 
 }  // namespace
