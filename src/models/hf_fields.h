@@ -40,8 +40,12 @@ struct RopeFields {
   double base = 10000;
   double partial = 1;                // of a head that turns
   std::string_view layer_type = {};  // where each kind of layer has a rope of its own: "sliding_attention"
-  std::string_view base_field = "rope_theta", partial_field = "partial_rotary_factor";
+  std::string_view base_field = "rope_theta";
+  // Empty: whole heads turn, whatever a file says; transformers reads the part in some families only.
+  std::string_view partial_field = {};
 };
+
+constexpr std::string_view kPartialRotary = "partial_rotary_factor";
 
 class HfFields {
  public:

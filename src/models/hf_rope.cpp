@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "core/warnings.h"
 #include "models/hf_fields.h"
 
 namespace thimble {
@@ -32,7 +33,7 @@ constexpr auto kRopeFields = std::to_array<FieldNote>({
     {"rope_type"},
     {"type"},
     {"rope_theta"},
-    {"partial_rotary_factor"},
+    {kPartialRotary},
     {"factor"},
     {"original_max_position_embeddings"},
     {"attention_factor"},
@@ -117,6 +118,21 @@ Result<void> read_scaling(const JsonFields& fields, const JsonFields& top, int64
   }
 }
 
+// Of a family whose whole heads turn. transformers leaves the part out of its default frequencies, but not out of
+// scaled ones, which are then too few for a head: it has no result to agree with.
+Result<void> leave_out_part(const JsonFields& fields, const RopeScaling& scaling) {
+  const double partial = TRY(fields.get_or<double>(kPartialRotary, 1));
+  if (partial == 1) return {};
+  if (scaling.kind != Kind::none)
+    return fail(ErrorCode::unsupported,
+                "reading {}: '{}' is {} beside a scaling of rope, but whole heads turn in this family and transformers "
+                "cannot run it either; take the field out",
+                fields.source(), kPartialRotary, partial);
+  warn(fmt::format("{}: '{}' is {}: not used, as in transformers, where whole heads turn in this family",
+                   fields.source(), kPartialRotary, partial));
+  return {};
+}
+
 nlohmann::ordered_json scaling_json(const Rope& rope) {
   const RopeScaling& s = rope.scaling;
   const auto row =
@@ -150,7 +166,9 @@ nlohmann::ordered_json scaling_json(const Rope& rope) {
 void HfFields::rope(Architecture& a, const Block& block, const RopeFields& f, size_t which) {
   for (const std::string_view key :
        {std::string_view("rope_scaling"), std::string_view("rope_parameters"), f.base_field, f.partial_field})
-    note(key, {});
+    if (!key.empty()) note(key, {});
+  const bool turns_whole = f.partial_field.empty();
+  if (turns_whole) note(kPartialRotary, {});
   if (!error_) return;
   if (!reads()) return write_rope(a.ropes[which], block.attention.head_dim, f);
   Rope rope;
@@ -158,7 +176,7 @@ void HfFields::rope(Architecture& a, const Block& block, const RopeFields& f, si
   const auto read = [&]() -> Result<void> {
     rope.base = f.base;
     if (!f.base_field.empty()) rope.base = TRY(fields_->get_or<double>(f.base_field, f.base));
-    double partial = TRY(fields_->get_or<double>(f.partial_field, f.partial));
+    double partial = turns_whole ? 1 : TRY(fields_->get_or<double>(f.partial_field, f.partial));
     for (const char* key : {"rope_scaling", "rope_parameters"}) {
       if (!fields_->has(key)) continue;
       JsonFields inner = TRY(fields_->object(key));
@@ -175,10 +193,12 @@ void HfFields::rope(Architecture& a, const Block& block, const RopeFields& f, si
       }
       CHECK_OK(check_fields(inner.json(), kRopeFields, inner.source()));
       rope.base = TRY(inner.get_or<double>("rope_theta", rope.base));
-      partial = TRY(inner.get_or<double>("partial_rotary_factor", partial));
+      if (!turns_whole) partial = TRY(inner.get_or<double>(kPartialRotary, partial));
       rope.query_growth = TRY(inner.get_or<double>("llama_4_scaling_beta", 0));
       CHECK_OK(read_scaling(inner, *fields_, a.context, rope.scaling));
+      if (turns_whole) CHECK_OK(leave_out_part(inner, rope.scaling));
     }
+    if (turns_whole) CHECK_OK(leave_out_part(*fields_, rope.scaling));
     rope.rotated = static_cast<int64_t>(static_cast<double>(block.attention.head_dim) * partial);
     return {};
   };
@@ -195,7 +215,7 @@ void HfFields::write_rope(const Rope& rope, int64_t head_dim, const RopeFields& 
     return;
   }
   json_[std::string(f.base_field)] = rope.base;
-  if (rope.rotated != head_dim || f.partial != 1)
+  if (!f.partial_field.empty() && (rope.rotated != head_dim || f.partial != 1))
     json_[std::string(f.partial_field)] = static_cast<double>(rope.rotated) / static_cast<double>(head_dim);
   json_["rope_scaling"] = rope.scaling.kind == Kind::none ? nlohmann::ordered_json(nullptr) : std::move(scaling);
 }

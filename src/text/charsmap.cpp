@@ -59,16 +59,18 @@ Charsmap::Prefix Charsmap::find_prefix(std::string_view text, bool shortest) con
 }
 
 void Charsmap::normalise(std::string_view text, std::string& to) const {
-  for (size_t at = 0; at < text.size();) {
-    const Prefix prefix = find_prefix(text.substr(at), false);
-    const size_t length = prefix.length > 0 ? prefix.length : decode_utf8(text, at).length;
-    if (prefix.length > 0) {
-      to += replacements_.c_str() + prefix.replacement;
-    } else {
-      to += text.substr(at, length);
-    }
-    at += length;
+  while (!text.empty()) text.remove_prefix(normalise_first(text, to));
+}
+
+size_t Charsmap::normalise_first(std::string_view text, std::string& to) const {
+  const Prefix prefix = find_prefix(text, false);
+  const size_t length = prefix.length > 0 ? prefix.length : decode_utf8(text, 0).length;
+  if (prefix.length > 0) {
+    to += replacements_.c_str() + prefix.replacement;
+  } else {
+    to += text.substr(0, length);
   }
+  return length;
 }
 
 bool Charsmap::replace(std::string_view chunk, std::string& to) const {

@@ -18,6 +18,8 @@ class Charsmap {
   bool empty() const { return units_.empty(); }
   // Appends the normalised form of `text`.
   void normalise(std::string_view text, std::string& to) const;
+  // The same of as much of the text, which is not empty, as is normalised together: so many bytes.
+  size_t normalise_first(std::string_view text, std::string& to) const;
   // Appends what tokenizers' Precompiled makes of `chunk`: the replacement of the shortest prefix that has one, for all
   // of it. False where no prefix has one.
   bool replace(std::string_view chunk, std::string& to) const;

@@ -45,7 +45,10 @@ class ExampleReader {
   enum class Kind { chat, pair, text, labelled };
 
   struct PairFields;
-  struct ChatFields;
+  // Lists of messages, and what they call their parts.
+  struct ChatFields {
+    std::string_view list, role, content;
+  };
   static const std::array<PairFields, 4> kPairs;
   static const std::array<ChatFields, 2> kChats;
 

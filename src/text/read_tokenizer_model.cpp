@@ -102,7 +102,9 @@ Result<void> read_piece(const std::string& path, std::string_view bytes, Sentenc
     return fail(ErrorCode::corrupt, "reading {}: piece {} is '{}' of type {}, expected some text of a type from 1 to 6",
                 path, id, text, kind);
   }
-  return reader.add_piece(id, text, score, static_cast<TokenKind>(kind));
+  CHECK_OK(reader.add_piece(id, text, score, static_cast<TokenKind>(kind)));
+  if (static_cast<TokenKind>(kind) == TokenKind::user_defined) reader.rules.symbols[id] = text;
+  return {};
 }
 
 Result<void> read_trainer(const std::string& path, std::string_view bytes, SentencePieceReader& reader) {
@@ -181,7 +183,7 @@ Result<std::unique_ptr<Tokenizer>> read_tokenizer_model(const std::string& path)
     const std::string file = TRY(read_text_file(path));
     Fields fields(file);
     reader.rules.unigram = true;
-    reader.rules.remove_extra_spaces = true;
+    reader.rules.remove_extra_spaces = reader.rules.removes_last_marks = true;
     reader.vocabulary.adds_bos = true;
     while (fields.next()) {
       if (fields.number == 1) CHECK_OK(read_piece(path, fields.bytes, reader));
@@ -191,7 +193,9 @@ Result<std::unique_ptr<Tokenizer>> read_tokenizer_model(const std::string& path)
     if (fields.broken()) return broken(path, "the file");
   }
   const std::string folder = std::filesystem::path(path).parent_path().string();
-  CHECK_OK(add_special_tokens(path, TRY(read_added_tokens(folder)), reader.vocabulary));
+  const std::vector<AddedToken> added = TRY(read_added_tokens(folder));
+  for (const AddedToken& token : added) reader.rules.symbols.erase(token.id);  // tokenizers find these whole
+  CHECK_OK(add_special_tokens(path, added, reader.vocabulary));
   CHECK_OK(read_tokenizer_config(folder, reader.vocabulary));
   CHECK_OK(finish(reader.vocabulary, path));
   return make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));

@@ -1,5 +1,6 @@
 #include "text/sentencepiece.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -34,10 +35,14 @@ class SentencePiece final : public VocabularyTokenizer {
       const std::string_view piece = bytes(id);
       const TokenKind kind = vocabulary_.tokens.kind(id);
       if (kind == TokenKind::byte) byte_ids_[static_cast<unsigned char>(piece[0])] = id;
-      if (kind != TokenKind::normal) continue;
+      const bool symbol = rules_.symbols.contains(id);
+      if (symbol) add_symbol(id, rules_.symbols[id]);
+      if (kind != TokenKind::normal && !symbol) continue;
       for (size_t i = 1; i < piece.size(); ++i) crosses_words |= piece[i] == ' ' && piece[i - 1] != ' ';
-      if (rules_.unigram) lowest = std::min(lowest, vocabulary_.scores[static_cast<size_t>(id)]);
+      if (rules_.unigram && !symbol) lowest = std::min(lowest, vocabulary_.scores[static_cast<size_t>(id)]);
     }
+    symbols_.build(symbol_table_);
+    written_symbols_.build(written_table_);
     unknown_score_ = lowest - 10;
     if (rules_.cut == Cut::none && !crosses_words) rules_.cut = Cut::before_word;
   }
@@ -57,6 +62,8 @@ class SentencePiece final : public VocabularyTokenizer {
 
  private:
   Result<size_t> encode_stretch(std::string_view text, const Stretch& stretch, std::vector<int32_t>& ids) override;
+  void add_symbol(int32_t id, std::string_view written);
+  void map(std::string_view text);
   void normalise(std::string_view text, bool dummy);
   std::string_view without_marks(std::string_view text);
   size_t word_end(std::string_view text, size_t from) const;
@@ -65,7 +72,18 @@ class SentencePiece final : public VocabularyTokenizer {
   Result<void> append(std::string_view word, size_t start, size_t length, int32_t id, size_t offset,
                       std::vector<int32_t>& ids);
   int32_t normalised_symbol(std::string_view character) const;
+  bool is_frozen(const Symbol& symbol) const {
+    return !symbol_ids_.empty() && std::ranges::binary_search(symbol_ids_, symbol.id);
+  }
   PairMerge look_up(std::string_view word, const Symbol& left, const Symbol& right) const;
+
+  // That of sentencepiece 0.2.3, which counts the bytes of the piece as files write it. Others score below 0, so that a
+  // symbol is taken but where a longer piece with it is much more likely.
+  float symbol_score(std::string_view piece) const {
+    const auto spaces = static_cast<size_t>(std::ranges::count(piece, ' '));
+    const size_t written = piece.size() + spaces * (kBlock.size() - 1);
+    return 0.1f * static_cast<float>(written - 1);
+  }
 
   struct Step {
     double score = 0;    // a sum over the word, which a text without spaces makes long: in f32 near ties would be lost
@@ -76,6 +94,12 @@ class SentencePiece final : public VocabularyTokenizer {
   SentencePieceRules rules_;
   std::array<int32_t, 256> byte_ids_{};
   float unknown_score_ = 0;
+  // The rules' symbols as they are looked for in a text that is to be normalised, and with spaces for marks those that
+  // a normalised text can have; symbol_ids_: of the latter.
+  TokenTable written_table_, symbol_table_;
+  std::vector<int32_t> symbol_ids_;
+  SpecialTokens symbols_, written_symbols_;
+  size_t longest_symbol_ = 0;
   bool after_unknown_ = false;  // the last token is the unknown one
   Merger merger_;
   std::string normal_, mapped_, spaced_;
@@ -88,9 +112,7 @@ std::string SentencePiece::decode(std::span<const int32_t> ids) const {
   bool dummy = rules_.prefix != Prefix::none;
   for (int32_t id : ids) {
     std::string_view piece = bytes(id);
-    const bool ordinary = id >= 0 && id < vocab_size() && vocabulary_.tokens.kind(id) != TokenKind::control &&
-                          vocabulary_.tokens.kind(id) != TokenKind::user_defined &&
-                          vocabulary_.tokens.kind(id) != TokenKind::unknown;
+    const bool ordinary = id >= 0 && id < vocab_size() && !is_apart(id);
     if (ordinary && dummy && piece.starts_with(' ')) piece.remove_prefix(1);
     if (ordinary) dummy = false;
     if (!ordinary && rules_.prefix == Prefix::every_stretch) dummy = true;
@@ -111,28 +133,51 @@ std::string_view SentencePiece::without_marks(std::string_view text) {
   return spaced_.append(text);
 }
 
+// The vocabulary has taken the text with spaces. Written with marks it may be longer than a table takes (64 KiB): such
+// a symbol is found in normalised text only.
+void SentencePiece::add_symbol(int32_t id, std::string_view written) {
+  (void)written_table_.set(written_table_.size(), written, TokenKind::user_defined);
+  if (written.find(' ') != std::string_view::npos) return;
+  (void)symbol_table_.set(symbol_table_.size(), bytes(id), TokenKind::user_defined);
+  symbol_ids_.push_back(id);
+  longest_symbol_ = std::max(longest_symbol_, bytes(id).size());
+}
+
+// Fills mapped_: by the charsmap, but for symbols; one of several spaces, and none at the ends.
+void SentencePiece::map(std::string_view text) {
+  mapped_.clear();
+  bool after_space = rules_.remove_extra_spaces;
+  while (!text.empty()) {
+    const size_t start = mapped_.size();
+    const SpecialTokens::Hit hit = written_symbols_.find_at(text, 0, false, false);
+    const bool plain = hit.id >= 0 || rules_.charsmap.empty();
+    const size_t length = hit.id >= 0 ? hit.end
+                          : plain     ? size_t{decode_utf8(text, 0).length}
+                                      : rules_.charsmap.normalise_first(text, mapped_);
+    if (plain) mapped_ += text.substr(0, length);
+    text.remove_prefix(length);
+    if (!rules_.remove_extra_spaces) continue;
+    while (after_space && mapped_.size() > start && mapped_[start] == ' ') mapped_.erase(start, 1);
+    if (mapped_.size() > start) after_space = mapped_.ends_with(' ');
+  }
+  for (bool more = rules_.remove_extra_spaces; more;) {
+    const bool space = mapped_.ends_with(' '), mark = rules_.removes_last_marks && mapped_.ends_with(kBlock);
+    mapped_.resize(mapped_.size() - (space ? 1 : mark ? kBlock.size() : 0));
+    more = space || mark;
+  }
+}
+
 // Fills normal_.
 void SentencePiece::normalise(std::string_view text, bool dummy) {
   normal_.clear();
-  if (!rules_.charsmap.empty()) {
-    mapped_.clear();
-    rules_.charsmap.normalise(text, mapped_);
+  if (rules_.remove_extra_spaces || !rules_.charsmap.empty()) {
+    map(text);
     text = mapped_;
-  }
-  if (rules_.remove_extra_spaces) {
-    while (text.starts_with(' ')) text.remove_prefix(1);
-    while (text.ends_with(' ')) text.remove_suffix(1);
   }
   if (text.empty()) return;
   if (rules_.marks_are_spaces) text = without_marks(text);
   if (dummy && !(rules_.prefix_unless_space && text.starts_with(' '))) normal_ += ' ';
-  if (!rules_.remove_extra_spaces) {
-    normal_ += text;
-    return;
-  }
-  for (char c : text) {
-    if (c != ' ' || normal_.empty() || normal_.back() != ' ') normal_ += c;
-  }
+  normal_ += text;
 }
 
 size_t SentencePiece::word_end(std::string_view text, size_t from) const {
@@ -190,6 +235,7 @@ int32_t SentencePiece::normalised_symbol(std::string_view character) const {
 }
 
 PairMerge SentencePiece::look_up(std::string_view word, const Symbol& left, const Symbol& right) const {
+  if (is_frozen(left) || is_frozen(right)) return {};
   if (rules_.by_rank) {
     if (left.id < 0 || right.id < 0) return {};
     const int32_t rank = vocabulary_.merges.find(left.id, right.id);
@@ -204,8 +250,11 @@ PairMerge SentencePiece::look_up(std::string_view word, const Symbol& left, cons
 Result<void> SentencePiece::merge_word(std::string_view word, size_t offset, std::vector<int32_t>& ids) {
   merger_.clear();
   for (size_t at = 0; at < word.size();) {
-    const uint32_t length = decode_utf8(word, at).length;
-    merger_.add(static_cast<uint32_t>(at), length, vocabulary_.tokens.find(word.substr(at, length)));
+    const SpecialTokens::Hit hit = symbols_.find_at(word, at, false, false);
+    const auto length = hit.id >= 0 ? static_cast<uint32_t>(hit.end - at) : decode_utf8(word, at).length;
+    merger_.add(
+        static_cast<uint32_t>(at), length,
+        hit.id >= 0 ? symbol_ids_[static_cast<size_t>(hit.id)] : vocabulary_.tokens.find(word.substr(at, length)));
     at += length;
   }
   merger_.run([&](const Symbol& left, const Symbol& right) { return look_up(word, left, right); });
@@ -237,6 +286,12 @@ Result<void> SentencePiece::best_path(std::string_view word, size_t offset, std:
       reach(at, end, vocabulary_.scores[static_cast<size_t>(id)], id);
       single |= end == at + length;
     }
+    for (size_t end = at + 1; end <= std::min(word.size(), at + longest_symbol_); ++end) {
+      const int32_t symbol = symbols_.find(word.substr(at, end - at));
+      if (symbol < 0) continue;
+      reach(at, end, symbol_score(word.substr(at, end - at)), symbol_ids_[static_cast<size_t>(symbol)]);
+      single |= end == at + length;
+    }
     if (!single) reach(at, at + length, unknown_score_, -1);
     at += length;
   }
@@ -255,6 +310,7 @@ Result<void> SentencePiece::best_path(std::string_view word, size_t offset, std:
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_sentencepiece(Vocabulary vocabulary, SentencePieceRules rules) {
+  for (const auto& [id, written] : rules.symbols) vocabulary.symbols.push_back(id);
   return std::make_unique<SentencePiece>(std::move(vocabulary), std::move(rules));
 }
 

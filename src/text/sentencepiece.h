@@ -8,7 +8,9 @@
 //           tokenizers and llama.cpp, where a space becomes one; llama2.c keeps the two apart
 #pragma once
 
+#include <map>
 #include <memory>
+#include <string>
 
 #include "text/charsmap.h"
 #include "text/vocabulary.h"
@@ -24,9 +26,14 @@ struct SentencePieceRules {
   Prefix prefix = Prefix::every_stretch;
   bool prefix_unless_space = false;  // none before a stretch that starts with a space (tokenizer.json's Metaspace)
   bool marks_are_spaces = true;      // a U+2581 in a text
-  bool remove_extra_spaces = false;  // none at the ends, one between words
+  bool remove_extra_spaces = false;  // none at the ends, one between words; a U+2581 is none
+  bool removes_last_marks = false;   // of those at the end, U+2581 too (sentencepiece, not llama.cpp)
   Cut cut = Cut::none;               // none: chosen by what the pieces allow
   Charsmap charsmap;
+  // User-defined symbols that are pieces of the text around them, as their file writes them (sentencepiece; llama.cpp
+  // and tokenizers begin anew behind each). One that is written with a space, not U+2581, is left as it is when a text
+  // is normalised, but then it is no piece of it any more.
+  std::map<int32_t, std::string> symbols;
 };
 
 std::unique_ptr<Tokenizer> make_sentencepiece(Vocabulary vocabulary, SentencePieceRules rules);

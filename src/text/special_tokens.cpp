@@ -43,7 +43,8 @@ bool starts_with_word(std::string_view text) {
 
 }  // namespace
 
-void SpecialTokens::build(const TokenTable& tokens, std::span<const TokenRules> rules) {
+void SpecialTokens::build(const TokenTable& tokens, std::span<const TokenRules> rules,
+                          std::span<const int32_t> without) {
   tokens_ = &tokens;
   rules_.assign(rules.begin(), rules.end());
   std::ranges::stable_sort(rules_, {}, &TokenRules::id);
@@ -53,6 +54,7 @@ void SpecialTokens::build(const TokenTable& tokens, std::span<const TokenRules> 
     const std::string_view text = tokens.bytes(id);
     const bool user = kind == TokenKind::user_defined;
     if (text.empty() || !(user || kind == TokenKind::control || kind == TokenKind::unknown)) continue;
+    if (std::ranges::binary_search(without, id)) continue;
     for (List* list : {&all_, &user_}) {
       if (list == &user_ && !user) continue;
       list->ids.push_back(id);

@@ -29,8 +29,9 @@ class SpecialTokens {
     bool partial = false;  // the text ends within what may become a special token that starts at `start`
   };
 
-  // The tokens that are control, unknown or user_defined. `tokens` must outlive this.
-  void build(const TokenTable& tokens, std::span<const TokenRules> rules = {});
+  // The tokens that are control, unknown or user_defined, but for those in `without`, which ascend. `tokens` must
+  // outlive this.
+  void build(const TokenTable& tokens, std::span<const TokenRules> rules = {}, std::span<const int32_t> without = {});
   // From `from` on. `control` false leaves only the user-defined ones. `more`: the text goes on after its end.
   Hit find(std::string_view text, size_t from, bool control, bool more) const;
   // The one that begins at `at`.

@@ -52,7 +52,7 @@ VocabularyTokenizer::VocabularyTokenizer(Vocabulary vocabulary) : vocabulary_(st
     const bool new_one = std::ranges::find(ends_, id) == ends_.end();
     if (new_one && id >= 0 && id < vocabulary_.tokens.size()) ends_.push_back(id);
   }
-  specials_.build(vocabulary_.tokens, vocabulary_.rules);
+  specials_.build(vocabulary_.tokens, vocabulary_.rules, vocabulary_.symbols);
   if (vocabulary_.token_names) {
     token_names_ = *std::move(vocabulary_.token_names);
     return;
@@ -73,12 +73,16 @@ bool VocabularyTokenizer::is_special(int32_t id) const {
 }
 
 bool VocabularyTokenizer::is_apart(int32_t id) const {
-  return is_special(id) || (id >= 0 && id < vocab_size() && vocabulary_.tokens.kind(id) == TokenKind::user_defined);
+  if (is_special(id)) return true;
+  return id >= 0 && id < vocab_size() && vocabulary_.tokens.kind(id) == TokenKind::user_defined &&
+         !std::ranges::binary_search(vocabulary_.symbols, id);
 }
 
 std::optional<int32_t> VocabularyTokenizer::find(std::string_view token) const {
   int32_t id = specials_.find(token);
   if (id < 0) id = vocabulary_.tokens.find(token);
+  for (const int32_t symbol : vocabulary_.symbols)
+    if (id < 0 && vocabulary_.tokens.bytes(symbol) == token) id = symbol;
   return id < 0 ? std::nullopt : std::optional(id);
 }
 

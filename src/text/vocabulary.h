@@ -19,6 +19,7 @@ struct Vocabulary {
   MergeTable merges;
   std::vector<float> scores;      // SentencePiece's, by id; else empty
   std::vector<TokenRules> rules;  // of the special tokens that have some
+  std::vector<int32_t> symbols;   // user-defined tokens that the algorithm finds itself, within a stretch; ascending
   std::optional<int32_t> bos, eos, unknown, padding;
   std::vector<int32_t> ends;  // beside eos
   bool adds_bos = false;

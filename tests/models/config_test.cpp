@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/warnings.h"
 #include "models/hf_config.h"
 
 namespace thimble {
@@ -62,6 +63,40 @@ TEST(Config, rope_in_both_spellings) {
   EXPECT_EQ(yarn.ropes.at(0).scaling.kind, RopeScaling::Kind::yarn);
   EXPECT_EQ(yarn.ropes.at(0).scaling.original_context, 4096);
   EXPECT_EQ(yarn.ropes.at(0).scaling.attention_factor, 1.5);
+}
+
+// Which part of a head turns is a field of few families; transformers turns whole heads in the others, whatever their
+// files say, and cannot run a scaling beside it.
+TEST(Config, part_of_a_head_that_turns) {
+  std::string said;
+  // A warning is given once: each file has a name of its own.
+  const auto rotated = [&](const std::string& extra, const std::string& type) {
+    said.clear();
+    const auto a = parse_config(llama(R"(,"num_key_value_heads":4)" + extra, type), "config.json of " + type + extra);
+    EXPECT_TRUE(a) << a.error().message;
+    return a ? a->ropes.at(0).rotated * 64 / a->blocks.at(0).attention.q_width() : 0;
+  };
+  const std::string outside = R"(,"partial_rotary_factor":0.25)",
+                    inside = R"(,"rope_parameters":{"rope_type":"default","partial_rotary_factor":0.25})",
+                    scaled = R"(,"rope_scaling":{"rope_type":"linear","factor":2})";
+  listen_for_warnings([&](const std::string& text) { said += text; });
+  for (const char* type : {"phi", "phi3", "stablelm", "nemotron", "glm4", "thimble"}) {
+    for (const auto& extra : {outside, inside}) {
+      EXPECT_EQ(rotated(extra, type), 4) << type << extra;
+      EXPECT_EQ(said, "");
+    }
+  }
+  for (const char* type : {"llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text", "cohere2", "olmo2",
+                           "olmo3", "granite", "smollm3", "starcoder2", "mixtral"}) {
+    for (const auto& extra : {outside, inside}) {
+      EXPECT_EQ(rotated(extra, type), 16) << type << extra;
+      EXPECT_THAT(said, HasSubstr("'partial_rotary_factor' is 0.25: not used")) << type << extra;
+    }
+  }
+  EXPECT_EQ(rotated(outside + scaled, "phi"), 4);
+  listen_for_warnings({});
+  EXPECT_THAT(parse_config(llama(outside + scaled), "config.json").error().message,
+              HasSubstr("'partial_rotary_factor' is 0.25 beside a scaling"));
 }
 
 TEST(Config, windows) {

@@ -149,6 +149,88 @@ TEST(SentencePiece, TextBehindASymbolOfTheUsersBeginsAnew) {
       EXPECT_EQ(encode_in_parts(*tokenizer, text, chunk), must_encode(*tokenizer, text)) << text << chunk;
 }
 
+// A tokenizer.model without a normalisation table: the pieces, then the trainer's and the normalizer's settings.
+std::string model_file(bool unigram, const std::vector<std::pair<std::string, TokenKind>>& pieces) {
+  const auto field = [](int number, const std::string& bytes) {
+    return std::string{static_cast<char>(number << 3 | 2), static_cast<char>(bytes.size())} + bytes;
+  };
+  const auto varint = [](int number, char value) { return std::string{static_cast<char>(number << 3), value}; };
+  std::string file;
+  float score = 0;
+  for (const auto& [text, kind] : pieces) {
+    std::string bytes(sizeof(score), '\0');
+    std::memcpy(bytes.data(), &score, sizeof(score));
+    file += field(1, field(1, text) + std::string(1, 2 << 3 | 5) + bytes + varint(3, static_cast<char>(kind)));
+    score -= 1;
+  }
+  return file + field(2, varint(3, unigram ? 1 : 2)) + field(3, varint(3, 1));
+}
+
+// The ids are those of sentencepiece 0.2.3 (PyPI) with the same file.
+TEST(SentencePiece, ModelFilesAsSentencepieceReadsThem) {
+  using enum TokenKind;
+  const std::vector<std::pair<std::string, TokenKind>> pieces = {{"<unk>", unknown},
+                                                                 {"<s>", control},
+                                                                 {"</s>", control},
+                                                                 {"<x>", user_defined},
+                                                                 {"\u2581\u2581", user_defined},
+                                                                 {"a b", user_defined},
+                                                                 {"bc", user_defined},
+                                                                 {"\u2581", normal},
+                                                                 {"a", normal},
+                                                                 {"b", normal},
+                                                                 {"c", normal},
+                                                                 {"\u2581a", normal},
+                                                                 {"ab", normal},
+                                                                 {"abc", normal}};
+  struct Case {
+    const char* text;
+    std::vector<int32_t> bpe, unigram;
+  };
+  const std::vector<Case> cases = {
+      {"<x>", {7, 3}, {7, 3}},
+      {"<x>a", {7, 3, 8}, {7, 3, 8}},
+      {"a<x>a", {11, 3, 8}, {11, 3, 8}},
+      {"a <x> a", {11, 7, 3, 11}, {11, 7, 3, 11}},
+      {"\u2581", {}, {}},
+      {"a\u2581", {11}, {11}},
+      {"\u2581 a", {4, 11}, {4, 11}},
+      {"a\u2581 a", {11, 4, 8}, {11, 4, 8}},
+      {" a  a ", {11, 11}, {11, 11}},
+      {"a b", {11, 7, 9}, {11, 7, 9}},
+      {"aa ba", {11, 8, 7, 9, 8}, {11, 8, 7, 9, 8}},
+      {"bca", {7, 6, 8}, {7, 6, 8}},
+      {"abc", {11, 6}, {11, 6}},
+      {"abcbc", {11, 6, 6}, {11, 6, 6}},
+      {"a\u2581\u2581"
+       "a",
+       {11, 4, 8},
+       {11, 4, 8}},
+      {"  ", {}, {}},
+      {"\u2581\u2581", {}, {}},
+  };
+  TemporaryFolder folder;
+  for (const bool unigram : {false, true}) {
+    const auto tokenizer = must_open(folder.write("tokenizer.model", model_file(unigram, pieces)));
+    ASSERT_TRUE(tokenizer);
+    for (const Case& one : cases) {
+      SCOPED_TRACE(fmt::format("'{}' {}", one.text, unigram));
+      EXPECT_EQ(must_encode(*tokenizer, one.text), unigram ? one.unigram : one.bpe);
+      for (size_t chunk = 1; chunk < std::string(one.text).size(); ++chunk)
+        EXPECT_EQ(encode_in_parts(*tokenizer, one.text, chunk), unigram ? one.unigram : one.bpe) << chunk;
+    }
+    EXPECT_EQ(tokenizer->decode(std::vector<int32_t>{7, 3, 11, 3, 8}), "<x> a<x>a");
+    EXPECT_EQ(tokenizer->find("<x>"), 3);
+    EXPECT_FALSE(tokenizer->is_apart(3));
+  }
+  // Listed as an added token a symbol stands apart, as in transformers.
+  folder.write("added_tokens.json", R"({"<x>":3})");
+  const auto listed = must_open(folder.write("tokenizer.model", model_file(true, pieces)));
+  ASSERT_TRUE(listed);
+  EXPECT_TRUE(listed->is_apart(3));
+  EXPECT_THAT(must_encode(*listed, "<x>a"), ElementsAre(3, 11));
+}
+
 TEST(SentencePiece, AnyBytesComeBack) {
   TemporaryFolder folder;
   auto bpe = must_open(folder.write("tok.bin", llama2c_file(kPieces)));

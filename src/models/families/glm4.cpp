@@ -11,7 +11,7 @@ void config(HfFields& f, Architecture& a) {
   llama_like(f, a, b, {.epsilon = 1.5625e-7});
   f.field("attention_bias", b.attention.qkv_bias, true);
   if (f.reads()) b.after_mixer = b.after_ffn = a.final_norm;
-  f.rope(a, b, {.partial = 0.5});
+  f.rope(a, b, {.partial = 0.5, .partial_field = kPartialRotary});
   if (f.reads() && !a.ropes.empty()) a.ropes[0].layout = Rope::Layout::interleaved;
   f.repeat(a, b);
 }

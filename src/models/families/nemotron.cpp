@@ -18,7 +18,7 @@ void config(HfFields& f, Architecture& a) {
   f.field("attention_bias", b.attention.qkv_bias, false);
   b.attention.output_bias = b.attention.qkv_bias;
   f.field("mlp_bias", b.ffn.bias, false);
-  f.rope(a, b, {.partial = 0.5});
+  f.rope(a, b, {.partial = 0.5, .partial_field = kPartialRotary});
   f.repeat(a, b);
 }
 

@@ -22,7 +22,7 @@ void config(HfFields& f, Architecture& a) {
     b.attention.qkv_bias = b.attention.output_bias = b.ffn.bias = a.head_bias = true;
     if (qk_norm) b.attention.qk_norm = a.final_norm;
   }
-  f.rope(a, b, {.partial = 0.5});
+  f.rope(a, b, {.partial = 0.5, .partial_field = kPartialRotary});
   f.repeat(a, b);
 }
 

@@ -14,7 +14,7 @@ void config(HfFields& f, Architecture& a) {
   f.field("use_parallel_residual", b.parallel, false);
   f.only("qk_layernorm", false);
   if (f.reads() && b.parallel) b.before_ffn = {};
-  f.rope(a, b, {.partial = 0.25});
+  f.rope(a, b, {.partial = 0.25, .partial_field = kPartialRotary});
   f.repeat(a, b);
 }
 

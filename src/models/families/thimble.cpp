@@ -75,7 +75,7 @@ void config(HfFields& f, Architecture& a) {
     if (!block.mixer) b = block;  // the heads and rope of attention, where there is any
   b.ffn.routing = {}, b.mixer = nullptr, b.attention.window = 0;
   llama_like(f, a, b, {.tied = true});
-  f.rope(a, b);
+  f.rope(a, b, {.partial_field = kPartialRotary});
   f.repeat(a, b);
   f.field("coupled_streams", a.coupled, false);
   mixing(f, a);
