@@ -215,7 +215,7 @@ def check_made(program, name, folder):
     ours = eval_logits(program, hf, ids, folder)
     result = {"hf": apart(ours, expected)}
     here = convert(program, hf, gguf)
-    result["gguf"] = apart(ours, eval_logits(program, gguf, ids, folder))
+    result["gguf"] = apart(ours[:, :here], eval_logits(program, gguf, ids, folder)[:, :here])
     whole, by_one = llama_logits(gguf, ids)
     result.update(of_llama(ours[:, :here], whole[:, :here], by_one[:, :here]))
     table = with_table(model, ids)
@@ -244,7 +244,7 @@ def check_golden(program, golden, folder):
     hf, ids = os.path.join(golden, "model"), truth["ids"]
     here = convert(program, hf, gguf)
     ours = eval_logits(program, hf, ids, folder)
-    result = {"hf": apart(ours, truth["logits"]), "gguf": apart(ours, eval_logits(program, gguf, ids, folder))}
+    result = {"hf": apart(ours, truth["logits"]), "gguf": apart(ours[:, :here], eval_logits(program, gguf, ids, folder)[:, :here])}
     whole, by_one = llama_logits(gguf, ids)
     result.update(of_llama(ours[:, :here], whole[:, :here], by_one[:, :here]))
     table = with_table(AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32, attn_implementation="eager").eval(), ids)
