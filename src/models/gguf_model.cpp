@@ -4,7 +4,6 @@
 //   Choice  q and k of "llama" are stored with interleaved rows and are put back into Hugging Face's order when read
 #include <set>
 
-#include "core/warnings.h"
 #include "models/gguf_config.h"
 #include "models/gguf_fields.h"
 #include "models/stored_model.h"
@@ -52,28 +51,12 @@ Result<void> add_tensor(const GgufFile& gguf, const Family& family, const Tensor
   return {};
 }
 
-// As llama.cpp does, whatever the file says; a window of a whole context hides nothing.
-void leave_out_windows(const GgufFile& gguf, const Family& family, Architecture& a) {
-  int64_t window = 0;
-  for (Block& block : a.blocks) {
-    if (block.attention.window == 0 || block.attention.window >= a.context) continue;
-    window = block.attention.window;
-    block.attention.window = 0;
-  }
-  if (window > 0)
-    warn(
-        fmt::format("{}: '{}.attention.sliding_window' is {}: not used, as in llama.cpp, where every token of this "
-                    "architecture sees all before it; the model's Hugging Face folder has the window",
-                    gguf.path(), family.gguf.architecture, window));
-}
-
 Result<StoredModel> open_gguf(const std::string& path) {
   const GgufFile gguf = TRY(GgufFile::open(path));
   StoredModel model;
   const Family& family = *TRY(gguf_family(gguf));
   model.architecture = TRY(gguf_architecture(gguf, family));
   CHECK_OK(check_gguf_fields(gguf, family, model.architecture));
-  if (family.gguf.ignores_window) leave_out_windows(gguf, family, model.architecture);
   std::set<std::string_view> used = {kRopeFactors, kShortFactors, kLongFactors};
   for (const TensorSpec& spec : tensor_specs(model.architecture)) CHECK_OK(add_tensor(gguf, family, spec, used, model));
   // A tensor that nobody reads is a part of the model that would silently be left out.
