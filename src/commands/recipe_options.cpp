@@ -113,8 +113,9 @@ void RecipeOptions::add(CLI::App& app, bool pretrained) {
   app.add_option("--seed", r.seed, "of shuffling, initial values and dropout")->capture_default_str();
   app.add_option("--threads", r.threads, "0: one a CPU")->capture_default_str();
   app.add_option("--save-every", r.save_every, "steps between checkpoints; 0: at the end");
-  app.add_flag("--wait-for-saves", r.wait_for_saves,
-               "no step begins before the checkpoint of the one before is on disk; without it the next ones run meanwhile");
+  app.add_flag(
+      "--wait-for-saves", r.wait_for_saves,
+      "no step begins before the checkpoint of the one before is on disk; without it the next ones run meanwhile");
   app.add_option("--keep-checkpoints", r.keep_checkpoints,
                  "checkpoints that stay: where the last is damaged, the one before it is resumed")
       ->capture_default_str();
