@@ -43,6 +43,7 @@ Result<NamePattern> NamePattern::compile(const std::string& pattern, const std::
   }
   made.compiled_->data = pcre2_match_data_create_from_pattern(made.compiled_->code, nullptr);
   made.compiled_->context = pcre2_match_context_create(nullptr);
+  if (!made.compiled_->data || !made.compiled_->context) throw std::bad_alloc();
   pcre2_set_match_limit(made.compiled_->context, kMostSteps);
   pcre2_set_heap_limit(made.compiled_->context, kMostHeapKib);
   return made;

@@ -25,6 +25,7 @@ Result<uint64_t> hash_of_file(const std::string& path, uint64_t seed) {
   const InputFile file = TRY(InputFile::open(path));
   std::vector<std::byte> buffer(1 << 20);
   XXH3_state_t* const state = XXH3_createState();
+  if (!state) throw std::bad_alloc();
   XXH3_64bits_reset_withSeed(state, seed);
   Result<void> read;
   for (uint64_t at = 0; at < file.size() && read; at += buffer.size()) {

@@ -11,6 +11,8 @@
 namespace thimble {
 namespace {
 
+constexpr uint64_t kLargestRecipe = 64 << 10;  // a byte of YAML may take 350 of memory
+
 // Takes `--config FILE` or `--config=FILE` out; "" when there is none.
 Result<std::string> take_path(std::vector<std::string>& arguments) {
   for (size_t i = 0; i < arguments.size(); ++i) {
@@ -32,7 +34,7 @@ Result<std::string> take_path(std::vector<std::string>& arguments) {
 }
 
 Result<YAML::Node> load(const std::string& path) {
-  const std::string text = TRY(read_text_file(path, 1 << 20));
+  const std::string text = TRY(read_text_file(path, kLargestRecipe));
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(text);
     if (documents.size() > 1)

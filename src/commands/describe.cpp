@@ -139,6 +139,13 @@ void add_model(const std::string& path, Ordered& json) {
     json["not supported"] = source.error().message;
 }
 
+// Of a file that may have a million: an ordered object would look for each among all before it.
+void add_metadata(Ordered& json, const std::string& key, Ordered value) {
+  Ordered& metadata = json["metadata"];
+  if (metadata.is_null()) metadata = Ordered::object();
+  metadata.get_ref<Ordered::object_t&>().emplace_back(shown(key), std::move(value));
+}
+
 Result<Ordered> describe_gguf(const std::string& path, bool tensors) {
   const GgufFile file = TRY(GgufFile::open(path));
   Ordered json = {
@@ -153,7 +160,7 @@ Result<Ordered> describe_gguf(const std::string& path, bool tensors) {
   }
   tally.write(json);
   if (file.find_value("tokenizer.ggml.tokens")) json["tokenizer"] = tokenizer_json(path);
-  for (const GgufValue& value : file.values()) json["metadata"][shown(value.key)] = value_json(value);
+  for (const GgufValue& value : file.values()) add_metadata(json, value.key, value_json(value));
   if (tensors) json["tensor list"] = list;
   return json;
 }
@@ -201,7 +208,7 @@ Result<Ordered> describe_safetensors(const std::string& path, bool tensors) {
     if (tensors) list.push_back(row(e.name, e.dtype, e.shape, e.bytes));
   }
   tally.write(json);
-  for (const auto& [key, value] : file.metadata()) json["metadata"][shown(key)] = shown(value);
+  for (const auto& [key, value] : file.metadata()) add_metadata(json, key, shown(value));
   if (tensors) json["tensor list"] = list;
   return json;
 }

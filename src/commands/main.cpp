@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -56,7 +57,7 @@ Result<std::vector<std::string>> arguments_of(const CLI::App& command, std::vect
   CHECK_OK(check_arguments(command, checked));
   CHECK_OK(resolve_hub_models(checked));
   std::vector<std::string> reversed;
-  for (const Argument& argument : checked) reversed.insert(reversed.begin(), argument.text);
+  for (auto argument = checked.rbegin(); argument != checked.rend(); ++argument) reversed.push_back(argument->text);
   reversed.push_back(command.get_name());
   return reversed;
 }
@@ -184,7 +185,9 @@ int run_guarded(int argc, char** argv) {
   try {
     return thimble::run(argc, argv);
   } catch (const std::bad_alloc&) {
-    return thimble::refuse("", "there is not enough memory; a smaller --memory, or fewer --threads, may help", 1);
+    // Without taking any more.
+    std::fputs("thimble: there is not enough memory; a smaller --memory, or fewer --threads, may help\n", stderr);
+    return 1;
   } catch (const std::system_error& error) {
     if (std::ferror(stdout)) return 0;  // main says so
     return thimble::refuse("", error.what(), 1);
@@ -193,9 +196,30 @@ int run_guarded(int argc, char** argv) {
   }
 }
 
+std::atomic<bool> ran_out{false};  // of memory, at any time
+
+[[noreturn]] void note_and_throw() {
+  ran_out = true;
+  throw std::bad_alloc();
+}
+
+// Functions of libraries that promise not to throw allocate all the same (CLI11's names of flags, simdjson's parsers,
+// destructors of nlohmann's objects, libstdc++'s iterators over folders): there is no way back from there, but a word.
+// Anything else is a fault of ours.
+[[noreturn]] void say_and_leave() {
+  if (!ran_out) {
+    std::fputs("thimble: internal error: an exception that nothing handles\n", stderr);
+    std::abort();
+  }
+  std::fputs("thimble: there is not enough memory; a smaller --memory may help\n", stderr);
+  std::_Exit(1);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::set_new_handler(note_and_throw);
+  std::set_terminate(say_and_leave);
   thimble::settle_allocator();
   std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk
   const int code = run_guarded(argc, argv);

@@ -65,6 +65,13 @@ void note_call() noexcept {
   if (active_trace) call_began = Trace::Clock::now();
 }
 
+void end_workers(std::atomic<bool>& stop, std::atomic<uint64_t>& started, std::vector<std::thread>& workers) noexcept {
+  stop.store(true, std::memory_order_relaxed);
+  started.fetch_add(1, std::memory_order_seq_cst);
+  started.notify_all();
+  for (std::thread& worker : workers) worker.join();
+}
+
 }  // namespace
 
 // Where threads are more than CPUs, who spins keeps another from working.
@@ -74,15 +81,15 @@ Threads::Threads(int count)
       slots_(new Slot[static_cast<size_t>(count_)]) {
   if (active_trace) active_trace->make_room(count_), traced_thread = 0;
   workers_.reserve(static_cast<size_t>(count_ - 1));
-  for (int thread = 1; thread < count_; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+  try {
+    for (int thread = 1; thread < count_; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+  } catch (...) {  // the system gives no more
+    end_workers(stop_, started_, workers_);
+    throw;
+  }
 }
 
-Threads::~Threads() {
-  stop_.store(true, std::memory_order_relaxed);
-  started_.fetch_add(1, std::memory_order_seq_cst);
-  started_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
-}
+Threads::~Threads() { end_workers(stop_, started_, workers_); }
 
 void Threads::start() noexcept {
   note_call();

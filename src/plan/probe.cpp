@@ -23,6 +23,7 @@ class Space {
   explicit Space(int64_t bytes)
       : memory_(static_cast<std::byte*>(std::aligned_alloc(4096, static_cast<size_t>(round_up(bytes, 4096)))),
                 std::free) {
+    if (!memory_) throw std::bad_alloc();
     std::memset(memory_.get(), 0, static_cast<size_t>(bytes));
   }
   std::byte* take(int64_t bytes) {

@@ -49,7 +49,8 @@ class TouchedBlocks {
     for (void* block : blocks_) std::free(block);
   }
   void take(size_t bytes) {
-    blocks_.push_back(std::malloc(bytes));
+    blocks_.push_back(nullptr);  // where there is no room for it, nothing is taken
+    blocks_.back() = std::malloc(bytes);
     if (blocks_.back()) std::memset(blocks_.back(), 1, bytes);
   }
 

@@ -97,6 +97,7 @@ class DiskProbe {
       : scratch_(scratch),
         memory_(static_cast<std::byte*>(std::aligned_alloc(kDiskAlignment, 2 * kDiskTogether * kDiskTransfer)),
                 std::free) {
+    if (!memory_) throw std::bad_alloc();
     std::memset(memory_.get(), 1, 2 * kDiskTogether * kDiskTransfer);
   }
 

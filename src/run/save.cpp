@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <memory>
+#include <system_error>
 
 #include "core/isa.h"
 #include "files/json.h"
@@ -111,8 +113,14 @@ Result<void> Trainer::begin_save(std::launch how) {
   SaveGate& gate = passes_->gate();
   gate.close();
   being_saved_ = {done_, evaluated_};
-  save_ = std::async(how, [rest = std::move(rest), &gate]() mutable { return rest.write(gate); });
-  return {};
+  const auto write = [rest = std::make_shared<RestOfSave>(std::move(rest)), &gate] { return rest->write(gate); };
+  try {
+    save_ = std::async(how, write);
+    return {};
+  } catch (const std::system_error&) {  // the system gives no thread: the step waits
+    save_ = std::async(std::launch::deferred, write);
+    return settle_save();
+  }
 }
 
 Result<void> Trainer::settle_save() {

@@ -36,6 +36,7 @@ Result<std::vector<uint64_t>> hash_file(const SafetensorsFile& file, uint64_t da
 
 BlockHashes::BlockHashes(int64_t block_bytes)
     : state_(XXH3_createState(), [](XXH3_state_s* state) { XXH3_freeState(state); }), block_bytes_(block_bytes) {
+  if (!state_) throw std::bad_alloc();
   XXH3_64bits_reset(state_.get());
 }
 

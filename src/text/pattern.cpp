@@ -152,6 +152,7 @@ Result<Pattern> Pattern::compile(std::string source) {
   }
   c.data = pcre2_match_data_create(1, nullptr);
   c.context = pcre2_match_context_create(nullptr);
+  if (!c.data || !c.context) throw std::bad_alloc();
   // A pattern that tries everything is stopped: those of real tokenizers try a few ways at each place.
   pcre2_set_match_limit(c.context, 1'000'000);
   pcre2_set_heap_limit(c.context, 64 << 10);  // KiB
