@@ -98,13 +98,9 @@ void multiply(const Int8Panel& panel, const Int8Piece& piece, int64_t m, float* 
 template <template <int, int> class Products>
 void multiply_panel(const Int8Format& format, const Int8Panel& panel, const Int8Piece& piece, int64_t m, float* sums,
                     float* rests) noexcept {
-  const auto kernel = format.offsets
-                          ? (format.bits == 4 ? multiply<Products, 32, true, 4> : multiply<Products, 32, true, 5>)
-                      : format.bits == 4   ? multiply<Products, 32, false, 4>
-                      : format.bits == 5   ? multiply<Products, 32, false, 5>
-                      : format.group == 32 ? multiply<Products, 32, false, 8>
-                                           : multiply<Products, 16, false, 6>;
-  kernel(panel, piece, m, sums, rests);
+  by_format(format, [&]<int G, bool kOffsets, int kBits>() {
+    multiply<Products, G, kOffsets, kBits>(panel, piece, m, sums, rests);
+  });
 }
 
 // Formats of interleaved rows (codecs/interleaved.h): of part I of a block and half h of the rows, codes of elements
@@ -294,3 +290,6 @@ constexpr const MultiplyOneInt8* kOnes[] = {
 
 }  // namespace
 }  // namespace thimble
+
+#undef INLINE
+#undef LAMBDA

@@ -23,21 +23,23 @@ template <int kBits, int kQuads>
 class PairedProducts {
  public:
   // Bytes of eight bits are codes about 128, met as numbers: they take no correction for the zero.
-  INLINE void begin(int32_t correction) noexcept { total_ = _mm256_set1_epi32(kBits < 8 ? correction : 0); }
+  [[gnu::always_inline]] void begin(int32_t correction) noexcept {
+    total_ = _mm256_set1_epi32(kBits < 8 ? correction : 0);
+  }
 
   template <int kQuad>
-  INLINE void add(__m256i codes, __m256i x) noexcept {
+  [[gnu::always_inline]] void add(__m256i codes, __m256i x) noexcept {
     constexpr int kTogether = std::min(kQuads, together(kBits));
     const __m256i products = pairs(codes, x);
     pair_ = kQuad % kTogether == 0 ? products : _mm256_add_epi16(pair_, products);
     if constexpr (kQuad % kTogether == kTogether - 1)
       total_ = _mm256_add_epi32(total_, _mm256_madd_epi16(pair_, _mm256_set1_epi16(1)));
   }
-  INLINE __m256i total() const noexcept { return total_; }
+  [[gnu::always_inline]] __m256i total() const noexcept { return total_; }
 
  private:
   // Numbers of eight bits lend their sign to the activations.
-  INLINE static __m256i pairs(__m256i codes, __m256i x) noexcept {
+  [[gnu::always_inline]] static __m256i pairs(__m256i codes, __m256i x) noexcept {
     if constexpr (kBits < 8) return _mm256_maddubs_epi16(codes, x);
     const __m256i number = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
     return _mm256_maddubs_epi16(_mm256_abs_epi8(number), _mm256_sign_epi8(x, number));

@@ -20,12 +20,12 @@ namespace {
 template <int, int>
 class QuadProducts {
  public:
-  INLINE void begin(int32_t correction) noexcept { total_ = _mm256_set1_epi32(correction); }
+  [[gnu::always_inline]] void begin(int32_t correction) noexcept { total_ = _mm256_set1_epi32(correction); }
   template <int>
-  INLINE void add(__m256i codes, __m256i x) noexcept {
+  [[gnu::always_inline]] void add(__m256i codes, __m256i x) noexcept {
     total_ = _mm256_dpbusd_avx_epi32(total_, codes, x);
   }
-  INLINE __m256i total() const noexcept { return total_; }
+  [[gnu::always_inline]] __m256i total() const noexcept { return total_; }
 
  private:
   __m256i total_;

@@ -252,16 +252,6 @@ constexpr MultiplyOneInt8 kOnes[] = {multiply_row<Products, Q4<1>>,      multipl
                                      multiply_row<Products, Q8_0>,       multiply_row<Products, Q45K<false>>,
                                      multiply_row<Products, Q45K<true>>, multiply_row<Products, Q6_K>};
 
-// A call of `go` with what a panel's kernel depends on: G, kOffsets, kBits.
-template <class Go>
-INLINE void by_format(const Int8Format& format, Go go) noexcept {
-  if (format.offsets)
-    return format.bits == 4 ? go.template operator()<32, true, 4>() : go.template operator()<32, true, 5>();
-  if (format.bits == 4) return go.template operator()<32, false, 4>();
-  if (format.bits == 5) return go.template operator()<32, false, 5>();
-  return format.group == 32 ? go.template operator()<32, false, 8>() : go.template operator()<16, false, 6>();
-}
-
 // Rows [first, m) of x with a panel.
 template <template <int> class Products, int G, bool kOffsets, int kBits>
 void multiply_rows_from(int64_t first, const Int8Panel& panel, const Int8Piece& piece, int64_t m, float* sums,

@@ -45,6 +45,16 @@ struct Int8Format {
   PackInt8Reference pack_reference;
 };
 
+// A call of `go` with what a panel's kernel depends on: G, kOffsets, kBits.
+template <class Go>
+void by_format(const Int8Format& format, Go go) noexcept {
+  if (format.offsets)
+    return format.bits == 4 ? go.template operator()<32, true, 4>() : go.template operator()<32, true, 5>();
+  if (format.bits == 4) return go.template operator()<32, false, 4>();
+  if (format.bits == 5) return go.template operator()<32, false, 5>();
+  return format.group == 32 ? go.template operator()<32, false, 8>() : go.template operator()<16, false, 6>();
+}
+
 PackInt8 pack_int8(Int8Kind kind) noexcept;
 
 // One file an instruction set.
