@@ -69,9 +69,10 @@ Result<void> check_roles(std::span<const Message> messages) {
 // Of a message: whether it is learnt, as OpenAI and Mistral (weight), axolotl (train, training) and ms-swift (loss)
 // say.
 constexpr std::array<std::string_view, 4> kSaysIfLearnt{"weight", "train", "training", "loss"};
-// These, and those that are refused.
-constexpr std::array<std::string_view, 9> kOfLearning{
-    "weight", "train", "training", "loss", "train_detail", "training_detail", "train_on_eot", "train_on_eos", "prefix"};
+
+bool of_learning(std::string_view field) {
+  return std::ranges::find(kSaysIfLearnt, field) != kSaysIfLearnt.end() || is_refused(field, RecordPart::message);
+}
 
 Failure unknown_fields(const RecordFields& record) {
   return fail(ErrorCode::invalid_argument,
@@ -238,7 +239,7 @@ Result<void> ExampleReader::take_content(RecordFields& record, const ChatFields&
   std::vector<jinja::Dict::Entry> entries{
       {jinja::Value::text("role"), jinja::Value(jinja::make_text(message.role, true))}};
   for (const auto& [key, value] : record.entries()) {
-    if (key == fields.role || std::ranges::find(kOfLearning, key) != kOfLearning.end()) continue;
+    if (key == fields.role || of_learning(key)) continue;
     const bool is_content = key == fields.content;
     plain = plain && is_content;
     entries.emplace_back(jinja::Value::text(is_content ? "content" : key), TRY(jinja::from_json(value, true)));

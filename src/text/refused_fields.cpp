@@ -1,16 +1,17 @@
 #include "text/refused_fields.h"
 
+#include <algorithm>
 #include <array>
 
 namespace thimble {
 namespace {
 
-constexpr std::string_view kPartly = "parts of a reply are not trained apart; give train or weight";
-constexpr std::string_view kEnd = "the end of a reply is trained with the reply; give train or weight";
 struct Refused {
   std::string_view field, why;
 };
 
+constexpr std::string_view kPartly = "parts of a reply are not trained apart; give train or weight";
+constexpr std::string_view kEnd = "the end of a reply is trained with the reply; give train or weight";
 constexpr std::string_view kMedia = "models of text see and hear nothing: leave the record out, or the field";
 constexpr std::string_view kVerdict =
     "whether a completion is wanted or not is looked at by --objective kto and apo_zero_unpaired alone, and of "
@@ -58,6 +59,11 @@ std::span<const Refused> list_of(RecordPart part) {
 }
 
 }  // namespace
+
+bool is_refused(std::string_view field, RecordPart part) {
+  const std::span<const Refused> all = list_of(part);
+  return std::ranges::find(all, field, &Refused::field) != all.end();
+}
 
 Result<void> refuse_fields(const RecordFields& fields, RecordPart part) {
   for (const std::string_view name : fields.unused())

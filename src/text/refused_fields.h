@@ -13,6 +13,8 @@ enum class RecordPart {
   message
 };
 
+// Whether refuse_fields() would refuse a field of that name.
+bool is_refused(std::string_view field, RecordPart part);
 Result<void> refuse_fields(const RecordFields& fields, RecordPart part);
 
 }  // namespace thimble
