@@ -36,6 +36,7 @@ Result<std::unique_ptr<PromptCache>> PromptCache::open(const PromptCacheOptions&
   std::unique_ptr<PromptCache> cache(new PromptCache(options, inference, TRY(prompt_numerics(inference.spec()))));
   if (is_directory(options.file))
     return fail(ErrorCode::invalid_argument, "--prompt-cache {}: it is a folder; name a file", options.file);
+  if (!options.read_only) TRY(OutputFile::create(options.file));  // so that what cannot be written is told at once
   if (!is_file(options.file)) {
     if (!options.read_only) return cache;
     return fail(ErrorCode::invalid_argument,

@@ -40,13 +40,26 @@ class Renamed : public ModelSource {
 
 Result<void> Transformation::plan(int64_t memory) {
   const PlanBudget budget{memory, spec_.budget_bytes, spec_.runtime_bytes, plan_.ledger, kInferenceTouches, holes_};
-  return plan_with_runtime(budget, [this]() -> Result<int64_t> {
+  CHECK_OK(plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_transform(spec_));
     int64_t heap = 0;
     for (const InferenceProgram& program : plan_.programs) heap += Executor::memory_bytes(program.schedule);
     return heap + 4 * plan_.pass_rows + static_cast<int64_t>(sizeof(Pass)) * (spec_.samples + 1);
-  });
+  }));
+  return check_statistics();
+}
+
+// Those that are known already, before anything is done with one.
+Result<void> Transformation::check_statistics() const {
+  if (!spec_.statistic) return {};
+  std::vector<float> numbers;
+  for (const TensorSpec& layer : layer_weights(spec_.architecture)) {
+    if (!plan_.layers.contains(layer.shape.text())) continue;
+    numbers.resize(static_cast<size_t>(layer.shape[1]));
+    CHECK_OK(spec_.statistic(layer, numbers));
+  }
+  return {};
 }
 
 Values Transformation::values() {

@@ -50,6 +50,7 @@ class Transformation {
   ReadRows rows() const;
 
  private:
+  Result<void> check_statistics() const;
   struct Pass {
     int64_t first = 0, rows = 0;
   };
