@@ -63,11 +63,11 @@ std::vector<char> spilled_values(const Graph& graph, const Droppable& d, Rung de
 const char* rung_text(Rung rung) {
   switch (rung) {
     case Rung::keep:
-      return "keep every activation";
+      return "keep every activation that gradients read";
     case Rung::cheap:
-      return "make again what costs no product";
+      return "recompute what costs no product";
     case Rung::cheap_spill:
-      return "make again what costs no product and keep the rest on disk";
+      return "recompute what costs no product and keep the rest on disk";
     case Rung::bare:
       return "keep only their input";
     case Rung::bare_spill:
