@@ -26,12 +26,17 @@ std::vector<std::string> ids() {
 // Asked for what is read since: the cases want gzip and zstd refused, by name.
 bool is_read_since(const std::string& id) { return id == "b17b" || id == "b17f" || id == "b17g"; }
 
+// Starts a second run 0.7 s after one of a thousand tiny steps, which may have ended by then.
+bool depends_on_speed(const std::string& id) { return id == "x05"; }
+
 class FieldCases : public testing::TestWithParam<std::string> {};
 
 TEST_P(FieldCases, is_right) {
   if (GetParam() == "none") GTEST_SKIP() << "there are no cases in " << kFolder;
   if (is_read_since(GetParam()))
     GTEST_SKIP() << "compressed data is read (tests/text/data_files_test.cpp), the case wants it refused";
+  if (depends_on_speed(GetParam()))
+    GTEST_SKIP() << "Finetune.a_second_run_into_a_folder_in_use_is_refused tests the same without a clock";
   const std::string command = "python3 " + kFolder + "/check.py " + THIMBLE_PROGRAM + " " + GetParam() + " 2>&1";
   FILE* const pipe = popen(command.c_str(), "r");
   ASSERT_NE(pipe, nullptr);

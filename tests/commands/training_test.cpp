@@ -47,6 +47,17 @@ TEST_F(Finetune, an_interrupted_run_ends_with_an_event) {
   EXPECT_EQ(last_line(file_bytes(file("run/events.jsonl"))), last);
 }
 
+TEST_F(Finetune, a_second_run_into_a_folder_in_use_is_refused) {
+  Waiting running(flags("finetune", {"--steps", "1000000", "--json", "--scratch", "none"}));
+  ASSERT_TRUE(running.says("out", "\"step\":1,")) << running.errors();
+  const Ran second = run_thimble(flags("finetune", {"--steps", "1", "--scratch", "none"}));
+  EXPECT_EQ(second.status, 2);
+  EXPECT_THAT(second.err, HasSubstr("it is in use: another run"));
+  running.interrupt();
+  EXPECT_EQ(running.exit_code(), 130);
+  EXPECT_EQ(run_thimble(flags("finetune", {"--steps", "1", "--scratch", "none"})).status, 0);
+}
+
 TEST_F(Finetune, a_run_that_fails_ends_with_an_event) {
   for (const char* command : {"finetune", "plan"}) {
     const Ran ran = run_thimble(flags(command, {"--memory", "1M", "--json"}));

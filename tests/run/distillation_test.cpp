@@ -41,17 +41,10 @@ TEST_F(Distilled, counts_how_far_the_teacher_is) {
 
 TEST_F(Distilled, resumes_exactly_and_with_the_same_teacher_only) {
   recipe_.set = {"distillation.hard=0.5", "distillation.temperature=2"};
-  const std::vector<double> all = losses(recipe_, "whole");
-  Recipe part = recipe_;
-  part.steps = 3;
-  losses(part, "parts");
-  part.steps = 6, part.resume = true;
-  Recipe other = part;
-  other.teacher = folder_.path() + "/whole/model", other.out = folder_.path() + "/parts";
-  EXPECT_THAT(refusal(other), HasSubstr("--teacher"));
-  const std::vector<double> rest = losses(part, "parts");
-  EXPECT_EQ(rest, std::vector(all.begin() + 3, all.end()));
-  EXPECT_EQ(parameters("parts"), parameters("whole"));
+  expect_resumes_exactly(recipe_, "whole", 3, 6, [&](Recipe other) {
+    other.teacher = folder_.path() + "/whole/model", other.out = folder_.path() + "/whole-part";
+    EXPECT_THAT(refusal(other), HasSubstr("--teacher"));
+  });
 }
 
 TEST_F(Distilled, refuses_what_is_no_teacher) {

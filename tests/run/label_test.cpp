@@ -248,14 +248,7 @@ TEST_F(LabelTraining, resumes_exactly) {
     recipe_.objective = objective;
     recipe_.columns =
         recipe_.objective == "regression" ? std::vector<std::string>{"label=number"} : std::vector<std::string>();
-    const std::string whole = recipe_.objective + "_whole", parts = recipe_.objective + "_parts";
-    const std::vector<double> all = run(recipe_, whole).losses;
-    Recipe part = recipe_;
-    part.steps = 2;
-    run(part, parts);
-    part.steps = 6, part.resume = true;
-    EXPECT_EQ(run(part, parts).losses, std::vector(all.begin() + 2, all.end()));
-    EXPECT_EQ(parameters(parts), parameters(whole));
+    expect_resumes_exactly(recipe_, recipe_.objective, 2, 6);
   }
 }
 

@@ -71,16 +71,7 @@ TEST_F(Preferences, resume_exactly) {
   for (const Objective* objective : objectives()) {
     if (objective->term != LossTerm::pair && objective->term != LossTerm::reply) continue;
     recipe_.objective = objective->name;
-    const std::string whole = std::string(objective->name) + "_whole", parts = std::string(objective->name) + "_parts";
-    const std::vector<StepEvent> all = steps(recipe_, whole);
-    Recipe part = recipe_;
-    part.steps = 2;
-    steps(part, parts);
-    part.steps = 4, part.resume = true;
-    const std::vector<StepEvent> rest = steps(part, parts);
-    ASSERT_EQ(rest.size(), 2u);
-    for (size_t i = 0; i < 2; ++i) EXPECT_EQ(rest[i].loss, all[i + 2].loss) << whole;
-    EXPECT_EQ(parameters(parts), parameters(whole)) << whole;
+    expect_resumes_exactly(recipe_, recipe_.objective, 2, 4);
   }
 }
 

@@ -174,7 +174,7 @@ TEST_P(CachedPrompt, every_damage_is_noticed) {
 
 TEST_P(CachedPrompt, no_other_file_is_written_over) {
   const auto inference = Inference::open({.model = folder_.file("m")});
-  for (const std::string text :
+  for (const std::string& text :
        {std::string("notes of mine"), std::string(), std::string("\x10\0\0\0\0\0\0\0{}      ", 16)}) {
     folder_.write("cache", text);
     const auto refused = PromptCache::open(kept(), **inference);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -71,6 +72,23 @@ class SmallTraining : public testing::Test {
     EXPECT_TRUE(trainer) << trainer.error().message;
     return trainer ? (*trainer)->plan().rows : 0;
   }
+  // A run that is interrupted after `done` steps and resumed has the losses and numbers of one that is not, whose
+  // losses are returned; `between` sees the recipe that resumes.
+  std::vector<double> expect_resumes_exactly(Recipe recipe, const std::string& name, int64_t done, int64_t steps,
+                                             const std::function<void(Recipe)>& between = nullptr) {
+    recipe.steps = steps;
+    const std::vector<double> expected = losses(recipe, name);
+    EXPECT_EQ(std::ssize(expected), steps);
+    if (std::ssize(expected) != steps) return expected;
+    recipe.steps = done;
+    losses(recipe, name + "-part");
+    recipe.steps = steps, recipe.resume = true;
+    if (between) between(recipe);
+    EXPECT_EQ(losses(recipe, name + "-part"), std::vector(expected.begin() + done, expected.end()));
+    EXPECT_EQ(parameters(name + "-part"), parameters(name));
+    return expected;
+  }
+
   // The peak of the runs before does not count.
   static void forget_peak() { forget_peak_resident(); }
 

@@ -304,19 +304,9 @@ TEST_F(SmallTraining, every_optimizer_resumes_exactly) {
       if (states == std::string_view("bf16") && !kind && !whole_tests()) continue;
       SCOPED_TRACE(fmt::format("{} {}", optimizer->name, states));
       Recipe straight = recipe_;
-      straight.optimizer = optimizer->name, straight.states = states, straight.steps = 5;
+      straight.optimizer = optimizer->name, straight.states = states;
       straight.set = short_periods(*optimizer);
-      const std::string name = fmt::format("{}-{}", optimizer->name, states);
-      const std::vector<double> expected = losses(straight, name);
-      Recipe part = straight;
-      part.steps = 3;
-      losses(part, name + "-part");
-      part.steps = 5, part.resume = true;
-      const std::vector<double> rest = losses(part, name + "-part");
-      ASSERT_EQ(rest.size(), 2u);
-      EXPECT_EQ(rest[0], expected[3]);
-      EXPECT_EQ(rest[1], expected[4]);
-      EXPECT_EQ(parameters(name + "-part"), parameters(name));
+      expect_resumes_exactly(straight, fmt::format("{}-{}", optimizer->name, states), 3, 5);
     }
 }
 
@@ -324,51 +314,26 @@ TEST_F(SmallTraining, every_optimizer_resumes_exactly) {
 TEST_F(SmallTraining, keepers_resume_exactly) {
   recipe_.batch = 2, recipe_.accumulate = 2;
   recipe_.keep = "few_bit,ms_norm,wta_crs,mesa";
-  Recipe straight = recipe_;
-  straight.steps = 4;
-  const std::vector<double> expected = losses(straight, "kept");
-  Recipe part = straight;
-  part.steps = 2;
-  losses(part, "kept-part");
-  part.steps = 4, part.resume = true;
-  EXPECT_EQ(losses(part, "kept-part"), std::vector(expected.begin() + 2, expected.end()));
-  EXPECT_EQ(parameters("kept-part"), parameters("kept"));
+  expect_resumes_exactly(recipe_, "kept", 2, 4);
 }
 
 // A model whose streams are coupled brings its keeper, which is part of the run.
 TEST_F(SmallTraining, coupled_streams_resume_exactly) {
   recipe_.batch = 2, recipe_.accumulate = 2;
   recipe_.set = {"block.coupled=1"};
-  Recipe straight = recipe_;
-  straight.steps = 4;
-  const std::vector<double> expected = losses(straight, "coupled");
-  ASSERT_EQ(expected.size(), 4u);
-  Recipe part = straight;
-  part.steps = 2;
-  losses(part, "coupled-part");
-  part.steps = 4, part.resume = true;
-  Recipe other = part;
-  other.keep = "exact", other.out = folder_.path() + "/coupled-part";
-  Events events(true);
-  const auto refused = Trainer::prepare(other, events);
-  ASSERT_FALSE(refused);
-  EXPECT_THAT(refused.error().message, HasSubstr("--keep: the run in"));
-  EXPECT_EQ(losses(part, "coupled-part"), std::vector(expected.begin() + 2, expected.end()));
-  EXPECT_EQ(parameters("coupled-part"), parameters("coupled"));
+  expect_resumes_exactly(recipe_, "coupled", 2, 4, [&](Recipe other) {
+    other.keep = "exact", other.out = folder_.path() + "/coupled-part";
+    Events events(true);
+    const auto refused = Trainer::prepare(other, events);
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message, HasSubstr("--keep: the run in"));
+  });
 }
 
 TEST_F(SmallTraining, an_estimator_resumes_exactly) {
   recipe_.batch = 2, recipe_.accumulate = 2;
   recipe_.estimator = "mezo", recipe_.optimizer = "adamw", recipe_.lr = 1e-3;
-  Recipe straight = recipe_;
-  straight.steps = 5;
-  const std::vector<double> expected = losses(straight, "mezo");
-  Recipe part = straight;
-  part.steps = 3;
-  losses(part, "mezo-part");
-  part.steps = 5, part.resume = true;
-  EXPECT_EQ(losses(part, "mezo-part"), std::vector(expected.begin() + 3, expected.end()));
-  EXPECT_EQ(parameters("mezo-part"), parameters("mezo"));
+  expect_resumes_exactly(recipe_, "mezo", 3, 5);
 }
 
 TEST_F(SmallTraining, a_budget_that_is_too_small_is_refused) {
@@ -388,16 +353,7 @@ TEST_F(SmallTraining, a_budget_that_is_too_small_is_refused) {
 TEST_F(SmallTraining, meft_resumes_exactly) {
   losses(recipe_, "base");
   recipe_.size = "", recipe_.tokenizer = "", recipe_.model = folder_.path() + "/base/model", recipe_.method = "meft";
-  Recipe straight = recipe_;
-  straight.steps = 4;
-  const std::vector<double> expected = losses(straight, "meft");
-  ASSERT_EQ(expected.size(), 4u);
-  Recipe part = straight;
-  part.steps = 2;
-  losses(part, "meft-part");
-  part.steps = 4, part.resume = true;
-  EXPECT_EQ(losses(part, "meft-part"), std::vector(expected.begin() + 2, expected.end()));
-  EXPECT_EQ(parameters("meft-part"), parameters("meft"));
+  const std::vector<double> expected = expect_resumes_exactly(recipe_, "meft", 2, 4);
   Recipe on = recipe_;
   on.method = "", on.adapter = folder_.path() + "/meft/adapter";
   EXPECT_NE(losses(on, "on"), std::vector{expected[0]}) << "the adapter is not what a new one is";
