@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/isa.h"
 #include "memory.h"
 #include "ops/table.h"
 
@@ -106,6 +107,7 @@ void add_all() {
 }  // namespace thimble
 
 int main(int argc, char** argv) {
+  thimble::use_widest_isa();
   thimble::add_all();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

@@ -51,14 +51,19 @@ LIMITS = {
                     "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1"},
     "avx512_bf16": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16",
                     "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1"},
+    "amx_bf16": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX",
+                 "MKL_ENABLE_INSTRUCTIONS": "AVX512_E4"},
 }
-GGML = ["AVX", "AVX2", "FMA", "F16C", "BMI2", "AVX_VNNI", "AVX512", "AVX512_VNNI", "AVX512_BF16"]
+GGML = ["AVX", "AVX2", "FMA", "F16C", "BMI2", "AVX_VNNI", "AVX512", "AVX512_VNNI", "AVX512_BF16", "AMX_TILE",
+        "AMX_INT8", "AMX_BF16"]
 
 
 def ggml_flags(level):
     """CMake's arguments for llama.cpp on a level."""
-    wide = {"AVX_VNNI": level == "avx_vnni", "AVX512": level.startswith("avx512"),
-            "AVX512_VNNI": level in ("avx512_vnni", "avx512_bf16"), "AVX512_BF16": level == "avx512_bf16"}
+    tiles = level == "amx_bf16"
+    wide = {"AVX_VNNI": level == "avx_vnni", "AVX512": tiles or level.startswith("avx512"),
+            "AVX512_VNNI": level in ("avx512_vnni", "avx512_bf16", "amx_bf16"),
+            "AVX512_BF16": level in ("avx512_bf16", "amx_bf16"), "AMX_TILE": tiles, "AMX_INT8": tiles, "AMX_BF16": tiles}
     flags = [f"-DGGML_{name}={'ON' if wide.get(name, True) else 'OFF'}" for name in GGML]
     return " ".join(["-DGGML_NATIVE=OFF", *flags])
 

@@ -16,7 +16,9 @@ int main(int argc, char** argv) {
       return 77;
     }
     thimble::isa_flag() = argv[2];
-  } else if (argc != 1) {
+  } else if (argc == 1) {
+    thimble::use_widest_isa();
+  } else {
     std::fprintf(stderr, "expected GoogleTest's flags, and perhaps --isa LEVEL\n");
     return 2;
   }

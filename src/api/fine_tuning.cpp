@@ -1,3 +1,4 @@
+#include "api/settle.h"
 #include "run/trainer.h"
 #include "thimble/thimble.h"
 
@@ -14,7 +15,7 @@ FineTuning::FineTuning(FineTuning&&) noexcept = default;
 FineTuning::~FineTuning() = default;
 
 Result<FineTuning> FineTuning::plan(const Recipe& recipe) {
-  settle_allocator();
+  settle_process();
   auto run = std::make_unique<Run>();
   run->trainer = TRY(Trainer::prepare(recipe, run->events));
   run->events.plan(run->trainer->plan().ledger);

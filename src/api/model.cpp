@@ -1,4 +1,4 @@
-#include "run/arena.h"
+#include "api/settle.h"
 #include "run/completion.h"
 #include "run/evaluator.h"
 #include "thimble/thimble.h"
@@ -16,7 +16,7 @@ Model::Model(Model&&) noexcept = default;
 Model::~Model() = default;
 
 Result<Model> Model::open(const InferenceOptions& options, int64_t context, const SamplingOptions& sampling) {
-  settle_allocator();
+  settle_process();
   auto inference = TRY(Inference::open(options));
   auto sampler = TRY(Sampler::create(sampling, inference->architecture().vocab));
   auto generator = TRY(Generator::prepare(*inference, 1, TRY(inference->context(context))));
@@ -37,7 +37,7 @@ Result<std::string> Model::generate(const Prompt& prompt, int64_t max_tokens,
 }
 
 Result<Score> evaluate(const InferenceOptions& options, const std::string& data, int64_t context) {
-  settle_allocator();
+  settle_process();
   auto inference = TRY(Inference::open(options));
   context = TRY(inference->context(context));
   DatasetOptions data_options{.context = context};

@@ -158,7 +158,10 @@ int run(int argc, char** argv) {
     const auto act = [&]() -> Result<void> {
       const int64_t budget = TRY(hold_memory(*app.get_subcommand(kCommands[i]->name), kCommands[i]->computes));
       try {
-        if (!isa.empty()) CHECK_OK(use_isa(isa));
+        if (isa.empty())
+          use_widest_isa();
+        else
+          CHECK_OK(use_isa(isa));
         return trace.empty() ? actions[i]() : run_traced(actions[i], trace);
       } catch (const std::bad_alloc&) {
         let_heap_go();

@@ -5,6 +5,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
@@ -48,6 +50,15 @@ constexpr CpuBits kAvx512Bf16 = [] {
   return needs;
 }();
 
+// AMX-BF16, AMX-TILE; tile configuration and tile data saved.
+constexpr uint32_t kTileRegisters = bits(17, 18);
+constexpr CpuBits kAmxBf16 = [] {
+  CpuBits needs = kAvx512Bf16;
+  needs.leaf7_edx |= bits(22, 24);
+  needs.xcr0 |= kTileRegisters;
+  return needs;
+}();
+
 constexpr IsaSet kUpToAvx2 = isa_bit(Isa::baseline) | isa_bit(Isa::avx2),
                  kUpToAvx512 = kUpToAvx2 | isa_bit(Isa::avx512),
                  kUpToAvx512Vnni = kUpToAvx512 | isa_bit(Isa::avx512_vnni),
@@ -61,7 +72,18 @@ constexpr std::array kLevels = {
     IsaLevel{Isa::avx512, "avx512", "AVX-512 F, BW, CD, DQ, VL", kUpToAvx512, kAvx512},
     IsaLevel{Isa::avx512_vnni, "avx512_vnni", "and dot products of int8 quads", kUpToAvx512Vnni, kAvx512Vnni},
     IsaLevel{Isa::avx512_bf16, "avx512_bf16", "and dot products of bf16 pairs", kUpToAvx512Bf16, kAvx512Bf16},
+    IsaLevel{Isa::amx_bf16, "amx_bf16", "AMX: and products of bf16 tiles", kUpToAvx512Bf16 | isa_bit(Isa::amx_bf16),
+             kAmxBf16},
 };
+
+bool asks_the_system(const IsaLevel& level) noexcept { return (level.needs.xcr0 & kTileRegisters) != 0; }
+
+// Whether this process may use the registers of a level; once granted they stay so.
+bool allowed(const IsaLevel& level) noexcept {
+  constexpr long kRequest = 0x1023,
+                 kTileData = 18;  // ARCH_REQ_XCOMP_PERM and XFEATURE_XTILEDATA of Linux's asm/prctl.h
+  return !asks_the_system(level) || ::syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+}
 
 uint32_t saved_registers() noexcept {
   uint32_t low, high;
@@ -92,26 +114,33 @@ constexpr std::array kLevels = {
 
 #endif
 
+#if !defined(__x86_64__)
+bool asks_the_system(const IsaLevel&) noexcept { return false; }
+bool allowed(const IsaLevel&) noexcept { return true; }
+#endif
+
 bool has_all(const CpuBits& cpu, const CpuBits& needs) noexcept {
   const auto has = [](uint32_t there, uint32_t needed) { return (there & needed) == needed; };
   return has(cpu.leaf1_ecx, needs.leaf1_ecx) && has(cpu.leaf7_ebx, needs.leaf7_ebx) &&
-         has(cpu.leaf7_ecx, needs.leaf7_ecx) && has(cpu.leaf7_1_eax, needs.leaf7_1_eax) &&
-         has(cpu.extended1_ecx, needs.extended1_ecx) && has(cpu.xcr0, needs.xcr0) && has(cpu.hwcap, needs.hwcap) &&
-         has(cpu.hwcap2, needs.hwcap2);
+         has(cpu.leaf7_ecx, needs.leaf7_ecx) && has(cpu.leaf7_edx, needs.leaf7_edx) &&
+         has(cpu.leaf7_1_eax, needs.leaf7_1_eax) && has(cpu.extended1_ecx, needs.extended1_ecx) &&
+         has(cpu.xcr0, needs.xcr0) && has(cpu.hwcap, needs.hwcap) && has(cpu.hwcap2, needs.hwcap2);
 }
 
-ActiveIsa widest() noexcept {
+// The widest level of this CPU for which `may_use` is true.
+template <class MayUse>
+ActiveIsa widest(const MayUse& may_use) noexcept {
   const IsaSet here = this_cpu_levels();
   ActiveIsa active;
   for (const IsaLevel& level : kLevels)
-    if (here & isa_bit(level.isa)) active = {level.isa, level.includes};
+    if (here & isa_bit(level.isa) && may_use(level)) active = {level.isa, level.includes};
   return active;
 }
 
 }  // namespace
 
 // Before this runs, as other files' variables may be made, it is all zeros: the baseline.
-ActiveIsa active_isa = widest();
+ActiveIsa active_isa = widest([](const IsaLevel& level) { return !asks_the_system(level); });
 
 CpuBits this_cpu_bits() noexcept {
   CpuBits cpu;
@@ -119,7 +148,7 @@ CpuBits this_cpu_bits() noexcept {
   uint32_t eax, ebx, ecx, edx;
   if (__get_cpuid_count(1, 0, &eax, &ebx, &ecx, &edx)) cpu.leaf1_ecx = ecx;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
-    cpu.leaf7_ebx = ebx, cpu.leaf7_ecx = ecx;
+    cpu.leaf7_ebx = ebx, cpu.leaf7_ecx = ecx, cpu.leaf7_edx = edx;
     if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) cpu.leaf7_1_eax = eax;
   }
   if (__get_cpuid_count(0x80000001, 0, &eax, &ebx, &ecx, &edx)) cpu.extended1_ecx = ecx;
@@ -162,19 +191,23 @@ std::string_view isa_name() noexcept {
 
 Result<void> use_isa(std::string_view name) {
   const auto found = std::find_if(kLevels.begin(), kLevels.end(), [&](const IsaLevel& l) { return l.name == name; });
-  if (found != kLevels.end() && this_cpu_levels() & isa_bit(found->isa)) {
+  const bool here = found != kLevels.end() && this_cpu_levels() & isa_bit(found->isa);
+  if (here && allowed(*found)) {
     active_isa = {found->isa, found->includes};
     return {};
   }
   return fail(ErrorCode::invalid_argument, "--isa {}: {}; this CPU has {}", name,
-              found == kLevels.end() ? "there is no such level" : "this CPU lacks it", isa_names(this_cpu_levels()));
+              found == kLevels.end() ? "there is no such level"
+              : here                 ? "the system does not give its registers to this process"
+                                     : "this CPU lacks it",
+              isa_names(this_cpu_levels()));
 }
 
 void use_isa(Isa level) noexcept {
   for (const IsaLevel& l : kLevels)
-    if (l.isa == level) active_isa = {l.isa, l.includes};
+    if (l.isa == level && allowed(l)) active_isa = {l.isa, l.includes};
 }
 
-void use_widest_isa() noexcept { active_isa = widest(); }
+void use_widest_isa() noexcept { active_isa = widest(allowed); }
 
 }  // namespace thimble

@@ -12,7 +12,18 @@
 
 namespace thimble {
 
-enum class Isa : uint8_t { baseline, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16, neon, neon_dotprod, neon_i8mm };
+enum class Isa : uint8_t {
+  baseline,
+  avx2,
+  avx_vnni,
+  avx512,
+  avx512_vnni,
+  avx512_bf16,
+  amx_bf16,
+  neon,
+  neon_dotprod,
+  neon_i8mm
+};
 
 // A set of levels, a bit each.
 using IsaSet = uint32_t;
@@ -21,7 +32,7 @@ constexpr IsaSet isa_bit(Isa level) noexcept { return IsaSet{1} << static_cast<i
 // What the CPU says, as far as levels depend on it. Words of another architecture are zeros.
 struct CpuBits {
   // x86: CPUID
-  uint32_t leaf1_ecx = 0, leaf7_ebx = 0, leaf7_ecx = 0, leaf7_1_eax = 0, extended1_ecx = 0;
+  uint32_t leaf1_ecx = 0, leaf7_ebx = 0, leaf7_ecx = 0, leaf7_edx = 0, leaf7_1_eax = 0, extended1_ecx = 0;
   uint32_t xcr0 = 0;               // registers that the system saves
   uint32_t hwcap = 0, hwcap2 = 0;  // AArch64: AT_HWCAP and AT_HWCAP2 of Linux, the lower halves
 };
@@ -47,6 +58,10 @@ IsaSet this_cpu_levels() noexcept;
 
 // The level in use, and whether kernels of a level may run under it. Reading is free; use_isa() is for the start of a
 // program and for tests, while no kernel runs.
+//
+// Before any call it is the widest level that asks nothing of the system. Linux gives AMX's tile registers to a process
+// that asks for them (arch_prctl, ARCH_REQ_XCOMP_PERM), and from then on wants alternate signal stacks that hold them:
+// a library does not do so as it is loaded.
 struct ActiveIsa {
   Isa level = Isa::baseline;
   IsaSet includes = 0;
@@ -55,9 +70,10 @@ extern ActiveIsa active_isa;
 inline bool isa_has(Isa level) noexcept { return (active_isa.includes & isa_bit(level)) != 0; }
 std::string_view isa_name() noexcept;
 
-// Errors (invalid_argument): no such level, or one that this CPU lacks. The message lists those it has.
+// Errors (invalid_argument): no such level, or one that this CPU lacks or whose registers the system refuses. The
+// message lists those it has.
 Result<void> use_isa(std::string_view name);
-void use_isa(Isa level) noexcept;  // one of this CPU
+void use_isa(Isa level) noexcept;  // one of this CPU that the system allows
 void use_widest_isa() noexcept;
 
 }  // namespace thimble

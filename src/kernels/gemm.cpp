@@ -15,7 +15,6 @@ namespace {
 
 // Elements of B packed together, which stay in the second-level cache; more where that makes two panels of one.
 constexpr int64_t kGroupElements = 192 << 10, kPairElements = 320 << 10;
-constexpr int64_t kMostTile = 8 * 48;
 // Elements of B from which on threads pack its panels together: below, meeting once more costs more than packing.
 constexpr int64_t kSharedElements = 64 << 10;
 constexpr int64_t kLine = 64;

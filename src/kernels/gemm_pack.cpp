@@ -115,6 +115,23 @@ void pack_straight(const MicroKernel& micro, const Term& term, int64_t k, int64_
   }
 }
 
+// use(w, r, word) for words w of columns row + r of A^T [k, m].
+template <class Use>
+void each_word_of_columns(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t count,
+                          float* scratch, const Use& use) noexcept {
+  const int64_t room = kPackRows + 2 * term.a.codec->block;
+  for (int64_t w = 0; w < padded(k, micro) / micro.pair; ++w) {
+    const float* rows[2] = {};
+    for (int p = 0; p < micro.pair; ++p)
+      if (const int64_t i = w * micro.pair + p; i < k)
+        rows[p] = decode_range(term.a, i, row, row + count, scratch + p * room);
+    for (int64_t r = 0; r < count; ++r) {
+      const float low = rows[0][r], high = rows[1] ? rows[1][r] : 0;
+      use(w, r, micro.pair == 2 ? round_bf16(low) | round_bf16(high) << 16 : std::bit_cast<uint32_t>(low));
+    }
+  }
+}
+
 // A^T [k, m]: rows k (and k + 1) side by side, cut into tiles of micro.rows. Whole tiles of f32 or bf16 are read where
 // they are.
 void pack_a_transposed(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t count, uint32_t* to,
@@ -123,17 +140,30 @@ void pack_a_transposed(const MicroKernel& micro, const Term& term, int64_t k, in
   if (count % tile == 0 && k % micro.pair == 0 && plain(term.a))
     return cut_tiles(micro.pair == 2 ? Word::pair : Word::f32, words_of(term.a, 0, row), {words, count / tile, tile},
                      to);
-  const int64_t room = kPackRows + 2 * term.a.codec->block;
-  for (int64_t w = 0; w < words; ++w) {
-    const float* rows[2] = {};
-    for (int p = 0; p < micro.pair; ++p)
-      if (const int64_t i = w * micro.pair + p; i < k)
-        rows[p] = decode_range(term.a, i, row, row + count, scratch + p * room);
-    for (int64_t r = 0; r < (count + tile - 1) / tile * tile; ++r) {
-      const float low = rows[0] && r < count ? rows[0][r] : 0, high = rows[1] && r < count ? rows[1][r] : 0;
-      to[(r / tile * words + w) * tile + r % tile] =
-          micro.pair == 2 ? round_bf16(low) | round_bf16(high) << 16 : std::bit_cast<uint32_t>(low);
+  each_word_of_columns(micro, term, k, row, count, scratch, [&](int64_t w, int64_t r, uint32_t word) {
+    to[(r / tile * words + w) * tile + r % tile] = word;
+  });
+  if (count % tile)
+    for (int64_t w = 0; w < words; ++w) {
+      uint32_t* const last = to + (count / tile * words + w) * tile;
+      std::fill(last + count % tile, last + tile, 0);
     }
+}
+
+// The same as rows that are read along k. Of f32 or bf16, squares of 16 x 16 words are turned where they can be.
+void pack_a_along_rows(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t count, uint32_t* to,
+                       float* scratch) noexcept {
+  const int64_t words = padded(k, micro) / micro.pair;
+  if (count % kStrip || k % micro.pair || !plain(term.a))
+    return each_word_of_columns(micro, term, k, row, count, scratch,
+                                [&](int64_t w, int64_t r, uint32_t word) { to[r * words + w] = word; });
+  alignas(64) uint32_t cut[kPackRows * kStrip];
+  for (int64_t w = 0; w < words; w += kStrip) {
+    const int64_t some = std::min(kStrip, words - w);
+    cut_tiles(Word::pair, words_of(term.a, micro.pair * w, row), {some, count / kStrip, kStrip}, cut);
+    for (int64_t r = 0; r < count; r += kStrip)
+      turn_rows(Word::f32, {reinterpret_cast<const std::byte*>(cut + r * some), &kF32, kStrip}, some, kStrip,
+                to + r * words + w, words);
   }
 }
 
@@ -171,13 +201,17 @@ int64_t pack_a_scratch_floats(int64_t k, int64_t block) { return std::max(k + 2,
 
 Rows packed_rows(const MicroKernel& micro, bool a_transposed, int64_t k, const std::byte* packed, int64_t row) {
   const int64_t depth = padded(k, micro), element = micro.pair == 2 ? 2 : 4;
-  if (a_transposed) return {packed + row * depth * element, micro.pair, int64_t{micro.rows} * micro.pair};
+  if (a_transposed && !micro.along_rows)
+    return {packed + row * depth * element, micro.pair, int64_t{micro.rows} * micro.pair};
   return {packed + row * depth * element, depth, micro.pair};
 }
 
 void pack_a(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t count, std::byte* to,
             float* scratch) noexcept {
-  if (term.a_transposed) return pack_a_transposed(micro, term, k, row, count, reinterpret_cast<uint32_t*>(to), scratch);
+  if (term.a_transposed) {
+    const auto pack = micro.along_rows ? pack_a_along_rows : pack_a_transposed;
+    return pack(micro, term, k, row, count, reinterpret_cast<uint32_t*>(to), scratch);
+  }
   const int64_t depth = padded(k, micro), element = micro.pair == 2 ? 2 : 4;
   for (int64_t r = 0; r < count; ++r) {
     std::byte* const out = to + r * depth * element;

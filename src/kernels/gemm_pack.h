@@ -32,7 +32,7 @@ struct Rows {
 };
 
 // Packs rows [row, row + count) of A into `to`, in the multiplied type: row-major [count, padded(k)]; or, when A is
-// transposed, [count / micro.rows, k / pair, micro.rows, pair], rows beyond `count` zero.
+// transposed and not read along its rows, [count / micro.rows, k / pair, micro.rows, pair], rows beyond `count` zero.
 void pack_a(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t count, std::byte* to,
             float* scratch) noexcept;
 

@@ -69,7 +69,10 @@ constexpr MicroKernel kKernel = {.rows = kRows, .columns = kColumns, .lanes = kL
 
 }  // namespace
 
-const MicroKernel* micro_bf16() { return isa_has(Isa::avx512_bf16) ? &kKernel : nullptr; }
+const MicroKernel* micro_bf16() {
+  if (const MicroKernel* const tiles = micro_amx()) return tiles;
+  return isa_has(Isa::avx512_bf16) ? &kKernel : nullptr;
+}
 
 }  // namespace thimble
 

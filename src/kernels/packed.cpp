@@ -47,6 +47,12 @@ void lay_right(Multiply multiply, const Matrix& b, bool transposed, std::byte* r
            room + column * padded(k, micro) * element(micro), scratch);
 }
 
+int64_t rows_together(Multiply multiply) { return micro_kernel(multiply).rows; }
+int64_t depths_together(Multiply multiply) {
+  const MicroKernel& micro = micro_kernel(multiply);
+  return int64_t{micro.grouped} * micro.pair;
+}
+
 void multiply_packed(Multiply multiply, const PackedProduct& p) noexcept {
   const MicroKernel& micro = micro_kernel(multiply);
   const int64_t depth = padded(p.k, micro), steps = depth / micro.pair, shift = p.reach.shift;
@@ -59,7 +65,9 @@ void multiply_packed(Multiply multiply, const PackedProduct& p) noexcept {
     const int64_t first = reach == Reach::columns_to ? std::clamp<int64_t>(c - shift, 0, p.m) / micro.rows : 0;
     const int64_t end = reach == Reach::columns_from ? std::clamp<int64_t>(c + micro.columns - shift, 0, p.m) : p.m;
     for (int64_t r = first * micro.rows; r < end; r += micro.rows) {
-      const int64_t from = reach == Reach::depth_from ? std::clamp<int64_t>((r + shift) / micro.pair, 0, steps) : 0;
+      const int64_t from = reach == Reach::depth_from
+                               ? round_down(std::clamp<int64_t>((r + shift) / micro.pair, 0, steps), micro.grouped)
+                               : 0;
       const int64_t to = reach == Reach::depth_to
                              ? std::clamp<int64_t>((r + micro.rows + shift + micro.pair - 1) / micro.pair, 0, steps)
                              : steps;

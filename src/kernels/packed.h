@@ -19,6 +19,11 @@ Rows lay_left(Multiply multiply, const Matrix& a, bool transposed, std::byte* ro
 // B [k, n], or [n, k] when transposed.
 void lay_right(Multiply multiply, const Matrix& b, bool transposed, std::byte* room, float* scratch) noexcept;
 
+// Rows of A, from a multiple of so many on, are multiplied together, and depths are left out by multiples of
+// depths_together(): what is out of reach of one row is read where it is in reach of another, and has to be zero.
+int64_t rows_together(Multiply multiply);
+int64_t depths_together(Multiply multiply);
+
 // What of a product is wanted, or not known to be zero: of row r, columns or depths k from, or up to, r + shift.
 struct Reach {
   enum Kind { all, columns_from, columns_to, depth_from, depth_to } kind = all;

@@ -77,8 +77,12 @@ THIMBLE_BODY void cut_as(const Element* from, int64_t stride, const TileCut& c, 
       return cut<word, 8>(from, stride, c, to);
     case 12:
       return cut<word, 12>(from, stride, c, to);
+    case 16:
+      return cut<word, 16>(from, stride, c, to);
     case 24:
       return cut<word, 24>(from, stride, c, to);
+    case 32:
+      return cut<word, 32>(from, stride, c, to);
     case 48:
       return cut<word, 48>(from, stride, c, to);
   }

@@ -19,8 +19,8 @@ struct WordRows {
   int64_t stride;
 };
 
-// k runs over rows: word w of column i is of row w, or of rows 2 w and 2 w + 1. Tiles of `width` columns (4, 8, 12, 24
-// or 48): to [tiles, words, width].
+// k runs over rows: word w of column i is of row w, or of rows 2 w and 2 w + 1. Tiles of `width` columns (4, 8, 12,
+// 16, 24, 32 or 48): to [tiles, words, width].
 struct TileCut {
   int64_t words, tiles, width;
 };

@@ -63,15 +63,15 @@ struct Task {
     return a.window ? std::max(start(r), tile.position + r - a.window + 1) : start(r);
   }
 
-  // Scores of a query in the tile of keys become weights; a score that the mask hides weighs nothing. Products read no
-  // more than kMostRows keys beyond the last one that is seen.
+  // Scores of a query in the tile of keys become weights; a score that the mask hides weighs nothing. Products read
+  // what the last of the rows that are multiplied together sees.
   void weigh(int64_t g, int64_t r, int64_t key, int64_t keys) const noexcept {
-    constexpr int64_t kMostRows = 8;
     float* const s = m.scores + r * kKeyTile;
     uint16_t* const bf16 = m.bf16 ? m.bf16 + r * kKeyTile : nullptr;
     const int64_t from = std::clamp(first(r) - key, int64_t{0}, keys),
                   to = std::clamp(tile.position + r + 1 - key, from, keys);
-    const int64_t seen = from == to ? 0 : round_up(to, 16), read = std::min(kKeyTile, round_up(to + kMostRows, 16));
+    const int64_t seen = from == to ? 0 : round_up(to, 16),
+                  read = std::min(kKeyTile, round_up(to + rows_together(multiply), 16));
     if (from < to) {
       constexpr float kHidden = -std::numeric_limits<float>::infinity();
       std::fill(s, s + from, kHidden);

@@ -58,12 +58,12 @@ class TouchedBlocks {
   std::vector<void*> blocks_;
 };
 
-// Libraries that the program is linked with. A host of ours may have others, and files of any size that it has mapped:
-// none of our business.
+// Libraries that the program is linked with, but for those that have been through their work before anything is
+// planned: libyaml-cpp, zlib and libzstd read recipes and compressed data. A host of ours may have others, and files of
+// any size that it has mapped: none of our business.
 constexpr std::array kOurLibraries = {"libc.",       "libm.",        "libstdc++.", "libgcc_s.",  "ld-linux",
                                       "libpcre2-8.", "libsimdjson.", "libfmt.",    "libxxhash.", "liburing.",
-                                      "libutf8proc", "libhwy.",      "libz.",      "libzstd.",   "libyaml-cpp.",
-                                      "libcurl.",    "libcrypto.",   "libedit."};
+                                      "libutf8proc", "libhwy.",      "libcurl.",   "libcrypto.", "libedit."};
 
 bool is_ours(const dl_phdr_info& object) {
   const std::string_view path = object.dlpi_name ? object.dlpi_name : "";

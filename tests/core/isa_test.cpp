@@ -8,7 +8,7 @@ namespace {
 
 CpuBits everything() {
   constexpr uint32_t kAll = ~0u;
-  return {kAll, kAll, kAll, kAll, kAll, kAll, kAll, kAll};
+  return {kAll, kAll, kAll, kAll, kAll, kAll, kAll, kAll, kAll};
 }
 
 const IsaLevel& widest_level() { return isa_levels().back(); }
@@ -23,9 +23,9 @@ TEST(Isa, the_lowest_level_needs_nothing) { EXPECT_EQ(isa_levels_of({}), isa_bit
 
 // Hypervisors hide single features: a level whose compiler may use a hidden one must not be taken.
 TEST(Isa, each_bit_that_is_hidden_takes_the_levels_that_need_it) {
-  constexpr uint32_t CpuBits::*kWords[] = {&CpuBits::leaf1_ecx,   &CpuBits::leaf7_ebx,     &CpuBits::leaf7_ecx,
-                                           &CpuBits::leaf7_1_eax, &CpuBits::extended1_ecx, &CpuBits::xcr0,
-                                           &CpuBits::hwcap,       &CpuBits::hwcap2};
+  constexpr uint32_t CpuBits::*kWords[] = {&CpuBits::leaf1_ecx, &CpuBits::leaf7_ebx,   &CpuBits::leaf7_ecx,
+                                           &CpuBits::leaf7_edx, &CpuBits::leaf7_1_eax, &CpuBits::extended1_ecx,
+                                           &CpuBits::xcr0,      &CpuBits::hwcap,       &CpuBits::hwcap2};
   for (const auto word : kWords)
     for (int bit = 0; bit < 32; ++bit) {
       CpuBits cpu = everything();

@@ -50,7 +50,7 @@ constexpr Word kWords[] = {Word::pair, Word::f32, Word::rounded};
 TEST(Words, cut_tiles) {
   for (const Codec* codec : {&kF32, &kBf16})
     for (Word word : kWords)
-      for (int64_t width : {4, 8, 12, 24, 48})
+      for (int64_t width : {4, 8, 12, 16, 24, 32, 48})
         for (int64_t tiles : {0, 1, 5}) {
           const int64_t words = 7, stride = 251, rows = word == Word::pair ? 2 : 1;
           const Table table(*codec, words * rows, stride);
