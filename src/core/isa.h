@@ -10,6 +10,11 @@
 
 #include "core/result.h"
 
+// Whether intrinsics of x86 are compiled: under GCC's pragmas, which Clang, the compiler of the fuzzing targets, lacks.
+#if defined(__x86_64__) && !defined(__clang__)
+#define THIMBLE_X86_INTRINSICS
+#endif
+
 namespace thimble {
 
 enum class Isa : uint8_t {

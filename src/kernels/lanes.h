@@ -16,7 +16,16 @@ constexpr int64_t kLanes = 16;
 using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
 using LaneWords = uint32_t __attribute__((vector_size(64), aligned(4), may_alias));
 using LaneHalves = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
-using LaneIndex = int __attribute__((vector_size(64)));
+
+// Lane l: lane of(l) of a and b, one after the other.
+template <auto of, class Vector, int... l>
+THIMBLE_BODY Vector pick_lanes(Vector a, Vector b, std::integer_sequence<int, l...>) noexcept {
+  return __builtin_shufflevector(a, b, of(l)...);
+}
+template <auto of, class Vector>
+THIMBLE_BODY Vector pick_lanes(Vector a, Vector b) noexcept {
+  return pick_lanes<of>(a, b, std::make_integer_sequence<int, kLanes>{});
+}
 
 THIMBLE_BODY Lanes load_lanes(const float* at) noexcept { return *reinterpret_cast<const Lanes*>(at); }
 
@@ -46,29 +55,19 @@ THIMBLE_BODY LanePair load_pair(const uint16_t* at) noexcept {
 
 // 32 numbers in order, and taken apart as load_pair() does.
 THIMBLE_BODY void interleave(const LanePair& pair, float* to) noexcept {
-  const LaneIndex low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
-  *reinterpret_cast<Lanes*>(to) = __builtin_shuffle(pair.even, pair.odd, low);
-  *reinterpret_cast<Lanes*>(to + kLanes) = __builtin_shuffle(pair.even, pair.odd, low + 8);
+  *reinterpret_cast<Lanes*>(to) = pick_lanes<[](int l) { return l / 2 + l % 2 * 16; }>(pair.even, pair.odd);
+  *reinterpret_cast<Lanes*>(to + kLanes) =
+      pick_lanes<[](int l) { return 8 + l / 2 + l % 2 * 16; }>(pair.even, pair.odd);
 }
 THIMBLE_BODY LanePair take_apart(const float* from) noexcept {
-  const LaneIndex even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
   const Lanes low = load_lanes(from), high = load_lanes(from + kLanes);
-  return {__builtin_shuffle(low, high, even), __builtin_shuffle(low, high, even + 1)};
+  return {pick_lanes<[](int l) { return 2 * l; }>(low, high), pick_lanes<[](int l) { return 2 * l + 1; }>(low, high)};
 }
 
-// Indices of __builtin_shuffle as constants that GCC 12 sees through: in lane l, of(l).
-template <class Of, int... l>
-THIMBLE_BODY LaneIndex lane_indices(Of, std::integer_sequence<int, l...>) noexcept {
-  return LaneIndex{std::integral_constant<int, Of{}(l)>::value...};
-}
-template <class Of>
-THIMBLE_BODY LaneIndex lane_indices(Of of) noexcept {
-  return lane_indices(of, std::make_integer_sequence<int, kLanes>{});
-}
 // Each lane has the one `width` away.
 template <int width>
 THIMBLE_BODY Lanes swap_lanes(Lanes v) noexcept {
-  return __builtin_shuffle(v, lane_indices([](int l) { return l ^ width; }));
+  return pick_lanes<[](int l) { return l ^ width; }>(v, v);
 }
 
 // The sum over lanes, in the order of dot() in rows.h.
@@ -82,8 +81,8 @@ THIMBLE_BODY float fold(Lanes v) noexcept {
 // Lanes whose number has not the bit `width`: sums of a's lanes l and l + width; the others: b's.
 template <int width>
 THIMBLE_BODY Lanes join_lanes(Lanes a, Lanes b) noexcept {
-  return __builtin_shuffle(a, b, lane_indices([](int l) { return (l & width ? 16 : 0) + l; })) +
-         __builtin_shuffle(a, b, lane_indices([](int l) { return (l & width ? 16 : 0) + (l ^ width); }));
+  return pick_lanes<[](int l) { return (l & width ? 16 : 0) + l; }>(a, b) +
+         pick_lanes<[](int l) { return (l & width ? 16 : 0) + (l ^ width); }>(a, b);
 }
 
 // Lane i: fold(sums[i]).

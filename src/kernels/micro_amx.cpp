@@ -7,7 +7,7 @@
 #include "core/isa.h"
 #include "kernels/micro.h"
 
-#if defined(__x86_64__)
+#if defined(THIMBLE_X86_INTRINSICS)
 #include <immintrin.h>
 
 #include <algorithm>

@@ -91,14 +91,12 @@ THIMBLE_BODY void cut_as(const Element* from, int64_t stride, const TileCut& c, 
 // One of the four steps of a transposition: rows r and r + width exchange half of their lanes.
 template <int width>
 THIMBLE_BODY void exchange(LaneWords* rows) noexcept {
-  const auto low = [](int l) { return l & width ? 16 + (l ^ width) : l; };
-  const auto high = [](int l) { return l & width ? 16 + l : l | width; };
 #pragma GCC unroll 16
   for (int r = 0; r < 16; ++r) {
     if (r & width) continue;
     const LaneWords a = rows[r], b = rows[r | width];
-    rows[r] = __builtin_shuffle(a, b, reinterpret_cast<LaneWords>(lane_indices(low)));
-    rows[r | width] = __builtin_shuffle(a, b, reinterpret_cast<LaneWords>(lane_indices(high)));
+    rows[r] = pick_lanes<[](int l) { return l & width ? 16 + (l ^ width) : l; }>(a, b);
+    rows[r | width] = pick_lanes<[](int l) { return l & width ? 16 + l : l | width; }>(a, b);
   }
 }
 

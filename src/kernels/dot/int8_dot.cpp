@@ -203,7 +203,7 @@ constexpr auto* quantise = dispatched<quantise_body>;
 
 // Of the level in use.
 MultiplyInt8 multiply_panel() noexcept {
-#if defined(__x86_64__)
+#if defined(THIMBLE_X86_INTRINSICS)
   if (isa_has(Isa::avx512_vnni)) return multiply_panel_vnni;
   if (isa_has(Isa::avx_vnni)) return multiply_panel_avx_vnni;
   if (isa_has(Isa::avx2)) return multiply_panel_avx2;
@@ -216,7 +216,7 @@ MultiplyInt8 multiply_panel() noexcept {
 }
 // For one row of x; nullptr: by panels.
 MultiplyOneInt8 multiply_one(Int8Kind kind) noexcept {
-#if defined(__x86_64__)
+#if defined(THIMBLE_X86_INTRINSICS)
   if (isa_has(Isa::avx512_vnni)) return multiply_one_vnni(kind);
   if (isa_has(Isa::avx_vnni)) return multiply_one_avx_vnni(kind);
   if (isa_has(Isa::avx2)) return multiply_one_avx2(kind);
