@@ -83,6 +83,9 @@ TEST_F(SmallTraining, a_damaged_checkpoint_is_refused) {
 
 // A run that took near moves goes on with them, also where a larger budget would do without.
 TEST_F(SmallTraining, resume_goes_on_with_near_moves) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer's memory varies by more than near moves save";
+#endif
   recipe_.size = "4M";
   recipe_.scratch = "none";
   recipe_.memory = 1'000'000;
@@ -151,7 +154,7 @@ TEST_F(SmallTraining, resume_refuses_other_settings_and_data) {
   for (const std::function<void(Recipe&)>& free : std::vector<std::function<void(Recipe&)>>{
            [](Recipe& r) { r.steps = 5; },
            [](Recipe& r) { r.threads = 1; },
-           [](Recipe& r) { r.memory = 900'000'000; },
+           [](Recipe& r) { r.memory = 4'000'000'000; },
            [](Recipe& r) { r.save_every = 1; },
            [&](Recipe& r) { r.data = folder_.write("moved.jsonl", small_chats()); },
        })
