@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/models/quantised/*.safetensors: small matrices as other tools quantise them, and what they read back.
 
-    pip install torch transformers bitsandbytes compressed-tensors safetensors
+    pip install torch transformers bitsandbytes compressed-tensors==0.9.3 safetensors
     pip download --no-deps --no-binary :all: autoawq    # unpacked; --autoawq names the folder
     tools/quantised_goldens.py --autoawq autoawq-0.2.9
 
@@ -136,6 +136,18 @@ def fp8_row():
          {"quant_method": "compressed-tensors", "format": "float-quantized"})
 
 
+# 2:4 sparse matrices, packed
+
+def sparse_24(name, dtype, columns=COLUMNS):
+    from compressed_tensors.compressors.sparse_compressors.sparse_24_bitmask import Sparse24BitMaskTensor
+    packed = Sparse24BitMaskTensor.from_dense(weight(columns=columns).to(dtype))
+    save(name, {"compressed": packed.compressed, "bitmask": packed.bitmask,
+                "shape": torch.tensor(packed.shape).reshape(-1, 1)}, packed.decompress(),
+         {"quant_method": "compressed-tensors",
+          "sparsity_config": {"format": "sparse-24-bitmask", "global_sparsity": 0.5, "ignore": ["lm_head"],
+                              "registry_requires_subclass": False, "sparsity_structure": "2:4", "targets": ["Linear"]}})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--autoawq", required=True, help="folder of AutoAWQ's source")
@@ -156,6 +168,9 @@ def main():
     fp8_block()
     fp8_tensor()
     fp8_row()
+    sparse_24("sparse_24", torch.bfloat16)
+    sparse_24("sparse_24_f16_part", torch.float16, columns=44)
+    sparse_24("sparse_24_f32", torch.float32, columns=72)
 
 
 if __name__ == "__main__":

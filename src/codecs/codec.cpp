@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <array>
 
+#include "codecs/pattern.h"
 #include "core/nearest.h"
 
 namespace thimble {
 namespace {
 
-constexpr std::array kCodecs = {&kF32, &kBf16, &kF16, &kQ8_0, &kQ4_0,      &kQ4_1,      &kQ5_0, &kQ5_1,
-                                &kQ4K, &kQ5K,  &kQ6K, &kNf4,  &kNf4Double, &kInt8Block, &kFp8,  &kFp8Group};
+constexpr std::array kCodecs = {&kF32,       &kBf16,      &kF16, &kQ8_0,     &kQ4_0,     &kQ4_1,
+                                &kQ5_0,      &kQ5_1,      &kQ4K, &kQ5K,      &kQ6K,      &kNf4,
+                                &kNf4Double, &kInt8Block, &kFp8, &kFp8Group, &kBf16In24, &kF16In24};
 constexpr std::array kReadOnly = {&kQ2K,  &kQ3K,   &kIq4Nl,  &kIq4Xs, &kIq3S, &kIq3Xxs,
                                   &kIq2S, &kIq2Xs, &kIq2Xxs, &kMxfp4, &kTq10, &kTq20};
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 
+#include "codecs/pattern.h"
 #include "commands/command.h"
 #include "commands/convert_adapter.h"
 #include "commands/model_output.h"
@@ -64,8 +65,9 @@ Result<void> choose_codecs(Conversion& c) {
     out.codec = TRY(codec_named(o.codec));
   } else if (out.is_gguf() && c.merged) {
     out.codec = &kQ8_0;
-  } else if (!out.is_gguf() && std::any_of(c.source->tensors().begin(), c.source->tensors().end(),
-                                           [](const ModelTensor& t) { return t.codec->safetensors.empty(); })) {
+  } else if (!out.is_gguf() &&
+             std::any_of(c.source->tensors().begin(), c.source->tensors().end(),
+                         [](const ModelTensor& t) { return t.codec->safetensors.empty() && !pattern_of(*t.codec); })) {
     out.codec = &kBf16;
   }
   if (o.codec.empty() && out.codec)
@@ -230,7 +232,8 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--to", o->to, "gguf (one file, for llama.cpp) or safetensors (a folder, for transformers)")
       ->required();
   app.add_option("--codec", o->codec,
-                 "of matrices: f32, bf16, f16; in GGUF also q8_0, q4_1, q4_K ...; as stored without it");
+                 "of matrices: f32, bf16, f16; in a folder also bf16_2_4, f16_2_4 (of 2:4 sparse ones), in GGUF q8_0, "
+                 "q4_1, q4_K ...; as stored without it");
   app.add_option("--embedding-codec", o->embedding_codec, "of the embedding and the head, in GGUF");
   app.add_option("--out", o->out, "the file or folder to write")->required();
   app.add_option("--memory", o->memory, "most resident memory of the process: 300M, 1.5G");

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <map>
 
+#include "codecs/pattern.h"
 #include "commands/command.h"
 #include "commands/model_output.h"
 #include "commands/void_flags.h"
@@ -177,9 +178,10 @@ class Job {
     if (out_.is_gguf() && codec->gguf_type < 0)
       return fail(ErrorCode::unsupported, "--{} {}: GGUF has no such format",
                   transform_.kind == TransformKind::prune ? "codec" : "to", codec->name);
-    if (!out_.is_gguf() && codec->safetensors.empty())
-      return fail(ErrorCode::unsupported, "--codec {}: safetensors has no such format; take f32, bf16 or f16",
+    if (!out_.is_gguf() && codec->safetensors.empty() && !pattern_of(*codec))
+      return fail(ErrorCode::unsupported, "--codec {}: safetensors has no such format; take f32, bf16, f16 or bf16_2_4",
                   codec->name);
+    CHECK_OK(check_pattern(*codec));
     if (transform_.kind == TransformKind::prune && !holds_zero(*codec))
       return fail(ErrorCode::unsupported,
                   "--codec {}: it has no exact zero, so that what is pruned would not be; take f16, bf16, q8_0 or q4_0",
@@ -194,6 +196,15 @@ class Job {
       return !out_.is_gguf() || codec->fits_rows(shape.columns()) ? codec : nullptr;
     };
     return {};
+  }
+
+  // A codec with room for few numbers gets no more than these.
+  Result<void> check_pattern(const Codec& codec) const {
+    const Pattern* const pattern = pattern_of(codec);
+    const int64_t keep = spec_.settings.keep, of = spec_.settings.of;
+    if (!pattern || (of == pattern->of && keep <= pattern->keep)) return {};
+    return fail(ErrorCode::invalid_argument, "--codec {}: it holds {} of every {} weights; prune with --pattern {}:{}",
+                codec.name, pattern->keep, pattern->of, pattern->keep, pattern->of);
   }
 
   // Without --codec: that of the layers where it has single elements, else the nearest of 16 bits.
@@ -352,8 +363,8 @@ std::function<Result<void>()> add_prune(CLI::App& app) {
   app.add_option("--to", flags->output.to, "gguf (one file, for llama.cpp) or safetensors (a folder, for transformers)")
       ->required();
   app.add_option("--codec", flags->codec,
-                 "of the pruned layers and, where given, of all: f32, bf16, f16, q8_0, q4_0; as stored without it, "
-                 "or 16 bits");
+                 "of the pruned layers and, where given, of all: f32, bf16, f16, q8_0, q4_0, or bf16_2_4 and f16_2_4, "
+                 "which pack --pattern 2:4 in a folder; as stored without it, or 16 bits");
   return action(app, flags);
 }
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "codecs/pattern.h"
 #include "kernels/round_bf16.h"
 #include "kernels/vector.h"
 #include "kernels/words.h"
@@ -35,7 +36,8 @@ float* decode_b(const Term& term, int64_t row, int64_t begin, int64_t end, float
   return values;
 }
 
-bool plain(const Matrix& matrix) { return matrix.codec == &kF32 || matrix.codec == &kBf16; }
+bool plain(const Codec& codec) { return &codec == &kF32 || &codec == &kBf16; }
+bool plain(const Matrix& matrix) { return plain(*matrix.codec); }
 
 WordRows words_of(const Matrix& matrix, int64_t row, int64_t column) {
   return {matrix.row(row) + matrix.codec->bytes(column), matrix.codec, matrix.stride() / matrix.codec->block_bytes};
@@ -56,6 +58,12 @@ void pack_strip(const MicroKernel& micro, const Term& term, int64_t k, int64_t r
     return turn_rows(word_of(micro, term), words_of(term.b, row, 0), all, words, panel, micro.columns);
   const int64_t room = k + 2 * term.b.codec->block + 2;
   uint32_t* const strip = reinterpret_cast<uint32_t*>(scratch + room);
+  const Pattern* const pattern = pattern_of(*term.b.codec);
+  if (rows == all && k % micro.pair == 0 && term.scale == 1 && pattern && plain(*pattern->dense)) {
+    auto* const to = reinterpret_cast<std::byte*>(strip);
+    for (int64_t r = 0; r < rows; ++r) pattern->unpack(term.b.row(row + r), to + pattern->dense->bytes(r * k), k);
+    return turn_rows(word_of(micro, term), {to, pattern->dense, k}, all, words, panel, micro.columns);
+  }
   for (int64_t r = 0; r < rows; ++r) {
     uint32_t* const to = strip + r * words;
     if (micro.pair == 1) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "codecs/pattern.h"
 #include "core/round.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/lanes.h"
@@ -26,8 +27,17 @@ bool reads_directly(const Matrix& weight) {
          (weight.codec == &kBf16 && weight.columns % (2 * kLanes) == 0);
 }
 
-// Beside bf16 read where it lies, x is taken apart (lanes.h).
-bool takes_apart(const Term& term) { return term.b.codec == &kBf16 && reads_directly(term.b); }
+// A weight whose rows are unpacked to bf16, and then multiplied as such rows are: to the same bits as without a
+// pattern.
+const Pattern* unpacks(const Matrix& weight) {
+  const Pattern* const pattern = pattern_of(*weight.codec);
+  return pattern && pattern->dense == &kBf16 && weight.columns % (2 * kLanes) == 0 ? pattern : nullptr;
+}
+
+// Beside bf16, x is taken apart (lanes.h).
+bool takes_apart(const Term& term) {
+  return (term.b.codec == &kBf16 && reads_directly(term.b)) || unpacks(term.b) != nullptr;
+}
 
 // Where things lie in the workspace: x of all terms, as f32 or int8; then for each thread rows and results.
 struct Plan {
@@ -181,6 +191,12 @@ void multiply_wide(const Term& term, int64_t column, int64_t columns, const floa
     };
     const std::byte* data = term.b.row(column + c);
     int64_t row_bytes = term.b.stride();
+    if (const Pattern* const pattern = unpacks(term.b)) {
+      for (int64_t i = 0; i < count; ++i)
+        pattern->unpack(term.b.row(column + c + i), reinterpret_cast<std::byte*>(rows) + 2 * i * k, k);
+      from(reinterpret_cast<const uint16_t*>(rows), k);
+      continue;
+    }
     if (!reads_directly(term.b)) {
       for (int64_t i = 0; i < count; ++i) {
         term.b.decode(column + c + i, 0, k, rows + i * stride);

@@ -17,7 +17,7 @@ constexpr std::array kOptimizers = {&kAdamw,  &kLion,     &kSgd,           &kAda
                                     &kCame,   &kAdamMini, &kLars,          &kSgdSai,       &kSophia,      &kProdigy,
                                     &kFira,   &kFrugal,   &kNaturalGalore, &kScheduleFree, &kGradNormLorp};
 
-constexpr std::array kWrappers = {&kLookahead, &kGradientNoise};
+constexpr std::array kWrappers = {&kLookahead, &kGradientNoise, &kKeepZeros};
 
 }  // namespace
 

@@ -132,6 +132,7 @@ struct Wrapper {
   std::span<const Option> options;
   std::vector<StateSpec> (*states)(const Parameter& parameter, const OptionValues& options);
   bool on_gradient = false;                  // `before` or `together` reads or replaces the gradient
+  bool of_weights = false;                   // it is for runs that train the model's own weights
   void (*before)(Update& update) = nullptr;  // may replace gradient and clip
   // Sees all parameters at once, behind every `before` and before any of them moves: may replace gradients and clips,
   // and leave statistics and totals for `after`.
@@ -180,5 +181,6 @@ extern const Optimizer kSophia;
 
 extern const Wrapper kLookahead;
 extern const Wrapper kGradientNoise;
+extern const Wrapper kKeepZeros;
 
 }  // namespace thimble

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "codecs/pattern.h"
 #include "kernels/rows.h"
 
 namespace thimble {
@@ -15,6 +16,21 @@ std::string damage(const ModelTensor& tensor, int64_t row, std::span<const float
 
 bool finite(std::span<const float> numbers) { return all_finite(numbers.data(), static_cast<int64_t>(numbers.size())); }
 
+// More numbers than a pattern has room for would be lost without a word.
+Result<void> check_pattern(const ModelTensor& tensor, int64_t row, std::span<const float> numbers, const Pattern& p) {
+  for (size_t first = 0; first < numbers.size(); first += static_cast<size_t>(p.of)) {
+    const auto group = numbers.subspan(first, std::min(static_cast<size_t>(p.of), numbers.size() - first));
+    const auto count = std::ranges::count_if(group, [](float x) { return x != 0; });
+    if (count > p.keep)
+      return fail(ErrorCode::unsupported,
+                  "tensor '{}', row {}: {} of the {} numbers from element {} on are not zero, codec {} holds {}; make "
+                  "the model {}:{} first (thimble prune --pattern {}:{}), or choose {}",
+                  tensor.name, row, count, group.size(), first, p.codec->name, p.keep, p.keep, p.of, p.keep, p.of,
+                  p.dense->name);
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> check_finite(const ModelTensor& tensor, int64_t row, std::span<const float> numbers) {
@@ -25,6 +41,7 @@ Result<void> check_finite(const ModelTensor& tensor, int64_t row, std::span<cons
 
 Result<void> check_fits(const ModelTensor& tensor, int64_t row, std::span<const float> numbers, const Codec& codec,
                         const std::byte* encoded, std::span<float> scratch) {
+  if (const Pattern* const pattern = pattern_of(codec)) CHECK_OK(check_pattern(tensor, row, numbers, *pattern));
   codec.decode(encoded, scratch.data(), static_cast<int64_t>(numbers.size()));
   if (finite(scratch.first(numbers.size()))) return {};
   const auto largest = std::ranges::max_element(numbers, {}, [](float x) { return std::abs(x); });

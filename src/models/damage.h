@@ -12,7 +12,8 @@ namespace thimble {
 // `row`: as read, before it is written anywhere. corrupt: the model, or an adapter merged into it, is damaged.
 Result<void> check_finite(const ModelTensor& tensor, int64_t row, std::span<const float> numbers);
 // `encoded`: the row as `codec` holds it; it was finite before. `scratch` has room for the row.
-// unsupported: a number, or the scale of its block, is beyond what the codec holds.
+// unsupported: a number, or the scale of its block, is beyond what the codec holds, or too many are not zero for its
+// pattern.
 Result<void> check_fits(const ModelTensor& tensor, int64_t row, std::span<const float> numbers, const Codec& codec,
                         const std::byte* encoded, std::span<float> scratch);
 

@@ -59,6 +59,7 @@ Result<std::string> config_text(const Architecture& a, const ConfigExtras& extra
   if (extras.bos) writer.json()["bos_token_id"] = *extras.bos;
   if (extras.eos) writer.json()["eos_token_id"] = *extras.eos;
   if (extras.pad) writer.json()["pad_token_id"] = *extras.pad;
+  if (!extras.quantization.is_null()) writer.json()["quantization_config"] = extras.quantization;
   if (a.labels) labels_to_config(*a.labels, writer.json());
   std::string text = json_text(writer.json());
 

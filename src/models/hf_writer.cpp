@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "codecs/pattern.h"
 #include "files/json.h"
 #include "files/safetensors.h"
 #include "models/families.h"
@@ -25,11 +26,42 @@ struct FileTensor {
   const Codec* codec;
   std::vector<Part> parts;
   bool transposed = false;
-  uint64_t bytes() const { return static_cast<uint64_t>(codec->bytes(shape.count())); }
+
+  const Pattern* pattern() const { return pattern_of(*codec); }
+  // Of a packed matrix three, which compressed_tensors.cpp reads.
+  std::vector<SafetensorsTensor> tensors() const {
+    const Pattern* const packed = pattern();
+    if (!packed) return {{name, codec->safetensors, shape}};
+    return {{module() + ".compressed", packed->dense->safetensors, {shape[0], shape[1] / packed->of * packed->keep}},
+            {module() + ".bitmask", "U8", {shape[0], mask_bytes()}},
+            {module() + ".shape", "I64", {2, 1}}};
+  }
+  uint64_t bytes() const {
+    uint64_t sum = 0;
+    for (const SafetensorsTensor& tensor : tensors())
+      sum += static_cast<uint64_t>(tensor.shape.count()) * *safetensors_element_bytes(tensor.dtype);
+    return sum;
+  }
+  int64_t mask_bytes() const { return (shape[1] + 7) / 8; }  // of a row
+  std::string module() const { return name.substr(0, name.size() - kWeight.size()); }
+  static constexpr std::string_view kWeight = ".weight";
 };
 
-Result<const Codec*> codec_for(const ModelTensor& tensor, const HfWriteOptions& options) {
+// Patterns are those of the blocks' matrices; all else is written in full.
+Result<const Codec*> codec_for(const ModelTensor& tensor, const FilePlace& place, const HfWriteOptions& options) {
   const Codec* codec = options.codec ? options.codec : tensor.codec;
+  if (const Pattern* const pattern = pattern_of(*codec)) {
+    if (tensor.shape.rank() != 2 || !tensor.name.starts_with("model.layers.") ||
+        !place.name.ends_with(FileTensor::kWeight))
+      return pattern->dense;
+    if (place.transposed || tensor.shape[1] % pattern->of != 0)
+      return fail(ErrorCode::unsupported, "writing tensor '{}' of shape {} in codec {}: {}; choose {}", tensor.name,
+                  tensor.shape.text(), codec->name,
+                  place.transposed ? "the family's files have inputs for rows, which sparse-24-bitmask has no form for"
+                                   : fmt::format("its rows are no whole groups of {}", pattern->of),
+                  pattern->dense->name);
+    return codec;
+  }
   if (!codec->safetensors.empty()) return codec;
   return fail(ErrorCode::unsupported, "writing tensor '{}': safetensors has no format {}; convert to bf16, f16 or f32",
               tensor.name, codec->name);
@@ -59,12 +91,12 @@ Result<std::vector<FileTensor>> plan(const Family& family, const Architecture& a
     Shape shape{place.rows};
     if (tensor->shape.rank() == 2)
       shape = place.transposed ? Shape{tensor->shape[1], place.rows} : Shape{place.rows, tensor->shape[1]};
-    files.push_back({place.name, shape, TRY(codec_for(*tensor, options)), {part}, place.transposed});
+    files.push_back({place.name, shape, TRY(codec_for(*tensor, place, options)), {part}, place.transposed});
   }
   return files;
 }
 
-Result<void> write_tensor(const FileTensor& file, const ReadRows& read, const WriteBytes& write) {
+Result<void> write_rows(const FileTensor& file, const ReadRows& read, const WriteBytes& write) {
   if (file.transposed) {
     std::vector<const ModelTensor*> tensors;
     for (const FileTensor::Part& part : file.parts) tensors.push_back(part.tensor);
@@ -84,12 +116,43 @@ Result<void> write_tensor(const FileTensor& file, const ReadRows& read, const Wr
   return {};
 }
 
+// The values of all rows, then their masks: rows are read twice.
+Result<void> write_packed(const FileTensor& file, const ReadRows& read, const WriteBytes& write) {
+  constexpr size_t kPiece = 64 << 10;
+  const int64_t columns = file.shape[1], row_bytes = file.codec->bytes(columns);
+  std::vector<std::byte> part;
+  part.reserve(kPiece);
+  const auto flush = [&] {
+    auto written = write(part);
+    part.clear();
+    return written;
+  };
+  for (const bool values : {true, false}) {
+    CHECK_OK(write_rows(file, read, [&](std::span<const std::byte> rows) -> Result<void> {
+      for (const std::byte* row = rows.data(); row < rows.data() + rows.size(); row += row_bytes)
+        for (int64_t first = 0; first < columns; first += in_2_4::kBlock) {
+          if (part.size() + in_2_4::kBlock > kPiece) CHECK_OK(flush());
+          const int64_t count = std::min(in_2_4::kBlock, columns - first);
+          const std::byte* const block = row + file.codec->bytes(first);
+          const std::byte* const from = values ? block + in_2_4::kMaskBytes : block;
+          part.insert(part.end(), from, from + (values ? count : (count + 7) / 8));
+          if (!values && count % 8 == 4) part.back() &= std::byte{0x0f};  // nothing behind the row
+        }
+      return {};
+    }));
+    CHECK_OK(flush());
+  }
+  const int64_t shape[] = {file.shape[0], columns};
+  return write(std::as_bytes(std::span(shape)));
+}
+
 Result<void> write_file(const std::string& path, std::span<const FileTensor> files, const ReadRows& read) {
   std::vector<SafetensorsTensor> list;
-  for (const FileTensor& file : files) list.push_back({file.name, file.codec->safetensors, file.shape});
+  for (const FileTensor& file : files)
+    for (SafetensorsTensor& tensor : file.tensors()) list.push_back(std::move(tensor));
   SafetensorsWriter writer = TRY(SafetensorsWriter::create(path, list));
   const WriteBytes write = [&](std::span<const std::byte> bytes) { return writer.write(bytes); };
-  for (const FileTensor& file : files) CHECK_OK(write_tensor(file, read, write));
+  for (const FileTensor& file : files) CHECK_OK((file.pattern() ? write_packed : write_rows)(file, read, write));
   return writer.finish();
 }
 
@@ -126,9 +189,33 @@ Result<void> write_weights(const std::string& folder, std::span<const FileTensor
     const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, ends.size());
     const auto part = files.subspan(begin, ends[shard] - begin);
     CHECK_OK(write_file(folder + "/" + name, part, read));
-    for (const FileTensor& file : part) json["weight_map"][file.name] = name;
+    for (const FileTensor& file : part)
+      for (const SafetensorsTensor& tensor : file.tensors()) json["weight_map"][tensor.name] = name;
   }
   return write_text_file(index, json_text(json));
+}
+
+// "quantization_config" of a folder with packed matrices; null where there are none.
+nlohmann::ordered_json quantization_of(std::span<const FileTensor> files) {
+  int64_t zeros = 0, all = 0;
+  nlohmann::ordered_json ignored = nlohmann::ordered_json::array();
+  for (const FileTensor& file : files) {
+    all += file.shape.count();
+    if (const Pattern* const p = file.pattern())
+      zeros += file.shape.count() / p->of * (p->of - p->keep);
+    else if (file.shape.rank() == 2 && file.name.ends_with(FileTensor::kWeight) &&
+             file.parts.front().tensor->name.find("embed") == std::string::npos)
+      ignored.push_back(file.module());
+  }
+  if (zeros == 0) return nullptr;
+  return {{"quant_method", "compressed-tensors"},
+          {"sparsity_config",
+           {{"format", "sparse-24-bitmask"},
+            {"global_sparsity", static_cast<double>(zeros) / static_cast<double>(all)},
+            {"ignore", ignored},
+            {"registry_requires_subclass", false},
+            {"sparsity_structure", "2:4"},
+            {"targets", {"Linear"}}}}};
 }
 
 std::string torch_dtype(const Codec& codec) {
@@ -146,8 +233,8 @@ Result<void> write_hf_model(const std::string& folder, const Architecture& archi
     return fail(ErrorCode::unsupported, "writing {}: transformers' family of '{}' is not known", folder,
                 architecture.family);
   const std::vector<FileTensor> files = TRY(plan(*family, architecture, tensors, options));
-  const std::string config =
-      TRY(config_text(architecture, {torch_dtype(*files.front().codec), options.bos, options.eos, options.pad}));
+  const std::string config = TRY(config_text(architecture, {torch_dtype(*files.front().codec), options.bos, options.eos,
+                                                            options.pad, quantization_of(files)}));
   CHECK_OK(make_directories(folder));
   CHECK_OK(remove_file(folder + "/config.json"));
   CHECK_OK(write_weights(folder, files, read, options.shard_bytes));

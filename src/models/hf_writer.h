@@ -10,7 +10,9 @@
 namespace thimble {
 
 struct HfWriteOptions {
-  const Codec* codec = nullptr;  // of all weights; nullptr: as they are, where safetensors has such a dtype
+  // Of all weights; nullptr: as they are, where safetensors has such a dtype. With a pattern (codecs/pattern.h): of the
+  // blocks' matrices, which are written as compressed-tensors does, and of all others the codec of its numbers.
+  const Codec* codec = nullptr;
   int64_t shard_bytes = 5'000'000'000;
   std::optional<int64_t> bos, eos, pad;  // token ids for config.json
 };

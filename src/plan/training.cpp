@@ -34,6 +34,11 @@ void TrainingSpec::set_optimizer(const OptimizerStack& stack) {
 }
 
 Result<void> add_wrappers(TrainingSpec& spec) {
+  for (const WrapperUse& use : spec.wrappers)
+    if (use.wrapper->of_weights && !spec.trains_weights())
+      return fail(ErrorCode::invalid_argument,
+                  "--optimizer {},{}: {} is for training the model's own weights, as --method full does; leave it out",
+                  spec.optimizer->name, use.wrapper->name, use.wrapper->name);
   for (const RewriteSpec& rewrite : spec.rewrites) {
     if (const auto check = rewrite.rewrite->check_run) CHECK_OK(check(rewrite.options, spec.steps));
     const Wrapper* const wrapper = rewrite.rewrite->wrapper;

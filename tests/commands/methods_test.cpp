@@ -146,6 +146,7 @@ TEST(Optimizers, average_resume_and_are_saved) {
   for (const auto& [trains, optimizer] :
        std::vector<std::pair<std::string, std::string>>{{"lora", "schedule_free"},
                                                         {"full", "schedule_free"},
+                                                        {"full", "adamw,keep_zeros"},
                                                         {"lora", "schedule_free,lookahead"},
                                                         {"lora", "adamw,gradient_noise,lookahead"}}) {
     SCOPED_TRACE(trains + " " + optimizer);

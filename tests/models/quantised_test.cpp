@@ -109,11 +109,13 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"bitsandbytes_nf4_nested_f32", "f32"}, Case{"bitsandbytes_nf4_double", "nf4_double"},
                       Case{"bitsandbytes_nf4_double_part", "nf4"}, Case{"bitsandbytes_nf4_double_across", "nf4"},
                       Case{"fp8_block", "bf16"}, Case{"fp8_row", "bf16"}, Case{"fp8_tensor", "f16"},
-                      Case{"gptq", "f16"}, Case{"gptq_8bit", "f16"}, Case{"gptq_act_order_v2", "f16"}),
+                      Case{"gptq", "f16"}, Case{"gptq_8bit", "f16"}, Case{"gptq_act_order_v2", "f16"},
+                      Case{"sparse_24", "bf16_2_4"}, Case{"sparse_24_f16_part", "f16_2_4"},
+                      Case{"sparse_24_f32", "f32"}),
     [](const auto& info) { return std::string(info.param.file); });
 
 TEST(Quantised, a_module_that_the_tool_left_out_is_plain) {
-  for (const char* file : {"gptq", "awq", "bitsandbytes_nf4", "fp8_block"}) {
+  for (const char* file : {"gptq", "awq", "bitsandbytes_nf4", "fp8_block", "sparse_24"}) {
     const auto g = golden(file);
     g->source.find = [](std::string_view) -> const PackedPart* { return nullptr; };
     const auto packed = g->open();
@@ -136,7 +138,9 @@ TEST(Quantised, parts_that_do_not_fit_are_refused) {
                                Broken{"awq", "m.qzeros", shape, "should have shape [4, 3]"},
                                Broken{"bitsandbytes_nf4", "m.weight.absmax", shape, "should have shape [48]"},
                                Broken{"bitsandbytes_int8", "m.SCB", shape, "should have shape [24]"},
-                               Broken{"fp8_block", "m.weight_scale_inv", shape, "fit no matrix of shape [24, 128]"}}) {
+                               Broken{"fp8_block", "m.weight_scale_inv", shape, "fit no matrix of shape [24, 128]"},
+                               Broken{"sparse_24", "m.bitmask", shape, "should have shape [24, 16]"},
+                               Broken{"sparse_24", "m.shape", shape, "should have shape [2, 1]"}}) {
     const auto g = golden(broken.file);
     broken.change(g->parts.at(broken.part));
     const auto packed = g->open();
@@ -162,6 +166,23 @@ TEST(Quantised, groups_that_do_not_exist_are_refused) {
   const auto read = (*packed)->read(g->files, 0, 1, row);
   ASSERT_FALSE(read);
   EXPECT_THAT(read.error().message, HasSubstr("g_idx names group"));
+}
+
+// A mask of other than two bits in four would put numbers in other places than they were taken from.
+TEST(Quantised, masks_without_the_pattern_are_refused) {
+  const auto g = golden("sparse_24");
+  g->parts.at("m.bitmask").entry.offset = g->parts.at("expected").entry.offset;  // any bytes but a mask
+  const auto packed = g->open();
+  ASSERT_TRUE(packed) << packed.error().message;
+  std::vector<std::byte> rows(static_cast<size_t>(g->source.rows * (*packed)->codec()->bytes(g->source.columns)));
+  const auto read = (*packed)->read(g->files, 0, g->source.rows, rows);
+  ASSERT_FALSE(read);
+  EXPECT_THAT(read.error().message, HasSubstr("are set, expected 2"));
+  const auto other = golden("sparse_24");
+  other->parts.at("m.shape").entry.offset = other->parts.at("expected").entry.offset;
+  const auto opened = other->open();
+  ASSERT_FALSE(opened);
+  EXPECT_THAT(opened.error().message, HasSubstr("config.json [24, 128]"));
 }
 
 // A whole folder: a tiny Llama whose up_proj of block 1 is a golden matrix, the rest plain.
@@ -212,7 +233,7 @@ class QuantisedFolder : public ::testing::Test {
 };
 
 TEST_F(QuantisedFolder, is_read_whole) {
-  for (const char* file : {"gptq", "awq", "bitsandbytes_nf4", "bitsandbytes_int8", "fp8_block"}) {
+  for (const char* file : {"gptq", "awq", "bitsandbytes_nf4", "bitsandbytes_int8", "fp8_block", "sparse_24"}) {
     SCOPED_TRACE(file);
     const auto g = golden(file);
     write(*g, g->quantisation.config.dump());
@@ -242,6 +263,11 @@ TEST_F(QuantisedFolder, refuses_by_name) {
            {R"({"quant_method":"awq","bits":4,"version":"gemv"})", "version 'gemv'"},
            {R"({"quant_method":"modelopt","quant_algo":"NVFP4"})", "'NVFP4'"},
            {R"({"quant_method":"compressed-tensors","format":"pack-quantized"})", "'pack-quantized'"},
+           {R"({"quant_method":"compressed-tensors","sparsity_config":{"format":"sparse-bitmask"}})",
+            "the format 'sparse-bitmask'"},
+           {R"({"quant_method":"compressed-tensors","config_groups":{"group_0":{}},"format":"float-quantized",)"
+            R"("sparsity_config":{"format":"sparse-24-bitmask"}})",
+            "quantised and sparse"},
            {R"({"quant_method":"fp8","weight_block_size":[128]})", "two numbers from 1 to"},
            {R"({"quant_method":"fp8","weight_block_size":[9223372036854775807,128]})", "two numbers from 1 to"},
            {R"({"quant_method":"gptq","bits":4,"group_size":9223372036854775807})",

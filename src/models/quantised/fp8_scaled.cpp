@@ -6,13 +6,14 @@
 //   Value   w = q scale. In f32, then rounded to the model's type (fp8, fbgemm_fp8, modelopt); or in the type of the
 //           scales (compressed-tensors)
 //   Choice  scales of activations are left out, as thimble does not quantise activations: that is said
+#include "models/quantised/fp8_scaled.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
 
 #include "core/warnings.h"
-#include "models/quantised/parts.h"
 
 namespace thimble {
 namespace {
@@ -137,19 +138,11 @@ Result<void> check_modelopt(const JsonFields& config) {
               config.source(), algorithm);
 }
 
-Result<void> check_compressed(const JsonFields& config) {
-  const std::string format = TRY(config.get_or<std::string>("format", ""));
-  if (format == "float-quantized" || format == "naive-quantized") return {};
-  return fail(ErrorCode::unsupported,
-              "reading {}: the 'format' of compressed-tensors is '{}'; thimble reads float-quantized (fp8)",
-              config.source(), format);
-}
+}  // namespace
 
-Result<std::shared_ptr<const PackedRows>> open_compressed(const Quantisation&, const PackedSource& source) {
+Result<std::shared_ptr<const PackedRows>> open_fp8_scaled(const PackedSource& source) {
   return open_scaled(source, {0, 0}, nullptr);
 }
-
-}  // namespace
 
 const QuantMethod kQuantFp8 = {.name = "fp8",
                                .description = "f8_e4m3 with a scale a block, as DeepSeek and Qwen publish them",
@@ -161,10 +154,5 @@ const QuantMethod kQuantModelopt = {.name = "modelopt",
                                     .description = "f8_e4m3 with one scale a matrix, of NVIDIA's Model Optimizer",
                                     .check = check_modelopt,
                                     .open = open_fp8};
-const QuantMethod kQuantCompressedTensors = {
-    .name = "compressed-tensors",
-    .description = "f8_e4m3 with a scale a matrix, row or block (llm-compressor)",
-    .check = check_compressed,
-    .open = open_compressed};
 
 }  // namespace thimble
