@@ -229,6 +229,7 @@ Result<std::string> add_loss(const TrainingSpec& spec, const StepKind& kind, con
       add_token_loss(graph, model,
                      {.prefix = options.prefix,
                       .gradient = spec.estimator->differentiates(),
+                      .tangent = spec.estimator->tangents,
                       .keep_logits = kind.keep_logits,
                       .negligible = spec.moves.skip_negligible ? kNegligible : 0,
                       .terms = terms_of(spec),
@@ -249,7 +250,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                        .rows = rows,
                        .positions = spec.context,
                        .activation = spec.activation,
-                       .differentiable = spec.estimator->differentiates()};
+                       .differentiable = spec.estimator->differentiates() || spec.estimator->tangents};
   options.role = spec.trains_weights() ? Role::parameter : Role::weight;
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec.stored(name);
@@ -270,8 +271,12 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   train.barrier = barrier;
   const ValueId scaled = train.graph.find(train.loss + std::string(kScaledLoss));
   std::vector<ValueId> losses{scaled != kNone ? scaled : train.graph.find(train.loss)};
-  const std::vector<ValueId> trained = TRY(select_parameters(spec, train));
+  std::vector<ValueId> trained = TRY(select_parameters(spec, train));
   CHECK_OK(train.passes.end(fmt::format("select {}", spec.selector->name), train.graph));
+  if (spec.estimator->tangents) {
+    CHECK_OK(carry_tangents(spec, trained, train));
+    CHECK_OK(train.passes.end("tangents", train.graph));
+  }
   if (!spec.estimator->differentiates()) {
     CHECK_OK(add_estimated_updates(spec, kind, trained, train));
     CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
