@@ -51,6 +51,8 @@ struct Estimator {
   // Whether a step goes along the gradient, against it or nowhere, wherever plain gradient descent would have the least
   // loss; nullptr: it always goes along.
   bool (*conservative)(const OptionValues& options) = nullptr;
+  // With tangents: the last layers, whose gradients are derived in the same passes; nullptr or 0: none.
+  int64_t (*derived_layers)(const OptionValues& options) = nullptr;
   double rate = 1;                  // of the optimizer's own learning rate, where none is given
   std::string_view optimizer = "";  // that is taken where none is given; empty: the usual one
 
@@ -58,6 +60,7 @@ struct Estimator {
   bool differentiates() const { return probes == nullptr && !tangents; }
   // The parameters are moved along the direction in place.
   bool moves_in_place(const OptionValues& values) const { return probes && left_out(values) == 0; }
+  int64_t derives(const OptionValues& values) const { return derived_layers ? derived_layers(values) : 0; }
   // Times that a step goes through its passes for one direction.
   size_t sweeps(const OptionValues& values) const { return probes ? probes(values).size() : 1; }
   double left_out(const OptionValues& values) const { return sparsity ? sparsity(values) : 0; }

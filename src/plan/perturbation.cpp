@@ -68,9 +68,9 @@ void read_moved(const TrainingSpec& spec, TrainingGraph& train) {
   train.graph = std::move(copy.graph());
 }
 
-Result<void> carry_tangents(const TrainingSpec& spec, std::vector<ValueId>& trained, TrainingGraph& train) {
+Result<void> carry_tangents(const TrainingSpec& spec, TrainedValues& trained, TrainingGraph& train) {
   std::set<std::string> moving;
-  for (ValueId id : trained) moving.insert(train.graph.value(id).name);
+  for (ValueId id : trained.estimated) moving.insert(train.graph.value(id).name);
   std::vector<ValueId> moves;
   const auto seed = [&](Graph& graph, ValueId leaf) {
     const Value value = graph.value(leaf);
@@ -100,7 +100,8 @@ Result<void> carry_tangents(const TrainingSpec& spec, std::vector<ValueId>& trai
   if (loss == kNone)
     return fail(ErrorCode::invalid_argument, "--estimator {}: the loss depends on nothing that is to be trained",
                 spec.estimator->name);
-  for (ValueId& id : trained) id = copy.map(id);
+  for (std::vector<ValueId>* ids : {&trained.estimated, &trained.derived})
+    for (ValueId& id : *ids) id = copy.map(id);
   train.graph = std::move(copy.graph());
   train.graph.value(loss).name = train.loss + std::string(kTangent);
   train.graph.value(loss).role = Role::result;

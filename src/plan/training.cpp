@@ -2,6 +2,7 @@
 #include "plan/training.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "ops/backward.h"
@@ -157,6 +158,29 @@ TokenTerms terms_of(const TrainingSpec& spec) {
   return spec.objective->terms ? spec.objective->terms(spec.objective_options) : TokenTerms();
 }
 
+// Whether a backward pass is built, of all that trains or of some.
+bool derives(const TrainingSpec& spec) {
+  return spec.estimator->differentiates() || spec.estimator->derives(spec.estimator_options) > 0;
+}
+
+// Parameters that are first read in the last layers, or behind them, have derived gradients where the estimator says
+// so.
+Result<TrainedValues> by_origin(const TrainingSpec& spec, const Graph& graph, std::span<const ValueId> trained) {
+  if (spec.estimator->differentiates()) return TrainedValues{.derived = {trained.begin(), trained.end()}};
+  TrainedValues out;
+  const int64_t layers = spec.architecture.layers(), last = spec.estimator->derives(spec.estimator_options);
+  std::map<std::string, int, std::less<>> first_block;
+  for (const Selectable& parameter : selectable_parameters(spec, graph))
+    first_block[std::string(parameter.name)] = parameter.first;
+  for (ValueId id : trained)
+    (last > 0 && first_block[graph.value(id).name] >= layers - last ? out.derived : out.estimated).push_back(id);
+  if (!out.estimated.empty()) return out;
+  return fail(ErrorCode::invalid_argument,
+              "--set {}.layers={}: the gradients of all that trains would be derived; give fewer layers, or leave "
+              "--estimator out",
+              spec.estimator->name, last);
+}
+
 // The teacher behind the model that trains, on the same rows.
 Result<LossHead> add_teacher(Graph& graph, const FrozenModel& teacher, BuildOptions options) {
   options.scope = kTeacher, options.role = Role::weight, options.differentiable = false;
@@ -228,7 +252,7 @@ Result<std::string> add_loss(const TrainingSpec& spec, const StepKind& kind, con
   const TokenLoss tokens =
       add_token_loss(graph, model,
                      {.prefix = options.prefix,
-                      .gradient = spec.estimator->differentiates(),
+                      .gradient = derives(spec),
                       .tangent = spec.estimator->tangents,
                       .keep_logits = kind.keep_logits,
                       .negligible = spec.moves.skip_negligible ? kNegligible : 0,
@@ -269,22 +293,24 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     add_losses(train.graph, rewritten.losses, train.graph.find(kLossScale),
                beside[train.graph.find(beside[0]) == kNone ? 0 : 1]);
   train.barrier = barrier;
-  const ValueId scaled = train.graph.find(train.loss + std::string(kScaledLoss));
-  std::vector<ValueId> losses{scaled != kNone ? scaled : train.graph.find(train.loss)};
-  std::vector<ValueId> trained = TRY(select_parameters(spec, train));
+  TrainedValues trained = TRY(by_origin(spec, train.graph, TRY(select_parameters(spec, train))));
   CHECK_OK(train.passes.end(fmt::format("select {}", spec.selector->name), train.graph));
   if (spec.estimator->tangents) {
     CHECK_OK(carry_tangents(spec, trained, train));
     CHECK_OK(train.passes.end("tangents", train.graph));
   }
+  const ValueId scaled = train.graph.find(train.loss + std::string(kScaledLoss));
+  std::vector<ValueId> losses{scaled != kNone ? scaled : train.graph.find(train.loss)};
+  Backward backward(train.graph, trained.derived);
   if (!spec.estimator->differentiates()) {
-    CHECK_OK(add_estimated_updates(spec, kind, trained, train));
+    if (!trained.derived.empty()) CHECK_OK(backward.run(losses));
+    train.whole_passes = backward.sums_within_pass();
+    CHECK_OK(add_estimated_updates(spec, kind, trained.estimated, backward.leaves(), train));
     CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
     return train;
   }
   for (const std::string& name : beside)
     if (const ValueId loss = train.graph.find(name); loss != kNone) losses.push_back(loss);
-  Backward backward(train.graph, trained);
   const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
   Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
   CHECK_OK(backward.run(losses));

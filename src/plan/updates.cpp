@@ -48,14 +48,15 @@ class UpdateBuilder {
     belongs_to(kNone);
   }
 
-  // Of gradients that are made anew where they are read.
-  void build_estimated(std::span<const ValueId> parameters) {
+  // Of gradients that are made anew where they are read, and of some that are there.
+  void build_estimated(std::span<const ValueId> parameters, std::span<const Backward::LeafGradient> derived) {
     begin_inputs();
     estimate_.emplace(*spec_.estimator, spec_.estimator_options, directions_of(spec_));
     for (int k = 0; k < estimate_->directions.count(); ++k)
       estimate_->derivatives.push_back(g_.add_value(derivative_name(k), {{1}}, Role::input));
-    updates_.reserve(parameters.size());
+    updates_.reserve(parameters.size() + derived.size());
     for (const ValueId parameter : parameters) updates_.push_back(begin({parameter, kNone, kNone}));
+    for (const auto& gradient : derived) updates_.push_back(begin(gradient));
     update_all(kNone);
   }
 
@@ -390,14 +391,14 @@ void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vect
   hoist(train.graph, begin, train.barrier ? train.update_begin : train.graph.nodes().size());
 }
 
-Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> trained,
-                                   TrainingGraph& train) {
+Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> estimated,
+                                   std::span<const Backward::LeafGradient> derived, TrainingGraph& train) {
   if (spec.optimizer->accumulator)
     return fail(ErrorCode::unsupported,
                 "--optimizer {} takes its gradient in before a step ends, --estimator {} has it only then; take {} or "
                 "another optimizer",
                 spec.optimizer->name, spec.estimator->name, spec.estimator->optimizer);
-  UpdateBuilder(spec, kind, train).build_estimated(trained);
+  UpdateBuilder(spec, kind, train).build_estimated(estimated, derived);
   const std::vector<char> kept = train.graph.prune();
   std::vector<ValueId> updated;
   for (size_t i = train.update_begin; i < kept.size(); ++i)

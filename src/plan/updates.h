@@ -14,8 +14,9 @@ namespace thimble {
 void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vector<Backward::LeafGradient>& gradients,
                  const std::function<void()>& end_step, TrainingGraph& train);
 
-// Of gradients that an estimator makes of these parameters. Refuses optimizers that take gradients in pass by pass.
-Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> trained,
-                                   TrainingGraph& train);
+// Of gradients that an estimator makes of `estimated` parameters, and of others that are derived beside. Refuses
+// optimizers that take gradients in pass by pass.
+Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> estimated,
+                                   std::span<const Backward::LeafGradient> derived, TrainingGraph& train);
 
 }  // namespace thimble

@@ -328,6 +328,49 @@ TEST(ForwardGradient, every_method_has_the_derivative_or_is_refused) {
   EXPECT_THAT(refused, testing::ElementsAre("boft", "dsee", "meft", "mixlora", "mola", "oft", "sara"));
 }
 
+// Zhang et al. 2024, hybrid ZO-FO: the last layers have the exact gradient, the others a step along a direction of
+// theirs, whose product with their exact gradient is the square of the derivative.
+TEST(ForwardGradient, derives_the_gradients_of_the_last_layers) {
+  for (const Rewrite* method : {&kFull, &kLora}) {
+    SCOPED_TRACE(method->name);
+    TrainingSpec spec = forward_spec(*method), exact = forward_spec(*method);
+    ASSERT_TRUE(spec.estimator_options.set("forward_gradient", "layers", 2.0));
+    exact.estimator = &kBackprop;
+    const auto plan = plan_training(spec, Machine{});
+    ASSERT_TRUE(plan) << plan.error().message;
+    const Trajectory begin = trained(exact, 0, 0);
+    const std::vector<double> gradient = difference(begin, trained(exact, 1, 1));
+    double d = 0;
+    const std::vector<double> step =
+        difference(begin, run_plan(spec, *plan, 1, 1, [&](Values& values) {
+                     d = *reinterpret_cast<const float*>(values.memory(*plan->layout.find(derivative_name(0))));
+                   }));
+    const Graph& graph = plan->train.graph;
+    double along = 0;
+    size_t at = 0, derived = 0;
+    for (const TrainedParameter& parameter : by_name(*plan)) {
+      const size_t end = at + static_cast<size_t>(parameter.shape.count());
+      const bool late = parameter.layer >= 2 || parameter.name == "model.norm.weight";
+      EXPECT_EQ(graph.find("gradient." + parameter.name) != kNone, late) << parameter.name;
+      for (; at < end; ++at)
+        if (late) {
+          ASSERT_NEAR(step[at], gradient[at], 1e-6);
+          ++derived;
+        } else {
+          along += gradient[at] * step[at];
+        }
+    }
+    EXPECT_GT(derived, 0U);
+    EXPECT_NEAR(along / (d * d), 1, 1e-2);
+    expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 2);
+  }
+  TrainingSpec all = forward_spec(kLora);
+  ASSERT_TRUE(all.estimator_options.set("forward_gradient", "layers", 4.0));
+  const auto refused = plan_training(all, Machine{});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, testing::HasSubstr("forward_gradient.layers=4"));
+}
+
 // Malladi et al., section 2: training costs what inference does.
 TEST(Estimator, takes_no_more_memory_than_evaluating) {
   TrainingSpec spec = probing_spec();
