@@ -34,6 +34,14 @@ struct Probe {
   double weight;    // of its loss in the derivative along the direction, in units of 1 / epsilon
 };
 
+// The blocks of a model in modules, each of which learns by a loss of its own (plan/modules.h).
+struct LocalModules {
+  int64_t count = 2;
+  double momentum = -1;  // of the average of the next block's weights, in an auxiliary network; negative: there is none
+
+  bool averages() const { return momentum >= 0; }
+};
+
 struct Estimator {
   std::string_view name;
   std::string_view summary;  // one line
@@ -53,6 +61,8 @@ struct Estimator {
   bool (*conservative)(const OptionValues& options) = nullptr;
   // With tangents: the last layers, whose gradients are derived in the same passes; nullptr or 0: none.
   int64_t (*derived_layers)(const OptionValues& options) = nullptr;
+  // The gradients are derived, module by module; nullptr: of the model as a whole.
+  LocalModules (*modules)(const OptionValues& options) = nullptr;
   double rate = 1;                  // of the optimizer's own learning rate, where none is given
   std::string_view optimizer = "";  // that is taken where none is given; empty: the usual one
 
@@ -109,6 +119,8 @@ Result<const Estimator*> estimator_named(std::string_view name);
 
 extern const Estimator kBackprop;
 extern const Estimator kForwardGradient;
+extern const Estimator kLocal;
+extern const Estimator kMan;
 extern const Estimator kMezo;
 
 }  // namespace thimble

@@ -9,6 +9,7 @@
 #include "ops/pointwise.h"
 #include "ops/table.h"
 #include "ops/update.h"
+#include "plan/modules.h"
 #include "plan/selection.h"
 #include "plan/taps.h"
 #include "plan/updates.h"
@@ -266,6 +267,17 @@ Result<std::string> add_loss(const TrainingSpec& spec, const StepKind& kind, con
   return loss_name(*spec.objective, options.prefix);
 }
 
+// The updates of gradients that were derived, which layers that take turns share.
+void add_derived_updates(const TrainingSpec& spec, const StepKind& kind,
+                         const std::vector<Backward::LeafGradient>& leaves, bool sums_within_pass, const StepEnds& ends,
+                         TrainingGraph& train) {
+  for (const auto& leaf : leaves)
+    if (const auto slot = train.slots.find(train.graph.value(leaf.parameter).name); slot != train.slots.end())
+      train.graph.value(leaf.first).name = "gradient." + slot->second;
+  train.whole_passes = sums_within_pass;
+  add_updates(spec, kind, leaves, ends, train);
+}
+
 }  // namespace
 
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
@@ -280,11 +292,16 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     const Codec* codec = spec.stored(name);
     return codec && spec.trains_weights() ? &kF32 : codec;
   };
-  const BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
+  BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
   CHECK_OK(train.passes.end("model", train.graph));
   train.loss = TRY(add_loss(spec, kind, model, options, train.graph));
   CHECK_OK(train.passes.end(kind.of_curvature() ? "drawn labels" : fmt::format("objective {}", spec.objective->name),
                             train.graph));
+  const auto local = spec.estimator->modules;
+  if (local && !kind.of_curvature()) {
+    CHECK_OK(cut_into_modules(spec, options, train.loss, train.graph, model));
+    CHECK_OK(train.passes.end("modules", train.graph));
+  }
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train, train.passes,
                                           taps_of(model, spec.architecture, options)));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
@@ -311,19 +328,23 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   }
   for (const std::string& name : beside)
     if (const ValueId loss = train.graph.find(name); loss != kNone) losses.push_back(loss);
-  const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
-  Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
-  CHECK_OK(backward.run(losses));
-  if (!spec.moves.eight_bit_activations) CHECK_OK(kept.check_all_keep());
-  kept.place();
-  train.keeper_states = kept.states();
-  for (const auto& leaf : backward.leaves())
-    if (const auto slot = train.slots.find(train.graph.value(leaf.parameter).name); slot != train.slots.end())
-      train.graph.value(leaf.first).name = "gradient." + slot->second;
-  train.whole_passes = backward.sums_within_pass();
-  CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
-  add_updates(
-      spec, kind, backward.leaves(), [&] { kept.end_step(); }, train);
+  if (local && !kind.of_curvature()) {
+    const ModuleGradients gradients = TRY(backward_by_modules(trained.derived, losses, train.graph));
+    CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
+    const LocalModules modules = local(spec.estimator_options);
+    add_derived_updates(spec, kind, gradients.leaves, gradients.sums_within_pass,
+                        {.begin = [&] { average_blocks(modules.momentum, train.graph); }, .end = [] {}}, train);
+  } else {
+    const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
+    Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
+    CHECK_OK(backward.run(losses));
+    if (!spec.moves.eight_bit_activations) CHECK_OK(kept.check_all_keep());
+    kept.place();
+    train.keeper_states = kept.states();
+    CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
+    add_derived_updates(spec, kind, backward.leaves(), backward.sums_within_pass(),
+                        {.begin = nullptr, .end = [&] { kept.end_step(); }}, train);
+  }
   CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
   if (!verify_every_pass) CHECK_OK(train.graph.verify());
   return train;

@@ -30,7 +30,7 @@ class UpdateBuilder {
         if (id != kNone && layer_[static_cast<size_t>(id)] < 0) layer_[static_cast<size_t>(id)] = node.block;
   }
 
-  void build(const std::vector<Backward::LeafGradient>& gradients, const std::function<void()>& end_step) {
+  void build(const std::vector<Backward::LeafGradient>& gradients, const StepEnds& ends) {
     begin_inputs();
     updates_.reserve(gradients.size());
     for (const auto& p : gradients) updates_.push_back(begin(p));
@@ -43,8 +43,8 @@ class UpdateBuilder {
     if (kind_.of_curvature())
       take_curvature();
     else
-      update_all(clip);
-    end_step();
+      update_all(clip, ends.begin);
+    ends.end();
     belongs_to(kNone);
   }
 
@@ -67,8 +67,12 @@ class UpdateBuilder {
     step_ = g_.add_value(kUpdateStep, {{1}}, Role::input);
   }
 
-  void update_all(ValueId clip) {
+  void update_all(ValueId clip, const std::function<void()>& begin = nullptr) {
     train_.update_begin = g_.nodes().size();
+    if (begin) {
+      begin();
+      belongs_to(kNone);
+    }
     count_slot_steps();
     const bool together =
         std::ranges::any_of(spec_.wrappers, [](const WrapperUse& use) { return use.wrapper->together != nullptr; });
@@ -385,9 +389,9 @@ class UpdateBuilder {
 }  // namespace
 
 void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vector<Backward::LeafGradient>& gradients,
-                 const std::function<void()>& end_step, TrainingGraph& train) {
+                 const StepEnds& ends, TrainingGraph& train) {
   const size_t begin = train.graph.nodes().size();
-  UpdateBuilder(spec, kind, train).build(gradients, end_step);
+  UpdateBuilder(spec, kind, train).build(gradients, ends);
   hoist(train.graph, begin, train.barrier ? train.update_begin : train.graph.nodes().size());
 }
 
