@@ -19,6 +19,7 @@
 namespace thimble {
 
 class Backward;
+class Tangents;
 
 // One operand of a call. shape has the rows of this call.
 struct Operand {
@@ -156,6 +157,9 @@ struct Op {
   std::string (*text)(const std::any& attributes) = nullptr;
   // Emits what is wanted of the gradients of the node's inputs. nullptr: not differentiable.
   Result<void> (*gradient)(Backward& backward, const Node& node) = nullptr;
+  // Emits the derivatives of the node's outputs along a direction, out of those of its inputs (ops/tangents.h).
+  // nullptr: there is none.
+  Result<void> (*tangent)(Tangents& tangents, const Node& node) = nullptr;
   int64_t (*workspace)(const std::any& attributes, std::span<const Type> in, std::span<const Type> out,
                        Multiply multiply, int threads) = nullptr;
   Cost (*cost)(const std::any& attributes, std::span<const Type> in, std::span<const Type> out);

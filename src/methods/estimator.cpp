@@ -43,7 +43,7 @@ uint64_t direction_stream(int k, std::string_view parameter) {
 }
 
 std::span<const Estimator* const> estimators() {
-  static constexpr const Estimator* kTable[] = {&kBackprop, &kMezo};
+  static constexpr const Estimator* kTable[] = {&kBackprop, &kMezo, &kForwardGradient, &kLocal, &kMan};
   return kTable;
 }
 

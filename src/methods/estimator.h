@@ -1,19 +1,21 @@
 // The estimator socket: where the gradient of a parameter comes from. One estimator is one file in estimators/ and one
 // row of the table in estimator.cpp.
 //
-// Backpropagation is one of them. The others never build a backward pass: they move all parameters along a direction
-// that is drawn from the step's key and never stored, look at the loss there, and hand the optimizer a gradient that is
-// computed again wherever it is read:
+// Backpropagation is one of them. The others never build a backward pass: they find the derivative d of the loss along
+// a direction z that is drawn from the step's key and never stored, and hand the optimizer a gradient d * z that is
+// computed again wherever it is read. Either they move all parameters and look at the loss there:
 //
 //   p_k = p + position_k * epsilon * z        a probe; every pass of the step runs on it
-//   g   = (sum_k weight_k * loss(p_k) / epsilon) * z
+//   d   = sum_k weight_k * loss(p_k) / epsilon
+//
+// or parameters stay where they are, and the passes carry the derivative along z beside every value (`tangents`).
 //
 // z is drawn by (seed, step, name of the parameter, element), so that it is the same whenever it is asked for. Any
-// optimizer takes g as it takes a gradient, and any method says what trains. Options are `epsilon`, `directions` (of a
-// step; their gradients are averaged) and what else the estimator declares. With groups of layers each direction moves
-// the parameters of one group alone, and every group has as many directions. Where only the numbers below a threshold
-// move, parameters stay as they are and the passes read moved ones, so that what is below it is the same at every
-// probe.
+// optimizer takes it as it takes a gradient, and any method says what trains. Options are `directions` (of a step;
+// their gradients are averaged), with probes `epsilon`, and what else the estimator declares. With groups of layers
+// each direction moves the parameters of one group alone, and every group has as many directions. Where only the
+// numbers below a threshold move, parameters stay as they are and the passes read moved ones, so that what is below it
+// is the same at every probe.
 #pragma once
 
 #include <algorithm>
@@ -32,13 +34,21 @@ struct Probe {
   double weight;    // of its loss in the derivative along the direction, in units of 1 / epsilon
 };
 
+// The blocks of a model in modules, each of which learns by a loss of its own (plan/modules.h).
+struct LocalModules {
+  int64_t count = 2;
+  double momentum = -1;  // of the average of the next block's weights, in an auxiliary network; negative: there is none
+
+  bool averages() const { return momentum >= 0; }
+};
+
 struct Estimator {
   std::string_view name;
   std::string_view summary;  // one line
   std::string_view paper;
   std::span<const Option> options;
-  // nullptr: the gradient is derived from the graph.
   std::vector<Probe> (*probes)(const OptionValues& options) = nullptr;
+  bool tangents = false;  // without probes: the passes carry the derivative along the direction
   // An element of z.
   Expr (*direction)(PointwiseBuilder& builder, uint64_t stream) = nullptr;
   // What becomes of the gradient; nullptr: it stays as it is.
@@ -49,10 +59,20 @@ struct Estimator {
   // Whether a step goes along the gradient, against it or nowhere, wherever plain gradient descent would have the least
   // loss; nullptr: it always goes along.
   bool (*conservative)(const OptionValues& options) = nullptr;
+  // With tangents: the last layers, whose gradients are derived in the same passes; nullptr or 0: none.
+  int64_t (*derived_layers)(const OptionValues& options) = nullptr;
+  // The gradients are derived, module by module; nullptr: of the model as a whole.
+  LocalModules (*modules)(const OptionValues& options) = nullptr;
   double rate = 1;                  // of the optimizer's own learning rate, where none is given
   std::string_view optimizer = "";  // that is taken where none is given; empty: the usual one
 
-  bool differentiates() const { return probes == nullptr; }
+  // The gradient is derived from the graph.
+  bool differentiates() const { return probes == nullptr && !tangents; }
+  // The parameters are moved along the direction in place.
+  bool moves_in_place(const OptionValues& values) const { return probes && left_out(values) == 0; }
+  int64_t derives(const OptionValues& values) const { return derived_layers ? derived_layers(values) : 0; }
+  // Times that a step goes through its passes for one direction.
+  size_t sweeps(const OptionValues& values) const { return probes ? probes(values).size() : 1; }
   double left_out(const OptionValues& values) const { return sparsity ? sparsity(values) : 0; }
 };
 
@@ -98,6 +118,9 @@ std::span<const Estimator* const> estimators();
 Result<const Estimator*> estimator_named(std::string_view name);
 
 extern const Estimator kBackprop;
+extern const Estimator kForwardGradient;
+extern const Estimator kLocal;
+extern const Estimator kMan;
 extern const Estimator kMezo;
 
 }  // namespace thimble

@@ -367,7 +367,8 @@ TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossO
   const TokenTerms& terms = options.terms;
   const CrossEntropyAttributes attributes{terms.uniform > 0 ? 0 : options.negligible,
                                           static_cast<float>(model.logit_cap), terms};
-  const bool wanted[] = {true, options.gradient, options.gradient, options.gradient && options.keep_logits};
+  const bool wanted[] = {true, options.gradient, options.gradient || options.tangent,
+                         options.gradient && options.keep_logits};
   ValueId targets = loss.targets;
   if (options.draws_targets)
     targets = graph.emit(kDrawTargets, DrawTargetsAttributes{name_hash("drawn targets"), attributes.cap},

@@ -82,6 +82,7 @@ class BlockBuilder {
 struct TokenLossOptions {
   std::string prefix;
   bool gradient = false;       // what its gradient needs is made too
+  bool tangent = false;        // what its derivative along a direction needs is made too
   bool keep_logits = false;    // for the gradient of the head, instead of making them twice
   float negligible = 0;        // of the head's gradients, what is left out (CrossEntropyAttributes)
   TokenTerms terms = {};       // of the loss of a row

@@ -10,6 +10,7 @@
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -104,6 +105,22 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
+// y' = gate' up f'(gate) + f(gate) up': the first is the gradient's operation, the second this one.
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  Graph& g = tangents.graph();
+  const ValueId gate = node.in[0], up = node.in[1], dgate = tangents.of(gate), dup = tangents.of(up);
+  const std::string name = tangents.name(node.out[0]);
+  ValueId by_gate = kNone, by_up = kNone;
+  if (dgate != kNone) {
+    const bool wanted[2] = {true, false};
+    by_gate = g.emit_all(kActivationGrad, node.attributes, {dgate, gate, up}, name + ".gate", wanted)[0];
+  }
+  if (dup != kNone) by_up = g.emit(kActivation, node.attributes, {gate, dup}, name + ".up");
+  const bool both = by_gate != kNone && by_up != kNone;
+  tangents.set(node.out[0], both ? g.emit(kAdd, {}, {by_gate, by_up}, name) : by_gate != kNone ? by_gate : by_up);
+  return {};
+}
+
 std::vector<Sample> samples() {
   const Type none{.codec = nullptr};
   std::vector<Sample> out;
@@ -166,6 +183,7 @@ const Op kActivation = {.name = "activation",
                         .infer = infer,
                         .text = text,
                         .gradient = gradient,
+                        .tangent = tangent,
                         .workspace = workspace,
                         .cost = pointwise_cost,
                         .reference = reference,

@@ -3,6 +3,7 @@
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -43,6 +44,13 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  const ValueId a = tangents.of(node.in[0]), b = tangents.of(node.in[1]), y = node.out[0];
+  const bool both = a != kNone && b != kNone;
+  tangents.set(y, both ? tangents.graph().emit(kAdd, {}, {a, b}, tangents.name(y)) : a != kNone ? a : b);
+  return {};
+}
+
 std::vector<Sample> samples() {
   return {{{}, {Type{{3, 7}}, Type{{3, 7}}}}, {{}, {Type{{5, 33}, &kBf16}, Type{{5, 33}, &kBf16}}}};
 }
@@ -54,6 +62,7 @@ constexpr InPlace kOverEither[] = {{0, 0, false}, {0, 1, false}};
 const Op kAdd = {.name = "add",
                  .infer = infer,
                  .gradient = gradient,
+                 .tangent = tangent,
                  .workspace = workspace,
                  .cost = pointwise_cost,
                  .reference = reference,

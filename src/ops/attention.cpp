@@ -14,6 +14,7 @@
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -97,6 +98,13 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  std::vector<ValueId> in{node.in[0], node.in[1], node.in[2], node.out[0], node.out[1], node.in[3], node.in[4]};
+  for (size_t i = 0; i < 3; ++i) in.push_back(tangents.of(node.in[i]));
+  tangents.set(node.out[0], tangents.graph().emit(kAttentionTangent, node.attributes, in, tangents.name(node.out[0])));
+  return {};
+}
+
 // Two products.
 Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
   const AttentionAttributes& a = of(any);
@@ -137,6 +145,7 @@ const Op kAttention = {.name = "attention",
                        .infer = infer,
                        .text = attention_text,
                        .gradient = gradient,
+                       .tangent = tangent,
                        .workspace = workspace,
                        .cost = cost,
                        .reference = reference,

@@ -1,6 +1,7 @@
 #include "ops/backward.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "graph/op.h"
 #include "ops/linear_parts.h"
@@ -19,37 +20,60 @@ std::vector<ValueId> parameters_of(const Graph& graph) {
 
 Backward::Backward(Graph& graph, std::span<const ValueId> wanted) : graph_(graph), wanted_(graph.values().size(), 0) {
   for (ValueId id : wanted) wanted_[static_cast<size_t>(id)] = 1;
-  for (const Node& node : graph.nodes()) {
+  see_appended();
+}
+
+void Backward::see_appended() {
+  wanted_.resize(graph_.values().size(), 0);
+  for (; seen_ < graph_.nodes().size(); ++seen_) {
+    const Node& node = graph_.nodes()[seen_];
     const bool reached = std::any_of(node.in.begin(), node.in.end(), [&](ValueId in) { return this->wanted(in); });
     for (ValueId out : node.out)
-      if (reached && !node.op->detaches && out != kNone && graph.value(out).type.codec != &kI32)
+      if (reached && !node.op->detaches && out != kNone && graph_.value(out).type.codec != &kI32)
         wanted_[static_cast<size_t>(out)] = 1;
     for (ValueId in : node.in)
       if (this->wanted(in)) ++tables_[in].readers;
   }
 }
 
+bool Backward::reaches(ValueId value) {
+  see_appended();
+  return wanted(value);
+}
+
 bool Backward::is_loss(ValueId id) const { return std::find(losses_.begin(), losses_.end(), id) != losses_.end(); }
 
 Result<void> Backward::run(std::span<const ValueId> losses) {
   losses_.assign(losses.begin(), losses.end());
+  see_appended();
   const size_t forward_nodes = graph_.nodes().size();
   graph_.set_phase(Phase::backward);
-  for (size_t i = forward_nodes; i-- > 0;) {
+  for (size_t i = forward_nodes; i-- > begin_;) {
     const Node node = graph_.nodes()[i];  // a copy: emitting moves the nodes
     graph_.set_block(node.block);
     reader_ = &node;
     CHECK_OK(differentiate(node));
     for (ValueId in : node.in)
       if (wanted(in) && --tables_[in].readers == 0) {
-        emit_table(in, tables_[in]);
+        emit_table(in, std::exchange(tables_[in], {}));
         if (graph_.producer(in) < 0) finish_leaf(in);
       }
   }
   graph_.set_block(-1);
   reader_ = nullptr;
+  CHECK_OK(check_all_passed_on());
+  begin_ = seen_ = graph_.nodes().size();
   if (leaves_.empty())
     return fail(ErrorCode::invalid_argument, "backward: the loss depends on nothing that is to be trained");
+  return {};
+}
+
+Result<void> Backward::check_all_passed_on() const {
+  for (const auto& [value, gathered] : gathered_)
+    if (const int producer = graph_.producer(value); producer >= 0 && static_cast<size_t>(producer) < begin_)
+      return fail(ErrorCode::unsupported,
+                  "backward: '{}' is read by parts of the model that are differentiated one after another",
+                  graph_.value(value).name);
   return {};
 }
 

@@ -53,8 +53,11 @@ class Backward {
 
   // Walks back from `losses` (sums that are minimised as they are, of operations that carry their own scale) and from
   // every value that add() was called for before. An error where a gradient meets an operation that has none, or where
-  // nothing that is wanted is reached.
+  // nothing that is wanted is reached. May be called again for nodes that were appended since: it walks back to where
+  // it was called before, and gradients of leaves go on adding up; an error where one would pass beyond that.
   Result<void> run(std::span<const ValueId> losses);
+  // Whether a value that may have been appended since depends on something wanted.
+  bool reaches(ValueId value);
 
   Graph& graph() { return graph_; }
   // Whether the gradient of this value is needed: something wanted leads to it. False for values that the backward pass
@@ -108,6 +111,8 @@ class Backward {
     };
     std::vector<Lookup> lookups;
   };
+  void see_appended();
+  Result<void> check_all_passed_on() const;
   ValueId emit_gathered(ValueId value);
   ValueId accumulator(ValueId leaf);
   void emit_table(ValueId table, const TableUses& uses);
@@ -115,6 +120,7 @@ class Backward {
   Result<void> differentiate(const Node& node);
 
   Graph& graph_;
+  size_t begin_ = 0, seen_ = 0;  // nodes that run() has dealt with, and that wanted_ and tables_ are of
   std::vector<char> wanted_;
   std::vector<ValueId> losses_;
   Kept kept_;

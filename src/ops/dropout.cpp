@@ -7,6 +7,7 @@
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -74,6 +75,7 @@ const Op kDropout = {.name = "dropout",
                      .infer = infer,
                      .text = [](const std::any& a) { return fmt::format("{{{} {:x}}}", of(a).rate, of(a).stream); },
                      .gradient = gradient,
+                     .tangent = linear_tangent<0>,
                      .workspace = workspace,
                      .cost = pointwise_cost,
                      .reference = reference,

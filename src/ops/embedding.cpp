@@ -5,6 +5,7 @@
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -111,6 +112,7 @@ const Op kEmbedding = {.name = "embedding",
                        .infer = infer,
                        .text = text,
                        .gradient = gradient,
+                       .tangent = linear_tangent<1>,
                        .workspace = workspace,
                        .cost = cost,
                        .reference = reference,

@@ -10,6 +10,7 @@
 #include "ops/matrix.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -156,6 +157,7 @@ const Op kGather = {.name = "gather",
                     .infer = infer_gather,
                     .text = text,
                     .gradient = gradient_gather,
+                    .tangent = linear_tangent<0>,
                     .cost = pointwise_cost,
                     .reference = reference_gather,
                     .run = run_gather,
@@ -164,6 +166,7 @@ const Op kScatter = {.name = "scatter",
                      .infer = infer_scatter,
                      .text = text,
                      .gradient = gradient_scatter,
+                     .tangent = linear_tangent<0>,
                      .workspace = workspace_scatter,
                      .cost = pointwise_cost,
                      .reference = reference_scatter,

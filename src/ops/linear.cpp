@@ -9,9 +9,12 @@
 #include "kernels/narrow.h"
 #include "ops/backward.h"
 #include "ops/linear_parts.h"
+#include "ops/pointwise.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
+#include "ops/update.h"
 
 namespace thimble {
 namespace {
@@ -101,6 +104,36 @@ Result<void> gradient(Backward& backward, const Node& node) {
     backward.accumulate(node.in[2 * i + 1], kLinearDw, ScaleAttributes{scale},
                         transposed ? std::vector{dy, kept} : std::vector{kept, dy}, ".sum");
   });
+  return {};
+}
+
+// y' = sum_i s_i (x_i' W_i^(T) + x_i W_i'^(T)) + bias' + addend', rounded once too.
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  Graph& g = tangents.graph();
+  const LinearAttributes& a = node.as<LinearAttributes>();
+  const size_t terms = a.terms.size();
+  LinearAttributes moved{.terms = {}, .codec = a.codec};
+  std::vector<ValueId> in;
+  for (size_t i = 0; i < terms; ++i) {
+    const ValueId x = node.in[2 * i], w = node.in[2 * i + 1];
+    if (const ValueId dx = tangents.of(x); dx != kNone) moved.terms.push_back(a.terms[i]), in.insert(in.end(), {dx, w});
+    if (const ValueId dw = tangents.of(w); dw != kNone) moved.terms.push_back(a.terms[i]), in.insert(in.end(), {x, dw});
+  }
+  const ValueId bias = tangents.of(node.in[2 * terms]), addend = tangents.of(node.in[2 * terms + 1]);
+  const std::string name = tangents.name(node.out[0]);
+  if (moved.terms.empty()) {
+    PointwiseBuilder b;
+    b.shape(g.value(node.out[0]).type.shape);
+    in.clear();
+    Expr sum = b.constant(0);
+    if (bias != kNone) sum = sum + b.row(), in.push_back(bias);
+    if (addend != kNone) sum = sum + b.tensor(), in.push_back(addend);
+    b.output(sum, a.codec);
+    tangents.set(node.out[0], g.emit(kPointwise, b.attributes(), in, name));
+    return {};
+  }
+  in.insert(in.end(), {bias, addend});
+  tangents.set(node.out[0], g.emit(kLinear, moved, in, name));
   return {};
 }
 
@@ -296,6 +329,7 @@ const Op kLinear = {.name = "linear",
                     .infer = infer,
                     .text = text,
                     .gradient = gradient,
+                    .tangent = tangent,
                     .workspace = workspace,
                     .cost = cost,
                     .reference = reference,

@@ -25,6 +25,7 @@
 #include "ops/cross_entropy_parts.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -227,6 +228,16 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
+// The log-sum-exp was asked for when the node was made.
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  const ValueId x = node.in[0], w = node.in[1], bias = node.in[4];
+  tangents.set(node.out[0], tangents.graph().emit(kLinearCrossEntropyTangent, node.attributes,
+                                                  {x, w, node.in[2], node.out[2], bias, tangents.of(x), tangents.of(w),
+                                                   tangents.of(bias)},
+                                                  tangents.name(node.out[0])));
+  return {};
+}
+
 Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
   const double products = out.size() > 1 && out[1].codec ? 1 + kept_share(any) : 1;
   const auto weights = static_cast<double>(in[1].shape.count());
@@ -262,6 +273,7 @@ const Op kLinearCrossEntropy = {.name = "linear_cross_entropy",
                                 .infer = infer,
                                 .text = text,
                                 .gradient = gradient,
+                                .tangent = tangent,
                                 .workspace = workspace,
                                 .cost = cost,
                                 .reference = reference,

@@ -47,6 +47,9 @@ inline Result<void> expect_groups(std::string_view op, const std::any& any, cons
   return {};
 }
 
+// Emits the derivative of a norm along a direction; centred: of layer_norm.
+Result<void> norm_tangent(Tangents& tangents, const Node& node, bool centred);
+
 inline std::string norm_text(const std::any& any) {
   const NormAttributes& a = *std::any_cast<NormAttributes>(&any);
   std::string text = fmt::format("{{epsilon {}", a.epsilon);

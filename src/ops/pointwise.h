@@ -99,6 +99,7 @@ class PointwiseBuilder {
 
  private:
   friend class PointwiseGradient;
+  friend class PointwiseTangent;
   Expr push(PointwiseAttributes::Instruction instruction);
   PointwiseAttributes attributes_;
 };

@@ -51,10 +51,6 @@ class PointwiseGradient {
 
   Result<void> emit() {
     const PointwiseAttributes& attributes = node_.as<PointwiseAttributes>();
-    for (const auto& output : attributes.outputs)
-      if (!output.codec)
-        return fail(ErrorCode::unsupported, "backward: a pointwise operation that overwrites '{}' has no gradient",
-                    backward_.graph().value(node_.in[0]).name);
     std::vector<ValueId> upstream;
     for (ValueId out : node_.out) upstream.push_back(backward_.gradient_of(out));
     // A loss is as it is: its gradient is 1.
@@ -62,6 +58,10 @@ class PointwiseGradient {
     bool any = false;
     for (size_t i = 0; i < upstream.size(); ++i) any |= upstream[i] != kNone || is_loss(i);
     if (!any) return {};
+    for (const auto& output : attributes.outputs)
+      if (!output.codec)
+        return fail(ErrorCode::unsupported, "backward: a pointwise operation that overwrites '{}' has no gradient",
+                    backward_.graph().value(node_.in[0]).name);
     b_.attributes_ = attributes;  // the values again
     b_.attributes_.outputs.clear();
     adjoint_.resize(code_.size());

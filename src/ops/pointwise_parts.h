@@ -10,5 +10,6 @@ namespace thimble {
 inline constexpr size_t kMostPointwise = 256;  // instructions of one node
 
 Result<void> pointwise_gradient(Backward& backward, const Node& node);
+Result<void> pointwise_tangent(Tangents& tangents, const Node& node);
 
 }  // namespace thimble

@@ -12,6 +12,7 @@
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
 #include "ops/update.h"
 
 namespace thimble {
@@ -152,6 +153,22 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
+// The sum of what each number adds: x', 2 x x' or sign(x) x'.
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  const auto [kind, over] = of(node.attributes);
+  if (kind == Reduce::sum) return tangents.push_linear(node, 0);
+  if (kind == Reduce::maximum)
+    return fail(ErrorCode::unsupported, "forward-mode derivative: the maximum of reduce has none");
+  Graph& g = tangents.graph();
+  const std::string name = tangents.name(node.out[0]);
+  PointwiseBuilder b;
+  const Expr x = b.tensor(), moved = b.tensor();
+  b.output(kind == Reduce::squares ? 2 * x * moved : sign(x) * moved);
+  const ValueId each = g.emit(kPointwise, b.attributes(), {node.in[0], tangents.of(node.in[0])}, name + ".each");
+  tangents.set(node.out[0], g.emit(kReduce, ReduceAttributes{Reduce::sum, over}, {each}, name));
+  return {};
+}
+
 std::string text(const std::any& any) {
   constexpr const char* kKinds[] = {"sum", "squares", "absolute", "maximum"};
   constexpr const char* kOver[] = {"columns", "rows", "all"};
@@ -174,6 +191,7 @@ const Op kReduce = {.name = "reduce",
                     .infer = infer,
                     .text = text,
                     .gradient = gradient,
+                    .tangent = tangent,
                     .workspace = workspace,
                     .cost = pointwise_cost,
                     .reference = reference,

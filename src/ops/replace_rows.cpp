@@ -9,6 +9,7 @@
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -65,6 +66,20 @@ void reference(const ReferenceCall& call) {
     for (int64_t j = 0; j < n; ++j)
       call.out[0][r * n + j] = slot < 0 ? call.in[0][r * n + j] : call.in[2][slot * n + j];
   }
+}
+
+// The operation is linear in both.
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  Graph& g = tangents.graph();
+  const std::string name = tangents.name(node.out[0]);
+  std::vector<ValueId> in = node.in;
+  for (const size_t i : {size_t{0}, size_t{2}}) {
+    const ValueId moved = tangents.of(node.in[i]);
+    in[i] =
+        moved != kNone ? moved : g.emit(kZeros, ZerosAttributes{g.value(node.in[i]).type.shape}, {}, name + ".zero");
+  }
+  tangents.set(node.out[0], g.emit(kReplaceRows, node.attributes, in, name));
+  return {};
 }
 
 Result<void> gradient(Backward& backward, const Node& node) {
@@ -147,6 +162,7 @@ const Op kReplaceRows = {.name = "replace_rows",
                          .infer = infer,
                          .text = text,
                          .gradient = gradient,
+                         .tangent = tangent,
                          .workspace = workspace,
                          .cost = pointwise_cost,
                          .reference = reference,

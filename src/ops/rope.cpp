@@ -10,6 +10,7 @@
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -120,6 +121,7 @@ const Op kRope = {.name = "rope",
                                            of(a).interleaved ? " interleaved" : "", of(a).inverse ? " inverse" : "");
                       },
                   .gradient = gradient,
+                  .tangent = linear_tangent<0>,
                   .workspace = workspace,
                   .cost = pointwise_cost,
                   .reference = reference,

@@ -5,6 +5,7 @@
 #include "ops/backward.h"
 #include "ops/matrix.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -56,6 +57,7 @@ std::vector<Sample> samples() {
 const Op kSegmentSum = {.name = "segment_sum",
                         .infer = infer,
                         .gradient = gradient,
+                        .tangent = linear_tangent<0>,
                         .cost = pointwise_cost,
                         .reference = reference,
                         .run = run,

@@ -7,6 +7,7 @@
 #include "ops/matrix.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -130,6 +131,7 @@ const Op kSlice = {.name = "slice",
                    .infer = infer_slice,
                    .text = text,
                    .gradient = gradient_slice,
+                   .tangent = linear_tangent<0>,
                    .cost = pointwise_cost,
                    .reference = reference_slice,
                    .run = run_slice,
@@ -138,6 +140,7 @@ const Op kPad = {.name = "pad",
                  .infer = infer_pad,
                  .text = text,
                  .gradient = gradient_pad,
+                 .tangent = linear_tangent<0>,
                  .cost = pointwise_cost,
                  .reference = reference_pad,
                  .run = run_pad,

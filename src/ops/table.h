@@ -104,6 +104,9 @@ struct AttentionAttributes {
 };
 extern const Op kAttention;
 extern const Op kAttentionGrad;  // in: dy, q, k, v, y, lse, starts, bias;  out: dq, dk, dv
+// The derivative of y along a direction.  in: q, k, v, y, lse, starts, bias; of q, k and v the derivatives (any of them
+// may be absent: 0).
+extern const Op kAttentionTangent;
 // For generation. in: q, k, v (of the new rows), cache_k, cache_v [slots, places, kv], slots [t], positions [t], bias;
 // the rows' k and v are written to their place first.  out: y, cache_k, cache_v.
 extern const Op kAttentionCached;
@@ -161,6 +164,9 @@ extern const Op kLinearCrossEntropy;
 // in: accumulator [v, d], x, w, targets, scale ([1], or [t]: of each row's loss), lse; where w is the embedding's table
 // too: ids, dy of the look-up; logits, where they were kept; bias.
 extern const Op kLinearCrossEntropyDw;
+// The derivative of the losses along a direction.  in: x, w, targets, lse, bias; of x, w and bias the derivatives (any
+// of them may be absent: 0);  out: f32 [t].
+extern const Op kLinearCrossEntropyTangent;
 struct DrawTargetsAttributes {
   uint64_t stream = 0;  // which random numbers
   float cap = 0;        // of logits, as above

@@ -41,7 +41,7 @@ Result<void> Candidates::build() {
     CHECK_OK(add_program(PlannedProgram::Kind::evaluate, TRY(evaluation_graph(passes))));
     programs_.back().passes = std::move(passes);
   }
-  if (!spec_.estimator->differentiates() && spec_.estimator->left_out(spec_.estimator_options) == 0)
+  if (spec_.estimator->moves_in_place(spec_.estimator_options))
     CHECK_OK(add_program(PlannedProgram::Kind::perturb, TRY(build_perturbation(spec_, train_))));
   variants_ = variants_of(spec_);
   for (PlannedVariant& variant : variants_)
@@ -71,12 +71,12 @@ int64_t Candidates::more_probes() const {
 
 int64_t Candidates::sweeps() const {
   if (spec_.estimator->differentiates()) return 1;
-  const auto probes = static_cast<int64_t>(spec_.estimator->probes(spec_.estimator_options).size());
-  return probes * directions_of(spec_).count() + more_probes();
+  const auto sweeps = static_cast<int64_t>(spec_.estimator->sweeps(spec_.estimator_options));
+  return sweeps * directions_of(spec_).count() + more_probes();
 }
 
 int64_t Candidates::moves() const {
-  if (spec_.estimator->left_out(spec_.estimator_options) > 0) return 0;  // the passes move what they read
+  if (!spec_.estimator->moves_in_place(spec_.estimator_options)) return 0;
   int64_t moves = 0;
   double at = 0;
   for (const Probe& probe : spec_.estimator->probes(spec_.estimator_options))

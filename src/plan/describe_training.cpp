@@ -123,18 +123,18 @@ class Describer {
                        rung_text(plan.shallow));
   }
 
-  // Activations of the forward pass that wait for the backward pass, where most do.
+  // Activations of the forward pass that wait for the backward pass, where most do: where a backward pass begins. There
+  // is one, or one for every module of the model.
   static int64_t kept_bytes(const TrainingPlan& plan) {
     const Schedule& s = plan.pass;
-    int turn = 0;
-    while (turn < static_cast<int>(s.steps.size()) &&
-           plan.train.graph.nodes()[static_cast<size_t>(s.steps[static_cast<size_t>(turn)].node)].phase ==
-               Phase::forward)
-      ++turn;
-    int64_t bytes = 0;
-    for (const Storage& storage : s.storages)
-      if (storage.begin < turn && storage.end >= turn && !storage.direct) bytes += storage.bytes;
-    return bytes;
+    int64_t most = 0;
+    for (const int turn : turns(plan.train.graph, s)) {
+      int64_t bytes = 0;
+      for (const Storage& storage : s.storages)
+        if (storage.begin < turn && storage.end >= turn && !storage.direct) bytes += storage.bytes;
+      most = std::max(most, bytes);
+    }
+    return most;
   }
 
   const TrainingSpec& spec_;

@@ -25,9 +25,8 @@ std::string step_name(const Graph& graph, const Step& step) {
 // Adds the transient bytes of a schedule to its points.
 class Transient {
  public:
-  Transient(const Graph& graph, const Schedule& schedule) : graph_(graph), schedule_(schedule) {
-    while (turn_ < static_cast<int>(schedule.steps.size()) && phase(turn_) == Phase::forward) ++turn_;
-  }
+  Transient(const Graph& graph, const Schedule& schedule)
+      : graph_(graph), schedule_(schedule), turns_(turns(graph, schedule)) {}
 
   // A storage counts as what lies in it: of residences that share one, each until the next begins.
   void add(std::span<ProfilePoint> points) const {
@@ -49,10 +48,6 @@ class Transient {
   }
 
  private:
-  Phase phase(int step) const {
-    return graph_.nodes()[static_cast<size_t>(schedule_.steps[static_cast<size_t>(step)].node)].phase;
-  }
-
   Held held(const Residence& r) const {
     if (r.value == kNone) return Held::workspace;
     switch (graph_.value(r.value).role) {
@@ -66,12 +61,13 @@ class Transient {
       default:
         break;
     }
-    return r.begin < turn_ && r.end >= turn_ ? Held::kept : Held::working;
+    const bool waits = std::ranges::any_of(turns_, [&](int turn) { return r.begin < turn && r.end >= turn; });
+    return waits ? Held::kept : Held::working;
   }
 
   const Graph& graph_;
   const Schedule& schedule_;
-  int turn_ = 0;  // first step that is not of the forward pass
+  const std::vector<int> turns_;
 };
 
 // Of every run of steps that falls on one point, the step that holds most.

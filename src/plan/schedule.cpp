@@ -262,4 +262,17 @@ Schedule make_schedule(const Graph& graph, const std::vector<int>& order, const 
   return schedule;
 }
 
+std::vector<int> turns(const Graph& graph, const Schedule& schedule) {
+  std::vector<int> out;
+  bool forward = false;
+  for (size_t i = 0; i < schedule.steps.size(); ++i) {
+    const Step& step = schedule.steps[i];
+    const Phase phase = graph.nodes()[static_cast<size_t>(step.node)].phase;
+    const bool still = phase == Phase::forward && !step.again;
+    if (forward && !still && (phase == Phase::backward || step.again)) out.push_back(static_cast<int>(i));
+    if (phase != Phase::update) forward = still;
+  }
+  return out;
+}
+
 }  // namespace thimble

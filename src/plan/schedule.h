@@ -121,4 +121,8 @@ std::vector<double> step_seconds(const Graph& graph, const Schedule& schedule, c
 // Resolves version chains: the persistent value whose storage an operation's result lies over, or kNone.
 std::vector<ValueId> storage_owners(const Graph& graph);
 
+// Steps at which a backward pass begins behind a forward pass: one, or one for every module of a model that learns in
+// modules.
+std::vector<int> turns(const Graph& graph, const Schedule& schedule);
+
 }  // namespace thimble

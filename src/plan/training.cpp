@@ -2,12 +2,14 @@
 #include "plan/training.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "ops/backward.h"
 #include "ops/pointwise.h"
 #include "ops/table.h"
 #include "ops/update.h"
+#include "plan/modules.h"
 #include "plan/selection.h"
 #include "plan/taps.h"
 #include "plan/updates.h"
@@ -162,6 +164,29 @@ TokenTerms terms_of(const TrainingSpec& spec) {
   return spec.objective->terms ? spec.objective->terms(spec.objective_options) : TokenTerms();
 }
 
+// Whether a backward pass is built, of all that trains or of some.
+bool derives(const TrainingSpec& spec) {
+  return spec.estimator->differentiates() || spec.estimator->derives(spec.estimator_options) > 0;
+}
+
+// Parameters that are first read in the last layers, or behind them, have derived gradients where the estimator says
+// so.
+Result<TrainedValues> by_origin(const TrainingSpec& spec, const Graph& graph, std::span<const ValueId> trained) {
+  if (spec.estimator->differentiates()) return TrainedValues{.derived = {trained.begin(), trained.end()}};
+  TrainedValues out;
+  const int64_t layers = spec.architecture.layers(), last = spec.estimator->derives(spec.estimator_options);
+  std::map<std::string, int, std::less<>> first_block;
+  for (const Selectable& parameter : selectable_parameters(spec, graph))
+    first_block[std::string(parameter.name)] = parameter.first;
+  for (ValueId id : trained)
+    (last > 0 && first_block[graph.value(id).name] >= layers - last ? out.derived : out.estimated).push_back(id);
+  if (!out.estimated.empty()) return out;
+  return fail(ErrorCode::invalid_argument,
+              "--set {}.layers={}: the gradients of all that trains would be derived; give fewer layers, or leave "
+              "--estimator out",
+              spec.estimator->name, last);
+}
+
 // The teacher behind the model that trains, on the same rows.
 Result<LossHead> add_teacher(Graph& graph, const FrozenModel& teacher, BuildOptions options) {
   options.scope = kTeacher, options.role = Role::weight, options.differentiable = false;
@@ -233,7 +258,8 @@ Result<std::string> add_loss(const TrainingSpec& spec, const StepKind& kind, con
   const TokenLoss tokens =
       add_token_loss(graph, model,
                      {.prefix = options.prefix,
-                      .gradient = spec.estimator->differentiates(),
+                      .gradient = derives(spec),
+                      .tangent = spec.estimator->tangents,
                       .keep_logits = kind.keep_logits,
                       .negligible = spec.moves.skip_negligible ? kNegligible : 0,
                       .terms = terms_of(spec),
@@ -246,6 +272,17 @@ Result<std::string> add_loss(const TrainingSpec& spec, const StepKind& kind, con
   return loss_name(*spec.objective, options.prefix);
 }
 
+// The updates of gradients that were derived, which layers that take turns share.
+void add_derived_updates(const TrainingSpec& spec, const StepKind& kind,
+                         const std::vector<Backward::LeafGradient>& leaves, bool sums_within_pass, const StepEnds& ends,
+                         TrainingGraph& train) {
+  for (const auto& leaf : leaves)
+    if (const auto slot = train.slots.find(train.graph.value(leaf.parameter).name); slot != train.slots.end())
+      train.graph.value(leaf.first).name = "gradient." + slot->second;
+  train.whole_passes = sums_within_pass;
+  add_updates(spec, kind, leaves, ends, train);
+}
+
 }  // namespace
 
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
@@ -254,17 +291,22 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                        .rows = rows,
                        .positions = spec.context,
                        .activation = spec.activation,
-                       .differentiable = spec.estimator->differentiates()};
+                       .differentiable = spec.estimator->differentiates() || spec.estimator->tangents};
   options.role = spec.trains_weights() ? Role::parameter : Role::weight;
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec.stored(name);
     return codec && spec.trains_weights() ? &kF32 : codec;
   };
-  const BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
+  BuiltModel model = TRY(build_model(train.graph, spec.architecture, options));
   CHECK_OK(train.passes.end("model", train.graph));
   train.loss = TRY(add_loss(spec, kind, model, options, train.graph));
   CHECK_OK(train.passes.end(kind.of_curvature() ? "drawn labels" : fmt::format("objective {}", spec.objective->name),
                             train.graph));
+  const auto local = spec.estimator->modules;
+  if (local && !kind.of_curvature()) {
+    CHECK_OK(cut_into_modules(spec, options, train.loss, train.graph, model));
+    CHECK_OK(train.passes.end("modules", train.graph));
+  }
   Rewritten rewritten = TRY(rewrite_model(std::move(train.graph), spec.rewrites, RewriteUse::train, train.passes,
                                           taps_of(model, spec.architecture, options)));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
@@ -273,31 +315,41 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     add_losses(train.graph, rewritten.losses, train.graph.find(kLossScale),
                beside[train.graph.find(beside[0]) == kNone ? 0 : 1]);
   train.barrier = barrier;
+  TrainedValues trained = TRY(by_origin(spec, train.graph, TRY(select_parameters(spec, train))));
+  CHECK_OK(train.passes.end(fmt::format("select {}", spec.selector->name), train.graph));
+  if (spec.estimator->tangents) {
+    CHECK_OK(carry_tangents(spec, trained, train));
+    CHECK_OK(train.passes.end("tangents", train.graph));
+  }
   const ValueId scaled = train.graph.find(train.loss + std::string(kScaledLoss));
   std::vector<ValueId> losses{scaled != kNone ? scaled : train.graph.find(train.loss)};
-  const std::vector<ValueId> trained = TRY(select_parameters(spec, train));
-  CHECK_OK(train.passes.end(fmt::format("select {}", spec.selector->name), train.graph));
+  Backward backward(train.graph, trained.derived);
   if (!spec.estimator->differentiates()) {
-    CHECK_OK(add_estimated_updates(spec, kind, trained, train));
+    if (!trained.derived.empty()) CHECK_OK(backward.run(losses));
+    train.whole_passes = backward.sums_within_pass();
+    CHECK_OK(add_estimated_updates(spec, kind, trained.estimated, backward.leaves(), train));
     CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
     return train;
   }
   for (const std::string& name : beside)
     if (const ValueId loss = train.graph.find(name); loss != kNone) losses.push_back(loss);
-  Backward backward(train.graph, trained);
-  const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
-  Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
-  CHECK_OK(backward.run(losses));
-  if (!spec.moves.eight_bit_activations) CHECK_OK(kept.check_all_keep());
-  kept.place();
-  train.keeper_states = kept.states();
-  for (const auto& leaf : backward.leaves())
-    if (const auto slot = train.slots.find(train.graph.value(leaf.parameter).name); slot != train.slots.end())
-      train.graph.value(leaf.first).name = "gradient." + slot->second;
-  train.whole_passes = backward.sums_within_pass();
-  CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
-  add_updates(
-      spec, kind, backward.leaves(), [&] { kept.end_step(); }, train);
+  if (local && !kind.of_curvature()) {
+    const ModuleGradients gradients = TRY(backward_by_modules(trained.derived, losses, train.graph));
+    CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
+    const LocalModules modules = local(spec.estimator_options);
+    add_derived_updates(spec, kind, gradients.leaves, gradients.sums_within_pass,
+                        {.begin = [&] { average_blocks(modules.momentum, train.graph); }, .end = [] {}}, train);
+  } else {
+    const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
+    Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
+    CHECK_OK(backward.run(losses));
+    if (!spec.moves.eight_bit_activations) CHECK_OK(kept.check_all_keep());
+    kept.place();
+    train.keeper_states = kept.states();
+    CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
+    add_derived_updates(spec, kind, backward.leaves(), backward.sums_within_pass(),
+                        {.begin = nullptr, .end = [&] { kept.end_step(); }}, train);
+  }
   CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
   if (!verify_every_pass) CHECK_OK(train.graph.verify());
   return train;

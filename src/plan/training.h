@@ -170,6 +170,14 @@ Directions directions_of(const TrainingSpec& spec);
 
 // The passes read every trained parameter where the moves have it: what an estimator needs that leaves numbers out.
 void read_moved(const TrainingSpec& spec, TrainingGraph& train);
+// What trains, by where its gradient comes from.
+struct TrainedValues {
+  std::vector<ValueId> estimated, derived;
+};
+// The passes carry the derivative along the sum of the directions, each times its move, beside every value; that of the
+// loss becomes a result, kTangent behind the loss's name. The ids of what trains change.
+inline constexpr std::string_view kTangent = ".tangent";
+Result<void> carry_tangents(const TrainingSpec& spec, TrainedValues& trained, TrainingGraph& train);
 // Moves every trained parameter by those, in place.
 Result<Graph> build_perturbation(const TrainingSpec& spec, const TrainingGraph& train);
 

@@ -30,7 +30,7 @@ class UpdateBuilder {
         if (id != kNone && layer_[static_cast<size_t>(id)] < 0) layer_[static_cast<size_t>(id)] = node.block;
   }
 
-  void build(const std::vector<Backward::LeafGradient>& gradients, const std::function<void()>& end_step) {
+  void build(const std::vector<Backward::LeafGradient>& gradients, const StepEnds& ends) {
     begin_inputs();
     updates_.reserve(gradients.size());
     for (const auto& p : gradients) updates_.push_back(begin(p));
@@ -43,19 +43,20 @@ class UpdateBuilder {
     if (kind_.of_curvature())
       take_curvature();
     else
-      update_all(clip);
-    end_step();
+      update_all(clip, ends.begin);
+    ends.end();
     belongs_to(kNone);
   }
 
-  // Of gradients that are made anew where they are read.
-  void build_estimated(std::span<const ValueId> parameters) {
+  // Of gradients that are made anew where they are read, and of some that are there.
+  void build_estimated(std::span<const ValueId> parameters, std::span<const Backward::LeafGradient> derived) {
     begin_inputs();
     estimate_.emplace(*spec_.estimator, spec_.estimator_options, directions_of(spec_));
     for (int k = 0; k < estimate_->directions.count(); ++k)
       estimate_->derivatives.push_back(g_.add_value(derivative_name(k), {{1}}, Role::input));
-    updates_.reserve(parameters.size());
+    updates_.reserve(parameters.size() + derived.size());
     for (const ValueId parameter : parameters) updates_.push_back(begin({parameter, kNone, kNone}));
+    for (const auto& gradient : derived) updates_.push_back(begin(gradient));
     update_all(kNone);
   }
 
@@ -66,8 +67,12 @@ class UpdateBuilder {
     step_ = g_.add_value(kUpdateStep, {{1}}, Role::input);
   }
 
-  void update_all(ValueId clip) {
+  void update_all(ValueId clip, const std::function<void()>& begin = nullptr) {
     train_.update_begin = g_.nodes().size();
+    if (begin) {
+      begin();
+      belongs_to(kNone);
+    }
     count_slot_steps();
     const bool together =
         std::ranges::any_of(spec_.wrappers, [](const WrapperUse& use) { return use.wrapper->together != nullptr; });
@@ -384,20 +389,20 @@ class UpdateBuilder {
 }  // namespace
 
 void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vector<Backward::LeafGradient>& gradients,
-                 const std::function<void()>& end_step, TrainingGraph& train) {
+                 const StepEnds& ends, TrainingGraph& train) {
   const size_t begin = train.graph.nodes().size();
-  UpdateBuilder(spec, kind, train).build(gradients, end_step);
+  UpdateBuilder(spec, kind, train).build(gradients, ends);
   hoist(train.graph, begin, train.barrier ? train.update_begin : train.graph.nodes().size());
 }
 
-Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> trained,
-                                   TrainingGraph& train) {
+Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> estimated,
+                                   std::span<const Backward::LeafGradient> derived, TrainingGraph& train) {
   if (spec.optimizer->accumulator)
     return fail(ErrorCode::unsupported,
                 "--optimizer {} takes its gradient in before a step ends, --estimator {} has it only then; take {} or "
                 "another optimizer",
                 spec.optimizer->name, spec.estimator->name, spec.estimator->optimizer);
-  UpdateBuilder(spec, kind, train).build_estimated(trained);
+  UpdateBuilder(spec, kind, train).build_estimated(estimated, derived);
   const std::vector<char> kept = train.graph.prune();
   std::vector<ValueId> updated;
   for (size_t i = train.update_begin; i < kept.size(); ++i)

@@ -10,12 +10,16 @@
 namespace thimble {
 
 // Of derived gradients. What consumes or measures one is moved to where it exists; with a barrier only up to the norm.
-// end_step() emits what else ends a step, of no parameter.
+// begin() emits what of no parameter comes before they move, end() what ends a step.
+struct StepEnds {
+  std::function<void()> begin, end;
+};
 void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vector<Backward::LeafGradient>& gradients,
-                 const std::function<void()>& end_step, TrainingGraph& train);
+                 const StepEnds& ends, TrainingGraph& train);
 
-// Of gradients that an estimator makes of these parameters. Refuses optimizers that take gradients in pass by pass.
-Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> trained,
-                                   TrainingGraph& train);
+// Of gradients that an estimator makes of `estimated` parameters, and of others that are derived beside. Refuses
+// optimizers that take gradients in pass by pass.
+Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> estimated,
+                                   std::span<const Backward::LeafGradient> derived, TrainingGraph& train);
 
 }  // namespace thimble

@@ -73,6 +73,14 @@ void Passes::begin_step(const RunContext& context, const StepInputs& inputs) {
 }
 
 Result<void> Passes::pass(RunContext& context, PassPlace place) {
+  CHECK_OK(run_pass(context, place));
+  const Layout::Entry* const tangents = plan_.layout.find(plan_.train.loss + std::string(kTangent));
+  for (int64_t i = 0; tangents && i < plan_.rows; ++i)
+    tangent_ += double{reinterpret_cast<const float*>(base_ + tangents->offset)[i]};
+  return {};
+}
+
+Result<void> Passes::run_pass(RunContext& context, PassPlace place) {
   context.update_step = context.step;
   if (after_) return after_->pass->run_pass(context, place);
   if (const Kind* const kind = place.first ? due(context.step) : nullptr) {
@@ -113,6 +121,17 @@ Result<double> Passes::derivative(RunContext& context, size_t k, const LossHere&
   return derivative;
 }
 
+// The same of passes that carry it.
+Result<double> Passes::carried(RunContext& context, size_t k, const LossHere& loss, double& sum) {
+  std::vector<double> place(place_.size());
+  place[k] = 1;
+  CHECK_OK(move_to(context, place));
+  context.first_row = 0;
+  tangent_ = 0;
+  sum += TRY(loss());
+  return tangent_ * inputs_.scale;
+}
+
 // 1, -1 or 0: of a step of plain gradient descent along the derivatives, against them, or none, what has the least
 // loss.
 Result<double> Passes::safest(RunContext& context, std::span<const double> derivatives, const LossHere& loss) {
@@ -140,14 +159,16 @@ Result<Estimated> Passes::estimate(RunContext& context, const LossHere& loss) {
   Estimated out;
   double squares = 0;
   for (size_t k = 0; k < count; ++k) {
-    derivatives[k] = TRY(derivative(context, k, loss, out.loss)) / directions.averaged();
+    const double found = plan_.estimator->tangents ? TRY(carried(context, k, loss, out.loss))
+                                                   : TRY(derivative(context, k, loss, out.loss));
+    derivatives[k] = found / directions.averaged();
     double numbers = 0;
     for (const TrainedParameter& parameter : plan_.train.parameters)
       if (directions.moves(static_cast<int>(k), parameter.layer))
         numbers += static_cast<double>(parameter.shape.count());
     squares += derivatives[k] * derivatives[k] * numbers;
   }
-  out.loss /= static_cast<double>(count * plan_.estimator->probes(options).size());
+  out.loss /= static_cast<double>(count * plan_.estimator->sweeps(options));
   out.norm = std::sqrt(squares);
   const bool cautious = plan_.estimator->conservative && plan_.estimator->conservative(options);
   const double side = cautious ? TRY(safest(context, derivatives, loss)) : 1;

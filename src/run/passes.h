@@ -42,8 +42,9 @@ class Passes {
   // Parameters and states in memory, in the order in which steps overwrite them, which wait for a save to read them.
   SaveGate& gate() { return gate_; }
 
-  // In place of passes, where an estimator probes the loss: moves the parameters to every probe of every direction,
-  // asks there for the loss a target of all passes of the step, moves them back, and tells the update what was found.
+  // In place of passes, where an estimator does not differentiate: moves the parameters to every probe of every
+  // direction, asks there for the loss a target of all passes of the step, moves them back, and tells the update what
+  // was found. Where the passes carry the derivative, asks once for every direction.
   using LossHere = std::function<Result<double>()>;
   Result<Estimated> estimate(RunContext& context, const LossHere& loss);
   // After steps at which the optimizer measures curvature: asks for all passes of the step once more, with drawn
@@ -56,7 +57,9 @@ class Passes {
   };
   const Kind* due(uint64_t step, bool after = false) const;  // nullptr: an ordinary step; nothing comes after it
   Result<void> move_to(RunContext& context, const std::vector<double>& place);
+  Result<void> run_pass(RunContext& context, PassPlace place);
   Result<double> derivative(RunContext& context, size_t k, const LossHere& loss, double& sum);
+  Result<double> carried(RunContext& context, size_t k, const LossHere& loss, double& sum);
   Result<double> safest(RunContext& context, std::span<const double> derivatives, const LossHere& loss);
   void write(const std::string& name, double value);
   void write_update(uint64_t step);
@@ -69,6 +72,7 @@ class Passes {
   const Kind* after_ = nullptr;  // while the curvature is measured
   StepInputs inputs_;
   std::vector<double> place_;  // of the parameters, by direction
+  double tangent_ = 0;         // of the losses of the passes, summed, where they carry it
   bool pending_ = false;
   uint64_t pending_step_ = 0;
 };

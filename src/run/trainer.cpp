@@ -7,6 +7,7 @@
 #include <numeric>
 #include <utility>
 
+#include "plan/modules.h"
 #include "plan/planner.h"
 #include "plan/profile.h"
 #include "run/derived.h"
@@ -55,6 +56,8 @@ Result<void> Trainer::fill() {
   Loaded loaded;
   if (source_) CHECK_OK(load_weights(*source_, all, loaded));
   if (teacher_) CHECK_OK(load_weights(*teacher_, all, loaded, kTeacher));
+  for (const char* beside : {kAverage, kBeside})
+    if (source_ && spec_.estimator->modules) CHECK_OK(load_weights(*source_, all, loaded, beside));
   if (!adapters_.empty()) CHECK_OK(load_adapters(adapters_, plan_.train.adapter, all, loaded));
   CHECK_OK(initialise(all, loaded, static_cast<uint64_t>(recipe_.seed)));
   if (!source_) return {};

@@ -2,13 +2,16 @@
 // reference, its gradient against finite differences in double, its in-place pairs, its shape rule.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "core/random.h"
 #include "graph/op.h"
 #include "ops/backward.h"
 #include "ops/reference_graph.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
 #include "ops/update.h"
 
 namespace thimble {
@@ -223,6 +226,76 @@ TEST_P(DifferentiableOp, gradient_equals_finite_differences) {
   }
 }
 
+class TangentOp : public OpContract {};
+
+// Central differences of output 0 along a random direction, in double: of all operands together, and of each alone.
+TEST_P(TangentOp, derivative_along_a_direction_equals_finite_differences) {
+  const Sample s = sample();
+  std::vector<size_t> free;
+  for (size_t i = 0; i < s.in.size(); ++i)
+    if (s.in[i].codec && s.in[i].codec != &kI32 && std::ranges::count(s.fixed, static_cast<int>(i)) == 0)
+      free.push_back(i);
+  if (free.empty()) GTEST_SKIP() << "no operand of this sample moves";
+  std::vector<std::vector<size_t>> sets{free};
+  if (free.size() > 1)
+    for (size_t i : free) sets.push_back({i});
+  for (const std::vector<size_t>& moving : sets) {
+    SCOPED_TRACE(moving.size() > 1 ? "all operands" : fmt::format("operand {}", moving[0]));
+    Graph graph;
+    std::vector<ValueId> in;
+    std::map<ValueId, ValueId> directions;
+    for (size_t i = 0; i < s.in.size(); ++i)
+      in.push_back(s.in[i].codec ? graph.add_value(fmt::format("in{}", i), s.in[i], Role::input) : kNone);
+    for (size_t i : moving) directions[in[i]] = graph.add_value(fmt::format("direction{}", i), s.in[i], Role::input);
+    const std::vector<ValueId> out = graph.emit_all(op(), s.attributes, in, "y");
+    Tangents tangents(graph, [&](Graph&, ValueId leaf) {
+      const auto found = directions.find(leaf);
+      return found == directions.end() ? kNone : found->second;
+    });
+    const Node node = graph.nodes().back();
+    const auto pushed = tangents.push(node);
+    ASSERT_TRUE(pushed) << pushed.error().message;
+    const ValueId tangent = tangents.of(out[0]);
+    ASSERT_NE(tangent, kNone);
+    ASSERT_TRUE(graph.verify()) << graph.verify().error().message;
+    EXPECT_EQ(graph.value(tangent).type, graph.value(out[0]).type);
+
+    Buffers b = fill(s, 9);
+    ReferenceValues values;
+    for (size_t i = 0; i < in.size(); ++i)
+      if (in[i] != kNone) values[in[i]] = b.values[i];
+    for (const auto& [leaf, direction] : directions) {
+      const Random random(4, static_cast<uint64_t>(leaf), 0);
+      for (size_t i = 0; i < values[leaf].size(); ++i) values[direction].push_back(random.normal(i));
+    }
+    Threads threads(1);
+    RunContext run{threads, Multiply::f32, 11, 2, 0};
+    const auto y_at = [&](double h) {
+      std::vector<std::vector<double>> moved(in.size()), memory;
+      std::vector<ReferenceOperand> operands, results;
+      for (size_t i = 0; i < in.size(); ++i) {
+        operands.push_back({});
+        if (in[i] == kNone) continue;
+        moved[i] = values.at(in[i]);
+        if (directions.contains(in[i]))
+          for (size_t e = 0; e < moved[i].size(); ++e) moved[i][e] += h * values.at(directions.at(in[i]))[e];
+        operands.back() = {&moved[i], s.in[i].shape};
+      }
+      for (ValueId id : out) memory.emplace_back(static_cast<size_t>(graph.value(id).type.shape.count()));
+      for (size_t i = 0; i < out.size(); ++i) results.push_back({&memory[i], graph.value(out[i]).type.shape});
+      op().reference({s.attributes, operands, results, run});
+      return memory[0];
+    };
+    constexpr double kStep = 1e-5;
+    const std::vector<double> up = y_at(kStep), down = y_at(-kStep);
+    run_reference(graph, values, run);
+    double largest = 0;
+    for (double d : values[tangent]) largest = std::max(largest, std::abs(d));
+    for (size_t i = 0; i < up.size(); ++i)
+      ASSERT_NEAR(values[tangent][i], (up[i] - down[i]) / (2 * kStep), 1e-6 * std::max(largest, 1e-2)) << i;
+  }
+}
+
 // An operand in another codec is either refused or read as it decodes.
 TEST_P(OpContract, other_codecs_are_refused_or_read) {
   const Sample s = sample();
@@ -267,10 +340,10 @@ TEST_P(OpContract, wrong_shapes_are_errors) {
 
 using Case = std::tuple<const Op*, size_t>;
 
-std::vector<Case> cases(bool differentiable) {
+std::vector<Case> cases(const std::function<bool(const Op&)>& has) {
   std::vector<Case> out;
   for (const Op* op : ops())
-    for (size_t i = 0; (op->gradient || !differentiable) && i < op->samples().size(); ++i) out.emplace_back(op, i);
+    for (size_t i = 0; has(*op) && i < op->samples().size(); ++i) out.emplace_back(op, i);
   return out;
 }
 
@@ -278,8 +351,11 @@ std::string case_name(const testing::TestParamInfo<Case>& info) {
   return std::string(std::get<0>(info.param)->name) + "_" + std::to_string(std::get<1>(info.param));
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, OpContract, testing::ValuesIn(cases(false)), case_name);
-INSTANTIATE_TEST_SUITE_P(Table, DifferentiableOp, testing::ValuesIn(cases(true)), case_name);
+INSTANTIATE_TEST_SUITE_P(Table, OpContract, testing::ValuesIn(cases([](const Op&) { return true; })), case_name);
+INSTANTIATE_TEST_SUITE_P(Table, DifferentiableOp,
+                         testing::ValuesIn(cases([](const Op& op) { return op.gradient != nullptr; })), case_name);
+INSTANTIATE_TEST_SUITE_P(Table, TangentOp, testing::ValuesIn(cases([](const Op& op) { return op.tangent != nullptr; })),
+                         case_name);
 
 }  // namespace
 }  // namespace thimble

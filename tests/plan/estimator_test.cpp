@@ -4,15 +4,17 @@
 #include <cmath>
 #include <set>
 
+#include "core/random.h"
 #include "plan/tiny_training.h"
 
 namespace thimble {
 namespace {
 
-TrainingSpec probing_spec(const Rewrite& method = kFull, const Optimizer& optimizer = kSgd) {
+TrainingSpec probing_spec(const Rewrite& method = kFull, const Optimizer& optimizer = kSgd,
+                          const Estimator& estimator = kMezo) {
   TrainingSpec spec = tiny_spec(method);
-  spec.estimator = &kMezo;
-  spec.estimator_options = OptionValues(kMezo.options);
+  spec.estimator = &estimator;
+  spec.estimator_options = OptionValues(estimator.options);
   spec.optimizer = &optimizer;
   spec.optimizer_options = OptionValues(optimizer.options);
   spec.clip = 0;
@@ -43,7 +45,7 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
 TEST(Estimator, probes_make_a_derivative) {
   for (const Estimator* estimator : estimators())
     for (const double one_sided : {0.0, 1.0}) {
-      if (estimator->differentiates()) continue;
+      if (!estimator->probes) continue;
       SCOPED_TRACE(estimator->name);
       OptionValues options(estimator->options);
       if (options.has("one_sided")) ASSERT_TRUE(options.set("test", "one_sided", one_sided));
@@ -195,6 +197,178 @@ TEST(Estimator, any_optimizer_has_the_same_bits_at_every_budget) {
       EXPECT_EQ(least->numerics_hash, plenty->numerics_hash);
       EXPECT_EQ(run_plan(spec, *least, 2), expected);
     }
+}
+
+TrainingSpec forward_spec(const Rewrite& method = kFull, const Optimizer& optimizer = kSgd) {
+  return probing_spec(method, optimizer, kForwardGradient);
+}
+
+// Baydin et al. 2022, definition 1: with d the derivative along z the step is d z, so that its product with the exact
+// gradient is d^2. The same z gives mezo's step, whose d is a central difference.
+TEST(ForwardGradient, derivative_is_exact) {
+  for (const Rewrite* method : {&kFull, &kLora}) {
+    SCOPED_TRACE(method->name);
+    TrainingSpec spec = forward_spec(*method), probing = probing_spec(*method), exact = forward_spec(*method);
+    ASSERT_TRUE(probing.estimator_options.set("mezo", "epsilon", 2e-4));
+    exact.estimator = &kBackprop;
+    const Trajectory begin = trained(spec, 1, 0);
+    EXPECT_EQ(begin.parameters, trained(spec, 0, 0).parameters) << "parameters do not move but in the update";
+    const std::vector<double> step = difference(begin, trained(spec, 1, 1)),
+                              probed = difference(trained(probing, 1, 0), trained(probing, 1, 1)),
+                              gradient = difference(begin, trained(exact, 1, 1));
+    // d from the step: z is drawn as that of a step with derivative 1 would be, |z|^2 close to its length.
+    const double along = dot(gradient, step), length = dot(step, step);
+    ASSERT_GT(length, 0);
+    EXPECT_NEAR(along * static_cast<double>(step.size()) / length, 1, 0.05);
+    EXPECT_NEAR(dot(step, probed) / length, 1, 1e-2) << "a central difference along the same direction";
+  }
+}
+
+// (grad . z)^2 / |grad|^2 has mean 1 and variance 2; along a direction that is orthogonal to the gradient the mean of
+// the step is 0, with the variance of a product of two independent normal numbers.
+TEST(ForwardGradient, is_unbiased) {
+  constexpr int kDraws = 400;
+  TrainingSpec spec = forward_spec(kLora), exact = forward_spec(kLora);
+  for (TrainingSpec* each : {&spec, &exact}) each->batch = 1, each->context = 32;
+  exact.estimator = &kBackprop;
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan) << plan.error().message;
+  const Trajectory begin = trained(exact, 0, 0);
+  const std::vector<double> gradient = difference(begin, trained(exact, 1, 1));
+  const double square = dot(gradient, gradient);
+  std::vector<double> other(gradient.size());
+  const Random random(9, "other");
+  for (size_t i = 0; i < other.size(); ++i) other[i] = static_cast<double>(random.normal(i));
+  const double common = dot(other, gradient) / square;
+  for (size_t i = 0; i < other.size(); ++i) other[i] -= common * gradient[i];
+  const double scale = std::sqrt(dot(other, other) * square);
+  double along = 0, across = 0;
+  for (int draw = 0; draw < kDraws; ++draw) {
+    const std::vector<double> step =
+        difference(begin, run_plan(spec, *plan, 1, 1, nullptr, static_cast<uint64_t>(draw)));
+    along += dot(step, gradient) / square / kDraws, across += dot(step, other) / scale / kDraws;
+  }
+  EXPECT_NEAR(along, 1, 3 * std::sqrt(2.0 / kDraws));
+  EXPECT_NEAR(across, 0, 3 * std::sqrt(1.0 / kDraws));
+}
+
+// The mean over directions: what each adds is orthogonal to the others but for chance.
+TEST(ForwardGradient, directions_are_averaged) {
+  TrainingSpec spec = forward_spec(), exact = forward_spec();
+  ASSERT_TRUE(spec.estimator_options.set("forward_gradient", "directions", 3.0));
+  exact.estimator = &kBackprop;
+  const Trajectory begin = trained(spec, 1, 0);
+  const std::vector<double> step = difference(begin, trained(spec, 1, 1)),
+                            gradient = difference(begin, trained(exact, 1, 1));
+  EXPECT_NEAR(dot(gradient, step) * static_cast<double>(step.size()) / (3 * dot(step, step)), 1, 0.05);
+}
+
+TEST(ForwardGradient, has_the_same_bits_at_every_budget) {
+  for (const Rewrite* method : {&kFull, &kLora})
+    for (const Codec* activation : {&kF32, &kBf16}) {
+      SCOPED_TRACE(fmt::format("{} {}", method->name, activation->name));
+      TrainingSpec spec = forward_spec(*method, method == &kLora ? kAdamw : kSgd);
+      spec.activation = activation;
+      expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 2);
+    }
+}
+
+// Kept activations are none; beside what evaluation takes there are the derivatives of the values that are alive, and
+// of full weights the direction of one matrix at a time.
+TEST(ForwardGradient, keeps_no_activations) {
+  int64_t arena[2];
+  for (const int64_t layers : {4, 16}) {
+    TrainingSpec spec = forward_spec(kLora);
+    spec.architecture = llama({.vocab = 160,
+                               .width = 64,
+                               .layers = layers,
+                               .heads = 4,
+                               .kv_heads = 2,
+                               .head_dim = 16,
+                               .ffn_width = 128,
+                               .context = 256});
+    spec.rewrites = {rewrite_for_tests(kLora, spec.architecture)};
+    const auto plan = plan_training(spec, Machine{});
+    ASSERT_TRUE(plan) << plan.error().message;
+    EXPECT_EQ(plan->layout.bytes(Role::gradient), 0);
+    arena[layers == 16] = plan->transient_bytes;
+  }
+  EXPECT_EQ(arena[0], arena[1]) << "the working memory does not depend on the depth";
+}
+
+// The product of the exact gradient with the step over d^2, d the derivative that the step was made of: 1, whatever was
+// drawn. Methods with an operation that has no derivative are refused by its name.
+TEST(ForwardGradient, every_method_has_the_derivative_or_is_refused) {
+  std::set<std::string_view> refused;
+  for (const Rewrite* method : methods_for_tests()) {
+    SCOPED_TRACE(method->name);
+    TrainingSpec spec = forward_spec(*method);
+    spec.batch = 1, spec.context = 64;
+    const auto plan = plan_training(spec, Machine{});
+    if (!plan) {
+      EXPECT_EQ(plan.error().code, ErrorCode::unsupported) << plan.error().message;
+      EXPECT_THAT(plan.error().message, testing::HasSubstr("forward-mode derivative"));
+      refused.insert(method->name);
+      continue;
+    }
+    if (std::ranges::any_of(plan->train.adapter, [](const AdapterTensor& tensor) { return tensor.rate != 1; }))
+      continue;
+    TrainingSpec exact = spec;
+    exact.estimator = &kBackprop;
+    const Trajectory begin = trained(exact, 0, 0);
+    const std::vector<double> gradient = difference(begin, trained(exact, 1, 1));
+    double d = 0;
+    const std::vector<double> step =
+        difference(begin, run_plan(spec, *plan, 1, 1, [&](Values& values) {
+                     d = *reinterpret_cast<const float*>(values.memory(*plan->layout.find(derivative_name(0))));
+                   }));
+    ASSERT_GT(std::abs(d), 1e-5 * std::sqrt(dot(gradient, gradient)));
+    EXPECT_NEAR(dot(step, gradient) / (d * d), 1, 1e-2);
+  }
+  EXPECT_THAT(refused, testing::ElementsAre("boft", "dsee", "meft", "mixlora", "mola", "oft", "sara"));
+}
+
+// Zhang et al. 2024, hybrid ZO-FO: the last layers have the exact gradient, the others a step along a direction of
+// theirs, whose product with their exact gradient is the square of the derivative.
+TEST(ForwardGradient, derives_the_gradients_of_the_last_layers) {
+  for (const Rewrite* method : {&kFull, &kLora}) {
+    SCOPED_TRACE(method->name);
+    TrainingSpec spec = forward_spec(*method), exact = forward_spec(*method);
+    ASSERT_TRUE(spec.estimator_options.set("forward_gradient", "layers", 2.0));
+    exact.estimator = &kBackprop;
+    const auto plan = plan_training(spec, Machine{});
+    ASSERT_TRUE(plan) << plan.error().message;
+    const Trajectory begin = trained(exact, 0, 0);
+    const std::vector<double> gradient = difference(begin, trained(exact, 1, 1));
+    double d = 0;
+    const std::vector<double> step =
+        difference(begin, run_plan(spec, *plan, 1, 1, [&](Values& values) {
+                     d = *reinterpret_cast<const float*>(values.memory(*plan->layout.find(derivative_name(0))));
+                   }));
+    const Graph& graph = plan->train.graph;
+    double along = 0;
+    size_t at = 0, derived = 0;
+    for (const TrainedParameter& parameter : by_name(*plan)) {
+      const size_t end = at + static_cast<size_t>(parameter.shape.count());
+      const bool late = parameter.layer >= 2 || parameter.name == "model.norm.weight";
+      EXPECT_EQ(graph.find("gradient." + parameter.name) != kNone, late) << parameter.name;
+      for (; at < end; ++at)
+        if (late) {
+          ASSERT_NEAR(step[at], gradient[at], 1e-6);
+          ++derived;
+        } else {
+          along += gradient[at] * step[at];
+        }
+    }
+    EXPECT_GT(derived, 0U);
+    EXPECT_NEAR(along / (d * d), 1, 1e-2);
+    expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 2);
+  }
+  TrainingSpec all = forward_spec(kLora);
+  ASSERT_TRUE(all.estimator_options.set("forward_gradient", "layers", 4.0));
+  const auto refused = plan_training(all, Machine{});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, testing::HasSubstr("forward_gradient.layers=4"));
 }
 
 // Malladi et al., section 2: training costs what inference does.

@@ -61,7 +61,8 @@ std::vector<TrainedParameter> by_name(const TrainingPlan& plan) {
 }
 
 Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int steps, double rate,
-                    const std::function<void(Values&)>& look) {
+                    const std::function<void(Values&)>& look, uint64_t seed,
+                    const std::function<void(Values&)>& begin) {
   const auto bytes = static_cast<size_t>(plan.arena_bytes + 4095) / 4096 * 4096;
   const std::unique_ptr<std::byte, decltype(&std::free)> arena(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)),
                                                                std::free);
@@ -82,13 +83,14 @@ Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int step
                                 std::fill_n(reinterpret_cast<float*>(to), count, 1.0f);
                                 return Result<void>();
                               }));
+  if (begin) begin(values);
   TrainingPlan drawn;  // of a later period of the selector
   auto passes = std::make_unique<Passes>(plan, base, scratch.get());
   const Random random(3, "tokens");
   const int64_t rows = spec.batch * spec.context;
   Trajectory out;
   for (int step = 0; step < steps; ++step) {
-    RunContext context{threads, spec.multiply, 0, static_cast<uint64_t>(step), 0};
+    RunContext context{threads, spec.multiply, seed, static_cast<uint64_t>(step), 0};
     if (const int64_t period = draw_period(spec); period > 0 && step > 0 && step % period == 0) {
       EXPECT_TRUE(passes->flush(context));
       passes.reset();

@@ -38,9 +38,10 @@ struct Trajectory {
   bool operator==(const Trajectory&) const = default;
 };
 
-// `look` sees the values at the end.
+// `look` sees the values at the end, `begin` before the first step; `seed` is that of what steps draw.
 Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int steps, double rate = 1e-2,
-                    const std::function<void(Values&)>& look = nullptr);
+                    const std::function<void(Values&)>& look = nullptr, uint64_t seed = 0,
+                    const std::function<void(Values&)>& begin = nullptr);
 
 // Training with a method whose options are set so, and with an optimizer and what the method puts around it.
 TrainingSpec adapted_spec(const Rewrite& method, const std::vector<std::pair<std::string_view, double>>& options,

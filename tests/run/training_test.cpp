@@ -335,8 +335,12 @@ TEST_F(SmallTraining, coupled_streams_resume_exactly) {
 
 TEST_F(SmallTraining, an_estimator_resumes_exactly) {
   recipe_.batch = 2, recipe_.accumulate = 2;
-  recipe_.estimator = "mezo", recipe_.optimizer = "adamw", recipe_.lr = 1e-3;
-  expect_resumes_exactly(recipe_, "mezo", 3, 5);
+  recipe_.optimizer = "adamw", recipe_.lr = 1e-3;
+  for (const char* estimator : {"mezo", "forward_gradient"}) {
+    SCOPED_TRACE(estimator);
+    recipe_.estimator = estimator;
+    expect_resumes_exactly(recipe_, estimator, 3, 5);
+  }
 }
 
 TEST_F(SmallTraining, a_budget_that_is_too_small_is_refused) {

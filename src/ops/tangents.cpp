@@ -1,0 +1,43 @@
+#include "ops/tangents.h"
+
+#include <algorithm>
+
+#include "graph/op.h"
+
+namespace thimble {
+
+ValueId Tangents::of(ValueId value) {
+  if (value == kNone) return kNone;
+  if (graph_.producer(value) >= 0) {
+    const auto found = made_.find(value);
+    return found == made_.end() ? kNone : found->second;
+  }
+  const auto [found, inserted] = seeded_.try_emplace(value, kNone);
+  if (inserted) found->second = seed_(graph_, value);
+  return found->second;
+}
+
+Result<void> Tangents::push(const Node& node) {
+  seeded_.clear();
+  const auto real = [&](ValueId out) { return out != kNone && graph_.value(out).type.codec != &kI32; };
+  if (node.op->detaches || std::ranges::none_of(node.out, real)) return {};
+  if (std::ranges::none_of(node.in, [&](ValueId in) { return of(in) != kNone; })) return {};
+  if (node.op->tangent) return node.op->tangent(*this, node);
+  return fail(ErrorCode::unsupported,
+              "forward-mode derivative: '{}' is made by {} of what is trained, an operation without one; take "
+              "--estimator mezo or backprop",
+              graph_.value(*std::ranges::find_if(node.out, real)).name, node.op->name);
+}
+
+Result<void> Tangents::push_linear(const Node& node, size_t linear) {
+  for (size_t i = 0; i < node.in.size(); ++i)
+    if (i != linear && of(node.in[i]) != kNone)
+      return fail(ErrorCode::unsupported, "forward-mode derivative: operand '{}' of {} may not be trained",
+                  graph_.value(node.in[i]).name, node.op->name);
+  std::vector<ValueId> in = node.in;
+  in[linear] = of(in[linear]);
+  set(node.out[0], graph_.emit(*node.op, node.attributes, in, name(node.out[0])));
+  return {};
+}
+
+}  // namespace thimble

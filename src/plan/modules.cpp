@@ -1,0 +1,201 @@
+#include "plan/modules.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "graph/op.h"
+#include "graph/rewrite.h"
+#include "ops/pointwise.h"
+#include "ops/table.h"
+#include "ops/update.h"
+
+namespace thimble {
+namespace {
+
+constexpr std::string_view kModuleLoss = ".module_";  // behind the name of the model's loss
+
+class ModuleCutter {
+ public:
+  ModuleCutter(const TrainingSpec& spec, const BuildOptions& options, const LocalModules& modules, const Graph& graph,
+               const BuiltModel& model, const Node& loss)
+      : spec_(spec), options_(options), modules_(modules), model_(model), loss_(loss), copy_(graph) {
+    find_readout(graph);
+    const int64_t layers = spec.architecture.layers();
+    for (int64_t m = 1; m < modules.count; ++m)
+      ends_[model.streams[static_cast<size_t>(m * layers / modules.count)]] = m;
+  }
+
+  void cut() {
+    copy_.copy_inputs();
+    if (modules_.averages()) begin_auxiliary();
+    for (const Node& node : copy_.from().nodes()) {
+      copy_.graph().set_block(node.block);
+      copy_.copy(node);
+      for (ValueId out : node.out)
+        if (const auto end = ends_.find(out); end != ends_.end()) end_module(end->second, out);
+    }
+  }
+
+  GraphCopy& copy() { return copy_; }
+
+ private:
+  // The nodes between the last residual stream and what the head reads.
+  void find_readout(const Graph& graph) {
+    std::set<ValueId> reached{model_.streams.back()};
+    for (const Node& node : graph.nodes()) {
+      if (reached.contains(model_.hidden)) return;
+      if (std::ranges::none_of(node.in, [&](ValueId in) { return reached.contains(in); })) continue;
+      readout_.push_back(&node);
+      reached.insert(node.out.begin(), node.out.end());
+    }
+  }
+
+  void begin_auxiliary() {
+    BuildOptions average = options_, beside = options_;
+    average.scope = kAverage, average.role = Role::state;
+    beside.scope = kBeside, beside.role = Role::parameter;
+    average_.emplace(copy_.graph(), spec_.architecture, average);
+    beside_.emplace(copy_.graph(), spec_.architecture, beside);
+  }
+
+  // The module's loss, and the stream that the next one reads.
+  void end_module(int64_t module, ValueId end) {
+    Graph& g = copy_.graph();
+    const ValueId stream = copy_.map(end);
+    const std::string name = fmt::format("{}{}{}", copy_.from().value(loss_.out[0]).name, kModuleLoss, module);
+    const int64_t next = module * spec_.architecture.layers() / modules_.count;
+    const ValueId read = modules_.averages() ? auxiliary(next, stream, name) : stream;
+    g.set_block(-1);
+    std::map<ValueId, ValueId> local{{model_.streams.back(), read}};
+    const auto mapped = [&](ValueId id) { return local.contains(id) ? local.at(id) : copy_.map(id); };
+    for (const Node* const node : readout_) emit(*node, mapped, local, name);
+    emit(loss_, mapped, local, name);
+    const ValueId loss = local.at(loss_.out[0]);
+    g.value(loss).name = name, g.value(loss).role = Role::result;
+    copy_.bind(end, g.emit(kDetach, {}, {stream}, copy_.from().value(end).name));
+  }
+
+  // Su et al. 2024, section 3.2: the average of the next block, without a gradient of its weights, and a block that
+  // learns what it lacks here, both of the module's output.
+  ValueId auxiliary(int64_t next, ValueId stream, const std::string& name) {
+    const ValueId average = average_->block(next, stream), beside = beside_->block(next, stream);
+    copy_.graph().set_block(-1);
+    return copy_.graph().emit(kAdd, {}, {average, beside}, name + ".auxiliary");
+  }
+
+  template <class Mapped>
+  void emit(const Node& node, const Mapped& mapped, std::map<ValueId, ValueId>& local, const std::string& name) {
+    std::vector<ValueId> in;
+    for (ValueId id : node.in) in.push_back(mapped(id));
+    bool wanted[Aliases::kMost] = {};
+    for (size_t i = 0; i < node.out.size(); ++i) wanted[i] = node.out[i] != kNone;
+    if (&node == &loss_) wanted[kLogits] = false;
+    const auto out = copy_.graph().emit_all(*node.op, node.attributes, in, name, {wanted, node.out.size()});
+    for (size_t i = 0; i < out.size(); ++i)
+      if (out[i] != kNone) local[node.out[i]] = out[i];
+  }
+
+  static constexpr size_t kLogits = 3;  // of linear_cross_entropy's outputs
+  const TrainingSpec& spec_;
+  const BuildOptions options_;
+  const LocalModules modules_;
+  const BuiltModel& model_;
+  const Node& loss_;
+  GraphCopy copy_;
+  std::vector<const Node*> readout_;
+  std::map<ValueId, int64_t> ends_;  // residual stream: number of the module that begins with it
+  std::optional<BlockBuilder> average_, beside_;
+};
+
+Result<void> check(const TrainingSpec& spec, const LocalModules& modules, const Node& loss) {
+  const std::string_view name = spec.estimator->name;
+  const int64_t layers = spec.architecture.layers();
+  if (modules.count > layers)
+    return fail(ErrorCode::invalid_argument, "--set {}.modules={}: the model has {} blocks; give that many or fewer",
+                name, modules.count, layers);
+  if (loss.op != &kLinearCrossEntropy)
+    return fail(
+        ErrorCode::unsupported,
+        "--estimator {}: its modules learn from predicted tokens or classes, which the loss of --objective {} is "
+        "not; take --estimator backprop",
+        name, spec.objective->name);
+  if (spec.architecture.coupled)
+    return fail(ErrorCode::unsupported, "--estimator {}: blocks with coupled streams can not be cut into modules",
+                name);
+  if (!spec.keepers.empty())
+    return fail(ErrorCode::unsupported, "--estimator {}: activations of modules are kept as they are; leave --keep out",
+                name);
+  for (const RewriteSpec& rewrite : spec.rewrites) {
+    if (rewrite.rewrite->tap || rewrite.rewrite->stream)
+      return fail(ErrorCode::unsupported,
+                  "--estimator {}: --method {} changes what is between the blocks; take full or an adapter of layers",
+                  name, rewrite.rewrite->name);
+    if (modules.averages() && !rewrite.rewrite->trains_weights)
+      return fail(ErrorCode::unsupported,
+                  "--estimator {}: it averages weights that train, which --method {} leaves as they are; take --method "
+                  "full, or --estimator local",
+                  name, rewrite.rewrite->name);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> cut_into_modules(const TrainingSpec& spec, const BuildOptions& options, const std::string& loss,
+                              Graph& graph, BuiltModel& model) {
+  const LocalModules modules = spec.estimator->modules(spec.estimator_options);
+  const Node made = graph.nodes()[static_cast<size_t>(graph.producer(graph.find(loss)))];
+  CHECK_OK(check(spec, modules, made));
+  ModuleCutter cutter(spec, options, modules, graph, model, made);
+  cutter.cut();
+  GraphCopy& copy = cutter.copy();
+  BuiltModel cut = model;
+  for (ValueId* id : {&cut.ids, &cut.positions, &cut.starts, &cut.slots, &cut.stream, &cut.hidden, &cut.head,
+                      &cut.head_bias, &cut.balance})
+    *id = copy.map(*id);
+  for (ValueId& stream : cut.streams) stream = copy.map(stream);
+  model = cut;
+  graph = std::move(copy.graph());
+  return {};
+}
+
+Result<ModuleGradients> backward_by_modules(std::span<const ValueId> trained, std::span<const ValueId> losses,
+                                            Graph& graph) {
+  GraphCopy copy(graph);
+  copy.copy_inputs();
+  Backward backward(copy.graph(), copy.mapped(trained));
+  for (const Node& node : graph.nodes()) {
+    copy.graph().set_phase(node.phase), copy.graph().set_block(node.block);
+    copy.copy(node);
+    const bool ends = node.out[0] != kNone && graph.value(node.out[0]).name.find(kModuleLoss) != std::string::npos &&
+                      graph.value(node.out[0]).role == Role::result;
+    if (!ends) continue;
+    const ValueId loss = copy.map(node.out[0]);
+    if (backward.reaches(loss)) CHECK_OK(backward.run({&loss, 1}));
+  }
+  CHECK_OK(backward.run(copy.mapped(losses)));
+  ModuleGradients out{backward.leaves(), backward.sums_within_pass()};
+  // Updates are made in this order: none waits for what modules share, which is complete only at the end.
+  std::ranges::stable_sort(out.leaves, {},
+                           [&](const Backward::LeafGradient& leaf) { return copy.graph().producer(leaf.last); });
+  graph = std::move(copy.graph());
+  return out;
+}
+
+void average_blocks(double momentum, Graph& graph) {
+  const size_t count = graph.values().size();
+  for (size_t i = 0; i < count; ++i) {
+    const auto average = static_cast<ValueId>(i);
+    const Value value = graph.value(average);
+    if (value.role != Role::state || !value.name.starts_with(kAverage) || graph.producer(average) >= 0) continue;
+    const ValueId weight = graph.find(value.name.substr(std::string_view(kAverage).size()));
+    PointwiseBuilder b;
+    const Expr so_far = b.tensor(), now = b.tensor();
+    b.store(so_far, momentum * so_far + (1 - momentum) * now);
+    graph.emit(kPointwise, b.attributes(), {average, weight}, "average." + value.name);
+  }
+}
+
+}  // namespace thimble

@@ -1,0 +1,38 @@
+// Local learning (LocalModules in methods/estimator.h): the blocks of a model are cut into modules. Behind each but the
+// last a loss of its own is read, through the model's last norm and head, and what goes on to the next module carries
+// no gradient back. Each module's backward pass follows its loss at once, so that activations of one module at a time
+// are kept.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "models/build.h"
+#include "ops/backward.h"
+#include "plan/training.h"
+
+namespace thimble {
+
+// Before the names of an auxiliary network's blocks: the average of the next block, and what learns beside it.
+inline constexpr const char* kAverage = "man.average.";
+inline constexpr const char* kBeside = "man.beside.";
+
+// Cuts the model in the graph, whose loss is the result of that name; ids of `model` change. Errors where the loss is
+// not of predicted tokens or classes, or where a technique runs beside the model.
+Result<void> cut_into_modules(const TrainingSpec& spec, const BuildOptions& options, const std::string& loss,
+                              Graph& graph, BuiltModel& model);
+
+struct ModuleGradients {
+  std::vector<Backward::LeafGradient> leaves;
+  bool sums_within_pass = false;
+};
+// Of a graph with such modules, whose last loss is read from `losses`: the backward pass of each behind its loss.
+// Errors where a value that modules share has a gradient but is no parameter.
+Result<ModuleGradients> backward_by_modules(std::span<const ValueId> trained, std::span<const ValueId> losses,
+                                            Graph& graph);
+
+// Emits the step of the averages of auxiliary networks: e <- momentum e + (1 - momentum) w.
+void average_blocks(double momentum, Graph& graph);
+
+}  // namespace thimble
