@@ -7,7 +7,8 @@ namespace thimble {
 const Selector kAllSelector = {.name = "all", .summary = "every parameter of the method trains", .paper = ""};
 
 std::span<const Selector* const> selectors() {
-  static constexpr const Selector* kTable[] = {&kAllSelector, &kLastLayers, &kPatterns, &kSparse, &kSurgical, &kLisa};
+  static constexpr const Selector* kTable[] = {&kAllSelector, &kLastLayers, &kPatterns, &kSparse,
+                                               &kSurgical,    &kLisa,       &kIst};
   return kTable;
 }
 

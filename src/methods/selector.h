@@ -9,6 +9,8 @@
 //   select   the answer, from the parameters, the options, the seed and, where it is `scored`, what the data say of
 //   each period   steps after which it is asked again with the next `draw`; nullptr: the first answer holds for the run
 //
+//   probing  what it learns of the layers while the run goes, from losses with some of their adapters scaled down
+//
 // With a period, what rests has no states: gradients and states lie in slots, which belong to layers that train, the
 // first to the lowest. Layers must then be alike. A slot's states begin anew with every period.
 #pragma once
@@ -40,16 +42,30 @@ struct SelectorInput {
   int64_t layers = 0;  // of the model
   const OptionValues& options;
   uint64_t seed = 0;
-  int64_t draw = 0;  // number of the period, from 0
+  int64_t draw = 0;  // number of the period, from 0, or kLowestLayers
   std::span<const double> scores =
       {};  // by parameter, of a scored selector: the mean over micro-batches of |gradient|^2
+  std::span<const double> importance = {};  // by layer, of a selector that probes; empty: all zeros
 };
+// Of a selector that probes, whose later periods no plan can know: as many layers as ever train, the lowest ones, whose
+// backward pass needs the most memory.
+inline constexpr int64_t kLowestLayers = -1;
 
 enum class Trains : uint8_t {
   never,
   now,      // in every period
   drawn,    // now, in turn with those that rest
   resting,  // at other times
+};
+
+// Before every period but the first, the loss of the next step's tokens is measured several times, each time with what
+// the adapters of some layers add scaled down; from these losses the importance of the layers is learnt.
+struct Probing {
+  double (*scale)(const OptionValues& options);  // of what a suppressed layer adds
+  // Which layers are suppressed, by probe and layer.
+  std::vector<std::vector<bool>> (*suppressed)(const SelectorInput& input);
+  void (*learn)(const OptionValues& options, std::span<const std::vector<bool>> suppressed,
+                std::span<const double> losses, std::span<double> importance);
 };
 
 struct Selector {
@@ -62,6 +78,7 @@ struct Selector {
   int64_t (*period)(const OptionValues& options) = nullptr;  // steps, at least 1
   // Micro-batches whose gradients it wants to see before the first step; nullptr: none.
   int64_t (*scored)(const OptionValues& options) = nullptr;
+  const Probing* probing = nullptr;  // with a period, for methods whose adapters can be scaled
 };
 
 std::span<const Selector* const> selectors();
@@ -83,5 +100,6 @@ extern const Selector kPatterns;
 extern const Selector kSparse;
 extern const Selector kSurgical;
 extern const Selector kLisa;
+extern const Selector kIst;
 
 }  // namespace thimble

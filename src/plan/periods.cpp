@@ -1,5 +1,10 @@
 // Plans of a selector that draws: every period of the run in the homes of the first.
+//
+// Of a selector that learns which layers to draw, later periods are not known: there is room for the lowest layers. Of
+// layers that are alike the lowest ones wait longest for their backward pass, so that at every node of a pass no other
+// choice of as many holds more.
 #include <algorithm>
+#include <numeric>
 
 #include "disk/scratch.h"
 #include "plan/candidates.h"
@@ -11,14 +16,21 @@ namespace {
 // less where it needs more (plan_period).
 constexpr int64_t kPlannedPeriods = 512;
 
+std::vector<int64_t> planned_draws(const TrainingSpec& spec) {
+  if (spec.selector->probing) return {0, kLowestLayers};
+  const int64_t period = draw_period(spec);
+  std::vector<int64_t> draws(static_cast<size_t>(std::min(kPlannedPeriods, (spec.steps + period - 1) / period)));
+  std::iota(draws.begin(), draws.end(), int64_t{0});
+  return draws;
+}
+
 }  // namespace
 
 // Layers that train in turn are alike, so that what outlives a step has the same places in every period; how much a
 // step needs beside that differs with where the layers are.
 Result<TrainingPlan> Candidates::complete_all(const Choice& choice, Periods& known) const {
   TrainingPlan plan = complete(choice);
-  const int64_t period = draw_period(spec_);
-  if (period == 0) return plan;
+  if (draw_period(spec_) == 0) return plan;
   if (!train_.keeper_states.empty())
     return fail(ErrorCode::unsupported,
                 "--select {}: a --keep with statistics of activations has others for every layer that trains; take a "
@@ -27,8 +39,8 @@ Result<TrainingPlan> Candidates::complete_all(const Choice& choice, Periods& kno
   std::map<std::map<std::string, std::string>, PeriodNeeds> seen;  // by the layers that a period has drawn
   seen[train_.slots] = {plan.transient_bytes, plan.scratch_bytes};
   TrainingSpec spec = spec_;
-  const int64_t periods = std::min(kPlannedPeriods, (spec_.steps + period - 1) / period);
-  for (spec.draw = 0; spec.draw < periods; ++spec.draw) {
+  for (const int64_t draw : planned_draws(spec_)) {
+    spec.draw = draw;
     const auto [found, fresh] = known.try_emplace({shape_, choice, spec.draw});
     PeriodNeeds& needs = found->second;
     if (fresh) needs = TRY(needs_of(spec, choice, plan.layout, seen));

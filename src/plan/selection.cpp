@@ -99,6 +99,27 @@ std::string_view module_of(const std::set<std::string, std::less<>>& modules, st
   return name;
 }
 
+bool is_scaled(const RewriteSpec& rewrite) { return rewrite.rewrite->scales; }
+
+Result<void> check_probing(const TrainingSpec& spec) {
+  if (!spec.selector->probing) return {};
+  if (std::ranges::none_of(spec.rewrites, is_scaled)) {
+    std::string scaled;
+    for (const Rewrite* const rewrite : rewrites())
+      if (rewrite->scales) scaled += fmt::format("{}{}", scaled.empty() ? "" : ", ", rewrite->name);
+    return fail(ErrorCode::unsupported,
+                "--select {}: it weighs layers by scaling down what their adapters add, which --method {} has no "
+                "factor for; take one of {}",
+                spec.selector->name, spec.rewrites.front().rewrite->name, scaled);
+  }
+  if (spec.objective->drift)
+    return fail(ErrorCode::unsupported,
+                "--select {}: the loss of --objective {} reads how far the model has drifted, which is not measured "
+                "with layers scaled down; take --select lisa",
+                spec.selector->name, spec.objective->name);
+  return {};
+}
+
 const Optimizer kScoring = {.name = "score",
                             .summary = "measures gradients, moves nothing",
                             .paper = "",
@@ -125,6 +146,17 @@ TrainingSpec scoring_spec(const TrainingSpec& spec) {
   return out;
 }
 
+TrainingSpec suppressed_spec(const TrainingSpec& spec, const std::vector<bool>& layers) {
+  TrainingSpec out = spec;
+  const double scale = spec.selector->probing->scale(spec.selector_options);
+  for (RewriteSpec& rewrite : out.rewrites) {
+    if (!is_scaled(rewrite)) continue;
+    for (auto& [name, module] : rewrite.modules)
+      if (module.layer >= 0 && layers[static_cast<size_t>(module.layer)]) module.scale *= scale;
+  }
+  return out;
+}
+
 std::vector<Selectable> selectable_parameters(const TrainingSpec& spec, const Graph& graph) {
   const std::vector<Reach> reach = reach_of(spec, graph);
   const std::set<std::string, std::less<>> modules = modules_of(spec);
@@ -143,6 +175,7 @@ Result<std::vector<ValueId>> select_parameters(const TrainingSpec& spec, Trainin
   if (spec.measures_gradients)
     for (const ValueId id : all) freeze(spec, train.graph.value(id));
   if (!spec.selector->select) return all;
+  CHECK_OK(check_probing(spec));
   const std::vector<Selectable> parameters = selectable_parameters(spec, train.graph);
   std::vector<double> scores;
   for (const Selectable& parameter : parameters) {
@@ -154,7 +187,7 @@ Result<std::vector<ValueId>> select_parameters(const TrainingSpec& spec, Trainin
     scores.push_back(score->second);
   }
   const std::vector<Trains> trains = TRY(spec.selector->select(
-      {parameters, spec.architecture.layers(), spec.selector_options, spec.seed, spec.draw, scores}));
+      {parameters, spec.architecture.layers(), spec.selector_options, spec.seed, spec.draw, scores, spec.importance}));
   train.slots = TRY(slots_of(spec, parameters, trains));
   if (!train.slots.empty() && spec.optimizer->evaluated)
     return fail(

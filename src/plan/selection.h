@@ -14,6 +14,9 @@ std::vector<Selectable> selectable_parameters(const TrainingSpec& spec, const Gr
 TrainingSpec scoring_spec(const TrainingSpec& spec);
 std::string score_name(std::string_view parameter);
 
+// The run with what the adapters of these layers add scaled down, for the losses that a selector probes.
+TrainingSpec suppressed_spec(const TrainingSpec& spec, const std::vector<bool>& layers);
+
 // The parameters that train in the period that is planned. Those that never train become weights in the codec of their
 // file and are listed in `frozen`; where there are periods, those of layers get slots. An error where nothing trains,
 // or where layers that take turns are not alike.

@@ -77,6 +77,7 @@ struct TrainingSpec {
   uint64_t seed = 0;                          // of what the selector draws
   int64_t draw = 0;                           // number of the selector's period that is planned
   std::map<std::string, double> scores = {};  // by parameter, what a scored selector goes by
+  std::vector<double> importance = {};        // by layer, what a selector that probes has learnt; empty: nothing yet
   bool measures_gradients = false;            // what a method would train is measured (plan/selection.h)
   double weight_decay = 0;
   std::vector<std::string> no_decay;  // parts of the names of parameters that do not decay

@@ -74,6 +74,7 @@ Result<void> Trainer::read_position() {
                              counted(steps, "step"), steps_));
   if (!watch_.restore(metadata_text(file, "watch")))
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say which losses came before; begin a new run", path);
+  CHECK_OK(restore_importance(file));
   evaluated_ = TRY(metadata_number(file, "evaluated"));
   if (metadata_text(file, "eval_data") == fingerprint_text(eval_data_.get())) {
     best_nll_ = std::strtod(metadata_text(file, "best_nll").c_str(), nullptr);

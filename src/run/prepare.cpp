@@ -287,7 +287,7 @@ Result<void> Trainer::make_spec() {
   spec_.batch = r.batch, spec_.accumulate = r.accumulate, spec_.context = r.context;
   spec_.activation = r.precision == "f32" ? &kF32 : &kBf16;
   spec_.from_scratch = !source_;
-  spec_.evaluates = eval_data_ != nullptr || spec_.objective->reference;
+  spec_.evaluates = eval_data_ != nullptr || spec_.objective->reference || spec_.selector->probing;
   spec_.disk = r.scratch != "none";
   spec_.near = r.allow == "near" ? Near::where_faster : Near::never;
   const double suits = spec_.optimizer->finds_rate ? 1 : rate_of(spec_.rewrites);

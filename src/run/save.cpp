@@ -63,6 +63,7 @@ std::map<std::string, std::string> Trainer::checkpoint_metadata() const {
                    {"watch", watch_.text()},
                    {"scores", nlohmann::json(spec_.scores).dump()},
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
+  if (const std::string importance = importance_text(); !importance.empty()) metadata["importance"] = importance;
   return metadata;
 }
 

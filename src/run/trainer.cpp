@@ -114,30 +114,6 @@ double Trainer::read_losses(const std::string& prefix, const Rows& rows, int64_t
   return sum;
 }
 
-Result<void> Trainer::draw() {
-  const int64_t period = draw_period(spec_), draw = period > 0 ? done_ / period : 0;
-  if (draw == spec_.draw) return {};
-  CHECK_OK(settle_save());
-  CHECK_OK(flush());
-  passes_.reset();
-  TrainingPlan before = std::exchange(plan_, TrainingPlan());
-  const PlanHomes homes = before.homes;
-  before.train = {}, before.pass = before.update = before.deferred = {}, before.programs.clear(),
-  before.variants.clear();
-  spec_.draw = draw;
-  plan_ = TRY(plan_period(spec_, machine_, homes, draw, {before.transient_bytes, before.scratch_bytes}));
-  if (!plan_.layout.same_places(before.layout))
-    return fail(ErrorCode::unsupported,
-                "step {}: the layers of the next period have other places than those of the first: this is a fault of "
-                "the planner; take --select last_layers",
-                done_ + 1);
-  plan_.transient_bytes = before.transient_bytes, plan_.arena_bytes = before.arena_bytes;
-  plan_.scratch_bytes = before.scratch_bytes, plan_.numerics_hash = before.numerics_hash;
-  plan_.moves = before.moves, plan_.homes = homes, plan_.ledger = std::move(before.ledger);
-  passes_ = std::make_unique<Passes>(plan_, arena_->data(), scratch_.get());
-  return {};
-}
-
 // What the next step holds: its losses are divided by its targets, and micro-batches after the last example of an epoch
 // are empty and left out. One micro-batch is in memory at a time; where a step has several, or rows_ is wanted between,
 // they are read twice.

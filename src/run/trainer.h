@@ -90,8 +90,13 @@ class Trainer {
   Result<void> train();
   Result<void> take_steps();
   Result<void> allocate();
-  Result<void> flush();  // before parameters and states are read
-  Result<void> draw();   // the plan of the period of the selector that the next step is of
+  Result<void> flush();                               // before parameters and states are read
+  Result<void> draw();                                // the plan of the period of the selector that the next step is of
+  Result<void> plan_again(const TrainingSpec& spec);  // of a period, in the homes of the first
+  Result<void> learn_importance(int64_t period);      // of a selector that probes
+  Result<double> probed_loss(const Packer::State& from);  // of the step whose tokens begin there
+  std::string importance_text() const;                    // for the checkpoint; "" where nothing is learnt
+  Result<void> restore_importance(const SafetensorsFile& checkpoint);
   // Of the disk tier; a plan alone may have no --out.
   std::string scratch_folder() const;
   Result<void> check_scratch() const;
@@ -217,6 +222,7 @@ class Trainer {
   double best_nll_ = 1e300;
   DivergenceWatch watch_;
   int passed_over_ = 0;  // steps in a row
+  int64_t learned_ = 0;  // the period that spec_.importance was learnt before
   std::function<double(int64_t, double)> scale_ = [](int64_t, double scale) { return scale; };
   std::function<bool()> stop_ = [] { return false; };
   std::vector<std::string> earlier_;  // files of a run that this one replaces, until it saves something itself
