@@ -34,6 +34,8 @@ extern const Command kData;
 extern const Command kConvert;
 extern const Command kPrune;
 extern const Command kQuantize;
+extern const Command kCut;
+extern const Command kRecover;
 extern const Command kInspect;
 extern const Command kPull;
 extern const Command kMethods;

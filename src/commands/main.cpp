@@ -25,9 +25,9 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kCommands = {&kFinetune, &kTrain,  &kPlan,    &kEval,    &kGenerate, &kChat,
-                                  &kTokenize, &kRender, &kConvert, &kPrune,   &kQuantize, &kData,
-                                  &kInspect,  &kPull,   &kMethods, &kCompare, &kReport,   &kCalibrate};
+constexpr std::array kCommands = {&kFinetune, &kTrain,   &kPlan,    &kEval,     &kGenerate, &kChat,     &kTokenize,
+                                  &kRender,   &kConvert, &kPrune,   &kQuantize, &kCut,      &kRecover,  &kData,
+                                  &kInspect,  &kPull,    &kMethods, &kCompare,  &kReport,   &kCalibrate};
 
 // 2 is for what was given: flags, and files that are missing, empty, damaged or of the wrong kind. 1 is for what fails
 // while running: disk, network, a loss that is not finite.

@@ -11,17 +11,6 @@
 namespace thimble {
 namespace {
 
-// The places of the `count` largest, ascending; of equal ones the first.
-std::vector<int64_t> largest(std::span<const double> sums, int64_t count) {
-  std::vector<int64_t> order(sums.size());
-  std::iota(order.begin(), order.end(), int64_t{0});
-  std::ranges::stable_sort(
-      order, [&](int64_t a, int64_t b) { return sums[static_cast<size_t>(a)] > sums[static_cast<size_t>(b)]; });
-  order.resize(static_cast<size_t>(count));
-  std::ranges::sort(order);
-  return order;
-}
-
 // The same places of every one of so many heads.
 std::vector<int64_t> of_heads(const std::vector<int64_t>& places, int64_t heads, int64_t head_dim) {
   std::vector<int64_t> out;
@@ -45,6 +34,40 @@ std::vector<int64_t> turned_elements(const Attention& a, std::span<const Rope> r
 
 }  // namespace
 
+std::vector<int64_t> places_of_largest(std::span<const double> sums, int64_t count) {
+  std::vector<int64_t> order(sums.size());
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::ranges::stable_sort(
+      order, [&](int64_t a, int64_t b) { return sums[static_cast<size_t>(a)] > sums[static_cast<size_t>(b)]; });
+  order.resize(static_cast<size_t>(count));
+  std::ranges::sort(order);
+  return order;
+}
+
+Result<void> add_magnitudes(const ModelSource& source, const std::string& name, std::vector<double>& rows,
+                            std::vector<double>& columns) {
+  const ModelTensor* const tensor = source.find(name);
+  if (!tensor) return {};
+  std::vector<float> row;
+  for (int64_t r = 0; r < tensor->shape.rows(); ++r) {
+    CHECK_OK(decode_row(source, *tensor, r, row));
+    for (size_t c = 0; c < row.size(); ++c) {
+      if (!rows.empty()) rows[static_cast<size_t>(r)] += std::abs(row[c]);
+      if (!columns.empty()) columns[c] += std::abs(row[c]);
+    }
+  }
+  return {};
+}
+
+Result<void> decode_row(const ModelSource& source, const ModelTensor& tensor, int64_t row, std::vector<float>& to) {
+  const int64_t columns = tensor.shape.columns();
+  std::vector<std::byte> bytes(static_cast<size_t>(tensor.codec->bytes(columns)));
+  to.resize(static_cast<size_t>(columns));
+  CHECK_OK(source.read(tensor, row, 1, bytes));
+  tensor.codec->decode(bytes.data(), to.data(), columns);
+  return {};
+}
+
 Result<NarrowWeights> NarrowWeights::choose(const ModelSource& source, int64_t by) {
   NarrowWeights weights(source, by);
   const int64_t width = source.architecture().width;
@@ -52,7 +75,7 @@ Result<NarrowWeights> NarrowWeights::choose(const ModelSource& source, int64_t b
   // An embedding of another width says nothing of the stream: then its first columns are as good as others.
   const ModelTensor* const table = source.find("model.embed_tokens.weight");
   if (table && table->shape.columns() == width) CHECK_OK(weights.add_sums(table->name, none, columns));
-  weights.stream_ = largest(columns, width / by);
+  weights.stream_ = places_of_largest(columns, width / by);
   return weights;
 }
 
@@ -66,7 +89,7 @@ Result<void> NarrowWeights::read(const std::string& name, int64_t row, std::span
   const ModelTensor& tensor = *source_->find(name);
   const Part part = TRY(part_of(name));
   std::vector<float> whole;
-  CHECK_OK(decode_row(tensor, part.rows ? (*part.rows)[static_cast<size_t>(row)] : 0, whole));
+  CHECK_OK(decode_row(*source_, tensor, part.rows ? (*part.rows)[static_cast<size_t>(row)] : 0, whole));
   for (size_t i = 0; i < to.size(); ++i) to[i] = whole[static_cast<size_t>((*part.columns)[i])];
   return {};
 }
@@ -111,7 +134,7 @@ Result<NarrowWeights::Layer> NarrowWeights::choose_layer(int64_t index) const {
   CHECK_OK(add_sums(name + "self_attn.v_proj.weight", values, none));
   CHECK_OK(add_sums(name + "self_attn.o_proj.weight", none, outputs));
   Layer out;
-  out.units = largest(units, block.ffn.width / by_);
+  out.units = places_of_largest(units, block.ffn.width / by_);
   out.turned = turned_elements(a, architecture.ropes, by_);
   out.queries = of_heads(out.turned, a.heads, a.head_dim), out.keys = of_heads(out.turned, a.kv_heads, a.head_dim);
   const int64_t group = a.heads / a.kv_heads;
@@ -120,36 +143,12 @@ Result<NarrowWeights::Layer> NarrowWeights::choose_layer(int64_t index) const {
     for (int64_t q = kv * group; q < (kv + 1) * group; ++q)
       for (int64_t e = 0; e < a.head_dim; ++e)
         sums[static_cast<size_t>(e)] += outputs[static_cast<size_t>(q * a.head_dim + e)];
-    const Places kept = largest(sums, a.head_dim / by_);
+    const Places kept = places_of_largest(sums, a.head_dim / by_);
     for (const int64_t e : kept) out.values.push_back(kv * a.head_dim + e);
     for (int64_t q = kv * group; q < (kv + 1) * group; ++q)
       for (const int64_t e : kept) out.outputs.push_back(q * a.head_dim + e);
   }
   return out;
-}
-
-Result<void> NarrowWeights::add_sums(const std::string& name, std::vector<double>& rows,
-                                     std::vector<double>& columns) const {
-  const ModelTensor* const tensor = source_->find(name);
-  if (!tensor) return {};
-  std::vector<float> row;
-  for (int64_t r = 0; r < tensor->shape.rows(); ++r) {
-    CHECK_OK(decode_row(*tensor, r, row));
-    for (size_t c = 0; c < row.size(); ++c) {
-      if (!rows.empty()) rows[static_cast<size_t>(r)] += std::abs(row[c]);
-      if (!columns.empty()) columns[c] += std::abs(row[c]);
-    }
-  }
-  return {};
-}
-
-Result<void> NarrowWeights::decode_row(const ModelTensor& tensor, int64_t row, std::vector<float>& to) const {
-  const int64_t columns = tensor.shape.columns();
-  std::vector<std::byte> bytes(static_cast<size_t>(tensor.codec->bytes(columns)));
-  to.resize(static_cast<size_t>(columns));
-  CHECK_OK(source_->read(tensor, row, 1, bytes));
-  tensor.codec->decode(bytes.data(), to.data(), columns);
-  return {};
 }
 
 }  // namespace thimble

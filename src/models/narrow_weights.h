@@ -19,6 +19,15 @@
 
 namespace thimble {
 
+// Adds the magnitudes of a tensor, if there is one, to sums by its rows and by its columns; an empty vector is not
+// wanted.
+Result<void> add_magnitudes(const ModelSource& source, const std::string& name, std::vector<double>& rows,
+                            std::vector<double>& columns);
+// The places of the `count` largest, ascending; of equal ones the first.
+std::vector<int64_t> places_of_largest(std::span<const double> sums, int64_t count);
+// A row of a tensor as f32.
+Result<void> decode_row(const ModelSource& source, const ModelTensor& tensor, int64_t row, std::vector<float>& to);
+
 class NarrowWeights {
  public:
   // Of blocks that are `by` times as narrow; narrower() must have accepted it. `source` must outlive the result.
@@ -46,9 +55,9 @@ class NarrowWeights {
   Result<const Layer*> layer(int64_t index);
   Result<Layer> choose_layer(int64_t index) const;
   Result<Part> part_of(const std::string& name);
-  // Adds the magnitudes of a tensor to sums by its rows and by its columns; an empty vector is not wanted.
-  Result<void> add_sums(const std::string& name, std::vector<double>& rows, std::vector<double>& columns) const;
-  Result<void> decode_row(const ModelTensor& tensor, int64_t row, std::vector<float>& to) const;
+  Result<void> add_sums(const std::string& name, std::vector<double>& rows, std::vector<double>& columns) const {
+    return add_magnitudes(*source_, name, rows, columns);
+  }
 
   const ModelSource* source_;
   int64_t by_;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "codecs/pattern.h"
 #include "plan/tiny_training.h"
 #include "whole.h"
 
@@ -43,6 +44,16 @@ TEST(Budget, does_not_change_a_bit) {
             << "budget " << budget << " of " << most << ", rows " << plan->rows << ", deep " << plan->deep_blocks;
       }
     }
+}
+
+// Frozen weights with a pattern wait on disk as they lie in memory.
+TEST(Budget, packed_weights_do_not_change_a_bit) {
+  TrainingSpec spec = tiny_spec(kLora);
+  spec.stored = [](const std::string& name) -> const Codec* {
+    if (name == "lm_head.weight") return nullptr;
+    return name.ends_with("_proj.weight") ? &kBf16In24 : &kF32;
+  };
+  expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 3);
 }
 
 // Disks from one that costs nothing to one that everything waits for: all of them move values, and no bit changes.

@@ -57,6 +57,16 @@ TEST(Wrappers, the_same_bits_at_the_smallest_budget_and_on_disk) {
   TrainingSpec spec = spec_of("adamw,gradient_noise,lookahead", {{"k", "2"}});
   spec.accumulate = 2;
   expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 3);
+  spec = spec_of("adamw,keep_zeros");
+  spec.accumulate = 2;
+  expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 3);
+}
+
+// Where nothing is zero, nothing is changed.
+TEST(Wrappers, keep_zeros_leaves_the_others) {
+  for (const char* optimizer : {"adamw", "muon"})
+    EXPECT_EQ(trained(spec_of(std::string(optimizer) + ",keep_zeros"), 3).parameters,
+              trained(spec_of(optimizer), 3).parameters);
 }
 
 // A wrapper that only these tests have: its state begins anew every second step and counts the steps in between.
