@@ -40,8 +40,14 @@ THIMBLE_BODY void unpack_block(const std::byte* from, std::byte* to) noexcept {
     uint64_t values;
     std::memcpy(&values, from + in_2_4::kMaskBytes + kInByte * i, 8);
     const Words words = {values, 0};
-    const Bytes sources = *reinterpret_cast<const Bytes*>(kSources.of[std::to_integer<int>(from[i])]);
-    *reinterpret_cast<Bytes*>(to + 2 * kInByte * i) = __builtin_shuffle(reinterpret_cast<const Bytes&>(words), sources);
+    const uint8_t* const sources = kSources.of[std::to_integer<int>(from[i])];
+#if defined(__clang__)  // which has no shuffle by a variable
+    for (int j = 0; j < 2 * kInByte; ++j)
+      to[2 * kInByte * i + j] = reinterpret_cast<const std::byte*>(&words)[sources[j]];
+#else
+    *reinterpret_cast<Bytes*>(to + 2 * kInByte * i) =
+        __builtin_shuffle(reinterpret_cast<const Bytes&>(words), *reinterpret_cast<const Bytes*>(sources));
+#endif
   }
 }
 

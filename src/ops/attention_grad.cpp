@@ -149,12 +149,8 @@ struct Task {
     times(rows_of(kV, kv, key, keys), false, m.dy_columns, rows, m.dp, kTile, Into::fresh,
           {Reach::columns_from, key - row});
     const bool all = key + keys <= row + 1 && *std::max_element(m.first, m.first + rows) <= static_cast<float>(key);
-    const int64_t together = rows_together(call.run.multiply);
-    const int64_t unit = std::max<int64_t>(16, depths_together(call.run.multiply));
     for (int64_t j = 0; j < keys; ++j) {
-      // Products read queries from the first one on that sees any of the keys that are multiplied together.
-      const int64_t first_read = std::clamp(key - row + round_down(j, together), int64_t{0}, rows),
-                    from = round_down(first_read, unit), at = j * kTile + from;
+      const int64_t from = first_query_read(call.run.multiply, key - row, j, rows), at = j * kTile + from;
       if (a.cap > 0 || call.in[kBias]) shape_row(key + j, row, from, rows, m.s + j * kTile, m.dp + j * kTile);
       attention_gradient_row({.s = m.s + at,
                               .dp = m.dp + at,

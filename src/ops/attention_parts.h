@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "core/round.h"
 #include "kernels/packed.h"
 #include "kernels/rows.h"
 #include "ops/shape_rule.h"
@@ -60,6 +61,13 @@ inline double causal_pairs(const AttentionAttributes& a, int64_t rows) {
 inline Weights weights_form(const Codec& activations, Multiply multiply) {
   if (&activations != &kBf16) return Weights::f32;
   return micro_kernel(multiply).pair == 2 ? Weights::bf16 : Weights::rounded;
+}
+
+// Of `rows` queries, those that products with a tile's weights read of key j, `shift` keys behind the first query: from
+// this one on, as one of the keys or queries that are multiplied together sees or is seen.
+inline int64_t first_query_read(Multiply multiply, int64_t shift, int64_t j, int64_t rows) noexcept {
+  const int64_t first = std::clamp(shift + round_down(j, rows_together(multiply)), int64_t{0}, rows);
+  return round_down(first, std::max<int64_t>(16, depths_together(multiply)));
 }
 
 // The score of a query and a key whose product is `product`, for the reference. `place` is the key's number in its

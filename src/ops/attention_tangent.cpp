@@ -144,8 +144,7 @@ struct Task {
     if (!given(kDk) && !given(kDq)) std::fill(m.u, m.u + keys * kTile, 0.0f);
     const bool all = key + keys <= row + 1 && *std::max_element(m.first, m.first + rows) <= static_cast<float>(key);
     for (int64_t j = 0; j < keys; ++j) {
-      // Products read queries from the first one on that sees any of 8 keys.
-      const int64_t from = std::clamp(key - row + j / 8 * 8, int64_t{0}, rows) / 16 * 16, at = j * kTile + from;
+      const int64_t from = first_query_read(call.run.multiply, key - row, j, rows), at = j * kTile + from;
       const int64_t n = round_up(rows, 16) - from;
       if (a.cap > 0 || given(kBias)) shape_row(key + j, from, m.p + j * kTile, m.u + j * kTile);
       attention_gradient_row({.s = m.p + at,
