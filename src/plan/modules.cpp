@@ -184,7 +184,8 @@ Result<ModuleGradients> backward_by_modules(std::span<const ValueId> trained, st
   return out;
 }
 
-void average_blocks(double momentum, Graph& graph) {
+std::vector<std::string> average_blocks(double momentum, Graph& graph) {
+  std::vector<std::string> names;
   const size_t count = graph.values().size();
   for (size_t i = 0; i < count; ++i) {
     const auto average = static_cast<ValueId>(i);
@@ -195,7 +196,9 @@ void average_blocks(double momentum, Graph& graph) {
     const Expr so_far = b.tensor(), now = b.tensor();
     b.store(so_far, momentum * so_far + (1 - momentum) * now);
     graph.emit(kPointwise, b.attributes(), {average, weight}, "average." + value.name);
+    names.push_back(value.name);
   }
+  return names;
 }
 
 }  // namespace thimble
