@@ -127,6 +127,11 @@ Result<void> check(const TrainingSpec& spec, const LocalModules& modules, const 
   if (!spec.keepers.empty())
     return fail(ErrorCode::unsupported, "--estimator {}: activations of modules are kept as they are; leave --keep out",
                 name);
+  if (draw_period(spec) > 0)
+    return fail(ErrorCode::unsupported,
+                "--estimator {}: --select {} lets layers train in turn, and a module may then have none; take --select "
+                "all or last_layers",
+                name, spec.selector->name);
   for (const RewriteSpec& rewrite : spec.rewrites) {
     if (rewrite.rewrite->tap || rewrite.rewrite->stream)
       return fail(ErrorCode::unsupported,

@@ -202,6 +202,9 @@ TEST(Modules, refuse_what_they_are_not_for) {
   TrainingSpec sophia = modules_spec(kLocal, 4, 2);
   sophia.set_optimizer({&kSophia, {}});
   EXPECT_THAT(error(sophia), testing::HasSubstr("--optimizer sophia"));
+  TrainingSpec turns = modules_spec(kLocal, 4, 2);
+  turns.selector = &kLisa, turns.selector_options = OptionValues(kLisa.options);
+  EXPECT_THAT(error(turns), testing::HasSubstr("--select lisa"));
   TrainingSpec keeping = modules_spec(kLocal, 4, 2);
   keeping.keepers = *keepers_named("q8_0");
   EXPECT_THAT(error(keeping), testing::HasSubstr("--keep"));
