@@ -66,10 +66,12 @@ class Describer {
            (spec_.teacher ? "the teacher's among them, as stored: " : "as stored: ") + codecs);
     values("trained weights", Role::parameter, "f32 masters");
     values("gradients", Role::gradient, "f32, held for clipping and accumulation");
-    const int64_t keepers = keeper_bytes(plan);
+    const int64_t keepers = state_bytes(plan, plan.train.keeper_states);
+    const int64_t averages = state_bytes(plan, plan.train.averages);
     values("optimizer states", Role::state, fmt::format("{}, in {}", spec_.optimizer->name, state_codecs(layout)),
-           keepers);
+           keepers + averages);
     item("keeper states", keepers, "f32");
+    item("averages", averages, fmt::format("of blocks, {}", spec_.estimator->name));
     item("inputs, tables", layout.other_bytes(), "");
     const int64_t kept = kept_bytes(plan);
     item("kept activations", kept, fmt::format("{}, {} rows at once", spec_.activation->name, plan.rows));
@@ -81,10 +83,10 @@ class Describer {
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index");
   }
 
-  // In memory: they are small.
-  static int64_t keeper_bytes(const TrainingPlan& plan) {
+  // Of what is in memory.
+  static int64_t state_bytes(const TrainingPlan& plan, std::span<const std::string> names) {
     int64_t bytes = 0;
-    for (const std::string& name : plan.train.keeper_states)
+    for (const std::string& name : names)
       if (const Layout::Entry* entry = plan.layout.find(name); entry && entry->tier == Tier::ram)
         bytes += round_up(entry->type.bytes(), 64);
     return bytes;

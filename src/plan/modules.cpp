@@ -127,6 +127,11 @@ Result<void> check(const TrainingSpec& spec, const LocalModules& modules, const 
   if (!spec.keepers.empty())
     return fail(ErrorCode::unsupported, "--estimator {}: activations of modules are kept as they are; leave --keep out",
                 name);
+  if (draw_period(spec) > 0)
+    return fail(ErrorCode::unsupported,
+                "--estimator {}: --select {} lets layers train in turn, and a module may then have none; take --select "
+                "all or last_layers",
+                name, spec.selector->name);
   for (const RewriteSpec& rewrite : spec.rewrites) {
     if (rewrite.rewrite->tap || rewrite.rewrite->stream)
       return fail(ErrorCode::unsupported,
@@ -184,7 +189,8 @@ Result<ModuleGradients> backward_by_modules(std::span<const ValueId> trained, st
   return out;
 }
 
-void average_blocks(double momentum, Graph& graph) {
+std::vector<std::string> average_blocks(double momentum, Graph& graph) {
+  std::vector<std::string> names;
   const size_t count = graph.values().size();
   for (size_t i = 0; i < count; ++i) {
     const auto average = static_cast<ValueId>(i);
@@ -195,7 +201,9 @@ void average_blocks(double momentum, Graph& graph) {
     const Expr so_far = b.tensor(), now = b.tensor();
     b.store(so_far, momentum * so_far + (1 - momentum) * now);
     graph.emit(kPointwise, b.attributes(), {average, weight}, "average." + value.name);
+    names.push_back(value.name);
   }
+  return names;
 }
 
 }  // namespace thimble

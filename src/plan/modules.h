@@ -32,7 +32,7 @@ struct ModuleGradients {
 Result<ModuleGradients> backward_by_modules(std::span<const ValueId> trained, std::span<const ValueId> losses,
                                             Graph& graph);
 
-// Emits the step of the averages of auxiliary networks: e <- momentum e + (1 - momentum) w.
-void average_blocks(double momentum, Graph& graph);
+// Emits the step of the averages of auxiliary networks, e <- momentum e + (1 - momentum) w, and returns their names.
+std::vector<std::string> average_blocks(double momentum, Graph& graph);
 
 }  // namespace thimble

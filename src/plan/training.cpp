@@ -237,11 +237,11 @@ Result<void> check_curvature(const TrainingSpec& spec) {
                 "--optimizer {}: the curvature that it measures is that of predicted tokens or classes, which "
                 "--objective {} does not predict; take another optimizer",
                 name, spec.objective->name);
-  if (!spec.estimator->differentiates())
+  if (!spec.estimator->differentiates() || spec.estimator->modules)
     return fail(ErrorCode::unsupported,
-                "--optimizer {}: it measures curvature by gradients, which --estimator {} does not derive; take {} or "
-                "another optimizer",
-                name, spec.estimator->name, spec.estimator->optimizer);
+                "--optimizer {}: it measures curvature by gradients through the whole model, which --estimator {} does "
+                "not derive; take another optimizer",
+                name, spec.estimator->name);
   return {};
 }
 
@@ -303,7 +303,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   CHECK_OK(train.passes.end(kind.of_curvature() ? "drawn labels" : fmt::format("objective {}", spec.objective->name),
                             train.graph));
   const auto local = spec.estimator->modules;
-  if (local && !kind.of_curvature()) {
+  if (local) {
     CHECK_OK(cut_into_modules(spec, options, train.loss, train.graph, model));
     CHECK_OK(train.passes.end("modules", train.graph));
   }
@@ -333,12 +333,13 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   }
   for (const std::string& name : beside)
     if (const ValueId loss = train.graph.find(name); loss != kNone) losses.push_back(loss);
-  if (local && !kind.of_curvature()) {
+  if (local) {
     const ModuleGradients gradients = TRY(backward_by_modules(trained.derived, losses, train.graph));
     CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
     const LocalModules modules = local(spec.estimator_options);
-    add_derived_updates(spec, kind, gradients.leaves, gradients.sums_within_pass,
-                        {.begin = [&] { average_blocks(modules.momentum, train.graph); }, .end = [] {}}, train);
+    add_derived_updates(
+        spec, kind, gradients.leaves, gradients.sums_within_pass,
+        {.begin = [&] { train.averages = average_blocks(modules.momentum, train.graph); }, .end = [] {}}, train);
   } else {
     const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
     Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);

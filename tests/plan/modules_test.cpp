@@ -94,7 +94,7 @@ TEST(Modules, the_last_learns_as_in_the_whole_model) {
   }
 }
 
-// What all modules read, the head among them, has the sum of the gradients of all losses: that of a model of the first
+// The last norm, which all modules read, has the sum of the gradients of all losses: that of a model of the first
 // module's blocks, and that of the whole model by its last module, which is the whole model's but for the embedded
 // text.
 TEST(Modules, what_they_share_has_the_sum_of_their_gradients) {
@@ -199,6 +199,15 @@ TEST(Modules, refuse_what_they_are_not_for) {
   EXPECT_THAT(error(modules_spec(kLocal, 4, 5)), testing::HasSubstr("the model has 4 blocks"));
   EXPECT_THAT(error(modules_spec(kMan, 4, 2, kLora)), testing::HasSubstr("take --method full"));
   EXPECT_THAT(error(modules_spec(kLocal, 4, 2, kLst)), testing::HasSubstr("--method lst"));
+  TrainingSpec sophia = modules_spec(kLocal, 4, 2);
+  sophia.set_optimizer({&kSophia, {}});
+  EXPECT_THAT(error(sophia), testing::HasSubstr("--optimizer sophia"));
+  TrainingSpec turns = modules_spec(kLocal, 4, 2);
+  turns.selector = &kLisa, turns.selector_options = OptionValues(kLisa.options);
+  EXPECT_THAT(error(turns), testing::HasSubstr("--select lisa"));
+  TrainingSpec keeping = modules_spec(kLocal, 4, 2);
+  keeping.keepers = *keepers_named("q8_0");
+  EXPECT_THAT(error(keeping), testing::HasSubstr("--keep"));
   TrainingSpec pairs = modules_spec(kLocal, 4, 2);
   pairs.objective = &kDpo, pairs.objective_options = OptionValues(kDpo.options);
   EXPECT_THAT(error(pairs), testing::HasSubstr("--objective dpo"));
