@@ -338,6 +338,16 @@ ValueId ModuleRewrite::product(ValueId left, ValueId right, std::string name_, d
 
 namespace {
 
+// What is adapted behind it would be looked for in blocks that it has left out.
+Result<void> check_last(std::span<const RewriteSpec> stack) {
+  for (size_t i = 0; i + 1 < stack.size(); ++i)
+    if (stack[i].rewrite->blocks)
+      return fail(ErrorCode::invalid_argument,
+                  "--method: {} leaves blocks of the model out, which {} adapts; give {} last", stack[i].rewrite->name,
+                  stack[i + 1].rewrite->name, stack[i].rewrite->name);
+  return {};
+}
+
 // A network beside the model is trained without a backward pass through the model, and another technique would need
 // one; used together, each would meet a model that it was not trained with.
 Result<void> check_alone(std::span<const RewriteSpec> stack) {
@@ -348,20 +358,6 @@ Result<void> check_alone(std::span<const RewriteSpec> stack) {
               "{} is a network beside the model as it is, which other techniques would change; give it alone, or merge "
               "the others into the model first (convert --adapter)",
               beside->rewrite->name);
-}
-
-}  // namespace
-
-namespace {
-
-// What is adapted behind it would be looked for in blocks that it has left out.
-Result<void> check_last(std::span<const RewriteSpec> stack) {
-  for (size_t i = 0; i + 1 < stack.size(); ++i)
-    if (stack[i].rewrite->blocks)
-      return fail(ErrorCode::invalid_argument,
-                  "--method: {} leaves blocks of the model out, which {} adapts; give {} last", stack[i].rewrite->name,
-                  stack[i + 1].rewrite->name, stack[i].rewrite->name);
-  return {};
 }
 
 }  // namespace
