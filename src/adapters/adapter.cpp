@@ -142,8 +142,9 @@ class Resolver {
     for (const ModelModule& module : modules_) {
       if (!rewrite_.adapts() || module.suffix != "weight" || module.shape.rank() != 2) continue;
       if (!rewrite_.of_layers() && module.name != "model.embed_tokens") continue;
-      const bool there = !adapter || !rewrite_.of_layers() || adapts(*adapter, module.owner);
       const bool taken = !rewrite_.of_layers() || TRY(selection.takes(module));
+      const bool there =
+          !adapter || !rewrite_.of_layers() || (rewrite_.shared ? taken : adapts(*adapter, module.owner));
       if (adapter && there && !taken)
         return fail(
             ErrorCode::unsupported,

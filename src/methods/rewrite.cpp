@@ -42,7 +42,10 @@ constexpr std::array kRewrites = {&kFull,
                                   &kElalora,
                                   &kDsee,
                                   &kMixlora,
-                                  &kMeft};
+                                  &kMeft,
+                                  &kEarlybird,
+                                  &kMole,
+                                  &kHyperformer};
 
 }  // namespace
 

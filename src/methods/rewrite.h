@@ -236,6 +236,9 @@ struct Rewrite {
   // What is read of the residual stream behind so many blocks (0: the embedding, at last: the head's), given what the
   // last of them made of what it read.
   Result<ValueId> (*stream)(StreamRewrite& streams, int64_t blocks, ValueId made) = nullptr;
+  // Of a model with so many blocks, how many are read: those behind are left out with all that was adapted in them, and
+  // `stream` is asked for what the head reads without anything made. nullptr: all.
+  int64_t (*blocks)(const OptionValues& options, int64_t layers) = nullptr;
   std::string_view keeper = {};  // how activations wait while it trains, where a run does not say
   // Rows that it puts before every sequence (Lead): what writes tokens leaves room for them. nullptr: none. With
   // `embed` they are tokens like those of the text, and predict it.
@@ -244,7 +247,8 @@ struct Rewrite {
   bool scales = false;            // what it adds is a term of its own, which --adapter-scale may multiply
   bool by_rows = true;            // layers that are one module of a file may be adapted one by one
   bool with_tied_head = false;    // where the head is the embedding, what is for that is for both
-  bool whole = false;             // not so, though rows may lie in another order
+  bool shared = false;  // adapters have no tensors of single layers: their targets alone say which they are for
+  bool whole = false;   // not so, though rows may lie in another order
   std::string_view not_trained = {};  // why its adapters are only used and merged; empty: it trains
   std::string_view not_merged = {};   // why no weights of the model come to the same; empty: some do
   // What options mean to a layer [out, in] that they cannot be for; nullptr: they suit every layer.
@@ -262,9 +266,10 @@ struct Rewrite {
   std::string_view trained_as = {};  // between module and "weight": "ln_tuning_layers"
   PeftForm form = {};
 
-  bool adapts() const { return adapt || weight || embed || attend || join; }
+  bool adapts() const { return changes_layers() || join || stream; }
+  bool changes_layers() const { return adapt || weight || embed || attend; }
   // Otherwise its adapters are of the whole model and name no layers.
-  bool of_layers() const { return !virtual_tokens && !join; }
+  bool of_layers() const { return !virtual_tokens && (changes_layers() || !(join || stream)); }
   // Other weights of the model come to the same.
   bool merges() const { return not_merged.empty(); }
 };
@@ -349,5 +354,8 @@ extern const Rewrite kElalora;
 extern const Rewrite kDsee;
 extern const Rewrite kMixlora;
 extern const Rewrite kMeft;
+extern const Rewrite kEarlybird;
+extern const Rewrite kMole;
+extern const Rewrite kHyperformer;
 
 }  // namespace thimble

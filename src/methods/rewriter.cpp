@@ -338,6 +338,16 @@ ValueId ModuleRewrite::product(ValueId left, ValueId right, std::string name_, d
 
 namespace {
 
+// What is adapted behind it would be looked for in blocks that it has left out.
+Result<void> check_last(std::span<const RewriteSpec> stack) {
+  for (size_t i = 0; i + 1 < stack.size(); ++i)
+    if (stack[i].rewrite->blocks)
+      return fail(ErrorCode::invalid_argument,
+                  "--method: {} leaves blocks of the model out, which {} adapts; give {} last", stack[i].rewrite->name,
+                  stack[i + 1].rewrite->name, stack[i].rewrite->name);
+  return {};
+}
+
 // A network beside the model is trained without a backward pass through the model, and another technique would need
 // one; used together, each would meet a model that it was not trained with.
 Result<void> check_alone(std::span<const RewriteSpec> stack) {
@@ -357,6 +367,7 @@ Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack,
   std::map<std::string, AdapterTensor> tensors;
   std::vector<ValueId> losses;
   CHECK_OK(check_alone(stack));
+  CHECK_OK(check_last(stack));
   const auto leads = [](const RewriteSpec& spec) { return spec.rewrite->virtual_tokens != nullptr; };
   if (std::ranges::count_if(stack, leads) > 1)
     return fail(ErrorCode::unsupported,
@@ -368,11 +379,12 @@ Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack,
     const std::map<std::string, AdapterTensor> before = tensors;
     if (spec.rewrite->join)
       graph = TRY(rewrite_beside(graph, spec, use, taps, tensors));
-    else if (!spec.modules.empty())
+    else if (!spec.modules.empty() && spec.rewrite->changes_layers())
       graph = TRY(Rewriter(spec, use, tensors, losses, taps).apply(graph));
-    if (spec.rewrite->stream) graph = TRY(rewrite_stream(graph, spec, use, std::exchange(taps, {}), tensors));
+    if (spec.rewrite->stream) graph = TRY(rewrite_stream(graph, spec, use, std::exchange(taps, {}), tensors, losses));
     for (const auto& [value, tensor] : before)
-      if (!tensor.technique.empty() && tensors[value].technique.empty())
+      if (const auto now = tensors.find(value);
+          now != tensors.end() && !tensor.technique.empty() && now->second.technique.empty())
         return fail(ErrorCode::unsupported,
                     "{} and {} both make '{}': they change a layer in the same way; leave one of "
                     "them out",

@@ -20,8 +20,9 @@ class StreamRewrite : public ModuleRewrite {
   }
 };
 
-// The graph with the technique's streams in it (Rewrite::stream).
+// The graph with the technique's streams in it (Rewrite::stream) and without the blocks that it does not read
+// (Rewrite::blocks), whose tensors and losses are removed; the other losses become those of the result.
 Result<Graph> rewrite_stream(const Graph& graph, const RewriteSpec& spec, RewriteUse use, const ModelTaps& taps,
-                             std::map<std::string, AdapterTensor>& tensors);
+                             std::map<std::string, AdapterTensor>& tensors, std::vector<ValueId>& losses);
 
 }  // namespace thimble

@@ -25,6 +25,8 @@ std::vector<std::string> flags_of(std::string_view method) {
     return {"--set", "lamda.frozen_by=3", "--rank", "4"};
   if (method == "elalora")  // so that ranks move before and after the run is resumed
     return {"--set", "elalora.total=4", "--set", "elalora.init_rank=6", "--rank", "3", "--set", "elalora.moves=3"};
+  if (method == "earlybird")  // all blocks, so that it begins as the model, and long steps: a norm follows the sum
+    return {"--set", "earlybird.blocks=2", "--set", "optimizer.rate_of=earlybird:50"};
   if (method == "sara") return {"--set", "sara.adjust_at=2"};
   if (method == "taps")  // a score below its threshold is a layer that learns nothing
     return {"--set", "taps.penalty=0.001"};

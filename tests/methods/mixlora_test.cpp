@@ -14,14 +14,14 @@ struct Ffn {
   Graph graph;
   ReferenceValues values;
 
-  explicit Ffn(double chosen) {
+  explicit Ffn(double chosen, const Rewrite& technique = kMixlora) {
     AdaptedModule module;
     module.name = module.owner = kMlp + "down_proj";
     module.whole = kWidth;
-    module.options = OptionValues(kMixlora.options);
+    module.options = OptionValues(technique.options);
     for (const auto& [name, value] :
          {std::pair{"rank", double{kRank}}, {"alpha", 6.0}, {"experts", double{kExperts}}, {"chosen", chosen}})
-      EXPECT_TRUE(module.options.set("mixlora", name, value));
+      if (module.options.has(name)) EXPECT_TRUE(module.options.set("test", name, value));
     Graph plain;
     const ValueId x = plain.add_value("x", {{kRows, kWidth}, &kF32, Extent::tokens}, Role::input);
     const auto linear = [&](ValueId of, const std::string& name, int64_t out) {
@@ -32,7 +32,7 @@ struct Ffn {
     const ValueId gate = linear(x, "gate_proj", kInner), up = linear(x, "up_proj", kInner);
     const ValueId active = plain.emit(kActivation, ActivationAttributes{}, {gate, up}, kMlp + "act");
     plain.value(linear(active, "down_proj", kWidth)).role = Role::result;
-    RewriteSpec spec{.rewrite = &kMixlora};
+    RewriteSpec spec{.rewrite = &technique};
     spec.modules[module.name] = module;
     PassLog log;
     auto made = rewrite_model(std::move(plain), {{spec}}, RewriteUse::infer, log);
@@ -98,6 +98,29 @@ TEST(Mixlora, is_a_mixture_of_the_ffn_with_loras) {
         EXPECT_NEAR(y[static_cast<size_t>(row * kWidth) + i], expected[i], 1e-4) << chosen << ": " << row << ", " << i;
     }
   }
+}
+
+// The FFN of one expert for every token, without a factor.
+TEST(Mole, adds_the_loras_of_the_best_expert) {
+  const Ffn ffn(1, kMole);
+  const auto& y = ffn.at(kMlp + "down_proj");
+  std::vector<int64_t> taken(kExperts);
+  for (int64_t row = 0; row < kRows; ++row) {
+    const auto from = ffn.at("x").begin() + row * kWidth;
+    const std::vector<double> x(from, from + kWidth);
+    int64_t best = 0;
+    const auto score = [&](int64_t e) { return dot(x, ffn.at(kMlp + "down_proj.mixlora_router"), 0, e, kWidth); };
+    for (int64_t e = 1; e < kExperts; ++e)
+      if (score(e) > score(best)) best = e;
+    ++taken[static_cast<size_t>(best)];
+    const auto gate = ffn.layer(x, "gate_proj", best, "gate"), up = ffn.layer(x, "up_proj", best, "up");
+    std::vector<double> active;
+    for (size_t i = 0; i < gate.size(); ++i) active.push_back(gate[i] / (1 + std::exp(-gate[i])) * up[i]);
+    const auto expected = ffn.layer(active, "down_proj", best, "down");
+    for (size_t i = 0; i < expected.size(); ++i)
+      EXPECT_NEAR(y[static_cast<size_t>(row * kWidth) + i], expected[i], 1e-4) << row << ", " << i;
+  }
+  EXPECT_LT(std::ranges::max(taken), kRows) << "tokens of one expert say nothing of a choice";
 }
 
 TEST(Mixlora, is_lora_where_no_ffn_ends) {

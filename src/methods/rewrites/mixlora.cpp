@@ -13,6 +13,8 @@
 //           whose folders are not those of the authors' code
 //   Choice  a layer behind an activation is the last of an FFN and has the experts, all others have LoRA. The base's
 //           gate and up are computed once for all experts, as the authors' code does. No noise on the router's input
+#include "methods/rewrites/mixlora.h"
+
 #include <cmath>
 
 #include "core/random.h"
@@ -47,7 +49,7 @@ class Mixture {
  public:
   Mixture(ModuleRewrite& m, const ModuleRewrite::Inner& inner) : m_(m), g_(m.graph), inner_(inner) {
     experts_ = static_cast<int64_t>(m.option("experts")), rank_ = static_cast<int64_t>(m.option("rank"));
-    places_.count = std::min(experts_, static_cast<int64_t>(m.option("chosen")));
+    places_.count = std::min(experts_, static_cast<int64_t>(m.option_or("chosen", 1)));
   }
 
   void build() {
@@ -121,21 +123,21 @@ class Mixture {
   ValueId gates_ = kNone, tokens_ = kNone, offsets_ = kNone;
 };
 
-void adapt(ModuleRewrite& m) {
+}  // namespace
+
+void mixlora_adapt(ModuleRewrite& m) {
   if (const auto inner = m.inner())
     Mixture(m, *inner).build();
   else
     lora_adapt(m);
 }
 
-}  // namespace
-
 const Rewrite kMixlora = {.name = "mixlora",
                           .summary = "FFNs become mixtures of experts, each the frozen one with LoRAs of its own",
                           .paper = "arXiv:2404.15159",
                           .rate = 5,
                           .options = kOptions,
-                          .adapt = adapt,
+                          .adapt = mixlora_adapt,
                           .targets = "q_proj,k_proj,v_proj,o_proj,down_proj,fc2",
                           .scales = true,
                           .not_merged = "takes other experts for every token, which no weights can",
