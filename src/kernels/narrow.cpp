@@ -5,7 +5,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "codecs/pattern.h"
+#include "codecs/pattern_body.h"
 #include "core/round.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/lanes.h"
@@ -33,7 +33,7 @@ const Pattern* as_bf16(const Matrix& weight) {
   const Pattern* const pattern = pattern_of(*weight.codec);
   return pattern && pattern->dense == &kBf16 && weight.columns % in_2_4::kBlock == 0 ? pattern : nullptr;
 }
-// Whether its blocks are unpacked in registers; elsewhere a few rows at a time in memory.
+// Whether its blocks are unpacked in registers; where these are few, some rows at a time in memory.
 bool in_registers() { return isa_has(Isa::avx512); }
 
 // Beside bf16, x is taken apart (lanes.h).
@@ -99,41 +99,15 @@ struct Block24 {
   std::byte mask[in_2_4::kMaskBytes], values[in_2_4::kBlock];
 };
 
-// Of eight elements: their places among the four values that a byte of the mask is for; 16: a zero.
-struct alignas(64) PlacesOf8 {
-  uint16_t of[256][8];
-};
-constexpr PlacesOf8 kPlaces = [] {
-  PlacesOf8 places{};
-  for (int mask = 0; mask < 256; ++mask)
-    for (int i = 0, value = 0; i < 8; ++i) {
-      const bool has = mask >> i & 1 && value < 4;
-      places.of[mask][i] = static_cast<uint16_t>(has ? value : 16);
-      value += has;
-    }
-  return places;
-}();
-
 THIMBLE_BODY LanePair unpack_pair(const Block24* at) noexcept {
-  using Eight = uint16_t __attribute__((vector_size(16), may_alias));
-  using Half = uint16_t __attribute__((vector_size(32), aligned(1), may_alias));
-  using Words = uint16_t __attribute__((vector_size(64)));
-  const auto places = [&](int i) __attribute__((always_inline)) {
-    return *reinterpret_cast<const Eight*>(kPlaces.of[std::to_integer<int>(at->mask[i])]);
+  using Half = uint32_t __attribute__((vector_size(32), may_alias));
+  const auto half = [&](int i) __attribute__((always_inline)) {
+    const auto a = in_2_4::unpack_eight(at->mask, i), b = in_2_4::unpack_eight(at->mask, i + 1);
+    const auto both = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return reinterpret_cast<const Half&>(both);
   };
-  const auto join = [](Eight a, Eight b) __attribute__((always_inline)) {
-    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  };
-  const auto widen = [](auto a, auto b) __attribute__((always_inline)) {
-    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
-                                   22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
-  };
-  const Words first = {0, 0, 0, 0, 0, 0, 0, 0, 4,  4,  4,  4,  4,  4,  4,  4,
-                       8, 8, 8, 8, 8, 8, 8, 8, 12, 12, 12, 12, 12, 12, 12, 12};
-  const Words from = widen(join(places(0), places(1)), join(places(2), places(3))) + first;
-  const Half values = *reinterpret_cast<const Half*>(at->values);
-  const Words all = __builtin_shuffle(widen(values, Half{}), from);
-  const LaneWords& words = reinterpret_cast<const LaneWords&>(all);
+  const LaneWords words =
+      __builtin_shufflevector(half(0), half(2), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const LaneWords even = words << 16, odd = words & 0xffff0000u;
   return {reinterpret_cast<const Lanes&>(even), reinterpret_cast<const Lanes&>(odd)};
 }
