@@ -6,49 +6,17 @@
 #include <cstring>
 
 #include "codecs/dispatch.h"
+#include "codecs/pattern_body.h"
 
 namespace thimble {
 namespace {
 
 constexpr Pattern kPatterns[] = {{&kBf16In24, &kBf16, 2, 4, in_2_4::unpack}, {&kF16In24, &kF16, 2, 4, in_2_4::unpack}};
 
-using Bytes = uint8_t __attribute__((vector_size(16), aligned(1), may_alias));
-using Words = uint64_t __attribute__((vector_size(16), may_alias));
-constexpr int kInByte = 8;  // elements, half of them with a value
-
-// Where the 16 bytes of eight elements come from: the four values that a byte of the mask is for, and behind them
-// zeros. A mask of more bits than values reads zeros, too.
-struct alignas(64) Sources {
-  uint8_t of[256][2 * kInByte];
-};
-constexpr Sources kSources = [] {
-  constexpr uint8_t kZero = 15;
-  Sources sources{};
-  for (int mask = 0; mask < 256; ++mask)
-    for (int i = 0, value = 0; i < kInByte; ++i) {
-      const bool has = mask >> i & 1 && value < kInByte / 2;
-      for (int byte = 0; byte < 2; ++byte)
-        sources.of[mask][2 * i + byte] = has ? static_cast<uint8_t>(2 * value + byte) : kZero;
-      value += has;
-    }
-  return sources;
-}();
-
 THIMBLE_BODY void unpack_block(const std::byte* from, std::byte* to) noexcept {
 #pragma GCC unroll 4
-  for (int i = 0; i < in_2_4::kBlock / kInByte; ++i) {
-    uint64_t values;
-    std::memcpy(&values, from + in_2_4::kMaskBytes + kInByte * i, 8);
-    const Words words = {values, 0};
-    const uint8_t* const sources = kSources.of[std::to_integer<int>(from[i])];
-#if defined(__clang__)  // which has no shuffle by a variable
-    for (int j = 0; j < 2 * kInByte; ++j)
-      to[2 * kInByte * i + j] = reinterpret_cast<const std::byte*>(&words)[sources[j]];
-#else
-    *reinterpret_cast<Bytes*>(to + 2 * kInByte * i) =
-        __builtin_shuffle(reinterpret_cast<const Bytes&>(words), *reinterpret_cast<const Bytes*>(sources));
-#endif
-  }
+  for (int i = 0; i < in_2_4::kBlock / in_2_4::kInByte; ++i)
+    *reinterpret_cast<in_2_4::Eight*>(to + 2 * in_2_4::kInByte * i) = in_2_4::unpack_eight(from, i);
 }
 
 THIMBLE_BODY void unpack_body(const std::byte* from, std::byte* to, int64_t count) noexcept {

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <type_traits>
 
-#include "codecs/pattern.h"
+#include "codecs/pattern_body.h"
 #include "core/round.h"
 #include "kernels/dot/int8_dot.h"
 #include "kernels/lanes.h"
@@ -27,16 +28,17 @@ bool reads_directly(const Matrix& weight) {
          (weight.codec == &kBf16 && weight.columns % (2 * kLanes) == 0);
 }
 
-// A weight whose rows are unpacked to bf16, and then multiplied as such rows are: to the same bits as without a
-// pattern.
-const Pattern* unpacks(const Matrix& weight) {
+// A weight with a pattern whose rows are multiplied as rows of bf16 are: to the same bits as without it.
+const Pattern* as_bf16(const Matrix& weight) {
   const Pattern* const pattern = pattern_of(*weight.codec);
-  return pattern && pattern->dense == &kBf16 && weight.columns % (2 * kLanes) == 0 ? pattern : nullptr;
+  return pattern && pattern->dense == &kBf16 && weight.columns % in_2_4::kBlock == 0 ? pattern : nullptr;
 }
+// Whether its blocks are unpacked in registers; where these are few, some rows at a time in memory.
+bool in_registers() { return isa_has(Isa::avx512); }
 
 // Beside bf16, x is taken apart (lanes.h).
 bool takes_apart(const Term& term) {
-  return (term.b.codec == &kBf16 && reads_directly(term.b)) || unpacks(term.b) != nullptr;
+  return (term.b.codec == &kBf16 && reads_directly(term.b)) || as_bf16(term.b) != nullptr;
 }
 
 // Where things lie in the workspace: x of all terms, as f32 or int8; then for each thread rows and results.
@@ -92,6 +94,24 @@ struct Rows {
   int64_t depth;
 };
 
+// A block of codecs/pattern.h, unpacked in registers.
+struct Block24 {
+  std::byte mask[in_2_4::kMaskBytes], values[in_2_4::kBlock];
+};
+
+THIMBLE_BODY LanePair unpack_pair(const Block24* at) noexcept {
+  using Half = uint32_t __attribute__((vector_size(32), may_alias));
+  const auto half = [&](int i) __attribute__((always_inline)) {
+    const auto a = in_2_4::unpack_eight(at->mask, i), b = in_2_4::unpack_eight(at->mask, i + 1);
+    const auto both = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return reinterpret_cast<const Half&>(both);
+  };
+  const LaneWords words =
+      __builtin_shufflevector(half(0), half(2), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const LaneWords even = words << 16, odd = words & 0xffff0000u;
+  return {reinterpret_cast<const Lanes&>(even), reinterpret_cast<const Lanes&>(odd)};
+}
+
 // sums[r][c] += x_r * w_c for the next elements of each.
 template <int R>
 THIMBLE_BODY void step(Lanes (*sums)[kTogether], const Rows<float>& rows, int64_t i) noexcept {
@@ -105,11 +125,9 @@ THIMBLE_BODY void step(Lanes (*sums)[kTogether], const Rows<float>& rows, int64_
     for (int c = 0; c < kTogether; ++c) sums[r][c] += a * b[c];
   }
 }
-template <int R>
-THIMBLE_BODY void step(Lanes (*sums)[kTogether], const Rows<uint16_t>& rows, int64_t i) noexcept {
-  LanePair b[kTogether];
-#pragma GCC unroll 4
-  for (int c = 0; c < kTogether; ++c) b[c] = load_pair(rows.w + c * rows.w_stride + i);
+template <int R, class Weight>
+THIMBLE_BODY void multiply_pairs(Lanes (*sums)[kTogether], const Rows<Weight>& rows, int64_t i,
+                                 const LanePair* b) noexcept {
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     const Lanes even = load_lanes(rows.x + r * rows.x_stride + i);
@@ -121,16 +139,31 @@ THIMBLE_BODY void step(Lanes (*sums)[kTogether], const Rows<uint16_t>& rows, int
     }
   }
 }
+template <int R>
+THIMBLE_BODY void step(Lanes (*sums)[kTogether], const Rows<uint16_t>& rows, int64_t i) noexcept {
+  LanePair b[kTogether];
+#pragma GCC unroll 4
+  for (int c = 0; c < kTogether; ++c) b[c] = load_pair(rows.w + c * rows.w_stride + i);
+  multiply_pairs<R>(sums, rows, i, b);
+}
+template <int R>
+THIMBLE_BODY void step(Lanes (*sums)[kTogether], const Rows<Block24>& rows, int64_t i) noexcept {
+  LanePair b[kTogether];
+#pragma GCC unroll 4
+  for (int c = 0; c < kTogether; ++c) b[c] = unpack_pair(rows.w + c * rows.w_stride + i / in_2_4::kBlock);
+  multiply_pairs<R>(sums, rows, i, b);
+}
 
 // out[r * kColumns + c] += scale * dot(x_r, w_c), r < R, c < kTogether.
 template <int R, class Weight>
 THIMBLE_BODY void tile(const Rows<Weight>& rows, float scale, float* out) noexcept {
-  constexpr int64_t kStep = sizeof(Weight) == 2 ? 2 * kLanes : kLanes;
+  constexpr int64_t kStep = std::is_same_v<Weight, float> ? kLanes : 2 * kLanes;
+  constexpr int64_t kUnit = std::is_same_v<Weight, Block24> ? in_2_4::kBlock : 1;  // elements of a Weight
   Lanes sums[R][kTogether] = {};
   for (int64_t i = 0; i < rows.depth; i += kStep) {
 #pragma GCC unroll 4
     for (int64_t c = 0; c < kTogether; ++c)  // the next rows, in the order of addresses: what memory is fast at
-      __builtin_prefetch(rows.w + kTogether * (rows.w_stride + i) + c * kStep);
+      __builtin_prefetch(rows.w + kTogether * (rows.w_stride + i / kUnit) + c * kStep / kUnit);
     step<R>(sums, rows, i);
   }
 #pragma GCC unroll 4
@@ -191,13 +224,14 @@ void multiply_wide(const Term& term, int64_t column, int64_t columns, const floa
     };
     const std::byte* data = term.b.row(column + c);
     int64_t row_bytes = term.b.stride();
-    if (const Pattern* const pattern = unpacks(term.b)) {
+    const Pattern* const pattern = as_bf16(term.b);
+    if (pattern && !in_registers()) {
       for (int64_t i = 0; i < count; ++i)
         pattern->unpack(term.b.row(column + c + i), reinterpret_cast<std::byte*>(rows) + 2 * i * k, k);
       from(reinterpret_cast<const uint16_t*>(rows), k);
       continue;
     }
-    if (!reads_directly(term.b)) {
+    if (!pattern && !reads_directly(term.b)) {
       for (int64_t i = 0; i < count; ++i) {
         term.b.decode(column + c + i, 0, k, rows + i * stride);
         std::fill(rows + i * stride + k, rows + (i + 1) * stride, 0.0f);
@@ -212,7 +246,9 @@ void multiply_wide(const Term& term, int64_t column, int64_t columns, const floa
         std::memcpy(reinterpret_cast<std::byte*>(rows) + i * row_bytes, term.b.row(column + c + i),
                     static_cast<size_t>(row_bytes));
     }
-    if (term.b.codec == &kBf16)
+    if (pattern)
+      from(reinterpret_cast<const Block24*>(data), row_bytes / in_2_4::kBytes);
+    else if (term.b.codec == &kBf16)
       from(reinterpret_cast<const uint16_t*>(data), row_bytes / 2);
     else
       from(reinterpret_cast<const float*>(data), row_bytes / 4);
