@@ -14,7 +14,7 @@ namespace {
 
 struct CutFlags {
   ModelOutput output;
-  std::string codec, by = "magnitude";
+  std::string codec, by = "random";
   double ratio = 0.5;
   uint64_t key = 0;
 };
@@ -54,7 +54,7 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--tokenizer", o.tokenizer, "tokenizer, when the model brings none");
   app.add_option("--ratio", flags->ratio, "part of the heads, and of the units of FFNs, that goes")
       ->capture_default_str();
-  app.add_option("--by", flags->by, "which stay: magnitude, the largest; random, as --key draws")
+  app.add_option("--by", flags->by, "which stay: random, as --key draws; magnitude, the largest")
       ->capture_default_str();
   app.add_option("--key", flags->key, "of the draw")->capture_default_str();
   app.add_option("--codec", flags->codec, "of the folder: f32, bf16, f16; as stored without it, or bf16");

@@ -101,7 +101,7 @@ TEST(Cut, refuses_what_can_not_be) {
   };
   expect(job.cut("out", {"--ratio", "1"}), "--ratio: expected a part between 0 and 1");
   expect(job.cut("out", {"--by", "chance"}), "--by");
-  expect(job.cut("out", {"--key", "3"}), "draws nothing");
+  expect(job.cut("out", {"--by", "magnitude", "--key", "3"}), "draws nothing");
   expect(job.cut("out", {"--codec", "q4_0"}), "safetensors has no format q4_0");
   ASSERT_EQ(job.cut("cut").status, 0);
   expect(job.recover("cut", job.tiny.adapter, "back"), "an adapter of another model");
