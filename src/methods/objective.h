@@ -150,6 +150,7 @@ class ObjectiveBuilder {
   ValueId finish(const std::vector<ValueId>& operands, Make make) {
     PointwiseBuilder b;
     std::vector<Expr> x;
+    x.reserve(operands.size());
     for (const ValueId operand : operands)
       x.push_back(graph_.value(operand).type.extent == Extent::fixed ? b.scalar() : b.tensor());
     const Expr first = b.tensor();
