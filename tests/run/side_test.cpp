@@ -32,7 +32,8 @@ class SideInUse : public testing::TestWithParam<const Rewrite*> {
     const auto plan = plan_training(spec, Machine{});
     ASSERT_TRUE(plan) << plan.error().message;
     AdapterToWrite out;
-    ASSERT_TRUE(fresh_rewrite(*GetParam(), {OptionValues(GetParam()->options), {}, ""}, spec.architecture, out.config));
+    const OptionValues& options = spec.rewrites.front().options;
+    ASSERT_TRUE(fresh_rewrite(*GetParam(), {options, {}, ""}, spec.architecture, out.config));
     for (const AdapterTensor& tensor : plan->train.adapter)
       out.tensors.emplace_back(tensor, plan->layout.find(tensor.value)->type.shape);
     const auto written = write_adapter(
