@@ -4,9 +4,9 @@
 // quantised weight needs, and why the product is thimble's own: a library's product wants B whole, in its own layout,
 // with memory of its own.
 //
-// Numerics: every element of C is one chain over k in ascending order, terms in the order given, in f32 (pairs of
-// bf16 products, or groups of 16 pairs, are added first where the CPU multiplies bf16). It does not depend on the number of rows, of columns or
-// of threads, or on where a panel or a block of rows begins.
+// Numerics: every element of C is one chain over k in ascending order, terms in the order given, in f32 (products of a
+// pair of bf16, or of a group of 16 pairs, are added first where the CPU multiplies bf16). It does not depend on the
+// number of rows, of columns or of threads, or on where a panel or a block of rows begins.
 #pragma once
 
 #include <cstddef>
