@@ -66,8 +66,8 @@ FilePlace place_in_file(const Family& family, const Architecture& architecture, 
   const NameParts parts = split_name(spec.name);
   const std::span<const HfName> names = family.names ? family.names(architecture) : std::span<const HfName>();
   const auto [general, expert] = without_expert(parts.module);
-  const auto found =
-      std::find_if(names.begin(), names.end(), [&](const HfName& name) { return name.module == general; });
+  const auto found = std::find_if(names.begin(), names.end(),
+                                  [&general = general](const HfName& name) { return name.module == general; });
   std::string module(found == names.end() ? parts.module : found->file);
   if (found != names.end() && !expert.empty()) module.replace(module.find('*'), 1, expert);
   const bool fused = found != names.end() && found->fusion != HfName::Fusion::none;

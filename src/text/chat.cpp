@@ -177,7 +177,7 @@ Result<ChatInput> ChatFormat::input(std::span<const Message> messages, const Cha
 }
 
 Result<ChatText> write_chat(const ChatFormat& format, std::span<const Message> messages, const ChatAsked& asked) {
-  static const ChatExtras kNothing;
+  static const ChatExtras kNothing{};
   const ChatInput input = TRY(format.input(messages, asked.extras ? *asked.extras : kNothing, asked.generation_prompt));
   const ChatTemplate& source = format.chat_template();
   if (asked.generation_prompt || !asked.masked) return ChatText{.text = TRY(source.render(input)).text};

@@ -131,7 +131,7 @@ Result<std::vector<AddedToken>> read_added_tokens(const std::string& folder) {
       const auto content = token.is_object() ? token.find("content") : token.end();
       if (!token.is_object() || content == token.end() || !content->is_string())
         return fail(ErrorCode::corrupt, "reading {}: added token {} has no content", config.string(), key);
-      const auto flag = [&](const char* name, bool otherwise) {
+      const auto flag = [&token = token](const char* name, bool otherwise) {
         const auto value = token.find(name);
         return value != token.end() && value->is_boolean() ? value->get<bool>() : otherwise;
       };

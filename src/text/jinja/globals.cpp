@@ -103,7 +103,7 @@ struct CyclerMethod final : Callable {
 };
 
 struct Cycler final : Callable {
-  explicit Cycler(std::vector<Value> items) : state(std::make_shared<CyclerState>(std::move(items))) {}
+  explicit Cycler(std::vector<Value> items) : state(std::make_shared<CyclerState>(CyclerState{std::move(items)})) {}
   Result<Value> call(Evaluator&, Arguments) const override { return wrong("'Cycler' object is not callable"); }
   Value attribute(std::string_view name) const override {
     if (name == "current") return state->items[state->at];
