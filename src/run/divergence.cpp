@@ -106,17 +106,26 @@ Result<void> Trainer::pass_over(const std::string& what, const Packer::State& fr
     told("stopped");
     return diverged(fmt::format("{}, and so were the {} steps before it", text, kMostInARow));
   }
+  // Of a selector that draws: states are those of its layers, and begin anew with the first update of a period.
+  const int64_t period = draw_period(spec_);
+  const bool begins = period > 0 && done_ % period == 0, ends = period > 0 && (done_ + 1) % period == 0;
+  CHECK_OK(settle_save());
   if (recipe_.on_divergence == "rollback") {
-    CHECK_OK(settle_save());
     if (saved_ < 0)
       return fail(ErrorCode::diverged,
                   "{}; there is no checkpoint to go back to: give --save-every, or --on-divergence skip", text);
+    if (period > 0 && !begins && !ends && (saved_ - 1) / period != done_ / period)
+      return fail(ErrorCode::diverged,
+                  "{}; the checkpoint, of step {}, has the states of layers that --select {} drew before: give "
+                  "--on-divergence skip, or a smaller --save-every",
+                  text, saved_, spec_.selector->name);
     checkpoint_ = TRY(last_good_checkpoint(recipe_.out, [&](const std::string& note) { events_.note(note); })).file;
     CHECK_OK(load_checkpoint());
     told(fmt::format("back to the weights of step {}, on to the next batch", saved_));
   } else {
     told("passed over");
   }
+  if (begins) CHECK_OK(begin_slots());
   ++done_;
   return {};
 }

@@ -1,6 +1,8 @@
 // Trainer: the next period of a selector that draws: what it learns of the layers before, and the plan with those that
 // it draws.
 #include <cmath>
+#include <set>
+#include <string_view>
 #include <utility>
 
 #include "files/json.h"
@@ -8,6 +10,7 @@
 #include "plan/selection.h"
 #include "run/resume.h"
 #include "run/trainer.h"
+#include "run/weights.h"
 
 namespace thimble {
 
@@ -38,6 +41,19 @@ Result<void> Trainer::plan_again(const TrainingSpec& spec) {
   plan_.moves = before.moves, plan_.homes = homes, plan_.ledger = std::move(before.ledger);
   passes_ = std::make_unique<Passes>(plan_, arena_->data(), scratch_.get());
   return {};
+}
+
+Result<void> Trainer::begin_slots() {
+  CHECK_OK(flush());
+  std::set<std::string_view> states;
+  for (const TrainedParameter& parameter : plan_.train.parameters)
+    if (plan_.train.slots.contains(parameter.name))
+      for (const auto& [name, state] : parameter.states) states.insert(name);
+  Loaded others;
+  for (const auto& [name, entry] : plan_.layout.entries())
+    if (!states.contains(name)) others.insert(name);
+  Values all = values();
+  return initialise(all, others, 0);
 }
 
 // The tokens of the step to come are looked at before they are trained on. Every probe is a plan of its own in the

@@ -32,7 +32,10 @@ std::vector<int64_t> overwritten(const TrainingPlan& plan) {
 }  // namespace
 
 Passes::Passes(const TrainingPlan& plan, std::byte* base, Scratch* scratch)
-    : plan_(plan), base_(base), gate_(overwritten(plan)) {
+    : plan_(plan),
+      base_(base),
+      tangents_(plan.layout.find(plan.train.loss + std::string(kTangent))),
+      gate_(overwritten(plan)) {
   const Places places{base, plan.layout.bytes(), scratch, plan.layout.disk_bytes(), &gate_};
   const auto executor = [&](const Graph& graph, const Schedule& schedule) {
     return schedule.steps.empty() ? nullptr : std::make_unique<Executor>(graph, schedule, plan.layout, places);
@@ -74,9 +77,8 @@ void Passes::begin_step(const RunContext& context, const StepInputs& inputs) {
 
 Result<void> Passes::pass(RunContext& context, PassPlace place) {
   CHECK_OK(run_pass(context, place));
-  const Layout::Entry* const tangents = plan_.layout.find(plan_.train.loss + std::string(kTangent));
-  for (int64_t i = 0; tangents && i < plan_.rows; ++i)
-    tangent_ += double{reinterpret_cast<const float*>(base_ + tangents->offset)[i]};
+  for (int64_t i = 0; tangents_ && i < plan_.rows; ++i)
+    tangent_ += double{reinterpret_cast<const float*>(base_ + tangents_->offset)[i]};
   return {};
 }
 

@@ -66,13 +66,14 @@ class Passes {
 
   const TrainingPlan& plan_;
   std::byte* base_;
+  const Layout::Entry* tangents_;  // of the losses of a pass; nullptr: it carries none
   SaveGate gate_;
   std::unique_ptr<Executor> pass_, update_, deferred_, evaluation_, perturbation_;
   std::vector<Kind> kinds_;      // as plan.variants
   const Kind* after_ = nullptr;  // while the curvature is measured
   StepInputs inputs_;
   std::vector<double> place_;  // of the parameters, by direction
-  double tangent_ = 0;         // of the losses of the passes, summed, where they carry it
+  double tangent_ = 0;         // the derivatives of the losses, summed over the passes that carry them
   bool pending_ = false;
   uint64_t pending_step_ = 0;
 };

@@ -93,7 +93,8 @@ class Trainer {
   Result<void> flush();                               // before parameters and states are read
   Result<void> draw();                                // the plan of the period of the selector that the next step is of
   Result<void> plan_again(const TrainingSpec& spec);  // of a period, in the homes of the first
-  Result<void> learn_importance(int64_t period);      // of a selector that probes
+  Result<void> begin_slots();  // states of drawn layers begin anew, as the first update of a period has them do
+  Result<void> learn_importance(int64_t period);          // of a selector that probes
   Result<double> probed_loss(const Packer::State& from);  // of the step whose tokens begin there
   std::string importance_text() const;                    // for the checkpoint; "" where nothing is learnt
   Result<void> restore_importance(const SafetensorsFile& checkpoint);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <set>
 
 #include "run/run_log.h"
 #include "run/small_training.h"
@@ -93,6 +94,21 @@ class Divergence : public SmallTraining {
     };
   }
   static double same(int64_t, double scale) { return scale; }
+  // The numbers that the states of drawn layers have.
+  std::set<float> states_in_slots(const std::string& out) {
+    const auto file = SafetensorsFile::open(folder_.file(out + "/checkpoint.safetensors"));
+    EXPECT_TRUE(file) << file.error().message;
+    std::set<float> numbers;
+    if (!file) return numbers;
+    for (const SafetensorsEntry& entry : file->entries()) {
+      if (entry.name.find("slot.") == std::string::npos) continue;
+      EXPECT_EQ(entry.dtype, "F32");
+      std::vector<float> values(entry.bytes / 4);
+      EXPECT_TRUE(file->file().read(entry.offset, std::as_writable_bytes(std::span(values))));
+      numbers.insert(values.begin(), values.end());
+    }
+    return numbers;
+  }
   // All that is trained, with the states.
   std::string trained(const std::string& out) {
     const auto file = SafetensorsFile::open(folder_.file(out + "/checkpoint.safetensors"));
@@ -182,6 +198,26 @@ TEST_F(Divergence, rolls_back_to_the_last_checkpoint) {
   const Ended none = run(recipe_, "none", at({3}, kNan));
   EXPECT_EQ(none.code, ErrorCode::diverged);
   EXPECT_THAT(none.error, HasSubstr("there is no checkpoint to go back to: give --save-every"));
+}
+
+// The first update of a period has states begin anew for the layers that it draws. Where that step is passed over, or
+// states come from a checkpoint, they are never those of layers that were drawn before.
+TEST_F(Divergence, states_of_layers_that_were_drawn_before_stay_behind) {
+  recipe_.select = "lisa";
+  recipe_.set = {"lisa.layers=1", "lisa.period=4"};
+  recipe_.steps = 5;
+  for (const char* what : {"skip", "rollback"}) {
+    recipe_.on_divergence = what;
+    ASSERT_EQ(run(recipe_, what, at({5}, kNan)).error, "");
+    EXPECT_EQ(states_in_slots(what), std::set<float>{0}) << what << ": of the period before";
+    ASSERT_EQ(run(recipe_, "clean", same).error, "");
+    EXPECT_GT(states_in_slots("clean").size(), 100u) << "of its own";
+  }
+  recipe_.steps = 8;
+  recipe_.save_every = 3;
+  const Ended ended = run(recipe_, "other", at({6}, kNan));
+  EXPECT_EQ(ended.code, ErrorCode::diverged);
+  EXPECT_THAT(ended.error, HasSubstr("the checkpoint, of step 3, has the states of layers that --select lisa drew"));
 }
 
 TEST_F(Divergence, gives_up_where_nothing_else_comes) {
