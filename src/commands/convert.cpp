@@ -61,13 +61,17 @@ Result<void> check_options(const ConvertOptions& o, const ModelOutput& output) {
 Result<void> choose_codecs(Conversion& c) {
   const ConvertOptions& o = c.options;
   ModelOutput& out = c.output;
+  const auto& tensors = c.source->tensors();
+  const auto packed = std::ranges::find_if(tensors, [](const ModelTensor& t) { return pattern_of(*t.codec); });
   if (!o.codec.empty()) {
     out.codec = TRY(codec_named(o.codec));
   } else if (out.is_gguf() && c.merged) {
     out.codec = &kQ8_0;
-  } else if (!out.is_gguf() &&
-             std::any_of(c.source->tensors().begin(), c.source->tensors().end(),
-                         [](const ModelTensor& t) { return t.codec->safetensors.empty() && !pattern_of(*t.codec); })) {
+  } else if (out.is_gguf() && packed != tensors.end()) {
+    out.codec = pattern_of(*packed->codec)->dense;
+  } else if (!out.is_gguf() && std::ranges::any_of(tensors, [](const ModelTensor& t) {
+               return t.codec->safetensors.empty() && !pattern_of(*t.codec);
+             })) {
     out.codec = &kBf16;
   }
   if (o.codec.empty() && out.codec)

@@ -46,6 +46,7 @@ struct Cut {
 
   Cut(Multiply multiply, const Product& p, int count)
       : micro(micro_kernel(multiply)), product(p), block(micro.rows), threads(count) {
+    assert(int64_t{micro.rows} * micro.columns <= kMostTile);
     element = micro.pair == 2 ? 2 : 4;
     unit = 1;
     int64_t depth = 0, packed_depth = 0;

@@ -108,9 +108,11 @@ struct Estimate {
   std::vector<ValueId> derivatives = {};  // f32 [1], by direction, divided by the number that is averaged
 };
 
-// The magnitude below which numbers move, f32 [1]: that which a normal distribution with the mean square of the matrix
+// The magnitude up to which numbers move, f32 [1]: that which a normal distribution with the mean square of the matrix
 // has a part of 1 - left_out below. kNone where all of the value move.
 ValueId moving_threshold(Graph& graph, ValueId parameter, double left_out);
+// 1 for numbers up to the threshold, else 0: of a matrix that is zero, as adapters begin, all move.
+inline Expr moves_within(Expr threshold, Expr number) { return 1 - greater(abs(number), threshold); }
 // By which direction k of a parameter is drawn.
 uint64_t direction_stream(int k, std::string_view parameter);
 

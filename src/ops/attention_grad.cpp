@@ -80,7 +80,7 @@ int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const
 }
 
 // One query head.
-struct Task {
+struct Task : TileProducts {
   const Call& call;
   const AttentionAttributes& a;
   const Memory& m;
@@ -92,24 +92,6 @@ struct Task {
   Matrix rows_of(int operand, int64_t which, int64_t row, int64_t rows) const {
     return head_rows(call.in[static_cast<size_t>(operand)], which, a.head_dim, row, rows);
   }
-  void lay(const Matrix& matrix, bool transposed, std::byte* room) const noexcept {
-    lay_right(call.run.multiply, matrix, transposed, room, m.scratch);
-  }
-  // c [left, n] = left * right, or is added to.
-  enum class Into { fresh, sum };
-  void times(const Matrix& left, bool transposed, const std::byte* right, int64_t n, float* c, int64_t stride,
-             Into into, Reach reach) const noexcept {
-    multiply_packed(call.run.multiply, {.a = lay_left(call.run.multiply, left, transposed, m.left, m.scratch),
-                                        .b = right,
-                                        .m = transposed ? left.columns : left.rows,
-                                        .k = transposed ? left.rows : left.columns,
-                                        .n = n,
-                                        .c = c,
-                                        .stride = stride,
-                                        .accumulate = into == Into::sum,
-                                        .reach = reach});
-  }
-
   // Queries [row, row + rows): their layouts, lse, D and first keys.
   void load_queries(int64_t row, int64_t rows) const noexcept {
     const Matrix q = rows_of(kQ, head, row, rows), dy = rows_of(kDy, head, row, rows), y = rows_of(kY, head, row, rows);
@@ -125,23 +107,6 @@ struct Task {
     for (int64_t r = rows; r < round_up(rows, 16); ++r) m.delta[r] = m.lse[r] = 0, m.first[r] = 0;
   }
 
-  // Scores of a key's row, as attention shapes them, over its scale. dp becomes D + (dp - D) (1 - tanh^2), so that
-  // p (dp - D) is the gradient of the score before the cap.
-  void shape_row(int64_t key, int64_t row, int64_t from, int64_t rows, float* s, float* dp) const noexcept {
-    const Operand& bias = call.in[kBias];
-    const float* const by_place = bias ? bias.as<const float>() + head * bias.shape[1] : nullptr;
-    for (int64_t r = from; r < rows; ++r) {
-      float score = a.scale * s[r];
-      if (a.cap > 0) {
-        const float t = tanh_f32(score / a.cap);
-        dp[r] = m.delta[r] + (dp[r] - m.delta[r]) * (1 - t * t);
-        score = a.cap * t;
-      }
-      if (by_place) score += by_place[std::max<int64_t>(0, key - mask.starts[row + r])];
-      s[r] = score / a.scale;
-    }
-  }
-
   // p^T and ds^T of one tile, zero where the mask hides.
   void weigh(int64_t row, int64_t rows, int64_t key, int64_t keys) const noexcept {
     times(rows_of(kK, kv, key, keys), false, m.q_columns, rows, m.s, kTile, Into::fresh,
@@ -151,7 +116,8 @@ struct Task {
     const bool all = key + keys <= row + 1 && *std::max_element(m.first, m.first + rows) <= static_cast<float>(key);
     for (int64_t j = 0; j < keys; ++j) {
       const int64_t from = first_query_read(call.run.multiply, key - row, j, rows), at = j * kTile + from;
-      if (a.cap > 0 || call.in[kBias]) shape_row(key + j, row, from, rows, m.s + j * kTile, m.dp + j * kTile);
+      shape_key_row(a, call.in[kBias], head, mask.starts + row, key + j, from, rows, m.delta, m.s + j * kTile,
+                    m.dp + j * kTile);
       attention_gradient_row({.s = m.s + at,
                               .dp = m.dp + at,
                               .lse = m.lse + from,
@@ -237,8 +203,17 @@ void run(const Call& call) noexcept {
       end = next_start(mask.starts, begin, total);
       for (int64_t head = 0; head < a.heads; ++head, ++task)
         if (from <= task && task < to)
-          Task{call, a, m, mask, head, head / (a.heads / a.kv_heads), dk + head * size, dv + head * size, form}.run(
-              begin, end);
+          Task{{call.run.multiply, m.left, m.scratch},
+               call,
+               a,
+               m,
+               mask,
+               head,
+               head / (a.heads / a.kv_heads),
+               dk + head * size,
+               dv + head * size,
+               form}
+              .run(begin, end);
     }
   });
   call.run.threads.split(total, 1, [&](int64_t begin, int64_t end, int thread) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "core/round.h"
+#include "kernels/math.h"
 #include "kernels/packed.h"
 #include "kernels/rows.h"
 #include "ops/shape_rule.h"
@@ -95,5 +96,49 @@ struct AttentionMask {
     return least;
   }
 };
+
+// The products of attention's gradient and of its derivative along a direction, in a thread's memory.
+struct TileProducts {
+  Multiply multiply;
+  std::byte* left;  // room of left_bytes()
+  float* scratch;
+
+  void lay(const Matrix& matrix, bool transposed, std::byte* room) const noexcept {
+    lay_right(multiply, matrix, transposed, room, scratch);
+  }
+  // c [rows of a, n] = a b, or is added to; b is laid out.
+  enum class Into { fresh, sum };
+  void times(const Matrix& a, bool transposed, const std::byte* b, int64_t n, float* c, int64_t stride, Into into,
+             Reach reach) const noexcept {
+    multiply_packed(multiply, {.a = lay_left(multiply, a, transposed, left, scratch),
+                               .b = b,
+                               .m = transposed ? a.columns : a.rows,
+                               .k = transposed ? a.rows : a.columns,
+                               .n = n,
+                               .c = c,
+                               .stride = stride,
+                               .accumulate = into == Into::sum,
+                               .reach = reach});
+  }
+};
+
+// Scores of a key and the queries [from, rows) of a tile, as attention shapes them, over its scale. dp becomes
+// D + (dp - D) (1 - tanh^2), so that p (dp - D) is the gradient of the score before the cap. `starts`: of the tile's
+// queries; key: its number in the batch.
+inline void shape_key_row(const AttentionAttributes& a, const Operand& bias, int64_t head, const int32_t* starts,
+                          int64_t key, int64_t from, int64_t rows, const float* delta, float* s, float* dp) noexcept {
+  if (a.cap <= 0 && !bias) return;
+  const float* const by_place = bias ? bias.as<const float>() + head * bias.shape[1] : nullptr;
+  for (int64_t r = from; r < rows; ++r) {
+    float score = a.scale * s[r];
+    if (a.cap > 0) {
+      const float t = tanh_f32(score / a.cap);
+      dp[r] = delta[r] + (dp[r] - delta[r]) * (1 - t * t);
+      score = a.cap * t;
+    }
+    if (by_place) score += by_place[std::max<int64_t>(0, key - starts[r])];
+    s[r] = score / a.scale;
+  }
+}
 
 }  // namespace thimble

@@ -78,7 +78,7 @@ int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const
 }
 
 // Queries [row, row + rows) of one head.
-struct Task {
+struct Task : TileProducts {
   const Call& call;
   const AttentionAttributes& a;
   const Memory& m;
@@ -89,23 +89,6 @@ struct Task {
   Matrix rows_of(In operand, int64_t which, int64_t from, int64_t count) const {
     return head_rows(call.in[operand], which, a.head_dim, from, count);
   }
-  void lay(const Matrix& matrix, bool transposed, std::byte* room) const noexcept {
-    lay_right(call.run.multiply, matrix, transposed, room, m.scratch);
-  }
-  // c = left right, or is added to.
-  void times(const Matrix& left, bool transposed, const std::byte* right, int64_t n, float* c, int64_t stride, bool add,
-             Reach reach) const noexcept {
-    multiply_packed(call.run.multiply, {.a = lay_left(call.run.multiply, left, transposed, m.left, m.scratch),
-                                        .b = right,
-                                        .m = transposed ? left.columns : left.rows,
-                                        .k = transposed ? left.rows : left.columns,
-                                        .n = n,
-                                        .c = c,
-                                        .stride = stride,
-                                        .accumulate = add,
-                                        .reach = reach});
-  }
-
   void load_queries() const noexcept {
     lay(rows_of(kQ, head, row, rows), true, m.q);
     if (given(kDq)) lay(rows_of(kDq, head, row, rows), true, m.dq);
@@ -118,35 +101,20 @@ struct Task {
     for (int64_t r = rows; r < round_up(rows, 16); ++r) m.lse[r] = m.first[r] = 0;
   }
 
-  // Scores of a key's row, as attention shapes them, over its scale; their derivatives by the cap's slope.
-  void shape_row(int64_t key, int64_t from, float* s, float* ds) const noexcept {
-    const Operand& bias = call.in[kBias];
-    const float* const by_place = bias ? bias.as<const float>() + head * bias.shape[1] : nullptr;
-    for (int64_t r = from; r < rows; ++r) {
-      float score = a.scale * s[r];
-      if (a.cap > 0) {
-        const float t = tanh_f32(score / a.cap);
-        ds[r] *= 1 - t * t;
-        score = a.cap * t;
-      }
-      if (by_place) score += by_place[std::max<int64_t>(0, key - mask.starts[row + r])];
-      s[r] = score / a.scale;
-    }
-  }
-
   // p^T and u^T of one tile, zero where the mask hides; the sums of u.
   void weigh(int64_t key, int64_t keys) const noexcept {
     const Reach reach{Reach::columns_from, key - row};
     const Matrix k = rows_of(kK, kv, key, keys);
-    times(k, false, m.q, rows, m.p, kTile, false, reach);
-    if (given(kDk)) times(rows_of(kDk, kv, key, keys), false, m.q, rows, m.u, kTile, false, reach);
-    if (given(kDq)) times(k, false, m.dq, rows, m.u, kTile, given(kDk), reach);
+    times(k, false, m.q, rows, m.p, kTile, Into::fresh, reach);
+    if (given(kDk)) times(rows_of(kDk, kv, key, keys), false, m.q, rows, m.u, kTile, Into::fresh, reach);
+    if (given(kDq)) times(k, false, m.dq, rows, m.u, kTile, given(kDk) ? Into::sum : Into::fresh, reach);
     if (!given(kDk) && !given(kDq)) std::fill(m.u, m.u + keys * kTile, 0.0f);
     const bool all = key + keys <= row + 1 && *std::max_element(m.first, m.first + rows) <= static_cast<float>(key);
     for (int64_t j = 0; j < keys; ++j) {
       const int64_t from = first_query_read(call.run.multiply, key - row, j, rows), at = j * kTile + from;
       const int64_t n = round_up(rows, 16) - from;
-      if (a.cap > 0 || given(kBias)) shape_row(key + j, from, m.p + j * kTile, m.u + j * kTile);
+      shape_key_row(a, call.in[kBias], head, mask.starts + row, key + j, from, rows, m.delta, m.p + j * kTile,
+                    m.u + j * kTile);
       attention_gradient_row({.s = m.p + at,
                               .dp = m.u + at,
                               .lse = m.lse + from,
@@ -175,10 +143,10 @@ struct Task {
       };
       const Reach reach{Reach::depth_to, row - key};
       lay(rows_of(kV, kv, key, keys), false, m.v);
-      times(weights(m.u), true, m.v, a.head_dim, m.out, m.width, true, reach);
+      times(weights(m.u), true, m.v, a.head_dim, m.out, m.width, Into::sum, reach);
       if (!given(kDv)) continue;
       lay(rows_of(kDv, kv, key, keys), false, m.dv);
-      times(weights(m.p), true, m.dv, a.head_dim, m.out, m.width, true, reach);
+      times(weights(m.p), true, m.dv, a.head_dim, m.out, m.width, Into::sum, reach);
     }
     const Matrix y = rows_of(kY, head, row, rows), to = head_rows(call.out[0], head, a.head_dim, row, rows);
     for (int64_t r = 0; r < rows; ++r) {
@@ -199,7 +167,16 @@ void run(const Call& call) noexcept {
     const Memory m(call.workspace.data() + thread * bytes, a, call.run.multiply, *call.in[kQ].codec);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t head = task % a.heads, row = task / a.heads * kTile;
-      Task{call, a, m, mask, head, head / (a.heads / a.kv_heads), row, std::min(kTile, total - row)}.run();
+      Task{{call.run.multiply, m.left, m.scratch},
+           call,
+           a,
+           m,
+           mask,
+           head,
+           head / (a.heads / a.kv_heads),
+           row,
+           std::min(kTile, total - row)}
+          .run();
     }
   });
 }

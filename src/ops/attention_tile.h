@@ -2,9 +2,8 @@
 // keys that they see. Training, evaluation and the filling of a cache are made of these.
 //
 //   Paper  Dao et al. 2022, arXiv:2205.14135, Algorithm 1
-//   Order  tiles of keys begin at multiples of their size, and products do not depend on the number of rows, so the
-//   bits
-//          of a row do not depend on which rows are beside it
+//   Order  tiles of keys begin at multiples of their size, and products do not depend on the number of rows, so that
+//          the bits of a row do not depend on which rows are beside it
 #pragma once
 
 #include "ops/table.h"

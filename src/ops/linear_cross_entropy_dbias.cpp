@@ -2,8 +2,8 @@
 //
 //   Paper    see linear_cross_entropy.cpp, whose gradient emits it
 //   Formula  dbias_v += sum_i scale_i d loss_i / d logit_iv, which is p_iv - [v = target_i] in general, a granule of
-//   tokens after the other Choice   logits are computed once more unless they were kept: few models have such a bias
-//   (Phi, GPT-J), and it
+//            tokens after the other
+//   Choice   logits are computed once more unless they were kept: few models have such a bias (Phi, GPT-J), and it
 //            seldom trains
 #include "ops/cross_entropy_parts.h"
 #include "ops/shape_rule.h"

@@ -31,7 +31,7 @@ Expr direction_of(const TrainingSpec& spec, const std::string& name, int layer, 
 Expr moved(const TrainingSpec& spec, const TrainedParameter& parameter, std::span<const ValueId> moves, Fused& f,
            ValueId value, ValueId threshold) {
   const Expr number = f.tensor(value), along = direction_of(spec, parameter.name, parameter.layer, moves, f);
-  return number + (threshold == kNone ? along : along * greater(f.scalar(threshold), abs(number)));
+  return number + (threshold == kNone ? along : along * moves_within(f.scalar(threshold), number));
 }
 
 std::vector<ValueId> move_inputs(const TrainingSpec& spec, Graph& graph) {

@@ -283,6 +283,54 @@ void add_derived_updates(const TrainingSpec& spec, const StepKind& kind,
   add_updates(spec, kind, leaves, ends, train);
 }
 
+// What gradients are derived of: the loss, and those that layers and techniques have beside it.
+std::vector<ValueId> losses_of(const TrainingSpec& spec, std::span<const std::string> beside,
+                               const TrainingGraph& train) {
+  const ValueId scaled = train.graph.find(train.loss + std::string(kScaledLoss));
+  std::vector<ValueId> losses{scaled != kNone ? scaled : train.graph.find(train.loss)};
+  for (const std::string& name : beside)
+    if (const ValueId loss = train.graph.find(name); loss != kNone && spec.estimator->differentiates())
+      losses.push_back(loss);
+  return losses;
+}
+
+// Gradients and updates, as the estimator has them: of gradients that it finds, and derives of some,
+Result<void> add_estimated(const TrainingSpec& spec, const StepKind& kind, const TrainedValues& trained,
+                           std::span<const ValueId> losses, TrainingGraph& train) {
+  Backward backward(train.graph, trained.derived);
+  if (!trained.derived.empty()) CHECK_OK(backward.run(losses));
+  train.whole_passes = backward.sums_within_pass();
+  return add_estimated_updates(spec, kind, trained.estimated, backward.leaves(), train);
+}
+
+// of a backward pass behind every module,
+Result<void> add_by_modules(const TrainingSpec& spec, const StepKind& kind, const TrainedValues& trained,
+                            std::span<const ValueId> losses, TrainingGraph& train) {
+  const ModuleGradients gradients = TRY(backward_by_modules(trained.derived, losses, train.graph));
+  CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
+  const LocalModules modules = spec.estimator->modules(spec.estimator_options);
+  add_derived_updates(spec, kind, gradients.leaves, gradients.sums_within_pass,
+                      {.begin = [&] { train.averages = average_blocks(modules.momentum, train.graph); }, .end = [] {}},
+                      train);
+  return {};
+}
+
+// and of one behind the model.
+Result<void> add_backpropagated(const TrainingSpec& spec, const StepKind& kind, const TrainedValues& trained,
+                                std::span<const ValueId> losses, TrainingGraph& train) {
+  Backward backward(train.graph, trained.derived);
+  const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
+  Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
+  CHECK_OK(backward.run(losses));
+  if (!spec.moves.eight_bit_activations) CHECK_OK(kept.check_all_keep());
+  kept.place();
+  train.keeper_states = kept.states();
+  CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
+  add_derived_updates(spec, kind, backward.leaves(), backward.sums_within_pass(),
+                      {.begin = nullptr, .end = [&] { kept.end_step(); }}, train);
+  return {};
+}
+
 }  // namespace
 
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind) {
@@ -321,36 +369,10 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     CHECK_OK(carry_tangents(spec, trained, train));
     CHECK_OK(train.passes.end("tangents", train.graph));
   }
-  const ValueId scaled = train.graph.find(train.loss + std::string(kScaledLoss));
-  std::vector<ValueId> losses{scaled != kNone ? scaled : train.graph.find(train.loss)};
-  Backward backward(train.graph, trained.derived);
-  if (!spec.estimator->differentiates()) {
-    if (!trained.derived.empty()) CHECK_OK(backward.run(losses));
-    train.whole_passes = backward.sums_within_pass();
-    CHECK_OK(add_estimated_updates(spec, kind, trained.estimated, backward.leaves(), train));
-    CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
-    return train;
-  }
-  for (const std::string& name : beside)
-    if (const ValueId loss = train.graph.find(name); loss != kNone) losses.push_back(loss);
-  if (local) {
-    const ModuleGradients gradients = TRY(backward_by_modules(trained.derived, losses, train.graph));
-    CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
-    const LocalModules modules = local(spec.estimator_options);
-    add_derived_updates(
-        spec, kind, gradients.leaves, gradients.sums_within_pass,
-        {.begin = [&] { train.averages = average_blocks(modules.momentum, train.graph); }, .end = [] {}}, train);
-  } else {
-    const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
-    Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
-    CHECK_OK(backward.run(losses));
-    if (!spec.moves.eight_bit_activations) CHECK_OK(kept.check_all_keep());
-    kept.place();
-    train.keeper_states = kept.states();
-    CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
-    add_derived_updates(spec, kind, backward.leaves(), backward.sums_within_pass(),
-                        {.begin = nullptr, .end = [&] { kept.end_step(); }}, train);
-  }
+  const auto add_gradients = !spec.estimator->differentiates() ? add_estimated
+                             : local                           ? add_by_modules
+                                                               : add_backpropagated;
+  CHECK_OK(add_gradients(spec, kind, trained, losses_of(spec, beside, train), train));
   CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
   if (!verify_every_pass) CHECK_OK(train.graph.verify());
   return train;

@@ -128,6 +128,9 @@ TEST(Prune, packs_a_pattern) {
   EXPECT_EQ(file_bytes(back + weights), file_bytes(full + weights));
   of(packed, {"convert", "--to", "safetensors", "--out", job.file("copy")});
   EXPECT_EQ(file_bytes(job.file("copy") + weights), file_bytes(packed + weights));
+  // GGUF has no such format: what it takes without --codec is told.
+  EXPECT_THAT(of(packed, {"convert", "--to", "gguf", "--out", job.file("packed.gguf")}),
+              testing::HasSubstr("no --codec was given: bf16 is taken"));
 }
 
 // Full fine-tuning with the mask kept ends in a model that packs again; without it, packing says what is in the way.

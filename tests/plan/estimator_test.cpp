@@ -165,6 +165,23 @@ TEST(Estimator, sparse_steps_leave_the_largest_numbers) {
   EXPECT_EQ(run_plan(spec, *least, 2), expected);
 }
 
+// A matrix that is zero has no largest numbers: what adapters begin with would never move.
+TEST(Estimator, sparse_steps_move_adapters_that_begin_at_zero) {
+  TrainingSpec spec = probing_spec();
+  spec.rewrites = {rewrite_for_tests(kLora, spec.architecture)};
+  ASSERT_TRUE(spec.estimator_options.set("mezo", "sparsity", 0.75));
+  const auto plan = plan_training(spec, Machine{});
+  ASSERT_TRUE(plan) << plan.error().message;
+  const std::vector<double> step = difference(run_plan(spec, *plan, 1, 0), run_plan(spec, *plan, 1, 1));
+  size_t at = 0;
+  for (const TrainedParameter& parameter : by_name(*plan)) {
+    const auto begin = step.begin() + static_cast<long>(at);
+    at += static_cast<size_t>(parameter.shape.count());
+    if (parameter.name.find("lora_B") == std::string::npos) continue;
+    EXPECT_EQ(std::count(begin, step.begin() + static_cast<long>(at), 0.0), 0) << parameter.name;
+  }
+}
+
 TEST(Estimator, sign_is_all_that_is_taken) {
   TrainingSpec spec = probing_spec();
   ASSERT_TRUE(spec.estimator_options.set("mezo", "sign", 1.0));

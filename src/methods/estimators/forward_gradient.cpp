@@ -4,8 +4,7 @@
 //              arXiv:2402.11592, section 3
 //   Estimate   g = (grad L(p) . z) z,  z ~ N(0, I), the mean over `directions`; its mean is the gradient
 //   State      none: z is drawn again from (seed, step, name, element) wherever it is read
-//   Options    layers     the gradients of so many of the last layers, and of what is behind them, are derived in the
-//   same
+//   Options    layers: the gradients of so many of the last layers, and of what is behind them, are derived in the same
 //              passes, the others are estimated (the hybrid ZO-FO of Zhang et al., section 5)
 //   Choice     the derivative is carried beside every value by the operations themselves (ops/tangents.h), for all
 //              micro-batches of the step; z is that of mezo, whose estimate goes to this one as its epsilon goes to 0.

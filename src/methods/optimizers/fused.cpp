@@ -51,7 +51,7 @@ Expr estimated_gradient(Fused& fused, const Update& update) {
   }
   Expr gradient = *sum;
   if (update.threshold != kNone)
-    gradient = gradient * greater(fused.scalar(update.threshold), abs(fused.tensor(update.parameter)));
+    gradient = gradient * moves_within(fused.scalar(update.threshold), fused.tensor(update.parameter));
   return estimate.estimator.finish ? estimate.estimator.finish(gradient, estimate.options) : gradient;
 }
 

@@ -3,8 +3,7 @@
 //
 //   Paper   Yao et al. 2024 (IST, arXiv:2410.11772), algorithm 1; the authors' code is github.com/Kaiseem/IST
 //   Draws   `layers` layers without replacement, with weights sigmoid(I); I is 0 as the run begins
-//   Learns  before every period but the first, `probes` different sets S_k of `suppressed` layers are drawn with
-//   weights
+//   Learns  before every period but the first, `probes` different sets S_k of `suppressed` layers are drawn by
 //           1 - sigmoid(I); what their adapters add is scaled by 2^-halvings, which gives the loss L_k and the reward
 //           r_k = exp(-L_k). For every layer of S_k: I <- I - rate (r_k - mean r) p (1 - p), p = sigmoid(I)
 //   Trains  the drawn layers, and what is no layer's
