@@ -40,7 +40,7 @@ THIMBLE_BODY Eight unpack_eight(const std::byte* block, int i) noexcept {
   const Bytes sources = *reinterpret_cast<const Bytes*>(kSources.of[std::to_integer<int>(block[i])]);
 #if defined(__clang__)  // which has no shuffle by a variable
   Bytes out;
-  for (int i = 0; i < 16; ++i) out[i] = reinterpret_cast<const Bytes&>(words)[sources[i] & 15];
+  for (int j = 0; j < 16; ++j) out[j] = reinterpret_cast<const Bytes&>(words)[sources[j] & 15];
 #else
   const Bytes out = __builtin_shuffle(reinterpret_cast<const Bytes&>(words), sources);
 #endif

@@ -47,10 +47,12 @@ THIMBLE_BODY Lanes rounded_lanes(Lanes x) noexcept {
 struct LanePair {
   Lanes even, odd;
 };
-THIMBLE_BODY LanePair load_pair(const uint16_t* at) noexcept {
-  const LaneWords words = *reinterpret_cast<const LaneWords*>(at);
+THIMBLE_BODY LanePair pair_of(LaneWords words) noexcept {
   const LaneWords even = words << 16, odd = words & 0xffff0000u;
   return {reinterpret_cast<const Lanes&>(even), reinterpret_cast<const Lanes&>(odd)};
+}
+THIMBLE_BODY LanePair load_pair(const uint16_t* at) noexcept {
+  return pair_of(*reinterpret_cast<const LaneWords*>(at));
 }
 
 // 32 numbers in order, and taken apart as load_pair() does.

@@ -108,8 +108,7 @@ THIMBLE_BODY LanePair unpack_pair(const Block24* at) noexcept {
   };
   const LaneWords words =
       __builtin_shufflevector(half(0), half(2), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const LaneWords even = words << 16, odd = words & 0xffff0000u;
-  return {reinterpret_cast<const Lanes&>(even), reinterpret_cast<const Lanes&>(odd)};
+  return pair_of(words);
 }
 
 // sums[r][c] += x_r * w_c for the next elements of each.

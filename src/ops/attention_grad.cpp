@@ -16,7 +16,7 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kTile = 128;  // of queries and of keys
+constexpr int64_t kTile = kGradientTile;
 
 const AttentionAttributes& of(const std::any& attributes) { return *std::any_cast<AttentionAttributes>(&attributes); }
 
@@ -114,24 +114,9 @@ struct Task : TileProducts {
     times(rows_of(kV, kv, key, keys), false, m.dy_columns, rows, m.dp, kTile, Into::fresh,
           {Reach::columns_from, key - row});
     const bool all = key + keys <= row + 1 && *std::max_element(m.first, m.first + rows) <= static_cast<float>(key);
-    for (int64_t j = 0; j < keys; ++j) {
-      const int64_t from = first_query_read(call.run.multiply, key - row, j, rows), at = j * kTile + from;
-      shape_key_row(a, call.in[kBias], head, mask.starts + row, key + j, from, rows, m.delta, m.s + j * kTile,
-                    m.dp + j * kTile);
-      attention_gradient_row({.s = m.s + at,
-                              .dp = m.dp + at,
-                              .lse = m.lse + from,
-                              .delta = m.delta + from,
-                              .first = all ? nullptr : m.first + from,
-                              .query = static_cast<float>(row + from),
-                              .key = static_cast<float>(key + j),
-                              .scale = a.scale,
-                              .scale2 = a.scale * kLog2E,
-                              .n = round_up(rows, 16) - from,
-                              .form = form,
-                              .p16 = m.p16 ? m.p16 + at : nullptr,
-                              .ds16 = m.ds16 ? m.ds16 + at : nullptr});
-    }
+    const TileScores scores{m.s, m.dp, m.lse, m.delta, m.first, form, m.p16, m.ds16};
+    for (int64_t j = 0; j < keys; ++j)
+      weigh_key(a, multiply, scores, call.in[kBias], head, mask.starts + row, row, rows, key, j, all);
   }
 
   // p^T or ds^T of a tile, after weigh().

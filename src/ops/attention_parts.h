@@ -64,13 +64,6 @@ inline Weights weights_form(const Codec& activations, Multiply multiply) {
   return micro_kernel(multiply).pair == 2 ? Weights::bf16 : Weights::rounded;
 }
 
-// Of `rows` queries, those that products with a tile's weights read of key j, `shift` keys behind the first query: from
-// this one on, as one of the keys or queries that are multiplied together sees or is seen.
-inline int64_t first_query_read(Multiply multiply, int64_t shift, int64_t j, int64_t rows) noexcept {
-  const int64_t first = std::clamp(shift + round_down(j, rows_together(multiply)), int64_t{0}, rows);
-  return round_down(first, std::max<int64_t>(16, depths_together(multiply)));
-}
-
 // The score of a query and a key whose product is `product`, for the reference. `place` is the key's number in its
 // sequence.
 inline double shaped_score(const AttentionAttributes& a, double product, const ReferenceOperand& bias, int64_t head,
@@ -122,6 +115,13 @@ struct TileProducts {
   }
 };
 
+// Of `rows` queries, those that products with a tile's weights read of key j, `shift` keys behind the first query: from
+// this one on, as one of the keys or queries that are multiplied together sees or is seen.
+inline int64_t first_query_read(Multiply multiply, int64_t shift, int64_t j, int64_t rows) noexcept {
+  const int64_t first = std::clamp(shift + round_down(j, rows_together(multiply)), int64_t{0}, rows);
+  return round_down(first, std::max<int64_t>(16, depths_together(multiply)));
+}
+
 // Scores of a key and the queries [from, rows) of a tile, as attention shapes them, over its scale. dp becomes
 // D + (dp - D) (1 - tanh^2), so that p (dp - D) is the gradient of the score before the cap. `starts`: of the tile's
 // queries; key: its number in the batch.
@@ -139,6 +139,39 @@ inline void shape_key_row(const AttentionAttributes& a, const Operand& bias, int
     if (by_place) score += by_place[std::max<int64_t>(0, key - starts[r])];
     s[r] = score / a.scale;
   }
+}
+
+constexpr int64_t kGradientTile = 128;  // of queries and of keys
+
+// Transposed scores of a tile and their gradients, [keys, kGradientTile], which become weights p^T and ds^T.
+struct TileScores {
+  float *s, *dp;
+  const float *lse, *delta, *first;  // of the queries; lse by kLog2E
+  Weights form;
+  uint16_t *p16 = nullptr, *ds16 = nullptr;  // where weights are bf16
+};
+
+// The row of key `key + j`, of which queries [row, row + rows) with these starts see some, zero where the mask hides.
+// all: it hides nothing. Returns the first query whose weights are made; those before it are not read.
+inline int64_t weigh_key(const AttentionAttributes& a, Multiply multiply, const TileScores& t, const Operand& bias,
+                         int64_t head, const int32_t* starts, int64_t row, int64_t rows, int64_t key, int64_t j,
+                         bool all) noexcept {
+  const int64_t from = first_query_read(multiply, key - row, j, rows), begin = j * kGradientTile, at = begin + from;
+  shape_key_row(a, bias, head, starts, key + j, from, rows, t.delta, t.s + begin, t.dp + begin);
+  attention_gradient_row({.s = t.s + at,
+                          .dp = t.dp + at,
+                          .lse = t.lse + from,
+                          .delta = t.delta + from,
+                          .first = all ? nullptr : t.first + from,
+                          .query = static_cast<float>(row + from),
+                          .key = static_cast<float>(key + j),
+                          .scale = a.scale,
+                          .scale2 = a.scale * kLog2E,
+                          .n = round_up(rows, 16) - from,
+                          .form = t.form,
+                          .p16 = t.p16 ? t.p16 + at : nullptr,
+                          .ds16 = t.ds16 ? t.ds16 + at : nullptr});
+  return from;
 }
 
 }  // namespace thimble

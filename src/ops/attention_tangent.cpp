@@ -20,7 +20,7 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kTile = 128;  // of queries and of keys
+constexpr int64_t kTile = kGradientTile;
 
 const AttentionAttributes& of(const std::any& attributes) { return *std::any_cast<AttentionAttributes>(&attributes); }
 
@@ -110,25 +110,11 @@ struct Task : TileProducts {
     if (given(kDq)) times(k, false, m.dq, rows, m.u, kTile, given(kDk) ? Into::sum : Into::fresh, reach);
     if (!given(kDk) && !given(kDq)) std::fill(m.u, m.u + keys * kTile, 0.0f);
     const bool all = key + keys <= row + 1 && *std::max_element(m.first, m.first + rows) <= static_cast<float>(key);
+    const TileScores scores{m.p, m.u, m.lse, m.delta, m.first, Weights::f32};
     for (int64_t j = 0; j < keys; ++j) {
-      const int64_t from = first_query_read(call.run.multiply, key - row, j, rows), at = j * kTile + from;
-      const int64_t n = round_up(rows, 16) - from;
-      shape_key_row(a, call.in[kBias], head, mask.starts + row, key + j, from, rows, m.delta, m.p + j * kTile,
-                    m.u + j * kTile);
-      attention_gradient_row({.s = m.p + at,
-                              .dp = m.u + at,
-                              .lse = m.lse + from,
-                              .delta = m.delta + from,
-                              .first = all ? nullptr : m.first + from,
-                              .query = static_cast<float>(row + from),
-                              .key = static_cast<float>(key + j),
-                              .scale = a.scale,
-                              .scale2 = a.scale * kLog2E,
-                              .n = n,
-                              .form = Weights::f32,
-                              .p16 = nullptr,
-                              .ds16 = nullptr});
-      add_scaled(m.sums + from, m.u + at, 1, n);
+      const int64_t from =
+          weigh_key(a, multiply, scores, call.in[kBias], head, mask.starts + row, row, rows, key, j, all);
+      add_scaled(m.sums + from, m.u + j * kTile + from, 1, round_up(rows, 16) - from);
     }
   }
 

@@ -296,14 +296,7 @@ TEST(ForwardGradient, keeps_no_activations) {
   int64_t arena[2];
   for (const int64_t layers : {4, 16}) {
     TrainingSpec spec = forward_spec(kLora);
-    spec.architecture = llama({.vocab = 160,
-                               .width = 64,
-                               .layers = layers,
-                               .heads = 4,
-                               .kv_heads = 2,
-                               .head_dim = 16,
-                               .ffn_width = 128,
-                               .context = 256});
+    spec.architecture = tiny_llama(layers);
     spec.rewrites = {rewrite_for_tests(kLora, spec.architecture)};
     const auto plan = plan_training(spec, Machine{});
     ASSERT_TRUE(plan) << plan.error().message;

@@ -12,12 +12,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-TrainingSpec ist(std::string_view layers, std::string_view period) {
-  TrainingSpec spec = selecting(kIst, kLora);
-  set(spec, "layers", layers), set(spec, "period", period);
-  spec.steps = 3;
-  return spec;
-}
+TrainingSpec ist(std::string_view layers, std::string_view period) { return drawing(kIst, layers, period, kLora); }
 
 // With importances so far apart the largest are drawn for certain.
 TEST(Ist, draws_the_important_layers_and_leaves_room_for_any) {

@@ -14,14 +14,7 @@ using ::testing::HasSubstr;
 
 TrainingSpec deep_spec(const Rewrite& method, int64_t layers) {
   TrainingSpec spec = tiny_spec(method);
-  spec.architecture = llama({.vocab = 160,
-                             .width = 64,
-                             .layers = layers,
-                             .heads = 4,
-                             .kv_heads = 2,
-                             .head_dim = 16,
-                             .ffn_width = 128,
-                             .context = 256});
+  spec.architecture = tiny_llama(layers);
   spec.architecture.coupled = &method == &kFull;
   spec.rewrites = {rewrite_for_tests(method, spec.architecture)};
   spec.keepers = *keepers_named("reversible");

@@ -11,20 +11,9 @@
 namespace thimble {
 namespace {
 
-Architecture deep_llama(int64_t layers) {
-  return llama({.vocab = 160,
-                .width = 64,
-                .layers = layers,
-                .heads = 4,
-                .kv_heads = 2,
-                .head_dim = 16,
-                .ffn_width = 128,
-                .context = 256});
-}
-
 TrainingSpec modules_spec(const Estimator& estimator, int64_t layers, double modules, const Rewrite& method = kFull) {
   TrainingSpec spec = tiny_spec(method);
-  spec.architecture = deep_llama(layers);
+  spec.architecture = tiny_llama(layers);
   spec.rewrites = {rewrite_for_tests(method, spec.architecture)};
   spec.estimator = &estimator;
   spec.estimator_options = OptionValues(estimator.options);

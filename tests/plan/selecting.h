@@ -24,6 +24,15 @@ inline TrainingSpec selecting(const Selector& selector, const Rewrite& method = 
   return spec;
 }
 
+// Three steps of a selector that draws so many layers for so many steps.
+inline TrainingSpec drawing(const Selector& selector, std::string_view layers, std::string_view period,
+                            const Rewrite& method) {
+  TrainingSpec spec = selecting(selector, method);
+  set(spec, "layers", layers), set(spec, "period", period);
+  spec.steps = 3;
+  return spec;
+}
+
 inline std::set<std::string> trained(const TrainingPlan& plan) {
   std::set<std::string> out;
   for (const TrainedParameter& parameter : plan.train.parameters) out.insert(parameter.name);

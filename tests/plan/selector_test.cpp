@@ -135,10 +135,7 @@ TEST(Selector, works_with_an_estimator) {
 }
 
 TrainingSpec lisa(std::string_view layers, std::string_view period, const Rewrite& method = kFull) {
-  TrainingSpec spec = selecting(kLisa, method);
-  set(spec, "layers", layers), set(spec, "period", period);
-  spec.steps = 3;
-  return spec;
+  return drawing(kLisa, layers, period, method);
 }
 
 TEST(Lisa, draws_layers_by_seed_and_period_and_all_alike_often) {

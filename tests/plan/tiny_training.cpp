@@ -21,10 +21,10 @@ RewriteSpec rewrite_for_tests(const Rewrite& method, const Architecture& archite
   return *std::move(spec);
 }
 
-Architecture tiny_llama() {
+Architecture tiny_llama(int64_t layers) {
   return llama({.vocab = 160,
                 .width = 64,
-                .layers = 4,
+                .layers = layers,
                 .heads = 4,
                 .kv_heads = 2,
                 .head_dim = 16,

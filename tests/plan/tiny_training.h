@@ -21,7 +21,7 @@ namespace thimble {
 // The method on every layer that it is for, of this rank where it has one; 0: its own.
 RewriteSpec rewrite_for_tests(const Rewrite& method, const Architecture& architecture, double rank = 0);
 
-Architecture tiny_llama();
+Architecture tiny_llama(int64_t layers = 4);
 
 // Those that find something to train in a small Llama.
 std::vector<const Rewrite*> methods_for_tests();
