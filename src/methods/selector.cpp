@@ -23,4 +23,15 @@ Result<int64_t> layers_within(const SelectorInput& input, std::string_view selec
               selector, wanted, input.layers);
 }
 
+std::vector<Trains> train_in_turn(const SelectorInput& input, const std::vector<bool>& drawn) {
+  std::vector<Trains> out;
+  for (const Selectable& parameter : input.parameters) {
+    const bool of_layer = parameter.first == parameter.last && parameter.first >= 0 && parameter.first < input.layers;
+    out.push_back(!of_layer                                     ? Trains::now
+                  : drawn[static_cast<size_t>(parameter.first)] ? Trains::drawn
+                                                                : Trains::resting);
+  }
+  return out;
+}
+
 }  // namespace thimble

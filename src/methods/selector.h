@@ -93,6 +93,9 @@ std::vector<Trains> trained_where(std::span<const Selectable> parameters, Predic
 }
 // An error where more layers are asked for than there are.
 Result<int64_t> layers_within(const SelectorInput& input, std::string_view selector);
+// Of a selector that draws: parameters of these layers train, those of the other layers rest; what is no layer's always
+// trains.
+std::vector<Trains> train_in_turn(const SelectorInput& input, const std::vector<bool>& drawn);
 
 extern const Selector kAllSelector;
 extern const Selector kLastLayers;

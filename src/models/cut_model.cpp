@@ -4,9 +4,8 @@
 #include <array>
 #include <cmath>
 #include <map>
-#include <numeric>
 
-#include "core/random.h"
+#include "core/draws.h"
 #include "files/file.h"
 #include "files/json.h"
 #include "models/narrow_weights.h"
@@ -35,15 +34,9 @@ std::vector<double> group_sums(const std::vector<double>& sums, int64_t size) {
 }
 
 Places drawn(int64_t of, int64_t count, uint64_t key, const std::string& stream) {
-  Places order(static_cast<size_t>(of));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  const Random random(key, stream);
-  for (int64_t i = 0; i < count; ++i)
-    std::swap(order[static_cast<size_t>(i)],
-              order[static_cast<size_t>(i) + random.below(static_cast<uint64_t>(i), static_cast<uint64_t>(of - i))]);
-  order.resize(static_cast<size_t>(count));
-  std::ranges::sort(order);
-  return order;
+  Places places = draw_places(Random(key, stream), of, count);
+  std::ranges::sort(places);
+  return places;
 }
 
 Result<KeptParts::Layer> largest_parts(const ModelSource& source, const KeptParts& whole, size_t layer,

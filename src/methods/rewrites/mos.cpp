@@ -12,9 +12,8 @@
 //   Choice  a piece of B is every `shards`-th row, which is the paper's with rows in another order. Draws are without
 //           repetition while the pool lasts, by key and the layer's name
 #include <cmath>
-#include <numeric>
 
-#include "core/random.h"
+#include "core/draws.h"
 #include "methods/rewrite.h"
 #include "ops/matrix.h"
 #include "ops/pointwise.h"
@@ -62,13 +61,7 @@ Result<void> check(const OptionValues& options, int64_t in, int64_t out) {
 ValueId draw(ModuleRewrite& m, const char* factor, int64_t pool, int64_t count) {
   const std::string table = fmt::format("{}.pieces of {} {}", m.owner(), factor, whole(m, "key"));
   const auto fill = [table, pool](int64_t first, int64_t some, float* to) {
-    const Random random(0, table);
-    std::vector<int64_t> order(static_cast<size_t>(pool));
-    std::iota(order.begin(), order.end(), int64_t{0});
-    for (int64_t i = 0; i + 1 < pool; ++i) {
-      const auto ahead = static_cast<int64_t>(random.below(static_cast<uint64_t>(i), static_cast<uint64_t>(pool - i)));
-      std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i + ahead)]);
-    }
+    const std::vector<int64_t> order = draw_places(Random(0, table), pool, pool);
     for (int64_t e = 0; e < some; ++e) to[e] = static_cast<float>(order[static_cast<size_t>((first + e) % pool)]);
   };
   return m.constant(table, {count}, Initial::table(fill, table), &kI32);

@@ -15,9 +15,8 @@
 //           number of channels, where the authors draw from those of all layers at once
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
-#include "core/random.h"
+#include "core/draws.h"
 #include "methods/rewrite.h"
 #include "ops/matrix.h"
 #include "ops/pointwise.h"
@@ -35,17 +34,12 @@ constexpr PeftField kFields[] = {{"ratio", "ratio", Kind::number, {}, 0.05}, {"k
 std::vector<int64_t> chosen(const ModuleRewrite& m) {
   const int64_t group = m.module.in_group, groups = m.in / group;
   const int64_t count = std::clamp<int64_t>(std::llround(m.option("ratio") * static_cast<double>(groups)), 1, groups);
-  std::vector<int64_t> order(static_cast<size_t>(groups));
-  std::iota(order.begin(), order.end(), 0);
-  const Random random(static_cast<uint64_t>(m.option("key")), "s2ft." + m.owner());
-  for (int64_t i = 0; i < count; ++i) {
-    const uint64_t other = random.below(static_cast<uint64_t>(i), static_cast<uint64_t>(groups - i));
-    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i) + other]);
-  }
-  std::sort(order.begin(), order.begin() + count);
+  std::vector<int64_t> drawn =
+      draw_places(Random(static_cast<uint64_t>(m.option("key")), "s2ft." + m.owner()), groups, count);
+  std::ranges::sort(drawn);
   std::vector<int64_t> channels;
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t c = 0; c < group; ++c) channels.push_back(order[static_cast<size_t>(i)] * group + c);
+  for (const int64_t place : drawn)
+    for (int64_t c = 0; c < group; ++c) channels.push_back(place * group + c);
   return channels;
 }
 

@@ -70,14 +70,7 @@ Result<std::vector<Trains>> select(const SelectorInput& input) {
     std::fill_n(layers.begin(), count, true);
   else
     layers = drawn(Random(input.seed, "ist", static_cast<uint64_t>(input.draw)), input, count, sigmoid);
-  std::vector<Trains> out;
-  for (const Selectable& parameter : input.parameters) {
-    const bool middle = parameter.first == parameter.last && parameter.first >= 0 && parameter.first < input.layers;
-    out.push_back(!middle                                        ? Trains::now
-                  : layers[static_cast<size_t>(parameter.first)] ? Trains::drawn
-                                                                 : Trains::resting);
-  }
-  return out;
+  return train_in_turn(input, layers);
 }
 
 std::vector<std::vector<bool>> suppressed(const SelectorInput& input) {

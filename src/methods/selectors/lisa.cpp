@@ -6,10 +6,7 @@
 //   Choice  the authors' callback in LMFlow draws alike (numpy's choice without replacement) but turns gradients off
 //           only, so that moments of resting layers stay where they were and memory grows with every layer that was
 //           drawn; the paper's memory counts active layers alone, as here
-#include <algorithm>
-#include <numeric>
-
-#include "core/random.h"
+#include "core/draws.h"
 #include "methods/selector.h"
 
 namespace thimble {
@@ -20,23 +17,11 @@ constexpr Option kOptions[] = {whole_number("layers", 2, 1, 1'000'000, "that tra
 
 Result<std::vector<Trains>> select(const SelectorInput& input) {
   const int64_t wanted = TRY(layers_within(input, "lisa"));
-  std::vector<int> layers(static_cast<size_t>(input.layers));
-  std::iota(layers.begin(), layers.end(), 0);
-  // Fisher and Yates, the first `wanted` places.
-  const Random random(input.seed, "lisa");
-  for (int64_t i = 0; i < wanted; ++i) {
-    const auto element = static_cast<uint64_t>(input.draw * input.layers + i);
-    const auto other = i + static_cast<int64_t>(random.below(element, static_cast<uint64_t>(input.layers - i)));
-    std::swap(layers[static_cast<size_t>(i)], layers[static_cast<size_t>(other)]);
-  }
-  layers.resize(static_cast<size_t>(wanted));
-  std::vector<Trains> out;
-  for (const Selectable& parameter : input.parameters) {
-    const bool middle = parameter.first == parameter.last && parameter.first >= 0 && parameter.first < input.layers;
-    const bool drawn = std::ranges::find(layers, parameter.first) != layers.end();
-    out.push_back(!middle ? Trains::now : drawn ? Trains::drawn : Trains::resting);
-  }
-  return out;
+  std::vector<bool> drawn(static_cast<size_t>(input.layers));
+  const auto first = static_cast<uint64_t>(input.draw * input.layers);
+  for (const int64_t layer : draw_places(Random(input.seed, "lisa"), input.layers, wanted, first))
+    drawn[static_cast<size_t>(layer)] = true;
+  return train_in_turn(input, drawn);
 }
 
 }  // namespace
