@@ -120,7 +120,8 @@ Result<void> name_as_peft(Adapter& adapter, const Architecture& architecture) {
     named[tensor_key(place.owner + peft_end(place, false))] = b->second;
   }
   for (const auto& [name, entry] : adapter.tensors) {
-    const bool placed = std::any_of(named.begin(), named.end(), [&](const auto& n) { return n.second.name == name; });
+    const bool placed =
+        std::any_of(named.begin(), named.end(), [&name = name](const auto& n) { return n.second.name == name; });
     if (!placed)
       return fail(ErrorCode::unsupported, "reading {}: tensor '{}' has no place in a model of family {}", adapter.path,
                   name, architecture.family);

@@ -51,7 +51,7 @@ class UpdateBuilder {
   // Of gradients that are made anew where they are read, and of some that are there.
   void build_estimated(std::span<const ValueId> parameters, std::span<const Backward::LeafGradient> derived) {
     begin_inputs();
-    estimate_.emplace(*spec_.estimator, spec_.estimator_options, directions_of(spec_));
+    estimate_.emplace(Estimate{*spec_.estimator, spec_.estimator_options, directions_of(spec_)});
     for (int k = 0; k < estimate_->directions.count(); ++k)
       estimate_->derivatives.push_back(g_.add_value(derivative_name(k), {{1}}, Role::input));
     updates_.reserve(parameters.size() + derived.size());

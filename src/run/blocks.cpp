@@ -62,7 +62,7 @@ Result<void> check_router_settings(std::span<const Router* const> routers, const
     if (value < 0)
       return fail(ErrorCode::invalid_argument, "--set {}.{}={}: expected {} for the router's own, or 0 or more",
                   kBlocks, name, value, own);
-    if (std::ranges::none_of(routers, [&](const Router* r) { return routed(r) && r->*taken; }))
+    if (std::ranges::none_of(routers, [&, taken = taken](const Router* r) { return routed(r) && r->*taken; }))
       return fail(ErrorCode::invalid_argument, "--set {}.{}={}: the router {} has no such setting; leave it out",
                   kBlocks, name, value, (*std::ranges::find_if(routers, routed))->name);
   }

@@ -149,12 +149,13 @@ Result<void> begin_module(const Rewrite& technique, const AdaptedModule& module,
   Begun begun;
   if (!technique.begins_by_rows) begun = TRY(begin_of(technique, module, source, threads, values.staging()));
   for (const auto& [tensor, entry] : wanted)
-    CHECK_OK(values.fill(*entry, 1, [&](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) {
-      float* const numbers = reinterpret_cast<float*>(to);
-      if (technique.begins_by_rows) return beginning.fill(module, first, count, numbers, spare);
-      std::copy_n(begun_value(begun, module, *tensor)->begin() + first, count, numbers);
-      return Result<void>();
-    }));
+    CHECK_OK(values.fill(*entry, 1,
+                         [&, tensor = tensor](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) {
+                           float* const numbers = reinterpret_cast<float*>(to);
+                           if (technique.begins_by_rows) return beginning.fill(module, first, count, numbers, spare);
+                           std::copy_n(begun_value(begun, module, *tensor)->begin() + first, count, numbers);
+                           return Result<void>();
+                         }));
   return {};
 }
 

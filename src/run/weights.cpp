@@ -132,10 +132,11 @@ Result<void> initialise(Values& values, const Loaded& loaded, uint64_t seed) {
     const Random random(seed, name);
     constexpr int64_t kSome = 4096;  // elements, whole blocks of every codec
     std::array<float, kSome> numbers;
+    const Initial& initial = entry.initial;
     CHECK_OK(values.fill(entry, codec.block, [&](int64_t first, int64_t count, std::byte* to, auto) -> Result<void> {
       for (int64_t i = 0; i < count; i += kSome) {
         const int64_t some = std::min(kSome, count - i);
-        make_numbers(entry.initial, random, first + i, some, numbers.data());
+        make_numbers(initial, random, first + i, some, numbers.data());
         codec.encode(numbers.data(), to + codec.bytes(i), some);
       }
       return {};
