@@ -73,8 +73,7 @@ class Fields {
   }
   uint64_t fixed(size_t size) {
     uint64_t result = 0;
-    const auto taken = take(size);
-    std::memcpy(&result, taken.data(), taken.size());
+    take(size).copy(reinterpret_cast<char*>(&result), size);
     return result;
   }
 

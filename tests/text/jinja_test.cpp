@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 #include <simdjson.h>
 
+#include <fstream>
+#include <iterator>
+#include <string>
+
 #include "files/file.h"
 #include "text/jinja/from_json.h"
 #include "text/jinja/template.h"
@@ -78,6 +82,20 @@ TEST(Jinja, IsBoundedInStepsBytesAndDepth) {
   }
   EXPECT_FALSE(Template::compile("{{ " + std::string(100000, '(')));
   EXPECT_FALSE(Template::compile("{{ " + std::string(100000, '-') + "1 }}"));
+}
+
+// In kB.
+int64_t peak_resident() {
+  std::ifstream status("/proc/self/status");
+  const std::string text{std::istreambuf_iterator<char>(status), {}};
+  const size_t at = text.find("VmHWM:");
+  return at == std::string::npos ? -1 : std::stoll(text.substr(at + 6));
+}
+
+TEST(Jinja, RefusesARepetitionBeforeItIsMade) {
+  const int64_t before = peak_resident();
+  EXPECT_THAT(render("{{ 'a' * 600000000 }}").error().message, HasSubstr("makes a text of more than 67108864 bytes"));
+  EXPECT_LT(peak_resident() - before, 100 << 10) << "half a gigabyte was made";
 }
 
 TEST(Jinja, KnowsWhichBytesAreTheConversations) {

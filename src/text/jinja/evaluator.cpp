@@ -71,9 +71,13 @@ Result<void> Evaluator::charge(uint64_t steps) {
   return {};
 }
 
+Result<void> Evaluator::check_length(uint64_t bytes) const {
+  if (bytes <= options_.longest_text) return {};
+  return wrong(fmt::format("it makes a text of more than {} bytes", options_.longest_text));
+}
+
 Result<Value> Evaluator::made(TextBuilder& text, bool markup) {
-  if (text.size() > options_.longest_text)
-    return wrong(fmt::format("it makes a text of more than {} bytes", options_.longest_text));
+  CHECK_OK(check_length(text.size()));
   CHECK_OK(charge(1 + text.size() / 32));
   return Value(text.finish(markup));
 }
@@ -163,8 +167,7 @@ Result<Evaluator::Flow> Evaluator::execute_block(const Node& node) {
 Result<void> Evaluator::emit(const Value& value) {
   const size_t before = out_->size();
   write_text(value, *out_);
-  if (out_->size() > options_.longest_text)
-    return wrong(fmt::format("it makes a text of more than {} bytes", options_.longest_text));
+  CHECK_OK(check_length(out_->size()));
   return charge((out_->size() - before) / 32);
 }
 

@@ -50,6 +50,7 @@ class Evaluator {
 
   // Takes work off what is allowed: one for a step, one for each 32 bytes that are made.
   Result<void> charge(uint64_t steps);
+  Result<void> check_length(uint64_t bytes) const;  // of a text
   Result<Value> made(TextBuilder& text, bool markup = false);
 
   Result<IteratorPointer> iterate(const Value& value);

@@ -117,6 +117,7 @@ Result<Value> repeated(Evaluator& evaluator, const Value& of, int64_t times) {
   times = std::max<int64_t>(times, 0);
   const auto size = static_cast<uint64_t>(of.is(Kind::text) ? of.bytes().size() : of.list().items.size());
   if (times > 0 && size > (uint64_t{1} << 40) / static_cast<uint64_t>(times)) return wrong("a repetition is too long");
+  if (of.is(Kind::text)) CHECK_OK(evaluator.check_length(size * static_cast<uint64_t>(times)));
   CHECK_OK(evaluator.charge(size * static_cast<uint64_t>(times) / (of.is(Kind::text) ? 32 : 1)));
   if (of.is(Kind::text)) {
     TextBuilder text;
