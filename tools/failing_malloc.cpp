@@ -1,7 +1,7 @@
 // Takes malloc's place (LD_PRELOAD) to make one allocation of a program fail; tools/check_allocations.py builds and
 // runs it.
 //
-//   FAIL_AT=N       the Nth allocation, from 1 on, fails; FAIL_ON=1: and so do all after it
+//   FAIL_AT=N       the Nth allocation, from 1 on, fails; FAIL_TIMES=K: and the K - 1 after it; 0: and all after it
 //   FAIL_SITES=F    instead: the first allocation of every call stack, one "INDEX HASH" a line, into the file F
 //   FAIL_REPORT=F   at the end: "allocations N", and "live SITE COUNT" for what is not freed, by who asked for it
 //   FAIL_TRACE=F    who asks for the one that fails, into the file F
@@ -39,7 +39,7 @@ constexpr int kDepth = 24;
 
 std::atomic<uint64_t> count{0};
 uint64_t fail_at = 0;
-bool fail_on = false;
+uint64_t fail_times = 1;
 int sites = -1, trace = -1;
 const char* report = nullptr;
 std::atomic_flag lock = ATOMIC_FLAG_INIT;
@@ -130,7 +130,7 @@ bool fails() {
     note_stack(index);
     inside = false;
   }
-  const bool now = fail_at > 0 && (index == fail_at || (fail_on && index > fail_at));
+  const bool now = fail_at > 0 && index >= fail_at && (fail_times == 0 || index - fail_at < fail_times);
   if (now && trace >= 0 && index == fail_at) {
     inside = true;
     void* frames[kDepth];
@@ -161,7 +161,7 @@ __attribute__((constructor)) void begin() {
     sites = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   }
   if (const char* const path = getenv("FAIL_TRACE")) trace = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  fail_on = number("FAIL_ON") > 0;
+  if (getenv("FAIL_TIMES")) fail_times = number("FAIL_TIMES");
   inside = false;
   fail_at = number("FAIL_AT");
 }
@@ -189,15 +189,27 @@ void* allocate(size_t bytes, void* site) {
   return at;
 }
 
-// As the library's operator new does.
-[[noreturn]] void fail_new() {
-  if (const std::new_handler handler = std::get_new_handler()) handler();
-  throw std::bad_alloc();
+// As the library's operator new does: the handler finds memory, or throws.
+template <class Allocate>
+void* insist(Allocate allocate) {
+  for (;;) {
+    if (void* const at = allocate()) return at;
+    const std::new_handler handler = std::get_new_handler();
+    if (!handler) throw std::bad_alloc();
+    handler();
+  }
 }
 
 void* allocate_new(size_t bytes, void* site) {
-  if (void* const at = allocate(bytes ? bytes : 1, site)) return at;
-  fail_new();
+  return insist([&] { return allocate(bytes ? bytes : 1, site); });
+}
+
+void* allocate_new_or_null(size_t bytes, void* site) noexcept {
+  try {
+    return allocate_new(bytes, site);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
 }
 
 void* allocate_aligned(size_t alignment, size_t bytes, void* site) {
@@ -205,6 +217,10 @@ void* allocate_aligned(size_t alignment, size_t bytes, void* site) {
   void* const at = __libc_memalign(alignment, bytes);
   add_block(at, site);
   return at;
+}
+
+void* allocate_new(size_t bytes, std::align_val_t alignment, void* site) {
+  return insist([&] { return allocate_aligned(static_cast<size_t>(alignment), bytes, site); });
 }
 
 }  // namespace
@@ -257,16 +273,10 @@ void* mmap(void* at, size_t bytes, int protection, int flags, int descriptor, of
 
 void* operator new(size_t bytes) { return allocate_new(bytes, SITE); }
 void* operator new[](size_t bytes) { return allocate_new(bytes, SITE); }
-void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes, SITE); }
-void* operator new[](size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes, SITE); }
-void* operator new(size_t bytes, std::align_val_t alignment) {
-  if (void* const at = allocate_aligned(static_cast<size_t>(alignment), bytes, SITE)) return at;
-  fail_new();
-}
-void* operator new[](size_t bytes, std::align_val_t alignment) {
-  if (void* const at = allocate_aligned(static_cast<size_t>(alignment), bytes, SITE)) return at;
-  fail_new();
-}
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return allocate_new_or_null(bytes, SITE); }
+void* operator new[](size_t bytes, const std::nothrow_t&) noexcept { return allocate_new_or_null(bytes, SITE); }
+void* operator new(size_t bytes, std::align_val_t alignment) { return allocate_new(bytes, alignment, SITE); }
+void* operator new[](size_t bytes, std::align_val_t alignment) { return allocate_new(bytes, alignment, SITE); }
 void operator delete(void* pointer) noexcept { free(pointer); }
 void operator delete[](void* pointer) noexcept { free(pointer); }
 void operator delete(void* pointer, size_t) noexcept { free(pointer); }

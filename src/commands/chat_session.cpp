@@ -129,8 +129,11 @@ Result<void> ChatSession::load(const std::string& path) {
   if (!record.is_object() || list == record.end() || !list->is_array())
     return fail(ErrorCode::invalid_argument, "/load: {} is no record with a list 'messages'", path);
   std::vector<Message> messages;
-  for (const Json& message : *list)
-    messages.push_back({TRY(text_of(message, "role")), TRY(text_of(message, "content"))});
+  for (const Json& one : *list) {
+    Message& message = messages.emplace_back();
+    message.role = TRY(text_of(one, "role"));
+    message.content = TRY(text_of(one, "content"));
+  }
   const auto done = conversation_.restore(std::move(messages));
   return done ? done : fail(done.error().code, "/load: {}: {}", path, done.error().message);
 }

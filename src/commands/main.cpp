@@ -5,6 +5,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <system_error>
@@ -200,10 +201,16 @@ int run_guarded(int argc, char** argv) {
 }
 
 std::atomic<bool> ran_out{false};  // of memory, at any time
+std::atomic<void*> reserve{nullptr};
 
-[[noreturn]] void note_and_throw() {
+// The first allocation that fails has the reserve, so that a destructor that allocates ends well, and so does the
+// unwinding that later failures begin.
+void free_reserve_or_throw() {
   ran_out = true;
-  throw std::bad_alloc();
+  if (void* const held = reserve.exchange(nullptr))
+    std::free(held);
+  else
+    throw std::bad_alloc();
 }
 
 // Functions of libraries that promise not to throw allocate all the same (CLI11's names of flags, simdjson's parsers,
@@ -221,7 +228,9 @@ std::atomic<bool> ran_out{false};  // of memory, at any time
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::set_new_handler(note_and_throw);
+  constexpr size_t kReserve = 1 << 20;  // of addresses: nothing is written there
+  reserve = std::malloc(kReserve);
+  std::set_new_handler(free_reserve_or_throw);
   std::set_terminate(say_and_leave);
   thimble::settle_allocator();
   std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk

@@ -3,6 +3,7 @@
 #include <simdjson.h>
 
 #include "files/file_kind.h"
+#include "text/parse_json.h"
 #include "text/record_fields.h"
 
 namespace thimble {
@@ -17,7 +18,8 @@ Result<std::vector<Message>> messages_of(RecordFields& fields) {
     if (item.get(object) != simdjson::SUCCESS)
       return fail(ErrorCode::invalid_argument, "{}a message is no object", fields.where());
     RecordFields message(object, fmt::format("{}message {}: ", fields.where(), messages.size()));
-    messages.push_back({std::string(TRY(message.text("role"))), std::string(TRY(message.text("content")))});
+    messages.emplace_back().role = TRY(message.text("role"));
+    messages.back().content = TRY(message.text("content"));
     if (const auto unused = message.unused(); !unused.empty())
       return fail(ErrorCode::invalid_argument, "{}the field '{}' is not supported here", message.where(), unused[0]);
   }
@@ -27,7 +29,7 @@ Result<std::vector<Message>> messages_of(RecordFields& fields) {
 Result<FilePrompt> prompt_of(std::string_view line, const std::string& where, const Prompt& base, size_t number) {
   simdjson::dom::parser parser;
   simdjson::dom::object object;
-  if (const auto error = parser.parse(simdjson::padded_string(line)).get(object); error != simdjson::SUCCESS)
+  if (const auto error = parse_json(parser, line).get(object); error != simdjson::SUCCESS)
     return fail(ErrorCode::corrupt, "{}expected a JSON object: {}", where, simdjson::error_message(error));
   RecordFields fields(object, where);
   FilePrompt made{base, {}, fmt::format("{}", number)};

@@ -13,6 +13,7 @@
 #include "text/json_output.h"
 #include "text/json_records.h"
 #include "text/model_template.h"
+#include "text/parse_json.h"
 
 namespace thimble {
 namespace {
@@ -94,7 +95,7 @@ class Renderer {
     std::string text(where.length, '\0');
     CHECK_OK(file_.read(where.offset, std::as_writable_bytes(std::span(text))));
     dom::object record;
-    if (const auto error = parser_.parse(text).get(record); error != simdjson::SUCCESS)
+    if (const auto error = parse_json(parser_, text).get(record); error != simdjson::SUCCESS)
       return fail(ErrorCode::corrupt, "{}:{}: expected a JSON object: {}", file_.path(), where.line,
                   simdjson::error_message(error));
     std::string id = fmt::format("{}", count_++);

@@ -42,7 +42,8 @@ constexpr std::string_view code_name(ErrorCode code) {
 
 }  // namespace thimble
 
-// Yields the value of a Result, or returns its error from the enclosing function.
+// Yields the value of a Result, or returns its error from the enclosing function. Not behind another member that owns
+// memory in one pair of braces, {make(), TRY(...)}: GCC does not destroy the members of an object that is half made.
 #define TRY(...)                                                                 \
   ({                                                                             \
     auto try_result_ = (__VA_ARGS__);                                            \

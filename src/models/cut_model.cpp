@@ -239,7 +239,8 @@ Result<KeptParts> read_kept(const std::string& folder) {
                 path);
   for (const Json& layer : *layers) {
     const JsonFields of = TRY(JsonFields::of(layer, path));
-    kept.layers.push_back({TRY(places_from(of, "kv_heads", kept.kv_heads)), TRY(places_from(of, "units", kept.units))});
+    kept.layers.emplace_back().kv_heads = TRY(places_from(of, "kv_heads", kept.kv_heads));
+    kept.layers.back().units = TRY(places_from(of, "units", kept.units));
     if (kept.layers.back().kv_heads.size() != kept.layers.front().kv_heads.size() ||
         kept.layers.back().units.size() != kept.layers.front().units.size())
       return fail(ErrorCode::corrupt, "reading {}: layer {} keeps other numbers of heads or units than the first", path,

@@ -91,7 +91,8 @@ Result<std::vector<FileTensor>> plan(const Family& family, const Architecture& a
     Shape shape{place.rows};
     if (tensor->shape.rank() == 2)
       shape = place.transposed ? Shape{tensor->shape[1], place.rows} : Shape{place.rows, tensor->shape[1]};
-    files.push_back({place.name, shape, TRY(codec_for(*tensor, place, options)), {part}, place.transposed});
+    const Codec* const codec = TRY(codec_for(*tensor, place, options));
+    files.push_back({place.name, shape, codec, {part}, place.transposed});
   }
   return files;
 }

@@ -136,7 +136,8 @@ inline void shape_key_row(const AttentionAttributes& a, const Operand& bias, int
       dp[r] = delta[r] + (dp[r] - delta[r]) * (1 - t * t);
       score = a.cap * t;
     }
-    if (by_place) score += by_place[std::max<int64_t>(0, key - starts[r])];
+    // A key of another sequence may be farther away than the bias reaches; the mask hides it.
+    if (by_place) score += by_place[std::clamp<int64_t>(key - starts[r], 0, bias.shape[1] - 1)];
     s[r] = score / a.scale;
   }
 }

@@ -3,6 +3,7 @@
 #include <simdjson.h>
 
 #include "text/jinja/from_json.h"
+#include "text/parse_json.h"
 
 namespace thimble {
 namespace {
@@ -15,20 +16,17 @@ Result<Value> call_of(dom::element json) {
   if (json["name"].get(name) != simdjson::SUCCESS || !name.is_string() ||
       json["arguments"].get(arguments) != simdjson::SUCCESS)
     return fail(ErrorCode::invalid_argument, "a function_call has no 'name' and 'arguments'");
-  std::vector<jinja::Dict::Entry> function{{Value::text("name"), TRY(jinja::from_json(name, true))},
-                                           {Value::text("arguments"), TRY(jinja::from_json(arguments, true))}};
-  std::vector<jinja::Dict::Entry> call{{Value::text("type"), Value::text("function")},
-                                       {Value::text("function"), TRY(jinja::make_dict(std::move(function)))}};
-  return jinja::make_dict(std::move(call));
+  Value called = TRY(jinja::from_json(name, true)), given = TRY(jinja::from_json(arguments, true));
+  Value function = TRY(jinja::make_dict({{Value::text("name"), called}, {Value::text("arguments"), given}}));
+  return jinja::make_dict({{Value::text("type"), Value::text("function")}, {Value::text("function"), function}});
 }
 
 }  // namespace
 
 Result<void> take_function_call(std::string_view value, Message& message) {
   dom::parser parser;
-  const simdjson::padded_string copy(value);
   dom::element json;
-  if (parser.parse(copy).get(json) != simdjson::SUCCESS)
+  if (parse_json(parser, value).get(json) != simdjson::SUCCESS)
     return fail(ErrorCode::invalid_argument,
                 "a function_call is not JSON: expected {{\"name\":...,\"arguments\":...}}");
   std::vector<Value> calls;
@@ -38,12 +36,12 @@ Result<void> take_function_call(std::string_view value, Message& message) {
   } else {
     calls.push_back(TRY(call_of(json)));
   }
-  std::vector<jinja::Dict::Entry> entries{{Value::text("role"), Value::text("assistant")},
-                                          {Value::text("content"), Value::text("")},
-                                          {Value::text("tool_calls"), TRY(jinja::make_list(std::move(calls)))}};
+  const Value made = TRY(jinja::make_list(std::move(calls)));
   message.role = "assistant";
   message.content.clear();
-  message.whole = TRY(jinja::make_dict(std::move(entries)));
+  message.whole = TRY(jinja::make_dict({{Value::text("role"), Value::text("assistant")},
+                                        {Value::text("content"), Value::text("")},
+                                        {Value::text("tool_calls"), made}}));
   return {};
 }
 

@@ -183,8 +183,10 @@ Result<Put> put_mmlu(const Json& line, const std::string& where) {
 Result<Put> put_sciq(const Json& line, const std::string& where) {
   std::string support = line.contains("support") ? TRY(text_of(line, "support", where)) : "";
   support.erase(0, support.find_first_not_of(" \t\r\n"));
-  return Put{fmt::format("{}\nQuestion: {}\nAnswer:", support, TRY(text_of(line, "question", where))),
-             TRY(named_choices(line, {"distractor1", "distractor2", "distractor3", "correct_answer"}, where))};
+  Put put;
+  put.prompt = fmt::format("{}\nQuestion: {}\nAnswer:", support, TRY(text_of(line, "question", where)));
+  put.choices = TRY(named_choices(line, {"distractor1", "distractor2", "distractor3", "correct_answer"}, where));
+  return put;
 }
 
 Result<Put> put_plainly(const Json& line, const std::string& where) {
@@ -194,13 +196,17 @@ Result<Put> put_plainly(const Json& line, const std::string& where) {
   if (!stem || !stem->is_string())
     return fail(ErrorCode::corrupt, "{}: expected `prompt`, `question` or `goal`, a string", where);
   const bool raw = line.contains("prompt") || line.contains("question_stem");
-  const std::string put =
-      raw ? stem->get<std::string>() : fmt::format("Question: {}\nAnswer:", stem->get<std::string>());
+  Put put;
+  put.prompt = raw ? stem->get<std::string>() : fmt::format("Question: {}\nAnswer:", stem->get<std::string>());
   const Json& holder = nested && !line.contains("choices") ? *nested : line;
-  if (const Json* const list = first_of(holder, {"choices"})) return Put{put, TRY(listed_choices(*list, where))};
-  if (line.contains("sol1")) return Put{put, TRY(named_choices(line, {"sol1", "sol2"}, where))};
-  return fail(ErrorCode::corrupt,
-              "{}: expected `choices`, a list of strings or of {{label, text}}, or `sol1` and `sol2`", where);
+  if (const Json* const list = first_of(holder, {"choices"}))
+    put.choices = TRY(listed_choices(*list, where));
+  else if (line.contains("sol1"))
+    put.choices = TRY(named_choices(line, {"sol1", "sol2"}, where));
+  else
+    return fail(ErrorCode::corrupt,
+                "{}: expected `choices`, a list of strings or of {{label, text}}, or `sol1` and `sol2`", where);
+  return put;
 }
 
 // A shape of the field, known by fields that stand in each of its records.

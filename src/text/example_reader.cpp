@@ -7,6 +7,7 @@
 
 #include "text/called_functions.h"
 #include "text/jinja/from_json.h"
+#include "text/parse_json.h"
 #include "text/record_fields.h"
 #include "text/refused_fields.h"
 
@@ -120,7 +121,7 @@ Result<void> ExampleReader::parse(bool rejected) {
   count_ = 0;
   has_rejected_ = false;
   dom::element root;
-  if (const auto error = json_->parser.parse(buffer_.data(), length_, false).get(root); error != simdjson::SUCCESS) {
+  if (const auto error = parse_padded_json(json_->parser, {buffer_.data(), length_}).get(root); error != simdjson::SUCCESS) {
     return fail(ErrorCode::corrupt, "not JSON: {}", simdjson::error_message(error));
   }
   if (root.get(json_->record) != simdjson::SUCCESS) return fail(ErrorCode::corrupt, "expected a JSON object");
@@ -258,8 +259,7 @@ Result<void> ExampleReader::take_extras(RecordFields& record) {
     std::string_view text;
     if (value.get(text) == simdjson::SUCCESS && !text.empty()) {
       dom::parser parser;
-      const simdjson::padded_string copy(text);
-      if (parser.parse(copy).get(value) != simdjson::SUCCESS)
+      if (parse_json(parser, text).get(value) != simdjson::SUCCESS)
         return fail(ErrorCode::invalid_argument, "the field 'tools' is a text that is not JSON");
       extras_.tools = TRY(jinja::from_json(value, true));
     } else {

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "text/parse_json.h"
 #include "text/record_fields.h"
 
 namespace thimble {
@@ -80,7 +81,7 @@ Result<void> LabelScan::add(const InputFile& file, const JsonRecord& record) {
   CHECK_OK(file.read(record.offset, std::as_writable_bytes(std::span(buffer.data(), record.length))));
   simdjson::dom::element root;
   simdjson::dom::object object;
-  if (parser_->parser.parse(buffer.data(), record.length, false).get(root) != simdjson::SUCCESS ||
+  if (parse_padded_json(parser_->parser, {buffer.data(), record.length}).get(root) != simdjson::SUCCESS ||
       root.get(object) != simdjson::SUCCESS)
     return {};
   RecordFields fields(object, "", options_.columns);

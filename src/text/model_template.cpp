@@ -6,6 +6,7 @@
 #include "core/warnings.h"
 #include "files/file.h"
 #include "text/jinja/from_json.h"
+#include "text/parse_json.h"
 
 namespace thimble {
 namespace {
@@ -65,11 +66,11 @@ Result<std::vector<jinja::Variable>> template_variables(const std::vector<std::s
       return fail(ErrorCode::invalid_argument, "--template-var: expected NAME=JSON, found '{}'", text);
     const std::string name = text.substr(0, sign);
     simdjson::dom::element json;
-    const simdjson::padded_string value(std::string_view(text).substr(sign + 1));
-    if (const auto error = parser.parse(value).get(json); error != simdjson::SUCCESS) {
+    const std::string_view value = std::string_view(text).substr(sign + 1);
+    if (const auto error = parse_json(parser, value).get(json); error != simdjson::SUCCESS) {
       return fail(ErrorCode::invalid_argument,
                   "--template-var {}: '{}' is not JSON ({}); a text stands in quotes: '{}=\"...\"'", name,
-                  text.substr(sign + 1), simdjson::error_message(error), name);
+                  value, simdjson::error_message(error), name);
     }
     auto made = jinja::from_json(json, false);
     if (!made) return fail(ErrorCode::invalid_argument, "--template-var {}: {}", name, made.error().message);
@@ -95,8 +96,10 @@ Result<std::string> chosen_template(const std::string& chosen) {
 
 Result<ModelTemplateOptions> template_options(std::string chosen, const std::vector<std::string>& variables,
                                               const std::string& date) {
-  return ModelTemplateOptions{
-      .chosen = std::move(chosen), .variables = TRY(template_variables(variables)), .date = TRY(template_date(date))};
+  ModelTemplateOptions options{.chosen = std::move(chosen)};
+  options.variables = TRY(template_variables(variables));
+  options.date = TRY(template_date(date));
+  return options;
 }
 
 Result<ChatTemplate> model_template(const Tokenizer* tokenizer, const ModelTemplateOptions& options) {

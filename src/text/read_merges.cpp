@@ -8,6 +8,7 @@
 
 #include "files/file.h"
 #include "text/byte_bpe.h"
+#include "text/parse_json.h"
 #include "text/readers.h"
 #include "text/tokenizer_config.h"
 
@@ -21,10 +22,10 @@ TokenKind kind_of(std::string_view token) {
 }
 
 Result<void> read_vocab(const std::string& path, std::span<const AddedToken> added, ByteBpeReader& reader) {
-  const simdjson::padded_string text(TRY(read_text_file(path)));
+  const std::string text = TRY(read_text_file(path));
   simdjson::dom::parser parser;
   simdjson::dom::object vocab;
-  if (const auto error = parser.parse(text).get(vocab); error != simdjson::SUCCESS) {
+  if (const auto error = parse_json(parser, text).get(vocab); error != simdjson::SUCCESS) {
     return fail(ErrorCode::corrupt, "reading {}: not a JSON object: {}", path, simdjson::error_message(error));
   }
   std::set<int64_t> known;

@@ -2,6 +2,7 @@
 // decoders. Two kinds that most language models are of have tokenizers of their own, which take a text piece by piece:
 // byte-level BPE and SentencePiece's BPE. The others are worked through step by step (pipeline/).
 #include <algorithm>
+#include <new>
 
 #include "files/file.h"
 #include "text/json_tokenizer.h"
@@ -152,12 +153,14 @@ Result<std::unique_ptr<Tokenizer>> read_tokenizer_json(const std::string& path) 
   if (file.size() > kMaxBytes)
     return fail(ErrorCode::corrupt, "reading {}: {} bytes are more than a tokenizer has", path, file.size());
   simdjson::padded_string text(file.size());
+  if (!text.data()) throw std::bad_alloc();
   CHECK_OK(file.read(0, std::as_writable_bytes(std::span(text.data(), text.size()))));
   return parse_tokenizer(path, text, "");
 }
 
 Result<std::unique_ptr<Tokenizer>> parse_tokenizer_json(const std::string& path, std::string text) {
   const simdjson::padded_string padded(text);
+  if (!padded.data()) throw std::bad_alloc();
   return parse_tokenizer(path, padded, std::move(text));
 }
 

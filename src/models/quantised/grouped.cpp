@@ -154,9 +154,9 @@ Result<std::shared_ptr<const PackedRows>> open_grouped(const PackedSource& sourc
   const int64_t groups = (in + layout.group_size - 1) / layout.group_size;
   const Shape packed = layout.along_input ? Shape{in / fields, out} : Shape{in, out / fields};
   CHECK_OK(check_part(source, *qweight, packed, {"I32", "U32"}));
-  Tensors tensors{.qweight = *qweight,
-                  .qzeros = TRY(packed_part(source, ".qzeros", {groups, out / fields}, {"I32", "U32"})),
-                  .scales = TRY(packed_part(source, ".scales", {groups, out}, {"F16", "BF16", "F32"}))};
+  Tensors tensors{.qweight = *qweight};
+  tensors.qzeros = TRY(packed_part(source, ".qzeros", {groups, out / fields}, {"I32", "U32"}));
+  tensors.scales = TRY(packed_part(source, ".scales", {groups, out}, {"F16", "BF16", "F32"}));
   if (const PackedPart* const g_idx = source.find(".g_idx"); g_idx && act_order) {
     CHECK_OK(check_part(source, *g_idx, {in}, {"I32"}));
     tensors.g_idx = *g_idx;

@@ -271,7 +271,8 @@ Result<Value> dictsort(Evaluator& evaluator, Given given) {
   for (const auto& [key, value] : given[0].dict().entries) {
     Value of = by == "key" ? key : value;
     if (!flag(given[1])) of = TRY(without_case(evaluator, of));
-    keyed.push_back({std::move(of), TRY(make_list({key, value}, Kind::tuple))});
+    Value item = TRY(make_list({key, value}, Kind::tuple));
+    keyed.push_back({std::move(of), std::move(item)});
   }
   CHECK_OK(sort_keyed(evaluator, keyed, flag(given[3])));
   std::vector<Value> sorted;
