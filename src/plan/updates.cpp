@@ -1,6 +1,7 @@
 #include "plan/updates.h"
 
 #include <algorithm>
+#include <deque>
 #include <optional>
 
 #include "methods/optimizers/update_expr.h"
@@ -152,7 +153,8 @@ class UpdateBuilder {
     const Value value = g_.value(p.parameter);
     const auto at = static_cast<size_t>(p.parameter);
     TrainedParameter trained{value.name, value.type.shape, {}, head_rows_[at], layer_[at]};
-    const Parameter parameter{value.name, value.type.shape, layer_[at] >= 0, head_rows_[at], layer_[at]};
+    const std::string& name = names_.emplace_back(value.name);
+    const Parameter parameter{name, value.type.shape, layer_[at] >= 0, head_rows_[at], layer_[at]};
     const auto slot = train_.slots.find(value.name);
     const bool in_slot = slot != train_.slots.end();
     const std::string_view owner_name = in_slot ? slot->second : value.name;
@@ -379,6 +381,7 @@ class UpdateBuilder {
   std::vector<int64_t> head_rows_;  // likewise
   TrainingGraph& train_;
   Graph& g_;
+  std::deque<std::string> names_;  // that updates refer to, of parameters
   std::vector<Update> updates_;
   std::vector<Update> wrapped_;  // by parameter and wrapper
   std::optional<Estimate> estimate_;
