@@ -132,6 +132,11 @@ Result<void> check(const TrainingSpec& spec, const LocalModules& modules, const 
                 "--estimator {}: --select {} lets layers train in turn, and a module may then have none; take --select "
                 "all or last_layers",
                 name, spec.selector->name);
+  if (spec.selector->scored && spec.estimator->modules(spec.estimator_options).averages())
+    return fail(ErrorCode::unsupported,
+                "--estimator {}: --select {} scores what backpropagation trains, to which the networks beside the "
+                "modules do not belong; take --estimator local, or --select all or last_layers",
+                name, spec.selector->name);
   for (const RewriteSpec& rewrite : spec.rewrites) {
     if (rewrite.rewrite->tap || rewrite.rewrite->stream)
       return fail(ErrorCode::unsupported,

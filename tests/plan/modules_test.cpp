@@ -194,6 +194,9 @@ TEST(Modules, refuse_what_they_are_not_for) {
   TrainingSpec turns = modules_spec(kLocal, 4, 2);
   turns.selector = &kLisa, turns.selector_options = OptionValues(kLisa.options);
   EXPECT_THAT(error(turns), testing::HasSubstr("--select lisa"));
+  TrainingSpec scored = modules_spec(kMan, 4, 2);
+  scored.selector = &kSurgical, scored.selector_options = OptionValues(kSurgical.options);
+  EXPECT_THAT(error(scored), testing::HasSubstr("take --estimator local"));
   TrainingSpec keeping = modules_spec(kLocal, 4, 2);
   keeping.keepers = *keepers_named("q8_0");
   EXPECT_THAT(error(keeping), testing::HasSubstr("--keep"));
