@@ -14,6 +14,7 @@
 #include "methods/selector.h"
 #include "methods/transform.h"
 #include "models/mixer.h"
+#include "models/norm.h"
 #include "models/router.h"
 #include "ops/table.h"
 #include "run/blocks.h"
@@ -94,6 +95,7 @@ constexpr Socket kSockets[] = {
      }},
     {"observer", "observers", rows_of<observers>},
     {"mixer", "mixers", rows_of<mixers>},
+    {"norm", "norms", rows_of<norms>},
     {"router", "routers", rows_of<routers>},
     {"block", "blocks",
      [] {

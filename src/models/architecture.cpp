@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "models/mixer.h"
+#include "models/norm.h"
 #include "models/rope_frequencies.h"
 #include "models/router.h"
 
@@ -158,9 +159,12 @@ class SpecList {
   explicit SpecList(const Architecture& a) : a_(a) {}
 
   // Normal numbers of deviation 0.02, those of projections back into the residual stream scaled by 1/sqrt(2 layers)
-  // (GPT-2); gains 1, biases 0.
+  // (GPT-2), of as many layers as the scale of the residual stands for; gains 1, biases 0.
   void matrix(std::string name, const Shape& shape, bool into_residual = false) {
-    const float scale = into_residual ? 1 / std::sqrt(2 * static_cast<float>(a_.layers())) : 1;
+    float scale = 1;
+    if (into_residual)
+      scale =
+          1 / (static_cast<float>(a_.blocks.front().residual_scale) * std::sqrt(2 * static_cast<float>(a_.layers())));
     specs.push_back({std::move(name), shape, Initial::normal(kDeviation * scale)});
   }
   void bias(const std::string& name, int64_t width) { specs.push_back({name, {width}, Initial::constant(0)}); }
@@ -168,6 +172,8 @@ class SpecList {
     if (!norm) return;
     if (norm.gain) specs.push_back({name + ".weight", {width}, Initial::constant(1 - static_cast<float>(norm.offset))});
     if (norm.bias) bias(name + ".bias", width);
+    for (const NormScalar& own : norm.kind->scalars)
+      specs.push_back({fmt::format("{}.{}", name, own.name), {1}, Initial::constant(own.initial(width))});
   }
   void linear(const std::string& name, int64_t out, int64_t in, bool biased, bool into_residual = false) {
     matrix(name + ".weight", {out, in}, into_residual);
@@ -295,7 +301,7 @@ Architecture in_f32(Architecture a) {
 }
 
 Architecture llama(const LlamaShape& shape) {
-  const Norm norm{.kind = Norm::Kind::rms};
+  const Norm norm{.kind = &kRms};
   Block block;
   block.before_mixer = block.before_ffn = norm;
   block.attention.heads = shape.heads;

@@ -58,14 +58,15 @@ struct Rope {
   bool operator==(const Rope&) const = default;
 };
 
+struct NormKind;  // models/norm.h
+
 struct Norm {
-  enum class Kind { none, rms, layer };
-  Kind kind = Kind::none;
+  const NormKind* kind = nullptr;  // nullptr: there is none
   double epsilon = 1e-5;
   bool gain = true;
   bool bias = false;
   double offset = 0;  // added to gains: 1 where the file holds gain - 1 (Gemma)
-  explicit operator bool() const { return kind != Kind::none; }
+  explicit operator bool() const { return kind != nullptr; }
   bool operator==(const Norm&) const = default;
 };
 

@@ -8,6 +8,7 @@
 #include "core/random.h"
 #include "models/alibi.h"
 #include "models/mixer.h"
+#include "models/norm.h"
 #include "models/rope_frequencies.h"
 #include "models/routed_ffn.h"
 #include "ops/couple.h"
@@ -134,9 +135,14 @@ class ModelBuilder {
   // group: columns that are normalised together, where they are fewer than the gains.
   ValueId norm(const Norm& n, ValueId x, const std::string& name, int64_t group = 0) {
     if (!n) return x;
-    const NormAttributes attributes{n.epsilon, static_cast<float>(n.offset), group};
-    if (n.kind == Norm::Kind::rms) return emit(kRmsNorm, attributes, {x, weight(name + ".weight")}, name);
-    return emit(kLayerNorm, attributes, {x, weight(name + ".weight"), weight(name + ".bias")}, name);
+    return n.kind->apply({.graph = g_,
+                          .norm = n,
+                          .codec = o_.activation,
+                          .name = o_.scope + name,
+                          .x = x,
+                          .columns = g_.value(x).type.shape.columns(),
+                          .group = group,
+                          .weight = [this](const std::string& tensor) { return scoped(tensor); }});
   }
 
   ValueId linear(ValueId x, const std::string& name, ValueId addend = kNone, double scale = 1) {

@@ -9,6 +9,7 @@
 
 #include "files/gguf.h"
 #include "models/hf_fields.h"
+#include "models/norm.h"
 
 namespace thimble {
 
@@ -75,7 +76,7 @@ FilePlace place_in_file(const Family& family, const Architecture& architecture, 
 // fields.repeat().
 struct LlamaLike {
   double epsilon = 1e-6;
-  Norm norm = {.kind = Norm::Kind::rms};  // before both sublayers, and the final one
+  Norm norm = {.kind = &kRms};  // before both sublayers, and the final one
   std::string_view epsilon_field = "rms_norm_eps", activation_field = "hidden_act", activation = "silu";
   bool gated = true, tied = false;
 };

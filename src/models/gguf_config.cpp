@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "models/hf_config.h"
+#include "models/norm.h"
 #include "models/rope_factors.h"
 #include "models/rope_frequencies.h"
 #include "models/tensor_names.h"
@@ -173,7 +174,7 @@ Result<Json> config_json(const Keys& keys, const Family& family, Sizes& sizes) {
 Result<void> settle(const Keys& keys, const Sizes& sizes, Architecture& a) {
   const GgufFile& gguf = keys.gguf();
   const auto has = [&](std::string_view name) { return gguf.find_tensor(name) != nullptr; };
-  const bool layer = a.final_norm.kind == Norm::Kind::layer;
+  const bool layer = a.final_norm.kind == &kLayer;
   const double epsilon = TRY(keys.get_or<double>(
       layer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", layer ? 1e-5 : 0));
   if (epsilon == 0)
@@ -289,7 +290,7 @@ Result<void> add_architecture(const Family& family, const Architecture& a, GgufW
     add("attention.key_length", attention.head_dim);
     add("attention.value_length", attention.head_dim);
   }
-  const bool rms = a.final_norm.kind == Norm::Kind::rms;
+  const bool rms = a.final_norm.kind == &kRms;
   writer.add_float(prefix + (rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon"),
                    static_cast<float>(a.final_norm.epsilon));
   if (!a.ropes.empty()) add_rope(a.ropes.front(), prefix, writer);

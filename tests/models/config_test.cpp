@@ -3,6 +3,7 @@
 
 #include "core/warnings.h"
 #include "models/hf_config.h"
+#include "models/norm.h"
 
 namespace thimble {
 namespace {
@@ -137,7 +138,7 @@ TEST(Config, gpt2) {
       "layer_norm_epsilon":1e-05,"activation_function":"gelu_new"})");
   const Block& block = a.blocks.at(0);
   EXPECT_EQ(block.ffn.width, 3072);
-  EXPECT_EQ(block.before_mixer.kind, Norm::Kind::layer);
+  EXPECT_EQ(block.before_mixer.kind, &kLayer);
   EXPECT_EQ(block.ffn.activation, Activation::gelu_tanh);
   EXPECT_EQ(a.learned_positions, 1024);
   EXPECT_TRUE(a.tied && block.attention.qkv_bias && block.attention.output_bias && block.ffn.bias);

@@ -26,6 +26,8 @@ Json tiny_config(const std::string& family) {
     json.update({{"block_mixers", {"attention", "deltanet"}},
                  {"block_windows", {8, 0}},
                  {"block_routers", {"switch", "none"}},
+                 {"block_norms", {"dyt", "eln"}},
+                 {"final_norm", "layer"},
                  {"expert_capacity", 1.25},
                  {"router_aux_loss_coef", 0.5}});
   const auto set = [&](std::string_view name, int64_t value) {

@@ -15,6 +15,7 @@
 #include "models/gguf_writer.h"
 #include "models/hf_config.h"
 #include "models/hf_writer.h"
+#include "models/norm.h"
 #include "models/model_source.h"
 #include "models/rope_frequencies.h"
 #include "temporary_folder.h"
@@ -213,7 +214,7 @@ TEST(Writers, refuse_a_model_that_is_not_the_architecture) {
   model.tensors.push_back({"extra", &kF32, {1}});
   EXPECT_THAT(refusal(), HasSubstr("tensors were given"));
   model.tensors.pop_back();
-  for (Block& block : model.architecture.blocks) block.attention.qk_norm = {.kind = Norm::Kind::rms};
+  for (Block& block : model.architecture.blocks) block.attention.qk_norm = {.kind = &kRms};
   EXPECT_THAT(
       write_hf_model(folder.file("m"), model.architecture, MemoryModel(model.architecture).tensors, model.rows())
           .error()

@@ -1,10 +1,11 @@
-// Models whose tokens go to experts, and models of other mixers than attention: the same bits at every budget, the
-// FLOPs of what is computed, and a loss that keeps experts in use.
+// Models whose tokens go to experts, and models of other mixers and norms than Llama's: the same bits at every budget,
+// the FLOPs of what is computed, and a loss that keeps experts in use.
 #include <cmath>
 #include <numeric>
 
 #include "core/random.h"
 #include "models/mixer.h"
+#include "models/norm.h"
 #include "models/routed_ffn.h"
 #include "ops/experts.h"
 #include "ops/reference_graph.h"
@@ -82,6 +83,92 @@ TEST(EveryMixer, trains_the_same_bits_at_every_budget) {
     EXPECT_LT(tight->rows, plan->rows);
     EXPECT_EQ(tight->numerics_hash, plan->numerics_hash);
     EXPECT_EQ(run_plan(spec, *tight, 3), expected);
+  }
+}
+
+class EveryNorm : public ::testing::TestWithParam<const NormKind*> {};
+INSTANTIATE_TEST_SUITE_P(Table, EveryNorm, ::testing::ValuesIn(norms()),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+TrainingSpec normed_spec(const NormKind& kind) {
+  TrainingSpec spec = tiny_spec();
+  spec.architecture.blocks.resize(2);
+  spec.architecture.final_norm = new_norm(kind);
+  for (Block& block : spec.architecture.blocks) block.before_mixer = block.before_ffn = new_norm(kind);
+  return spec;
+}
+
+TEST_P(EveryNorm, trains_the_same_bits_at_every_budget) {
+  expect_same_bits_at_the_smallest_budget_and_on_disk(normed_spec(*GetParam()), 3);
+}
+
+// All of what a norm has trains: gains, biases and scalars.
+TEST_P(EveryNorm, trains_what_it_has) {
+  const TrainingSpec spec = normed_spec(*GetParam());
+  const auto before = values_after(spec, 0), after = values_after(spec, 2);
+  std::vector<std::string> tensors = {"weight"};
+  if (GetParam()->biased) tensors.emplace_back("bias");
+  for (const NormScalar& own : GetParam()->scalars) tensors.emplace_back(own.name);
+  for (const char* place :
+       {"model.layers.1.input_layernorm.", "model.layers.0.post_attention_layernorm.", "model.norm."})
+    for (const std::string& tensor : tensors) {
+      ASSERT_TRUE(after.contains(place + tensor)) << place << tensor;
+      EXPECT_NE(before.at(place + tensor), after.at(place + tensor)) << place << tensor;
+    }
+}
+
+// By the references, in double, of two rows with gains 1, 1.5, 2 and, where there are any, biases 0, 0.1, 0.2.
+std::vector<double> normed(const NormKind& kind, const std::vector<double>& x, double scalar) {
+  Graph g;
+  ReferenceValues values;
+  const auto add = [&](const std::string& name, const Shape& shape, const std::vector<double>& numbers) {
+    const ValueId id = g.add_value(name, {shape}, Role::weight);
+    values[id] = numbers;
+    return id;
+  };
+  const ValueId rows = add("x", {2, 3}, x);
+  add("n.weight", {3}, {1, 1.5, 2});
+  if (kind.biased) add("n.bias", {3}, {0, 0.1, 0.2});
+  for (const NormScalar& own : kind.scalars) add(fmt::format("n.{}", own.name), {1}, {scalar});
+  const Norm norm = new_norm(kind);
+  const ValueId out = kind.apply({.graph = g,
+                                  .norm = norm,
+                                  .codec = &kF32,
+                                  .name = "n",
+                                  .x = rows,
+                                  .columns = 3,
+                                  .weight = [&](const std::string& name) { return g.find(name); }});
+  Threads threads(1);
+  RunContext run{threads, Multiply::f32};
+  run_reference(g, values, run);
+  return values.at(out);
+}
+
+TEST(Norms, make_what_their_equations_say) {
+  const std::vector<double> x = {0.5, -1, 3, 2, 0, -0.25}, gain = {1, 1.5, 2}, bias = {0, 0.1, 0.2};
+  const auto rms = normed(kRms, x, 0), layer = normed(kLayer, x, 0), dyt = normed(kDyt, x, 0.7),
+             eln = normed(kEln, x, 3.5);
+  for (size_t row = 0; row < 2; ++row) {
+    double mean = 0, square = 0;
+    for (size_t j = 0; j < 3; ++j) mean += x[3 * row + j] / 3, square += x[3 * row + j] * x[3 * row + j] / 3;
+    for (size_t j = 0; j < 3; ++j) {
+      const size_t i = 3 * row + j;
+      EXPECT_NEAR(rms[i], gain[j] * x[i] / std::sqrt(square + 1e-5), 1e-6);
+      EXPECT_NEAR(layer[i], gain[j] * (x[i] - mean) / std::sqrt(square - mean * mean + 1e-5) + bias[j], 1e-6);
+      EXPECT_NEAR(dyt[i], gain[j] * std::tanh(0.7 * x[i]) + bias[j], 1e-6);
+      EXPECT_NEAR(eln[i], gain[j] * std::sqrt(2) * x[i] / std::sqrt(x[i] * x[i] + 3.5) + bias[j], 1e-6);
+    }
+  }
+}
+
+// ELN is layer normalisation of one number, as the others of its row stay: theirs of mean 0 and variance s^2 make its
+// beta n s^2 (Stollenwerk 2025, equation 13).
+TEST(Norms, eln_is_layer_normalisation_of_one_number) {
+  const std::vector<double> others = {-1.5, 1.5};  // s^2 = 2.25
+  for (const double x : {-4.0, -0.3, 0.0, 0.8, 20.0}) {
+    const auto layer = normed(kLayer, {x, others[0], others[1], x, others[0], others[1]}, 0);
+    const auto eln = normed(kEln, {x, 0, 0, x, 0, 0}, 3 * 2.25);
+    EXPECT_NEAR(layer[0], eln[0], 1e-5) << x;
   }
 }
 

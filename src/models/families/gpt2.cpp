@@ -10,7 +10,7 @@ void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
   llama_like(f, a, b,
              {.epsilon = 1e-5,
-              .norm = {.kind = Norm::Kind::layer, .bias = true},
+              .norm = {.kind = &kLayer, .bias = true},
               .epsilon_field = "layer_norm_epsilon",
               .activation_field = "activation_function",
               .activation = "gelu_new",

@@ -11,7 +11,7 @@ void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
   llama_like(f, a, b,
              {.epsilon = 1e-5,
-              .norm = {.kind = Norm::Kind::layer, .bias = true, .offset = 1},
+              .norm = {.kind = &kLayer, .bias = true, .offset = 1},
               .epsilon_field = "norm_eps",
               .activation = "relu2",
               .gated = false});

@@ -15,7 +15,7 @@ void config(HfFields& f, Architecture& a) {
   Norm norm = b.before_mixer ? b.before_mixer : b.after_mixer;
   llama_like(f, a, b,
              {.epsilon = 1e-5,
-              .norm = {.kind = Norm::Kind::layer, .bias = true},
+              .norm = {.kind = &kLayer, .bias = true},
               .epsilon_field = "",
               .activation_field = "activation_function",
               .activation = "relu",
@@ -27,7 +27,7 @@ void config(HfFields& f, Architecture& a) {
   f.field("enable_bias", b.ffn.bias, true);
   b.attention.qkv_bias = b.attention.output_bias = b.ffn.bias;
   f.field("layer_norm_elementwise_affine", norm.gain, true);
-  if (f.reads()) norm = {.kind = Norm::Kind::layer, .gain = norm.gain, .bias = norm.gain};
+  if (f.reads()) norm = {.kind = &kLayer, .gain = norm.gain, .bias = norm.gain};
   f.field("word_embed_proj_dim", a.embedding_width, a.width);
   if (f.reads()) {
     b.before_mixer = b.before_ffn = b.after_mixer = b.after_ffn = {};

@@ -1,13 +1,16 @@
 // thimble's own: Llama with blocks of other kinds, as `train --set block.*` makes them. No other program knows it.
 //
 //   Fields  "block_mixers": the mixer of every block;  "block_windows": the window of its attention, 0: none
+//           "block_norms": the norm before a block's mixer and before its FFN;  "final_norm"
 //           "block_routers": the router of every block's FFN, or "none";  "num_experts", "num_experts_per_tok",
 //           "expert_capacity", "router_aux_loss_coef": those of routed blocks, the same in all
+//           "residual_multiplier": of what blocks add to the residual stream
 //           "coupled_streams": whether there are two (Architecture::coupled)
 #include <algorithm>
 
 #include "models/families.h"
 #include "models/mixer.h"
+#include "models/norm.h"
 #include "models/router.h"
 
 namespace thimble {
@@ -69,6 +72,30 @@ void mixing(HfFields& f, Architecture& a) {
   }
 }
 
+// Every norm as llama_like() has read it, of another kind.
+Norm of_kind(Norm norm, const NormKind& kind) {
+  norm.kind = &kind, norm.bias = kind.biased;
+  return norm;
+}
+
+void norming(HfFields& f, Architecture& a) {
+  std::vector<std::string> names;
+  for (const Block& block : a.blocks) names.emplace_back(block.before_mixer.kind->name);
+  std::string last(a.final_norm.kind->name);
+  f.field("block_norms", names, names);
+  f.field("final_norm", last, last);
+  if (!f.reads() || !one_each(f, a, "block_norms", names)) return;
+  const auto named = [&](const std::string& name) {
+    const NormKind* const kind = find_norm(name);
+    if (!kind) f.refuse(fmt::format("there is no norm '{}' ('block_norms', 'final_norm')", name));
+    return kind;
+  };
+  for (size_t i = 0; i < names.size(); ++i)
+    if (const NormKind* const kind = named(names[i]))
+      a.blocks[i].before_mixer = a.blocks[i].before_ffn = of_kind(a.blocks[i].before_mixer, *kind);
+  if (const NormKind* const kind = named(last)) a.final_norm = of_kind(a.final_norm, *kind);
+}
+
 void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
   for (const Block& block : a.blocks)
@@ -76,9 +103,11 @@ void config(HfFields& f, Architecture& a) {
   b.ffn.routing = {}, b.mixer = nullptr, b.attention.window = 0;
   llama_like(f, a, b, {.tied = true});
   f.rope(a, b, {.partial_field = kPartialRotary});
+  f.field("residual_multiplier", b.residual_scale, 1);
   f.repeat(a, b);
   f.field("coupled_streams", a.coupled, false);
   mixing(f, a);
+  norming(f, a);
   routing(f, a);
 }
 
