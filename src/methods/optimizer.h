@@ -116,7 +116,8 @@ struct Optimizer {
   // What evaluation and files take in place of the parameter: a sum of it and of its states, as the factor of each, in
   // their order (nullptr: the parameter itself). States whose factor is not 0 have its shape, and not any codec.
   std::vector<double> (*evaluated)(const OptionValues& options) = nullptr;
-  bool finds_rate = false;  // its rate is a factor of one that it finds by itself: no method asks for another
+  bool proportional = false;  // a gradient of twice the size is a step of twice the size
+  bool finds_rate = false;    // its rate is a factor of one that it finds by itself: no method asks for another
 };
 
 std::span<const Optimizer* const> optimizers();

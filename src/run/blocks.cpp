@@ -1,11 +1,13 @@
 #include "run/blocks.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/nearest.h"
 #include "core/split.h"
 #include "models/families.h"
 #include "models/mixer.h"
+#include "models/norm.h"
 #include "models/router.h"
 
 namespace thimble {
@@ -15,6 +17,9 @@ constexpr std::string_view kPlain = "none";  // of a router
 
 constexpr Option kOptions[] = {
     zero_or_one("coupled", 0, "1: two streams, of which each block's mixer and FFN read one and change the other"),
+    whole_number("tuned_layers", 0, 0, 4096,
+                 "blocks of the model that --lr is for (Depth-muP): what blocks add, and their rate, take the root of "
+                 "these over the model's; 0: one rate for any number of blocks"),
     whole_number("window", 0, 0, 1 << 20, "of sliding attention, in tokens; 0: none"),
     whole_number("experts", 8, 1, 4096, "experts of a routed FFN, each as wide as the FFN would be"),
     whole_number("chosen", 0, 0, 64, "experts of a token, at most; 0: as the router does"),
@@ -72,6 +77,14 @@ Result<void> check_router_settings(std::span<const Router* const> routers, const
   return {};
 }
 
+// Depth-muP (Yang et al. 2023, arXiv:2310.02244): with branches times a / sqrt(L) and, of steps whose size is not the
+// gradient's, a rate times 1 / sqrt(L), the best rate is that of any number L of blocks. Here a is the root of the
+// number for which a rate was found, so that a model of as many is what it would be without this.
+double depth_factor(const OptionValues& options, const Architecture& a) {
+  const double tuned = options["tuned_layers"];
+  return tuned > 0 ? std::sqrt(tuned / static_cast<double>(a.layers())) : 1;
+}
+
 }  // namespace
 
 std::span<const Option> block_options() { return kOptions; }
@@ -80,7 +93,9 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
   OptionValues options(kOptions);
   std::vector<const Mixer*> mixers = {&kAttentionMixer};
   std::vector<const Router*> routers = {nullptr};
+  std::vector<const NormKind*> norms;  // none: the model's own
   bool any = false;
+  double added = 1;                      // what blocks add to the residual stream, times this
   std::string of_routers, of_attention;  // settings that are for these alone
   for (const std::string& text : settings) {
     const Setting setting = TRY(parse_setting(text));
@@ -88,12 +103,16 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
     any = true;
     if (setting.name == "mixer")
       mixers = TRY(in_turn(text, setting.value, thimble::mixers(), "mixer", ""));
+    else if (setting.name == "norm")
+      norms = TRY(in_turn(text, setting.value, thimble::norms(), "norm", ""));
     else if (setting.name == "router")
       routers = TRY(in_turn(text, setting.value, thimble::routers(), "router", kPlain));
     else
       CHECK_OK(options.set(setting.owner, setting.name, setting.value));
     if (setting.name == "window")
       of_attention = text;
+    else if (setting.name == "tuned_layers")
+      added = depth_factor(options, a);
     else if (setting.name == "coupled")
       a.coupled = options["coupled"] > 0;
     else if (options.has(setting.name))
@@ -109,9 +128,12 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
   for (size_t i = 0; i < a.blocks.size(); ++i) {
     Block& block = a.blocks[i];
     block.attention.window = static_cast<int64_t>(options["window"]);
+    block.residual_scale = added;
     if (const Router* const router = routers[i % routers.size()]) block.ffn.routing = routing_of(*router, options);
     if (const Mixer* const mixer = mixers[i % mixers.size()]; mixer->mix) set_mixer(block, *mixer);
+    if (!norms.empty()) block.before_mixer = block.before_ffn = new_norm(*norms[i % norms.size()]);
   }
+  if (!norms.empty()) a.final_norm = new_norm(*norms.back());
   return check(a, "--set block.*");
 }
 

@@ -241,6 +241,16 @@ std::string Trainer::own_keepers() const {
   return keepers_of(stack);
 }
 
+// Of a new model with --set block.tuned_layers: before the factors that the user gives, which win.
+void Trainer::scale_rates_by_depth() {
+  if (source_ || spec_.architecture.blocks.empty() || spec_.optimizer->proportional) return;
+  const double factor = spec_.architecture.blocks.front().residual_scale;
+  if (factor == 1) return;
+  spec_.rate_of.insert(spec_.rate_of.begin(), {"model.layers.", factor});
+  events_.note(fmt::format("Depth-muP (arXiv:2310.02244): what the {} add, and their learning rate, times {:.4g}",
+                           counted(spec_.architecture.layers(), "block"), factor));
+}
+
 Result<void> Trainer::make_spec() {
   const Recipe& r = recipe_;
   spec_.set_optimizer(TRY(optimizer_stack_named(r.optimizer)));
@@ -255,6 +265,7 @@ Result<void> Trainer::make_spec() {
         spec_.optimizer->name));
   if (source_) spec_.begin_bytes = TRY(begin_bytes(spec_.rewrites, *source_));
   CHECK_OK(set_options());
+  scale_rates_by_depth();
   settle_options();
   spec_.steps = steps_;
   CHECK_OK(add_wrappers(spec_));

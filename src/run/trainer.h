@@ -70,6 +70,7 @@ class Trainer {
   std::string own_keepers() const;
   Result<void> make_spec();
   Result<void> set_options();
+  void scale_rates_by_depth();
   Result<OptionValues> objective_options() const;
   Result<void> make_rewrites();
   Result<void> begin_with_adapter();

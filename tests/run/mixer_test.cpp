@@ -144,6 +144,27 @@ TEST(Blocks, settings_that_a_router_has_not_are_refused) {
   EXPECT_EQ(blocks_refusal({"block.router=hash|top_k", "block.balance=0.1", "block.chosen=3"}), "");
 }
 
+// A model of as many blocks as the rate is for is Llama; one of four times as many adds half, and begins as the other.
+TEST(Blocks, tuned_layers_scale_what_blocks_add) {
+  LlamaShape shape{
+      .vocab = 40, .width = 32, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 16, .ffn_width = 64, .context = 32};
+  Architecture same = llama(shape);
+  ASSERT_TRUE(set_blocks({"block.tuned_layers=2"}, same));
+  Architecture plain = llama(shape);
+  plain.family = same.family;
+  EXPECT_EQ(same, plain);
+  shape.layers = 8;
+  Architecture deep = llama(shape);
+  ASSERT_TRUE(set_blocks({"block.tuned_layers=2"}, deep));
+  for (const Block& block : deep.blocks) EXPECT_DOUBLE_EQ(block.residual_scale, 0.5);
+  const auto deviation = [](const Architecture& a) {
+    for (const TensorSpec& spec : tensor_specs(a))
+      if (spec.name == "model.layers.1.mlp.down_proj.weight") return spec.initial.number;
+    return 0.0f;
+  };
+  EXPECT_FLOAT_EQ(deviation(deep), deviation(plain));
+}
+
 TEST(Blocks, names_that_are_none_are_refused) {
   const LlamaShape shape{
       .vocab = 40, .width = 32, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 16, .ffn_width = 64, .context = 32};

@@ -36,6 +36,7 @@ const Optimizer kSgd = {.name = "sgd",
                         .learning_rate = 1e-2,
                         .options = kOptions,
                         .states = states,
-                        .hooks = {.apply = apply}};
+                        .hooks = {.apply = apply},
+                        .proportional = true};
 
 }  // namespace thimble

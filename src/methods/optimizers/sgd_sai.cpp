@@ -67,6 +67,7 @@ const Optimizer kSgdSai = {.name = "sgd_sai",
                            .states = states,
                            .hooks = {.measure = measure, .apply = apply},
                            .total = Total::maximum,
-                           .periods = kPeriods};
+                           .periods = kPeriods,
+                           .proportional = true};
 
 }  // namespace thimble
