@@ -151,7 +151,6 @@ Result<void> check_block(const Block& block, const Architecture& all, const Wher
   return check_attention(block.attention, all, where);
 }
 
-constexpr float kDeviation = 0.02f;  // of new matrices
 
 // The tensors of a model, in order.
 class SpecList {

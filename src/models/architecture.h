@@ -190,6 +190,9 @@ struct TensorSpec {
   bool scores = false;  // of a linear layer that makes one number an expert or a head
 };
 
+// Standard deviation of the numbers of a new matrix, embeddings among them.
+inline constexpr float kDeviation = 0.02f;
+
 // Every tensor of a model, in the order in which thimble keeps them: embedding, blocks, final norm, head.
 std::vector<TensorSpec> tensor_specs(const Architecture& architecture);
 

@@ -7,8 +7,6 @@
 namespace thimble {
 namespace {
 
-constexpr float kDeviation = 0.02f;
-
 class LabelledModel : public ModelSource {
  public:
   LabelledModel(std::unique_ptr<ModelSource> source, Labels labels, std::optional<uint64_t> seed)

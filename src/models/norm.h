@@ -39,7 +39,8 @@ struct NormKind {
   std::string_view name;
   std::string_view summary;  // one line
   std::string_view paper;
-  bool biased = false;  // in a new model
+  bool biased = false;       // in a new model
+  bool elementwise = false;  // no statistics of a row: the size of what it makes is that of what it reads
   std::span<const NormScalar> scalars = {};
   ValueId (*apply)(const NormContext& context);
 };

@@ -4,7 +4,7 @@
 //           "block_norms": the norm before a block's mixer and before its FFN;  "final_norm"
 //           "block_routers": the router of every block's FFN, or "none";  "num_experts", "num_experts_per_tok",
 //           "expert_capacity", "router_aux_loss_coef": those of routed blocks, the same in all
-//           "residual_multiplier": of what blocks add to the residual stream
+//           "residual_multiplier": of what blocks add to the residual stream;  "embedding_multiplier"
 //           "coupled_streams": whether there are two (Architecture::coupled)
 #include <algorithm>
 
@@ -104,6 +104,7 @@ void config(HfFields& f, Architecture& a) {
   llama_like(f, a, b, {.tied = true});
   f.rope(a, b, {.partial_field = kPartialRotary});
   f.field("residual_multiplier", b.residual_scale, 1);
+  f.field("embedding_multiplier", a.embedding_scale, 1);
   f.repeat(a, b);
   f.field("coupled_streams", a.coupled, false);
   mixing(f, a);

@@ -25,6 +25,7 @@ const NormKind kDyt = {.name = "dyt",
                        .summary = "every number through tanh, of a width that is learnt",
                        .paper = "arXiv:2503.10622",
                        .biased = true,
+                       .elementwise = true,
                        .scalars = kScalars,
                        .apply = apply};
 

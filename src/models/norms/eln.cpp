@@ -30,6 +30,7 @@ const NormKind kEln = {.name = "eln",
                        .summary = "every number as layer normalisation would see it among others that rest",
                        .paper = "arXiv:2503.21708",
                        .biased = true,
+                       .elementwise = true,
                        .scalars = kScalars,
                        .apply = apply};
 
