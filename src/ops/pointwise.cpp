@@ -383,7 +383,14 @@ std::string text(const std::any& any) {
   for (const auto& [value, codec, stream] : of(any).outputs)
     out += fmt::format(" ->{}{}{}", value, codec ? fmt::format(" {}", codec->name) : "",
                        stream ? fmt::format(" by chance {:x}", stream) : "");
-  return out + (of(any).shape.rank() ? " " + of(any).shape.text() : "") + (of(any).tokens ? " tokens}" : "}");
+  // Of a shape that tensors are read in, rows are what the elements come to, which is a matter of the pass.
+  const auto is_tensor = [](const Instruction& i) { return i.kind == Kind::tensor; };
+  const Shape& shape = of(any).shape;
+  if (shape.rank() == 2 && std::ranges::any_of(of(any).code, is_tensor))
+    out += fmt::format(" [, {}]", shape[1]);
+  else if (shape.rank() > 0)
+    out += " " + shape.text();
+  return out + (of(any).tokens ? " tokens}" : "}");
 }
 
 std::vector<Sample> samples() {

@@ -136,7 +136,7 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
   if (!norms.empty()) a.final_norm = new_norm(*norms.back());
   // Rows of the embedding begin small, which statistics of a row make up for (Zhu et al. 2025, section 4.3 and table 12,
   // scale them too).
-  if (std::ranges::any_of(norms, &NormKind::elementwise)) a.embedding_scale = 1 / double{kDeviation};
+  if (std::ranges::any_of(norms, &NormKind::elementwise)) a.embedding_scale = std::sqrt(static_cast<double>(a.width));
   return check(a, "--set block.*");
 }
 

@@ -222,6 +222,13 @@ TrainingSpec forward_spec(const Rewrite& method = kFull, const Optimizer& optimi
 
 // Baydin et al. 2022, definition 1: with d the derivative along z the step is d z, so that its product with the exact
 // gradient is d^2. The same z gives mezo's step, whose d is a central difference.
+TEST(ForwardGradient, numerics_are_those_of_any_pass) {
+  TrainingSpec spec = forward_spec(kFull);
+  const auto whole = build_training(spec, 1024, true), half = build_training(spec, 512, true);
+  ASSERT_TRUE(whole && half);
+  EXPECT_EQ(whole->graph.numerics_hash(), half->graph.numerics_hash());
+}
+
 TEST(ForwardGradient, derivative_is_exact) {
   for (const Rewrite* method : {&kFull, &kLora}) {
     SCOPED_TRACE(method->name);
