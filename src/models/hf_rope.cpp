@@ -159,6 +159,8 @@ Result<Json> rope_of_kind(const JsonFields& fields, std::string_view layer_type)
   const Json parameters = TRY(object_or_empty(fields, kParameters));
   const JsonFields kinds = TRY(JsonFields::of(parameters, fields.source()));
   Json chosen = TRY(object_or_empty(kinds, layer_type));
+  if (chosen.erase("truncate") > 0)
+    warn(fmt::format("{}: 'truncate' of '{}' is not used, as in transformers", fields.source(), layer_type));
   if (layer_type != kFull) return chosen;
   const auto is_object = [](const Json& j) { return j.is_object(); };
   if (!parameters.empty() && std::none_of(parameters.begin(), parameters.end(), is_object))
