@@ -184,7 +184,8 @@ TEST(Config, ropes_said_twice) {
     EXPECT_EQ(added.ropes.at(1).scaling.kind, RopeScaling::Kind::none);
   }
   const Architecture yarn = parsed(llama(R"(,"num_key_value_heads":2,"rope_parameters":{"full_attention":{
-    "rope_type":"yarn","factor":2.0,"truncate":false}})", "olmo3"));
+    "rope_type":"yarn","factor":2.0,"truncate":false}})",
+                                         "olmo3"));
   EXPECT_TRUE(yarn.ropes.at(0).scaling.truncate);
   const Architecture ministral = parsed(llama(R"(,"num_key_value_heads":2,"rope_theta":5.0)", "ministral3"));
   EXPECT_EQ(ministral.ropes.at(0).scaling.kind, RopeScaling::Kind::yarn);
