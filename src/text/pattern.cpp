@@ -45,6 +45,8 @@ class Translation {
         out_ += escape(false);
       else if (c == '[')
         CHECK_OK(set());
+      else if (c == '^' || c == '$')  // of a line, as in Ruby
+        out_ += fmt::format("(?m:{})", source_[at_++]);
       else
         out_ += source_[at_++];
     }
