@@ -1,11 +1,18 @@
 #!/usr/bin/env python3
-"""Every family of models against transformers: logits, and the losses of a few steps of full fine-tuning.
+"""Families of models against transformers: logits, and the losses of a few steps of full fine-tuning.
 
 Makes tiny random models, so nothing is fetched. Prints the largest difference of each; exit code 1 when one is too large.
+
+--draws N compares N random config.json of each dense family instead (random_configs.py): what thimble takes must have
+transformers' logits, within 1e-4 of their spread or, of what rounding makes of them, within three times of what
+transformers' own have to numbers in double; and what `convert` writes of it must open in transformers with the same.
+Whatever else there is is to be refused by name (exit code 2).
 """
 import argparse
+import collections
 import json
 import os
+import subprocess
 import sys
 import tempfile
 
@@ -15,13 +22,17 @@ PACKAGES = {"torch": "torch", "transformers": "transformers", "safetensors": "sa
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     interop.add_arguments(parser)
+    parser.add_argument("--draws", type=int, default=0, help="random configurations of each family")
+    parser.add_argument("--first", type=int, default=0, help="number of the first of them")
+    parser.add_argument("--only", help="families, with commas between")
     options = parser.parse_args()
     interop.enter_environment(options.venv, PACKAGES)
 
 import torch
-from safetensors.torch import load_file
+from random_configs import FAMILIES, Draw
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig,
+from transformers import (AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig,
                           MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 CONTEXT, STEPS, BATCH, RATE = 96, 6, 2, 1e-3
@@ -113,8 +124,85 @@ def check(binary, name, kind, config, folder):
     return good
 
 
+def apart(ours, theirs):
+    """The largest difference, by the spread; NaN where there is one."""
+    return ((ours - theirs).abs().max() / theirs.std()).item()
+
+
+def random_model(config, path, seed):
+    """A model of the configuration, saved with that configuration as it is; None where transformers cannot make it."""
+    with open(os.path.join(path, "config.json"), "w") as file:
+        json.dump(config, file)
+    torch.manual_seed(seed)
+    # Falcon's eager attention adds ALiBi twice.
+    eager = "sdpa" if config["model_type"] == "falcon" else "eager"
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), dtype=torch.float32, attn_implementation=eager)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter + torch.randn_like(parameter) * 0.2 if parameter.dim() == 1
+                            else torch.randn_like(parameter) * 0.12)
+    model.save_pretrained(path)
+    with open(os.path.join(path, "config.json"), "w") as file:
+        json.dump(config, file)
+    return model.eval()
+
+
+def run(binary, *arguments):
+    return subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True)
+
+
+def check_draw(binary, family, seed, path):
+    """What became of it, and why."""
+    config = Draw(family, seed).config
+    ids = torch.randint(0, config["vocab_size"], (2, 20 + seed % 45), generator=torch.Generator().manual_seed(seed))
+    logits = lambda model: model(ids, use_cache=False).logits.detach()
+    try:
+        model = random_model(config, path, seed)
+    except Exception as error:  # whatever transformers says of a configuration that it does not take
+        return "not made", str(error)
+    try:
+        expected = logits(model)
+    except Exception:
+        expected = None
+    save_file({"ids": ids.int()}, os.path.join(path, "ids.safetensors"))
+    out, back = os.path.join(path, "logits.safetensors"), os.path.join(path, "back")
+    done = run(binary, "eval", "--model", path, "--data", os.path.join(path, "ids.safetensors"), "--precision", "f32",
+               "--multiply", "f32", "--context", ids.shape[1], "--logits", out)
+    if done.returncode != 0:
+        return ("refused" if done.returncode == 2 else "FAILED"), done.stderr.strip()
+    if expected is None:
+        return "transformers fails", done.stderr.strip()
+    ours = load_file(out)["logits"].reshape(expected.shape)
+    if not apart(ours, expected) < 1e-4:
+        exact = logits(model.double()).float()
+        if not apart(ours, exact) < 3 * apart(expected, exact):
+            return "WRONG", f"{apart(ours, expected):.1e} {done.stderr.strip()}"
+    done = run(binary, "convert", "--model", path, "--to", "safetensors", "--codec", "f32", "--out", back)
+    if done.returncode != 0:
+        return ("not written" if done.returncode == 2 else "FAILED"), done.stderr.strip()
+    written = AutoModelForCausalLM.from_pretrained(back, dtype=torch.float32, attn_implementation=model.config._attn_implementation)
+    return ("agrees", "") if apart(logits(written.eval()), expected) < 1e-4 else ("WRITTEN WRONG", "")
+
+
+def check_draws(o):
+    bad = 0
+    for family in o.only.split(",") if o.only else FAMILIES:
+        tally = collections.Counter()
+        for seed in range(o.first, o.first + o.draws):
+            with tempfile.TemporaryDirectory() as path:
+                what, why = check_draw(o.thimble, family, seed, path)
+            tally[what] += 1
+            if what.isupper():
+                print(f"{family} {seed}: {what}: {why}\n    {json.dumps(Draw(family, seed).config)}", flush=True)
+                bad += 1
+        print(f"{family:12} {', '.join(f'{count} {what}' for what, count in tally.most_common())}", flush=True)
+    sys.exit(1 if bad else 0)
+
+
 def main(o):
     torch.set_num_threads(2)
+    if o.draws:
+        check_draws(o)
     with tempfile.TemporaryDirectory() as temporary:
         folder = o.keep or temporary
         os.makedirs(folder, exist_ok=True)

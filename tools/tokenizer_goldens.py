@@ -117,6 +117,19 @@ def made():
     j["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}; j["normalizer"] = None
     j["decoder"]["decoders"].append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     yield "llama_two_first", Tokenizer.from_str(json.dumps(j))
+    # Llama 2's normalizers: an added token that is normalized is one behind a space alone.
+    j = json.loads(base.to_str()); j["added_tokens"] = [a for a in j["added_tokens"] if not a["content"].startswith("<0x")]; j["pre_tokenizer"] = None
+    j["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}
+    j["decoder"] = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
+    t = Tokenizer.from_str(json.dumps(j)); t.add_tokens([AddedToken("fooBar", normalized=True), AddedToken("foo", normalized=True, single_word=True), AddedToken("▁the", normalized=False), AddedToken("dog", normalized=False, lstrip=True)])
+    yield "llama_legacy_added", t
+    t = trained(models.BPE(), bpe(special_tokens=["<s>"], initial_alphabet=alphabet), None, pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(r"\b\w"), "isolated"), pre_tokenizers.Split(Regex(r"[\u4e00-\u9fa5]+|\Bx"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])); t.decoder = decoders.ByteLevel(); yield "word_bounds", t
+    t = trained(models.Unigram(), uni(), None, pre_tokenizers.Metaspace()); t.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Strip(content=" ", left=1, right=0), decoders.Fuse(), decoders.Strip(content="t", left=1, right=0)]); yield "strip_each", t
+    t = trained(models.BPE(), bpe(special_tokens=["<s>"], initial_alphabet=alphabet), normalizers.Replace(Regex(r"[^\p{L}\n]+$"), "_"), pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(r"^\s"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])); t.decoder = decoders.ByteLevel(); yield "line_ends", t
+    j = json.loads(trained(models.BPE(unk_token="<unk>", continuing_subword_prefix="##"), bpe(special_tokens=["<unk>"], continuing_subword_prefix="##", limit_alphabet=30), None, pre_tokenizers.Whitespace()).to_str())
+    j["model"]["byte_fallback"] = True
+    for b in range(256): j["model"]["vocab"].setdefault("<0x%02X>" % b, len(j["model"]["vocab"]))
+    yield "prefix_bytes", Tokenizer.from_str(json.dumps(j))
 
 with open(os.path.join(os.path.dirname(__file__), "..", "tests", "text", "tokenizer_goldens.jsonl"), "w") as out:
     for name, t in made():

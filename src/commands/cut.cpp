@@ -5,6 +5,7 @@
 #include "commands/model_output.h"
 #include "commands/void_flags.h"
 #include "core/count.h"
+#include "files/json.h"
 #include "models/cut_model.h"
 #include "plan/ledger.h"
 #include "run/one_of.h"
@@ -17,6 +18,7 @@ struct CutFlags {
   std::string codec, by = "random";
   double ratio = 0.5;
   uint64_t key = 0;
+  bool json = false;
 };
 
 Result<void> cut(CutFlags& flags) {
@@ -39,8 +41,21 @@ Result<void> cut(CutFlags& flags) {
   CHECK_OK(check_output_tokens(o, source->architecture().vocab));
   CHECK_OK(write_model_output(o, source->architecture(), source->tensors(), rows_of(*source)));
   CHECK_OK(write_kept(o.out, kept));
-  for (const std::string& note : o.notes) fmt::print("{}\n", note);
   const KeptParts::Layer& layer = kept.layers.front();
+  if (flags.json) {
+    const nlohmann::ordered_json told = {{"event", "done"},
+                                         {"output", o.out},
+                                         {"bytes", bytes_at(o.out)},
+                                         {"blocks", kept.layers.size()},
+                                         {"kv_heads", layer.kv_heads.size()},
+                                         {"kv_heads_before", kept.kv_heads},
+                                         {"ffn_units", layer.units.size()},
+                                         {"ffn_units_before", kept.units},
+                                         {"notes", o.notes}};
+    fmt::print("{}\n", told.dump(-1, ' ', false, Json::error_handler_t::replace));
+    return {};
+  }
+  for (const std::string& note : o.notes) fmt::print("{}\n", note);
   fmt::print("{} of {} of keys and {} of {} FFN units stay in each of {}; {} written to {}\n", layer.kv_heads.size(),
              counted(kept.kv_heads, "head"), layer.units.size(), kept.units, counted(kept.layers.size(), "block"),
              megabytes(bytes_at(o.out)), o.out);
@@ -59,6 +74,7 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--key", flags->key, "of the draw")->capture_default_str();
   app.add_option("--codec", flags->codec, "of the folder: f32, bf16, f16; as stored without it, or bf16");
   app.add_option("--out", o.out, "the folder to write")->required();
+  app.add_flag("--json", flags->json, "one JSON object");
   return [flags, &app]() -> Result<void> {
     CHECK_OK(refuse_void(app, {{"--key", flags->by != "random", "--by magnitude draws nothing"}}));
     return cut(*flags);

@@ -20,6 +20,7 @@ namespace {
 
 struct RecoverFlags {
   std::string model, cut, adapter, out;
+  bool json = false;
 };
 
 // A tensor of the adapter, and where its rows and columns go.
@@ -56,6 +57,12 @@ class Job {
     // What is read back fits the whole model.
     std::vector<Adapter> written = TRY(open_adapters(flags_.out));
     CHECK_OK(rewrite_of(written.front(), whole_));
+    if (flags_.json) {
+      const nlohmann::ordered_json told = {
+          {"event", "done"}, {"output", flags_.out}, {"tensors", tensors_.size()}, {"grown", grown_}};
+      fmt::print("{}\n", told.dump(-1, ' ', false, Json::error_handler_t::replace));
+      return {};
+    }
     fmt::print("{} of {}, {} of them in the whole model's shapes, written to {}\n", counted(tensors_.size(), "tensor"),
                flags_.adapter, grown_, flags_.out);
     return {};
@@ -141,6 +148,7 @@ std::function<Result<void>()> add(CLI::App& app) {
   app.add_option("--cut", flags->cut, "folder that 'thimble cut' wrote, with its kept.json")->required();
   app.add_option("--adapter", flags->adapter, "PEFT folder of a LoRA that was trained on the cut model")->required();
   app.add_option("--out", flags->out, "folder for the adapter of the whole model")->required();
+  app.add_flag("--json", flags->json, "one JSON object");
   return [flags] { return Job(*flags).run(); };
 }
 

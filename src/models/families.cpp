@@ -126,6 +126,9 @@ void gemma_attention(HfFields& f, Architecture& a, Block& b, const GemmaCaps& ca
   const double scale = b.attention.scale;
   double scalar = scale > 0 ? 1 / (scale * scale) : 256;
   f.field("query_pre_attn_scalar", scalar, 256);
+  const double whole = std::round(scalar);  // transformers takes no other, and no 256.0
+  if (!f.reads() && std::abs(scalar - whole) < 1e-9 * whole)
+    f.json()["query_pre_attn_scalar"] = static_cast<int64_t>(whole);
   if (f.reads()) b.attention.scale = 1 / std::sqrt(scalar);
   // Of a cap, null means none and an absent field means the default.
   const auto cap = [&](const char* key, double& value, double otherwise) {
@@ -133,7 +136,7 @@ void gemma_attention(HfFields& f, Architecture& a, Block& b, const GemmaCaps& ca
     const bool null = f.reads() && f.source().json().contains(key) && !f.says(key);
     f.field(key, value, null ? 0 : otherwise);
   };
-  cap("attn_logit_softcapping", b.attention.cap, caps.score_cap);
+  if (caps.caps_scores) cap("attn_logit_softcapping", b.attention.cap, caps.score_cap);
   cap("final_logit_softcapping", a.logit_cap, caps.logit_cap);
 }
 
@@ -175,9 +178,12 @@ void qwen_windows(HfFields& f, Architecture& a) {
   }
   f.field("use_sliding_window", use, false);
   f.field("max_window_layers", from, 28);
-  f.windows(a, 4096, [from](int64_t layer) { return layer >= from; });
-  for (Block& block : a.blocks)
-    if (!use) block.attention.window = 0;
+  f.windows(a, 4096, [use, from](int64_t layer) { return use && layer >= from; });
+  if (!f.reads() || use) return;
+  for (Block& block : a.blocks) {
+    if (block.attention.window > 0)
+      return f.refuse("'layer_types' has layers with sliding_attention, but 'use_sliding_window' is false");
+  }
 }
 
 }  // namespace thimble

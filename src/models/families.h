@@ -91,6 +91,7 @@ void gemma_like(HfFields& fields, Architecture& architecture, Block& block, Llam
 // Scale and caps of Gemma 2 and 3, with the family's defaults; 0: none.
 struct GemmaCaps {
   double score_cap = 0, logit_cap = 0;
+  bool caps_scores = true;  // whether the family looks at "attn_logit_softcapping"
 };
 void gemma_attention(HfFields& fields, Architecture& architecture, Block& block, const GemmaCaps& caps);
 // OLMo 2 and 3: norms behind the sublayers, and over all of q and k.

@@ -163,8 +163,10 @@ Result<Json> config_json(const Keys& keys, const Family& family, Sizes& sizes) {
       set(field.config, TRY(keys.get<bool>(field.key)));
     else if (value->type == GgufType::f32 || value->type == GgufType::f64)
       set(field.config, TRY(keys.get<double>(field.key)));
+    else if (const auto number = TRY(keys.get<int64_t>(field.key)); number == 0 && field.config == "sliding_window")
+      set(field.config, nullptr);  // llama.cpp's way to say that there is none
     else
-      set(field.config, TRY(keys.get<int64_t>(field.key)));
+      set(field.config, number);
   }
   if (family.gguf.from_tensors) family.gguf.from_tensors(gguf, sizes.head_dim, json);
   return json;

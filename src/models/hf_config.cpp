@@ -56,9 +56,11 @@ Result<std::string> config_text(const Architecture& a, const ConfigExtras& extra
   family->config(writer, written);
   CHECK_OK(writer.result());
   writer.json()["torch_dtype"] = extras.dtype;
-  if (extras.bos) writer.json()["bos_token_id"] = *extras.bos;
-  if (extras.eos) writer.json()["eos_token_id"] = *extras.eos;
-  if (extras.pad) writer.json()["pad_token_id"] = *extras.pad;
+  // Null says that there is none: an absent one is the family's own, which a smaller vocabulary may lack.
+  const auto token = [](const std::optional<int64_t>& id) { return id ? nlohmann::ordered_json(*id) : nullptr; };
+  writer.json()["bos_token_id"] = token(extras.bos);
+  writer.json()["eos_token_id"] = token(extras.eos);
+  writer.json()["pad_token_id"] = token(extras.pad);
   if (!extras.quantization.is_null()) writer.json()["quantization_config"] = extras.quantization;
   if (a.labels) labels_to_config(*a.labels, writer.json());
   std::string text = json_text(writer.json());

@@ -77,6 +77,8 @@ constexpr auto kHarmless = std::to_array<FieldNote>({
     {"return_dict", FieldMeaning::harmless, kReturned},
 });
 
+constexpr std::string_view kNoWindow = "'sliding_window' is {}; expected at least 1, or null for no window";
+
 template <class T>
 Result<T> read(const JsonFields& fields, std::string_view key) {
   return fields.get<T>(key);
@@ -162,12 +164,20 @@ void HfFields::refuse(std::string why) {
 void HfFields::sizes(Architecture& a, Block& block) {
   SizeFields f = sizes_;
   for (const std::string_view key : {f.width, f.context, f.other_width, f.other_context}) note(key, {});
+  // transformers takes the usual names too, first, in families whose own begin so (attribute_map).
+  for (const auto& [own, usual] :
+       {std::pair(&f.width, SizeFields{}.width), std::pair(&f.layers, SizeFields{}.layers),
+        std::pair(&f.heads, SizeFields{}.heads), std::pair(&f.context, SizeFields{}.context)})
+    if (own->starts_with("n_") && says(usual)) *own = usual;
   if (!f.other_width.empty() && says(f.other_width)) f.width = f.other_width;
   if (!f.other_context.empty() && says(f.other_context) && !says(f.context)) f.context = f.other_context;
   field("vocab_size", a.vocab);
   field(f.width, a.width);
   layers_ = a.layers();
   field(f.layers, layers_);
+  // transformers honours both in every family.
+  if (reads()) only("is_causal", true);
+  if (says("per_layer_config")) refuse("'per_layer_config' gives layers settings of their own, which is not supported");
   Attention& m = block.attention;
   field(f.heads, m.heads);
   if (reads() && error_ && m.heads > 0 && f.default_head_dim == 0 && (f.head_dim.empty() || !says(f.head_dim)) &&
@@ -182,8 +192,10 @@ void HfFields::sizes(Architecture& a, Block& block) {
     else if (reads())
       value = otherwise;
   };
+  const int64_t share = m.heads > 0 ? a.width / m.heads : 0;
+  if (f.head_dim.empty() && says("head_dim")) only("head_dim", share);
   optional(f.kv_heads, m.kv_heads, f.default_kv_heads ? f.default_kv_heads : m.heads);
-  optional(f.head_dim, m.head_dim, f.default_head_dim ? f.default_head_dim : m.heads > 0 ? a.width / m.heads : 0);
+  optional(f.head_dim, m.head_dim, f.default_head_dim ? f.default_head_dim : share);
   const int64_t four_times = std::clamp<int64_t>(a.width, 0, int64_t{1} << 40) * 4;
   if (f.default_ffn == 0 && !f.ffn.empty())
     field(f.ffn, block.ffn.width);
@@ -229,6 +241,7 @@ void HfFields::layer_types(Architecture& a, const std::function<bool(int64_t)>& 
   if (!reads() || !error_) return;
   if (!types.empty() && types.size() != a.blocks.size())
     return refuse(fmt::format("'layer_types' names {} layers of {}", types.size(), a.blocks.size()));
+  std::replace(types.begin(), types.end(), std::string("attention"), std::string("full_attention"));  // an older name
   for (size_t i = 0; i < a.blocks.size(); ++i) {
     if (!types.empty() && types[i] != "sliding_attention" && types[i] != "full_attention")
       return refuse(fmt::format("layer type '{}' is not among full_attention and sliding_attention", types[i]));
@@ -236,7 +249,7 @@ void HfFields::layer_types(Architecture& a, const std::function<bool(int64_t)>& 
   }
 }
 
-void HfFields::window(Architecture& a, int64_t otherwise) {
+int64_t HfFields::read_window(const Architecture& a, int64_t otherwise) {
   int64_t window = 0;
   for (const Block& block : a.blocks) window = std::max(window, block.attention.window);
   const bool null = reads() && fields_->json().contains("sliding_window") && !says("sliding_window");
@@ -246,17 +259,31 @@ void HfFields::window(Architecture& a, int64_t otherwise) {
   } else {
     field("sliding_window", window, null ? 0 : otherwise);
   }
+  return window;
+}
+
+void HfFields::window(Architecture& a, int64_t otherwise) {
+  const int64_t window = read_window(a, otherwise);
+  if (says("sliding_window") && window < 1) refuse(fmt::format(kNoWindow, window));
   if (reads())
     for (Block& block : a.blocks) block.attention.window = window;
 }
 
 void HfFields::windows(Architecture& a, int64_t otherwise, const std::function<bool(int64_t)>& slides) {
-  window(a, otherwise);
-  const int64_t window = a.blocks.empty() ? 0 : a.blocks.front().attention.window;
+  const int64_t window = read_window(a, otherwise);
+  bool missing = false;
   layer_types(
-      a, [&](int64_t layer) { return window > 0 && slides(layer); },
-      [&](Block& block, bool sliding) { block.attention.window = sliding ? window : 0; },
+      a, [&](int64_t layer) { return (window > 0 || says("sliding_window")) && slides(layer); },
+      [&](Block& block, bool sliding) {
+        block.attention.window = sliding ? window : 0;
+        missing |= sliding && window < 1;
+      },
       [](const Block& block) { return block.attention.window > 0; });
+  // transformers makes the mask of a window in some families although no layer slides.
+  if (!reads() && window == 0 && otherwise > 0) json_["sliding_window"] = otherwise;
+  if (!missing) return;
+  refuse(says("sliding_window") ? fmt::format(kNoWindow, window)
+                                : "'layer_types' has layers with sliding_attention, but there is no 'sliding_window'");
 }
 
 void HfFields::warn_of_unknown(std::string_view family) const {

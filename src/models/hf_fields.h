@@ -43,6 +43,8 @@ struct RopeFields {
   std::string_view base_field = "rope_theta";
   // Empty: whole heads turn, whatever a file says; transformers reads the part in some families only.
   std::string_view partial_field = {};
+  // "original_max_position_embeddings" beside the rope, where the file does not say it; 0: the one in the rope holds.
+  int64_t original_context = 0;
 };
 
 constexpr std::string_view kPartialRotary = "partial_rotary_factor";
@@ -116,6 +118,7 @@ class HfFields {
   static std::string text(const T& value) {
     return Json(value).dump();
   }
+  int64_t read_window(const Architecture& a, int64_t otherwise);
   void note(std::string_view key, std::string_view why) { known_[std::string(key)] = why; }
   void write_rope(const Rope& rope, int64_t head_dim, const RopeFields& fields);
 

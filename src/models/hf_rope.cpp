@@ -25,6 +25,8 @@ constexpr auto kKinds = std::to_array<NamedKind>({{"default", Kind::none},
                                                   {"longrope", Kind::longrope},
                                                   {"su", Kind::longrope}});
 
+constexpr std::string_view kParameters = "rope_parameters", kScaling = "rope_scaling", kFull = "full_attention";
+
 // YaRN's scale of attention for DeepSeek's spelling (mscale), as in transformers.
 double yarn_scale(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1; }
 
@@ -77,8 +79,8 @@ Result<void> read_yarn(const JsonFields& fields, RopeScaling& scaling) {
   return {};
 }
 
-// top: the whole file, where Phi-3 keeps the original context.
-Result<void> read_scaling(const JsonFields& fields, const JsonFields& top, int64_t context, RopeScaling& scaling) {
+// original_context: what the file says beside the rope; 0: nothing.
+Result<void> read_scaling(const JsonFields& fields, int64_t original_context, int64_t context, RopeScaling& scaling) {
   const std::string old_spelling = TRY(fields.get_or<std::string>("type", "default"));
   const std::string type = TRY(fields.get_or<std::string>("rope_type", old_spelling));
   const auto row =
@@ -90,8 +92,8 @@ Result<void> read_scaling(const JsonFields& fields, const JsonFields& top, int64
   scaling.kind = row->kind;
   if (scaling.kind == Kind::none) return {};
   scaling.original_context = TRY(fields.get_or<int64_t>("original_max_position_embeddings", context));
+  if (original_context != 0) scaling.original_context = original_context;
   if (scaling.kind == Kind::longrope) {
-    scaling.original_context = TRY(top.get_or<int64_t>("original_max_position_embeddings", scaling.original_context));
     // The ratio of the context lengths where there is no "factor", as in transformers 5.
     if (scaling.original_context > 0)
       scaling.factor = static_cast<double>(context) / static_cast<double>(scaling.original_context);
@@ -133,6 +135,49 @@ Result<void> leave_out_part(const JsonFields& fields, const RopeScaling& scaling
   return {};
 }
 
+Result<Json> object_or_empty(const JsonFields& fields, std::string_view key) {
+  if (!fields.has(key)) return Json::object();
+  return TRY(fields.object(key)).json();
+}
+
+// The rope of a family with one for all layers: "rope_scaling" goes first, whole.
+Result<Json> rope_of_all(const JsonFields& fields) {
+  Json parameters = TRY(object_or_empty(fields, kParameters)), scaling = TRY(object_or_empty(fields, kScaling));
+  if (!scaling.empty() && !parameters.empty() && parameters != scaling)
+    warn(fmt::format("{}: '{}' is not used beside '{}', as in transformers", fields.source(), kParameters, kScaling));
+  Json chosen = scaling.empty() ? std::move(parameters) : std::move(scaling);
+  for (const auto& [name, value] : chosen.items())
+    if (value.is_object())
+      return fail(ErrorCode::unsupported,
+                  "reading {}: '{}' gives a kind of layer a rope of its own, which this family does not have",
+                  fields.source(), name);
+  return chosen;
+}
+
+// The rope of one kind of layer: an object of "rope_parameters"; "rope_scaling" adds to that of full attention.
+Result<Json> rope_of_kind(const JsonFields& fields, std::string_view layer_type) {
+  const Json parameters = TRY(object_or_empty(fields, kParameters));
+  const JsonFields kinds = TRY(JsonFields::of(parameters, fields.source()));
+  Json chosen = TRY(object_or_empty(kinds, layer_type));
+  if (chosen.erase("truncate") > 0)
+    warn(fmt::format("{}: 'truncate' of '{}' is not used, as in transformers", fields.source(), layer_type));
+  if (layer_type != kFull) return chosen;
+  const auto is_object = [](const Json& j) { return j.is_object(); };
+  if (!parameters.empty() && std::none_of(parameters.begin(), parameters.end(), is_object))
+    warn(fmt::format("{}: '{}' has no object for each kind of layer: not used, as in transformers", fields.source(),
+                     kParameters));
+  const Json scaling = TRY(object_or_empty(fields, kScaling));
+  if (std::any_of(scaling.begin(), scaling.end(), is_object))
+    return fail(ErrorCode::unsupported, "reading {}: '{}' has objects for kinds of layers; they belong into '{}'",
+                fields.source(), kScaling, kParameters);
+  if (scaling.contains("type") && !scaling.contains("rope_type") && scaling["type"] != "default")
+    return fail(ErrorCode::unsupported,
+                "reading {}: transformers overlooks the 'type' of '{}' in this family; call it 'rope_type'",
+                fields.source(), kScaling);
+  chosen.update(scaling);
+  return chosen;
+}
+
 nlohmann::ordered_json scaling_json(const Rope& rope) {
   const RopeScaling& s = rope.scaling;
   const auto row =
@@ -167,6 +212,7 @@ void HfFields::rope(Architecture& a, const Block& block, const RopeFields& f, si
   for (const std::string_view key :
        {std::string_view("rope_scaling"), std::string_view("rope_parameters"), f.base_field, f.partial_field})
     if (!key.empty()) note(key, {});
+  if (f.layer_type.empty() && says("original_max_position_embeddings")) note("original_max_position_embeddings", {});
   const bool turns_whole = f.partial_field.empty();
   if (turns_whole) note(kPartialRotary, {});
   if (!error_) return;
@@ -177,27 +223,18 @@ void HfFields::rope(Architecture& a, const Block& block, const RopeFields& f, si
     rope.base = f.base;
     if (!f.base_field.empty()) rope.base = TRY(fields_->get_or<double>(f.base_field, f.base));
     double partial = turns_whole ? 1 : TRY(fields_->get_or<double>(f.partial_field, f.partial));
-    for (const char* key : {"rope_scaling", "rope_parameters"}) {
-      if (!fields_->has(key)) continue;
-      JsonFields inner = TRY(fields_->object(key));
-      if (!f.layer_type.empty() && inner.has(f.layer_type)) {
-        inner = TRY(inner.object(f.layer_type));
-      } else {
-        // A scaling for all is one for layers with full attention.
-        if (f.layer_type == "sliding_attention") continue;
-        for (const auto& [name, value] : inner.json().items())
-          if (value.is_object())
-            return fail(ErrorCode::unsupported,
-                        "reading {}: '{}' gives a kind of layer a rope of its own, which this family does not have",
-                        inner.source(), name);
-      }
-      CHECK_OK(check_fields(inner.json(), kRopeFields, inner.source()));
-      rope.base = TRY(inner.get_or<double>("rope_theta", rope.base));
-      if (!turns_whole) partial = TRY(inner.get_or<double>(kPartialRotary, partial));
-      rope.query_growth = TRY(inner.get_or<double>("llama_4_scaling_beta", 0));
-      CHECK_OK(read_scaling(inner, *fields_, a.context, rope.scaling));
-      if (turns_whole) CHECK_OK(leave_out_part(inner, rope.scaling));
-    }
+    const Json object = TRY(f.layer_type.empty() ? rope_of_all(*fields_) : rope_of_kind(*fields_, f.layer_type));
+    const JsonFields inner = TRY(JsonFields::of(object, fields_->source()));
+    CHECK_OK(check_fields(object, kRopeFields, inner.source()));
+    rope.base = TRY(inner.get_or<double>("rope_theta", rope.base));
+    if (!turns_whole) partial = TRY(inner.get_or<double>(kPartialRotary, partial));
+    rope.query_growth = TRY(inner.get_or<double>("llama_4_scaling_beta", 0));
+    // Beside the rope it goes first, but not where each kind of layer has a rope.
+    int64_t original = 0;
+    if (f.layer_type.empty())
+      original = TRY(fields_->get_or<int64_t>("original_max_position_embeddings", f.original_context));
+    CHECK_OK(read_scaling(inner, original, a.context, rope.scaling));
+    if (turns_whole) CHECK_OK(leave_out_part(inner, rope.scaling));
     if (turns_whole) CHECK_OK(leave_out_part(*fields_, rope.scaling));
     rope.rotated = static_cast<int64_t>(static_cast<double>(block.attention.head_dim) * partial);
     return {};

@@ -384,7 +384,7 @@ std::string text(const std::any& any) {
     out += fmt::format(" ->{}{}{}", value, codec ? fmt::format(" {}", codec->name) : "",
                        stream ? fmt::format(" by chance {:x}", stream) : "");
   // Of a shape that tensors are read in, rows are what the elements come to, which is a matter of the pass.
-  const auto is_tensor = [](const Instruction& i) { return i.kind == Kind::tensor; };
+  const auto is_tensor = [](const PointwiseAttributes::Instruction& i) { return i.kind == Kind::tensor; };
   const Shape& shape = of(any).shape;
   if (shape.rank() == 2 && std::ranges::any_of(of(any).code, is_tensor))
     out += fmt::format(" [, {}]", shape[1]);

@@ -135,6 +135,7 @@ Result<void> ExampleReader::parse(bool rejected) {
   CHECK_OK(refuse_fields(record, RecordPart::record));
   if (options_.term == LossTerm::token || options_.term == LossTerm::pair)
     CHECK_OK(refuse_fields(record, RecordPart::verdicts));
+  if (options_.term == LossTerm::pair) CHECK_OK(refuse_fields(record, RecordPart::pair));
   if (labels_ && options_.columns.empty()) CHECK_OK(refuse_fields(record, RecordPart::labelled));
   if (options_.columns.empty()) note_unused(record, "");
   return {};

@@ -59,6 +59,7 @@ Result<std::string> decode_base64(std::string_view text);
 bool is_byte_bpe(const JsonTokenizer& json);
 Result<std::unique_ptr<Tokenizer>> read_json_byte_bpe(const JsonTokenizer& json);
 bool is_sentencepiece(const JsonTokenizer& json);
+bool normalizes_added(const JsonTokenizer& json);
 Result<std::unique_ptr<Tokenizer>> read_json_sentencepiece(const JsonTokenizer& json);
 
 }  // namespace thimble

@@ -40,7 +40,10 @@ std::string_view text_in(const RecordFields::Element& value) {
 }  // namespace
 
 LabelField::LabelField(const Labels& labels) : kind_(labels.kind), count_(labels.count()) {
-  for (int64_t id = 0; id < count_; ++id) ids_.emplace(labels.names[static_cast<size_t>(id)], id);
+  for (int64_t id = 0; id < count_; ++id) {
+    ids_.emplace(labels.names[static_cast<size_t>(id)], id);
+    named_ |= labels.names[static_cast<size_t>(id)] != plain_label(id);
+  }
 }
 
 Result<float> LabelField::number(RecordFields& record) const {
@@ -60,7 +63,9 @@ Result<float> LabelField::read(RecordFields& record) const {
   if (kind_ == Labels::Kind::number) return number(record);
   const auto known = ids_.find(text_in(*value));
   if (known != ids_.end()) return static_cast<float>(known->second);
-  if (const auto id = number_in(*value); id && *id >= 0 && *id < count_) return static_cast<float>(*id);
+  // Of classes with names true and false say nothing: which is which?
+  const bool verdict = value->is_bool() && named_;
+  if (const auto id = number_in(*value); !verdict && id && *id >= 0 && *id < count_) return static_cast<float>(*id);
   return fail(ErrorCode::invalid_argument, "{}the label {} is none of the {} there are ('{}' is the first)",
               record.where(), simdjson::minify(*value).substr(0, kLongestName), count_,
               ids_.empty() ? "" : ids_.begin()->first);

@@ -16,8 +16,8 @@ class LabelField {
  public:
   explicit LabelField(const Labels& labels);
 
-  // Example::label. Of classes: a name that there is, else a whole number (true and false are 1 and 0), also as text,
-  // as tables have it. Refuses what names no class.
+  // Example::label. Of classes: a name that there is, else a whole number (true and false are 1 and 0 where classes
+  // have no names), also as text, as tables have it. Refuses what names no class.
   Result<float> read(RecordFields& record) const;
 
  private:
@@ -25,6 +25,7 @@ class LabelField {
 
   Labels::Kind kind_;
   int64_t count_;
+  bool named_ = false;  // not only LABEL_0, LABEL_1, ...
   std::map<std::string, int64_t, std::less<>> ids_;
 };
 

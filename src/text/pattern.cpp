@@ -45,6 +45,8 @@ class Translation {
         out_ += escape(false);
       else if (c == '[')
         CHECK_OK(set());
+      else if (c == '^' || c == '$')  // of a line, as in Ruby
+        out_ += fmt::format("(?m:{})", source_[at_++]);
       else
         out_ += source_[at_++];
     }
@@ -61,6 +63,13 @@ class Translation {
     if (escaped == 's') return one_of(kSpaces);
     if (escaped == 'w') return one_of(kWord);
     if (escaped == 'h') return one_of("0-9a-fA-F");
+    // Where a word begins or ends, by that \w.
+    if (!in_set && escaped == 'b') return fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", kWord);
+    if (!in_set && escaped == 'B') return fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", kWord);
+    if (const std::string_view digits = source_.substr(at_, 4); escaped == 'u' && digits.size() == 4) {
+      at_ += 4;
+      return fmt::format("\\x{{{}}}", digits);
+    }
     if (!in_set && escaped == 'S') return fmt::format("[^{}]", kSpaces);
     if (!in_set && escaped == 'W') return fmt::format("[^{}]", kWord);
     return {'\\', escaped};

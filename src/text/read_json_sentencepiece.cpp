@@ -81,12 +81,23 @@ bool is_sentencepiece(const JsonTokenizer& json) {
          std::ranges::all_of(splits, splits_at_spaces);
 }
 
+// Added tokens are found in normalized text, so that of a normalizer that prepends U+2581 "<tool>" is found after a
+// space alone.
+bool normalizes_added(const JsonTokenizer& json) {
+  return std::ranges::any_of(json.added, [&](const JsonTokenizer::Added& added) {
+    const bool changes = json.normalizers.size() == 2 || added.text.find(' ') != std::string_view::npos;
+    return added.kind == TokenKind::user_defined && added.normalized && !json.normalizers.empty() && changes;
+  });
+}
+
 Result<std::unique_ptr<Tokenizer>> read_json_sentencepiece(const JsonTokenizer& json) {
   SentencePieceReader reader;
   reader.rules.prefix = json.normalizers.size() == 2 ? Prefix::every_stretch : Prefix::none;
   if (json.normalizers.empty()) read_metaspace(json.pre_tokenizers[0], reader.rules);
   for (const auto& added : json.added) {
-    CHECK_OK(reader.add_piece(added.id, added.text, 0, added.kind));
+    // U+2581 stands for itself in an added token, and for a space in any other.
+    const bool marked = added.kind == TokenKind::user_defined && added.text.find(kBlock) != std::string_view::npos;
+    CHECK_OK(reader.add_piece(added.id, added.text, 0, marked ? TokenKind::normal : added.kind));
     if (added.rules.any()) reader.vocabulary.rules.push_back(added.rules);
   }
   CHECK_OK(read_bpe(json, reader));

@@ -97,8 +97,10 @@ Result<std::unique_ptr<Tokenizer>> parse_tokenizer(const std::string& path, cons
   CHECK_OK(read_added(root, json));
   CHECK_OK(check_tokenizer_json(json, root));
   if (is_byte_bpe(json)) return read_json_byte_bpe(json);
-  if (is_sentencepiece(json)) return read_json_sentencepiece(json);
-  return pipeline::read(json, std::move(kept));
+  if (!is_sentencepiece(json)) return pipeline::read(json, std::move(kept));
+  auto plain = TRY(read_json_sentencepiece(json));
+  if (!normalizes_added(json)) return plain;
+  return pipeline::read(json, std::move(kept), std::move(plain));
 }
 
 }  // namespace

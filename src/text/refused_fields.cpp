@@ -19,6 +19,12 @@ constexpr std::string_view kVerdict =
 constexpr std::string_view kPair =
     "the text is one of two; name both: --columns text=sentence1,text_pair=sentence2, say";
 
+constexpr std::string_view kTokens =
+    "a record is tokenized here; tokens that are there already come as a safetensors file with ids";
+constexpr std::string_view kMask =
+    "which tokens are learnt is said in words, not by a mask: write prompt and completion, or messages with train";
+constexpr std::string_view kShare = "examples are learnt or not: weight takes 0 and 1";
+
 constexpr std::array kRecord{
     Refused{"system", "a system message has no place beside a prompt that is no chat; write the record as messages"},
     Refused{"system_prompt", "it is a system message where it is named: --columns system=system_prompt"},
@@ -30,7 +36,21 @@ constexpr std::array kRecord{
     Refused{"video", kMedia},
     Refused{"audios", kMedia},
     Refused{"audio", kMedia},
+    Refused{"input_ids", kTokens},
+    Refused{"labels", kMask},
+    Refused{"completion_mask", kMask},
+    Refused{"assistant_masks", kMask},
+    Refused{"assistant_mask", kMask},
+    Refused{"loss_mask", kMask},
+    Refused{"loss_weight", kShare},
+    Refused{"loss_weights", kShare},
+    Refused{"loss_scale", kShare},
+    Refused{"sample_weight", kShare},
+    Refused{"example_weight", kShare},
 };
+constexpr std::string_view kDistance = "no objective looks at how much better a reply is; take the field out";
+constexpr std::array kPairs{Refused{"margin", kDistance}, Refused{"chosen_weight", kDistance},
+                            Refused{"rejected_weight", kDistance}};
 constexpr std::array kVerdicts{Refused{"label", kVerdict}, Refused{"kto_tag", kVerdict}};
 constexpr std::array kLabelled{
     Refused{"sentence1", kPair},  Refused{"sentence2", kPair}, Refused{"premise", kPair},
@@ -42,6 +62,8 @@ constexpr std::array kMessage{
     Refused{"training_detail", kPartly},
     Refused{"train_on_eot", kEnd},
     Refused{"train_on_eos", kEnd},
+    Refused{"loss_weight", kShare},
+    Refused{"loss_scale", kShare},
     Refused{"prefix", "a reply that is only begun is no example; complete it, or give weight 0"},
 };
 
@@ -49,6 +71,8 @@ std::span<const Refused> list_of(RecordPart part) {
   switch (part) {
     case RecordPart::verdicts:
       return kVerdicts;
+    case RecordPart::pair:
+      return kPairs;
     case RecordPart::labelled:
       return kLabelled;
     case RecordPart::message:

@@ -9,6 +9,7 @@ namespace thimble {
 enum class RecordPart {
   record,    // of any data set
   verdicts,  // a record where the objective does not look at who likes a reply
+  pair,      // a record of a preference pair, where the objective learns from both replies
   labelled,  // a record of a text with a label
   message
 };

@@ -77,6 +77,13 @@ TEST(Cut, an_adapter_of_the_cut_model_answers_on_the_whole) {
               small[static_cast<size_t>(r * shape[1] + c)];
       EXPECT_EQ(all, expected) << module;
     }
+    const Ran told = job.cut(cut + "-told", {"--by", by, "--json"});
+    EXPECT_THAT(told.out, HasSubstr(R"("kv_heads":1,"kv_heads_before":2,"ffn_units":64,"ffn_units_before":96)"));
+    const Ran fitted = run_thimble({"recover", "--model", job.tiny.gguf, "--cut", job.file(cut), "--adapter", adapter,
+                                    "--out", job.file(whole + "-told"), "--json"});
+    EXPECT_THAT(fitted.out, HasSubstr(R"({"event":"done")"));
+    EXPECT_THAT(fitted.out, HasSubstr(R"("grown":)"));
+
     const std::string key = "layers.0.mlp.down_proj.lora_A.weight";
     const std::vector<float> small = numbers(adapter, key, &small_shape), all = numbers(job.file(whole), key, &shape);
     ASSERT_EQ(shape[1], 96);

@@ -203,7 +203,7 @@ TEST(BrokenFiles, config_json) {
           {"rope of layers", config(R"(,"rope_parameters":{"full_attention":{"rope_theta":1}})"), "of its own"},
           {"activation unknown", config(R"(,"hidden_act":"mish")"), "'mish', which is not among silu"},
           {"window negative", config(R"(,"sliding_window":-5,"model_type":"mistral","num_key_value_heads":2)"),
-           "attention window ('sliding_window') should be in 0.."},
+           "'sliding_window' is -5; expected at least 1"},
       },
       [](const std::string& path) { return architecture_from_config(path); });
 }

@@ -285,6 +285,13 @@ TEST(Dataset, LabelsAreNamesOrNumbers) {
     EXPECT_EQ(example.label, expected[i].second);
   }
   EXPECT_THAT((*data)->report().first_errors, ElementsAre(HasSubstr("'label' is missing")));
+  // Of classes with names, true and false name none, while a number is the class's.
+  data = Dataset::open(folder.write("verdicts.jsonl", R"({"text":"a","label":true}
+{"text":"a","label":1}
+)"),
+                       *tokenizer, options);
+  ASSERT_TRUE(data) << data.error().message;
+  EXPECT_THAT((*data)->report().first_errors, ElementsAre(HasSubstr("the label true is none of the 2")));
 
   const auto numbered = labels_in(folder.write("numbers.csv", "text,label\na,0\nb,3\nc,1\n"), {});
   ASSERT_TRUE(numbered) << numbered.error().message;

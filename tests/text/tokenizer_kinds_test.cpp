@@ -17,7 +17,7 @@ std::vector<nlohmann::json> goldens() {
   std::ifstream in(THIMBLE_TESTS_FOLDER "/text/tokenizer_goldens.jsonl");
   std::vector<nlohmann::json> all;
   for (std::string line; std::getline(in, line);) all.push_back(nlohmann::json::parse(line));
-  EXPECT_EQ(all.size(), 27u);
+  EXPECT_EQ(all.size(), 32u);
   return all;
 }
 
@@ -42,7 +42,8 @@ TEST(TokenizerKinds, GiveWhatTokenizersGives) {
       EXPECT_EQ(with_ends(*tokenizer, text), ids) << text;
       // Of the dummy prefix after special tokens, and of an added token that was normalized, thimble decodes the
       // source.
-      const bool source = golden["name"] == "llama_two_first" || text.find("fooBar") != std::string::npos;
+      const bool source =
+          golden["name"].get<std::string>().starts_with("llama_") || text.find("fooBar") != std::string::npos;
       if (item[2].is_string() && !begins && !source)
         EXPECT_EQ(tokenizer->decode(ids), item[2].get<std::string>()) << text;
     }

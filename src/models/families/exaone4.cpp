@@ -31,10 +31,12 @@ void config(HfFields& f, Architecture& a) {
   else if (f.reads())
     f.field("sliding_window_pattern", pattern.period, 4);
   f.windows(a, 4096, [&](int64_t layer) { return pattern.slides(layer); });
-  bool any = false;
-  for (const Block& block : a.blocks) any |= block.attention.window > 0;
+  // With a window in the file, layers that see everything have no positions, whether or not others slide.
+  const bool has_window = f.reads() && (f.says("sliding_window") || !f.source().json().contains("sliding_window"));
   if (f.reads())
-    for (Block& block : a.blocks) block.attention.rope = !any || block.attention.window > 0 ? 0 : -1;
+    for (Block& block : a.blocks) block.attention.rope = !has_window || block.attention.window > 0 ? 0 : -1;
+  const auto sees_all = [](const Block& b) { return b.attention.window == 0 && b.attention.rope >= 0; };
+  if (!f.reads() && std::all_of(a.blocks.begin(), a.blocks.end(), sees_all)) f.json()["sliding_window"] = nullptr;
 }
 
 constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}};

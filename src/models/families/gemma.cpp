@@ -8,12 +8,13 @@ namespace {
 
 void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
-  // "gelu" of the first releases means the approximation, as transformers has it; "hidden_activation" is its new name.
-  const bool renamed = f.says("hidden_activation");
-  gemma_like(f, a, b,
-             {.activation_field = renamed ? "hidden_activation" : "hidden_act", .activation = "gelu_pytorch_tanh"});
-  f.harmless({"hidden_act"}, "hidden_activation goes first, and gelu means its tanh form, as in transformers");
+  // "gelu" of the first releases means the approximation, as transformers has it.
+  gemma_like(f, a, b, {.activation = "gelu_pytorch_tanh"});
   if (f.reads() && b.ffn.activation == Activation::gelu) b.ffn.activation = Activation::gelu_tanh;
+  // Another value of it is warned of, as any field that the family does not have.
+  const std::string tanh_form = "gelu_pytorch_tanh";
+  if (f.says("hidden_activation") && f.source().get_or<std::string>("hidden_activation", "") == tanh_form)
+    f.harmless({"hidden_activation"}, "transformers reads hidden_act alone");
   f.rope(a, b);
   f.repeat(a, b);
 }

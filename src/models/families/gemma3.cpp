@@ -11,7 +11,7 @@ void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
   gemma_like(f, a, b, {.activation_field = "hidden_activation", .activation = "gelu_pytorch_tanh"});
   if (f.reads()) b.after_mixer = b.after_ffn = b.attention.qk_norm = a.final_norm;
-  gemma_attention(f, a, b, {});
+  gemma_attention(f, a, b, {.caps_scores = false});
   f.rope(a, b, {.base = 1000000, .layer_type = "full_attention"}, 0);
   f.rope(a, b, {.base = 10000, .layer_type = "sliding_attention", .base_field = "rope_local_base_freq"}, 1);
   f.repeat(a, b);

@@ -1,10 +1,26 @@
 // GPT-2: layer norms, learned positions, a plain FFN; q, k and v in one matrix, matrices stored [in, out].
 //
 //   Source  transformers, models/gpt2 (Radford et al. 2019)
+#include <cmath>
+
 #include "models/families.h"
 
 namespace thimble {
 namespace {
+
+// Scores are divided by the root of the head's width, by the block's number, by both or by nothing.
+void scales(HfFields& f, Architecture& a) {
+  const auto scale_of = [&](size_t i) { return i < a.blocks.size() ? a.blocks[i].attention.scale : 0; };
+  bool by_width = scale_of(0) != 1, by_number = scale_of(1) != scale_of(0);
+  f.field("scale_attn_weights", by_width, true);
+  f.field("scale_attn_by_inverse_layer_idx", by_number, false);
+  if (!f.reads() || (by_width && !by_number)) return;
+  for (size_t i = 0; i < a.blocks.size(); ++i) {
+    Attention& attention = a.blocks[i].attention;
+    const double width = by_width ? std::sqrt(static_cast<double>(attention.head_dim)) : 1;
+    attention.scale = 1 / (width * (by_number ? static_cast<double>(i + 1) : 1));
+  }
+}
 
 void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
@@ -16,8 +32,6 @@ void config(HfFields& f, Architecture& a) {
               .activation = "gelu_new",
               .gated = false,
               .tied = true});
-  f.only("scale_attn_weights", true);
-  f.only("scale_attn_by_inverse_layer_idx", false);
   f.only("add_cross_attention", false);
   f.harmless({"reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
               "summary_type", "summary_use_proj"},
@@ -26,6 +40,7 @@ void config(HfFields& f, Architecture& a) {
   b.attention.rope = -1;
   a.learned_positions = a.context;
   f.repeat(a, b);
+  scales(f, a);
 }
 
 constexpr HfName kNames[] = {{"model.embed_tokens", "transformer.wte"},

@@ -1,4 +1,4 @@
-// Mistral 7B and its kin: one sliding window for all layers, or none.
+// Mistral 7B and its kin: one sliding window for all layers, for those that layer_types names, or none.
 //
 //   Source  transformers, models/mistral (Jiang et al. 2023, arXiv:2310.06825)
 #include "models/families.h"
@@ -11,7 +11,13 @@ void config(HfFields& f, Architecture& a) {
   llama_like(f, a, b);
   f.rope(a, b);
   f.repeat(a, b);
-  f.window(a, 4096);
+  // With layer types it is a Ministral, for transformers too.
+  bool differ = false;
+  for (const Block& block : a.blocks) differ |= block.attention.window != a.blocks.front().attention.window;
+  if (f.reads() ? f.says("layer_types") : differ)
+    f.windows(a, 4096, {});
+  else
+    f.window(a, 4096);
 }
 
 constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}};

@@ -28,7 +28,8 @@ void config(HfFields& f, Architecture& a) {
   b.attention.qkv_bias = b.attention.output_bias = b.ffn.bias;
   f.field("layer_norm_elementwise_affine", norm.gain, true);
   if (f.reads()) norm = {.kind = &kLayer, .gain = norm.gain, .bias = norm.gain};
-  f.field("word_embed_proj_dim", a.embedding_width, a.width);
+  int64_t embedding = a.embedding_width > 0 ? a.embedding_width : a.width;
+  f.field("word_embed_proj_dim", embedding, a.width);
   if (f.reads()) {
     b.before_mixer = b.before_ffn = b.after_mixer = b.after_ffn = {};
     (before ? b.before_mixer : b.after_mixer) = norm;
@@ -38,7 +39,7 @@ void config(HfFields& f, Architecture& a) {
     b.attention.rope = -1;
     a.learned_positions = a.context + kFirstPosition;
     a.first_position = kFirstPosition;
-    if (a.embedding_width == a.width) a.embedding_width = 0;
+    a.embedding_width = embedding == a.width ? 0 : embedding;
   }
   f.harmless({"dropout", "layerdrop", "init_std", "prefix"}, "it is of training or initialisation");
   f.repeat(a, b);

@@ -9,7 +9,7 @@ namespace {
 void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
   llama_like(f, a, b, {.epsilon = 1e-5});
-  f.rope(a, b, {.partial_field = kPartialRotary});
+  f.rope(a, b, {.partial_field = kPartialRotary, .original_context = 4096});
   int64_t original = a.context;
   if (!a.ropes.empty() && a.ropes[0].scaling.original_context > 0) original = a.ropes[0].scaling.original_context;
   f.field("original_max_position_embeddings", original, 4096);

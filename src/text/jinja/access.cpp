@@ -77,7 +77,7 @@ Result<Value> python_attribute(Evaluator& evaluator, const Value& of, std::strin
   if (of.is(Kind::callable)) return of.callable().attribute(name);
   if (of.is(Kind::tuple)) {
     Value found = attribute_of_tuple(of, name);
-    if (found.given()) return found;
+    if (found.given() || name == "copy") return found;  // which lists alone have
   }
   if (const Builtin* method = find_method(of.kind(), name))
     return Value(Kind::callable, std::make_shared<BuiltinCallable>(*method, of));

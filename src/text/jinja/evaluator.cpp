@@ -157,6 +157,11 @@ Result<Evaluator::Flow> Evaluator::execute(NodeId id) {
 }
 
 Result<Evaluator::Flow> Evaluator::execute_block(const Node& node) {
+  // A variable that is given does not show through in the scope that begins here, nor within it.
+  for (const NameId name : tree_.unset[node.index]) {
+    if (globals_[name].given())
+      frame_->set(name, Value::undefined(fmt::format("'{}' is undefined", tree_.names[name])));
+  }
   for (uint32_t i = 0; i < node.count; ++i) {
     const Flow flow = TRY(execute(child(node, i)));
     if (flow != Flow::on) return flow;

@@ -4,6 +4,7 @@
 
 #include "text/jinja/evaluator.h"
 #include "text/jinja/parser.h"
+#include "text/jinja/unset_names.h"
 
 namespace thimble::jinja {
 
@@ -16,7 +17,9 @@ Result<Template> Template::compile(std::string_view source) {
   constexpr size_t kLongest = 4u << 20;
   if (source.size() > kLongest)
     return fail(ErrorCode::corrupt, "the template has {} bytes, more than {}", source.size(), kLongest);
-  return Template(std::make_unique<const Tree>(TRY(parse(source))));
+  Tree tree = TRY(parse(source));
+  find_unset_names(tree);
+  return Template(std::make_unique<const Tree>(std::move(tree)));
 }
 
 Result<Rendering> Template::render(std::span<const Variable> variables, const RenderOptions& options,

@@ -38,7 +38,7 @@ enum class NodeKind : uint8_t {
   // targets
   names_attribute,  // name.index, index: of the names
   // statements
-  block,         // children, one after the other
+  block,         // children, one after the other; index: of unset
   text,          // index: of the constants
   output,        // children
   condition,     // if a: b, else c, a block or a condition
@@ -113,6 +113,7 @@ struct Tree {
   std::vector<std::string> names;
   std::vector<CallSite> calls{CallSite{}};
   std::vector<Function> functions;
+  std::vector<std::vector<NameId>> unset;  // what a scope sets before it reads it; the first is empty
   NodeId root = 0;
   bool has_generation = false;
 };

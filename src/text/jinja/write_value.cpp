@@ -67,6 +67,21 @@ void write_view(const List& view, TextBuilder& to) {
   to.append(")");
 }
 
+// Namespaces may hold each other, and themselves.
+void write_names(const Names& names, TextBuilder& to) {
+  constexpr int kDeepestNames = 50;
+  static thread_local int depth = 0;
+  to.append("<Namespace ");
+  if (depth == kDeepestNames) {
+    to.append("{...}");
+  } else {
+    ++depth;
+    write_entries(names.attributes, to);
+    --depth;
+  }
+  to.append(">");
+}
+
 }  // namespace
 
 std::string float_text(double value) {
@@ -114,9 +129,7 @@ void write_repr(const Value& value, TextBuilder& to) {
     case Kind::range:
       return write_range(value.range(), to);
     case Kind::names:
-      to.append("<Namespace ");
-      write_entries({}, to);
-      return to.append(">");
+      return write_names(value.names(), to);
     default:
       return to.append(fmt::format("<{} object>", type_name(value)));
   }

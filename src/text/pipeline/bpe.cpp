@@ -61,7 +61,8 @@ class Bpe final : public Model {
     }
     const auto known_byte = [&](char byte) { return byte_ids_[static_cast<unsigned char>(byte)] >= 0; };
     if (std::ranges::all_of(text_, known_byte)) {
-      for (uint32_t i = 0; i < length; ++i) merger_.add(start + i, 1, byte_ids_[static_cast<unsigned char>(text_[i])]);
+      // Those of the prefix and the suffix too.
+      for (const char byte : text_) merger_.add(start, length, byte_ids_[static_cast<unsigned char>(byte)]);
       after_unknown = false;
       return {};
     }

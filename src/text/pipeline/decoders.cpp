@@ -81,18 +81,21 @@ Result<Decoder> replace(const JsonTokenizer& json, const Object& part) {
   }};
 }
 
-// Up to `start` characters off the beginning and up to `stop` off the end, as long as they are `content`.
+// Of each token, or of all once they are joined: up to `start` characters off the beginning and up to `stop` off the
+// end, as long as they are `content`.
 Result<Decoder> strip(const JsonTokenizer&, const Object& part) {
   const std::string content(text_of(part, "content", " "));
   int64_t start = 0, stop = 0;
   std::ignore = part.at_key("start").get(start);
   std::ignore = part.at_key("stop").get(stop);
-  return Decoder{[=](std::string& token, bool first, bool last) {
-    for (int64_t i = 0; first && i < start && token.starts_with(content) && !content.empty(); ++i)
-      token.erase(0, content.size());
-    for (int64_t i = 0; last && i < stop && token.ends_with(content) && !content.empty(); ++i)
-      token.resize(token.size() - content.size());
-  }};
+  return Decoder{.each =
+                     [=](std::string& token, bool first, bool last) {
+                       for (int64_t i = 0; first && i < start && token.starts_with(content) && !content.empty(); ++i)
+                         token.erase(0, content.size());
+                       for (int64_t i = 0; last && i < stop && token.ends_with(content) && !content.empty(); ++i)
+                         token.resize(token.size() - content.size());
+                     },
+                 .at_ends = true};
 }
 
 Result<Decoder> word_piece(const JsonTokenizer&, const Object& part) {
@@ -141,7 +144,8 @@ std::string Decoders::decode(std::vector<std::string> tokens) const {
   };
   bool joined = false;
   for (const Decoder& step : steps_) {
-    for (size_t i = 0; step.each && i < tokens.size(); ++i) step.each(tokens[i], i == 0, i + 1 == tokens.size());
+    for (size_t i = 0; step.each && i < tokens.size(); ++i)
+      step.each(tokens[i], step.at_ends || i == 0, step.at_ends || i + 1 == tokens.size());
     if (step.joins && !joined) tokens = {join()};
     joined |= step.joins;
   }
@@ -149,8 +153,12 @@ std::string Decoders::decode(std::vector<std::string> tokens) const {
 }
 
 std::string Decoders::inner(std::string token) const {
-  for (const Decoder& step : steps_)
-    if (step.each) step.each(token, false, false);
+  bool joined = false;
+  for (const Decoder& step : steps_) {
+    const bool end = step.at_ends && !joined;
+    if (step.each) step.each(token, end, end);
+    joined |= step.joins;
+  }
   return token;
 }
 

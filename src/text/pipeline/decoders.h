@@ -12,7 +12,8 @@ namespace thimble::pipeline {
 struct Decoder {
   // Of one token, which may be the first or the last.
   std::function<void(std::string& token, bool first, bool last)> each;
-  bool joins = false;  // from here on the tokens are one text
+  bool joins = false;    // from here on the tokens are one text
+  bool at_ends = false;  // every token counts as first and last
 };
 
 class Decoders {

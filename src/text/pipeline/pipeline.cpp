@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "core/warnings.h"
 #include "files/file.h"
 #include "files/file_kind.h"
 #include "text/keep_files.h"
@@ -29,11 +30,12 @@ struct Steps {
 
 class Pipeline final : public VocabularyTokenizer {
  public:
-  Pipeline(Vocabulary vocabulary, TokenTable normalized, Steps steps, Source source)
+  Pipeline(Vocabulary vocabulary, TokenTable normalized, Steps steps, Source source, std::unique_ptr<Tokenizer> plain)
       : VocabularyTokenizer(std::move(vocabulary)),
         normalized_(std::move(normalized)),
         steps_(std::move(steps)),
-        source_(std::move(source)) {
+        source_(std::move(source)),
+        plain_(std::move(plain)) {
     after_normalizing_.build(normalized_, vocabulary_.rules);
   }
 
@@ -55,6 +57,11 @@ class Pipeline final : public VocabularyTokenizer {
   }
 
   Result<TokenizerTables> tables() const override {
+    if (plain_) {
+      warn(fmt::format("{}: in GGUF added tokens are found in a text as it is, not once it is normalized",
+                       source_.path));
+      return plain_->tables();
+    }
     return fail(
         ErrorCode::unsupported,
         "writing a tokenizer for GGUF: one that is neither byte-level BPE nor SentencePiece has no words there; "
@@ -104,6 +111,7 @@ class Pipeline final : public VocabularyTokenizer {
   SpecialTokens after_normalizing_;
   Steps steps_;
   Source source_;
+  std::unique_ptr<Tokenizer> plain_;  // the nearest one that GGUF has words for, or none
   std::string normal_;
 };
 
@@ -116,6 +124,7 @@ Result<void> fill(const JsonTokenizer& json, const Steps& steps, Vocabulary& voc
     std::string text(added.text);
     for (const Normalizer& step : steps.normalizers) CHECK_OK(step(text, {}));
     CHECK_OK(normalized.set(added.id, text, TokenKind::user_defined));
+    vocabulary.symbols.push_back(added.id);
   }
   const TokenTable& tokens = steps.model->tokens();
   for (int32_t id = 0; id < tokens.size(); ++id)
@@ -126,7 +135,7 @@ Result<void> fill(const JsonTokenizer& json, const Steps& steps, Vocabulary& voc
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> read(const JsonTokenizer& json, std::string text) {
+Result<std::unique_ptr<Tokenizer>> read(const JsonTokenizer& json, std::string text, std::unique_ptr<Tokenizer> plain) {
   Steps steps;
   steps.normalizers = TRY(read_normalizers(json));
   steps.splitters = TRY(read_splitters(json));
@@ -138,7 +147,7 @@ Result<std::unique_ptr<Tokenizer>> read(const JsonTokenizer& json, std::string t
   CHECK_OK(read_processors(json, vocabulary));
   CHECK_OK(finish(vocabulary, json.path));
   return std::make_unique<Pipeline>(std::move(vocabulary), std::move(normalized), std::move(steps),
-                                    Source{json.path, std::move(text)});
+                                    Source{json.path, std::move(text)}, std::move(plain));
 }
 
 }  // namespace thimble::pipeline

@@ -12,6 +12,8 @@
 namespace thimble::pipeline {
 
 // `text` is the file's, kept where it is no file that could be copied when the tokenizer is saved ("" else).
-Result<std::unique_ptr<Tokenizer>> read(const JsonTokenizer& json, std::string text);
+// `plain`: one that GGUF has words for and that differs in added tokens alone, if there is one.
+Result<std::unique_ptr<Tokenizer>> read(const JsonTokenizer& json, std::string text,
+                                        std::unique_ptr<Tokenizer> plain = nullptr);
 
 }  // namespace thimble::pipeline
