@@ -15,6 +15,7 @@ constexpr std::string_view kPlain = "none";  // of a router
 
 constexpr Option kOptions[] = {
     zero_or_one("coupled", 0, "1: two streams, of which each block's mixer and FFN read one and change the other"),
+    zero_or_one("denoises", 0, "1: blocks find a label's embedding behind noise, each from the text, step by step"),
     whole_number("window", 0, 0, 1 << 20, "of sliding attention, in tokens; 0: none"),
     whole_number("experts", 8, 1, 4096, "experts of a routed FFN, each as wide as the FFN would be"),
     whole_number("chosen", 0, 0, 64, "experts of a token, at most; 0: as the router does"),
@@ -96,6 +97,8 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
       of_attention = text;
     else if (setting.name == "coupled")
       a.coupled = options["coupled"] > 0;
+    else if (setting.name == "denoises")
+      a.denoises = options["denoises"] > 0;
     else if (options.has(setting.name))
       of_routers = text;
   }

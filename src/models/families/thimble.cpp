@@ -4,6 +4,7 @@
 //           "block_routers": the router of every block's FFN, or "none";  "num_experts", "num_experts_per_tok",
 //           "expert_capacity", "router_aux_loss_coef": those of routed blocks, the same in all
 //           "coupled_streams": whether there are two (Architecture::coupled)
+//           "denoises": whether blocks find a label behind noise (Architecture::denoises)
 #include <algorithm>
 
 #include "models/families.h"
@@ -78,6 +79,7 @@ void config(HfFields& f, Architecture& a) {
   f.rope(a, b, {.partial_field = kPartialRotary});
   f.repeat(a, b);
   f.field("coupled_streams", a.coupled, false);
+  f.field("denoises", a.denoises, false);
   mixing(f, a);
   routing(f, a);
 }
