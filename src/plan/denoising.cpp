@@ -29,7 +29,8 @@ class DenoisingCutter {
     make_label();
     for (const Node& node : copy_.from().nodes()) {
       if (const int64_t t = place(model_.reads, node); t > 0) {
-        copy_.graph().set_block(-1);
+        // Of the block that reads it: what it is made of waits, as a block's inputs do.
+        copy_.graph().set_block(t < blocks_ ? static_cast<int>(t) : -1);
         copy_.bind(model_.reads[static_cast<size_t>(t)], noisy(t));
         continue;
       }
@@ -83,7 +84,11 @@ class DenoisingCutter {
   }
 
   ValueId text() {
-    if (text_ == kNone) text_ = copy_.graph().emit(kDetach, {}, {copy_.map(model_.reads.front())}, "x.even.detached");
+    if (text_ != kNone) return text_;
+    const int block = copy_.graph().block();
+    copy_.graph().set_block(-1);
+    text_ = copy_.graph().emit(kDetach, {}, {copy_.map(model_.reads.front())}, "x.even.detached");
+    copy_.graph().set_block(block);
     return text_;
   }
 

@@ -71,13 +71,10 @@ TEST(ForwardForward, nothing_passes_between_modules) {
     Numbers begin = values_after(spec, 0, 0);
     const Numbers before = after_a_step(spec, 0.1, begin);
     for (float& x : begin.at("model.layers.3.mlp.down_proj.weight")) x *= 4;
-    for (const auto& [name, numbers] : after_a_step(spec, 0.1, begin)) {
-      if (!of_blocks(name, 0, 1)) continue;
-      if (collaborates)
-        EXPECT_NE(numbers, before.at(name)) << name;
-      else
-        EXPECT_EQ(numbers, before.at(name)) << name;
-    }
+    size_t moved = 0;
+    for (const auto& [name, numbers] : after_a_step(spec, 0.1, begin))
+      if (of_blocks(name, 0, 1)) moved += numbers != before.at(name);
+    EXPECT_EQ(moved > 0, collaborates);
   }
 }
 

@@ -49,13 +49,18 @@ Numbers after_a_step(const TrainingSpec& spec, double rate, const Numbers& begin
 
 void expect_gradient(const TrainingSpec& spec, const std::string& parameter, const std::string& own) {
   SCOPED_TRACE(parameter + " by " + own);
-  constexpr double kRate = 1e-1, kMoved = 1e-2;
+  constexpr double kRate = 100, kMoved = 1e-2, kGrown = 6;
   Numbers begin = values_after(spec, 0, 0);
-  const std::vector<float> at = begin.at(parameter), stepped = after_a_step(spec, kRate).at(parameter);
+  // Weights of such size that the gradients are no rounding errors of them.
+  for (auto& [name, numbers] : begin)
+    if (name.ends_with("_proj.weight"))
+      for (float& x : numbers) x *= static_cast<float>(kGrown);
+  const std::vector<float> at = begin.at(parameter), stepped = after_a_step(spec, kRate, begin).at(parameter);
   const auto loss = [&] {
     double sum = 0;
-    for (const float row : after_a_step(spec, 0, begin).at(own)) sum += double{row};
-    return sum;
+    const std::vector<float> rows = after_a_step(spec, 0, begin).at(own);
+    for (const float row : rows) sum += double{row};
+    return own.find(".module_") != std::string::npos ? sum : sum / static_cast<double>(rows.size());
   };
   double apart = 0, length = 0;
   for (size_t i = 3; i < at.size(); i += at.size() / 6) {
@@ -69,7 +74,7 @@ void expect_gradient(const TrainingSpec& spec, const std::string& parameter, con
     apart += (expected - taken) * (expected - taken), length += expected * expected;
   }
   EXPECT_GT(length, 0);
-  EXPECT_LT(std::sqrt(apart / length), 2e-2);
+  EXPECT_LT(std::sqrt(apart / length), 5e-2);  // differences of sums in f32
 }
 
 int64_t kept_bytes(const TrainingPlan& plan) {

@@ -16,8 +16,8 @@ using Numbers = std::map<std::string, std::vector<float>>;
 // as `begin` says.
 Numbers after_a_step(const TrainingSpec& spec, double rate, const Numbers& begin = {});
 
-// The gradient of the sum of a result over some elements of a parameter, by central differences, against what plain
-// gradient descent takes. `own`: of the losses, the one that the parameter is trained by.
+// What plain gradient descent takes for some elements of a parameter against central differences of the result `own`,
+// the loss that the parameter is trained by.
 void expect_gradient(const TrainingSpec& spec, const std::string& parameter, const std::string& own);
 
 // Bytes that live where a forward pass turns into its backward pass, at most.
