@@ -120,7 +120,7 @@ class GoodnessCutter {
       const Expr all = b.tensor(), alone = b.tensor(), all_hybrid = b.tensor(), alone_hybrid = b.tensor();
       text = text + (all - alone), hybrid = hybrid + (all_hybrid - alone_hybrid);
     }
-    const double threshold = goodness_.threshold;
+    const double threshold = goodness_.threshold * static_cast<double>(spec_.architecture.width);
     const Expr of_text = counts * minus_log_sigmoid(text - threshold);
     b.output(scale * (of_text + wrong * minus_log_sigmoid(threshold - hybrid)));
     Graph& g = copy_.graph();
@@ -128,12 +128,12 @@ class GoodnessCutter {
     g.value(loss).role = Role::result;
   }
 
-  // f32 [rows]: the mean square of what has been added to the stream.
+  // f32 [rows]: the sum of squares of what has been added to the stream (Hinton 2022, eq. 1).
   ValueId goodness(ValueId before, ValueId now, const std::string& name) {
     Graph& g = copy_.graph();
     PointwiseBuilder b;
     const Expr x = b.tensor(), y = b.tensor(), added = y - x;
-    b.output(added * added * (1 / static_cast<double>(g.value(now).type.shape.columns())));
+    b.output(added * added);
     const ValueId squares = g.emit(kPointwise, b.attributes(), {before, now}, name + ".squares");
     return g.emit(kReduce, ReduceAttributes{Reduce::sum, ReduceOver::columns}, {squares}, name + ".goodness");
   }

@@ -28,7 +28,7 @@ double softplus(double x) { return std::log1p(std::exp(-std::abs(x))) + std::max
 // is wrong twice.
 TEST(ForwardForward, has_the_loss_of_the_paper) {
   TrainingSpec spec = forward_spec(2, 1);
-  ASSERT_TRUE(spec.estimator_options.set("forward_forward", "threshold", 0.7));
+  ASSERT_TRUE(spec.estimator_options.set("forward_forward", "threshold", 0.7 / 64));
   Numbers begin = values_after(spec, 0, 0);
   for (auto& [name, numbers] : begin)
     if (name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight")) std::ranges::fill(numbers, 0.0f);
@@ -113,14 +113,13 @@ TEST(ForwardForward, keeps_the_activations_of_one_module) {
 }
 
 TEST(ForwardForward, has_the_same_bits_at_every_budget) {
-  for (const bool collaborates : {false, true})
-    for (const double clip : {0.0, 1.0}) {
-      SCOPED_TRACE(fmt::format("collaborates {}, clip {}", collaborates, clip));
-      TrainingSpec spec = forward_spec(4, 2, collaborates);
-      spec.set_optimizer({&kAdamw, {}});
-      spec.clip = clip, spec.activation = &kBf16, spec.batch = 16;
-      expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 2);
-    }
+  for (const bool collaborates : {false, true}) {
+    SCOPED_TRACE(collaborates);
+    TrainingSpec spec = forward_spec(4, 2, collaborates);
+    spec.set_optimizer({&kAdamw, {}});
+    spec.clip = collaborates ? 1 : 0, spec.activation = &kBf16, spec.batch = 16;
+    expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 2);
+  }
 }
 
 TEST(ForwardForward, refuses_what_it_is_not_for) {

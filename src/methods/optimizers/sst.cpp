@@ -219,7 +219,7 @@ void apply(Update& u) {
 const Optimizer kSst = {.name = "sst",
                         .summary = "all singular values of a matrix, and a few singular vectors drawn by them",
                         .paper = "arXiv:2405.15481",
-                        .learning_rate = 1e-3,
+                        .learning_rate = 2e-3,
                         .options = kOptions,
                         .states = states,
                         .accumulator = accumulator,
