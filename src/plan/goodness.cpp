@@ -37,6 +37,7 @@ class GoodnessCutter {
       if (of_text_.contains(&node)) emit(node, hybrid_, {&hybrid_}, kHybrid);
       for (ValueId out : node.out)
         if (const auto end = ends_.find(out); end != ends_.end()) end_module(end->second, out);
+      if (std::ranges::find(node.out, end_of(0)) != node.out.end()) hand_on(end_of(0));
     }
     return std::move(copy_);
   }
@@ -106,8 +107,13 @@ class GoodnessCutter {
     const Pair now{copy_.map(end), hybrid_.at(end)};
     const Pair own = both_goodness({copy_.map(begin), hybrid_.at(begin)}, now, name);
     add_loss(module, own, name);
-    copy_.bind(end, detached(now.text));
-    hybrid_[end] = detached(now.hybrid);
+    hand_on(end);
+  }
+
+  // To the next module, as a number.
+  void hand_on(ValueId stream) {
+    copy_.bind(stream, detached(copy_.map(stream)));
+    hybrid_[stream] = detached(hybrid_.at(stream));
   }
 
   void add_loss(int64_t module, const Pair& own, const std::string& name) {
@@ -128,14 +134,21 @@ class GoodnessCutter {
     g.value(loss).role = Role::result;
   }
 
-  // f32 [rows]: the sum of squares of what has been added to the stream (Hinton 2022, eq. 1).
+  // f32 [rows]: the sum of squares of what has been added to the stream (Hinton 2022, eq. 1), where the stream that it
+  // is added to has a mean square of 1.
   ValueId goodness(ValueId before, ValueId now, const std::string& name) {
     Graph& g = copy_.graph();
     PointwiseBuilder b;
     const Expr x = b.tensor(), y = b.tensor(), added = y - x;
     b.output(added * added);
     const ValueId squares = g.emit(kPointwise, b.attributes(), {before, now}, name + ".squares");
-    return g.emit(kReduce, ReduceAttributes{Reduce::sum, ReduceOver::columns}, {squares}, name + ".goodness");
+    const ValueId sum = g.emit(kReduce, ReduceAttributes{Reduce::sum, ReduceOver::columns}, {squares}, name + ".sum");
+    const ValueId size =
+        g.emit(kReduce, ReduceAttributes{Reduce::squares, ReduceOver::columns}, {before}, name + ".size");
+    PointwiseBuilder r;
+    const Expr of_added = r.tensor(), of_stream = r.tensor();
+    r.output(of_added * static_cast<double>(spec_.architecture.width) / (of_stream + 1e-12));
+    return g.emit(kPointwise, r.attributes(), {sum, detached(size)}, name + ".goodness");
   }
   Pair both_goodness(const Pair& before, const Pair& now, const std::string& name) {
     return {goodness(before.text, now.text, name + ".text"), goodness(before.hybrid, now.hybrid, name + ".hybrid")};

@@ -64,6 +64,17 @@ TEST(ForwardForward, the_head_learns_to_predict_and_the_blocks_do_not) {
     if (of_blocks(name, 0, 3)) EXPECT_NE(forward.at(name), numbers) << name;
 }
 
+// The text is data: its embedding learns as the head, where it is that, and else not at all.
+TEST(ForwardForward, the_embedded_text_is_a_number) {
+  TrainingSpec spec = forward_spec(4, 2);
+  spec.architecture.tied = false;
+  spec.stored = [](const std::string&) { return &kF32; };
+  const Numbers begin = values_after(spec, 0, 0), end = after_a_step(spec, 0.1);
+  ASSERT_TRUE(end.contains("model.embed_tokens.weight"));
+  EXPECT_EQ(end.at("model.embed_tokens.weight"), begin.at("model.embed_tokens.weight"));
+  EXPECT_NE(end.at("lm_head.weight"), begin.at("lm_head.weight"));
+}
+
 // A module hears nothing of those behind it, unless they collaborate.
 TEST(ForwardForward, nothing_passes_between_modules) {
   for (const bool collaborates : {false, true}) {
