@@ -38,7 +38,7 @@ class ModelBuilder {
     if (a_.coupled)
       x = begin_coupled(x);
     else if (a_.denoises)
-      x = begin_denoising(x);
+      x = begin_denoising(g_, m_, x, o_.scope);
     else
       m_.streams = {x};
     if (o_.part == ModelPart::embedding) {
@@ -49,7 +49,7 @@ class ModelBuilder {
       if (o_.scope.empty()) g_.set_block(static_cast<int>(layer));
       x = block(layer, x);
       if (a_.denoises)
-        x = denoised(layer + 1, x);
+        x = denoised(g_, m_, denoised_, a_.layers(), x, *o_.activation, o_.scope);
       else if (!a_.coupled)
         m_.streams.push_back(x);
     }
@@ -148,36 +148,6 @@ class ModelBuilder {
   ValueId linear(ValueId x, const std::string& name, ValueId addend = kNone, double scale = 1) {
     const LinearAttributes attributes{.terms = {{true, static_cast<float>(scale)}}, .codec = o_.activation};
     return emit(kLinear, attributes, {x, weight(name + ".weight"), weight(name + ".bias"), addend}, name);
-  }
-
-  // The embedded text, of mean square 1 as the noise is that blocks learn behind.
-  ValueId begin_denoising(ValueId x) {
-    m_.reads = {emit(kLayerNorm, NormAttributes{}, {x, kNone, kNone}, "x.even")};
-    return m_.reads[0];
-  }
-
-  // What the block behind step t reads, the head behind the last, given what that of step t made.
-  ValueId denoised(int64_t t, ValueId made) {
-    const DenoisingStep step = denoising_step(t, a_.layers());
-    PointwiseBuilder b;
-    std::vector<ValueId> in{made, m_.reads.back()};
-    const Expr y = b.tensor(), read = b.tensor(), found = step.a * (y - read);
-    Expr z = found;
-    if (t > 1) {
-      in.push_back(denoised_);
-      z = found + step.b * b.tensor();
-    }
-    const bool last = t == a_.layers();
-    b.output(z, last ? o_.activation : &kF32);
-    if (!last) {
-      in.push_back(m_.reads.front());
-      const Expr x = b.tensor();
-      b.output(x + z, o_.activation);
-    }
-    const auto out = g_.emit_all(kPointwise, b.attributes(), in, o_.scope + fmt::format("denoised.{}", t));
-    denoised_ = out[0];
-    m_.made.push_back(made), m_.reads.push_back(out.back());
-    return out.back();
   }
 
   ValueId begin_coupled(ValueId x) {

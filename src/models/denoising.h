@@ -10,6 +10,9 @@
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <string>
+
+#include "models/build.h"
 
 namespace thimble {
 
@@ -26,5 +29,12 @@ inline DenoisingStep denoising_step(int64_t t, int64_t steps) {
   const double before = denoising_signal(t - 1, steps), now = denoising_signal(t, steps), r = before / now;
   return {std::sqrt(now) * (1 - r) / (1 - before), std::sqrt(r) * (1 - now) / (1 - before)};
 }
+
+// What the first block reads: the embedded text x, of mean square 1 as the noise is. Begins model.reads; `scope` is
+// before names.
+ValueId begin_denoising(Graph& graph, BuiltModel& model, ValueId x, const std::string& scope);
+// What is read behind the next of so many steps, given what its block made; z becomes that of the step. In `codec`.
+ValueId denoised(Graph& graph, BuiltModel& model, ValueId& z, int64_t steps, ValueId made, const Codec& codec,
+                 const std::string& scope);
 
 }  // namespace thimble
