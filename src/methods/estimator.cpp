@@ -43,7 +43,8 @@ uint64_t direction_stream(int k, std::string_view parameter) {
 }
 
 std::span<const Estimator* const> estimators() {
-  static constexpr const Estimator* kTable[] = {&kBackprop, &kMezo, &kForwardGradient, &kLocal, &kMan};
+  static constexpr const Estimator* kTable[] = {&kBackprop, &kMezo,           &kForwardGradient, &kLocal,
+                                                &kMan,      &kForwardForward, &kNoprop};
   return kTable;
 }
 

@@ -19,6 +19,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -34,10 +35,19 @@ struct Probe {
   double weight;    // of its loss in the derivative along the direction, in units of 1 / epsilon
 };
 
+// What a module learns to have much of for text as it is, and little for text that is wrong in places.
+struct Goodness {
+  double threshold = 1;
+  double replaced = 0.15;     // part of the tokens of the text that is wrong
+  bool collaborates = false;  // the goodness of the other modules is added, as a number
+};
+
 // The blocks of a model in modules, each of which learns by a loss of its own (plan/modules.h).
 struct LocalModules {
   int64_t count = 2;
   double momentum = -1;  // of the average of the next block's weights, in an auxiliary network; negative: there is none
+  std::optional<Goodness> goodness = {};  // learns by it, instead of by what the head makes of it
+  bool denoises = false;                  // learns to find the label's embedding behind noise (Architecture::denoises)
 
   bool averages() const { return momentum >= 0; }
 };
@@ -120,9 +130,11 @@ std::span<const Estimator* const> estimators();
 Result<const Estimator*> estimator_named(std::string_view name);
 
 extern const Estimator kBackprop;
+extern const Estimator kForwardForward;
 extern const Estimator kForwardGradient;
 extern const Estimator kLocal;
 extern const Estimator kMan;
 extern const Estimator kMezo;
+extern const Estimator kNoprop;
 
 }  // namespace thimble

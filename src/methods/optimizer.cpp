@@ -12,10 +12,10 @@
 namespace thimble {
 namespace {
 
-constexpr std::array kOptimizers = {&kAdamw,  &kLion,     &kSgd,           &kAdafactor,    &kApollo,      &kApolloMini,
-                                    &kGalore, &kLamb,     &kMuon,          &kSpam,         &kSoap,        &kCosmos,
-                                    &kCame,   &kAdamMini, &kLars,          &kSgdSai,       &kSophia,      &kProdigy,
-                                    &kFira,   &kFrugal,   &kNaturalGalore, &kScheduleFree, &kGradNormLorp};
+constexpr std::array kOptimizers = {&kAdamw,  &kLion,     &kSgd,           &kAdafactor,    &kApollo,       &kApolloMini,
+                                    &kGalore, &kLamb,     &kMuon,          &kSpam,         &kSoap,         &kCosmos,
+                                    &kCame,   &kAdamMini, &kLars,          &kSgdSai,       &kSophia,       &kProdigy,
+                                    &kFira,   &kFrugal,   &kNaturalGalore, &kScheduleFree, &kGradNormLorp, &kSst};
 
 constexpr std::array kWrappers = {&kLookahead, &kGradientNoise, &kKeepZeros};
 

@@ -178,6 +178,7 @@ extern const Optimizer kFrugal;
 extern const Optimizer kNaturalGalore;
 extern const Optimizer kScheduleFree;
 extern const Optimizer kGradNormLorp;
+extern const Optimizer kSst;
 extern const Optimizer kSophia;
 
 extern const Wrapper kLookahead;

@@ -260,6 +260,12 @@ Result<void> check(const Architecture& a, const std::string& source, const Exten
                   "with norms before them",
                   source);
   }
+  if (a.coupled && a.denoises)
+    return fail(
+        ErrorCode::unsupported,
+        "reading {}: blocks with coupled streams read one another, and blocks that denoise do not; leave one of "
+        "the two out",
+        source);
   for (const Rope& rope : a.ropes) CHECK_OK(check_rope(rope, where));
   CHECK_OK(check_norm(a.embedding_norm, where));
   CHECK_OK(check_norm(a.final_norm, where));

@@ -138,6 +138,10 @@ struct Architecture {
   // Two streams in place of one, both the embedded text at first: x1 <- x1 + mixer(norm(x2)); x2 <- x2 + ffn(norm(x1));
   // the head reads their mean. Each can be recovered from the other (RevNet: Gomez et al. 2017, arXiv:1707.04585).
   bool coupled = false;
+  // No block reads what another has made: block t of T reads the embedded text with z_(t-1) added, z_0 = 0, and what it
+  // adds is u_t;  z_t = a_t u_t + b_t z_(t-1)  (denoising_step), and the head reads z_T (NoProp: Li et al. 2025,
+  // arXiv:2503.24322).
+  bool denoises = false;
 
   int64_t embedding_width = 0;  // other than `width`: linear layers lead there and back (OPT-350m); 0: the same
   double embedding_scale = 1;

@@ -7,6 +7,7 @@
 
 #include "core/random.h"
 #include "models/alibi.h"
+#include "models/denoising.h"
 #include "models/mixer.h"
 #include "models/norm.h"
 #include "models/rope_frequencies.h"
@@ -37,6 +38,8 @@ class ModelBuilder {
     ValueId x = embed();
     if (a_.coupled)
       x = begin_coupled(x);
+    else if (a_.denoises)
+      x = begin_denoising(g_, m_, x, o_.scope);
     else
       m_.streams = {x};
     if (o_.part == ModelPart::embedding) {
@@ -46,7 +49,10 @@ class ModelBuilder {
     for (int64_t layer = 0; layer < a_.layers(); ++layer) {
       if (o_.scope.empty()) g_.set_block(static_cast<int>(layer));
       x = block(layer, x);
-      if (!a_.coupled) m_.streams.push_back(x);
+      if (a_.denoises)
+        x = denoised(g_, m_, denoised_, a_.layers(), x, *o_.activation, o_.scope);
+      else if (!a_.coupled)
+        m_.streams.push_back(x);
     }
     g_.set_block(-1);
     if (a_.coupled) x = joined(g_, streams_[0], streams_[1], 1, *o_.activation, o_.scope + "x.joined");
@@ -293,6 +299,7 @@ class ModelBuilder {
   std::map<std::string, ValueId> weights_;
   std::vector<ValueId> tables_, query_tables_;  // by rope
   std::vector<ValueId> balance_;                // f32 [tokens] each
+  ValueId denoised_ = kNone;                    // of a model that denoises: z
   Wide streams_[2];                             // of a coupled model: the one that takes up next, the one that is read
 };
 

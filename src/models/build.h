@@ -46,6 +46,8 @@ struct BuiltModel {
   // Of a part: the residual stream, [rows, width].
   ValueId hidden = kNone;
   std::vector<ValueId> streams;  // residual streams [rows, width]: behind the embedding, then behind every block
+  // Of a model that denoises: what every block reads, at last the head, and what the blocks make; no streams.
+  std::vector<ValueId> reads, made;
   ValueId head = kNone, head_bias = kNone;
   double logit_cap = 0;
   // f32 [rows]: a loss of every token that keeps the experts of routed FFNs evenly used; kNone: there is none.

@@ -6,9 +6,11 @@
 #include "ops/cache_keep.h"
 #include "ops/couple.h"
 #include "ops/experts.h"
+#include "ops/hybrid_tokens.h"
 #include "ops/keep.h"
 #include "ops/matrix.h"
 #include "ops/recurrent.h"
+#include "ops/text_labels.h"
 #include "ops/transform.h"
 #include "ops/update.h"
 
@@ -65,6 +67,8 @@ constexpr std::array kOps = {
     &kLinearCrossEntropyDbias,
     &kLinearCrossEntropyTangent,
     &kDrawTargets,
+    &kHybridTokens,
+    &kTextLabels,
     &kLinearDistillation,
     &kLinearDistillationDw,
     &kPointwise,

@@ -10,6 +10,8 @@
 #include "ops/pointwise.h"
 #include "ops/table.h"
 #include "ops/update.h"
+#include "plan/denoising.h"
+#include "plan/goodness.h"
 
 namespace thimble {
 namespace {
@@ -27,7 +29,7 @@ class ModuleCutter {
       ends_[model.streams[static_cast<size_t>(m * layers / modules.count)]] = m;
   }
 
-  void cut() {
+  GraphCopy cut() {
     copy_.copy_inputs();
     if (modules_.averages()) begin_auxiliary();
     for (const Node& node : copy_.from().nodes()) {
@@ -36,9 +38,8 @@ class ModuleCutter {
       for (ValueId out : node.out)
         if (const auto end = ends_.find(out); end != ends_.end()) end_module(end->second, out);
     }
+    return std::move(copy_);
   }
-
-  GraphCopy& copy() { return copy_; }
 
  private:
   // The nodes between the last residual stream and what the head reads.
@@ -64,7 +65,7 @@ class ModuleCutter {
   void end_module(int64_t module, ValueId end) {
     Graph& g = copy_.graph();
     const ValueId stream = copy_.map(end);
-    const std::string name = fmt::format("{}{}{}", copy_.from().value(loss_.out[0]).name, kModuleLoss, module);
+    const std::string name = module_loss_name(copy_.from().value(loss_.out[0]).name, module);
     const int64_t next = module * spec_.architecture.layers() / modules_.count;
     const ValueId read = modules_.averages() ? auxiliary(next, stream, name) : stream;
     g.set_block(-1);
@@ -109,10 +110,33 @@ class ModuleCutter {
   std::optional<BlockBuilder> average_, beside_;
 };
 
+// Of models whose blocks denoise, and of the estimator that is for them.
+Result<void> check_denoising(const TrainingSpec& spec, const LocalModules& modules) {
+  const std::string_view name = spec.estimator->name;
+  if (modules.denoises && !spec.architecture.denoises)
+    return fail(
+        ErrorCode::unsupported,
+        "--estimator {}: it is for models whose blocks find a label behind noise, each from the text; begin one "
+        "with --size and --set block.denoises=1",
+        name);
+  if (modules.denoises && spec.objective->labels != Labels::Kind::classes)
+    return fail(ErrorCode::unsupported,
+                "--estimator {}: its blocks learn the embedding of a text's class, which --objective {} does not have; "
+                "take --objective classification",
+                name, spec.objective->name);
+  if (!modules.denoises && spec.architecture.denoises)
+    return fail(ErrorCode::unsupported,
+                "--estimator {}: blocks of this model do not read one another, so that they make no modules; take "
+                "--estimator noprop or backprop",
+                name);
+  return {};
+}
+
 Result<void> check(const TrainingSpec& spec, const LocalModules& modules, const Node& loss) {
   const std::string_view name = spec.estimator->name;
   const int64_t layers = spec.architecture.layers();
-  if (modules.count > layers)
+  CHECK_OK(check_denoising(spec, modules));
+  if (!modules.denoises && modules.count > layers)
     return fail(ErrorCode::invalid_argument, "--set {}.modules={}: the model has {} blocks; give that many or fewer",
                 name, modules.count, layers);
   if (loss.op != &kLinearCrossEntropy)
@@ -142,6 +166,12 @@ Result<void> check(const TrainingSpec& spec, const LocalModules& modules, const 
       return fail(ErrorCode::unsupported,
                   "--estimator {}: --method {} changes what is between the blocks; take full or an adapter of layers",
                   name, rewrite.rewrite->name);
+    if (modules.goodness && rewrite.rewrite->virtual_tokens)
+      return fail(
+          ErrorCode::unsupported,
+          "--estimator {}: tokens of a text are replaced, and those of --method {} are no text; take full or an "
+          "adapter of layers",
+          name, rewrite.rewrite->name);
     if (modules.averages() && !rewrite.rewrite->trains_weights)
       return fail(ErrorCode::unsupported,
                   "--estimator {}: it averages weights that train, which --method {} leaves as they are; take --method "
@@ -153,26 +183,31 @@ Result<void> check(const TrainingSpec& spec, const LocalModules& modules, const 
 
 }  // namespace
 
+std::string module_loss_name(std::string_view loss, int64_t module) {
+  return fmt::format("{}{}{}", loss, kModuleLoss, module);
+}
+
 Result<void> cut_into_modules(const TrainingSpec& spec, const BuildOptions& options, const std::string& loss,
                               Graph& graph, BuiltModel& model) {
   const LocalModules modules = spec.estimator->modules(spec.estimator_options);
   const Node made = graph.nodes()[static_cast<size_t>(graph.producer(graph.find(loss)))];
   CHECK_OK(check(spec, modules, made));
-  ModuleCutter cutter(spec, options, modules, graph, model, made);
-  cutter.cut();
-  GraphCopy& copy = cutter.copy();
+  GraphCopy copy = modules.goodness   ? cut_by_goodness(spec, modules, graph, model, made)
+                   : modules.denoises ? cut_by_denoising(spec, graph, model, made)
+                                      : ModuleCutter(spec, options, modules, graph, model, made).cut();
   BuiltModel cut = model;
   for (ValueId* id : {&cut.ids, &cut.positions, &cut.starts, &cut.slots, &cut.stream, &cut.hidden, &cut.head,
                       &cut.head_bias, &cut.balance})
     *id = copy.map(*id);
   for (ValueId& stream : cut.streams) stream = copy.map(stream);
+  cut.reads.clear(), cut.made.clear();
   model = cut;
   graph = std::move(copy.graph());
   return {};
 }
 
-Result<ModuleGradients> backward_by_modules(std::span<const ValueId> trained, std::span<const ValueId> losses,
-                                            Graph& graph) {
+Result<ModuleGradients> backward_by_modules(std::string_view estimator, std::span<const ValueId> trained,
+                                            std::span<const ValueId> losses, Graph& graph) {
   GraphCopy copy(graph);
   copy.copy_inputs();
   Backward backward(copy.graph(), copy.mapped(trained));
@@ -185,6 +220,11 @@ Result<ModuleGradients> backward_by_modules(std::span<const ValueId> trained, st
     const ValueId loss = copy.map(node.out[0]);
     if (backward.reaches(loss)) CHECK_OK(backward.run({&loss, 1}));
   }
+  if (!backward.reaches(copy.map(losses[0])))
+    return fail(ErrorCode::unsupported,
+                "--estimator {}: what predicts, the last norm and the head, learns from its loss alone, and nothing of "
+                "it trains here; take --method full",
+                estimator);
   CHECK_OK(backward.run(copy.mapped(losses)));
   ModuleGradients out{backward.leaves(), backward.sums_within_pass()};
   // Updates are made in this order: none waits for what modules share, which is complete only at the end.

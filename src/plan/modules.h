@@ -14,6 +14,9 @@
 
 namespace thimble {
 
+// What the loss of module m is called, from 1, where the model's is called `loss`.
+std::string module_loss_name(std::string_view loss, int64_t module);
+
 // Before the names of an auxiliary network's blocks: the average of the next block, and what learns beside it.
 inline constexpr const char* kAverage = "man.average.";
 inline constexpr const char* kBeside = "man.beside.";
@@ -28,9 +31,10 @@ struct ModuleGradients {
   bool sums_within_pass = false;
 };
 // Of a graph with such modules, whose last loss is read from `losses`: the backward pass of each behind its loss.
-// Errors where a value that modules share has a gradient but is no parameter.
-Result<ModuleGradients> backward_by_modules(std::span<const ValueId> trained, std::span<const ValueId> losses,
-                                            Graph& graph);
+// Errors where a value that modules share has a gradient but is no parameter, and where nothing of what predicts
+// trains.
+Result<ModuleGradients> backward_by_modules(std::string_view estimator, std::span<const ValueId> trained,
+                                            std::span<const ValueId> losses, Graph& graph);
 
 // Emits the step of the averages of auxiliary networks, e <- momentum e + (1 - momentum) w, and returns their names.
 std::vector<std::string> average_blocks(double momentum, Graph& graph);

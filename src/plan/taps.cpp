@@ -9,7 +9,7 @@ namespace thimble {
 
 ModelTaps taps_of(const BuiltModel& model, const Architecture& architecture, const BuildOptions& options) {
   ModelTaps taps{model.streams, model.hidden, {}};
-  if (architecture.coupled) return taps;
+  if (architecture.coupled || architecture.denoises) return taps;
   taps.blocks = [architecture, options](Graph& graph, int64_t by, Role role) -> Result<NarrowBlocks> {
     Architecture narrow = TRY(narrower(architecture, by));
     BuildOptions beside = options;

@@ -306,7 +306,8 @@ Result<void> add_estimated(const TrainingSpec& spec, const StepKind& kind, const
 // of a backward pass behind every module,
 Result<void> add_by_modules(const TrainingSpec& spec, const StepKind& kind, const TrainedValues& trained,
                             std::span<const ValueId> losses, TrainingGraph& train) {
-  const ModuleGradients gradients = TRY(backward_by_modules(trained.derived, losses, train.graph));
+  const ModuleGradients gradients =
+      TRY(backward_by_modules(spec.estimator->name, trained.derived, losses, train.graph));
   CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
   const LocalModules modules = spec.estimator->modules(spec.estimator_options);
   add_derived_updates(spec, kind, gradients.leaves, gradients.sums_within_pass,

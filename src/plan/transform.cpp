@@ -60,6 +60,10 @@ class Planner {
       return fail(ErrorCode::unsupported,
                   "{}: it passes the residual stream from block to block, and this model has two coupled ones",
                   spec_.transform->name);
+    if (spec_.architecture.denoises)
+      return fail(ErrorCode::unsupported,
+                  "{}: it passes what a block makes on to the next, and blocks of this model all read the text",
+                  spec_.transform->name);
     const int64_t windows = std::max<int64_t>(1, kGranule / spec_.context);  // of a pass: whole granules, if it can be
     plan_.pass_rows = windows * spec_.context;
     plan_.stream_rows = spec_.samples * spec_.context;

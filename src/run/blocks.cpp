@@ -20,6 +20,7 @@ constexpr Option kOptions[] = {
     whole_number("tuned_layers", 0, 0, 4096,
                  "blocks of the model that --lr is for (Depth-muP): what blocks add, and their rate, take the root of "
                  "these over the model's; 0: one rate for any number of blocks"),
+    zero_or_one("denoises", 0, "1: blocks find a label's embedding behind noise, each from the text, step by step"),
     whole_number("window", 0, 0, 1 << 20, "of sliding attention, in tokens; 0: none"),
     whole_number("experts", 8, 1, 4096, "experts of a routed FFN, each as wide as the FFN would be"),
     whole_number("chosen", 0, 0, 64, "experts of a token, at most; 0: as the router does"),
@@ -115,6 +116,8 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
       added = depth_factor(options, a);
     else if (setting.name == "coupled")
       a.coupled = options["coupled"] > 0;
+    else if (setting.name == "denoises")
+      a.denoises = options["denoises"] > 0;
     else if (options.has(setting.name))
       of_routers = text;
   }

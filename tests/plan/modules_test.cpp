@@ -6,7 +6,7 @@
 #include <cmath>
 #include <set>
 
-#include "plan/tiny_training.h"
+#include "plan/local_losses.h"
 
 namespace thimble {
 namespace {
@@ -25,31 +25,9 @@ TrainingSpec modules_spec(const Estimator& estimator, int64_t layers, double mod
   return spec;
 }
 
-using Numbers = std::map<std::string, std::vector<float>>;
-
-// What one step of plain gradient descent leaves of every parameter; those of that name begin as `begin` says.
+// What one step of plain gradient descent leaves of every parameter.
 Numbers after_a_step(const TrainingSpec& spec, const Numbers& begin = {}) {
-  const auto plan = plan_training(spec, Machine{});
-  EXPECT_TRUE(plan) << plan.error().message;
-  Numbers out;
-  const auto each = [&](Values& values, const auto& see) {
-    for (const auto& [name, entry] : plan->layout.entries())
-      if (entry.role == Role::parameter)
-        see(name,
-            std::span(reinterpret_cast<float*>(values.memory(entry)), static_cast<size_t>(entry.type.shape.count())));
-  };
-  run_plan(
-      spec, *plan, 1, 1e-1,
-      [&](Values& values) {
-        each(values, [&](const std::string& name, std::span<float> now) { out[name].assign(now.begin(), now.end()); });
-      },
-      0,
-      [&](Values& values) {
-        each(values, [&](const std::string& name, std::span<float> now) {
-          if (begin.contains(name)) std::ranges::copy(begin.at(name), now.begin());
-        });
-      });
-  return out;
+  return thimble::after_a_step(spec, 1e-1, begin);
 }
 
 Numbers beginning(const TrainingSpec& spec) { return values_after(spec, 0, 0); }
@@ -96,17 +74,6 @@ TEST(Modules, what_they_share_has_the_sum_of_their_gradients) {
     const float at = begin.at(norm)[i];
     EXPECT_NEAR(both.at(norm)[i] - at, first.at(norm)[i] - at + last.at(norm)[i] - at, 1e-6);
   }
-}
-
-int64_t kept_bytes(const TrainingPlan& plan) {
-  int64_t most = 0;
-  for (const int turn : turns(plan.train.graph, plan.pass)) {
-    int64_t bytes = 0;
-    for (const Storage& storage : plan.pass.storages)
-      if (storage.begin < turn && storage.end >= turn) bytes += storage.bytes;
-    most = std::max(most, bytes);
-  }
-  return most;
 }
 
 // Modules of two blocks: a model that is four times as deep keeps no more, where backpropagation keeps four times as

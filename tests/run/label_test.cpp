@@ -250,6 +250,20 @@ TEST_F(LabelTraining, resumes_exactly) {
         recipe_.objective == "regression" ? std::vector<std::string>{"label=number"} : std::vector<std::string>();
     expect_resumes_exactly(recipe_, recipe_.objective, 2, 6);
   }
+  recipe_.objective = "classification", recipe_.columns = {};
+  recipe_.estimator = "noprop", recipe_.set = {"block.denoises=1"};
+  expect_resumes_exactly(recipe_, "noprop", 2, 6);
+}
+
+// A model whose blocks denoise says in a file of its own what it said in training.
+TEST_F(LabelTraining, models_that_denoise_are_read_back) {
+  recipe_.estimator = "noprop", recipe_.set = {"block.denoises=1"};
+  recipe_.eval_data = recipe_.data;
+  const Run trained = run(recipe_, "denoises");
+  ASSERT_FALSE(trained.evaluations.empty());
+  const LabelledTexts read = measured({.model = folder_.path() + "/denoises/model"});
+  EXPECT_NEAR(read.nll, trained.evaluations.back().labels.nll, 1e-5);
+  EXPECT_EQ(json_of("denoises/model/config.json")["denoises"], true);
 }
 
 TEST_F(LabelTraining, are_the_same_at_every_budget) {

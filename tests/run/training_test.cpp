@@ -336,11 +336,11 @@ TEST_F(SmallTraining, coupled_streams_resume_exactly) {
 TEST_F(SmallTraining, an_estimator_resumes_exactly) {
   recipe_.batch = 2, recipe_.accumulate = 2;
   recipe_.optimizer = "adamw", recipe_.lr = 1e-3;
-  for (const char* estimator : {"mezo", "forward_gradient", "local", "man"}) {
+  for (const char* estimator : {"mezo", "forward_gradient", "local", "man", "forward_forward"}) {
     SCOPED_TRACE(estimator);
     recipe_.estimator = estimator, recipe_.method = "full";
     recipe_.set.clear();
-    if (recipe_.estimator == "local" || recipe_.estimator == "man")
+    if (recipe_.estimator == "local" || recipe_.estimator == "man" || recipe_.estimator == "forward_forward")
       recipe_.set = {fmt::format("{}.modules=2", estimator)};
     expect_resumes_exactly(recipe_, estimator, 3, 5);
   }

@@ -6,6 +6,7 @@
 //           "expert_capacity", "router_aux_loss_coef": those of routed blocks, the same in all
 //           "residual_multiplier": of what blocks add to the residual stream;  "embedding_multiplier"
 //           "coupled_streams": whether there are two (Architecture::coupled)
+//           "denoises": whether blocks find a label behind noise (Architecture::denoises)
 #include <algorithm>
 
 #include "models/families.h"
@@ -107,6 +108,7 @@ void config(HfFields& f, Architecture& a) {
   f.field("embedding_multiplier", a.embedding_scale, 1);
   f.repeat(a, b);
   f.field("coupled_streams", a.coupled, false);
+  f.field("denoises", a.denoises, false);
   mixing(f, a);
   norming(f, a);
   routing(f, a);
