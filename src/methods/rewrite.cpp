@@ -45,7 +45,10 @@ constexpr std::array kRewrites = {&kFull,
                                   &kMeft,
                                   &kEarlybird,
                                   &kMole,
-                                  &kHyperformer};
+                                  &kHyperformer,
+                                  &kNeuronSpecialization,
+                                  &kSherl,
+                                  &kMixphm};
 
 }  // namespace
 

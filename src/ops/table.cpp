@@ -11,6 +11,7 @@
 #include "ops/recurrent.h"
 #include "ops/transform.h"
 #include "ops/update.h"
+#include "ops/weigh_layers.h"
 
 namespace thimble {
 namespace {
@@ -102,6 +103,8 @@ constexpr std::array kOps = {
     &kSampleRows,
     &kSampledDw,
     &kCouple,
+    &kWeighLayers,
+    &kWeighLayersGrad,
 };
 
 }  // namespace

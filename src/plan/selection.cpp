@@ -4,6 +4,7 @@
 
 #include "core/count.h"
 #include "ops/backward.h"
+#include "ops/pointwise.h"
 #include "ops/update.h"
 
 namespace thimble {
@@ -127,7 +128,12 @@ const Optimizer kScoring = {.name = "score",
                             .options = {},
                             .states = [](const Parameter&, const OptionValues&) { return std::vector<StateSpec>(); },
                             .hooks = {.apply = [](Update& u) {
-                              const ValueId score = u.graph.emit(kSquaredNorm, {}, {u.gradient}, score_name(u.name()));
+                              const bool probe = u.name().ends_with(kProbe);
+                              PointwiseBuilder copy;
+                              copy.output(copy.tensor());
+                              const ValueId score =
+                                  probe ? u.graph.emit(kPointwise, copy.attributes(), {u.gradient}, score_name(u.name()))
+                                        : u.graph.emit(kSquaredNorm, {}, {u.gradient}, score_name(u.name()));
                               u.graph.value(score).role = Role::result;
                             }}};
 
@@ -143,6 +149,13 @@ TrainingSpec scoring_spec(const TrainingSpec& spec) {
   out.keepers.clear();
   out.clip = 0, out.judges_gradients = false, out.evaluates = false, out.disk = false;
   out.batch = 1, out.accumulate = 1, out.near = Near::never, out.moves = {};
+  return out;
+}
+
+TrainingSpec probing_spec(const TrainingSpec& spec, size_t place) {
+  TrainingSpec out = scoring_spec(spec);
+  out.rewrites = {spec.rewrites[place]};
+  for (auto& [name, module] : out.rewrites.front().modules) module.probed = true;
   return out;
 }
 
