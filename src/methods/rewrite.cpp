@@ -48,7 +48,8 @@ constexpr std::array kRewrites = {&kFull,
                                   &kHyperformer,
                                   &kNeuronSpecialization,
                                   &kSherl,
-                                  &kMixphm};
+                                  &kMixphm,
+                                  &kUnipt};
 
 }  // namespace
 

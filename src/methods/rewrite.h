@@ -48,7 +48,7 @@ struct PeftField {
   // The field with other values for modules by name: "rank_pattern". Of a list: with the lists of layers, by their
   // whole names.
   std::string_view pattern = {};
-  double absent = 0;              // what a file without the field means
+  double absent = 0;  // what a file without the field means
 };
 // Why a field changes nothing here, or cannot be honoured.
 struct PeftNote {

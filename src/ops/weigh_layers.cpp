@@ -43,8 +43,20 @@ class Token {
   // Numbers that it wants, in the order below.
   static int64_t size(int64_t n, int64_t d) { return (3 * n + 3) * d + n * n + 6 * n; }
   Token(T* memory, int64_t n, int64_t d)
-      : n(n), d(d), q(memory), dy(q + d), y(dy + d), x(y + d), unit(x + n * d), dx(unit + n * d), cosine(dx + n * d),
-        length(cosine + n * n), p(length + n), redundancy(p + n), weight(redundancy + n), share(weight + n),
+      : n(n),
+        d(d),
+        q(memory),
+        dy(q + d),
+        y(dy + d),
+        x(y + d),
+        unit(x + n * d),
+        dx(unit + n * d),
+        cosine(dx + n * d),
+        length(cosine + n * n),
+        p(length + n),
+        redundancy(p + n),
+        weight(redundancy + n),
+        share(weight + n),
         dr(share + n) {}
 
   // y, of q and x.
@@ -164,7 +176,8 @@ void reference(const ReferenceCall& call) {
   for (int64_t at = 0; at < call.in[0].shape.count(); at += d) {
     const auto product = [&](int64_t i, int64_t j) {
       double sum = 0;
-      for (int64_t c = at; c < at + d; ++c) sum += call.in[static_cast<size_t>(i)][c] * call.in[static_cast<size_t>(j)][c];
+      for (int64_t c = at; c < at + d; ++c)
+        sum += call.in[static_cast<size_t>(i)][c] * call.in[static_cast<size_t>(j)][c];
       return sum;
     };
     std::vector<double> v;
@@ -178,7 +191,8 @@ void reference(const ReferenceCall& call) {
     }
     for (int64_t c = at; c < at + d; ++c) {
       call.out[0][c] = 0;
-      for (int64_t i = 1; i <= n; ++i) call.out[0][c] += v[static_cast<size_t>(i - 1)] / total * call.in[static_cast<size_t>(i)][c];
+      for (int64_t i = 1; i <= n; ++i)
+        call.out[0][c] += v[static_cast<size_t>(i - 1)] / total * call.in[static_cast<size_t>(i)][c];
     }
   }
 }

@@ -121,21 +121,21 @@ Result<void> check_probing(const TrainingSpec& spec) {
   return {};
 }
 
-const Optimizer kScoring = {.name = "score",
-                            .summary = "measures gradients, moves nothing",
-                            .paper = "",
-                            .learning_rate = 0,
-                            .options = {},
-                            .states = [](const Parameter&, const OptionValues&) { return std::vector<StateSpec>(); },
-                            .hooks = {.apply = [](Update& u) {
-                              const bool probe = u.name().ends_with(kProbe);
-                              PointwiseBuilder copy;
-                              copy.output(copy.tensor());
-                              const ValueId score =
-                                  probe ? u.graph.emit(kPointwise, copy.attributes(), {u.gradient}, score_name(u.name()))
-                                        : u.graph.emit(kSquaredNorm, {}, {u.gradient}, score_name(u.name()));
-                              u.graph.value(score).role = Role::result;
-                            }}};
+const Optimizer kScoring = {
+    .name = "score",
+    .summary = "measures gradients, moves nothing",
+    .paper = "",
+    .learning_rate = 0,
+    .options = {},
+    .states = [](const Parameter&, const OptionValues&) { return std::vector<StateSpec>(); },
+    .hooks = {.apply = [](Update& u) {
+      const bool probe = u.name().ends_with(kProbe);
+      PointwiseBuilder copy;
+      copy.output(copy.tensor());
+      const ValueId score = probe ? u.graph.emit(kPointwise, copy.attributes(), {u.gradient}, score_name(u.name()))
+                                  : u.graph.emit(kSquaredNorm, {}, {u.gradient}, score_name(u.name()));
+      u.graph.value(score).role = Role::result;
+    }}};
 
 }  // namespace
 

@@ -31,8 +31,8 @@ double gelu(double x) {
 }
 
 TEST(Mixphm, adds_an_adapter_of_the_mean_of_its_experts) {
-  AdaptedLinear layer(kMixphm, {{"reduction", 3}, {"rank", kRank}, {"products", kProducts}, {"experts", kExperts}}, kRows,
-                      kIn, kOut);
+  AdaptedLinear layer(kMixphm, {{"reduction", 3}, {"rank", kRank}, {"products", kProducts}, {"experts", kExperts}},
+                      kRows, kIn, kOut);
   const Row y = layer.run();
   const auto mean = [&](const std::string& suffix) {
     Row sum(layer.own(suffix + ".0").size());

@@ -1,6 +1,7 @@
 // LaMDA++: layers get ranks by the energy of their singular values, which are measured before the run is planned.
 //
-//   Paper   Azizi et al. 2024, arXiv:2406.12832, section 3 (LaMDA++): adaptive ranks by a normalised energy score of the
+//   Paper   Azizi et al. 2024, arXiv:2406.12832, section 3 (LaMDA++): adaptive ranks by a normalised energy score of
+//   the
 //           pre-trained weight's spectrum, in the budget of one rank for all
 //   Energy  E_l(r) = sum over i <= r of s_i^2 / sum over i <= R of s_i^2, R = 2 rank: of layer l, what r singular
 //           vectors hold of what R do
@@ -18,9 +19,7 @@
 namespace thimble {
 namespace {
 
-int64_t most_rank(double rank, int64_t in, int64_t out) {
-  return std::min({2 * static_cast<int64_t>(rank), in, out});
-}
+int64_t most_rank(double rank, int64_t in, int64_t out) { return std::min({2 * static_cast<int64_t>(rank), in, out}); }
 
 ValueId singular_values(ModuleRewrite& m) {
   const SvdAttributes largest{most_rank(m.option("rank"), m.in, m.out)};
@@ -53,8 +52,7 @@ int64_t raise(std::vector<Layer>& layers, int64_t budget) {
   for (;;) {
     Layer* next = nullptr;
     for (Layer& layer : layers) {
-      const bool fits =
-          layer.can_grow() && used + layer.numbers(layer.rank + 1) - layer.numbers(layer.rank) <= budget;
+      const bool fits = layer.can_grow() && used + layer.numbers(layer.rank + 1) - layer.numbers(layer.rank) <= budget;
       if (fits && (!next || layer.kept() < next->kept())) next = &layer;
     }
     if (!next) return used;
@@ -81,8 +79,7 @@ Result<std::string> settle(const Settling::Measured& measured, std::map<std::str
 
 }  // namespace
 
-const Settling kLamdaRanks = {.of_weight = singular_values,
-                              .wanted = [](const OptionValues& o) { return o["adaptive"] > 0; },
-                              .settle = settle};
+const Settling kLamdaRanks = {
+    .of_weight = singular_values, .wanted = [](const OptionValues& o) { return o["adaptive"] > 0; }, .settle = settle};
 
 }  // namespace thimble

@@ -7,8 +7,9 @@
 //   Adds    A [n n, n], normal 0.01, one for all layers and experts; of D: L [m / n, n rank], R [n rank, width / n], b
 //           [m], one for all experts, m = width / reduction; of U by experts L [width / n, n rank], R [n rank, m / n],
 //           c. L, and R of D, are uniform in +-sqrt(6 / (rows + columns)); R of U, b and c zeros
-//   Emits   A_i (x) B = (P_i A S^T) * (Q B T^T), P, Q, S and T constant selections of rows
-//   Names   "mixphm.A", "<module>.mixphm_down_L" and so on, "mixphm_up_L.0" of the first expert; peft_type MIXPHM, which
+//   Emits   as kronecker.h says
+//   Names   "mixphm.A", "<module>.mixphm_down_L" and so on, "mixphm_up_L.0" of the first expert; peft_type MIXPHM,
+//   which
 //           other tools do not read
 //   Choice  R of U begins at zero, so that training begins at the model. Experts that are not drawn have gradients of
 //           zero, which the optimizer's moments move on by. No loss for redundancy (its page says why)
@@ -16,7 +17,8 @@
 #include <cmath>
 
 #include "core/random.h"
-#include "methods/rewrite.h"
+#include "methods/rewrites/kronecker.h"
+#include "ops/matrix.h"
 #include "ops/pointwise.h"
 #include "ops/table.h"
 #include "ops/update.h"
@@ -27,8 +29,8 @@ namespace {
 constexpr Option kOptions[] = {
     whole_number("reduction", 12, 1, 4096, "adapters are so many times as narrow as the layer"),
     whole_number("rank", 8, 1, 4096, "of the factors"),
-    whole_number("products", 4, 1, 64, "n: Kronecker products in a sum, which divides the width"),
-    whole_number("experts", 4, 1, 64, "of an adapter"),
+    whole_number("products", 4, 1, 8, "n: Kronecker products in a sum, which divides the width"),
+    whole_number("experts", 4, 1, 16, "of an adapter"),
     {"dropout", 0, 0, 0.99, "of what U multiplies, in training"},
 };
 using Kind = PeftField::Kind;
@@ -40,20 +42,6 @@ constexpr PeftField kFields[] = {{"reduction_factor", "reduction", Kind::whole, 
 
 int64_t whole(const ModuleRewrite& m, std::string_view option) { return static_cast<int64_t>(m.option(option)); }
 
-// [rows, n]: row i has a one at `first` + i / divisor % count.
-ValueId selection(ModuleRewrite& m, int64_t rows, int64_t n, int64_t divisor, int64_t first, int64_t count) {
-  const auto fill = [=](int64_t begin, int64_t elements, float* to) {
-    for (int64_t e = begin; e < begin + elements; ++e)
-      to[e - begin] = first + e / n / divisor % count == e % n ? 1.0f : 0.0f;
-  };
-  const std::string name = fmt::format("select {} from {} of {} for {} by {}", count, first, n, rows, divisor);
-  return m.constant(name, {rows, n}, Initial::table(fill, name));
-}
-
-ValueId multiplied(ModuleRewrite& m, ValueId left, ValueId right, bool transposed, const std::string& name) {
-  return m.graph.emit(kLinear, LinearAttributes{.terms = {{transposed, 1}}}, {left, right, kNone, kNone}, name);
-}
-
 // L and R of a weight [out, in].
 struct Factors {
   ValueId left, right;
@@ -61,28 +49,25 @@ struct Factors {
 
 // sum over i of A_i (x) (L_i R_i), f32 [out, in].
 ValueId kronecker_sum(ModuleRewrite& m, int64_t out, int64_t in, const Factors& factors, const std::string& name) {
+  using Axis = SliceAttributes::Axis;
   const int64_t n = whole(m, "products"), rank = whole(m, "rank"), rows = out / n, columns = in / n;
   const ValueId a = m.add("mixphm.A", {n * n, n}, Initial::normal(0.01f), {.shared = true});
-  const ValueId left = multiplied(m, selection(m, out, rows, 1, 0, rows), factors.left, false, name + ".left");
-  const ValueId right = multiplied(m, factors.right, selection(m, in, columns, 1, 0, columns), true, name + ".right");
+  const ValueId left = multiplied(m, selection(m, out, rows, 1), factors.left, false, name + ".left");
   PointwiseBuilder sum;
   std::vector<ValueId> in_sum;
   std::optional<Expr> all;
   for (int64_t i = 0; i < n; ++i) {
     const std::string part = fmt::format("{}.{}", name, i);
-    const ValueId a_rows = multiplied(m, selection(m, out, n * n, rows, i * n, n), a, false, part + ".A_rows");
-    const ValueId spread = multiplied(m, a_rows, selection(m, in, n, columns, 0, n), true, part + ".A");
-    PointwiseBuilder mask;  // columns [i rank, (i + 1) rank) of L
-    const Expr own = mask.tensor(), ones = mask.row();
-    mask.output(own * ones);
-    const auto fill = [=](int64_t first, int64_t count, float* to) {
-      for (int64_t e = first; e < first + count; ++e) to[e - first] = e / rank == i ? 1.0f : 0.0f;
+    const auto slice = [&](ValueId of, Axis axis, int64_t count, const char* what) {
+      return m.graph.emit(kSlice, SliceAttributes{axis, i * count, count}, {of}, part + what);
     };
-    const std::string chosen = fmt::format("mixphm rank {} of {} by {}", i, n, rank);
-    const ValueId ones_row = m.constant(chosen, {n * rank}, Initial::table(fill, chosen));
-    const ValueId masked = m.graph.emit(kPointwise, mask.attributes(), {left, ones_row}, part + ".L");
-    const ValueId product = multiplied(m, masked, right, false, part + ".B");
-    in_sum.insert(in_sum.end(), {spread, product});
+    const ValueId own = slice(a, Axis::rows, n, ".A");
+    const ValueId spread = multiplied(m, multiplied(m, selection(m, out, n, rows), own, false, part + ".A_rows"),
+                                      selection(m, in, n, columns), true, part + ".A_spread");
+    const ValueId product = multiplied(m, slice(left, Axis::columns, rank, ".L"),
+                                       slice(factors.right, Axis::rows, rank, ".R"), false, part + ".B");
+    in_sum.insert(in_sum.end(),
+                  {spread, multiplied(m, product, selection(m, in, columns, 1), true, part + ".B_spread")});
     const Expr x = sum.tensor(), y = sum.tensor();
     all = all ? *all + x * y : x * y;
   }
@@ -135,8 +120,8 @@ void adapt(ModuleRewrite& m) {
   const Factors down{m.add("mixphm_down_L", {narrow / n, n * rank}, glorot(narrow / n, rank)),
                      m.add("mixphm_down_R", {n * rank, width / n}, glorot(rank, width / n))};
   const ValueId d = kronecker_sum(m, narrow, width, down, m.name("mixphm_down"));
-  const ValueId low = m.graph.emit(kLinear, product, {f, d, m.add("mixphm_down_b", {narrow}, zero), kNone},
-                                   m.name("mixphm_low"));
+  const ValueId low =
+      m.graph.emit(kLinear, product, {f, d, m.add("mixphm_down_b", {narrow}, zero), kNone}, m.name("mixphm_low"));
   ValueId z =
       m.graph.emit(kActivation, ActivationAttributes{Activation::gelu_tanh}, {low, kNone}, m.name("mixphm_act"));
   if (m.option("dropout") > 0 && m.training)
@@ -145,8 +130,8 @@ void adapt(ModuleRewrite& m) {
   const Factors up{of_experts(m, "mixphm_up_L", {width / n, n * rank}, glorot(width / n, rank)),
                    of_experts(m, "mixphm_up_R", {n * rank, narrow / n}, zero)};
   const ValueId u = kronecker_sum(m, width, narrow, up, m.name("mixphm_up"));
-  const ValueId moved =
-      m.graph.emit(kLinear, product, {z, u, of_experts(m, "mixphm_up_c", {width}, zero), kNone}, m.name("mixphm_moved"));
+  const ValueId moved = m.graph.emit(kLinear, product, {z, u, of_experts(m, "mixphm_up_c", {width}, zero), kNone},
+                                     m.name("mixphm_moved"));
   PointwiseBuilder b;
   std::vector<ValueId> in{f, moved};
   const Expr own = b.tensor(), by = b.tensor();

@@ -27,7 +27,8 @@ namespace {
 constexpr Option kOptions[] = {
     {"threshold", 0.95, 0.001, 1, "of all activations, what the neurons that train have"},
     whole_number("batches", 4, 1, 1024, "windows that activations are counted on"),
-    {"neurons", 0, 0, 1 << 24, "that train, ascending, instead of a choice; of every layer", Option::Kind::whole_numbers},
+    {"neurons", 0, 0, 1 << 24, "that train, ascending, instead of a choice; of every layer",
+     Option::Kind::whole_numbers},
 };
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"threshold", "threshold", Kind::number, {}, 0.95},
@@ -117,7 +118,8 @@ std::vector<double> most_active(const std::vector<float>& counts, double thresho
   std::ranges::stable_sort(order, std::greater(), [&](size_t j) { return counts[j]; });
   const double wanted = threshold * std::accumulate(counts.begin(), counts.end(), 0.0);
   size_t taken = 0;
-  for (double sum = 0; taken < order.size() && (taken == 0 || sum < wanted); ++taken) sum += double{counts[order[taken]]};
+  for (double sum = 0; taken < order.size() && (taken == 0 || sum < wanted); ++taken)
+    sum += double{counts[order[taken]]};
   std::vector<double> out(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(taken));
   std::ranges::sort(out);
   return out;
@@ -135,14 +137,14 @@ Result<std::string> settle(const Settling::Measured& measured, std::map<std::str
     const double part = static_cast<double>(list.size()) / static_cast<double>(counts.size());
     least = std::min(least, part), most = std::max(most, part);
   }
-  return fmt::format("{} of {} neurons are trained, {:.0f} to {:.0f} % of a layer's, which the first windows activate most",
-                     trained, all, 100 * least, 100 * most);
+  return fmt::format(
+      "{} of {} neurons are trained, {:.0f} to {:.0f} % of a layer's, which the first windows activate most", trained,
+      all, 100 * least, 100 * most);
 }
 
-constexpr Settling kSettling = {.windows = [](const OptionValues& o) {
-                                  return o.list("neurons").empty() ? static_cast<int64_t>(o["batches"]) : 0;
-                                },
-                                .settle = settle};
+constexpr Settling kSettling = {
+    .windows = [](const OptionValues& o) { return o.list("neurons").empty() ? static_cast<int64_t>(o["batches"]) : 0; },
+    .settle = settle};
 
 }  // namespace
 

@@ -73,7 +73,8 @@ ValueId gathered(StreamRewrite& s, ValueId h) {
   sum.output(max(sum.tensor() + sum.tensor(), 0), s.attributes.codec);
   const ValueId both = s.graph.emit(kPointwise, sum.attributes(), {weighed, guide}, "sherl.gathered");
   const Initial zero = Initial::constant(0);
-  const ValueId w = s.trained("sherl.out.weight", {width, columns}, zero), b = s.trained("sherl.out.bias", {width}, zero);
+  const ValueId w = s.trained("sherl.out.weight", {width, columns}, zero),
+                b = s.trained("sherl.out.bias", {width}, zero);
   return s.graph.emit(kLinear, LinearAttributes{.codec = s.attributes.codec}, {both, w, b, h}, "sherl.out");
 }
 
@@ -81,10 +82,11 @@ Result<ValueId> stream(StreamRewrite& s, int64_t blocks, ValueId made) {
   const int64_t last = s.layers - whole(s, "late"), every = whole(s, "every");
   const int64_t columns = s.graph.value(made).type.shape.columns();
   if (last < every)
-    return fail(ErrorCode::invalid_argument,
-                "--set sherl.late={} with sherl.every={}: the model has {} blocks, so that nothing before its last ones "
-                "is gathered; give fewer",
-                whole(s, "late"), every, s.layers);
+    return fail(
+        ErrorCode::invalid_argument,
+        "--set sherl.late={} with sherl.every={}: the model has {} blocks, so that nothing before its last ones "
+        "is gathered; give fewer",
+        whole(s, "late"), every, s.layers);
   if (columns < whole(s, "reduction"))
     return fail(ErrorCode::invalid_argument, "--set sherl.reduction={}: the model is {} wide", whole(s, "reduction"),
                 columns);
