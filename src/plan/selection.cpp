@@ -5,6 +5,7 @@
 #include "core/count.h"
 #include "ops/backward.h"
 #include "ops/pointwise.h"
+#include "ops/table.h"
 #include "ops/update.h"
 
 namespace thimble {
@@ -121,21 +122,24 @@ Result<void> check_probing(const TrainingSpec& spec) {
   return {};
 }
 
-const Optimizer kScoring = {
-    .name = "score",
-    .summary = "measures gradients, moves nothing",
-    .paper = "",
-    .learning_rate = 0,
-    .options = {},
-    .states = [](const Parameter&, const OptionValues&) { return std::vector<StateSpec>(); },
-    .hooks = {.apply = [](Update& u) {
-      const bool probe = u.name().ends_with(kProbe);
-      PointwiseBuilder copy;
-      copy.output(copy.tensor());
-      const ValueId score = probe ? u.graph.emit(kPointwise, copy.attributes(), {u.gradient}, score_name(u.name()))
-                                  : u.graph.emit(kSquaredNorm, {}, {u.gradient}, score_name(u.name()));
-      u.graph.value(score).role = Role::result;
-    }}};
+// Of a probe the gradient itself, or of a probed weight the squares of its columns; of others the squared norm.
+ValueId score_of(Update& u) {
+  const std::string name = score_name(u.name());
+  if (!u.name().ends_with(kProbe)) return u.graph.emit(kSquaredNorm, {}, {u.gradient}, name);
+  if (u.trained.shape.rows() > 1)
+    return u.graph.emit(kReduce, ReduceAttributes{Reduce::squares, ReduceOver::rows}, {u.gradient}, name);
+  PointwiseBuilder copy;
+  copy.output(copy.tensor());
+  return u.graph.emit(kPointwise, copy.attributes(), {u.gradient}, name);
+}
+
+const Optimizer kScoring = {.name = "score",
+                            .summary = "measures gradients, moves nothing",
+                            .paper = "",
+                            .learning_rate = 0,
+                            .options = {},
+                            .states = [](const Parameter&, const OptionValues&) { return std::vector<StateSpec>(); },
+                            .hooks = {.apply = [](Update& u) { u.graph.value(score_of(u)).role = Role::result; }}};
 
 }  // namespace
 

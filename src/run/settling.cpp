@@ -42,9 +42,9 @@ Result<Settling::Measured> Trainer::probe_layers(size_t place) {
     for (const TrainedParameter& parameter : plan_.train.parameters) {
       const std::string name = parameter.name.substr(0, parameter.name.size() - kProbe.size());
       std::vector<float>& sum = measured[name];
-      const float* const counts = input<float>(score_name(parameter.name));
-      sum.resize(static_cast<size_t>(parameter.shape.count()));
-      for (size_t j = 0; j < sum.size(); ++j) sum[j] += counts[j];
+      const float* const numbers = input<float>(score_name(parameter.name));
+      sum.resize(static_cast<size_t>(parameter.shape.columns()));
+      for (size_t j = 0; j < sum.size(); ++j) sum[j] += numbers[j];
     }
   });
   if (!done)
