@@ -50,15 +50,18 @@ ValueId confidences(SideRewrite& side, ValueId guide, const std::vector<ValueId>
   Graph& g = side.graph;
   const auto count = static_cast<int64_t>(layers.size());
   const Initial initial = Initial::uniform(1 / std::sqrt(static_cast<float>(side.width)));
-  PointwiseBuilder b;
-  const Expr own = b.tensor(), other = b.tensor(), by = b.row();
-  b.output(own * other * by, side.attributes.codec);
-  const ValueId w = side.trained("confidence", {side.width}, initial);
+  PointwiseBuilder product, weighed;
+  const Expr rows = weighed.tensor(), by = weighed.row();
+  weighed.output(rows * by, side.attributes.codec);
+  // Read once: a pass may then be cut, as its gradient is the sum of what passes say.
+  const ValueId query = g.emit(kPointwise, weighed.attributes(),
+                               {guide, side.trained("confidence", {side.width}, initial)}, "side.query");
+  product.output(product.tensor() * product.tensor(), side.attributes.codec);
   ValueId scores = kNone;
   for (int64_t l = 0; l < count; ++l) {
     const std::string name = fmt::format("side.confidence.{}", l);
     const ValueId products =
-        g.emit(kPointwise, b.attributes(), {guide, layers[static_cast<size_t>(l)], w}, name + ".products");
+        g.emit(kPointwise, product.attributes(), {query, layers[static_cast<size_t>(l)]}, name + ".products");
     const auto fill = [=, width = side.width](int64_t first, int64_t n, float* to) {
       for (int64_t e = first; e < first + n; ++e) to[e - first] = e / width == l ? 1.0f : 0.0f;
     };
