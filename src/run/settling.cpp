@@ -48,7 +48,10 @@ Result<Settling::Measured> Trainer::probe_layers(size_t place) {
     }
   });
   if (!done)
-    return fail(done.error().code, "measuring the layers of --method {}: {}", technique.name, done.error().message);
+    return fail(done.error().code, "measuring the layers of --method {}: {}{}", technique.name, done.error().message,
+                done.error().code == ErrorCode::invalid_argument
+                    ? fmt::format("; of what --target names it measures none: name {} too", technique.targets)
+                    : "");
   return measured;
 }
 
