@@ -68,6 +68,13 @@ Result<void> set(OptionValues& options, const Rewrite& rewrite, const PeftField&
               option->most, value);
 }
 
+Result<void> set(OptionValues& options, const Rewrite& rewrite, const PeftField& field, std::string_view name,
+                 std::vector<double> numbers, const std::string& source) {
+  if (const auto fits = options.set(rewrite.name, field.option, std::move(numbers)); !fits)
+    return fail(ErrorCode::corrupt, "reading {}: '{}': {}", source, name, fits.error().message);
+  return {};
+}
+
 Result<void> check_value(const Rewrite& rewrite, std::string_view field, const Ordered& value,
                          const std::string& source) {
   if (!value.is_string()) return {};
@@ -198,8 +205,7 @@ Result<OptionValues> peft_options(const Rewrite& rewrite, const Ordered& config,
     if (field.kind == Kind::list) {
       std::vector<double> numbers;
       if (there) numbers = TRY(numbers_of(*found, field.field, source));
-      if (const auto fits = options.set(rewrite.name, field.option, std::move(numbers)); !fits)
-        return fail(ErrorCode::corrupt, "reading {}: '{}': {}", source, field.field, fits.error().message);
+      CHECK_OK(set(options, rewrite, field, field.field, std::move(numbers), source));
       continue;
     }
     const double value = there ? TRY(number_of(*found, field, field.field, source)) : field.absent;
@@ -231,11 +237,43 @@ Result<OptionValues> peft_options_of(const Rewrite& rewrite, const Ordered& conf
     if (!patterns->is_object())
       return fail(ErrorCode::corrupt, "reading {}: '{}' should be an object", source, field.pattern);
     const std::string place = fmt::format("{} of '{}'", field.pattern, module.owner);
+    if (field.kind == Kind::list) {
+      if (const auto found = patterns->find(module.owner); found != patterns->end())
+        CHECK_OK(set(options, rewrite, field, place, TRY(numbers_of(*found, place, source)), source));
+      continue;
+    }
     const Ordered* const value =
         TRY(by_pattern(*patterns, module.owner, fmt::format("reading {}: '{}'", source, field.pattern)));
     if (value) CHECK_OK(set(options, rewrite, field, place, TRY(number_of(*value, field, place, source)), source));
   }
   return options;
+}
+
+namespace {
+
+Ordered numbers_json(const std::vector<double>& numbers) {
+  Ordered json = Ordered::array();
+  for (const double number : numbers) json.push_back(static_cast<int64_t>(number));
+  return json;
+}
+
+}  // namespace
+
+void write_settled(const RewriteSpec& spec, Ordered& config) {
+  for (const PeftField& field : spec.rewrite->form.fields) {
+    if (field.pattern.empty() || field.kind == Kind::names || field.kind == Kind::marks) continue;
+    Ordered by_layer = Ordered::object();
+    for (const auto& [name, module] : spec.modules) {
+      Ordered& own = by_layer[module.owner];
+      if (field.kind == Kind::list)
+        own = numbers_json(module.options.list(field.option));
+      else if (field.kind == Kind::whole)
+        own = static_cast<int64_t>(module.options[field.option]);
+      else
+        own = module.options[field.option];
+    }
+    config[std::string(field.pattern)] = by_layer;
+  }
 }
 
 Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, const std::string& base_model,
@@ -247,9 +285,7 @@ Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, c
   for (const PeftField& field : rewrite.form.fields) {
     if (field.kind == Kind::names || field.kind == Kind::marks) continue;
     if (field.kind == Kind::list) {
-      json[std::string(field.field)] = Ordered::array();
-      for (const double number : options.list(field.option))
-        json[std::string(field.field)].push_back(static_cast<int64_t>(number));
+      json[std::string(field.field)] = numbers_json(options.list(field.option));
       continue;
     }
     const double value = options[field.option];

@@ -35,6 +35,8 @@ Result<OptionValues> peft_options_of(const Rewrite& rewrite, const nlohmann::ord
 nlohmann::ordered_json fresh_peft_config(const Rewrite& rewrite, const OptionValues& options,
                                          const std::string& base_model, const nlohmann::ordered_json& targets,
                                          bool transposed);
+// The options of single layers, into the fields that say these by the names of layers.
+void write_settled(const RewriteSpec& spec, nlohmann::ordered_json& config);
 // Makes it one of a model that says labels; `head`: whose head is saved with it.
 void set_labelled(nlohmann::ordered_json& config, bool head);
 

@@ -45,7 +45,11 @@ constexpr std::array kRewrites = {&kFull,
                                   &kMeft,
                                   &kEarlybird,
                                   &kMole,
-                                  &kHyperformer};
+                                  &kHyperformer,
+                                  &kNeuronSpecialization,
+                                  &kSherl,
+                                  &kMixphm,
+                                  &kUnipt};
 
 }  // namespace
 

@@ -45,8 +45,10 @@ struct PeftField {
   };
   std::string_view field, option;
   Kind kind = Kind::whole;
-  std::string_view pattern = {};  // the field with other values for modules by name: "rank_pattern"
-  double absent = 0;              // what a file without the field means
+  // The field with other values for modules by name: "rank_pattern". Of a list: with the lists of layers, by their
+  // whole names.
+  std::string_view pattern = {};
+  double absent = 0;  // what a file without the field means
 };
 // Why a field changes nothing here, or cannot be honoured.
 struct PeftNote {
@@ -114,6 +116,7 @@ struct AdaptedModule {
   int64_t alike = 1;      // adapted layers of that kind
   int64_t in_group = 1;   // input columns that belong together: those of a head, where the input is heads
   int64_t layer = -1, layers = 0;  // the block that it is of, and how many there are; -1: of none
+  bool probed = false;             // options are being settled: what it does on data is measured (Settling)
 };
 
 struct Rewrite;
@@ -197,6 +200,9 @@ class ModuleRewrite {
   void add_loss(ValueId rows) {
     if (losses_) losses_->push_back(rows);
   }
+  // While the layer is probed: the sum of these rows, [rows, n], over the data is what is measured of it. It comes as
+  // the gradient of zeros that they are multiplied with, so that passes add it up as they do gradients.
+  void probe(ValueId rows);
   // A product of its own, x w^T, with the precision of the layer's.
   ValueId product(ValueId x, ValueId w, std::string name, double scale = 1, ValueId addend = kNone);
 
@@ -209,6 +215,22 @@ class ModuleRewrite {
   std::map<std::string, AdapterTensor>& tensors_;
   Role role_;  // of what trains
   std::vector<ValueId>* losses_;
+};
+
+// The end of the name of what a layer is probed with.
+inline constexpr std::string_view kProbe = ".probe";
+
+// Options of single layers that are settled before a run is planned, by what is measured of the data or of the weights.
+// They are saved with the adapter: fields with a pattern.
+struct Settling {
+  // Windows of the data that are looked at, in passes in which layers are `probed`; 0: there is nothing to settle.
+  int64_t (*windows)(const OptionValues& options) = nullptr;
+  // Or the value to be measured of a layer's whole weight, f32; nullptr: of data.
+  ValueId (*of_weight)(ModuleRewrite& m) = nullptr;
+  bool (*wanted)(const OptionValues& options) = nullptr;  // of_weight
+  // Sets options of layers, given by their names what was measured; says for people what was chosen.
+  using Measured = std::map<std::string, std::vector<float>, std::less<>>;
+  Result<std::string> (*settle)(const Measured& measured, std::map<std::string, AdaptedModule>& modules) = nullptr;
 };
 
 class SideRewrite;    // methods/side.h
@@ -256,6 +278,7 @@ struct Rewrite {
   // What they mean to a run of so many steps (0: not known) that they cannot be for; nullptr: they suit every run.
   Result<void> (*check_run)(const OptionValues& options, int64_t steps) = nullptr;
   const Wrapper* wrapper = nullptr;  // what goes around the optimizer while it trains, with the technique's options
+  const Settling* settling = nullptr;
   // What derived values begin with, of the weight `w` of a layer: by their suffixes. Of all rows of the weight; where
   // begins_by_rows, of some of its rows, for the same rows of vectors.
   std::vector<std::pair<std::string_view, ValueId>> (*begin)(ModuleRewrite& m) = nullptr;
@@ -357,5 +380,9 @@ extern const Rewrite kMeft;
 extern const Rewrite kEarlybird;
 extern const Rewrite kMole;
 extern const Rewrite kHyperformer;
+extern const Rewrite kNeuronSpecialization;
+extern const Rewrite kSherl;
+extern const Rewrite kUnipt;
+extern const Rewrite kMixphm;
 
 }  // namespace thimble

@@ -330,6 +330,14 @@ std::optional<ModuleRewrite::Inner> ModuleRewrite::inner() const {
   return found;
 }
 
+void ModuleRewrite::probe(ValueId rows) {
+  const int64_t n = graph.value(rows).type.shape.columns();
+  const ValueId by = add(kProbe.substr(1), {1, n}, Initial::constant(0), {.saved = false});
+  const LinearAttributes plain{.codec = &kF32};
+  const ValueId one = graph.emit(kLinear, plain, {rows, by, kNone, kNone}, name("probe_row"));
+  add_loss(graph.emit(kReduce, ReduceAttributes{}, {one}, name("probe_loss")));
+}
+
 ValueId ModuleRewrite::product(ValueId left, ValueId right, std::string name_, double scale, ValueId addend_) {
   const LinearAttributes one{
       .terms = {{true, static_cast<float>(scale)}}, .codec = attributes.codec, .narrow = attributes.narrow};

@@ -30,6 +30,31 @@ ValueId SideRewrite::norm(ValueId rows, Begin begin) {
   return owned(begin, [&] { return blocks_.norm(rows); });
 }
 
+ValueId SideRewrite::attend(ValueId q, ValueId k, ValueId v, const std::string& name) {
+  const auto attends = [](const Node& node) { return node.op == &kAttention || node.op == &kAttentionCached; };
+  const auto found = std::ranges::find_if(graph.nodes(), attends);
+  if (found == graph.nodes().end()) {
+    failure_ = {ErrorCode::unsupported,
+                "it has attention of its own, which goes by the model's, and this model has none"};
+    return v;
+  }
+  const Node own = *found;  // a copy: emitting moves the nodes
+  const int64_t columns = graph.value(q).type.shape.columns();
+  AttentionAttributes one = own.as<AttentionAttributes>();
+  one.heads = one.kv_heads = 1, one.head_dim = columns;
+  one.window = 0, one.cap = 0, one.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(columns)));
+  const std::string named = std::string(kSide) + name;
+  if (own.op == &kAttention) {
+    const bool wanted[] = {true, own.out.size() > 1 && own.out[1] != kNone};
+    return graph.emit(kAttention, one, {q, k, v, own.in[3], kNone}, named, wanted);
+  }
+  Type cache = graph.value(own.in[3]).type;
+  cache.shape = {cache.shape[0], cache.shape[1], columns};
+  const ValueId keys = graph.add_value(named + ".cache_k", cache, Role::state);
+  const ValueId values = graph.add_value(named + ".cache_v", cache, Role::state);
+  return graph.emit(kAttentionCached, one, {q, k, v, keys, values, own.in[5], own.in[6], kNone}, named);
+}
+
 ValueId SideRewrite::trained(const std::string& name, const Shape& shape, const Initial& initial) {
   return add(std::string(kSide) + name, shape, initial, {.shared = true});
 }
@@ -82,6 +107,8 @@ Result<Graph> rewrite_beside(const Graph& graph, const RewriteSpec& spec, Rewrit
     }
     return true;
   });
+  if (side && !side->failure().message.empty())
+    failure = {side->failure().code, fmt::format("--method {}: {}", technique.name, side->failure().message)};
   if (!failure.message.empty()) return Failure(failure);
   return std::move(copy.graph());
 }

@@ -16,8 +16,9 @@ class SideRewrite : public ModuleRewrite {
               std::map<std::string, AdapterTensor>& tensors, Role role, NarrowBlocks blocks)
       : ModuleRewrite(graph, module, made, tensors, role), width(blocks.width), blocks_(std::move(blocks)) {}
 
-  const int64_t width;     // of the network
-  ValueId stream = kNone;  // its residual stream so far, [rows, width]: the technique's to set
+  const int64_t width;        // of the network
+  ValueId stream = kNone;     // its residual stream so far, [rows, width]: the technique's to set
+  std::vector<ValueId> rows;  // of taps, the technique's to gather
 
   // How the weights of a block begin: as a new model's, or as rows and columns of the model's own, where it has such
   // (models/narrow_weights.h).
@@ -25,6 +26,13 @@ class SideRewrite : public ModuleRewrite {
   // The narrow block beside the model's `layer`, and the norm behind the last one.
   ValueId block(int64_t layer, ValueId rows, Begin begin = Begin::fresh);
   ValueId norm(ValueId rows, Begin begin = Begin::fresh);
+
+  // Attention with one head, over the same tokens as the model's own first attention sees, without a window, a bias or
+  // positions: y [rows, width]. Where the model has a cache it has one too, called "side.<name>.cache_k" and
+  // ".cache_v".
+  ValueId attend(ValueId q, ValueId k, ValueId v, const std::string& name);
+  // That there is none to go by.
+  const Error& failure() const { return failure_; }
 
   // A weight [out, columns of x] with a bias, called "side.<name>.weight" and ".bias".
   struct Projection {
@@ -43,6 +51,7 @@ class SideRewrite : public ModuleRewrite {
   ValueId owned(Begin begin, Emit emit);
 
   NarrowBlocks blocks_;
+  Error failure_;
 };
 
 // The graph with the technique's network in it.

@@ -12,8 +12,9 @@ class StreamRewrite : public ModuleRewrite {
  public:
   using ModuleRewrite::ModuleRewrite;
 
-  int64_t layers = 0;  // of the model
-  Wide first, second;  // streams so far, the technique's to set
+  int64_t layers = 0;         // of the model
+  Wide first, second;         // streams so far, the technique's to set
+  std::vector<ValueId> rows;  // of blocks, the technique's to gather
   // A value that trains, called so.
   ValueId trained(const std::string& name, const Shape& shape, const Initial& initial) {
     return add(name, shape, initial, {.shared = true});

@@ -13,6 +13,7 @@
 #include "ops/text_labels.h"
 #include "ops/transform.h"
 #include "ops/update.h"
+#include "ops/weigh_layers.h"
 
 namespace thimble {
 namespace {
@@ -106,6 +107,8 @@ constexpr std::array kOps = {
     &kSampleRows,
     &kSampledDw,
     &kCouple,
+    &kWeighLayers,
+    &kWeighLayersGrad,
 };
 
 }  // namespace

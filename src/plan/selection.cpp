@@ -4,6 +4,8 @@
 
 #include "core/count.h"
 #include "ops/backward.h"
+#include "ops/pointwise.h"
+#include "ops/table.h"
 #include "ops/update.h"
 
 namespace thimble {
@@ -120,16 +122,24 @@ Result<void> check_probing(const TrainingSpec& spec) {
   return {};
 }
 
+// Of a probe the gradient itself, or of a probed weight the squares of its columns; of others the squared norm.
+ValueId score_of(Update& u) {
+  const std::string name = score_name(u.name());
+  if (!u.name().ends_with(kProbe)) return u.graph.emit(kSquaredNorm, {}, {u.gradient}, name);
+  if (u.trained.shape.rows() > 1)
+    return u.graph.emit(kReduce, ReduceAttributes{Reduce::squares, ReduceOver::rows}, {u.gradient}, name);
+  PointwiseBuilder copy;
+  copy.output(copy.tensor());
+  return u.graph.emit(kPointwise, copy.attributes(), {u.gradient}, name);
+}
+
 const Optimizer kScoring = {.name = "score",
                             .summary = "measures gradients, moves nothing",
                             .paper = "",
                             .learning_rate = 0,
                             .options = {},
                             .states = [](const Parameter&, const OptionValues&) { return std::vector<StateSpec>(); },
-                            .hooks = {.apply = [](Update& u) {
-                              const ValueId score = u.graph.emit(kSquaredNorm, {}, {u.gradient}, score_name(u.name()));
-                              u.graph.value(score).role = Role::result;
-                            }}};
+                            .hooks = {.apply = [](Update& u) { u.graph.value(score_of(u)).role = Role::result; }}};
 
 }  // namespace
 
@@ -143,6 +153,13 @@ TrainingSpec scoring_spec(const TrainingSpec& spec) {
   out.keepers.clear();
   out.clip = 0, out.judges_gradients = false, out.evaluates = false, out.disk = false;
   out.batch = 1, out.accumulate = 1, out.near = Near::never, out.moves = {};
+  return out;
+}
+
+TrainingSpec probing_spec(const TrainingSpec& spec, size_t place) {
+  TrainingSpec out = scoring_spec(spec);
+  out.rewrites = {spec.rewrites[place]};
+  for (auto& [name, module] : out.rewrites.front().modules) module.probed = true;
   return out;
 }
 

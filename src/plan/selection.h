@@ -13,6 +13,10 @@ std::vector<Selectable> selectable_parameters(const TrainingSpec& spec, const Gr
 // as they are stored.
 TrainingSpec scoring_spec(const TrainingSpec& spec);
 std::string score_name(std::string_view parameter);
+// The same with the layers of one technique of the stack probed, and of that technique alone: the gradient of what a
+// layer is probed with (ModuleRewrite::probe) is itself the result, or where that is a weight the sum of the squares of
+// each of its columns.
+TrainingSpec probing_spec(const TrainingSpec& spec, size_t place);
 
 // The run with what the adapters of these layers add scaled down, for the losses that a selector probes.
 TrainingSpec suppressed_spec(const TrainingSpec& spec, const std::vector<bool>& layers);

@@ -8,6 +8,7 @@
 #include "methods/side.h"
 #include "models/narrow_weights.h"
 #include "plan/machine.h"
+#include "run/arena.h"
 #include "run/executor.h"
 
 namespace thimble {
@@ -29,16 +30,18 @@ const ModelTensor& weight_of(const AdaptedModule& module, const ModelSource& sou
   return tensor ? *tensor : *source.find("model.embed_tokens.weight");  // the head where it is the embedding
 }
 
-Result<Piece> plan_piece(const Rewrite& technique, const AdaptedModule& module, const Shape& weight, int64_t first,
-                         int64_t rows, int threads) {
+using MakeOfWeight = std::function<std::vector<std::pair<std::string_view, ValueId>>(ModuleRewrite& m)>;
+
+Result<Piece> plan_piece(const MakeOfWeight& make, bool by_rows, const AdaptedModule& module, const Shape& weight,
+                         int64_t first, int64_t rows, int threads) {
   Piece piece;
   std::map<std::string, ValueId> made;
   std::map<std::string, AdapterTensor> tensors;
   ModuleRewrite m(piece.graph, module, made, tensors, Role::weight);
   m.out = weight[0], m.in = weight[1];
   m.w = piece.graph.add_value("base", {weight.with_first(rows)}, Role::weight);
-  if (technique.begins_by_rows) m.first = first, m.merged = rows;
-  for (const auto& [suffix, id] : technique.begin(m)) {
+  if (by_rows) m.first = first, m.merged = rows;
+  for (const auto& [suffix, id] : make(m)) {
     piece.graph.value(id).role = Role::result;
     piece.results.emplace_back(suffix, piece.graph.value(id).name);
   }
@@ -47,6 +50,11 @@ Result<Piece> plan_piece(const Rewrite& technique, const AdaptedModule& module, 
                                  node_costs(piece.graph, Multiply::f32, threads, {}));
   place(piece.schedule);
   return piece;
+}
+
+Result<Piece> plan_piece(const Rewrite& technique, const AdaptedModule& module, const Shape& weight, int64_t first,
+                         int64_t rows, int threads) {
+  return plan_piece(technique.begin, technique.begins_by_rows, module, weight, first, rows, threads);
 }
 
 Result<void> read_rows(const ModelSource& source, const ModelTensor& tensor, std::span<const int64_t> rows, float* to) {
@@ -199,6 +207,22 @@ Result<Begun> begin_of(const Rewrite& technique, const AdaptedModule& module, co
     begun[suffix].assign(numbers, numbers + entry->type.shape.count());
   }
   return begun;
+}
+
+Result<std::vector<float>> measure_weight(const Rewrite& technique, const AdaptedModule& module,
+                                          const ModelSource& source, Threads& threads, int64_t most) {
+  const ModelTensor& tensor = weight_of(module, source);
+  const int64_t rows = tensor.shape[0];
+  const auto make = [&](ModuleRewrite& m) {
+    return std::vector<std::pair<std::string_view, ValueId>>{{"measured", technique.settling->of_weight(m)}};
+  };
+  const Piece piece = TRY(plan_piece(make, false, module, tensor.shape, 0, rows, threads.count()));
+  if (piece.bytes() > most) return Failure(does_not_fit(technique, tensor, "the whole", piece.bytes()));
+  const Arena arena = TRY(Arena::create(piece.bytes(), threads));
+  CHECK_OK(run_piece(piece, source, tensor, rows_from(0, rows), threads, arena.data()));
+  const Layout::Entry* const entry = piece.layout.find(piece.results.front().second);
+  const float* const numbers = reinterpret_cast<const float*>(arena.data() + entry->offset);
+  return std::vector<float>(numbers, numbers + entry->type.shape.count());
 }
 
 const std::vector<float>* begun_value(const Begun& begun, const AdaptedModule& module, const AdapterTensor& tensor) {

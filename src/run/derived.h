@@ -25,6 +25,10 @@ Result<int64_t> begin_bytes(std::span<const RewriteSpec> stack, const ModelSourc
 using Begun = std::map<std::string, std::vector<float>, std::less<>>;
 Result<Begun> begin_of(const Rewrite& technique, const AdaptedModule& module, const ModelSource& source,
                        Threads& threads, std::span<std::byte> spare);
+// What a technique measures of a layer's weight (Settling::of_weight), in memory that is given back. over_budget where
+// that does not fit `most` bytes.
+Result<std::vector<float>> measure_weight(const Rewrite& technique, const AdaptedModule& module,
+                                          const ModelSource& source, Threads& threads, int64_t most);
 // Its value of this tensor; nullptr: the tensor is another layer's, or no derived one.
 const std::vector<float>* begun_value(const Begun& begun, const AdaptedModule& module, const AdapterTensor& tensor);
 

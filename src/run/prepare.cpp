@@ -30,6 +30,7 @@ Result<std::unique_ptr<Trainer>> Trainer::prepare(const Recipe& recipe, Events& 
   CHECK_OK(trainer->open_data());
   CHECK_OK(trainer->check_teacher());
   CHECK_OK(trainer->make_spec());
+  CHECK_OK(trainer->settle_layers());
   CHECK_OK(trainer->score_parameters());
   CHECK_OK(trainer->make_plan());
   CHECK_OK(trainer->check_scratch());

@@ -39,9 +39,9 @@ struct RestOfSave {
 
 }  // namespace
 
-// Configurations of the adapter that the run began with; "" where it began with none.
+// Configurations of the adapter that the run began with, or that was settled as it began; "" where there is neither.
 std::string Trainer::began_with() const {
-  if (configs_.empty() || !spec_.rewrites.front().given) return "";
+  if (configs_.empty() || !(spec_.rewrites.front().given || settled_layers_)) return "";
   return nlohmann::ordered_json(configs_).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 

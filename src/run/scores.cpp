@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/count.h"
 #include "files/json.h"
@@ -37,20 +38,34 @@ Result<void> Trainer::score_parameters() {
         "--select {}: it looks at gradients before the first step, when --objective {} has no reference yet; take "
         "last_layers or patterns",
         spec_.selector->name, spec_.objective->name);
-  TrainingSpec own = spec_;
-  const int64_t windows = own.selector->scored(own.selector_options);
-  spec_ = scoring_spec(own);
-  const Result<void> measured = measure_scores(windows, own.scores);
-  spec_ = std::move(own), plan_ = TrainingPlan();
-  passes_.reset(), arena_.reset();
+  const int64_t windows = spec_.selector->scored(spec_.selector_options);
+  std::map<std::string, double> scores;
+  const auto by_terms = [](int64_t terms) { return 1 / static_cast<double>(std::max<int64_t>(1, terms)); };
+  const Result<void> measured = measure_gradients(scoring_spec(spec_), windows, by_terms, [&] {
+    for (const TrainedParameter& parameter : plan_.train.parameters)
+      scores[parameter.name] += *input<float>(score_name(parameter.name)) / static_cast<double>(windows);
+  });
+  spec_.scores = std::move(scores);
   if (measured) return {};
   return fail(
       measured.error().code, "choosing what trains (--select {}): {}{}", spec_.selector->name, measured.error().message,
       measured.error().code == ErrorCode::over_budget ? "; the run itself may need more than choosing does" : "");
 }
 
-// Windows as the run meets them, one at a time.
-Result<void> Trainer::measure_scores(int64_t windows, std::map<std::string, double>& scores) {
+// Windows as the run meets them, one at a time; another spec is planned than that of the run, which is there again
+// when they are done.
+Result<void> Trainer::measure_gradients(const TrainingSpec& spec, int64_t windows,
+                                        const std::function<double(int64_t terms)>& scale,
+                                        const std::function<void()>& look) {
+  TrainingSpec own = std::exchange(spec_, spec);
+  const Result<void> measured = measure_windows(windows, scale, look);
+  spec_ = std::move(own), plan_ = TrainingPlan();
+  passes_.reset(), arena_.reset();
+  return measured;
+}
+
+Result<void> Trainer::measure_windows(int64_t windows, const std::function<double(int64_t terms)>& scale,
+                                      const std::function<void()>& look) {
   CHECK_OK(plan_within_budget());
   CHECK_OK(allocate());
   CHECK_OK(fill());
@@ -59,13 +74,11 @@ Result<void> Trainer::measure_scores(int64_t windows, std::map<std::string, doub
   for (int64_t window = 0; window < windows; ++window) {
     packer.begin_step();
     CHECK_OK(packer.next(rows_));
-    const int64_t terms = terms_in(rows_);
-    passes_->begin_step(run, {0, 1.0 / static_cast<double>(std::max<int64_t>(1, terms))});
+    passes_->begin_step(run, {0, scale(terms_in(rows_))});
     write_rows(plan_.train.prefix, rows_, 0, references_);
     CHECK_OK(passes_->pass(run, {true, true}));
     CHECK_OK(passes_->end_step(run));
-    for (const TrainedParameter& parameter : plan_.train.parameters)
-      scores[parameter.name] += *input<float>(score_name(parameter.name)) / static_cast<double>(windows);
+    look();
     events_.progress(fmt::format("choosing what trains: {} of {}", window + 1, counted(windows, "window")));
   }
   return {};

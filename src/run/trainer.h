@@ -81,7 +81,15 @@ class Trainer {
   Result<void> resume_numerics();
   Result<void> make_plan();
   Result<void> score_parameters();  // where the selector goes by what the data say
-  Result<void> measure_scores(int64_t windows, std::map<std::string, double>& scores);
+  // Gradients of another spec on the first windows of the data, of a loss times scale(its terms); `look` sees the
+  // results of each.
+  Result<void> measure_gradients(const TrainingSpec& spec, int64_t windows,
+                                 const std::function<double(int64_t terms)>& scale, const std::function<void()>& look);
+  Result<void> measure_windows(int64_t windows, const std::function<double(int64_t terms)>& scale,
+                               const std::function<void()>& look);
+  Result<void> settle_layers();  // options that techniques settle by layer
+  Result<Settling::Measured> probe_layers(size_t place);
+  Result<Settling::Measured> measure_weights(const RewriteSpec& spec);
   void report_chosen();
   Result<void> plan_within_budget();
   Result<void> prepare_references(Dataset* data, References& references, std::optional<Mismatched>& mismatched);
@@ -198,6 +206,7 @@ class Trainer {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::vector<Adapter> adapters_;                // to begin with
   std::vector<nlohmann::ordered_json> configs_;  // of the adapter's techniques, as they are saved
+  bool settled_layers_ = false;                  // some of them have options that were settled by layer
   std::unique_ptr<ModelSource> source_;          // null when training from scratch
   std::unique_ptr<ModelSource> teacher_;         // null without one
   std::string model_fingerprint_;

@@ -21,8 +21,9 @@ std::vector<std::string> flags_of(std::string_view method) {
     return {"--set", "prefix_tuning.tokens=5", "--set", "optimizer.rate_of=prompt_embeddings:50"};
   if (method == "adalora")  // so that ranks are allotted before and after the run is resumed
     return {"--set", "adalora.total=4", "--set", "adalora.tfinal=1", "--rank", "6"};
-  if (method == "lamda")  // so that columns are frozen before and after the run is resumed
-    return {"--set", "lamda.frozen_by=3", "--rank", "4"};
+  if (method == "lamda")  // so that columns are frozen before and after the run is resumed, of ranks by layer
+    return {"--set", "lamda.frozen_by=3", "--set", "lamda.adaptive=1", "--rank", "4"};
+  if (method == "neuron_specialization") return {"--set", "neuron_specialization.threshold=0.5"};
   if (method == "elalora")  // so that ranks move before and after the run is resumed
     return {"--set", "elalora.total=4", "--set", "elalora.init_rank=6", "--rank", "3", "--set", "elalora.moves=3"};
   if (method == "earlybird")  // all blocks, so that it begins as the model, and long steps: a norm follows the sum

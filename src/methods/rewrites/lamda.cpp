@@ -7,8 +7,7 @@
 //   frozen Names   "<module>.lamda_A", "lamda_S", "lamda_B", "lamda_C"; peft_type LAMDA, which other tools do not read
 //   Choice  the frozen weight stays as it is stored and C takes its largest part off in the same sum, where the paper
 //           stores the rest. A and C are saved: S and B mean nothing with other singular vectors, and those of the same
-//           model in another codec may differ in sign. All layers have one rank: the ranks by layer of LaMDA++ are not
-//           here
+//           model in another codec may differ in sign. Layers have one rank, or ranks of their own (lamda_ranks.cpp)
 #include "methods/rewrites/lamda.h"
 
 #include "methods/optimizers/matrices.h"
@@ -21,9 +20,10 @@ namespace thimble {
 namespace {
 
 using Kind = PeftField::Kind;
-constexpr PeftField kFields[] = {{"r", "rank", Kind::whole, {}, 32},
+constexpr PeftField kFields[] = {{"r", "rank", Kind::whole, "rank_pattern", 32},
                                  {"lora_alpha", "alpha", Kind::number, {}, 16},
-                                 {"frozen_by", "frozen_by", Kind::whole}};
+                                 {"frozen_by", "frozen_by", Kind::whole},
+                                 {"adaptive", "adaptive", Kind::flag}};
 constexpr std::string_view kA = "lamda_A", kS = "lamda_S", kC = "lamda_C";
 
 int64_t rank_of(const ModuleRewrite& m) { return static_cast<int64_t>(m.option("rank")); }
@@ -89,6 +89,7 @@ const Rewrite kLamda = {.name = "lamda",
                         .whole = true,
                         .check = check,
                         .wrapper = &kLamdaFreezing,
+                        .settling = &kLamdaRanks,
                         .begin = begin,
                         .form = {.type = "LAMDA", .fields = kFields}};
 
