@@ -122,8 +122,6 @@ ValueId ObjectiveBuilder::finish_squared(ValueId scores) {
   return out[0];
 }
 
-Expr sigmoid(Expr x) { return 0.5 + 0.5 * tanh(0.5 * x); }
-
 Expr minus_log_sigmoid(Expr x) {
   const Expr half = x * -0.5, size = abs(half);
   return half + size + log(1 + exp(-2 * size));

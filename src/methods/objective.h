@@ -176,7 +176,6 @@ class ObjectiveBuilder {
 
 // -log sigmoid(x), without overflow; its slope at 0 is -1/2.
 Expr minus_log_sigmoid(Expr x);
-Expr sigmoid(Expr x);
 
 // Appends the objective to the graph of one program: the loss and, of pairs, the reward become results called
 // "<prefix>loss" and "<prefix>pair.reward".

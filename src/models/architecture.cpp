@@ -151,7 +151,6 @@ Result<void> check_block(const Block& block, const Architecture& all, const Wher
   return check_attention(block.attention, all, where);
 }
 
-
 // The tensors of a model, in order.
 class SpecList {
  public:

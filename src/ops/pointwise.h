@@ -127,6 +127,8 @@ inline Expr exp(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::exp
 inline Expr log(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::logarithm, a); }
 inline Expr cos(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::cosine, a); }
 inline Expr tanh(Expr a) { return a.builder->apply(PointwiseAttributes::Kind::tanh, a); }
+// No power overflows in it, nor in its derivative.
+inline Expr sigmoid(Expr a) { return 0.5 + 0.5 * tanh(0.5 * a); }
 // x where the condition is 1, y where it is 0; both must be finite.
 inline Expr select(Expr condition, Expr x, Expr y) { return condition * x + (1 - condition) * y; }
 

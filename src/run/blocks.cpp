@@ -137,8 +137,8 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
     if (!norms.empty()) block.before_mixer = block.before_ffn = new_norm(*norms[i % norms.size()]);
   }
   if (!norms.empty()) a.final_norm = new_norm(*norms.back());
-  // Rows of the embedding begin small, which statistics of a row make up for (Zhu et al. 2025, section 4.3 and table 12,
-  // scale them too).
+  // Rows of the embedding begin small, which statistics of a row would make up for. Zhu et al. 2025 scale them too, by
+  // a factor that learns.
   if (std::ranges::any_of(norms, &NormKind::elementwise)) a.embedding_scale = std::sqrt(static_cast<double>(a.width));
   return check(a, "--set block.*");
 }

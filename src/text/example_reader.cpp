@@ -121,7 +121,8 @@ Result<void> ExampleReader::parse(bool rejected) {
   count_ = 0;
   has_rejected_ = false;
   dom::element root;
-  if (const auto error = parse_padded_json(json_->parser, {buffer_.data(), length_}).get(root); error != simdjson::SUCCESS) {
+  if (const auto error = parse_padded_json(json_->parser, {buffer_.data(), length_}).get(root);
+      error != simdjson::SUCCESS) {
     return fail(ErrorCode::corrupt, "not JSON: {}", simdjson::error_message(error));
   }
   if (root.get(json_->record) != simdjson::SUCCESS) return fail(ErrorCode::corrupt, "expected a JSON object");

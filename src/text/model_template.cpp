@@ -69,8 +69,8 @@ Result<std::vector<jinja::Variable>> template_variables(const std::vector<std::s
     const std::string_view value = std::string_view(text).substr(sign + 1);
     if (const auto error = parse_json(parser, value).get(json); error != simdjson::SUCCESS) {
       return fail(ErrorCode::invalid_argument,
-                  "--template-var {}: '{}' is not JSON ({}); a text stands in quotes: '{}=\"...\"'", name,
-                  value, simdjson::error_message(error), name);
+                  "--template-var {}: '{}' is not JSON ({}); a text stands in quotes: '{}=\"...\"'", name, value,
+                  simdjson::error_message(error), name);
     }
     auto made = jinja::from_json(json, false);
     if (!made) return fail(ErrorCode::invalid_argument, "--template-var {}: {}", name, made.error().message);

@@ -15,8 +15,8 @@
 #include "models/gguf_writer.h"
 #include "models/hf_config.h"
 #include "models/hf_writer.h"
-#include "models/norm.h"
 #include "models/model_source.h"
+#include "models/norm.h"
 #include "models/rope_frequencies.h"
 #include "temporary_folder.h"
 

@@ -7,9 +7,12 @@
 #include "models/mixer.h"
 #include "models/norm.h"
 #include "models/routed_ffn.h"
+#include "ops/backward.h"
 #include "ops/experts.h"
+#include "ops/pointwise.h"
 #include "ops/reference_graph.h"
 #include "ops/table.h"
+#include "ops/update.h"
 #include "plan/tiny_training.h"
 
 namespace thimble {
@@ -158,6 +161,59 @@ TEST(Norms, make_what_their_equations_say) {
       EXPECT_NEAR(dyt[i], gain[j] * std::tanh(0.7 * x[i]) + bias[j], 1e-6);
       EXPECT_NEAR(eln[i], gain[j] * std::sqrt(2) * x[i] / std::sqrt(x[i] * x[i] + 3.5) + bias[j], 1e-6);
     }
+  }
+}
+
+// Of a sum of squares of what a norm makes, against differences in double.
+TEST(Norms, have_the_gradient_of_what_they_make) {
+  for (const NormKind* kind : norms()) {
+    SCOPED_TRACE(kind->name);
+    Graph g;
+    ReferenceValues values;
+    std::vector<ValueId> wanted;
+    const auto add = [&](const std::string& name, const Shape& shape, const std::vector<double>& numbers) {
+      wanted.push_back(g.add_value(name, {shape}, Role::parameter));
+      values[wanted.back()] = numbers;
+    };
+    add("x", {2, 3}, {0.5, -1, 3, 2, 0.1, -0.25});
+    add("n.weight", {3}, {1, 1.5, 2});
+    if (kind->biased) add("n.bias", {3}, {0, 0.1, 0.2});
+    for (const NormScalar& own : kind->scalars) add(fmt::format("n.{}", own.name), {1}, {0.7});
+    const Norm norm = new_norm(*kind);
+    const ValueId made = kind->apply({.graph = g,
+                                      .norm = norm,
+                                      .codec = &kF32,
+                                      .name = "n",
+                                      .x = wanted[0],
+                                      .columns = 3,
+                                      .weight = [&](const std::string& name) { return g.find(name); }});
+    PointwiseBuilder b;
+    const Expr y = b.tensor();
+    b.output(y * y);
+    const ValueId squares = g.emit(kPointwise, b.attributes(), {made}, "squares");
+    const ValueId rows = g.emit(kReduce, ReduceAttributes{Reduce::sum, ReduceOver::columns}, {squares}, "loss");
+    g.value(rows).role = Role::result;
+    Graph forward = g;
+    Backward backward(g, wanted);
+    ASSERT_TRUE(backward.run(std::vector<ValueId>{rows}));
+    Threads threads(1);
+    RunContext run{threads, Multiply::f32};
+    const auto loss = [&](const ReferenceValues& at) {
+      ReferenceValues all = at;
+      run_reference(forward, all, run);
+      return std::accumulate(all.at(rows).begin(), all.at(rows).end(), 0.0);
+    };
+    ReferenceValues all = values;
+    for (const Backward::LeafGradient& leaf : backward.leaves())
+      all[leaf.first].assign(values.at(leaf.parameter).size(), 0.0);
+    run_reference(g, all, run);
+    for (const Backward::LeafGradient& leaf : backward.leaves())
+      for (size_t i = 0; i < values.at(leaf.parameter).size(); ++i) {
+        ReferenceValues up = values, down = values;
+        up.at(leaf.parameter)[i] += 1e-5, down.at(leaf.parameter)[i] -= 1e-5;
+        EXPECT_NEAR(all.at(leaf.last)[i], (loss(up) - loss(down)) / 2e-5, 1e-6) << g.value(leaf.parameter).name;
+      }
+    EXPECT_EQ(backward.leaves().size(), wanted.size());
   }
 }
 

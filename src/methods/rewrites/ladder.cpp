@@ -9,7 +9,7 @@ ValueId ladder_mixed(SideRewrite& side, ValueId tapped, ValueId gate, double slo
   PointwiseBuilder b;
   const Expr own = b.tensor(), other = b.tensor();
   const Expr z = side.graph.value(gate).type.shape.count() == 1 ? b.scalar() : b.row();
-  const Expr m = 1 / (1 + exp(z * -slope));
+  const Expr m = sigmoid(z * slope);
   b.output(other + m * (own - other), side.attributes.codec);
   return side.graph.emit(kPointwise, b.attributes(), {side.stream, tapped, gate}, std::move(name));
 }

@@ -3,8 +3,10 @@
 //   Paper   Azizi et al. 2024, arXiv:2406.12832, section 3 (LaMDA)
 //   Graph   h = x A^T;  y = x W^T + s (h S^T) B^T - h C^T, s = alpha / rank
 //   Begins  W = U D V:  A = V_r, B = U_r, C = W V_r^T = U_r D_r, S = U_r^T C / s = D_r / s, so that the model begins as
-//   it is Trains  S [rank, rank]; B [out, rank], column after column of which freezes (lamda_freezing.cpp); A and C are
-//   frozen Names   "<module>.lamda_A", "lamda_S", "lamda_B", "lamda_C"; peft_type LAMDA, which other tools do not read
+//           it is
+//   Trains  S [rank, rank]; B [out, rank], column after column of which freezes (lamda_freezing.cpp). A and C never
+//           do
+//   Names   "<module>.lamda_A", "lamda_S", "lamda_B", "lamda_C"; peft_type LAMDA, which other tools do not read
 //   Choice  the frozen weight stays as it is stored and C takes its largest part off in the same sum, where the paper
 //           stores the rest. A and C are saved: S and B mean nothing with other singular vectors, and those of the same
 //           model in another codec may differ in sign. Layers have one rank, or ranks of their own (lamda_ranks.cpp)

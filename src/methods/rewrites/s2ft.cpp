@@ -1,9 +1,8 @@
 // S2FT: some input channels of a weight train, as a dense matrix; the others are frozen in whatever codec they are.
 //
 //   Paper   Yang et al. 2024 (S2FT: Structured Sparsity), arXiv:2412.06289, section 3
-//   Graph   y = x W^T  becomes  y = x W^T + x_S D^T, one product, rounded once; x_S are the columns S of x. The
-//   backward
-//           pass keeps x_S and not x
+//   Graph   y = x W^T  becomes  y = x W^T + x_S D^T, one product, rounded once; x_S are the columns S of x, which the
+//           backward pass keeps in place of x
 //   Adds    D [out, |S|], zeros: what the columns S of W have moved by
 //   Chosen  of down_proj, ratio of the channels between the matrices of the FFN; of o_proj, ratio of the heads, whole.
 //           By chance (S2FT-R), from the key and the layer's name. Or channels of all layers by falling squared norm of
@@ -11,8 +10,7 @@
 //           arXiv:2206.15472, section 3.2; S2FT-G)
 //   Names   "<module>.s2_D"; peft_type S2FT, which other tools do not read
 //   Choice  S is gathered where the authors permute both sides of the coupled matrices so that S lies together: the
-//   same
-//           numbers, and rows of quantised files stay as they are. What trains is the difference from W, where the
+//           same numbers, and rows of quantised files stay as they are. What trains is the difference from W, where the
 //           authors write over W: decay pulls towards the model instead of towards zero. Every layer has the same
 //           number of channels, where the authors draw from those of all layers at once
 #include "methods/rewrites/s2ft.h"
@@ -48,6 +46,7 @@ constexpr PeftField kFields[] = {{"ratio", "ratio", Kind::number, {}, 0.05},
 std::vector<int64_t> chosen(const ModuleRewrite& m) {
   if (const std::vector<double>& list = m.module.options.list("channels"); !list.empty() || m.option("numbers") > 0) {
     std::vector<int64_t> channels;
+    channels.reserve(list.size());
     for (const double channel : list) channels.push_back(std::min(static_cast<int64_t>(channel), m.in - 1));
     return channels;
   }

@@ -51,8 +51,7 @@ ValueId narrow(StreamRewrite& s, int64_t l, ValueId h) {
   const ValueId z = s.graph.emit(kActivation, ActivationAttributes{Activation::relu}, {low, kNone}, name + "z");
   PointwiseBuilder b;
   const Expr moved = b.tensor(), gate = b.tensor(), own = b.tensor();
-  const Expr sigmoid = 0.5 + 0.5 * tanh(0.5 * gate);  // no power overflows in its derivative
-  b.output((moved + own) * sigmoid, s.attributes.codec);
+  b.output((moved + own) * sigmoid(gate), s.attributes.codec);
   const ValueId fc2 = linear(s, z, name + "fc2", width), fc3 = linear(s, z, name + "fc3", width);
   return s.graph.emit(kPointwise, b.attributes(), {fc2, fc3, z}, name + "x");
 }

@@ -9,8 +9,7 @@ namespace {
 
 void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
-  llama_like(f, a, b,
-             {.epsilon = 1e-5, .norm = {.kind = &kLayer}, .epsilon_field = "layer_norm_eps", .tied = true});
+  llama_like(f, a, b, {.epsilon = 1e-5, .norm = {.kind = &kLayer}, .epsilon_field = "layer_norm_eps", .tied = true});
   f.field("logit_scale", a.logit_scale, 0.0625);
   f.field("attention_bias", b.attention.qkv_bias, false);
   b.attention.output_bias = b.attention.qkv_bias;

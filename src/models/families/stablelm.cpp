@@ -8,8 +8,7 @@ namespace {
 
 void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
-  llama_like(f, a, b,
-             {.epsilon = 1e-5, .norm = {.kind = &kLayer, .bias = true}, .epsilon_field = "layer_norm_eps"});
+  llama_like(f, a, b, {.epsilon = 1e-5, .norm = {.kind = &kLayer, .bias = true}, .epsilon_field = "layer_norm_eps"});
   f.field("use_qkv_bias", b.attention.qkv_bias, false);
   f.field("use_parallel_residual", b.parallel, false);
   f.only("qk_layernorm", false);

@@ -62,7 +62,7 @@ ValueId of_length(const MixerContext& c, ValueId x, double length, const std::st
 
 ValueId rates(const MixerContext& c) {
   PointwiseBuilder b;
-  b.output(1 / (1 + exp(-1 * b.tensor())));
+  b.output(sigmoid(b.tensor()));
   return c.graph.emit(kPointwise, b.attributes(), {c.linear("b_proj", kF32)}, c.name + "beta");
 }
 
