@@ -93,25 +93,54 @@ AddressRange unwinding_tables(const dl_phdr_info& object) {
   return {};
 }
 
+// Relocations, which have been done: nothing reads them again.
+AddressRange relocations(const dl_phdr_info& object) {
+  AddressRange found;
+  for (int i = 0; i < object.dlpi_phnum; ++i) {
+    if (object.dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
+    const auto* entry = reinterpret_cast<const ElfW(Dyn)*>(object.dlpi_addr + object.dlpi_phdr[i].p_vaddr);
+    size_t bytes = 0;
+    for (; entry->d_tag != DT_NULL; ++entry) {
+      // Some loaders write the address over the place in the file.
+      const uintptr_t value = entry->d_un.d_ptr;
+      if (entry->d_tag == DT_RELA) found.begin = value < object.dlpi_addr ? object.dlpi_addr + value : value;
+      if (entry->d_tag == DT_RELASZ) bytes = value;
+    }
+    found.end = found.begin + (found.begin > 0 ? bytes : 0);
+  }
+  return found;
+}
+
 void populate(uintptr_t begin, uintptr_t end) {
   begin &= ~uintptr_t{4095};
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
 }
 
+// Whole pages of a file.
+void give_back(AddressRange range) {
+  range.begin = (range.begin + 4095) & ~uintptr_t{4095}, range.end &= ~uintptr_t{4095};
+  if (range.begin < range.end) madvise(reinterpret_cast<void*>(range.begin), range.end - range.begin, MADV_DONTNEED);
+}
+
 // What of an object's file is mapped, and may be read while the program runs.
 int populate_object(dl_phdr_info* object, size_t, void*) {
   if (!is_ours(*object)) return 0;
-  const AddressRange unread = unwinding_tables(*object);
+  const AddressRange done = relocations(*object);
+  std::array unread = {unwinding_tables(*object), done};
+  std::ranges::sort(unread, {}, &AddressRange::begin);
   for (int i = 0; i < object->dlpi_phnum; ++i) {
     const auto& part = object->dlpi_phdr[i];
     if (part.p_type != PT_LOAD || part.p_filesz == 0) continue;
-    const uintptr_t begin = object->dlpi_addr + part.p_vaddr, end = begin + part.p_filesz;
-    if (unread.begin < begin || unread.end > end) {
-      populate(begin, end);
-      continue;
+    uintptr_t begin = object->dlpi_addr + part.p_vaddr;
+    const uintptr_t end = begin + part.p_filesz;
+    for (const AddressRange& hole : unread) {
+      if (hole.begin < begin || hole.end > end) continue;
+      populate(begin, hole.begin);
+      begin = hole.end;
     }
-    populate(begin, unread.begin);
-    populate(unread.end, end);
+    populate(begin, end);
+    if ((part.p_flags & PF_W) == 0 && done.begin >= object->dlpi_addr + part.p_vaddr && done.end <= end)
+      give_back(done);
   }
   return 0;
 }

@@ -13,6 +13,11 @@ Json tiny_config(const std::string& family) {
   const Json rope = {{"rope_theta", 5000}};
   json["rope_parameters"] = rope;
   if (family == "olmo3") json["rope_parameters"] = {{"full_attention", rope}, {"sliding_attention", rope}};
+  if (family == "ministral3")  // which transformers cannot run without the growth of queries
+    json["rope_parameters"].update({{"rope_type", "yarn"},
+                                    {"factor", 2},
+                                    {"original_max_position_embeddings", 8},
+                                    {"llama_4_scaling_beta", 0.125}});
   if (family == "gptj") json["rotary_dim"] = 4;
   if (family == "granite")
     json.update({{"embedding_multiplier", 3},

@@ -85,7 +85,9 @@ TEST(Budget, disk_does_not_change_a_bit) {
             ASSERT_TRUE(plan) << plan.error().message;
             EXPECT_LE(plan->bytes(0), budget);
             EXPECT_EQ(plan->numerics_hash, free_plan->numerics_hash);
-            EXPECT_TRUE(budget != least || std::min(plan->read_bytes, plan->written_bytes) > 0);
+            // A side network's own values may all be too small for the disk, so that nothing is written.
+            const int64_t moved = every ? plan->written_bytes : plan->read_bytes;
+            EXPECT_TRUE(budget != least || std::min(plan->read_bytes, moved) > 0);
             EXPECT_EQ(run_plan(spec, *plan, steps), expected) << "budget " << budget << ", disk " << disk << ", rows "
                                                               << plan->rows << ", deep " << plan->deep_blocks;
           }

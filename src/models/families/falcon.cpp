@@ -30,7 +30,10 @@ void config(HfFields& f, Architecture& a) {
   f.harmless({"num_ln_in_parallel_attn"}, "only the new architecture has it");
   if (f.reads()) {
     if (!grouped && !one_key_head && f.says("num_kv_heads") && b.attention.kv_heads != b.attention.heads)
-      f.refuse("'num_kv_heads' differs from 'num_attention_heads', which 'new_decoder_architecture' alone can have");
+      f.refuse(
+          "'num_kv_heads' differs from 'num_attention_heads' with 'multi_query' false, which "
+          "'new_decoder_architecture' "
+          "alone can have");
     if (!grouped) b.attention.kv_heads = one_key_head ? 1 : b.attention.heads;
     b.parallel |= grouped;
     if (b.parallel && !(grouped && norms == 2)) b.before_ffn = {};

@@ -19,6 +19,7 @@ void config(HfFields& f, Architecture& a) {
   if (f.reads()) f.field("sliding_window_pattern", period, f.says("_sliding_window_pattern") ? 0 : 6);
   if (f.reads() && period == 0) f.field("_sliding_window_pattern", period);
   f.harmless({"_sliding_window_pattern"}, "layer_types says it");
+  f.harmless({"attn_logit_softcapping"}, "attention of Gemma 3 does not read it");
   f.windows(a, 4096, [period](int64_t layer) { return (layer + 1) % std::max<int64_t>(1, period) != 0; });
   if (f.reads())
     for (Block& block : a.blocks) block.attention.rope = block.attention.window > 0 ? 1 : 0;

@@ -28,19 +28,17 @@ struct Symbols {
     stored.insert(name);
     origins[name] = Origin::given;
   }
-  // After branches of which one is taken: what only some of them set is as it was before where they are not taken.
+  // After branches of which one is taken: what some of them set is as it was before where it is not set.
   void join(const std::vector<Symbols>& branches) {
-    std::map<NameId, size_t> setters;
-    for (const Symbols& branch : branches) {
+    std::set<NameId> set_within;
+    for (const Symbols& branch : branches)
       for (const NameId name : branch.stored)
-        if (!stored.contains(name)) ++setters[name];
-    }
+        if (!stored.contains(name)) set_within.insert(name);
     for (const Symbols& branch : branches) {
       for (const auto& [name, origin] : branch.origins) origins[name] = origin;
       stored.insert(branch.stored.begin(), branch.stored.end());
     }
-    for (const auto& [name, count] : setters)
-      if (count < branches.size()) origins[name] = parent && parent->knows(name) ? Origin::around : Origin::given;
+    for (const NameId name : set_within) origins[name] = parent && parent->knows(name) ? Origin::around : Origin::given;
   }
 };
 
