@@ -151,7 +151,7 @@ class Resolver {
             "reading {}: there are tensors of '{}', which target_modules and what else the configuration says do "
             "not name",
             source_, module.owner);
-      if (adapter && taken && !there) missing_.push_back(module.owner);
+      if (adapter && taken && !there) CHECK_OK(check_absent(module, spec.options));
       if (!there || !taken) continue;
       CHECK_OK(add(module, spec));
       adapted.insert(module.owner);
@@ -173,9 +173,18 @@ class Resolver {
     return spec;
   }
 
-  const std::vector<std::string>& missing() const { return missing_; }
-
  private:
+  // A layer without tensors is one that was not adapted, unless the configuration says which of its numbers were.
+  Result<void> check_absent(const ModelModule& module, const OptionValues& all) const {
+    if (!rewrite_.settling) return {};
+    const OptionValues options = TRY(peft_options_of(rewrite_, config_, all, module, source_));
+    for (const Option& option : rewrite_.options)
+      if (option.is_list() && !options.list(option.name).empty())
+        return fail(ErrorCode::corrupt, "reading {}: it says the {} of '{}' that were trained, and has no tensor of it",
+                    source_, option.name, module.owner);
+    return {};
+  }
+
   // What is for attentions has elements of heads in the order of their keys.
   void order_as_keys(AdaptedModule& module) const {
     const auto keys = std::ranges::find_if(
@@ -286,7 +295,6 @@ class Resolver {
   int64_t layers_;
   std::string source_;
   std::vector<ModelModule> modules_;
-  std::vector<std::string> missing_;
 };
 
 }  // namespace

@@ -41,7 +41,7 @@ std::string advice(const TrainingSpec& spec) {
     out += ", train a smaller --size";
   else
     out += less_trained(spec);
-  if (!spec.disk) out += ", leave out --scratch none";
+  if (!spec.disk && !spec.measures_gradients) out += ", leave out --scratch none";  // measuring does without
   return out;
 }
 

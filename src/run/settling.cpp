@@ -40,6 +40,7 @@ Result<Settling::Measured> Trainer::probe_layers(size_t place) {
   const auto whole = [](int64_t) { return 1.0; };  // counts of tokens stay whole numbers
   const Result<void> done = measure_gradients(probing_spec(spec_, place), windows, whole, [&] {
     for (const TrainedParameter& parameter : plan_.train.parameters) {
+      if (!parameter.name.ends_with(kProbe)) continue;  // a head for labels
       const std::string name = parameter.name.substr(0, parameter.name.size() - kProbe.size());
       std::vector<float>& sum = measured[name];
       const float* const numbers = input<float>(score_name(parameter.name));

@@ -80,6 +80,24 @@ TEST(Adapter, refuses_one_of_another_model) {
   EXPECT_THAT(refusal(more), HasSubstr("is [11, 2], this model needs [12, 2]"));
 }
 
+TEST(Adapter, channels_that_trained_have_a_tensor) {
+  const auto refusal = [](const char* layers) {
+    TemporaryFolder folder;
+    write_folder(
+        folder.path(),
+        fmt::format(R"({{"peft_type":"S2FT","numbers":96,"target_modules":["o_proj"],"channels_pattern":{{{}}}}})",
+                    layers),
+        {{"base_model.model.model.layers.0.self_attn.o_proj.s2_D", {12, 4}, element}});
+    auto adapters = open_adapters(folder.path());
+    if (!adapters) return adapters.error().message;
+    const auto made = adapt(*adapters, tiny_architecture("llama"));
+    return made ? std::string("was taken") : made.error().message;
+  };
+  EXPECT_EQ(refusal(R"("model.layers.0.self_attn.o_proj":[0,1,2,3])"), "was taken");
+  EXPECT_THAT(refusal(R"("model.layers.0.self_attn.o_proj":[0,1,2,3],"model.layers.1.self_attn.o_proj":[4,5,6,7])"),
+              HasSubstr("has no tensor of it"));
+}
+
 // What is read is written again: the configuration with all its fields, in their order, and the tensors' names and
 // numbers, whatever their layout.
 TEST(Adapter, what_is_read_is_written) {

@@ -228,6 +228,19 @@ TEST_F(LabelTraining, adapters_bring_their_head) {
   EXPECT_NEAR(run(recipe_, "on").evaluations.front().nll, read.nll, 1e-5);
 }
 
+// What looks at the data before the first step finds a head there that is none of its layers.
+TEST_F(LabelTraining, layers_are_settled_beside_a_head) {
+  Recipe base = recipe_;
+  base.objective = "next_token", base.data = folder_.write("data.jsonl", small_chats()), base.steps = 1;
+  run(base, "base");
+  recipe_.size = recipe_.tokenizer = "", recipe_.model = folder_.path() + "/base/model", recipe_.steps = 2;
+  for (const char* method : {"neuron_specialization", "s2ft"}) {
+    recipe_.method = method;
+    recipe_.set = recipe_.method == "s2ft" ? std::vector<std::string>{"s2ft.numbers=2000"} : std::vector<std::string>();
+    EXPECT_EQ(run(recipe_, method).losses.size(), 2u) << method;
+  }
+}
+
 TEST_F(LabelTraining, learns_numbers) {
   recipe_.objective = "regression", recipe_.columns = {"label=number"}, recipe_.eval_data = recipe_.data;
   recipe_.no_shuffle = true, recipe_.batch = 8, recipe_.steps = 12;

@@ -145,6 +145,9 @@ void adapt(ModuleRewrite& m) {
 }
 
 Result<void> check(const OptionValues& options, int64_t, int64_t out) {
+  if (options["reduction"] > static_cast<double>(out))
+    return fail(ErrorCode::invalid_argument, "reduction={}: the layer makes {} numbers; give at most that",
+                options["reduction"], out);
   const auto n = static_cast<int64_t>(options["products"]);
   if (out % n == 0) return {};
   return fail(ErrorCode::invalid_argument, "products={}: the layer makes {} numbers, which {} does not divide", n, out,
