@@ -203,7 +203,7 @@ class Resolver {
     for (const auto& [place, shapes] : kinds)
       for (const auto& [shape, layers] : shapes)
         for (AdaptedModule* const layer : layers) {
-          layer->kind = shapes.size() == 1 ? place : place + " " + shape;
+          layer->kind = shapes.size() == 1 ? place : fmt::format("{} {}", place, shape);
           layer->alike = static_cast<int64_t>(layers.size());
         }
   }
@@ -321,7 +321,7 @@ Result<std::vector<Adapter>> open_adapters(const std::string& path) {
   if (!is_file(path + kAdapterStack)) {
     adapters.push_back(TRY(open_folder(path)));
   } else {
-    for (const std::string& name : TRY(read_stack(path))) adapters.push_back(TRY(open_folder(path + "/" + name)));
+    for (const std::string& name : TRY(read_stack(path))) adapters.push_back(TRY(open_folder(fmt::format("{}/{}", path, name))));
   }
   CHECK_OK(check_head(path, adapters));
   return adapters;
