@@ -218,7 +218,9 @@ Result<ModuleGradients> backward_by_modules(std::string_view estimator, std::spa
                       graph.value(node.out[0]).role == Role::result;
     if (!ends) continue;
     const ValueId loss = copy.map(node.out[0]);
-    if (backward.reaches(loss)) CHECK_OK(backward.run({&loss, 1}));
+    if (!backward.reaches(loss)) continue;
+    if (const auto ran = backward.run({&loss, 1}); !ran)
+      return fail(ran.error().code, "--estimator {}: {}; take --estimator backprop", estimator, ran.error().message);
   }
   if (!backward.reaches(copy.map(losses[0])))
     return fail(ErrorCode::unsupported,

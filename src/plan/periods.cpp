@@ -61,7 +61,9 @@ Result<PeriodNeeds> Candidates::needs_of(const TrainingSpec& spec, const Choice&
   if (fresh) {
     const TrainingPlan plan = period.complete(choice);
     if (!plan.layout.same_places(first))
-      return fail(ErrorCode::unsupported, "--select {}: what outlives a step is not the same in every period",
+      return fail(ErrorCode::unsupported,
+                  "--select {}: what outlives a step is not the same in every period; take "
+                  "--select last_layers or patterns",
                   spec.selector->name);
     found->second = {plan.transient_bytes, plan.scratch_bytes};
   }

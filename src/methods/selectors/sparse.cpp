@@ -63,10 +63,11 @@ Result<std::vector<Trains>> select(const SelectorInput& input) {
     return fail(ErrorCode::invalid_argument,
                 "--select sparse: the gradients of everything that may train are 0 on the batches that were looked at, "
                 "so that nothing contributes; look at more, --set sparse.batches=N, or take --select last_layers");
+  std::erase_if(order, [](const Candidate& one) { return one.score <= 0; });
   const auto least = std::ranges::min_element(order, {}, &Candidate::bytes);
   return fail(ErrorCode::invalid_argument,
-              "--set select.bytes={}: nothing that trains takes so little with its gradient and states; the smallest, "
-              "'{}', takes {}",
+              "--set select.bytes={}: nothing that contributes takes so little with its gradient and states; the "
+              "smallest that does, '{}', takes {}",
               most, least->module, least->bytes);
 }
 
