@@ -35,6 +35,16 @@ NEEDED = {"trainable_tokens": ["trainable_tokens.tokens=97|98"], "sparse": ["spa
           "vblora": ["vblora.vector_length=16", "vblora.vectors=32"]}
 
 
+HEAD = """# Combinations
+
+    tools/combinations.py build/release/thimble > docs/combinations.md
+
+plans every pair of techniques of two sockets on a small model from its own data, and lists what is refused, and with what words:
+… stands for a name of the pair. What no row names works. Of three and more techniques at a time `tools/random_recipes.py`
+tries some ([reliability](reliability.md)). `bitfit` wants a model with biases, which this one has not; `p_tuning` is read, not
+trained."""
+
+
 class Planner:
     def __init__(self, thimble, folder):
         self.thimble, self.folder = thimble, folder
@@ -49,8 +59,7 @@ class Planner:
                 name = chosen.get(flag, "adamw") + "," + name
             chosen[flag] = chosen[flag] + "," + name if flag in chosen and socket != "wrappers" else name
         names = {name for _, name in pair}
-        if "bitfit" in names or {"method", "lora"} & names == set() and "--method" not in chosen:
-            chosen.setdefault("--method", "full")
+        chosen.setdefault("--method", "full")
         objective = chosen.get("--objective", "next_token")
         flags = [part for item in chosen.items() for part in item]
         if objective == "distillation":
@@ -96,6 +105,7 @@ def main():
     tables = json.loads(
         subprocess.run([options.thimble, "methods", "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout)
     wrong = 0
+    print(HEAD, flush=True)
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         planner = Planner(options.thimble, folder)
         for first, second in wanted:
