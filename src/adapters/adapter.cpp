@@ -321,7 +321,8 @@ Result<std::vector<Adapter>> open_adapters(const std::string& path) {
   if (!is_file(path + kAdapterStack)) {
     adapters.push_back(TRY(open_folder(path)));
   } else {
-    for (const std::string& name : TRY(read_stack(path))) adapters.push_back(TRY(open_folder(fmt::format("{}/{}", path, name))));
+    for (const std::string& name : TRY(read_stack(path)))
+      adapters.push_back(TRY(open_folder(fmt::format("{}/{}", path, name))));
   }
   CHECK_OK(check_head(path, adapters));
   return adapters;
