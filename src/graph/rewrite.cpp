@@ -29,12 +29,16 @@ std::vector<ValueId> GraphCopy::mapped(std::span<const ValueId> old) {
   return out;
 }
 
-void GraphCopy::emit(const Node& node, std::vector<ValueId> in) {
+std::vector<ValueId> GraphCopy::emit_beside(const Node& node, const std::vector<ValueId>& in, const std::string& name) {
   constexpr size_t kMostOutputs = 64;
   bool wanted[kMostOutputs];
   assert(node.out.size() <= kMostOutputs);
   for (size_t i = 0; i < node.out.size(); ++i) wanted[i] = node.out[i] != kNone;
-  const auto out = to_.emit_all(*node.op, node.attributes, in, "copy", {wanted, node.out.size()});
+  return to_.emit_all(*node.op, node.attributes, in, name, {wanted, node.out.size()});
+}
+
+void GraphCopy::emit(const Node& node, std::vector<ValueId> in) {
+  const auto out = emit_beside(node, in, "copy");
   for (size_t i = 0; i < out.size(); ++i)
     if (out[i] != kNone) bind(node.out[i], out[i]);
 }

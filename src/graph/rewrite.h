@@ -23,6 +23,9 @@ class GraphCopy {
   void copy(const Node& node) { emit(node, mapped(node.in)); }
   // The same of other operands of the copy.
   void emit(const Node& node, std::vector<ValueId> in);
+  // What the node makes of other operands of the copy, beside what it is copied as: new values called `name`, with
+  // kNone for outputs that nothing wants.
+  std::vector<ValueId> emit_beside(const Node& node, const std::vector<ValueId>& in, const std::string& name);
   std::vector<ValueId> mapped(std::span<const ValueId> old);
 
  private:

@@ -91,6 +91,11 @@ double OptionValues::operator[](std::string_view name) const {
   return 0;
 }
 
+bool OptionValues::is_default(std::string_view name) const {
+  const auto found = std::ranges::find(options_, name, &Option::name);
+  return found != options_.end() && (*this)[name] == found->initial;
+}
+
 const std::vector<double>& OptionValues::list(std::string_view name) const {
   static const std::vector<double> none;
   const auto found = lists_.find(name);

@@ -46,6 +46,7 @@ class OptionValues {
   bool has(std::string_view name) const;
   Result<void> set(std::string_view owner, std::string_view name, std::vector<double> numbers);  // of a list
   double operator[](std::string_view name) const;
+  bool is_default(std::string_view name) const;  // of a number
   const std::vector<double>& list(std::string_view name) const;
   const std::vector<std::string>& words(std::string_view name) const;
   std::string text() const;  // "beta1=0.9 beta2=0.999"

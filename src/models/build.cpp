@@ -146,7 +146,6 @@ class ModelBuilder {
                           .codec = o_.activation,
                           .name = o_.scope + name,
                           .x = x,
-                          .columns = g_.value(x).type.shape.columns(),
                           .group = group,
                           .weight = [this](const std::string& tensor) { return scoped(tensor); }});
   }

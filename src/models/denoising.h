@@ -1,7 +1,8 @@
 // The steps of a model whose blocks find a label's embedding e behind noise (Architecture::denoises).
 //
-//   Paper   Li et al. 2025, arXiv:2503.24322, section 2; the posterior is that of Ho et al. 2020, arXiv:2006.11239, eq.
-//   7 Noise   z_t = sqrt(s_t) e + sqrt(1 - s_t) n,  s_t = sin^2(pi/2 t / (T+1)),  t = 0 .. T: of z_0 nothing is e's
+//   Paper   Li et al. 2025, arXiv:2503.24322, section 2; the posterior is that of Ho et al. 2020, arXiv:2006.11239,
+//           eq. 7
+//   Noise   z_t = sqrt(s_t) e + sqrt(1 - s_t) n,  s_t = sin^2(pi/2 t / (T+1)),  t = 0 .. T: of z_0 nothing is e's
 //   Step    the mean of z_t, given z_(t-1) and e:  a_t e + b_t z_(t-1);  with r = s_(t-1) / s_t
 //           a_t = sqrt(s_t) (1 - r) / (1 - s_(t-1)),  b_t = sqrt(r) (1 - s_t) / (1 - s_(t-1))
 //   Choice  z_0 is 0 and steps add no noise of their own, so that a model says the same of a text at every time

@@ -1,8 +1,7 @@
 // A model with rows appended for the tokens of a larger tokenizer.
 //
 //   Source  transformers, resize_token_embeddings with mean_resizing (Hewitt 2021, "Initializing New Word Embeddings
-//   for
-//           Pretrained Language Models")
+//           for Pretrained Language Models")
 //   Choice  a new row of the embedding, and of a head of its own, is the mean of the rows there are. transformers draws
 //           it from a normal distribution around that mean with 1e-9 of their covariance, which is left out: all new
 //           rows are the same until they are trained

@@ -6,8 +6,7 @@
 //   Stream  the columns of the embedding with the largest sums
 //   FFN     the units with the largest sums over their rows of gate and up and their columns of down
 //   Heads   of each head of keys the elements with the largest sums over their rows of v and their columns of o;
-//   queries
-//           and keys keep every so many-th pair that turns, as narrow heads turn by those frequencies
+//           queries and keys keep every so many-th pair that turns, as narrow heads turn by those frequencies
 #pragma once
 
 #include <map>

@@ -21,10 +21,10 @@ struct NormContext {
   const Codec* codec;  // of what it makes
   std::string name;    // of the place: "model.layers.3.input_layernorm"
   ValueId x = kNone;
-  int64_t columns = 0;  // of x
-  int64_t group = 0;    // columns that are normalised together, where they are fewer than the gains; 0: all
+  int64_t group = 0;  // columns that are normalised together, where they are fewer than the gains; 0: all
   std::function<ValueId(const std::string& name)> weight;  // "<place>.weight"; kNone where the place has none
 
+  int64_t columns() const { return graph.value(x).type.shape.columns(); }
   ValueId gain() const { return weight(name + ".weight"); }
   ValueId bias() const { return weight(name + ".bias"); }
   ValueId scalar(std::string_view own) const;  // in f32

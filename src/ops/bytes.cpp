@@ -2,8 +2,7 @@
 //
 //   Bounds   b = decay running + (1 - decay) own, or own where running is 0; low = -b[2g], width = b[2g] + b[2g + 1]
 //   Write    q = clip(floor((x - low) 255 / width + u), 0, 255), u uniform in (0, 1) by (seed, stream, step, element),
-//   or
-//            1/2. A width of 0 writes 0
+//            or 1/2. A width of 0 writes 0
 //   Read     low + q width / 255
 //   E4M3     q = E4M3(x / s), s = max(b) / 448;  read: s q
 //   Unbiased where x lies between the bounds, up to 2^-17 of a step

@@ -1,8 +1,8 @@
 // delta_rule: a linear recurrence whose state is corrected towards the value of each key.
 //
 //   Paper    Schlag et al. 2021, arXiv:2102.11174, equation 24; trained in chunks as Yang et al. 2024,
-//   arXiv:2406.06484,
-//            keep states at the beginning of chunks only and compute those within again for the gradient
+//            arXiv:2406.06484, keep states at the beginning of chunks only and compute those within again for the
+//            gradient
 //   State    [key, value] a head, f32, in the cache of a core; a thread has a head at a time
 //   Order    every sum over a key's or a value's elements is in their order; nothing depends on rows or threads
 #include <algorithm>

@@ -2,8 +2,7 @@
 // only a tile of the vocabulary at a time.
 //
 //   Source  a reservoir over tiles (Chao 1982, Biometrika 69): of the tile that comes, with sum s of exp(logit), a
-//   token
-//           replaces what was drawn with probability s / (sum so far), and within the tile is token v with
+//           token replaces what was drawn with probability s / (sum so far), and within the tile is token v with
 //           exp(logit_v) / s
 //
 // Two numbers a row and tile decide, keyed by (seed, stream, step, row of the step): neither the rows of a pass nor

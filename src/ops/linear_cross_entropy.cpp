@@ -5,13 +5,11 @@
 //   loss_i  lse_i - x_i.w[target_i],  lse_i = log sum_v exp(x_i.w_v);  0 where the target is -1. In general, with the
 //           attributes of the same names: lse_i - target x_i.w[target_i] - uniform mean_v x_i.w_v + square lse_i^2
 //   dx_i    scale ((1 + 2 square lse_i) sum_v p_iv w_v - target w[target_i] - uniform mean_v w_v): gathered in the same
-//   pass over the vocabulary,
-//           rescaled as the running maximum grows, as attention does with its values
+//           pass over the vocabulary, rescaled as the running maximum grows, as attention does with its values
 //   dw_v    scale sum_i ((1 + 2 square lse_i) p_iv - target [v = target_i] - uniform / vocabulary) x_i: a second pass,
-//           since p needs the whole lse.
-//           Where w is the table of the embedding too, the rows of that gradient are added after
-//           each granule of tokens, so that the sum does not depend on how many granules go at
-//           once; it is then made at the end of the backward pass.
+//           since p needs the whole lse. Where w is the table of the embedding too, the rows of that gradient are added
+//           after each granule of tokens, so that the sum does not depend on how many granules go at once; it is then
+//           made at the end of the backward pass.
 //
 // Logits may be kept (the fourth output, f32, rows that have a target one after another) where memory allows: the
 // second pass then reads them instead of making them again, which gives the same bits.

@@ -2,8 +2,8 @@
 //
 //   Paper    see linear_cross_entropy.cpp, whose gradient emits it
 //   Formula  dw_v += sum_i scale_i (d loss_i / d logit_iv) x_i, which is p_iv - [v = target_i] in general, a granule of
-//   tokens after the other; where w is the
-//            embedding's table too, the rows of that gradient follow after each granule
+//            tokens after the other; where w is the embedding's table too, the rows of that gradient follow after each
+//            granule
 #include <cmath>
 
 #include "ops/cross_entropy_parts.h"

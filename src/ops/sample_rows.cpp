@@ -1,8 +1,7 @@
 // sample_rows, sampled_dw: a product over tokens, left^T right, of a few of them (keep.h).
 //
 //   Sample   of each granule of m rows k = max(1, round(rate m)): with p_i = |x_i| / sum |x|, the c rows of the largest
-//   p
-//            with weight 1, where c in [0, k) has the least (1 - p_1 - ... - p_c) / (k - c); then k - c draws of the
+//            p with weight 1, where c in [0, k) has the least (1 - p_1 - ... - p_c) / (k - c); then k - c draws of the
 //            others by their p, with replacement and weight (1 - p_1 - ... - p_c) / ((k - c) p_i)
 //   Mean     every row counts 1 in the mean, so that the product is without a bias
 //   Noise    uniform by (seed, stream, step, row)

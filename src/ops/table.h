@@ -161,6 +161,8 @@ constexpr float kNegligible = 0x1p-12f;
 // in: x [t, d], w [v, d], targets [t] (-1: ignored), scale [1], bias [v];  out: loss [t], dx [t, d] = scale * d(sum
 // loss)/dx, lse [t], logits [t, v] of the rows that have a target. uniform cannot be had with a cap.
 extern const Op kLinearCrossEntropy;
+inline constexpr size_t kTargetsOfLoss = 2, kScaleOfLoss = 3;  // of its operands
+inline constexpr size_t kLogitsOfLoss = 3;                     // of what it makes
 // in: accumulator [v, d], x, w, targets, scale ([1], or [t]: of each row's loss), lse; where w is the embedding's table
 // too: ids, dy of the look-up; logits, where they were kept; bias.
 extern const Op kLinearCrossEntropyDw;

@@ -18,7 +18,8 @@ namespace {
 class DenoisingCutter {
  public:
   DenoisingCutter(const TrainingSpec& spec, const Graph& graph, const BuiltModel& model, const Node& loss)
-      : eta_(spec.estimator_options["eta"]),
+      : estimator_(spec.estimator->name),
+        eta_(spec.estimator_options["eta"]),
         model_(model),
         loss_(loss),
         copy_(graph),
@@ -52,7 +53,8 @@ class DenoisingCutter {
   // e: f32 [rows, width], at every row of a text the row of the head that is its label's, of mean square 1.
   void make_label() {
     Graph& g = copy_.graph();
-    const auto out = g.emit_all(kTextLabels, {}, {copy_.map(loss_.in[kTargets]), copy_.map(model_.starts)}, "labels");
+    const auto out =
+        g.emit_all(kTextLabels, {}, {copy_.map(loss_.in[kTargetsOfLoss]), copy_.map(model_.starts)}, "labels");
     share_ = out[1];
     const ValueId rows = g.emit(kEmbedding, EmbeddingAttributes{}, {out[0], copy_.map(model_.head)}, "label.rows");
     const ValueId even = g.emit(kLayerNorm, NormAttributes{}, {rows, kNone, kNone}, "label.even");
@@ -66,7 +68,7 @@ class DenoisingCutter {
     PointwiseBuilder n;
     n.of_tokens();
     const Expr like = n.tensor();
-    n.output(n.normal_noise(name_hash("noprop." + name)) + 0 * like);
+    n.output(n.normal_noise(name_hash(fmt::format("{}.{}", estimator_, name))) + 0 * like);
     const ValueId each = g.emit(kPointwise, n.attributes(), {label_}, name + ".noise");
     // A text's rows share their noise, lest they tell one another what is behind it.
     const ValueId noise = g.emit(kGather, GatherAttributes{}, {each, copy_.map(model_.starts)}, name + ".shared");
@@ -112,11 +114,11 @@ class DenoisingCutter {
     PointwiseBuilder l;
     const Expr rows = l.tensor(), share = l.tensor(), scale = l.scalar();
     l.output(eta_ / 2 * (snr(t) - snr(t - 1)) * scale * (rows * share));
-    const ValueId loss = g.emit(kPointwise, l.attributes(), {error, share_, copy_.map(loss_.in[kScale])}, name);
+    const ValueId loss = g.emit(kPointwise, l.attributes(), {error, share_, copy_.map(loss_.in[kScaleOfLoss])}, name);
     g.value(loss).role = Role::result;
   }
 
-  static constexpr size_t kTargets = 2, kScale = 3;  // of linear_cross_entropy's operands
+  const std::string_view estimator_;
   const double eta_;
   const BuiltModel& model_;
   const Node& loss_;

@@ -71,11 +71,12 @@ class GoodnessCutter {
 
   void make_hybrid() {
     const HybridTokensAttributes attributes{.replaced = goodness_.replaced,
-                                            .stream = name_hash("forward_forward.hybrid"),
+                                            .stream = name_hash(fmt::format("{}.hybrid", spec_.estimator->name)),
                                             .lasting = spec_.objective->of_examples()};
-    const auto out = copy_.graph().emit_all(
-        kHybridTokens, attributes, {copy_.map(model_.ids), copy_.map(model_.starts), copy_.map(loss_.in[kTargets])},
-        std::string(kHybrid) + "ids");
+    const auto out =
+        copy_.graph().emit_all(kHybridTokens, attributes,
+                               {copy_.map(model_.ids), copy_.map(model_.starts), copy_.map(loss_.in[kTargetsOfLoss])},
+                               std::string(kHybrid) + "ids");
     hybrid_[model_.ids] = out[0], counts_ = {out[1], out[2]};
   }
 
@@ -117,7 +118,7 @@ class GoodnessCutter {
   }
 
   void add_loss(int64_t module, const Pair& own, const std::string& name) {
-    std::vector<ValueId> in{own.text, own.hybrid, counts_.text, counts_.hybrid, copy_.map(loss_.in[kScale])};
+    std::vector<ValueId> in{own.text, own.hybrid, counts_.text, counts_.hybrid, copy_.map(loss_.in[kScaleOfLoss])};
     PointwiseBuilder b;
     Expr text = b.tensor(), hybrid = b.tensor();
     const Expr counts = b.tensor(), wrong = b.tensor(), scale = b.scalar();
@@ -158,12 +159,7 @@ class GoodnessCutter {
     return copy_.graph().emit(kDetach, {}, {value}, copy_.graph().value(value).name + ".detached");
   }
 
-  ValueId plus(ValueId a, ValueId b) {
-    PointwiseBuilder sum;
-    const Expr x = sum.tensor(), y = sum.tensor();
-    sum.output(x + y);
-    return copy_.graph().emit(kPointwise, sum.attributes(), {a, b}, "preview.sum");
-  }
+  ValueId plus(ValueId a, ValueId b) { return copy_.graph().emit(kAdd, {}, {a, b}, "preview.sum"); }
 
   // A value in the first of the copies that has it; else that of the text.
   ValueId read(ValueId id, std::initializer_list<const Copies*> copies) {
@@ -175,10 +171,7 @@ class GoodnessCutter {
   void emit(const Node& node, Copies& to, std::initializer_list<const Copies*> from, std::string_view prefix) {
     std::vector<ValueId> in;
     for (ValueId id : node.in) in.push_back(id == kNone ? kNone : read(id, from));
-    bool wanted[Aliases::kMost] = {};
-    for (size_t i = 0; i < node.out.size(); ++i) wanted[i] = node.out[i] != kNone;
-    const auto out =
-        copy_.graph().emit_all(*node.op, node.attributes, in, std::string(prefix) + "x", {wanted, node.out.size()});
+    const auto out = copy_.emit_beside(node, in, std::string(prefix) + "x");
     for (size_t i = 0; i < out.size(); ++i) {
       if (out[i] == kNone) continue;
       copy_.graph().value(out[i]).name = std::string(prefix) + copy_.from().value(node.out[i]).name;
@@ -186,7 +179,6 @@ class GoodnessCutter {
     }
   }
 
-  static constexpr size_t kTargets = 2, kScale = 3;  // of linear_cross_entropy's operands
   const TrainingSpec& spec_;
   const int64_t count_;
   const Goodness goodness_;

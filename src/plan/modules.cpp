@@ -90,15 +90,13 @@ class ModuleCutter {
   void emit(const Node& node, const Mapped& mapped, std::map<ValueId, ValueId>& local, const std::string& name) {
     std::vector<ValueId> in;
     for (ValueId id : node.in) in.push_back(mapped(id));
-    bool wanted[Aliases::kMost] = {};
-    for (size_t i = 0; i < node.out.size(); ++i) wanted[i] = node.out[i] != kNone;
-    if (&node == &loss_) wanted[kLogits] = false;
-    const auto out = copy_.graph().emit_all(*node.op, node.attributes, in, name, {wanted, node.out.size()});
+    Node alone = node;
+    if (&node == &loss_) alone.out[kLogitsOfLoss] = kNone;
+    const auto out = copy_.emit_beside(alone, in, name);
     for (size_t i = 0; i < out.size(); ++i)
       if (out[i] != kNone) local[node.out[i]] = out[i];
   }
 
-  static constexpr size_t kLogits = 3;  // of linear_cross_entropy's outputs
   const TrainingSpec& spec_;
   const BuildOptions options_;
   const LocalModules modules_;

@@ -151,4 +151,26 @@ void place(Schedule& schedule) {
   }
 }
 
+Result<void> check_placement(const Schedule& schedule) {
+  constexpr int64_t kLine = 64;
+  const auto wrong = [](size_t storage, const std::string& how) {
+    return fail(ErrorCode::corrupt, "placement: storage {} {}", storage, how);
+  };
+  if (schedule.peak_bytes < schedule.lower_bound)
+    return fail(ErrorCode::corrupt, "placement: a peak of {} bytes, of which {} are alive at one step",
+                schedule.peak_bytes, schedule.lower_bound);
+  for (size_t i = 0; i < schedule.storages.size(); ++i) {
+    const Storage& a = schedule.storages[i];
+    if (a.offset < 0 || a.offset % kLine != 0 || a.offset + a.bytes > schedule.peak_bytes)
+      return wrong(i, fmt::format("has {} bytes at {} of {}", a.bytes, a.offset, schedule.peak_bytes));
+    for (size_t j = i + 1; j < schedule.storages.size(); ++j) {
+      const Storage& b = schedule.storages[j];
+      const bool together = a.begin <= b.end && b.begin <= a.end;
+      if (together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes)
+        return wrong(i, fmt::format("lies over {}, which is alive beside it", j));
+    }
+  }
+  return {};
+}
+
 }  // namespace thimble

@@ -101,6 +101,8 @@ std::vector<int> nodes_between(size_t first, size_t last);
 
 // Offsets for all storages: largest first, each at the lowest place that is free over its whole interval.
 void place(Schedule& schedule);
+// That values which are alive together lie apart, on the cache's lines and below the peak. Looks at every two.
+Result<void> check_placement(const Schedule& schedule);
 
 // What happens between steps, in order: before step `at`, a transfer is begun or waited for.
 struct TransferEvent {

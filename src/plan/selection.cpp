@@ -4,7 +4,6 @@
 
 #include "core/count.h"
 #include "ops/backward.h"
-#include "ops/pointwise.h"
 #include "ops/table.h"
 #include "ops/update.h"
 
@@ -122,24 +121,33 @@ Result<void> check_probing(const TrainingSpec& spec) {
   return {};
 }
 
-// Of a probe the gradient itself, or of a probed weight the squares of its columns; of others the squared norm.
-ValueId score_of(Update& u) {
-  const std::string name = score_name(u.name());
-  if (!u.name().ends_with(kProbe)) return u.graph.emit(kSquaredNorm, {}, {u.gradient}, name);
-  if (u.trained.shape.rows() > 1)
-    return u.graph.emit(kReduce, ReduceAttributes{Reduce::squares, ReduceOver::rows}, {u.gradient}, name);
-  PointwiseBuilder copy;
-  copy.output(copy.tensor());
-  return u.graph.emit(kPointwise, copy.attributes(), {u.gradient}, name);
-}
-
 const Optimizer kScoring = {.name = "score",
                             .summary = "measures gradients, moves nothing",
                             .paper = "",
                             .learning_rate = 0,
                             .options = {},
                             .states = [](const Parameter&, const OptionValues&) { return std::vector<StateSpec>(); },
-                            .hooks = {.apply = [](Update& u) { u.graph.value(score_of(u)).role = Role::result; }}};
+                            .hooks = {.apply = [](Update& u) {
+                              const ValueId score = u.graph.emit(kSquaredNorm, {}, {u.gradient}, score_name(u.name()));
+                              u.graph.value(score).role = Role::result;
+                            }}};
+
+// What is measured of a probe: its gradient [1, n], or, where a whole weight is probed, the squares of its columns.
+void measure_probe(Update& u) {
+  if (!u.name().ends_with(kProbe)) return;
+  const bool whole = u.trained.shape.rows() > 1;
+  const ReduceAttributes by_columns{whole ? Reduce::squares : Reduce::sum, ReduceOver::rows};
+  const ValueId measured = u.graph.emit(kReduce, by_columns, {u.gradient}, score_name(u.name()));
+  u.graph.value(measured).role = Role::result;
+}
+
+const Optimizer kProbing = {.name = "probe",
+                            .summary = "measures the gradients of probes, moves nothing",
+                            .paper = "",
+                            .learning_rate = 0,
+                            .options = {},
+                            .states = [](const Parameter&, const OptionValues&) { return std::vector<StateSpec>(); },
+                            .hooks = {.apply = measure_probe}};
 
 }  // namespace
 
@@ -158,6 +166,7 @@ TrainingSpec scoring_spec(const TrainingSpec& spec) {
 
 TrainingSpec probing_spec(const TrainingSpec& spec, size_t place) {
   TrainingSpec out = scoring_spec(spec);
+  out.set_optimizer({&kProbing, {}});
   out.rewrites = {spec.rewrites[place]};
   for (auto& [name, module] : out.rewrites.front().modules) module.probed = true;
   return out;

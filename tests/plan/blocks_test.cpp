@@ -132,13 +132,10 @@ std::vector<double> normed(const NormKind& kind, const std::vector<double>& x, d
   if (kind.biased) add("n.bias", {3}, {0, 0.1, 0.2});
   for (const NormScalar& own : kind.scalars) add(fmt::format("n.{}", own.name), {1}, {scalar});
   const Norm norm = new_norm(kind);
-  const ValueId out = kind.apply({.graph = g,
-                                  .norm = norm,
-                                  .codec = &kF32,
-                                  .name = "n",
-                                  .x = rows,
-                                  .columns = 3,
-                                  .weight = [&](const std::string& name) { return g.find(name); }});
+  const ValueId out = kind.apply(
+      {.graph = g, .norm = norm, .codec = &kF32, .name = "n", .x = rows, .weight = [&](const std::string& name) {
+         return g.find(name);
+       }});
   Threads threads(1);
   RunContext run{threads, Multiply::f32};
   run_reference(g, values, run);
@@ -178,13 +175,10 @@ TEST(Norms, have_the_gradient_of_what_they_make) {
     if (kind->biased) add("n.bias", {3}, {0, 0.1, 0.2});
     for (const NormScalar& own : kind->scalars) add(fmt::format("n.{}", own.name), {1}, {0.7});
     const Norm norm = new_norm(*kind);
-    const ValueId made = kind->apply({.graph = g,
-                                      .norm = norm,
-                                      .codec = &kF32,
-                                      .name = "n",
-                                      .x = wanted[0],
-                                      .columns = 3,
-                                      .weight = [&](const std::string& name) { return g.find(name); }});
+    const ValueId made = kind->apply(
+        {.graph = g, .norm = norm, .codec = &kF32, .name = "n", .x = wanted[0], .weight = [&](const std::string& name) {
+           return g.find(name);
+         }});
     const Graph forward = g;
     Backward backward(g, wanted);
     const ValueId seed = g.add_value("seed", g.value(made).type, Role::input);

@@ -34,22 +34,6 @@ std::vector<TrainingPlan> some_plans() {
   return plans;
 }
 
-void check_placement(const Schedule& s) {
-  EXPECT_GE(s.peak_bytes, s.lower_bound);
-  for (size_t i = 0; i < s.storages.size(); ++i) {
-    const Storage& a = s.storages[i];
-    ASSERT_GE(a.offset, 0);
-    ASSERT_EQ(a.offset % 64, 0);
-    ASSERT_LE(a.offset + a.bytes, s.peak_bytes);
-    for (size_t j = i + 1; j < s.storages.size(); ++j) {
-      const Storage& b = s.storages[j];
-      const bool together = a.begin <= b.end && b.begin <= a.end;
-      ASSERT_FALSE(together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes)
-          << "storages " << i << " and " << j << " overlap";
-    }
-  }
-}
-
 // Every operand is alive where it is used; what shares a storage hands over and does not overlap.
 void check_residences(const Schedule& s) {
   std::vector<int> free_from(s.storages.size(), 0);
@@ -75,7 +59,30 @@ void check_residences(const Schedule& s) {
 
 TEST(Schedule, storages_that_live_together_lie_apart) {
   for (const TrainingPlan& plan : some_plans())
-    for (const Schedule* s : plan.schedules()) check_placement(*s);
+    for (const Schedule* s : plan.schedules()) {
+      const auto checked = check_placement(*s);
+      ASSERT_TRUE(checked) << checked.error().message;
+    }
+}
+
+// The check finds what is moved to where it must not be.
+TEST(Schedule, storages_that_lie_over_one_another_are_found) {
+  const auto plan = plan_training(tiny_spec(), Machine{});
+  ASSERT_TRUE(plan) << plan.error().message;
+  Schedule moved = plan->pass;
+  ASSERT_TRUE(check_placement(moved));
+  const auto large = std::ranges::max_element(moved.storages, {}, &Storage::bytes);
+  for (Storage& storage : moved.storages) {
+    if (&storage == &*large || storage.begin > large->end || storage.end < large->begin) continue;
+    const int64_t before = std::exchange(storage.offset, large->offset);
+    EXPECT_FALSE(check_placement(moved));
+    storage.offset = before;
+  }
+  for (const int64_t offset : {int64_t{-64}, int64_t{8}, moved.peak_bytes}) {
+    const int64_t before = std::exchange(large->offset, offset);
+    EXPECT_FALSE(check_placement(moved)) << offset;
+    large->offset = before;
+  }
 }
 
 TEST(Schedule, residences_cover_their_uses) {

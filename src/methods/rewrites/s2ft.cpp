@@ -111,14 +111,13 @@ ValueId weight(ModuleRewrite& m) {
 }
 
 Result<void> check(const OptionValues& options, int64_t in, int64_t) {
-  const bool measured = options["numbers"] > 0, other_windows = options["batches"] != kOptions[3].initial;
-  const bool drawn = options["ratio"] != kOptions[0].initial || options["key"] != kOptions[1].initial;
-  if (measured && drawn)
+  const bool measured = options["numbers"] > 0;
+  if (measured && !(options.is_default("ratio") && options.is_default("key")))
     return fail(ErrorCode::invalid_argument,
                 "numbers={}: channels are chosen by what they contribute, for which ratio and key mean nothing; leave "
                 "these out",
                 options["numbers"]);
-  if (!measured && other_windows)
+  if (!measured && !options.is_default("batches"))
     return fail(ErrorCode::invalid_argument,
                 "batches={}: nothing is measured without numbers; give them, or leave it out", options["batches"]);
   const std::vector<double>& list = options.list("channels");

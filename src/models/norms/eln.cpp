@@ -20,7 +20,7 @@ ValueId apply(const NormContext& c) {
   PointwiseBuilder b;
   const Expr x = b.tensor(), beta = b.scalar(), gain = b.row(), bias = b.row();
   const Expr root = sqrt(x * x + abs(beta));
-  b.output(gain * (std::sqrt(static_cast<double>(c.columns - 1)) * x / max(root, 1e-30)) + bias, c.codec);
+  b.output(gain * (std::sqrt(static_cast<double>(c.columns() - 1)) * x / max(root, 1e-30)) + bias, c.codec);
   return c.graph.emit(kPointwise, b.attributes(), {c.x, c.scalar("beta"), c.gain(), c.bias()}, c.name);
 }
 

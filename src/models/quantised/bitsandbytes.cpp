@@ -1,8 +1,7 @@
 // bitsandbytes: 4-bit codes of a table of 16 levels (nf4, fp4) with a scale a block, or 8-bit rows (LLM.int8()).
 //
 //   Source  Dettmers et al. 2023, arXiv:2305.14314, and 2022, arXiv:2208.07339; bitsandbytes, functional.py
-//   (QuantState,
-//           dequantize_4bit, int8_vectorwise_dequant)
+//           (QuantState, dequantize_4bit, int8_vectorwise_dequant)
 //   4 bits  weight: u8 [numbers / 2, 1], the number before in the upper half; absmax: f32 a block, or u8 with
 //           nested_absmax and nested_quant_map (double quantisation); quant_map: f32 [16];
 //           quant_state.bitsandbytes__nf4 (or fp4): JSON as bytes. w = quant_map[code] absmax, in f32, rounded to the

@@ -1,8 +1,7 @@
 // top_k and softmax_top_k: the experts of the largest scores, as mixtures of experts with open weights route.
 //
 //   Source  transformers, models/mixtral and models/olmoe (Jiang et al. 2024, arXiv:2401.04088; Muennighoff et al.
-//   2024,
-//           arXiv:2409.02060)
+//           2024, arXiv:2409.02060)
 //   Gates   top_k: the softmax of the chosen scores alone;  softmax_top_k: of all, of which the chosen ones are kept
 #include "models/router.h"
 #include "ops/experts.h"
