@@ -52,6 +52,13 @@ check_headers() {
   done
 }
 
+# clang-format leaves comments as they are: rewrapped, their columns would be lost.
+check_comments() {
+  local wide
+  wide=$(LC_ALL=C.UTF-8 grep -nE '^ *//.*$' "${sources[@]}" | LC_ALL=C.UTF-8 grep -E '^[^:]*:[0-9]+:.{121,}$' || true)
+  [[ -z $wide ]] || fail "comments: wider than 120 columns"$'\n'"$wide"
+}
+
 report_lengths() {
   local file lines
   for file in "${sources[@]}"; do
@@ -100,6 +107,7 @@ check_tidy() {
 }
 
 check_format
+check_comments
 check_layers
 check_headers
 report_lengths

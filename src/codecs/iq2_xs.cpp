@@ -1,7 +1,9 @@
 // iq2_xs: super-blocks of 256; sixteen groups of 16 values, each two rows of a grid of 512, with signs, as in GGUF.
 //
-//   Block   74 bytes    | d: f16 | q[32]: u16 | s[8] |    q = 7 signs << 9 | row;  s[k] = scale of group 2k | of 2k + 1
-//   << 4 Value   x[i] = d * (scale + 1/2) / 4 * level, negative where its sign says so Choice  read only
+//   Block   74 bytes    | d: f16 | q[32]: u16 | s[8] |    q = 7 signs << 9 | row;  s[k] = scale of group
+//           2k | of 2k + 1 << 4
+//   Value   x[i] = d * (scale + 1/2) / 4 * level, negative where its sign says so
+//   Choice  read only
 #include "codecs/codec.h"
 #include "codecs/dispatch.h"
 #include "codecs/iq_grids.h"

@@ -8,7 +8,7 @@
 //           the value of the map nearest to (a - o) / n
 //   Error   nf4's, and half the widest gap of the map for the scale
 //   Choice  o and n are of 512 numbers, where bitsandbytes has n of 16384 and o of the matrix: a block is read by
-//   itself
+//           itself
 #include <algorithm>
 #include <array>
 

@@ -5,9 +5,9 @@
 //   Value   x[i] = d * s[i / 32] * code - dmin * m[i / 32]
 //   Encode  k_fit.h, with 20 tries from 14 steps up, 0.1 apart
 //   Error   typically max|x| / 15, but only this is certain: the search starts at half a step h <= max|x| / 15
-//   everywhere,
-//           never makes the weighted squared error larger, and no weight is less than a 64th of their sum, so no value
-//           ends more than 8 h off; 6-bit scales and minimums add up to 3/126 of max|x|, f16 less than 1/500.
+//           everywhere, never makes the weighted squared error larger, and no weight is less than a 64th of their sum,
+//           so no value ends more than 8 h off; 6-bit scales and minimums add up to 3/126 of max|x|, f16 less than
+//           1/500.
 #include "codecs/codec.h"
 #include "codecs/dispatch.h"
 #include "codecs/importance.h"

@@ -4,8 +4,7 @@
 //   BPE     the neighbouring pair whose union is the token of the highest score is merged, leftmost of equals first
 //   Unigram the segmentation of the highest sum of scores (Viterbi)
 //   Choice  spaces stay spaces: pieces are held with a space for U+2581. A U+2581 in a text is a space, as in
-//   sentencepiece,
-//           tokenizers and llama.cpp, where a space becomes one; llama2.c keeps the two apart
+//           sentencepiece, tokenizers and llama.cpp, where a space becomes one; llama2.c keeps the two apart
 #pragma once
 
 #include <map>

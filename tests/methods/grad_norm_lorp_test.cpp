@@ -6,16 +6,6 @@
 namespace thimble {
 namespace {
 
-struct Moments {
-  std::vector<double> m, v;
-  explicit Moments(size_t count) : m(count), v(count) {}
-  double step(size_t e, double g, int64_t t) {
-    m[e] = 0.9 * m[e] + 0.1 * g, v[e] = 0.999 * v[e] + 0.001 * g * g;
-    const double mean = m[e] / (1 - std::pow(0.9, static_cast<double>(t)));
-    return mean / (std::sqrt(v[e] / (1 - std::pow(0.999, static_cast<double>(t)))) + 1e-6);
-  }
-};
-
 void follow(int64_t rows, int64_t columns, int64_t rank) {
   SCOPED_TRACE(fmt::format("[{}, {}] rank {}", rows, columns, rank));
   constexpr double kRate = 1e-2, kDecay = 0.1, kClip = 0.5;
@@ -28,7 +18,7 @@ void follow(int64_t rows, int64_t columns, int64_t rank) {
   Dense w(rows, columns, run.parameter());
   const bool wide = rows < columns;
   const int64_t side = std::min(rows, columns), other = std::max(rows, columns);
-  Moments of_low(static_cast<size_t>(rank * other)), of_lengths(static_cast<size_t>(rows));
+  AdamMoments of_low(static_cast<size_t>(rank * other), 1e-6), of_lengths(static_cast<size_t>(rows), 1e-6);
   for (int64_t t = 1; t <= 4; ++t) {
     const std::vector<float> gradient = normals(count, 10 * static_cast<uint64_t>(t));
     run.step(kRate, t, kClip, gradient);

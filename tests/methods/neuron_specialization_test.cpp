@@ -90,12 +90,7 @@ TEST(NeuronSpecialization, counts_the_tokens_that_a_neuron_is_positive_on) {
   ASSERT_EQ(made->losses.size(), 1U);
   ASSERT_EQ(made->tensors.size(), 1U) << "the probe is all that trains";
   ReferenceValues values;
-  for (size_t i = 0; i < made->graph.values().size(); ++i) {
-    const Value& value = made->graph.values()[i];
-    if (made->graph.producer(static_cast<ValueId>(i)) >= 0) continue;
-    for (int64_t k = 0; k < value.type.shape.count(); ++k)
-      values[static_cast<ValueId>(i)].push_back(Random(3, value.name).normal(static_cast<uint64_t>(k)));
-  }
+  fill_sources(made->graph, values, 3);
   Threads threads(1);
   RunContext context{threads, Multiply::f32, 0, 0, 0};
   run_reference(made->graph, values, context);

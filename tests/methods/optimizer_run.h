@@ -69,4 +69,17 @@ Dense operator*(const Dense& a, const Dense& b);
 Dense transpose(const Dense& a);
 void expect_near(const std::vector<float>& values, const std::vector<double>& expected, double tolerance);
 
+// Adam's moments of a vector, with decays 0.9 and 0.999, in double.
+struct AdamMoments {
+  std::vector<double> m, v;
+  double epsilon;
+  explicit AdamMoments(size_t count, double epsilon = 1e-8) : m(count), v(count), epsilon(epsilon) {}
+  // The direction of element e at step t, given its gradient.
+  double step(size_t e, double g, int64_t t) {
+    m[e] = 0.9 * m[e] + 0.1 * g, v[e] = 0.999 * v[e] + 0.001 * g * g;
+    const double mean = m[e] / (1 - std::pow(0.9, static_cast<double>(t)));
+    return mean / (std::sqrt(v[e] / (1 - std::pow(0.999, static_cast<double>(t)))) + epsilon);
+  }
+};
+
 }  // namespace thimble

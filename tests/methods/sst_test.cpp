@@ -8,16 +8,6 @@ namespace {
 
 constexpr double kDecay = 0.1, kClip = 0.5;
 
-struct Moments {
-  std::vector<double> m, v;
-  explicit Moments(size_t count) : m(count), v(count) {}
-  double step(size_t e, double g, int64_t t) {
-    m[e] = 0.9 * m[e] + 0.1 * g, v[e] = 0.999 * v[e] + 0.001 * g * g;
-    const double mean = m[e] / (1 - std::pow(0.9, static_cast<double>(t)));
-    return mean / (std::sqrt(v[e] / (1 - std::pow(0.999, static_cast<double>(t)))) + 1e-8);
-  }
-};
-
 OptionValues options_with(int64_t rank, int64_t interval) {
   OptionValues options(kSst.options);
   EXPECT_TRUE(options.set("sst", "rank", static_cast<double>(rank)));
@@ -58,7 +48,7 @@ void follow(int64_t rows, int64_t columns, int64_t rank) {
   for (int64_t first = 1; first <= 4; first += 3) {
     Dense u(rank, rows), v(rank, columns), left(rows, rest), right(rest, columns);
     std::vector<double> values;
-    Moments of_u(static_cast<size_t>(rank * rows)), of_v(static_cast<size_t>(rank * columns)),
+    AdamMoments of_u(static_cast<size_t>(rank * rows)), of_v(static_cast<size_t>(rank * columns)),
         of_values(static_cast<size_t>(rank)), of_rest(static_cast<size_t>(rest));
     for (int64_t t = 1; t <= 3; ++t) {
       const double rate = t == 1 ? 0 : 1e-2;  // at first to see what was drawn

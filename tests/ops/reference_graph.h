@@ -4,6 +4,7 @@
 #include <map>
 #include <vector>
 
+#include "core/random.h"
 #include "graph/op.h"
 
 namespace thimble {
@@ -24,6 +25,17 @@ inline void run_reference(const Graph& graph, ReferenceValues& values, RunContex
       out.push_back({&values[id], graph.value(id).type.shape});
     }
     node.op->reference({node.attributes, in, out, run});
+  }
+}
+
+// Random numbers for what no node makes, by the values' names.
+inline void fill_sources(const Graph& graph, ReferenceValues& values, uint64_t seed) {
+  for (size_t i = 0; i < graph.values().size(); ++i) {
+    const auto id = static_cast<ValueId>(i);
+    if (graph.producer(id) >= 0) continue;
+    const Random random(seed, graph.value(id).name);
+    for (int64_t k = 0; k < graph.value(id).type.shape.count(); ++k)
+      values[id].push_back(random.normal(static_cast<uint64_t>(k)));
   }
 }
 

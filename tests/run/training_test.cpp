@@ -257,6 +257,36 @@ TEST_F(SmallTraining, threads_do_not_change_bits) {
 }
 
 // At one of a few multiples of the rate that it declares.
+// A step of Lion moves every number by the rate: gains of blocks by a part of it where the model has more blocks than
+// the rate is for, others by all of it. Steps of SGD are as large as gradients, and keep their rate.
+TEST_F(SmallTraining, tuned_layers_scale_the_rate_of_blocks) {
+  const auto gain = [&](const std::string& out, const std::string& name) {
+    const auto file = SafetensorsFile::open(folder_.path() + "/" + out + "/checkpoint.safetensors");
+    const SafetensorsEntry* const entry = file ? file->find(name) : nullptr;
+    float number = 0;
+    EXPECT_TRUE(entry && file->file().read(entry->offset, std::as_writable_bytes(std::span(&number, 1)))) << name;
+    return double{number};
+  };
+  const std::string in_block = "model.layers.0.input_layernorm.weight", last = "model.norm.weight";
+  recipe_.optimizer = "lion", recipe_.set = {"block.tuned_layers=1"};
+  losses(recipe_, "lion");
+  const auto config = read_json_file(folder_.path() + "/lion/model/config.json");
+  ASSERT_TRUE(config) << config.error().message;
+  const auto layers = (*config)["num_hidden_layers"].get<double>();
+  ASSERT_GT(layers, 1);
+  EXPECT_NEAR(std::abs(gain("lion", in_block) - 1), recipe_.lr / std::sqrt(layers), 1e-6);
+  EXPECT_NEAR(std::abs(gain("lion", last) - 1), recipe_.lr, 1e-6);
+  // The user's own factor wins.
+  recipe_.set.emplace_back("optimizer.rate_of=input_layernorm:0.5");
+  losses(recipe_, "own");
+  EXPECT_NEAR(std::abs(gain("own", in_block) - 1), recipe_.lr / 2, 1e-6);
+  Events events(true);
+  recipe_.optimizer = "sgd", recipe_.set = {"block.tuned_layers=1"}, recipe_.out = folder_.path() + "/sgd";
+  const auto trainer = Trainer::prepare(recipe_, events);
+  ASSERT_TRUE(trainer) << trainer.error().message;
+  EXPECT_TRUE((*trainer)->spec().rate_of.empty());
+}
+
 TEST_F(SmallTraining, every_optimizer_lowers_the_loss) {
   recipe_.batch = 4;
   for (const Optimizer* optimizer : optimizers()) {

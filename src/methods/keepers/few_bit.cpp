@@ -5,8 +5,7 @@
 //   Steps   q = argmin of the integral of (f'(x) - q(x))^2 over all functions of 2^bits steps, by dynamic programming
 //           (tools/few_bit_tables.py); of relu one bit, which is exact
 //   Choice  the weight of the integral is the same everywhere on [-100, 100], as in the code of the paper; the square
-//   of
-//           relu has no such function and stays as it is
+//           of relu has no such function and stays as it is
 #include <cmath>
 
 #include "methods/keepers/few_bit_tables.h"

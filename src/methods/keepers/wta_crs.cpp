@@ -2,8 +2,7 @@
 //
 //   Paper   Liu et al. 2023, "Winner-Take-All Column Row Sampling", arXiv:2305.15265, section 3; zirui-ray-liu/WTACRS
 //   Equation  dW = sum over rows of dy_i^T x_i, in place of which: the rows of the largest p_i count once, as many as
-//   make
-//             the variance least; the others are drawn by their p_i and count so that the mean is dW
+//             make the variance least; the others are drawn by their p_i and count so that the mean is dW
 //             (ops/sample_rows.cpp)
 //   Keeps   `rate` of the rows of x, and which they are; of what other gradients read nothing changes
 //   Choice  p_i is in proportion to |x_i|; the paper multiplies it by |dy_i| of the last time that the sample was seen,

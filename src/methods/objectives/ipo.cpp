@@ -3,8 +3,7 @@
 //   Paper   Azar et al. 2023, "A General Theoretical Paradigm to Understand Learning from Human Preferences",
 //           arXiv:2310.12036, equation 17
 //   Margin  h as dpo's, a token: the mean over a reply's tokens in place of the sum, as the authors advised the makers
-//   of
-//           TRL
+//           of TRL
 //   Loss    (h - 1/(2 beta))^2, beta being the paper's tau; reward beta h
 #include "methods/objective.h"
 

@@ -6,8 +6,7 @@
 //           A = P ((P^T m) / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps);  B = m - P P^T m, made nearly orthogonal
 //           D = A + ratio sqrt(mn) B / |B|;  p <- p - lr wd p - lr ratio sqrt(mn) D / |D|
 //   State   of a matrix of the blocks [m, n], m <= n, at rank r: m [m, n]; P [m, r]; S [r, r]; v [r, n]; AdamW's for
-//   the
-//           rest
+//           the rest
 //   Choice  the smaller side is projected, whichever it is. P begins with the largest singular vectors of the first
 //           gradient, by a randomised method. The authors' code (github.com/lliu606/COSMOS) computes P and S anew and
 //           does not store them; here both are carried on, as the algorithm says

@@ -2,8 +2,7 @@
 //
 //   Paper   Chen et al. 2024, arXiv:2410.01623, Algorithm 1
 //   Update  every `interval` steps P <- the r largest singular vectors of G's smaller side;  R = P^T G, m, v Adam's of
-//   R,
-//           N = m / (sqrt(v) + eps);  s_j = |N_j| / |R_j| by columns of R;  S = (G - P R) diag(s), shortened to 1.01
+//           R, N = m / (sqrt(v) + eps);  s_j = |N_j| / |R_j| by columns of R;  S = (G - P R) diag(s), shortened to 1.01
 //           times the length of the step before;  p <- p - lr sqrt(1-b2^t) / (1-b1^t) scale (P N + S);  p <- p - lr wd
 //           p
 //   State   of a matrix of the blocks [m, n], m <= n: P [m, r], m and v [r, n] and one length; AdamW's for the rest

@@ -4,8 +4,7 @@
 //   Update  of a matrix g <- trust |p| / (|g| + wd |p|) (g + wd p);  m <- mu m + g;  p <- p - lr m
 //   State   m, shape of p
 //   Choice  vectors move by momentum alone, without decay; the ratio is 1 where either norm is 0; the rate multiplies
-//   m,
-//           as in most code, so that a schedule acts at once
+//           m, as in most code, so that a schedule acts at once
 #include "methods/optimizers/matrices.h"
 #include "methods/optimizers/update_expr.h"
 

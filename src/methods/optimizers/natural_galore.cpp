@@ -5,8 +5,7 @@
 //           H <- the last s of them, g among these;  g <- (g - H^T (lambda I + H H^T)^-1 H g) / lambda
 //           p <- p - lr (scale P Adam(g) + wd p)
 //   State   of a matrix of the blocks [m, n], m <= n: P [m, r], Adam's m, v [r, n] and the history [s, r n]; AdamW's
-//   for
-//           the rest
+//           for the rest
 //   Choice  Woodbury's identity as in the authors' code (github.com/selfsupervised-ai/Natural-GaLore), with the s x s
 //           system solved by its eigenvectors. P by a randomised method; the history is kept when P changes, as there
 #include "methods/optimizers/adamw.h"

@@ -6,8 +6,7 @@
 //           L <- b3 L + (1-b3) G G^T, R <- b3 R + (1-b3) G^T G;  every `interval` steps Q <- QR(L Q), sorted
 //   State   of a matrix of the blocks [m, n]: m, v [m, n]; L, Ql [m, m]; R, Qr [n, n]; AdamW's for the rest
 //   Choice  as the authors' code (github.com/nikhilvyas/SOAP): the first step only makes L, R and their eigenvectors
-//   and
-//           moves nothing; a side above `largest` is left as it is; b3 = b2
+//           and moves nothing; a side above `largest` is left as it is; b3 = b2
 #include "methods/optimizers/adamw.h"
 #include "methods/optimizers/matrices.h"
 #include "ops/matrix.h"

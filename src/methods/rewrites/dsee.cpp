@@ -6,12 +6,10 @@
 //   Adds    A and B as LoRA; S [out, sparse], zeros, and its places in each row
 //   Begins  places: where |W - W_r| is largest in the row, W_r the weight's largest `rank` singular parts
 //   Names   LoRA's, "<module>.dsee_S", "dsee_places" (columns, as f32 whole numbers); peft_type DSEE, which other tools
-//   do
-//           not read
+//           do not read
 //   Choice  the authors decompose W by GreBsmo and take the 64 largest numbers of all its sparse part; here the
-//   low-rank
-//           part is the singular one, and each row has as many numbers. Their second half, weights that are sparse
-//           themselves, is the command prune
+//           low-rank part is the singular one, and each row has as many numbers. Their second half, weights that are
+//           sparse themselves, is the command prune
 #include <algorithm>
 
 #include "methods/optimizers/matrices.h"

@@ -1,8 +1,7 @@
 // LaMDA++: layers get ranks by the energy of their singular values, which are measured before the run is planned.
 //
 //   Paper   Azizi et al. 2024, arXiv:2406.12832, section 3 (LaMDA++): adaptive ranks by a normalised energy score of
-//   the
-//           pre-trained weight's spectrum, in the budget of one rank for all
+//           the pre-trained weight's spectrum, in the budget of one rank for all
 //   Energy  E_l(r) = sum over i <= r of s_i^2 / sum over i <= R of s_i^2, R = 2 rank: of layer l, what r singular
 //           vectors hold of what R do
 //   Ranks   from rank / 2 on, the layer of the least E gets one more, again and again, while S and B of all layers have

@@ -4,8 +4,7 @@
 //   Graph   y = x W^T  becomes  h = dropout(x) A^T;  y = x W^T + s h B^T, one product, rounded once; s = alpha / rank,
 //           or alpha / sqrt(rank) for rsLoRA (Kalajdzievski 2023, arXiv:2312.03732)
 //   Adds    A [rank, in], uniform in +-1/sqrt(in) (as PEFT begins); B [out, rank], zeros; with lora_bias b [out],
-//   zeros,
-//           which is scaled as B is
+//           zeros, which is scaled as B is
 //   Names   as PEFT's: "<module>.lora_A.weight", "<module>.lora_B.weight"; of an embedding [vocabulary, width]
 //           lora_embedding_A [rank, vocabulary], zeros, and lora_embedding_B [width, rank], normal
 #include "methods/rewrites/lora.h"

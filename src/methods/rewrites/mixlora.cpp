@@ -3,14 +3,13 @@
 //
 //   Paper   Li et al. 2024, arXiv:2404.15159, section 3.2, eq. 4 to 8; the authors' code (github.com/TUDB-Labs/MixLoRA)
 //   Graph   g = softmax of the `chosen` largest of x R^T;  of an expert e: gate_e = gate + s (x A_e^T) B_e^T, up
-//   likewise,
-//           a_e = f(gate_e) up_e;  y = (sum of g_e a_e) W^T + s sum of g_e (a_e A_e^T) B_e^T;  s = alpha / rank
+//           likewise, a_e = f(gate_e) up_e;  y = (sum of g_e a_e) W^T + s sum of g_e (a_e A_e^T) B_e^T;  s = alpha /
+//           rank
 //   Adds    R [experts, width], normal 0.02; of each expert A and B of gate, up and down: A uniform in +-1/sqrt(in), B
 //           zeros; LoRA's A and B elsewhere
 //   Trains  with a loss that keeps experts evenly used
 //   Names   "<down_proj>.mixlora_router", "<down_proj>.experts.E.gate_A" and so on; elsewhere LoRA's; peft_type
-//   MIXLORA,
-//           whose folders are not those of the authors' code
+//           MIXLORA, whose folders are not those of the authors' code
 //   Choice  a layer behind an activation is the last of an FFN and has the experts, all others have LoRA. The base's
 //           gate and up are computed once for all experts, as the authors' code does. No noise on the router's input
 #include "methods/rewrites/mixlora.h"

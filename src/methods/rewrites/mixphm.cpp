@@ -9,8 +9,7 @@
 //           c. L, and R of D, are uniform in +-sqrt(6 / (rows + columns)); R of U, b and c zeros
 //   Emits   as kronecker.h says
 //   Names   "mixphm.A", "<module>.mixphm_down_L" and so on, "mixphm_up_L.0" of the first expert; peft_type MIXPHM,
-//   which
-//           other tools do not read
+//           which other tools do not read
 //   Choice  R of U begins at zero, so that training begins at the model. Experts that are not drawn have gradients of
 //           zero, which the optimizer's moments move on by. No loss for redundancy (its page says why)
 #include <algorithm>

@@ -5,8 +5,7 @@
 //   Adds    [tokens, width], which begins with the rows of tokens that are drawn from the most frequent ones
 //   Names   as PEFT's: "prompt_embeddings"
 //   Choice  as PEFT does, the last virtual token predicts the first of the text. Tokens are drawn from the first 5000
-//   of
-//           the vocabulary, which tokenizers order by frequency (the paper's section 3.2 draws from the most common)
+//           of the vocabulary, which tokenizers order by frequency (the paper's section 3.2 draws from the most common)
 #include <numeric>
 
 #include "core/random.h"

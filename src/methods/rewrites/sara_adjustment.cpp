@@ -3,8 +3,7 @@
 //
 //   Paper   Hu et al. 2024, arXiv:2409.06633, section 3.4
 //   Update  t = max |P| of a row as the run begins; before step `adjust_at`, from 0, trains <- |P| < t; then P stays
-//   where
-//           trains is 0, whatever the optimizer's moments and decay would do
+//           where trains is 0, whatever the optimizer's moments and decay would do
 //   State   t [out]; trains, shape of P, in bf16
 //   Choice  the paper's threshold is one for all layers; t is that of the row (sara.cpp)
 #include "methods/optimizers/matrices.h"

@@ -4,8 +4,7 @@
 //   Paper   Sehanobish et al. 2023, arXiv:2310.13225, section 3 (eq. 3, 4 and the ReLU variant), section 4.2 (adapters)
 //   Graph   f = max(x G^T, constant) / sqrt(features);  y = x W^T + f P^T
 //   Adds    P [out, features], zeros; G [features, largest in], standard normal, drawn from the key: one for all
-//   layers,
-//           each of which takes its first columns
+//           layers, each of which takes its first columns
 //   Names   "<module>.snnk_P"; peft_type SNNK, which other tools do not read
 //   Choice  the authors' adapters stand behind a block and begin with features of random weights times a vector of
 //           zeros; here one is beside each layer and P begins at zero, which is the same class of functions. G is kept

@@ -3,8 +3,7 @@
 //   Paper   Kopiczko et al. 2023, arXiv:2310.11454, eq. 2
 //   Graph   h = (dropout(x) A^T) * d;  y = x W^T + h (diag(b) B)^T
 //   Adds    A [rank, largest in] and B [largest out, rank], frozen, of which each layer takes the first columns and
-//   rows;
-//           d [rank], d_initial; b [out], zeros
+//           rows; d [rank], d_initial; b [out], zeros
 //   Names   as PEFT's: "vera_A", "vera_B" where they are saved; "<module>.vera_lambda_d", "vera_lambda_b"
 //   Choice  A and B are those that PyTorch draws from projection_prng_key, so that a file without them means the same:
 //           Kaiming's uniform numbers, 24 bits each of the Mersenne Twister, A before B

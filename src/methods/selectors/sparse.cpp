@@ -1,8 +1,7 @@
 // sparse: the parameters that contribute most to what is learnt, for a number of bytes.
 //
 //   Paper   Lin et al. 2022 (On-Device Training Under 256KB Memory, arXiv:2206.15472), section 3.2: layers are chosen
-//   by
-//           their contribution under a bound of memory, once, before training; Zhu et al. 2023 (PockEngine,
+//           by their contribution under a bound of memory, once, before training; Zhu et al. 2023 (PockEngine,
 //           arXiv:2310.17752): the backward pass of what is left out is never built
 //   Score   c_i = the mean over the first micro-batches of |dL/dp_i|^2: how fast the loss falls when p_i alone moves
 //           down its gradient

@@ -2,8 +2,9 @@
 // its columns are, is small.
 //
 //   Paper   none; llama.cpp's importance matrix ("imatrix"), whose quantiser is followed bit for bit
-//   (codecs/importance.h) Update  of a block: scale, minimum and codes of least sum over j of s_j sqrt(variance +
-//   w_j^2) (w_j - q_j)^2 State   s_j, the sum of squares of input j, observed here or read from an imatrix file
+//           (codecs/importance.h)
+//   Update  of a block: scale, minimum and codes of least sum over j of s_j sqrt(variance + w_j^2) (w_j - q_j)^2
+//   State   s_j, the sum of squares of input j, observed here or read from an imatrix file
 #include "codecs/importance.h"
 
 #include "methods/transform.h"

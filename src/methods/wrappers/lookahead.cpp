@@ -4,8 +4,7 @@
 //   Update  every k steps: s <- s + alpha (p - s);  p <- s
 //   State   s, shape of p, which begins with p
 //   Choice  the optimizer's states stay as they are (the paper's default). Evaluation and files take p, which is s
-//   after
-//           every k-th step
+//           after every k-th step
 #include <cmath>
 
 #include "methods/optimizers/update_expr.h"
