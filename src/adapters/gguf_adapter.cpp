@@ -157,9 +157,9 @@ class GgufAdapterWriter {
     if (adapter_.rewrite->form.type != "LORA" || !adapter_.rewrite->form.marked.empty() || !spec.trained.empty() ||
         spec.options["bias"] != 0)
       return fail(ErrorCode::unsupported,
-                  "writing {}: a GGUF adapter holds products of low rank only, and {} has more ({}); merge it into the "
-                  "model instead",
-                  path, adapter_.path, spec.trained.empty() ? adapter_.rewrite->name : spec.trained.front().value);
+                  "writing {}: a GGUF adapter holds products of low rank only, and {} has more ({}){}", path,
+                  adapter_.path, spec.trained.empty() ? adapter_.rewrite->name : spec.trained.front().value,
+                  adapter_.rewrite->merges() ? "; merge it into the model instead" : "");
     const double alpha = spec.options["alpha"];
     for (const Place& place : places(a_)) CHECK_OK(add(place, spec, alpha));
     for (const auto& [key, entry] : adapter_.tensors)

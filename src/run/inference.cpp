@@ -117,9 +117,11 @@ Result<void> Inference::open_decoder() {
         "--decoder {}: the model has recurrent blocks, whose state cannot take guesses back; leave the flag out",
         decoder_->name);
   if (decoder_->layers && !adapters_.empty())
-    return fail(ErrorCode::invalid_argument,
-                "--decoder {}: the first blocks guess without --adapter; merge it first with convert --adapter",
-                decoder_->name);
+    return fail(ErrorCode::invalid_argument, "--decoder {}: the first blocks guess without --adapter; {}",
+                decoder_->name,
+                std::ranges::all_of(adapters_, [](const Adapter& a) { return a.rewrite->merges(); })
+                    ? "merge it first with convert --adapter"
+                    : "leave the flag out");
   return {};
 }
 
