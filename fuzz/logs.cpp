@@ -1,7 +1,7 @@
 // What is read again of runs and servers: event logs, and a hub's list of files.
 #include "fetch/hub.h"
 #include "fuzz_file.h"
-#include "run/run_log.h"
+#include "report/run_log.h"
 #include "text/grammar/grammar.h"
 #include "text/grammar/json_schema.h"
 

@@ -5,8 +5,8 @@
 #include "commands/comparison.h"
 #include "files/json.h"
 #include "plan/ledger.h"
-#include "run/page.h"
-#include "run/report_style.h"
+#include "report/page.h"
+#include "report/style.h"
 
 namespace thimble {
 namespace {

@@ -11,9 +11,9 @@
 #include "commands/own_process.h"
 #include "files/file.h"
 #include "files/json.h"
+#include "report/run_log.h"
 #include "run/interrupt.h"
 #include "run/recipe.h"
-#include "run/run_log.h"
 
 namespace thimble {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "commands/inference_flags.h"
-#include "run/events.h"
+#include "report/events.h"
 #include "text/dataset.h"
 
 namespace thimble {

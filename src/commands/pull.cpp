@@ -15,7 +15,7 @@
 #include "fetch/hub_cache.h"
 #include "files/file.h"
 #include "plan/ledger.h"
-#include "run/events.h"
+#include "report/events.h"
 
 namespace thimble {
 namespace {

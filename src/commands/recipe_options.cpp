@@ -162,8 +162,6 @@ Result<void> RecipeOptions::check_void() const {
               {"--train-on", objective.of_examples(),
                "--objective " + recipe_.objective + " looks at the last reply, or the text as a whole"},
               {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
-              {"--keep", probes && !recipe_.keep.empty() && recipe_.keep != "exact",
-               "the estimator has no backward pass that activations wait for"},
               {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
               {"--memory", is_given(*app_, "--sweep") || is_given(*app_, "--svg"), "--sweep plans at every budget"}});
 }

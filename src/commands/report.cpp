@@ -1,5 +1,5 @@
 // report: a run's report.html once more, with samples when there are some.
-#include "run/report.h"
+#include "report/report.h"
 
 #include <CLI/CLI.hpp>
 

@@ -4,9 +4,9 @@
 #include "commands/command.h"
 #include "commands/recipe_options.h"
 #include "files/file.h"
+#include "report/sweep.h"
 #include "run/interrupt.h"
 #include "run/lr_range.h"
-#include "run/sweep.h"
 #include "run/trainer.h"
 
 namespace thimble {

@@ -23,6 +23,22 @@ bool asked_to_verify() {
 #endif
 }
 
+// Whether THIMBLE_SKIP_PASSES names the pass.
+Result<bool> skipped(std::string_view pass) {
+  const char* const skip = std::getenv("THIMBLE_SKIP_PASSES");
+  bool found = false;
+  for (std::string_view names = skip ? skip : ""; !names.empty();) {
+    const std::string_view name = names.substr(0, names.find(','));
+    names.remove_prefix(std::min(names.size(), name.size() + 1));
+    if (std::ranges::find(kOptionalPasses, name) == std::end(kOptionalPasses))
+      return fail(ErrorCode::invalid_argument,
+                  "THIMBLE_SKIP_PASSES: '{}' is no pass that can be left out; there are {}", name,
+                  fmt::join(kOptionalPasses, ", "));
+    found = found || name == pass;
+  }
+  return found;
+}
+
 }  // namespace
 
 bool verify_every_pass = asked_to_verify();
@@ -38,6 +54,12 @@ Result<void> PassLog::end(std::string name, const Graph& graph) {
   passes_.push_back(std::move(pass));
   begun_ = Clock::now();
   return {};
+}
+
+Result<void> PassLog::optional(std::string_view name, Graph& graph, const std::function<void(Graph&)>& change) {
+  if (TRY(skipped(name))) return end(fmt::format("{} (left out)", name), graph);
+  change(graph);
+  return end(std::string(name), graph);
 }
 
 namespace {

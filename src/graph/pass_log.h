@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -11,6 +12,12 @@
 #include "graph/graph.h"
 
 namespace thimble {
+
+// Passes for speed and memory alone: without one the graph computes the same, but for how sums are rounded. To find out
+// which pass makes a difference, THIMBLE_SKIP_PASSES="narrow products,hoisted updates" leaves some out.
+inline constexpr std::string_view kHoistedUpdates = "hoisted updates", kNarrowProducts = "narrow products",
+                                  kGroupedProducts = "grouped products";
+inline constexpr std::string_view kOptionalPasses[] = {kHoistedUpdates, kNarrowProducts, kGroupedProducts};
 
 struct GraphPass {
   std::string name;
@@ -24,6 +31,9 @@ class PassLog {
   // A pass ends here, and the next one begins. Errors (those of Graph::verify): where every pass is verified, the
   // graph that this one leaves is illegal; the message names the pass.
   Result<void> end(std::string name, const Graph& graph);
+  // The same of one of kOptionalPasses, which `change` makes; left out where THIMBLE_SKIP_PASSES names it. Errors also
+  // where that names none of them.
+  Result<void> optional(std::string_view name, Graph& graph, const std::function<void(Graph&)>& change);
 
   const std::vector<GraphPass>& passes() const { return passes_; }
 

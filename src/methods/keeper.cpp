@@ -33,7 +33,7 @@ Result<std::vector<KeeperUse>> keepers_named(std::string_view names) {
 }
 
 Kept::Kept(Backward& backward, std::span<const KeeperUse> uses)
-    : backward_(backward), uses_(uses), forward_(backward.graph().nodes().size()), keeps_(uses.size()) {
+    : backward_(backward), uses_(uses), keeps_(uses.size()) {
   if (uses.empty()) return;
   backward.keep_by({[this](ValueId value) { return saved(value, 0); },
                     [this](const Node& node) -> Result<bool> { return gradient(node); }});
@@ -43,18 +43,21 @@ bool Kept::keepable(ValueId value) const {
   const Graph& graph = backward_.graph();
   const int producer = graph.producer(value);
   if (graph.block() < 0 || producer < 0) return false;
-  const auto node = static_cast<size_t>(producer);
+  const Node& node = graph.nodes()[static_cast<size_t>(producer)];
   const Type& type = graph.value(value).type;
   const bool tokens = type.shape.rank() == 2 && type.extent == Extent::tokens;
-  return tokens && (node < forward_ || stores_.contains(node)) && graph.nodes()[node].out[0] == value &&
+  return tokens && node.phase == Phase::forward && node.out[0] == value &&
          (type.codec == &kF32 || type.codec == &kBf16) && graph.value(value).role == Role::activation;
 }
 
 bool Kept::asks(const Keeper& keeper, ValueId value) const {
   if (!keeper.saved) return false;
   if (!keeper.any_value) return keepable(value);
-  const int producer = backward_.graph().producer(value);
-  return backward_.graph().block() >= 0 && producer >= 0 && static_cast<size_t>(producer) < forward_;
+  const Graph& graph = backward_.graph();
+  const int producer = graph.producer(value);
+  if (graph.block() < 0 || producer < 0) return false;
+  const auto node = static_cast<size_t>(producer);
+  return graph.nodes()[node].phase == Phase::forward && !stores_.contains(node);
 }
 
 ValueId Kept::saved(ValueId value, size_t first) {
@@ -95,25 +98,11 @@ void Kept::place() {
   graph.reorder(permutation);
 }
 
-Result<void> Kept::check_all_keep() const {
-  const auto idle = static_cast<size_t>(std::ranges::find(keeps_, false) - keeps_.begin());
-  if (idle == keeps_.size()) return {};
-  std::string before;
-  for (const KeeperUse& use : uses_.first(idle))
-    before += fmt::format("{}{}", before.empty() ? "" : ", ", use.keeper->name);
-  const std::string_view name = uses_[idle].keeper->name;
-  if (before.empty())
-    return fail(ErrorCode::invalid_argument,
-                "--keep {}: nothing waits for a gradient in this run that it is for; leave it out", name);
-  return fail(
-      ErrorCode::invalid_argument,
-      "--keep {},{}: {} would do nothing: what it is for is not in this run, or kept by those before it; leave it "
-      "out, or name it before them",
-      before, name, name);
-}
-
-void Kept::end_step() {
-  for (const auto& emit : at_end_) emit();
+std::vector<std::string_view> Kept::idle() const {
+  std::vector<std::string_view> names;
+  for (size_t i = 0; i < uses_.size(); ++i)
+    if (!keeps_[i]) names.push_back(uses_[i].keeper->name);
+  return names;
 }
 
 std::vector<ValueId> Keeping::forward(const Op& op, std::any attributes, std::vector<ValueId> in,

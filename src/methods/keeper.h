@@ -31,6 +31,7 @@
 namespace thimble {
 
 class Keeping;
+using StepEnd = std::function<void(Graph&)>;
 
 struct Keeper {
   std::string_view name;
@@ -70,19 +71,19 @@ extern const Keeper kWtaCrs;
 extern const Keeper kCoat;
 extern const Keeper kReversible;
 
-// What the keepers of a stack have emitted for one backward pass.
+// What the keepers of a stack have emitted for the backward pass of a graph, which may be made in parts.
 class Kept {
  public:
-  // Of the nodes that the graph has now. Backward, and the uses, must outlive it.
+  // Backward, and the uses, must outlive it.
   Kept(Backward& backward, std::span<const KeeperUse> uses);
 
   // When the backward pass is complete: puts what is kept right behind what it is made of.
   void place();
-  // Then, too: refuses a keeper that kept nothing, be it that there is nothing of its kind or that those before it in
-  // the stack left it nothing.
-  Result<void> check_all_keep() const;
-  // In the phase of the update: the next versions of all states.
-  void end_step();
+  // Then, too: names of the keepers that kept nothing, be it that there is nothing of their kind or that those before
+  // them in the stack left them nothing.
+  std::vector<std::string_view> idle() const;
+  // What emits the next versions of all states, in the phase of the update; of no object here.
+  const std::vector<StepEnd>& at_step_end() const { return at_end_; }
   // Names of the states.
   const std::vector<std::string>& states() const { return states_; }
 
@@ -96,12 +97,11 @@ class Kept {
 
   Backward& backward_;
   const std::span<const KeeperUse> uses_;
-  const size_t forward_;             // nodes of the forward pass
   std::map<size_t, size_t> stores_;  // node that keeps: the node behind which it goes
   // By keeper, purpose, value and block.
   std::map<std::tuple<size_t, std::string_view, ValueId, int>, ValueId> shared_;
   std::vector<std::string> states_;
-  std::vector<std::function<void()>> at_end_;
+  std::vector<StepEnd> at_end_;
   std::vector<bool> keeps_;  // by keeper: it has something in a value's place
 };
 
@@ -135,7 +135,7 @@ class Keeping {
   // Zero when a step begins; passes write over it in the backward pass.
   ValueId accumulator(const std::string& name, const Shape& shape);
   // Called once, when the nodes that end a step are emitted: they write over states.
-  void at_step_end(std::function<void()> emit) { kept_.at_end_.push_back(std::move(emit)); }
+  void at_step_end(StepEnd emit) { kept_.at_end_.push_back(std::move(emit)); }
 
  private:
   Kept& kept_;

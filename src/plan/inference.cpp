@@ -259,10 +259,9 @@ class Planner {
     if (spec_.multiply == Multiply::int8 || spec_.step == Multiply::int8) interleave_weights(out.graph);
     if (part == Part::prompts) (void)out.graph.prune();
     const bool few_rows = makes_tokens && rows <= kNarrowRows;
-    out.graph = narrow_linears(out.graph, {few_rows, multiply == Multiply::int8});
-    CHECK_OK(passes.end("narrow products", out.graph));
-    out.graph = group_linears(out.graph);
-    CHECK_OK(passes.end("grouped products", out.graph));
+    const NarrowLinears narrow{few_rows, multiply == Multiply::int8};
+    CHECK_OK(passes.optional(kNarrowProducts, out.graph, [&](Graph& graph) { graph = narrow_linears(graph, narrow); }));
+    CHECK_OK(passes.optional(kGroupedProducts, out.graph, [](Graph& graph) { graph = group_linears(graph); }));
     if (!verify_every_pass) CHECK_OK(out.graph.verify());
     return out;
   }

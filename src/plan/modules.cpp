@@ -146,9 +146,6 @@ Result<void> check(const TrainingSpec& spec, const LocalModules& modules, const 
   if (spec.architecture.coupled)
     return fail(ErrorCode::unsupported, "--estimator {}: blocks with coupled streams can not be cut into modules",
                 name);
-  if (!spec.keepers.empty())
-    return fail(ErrorCode::unsupported, "--estimator {}: activations of modules are kept as they are; leave --keep out",
-                name);
   if (draw_period(spec) > 0)
     return fail(ErrorCode::unsupported,
                 "--estimator {}: --select {} lets layers train in turn, and a module may then have none; take --select "
@@ -204,11 +201,14 @@ Result<void> cut_into_modules(const TrainingSpec& spec, const BuildOptions& opti
   return {};
 }
 
-Result<ModuleGradients> backward_by_modules(std::string_view estimator, std::span<const ValueId> trained,
-                                            std::span<const ValueId> losses, Graph& graph) {
+Result<Gradients> backward_by_modules(const TrainingSpec& spec, std::span<const ValueId> trained,
+                                      std::span<const ValueId> losses, Graph& graph) {
+  const std::string_view estimator = spec.estimator->name;
   GraphCopy copy(graph);
   copy.copy_inputs();
+  const std::vector<KeeperUse> keepers = keepers_of(spec);
   Backward backward(copy.graph(), copy.mapped(trained));
+  Kept kept(backward, keepers);
   for (const Node& node : graph.nodes()) {
     copy.graph().set_phase(node.phase), copy.graph().set_block(node.block);
     copy.copy(node);
@@ -226,7 +226,7 @@ Result<ModuleGradients> backward_by_modules(std::string_view estimator, std::spa
                 "it trains here; take --method full",
                 estimator);
   CHECK_OK(backward.run(copy.mapped(losses)));
-  ModuleGradients out{backward.leaves(), backward.sums_within_pass()};
+  Gradients out = gathered(backward, kept);
   // Updates are made in this order: none waits for what modules share, which is complete only at the end.
   std::ranges::stable_sort(out.leaves, {},
                            [&](const Backward::LeafGradient& leaf) { return copy.graph().producer(leaf.last); });

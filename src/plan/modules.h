@@ -9,8 +9,7 @@
 #include <vector>
 
 #include "models/build.h"
-#include "ops/backward.h"
-#include "plan/training.h"
+#include "plan/updates.h"
 
 namespace thimble {
 
@@ -26,15 +25,11 @@ inline constexpr const char* kBeside = "man.beside.";
 Result<void> cut_into_modules(const TrainingSpec& spec, const BuildOptions& options, const std::string& loss,
                               Graph& graph, BuiltModel& model);
 
-struct ModuleGradients {
-  std::vector<Backward::LeafGradient> leaves;
-  bool sums_within_pass = false;
-};
 // Of a graph with such modules, whose last loss is read from `losses`: the backward pass of each behind its loss.
 // Errors where a value that modules share has a gradient but is no parameter, and where nothing of what predicts
 // trains.
-Result<ModuleGradients> backward_by_modules(std::string_view estimator, std::span<const ValueId> trained,
-                                            std::span<const ValueId> losses, Graph& graph);
+Result<Gradients> backward_by_modules(const TrainingSpec& spec, std::span<const ValueId> trained,
+                                      std::span<const ValueId> losses, Graph& graph);
 
 // Emits the step of the averages of auxiliary networks, e <- momentum e + (1 - momentum) w, and returns their names.
 std::vector<std::string> average_blocks(double momentum, Graph& graph);

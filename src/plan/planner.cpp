@@ -73,11 +73,13 @@ std::vector<Choice> leanest(Candidates& candidates, bool disk) {
 std::vector<NearMoves> TrainingPlanner::ways() const {
   if (spec_.near == Near::always) return {spec_.moves};
   if (spec_.near == Near::never) return {{}};
-  if (spec_.from_scratch || !spec_.estimator->differentiates() || spec_.estimator->modules)
-    return {{}, {.eight_bit_states = true}};
-  std::vector<NearMoves> ways = {{}, {.skip_negligible = true}, {.eight_bit_states = true, .skip_negligible = true}};
-  if (spec_.keepers.empty())
-    ways.push_back({.eight_bit_states = true, .skip_negligible = true, .eight_bit_activations = true});
+  const bool differentiates = spec_.estimator->differentiates();
+  const bool skips = differentiates && !spec_.from_scratch && !spec_.estimator->modules;
+  std::vector<NearMoves> ways = {{}};
+  if (skips) ways.push_back({.skip_negligible = true});
+  ways.push_back({.eight_bit_states = true, .skip_negligible = skips});
+  if (differentiates && spec_.keepers.empty())
+    ways.push_back({.eight_bit_states = true, .skip_negligible = skips, .eight_bit_activations = true});
   return ways;
 }
 

@@ -214,18 +214,11 @@ void add_losses(Graph& graph, std::span<const ValueId> losses, ValueId scale, co
   graph.value(graph.emit(kPointwise, b.attributes(), {sum, scale}, name)).role = Role::result;
 }
 
-// Names of passes, for people.
+// The name of the pass, for people.
 std::string backward_pass(const TrainingSpec& spec) {
   std::string out = "backward";
   for (const KeeperUse& use : spec.keepers)
     out += fmt::format("{}{}", &use == spec.keepers.data() ? ", keep " : ",", use.keeper->name);
-  return out;
-}
-
-std::string updates_pass(const TrainingSpec& spec) {
-  std::string out = fmt::format("update {}", spec.optimizer->name);
-  for (const WrapperUse& use : spec.wrappers) out += fmt::format(",{}", use.wrapper->name);
-  if (!spec.estimator->differentiates()) out += fmt::format(" by {}", spec.estimator->name);
   return out;
 }
 
@@ -272,17 +265,6 @@ Result<std::string> add_loss(const TrainingSpec& spec, const StepKind& kind, con
   return loss_name(*spec.objective, options.prefix);
 }
 
-// The updates of gradients that were derived, which layers that take turns share.
-void add_derived_updates(const TrainingSpec& spec, const StepKind& kind,
-                         const std::vector<Backward::LeafGradient>& leaves, bool sums_within_pass, const StepEnds& ends,
-                         TrainingGraph& train) {
-  for (const auto& leaf : leaves)
-    if (const auto slot = train.slots.find(train.graph.value(leaf.parameter).name); slot != train.slots.end())
-      train.graph.value(leaf.first).name = "gradient." + slot->second;
-  train.whole_passes = sums_within_pass;
-  add_updates(spec, kind, leaves, ends, train);
-}
-
 // What gradients are derived of: the loss, and those that layers and techniques have beside it.
 std::vector<ValueId> losses_of(const TrainingSpec& spec, std::span<const std::string> beside,
                                const TrainingGraph& train) {
@@ -294,42 +276,29 @@ std::vector<ValueId> losses_of(const TrainingSpec& spec, std::span<const std::st
   return losses;
 }
 
-// Gradients and updates, as the estimator has them: of gradients that it finds, and derives of some,
-Result<void> add_estimated(const TrainingSpec& spec, const StepKind& kind, const TrainedValues& trained,
+// Of one backward pass behind the model; nothing where nothing is derived.
+Result<Gradients> backpropagated(const TrainingSpec& spec, std::span<const ValueId> derived,
+                                 std::span<const ValueId> losses, TrainingGraph& train) {
+  const std::vector<KeeperUse> keepers = keepers_of(spec);
+  Backward backward(train.graph, derived);
+  Kept kept(backward, keepers);
+  if (!derived.empty()) CHECK_OK(backward.run(losses));
+  return gathered(backward, kept);
+}
+
+// Gradients and updates, as the estimator has them.
+Result<void> add_gradients(const TrainingSpec& spec, const StepKind& kind, const TrainedValues& trained,
                            std::span<const ValueId> losses, TrainingGraph& train) {
-  Backward backward(train.graph, trained.derived);
-  if (!trained.derived.empty()) CHECK_OK(backward.run(losses));
-  train.whole_passes = backward.sums_within_pass();
-  return add_estimated_updates(spec, kind, trained.estimated, backward.leaves(), train);
-}
-
-// of a backward pass behind every module,
-Result<void> add_by_modules(const TrainingSpec& spec, const StepKind& kind, const TrainedValues& trained,
-                            std::span<const ValueId> losses, TrainingGraph& train) {
-  const ModuleGradients gradients =
-      TRY(backward_by_modules(spec.estimator->name, trained.derived, losses, train.graph));
+  const Estimator& estimator = *spec.estimator;
+  Gradients gradients = TRY(estimator.modules ? backward_by_modules(spec, trained.derived, losses, train.graph)
+                                              : backpropagated(spec, trained.derived, losses, train));
+  if (!estimator.differentiates())
+    return add_estimated_updates(spec, kind, trained.estimated, std::move(gradients), train);
   CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
-  const LocalModules modules = spec.estimator->modules(spec.estimator_options);
-  add_derived_updates(spec, kind, gradients.leaves, gradients.sums_within_pass,
-                      {.begin = [&] { train.averages = average_blocks(modules.momentum, train.graph); }, .end = [] {}},
-                      train);
-  return {};
-}
-
-// and of one behind the model.
-Result<void> add_backpropagated(const TrainingSpec& spec, const StepKind& kind, const TrainedValues& trained,
-                                std::span<const ValueId> losses, TrainingGraph& train) {
-  Backward backward(train.graph, trained.derived);
-  const std::vector<KeeperUse> near{KeeperUse(kQ8Keeper)};
-  Kept kept(backward, spec.moves.eight_bit_activations ? near : spec.keepers);
-  CHECK_OK(backward.run(losses));
-  if (!spec.moves.eight_bit_activations) CHECK_OK(kept.check_all_keep());
-  kept.place();
-  train.keeper_states = kept.states();
-  CHECK_OK(train.passes.end(backward_pass(spec), train.graph));
-  add_derived_updates(spec, kind, backward.leaves(), backward.sums_within_pass(),
-                      {.begin = nullptr, .end = [&] { kept.end_step(); }}, train);
-  return {};
+  std::function<void()> before;
+  if (estimator.modules)
+    before = [&] { train.averages = average_blocks(estimator.modules(spec.estimator_options).momentum, train.graph); };
+  return add_updates(spec, kind, std::move(gradients), before, train);
 }
 
 }  // namespace
@@ -351,8 +320,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
   train.loss = TRY(add_loss(spec, kind, model, options, train.graph));
   CHECK_OK(train.passes.end(kind.of_curvature() ? "drawn labels" : fmt::format("objective {}", spec.objective->name),
                             train.graph));
-  const auto local = spec.estimator->modules;
-  if (local) {
+  if (spec.estimator->modules) {
     CHECK_OK(cut_into_modules(spec, options, train.loss, train.graph, model));
     CHECK_OK(train.passes.end("modules", train.graph));
   }
@@ -370,11 +338,7 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
     CHECK_OK(carry_tangents(spec, trained, train));
     CHECK_OK(train.passes.end("tangents", train.graph));
   }
-  const auto add_gradients = !spec.estimator->differentiates() ? add_estimated
-                             : local                           ? add_by_modules
-                                                               : add_backpropagated;
   CHECK_OK(add_gradients(spec, kind, trained, losses_of(spec, beside, train), train));
-  CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
   if (!verify_every_pass) CHECK_OK(train.graph.verify());
   return train;
 }

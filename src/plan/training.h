@@ -130,9 +130,10 @@ struct TrainingGraph {
   std::vector<TrainedParameter> parameters;
   std::vector<AdapterTensor> adapter;  // what of it an adapter's file holds
   std::vector<std::string> keeper_states;
-  std::vector<std::string> averages;  // states: of blocks, in auxiliary networks
-  std::set<std::string> frozen;       // parameters of the method that its selector never trains
-  int64_t resting = 0;                // parameters that train in other periods
+  std::vector<std::string_view> idle_keepers;  // of those asked for: nothing in this run waits that they are for
+  std::vector<std::string> averages;           // states: of blocks, in auxiliary networks
+  std::set<std::string> frozen;                // parameters of the method that its selector never trains
+  int64_t resting = 0;                         // parameters that train in other periods
   std::map<std::string, std::string>
       slots;         // by parameter of a layer that is drawn: what its gradient and states are called by
   std::string loss;  // the result with the losses of rows

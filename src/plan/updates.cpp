@@ -31,10 +31,10 @@ class UpdateBuilder {
         if (id != kNone && layer_[static_cast<size_t>(id)] < 0) layer_[static_cast<size_t>(id)] = node.block;
   }
 
-  void build(const std::vector<Backward::LeafGradient>& gradients, const StepEnds& ends) {
+  void build(const Gradients& gradients, const std::function<void()>& before) {
     begin_inputs();
-    updates_.reserve(gradients.size());
-    for (const auto& p : gradients) updates_.push_back(begin(p));
+    updates_.reserve(gradients.leaves.size());
+    for (const auto& p : gradients.leaves) updates_.push_back(begin(p));
     const size_t first_norm = g_.nodes().size();
     std::vector<ValueId> squares;
     for (const Update& update : updates_)
@@ -44,24 +44,29 @@ class UpdateBuilder {
     if (kind_.of_curvature())
       take_curvature();
     else
-      update_all(clip, ends.begin);
-    ends.end();
-    belongs_to(kNone);
+      update_all(clip, before);
+    end(gradients);
   }
 
   // Of gradients that are made anew where they are read, and of some that are there.
-  void build_estimated(std::span<const ValueId> parameters, std::span<const Backward::LeafGradient> derived) {
+  void build_estimated(std::span<const ValueId> parameters, const Gradients& derived) {
     begin_inputs();
     estimate_.emplace(Estimate{*spec_.estimator, spec_.estimator_options, directions_of(spec_)});
     for (int k = 0; k < estimate_->directions.count(); ++k)
       estimate_->derivatives.push_back(g_.add_value(derivative_name(k), {{1}}, Role::input));
-    updates_.reserve(parameters.size() + derived.size());
+    updates_.reserve(parameters.size() + derived.leaves.size());
     for (const ValueId parameter : parameters) updates_.push_back(begin({parameter, kNone, kNone}));
-    for (const auto& gradient : derived) updates_.push_back(begin(gradient));
+    for (const auto& gradient : derived.leaves) updates_.push_back(begin(gradient));
     update_all(kNone);
+    end(derived);
   }
 
  private:
+  void end(const Gradients& gradients) {
+    for (const StepEnd& emit : gradients.at_step_end) emit(g_);
+    belongs_to(kNone);
+  }
+
   void begin_inputs() {
     g_.set_phase(Phase::update);
     learning_rate_ = g_.add_value(kUpdateRate, {{1}}, Role::input);
@@ -389,23 +394,54 @@ class UpdateBuilder {
   ValueId learning_rate_ = kNone, step_ = kNone;
 };
 
+// The name of the pass, for people.
+std::string updates_pass(const TrainingSpec& spec) {
+  std::string out = fmt::format("update {}", spec.optimizer->name);
+  for (const WrapperUse& use : spec.wrappers) out += fmt::format(",{}", use.wrapper->name);
+  if (!spec.estimator->differentiates()) out += fmt::format(" by {}", spec.estimator->name);
+  return out;
+}
+
+// What of them outlives the building of updates.
+void take(Gradients gradients, TrainingGraph& train) {
+  train.whole_passes = gradients.sums_within_pass;
+  train.keeper_states = std::move(gradients.keeper_states);
+  train.idle_keepers = std::move(gradients.idle_keepers);
+}
+
 }  // namespace
 
-void add_updates(const TrainingSpec& spec, const StepKind& kind, const std::vector<Backward::LeafGradient>& gradients,
-                 const StepEnds& ends, TrainingGraph& train) {
+std::vector<KeeperUse> keepers_of(const TrainingSpec& spec) {
+  return spec.moves.eight_bit_activations ? std::vector{KeeperUse(kQ8Keeper)} : spec.keepers;
+}
+
+Gradients gathered(const Backward& backward, Kept& kept) {
+  kept.place();
+  return {backward.leaves(), backward.sums_within_pass(), kept.states(), kept.at_step_end(), kept.idle()};
+}
+
+Result<void> add_updates(const TrainingSpec& spec, const StepKind& kind, Gradients gradients,
+                         const std::function<void()>& before, TrainingGraph& train) {
+  for (const auto& leaf : gradients.leaves)
+    if (const auto slot = train.slots.find(train.graph.value(leaf.parameter).name); slot != train.slots.end())
+      train.graph.value(leaf.first).name = "gradient." + slot->second;
   const size_t begin = train.graph.nodes().size();
-  UpdateBuilder(spec, kind, train).build(gradients, ends);
-  hoist(train.graph, begin, train.barrier ? train.update_begin : train.graph.nodes().size());
+  UpdateBuilder(spec, kind, train).build(gradients, before);
+  take(std::move(gradients), train);
+  CHECK_OK(train.passes.end(updates_pass(spec), train.graph));
+  const size_t end = train.barrier ? train.update_begin : train.graph.nodes().size();
+  return train.passes.optional(kHoistedUpdates, train.graph, [&](Graph& graph) { hoist(graph, begin, end); });
 }
 
 Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kind, std::span<const ValueId> estimated,
-                                   std::span<const Backward::LeafGradient> derived, TrainingGraph& train) {
+                                   Gradients derived, TrainingGraph& train) {
   if (spec.optimizer->accumulator)
     return fail(ErrorCode::unsupported,
                 "--optimizer {} takes its gradient in before a step ends, --estimator {} has it only then; take {} or "
                 "another optimizer",
                 spec.optimizer->name, spec.estimator->name, spec.estimator->optimizer);
   UpdateBuilder(spec, kind, train).build_estimated(estimated, derived);
+  take(std::move(derived), train);
   const std::vector<char> kept = train.graph.prune();
   std::vector<ValueId> updated;
   for (size_t i = train.update_begin; i < kept.size(); ++i)
@@ -413,7 +449,8 @@ Result<void> add_estimated_updates(const TrainingSpec& spec, const StepKind& kin
   train.updated = std::move(updated);
   if (spec.estimator->left_out(spec.estimator_options) > 0) read_moved(spec, train);
   train.update_begin = train.graph.nodes().size() - train.updated.size();
-  return train.graph.verify();
+  CHECK_OK(train.graph.verify());
+  return train.passes.end(updates_pass(spec), train.graph);
 }
 
 }  // namespace thimble

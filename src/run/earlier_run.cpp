@@ -8,7 +8,7 @@
 
 #include "files/json.h"
 #include "files/safetensors.h"
-#include "run/report.h"
+#include "report/report.h"
 #include "run/resume.h"
 #include "run/trainer.h"
 #include "text/data_files.h"

@@ -4,8 +4,8 @@
 #include <charconv>
 #include <cmath>
 
-#include "run/page.h"
-#include "run/report_style.h"
+#include "report/page.h"
+#include "report/style.h"
 
 namespace thimble {
 namespace {

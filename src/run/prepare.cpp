@@ -356,6 +356,11 @@ Result<void> Trainer::make_plan() {
   CHECK_OK(plan_within_budget());
   CHECK_OK(check_names());
   if (spec_.selector->scored) report_chosen();
+  if (const auto& idle = plan_.train.idle_keepers; !spec_.keepers.empty() && !idle.empty())
+    events_.note(
+        fmt::format("warning: --keep {}: nothing in this run waits for a gradient that it is for, or another "
+                    "keeper has it: it changes nothing",
+                    fmt::join(idle, ",")));
   return {};
 }
 

@@ -10,8 +10,8 @@
 #include "models/model_source.h"
 #include "plan/ledger.h"
 #include "plan/machine.h"
+#include "report/events.h"
 #include "run/arena.h"
-#include "run/events.h"
 #include "text/dataset.h"
 #include "text/tokenizer.h"
 

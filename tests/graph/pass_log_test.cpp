@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "ops/table.h"
 
 namespace thimble {
@@ -33,6 +35,24 @@ TEST_F(PassLogTest, says_what_each_pass_changed) {
   EXPECT_THAT(passes_table(log.passes()), HasSubstr("+2 add"));
   EXPECT_THAT(passes_table(log.passes()), HasSubstr("no node"));
   EXPECT_THAT(passes_json(log.passes()), HasSubstr("\"changed\":{\"add\":2}"));
+}
+
+TEST_F(PassLogTest, leaves_out_what_the_environment_names) {
+  const auto add = [](Graph& g) {
+    const ValueId a = g.add_value("a", {{4, 8}, &kF32}, Role::input);
+    g.emit(kAdd, {}, {a, a}, "sum");
+  };
+  setenv("THIMBLE_SKIP_PASSES", "narrow products,hoisted updates", 1);
+  ASSERT_TRUE(log.optional(kNarrowProducts, graph, add));
+  EXPECT_TRUE(graph.nodes().empty());
+  EXPECT_EQ(log.passes().back().name, "narrow products (left out)");
+  ASSERT_TRUE(log.optional(kGroupedProducts, graph, add));
+  EXPECT_EQ(graph.nodes().size(), 1u);
+  setenv("THIMBLE_SKIP_PASSES", "narrow", 1);
+  const auto unknown = log.optional(kGroupedProducts, graph, add);
+  unsetenv("THIMBLE_SKIP_PASSES");
+  ASSERT_FALSE(unknown);
+  EXPECT_THAT(unknown.error().message, HasSubstr("'narrow' is no pass"));
 }
 
 // The pass after which a graph is illegal is named.

@@ -36,7 +36,7 @@ class KeptGraph {
     EXPECT_TRUE(ran) << (ran ? "" : ran.error().message);
     kept.place();
     graph.set_phase(Phase::update);
-    kept.end_step();
+    for (const StepEnd& end : kept.at_step_end()) end(graph);
     states = kept.states();
     for (const auto& leaf : backward.leaves()) gradients_[graph.value(leaf.parameter).name] = leaf.last;
     const auto legal = graph.verify();

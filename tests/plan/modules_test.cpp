@@ -98,6 +98,36 @@ TEST(Modules, keep_the_activations_of_one) {
   EXPECT_GT(kept_bytes(*deep), 3.5 * static_cast<double>(kept_bytes(*shallow)));
 }
 
+// A keeper has a module's activations as it has those of a model of the module's blocks.
+TEST(Modules, have_activations_kept_otherwise) {
+  for (const Keeper* keeper : {&kQ8Keeper, &kMesa, &kFewBit, &kMsNorm, &kWtaCrs}) {
+    SCOPED_TRACE(keeper->name);
+    TrainingSpec spec = modules_spec(kLocal, 4, 2), first = modules_spec(kBackprop, 2, 0);
+    const Numbers begin = beginning(spec), exact = after_a_step(spec);
+    const auto exact_bytes = kept_bytes(*plan_training(spec, Machine{}));
+    spec.keepers = first.keepers = {KeeperUse(*keeper)};
+    const Numbers local = after_a_step(spec);
+    size_t compared = 0, otherwise = 0;
+    for (const auto& [name, numbers] : after_a_step(first, begin)) {
+      if (!in_blocks(name, 0, 1)) continue;
+      EXPECT_EQ(local.at(name), numbers) << name;
+      otherwise += local.at(name) != exact.at(name);
+      ++compared;
+    }
+    EXPECT_EQ(compared, 18U);
+    EXPECT_GT(otherwise, 0U);
+    const auto plan = plan_training(spec, Machine{});
+    EXPECT_LT(kept_bytes(*plan), exact_bytes);
+    EXPECT_TRUE(plan->train.idle_keepers.empty());
+    for (const Estimator* estimator : {&kLocal, &kMan}) {
+      TrainingSpec any = modules_spec(*estimator, 4, 2);
+      any.keepers = spec.keepers;
+      any.set_optimizer({&kAdamw, {}});
+      expect_same_bits_at_the_smallest_budget_and_on_disk(any, 2);
+    }
+  }
+}
+
 TEST(Modules, have_the_same_bits_at_every_budget) {
   for (const Estimator* estimator : {&kLocal, &kMan})
     for (const Rewrite* method : {&kFull, &kLora}) {
@@ -164,9 +194,6 @@ TEST(Modules, refuse_what_they_are_not_for) {
   TrainingSpec scored = modules_spec(kMan, 4, 2);
   scored.selector = &kSurgical, scored.selector_options = OptionValues(kSurgical.options);
   EXPECT_THAT(error(scored), testing::HasSubstr("take --estimator local"));
-  TrainingSpec keeping = modules_spec(kLocal, 4, 2);
-  keeping.keepers = *keepers_named("q8_0");
-  EXPECT_THAT(error(keeping), testing::HasSubstr("--keep"));
   TrainingSpec pairs = modules_spec(kLocal, 4, 2);
   pairs.objective = &kDpo, pairs.objective_options = OptionValues(kDpo.options);
   EXPECT_THAT(error(pairs), testing::HasSubstr("--objective dpo"));

@@ -92,6 +92,7 @@ TEST(Noprop, has_the_same_bits_at_every_budget) {
     TrainingSpec spec = noprop_spec(4);
     spec.set_optimizer({&kAdamw, {}});
     spec.clip = clip, spec.activation = &kBf16, spec.batch = 16;
+    if (clip > 0) spec.keepers = *keepers_named("q8_0");
     expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 2);
   }
 }

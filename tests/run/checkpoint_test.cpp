@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "commands/tiny_files.h"
-#include "run/run_log.h"
+#include "report/run_log.h"
 #include "run/sealed_checkpoint.h"
 #include "run/small_training.h"
 

@@ -9,7 +9,7 @@
 #include <random>
 #include <set>
 
-#include "run/run_log.h"
+#include "report/run_log.h"
 #include "run/small_training.h"
 
 namespace thimble {

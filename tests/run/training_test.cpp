@@ -10,8 +10,8 @@
 
 #include "files/json.h"
 #include "files/safetensors.h"
+#include "report/run_log.h"
 #include "run/merged.h"
-#include "run/run_log.h"
 #include "run/sealed_checkpoint.h"
 #include "run/small_training.h"
 #include "whole.h"

@@ -33,12 +33,12 @@ void run_on(Keeping& k, ValueId running, ValueId seen, ValueId ranges) {
   const Expr total = b.tensor();
   b.store(total, max(total, b.tensor()));
   const ValueId all = g.emit(kPointwise, b.attributes(), {seen, most}, name + ".seen");
-  k.at_step_end([&g, running, all, name, decay = k.options()["decay"]] {
+  k.at_step_end([running, all, name, decay = k.options()["decay"]](Graph& end) {
     PointwiseBuilder u;
     const Expr before = u.tensor(), now = u.tensor();
     const Expr known = greater(before, 0);
     u.store(before, select(known, decay * before + (1 - decay) * now, now));
-    g.emit(kPointwise, u.attributes(), {running, all}, name + ".next");
+    end.emit(kPointwise, u.attributes(), {running, all}, name + ".next");
   });
 }
 

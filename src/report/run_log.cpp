@@ -1,4 +1,4 @@
-#include "run/run_log.h"
+#include "report/run_log.h"
 
 #include <algorithm>
 #include <cstring>

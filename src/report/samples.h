@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "run/page.h"
+#include "report/page.h"
 
 namespace thimble {
 

@@ -1,13 +1,13 @@
-#include "run/report.h"
+#include "report/report.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "core/count.h"
-#include "run/page.h"
-#include "run/report_samples.h"
-#include "run/report_style.h"
-#include "run/run_log.h"
+#include "report/page.h"
+#include "report/run_log.h"
+#include "report/samples.h"
+#include "report/style.h"
 
 namespace thimble {
 namespace {

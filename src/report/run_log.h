@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "plan/profile.h"
-#include "run/events.h"
+#include "report/events.h"
 
 namespace thimble {
 

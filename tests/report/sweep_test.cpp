@@ -1,5 +1,5 @@
 // Time a step against the budget.
-#include "run/sweep.h"
+#include "report/sweep.h"
 
 #include <gmock/gmock.h>
 

@@ -1,11 +1,11 @@
-#include "run/sweep.h"
+#include "report/sweep.h"
 
 #include <algorithm>
 #include <cmath>
 #include <set>
 
 #include "plan/planner.h"
-#include "run/page.h"
+#include "report/page.h"
 #include "text/json_output.h"
 
 namespace thimble {

@@ -1,4 +1,4 @@
-#include "run/events.h"
+#include "report/events.h"
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>

@@ -1,11 +1,11 @@
 // report.html from an event log: self-contained, escaped, thinned, and forgiving of what a crash leaves.
-#include "run/report.h"
+#include "report/report.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "run/page.h"
-#include "run/run_log.h"
+#include "report/page.h"
+#include "report/run_log.h"
 #include "text/small_tokenizer.h"
 
 namespace thimble {

@@ -1,4 +1,4 @@
-#include "run/page.h"
+#include "report/page.h"
 
 #include <cmath>
 

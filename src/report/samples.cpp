@@ -1,7 +1,7 @@
-#include "run/report_samples.h"
+#include "report/samples.h"
 
 #include "files/json.h"
-#include "run/run_log.h"
+#include "report/run_log.h"
 
 namespace thimble {
 namespace {
