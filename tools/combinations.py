@@ -41,8 +41,7 @@ HEAD = """# Combinations
 
 plans every pair of techniques of two sockets on a small model from its own data, and lists what is refused, and with what words:
 … stands for a name of the pair. What no row names works. Of three and more techniques at a time `tools/random_recipes.py`
-tries some ([reliability](reliability.md)). `bitfit` wants a model with biases, which this one has not; `p_tuning` is read, not
-trained."""
+tries some ([reliability](reliability.md)). `bitfit` wants a model with biases, which this one has not."""
 
 
 class Planner:

@@ -41,6 +41,19 @@ def words(rng, count):
     return " ".join(rng.choice(WORDS) for _ in range(count))
 
 
+def make_tokenizer(folder):
+    """Bytes, and the tokens that filling in needs."""
+    with open(TOKENIZER, encoding="utf-8") as file:
+        tokenizer = json.load(file)
+    first = 1 + max(token["id"] for token in tokenizer["added_tokens"])
+    for i, name in enumerate(("<fim_prefix>", "<fim_suffix>", "<fim_middle>")):
+        tokenizer["added_tokens"].append(tokenizer["added_tokens"][0] | {"id": first + i, "content": name})
+    path = os.path.join(folder, "tokenizer.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(tokenizer, file)
+    return path
+
+
 def make_files(thimble, folder):
     """Data, and a small base model, which is its own teacher."""
     for name, make in (("text", lambda rng: {"text": words(rng, 9)}),
@@ -50,7 +63,7 @@ def make_files(thimble, folder):
         with open(os.path.join(folder, name + ".jsonl"), "w", encoding="utf-8") as file:
             file.write(lines(name, 200, make))
     base = os.path.join(folder, "base")
-    subprocess.run([thimble, "train", "--size", "200K", "--tokenizer", TOKENIZER, "--data",
+    subprocess.run([thimble, "train", "--size", "200K", "--tokenizer", make_tokenizer(folder), "--data",
                     os.path.join(folder, "text.jsonl"), *SMALL, "--steps", "10", "--memory", "500M", "--out", base],
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return os.path.join(base, "model")
@@ -59,9 +72,9 @@ def make_files(thimble, folder):
 def draw(rng, tables):
     names = {kind: [entry["name"] for entry in entries] for kind, entries in tables.items()}
     optimizer = rng.choice(names["optimizers"])
-    if rng.random() < 0.15:
-        optimizer += "," + rng.choice(names["wrappers"])
     methods = [rng.choice([m for m in names["methods"] if m != "bitfit"])]  # the small model has no biases
+    if rng.random() < 0.15:  # an adapter's zeros are where it begins: nobody wants to keep them
+        optimizer += "," + rng.choice([w for w in names["wrappers"] if w != "keep_zeros" or methods == ["full"]])
     if rng.random() < 0.25 and methods[0] != "full":
         methods.append(rng.choice([m for m in names["methods"] if m not in ("full", "bitfit")]))
     others = [keeper for keeper in names["keepers"] if keeper != "exact"]

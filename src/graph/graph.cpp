@@ -51,6 +51,13 @@ Aliases aliases(const Node& node) {
   return out;
 }
 
+ValueId Graph::latest(ValueId id) const {
+  for (const Node& node : nodes_)
+    for (const InPlace& pair : aliases(node))
+      if (pair.destructive && node.in[static_cast<size_t>(pair.in)] == id) id = node.out[static_cast<size_t>(pair.out)];
+  return id;
+}
+
 ValueId Graph::add_value(std::string name, const Type& type, Role role, Initial initial) {
   values_.push_back({std::move(name), type, role, std::move(initial)});
   producers_.push_back(-1);

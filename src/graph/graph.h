@@ -121,6 +121,8 @@ class Graph {
   Value& value(ValueId id) { return values_[static_cast<size_t>(id)]; }
   const Value& value(ValueId id) const { return values_[static_cast<size_t>(id)]; }
   ValueId find(std::string_view name) const;  // kNone when absent
+  // What a value has become where nodes write over it; itself where none does.
+  ValueId latest(ValueId id) const;
   // Index of the node that makes a value, or -1.
   int producer(ValueId id) const { return producers_[static_cast<size_t>(id)]; }
   std::vector<Type> types(std::span<const ValueId> ids) const;

@@ -143,6 +143,7 @@ class ModuleRewrite {
     bool shared = false;          // one for all layers: `suffix` is its whole name
     double rate = 1;              // as in AdapterTensor
     std::string_view alone = {};  // likewise
+    bool computed = false;        // by Rewrite::end_step, at every step
     Shape stored = {};            // in the file, of this layer; rank 0: as it is
   };
   // A value that the technique adds, called "<module>.<suffix>" in the graph and in the file; the same again where it
@@ -160,6 +161,8 @@ class ModuleRewrite {
     return found != made_.end() ? found->second : made_[owner() + "." + suffix] = make();
   }
 
+  // Whether what the technique adds is there to be trained; otherwise it is read as an adapter's file has it.
+  bool trains() const { return role_ == Role::parameter; }
   const std::string& owner() const { return module.owner; }
   double option(std::string_view name) const { return module.options[name]; }
   double option_or(std::string_view name, double otherwise) const {
@@ -271,7 +274,7 @@ struct Rewrite {
   bool with_tied_head = false;    // where the head is the embedding, what is for that is for both
   bool shared = false;  // adapters have no tensors of single layers: their targets alone say which they are for
   bool whole = false;   // not so, though rows may lie in another order
-  std::string_view not_trained = {};  // why its adapters are only used and merged; empty: it trains
+  std::string_view not_continued = {};  // why no training goes on from its adapters; empty: it does
   std::string_view not_merged = {};   // why no weights of the model come to the same; empty: some do
   // What options mean to a layer [out, in] that they cannot be for; nullptr: they suit every layer.
   Result<void> (*check)(const OptionValues& options, int64_t in, int64_t out) = nullptr;
@@ -284,6 +287,8 @@ struct Rewrite {
   std::vector<std::pair<std::string_view, ValueId>> (*begin)(ModuleRewrite& m) = nullptr;
   bool begins_by_rows = false;
   std::vector<int64_t> (*begin_rows)(const AdaptedModule& module) = nullptr;  // rows of `w` there; nullptr: all
+  // Emits nodes that end a step, when all that trains has moved: what computes values that adapters hold.
+  void (*end_step)(Graph& graph, const AdaptedModule& module) = nullptr;
   // Values of the model that it trains as they are (none: nullptr), and how an adapter calls them.
   bool (*trains)(std::string_view value) = nullptr;
   std::string_view trained_as = {};  // between module and "weight": "ln_tuning_layers"

@@ -256,7 +256,8 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
   const std::string value = module.scope + (part ? fmt::format("{}.rows_{}", stored, module.rows.first) : stored);
   const auto found = made_.find(value);
   if (found != made_.end()) return found->second;
-  const ValueId id = graph.add_value(value, {shape}, how.trained ? role_ : Role::weight, initial);
+  const Role role = how.computed ? Role::state : how.trained ? role_ : Role::weight;
+  const ValueId id = graph.add_value(value, {shape}, role, initial);
   made_[value] = id;
   AdapterTensor tensor{.value = value, .stored = how.shared ? stored : "model." + stored};
   tensor.whole = how.stored.rank() > 0 ? how.stored : shape;

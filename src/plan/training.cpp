@@ -286,12 +286,28 @@ Result<Gradients> backpropagated(const TrainingSpec& spec, std::span<const Value
   return gathered(backward, kept);
 }
 
+// What techniques compute of parameters that have moved.
+Result<void> end_steps(const TrainingSpec& spec, std::vector<StepEnd>& ends) {
+  for (const RewriteSpec& rewrite : spec.rewrites) {
+    if (!rewrite.rewrite->end_step) continue;
+    if (spec.optimizer->evaluated)
+      return fail(ErrorCode::unsupported,
+                  "--optimizer {}: it hands out an average of steps, and --method {} what it computes of every step; "
+                  "take another optimizer",
+                  spec.optimizer->name, rewrite.rewrite->name);
+    for (const auto& [name, module] : rewrite.modules)
+      ends.push_back([end = rewrite.rewrite->end_step, &module](Graph& graph) { end(graph, module); });
+  }
+  return {};
+}
+
 // Gradients and updates, as the estimator has them.
 Result<void> add_gradients(const TrainingSpec& spec, const StepKind& kind, const TrainedValues& trained,
                            std::span<const ValueId> losses, TrainingGraph& train) {
   const Estimator& estimator = *spec.estimator;
   Gradients gradients = TRY(estimator.modules ? backward_by_modules(spec, trained.derived, losses, train.graph)
                                               : backpropagated(spec, trained.derived, losses, train));
+  CHECK_OK(end_steps(spec, gradients.at_step_end));
   if (!estimator.differentiates())
     return add_estimated_updates(spec, kind, trained.estimated, std::move(gradients), train);
   CHECK_OK(train.passes.end(backward_pass(spec), train.graph));

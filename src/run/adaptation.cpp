@@ -136,9 +136,10 @@ Result<void> Trainer::set_options() {
 
 namespace {
 
-Result<void> check_trains(const Rewrite& rewrite) {
-  if (rewrite.not_trained.empty()) return {};
-  return fail(ErrorCode::unsupported, "--method {}: {}", rewrite.name, rewrite.not_trained);
+Result<void> check_continues(const Adapter& adapter) {
+  if (adapter.rewrite->not_continued.empty()) return {};
+  return fail(ErrorCode::unsupported, "--adapter {}: no training goes on from one of {}: {}", adapter.path,
+              adapter.rewrite->name, adapter.rewrite->not_continued);
 }
 
 }  // namespace
@@ -191,7 +192,7 @@ Result<void> Trainer::begin_with_adapter() {
                 "--target: it would have no effect: the adapter {} says which layers it adapts; leave the flag out",
                 r.adapter);
   for (Adapter& adapter : adapters_) {
-    CHECK_OK(check_trains(*adapter.rewrite));
+    CHECK_OK(check_continues(adapter));
     for (const std::string& text : r.set)
       if (TRY(parse_setting(text)).owner == adapter.rewrite->name)
         return fail(ErrorCode::invalid_argument, "--set {}: the options of {} are those of the adapter {}", text,
@@ -224,7 +225,6 @@ Result<void> Trainer::make_fresh(const std::vector<const Rewrite*>& stack) {
   Recipe& r = recipe_;
   r.method.clear();
   for (const Rewrite* rewrite : stack) {
-    CHECK_OK(check_trains(*rewrite));
     r.method += (r.method.empty() ? "" : ",") + std::string(rewrite->name);
     const FreshAdapter asked{TRY(options_of(*rewrite, r)), r.target, r.model, rewrite == stack.front()};
     if (rewrite->trains_weights) {

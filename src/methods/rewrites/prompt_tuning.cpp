@@ -1,6 +1,6 @@
 // Prompt tuning: trained rows before every sequence, in place of the embeddings of virtual tokens.
 //
-//   Paper   Lester et al. 2021, arXiv:2104.08691; Liu et al. 2021, arXiv:2103.10385 (P-tuning)
+//   Paper   Lester et al. 2021, arXiv:2104.08691
 //   Graph   rows at positions 0 .. tokens - 1 are those of a trained table; the text follows from position `tokens` on
 //   Adds    [tokens, width], which begins with the rows of tokens that are drawn from the most frequent ones
 //   Names   as PEFT's: "prompt_embeddings"
@@ -27,10 +27,6 @@ constexpr PeftNote kHarmless[] = {
     {"prompt_tuning_init_text", kOfTheBeginning},
     {"tokenizer_name_or_path", kOfTheBeginning},
     {"tokenizer_kwargs", kOfTheBeginning},
-    {"encoder_reparameterization_type", kOfTheEncoder},
-    {"encoder_hidden_size", kOfTheEncoder},
-    {"encoder_num_layers", kOfTheEncoder},
-    {"encoder_dropout", kOfTheEncoder},
 };
 
 ValueId embed(ModuleRewrite& m, ValueId, ValueId rows) {
@@ -85,21 +81,5 @@ const Rewrite kPromptTuning = {.name = "prompt_tuning",
                                .begin = begin,
                                .begin_rows = begin_rows,
                                .form = {.type = "PROMPT_TUNING", .fields = kFields, .harmless = kHarmless}};
-
-// PEFT saves the embeddings that the encoder has made.
-const Rewrite kPTuning = {.name = "p_tuning",
-                          .summary = "prompt tuning whose embeddings an encoder made; to be used",
-                          .paper = "arXiv:2103.10385",
-                          .options = kVirtualTokensOptions,
-                          .embed = embed,
-                          .virtual_tokens = virtual_tokens,
-                          .targets = "embed_tokens",
-                          .not_trained =
-                              "an encoder makes its embeddings in training, which is not in the adapter's "
-                              "file; train prompt_tuning instead",
-                          .not_merged = kVirtualTokensNotMerged,
-                          .begin = begin,
-                          .begin_rows = begin_rows,
-                          .form = {.type = "P_TUNING", .fields = kFields, .harmless = kHarmless}};
 
 }  // namespace thimble
