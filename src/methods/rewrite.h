@@ -231,11 +231,19 @@ struct Settling {
   // Sets options of layers, given by their names what was measured; says for people what was chosen.
   using Measured = std::map<std::string, std::vector<float>, std::less<>>;
   Result<std::string> (*settle)(const Measured& measured, std::map<std::string, AdaptedModule>& modules) = nullptr;
+  // Sets them to what takes most memory of all that may be chosen, for a refusal that comes before anything is measured;
+  // nullptr: options that are not settled take as much.
+  Result<void> (*widest)(std::map<std::string, AdaptedModule>& modules) = nullptr;
 };
 
 class SideRewrite;    // methods/side.h
 class StreamRewrite;  // methods/stream.h
 struct Wrapper;       // methods/optimizer.h
+
+// Where the option `by` is set, `option` has no effect.
+struct VoidOption {
+  std::string_view option, by;
+};
 
 struct Rewrite {
   std::string_view name;
@@ -244,6 +252,7 @@ struct Rewrite {
   bool trains_weights = false;  // the model's own weights are parameters (f32 masters)
   double rate = 1;              // the learning rate that suits, as a multiple of the optimizer's
   std::span<const Option> options = {};
+  std::span<const VoidOption> voids = {};
   void (*adapt)(ModuleRewrite& m) = nullptr;
   ValueId (*weight)(ModuleRewrite& m) = nullptr;  // nullptr: not for heads and experts, which are read as weights
   ValueId (*bias)(ModuleRewrite& m) = nullptr;    // nullptr: as it was
