@@ -38,7 +38,10 @@ Error Trainer::larger_refusal(RewriteSpec& spec, const Error& measuring) {
   Result<void> run = widest ? widest(spec.modules) : Result<void>();
   if (run) run = plan_within_budget();
   spec.modules = modules, plan_ = TrainingPlan();
-  return !run && run.error().least_bytes > measuring.least_bytes ? run.error() : measuring;
+  if (run || run.error().least_bytes <= measuring.least_bytes) return measuring;
+  Error error = run.error();
+  if (widest) error.message += fmt::format(", enough for whatever --method {} chooses by the data", spec.rewrite->name);
+  return error;
 }
 
 Result<Settling::Measured> Trainer::probe_layers(size_t place) {
