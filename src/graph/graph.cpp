@@ -64,6 +64,16 @@ ValueId Graph::add_value(std::string name, const Type& type, Role role, Initial 
   return static_cast<ValueId>(values_.size() - 1);
 }
 
+ValueId Graph::constant(std::string name, const Type& type, Initial initial) {
+  if (const ValueId there = find(name); there != kNone) {
+    const Value& found = value(there);
+    if (found.role == Role::constant && found.type == type && found.initial.kind == initial.kind &&
+        found.initial.text() == initial.text())
+      return there;
+  }
+  return add_value(std::move(name), type, Role::constant, std::move(initial));
+}
+
 std::vector<Type> Graph::types(std::span<const ValueId> ids) const {
   std::vector<Type> out;
   for (ValueId id : ids) out.push_back(id == kNone ? Type{.codec = nullptr} : value(id).type);

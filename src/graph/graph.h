@@ -108,6 +108,8 @@ Aliases aliases(const Node& node);
 class Graph {
  public:
   ValueId add_value(std::string name, const Type& type, Role role, Initial initial = {});
+  // A constant of this name, type and content: the one that is there, so that all who want it share it, or a new one.
+  ValueId constant(std::string name, const Type& type, Initial initial);
   // Checks operands and derives the types of the outputs by the operation's shape rule; output i gets the name
   // `name` (plus ".i" after the first). wanted[i] = false leaves output i out.
   ValueId emit(const Op& op, std::any attributes, std::vector<ValueId> in, std::string name,

@@ -8,7 +8,10 @@ ValueId GraphCopy::map(ValueId old) {
   if (old == kNone) return kNone;
   ValueId& copied = map_[static_cast<size_t>(old)];
   const Value& value = from_.value(old);
-  if (copied == kNone) copied = to_.add_value(value.name, value.type, value.role, value.initial);
+  if (copied != kNone) return copied;
+  // What is inserted may have brought the same constant.
+  copied = value.role == Role::constant ? to_.constant(value.name, value.type, value.initial)
+                                        : to_.add_value(value.name, value.type, value.role, value.initial);
   return copied;
 }
 

@@ -47,13 +47,14 @@ struct GeluTanh {
     return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * kTanhScale * (1.0f + 0.134145f * x * x);
   }
 };
+// What is not a number stays so: damage shows in the loss.
 struct Relu {
-  static float value(float x) noexcept { return x > 0 ? x : 0; }
+  static float value(float x) noexcept { return x <= 0 ? 0 : x; }
   static float slope(float x) noexcept { return x > 0 ? 1.0f : 0.0f; }
 };
 
 struct ReluSquared {
-  static float value(float x) noexcept { return x > 0 ? x * x : 0; }
+  static float value(float x) noexcept { return x <= 0 ? 0 : x * x; }
   static float slope(float x) noexcept { return x > 0 ? 2 * x : 0; }
 };
 

@@ -68,7 +68,7 @@ ValueId ObjectiveBuilder::chosen_nll() {
 
 ValueId ObjectiveBuilder::divergence(double temperature) {
   const auto t = static_cast<float>(temperature);
-  const bool wanted[] = {true, true, true, true};
+  const bool wanted[] = {true, in_.gradient, true, true};
   const LossHead &s = in_.student, &teacher = in_.teacher;
   return graph_.emit_all(kLinearDistillation, DistillationAttributes{t, s.cap, teacher.cap},
                          {s.hidden, s.head, in_.targets, in_.scale, s.bias, teacher.hidden, teacher.head, teacher.bias},

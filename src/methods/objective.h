@@ -107,6 +107,7 @@ struct LossInputs {
   ValueId targets = kNone;  // i32 [rows], -1: none
   ValueId scale = kNone;    // f32 [1]: what the sum of losses is multiplied with
   LossHead student = {}, teacher = {};
+  bool gradient = true;  // one of the loss will be derived
 };
 
 // What an objective is made from; it emits nodes.

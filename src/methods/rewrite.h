@@ -143,7 +143,7 @@ class ModuleRewrite {
     bool shared = false;          // one for all layers: `suffix` is its whole name
     double rate = 1;              // as in AdapterTensor
     std::string_view alone = {};  // likewise
-    bool computed = false;        // by Rewrite::end_step, at every step
+    bool computed = false;        // a state that Rewrite::end_step adds: here there is none yet
     Shape stored = {};            // in the file, of this layer; rank 0: as it is
   };
   // A value that the technique adds, called "<module>.<suffix>" in the graph and in the file; the same again where it
@@ -234,11 +234,19 @@ struct Settling {
   // Sets options of layers, given by their names what was measured; says for people what was chosen.
   using Measured = std::map<std::string, std::vector<float>, std::less<>>;
   Result<std::string> (*settle)(const Measured& measured, std::map<std::string, AdaptedModule>& modules) = nullptr;
+  // Sets them to what takes most memory of all that may be chosen, for a refusal that comes before anything is measured;
+  // nullptr: options that are not settled take as much.
+  Result<void> (*widest)(std::map<std::string, AdaptedModule>& modules) = nullptr;
 };
 
 class SideRewrite;    // methods/side.h
 class StreamRewrite;  // methods/stream.h
 struct Wrapper;       // methods/optimizer.h
+
+// Where the option `by` is set, `option` has no effect.
+struct VoidOption {
+  std::string_view option, by;
+};
 
 struct Rewrite {
   std::string_view name;
@@ -247,6 +255,7 @@ struct Rewrite {
   bool trains_weights = false;  // the model's own weights are parameters (f32 masters)
   double rate = 1;              // the learning rate that suits, as a multiple of the optimizer's
   std::span<const Option> options = {};
+  std::span<const VoidOption> voids = {};
   void (*adapt)(ModuleRewrite& m) = nullptr;
   ValueId (*weight)(ModuleRewrite& m) = nullptr;  // nullptr: not for heads and experts, which are read as weights
   ValueId (*bias)(ModuleRewrite& m) = nullptr;    // nullptr: as it was
@@ -287,7 +296,7 @@ struct Rewrite {
   std::vector<std::pair<std::string_view, ValueId>> (*begin)(ModuleRewrite& m) = nullptr;
   bool begins_by_rows = false;
   std::vector<int64_t> (*begin_rows)(const AdaptedModule& module) = nullptr;  // rows of `w` there; nullptr: all
-  // Emits nodes that end a step, when all that trains has moved: what computes values that adapters hold.
+  // Emits nodes that end a step, when all that trains has moved: what adapters hold and parameters make.
   void (*end_step)(Graph& graph, const AdaptedModule& module) = nullptr;
   // Values of the model that it trains as they are (none: nullptr), and how an adapter calls them.
   bool (*trains)(std::string_view value) = nullptr;

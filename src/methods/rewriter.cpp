@@ -71,7 +71,10 @@ class Rewriter {
   // Programs without a loss or logits have no head, and those without text no embedding.
   static bool outside(const std::string& name) { return name == "lm_head" || name == "model.embed_tokens"; }
 
-  static bool attends(const Node& node) { return node.op == &kAttention || node.op == &kAttentionCached; }
+  // In a block of the model: another one in the graph, a teacher, has none of its own.
+  static bool attends(const Node& node) {
+    return node.block >= 0 && (node.op == &kAttention || node.op == &kAttentionCached);
+  }
 
   ModuleRewrite begin(GraphCopy& copy, const AdaptedModule& module) {
     ModuleRewrite m(copy.graph(), module, made_, tensors_, use_ == RewriteUse::infer ? Role::weight : Role::parameter,
@@ -256,8 +259,8 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
   const std::string value = module.scope + (part ? fmt::format("{}.rows_{}", stored, module.rows.first) : stored);
   const auto found = made_.find(value);
   if (found != made_.end()) return found->second;
-  const Role role = how.computed ? Role::state : how.trained ? role_ : Role::weight;
-  const ValueId id = graph.add_value(value, {shape}, role, initial);
+  const ValueId id =
+      how.computed ? kNone : graph.add_value(value, {shape}, how.trained ? role_ : Role::weight, initial);
   made_[value] = id;
   AdapterTensor tensor{.value = value, .stored = how.shared ? stored : "model." + stored};
   tensor.whole = how.stored.rank() > 0 ? how.stored : shape;
@@ -273,7 +276,7 @@ ValueId ModuleRewrite::add(std::string_view suffix, const Shape& shape, const In
 ValueId ModuleRewrite::constant(const std::string& name_, const Shape& shape, const Initial& initial,
                                 const Codec* codec) {
   ValueId& id = made_.try_emplace(name_, kNone).first->second;
-  if (id == kNone) id = graph.add_value(module.scope + name_, {shape, codec}, Role::constant, initial);
+  if (id == kNone) id = graph.constant(module.scope + name_, {shape, codec}, initial);
   return id;
 }
 
@@ -310,6 +313,8 @@ ValueId ModuleRewrite::linear(ValueId left, ValueId right, std::span<const Term>
     operands.insert(operands.end(), {term.x, term.w});
   }
   operands.insert(operands.end(), {bias_, addend_});
+  // A weight that was computed is still that of the layer to techniques behind this one.
+  if (graph.producer(right) >= 0) graph.value(right).name = module.name + std::string(kAdapted);
   return graph.emit(kLinear, all, operands, std::move(name_));
 }
 

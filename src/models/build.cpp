@@ -84,8 +84,8 @@ class ModelBuilder {
       tables_.push_back(add_rope_table(g_, a_, i, o_));
       const Value table = g_.value(tables_.back());
       query_tables_.push_back(rope.query_growth == 0 ? tables_.back()
-                                                     : g_.add_value(table.name + ".queries", table.type, Role::constant,
-                                                                    rope_table(rope, o_.positions, true)));
+                                                     : g_.constant(table.name + ".queries", table.type,
+                                                                   rope_table(rope, o_.positions, true)));
     }
   }
 
@@ -202,9 +202,7 @@ class ModelBuilder {
   ValueId bias(const Attention& a, float scale) {
     if (a.bias == Attention::Bias::none) return kNone;
     const std::string name = fmt::format("{}alibi.{}.table", o_.scope, a.heads);
-    const ValueId found = g_.find(name);
-    if (found != kNone) return found;
-    return g_.add_value(name, {{a.heads, o_.positions}}, Role::constant, alibi_table(a, o_.positions, scale));
+    return g_.constant(name, {{a.heads, o_.positions}}, alibi_table(a, o_.positions, scale));
   }
 
   ValueId attend(const Attention& a, ValueId q, ValueId k, ValueId v, const std::string& name) {
@@ -321,11 +319,8 @@ CacheValues add_cache(Graph& graph, const Attention& a, const std::string& name,
 
 ValueId add_rope_table(Graph& graph, const Architecture& a, size_t which, const BuildOptions& o) {
   const std::string name = o.scope + (which == 0 ? "rope.table" : fmt::format("rope.{}.table", which));
-  const ValueId there = graph.find(name);
   const Rope& rope = a.ropes[which];
-  return there != kNone
-             ? there
-             : graph.add_value(name, {{o.positions, rope.rotated}}, Role::constant, rope_table(rope, o.positions));
+  return graph.constant(name, {{o.positions, rope.rotated}}, rope_table(rope, o.positions));
 }
 
 Result<BuiltModel> build_model(Graph& graph, const Architecture& architecture, const BuildOptions& options) {

@@ -62,9 +62,9 @@ double value(Activation kind, double x) {
     case Activation::gelu_tanh:
       return 0.5 * x * (1 + t);
     case Activation::relu:
-      return x > 0 ? x : 0;
+      return x <= 0 ? 0 : x;
     case Activation::relu_squared:
-      return x > 0 ? x * x : 0;
+      return x <= 0 ? 0 : x * x;
   }
   return 0;
 }
@@ -116,8 +116,7 @@ Result<void> tangent(Tangents& tangents, const Node& node) {
     by_gate = g.emit_all(kActivationGrad, node.attributes, {dgate, gate, up}, name + ".gate", wanted)[0];
   }
   if (dup != kNone) by_up = g.emit(kActivation, node.attributes, {gate, dup}, name + ".up");
-  const bool both = by_gate != kNone && by_up != kNone;
-  tangents.set(node.out[0], both ? g.emit(kAdd, {}, {by_gate, by_up}, name) : by_gate != kNone ? by_gate : by_up);
+  tangents.set(node.out[0], tangents.sum(by_gate, by_up, name));
   return {};
 }
 

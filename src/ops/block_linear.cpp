@@ -1,6 +1,7 @@
 // block_linear: y = x B with a block-diagonal B, of which the blocks are stored.
 //
 //   Gradient  dx = dy B^T, the same operation; dB_i = x_i^T dy_i, over granules
+//   Tangent   y' = x' B + x B'
 //   Order     an element of y is one sum over its block's k; of dB a sum over the rows of a granule, in order, and then
 //             the granules in order
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "ops/blocks.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -213,6 +215,7 @@ const Op kBlockLinear = {.name = "block_linear",
                          .infer = infer,
                          .text = text,
                          .gradient = gradient,
+                         .tangent = linear_tangent<0, 1>,
                          .workspace = workspace,
                          .cost = cost,
                          .reference = reference,

@@ -1,6 +1,7 @@
 // block_product and block_inverse: products and inverses of small matrices that lie one under the other, in double.
 //
 //   Gradient  of a b: da = dy b^T, db = a^T dy; of the inverse y: da = -y^T dy y^T
+//   Tangent   of a b: a' b + a b'; of the inverse y: -y a' y
 //   Source    Golub and Van Loan, Matrix Computations, 4th ed., section 3.4: elimination with partial pivoting
 //   Order     an element is one sum over k; threads share the blocks
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "ops/matrix.h"
 #include "ops/pointwise.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
 #include "ops/update.h"
 
 namespace thimble {
@@ -86,8 +88,8 @@ void reference(const ReferenceCall& call) {
       call.out[0][row * e.p + j] = element(attributes, e, call.in[0], call.in[1], row / e.m, row % e.m, j);
 }
 
-ValueId product(Backward& backward, int64_t blocks, ValueId a, bool left, ValueId b, bool right, std::string name) {
-  return backward.graph().emit(kBlockProduct, BlockProductAttributes{blocks, left, right}, {a, b}, std::move(name));
+ValueId product(Graph& graph, int64_t blocks, ValueId a, bool left, ValueId b, bool right, std::string name) {
+  return graph.emit(kBlockProduct, BlockProductAttributes{blocks, left, right}, {a, b}, std::move(name));
 }
 
 Result<void> gradient(Backward& backward, const Node& node) {
@@ -95,12 +97,13 @@ Result<void> gradient(Backward& backward, const Node& node) {
   if (dy == kNone) return {};
   const auto& [n, left, right] = of(node.attributes);
   const ValueId kept_a = backward.saved(a), kept_b = backward.saved(b);
+  Graph& graph = backward.graph();
   if (backward.wanted(a))
-    backward.add(a, left ? product(backward, n, kept_b, false, dy, true, backward.name(a))
-                         : product(backward, n, dy, false, kept_b, !right, backward.name(a)));
+    backward.add(a, left ? product(graph, n, kept_b, false, dy, true, backward.name(a))
+                         : product(graph, n, dy, false, kept_b, !right, backward.name(a)));
   if (backward.wanted(b))
-    backward.add(b, right ? product(backward, n, dy, true, kept_a, false, backward.name(b))
-                          : product(backward, n, kept_a, !left, dy, false, backward.name(b)));
+    backward.add(b, right ? product(graph, n, dy, true, kept_a, false, backward.name(b))
+                          : product(graph, n, kept_a, !left, dy, false, backward.name(b)));
   return {};
 }
 
@@ -201,16 +204,27 @@ void reference_inverse(const ReferenceCall& call) {
   }
 }
 
+// -y d y, or with y^T for y: the derivative of the inverse y along d, and its gradient.
+ValueId minus_between(Graph& graph, int64_t blocks, ValueId y, bool transposed, ValueId d, const std::string& name) {
+  const ValueId left = product(graph, blocks, y, transposed, d, false, name + ".left");
+  const ValueId both = product(graph, blocks, left, false, y, transposed, name + ".both");
+  PointwiseBuilder b;
+  b.output(-1 * b.tensor());
+  return graph.emit(kPointwise, b.attributes(), {both}, name);
+}
+
 Result<void> gradient_inverse(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]), a = node.in[0];
   if (dy == kNone || !backward.wanted(a)) return {};
   const int64_t n = node.as<BlockInverseAttributes>().blocks;
-  const ValueId y = backward.saved(node.out[0]);
-  const ValueId left = product(backward, n, y, true, dy, false, backward.name(a) + ".left");
-  const ValueId both = product(backward, n, left, false, y, true, backward.name(a) + ".both");
-  PointwiseBuilder b;
-  b.output(-1 * b.tensor());
-  backward.add(a, backward.graph().emit(kPointwise, b.attributes(), {both}, backward.name(a)));
+  backward.add(a, minus_between(backward.graph(), n, backward.saved(node.out[0]), true, dy, backward.name(a)));
+  return {};
+}
+
+Result<void> tangent_inverse(Tangents& tangents, const Node& node) {
+  const ValueId y = node.out[0], da = tangents.of(node.in[0]);
+  const int64_t n = node.as<BlockInverseAttributes>().blocks;
+  tangents.set(y, minus_between(tangents.graph(), n, y, false, da, tangents.name(y)));
   return {};
 }
 
@@ -234,6 +248,7 @@ const Op kBlockProduct = {.name = "block_product",
                           .infer = infer,
                           .text = text,
                           .gradient = gradient,
+                          .tangent = linear_tangent<0, 1>,
                           .cost = cost,
                           .reference = reference,
                           .run = run,
@@ -242,6 +257,7 @@ const Op kBlockInverse = {.name = "block_inverse",
                           .infer = infer_inverse,
                           .text = text_inverse,
                           .gradient = gradient_inverse,
+                          .tangent = tangent_inverse,
                           .workspace = workspace_inverse,
                           .cost = cost_inverse,
                           .reference = reference_inverse,

@@ -12,6 +12,7 @@
 #include "ops/pointwise.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
 #include "ops/update.h"
 
 namespace thimble {
@@ -113,14 +114,24 @@ void reference(const ReferenceCall& call, bool load) {
   }
 }
 
+// d where y was chosen, zeros elsewhere: the gradient of an upstream gradient d, and the derivative along a direction d.
+ValueId where_chosen(Graph& graph, ValueId y, ValueId d, std::string name) {
+  PointwiseBuilder b;
+  const Expr chosen = greater(abs(b.tensor()), 0.0), of_chosen = b.tensor();
+  b.output(chosen * of_chosen);
+  return graph.emit(kPointwise, b.attributes(), {y, d}, std::move(name));
+}
+
 Result<void> gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]), x = node.in[0];
   if (dy == kNone || !backward.wanted(x)) return {};
-  PointwiseBuilder b;
-  const Expr chosen = greater(abs(b.tensor()), 0.0), upstream = b.tensor();
-  b.output(chosen * upstream);
-  backward.add(x,
-               backward.graph().emit(kPointwise, b.attributes(), {backward.saved(node.out[0]), dy}, backward.name(x)));
+  backward.add(x, where_chosen(backward.graph(), backward.saved(node.out[0]), dy, backward.name(x)));
+  return {};
+}
+
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  const ValueId y = node.out[0];
+  tangents.set(y, where_chosen(tangents.graph(), y, tangents.of(node.in[0]), tangents.name(y)));
   return {};
 }
 
@@ -143,6 +154,7 @@ const Op kChooseExperts = {
     .infer = [](const std::any& any, std::span<const Type> in) { return infer("choose_experts", any, in); },
     .text = text,
     .gradient = gradient,
+    .tangent = tangent,
     .workspace = workspace,
     .cost = pointwise_cost,
     .reference = [](const ReferenceCall& call) { reference(call, false); },

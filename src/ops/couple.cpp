@@ -4,13 +4,17 @@
 //   Paper     Gomez et al. 2017 (RevNet), arXiv:1707.04585, eq. 6 and 7; several numbers for one: Dekker 1971,
 //             "A floating-point technique for extending the available precision"
 //   Gradient  dx = scale dy;  df = by dy;  dc = cross dy; low parts have none
+//   Tangent   y' = scale x' + by f' + cross c'
 //   Keeps     nothing
 #include "ops/couple.h"
+
+#include <optional>
 
 #include "ops/backward.h"
 #include "ops/pointwise.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
 #include "ops/update.h"
 
 namespace thimble {
@@ -134,6 +138,25 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
+// Numbers that the low parts add are below what a derivative in f32 holds.
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  const CoupleAttributes& a = of(node.attributes);
+  std::optional<Expr> sum;
+  std::vector<ValueId> in;
+  PointwiseBuilder b;
+  for (const auto& [operand, factor] : {std::pair{kX, a.scale}, {kF, a.by}, {kC, a.cross}}) {
+    const ValueId moved = tangents.of(node.in[operand]);
+    if (moved == kNone) continue;
+    const Expr term = b.tensor() * factor;
+    sum = sum ? *sum + term : term;
+    in.push_back(moved);
+  }
+  if (!sum) return {};
+  b.output(*sum);
+  tangents.set(node.out[0], tangents.graph().emit(kPointwise, b.attributes(), in, tangents.name(node.out[0])));
+  return {};
+}
+
 std::vector<Sample> samples() {
   const Type none{.codec = nullptr}, x{{5, 33}}, low{{5, 99}};
   return {{CoupleAttributes{0.5, 1.5, -1}, {x, low, x, x, low}, {}, {1, 4}},
@@ -154,6 +177,7 @@ const Op kCouple = {.name = "couple",
                     .infer = infer,
                     .text = text,
                     .gradient = gradient,
+                    .tangent = tangent,
                     .workspace = workspace,
                     .cost = pointwise_cost,
                     .reference = reference,

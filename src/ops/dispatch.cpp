@@ -11,6 +11,7 @@
 #include "ops/experts.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -129,6 +130,18 @@ void reference_combine(const ReferenceCall& call) {
         call.out[0][token * n + i] += (call.in[1] ? call.in[1][p] : 1) * call.in[0][p * n + i];
 }
 
+// Linear in rows and addend together, and in gates.
+Result<void> tangent_combine(Tangents& tangents, const Node& node) {
+  const ValueId rows = tangents.of(node.in[0]), gates = tangents.of(node.in[1]), tokens = node.in[2];
+  const std::string name = tangents.name(node.out[0]);
+  ValueId sum = tangents.of(node.in[3]);
+  Graph& g = tangents.graph();
+  if (rows != kNone) sum = g.emit(kCombine, node.attributes, {rows, node.in[1], tokens, sum}, name);
+  if (gates != kNone) sum = g.emit(kCombine, node.attributes, {node.in[0], gates, tokens, sum}, name);
+  tangents.set(node.out[0], sum);
+  return {};
+}
+
 Result<void> gradient_combine(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
   if (dy == kNone) return {};
@@ -222,6 +235,7 @@ const Op kDispatch = {.name = "dispatch",
                       .infer = infer_dispatch,
                       .text = text,
                       .gradient = gradient_dispatch,
+                      .tangent = linear_tangent<0>,
                       .cost = pointwise_cost,
                       .reference = reference_dispatch,
                       .run = run_dispatch,
@@ -230,6 +244,7 @@ const Op kCombine = {.name = "combine",
                      .infer = infer_combine,
                      .text = text,
                      .gradient = gradient_combine,
+                     .tangent = tangent_combine,
                      .workspace = workspace_combine,
                      .cost = pointwise_cost,
                      .reference = reference_combine,

@@ -1,6 +1,7 @@
 // expert_linear: every place's row with the matrix of its expert: one product an expert, of as many rows as it has.
 //
 //   Gradient  dx, the same operation with the matrices the other way round; dW_e = dy_e^T x_e, one node an expert
+//   Tangent   y' = x' W_e^T + x W'_e^T
 //   Order     a row of y depends on its own row of x alone; dW_e is summed over its tokens, granule by granule
 //   Cost      that of the places, however experts share them
 #include <algorithm>
@@ -12,6 +13,8 @@
 #include "ops/experts.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
+#include "ops/table.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -123,6 +126,27 @@ Result<void> gradient(Backward& backward, const Node& node) {
   std::vector<ValueId> in{dy, tokens, offsets};
   in.insert(in.end(), node.in.begin() + kFirst, node.in.end());
   backward.add(x, backward.graph().emit(kExpertLinear, attributes, in, backward.name(x)));
+  return {};
+}
+
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  Graph& g = tangents.graph();
+  const std::string name = tangents.name(node.out[0]);
+  const auto with = [&](size_t first, const std::vector<ValueId>& moved) {
+    std::vector<ValueId> in = node.in;
+    std::ranges::copy(moved, in.begin() + static_cast<std::ptrdiff_t>(first));
+    return g.emit(kExpertLinear, node.attributes, in, name);
+  };
+  ValueId sum = kNone;
+  if (const ValueId x = tangents.of(node.in[0]); x != kNone) sum = with(0, {x});
+  std::vector<ValueId> moved;
+  for (size_t e = kFirst; e < node.in.size(); ++e) moved.push_back(tangents.of(node.in[e]));
+  if (std::ranges::any_of(moved, [](ValueId w) { return w != kNone; })) {
+    for (ValueId& w : moved)
+      if (w == kNone) w = g.emit(kZeros, ZerosAttributes{g.value(node.in[kFirst]).type.shape}, {}, name + ".still");
+    sum = tangents.sum(sum, with(kFirst, moved), name);
+  }
+  tangents.set(node.out[0], sum);
   return {};
 }
 
@@ -252,6 +276,7 @@ const Op kExpertLinear = {.name = "expert_linear",
                           .infer = infer,
                           .text = text,
                           .gradient = gradient,
+                          .tangent = tangent,
                           .workspace = workspace,
                           .cost = cost,
                           .reference = reference,

@@ -31,6 +31,8 @@ struct PlacesAttributes {
 // f32 [t, count], tokens i32 [t, count] (-1: not in use), offsets i32 [experts + 1].
 extern const Op kRoute;
 extern const Op kRouteGrad;  // in: dgates [t, count], tokens, offsets;  out: f32 [t, experts]
+// The derivative of the gates of places along a direction.  in: that of gates f32 [t, experts], tokens, offsets.
+extern const Op kRouteTangent;
 
 // in: x [t, n], tokens [t, count];  out: [t, count * n], each place's token; zeros where it is not in use.
 extern const Op kDispatch;

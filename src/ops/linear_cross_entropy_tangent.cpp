@@ -5,7 +5,7 @@
 //     loss'_i = sum_v (d loss_i / d a_iv) (x'_i.w_v + x_i.w'_v + bias'_v)
 //
 // The log-sum-exp is that of the forward pass; logits and their derivatives exist a tile of the vocabulary at a time.
-#include "ops/cross_entropy_parts.h"
+#include "ops/logit_tangents.h"
 #include "ops/shape_rule.h"
 
 namespace thimble {
@@ -26,93 +26,23 @@ Result<std::vector<Type>> infer(const std::any& any, std::span<const Type> in) {
   CHECK_OK(expect_indices(kName, "targets", in[kTargets], in[kX].shape[0]));
   CHECK_OK(expect_shape(kName, "lse", in[kLse], {in[kX].shape[0]}));
   CHECK_OK(expect_f32(kName, "lse", in[kLse]));
-  for (const auto& [operand, index] : {std::pair{"bias", kBias}, {"dbias", kDbias}}) {
-    if (absent(in[index])) continue;
-    CHECK_OK(expect_shape(kName, operand, in[index], {in[kW].shape[0]}));
-    CHECK_OK(expect_f32(kName, operand, in[index]));
+  if (!absent(in[kBias])) {
+    CHECK_OK(expect_shape(kName, "bias", in[kBias], {in[kW].shape[0]}));
+    CHECK_OK(expect_f32(kName, "bias", in[kBias]));
   }
-  if (!absent(in[kDx])) {
-    CHECK_OK(expect_shape(kName, "dx", in[kDx], in[kX].shape));
-    if (in[kDx].codec != in[kX].codec) return fail(ErrorCode::shape, "{}: dx should be {}", kName, in[kX].codec->name);
-  }
-  if (!absent(in[kDw])) {
-    CHECK_OK(expect_numbers(kName, "dw", in[kDw]));
-    CHECK_OK(expect_shape(kName, "dw", in[kDw], in[kW].shape));
-  }
+  CHECK_OK(expect_direction(kName, in[kX], in[kW], in.subspan(kDx, 3)));
   return std::vector{Type{{in[kX].shape[0]}, &kF32, in[kX].extent}};
 }
-
-// The product that makes the derivatives of a tile of logits: dx w^T + x dw^T, of what there is.
-struct LogitProduct {
-  Term terms[2];
-  size_t count = 0;
-
-  void add(const Codec* codec, std::byte* rows, int64_t count_of_rows, const Operand& table) {
-    terms[count++] = {{codec, rows, count_of_rows, table.shape[1], 0}, table.matrix(), false, true, 1};
-  }
-  Product into(float* c, int64_t rows, int64_t columns) const {
-    return {.terms = {terms, count}, .codec = &kF32, .c = reinterpret_cast<std::byte*>(c), .m = rows, .n = columns};
-  }
-};
-
-// What there is beside the memory of the losses.
-struct Moved {
-  std::byte* dx = nullptr;    // [rows, width] in x's codec: of the gathered rows
-  float* logits = nullptr;    // [rows, tile]
-  float* gradient = nullptr;  // [threads, tile]
-  std::span<std::byte> product;
-  int64_t size = 0;
-
-  // dw: of the type of the derivative, which may be absent.
-  Moved(const Memory& m, const Type& w, const Type& dw, Multiply multiply, int threads, std::byte* base) {
-    const auto take = [&](int64_t bytes) {
-      std::byte* const at = base ? base + size : nullptr;
-      size += (bytes + 63) / 64 * 64;
-      return at;
-    };
-    dx = take(m.codec->bytes(m.rows * m.width));
-    logits = reinterpret_cast<float*>(take(4 * m.rows * m.tile));
-    gradient = reinterpret_cast<float*>(take(4 * threads * m.tile));
-    int64_t most = 0;
-    for (const bool rows : {false, true})
-      for (const bool table : {false, true}) {
-        LogitProduct all;
-        if (rows) all.add(m.codec, nullptr, m.rows, {nullptr, {m.tile, m.width}, w.codec});
-        if (table && !absent(dw)) all.add(m.codec, nullptr, m.rows, {nullptr, {m.tile, m.width}, dw.codec});
-        if (all.count > 0)
-          most = std::max(most, gemm_workspace_bytes(multiply, all.into(nullptr, m.rows, m.tile), threads));
-      }
-    std::byte* const at = take(most);
-    product = {at, static_cast<size_t>(most)};
-  }
-};
-
-Type type_or_absent(const Operand& operand) { return operand ? type_of(operand) : Type{.codec = nullptr}; }
 
 int64_t workspace(const std::any& any, std::span<const Type> in, std::span<const Type>, Multiply multiply,
                   int threads) {
   const Memory m(of(any), in[kX], in[kW], multiply, threads, nullptr);
-  return m.size + Moved(m, in[kW], in[kDw], multiply, threads, nullptr).size;
+  return m.size + LogitTangents(m, in[kW], in[kDw], multiply, threads, nullptr).size;
 }
 
-// The derivatives of a tile of logits, before the cap.
-void make_moved_logits(const Call& call, const Memory& m, const Moved& moved, int64_t count,
-                       const Tile& tile) noexcept {
-  const Operand &dx = call.in[kDx], &dw = call.in[kDw], &dbias = call.in[kDbias];
-  LogitProduct product;
-  if (dx) product.add(m.codec, moved.dx, count, rows_of(call.in[kW], tile.first, tile.columns));
-  if (dw) product.add(m.codec, m.x, count, rows_of(dw, tile.first, tile.columns));
-  if (product.count > 0)
-    gemm(call.run.threads, call.run.multiply, product.into(moved.logits, count, tile.columns), moved.product);
-  else
-    std::fill(moved.logits, moved.logits + count * tile.columns, 0.0f);
-  for (int64_t r = 0; dbias && r < count; ++r)
-    add_scaled(moved.logits + r * tile.columns, dbias.as<const float>() + tile.first, 1, tile.columns);
-}
-
-void add_tile(const Call& call, const Memory& m, const Moved& moved, int64_t count, const Tile& tile) noexcept {
+void add_tile(const Call& call, const Memory& m, const LogitTangents& moved, int64_t count, const Tile& tile) noexcept {
   make_logits(call, m, call.in[kW], call.in[kBias], count, tile, {call.as<CrossEntropyAttributes>().cap});
-  make_moved_logits(call, m, moved, count, tile);
+  moved.make(call, m, {call.in[kW], call.in[kDx], call.in[kDw], call.in[kDbias]}, count, tile);
   call.run.threads.split(count, 1, [&](int64_t begin, int64_t end, int thread) {
     float* const gradient = moved.gradient + thread * m.tile;
     for (int64_t r = begin; r < end; ++r) {
@@ -127,18 +57,14 @@ void run(const Call& call) noexcept {
   const int threads = call.run.threads.count();
   const Memory m(of(call.attributes), type_of(call.in[kX]), type_of(call.in[kW]), call.run.multiply, threads,
                  call.workspace.data());
-  const Moved moved(m, type_of(call.in[kW]), type_or_absent(call.in[kDw]), call.run.multiply, threads,
-                    call.workspace.data() + m.size);
-  const int64_t bytes = m.codec->bytes(m.width);
+  const LogitTangents moved(m, type_of(call.in[kW]), type_or_absent(call.in[kDw]), call.run.multiply, threads,
+                            call.workspace.data() + m.size);
   float* const out = call.out[0].as<float>();
   std::fill(out, out + rows, 0.0f);
   for (int64_t row = 0; row < rows;) {
     const int64_t count = gather(call.in[kX], call.in[kTargets].as<const int32_t>(), row, rows, m.rows, m);
-    for (int64_t r = 0; r < count; ++r) {
-      m.sums[r] = call.in[kLse].as<const float>()[m.index[r]], m.picked[r] = 0;
-      if (call.in[kDx])
-        std::memcpy(moved.dx + r * bytes, call.in[kDx].data + m.index[r] * bytes, static_cast<size_t>(bytes));
-    }
+    for (int64_t r = 0; r < count; ++r) m.sums[r] = call.in[kLse].as<const float>()[m.index[r]], m.picked[r] = 0;
+    moved.gather(call.in[kDx], m, count);
     for (int64_t first = 0; count > 0 && first < vocab; first += m.tile)
       add_tile(call, m, moved, count, tile_at(m, {}, 0, first, std::min(m.tile, vocab - first)));
     for (int64_t r = 0; r < count; ++r) out[m.index[r]] = m.picked[r];

@@ -15,6 +15,7 @@
 #include "ops/backward.h"
 #include "ops/distillation_parts.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -222,6 +223,26 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
+// The log-sum-exps were asked for when the node was made. The teacher does not move.
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  const ValueId x = node.in[kX], w = node.in[kW], bias = node.in[kBias];
+  const std::vector<ValueId> in{x,
+                                w,
+                                node.in[kTargets],
+                                node.out[kLse],
+                                bias,
+                                tangents.of(x),
+                                tangents.of(w),
+                                tangents.of(bias),
+                                node.in[kTeacherX],
+                                node.in[kTeacherW],
+                                node.out[kTeacherLse],
+                                node.in[kTeacherBias]};
+  tangents.set(node.out[kLoss],
+               tangents.graph().emit(kLinearDistillationTangent, node.attributes, in, tangents.name(node.out[kLoss])));
+  return {};
+}
+
 Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) {
   const auto rows = static_cast<double>(in[kX].shape[0]), own = static_cast<double>(in[kW].shape.count());
   const double products = out.size() > 1 && out[kDx].codec ? 3 : 1;
@@ -249,6 +270,7 @@ const Op kLinearDistillation = {.name = kName,
                                 .infer = infer,
                                 .text = text,
                                 .gradient = gradient,
+                                .tangent = tangent,
                                 .workspace = workspace,
                                 .cost = cost,
                                 .reference = reference,

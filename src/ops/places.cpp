@@ -4,6 +4,7 @@
 //   pick_places      y[i, j] = x[i, p[i, j]]
 //   put_places       y[i, p[i, j]] += x[i, j], over j in order
 //   Gradient         of pick: put of dy; of put: pick of dy; of smallest_places none, and none to places
+//   Tangent          of pick and put: the same of the derivative of x
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -13,6 +14,7 @@
 #include "ops/matrix.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -190,6 +192,7 @@ const Op kSmallestPlaces = {.name = "smallest_places",
 const Op kPickPlaces = {.name = "pick_places",
                         .infer = infer_pick,
                         .gradient = gradient_pick,
+                        .tangent = linear_tangent<0>,
                         .cost = pointwise_cost,
                         .reference = reference_pick,
                         .run = run_pick,
@@ -198,6 +201,7 @@ const Op kPutPlaces = {.name = "put_places",
                        .infer = infer_put,
                        .text = text_put,
                        .gradient = gradient_put,
+                       .tangent = linear_tangent<0>,
                        .cost = pointwise_cost,
                        .reference = reference_put,
                        .run = run_put,

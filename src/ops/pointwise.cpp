@@ -102,6 +102,16 @@ int overwrites(const std::any& any) {
   return count;
 }
 
+// Where either is not a number, neither is the result: damage shows in the loss.
+template <class T>
+THIMBLE_BODY T smaller(T a, T b) noexcept {
+  return __builtin_isnan(a) || a < b ? a : b;
+}
+template <class T>
+THIMBLE_BODY T larger(T a, T b) noexcept {
+  return __builtin_isnan(a) || a > b ? a : b;
+}
+
 template <class T>
 T compute(Kind kind, T a, T b) noexcept {
   switch (kind) {
@@ -114,9 +124,9 @@ T compute(Kind kind, T a, T b) noexcept {
     case Kind::divide:
       return a / b;
     case Kind::minimum:
-      return a < b ? a : b;
+      return smaller(a, b);
     case Kind::maximum:
-      return a > b ? a : b;
+      return larger(a, b);
     case Kind::power:
       return std::pow(a, b);
     case Kind::greater:
@@ -159,10 +169,10 @@ THIMBLE_BODY void apply_body(Kind kind, const float* __restrict a, const float* 
       for (int64_t i = 0; i < n; ++i) y[i] = a[i] / b[i];
       return;
     case Kind::minimum:
-      for (int64_t i = 0; i < n; ++i) y[i] = a[i] < b[i] ? a[i] : b[i];
+      for (int64_t i = 0; i < n; ++i) y[i] = smaller(a[i], b[i]);
       return;
     case Kind::maximum:
-      for (int64_t i = 0; i < n; ++i) y[i] = a[i] > b[i] ? a[i] : b[i];
+      for (int64_t i = 0; i < n; ++i) y[i] = larger(a[i], b[i]);
       return;
     case Kind::greater:
       for (int64_t i = 0; i < n; ++i) y[i] = a[i] > b[i] ? 1.0f : 0.0f;

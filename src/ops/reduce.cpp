@@ -156,7 +156,7 @@ Result<void> gradient(Backward& backward, const Node& node) {
 // The sum of what each number adds: x', 2 x x' or sign(x) x'.
 Result<void> tangent(Tangents& tangents, const Node& node) {
   const auto [kind, over] = of(node.attributes);
-  if (kind == Reduce::sum) return tangents.push_linear(node, 0);
+  if (kind == Reduce::sum) return linear_tangent<0>(tangents, node);
   if (kind == Reduce::maximum)
     return fail(ErrorCode::unsupported, "forward-mode derivative: the maximum of reduce has none");
   Graph& g = tangents.graph();

@@ -1,12 +1,14 @@
 // route: from gates of every token and expert to places sorted by expert, with the offsets of experts.
 //
 //   Gradient  of gates: the gradient of a place goes back to its token and expert (route_grad); zeros elsewhere
+//   Tangent   of gates: that of its token and expert goes to every place (route_tangent); places stay where they are
 #include <algorithm>
 
 #include "ops/backward.h"
 #include "ops/experts.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
 
 namespace thimble {
 namespace {
@@ -93,6 +95,13 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  const ValueId gates = node.out[0];
+  tangents.set(gates, tangents.graph().emit(kRouteTangent, node.attributes,
+                                            {tangents.of(node.in[0]), node.out[1], node.out[2]}, tangents.name(gates)));
+  return {};
+}
+
 std::string text(const std::any& any) { return fmt::format("{{{}}}", count_of(any)); }
 
 // in: dgates, tokens, offsets.
@@ -127,10 +136,47 @@ void reference_grad(const ReferenceCall& call) {
       call.out[0][static_cast<int64_t>(call.in[1][p]) * experts + e] = call.in[0][p];
 }
 
+// in: derivatives of gates, tokens, offsets.
+Result<std::vector<Type>> infer_tangent(const std::any& any, std::span<const Type> in) {
+  CHECK_OK(expect_operands("route_tangent", in, 3));
+  CHECK_OK(expect_rank("route_tangent", "gates", in[0], 2));
+  CHECK_OK(expect_f32("route_tangent", "gates", in[0]));
+  CHECK_OK(expect_places("route_tangent", in[1], in[0].shape[0], count_of(any)));
+  CHECK_OK(expect_indices("route_tangent", "offsets", in[2], in[0].shape[1] + 1));
+  return std::vector{Type{in[1].shape, &kF32, in[0].extent}};
+}
+
+void run_tangent(const Call& call) noexcept {
+  call.run.threads.once([&] {
+    const int64_t experts = call.in[0].shape[1];
+    const auto* const tokens = call.in[1].as<const int32_t>();
+    const auto* const offsets = call.in[2].as<const int32_t>();
+    float* const to = call.out[0].as<float>();
+    std::fill_n(to, call.out[0].shape.count(), 0.0f);
+    for (int64_t e = 0; e < experts; ++e)
+      for (int64_t p = offsets[e]; p < offsets[e + 1]; ++p)
+        to[p] = call.in[0].as<const float>()[tokens[p] * experts + e];
+  });
+}
+
+void reference_tangent(const ReferenceCall& call) {
+  const int64_t experts = call.in[0].shape[1];
+  for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = 0;
+  for (int64_t e = 0; e < experts; ++e)
+    for (auto p = static_cast<int64_t>(call.in[2][e]); p < static_cast<int64_t>(call.in[2][e + 1]); ++p)
+      call.out[0][p] = call.in[0][static_cast<int64_t>(call.in[1][p]) * experts + e];
+}
+
 std::vector<Sample> samples() {
   return {{PlacesAttributes{1}, {Type{{5, 1}}}},
           {PlacesAttributes{2}, {Type{{6, 3}}}},
           {PlacesAttributes{4}, {Type{{9, 4}}}}};
+}
+
+std::vector<Sample> samples_tangent() {
+  return {{PlacesAttributes{2},
+           {Type{{3, 3}}, Type{{3, 2}, &kI32}, Type{{4}, &kI32}},
+           {{}, {1, 0, 2, 1, -1, -1}, {0, 1, 1, 4}}}};
 }
 
 std::vector<Sample> samples_grad() {
@@ -145,6 +191,7 @@ const Op kRoute = {.name = "route",
                    .infer = infer,
                    .text = text,
                    .gradient = gradient,
+                   .tangent = tangent,
                    .workspace = workspace,
                    .cost = pointwise_cost,
                    .reference = reference,
@@ -157,5 +204,12 @@ const Op kRouteGrad = {.name = "route_grad",
                        .reference = reference_grad,
                        .run = run_grad,
                        .samples = samples_grad};
+const Op kRouteTangent = {.name = "route_tangent",
+                          .infer = infer_tangent,
+                          .text = text,
+                          .cost = pointwise_cost,
+                          .reference = reference_tangent,
+                          .run = run_tangent,
+                          .samples = samples_tangent};
 
 }  // namespace thimble

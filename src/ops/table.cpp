@@ -72,6 +72,7 @@ constexpr std::array kOps = {
     &kTextLabels,
     &kLinearDistillation,
     &kLinearDistillationDw,
+    &kLinearDistillationTangent,
     &kPointwise,
     &kSquaredNorm,
     &kClipScale,
@@ -83,6 +84,7 @@ constexpr std::array kOps = {
     &kExpertLoad,
     &kRoute,
     &kRouteGrad,
+    &kRouteTangent,
     &kDispatch,
     &kCombine,
     &kCombineGrad,
@@ -109,6 +111,7 @@ constexpr std::array kOps = {
     &kCouple,
     &kWeighLayers,
     &kWeighLayersGrad,
+    &kWeighLayersTangent,
 };
 
 }  // namespace

@@ -188,6 +188,9 @@ extern const Op kLinearDistillation;
 // in: accumulator [v, d], x, w, targets, scale ([1] or [t]), lse; ids, dy as above; of the teacher x, w, lse; both
 // biases
 extern const Op kLinearDistillationDw;
+// The derivative of the losses along a direction of the student.  in: x, w, targets, lse, bias, their derivatives as
+// above; of the teacher x, w, lse, bias;  out: f32 [t].
+extern const Op kLinearDistillationTangent;
 extern const Op kLinearCrossEntropyDbias;  // in: accumulator [v], x, w, targets, scale, lse, logits, bias
 
 }  // namespace thimble

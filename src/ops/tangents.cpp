@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "graph/op.h"
+#include "ops/table.h"
 
 namespace thimble {
 
@@ -29,15 +30,26 @@ Result<void> Tangents::push(const Node& node) {
               graph_.value(*std::ranges::find_if(node.out, real)).name, node.op->name);
 }
 
-Result<void> Tangents::push_linear(const Node& node, size_t linear) {
-  for (size_t i = 0; i < node.in.size(); ++i)
-    if (i != linear && of(node.in[i]) != kNone)
+Result<void> Tangents::push_linear(const Node& node, std::span<const size_t> linear) {
+  ValueId sum_of = kNone;
+  const std::string name_of = name(node.out[0]);
+  for (size_t i = 0; i < node.in.size(); ++i) {
+    const ValueId moved = of(node.in[i]);
+    if (moved == kNone) continue;
+    if (std::ranges::find(linear, i) == linear.end())
       return fail(ErrorCode::unsupported, "forward-mode derivative: operand '{}' of {} may not be trained",
                   graph_.value(node.in[i]).name, node.op->name);
-  std::vector<ValueId> in = node.in;
-  in[linear] = of(in[linear]);
-  set(node.out[0], graph_.emit(*node.op, node.attributes, in, name(node.out[0])));
+    std::vector<ValueId> in = node.in;
+    in[i] = moved;
+    sum_of = sum(sum_of, graph_.emit(*node.op, node.attributes, in, name_of), name_of);
+  }
+  set(node.out[0], sum_of);
   return {};
+}
+
+ValueId Tangents::sum(ValueId a, ValueId b, std::string name) {
+  if (a == kNone || b == kNone) return a == kNone ? b : a;
+  return graph_.emit(kAdd, {}, {a, b}, std::move(name));
 }
 
 }  // namespace thimble

@@ -9,6 +9,7 @@
 
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -32,8 +33,11 @@ class Tangents {
   ValueId of(ValueId value);
   void set(ValueId output, ValueId tangent) { made_[output] = tangent; }
   std::string name(ValueId value) const { return "tangent." + graph_.value(value).name; }
-  // Of an operation that is linear in operand `linear`, none of whose others may move: itself, of that derivative.
-  Result<void> push_linear(const Node& node, size_t linear);
+  // Of an operation that is linear in each of those operands, none of whose others may move: the sum, over those that
+  // move, of itself with the derivative in the operand's place.
+  Result<void> push_linear(const Node& node, std::span<const size_t> linear);
+  // a + b, either of which may be kNone.
+  ValueId sum(ValueId a, ValueId b, std::string name);
 
  private:
   Graph& graph_;
@@ -43,9 +47,10 @@ class Tangents {
 };
 
 // The hook of such an operation.
-template <size_t operand>
+template <size_t... operands>
 Result<void> linear_tangent(Tangents& tangents, const Node& node) {
-  return tangents.push_linear(node, operand);
+  constexpr size_t kLinear[] = {operands...};
+  return tangents.push_linear(node, kLinear);
 }
 
 }  // namespace thimble

@@ -1,6 +1,7 @@
 // top_softmax: in every row the softmax of its largest numbers, zeros elsewhere; of equal numbers the first count.
 //
 //   Gradient  dx = y (dy - sum_j y_j dy_j), row by row: zeros stay zeros
+//   Tangent   y' = y (x' - sum_j y_j x'_j)
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -11,6 +12,7 @@
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
+#include "ops/tangents.h"
 #include "ops/update.h"
 
 namespace thimble {
@@ -67,19 +69,29 @@ void reference(const ReferenceCall& call) {
   }
 }
 
-Result<void> gradient(Backward& backward, const Node& node) {
-  const ValueId dy = backward.gradient_of(node.out[0]), x = node.in[0];
-  if (dy == kNone || !backward.wanted(x)) return {};
-  Graph& graph = backward.graph();
-  const ValueId y = backward.saved(node.out[0]);
+// J d = y (d - sum of y d) by rows, with J the Jacobian where the result is y: it is symmetric, so that this is the
+// gradient of an upstream gradient d, and the derivative along a direction d.
+ValueId jacobian_times(Graph& graph, ValueId y, ValueId d, const std::string& name) {
   PointwiseBuilder products;
   products.output(products.tensor() * products.tensor());
-  const ValueId each = graph.emit(kPointwise, products.attributes(), {y, dy}, backward.name(x) + ".products");
-  const ValueId sums = graph.emit(kReduce, ReduceAttributes{}, {each}, backward.name(x) + ".sums");
+  const ValueId each = graph.emit(kPointwise, products.attributes(), {y, d}, name + ".products");
+  const ValueId sums = graph.emit(kReduce, ReduceAttributes{}, {each}, name + ".sums");
   PointwiseBuilder b;
   const Expr value = b.tensor(), upstream = b.tensor(), sum = b.column();
   b.output(value * (upstream - sum));
-  backward.add(x, graph.emit(kPointwise, b.attributes(), {y, dy, sums}, backward.name(x)));
+  return graph.emit(kPointwise, b.attributes(), {y, d, sums}, name);
+}
+
+Result<void> gradient(Backward& backward, const Node& node) {
+  const ValueId dy = backward.gradient_of(node.out[0]), x = node.in[0];
+  if (dy == kNone || !backward.wanted(x)) return {};
+  backward.add(x, jacobian_times(backward.graph(), backward.saved(node.out[0]), dy, backward.name(x)));
+  return {};
+}
+
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  const ValueId y = node.out[0];
+  tangents.set(y, jacobian_times(tangents.graph(), y, tangents.of(node.in[0]), tangents.name(y)));
   return {};
 }
 
@@ -96,6 +108,7 @@ const Op kTopSoftmax = {.name = "top_softmax",
                         .infer = infer,
                         .text = text,
                         .gradient = gradient,
+                        .tangent = tangent,
                         .workspace = workspace,
                         .cost = pointwise_cost,
                         .reference = reference,

@@ -11,16 +11,16 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <type_traits>
 
 #include "ops/backward.h"
-#include "ops/rows.h"
 #include "ops/shape_rule.h"
+#include "ops/tangents.h"
+#include "ops/weigh_layers_parts.h"
 
 namespace thimble {
 namespace {
 
-constexpr double kEpsilon = 1e-8;  // added to V, as the authors do; rows shorter than it are no direction
+using namespace weighing;
 
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
   if (in.size() < 2) return fail(ErrorCode::shape, "weigh_layers: expected a query and layers, found {}", in.size());
@@ -36,108 +36,10 @@ Result<std::vector<Type>> infer_grad(const std::any&, std::span<const Type> in) 
   return std::vector(in.begin() + 1, in.end());
 }
 
-// One token: n rows of d numbers in memory of its own.
-template <class T>
-class Token {
- public:
-  // Numbers that it wants, in the order below.
-  static int64_t size(int64_t n, int64_t d) { return (3 * n + 3) * d + n * n + 6 * n; }
-  Token(T* memory, int64_t n, int64_t d)
-      : n(n),
-        d(d),
-        q(memory),
-        dy(q + d),
-        y(dy + d),
-        x(y + d),
-        unit(x + n * d),
-        dx(unit + n * d),
-        cosine(dx + n * d),
-        length(cosine + n * n),
-        p(length + n),
-        redundancy(p + n),
-        weight(redundancy + n),
-        share(weight + n),
-        dr(share + n) {}
-
-  // y, of q and x.
-  void weigh() noexcept {
-    for (int64_t i = 0; i < n; ++i) {
-      const T* const row = x + i * d;
-      length[i] = std::sqrt(dot(row, row));
-      const T by = length[i] > kEpsilon ? 1 / length[i] : 0;
-      for (int64_t c = 0; c < d; ++c) unit[i * d + c] = row[c] * by;
-    }
-    total_ = static_cast<T>(kEpsilon);
-    for (int64_t i = 0; i < n; ++i) {
-      redundancy[i] = 1;
-      for (int64_t j = 0; j < n; ++j) {
-        if (j == i) continue;
-        if (j > i) cosine[i * n + j] = cosine[j * n + i] = dot(unit + i * d, unit + j * d);
-        redundancy[i] += std::max<T>(cosine[i * n + j], 0);
-      }
-      p[i] = dot(q, x + i * d);
-      weight[i] = std::max<T>(p[i], 0) / redundancy[i];
-      total_ += weight[i];
-    }
-    std::fill_n(y, d, T{0});
-    for (int64_t i = 0; i < n; ++i) {
-      share[i] = weight[i] / total_;
-      add(y, x + i * d, share[i]);
-    }
-  }
-
-  // dx, and dq over y, of dy and what weigh() has left.
-  void differentiate() noexcept {
-    T mean = 0;
-    for (int64_t i = 0; i < n; ++i) mean += share[i] * dot(dy, x + i * d);
-    std::fill_n(y, d, T{0});
-    for (int64_t i = 0; i < n; ++i) {
-      const T dweight = (dot(dy, x + i * d) - mean) / total_;
-      const T dp = p[i] > 0 ? dweight / redundancy[i] : 0;
-      dr[i] = -dweight * weight[i] / redundancy[i];
-      add(y, x + i * d, dp);
-      for (int64_t c = 0; c < d; ++c) dx[i * d + c] = share[i] * dy[c] + dp * q[c];
-    }
-    for (int64_t i = 0; i < n; ++i)
-      for (int64_t j = 0; j < n; ++j) {
-        if (j == i || cosine[i * n + j] <= 0 || length[i] <= kEpsilon) continue;
-        const T by = (dr[i] + dr[j]) / length[i];
-        add(dx + i * d, unit + j * d, by);
-        add(dx + i * d, unit + i * d, -by * cosine[i * n + j]);
-      }
-  }
-
-  const int64_t n, d;
-  T *q, *dy, *y, *x, *unit, *dx, *cosine, *length, *p, *redundancy, *weight, *share, *dr;
-
- private:
-  T dot(const T* a, const T* b) const noexcept {
-    if constexpr (std::is_same_v<T, float>) {
-      return thimble::dot(a, b, d);
-    } else {
-      T sum = 0;
-      for (int64_t c = 0; c < d; ++c) sum += a[c] * b[c];
-      return sum;
-    }
-  }
-  void add(T* to, const T* from, T by) const noexcept {
-    if constexpr (std::is_same_v<T, float>)
-      add_scaled(to, from, by, d);
-    else
-      for (int64_t c = 0; c < d; ++c) to[c] += by * from[c];
-  }
-  T total_ = 0;
-};
-
 // `before`: operands before the layers.
 template <int before>
 int64_t workspace(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
   return row_buffer_bytes(Token<float>::size(std::ssize(in) - before, in[0].shape[1]), 1, threads);
-}
-
-void copy_row(const Operand& operand, int64_t r, int64_t d, float* to) noexcept {
-  const float* const row = read_row(operand, r, d, to);
-  if (row != to) std::copy_n(row, d, to);
 }
 
 void run(const Call& call) noexcept {
@@ -227,6 +129,13 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
+Result<void> tangent(Tangents& tangents, const Node& node) {
+  std::vector<ValueId> in = node.in;
+  for (ValueId operand : node.in) in.push_back(tangents.of(operand));
+  tangents.set(node.out[0], tangents.graph().emit(kWeighLayersTangent, {}, in, tangents.name(node.out[0])));
+  return {};
+}
+
 std::vector<Sample> samples() {
   const Type rows{{5, 9}}, half{{4, 16}, &kBf16};
   return {{{}, {rows, rows, rows, rows}}, {{}, {half, half, half}}, {{}, {rows, rows}}};
@@ -242,6 +151,7 @@ std::vector<Sample> samples_grad() {
 const Op kWeighLayers = {.name = "weigh_layers",
                          .infer = infer,
                          .gradient = gradient,
+                         .tangent = tangent,
                          .workspace = workspace<1>,
                          .cost = pointwise_cost,
                          .reference = reference,

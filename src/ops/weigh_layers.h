@@ -10,5 +10,7 @@ namespace thimble {
 // r_i = sum over j of max(cos(x_i, x_j), 0), of which x_i itself is 1.  in: q, x_1 ... x_n [t, d];  out: y [t, d].
 extern const Op kWeighLayers;
 extern const Op kWeighLayersGrad;  // in: dy, q, x_1 ... x_n;  out: dq, dx_1 ... dx_n
+// The derivative of y along a direction.  in: q, x_1 ... x_n, and their derivatives (any of them may be absent: 0).
+extern const Op kWeighLayersTangent;
 
 }  // namespace thimble

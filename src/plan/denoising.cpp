@@ -17,7 +17,7 @@ namespace {
 
 class DenoisingCutter {
  public:
-  DenoisingCutter(const TrainingSpec& spec, const Graph& graph, const BuiltModel& model, const Node& loss)
+  DenoisingCutter(const TrainingSpec& spec, const Graph& graph, const BuiltModel& model, const std::string& loss)
       : estimator_(spec.estimator->name),
         eta_(spec.estimator_options["eta"]),
         model_(model),
@@ -54,7 +54,7 @@ class DenoisingCutter {
   void make_label() {
     Graph& g = copy_.graph();
     const auto out =
-        g.emit_all(kTextLabels, {}, {copy_.map(loss_.in[kTargetsOfLoss]), copy_.map(model_.starts)}, "labels");
+        g.emit_all(kTextLabels, {}, {copy_.map(copy_.from().find(kLossTargets)), copy_.map(model_.starts)}, "labels");
     share_ = out[1];
     const ValueId rows = g.emit(kEmbedding, EmbeddingAttributes{}, {out[0], copy_.map(model_.head)}, "label.rows");
     const ValueId even = g.emit(kLayerNorm, NormAttributes{}, {rows, kNone, kNone}, "label.even");
@@ -98,7 +98,7 @@ class DenoisingCutter {
   void end_block(int64_t t) {
     Graph& g = copy_.graph();
     g.set_block(-1);
-    const std::string name = module_loss_name(copy_.from().value(loss_.out[0]).name, t);
+    const std::string name = module_loss_name(loss_, t);
     const ValueId made = copy_.map(model_.made[static_cast<size_t>(t - 1)]);
     const ValueId read = copy_.map(model_.reads[static_cast<size_t>(t - 1)]);
     PointwiseBuilder b;
@@ -114,14 +114,15 @@ class DenoisingCutter {
     PointwiseBuilder l;
     const Expr rows = l.tensor(), share = l.tensor(), scale = l.scalar();
     l.output(eta_ / 2 * (snr(t) - snr(t - 1)) * scale * (rows * share));
-    const ValueId loss = g.emit(kPointwise, l.attributes(), {error, share_, copy_.map(loss_.in[kScaleOfLoss])}, name);
+    const ValueId loss =
+        g.emit(kPointwise, l.attributes(), {error, share_, copy_.map(copy_.from().find(kLossScale))}, name);
     g.value(loss).role = Role::result;
   }
 
   const std::string_view estimator_;
   const double eta_;
   const BuiltModel& model_;
-  const Node& loss_;
+  const std::string loss_;
   GraphCopy copy_;
   const int64_t blocks_;
   ValueId label_ = kNone, share_ = kNone, text_ = kNone;
@@ -129,7 +130,8 @@ class DenoisingCutter {
 
 }  // namespace
 
-GraphCopy cut_by_denoising(const TrainingSpec& spec, const Graph& graph, const BuiltModel& model, const Node& loss) {
+GraphCopy cut_by_denoising(const TrainingSpec& spec, const Graph& graph, const BuiltModel& model,
+                           const std::string& loss) {
   return DenoisingCutter(spec, graph, model, loss).cut();
 }
 

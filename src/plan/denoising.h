@@ -8,7 +8,8 @@
 
 namespace thimble {
 
-// The model of `graph` with such blocks. `loss`: the node of the class that is predicted.
-GraphCopy cut_by_denoising(const TrainingSpec& spec, const Graph& graph, const BuiltModel& model, const Node& loss);
+// The model of `graph` with such blocks. `loss`: the name of that of the class that is predicted.
+GraphCopy cut_by_denoising(const TrainingSpec& spec, const Graph& graph, const BuiltModel& model,
+                           const std::string& loss);
 
 }  // namespace thimble

@@ -21,7 +21,7 @@ constexpr std::string_view kPreview = "preview.";  // of what is made once befor
 class GoodnessCutter {
  public:
   GoodnessCutter(const TrainingSpec& spec, const LocalModules& modules, const Graph& graph, const BuiltModel& model,
-                 const Node& loss)
+                 const std::string& loss)
       : spec_(spec), count_(modules.count), goodness_(*modules.goodness), model_(model), loss_(loss), copy_(graph) {
     find_trunk();
     for (int64_t m = 1; m <= count_; ++m) ends_[end_of(m)] = m;
@@ -73,10 +73,10 @@ class GoodnessCutter {
     const HybridTokensAttributes attributes{.replaced = goodness_.replaced,
                                             .stream = name_hash(fmt::format("{}.hybrid", spec_.estimator->name)),
                                             .lasting = spec_.objective->of_examples()};
-    const auto out =
-        copy_.graph().emit_all(kHybridTokens, attributes,
-                               {copy_.map(model_.ids), copy_.map(model_.starts), copy_.map(loss_.in[kTargetsOfLoss])},
-                               std::string(kHybrid) + "ids");
+    const auto out = copy_.graph().emit_all(
+        kHybridTokens, attributes,
+        {copy_.map(model_.ids), copy_.map(model_.starts), copy_.map(copy_.from().find(kLossTargets))},
+        std::string(kHybrid) + "ids");
     hybrid_[model_.ids] = out[0], counts_ = {out[1], out[2]};
   }
 
@@ -104,7 +104,7 @@ class GoodnessCutter {
     Graph& g = copy_.graph();
     g.set_block(-1);
     const ValueId begin = end_of(module - 1);
-    const std::string name = module_loss_name(copy_.from().value(loss_.out[0]).name, module);
+    const std::string name = module_loss_name(loss_, module);
     const Pair now{copy_.map(end), hybrid_.at(end)};
     const Pair own = both_goodness({copy_.map(begin), hybrid_.at(begin)}, now, name);
     add_loss(module, own, name);
@@ -118,7 +118,8 @@ class GoodnessCutter {
   }
 
   void add_loss(int64_t module, const Pair& own, const std::string& name) {
-    std::vector<ValueId> in{own.text, own.hybrid, counts_.text, counts_.hybrid, copy_.map(loss_.in[kScaleOfLoss])};
+    std::vector<ValueId> in{own.text, own.hybrid, counts_.text, counts_.hybrid,
+                            copy_.map(copy_.from().find(kLossScale))};
     PointwiseBuilder b;
     Expr text = b.tensor(), hybrid = b.tensor();
     const Expr counts = b.tensor(), wrong = b.tensor(), scale = b.scalar();
@@ -183,7 +184,7 @@ class GoodnessCutter {
   const int64_t count_;
   const Goodness goodness_;
   const BuiltModel& model_;
-  const Node& loss_;
+  const std::string loss_;
   GraphCopy copy_;
   std::vector<const Node*> trunk_;
   std::set<const Node*> of_text_;
@@ -196,7 +197,7 @@ class GoodnessCutter {
 }  // namespace
 
 GraphCopy cut_by_goodness(const TrainingSpec& spec, const LocalModules& modules, const Graph& graph,
-                          const BuiltModel& model, const Node& loss) {
+                          const BuiltModel& model, const std::string& loss) {
   return GoodnessCutter(spec, modules, graph, model, loss).cut();
 }
 

@@ -9,8 +9,8 @@
 
 namespace thimble {
 
-// The model of `graph` with such modules. `loss`: the node of what is predicted.
+// The model of `graph` with such modules. `loss`: the name of that of what is predicted.
 GraphCopy cut_by_goodness(const TrainingSpec& spec, const LocalModules& modules, const Graph& graph,
-                          const BuiltModel& model, const Node& loss);
+                          const BuiltModel& model, const std::string& loss);
 
 }  // namespace thimble

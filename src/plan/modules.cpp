@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 #include <optional>
-#include <set>
 
 #include "graph/op.h"
 #include "graph/rewrite.h"
@@ -12,6 +11,7 @@
 #include "ops/update.h"
 #include "plan/denoising.h"
 #include "plan/goodness.h"
+#include "plan/loss_path.h"
 
 namespace thimble {
 namespace {
@@ -21,9 +21,13 @@ constexpr std::string_view kModuleLoss = ".module_";  // behind the name of the 
 class ModuleCutter {
  public:
   ModuleCutter(const TrainingSpec& spec, const BuildOptions& options, const LocalModules& modules, const Graph& graph,
-               const BuiltModel& model, const Node& loss)
-      : spec_(spec), options_(options), modules_(modules), model_(model), loss_(loss), copy_(graph) {
-    find_readout(graph);
+               const BuiltModel& model, const std::string& loss)
+      : spec_(spec),
+        options_(options),
+        modules_(modules),
+        model_(model),
+        path_(graph, loss, model.streams.back()),
+        copy_(graph) {
     const int64_t layers = spec.architecture.layers();
     for (int64_t m = 1; m < modules.count; ++m)
       ends_[model.streams[static_cast<size_t>(m * layers / modules.count)]] = m;
@@ -32,9 +36,10 @@ class ModuleCutter {
   GraphCopy cut() {
     copy_.copy_inputs();
     if (modules_.averages()) begin_auxiliary();
+    for (const Node* const node : path_.beside) copy(*node);  // the first module reads it already
     for (const Node& node : copy_.from().nodes()) {
-      copy_.graph().set_block(node.block);
-      copy_.copy(node);
+      if (path_.is_beside(node)) continue;
+      copy(node);
       for (ValueId out : node.out)
         if (const auto end = ends_.find(out); end != ends_.end()) end_module(end->second, out);
     }
@@ -42,15 +47,9 @@ class ModuleCutter {
   }
 
  private:
-  // The nodes between the last residual stream and what the head reads.
-  void find_readout(const Graph& graph) {
-    std::set<ValueId> reached{model_.streams.back()};
-    for (const Node& node : graph.nodes()) {
-      if (reached.contains(model_.hidden)) return;
-      if (std::ranges::none_of(node.in, [&](ValueId in) { return reached.contains(in); })) continue;
-      readout_.push_back(&node);
-      reached.insert(node.out.begin(), node.out.end());
-    }
+  void copy(const Node& node) {
+    copy_.graph().set_block(node.block);
+    copy_.copy(node);
   }
 
   void begin_auxiliary() {
@@ -65,15 +64,18 @@ class ModuleCutter {
   void end_module(int64_t module, ValueId end) {
     Graph& g = copy_.graph();
     const ValueId stream = copy_.map(end);
-    const std::string name = module_loss_name(copy_.from().value(loss_.out[0]).name, module);
+    const std::string name = module_loss_name(path_.name, module);
     const int64_t next = module * spec_.architecture.layers() / modules_.count;
     const ValueId read = modules_.averages() ? auxiliary(next, stream, name) : stream;
     g.set_block(-1);
     std::map<ValueId, ValueId> local{{model_.streams.back(), read}};
-    const auto mapped = [&](ValueId id) { return local.contains(id) ? local.at(id) : copy_.map(id); };
-    for (const Node* const node : readout_) emit(*node, mapped, local, name);
-    emit(loss_, mapped, local, name);
-    const ValueId loss = local.at(loss_.out[0]);
+    for (const Node* const node : path_.behind) emit(*node, local, name);
+    ValueId loss = local.at(path_.differentiated);
+    if (g.nodes().back().out[0] != loss) {  // a module ends with a node whose first output is its loss
+      PointwiseBuilder b;
+      b.output(b.tensor());
+      loss = g.emit(kPointwise, b.attributes(), {loss}, name);
+    }
     g.value(loss).name = name, g.value(loss).role = Role::result;
     copy_.bind(end, g.emit(kDetach, {}, {stream}, copy_.from().value(end).name));
   }
@@ -86,12 +88,12 @@ class ModuleCutter {
     return copy_.graph().emit(kAdd, {}, {average, beside}, name + ".auxiliary");
   }
 
-  template <class Mapped>
-  void emit(const Node& node, const Mapped& mapped, std::map<ValueId, ValueId>& local, const std::string& name) {
+  void emit(const Node& node, std::map<ValueId, ValueId>& local, const std::string& name) {
     std::vector<ValueId> in;
-    for (ValueId id : node.in) in.push_back(mapped(id));
+    for (ValueId id : node.in) in.push_back(local.contains(id) ? local.at(id) : copy_.map(id));
     Node alone = node;
-    if (&node == &loss_) alone.out[kLogitsOfLoss] = kNone;
+    for (size_t i = 0; i < alone.out.size(); ++i)
+      if (!path_.wants(node, i)) alone.out[i] = kNone;
     const auto out = copy_.emit_beside(alone, in, name);
     for (size_t i = 0; i < out.size(); ++i)
       if (out[i] != kNone) local[node.out[i]] = out[i];
@@ -101,9 +103,8 @@ class ModuleCutter {
   const BuildOptions options_;
   const LocalModules modules_;
   const BuiltModel& model_;
-  const Node& loss_;
+  const LossPath path_;
   GraphCopy copy_;
-  std::vector<const Node*> readout_;
   std::map<ValueId, int64_t> ends_;  // residual stream: number of the module that begins with it
   std::optional<BlockBuilder> average_, beside_;
 };
@@ -130,19 +131,13 @@ Result<void> check_denoising(const TrainingSpec& spec, const LocalModules& modul
   return {};
 }
 
-Result<void> check(const TrainingSpec& spec, const LocalModules& modules, const Node& loss) {
+Result<void> check(const TrainingSpec& spec, const LocalModules& modules) {
   const std::string_view name = spec.estimator->name;
   const int64_t layers = spec.architecture.layers();
   CHECK_OK(check_denoising(spec, modules));
   if (!modules.denoises && modules.count > layers)
     return fail(ErrorCode::invalid_argument, "--set {}.modules={}: the model has {} blocks; give that many or fewer",
                 name, modules.count, layers);
-  if (loss.op != &kLinearCrossEntropy)
-    return fail(
-        ErrorCode::unsupported,
-        "--estimator {}: its modules learn from predicted tokens or classes, which the loss of --objective {} is "
-        "not; take --estimator backprop",
-        name, spec.objective->name);
   if (spec.architecture.coupled)
     return fail(ErrorCode::unsupported, "--estimator {}: blocks with coupled streams can not be cut into modules",
                 name);
@@ -185,11 +180,10 @@ std::string module_loss_name(std::string_view loss, int64_t module) {
 Result<void> cut_into_modules(const TrainingSpec& spec, const BuildOptions& options, const std::string& loss,
                               Graph& graph, BuiltModel& model) {
   const LocalModules modules = spec.estimator->modules(spec.estimator_options);
-  const Node made = graph.nodes()[static_cast<size_t>(graph.producer(graph.find(loss)))];
-  CHECK_OK(check(spec, modules, made));
-  GraphCopy copy = modules.goodness   ? cut_by_goodness(spec, modules, graph, model, made)
-                   : modules.denoises ? cut_by_denoising(spec, graph, model, made)
-                                      : ModuleCutter(spec, options, modules, graph, model, made).cut();
+  CHECK_OK(check(spec, modules));
+  GraphCopy copy = modules.goodness   ? cut_by_goodness(spec, modules, graph, model, loss)
+                   : modules.denoises ? cut_by_denoising(spec, graph, model, loss)
+                                      : ModuleCutter(spec, options, modules, graph, model, loss).cut();
   BuiltModel cut = model;
   for (ValueId* id : {&cut.ids, &cut.positions, &cut.starts, &cut.slots, &cut.stream, &cut.hidden, &cut.head,
                       &cut.head_bias, &cut.balance})
@@ -199,6 +193,30 @@ Result<void> cut_into_modules(const TrainingSpec& spec, const BuildOptions& opti
   model = cut;
   graph = std::move(copy.graph());
   return {};
+}
+
+std::vector<ValueId> add_to_modules(std::span<const ValueId> losses, Graph& graph) {
+  std::vector<ValueId> open;  // of the module that is being copied
+  GraphCopy copy = rewrite(graph, [&](GraphCopy& to, const Node& node) {
+    to.copy(node);
+    for (const ValueId out : node.out)
+      if (std::ranges::find(losses, out) != losses.end()) open.push_back(to.map(out));
+    if (open.empty() || node.out[0] == kNone || graph.value(node.out[0]).role != Role::result ||
+        graph.value(node.out[0]).name.find(kModuleLoss) == std::string::npos)
+      return true;
+    const ValueId objective = to.map(node.out[0]);
+    const std::string name = graph.value(node.out[0]).name;
+    to.graph().value(objective).name = name + ".objective", to.graph().value(objective).role = Role::activation;
+    PointwiseBuilder b;
+    b.output(b.tensor() + b.tensor());
+    const ValueId beside = scaled_sum(to.graph(), open, name + ".beside");
+    const ValueId both = to.graph().emit(kPointwise, b.attributes(), {objective, beside}, name);
+    to.graph().value(both).role = Role::result;
+    open.clear();
+    return true;
+  });
+  graph = std::move(copy.graph());
+  return open;
 }
 
 Result<Gradients> backward_by_modules(const TrainingSpec& spec, std::span<const ValueId> trained,

@@ -20,10 +20,14 @@ std::string module_loss_name(std::string_view loss, int64_t module);
 inline constexpr const char* kAverage = "man.average.";
 inline constexpr const char* kBeside = "man.beside.";
 
-// Cuts the model in the graph, whose loss is the result of that name; ids of `model` change. Errors where the loss is
-// not of predicted tokens or classes, or where a technique runs beside the model.
+// Cuts the model in the graph, whose loss is the result of that name; ids of `model` change. Errors where a
+// technique runs beside the model, and where modules of this kind have no use for the objective.
 Result<void> cut_into_modules(const TrainingSpec& spec, const BuildOptions& options, const std::string& loss,
                               Graph& graph, BuiltModel& model);
+
+// Adds what techniques lose beside the objective to the losses of the modules whose layers lose it; what is left is of
+// the last module, whose loss is the model's. Ids of the graph change.
+std::vector<ValueId> add_to_modules(std::span<const ValueId> losses, Graph& graph);
 
 // Of a graph with such modules, whose last loss is read from `losses`: the backward pass of each behind its loss.
 // Errors where a value that modules share has a gradient but is no parameter, and where nothing of what predicts

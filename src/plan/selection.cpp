@@ -159,7 +159,8 @@ TrainingSpec scoring_spec(const TrainingSpec& spec) {
   out.selector = &kAllSelector, out.measures_gradients = true;
   out.estimator = &kBackprop, out.estimator_options = OptionValues();
   out.keepers.clear();
-  out.clip = 0, out.judges_gradients = false, out.evaluates = false, out.disk = false;
+  out.clip = 0, out.judges_gradients = false, out.disk = false;
+  out.evaluates = spec.objective->reference;  // which is measured before the gradients
   out.batch = 1, out.accumulate = 1, out.near = Near::never, out.moves = {};
   return out;
 }

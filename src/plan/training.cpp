@@ -187,15 +187,19 @@ Result<TrainedValues> by_origin(const TrainingSpec& spec, const Graph& graph, st
               spec.estimator->name, last);
 }
 
-// The teacher behind the model that trains, on the same rows.
-Result<LossHead> add_teacher(Graph& graph, const FrozenModel& teacher, BuildOptions options) {
+// The teacher behind the model that trains, on the same rows; where some are virtual tokens, which it does not know, with
+// inputs of its own: texts begin behind them.
+Result<LossHead> add_teacher(Graph& graph, const TrainingSpec& spec, BuildOptions options) {
+  const FrozenModel& teacher = *spec.teacher;
+  if (lead_of(spec.rewrites).rows > 0) options.prefix += kTeacher;
   options.scope = kTeacher, options.role = Role::weight, options.differentiable = false;
   options.codec = [&](const std::string& name, const Shape&) { return teacher.stored(name); };
   return head_of(TRY(build_model(graph, teacher.architecture, options)));
 }
 
-// What techniques lose on every token, beside the objective: their sum, times what a token counts in the step.
-void add_losses(Graph& graph, std::span<const ValueId> losses, ValueId scale, const std::string& name) {
+}  // namespace
+
+ValueId scaled_sum(Graph& graph, std::span<const ValueId> losses, const std::string& name) {
   constexpr size_t kAtOnce = 8;
   ValueId sum = losses.front();
   for (size_t first = 1; first < losses.size(); first += kAtOnce) {
@@ -211,8 +215,10 @@ void add_losses(Graph& graph, std::span<const ValueId> losses, ValueId scale, co
   PointwiseBuilder b;
   const Expr rows = b.tensor(), factor = b.scalar();
   b.output(rows * factor);
-  graph.value(graph.emit(kPointwise, b.attributes(), {sum, scale}, name)).role = Role::result;
+  return graph.emit(kPointwise, b.attributes(), {sum, graph.find(kLossScale)}, name);
 }
+
+namespace {
 
 // The name of the pass, for people.
 std::string backward_pass(const TrainingSpec& spec) {
@@ -260,7 +266,8 @@ Result<std::string> add_loss(const TrainingSpec& spec, const StepKind& kind, con
   add_balance_loss(graph, model, tokens.scale, options.prefix);
   if (spec.objective->loss && tokens.nll != kNone) graph.value(tokens.nll).role = Role::activation;
   LossInputs inputs{tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)};
-  if (spec.teacher) inputs.teacher = TRY(add_teacher(graph, *spec.teacher, options));
+  inputs.gradient = derives(spec);
+  if (spec.teacher) inputs.teacher = TRY(add_teacher(graph, spec, options));
   add_objective(graph, *spec.objective, spec.objective_options, options.prefix, inputs);
   return loss_name(*spec.objective, options.prefix);
 }
@@ -344,9 +351,11 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                                           taps_of(model, spec.architecture, options)));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   std::vector<std::string> beside{train.prefix + std::string(kBalance), train.prefix + "adapter_losses"};
-  if (!rewritten.losses.empty() && spec.estimator->differentiates() && !kind.of_curvature())
-    add_losses(train.graph, rewritten.losses, train.graph.find(kLossScale),
-               beside[train.graph.find(beside[0]) == kNone ? 0 : 1]);
+  if (spec.estimator->modules) rewritten.losses = add_to_modules(rewritten.losses, train.graph);
+  if (!rewritten.losses.empty() && spec.estimator->differentiates() && !kind.of_curvature()) {
+    const std::string& name = beside[train.graph.find(beside[0]) == kNone ? 0 : 1];
+    train.graph.value(scaled_sum(train.graph, rewritten.losses, name)).role = Role::result;
+  }
   train.barrier = barrier;
   TrainedValues trained = TRY(by_origin(spec, train.graph, TRY(select_parameters(spec, train))));
   CHECK_OK(train.passes.end(fmt::format("select {}", spec.selector->name), train.graph));

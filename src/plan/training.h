@@ -148,6 +148,7 @@ std::vector<int> deferred_order(const TrainingGraph& train);
 // Inputs of a step, by name: what the passes read, and what the update reads, which may be done in the first pass of
 // the next step.
 inline constexpr const char* kLossScale = "train.scale";
+inline constexpr const char* kLossTargets = "train.targets";
 inline constexpr const char* kPassRate = "pass.learning_rate";
 inline constexpr const char* kPassStep = "pass.step";
 inline constexpr const char* kUpdateRate = "update.learning_rate";
@@ -186,6 +187,10 @@ Result<Graph> build_perturbation(const TrainingSpec& spec, const TrainingGraph& 
 
 // What an objective reads of a model.
 LossHead head_of(const BuiltModel& model);
+
+// Of what techniques lose on every token beside the objective, f32 [rows]: the sum, times what a token counts in the
+// step.
+ValueId scaled_sum(Graph& graph, std::span<const ValueId> losses, const std::string& name);
 
 // `rows` tokens a pass.
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind = {});

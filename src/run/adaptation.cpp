@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 
 #include "adapters/peft_config.h"
 #include "core/split.h"
@@ -52,6 +53,7 @@ std::vector<Spelling> spellings(const Recipe& r) {
 // Of a technique: the familiar flags, then --set.
 Result<OptionValues> options_of(const Rewrite& rewrite, const Recipe& r) {
   OptionValues options(rewrite.options);
+  std::set<std::string, std::less<>> given;
   for (const Spelling& flag : spellings(r))
     if (flag.value && options.has(flag.option)) CHECK_OK(options.set(rewrite.name, flag.option, *flag.value));
   for (const std::string& text : r.set) {
@@ -62,7 +64,13 @@ Result<OptionValues> options_of(const Rewrite& rewrite, const Recipe& r) {
         return fail(ErrorCode::invalid_argument, "--{} and --set {} say the same; leave one of them out", flag.option,
                     text);
     CHECK_OK(options.set(setting.owner, setting.name, setting.value));
+    given.insert(setting.name);
   }
+  for (const auto& [option, by] : rewrite.voids)
+    if (given.contains(option) && given.contains(by) && !(options.list(by).empty() && options.is_default(by)))
+      return fail(ErrorCode::invalid_argument,
+                  "--set {0}.{1}: it would have no effect: {0}.{2} says what is chosen by it; leave one of them out",
+                  rewrite.name, option, by);
   return options;
 }
 

@@ -84,7 +84,8 @@ Error does_not_fit(const Rewrite& technique, const ModelTensor& tensor, const ch
       ErrorCode::over_budget,
       fmt::format("--method {}: {} of '{}' ({} bytes with what is made of it) does not fit the staging memory; give "
                   "a larger --memory",
-                  technique.name, what, tensor.name, bytes)};
+                  technique.name, what, tensor.name, bytes),
+      bytes};
 }
 
 // Computes a piece in `base`.

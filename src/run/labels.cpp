@@ -48,7 +48,7 @@ Result<void> Trainer::open_labels() {
   return {};
 }
 
-// Of classes the targets are their ids, in the last rows of texts.
+// In the last rows of texts: of classes the targets are their ids, of numbers they say that there is one.
 void Trainer::write_labels(const std::string& prefix, const Rows& rows, int64_t first) {
   if (spec_.objective->term != LossTerm::text) return;
   const auto mark = [&](std::string_view name, auto of_term) {
@@ -61,7 +61,8 @@ void Trainer::write_labels(const std::string& prefix, const Rows& rows, int64_t 
   };
   mark(kTextLabel, [](const Rows::Term& term) { return term.label; });
   mark(kTextLast, [](const Rows::Term&) { return 1.0f; });
-  if (!spec_.objective->loss) mark("targets", [](const Rows::Term& term) { return static_cast<int32_t>(term.label); });
+  const bool classes = !spec_.objective->loss;
+  mark("targets", [&](const Rows::Term& term) { return classes ? static_cast<int32_t>(term.label) : 0; });
 }
 
 std::span<const float> Trainer::scores_at(int64_t row) {

@@ -105,9 +105,6 @@ Result<void> Trainer::check_teacher() const {
   if (recipe_.context > teacher_->architecture().context)
     events_.note(fmt::format("warning: --context {}: the teacher was made for sequences of {} tokens at most",
                              recipe_.context, teacher_->architecture().context));
-  if (lead_of(spec_.rewrites).rows > 0)
-    return fail(ErrorCode::invalid_argument, "--method {}: its virtual tokens mean nothing to a teacher",
-                recipe_.method);
   const auto tokenizer = tokenizer_of("", *teacher_);
   if (!tokenizer || !(*tokenizer)->usable()) return {};  // a file without one
   for (int32_t id = 0; id < std::min(tokenizer_->vocab_size(), (*tokenizer)->vocab_size()); ++id)
@@ -147,7 +144,9 @@ Result<int64_t> Trainer::text_context() const {
 }
 
 Packer Trainer::packed(Dataset& data, int64_t batch, int64_t seed, bool shuffle) const {
-  return Packer(data, batch, recipe_.context, static_cast<uint64_t>(seed), shuffle, lead_of(spec_.rewrites));
+  Lead lead = lead_of(spec_.rewrites);
+  if (spec_.objective->teacher) lead.predicts = false;  // a teacher does not read what would predict the first token
+  return Packer(data, batch, recipe_.context, static_cast<uint64_t>(seed), shuffle, lead);
 }
 
 Result<void> Trainer::open_data() {

@@ -29,6 +29,21 @@ bool any_unknown(const Rows& rows, const std::vector<float>& references) {
 
 }  // namespace
 
+Result<int64_t> Trainer::measure_references(References& all) {
+  int64_t unknown = 0;
+  for (int64_t first = 0; first < static_cast<int64_t>(rows_.ids.size()); first += plan_.rows) {
+    CHECK_OK(evaluate_rows(rows_, first, all));
+    const float* const nll = input<float>("eval.nll");
+    for (const Rows::Term& pair : rows_.terms) {
+      if (pair.row < first || pair.row >= first + plan_.rows) continue;
+      float& reference = all.margins[static_cast<size_t>(pair.example)];
+      unknown += std::isnan(reference);
+      reference = static_cast<float>(margin(rows_, pair, first, nll, spec_.objective->likelihood));
+    }
+  }
+  return unknown;
+}
+
 Result<void> Trainer::find_references(Packer& packer, int64_t steps, int64_t micro_batches, References& all) {
   std::vector<float>& references = all.margins;
   // With an adapter to begin with, the weights of the beginning are not there when the run goes on.
@@ -44,16 +59,7 @@ Result<void> Trainer::find_references(Packer& packer, int64_t steps, int64_t mic
         return fail(ErrorCode::unsupported,
                     "--resume: the run meets pairs whose reference was not computed, as it was to be shorter, and the "
                     "adapter that it began with is needed for that; go on with the --steps that it was begun with");
-      for (int64_t first = 0; first < static_cast<int64_t>(rows_.ids.size()); first += plan_.rows) {
-        CHECK_OK(evaluate_rows(rows_, first, all));
-        const float* const nll = input<float>("eval.nll");
-        for (const Rows::Term& pair : rows_.terms) {
-          if (pair.row < first || pair.row >= first + plan_.rows) continue;
-          float& reference = references[static_cast<size_t>(pair.example)];
-          left -= std::isnan(reference);
-          reference = static_cast<float>(margin(rows_, pair, first, nll, spec_.objective->likelihood));
-        }
-      }
+      left -= TRY(measure_references(all));
       events_.progress(fmt::format("reference: {} left", counted(left, "example")));
     }
   }

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "core/count.h"
@@ -32,12 +33,6 @@ Result<void> Trainer::score_parameters() {
     spec_.scores = TRY(read_scores(*checkpoint_));
     return {};
   }
-  if (spec_.objective->reference)
-    return fail(
-        ErrorCode::unsupported,
-        "--select {}: it looks at gradients before the first step, when --objective {} has no reference yet; take "
-        "last_layers or patterns",
-        spec_.selector->name, spec_.objective->name);
   const int64_t windows = spec_.selector->scored(spec_.selector_options);
   std::map<std::string, double> scores;
   const auto by_terms = [](int64_t terms) { return 1 / static_cast<double>(std::max<int64_t>(1, terms)); };
@@ -53,7 +48,8 @@ Result<void> Trainer::score_parameters() {
 }
 
 // Windows as the run meets them, one at a time; another spec is planned than that of the run, which is there again
-// when they are done.
+// when they are done. Before the first step the model is its own reference, from which nothing has drifted: what it says
+// of a window is computed just before its gradients, and not kept, as the run computes its own.
 Result<void> Trainer::measure_gradients(const TrainingSpec& spec, int64_t windows,
                                         const std::function<double(int64_t terms)>& scale,
                                         const std::function<void()>& look) {
@@ -61,6 +57,7 @@ Result<void> Trainer::measure_gradients(const TrainingSpec& spec, int64_t window
   const Result<void> measured = measure_windows(windows, scale, look);
   spec_ = std::move(own), plan_ = TrainingPlan();
   passes_.reset(), arena_.reset();
+  std::ranges::fill(references_.margins, std::nanf(""));
   return measured;
 }
 
@@ -74,7 +71,9 @@ Result<void> Trainer::measure_windows(int64_t windows, const std::function<doubl
   for (int64_t window = 0; window < windows; ++window) {
     packer.begin_step();
     CHECK_OK(packer.next(rows_));
+    if (spec_.objective->reference) CHECK_OK(measure_references(references_));
     passes_->begin_step(run, {0, scale(terms_in(rows_))});
+    if (spec_.objective->drift) *input<float>(plan_.train.prefix + std::string(kReplyDrift)) = 0;
     write_rows(plan_.train.prefix, rows_, 0, references_);
     CHECK_OK(passes_->pass(run, {true, true}));
     CHECK_OK(passes_->end_step(run));

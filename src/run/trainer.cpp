@@ -81,6 +81,7 @@ void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t fi
   const auto begin = static_cast<int32_t>(first);
   write("ids", rows.ids), write("targets", rows.targets), write("positions", rows.positions);
   write_labels(prefix, rows, first);
+  write_teacher_rows(prefix + kTeacher, rows, first);
   write("starts", rows.starts, begin), write(kPairStarts, rows.pair_starts, begin);
   write(kPairSign, rows.sign), write(kPairShare, rows.share);
   const auto mark = [&](std::string_view name, auto of_term) {
@@ -94,6 +95,21 @@ void Trainer::write_rows(const std::string& prefix, const Rows& rows, int64_t fi
   mark(kPairFirst, [](const Rows::Term&) { return 1.0f; });
   mark(kReplyLabel, [](const Rows::Term& term) { return term.label; });
   mark(kPairReference, [&](const Rows::Term& term) { return references.margins[static_cast<size_t>(term.example)]; });
+}
+
+// Of texts without the virtual tokens before them, whose rows see nothing.
+void Trainer::write_teacher_rows(const std::string& prefix, const Rows& rows, int64_t first) {
+  if (!plan_.layout.find(prefix + "ids")) return;
+  const auto lead = static_cast<int32_t>(lead_of(spec_.rewrites).rows);
+  auto *const ids = input<int32_t>(prefix + "ids"), *const positions = input<int32_t>(prefix + "positions"),
+              *const starts = input<int32_t>(prefix + "starts");
+  for (int64_t i = 0; i < plan_.rows; ++i) {
+    const auto row = static_cast<size_t>(first + i);
+    const bool of_text = rows.positions[row] >= lead;
+    ids[i] = rows.ids[row];
+    positions[i] = of_text ? rows.positions[row] - lead : 0;
+    starts[i] = of_text ? rows.starts[row] + lead - static_cast<int32_t>(first) : static_cast<int32_t>(i);
+  }
 }
 
 double Trainer::read_losses(const std::string& prefix, const Rows& rows, int64_t first) {

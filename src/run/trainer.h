@@ -88,6 +88,7 @@ class Trainer {
   Result<void> measure_windows(int64_t windows, const std::function<double(int64_t terms)>& scale,
                                const std::function<void()>& look);
   Result<void> settle_layers();  // options that techniques settle by layer
+  Error larger_refusal(RewriteSpec& spec, const Error& measuring);
   Result<Settling::Measured> probe_layers(size_t place);
   Result<Settling::Measured> measure_weights(const RewriteSpec& spec);
   void report_chosen();
@@ -139,6 +140,8 @@ class Trainer {
   const Objective& objective_of(const std::string& prefix) const {
     return prefix == plan_.train.prefix ? *spec_.objective : evaluated_objective(*spec_.objective);
   }
+  // The same of what a teacher reads, where that is not what the model reads.
+  void write_teacher_rows(const std::string& prefix, const Rows& rows, int64_t first);
   // The same of the labels of texts.
   void write_labels(const std::string& prefix, const Rows& rows, int64_t first);
   std::span<const float> scores_at(int64_t row);  // of the evaluation that has just run
@@ -147,6 +150,8 @@ class Trainer {
   Result<void> evaluate_rows(const Rows& rows, int64_t first, const References& references);
   // Of pairs, by what the model as the run begins says of them; those that are known stay as they are.
   Result<void> find_references();
+  // Of the examples in rows_; returns how many of them were not known.
+  Result<int64_t> measure_references(References& references);
   Result<void> find_references(Packer& packer, int64_t steps, int64_t micro_batches, References& references);
   Result<void> find_mismatched_references(Mismatched& data, References& references);
   Result<void> load_references(const std::string& prefix, References& references);

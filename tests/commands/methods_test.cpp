@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstring>
+#include <fstream>
+
 #include "files/json.h"
 #include "files/safetensors.h"
 #include "methods/rewrite.h"
@@ -82,6 +86,24 @@ class Methods : public testing::TestWithParam<const Rewrite*> {
     return 0;
   }
 
+  // A number that is none, in any tensor, is no loss that anyone takes for one.
+  static void expect_damage_shows(const std::string& adapter) {
+    const std::string weights = adapter + "/adapter_model.safetensors", good = file_bytes(weights);
+    const auto file = SafetensorsFile::open(weights);
+    ASSERT_TRUE(file) << file.error().message;
+    const float none = std::nanf("");
+    for (const SafetensorsEntry& entry : file->entries()) {
+      std::string bad = good;
+      std::memcpy(bad.data() + entry.offset, &none, sizeof none);
+      std::ofstream(weights, std::ios::binary) << bad;
+      const Ran ran =
+          run_thimble({"eval", "--model", model_, "--adapter", adapter, "--data", data_, "--context", "64"});
+      EXPECT_NE(ran.status, 0) << entry.name;
+      EXPECT_THAT(ran.err, testing::HasSubstr("not finite")) << entry.name;
+    }
+    std::ofstream(weights, std::ios::binary) << good;
+  }
+
   static TinyFiles* files_;
   static std::string model_, data_;
 };
@@ -127,6 +149,52 @@ TEST_P(Methods, trains_resumes_and_merges) {
   const Ran reply = run_thimble({"generate", "--model", model_, "--adapter", adapter, "--prompt", "a cab",
                                  "--max-tokens", "4", "--context", "64"});
   EXPECT_EQ(reply.status, 0) << reply.err;
+  if (GetParam()->join || GetParam()->stream) expect_damage_shows(adapter);
+}
+
+// A flag that another one leaves without effect is refused by name.
+TEST(MethodOptions, void_ones_are_refused) {
+  const TinyFiles tiny;
+  const std::string data = tiny.folder.write("text.jsonl", "{\"text\":\"a cab at a bar, a crab at a cabaret\"}\n");
+  const auto plan = [&](const std::string& method, const std::vector<std::string>& set) {
+    std::vector<std::string> all = {"plan",      "--model", tiny.gguf, "--data", data,        "--method", method,
+                                    "--context", "64",      "--batch", "1",      "--scratch", "none"};
+    for (const std::string& one : set) all.insert(all.end(), {"--set", method + "." + one});
+    return run_thimble(all);
+  };
+  for (const auto& [method, given, by] : {std::tuple{"s2ft", "numbers=200", "channels=1|3"},
+                                          {"s2ft", "ratio=0.5", "numbers=200"},
+                                          {"neuron_specialization", "threshold=0.5", "neurons=1|3"},
+                                          {"neuron_specialization", "batches=2", "neurons=1|3"}}) {
+    const Ran refused = plan(method, {given, by});
+    EXPECT_EQ(refused.status, 2) << method << " " << given;
+    EXPECT_THAT(refused.err, testing::HasSubstr("it would have no effect"));
+    EXPECT_EQ(plan(method, {by}).status, 0) << method << " " << by;
+  }
+}
+
+// What looks at data or weights before the run is planned: the budget that its refusal names is enough for the run too.
+TEST(MethodOptions, the_budget_that_is_named_is_enough) {
+  const TinyFiles tiny;
+  const std::string data = tiny.folder.write("text.jsonl", "{\"text\":\"a cab at a bar, a crab at a cabaret\"}\n");
+  for (const auto& [method, set] : {std::pair{"neuron_specialization", "neuron_specialization.batches=1"},
+                                    {"lamda", "lamda.adaptive=1"},
+                                    {"s2ft", "s2ft.numbers=200"}}) {
+    SCOPED_TRACE(method);
+    const auto plan = [&, method = method, set = set](const std::string& memory) {
+      return run_thimble({"plan", "--model", tiny.gguf, "--data", data, "--method", method, "--set", set, "--context",
+                          "256", "--batch", "4", "--scratch", "none", "--memory", memory});
+    };
+    const Ran refused = plan("1M");
+    EXPECT_EQ(refused.status, 3) << refused.err;
+    const size_t at = refused.err.rfind("M");
+    ASSERT_NE(at, std::string::npos) << refused.err;
+    size_t begin = at;
+    while (begin > 0 && std::isdigit(static_cast<unsigned char>(refused.err[begin - 1]))) --begin;
+    ASSERT_LT(begin, at) << refused.err;
+    const Ran enough = plan(refused.err.substr(begin, at - begin + 1));
+    EXPECT_EQ(enough.status, 0) << refused.err << enough.err;
+  }
 }
 
 // What evaluation takes is what the file holds, and resuming is exact, whatever is around the optimizer.

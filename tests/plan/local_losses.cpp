@@ -21,6 +21,27 @@ TrainingSpec local_spec(const Estimator& estimator, int64_t layers,
   return spec;
 }
 
+namespace {
+
+bool is_weight(const Layout::Entry& entry) { return entry.role == Role::parameter || entry.role == Role::weight; }
+
+}  // namespace
+
+Numbers weights_at_the_beginning(const TrainingSpec& spec) {
+  const auto plan = plan_training(spec, Machine{});
+  EXPECT_TRUE(plan) << plan.error().message;
+  Numbers out;
+  if (!plan) return out;
+  run_plan(spec, *plan, 0, 0, [&](Values& values) {
+    for (const auto& [name, entry] : plan->layout.entries()) {
+      if (!is_weight(entry)) continue;
+      out[name].resize(static_cast<size_t>(entry.type.shape.count()));
+      EXPECT_TRUE(values.read(entry, 0, std::as_writable_bytes(std::span(out[name]))));
+    }
+  });
+  return out;
+}
+
 Numbers after_a_step(const TrainingSpec& spec, double rate, const Numbers& begin) {
   const auto plan = plan_training(spec, Machine{});
   EXPECT_TRUE(plan) << plan.error().message;
@@ -41,7 +62,7 @@ Numbers after_a_step(const TrainingSpec& spec, double rate, const Numbers& begin
       0,
       [&](Values& values) {
         for (const auto& [name, entry] : plan->layout.entries())
-          if (const auto found = begin.find(name); found != begin.end() && entry.role == Role::parameter)
+          if (const auto found = begin.find(name); found != begin.end() && is_weight(entry))
             std::ranges::copy(found->second, numbers(values, entry).begin());
       });
   return out;

@@ -12,8 +12,11 @@ TrainingSpec local_spec(const Estimator& estimator, int64_t layers,
 
 using Numbers = std::map<std::string, std::vector<float>>;
 
-// What one step leaves of every parameter, and of the results of its last pass by their names; those of that name begin
-// as `begin` says.
+// Of every weight, those that do not train too.
+Numbers weights_at_the_beginning(const TrainingSpec& spec);
+
+// What one step leaves of every parameter, and of the results of its last pass by their names; weights of that name
+// begin as `begin` says.
 Numbers after_a_step(const TrainingSpec& spec, double rate, const Numbers& begin = {});
 
 // What plain gradient descent takes for some elements of a parameter against central differences of the result `own`,

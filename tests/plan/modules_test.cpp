@@ -61,6 +61,66 @@ TEST(Modules, the_last_learns_as_in_the_whole_model) {
   }
 }
 
+// So it is with every objective: a module copies all that makes the loss of the last residual stream, with what the
+// reference, the labels and the teacher say as the model's loss has it.
+TEST(Modules, learn_by_every_objective) {
+  for (const Objective* objective : objectives()) {
+    SCOPED_TRACE(objective->name);
+    TrainingSpec local = modules_spec(kLocal, 4, 2), first = modules_spec(kBackprop, 2, 0),
+                 whole = modules_spec(kBackprop, 4, 0);
+    for (TrainingSpec* spec : {&local, &first, &whole}) set_objective(*spec, *objective);
+    const Numbers begin = beginning(local), moved = after_a_step(local), as_first = after_a_step(first, begin),
+                  as_last = after_a_step(whole, begin);
+    for (const auto& [name, numbers] : as_last) {
+      const bool early = in_blocks(name, 0, 1);
+      if (!early && !in_blocks(name, 2, 3)) continue;
+      const std::vector<float>& expected = early ? as_first.at(name) : numbers;
+      EXPECT_NE(expected, begin.at(name)) << name;
+      EXPECT_EQ(moved.at(name), expected) << name;
+    }
+  }
+}
+
+TEST(Modules, have_the_same_bits_at_every_budget_with_any_objective) {
+  for (const Objective* objective : {&kDpo, &kOrpo, &kKto, &kRegression, &kDistillation})
+    for (const Rewrite* method : {&kFull, &kLora}) {
+      SCOPED_TRACE(fmt::format("{} {}", objective->name, method->name));
+      TrainingSpec spec = modules_spec(kLocal, 4, 2, *method);
+      set_objective(spec, *objective);
+      spec.set_optimizer({&kAdamw, {}});
+      expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 2);
+    }
+}
+
+// What mixtures of adapters lose beside the objective is lost by the modules whose layers lose it: the first learns as a
+// model of its blocks, balance included.
+TEST(Modules, have_the_balance_of_their_experts) {
+  for (const Rewrite* method : {&kMixlora, &kMole}) {
+    SCOPED_TRACE(method->name);
+    const auto with = [&](const Estimator& estimator, int64_t layers, double modules, double balance) {
+      TrainingSpec spec = modules_spec(estimator, layers, modules, *method);
+      spec.activation = &kF32;  // gradients of both losses are added in another order
+      for (auto& [name, module] : spec.rewrites.front().modules)
+        EXPECT_TRUE(module.options.set(method->name, "balance", balance));
+      return spec;
+    };
+    const TrainingSpec spec = with(kLocal, 4, 2, 0.5);
+    // Weights begin by the depth of their model.
+    const Numbers begin = weights_at_the_beginning(spec), local = after_a_step(spec),
+                  without = after_a_step(with(kLocal, 4, 2, 0), begin);
+    size_t routers = 0;
+    for (const auto& [name, numbers] : after_a_step(with(kBackprop, 2, 0, 0.5), begin)) {
+      if (!in_blocks(name, 0, 1)) continue;
+      for (size_t i = 0; i < numbers.size(); ++i) ASSERT_NEAR(local.at(name)[i], numbers[i], 1e-6) << name;
+      if (name.find("router") == std::string::npos) continue;
+      EXPECT_NE(without.at(name), numbers) << name;
+      ++routers;
+    }
+    EXPECT_GT(routers, 0U);
+    expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 2);
+  }
+}
+
 // The last norm, which all modules read, has the sum of the gradients of all losses: that of a model of the first
 // module's blocks, and that of the whole model by its last module, which is the whole model's but for the embedded
 // text.
@@ -194,9 +254,6 @@ TEST(Modules, refuse_what_they_are_not_for) {
   TrainingSpec scored = modules_spec(kMan, 4, 2);
   scored.selector = &kSurgical, scored.selector_options = OptionValues(kSurgical.options);
   EXPECT_THAT(error(scored), testing::HasSubstr("take --estimator local"));
-  TrainingSpec pairs = modules_spec(kLocal, 4, 2);
-  pairs.objective = &kDpo, pairs.objective_options = OptionValues(kDpo.options);
-  EXPECT_THAT(error(pairs), testing::HasSubstr("--objective dpo"));
 }
 
 }  // namespace

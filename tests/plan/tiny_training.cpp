@@ -56,11 +56,62 @@ TrainingSpec tiny_spec(const Rewrite& method) {
   return spec;
 }
 
+void set_objective(TrainingSpec& spec, const Objective& objective) {
+  spec.objective = &objective;
+  spec.objective_options = OptionValues(objective.options);
+  if (objective.labels) {
+    Labels labels{*objective.labels, {"number"}};
+    if (labels.kind == Labels::Kind::classes) labels.names.assign(160, "label");  // targets are tokens
+    spec.architecture = labelled(spec.architecture, labels);
+    spec.stored = [](const std::string&) { return &kF32; };
+  }
+  if (!objective.teacher) return;
+  spec.teacher =
+      FrozenModel{llama({.vocab = 160,
+                         .width = 96,
+                         .layers = 2,
+                         .heads = 3,
+                         .kv_heads = 3,
+                         .head_dim = 32,
+                         .ffn_width = 160,
+                         .context = 256}),
+                  [](const std::string& name) -> const Codec* { return name == "lm_head.weight" ? nullptr : &kF32; }};
+}
+
 std::vector<TrainedParameter> by_name(const TrainingPlan& plan) {
   std::vector<TrainedParameter> out = plan.train.parameters;
   std::ranges::sort(out, {}, &TrainedParameter::name);
   return out;
 }
+
+namespace {
+
+// Inputs beside tokens, where the objective reads them: a window is a pair of replies of one length, or a text whose
+// last row has its number.
+void write_examples(const TrainingPlan& plan, std::byte* base, int64_t first, int64_t context) {
+  const auto write = [&](std::string_view name, auto value) {
+    const Layout::Entry* const entry = plan.layout.find(plan.train.prefix + std::string(name));
+    if (!entry) return;
+    auto* const to = reinterpret_cast<decltype(value(0, 0))*>(base + entry->offset);
+    const int64_t count = std::min(plan.rows, entry->type.shape.count());
+    for (int64_t i = 0; i < count; ++i) to[i] = value((first + i) / context, (first + i) % context);
+  };
+  const auto at_first = [](float x) {
+    return [x](int64_t window, int64_t row) { return row == 0 ? x + 0.01f * static_cast<float>(window) : 0; };
+  };
+  write(kPairStarts, [&](int64_t window, int64_t) { return static_cast<int32_t>(window * context - first); });
+  write(kPairSign, [&](int64_t, int64_t row) { return row < context / 2 ? 1.0f : -1.0f; });
+  write(kPairShare, [&](int64_t, int64_t) { return 2 / static_cast<float>(context); });
+  write(kPairFirst, [](int64_t, int64_t row) { return row == 0 ? 1.0f : 0.0f; });
+  write(kPairReference, at_first(0.3f));
+  write(kReplyLabel, [](int64_t window, int64_t row) { return row > 0 ? 0.0f : window % 2 ? 1.0f : -1.0f; });
+  write(kReplyDrift, [](int64_t, int64_t) { return 0.2f; });
+  write(kTextLabel,
+        [&](int64_t window, int64_t row) { return row + 1 == context ? 0.5f + static_cast<float>(window) : 0.0f; });
+  write(kTextLast, [&](int64_t, int64_t row) { return row + 1 == context ? 1.0f : 0.0f; });
+}
+
+}  // namespace
 
 Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int steps, double rate,
                     const std::function<void(Values&)>& look, uint64_t seed,
@@ -116,6 +167,7 @@ Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int step
           reinterpret_cast<int32_t*>(at("train.positions"))[i] = static_cast<int32_t>(row - window);
           reinterpret_cast<int32_t*>(at("train.starts"))[i] = static_cast<int32_t>(window - first);
         }
+        write_examples(plan, base, first, spec.context);
         EXPECT_TRUE(passes->pass(context, {first == 0, first + plan.rows >= rows}));
         context.first_row += static_cast<uint64_t>(plan.rows);
         for (int64_t i = 0; i < plan.rows; ++i) loss += reinterpret_cast<const float*>(at(plan.train.loss))[i];

@@ -28,6 +28,9 @@ std::vector<const Rewrite*> methods_for_tests();
 
 TrainingSpec tiny_spec(const Rewrite& method = kFull);
 
+// With what the objective needs beside text: a smaller teacher, a head for labels.
+void set_objective(TrainingSpec& spec, const Objective& objective);
+
 // Trained parameters in the order of their names, which is that of no gradient.
 std::vector<TrainedParameter> by_name(const TrainingPlan& plan);
 

@@ -1,6 +1,10 @@
 // Learning from a teacher, from files to files.
 #include <gmock/gmock.h>
 
+#include <cmath>
+#include <span>
+
+#include "run/all_logits.h"
 #include "run/small_training.h"
 
 namespace thimble {
@@ -52,9 +56,66 @@ TEST_F(Distilled, refuses_what_is_no_teacher) {
   Recipe none = recipe_;
   none.teacher = "";
   EXPECT_THAT(refusal(none), HasSubstr("--teacher is missing"));
-  Recipe lead = recipe_;
-  lead.model = recipe_.teacher, lead.size = "", lead.tokenizer = "", lead.method = "prompt_tuning";
-  EXPECT_THAT(refusal(lead), HasSubstr("virtual tokens"));
+}
+
+// The logits of every row of a model that is run for itself.
+std::vector<float> logits_of(const InferenceOptions& options, const std::vector<int32_t>& ids) {
+  auto inference = *Inference::open(options);
+  const auto all = *AllLogits::prepare(*inference, std::ssize(ids));
+  EXPECT_TRUE(all->load());
+  const auto logits = *all->run(ids);
+  return {logits.begin(), logits.end()};
+}
+
+// KL(q || p) of softmaxes of logits, in double.
+double divergence(std::span<const float> teacher, std::span<const float> student) {
+  const auto lse = [](std::span<const float> logits) {
+    double sum = 0;
+    for (const float x : logits) sum += std::exp(double{x});
+    return std::log(sum);
+  };
+  const double lse_q = lse(teacher), lse_p = lse(student);
+  double sum = 0;
+  for (size_t v = 0; v < teacher.size(); ++v) {
+    const double q = double{teacher[v]} - lse_q, p = double{student[v]} - lse_p;
+    sum += std::exp(q) * (q - p);
+  }
+  return sum;
+}
+
+// The teacher reads each text alone; the student has virtual tokens before it, of which none meets the teacher.
+TEST_F(Distilled, virtual_tokens_are_the_students_alone) {
+  recipe_.model = recipe_.teacher, recipe_.size = recipe_.tokenizer = "", recipe_.steps = 1;
+  recipe_.data = folder_.write("two.jsonl", R"({"text": "say one word"})"
+                                            "\n"
+                                            R"({"text": "and then another one"})"
+                                            "\n");
+  recipe_.train_on = "all", recipe_.lr = 1e-30, recipe_.context = 128;
+  for (const std::string method : {"prompt_tuning", "prefix_tuning"}) {
+    SCOPED_TRACE(method);
+    recipe_.method = method, recipe_.set = {method + ".tokens=5"};
+    const double loss = losses(recipe_, method).front();
+    InferenceOptions teacher{.model = recipe_.teacher, .precision = "f32", .multiply = "f32"}, student = teacher;
+    student.adapter = folder_.path() + "/" + method + "/adapter";
+    const auto tokenizer = *Tokenizer::open(recipe_.teacher);
+    const auto data = *Dataset::open(recipe_.data, *tokenizer, {.context = 100, .train_on = TrainOn::all});
+    double sum = 0;
+    int64_t count = 0;
+    for (int64_t i = 0; i < data->size(); ++i) {
+      Example example;
+      ASSERT_TRUE(data->read(i, example));
+      const std::vector<int32_t> ids(example.ids.begin(), example.ids.end());
+      const std::vector<float> q = logits_of(teacher, ids), p = logits_of(student, ids);
+      const size_t vocab = q.size() / ids.size();
+      for (size_t row = 0; row + 1 < ids.size(); ++row) {
+        if (!example.trained[row + 1]) continue;
+        sum += divergence(std::span(q).subspan(row * vocab, vocab), std::span(p).subspan(row * vocab, vocab));
+        ++count;
+      }
+    }
+    ASSERT_GT(sum, 0);
+    EXPECT_NEAR(loss, sum / static_cast<double>(count), 1e-4 * sum / static_cast<double>(count));
+  }
 }
 
 }  // namespace

@@ -42,6 +42,20 @@ class Preferences : public SmallTraining {
     return steps;
   }
 
+  // Stops a run after so many steps, as Ctrl-C does.
+  void interrupt(Recipe recipe, const std::string& out, int64_t after) {
+    recipe.out = folder_.path() + "/" + out;
+    Events events(true);
+    bool stop = false;
+    events.on_step([&](const StepEvent& step) { stop = step.step == after; });
+    auto trainer = Trainer::prepare(recipe, events);
+    ASSERT_TRUE(trainer) << trainer.error().message;
+    (*trainer)->stop_when([&] { return stop; });
+    const auto stopped = (*trainer)->run();
+    ASSERT_FALSE(stopped);
+    EXPECT_EQ(stopped.error().code, ErrorCode::cancelled) << stopped.error().message;
+  }
+
   std::string refusal(const Recipe& recipe) {
     Events events(true);
     const auto trainer = Trainer::prepare(recipe, events);
@@ -87,6 +101,34 @@ TEST_F(Preferences, count_pairs) {
   EXPECT_EQ(both.rewards.pairs, 2);
   EXPECT_EQ(one.rewards.pairs, 1);
   EXPECT_NEAR(both.loss, (one.loss + other.loss) / 2, 1e-6);
+}
+
+// What looks at the data before the first step compares with the model itself, which is the reference then: whatever is
+// chosen, the run begins at the loss that an equal reference gives, and resumes exactly.
+TEST_F(Preferences, what_is_chosen_by_the_data_is_chosen_before_there_is_a_reference) {
+  Recipe base = recipe_;
+  base.objective = "next_token", base.data = folder_.write("data.jsonl", small_chats()), base.steps = 1;
+  losses(base, "base");
+  recipe_.model = folder_.path() + "/base/model", recipe_.size = recipe_.tokenizer = "";
+  const std::vector<std::tuple<const char*, const char*, std::vector<std::string>>> chosen{
+      {"neuron_specialization", "all", {}},
+      {"s2ft", "all", {"s2ft.numbers=2000"}},
+      {"full", "sparse", {"select.bytes=200000"}},
+      {"full", "surgical", {}}};
+  for (const char* objective : {"dpo", "kto"})
+    for (const auto& [method, select, set] : chosen) {
+      SCOPED_TRACE(fmt::format("{} {} {}", objective, method, select));
+      recipe_.objective = objective, recipe_.method = method, recipe_.select = select, recipe_.set = set;
+      const std::string name = fmt::format("{}-{}-{}", objective, method, select);
+      const std::vector<double> taken = losses(recipe_, name);
+      ASSERT_EQ(taken.size(), 4u);
+      interrupt(recipe_, name + "-part", 2);
+      Recipe rest = recipe_;
+      rest.resume = true;
+      EXPECT_EQ(losses(rest, name + "-part"), std::vector(taken.begin() + 2, taken.end()));
+      EXPECT_EQ(parameters(name + "-part"), parameters(name));
+      EXPECT_NEAR(taken.front(), std::string_view(objective) == "dpo" ? std::log(2.0) : 0.5, 1e-5);
+    }
 }
 
 // A judged reply a line; without the replies to other prompts that are estimated with, all are of one kind.

@@ -113,15 +113,11 @@ void decide(Moving& m, ValueId below, ValueId above) {
   v.output(votes, (1 - greater(v.scalar(above), most)) * greater(most, -kNever / 10));
   v.emit();
   // [rank, rank]: how many places up to this one are free.
-  const std::string triangle = fmt::format("elalora.triangle.{}", ranks);
-  ValueId up_to = g.find(triangle);
-  if (up_to == kNone)
-    up_to = g.add_value(triangle, {{ranks, ranks}}, Role::constant,
-                        Initial::table(
-                            [ranks](int64_t first, int64_t count, float* to) {
-                              for (int64_t i = first; i < first + count; ++i) to[i - first] = i % ranks <= i / ranks;
-                            },
-                            "triangle"));
+  const auto fill = [ranks](int64_t first, int64_t count, float* to) {
+    for (int64_t i = first; i < first + count; ++i) to[i - first] = i % ranks <= i / ranks;
+  };
+  const ValueId up_to =
+      g.constant(fmt::format("elalora.triangle.{}", ranks), {{ranks, ranks}}, Initial::table(fill, "triangle"));
   Fused t(g, name + ".free");
   const Expr before = t.tensor(up_to), alive = t.row(m.alive);
   t.output(counted, before * (1 - alive));

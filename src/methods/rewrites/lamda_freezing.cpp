@@ -37,13 +37,10 @@ void after(Update& u) {
   if (u.statistics.empty()) return;
   const int64_t rank = u.trained.shape[1];
   const std::string name = fmt::format("lamda.columns.{}", rank);
-  ValueId columns = u.graph.find(name);
-  if (columns == kNone) {
-    const auto fill = [](int64_t first, int64_t count, float* to) {
-      for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(first + i);
-    };
-    columns = u.graph.add_value(name, {{rank}}, Role::constant, Initial::table(fill, name));
-  }
+  const auto fill = [](int64_t first, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(first + i);
+  };
+  const ValueId columns = u.graph.constant(name, {{rank}}, Initial::table(fill, name));
   Fused f(u.graph, "lamda.frozen." + u.name());
   const Expr moved = f.tensor(u.parameter), held = f.tensor(u.statistics[0]), column = f.row(columns);
   const Expr frozen = floor(static_cast<double>(rank) * (f.scalar(u.step) - 1) / steps_of(u) + 1e-9);

@@ -30,6 +30,7 @@ constexpr Option kOptions[] = {
     {"neurons", 0, 0, 1 << 24, "that train, ascending, instead of a choice; of every layer",
      Option::Kind::whole_numbers},
 };
+constexpr VoidOption kVoid[] = {{"threshold", "neurons"}, {"batches", "neurons"}};
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"threshold", "threshold", Kind::number, {}, 0.95},
                                  {"batches", "batches", Kind::whole, {}, 4},
@@ -142,9 +143,24 @@ Result<std::string> settle(const Settling::Measured& measured, std::map<std::str
       all, 100 * least, 100 * most);
 }
 
+// All neurons, each named: those of a layer are as many as another one of its FFN has rows.
+Result<void> widest(std::map<std::string, AdaptedModule>& modules) {
+  std::map<std::string, std::vector<double>> all;  // by FFN
+  for (const auto& [name, module] : modules) {
+    if (name.ends_with(".down_proj")) continue;
+    std::vector<double>& numbers = all[name.substr(0, name.rfind('.'))];
+    numbers.resize(static_cast<size_t>(module.whole));
+    std::iota(numbers.begin(), numbers.end(), 0.0);
+  }
+  for (auto& [name, module] : modules)
+    CHECK_OK(module.options.set(kNeuronSpecialization.name, "neurons", all[name.substr(0, name.rfind('.'))]));
+  return {};
+}
+
 constexpr Settling kSettling = {
     .windows = [](const OptionValues& o) { return o.list("neurons").empty() ? static_cast<int64_t>(o["batches"]) : 0; },
-    .settle = settle};
+    .settle = settle,
+    .widest = widest};
 
 }  // namespace
 
@@ -153,6 +169,7 @@ const Rewrite kNeuronSpecialization = {.name = "neuron_specialization",
                                        .paper = "arXiv:2404.11201",
                                        .rate = 2,
                                        .options = kOptions,
+                                       .voids = kVoid,
                                        .adapt = adapt,
                                        .weight = weight,
                                        .targets = "gate_proj,up_proj,down_proj,fc1,fc2",

@@ -61,30 +61,27 @@ ValueId encode(Graph& graph, const Encoder& e, const std::string& name) {
 
 ValueId embed(ModuleRewrite& m, ValueId, ValueId rows) {
   const Shape table{virtual_tokens_of(m), m.in};
-  const auto prompt = [&](bool computed) {
-    return m.add(kPromptEmbeddings, table, Initial::constant(0),
-                 {.trained = false, .alone = kPromptEmbeddings, .computed = computed});
-  };
-  if (!m.trains()) return with_virtual_rows(m, rows, prompt(false), m.name("with_prompt"));
+  const ValueId prompt = m.add(kPromptEmbeddings, table, Initial::constant(0),
+                               {.trained = false, .alone = kPromptEmbeddings, .computed = m.trains()});
+  if (!m.trains()) return with_virtual_rows(m, rows, prompt, m.name("with_prompt"));
   const Initial weights = Initial::uniform(1 / std::sqrt(static_cast<float>(m.in)));
   const Encoder e = encoder([&](const std::string& suffix) {
     if (suffix.ends_with("embedding")) return m.add(suffix, table, Initial::normal(1), {.saved = false});
     return m.add(suffix, suffix.ends_with("bias") ? Shape{m.in} : Shape{m.in, m.in}, weights, {.saved = false});
   });
-  if (m.training) prompt(true);
   return with_virtual_rows(m, rows, encode(m.graph, e, m.name("encoded")), m.name("with_prompt"));
 }
 
 void end_step(Graph& graph, const AdaptedModule& module) {
-  const auto named = [&](std::string_view suffix) {
-    return graph.find(fmt::format("{}{}.{}", module.scope, module.owner, suffix));
-  };
-  const ValueId prompt = named(kPromptEmbeddings);
+  const std::string of = module.scope + module.owner + ".";
   const ValueId now =
-      encode(graph, encoder([&](const std::string& suffix) { return graph.latest(named(suffix)); }), "encoded.saved");
+      encode(graph, encoder([&](const std::string& suffix) { return graph.latest(graph.find(of + suffix)); }),
+             "encoded.saved");
   PointwiseBuilder b;
   const Expr saved = b.tensor();
   b.store(saved, b.tensor());
+  const ValueId prompt = graph.add_value(of + std::string(kPromptEmbeddings), {graph.value(now).type.shape},
+                                         Role::state, Initial::constant(0));
   graph.emit(kPointwise, b.attributes(), {prompt, now}, "saved." + std::string(kPromptEmbeddings));
 }
 

@@ -29,15 +29,10 @@ struct Departure {
 };
 Departure departure(Graph& g, ValueId gram, ValueId alive, const std::string& name) {
   const int64_t n = g.value(gram).type.shape[0];
-  const std::string one = fmt::format("ranks.one.{}", n);
-  ValueId identity = g.find(one);
-  if (identity == kNone)
-    identity = g.add_value(one, {{n, n}}, Role::constant,
-                           Initial::table(
-                               [n](int64_t first, int64_t count, float* to) {
-                                 for (int64_t i = first; i < first + count; ++i) to[i - first] = i / n == i % n;
-                               },
-                               "identity"));
+  const auto fill = [n](int64_t first, int64_t count, float* to) {
+    for (int64_t i = first; i < first + count; ++i) to[i - first] = i / n == i % n;
+  };
+  const ValueId identity = g.constant(fmt::format("ranks.one.{}", n), {{n, n}}, Initial::table(fill, "identity"));
   Departure out;
   PointwiseBuilder b;
   std::vector<ValueId> in{gram, identity};
@@ -180,12 +175,10 @@ ValueId joined_ranks(Graph& g, std::span<const ValueId> vectors, int64_t count, 
 }
 
 ValueId rank_places(Graph& g, int64_t count) {
-  const std::string name = fmt::format("ranks.places.{}", count);
-  if (const ValueId there = g.find(name); there != kNone) return there;
   const auto fill = [](int64_t first, int64_t some, float* to) {
     for (int64_t i = 0; i < some; ++i) to[i] = static_cast<float>(first + i);
   };
-  return g.add_value(name, {{count}}, Role::constant, Initial::table(fill, "places"));
+  return g.constant(fmt::format("ranks.places.{}", count), {{count}}, Initial::table(fill, "places"));
 }
 
 }  // namespace thimble

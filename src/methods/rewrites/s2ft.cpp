@@ -35,6 +35,8 @@ constexpr Option kOptions[] = {
     {"channels", 0, 0, 1 << 24, "that train, ascending, instead of a choice; of every layer",
      Option::Kind::whole_numbers},
 };
+constexpr VoidOption kVoid[] = {{"ratio", "channels"},   {"key", "channels"},  {"numbers", "channels"},
+                                {"batches", "channels"}, {"ratio", "numbers"}, {"key", "numbers"}};
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"ratio", "ratio", Kind::number, {}, 0.05},
                                  {"key", "key", Kind::whole},
@@ -134,6 +136,7 @@ const Rewrite kS2ft = {.name = "s2ft",
                        .paper = "arXiv:2412.06289",
                        .rate = 2,
                        .options = kOptions,
+                       .voids = kVoid,
                        .adapt = adapt,
                        .weight = weight,
                        .targets = "o_proj,down_proj",

@@ -53,9 +53,7 @@ ValueId of_length(const MixerContext& c, ValueId x, double length, const std::st
   const int64_t d = c.attention.head_dim;
   const double gain = length / std::sqrt(static_cast<double>(d));
   const std::string constant = fmt::format("heads.{}.gain {}", d, gain);
-  ValueId gains = c.graph.find(constant);
-  if (gains == kNone)
-    gains = c.graph.add_value(constant, {{d}}, Role::constant, Initial::constant(static_cast<float>(gain)));
+  const ValueId gains = c.graph.constant(constant, {{d}}, Initial::constant(static_cast<float>(gain)));
   constexpr double kEpsilon = 1e-6;  // of the sum of squares
   return c.graph.emit(kRmsNorm, NormAttributes{kEpsilon / static_cast<double>(d)}, {x, gains}, c.name + name);
 }
