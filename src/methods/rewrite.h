@@ -234,8 +234,8 @@ struct Settling {
   // Sets options of layers, given by their names what was measured; says for people what was chosen.
   using Measured = std::map<std::string, std::vector<float>, std::less<>>;
   Result<std::string> (*settle)(const Measured& measured, std::map<std::string, AdaptedModule>& modules) = nullptr;
-  // Sets them to what takes most memory of all that may be chosen, for a refusal that comes before anything is measured;
-  // nullptr: options that are not settled take as much.
+  // Sets them to what takes most memory of all that may be chosen, for a refusal before anything is measured; nullptr:
+  // options that are not settled take as much.
   Result<void> (*widest)(std::map<std::string, AdaptedModule>& modules) = nullptr;
 };
 

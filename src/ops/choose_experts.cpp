@@ -114,7 +114,7 @@ void reference(const ReferenceCall& call, bool load) {
   }
 }
 
-// d where y was chosen, zeros elsewhere: the gradient of an upstream gradient d, and the derivative along a direction d.
+// d where y was chosen, zeros elsewhere: the gradient, d being that of y, and the derivative along a direction d.
 ValueId where_chosen(Graph& graph, ValueId y, ValueId d, std::string name) {
   PointwiseBuilder b;
   const Expr chosen = greater(abs(b.tensor()), 0.0), of_chosen = b.tensor();

@@ -3,7 +3,7 @@
 //   with the names of linear_distillation.cpp, a_v = x.w_v + bias_v and c_v the slope of the cap of logits where it is:
 //     loss'_i = T sum_v (p_iv - q_iv) c_iv (x'_i.w_v + x_i.w'_v + bias'_v)
 //
-// The log-sum-exps are those of the forward pass; logits and their derivatives exist a tile of the vocabulary at a time.
+// The log-sum-exps are those of the forward pass; logits and their derivatives exist in tiles of the vocabulary.
 #include "ops/distillation_parts.h"
 #include "ops/logit_tangents.h"
 

@@ -187,8 +187,8 @@ Result<TrainedValues> by_origin(const TrainingSpec& spec, const Graph& graph, st
               spec.estimator->name, last);
 }
 
-// The teacher behind the model that trains, on the same rows; where some are virtual tokens, which it does not know, with
-// inputs of its own: texts begin behind them.
+// The teacher behind the model that trains, on the same rows; where some are virtual tokens, which it does not know,
+// with inputs of its own: texts begin behind them.
 Result<LossHead> add_teacher(Graph& graph, const TrainingSpec& spec, BuildOptions options) {
   const FrozenModel& teacher = *spec.teacher;
   if (lead_of(spec.rewrites).rows > 0) options.prefix += kTeacher;

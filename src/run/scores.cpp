@@ -48,8 +48,8 @@ Result<void> Trainer::score_parameters() {
 }
 
 // Windows as the run meets them, one at a time; another spec is planned than that of the run, which is there again
-// when they are done. Before the first step the model is its own reference, from which nothing has drifted: what it says
-// of a window is computed just before its gradients, and not kept, as the run computes its own.
+// when they are done. Before the first step the model is its own reference, from which nothing has drifted: what it
+// says of a window is computed just before its gradients, and not kept, as the run computes its own.
 Result<void> Trainer::measure_gradients(const TrainingSpec& spec, int64_t windows,
                                         const std::function<double(int64_t terms)>& scale,
                                         const std::function<void()>& look) {

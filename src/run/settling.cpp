@@ -29,8 +29,8 @@ Result<void> Trainer::settle_layers() {
   return {};
 }
 
-// Where a budget is too small to measure in, the run that is planned afterwards may take more still: of both refusals the
-// one that names the larger budget, in which both fit whatever is chosen.
+// Where a budget is too small to measure in, the run that is planned afterwards may take more still: of both refusals
+// the one that names the larger budget, in which both fit whatever is chosen.
 Error Trainer::larger_refusal(RewriteSpec& spec, const Error& measuring) {
   if (measuring.code != ErrorCode::over_budget) return measuring;
   const auto modules = spec.modules;

@@ -92,8 +92,8 @@ TEST(Modules, have_the_same_bits_at_every_budget_with_any_objective) {
     }
 }
 
-// What mixtures of adapters lose beside the objective is lost by the modules whose layers lose it: the first learns as a
-// model of its blocks, balance included.
+// What mixtures of adapters lose beside the objective is lost by the modules whose layers lose it: the first learns as
+// a model of its blocks, balance included.
 TEST(Modules, have_the_balance_of_their_experts) {
   for (const Rewrite* method : {&kMixlora, &kMole}) {
     SCOPED_TRACE(method->name);

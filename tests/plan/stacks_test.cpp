@@ -1,5 +1,5 @@
-// Techniques on one another: every two of them, in both orders, make a legal training graph, or are refused for a reason
-// that lies in what they are.
+// Techniques on one another: every two of them, in both orders, make a legal training graph, or are refused for a
+// reason that lies in what they are.
 #include <gmock/gmock.h>
 
 #include <algorithm>

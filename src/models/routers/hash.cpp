@@ -25,8 +25,7 @@ Initial gates_of_ids(int64_t experts) {
 
 Routes routes(const RouterContext& c) {
   const std::string name = fmt::format("hash.{}.table", c.routing.experts);
-  const ValueId table =
-      c.graph.constant(name, {{c.vocab, c.routing.experts}, &kBf16}, gates_of_ids(c.routing.experts));
+  const ValueId table = c.graph.constant(name, {{c.vocab, c.routing.experts}, &kBf16}, gates_of_ids(c.routing.experts));
   return {c.graph.emit(kEmbedding, EmbeddingAttributes{&kF32}, {c.ids, table}, c.name + "gates"), kNone};
 }
 
