@@ -45,7 +45,7 @@ bool Kept::keepable(ValueId value) const {
   if (graph.block() < 0 || producer < 0) return false;
   const auto node = static_cast<size_t>(producer);
   const Type& type = graph.value(value).type;
-  const bool tokens = type.shape.rank() == 2 && type.extent == Extent::tokens;
+  const bool tokens = type.shape.rank() == 2 && type.extent != Extent::fixed;
   return tokens && (node < forward_ || stores_.contains(node)) && graph.nodes()[node].out[0] == value &&
          (type.codec == &kF32 || type.codec == &kBf16) && graph.value(value).role == Role::activation;
 }

@@ -28,6 +28,7 @@ std::vector<std::string> flags_of(std::string_view method) {
     return {"--set", "elalora.total=4", "--set", "elalora.init_rank=6", "--rank", "3", "--set", "elalora.moves=3"};
   if (method == "earlybird")  // all blocks, so that it begins as the model, and long steps: a norm follows the sum
     return {"--set", "earlybird.blocks=2", "--set", "optimizer.rate_of=earlybird:50"};
+  if (method == "lemo") return {"--set", "lemo.from=0", "--set", "lemo.keep=0.5", "--set", "lemo.windows=2"};
   if (method == "sara") return {"--set", "sara.adjust_at=2"};
   if (method == "taps")  // a score below its threshold is a layer that learns nothing
     return {"--set", "taps.penalty=0.001"};
@@ -49,17 +50,15 @@ class Methods : public testing::TestWithParam<const Rewrite*> {
 
   static std::string file(const std::string& name) { return files_->folder.file(std::string(GetParam()->name) + name); }
 
+  // What trains nothing of its own goes with what does.
+  static std::string method() { return (GetParam()->training_only ? "lora," : "") + std::string(GetParam()->name); }
+
   static Ran train(const std::string& out, const std::string& steps, bool resume) {
-    std::vector<std::string> all = {"finetune",  "--model",    model_,
-                                    "--data",    data_,        "--out",
-                                    out,         "--method",   std::string(GetParam()->name),
-                                    "--steps",   steps,        "--context",
-                                    "64",        "--batch",    "1",
-                                    "--threads", "2",          "--schedule",
-                                    "constant",  "--warmup",   "0",
-                                    "--lr",      "0.01",       "--precision",
-                                    "f32",       "--multiply", "f32",
-                                    "--scratch", "none"};
+    std::vector<std::string> all = {"finetune", "--model",    model_,   "--data",    data_,  "--out",
+                                    out,        "--method",   method(), "--steps",   steps,  "--context",
+                                    "64",       "--batch",    "1",      "--threads", "2",    "--schedule",
+                                    "constant", "--warmup",   "0",      "--lr",      "0.01", "--precision",
+                                    "f32",      "--multiply", "f32",    "--scratch", "none"};
     for (const std::string& flag : flags_of(GetParam()->name)) all.push_back(flag);
     if (resume) all.emplace_back("--resume");
     return run_thimble(all);

@@ -14,6 +14,7 @@ RewriteSpec rewrite_for_tests(const Rewrite& method, const Architecture& archite
   if (rank > 0) EXPECT_TRUE(options.set("test", "rank", rank));
   // All of them: one block of four needs so little that no budget in whole megabytes forces anything.
   if (&method == &kEarlybird) EXPECT_TRUE(options.set("test", "blocks", static_cast<double>(architecture.layers())));
+  if (&method == &kLemo) EXPECT_TRUE(options.set("test", "from", 0.0));
   if (method.trains_weights) return {.rewrite = &method, .options = options};
   nlohmann::ordered_json config;
   auto spec = fresh_rewrite(method, {options, {}, ""}, architecture, config);
@@ -48,6 +49,7 @@ TrainingSpec tiny_spec(const Rewrite& method) {
   spec.architecture = tiny_llama();
   spec.stored = [](const std::string& name) -> const Codec* { return name == "lm_head.weight" ? nullptr : &kF32; };
   spec.rewrites = {rewrite_for_tests(method, spec.architecture)};
+  if (method.training_only) spec.rewrites.insert(spec.rewrites.begin(), rewrite_for_tests(kLora, spec.architecture));
   spec.keepers = *keepers_named(keepers_of(std::vector{&method}));
   spec.optimizer_options = OptionValues(spec.optimizer->options);
   spec.batch = 8, spec.context = 128;
