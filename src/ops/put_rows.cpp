@@ -6,10 +6,12 @@
 #include "ops/backward.h"
 #include "ops/fewer_rows.h"
 #include "ops/matrix.h"
+#include "ops/pointwise.h"
 #include "ops/rows.h"
 #include "ops/shape_rule.h"
 #include "ops/table.h"
 #include "ops/tangents.h"
+#include "ops/update.h"
 
 namespace thimble {
 namespace {
@@ -72,7 +74,11 @@ Result<void> tangent(Tangents& tangents, const Node& node) {
   Graph& g = tangents.graph();
   const std::string name = tangents.name(node.out[0]);
   ValueId x = tangents.of(node.in[0]);
-  if (x == kNone) x = g.emit(kZeros, ZerosAttributes{g.value(node.in[0]).type.shape}, {}, name + ".zero");
+  if (x == kNone) {
+    PointwiseBuilder zero;
+    zero.output(zero.tensor() * 0.0, g.value(node.in[0]).type.codec);
+    x = g.emit(kPointwise, zero.attributes(), {node.in[0]}, name + ".zero");
+  }
   const ValueId y = node.in[1] == kNone ? kNone : tangents.of(node.in[1]);
   tangents.set(node.out[0], g.emit(kPutRows, {}, {x, y, node.in[2]}, name));
   return {};
