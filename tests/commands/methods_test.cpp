@@ -28,7 +28,7 @@ std::vector<std::string> flags_of(std::string_view method) {
     return {"--set", "elalora.total=4", "--set", "elalora.init_rank=6", "--rank", "3", "--set", "elalora.moves=3"};
   if (method == "earlybird")  // all blocks, so that it begins as the model, and long steps: a norm follows the sum
     return {"--set", "earlybird.blocks=2", "--set", "optimizer.rate_of=earlybird:50"};
-  if (method == "lemo") return {"--set", "lemo.from=0", "--set", "lemo.keep=0.5", "--set", "lemo.windows=2"};
+  if (method == "lemo") return {"--set", "lemo.keep=0.5", "--set", "lemo.windows=2"};
   if (method == "sara") return {"--set", "sara.adjust_at=2"};
   if (method == "taps")  // a score below its threshold is a layer that learns nothing
     return {"--set", "taps.penalty=0.001"};

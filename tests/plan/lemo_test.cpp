@@ -112,7 +112,7 @@ struct Model {
 };
 
 RewriteSpec half(int64_t from = 1) {
-  RewriteSpec spec = lemo(tiny_llama(kLayers), {{"keep", 0.5}, {"from", static_cast<double>(from)}});
+  RewriteSpec spec = lemo(tiny_llama(kLayers), {{"keep", 0.5}, {"first", 0.25 * static_cast<double>(from)}});
   set_predictors(spec, kLayers - 1 - from);
   return spec;
 }
@@ -194,7 +194,7 @@ TEST(Lemo, gradients_are_those_of_the_loss) {
 // What predictors are fitted to, once more: by how much attention a token has of those behind it.
 TEST(Lemo, measures_how_much_attention_tokens_have) {
   constexpr int64_t kRows = 2 * kWindow, kFeatures = 8;
-  RewriteSpec probing = lemo(tiny_llama(kLayers), {{"features", kFeatures}, {"from", 1}});
+  RewriteSpec probing = lemo(tiny_llama(kLayers), {{"features", kFeatures}, {"first", 0.25}});
   probing.modules.begin()->second.probed = true;
   Model model(kRows, {probing});
   model.run();
@@ -253,7 +253,7 @@ TrainingSpec spec_of(const std::vector<std::pair<std::string_view, double>>& opt
 }
 
 TEST(Lemo, is_probed_by_a_pass_without_a_step) {
-  const TrainingSpec spec = spec_of({{"from", 1}, {"features", 8}}, 0), probing = probing_spec(spec, 1);
+  const TrainingSpec spec = spec_of({{"first", 0.25}, {"features", 8}}, 0), probing = probing_spec(spec, 1);
   const auto plan = plan_training(probing, Machine{});
   ASSERT_TRUE(plan) << plan.error().message;
   ASSERT_EQ(plan->train.parameters.size(), 2U) << "blocks 1 and 2";
@@ -266,13 +266,13 @@ TEST(Lemo, is_probed_by_a_pass_without_a_step) {
 
 // Batches of eight windows go in two passes of 512 rows, with dropout that is drawn by row.
 TEST(Lemo, trains_the_same_bits_at_the_smallest_budget_and_on_disk) {
-  TrainingSpec spec = spec_of({{"from", 1}, {"keep", 0.6}}, 2);
+  TrainingSpec spec = spec_of({{"first", 0.25}, {"keep", 0.6}}, 2);
   for (auto& [name, module] : spec.rewrites.front().modules) EXPECT_TRUE(module.options.set("", "dropout", 0.1));
   const auto plan = plan_training(spec, Machine{});
   ASSERT_TRUE(plan) << plan.error().message;
   EXPECT_EQ(plan->rows, 512);
   expect_same_bits_at_the_smallest_budget_and_on_disk(spec, 3);
-  const auto other = plan_training(spec_of({{"from", 1}, {"keep", 0.6}}, 0), Machine{});
+  const auto other = plan_training(spec_of({{"first", 0.25}, {"keep", 0.6}}, 0), Machine{});
   ASSERT_TRUE(other);
   EXPECT_NE(other->numerics_hash, plan->numerics_hash) << "predictors are part of the numerics";
 }
@@ -280,7 +280,7 @@ TEST(Lemo, trains_the_same_bits_at_the_smallest_budget_and_on_disk) {
 TEST(Lemo, goes_with_keepers_and_quantised_activations) {
   for (const char* keeper : {"q8_0", "mesa", "wta_crs"}) {
     SCOPED_TRACE(keeper);
-    TrainingSpec spec = spec_of({{"from", 1}}, 2);
+    TrainingSpec spec = spec_of({{"first", 0.25}}, 2);
     spec.keepers = *keepers_named(keeper);
     const auto plan = plan_training(spec, Machine{});
     ASSERT_TRUE(plan) << plan.error().message;
@@ -289,7 +289,7 @@ TEST(Lemo, goes_with_keepers_and_quantised_activations) {
 }
 
 TEST(Lemo, leaves_nothing_out_where_everything_is_kept) {
-  const TrainingSpec all = spec_of({{"keep", 1}}, 1), plain = tiny_spec(kLora);
+  const TrainingSpec all = spec_of({{"keep", 1}}, 2), plain = tiny_spec(kLora);
   const auto plan = plan_training(all, Machine{}), expected = plan_training(plain, Machine{});
   ASSERT_TRUE(plan && expected) << plan.error().message;
   EXPECT_EQ(plan->numerics_hash, expected->numerics_hash);
@@ -297,7 +297,7 @@ TEST(Lemo, leaves_nothing_out_where_everything_is_kept) {
 }
 
 TEST(Lemo, is_for_training_programs_alone) {
-  TrainingSpec spec = spec_of({{"from", 1}}, 2);
+  TrainingSpec spec = spec_of({{"first", 0.25}}, 2);
   spec.evaluates = true;
   const auto plan = plan_training(spec, Machine{});
   ASSERT_TRUE(plan) << plan.error().message;
@@ -321,7 +321,7 @@ TrainingSpec large_spec(double keep) {
                              .ffn_width = 1536,
                              .context = 2048});
   spec.rewrites = {rewrite_for_tests(kLora, spec.architecture)};
-  if (keep < 1) spec.rewrites.push_back(lemo(spec.architecture, {{"keep", keep}}));
+  if (keep < 1) spec.rewrites.push_back(lemo(spec.architecture, {{"keep", keep}, {"first", 0.07}, {"last", 0}}));
   spec.batch = 1, spec.context = 1024;
   return spec;
 }
@@ -337,7 +337,7 @@ double kept_bytes(const TrainingSpec& spec) {
 TEST(Lemo, keeps_activations_of_the_rows_that_stay) {
   const double whole = kept_bytes(large_spec(1));
   EXPECT_LE(kept_bytes(large_spec(0.6)), 0.7 * whole);
-  EXPECT_LE(kept_bytes(large_spec(0.4)), 0.5 * whole);
+  EXPECT_LE(kept_bytes(large_spec(0.4)), 0.5 * whole);  // the first two blocks and the last one keep theirs
 }
 
 std::string refusal(const TrainingSpec& spec) {
@@ -347,8 +347,9 @@ std::string refusal(const TrainingSpec& spec) {
 }
 
 TEST(Lemo, says_what_it_is_not_for) {
-  EXPECT_THAT(refusal(spec_of({{"from", 3}}, 0)), HasSubstr("lemo.from=3"));
-  EXPECT_THAT(refusal(spec_of({{"from", 1}}, 1)), HasSubstr("found 65"));
+  EXPECT_THAT(refusal(spec_of({{"first", 0.75}}, 0)), HasSubstr("lemo.first=0.75"));
+  EXPECT_THAT(refusal(spec_of({{"first", 0.25}, {"last", 0.75}}, 0)), HasSubstr("lemo.last=0.75"));
+  EXPECT_THAT(refusal(spec_of({{"first", 0.25}}, 1)), HasSubstr("found 65"));
   TrainingSpec spec = spec_of({}, 0);
   std::swap(spec.rewrites[0], spec.rewrites[1]);
   EXPECT_THAT(refusal(spec), HasSubstr("give lemo last"));

@@ -14,7 +14,6 @@ RewriteSpec rewrite_for_tests(const Rewrite& method, const Architecture& archite
   if (rank > 0) EXPECT_TRUE(options.set("test", "rank", rank));
   // All of them: one block of four needs so little that no budget in whole megabytes forces anything.
   if (&method == &kEarlybird) EXPECT_TRUE(options.set("test", "blocks", static_cast<double>(architecture.layers())));
-  if (&method == &kLemo) EXPECT_TRUE(options.set("test", "from", 0.0));
   if (method.trains_weights) return {.rewrite = &method, .options = options};
   nlohmann::ordered_json config;
   auto spec = fresh_rewrite(method, {options, {}, ""}, architecture, config);

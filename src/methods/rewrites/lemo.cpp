@@ -6,7 +6,7 @@
 //   Graph   of the rows x that block l would read, rows r are chosen by score (ops/choose_rows.cpp);
 //           x' = x, with x'[r] = block(x[r]), where attention has the positions and sequences of r
 //   Score   w relu(R n(x)) + b of the token's own row (lemo_predictor.cpp)
-//   Blocks  from `from` on but for the last, of whose rows the head reads each; before, all rows, as in the authors' code
+//   Blocks  in the middle; those at both ends work on all rows, as the first half and the last block do in the authors' code
 //   Choice  single tokens, where theirs are blocks of 64: rows, not CUDA tiles, are the unit here. A block's FFN works on
 //           the same rows as its attention; theirs leaves neurons of the FFN out. How many stay is fixed, as in their
 //           code, not by a threshold that is tuned
@@ -25,23 +25,32 @@ namespace {
 constexpr double kMost = 1 << 30;
 constexpr Option kOptions[] = {
     {"keep", 0.6, 0.01, 1, "of a window's tokens, the part that a block works on"},
-    whole_number("from", 2, 0, 4096, "the first block that leaves tokens out"),
+    {"first", 0.25, 0, 1, "of the blocks, the part at the beginning that works on every token"},
+    {"last", 0.25, 0, 1, "likewise at the end; at least one block"},
     whole_number("windows", 4, 0, 1024, "of the data that predictors are fitted to; 0: tokens are left out evenly"),
     whole_number("features", 64, 4, 256, "numbers that a predictor reads of a token"),
     {kLemoPredictor, 0, -kMost, kMost, "of the blocks that leave tokens out, instead of fitted ones",
      Option::Kind::whole_numbers},
 };
 using Kind = PeftField::Kind;
-constexpr PeftField kFields[] = {{"keep", "keep", Kind::number, {}, 0.6},
-                                 {"from", "from", Kind::whole, {}, 2},
-                                 {"windows", "windows", Kind::whole, {}, 4},
-                                 {"features", "features", Kind::whole, {}, 64},
-                                 {"predictor", kLemoPredictor, Kind::list, "predictor_pattern"}};
+constexpr PeftField kFields[] = {
+    {"keep", "keep", Kind::number, {}, 0.6},       {"first", "first", Kind::number, {}, 0.25},
+    {"last", "last", Kind::number, {}, 0.25},      {"windows", "windows", Kind::whole, {}, 4},
+    {"features", "features", Kind::whole, {}, 64}, {"predictor", kLemoPredictor, Kind::list, "predictor_pattern"}};
 
 int64_t whole(const StreamRewrite& s, std::string_view option) { return static_cast<int64_t>(s.option(option)); }
 
-// Whether block `l` leaves rows out.
-bool leaves_out(const StreamRewrite& s, int64_t l) { return l >= whole(s, "from") && l + 1 < s.layers; }
+// Blocks [begin, end) leave rows out.
+struct Blocks {
+  int64_t begin, end;
+};
+Blocks some_blocks(const StreamRewrite& s) {
+  const auto part = [&](std::string_view option) {
+    return static_cast<int64_t>(s.option(option) * static_cast<double>(s.layers));
+  };
+  return {part("first"), s.layers - std::max<int64_t>(1, part("last"))};
+}
+bool leaves_out(const StreamRewrite& s, int64_t l) { return l >= some_blocks(s).begin && l < some_blocks(s).end; }
 
 int64_t kept_of(const StreamRewrite& s) {
   const auto kept = std::llround(s.option("keep") * static_cast<double>(s.inputs.window));
@@ -49,12 +58,13 @@ int64_t kept_of(const StreamRewrite& s) {
 }
 
 Result<void> check_options(const StreamRewrite& s) {
-  const int64_t from = whole(s, "from"), some = s.layers - 1 - from;
+  const auto [begin, end] = some_blocks(s);
+  const int64_t some = end - begin;
   if (some < 1)
     return fail(ErrorCode::invalid_argument,
-                "--set lemo.from={}: the model has {} blocks, of which the last works on every token, so that none "
-                "leaves any out; give at most {}",
-                from, s.layers, std::max<int64_t>(0, s.layers - 2));
+                "--set lemo.first={} with lemo.last={}: of {} blocks the first {} and the last {} work on every token, "
+                "so that none leaves any out; give less",
+                s.option("first"), s.option("last"), s.layers, begin, s.layers - end);
   const auto there = std::ssize(s.module.options.list(kLemoPredictor)), wanted = some * (whole(s, "features") + 1);
   if (there == 0 || there == wanted) return {};
   return fail(ErrorCode::invalid_argument,
@@ -66,7 +76,7 @@ Result<void> check_options(const StreamRewrite& s) {
 // A table of numbers of this block's predictor, from the one at `first` of it on; zeros where there is none.
 ValueId predictor(StreamRewrite& s, int64_t l, std::string_view what, int64_t first, const Shape& shape) {
   const std::vector<double>& all = s.module.options.list(kLemoPredictor);
-  const int64_t own = (l - whole(s, "from")) * (whole(s, "features") + 1) + first;
+  const int64_t own = (l - some_blocks(s).begin) * (whole(s, "features") + 1) + first;
   std::vector<float> numbers(static_cast<size_t>(shape.count()), 0.0f);
   std::string content = "predictor";
   for (size_t i = 0; i < numbers.size(); ++i) {
