@@ -54,11 +54,14 @@ class Methods : public testing::TestWithParam<const Rewrite*> {
   static std::string method() { return (GetParam()->training_only ? "lora," : "") + std::string(GetParam()->name); }
 
   static Ran train(const std::string& out, const std::string& steps, bool resume) {
-    std::vector<std::string> all = {"finetune", "--model",    model_,   "--data",    data_,  "--out",
-                                    out,        "--method",   method(), "--steps",   steps,  "--context",
-                                    "64",       "--batch",    "1",      "--threads", "2",    "--schedule",
-                                    "constant", "--warmup",   "0",      "--lr",      "0.01", "--precision",
-                                    "f32",      "--multiply", "f32",    "--scratch", "none"};
+    return train_with(method(), out, steps, resume);
+  }
+  static Ran train_with(const std::string& how, const std::string& out, const std::string& steps, bool resume) {
+    std::vector<std::string> all = {"finetune", "--model",    model_, "--data",    data_,  "--out",
+                                    out,        "--method",   how,    "--steps",   steps,  "--context",
+                                    "64",       "--batch",    "1",    "--threads", "2",    "--schedule",
+                                    "constant", "--warmup",   "0",    "--lr",      "0.01", "--precision",
+                                    "f32",      "--multiply", "f32",  "--scratch", "none"};
     for (const std::string& flag : flags_of(GetParam()->name)) all.push_back(flag);
     if (resume) all.emplace_back("--resume");
     return run_thimble(all);
@@ -94,6 +97,11 @@ TEST_P(Methods, trains_resumes_and_merges) {
     EXPECT_EQ(refused.status, 2);
     EXPECT_THAT(refused.err, testing::HasSubstr(std::string(GetParam()->not_trained)));
     return;
+  }
+  if (GetParam()->training_only) {
+    const Ran refused = train_with(std::string(GetParam()->name), file("-alone"), "4", false);
+    EXPECT_EQ(refused.status, 2);
+    EXPECT_THAT(refused.err, testing::HasSubstr("--method lora," + std::string(GetParam()->name)));
   }
   const bool full = GetParam()->trains_weights;
   const Ran whole = train(file("-whole"), "4", false);
