@@ -17,6 +17,8 @@ class GraphCopy {
   ValueId map(ValueId old);
   // Says that `inserted` stands for `old` from now on; it takes over the name and role.
   void bind(ValueId old, ValueId inserted);
+  // The same of nodes that are copied from now on alone: no name or role is taken over.
+  void substitute(ValueId old, ValueId by) { map_[static_cast<size_t>(old)] = by; }
   // Copies all inputs: the host writes them whether or not anything reads them.
   void copy_inputs();
   // Copies a node as it is.

@@ -49,7 +49,8 @@ constexpr std::array kRewrites = {&kFull,
                                   &kNeuronSpecialization,
                                   &kSherl,
                                   &kMixphm,
-                                  &kUnipt};
+                                  &kUnipt,
+                                  &kLemo};
 
 }  // namespace
 
@@ -119,7 +120,8 @@ std::string keepers_of(std::span<const Rewrite* const> stack) {
 
 double rate_of(std::span<const RewriteSpec> stack) {
   double least = stack.empty() ? 1 : stack.front().rewrite->rate;
-  for (const RewriteSpec& spec : stack) least = std::min(least, spec.rewrite->rate);
+  for (const RewriteSpec& spec : stack)
+    if (!spec.rewrite->training_only) least = std::min(least, spec.rewrite->rate);
   return least;
 }
 

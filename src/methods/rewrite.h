@@ -203,9 +203,10 @@ class ModuleRewrite {
   void add_loss(ValueId rows) {
     if (losses_) losses_->push_back(rows);
   }
-  // While the layer is probed: the sum of these rows, [rows, n], over the data is what is measured of it. It comes as
-  // the gradient of zeros that they are multiplied with, so that passes add it up as they do gradients.
-  void probe(ValueId rows);
+  // While the layer is probed: the sum of these rows, [rows, n], over the data is what is measured of it, or of a part
+  // of that name. It comes as the gradient of zeros that they are multiplied with, so that passes add it up as they do
+  // gradients.
+  void probe(ValueId rows, std::string_view part = {});
   // A product of its own, x w^T, with the precision of the layer's.
   ValueId product(ValueId x, ValueId w, std::string name, double scale = 1, ValueId addend = kNone);
 
@@ -273,6 +274,10 @@ struct Rewrite {
   // Of a model with so many blocks, how many are read: those behind are left out with all that was adapted in them, and
   // `stream` is asked for what the head reads without anything made. nullptr: all.
   int64_t (*blocks)(const OptionValues& options, int64_t layers) = nullptr;
+  // It has nothing of its own that trains, changes how others train, and is known to training programs alone: blocks
+  // read some rows of what they would (`stream`), so that passes are of one size. It is the last of a stack, and no
+  // adapter is written for it.
+  bool training_only = false;
   std::string_view keeper = {};  // how activations wait while it trains, where a run does not say
   // Rows that it puts before every sequence (Lead): what writes tokens leaves room for them. nullptr: none. With
   // `embed` they are tokens like those of the text, and predict it.
@@ -347,6 +352,9 @@ struct NarrowBlocks {
 struct ModelTaps {
   std::vector<ValueId> streams;  // residual streams [rows, width]: behind the embedding, then behind every block
   ValueId hidden = kNone;        // what the head reads
+  // Inputs, i32 [rows]; kNone where the model has none. Rows are windows of so many, each of whole sequences.
+  ValueId positions = kNone, starts = kNone;
+  int64_t window = 0;
   // Their weights are f32 and of this role. Errors where an extent of the model cannot be divided.
   std::function<Result<NarrowBlocks>(Graph& graph, int64_t narrower, Role role)> blocks;
 };
@@ -398,5 +406,6 @@ extern const Rewrite kNeuronSpecialization;
 extern const Rewrite kSherl;
 extern const Rewrite kUnipt;
 extern const Rewrite kMixphm;
+extern const Rewrite kLemo;
 
 }  // namespace thimble

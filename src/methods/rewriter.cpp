@@ -62,7 +62,7 @@ class Rewriter {
                     spec_.modules.size(), seen_.size());
     for (ValueId& loss : losses_) loss = copy.map(loss);
     for (ValueId& stream : taps_.streams) stream = copy.map(stream);
-    taps_.hidden = copy.map(taps_.hidden);
+    for (ValueId* const one : {&taps_.hidden, &taps_.positions, &taps_.starts}) *one = copy.map(*one);
     losses_.insert(losses_.end(), added_.begin(), added_.end());
     return std::move(copy.graph());
   }
@@ -336,9 +336,11 @@ std::optional<ModuleRewrite::Inner> ModuleRewrite::inner() const {
   return found;
 }
 
-void ModuleRewrite::probe(ValueId rows) {
+void ModuleRewrite::probe(ValueId rows, std::string_view part) {
   const int64_t n = graph.value(rows).type.shape.columns();
-  const ValueId by = add(kProbe.substr(1), {1, n}, Initial::constant(0), {.saved = false});
+  const std::string suffix = std::string(part) + std::string(kProbe);
+  const ValueId by =
+      add(part.empty() ? kProbe.substr(1) : std::string_view(suffix), {1, n}, Initial::constant(0), {.saved = false});
   const LinearAttributes plain{.codec = &kF32};
   const ValueId one = graph.emit(kLinear, plain, {rows, by, kNone, kNone}, name("probe_row"));
   add_loss(graph.emit(kReduce, ReduceAttributes{}, {one}, name("probe_loss")));
@@ -352,13 +354,12 @@ ValueId ModuleRewrite::product(ValueId left, ValueId right, std::string name_, d
 
 namespace {
 
-// What is adapted behind it would be looked for in blocks that it has left out.
+// What is adapted behind it would be looked for in blocks that it has left out, or meet rows that are fewer.
 Result<void> check_last(std::span<const RewriteSpec> stack) {
   for (size_t i = 0; i + 1 < stack.size(); ++i)
-    if (stack[i].rewrite->blocks)
-      return fail(ErrorCode::invalid_argument,
-                  "--method: {} leaves blocks of the model out, which {} adapts; give {} last", stack[i].rewrite->name,
-                  stack[i + 1].rewrite->name, stack[i].rewrite->name);
+    if (const Rewrite& here = *stack[i].rewrite; here.blocks || here.training_only)
+      return fail(ErrorCode::invalid_argument, "--method: {} leaves {} of the model out, which {} adapts; give {} last",
+                  here.name, here.blocks ? "blocks" : "rows", stack[i + 1].rewrite->name, here.name);
   return {};
 }
 
@@ -395,7 +396,8 @@ Result<Rewritten> rewrite_model(Graph graph, std::span<const RewriteSpec> stack,
       graph = TRY(rewrite_beside(graph, spec, use, taps, tensors));
     else if (!spec.modules.empty() && spec.rewrite->changes_layers())
       graph = TRY(Rewriter(spec, use, tensors, losses, taps).apply(graph));
-    if (spec.rewrite->stream) graph = TRY(rewrite_stream(graph, spec, use, std::exchange(taps, {}), tensors, losses));
+    if (spec.rewrite->stream && (use == RewriteUse::train || !spec.rewrite->training_only))
+      graph = TRY(rewrite_stream(graph, spec, use, std::exchange(taps, {}), tensors, losses));
     for (const auto& [value, tensor] : before)
       if (const auto now = tensors.find(value);
           now != tensors.end() && !tensor.technique.empty() && now->second.technique.empty())

@@ -12,7 +12,11 @@ class StreamRewrite : public ModuleRewrite {
  public:
   using ModuleRewrite::ModuleRewrite;
 
-  int64_t layers = 0;         // of the model
+  int64_t layers = 0;  // of the model
+  ModelTaps inputs;    // of the model: positions, starts and the window
+  // What the next blocks read as positions and starts: the technique's to set, with rows that are fewer. The model's
+  // to begin with.
+  ValueId block_positions = kNone, block_starts = kNone;
   Wide first, second;         // streams so far, the technique's to set
   std::vector<ValueId> rows;  // of blocks, the technique's to gather
   // A value that trains, called so.

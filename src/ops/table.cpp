@@ -6,6 +6,7 @@
 #include "ops/cache_keep.h"
 #include "ops/couple.h"
 #include "ops/experts.h"
+#include "ops/fewer_rows.h"
 #include "ops/hybrid_tokens.h"
 #include "ops/keep.h"
 #include "ops/matrix.h"
@@ -53,6 +54,8 @@ constexpr std::array kOps = {
     &kScatter,
     &kReplaceRows,
     &kReplaceRowsGrad,
+    &kChooseRows,
+    &kPutRows,
     &kTopK,
     &kTopSoftmax,
     &kSmallestPlaces,

@@ -45,13 +45,16 @@ std::string advice(const TrainingSpec& spec) {
   return out;
 }
 
-// Tokens a pass, most first: whole windows and whole granules, so that sums over tokens are cut at the same places.
+// Tokens a pass, most first: whole windows and whole granules, so that sums over tokens are cut at the same places. Where
+// blocks read some of the rows, granules of those are cut at the same places in passes of one size alone.
 std::vector<int64_t> pass_sizes(const TrainingSpec& spec) {
   const int64_t whole = spec.batch * spec.context, unit = std::lcm(kGranule, spec.context);
   std::vector<int64_t> out = {whole};
   if (spec.optimizer->accumulator) return out;
   for (int64_t parts = 2; parts <= whole / unit; ++parts)
     if (whole % parts == 0 && whole / parts % unit == 0) out.push_back(whole / parts);
+  if (std::ranges::any_of(spec.rewrites, [](const RewriteSpec& r) { return r.rewrite->training_only; }))
+    return {out.back()};
   return out;
 }
 

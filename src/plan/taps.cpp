@@ -8,7 +8,7 @@
 namespace thimble {
 
 ModelTaps taps_of(const BuiltModel& model, const Architecture& architecture, const BuildOptions& options) {
-  ModelTaps taps{model.streams, model.hidden, {}};
+  ModelTaps taps{model.streams, model.hidden, model.positions, model.starts, options.positions, {}};
   if (architecture.coupled || architecture.denoises) return taps;
   taps.blocks = [architecture, options](Graph& graph, int64_t by, Role role) -> Result<NarrowBlocks> {
     Architecture narrow = TRY(narrower(architecture, by));

@@ -244,7 +244,11 @@ Result<void> Trainer::make_fresh(const std::vector<const Rewrite*>& stack) {
     spec_.rewrites.push_back(TRY(fresh_rewrite(*rewrite, asked, spec_.architecture, config)));
     configs_.push_back(std::move(config));
   }
-  return {};
+  if (!std::ranges::all_of(stack, &Rewrite::training_only)) return {};
+  return fail(ErrorCode::invalid_argument,
+              "--method {}: it changes how others train, and nothing of its own does; give what trains before it: "
+              "--method {},{}",
+              r.method, lightest_method(), stack.front()->name);
 }
 
 // The recipe says what is done, however it was asked for; what no technique has is not in it.
@@ -266,11 +270,15 @@ const Adapter* named_by(std::span<const Adapter> adapters, size_t i) {
 
 }  // namespace
 
-// One technique into adapter/, several each into a folder of its own in it.
+// One technique into adapter/, several each into a folder of its own in it. Those that are for training alone leave
+// nothing.
 Result<void> Trainer::export_adapter(const std::string& folder) {
   Values all = values();
   std::vector<std::string> names;
+  const auto leaves = [](const RewriteSpec& spec) { return !spec.rewrite->training_only; };
+  const bool several = std::ranges::count_if(spec_.rewrites, leaves) > 1;
   for (size_t i = 0; i < configs_.size(); ++i) {
+    if (!leaves(spec_.rewrites[i])) continue;
     AdapterToWrite out{.config = configs_[i],
                        .system_prompt = data_->report().system,
                        .chat_template = tokenizer_->has_other_template() ? tokenizer_->chat_template() : "",
@@ -279,11 +287,11 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
                        .labels = i == 0 ? spec_.architecture.labels : std::nullopt};
     for (const AdapterTensor& tensor : plan_.train.adapter)
       if (const Layout::Entry* const entry = plan_.layout.find(tensor.value);
-          entry && tensor.saved && (configs_.size() == 1 || tensor.technique == spec_.rewrites[i].rewrite->name))
+          entry && tensor.saved && (!several || tensor.technique == spec_.rewrites[i].rewrite->name))
         out.tensors.emplace_back(tensor, entry->type.shape);
     const std::string name(spec_.rewrites[i].rewrite->name);
     names.push_back(name);
-    const std::string place = folder + "/adapter" + (configs_.size() > 1 ? "/" + name : "");
+    const std::string place = folder + "/adapter" + (several ? "/" + name : "");
     CHECK_OK(write_adapter(place, out, [&](const AdapterTensor& tensor, int64_t first, std::span<float> to) {
       return read_result(all, tensor.value, first, to);
     }));

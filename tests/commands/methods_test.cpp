@@ -32,6 +32,7 @@ std::vector<std::string> flags_of(std::string_view method) {
     return {"--set", "elalora.total=4", "--set", "elalora.init_rank=6", "--rank", "3", "--set", "elalora.moves=3"};
   if (method == "earlybird")  // all blocks, so that it begins as the model, and long steps: a norm follows the sum
     return {"--set", "earlybird.blocks=2", "--set", "optimizer.rate_of=earlybird:50"};
+  if (method == "lemo") return {"--set", "lemo.keep=0.5", "--set", "lemo.windows=2"};
   if (method == "sara") return {"--set", "sara.adjust_at=2"};
   if (method == "taps")  // a score below its threshold is a layer that learns nothing
     return {"--set", "taps.penalty=0.001"};
@@ -53,17 +54,18 @@ class Methods : public testing::TestWithParam<const Rewrite*> {
 
   static std::string file(const std::string& name) { return files_->folder.file(std::string(GetParam()->name) + name); }
 
+  // What trains nothing of its own goes with what does.
+  static std::string method() { return (GetParam()->training_only ? "lora," : "") + std::string(GetParam()->name); }
+
   static Ran train(const std::string& out, const std::string& steps, bool resume) {
-    std::vector<std::string> all = {"finetune",  "--model",    model_,
-                                    "--data",    data_,        "--out",
-                                    out,         "--method",   std::string(GetParam()->name),
-                                    "--steps",   steps,        "--context",
-                                    "64",        "--batch",    "1",
-                                    "--threads", "2",          "--schedule",
-                                    "constant",  "--warmup",   "0",
-                                    "--lr",      "0.01",       "--precision",
-                                    "f32",       "--multiply", "f32",
-                                    "--scratch", "none"};
+    return train_with(method(), out, steps, resume);
+  }
+  static Ran train_with(const std::string& how, const std::string& out, const std::string& steps, bool resume) {
+    std::vector<std::string> all = {"finetune", "--model",    model_, "--data",    data_,  "--out",
+                                    out,        "--method",   how,    "--steps",   steps,  "--context",
+                                    "64",       "--batch",    "1",    "--threads", "2",    "--schedule",
+                                    "constant", "--warmup",   "0",    "--lr",      "0.01", "--precision",
+                                    "f32",      "--multiply", "f32",  "--scratch", "none"};
     for (const std::string& flag : flags_of(GetParam()->name)) all.push_back(flag);
     if (resume) all.emplace_back("--resume");
     return run_thimble(all);
@@ -112,6 +114,11 @@ std::string Methods::model_, Methods::data_;
 
 TEST_P(Methods, trains_resumes_and_merges) {
   if (GetParam()->name == "bitfit") GTEST_SKIP() << "this model has no biases";
+  if (GetParam()->training_only) {
+    const Ran refused = train_with(std::string(GetParam()->name), file("-alone"), "4", false);
+    EXPECT_EQ(refused.status, 2);
+    EXPECT_THAT(refused.err, testing::HasSubstr("--method lora," + std::string(GetParam()->name)));
+  }
   const bool full = GetParam()->trains_weights;
   const Ran whole = train(file("-whole"), "4", false);
   ASSERT_EQ(whole.status, 0) << whole.err;

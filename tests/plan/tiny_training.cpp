@@ -48,6 +48,7 @@ TrainingSpec tiny_spec(const Rewrite& method) {
   spec.architecture = tiny_llama();
   spec.stored = [](const std::string& name) -> const Codec* { return name == "lm_head.weight" ? nullptr : &kF32; };
   spec.rewrites = {rewrite_for_tests(method, spec.architecture)};
+  if (method.training_only) spec.rewrites.insert(spec.rewrites.begin(), rewrite_for_tests(kLora, spec.architecture));
   spec.keepers = *keepers_named(keepers_of(std::vector{&method}));
   spec.optimizer_options = OptionValues(spec.optimizer->options);
   spec.batch = 8, spec.context = 128;
