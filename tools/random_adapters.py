@@ -49,7 +49,7 @@ KINDS = {
 }
 WITHOUT_LAYERS = ("PromptTuningConfig", "PromptEncoderConfig", "PrefixTuningConfig")
 MOVES = {"OFTConfig": 0.05, "BOFTConfig": 0.05, "VBLoRAConfig": 0.3, "PrefixTuningConfig": 0.5, "PromptTuningConfig": 0.5}
-METHODS = ["lora", "dora", "lora_plus", "lora_fa", "ia3", "vera", "loha", "lokr", "oft", "boft", "adalora", "vblora", "ln_tuning", "bitfit",
+METHODS = ["lora", "dora", "lora_plus", "lora_fa", "ia3", "vera", "loha", "lokr", "oft", "boft", "adalora", "vblora", "ln_tuning",
            "trainable_tokens", "prompt_tuning", "prefix_tuning"]
 
 
@@ -192,8 +192,6 @@ def methods_of(seed, only=None):
         flags += ["--set", f"lokr.decompose_both={draw.randint(0, 1)}"]
     if method == "oft":
         flags += ["--set", f"oft.block_size={draw.choice([4, 8])}"]
-    if method == "boft":
-        flags += ["--set", f"boft.factors={draw.choice([1, 2])}"]
     if method == "vblora":
         flags += ["--set", "vblora.vector_length=8", "--set", "vblora.vectors=16"]
     if method == "trainable_tokens":

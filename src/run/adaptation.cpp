@@ -5,6 +5,7 @@
 #include <charconv>
 #include <set>
 
+#include "adapters/modules.h"
 #include "adapters/peft_config.h"
 #include "core/split.h"
 #include "models/untied_model.h"
@@ -281,6 +282,19 @@ const Adapter* named_by(std::span<const Adapter> adapters, size_t i) {
 
 }  // namespace
 
+namespace {
+
+// What PEFT writes of a head that is the embedding, under the head's name: the same numbers.
+AdapterTensor under_the_head(const AdapterTensor& tensor, const Architecture& architecture) {
+  const std::vector<ModelModule> modules = model_modules(architecture);
+  const std::string embedding = "model." + modules.front().owner, head = "model." + modules.back().owner;
+  AdapterTensor copy = tensor;
+  if (copy.stored.starts_with(embedding + ".")) copy.stored = head + copy.stored.substr(embedding.size());
+  return copy;
+}
+
+}  // namespace
+
 // One technique into adapter/, several each into a folder of its own in it.
 Result<void> Trainer::export_adapter(const std::string& folder) {
   Values all = values();
@@ -294,8 +308,11 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
                        .labels = i == 0 ? spec_.architecture.labels : std::nullopt};
     for (const AdapterTensor& tensor : plan_.train.adapter)
       if (const Layout::Entry* const entry = plan_.layout.find(tensor.value);
-          entry && tensor.saved && (configs_.size() == 1 || tensor.technique == spec_.rewrites[i].rewrite->name))
+          entry && tensor.saved && (configs_.size() == 1 || tensor.technique == spec_.rewrites[i].rewrite->name)) {
         out.tensors.emplace_back(tensor, entry->type.shape);
+        if (spec_.rewrites[i].rewrite->with_tied_head && spec_.architecture.tied)
+          out.tensors.emplace_back(under_the_head(tensor, spec_.architecture), entry->type.shape);
+      }
     const std::string name(spec_.rewrites[i].rewrite->name);
     names.push_back(name);
     const std::string place = folder + "/adapter" + (configs_.size() > 1 ? "/" + name : "");
