@@ -49,7 +49,11 @@ std::vector<std::string> adapter_paths(const std::string& paths);
 // an adapter of another model, and tensors that have no place in this one.
 Result<RewriteSpec> rewrite_of(Adapter& adapter, const Architecture& architecture);
 
-// The model that adapters are for: where they say labels of texts and it does not, with a head for these labels.
+// Whether an adapter has copies of its own of the embedding or the head: where these are one matrix, they are two then.
+bool has_own_ends(const nlohmann::ordered_json& config, const Architecture& architecture);
+
+// The model that adapters are for: where they say labels of texts and it does not, with a head for these labels; where
+// one of them has copies of its own of what is the embedding and the head, with a head of its own.
 Result<std::unique_ptr<ModelSource>> model_for(std::unique_ptr<ModelSource> source, std::span<const Adapter> adapters);
 
 // The adapter that a value of a stack is of: that of its technique's place.
@@ -78,9 +82,11 @@ struct FreshAdapter {
 Result<RewriteSpec> fresh_rewrite(const Rewrite& rewrite, const FreshAdapter& asked, const Architecture& architecture,
                                   nlohmann::ordered_json& config);
 
-// The technique that a configuration describes, on all modules that it names.
+// The technique that a configuration describes, on all modules that it names. `overwrites` says of a value of the model
+// whether the adapter brings it though it does not train it; nullptr: none.
 Result<RewriteSpec> configured_rewrite(const Rewrite& rewrite, const nlohmann::ordered_json& config,
-                                       const Architecture& architecture, const std::string& source);
+                                       const Architecture& architecture, const std::string& source,
+                                       const std::function<bool(const std::string& value)>& overwrites = nullptr);
 
 // What is written: the configuration, and values of the graph.
 struct AdapterToWrite {

@@ -2,8 +2,10 @@
 #include <charconv>
 
 #include "adapters/adapter.h"
+#include "adapters/modules.h"
 #include "core/split.h"
 #include "models/labelled_model.h"
+#include "models/untied_model.h"
 
 namespace thimble {
 namespace {
@@ -56,10 +58,16 @@ Result<std::vector<Adapter>> open_adapter_list(const std::string& paths, const s
   return out;
 }
 
+bool has_own_ends(const nlohmann::ordered_json& config, const Architecture& architecture) {
+  return architecture.tied && !saved_ends(config, architecture).empty();
+}
+
 Result<std::unique_ptr<ModelSource>> model_for(std::unique_ptr<ModelSource> source, std::span<const Adapter> adapters) {
   for (const Adapter& adapter : adapters)
     if (adapter.labels && !source->architecture().labels)
       source = TRY(with_labels(std::move(source), *adapter.labels, std::nullopt));
+  for (const Adapter& adapter : adapters)
+    if (has_own_ends(adapter.config, source->architecture())) source = with_own_head(std::move(source));
   return source;
 }
 

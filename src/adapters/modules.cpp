@@ -65,10 +65,11 @@ std::vector<ModelModule> model_modules(const Architecture& architecture) {
   std::vector<ModelModule> modules;
   for (const TensorSpec& spec : tensor_specs(architecture)) modules.push_back(describe(architecture, spec));
   if (!architecture.tied) return modules;
-  ModelModule head = modules.front();
-  head.name = head.owner = "lm_head";
-  head.linear = true, head.by_default = false, head.transposed = false;
-  modules.push_back(std::move(head));
+  Architecture apart = architecture;
+  apart.tied = false;
+  for (const TensorSpec& spec : tensor_specs(apart))
+    if (spec.name == "lm_head.weight") modules.push_back(describe(apart, spec));
+  modules.back().tensor = modules.front().tensor;
   return modules;
 }
 
@@ -99,7 +100,8 @@ Result<Selection> Selection::read(const Ordered& config, const std::string& sour
   selection.targets_ = TRY(read_names("target_modules"));
   selection.excluded_ = TRY(read_names("exclude_modules"));
   const auto layers = config.find("layers_to_transform");
-  if (layers != config.end() && !layers->is_null()) {
+  const bool every = layers == config.end() || layers->is_null() || (layers->is_array() && layers->empty());
+  if (!every) {
     selection.layers_.emplace();
     const Ordered list = layers->is_array() ? *layers : Ordered::array({*layers});
     for (const Ordered& layer : list) {
@@ -109,9 +111,9 @@ Result<Selection> Selection::read(const Ordered& config, const std::string& sour
     }
   }
   const auto pattern = config.find("layers_pattern");
-  if (pattern != config.end() && pattern->is_string()) {
+  if (pattern != config.end() && pattern->is_string() && !pattern->get_ref<const std::string&>().empty()) {
     selection.layer_patterns_.push_back(pattern->get<std::string>());
-  } else if (pattern != config.end() && !pattern->is_null()) {
+  } else if (pattern != config.end() && !pattern->is_null() && !pattern->is_string()) {
     selection.layer_patterns_ = TRY(names_of(*pattern, "layers_pattern", source));
   }
   return selection;
@@ -136,14 +138,14 @@ Result<bool> Selection::targeted(const ModelModule& module) const {
                         [&](const std::string& name) { return ends_with_part(module.owner, name); });
   }
   if (!named || !layers_) return named;
-  std::string layer;
+  std::string layer;  // the first number: behind it an expert's may stand
   if (layer_patterns_.empty()) {
-    const NamePattern any = TRY(NamePattern::compile(".*\\.[^.]*\\.(\\d+)\\.", source_));
+    const NamePattern any = TRY(NamePattern::compile(".*?\\.[^.]*\\.(\\d+)\\.", source_));
     layer = TRY(any.group(module.owner, 1));
   }
   for (const std::string& pattern : layer_patterns_) {
     if (!layer.empty()) break;
-    const NamePattern one = TRY(NamePattern::compile(".*\\.(?:" + pattern + ")\\.(\\d+)\\.", source_));
+    const NamePattern one = TRY(NamePattern::compile("(?:^|.*?\\.)(?:" + pattern + ")\\.(\\d+)\\.", source_));
     layer = TRY(one.group(module.owner, 1));
   }
   if (layer.empty() || layer.size() > 9) return false;
@@ -170,6 +172,16 @@ bool is_saved(const Ordered& modules_to_save, const ModelModule& module) {
     }
   }
   return false;
+}
+
+std::vector<ModelModule> saved_ends(const Ordered& config, const Architecture& architecture) {
+  const auto saved = config.is_object() ? config.find("modules_to_save") : config.end();
+  std::vector<ModelModule> ends;
+  if (!config.is_object() || saved == config.end()) return ends;
+  for (ModelModule& module : model_modules(architecture))
+    if ((module.name == "model.embed_tokens" || module.name == "lm_head") && is_saved(*saved, module))
+      ends.push_back(std::move(module));
+  return ends;
 }
 
 }  // namespace thimble

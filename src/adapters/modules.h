@@ -58,4 +58,7 @@ Result<const nlohmann::ordered_json*> by_pattern(const nlohmann::ordered_json& p
 // Whether modules_to_save names this tensor's module, or one that it is in.
 bool is_saved(const nlohmann::ordered_json& modules_to_save, const ModelModule& module);
 
+// The embedding and the head, those of them that modules_to_save names.
+std::vector<ModelModule> saved_ends(const nlohmann::ordered_json& config, const Architecture& architecture);
+
 }  // namespace thimble

@@ -13,8 +13,8 @@ using Kind = PeftField::Kind;
 
 // Fields of PeftConfig and of what most techniques have, beside those of a technique's own form.
 constexpr std::string_view kHonoured[] = {
-    "peft_type",      "task_type",       "target_modules", "exclude_modules",        "layers_to_transform",
-    "layers_pattern", "modules_to_save", "bias",           "base_model_name_or_path"};
+    "peft_type",      "task_type",       "target_modules", "exclude_modules",         "layers_to_transform",
+    "layers_pattern", "modules_to_save", "bias",           "base_model_name_or_path", "trainable_token_indices"};
 constexpr PeftNote kHarmless[] = {
     {"peft_version", "it says who wrote the file"},
     {"auto_mapping", "it says of which Python classes the base model is"},
@@ -139,6 +139,7 @@ PeftMeaning peft_meaning(const Rewrite& rewrite, std::string_view field, std::st
     return PeftMeaning::refused;
   }
   note = find_note(form.harmless, field);
+  if (!note) note = find_note(form.training, field);
   if (!note) note = find_note(kHarmless, field);
   if (note && why) *why = note->why;
   return note ? PeftMeaning::harmless : PeftMeaning::unknown;
@@ -184,6 +185,17 @@ Result<const Rewrite*> check_peft_config(const Ordered& config, const std::strin
     }
   }
   return rewrite;
+}
+
+Result<void> check_peft_training(const Rewrite& rewrite, const Ordered& config, const std::string& source) {
+  for (const PeftNote& note : rewrite.form.training) {
+    const auto found = config.find(std::string(note.field));
+    if (found == config.end() || is_off(*found) || (found->is_number() && found->get<double>() == 0)) continue;
+    return fail(ErrorCode::unsupported,
+                "reading {}: '{}' is set, which thimble does not do: {}; set it to 0 to train on without it", source,
+                note.field, note.why);
+  }
+  return {};
 }
 
 bool says_labels(const Ordered& config) {

@@ -21,6 +21,10 @@ PeftMeaning peft_meaning(const Rewrite& rewrite, std::string_view field, std::st
 // The technique of `peft_type`; refuses other kinds, and fields that cannot be honoured, by name.
 Result<const Rewrite*> check_peft_config(const nlohmann::ordered_json& config, const std::string& source);
 
+// Refuses fields by name that matter only where the adapter trains on.
+Result<void> check_peft_training(const Rewrite& rewrite, const nlohmann::ordered_json& config,
+                                 const std::string& source);
+
 // Whether the adapter is one of a model that says labels of texts.
 bool says_labels(const nlohmann::ordered_json& config);
 

@@ -45,13 +45,8 @@ bool Kept::keepable(ValueId value) const {
   if (graph.block() < 0 || producer < 0) return false;
   const Node& node = graph.nodes()[static_cast<size_t>(producer)];
   const Type& type = graph.value(value).type;
-<<<<<<< HEAD
-  const bool tokens = type.shape.rank() == 2 && type.extent == Extent::tokens;
-  return tokens && node.phase == Phase::forward && node.out[0] == value &&
-=======
   const bool tokens = type.shape.rank() == 2 && type.extent != Extent::fixed;
-  return tokens && (node < forward_ || stores_.contains(node)) && graph.nodes()[node].out[0] == value &&
->>>>>>> hb-c
+  return tokens && node.phase == Phase::forward && node.out[0] == value &&
          (type.codec == &kF32 || type.codec == &kBf16) && graph.value(value).role == Role::activation;
 }
 

@@ -49,6 +49,8 @@ struct PeftField {
   // whole names.
   std::string_view pattern = {};
   double absent = 0;  // what a file without the field means
+  // The end of the name of a tensor whose first extent says it, whatever the field does.
+  std::string_view extent = {};
 };
 // Why a field changes nothing here, or cannot be honoured.
 struct PeftNote {
@@ -62,7 +64,8 @@ struct PeftForm {
   std::string_view type;  // "LORA"; empty: the technique has no adapter
   std::span<const PeftField> fields = {};
   std::span<const PeftNote> harmless = {};
-  std::span<const PeftNote> refused = {};  // unless they are off: absent, null, false or empty
+  std::span<const PeftNote> refused = {};   // unless they are off: absent, null, false or empty
+  std::span<const PeftNote> training = {};  // likewise where the adapter trains on; otherwise harmless
   std::span<const PeftValue> values = {};
   // The field that says how fresh values begin, with what is written there; both may be empty.
   std::string_view init_field = {};
@@ -115,6 +118,7 @@ struct AdaptedModule {
   std::string kind = {};  // "self_attn.q_proj": the same for all layers with one place in a block and one shape
   int64_t alike = 1;      // adapted layers of that kind
   int64_t in_group = 1;   // input columns that belong together: those of a head, where the input is heads
+  double row_scale = 1;   // of an embedding whose files multiply its rows by themselves: by what, later
   int64_t layer = -1, layers = 0;  // the block that it is of, and how many there are; -1: of none
   bool probed = false;             // options are being settled: what it does on data is measured (Settling)
 };

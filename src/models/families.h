@@ -51,7 +51,8 @@ struct Family {
   std::string_view blocks = "model.layers.";  // prefix of block 0: "model.layers.0."
   // Names that are not thimble's own.
   std::span<const HfName> (*names)(const Architecture& architecture) = nullptr;
-  bool transposed = false;                                 // matrices of blocks are [in, out] (GPT-2's Conv1D)
+  bool transposed = false;   // matrices of blocks are [in, out] (GPT-2's Conv1D)
+  bool scales_rows = false;  // Architecture::embedding_scale is the embedding's own in its files, not the model's
   std::string_view buffers[3] = {".rotary_emb.inv_freq"};  // ends of names in old files that are no weights
   Rope::Layout rope_layout = Rope::Layout::halves;         // in the family's own files
   GgufFamily gguf = {};

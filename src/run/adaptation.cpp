@@ -5,8 +5,10 @@
 #include <charconv>
 #include <set>
 
+#include "adapters/modules.h"
 #include "adapters/peft_config.h"
 #include "core/split.h"
+#include "models/untied_model.h"
 #include "run/blocks.h"
 #include "run/resume.h"
 #include "run/trainer.h"
@@ -71,6 +73,10 @@ Result<OptionValues> options_of(const Rewrite& rewrite, const Recipe& r) {
       return fail(ErrorCode::invalid_argument,
                   "--set {0}.{1}: it would have no effect: {0}.{2} says what is chosen by it; leave one of them out",
                   rewrite.name, option, by);
+  if (options.has("alpha") && options["alpha"] == 0)
+    return fail(ErrorCode::invalid_argument,
+                "--method {}: with an alpha of 0 it adds nothing and does not learn; give another --alpha",
+                rewrite.name);
   return options;
 }
 
@@ -152,6 +158,16 @@ Result<void> check_continues(const Adapter& adapter) {
 
 }  // namespace
 
+// The model that the adapter to begin with is for, or that the run began with.
+Result<void> Trainer::open_adapted() {
+  if (!recipe_.adapter.empty()) source_ = TRY(model_for(std::move(source_), TRY(open_adapters(recipe_.adapter))));
+  const std::string began = recipe_.resume ? metadata_text(*checkpoint_, "adapter") : "";
+  if (began.empty()) return {};
+  for (const Ordered& config : TRY(parse_ordered_json(began, checkpoint_->path())))
+    if (has_own_ends(config, source_->architecture())) source_ = with_own_head(std::move(source_));
+  return {};
+}
+
 Result<void> Trainer::make_rewrites() {
   spec_.rewrites.clear();
   const bool given = !recipe_.method.empty();
@@ -201,6 +217,7 @@ Result<void> Trainer::begin_with_adapter() {
                 r.adapter);
   for (Adapter& adapter : adapters_) {
     CHECK_OK(check_continues(adapter));
+    CHECK_OK(check_peft_training(*adapter.rewrite, adapter.config, adapter.path + kAdapterConfig));
     for (const std::string& text : r.set)
       if (TRY(parse_setting(text)).owner == adapter.rewrite->name)
         return fail(ErrorCode::invalid_argument, "--set {}: the options of {} are those of the adapter {}", text,
@@ -215,16 +232,22 @@ Result<void> Trainer::begin_with_adapter() {
 }
 
 Result<void> Trainer::resume_adapted(const std::string& began) {
-  const Ordered configs = TRY(parse_ordered_json(began, checkpoint_->path()));
+  const std::string& source = checkpoint_->path();
+  const Ordered configs = TRY(parse_ordered_json(began, source));
   std::string names;
+  std::set<std::string> trained;
   for (size_t i = 0; configs.is_array() && i < configs.size(); ++i) {
-    const std::string& source = checkpoint_->path();
     const Rewrite* const rewrite = TRY(check_peft_config(configs[i], source));
     names += (names.empty() ? "" : ",") + std::string(rewrite->name);
     spec_.rewrites.push_back(TRY(configured_rewrite(*rewrite, configs[i], spec_.architecture, source)));
-    spec_.rewrites.back().given = true;
+    for (const AdapterTensor& tensor : spec_.rewrites.back().trained) trained.insert(tensor.value);
     configs_.push_back(configs[i]);
   }
+  // What else the checkpoint has of the model's values, the adapter brought; the first of several takes all of it.
+  const auto brought = [&](const std::string& value) { return checkpoint_->find(value) && !trained.contains(value); };
+  if (RewriteSpec* const first = spec_.rewrites.empty() ? nullptr : &spec_.rewrites.front())
+    *first = TRY(configured_rewrite(*first->rewrite, configs_.front(), spec_.architecture, source, brought));
+  for (RewriteSpec& spec : spec_.rewrites) spec.given = true;
   recipe_.method = names;
   return {};
 }
@@ -270,6 +293,19 @@ const Adapter* named_by(std::span<const Adapter> adapters, size_t i) {
 
 }  // namespace
 
+namespace {
+
+// What PEFT writes of a head that is the embedding, under the head's name: the same numbers.
+AdapterTensor under_the_head(const AdapterTensor& tensor, const Architecture& architecture) {
+  const std::vector<ModelModule> modules = model_modules(architecture);
+  const std::string embedding = "model." + modules.front().owner, head = "model." + modules.back().owner;
+  AdapterTensor copy = tensor;
+  if (copy.stored.starts_with(embedding + ".")) copy.stored = head + copy.stored.substr(embedding.size());
+  return copy;
+}
+
+}  // namespace
+
 // One technique into adapter/, several each into a folder of its own in it. Those that are for training alone leave
 // nothing.
 Result<void> Trainer::export_adapter(const std::string& folder) {
@@ -287,8 +323,11 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
                        .labels = i == 0 ? spec_.architecture.labels : std::nullopt};
     for (const AdapterTensor& tensor : plan_.train.adapter)
       if (const Layout::Entry* const entry = plan_.layout.find(tensor.value);
-          entry && tensor.saved && (!several || tensor.technique == spec_.rewrites[i].rewrite->name))
+          entry && tensor.saved && (!several || tensor.technique == spec_.rewrites[i].rewrite->name)) {
         out.tensors.emplace_back(tensor, entry->type.shape);
+        if (spec_.rewrites[i].rewrite->with_tied_head && spec_.architecture.tied)
+          out.tensors.emplace_back(under_the_head(tensor, spec_.architecture), entry->type.shape);
+      }
     const std::string name(spec_.rewrites[i].rewrite->name);
     names.push_back(name);
     const std::string place = folder + "/adapter" + (several ? "/" + name : "");

@@ -33,7 +33,6 @@ Result<Labels> Trainer::labels_of_data(Labels::Kind kind) const {
 Result<void> Trainer::open_labels() {
   const Recipe& r = recipe_;
   const Objective& objective = *TRY(objective_named(r.objective));
-  if (!r.adapter.empty()) source_ = TRY(model_for(std::move(source_), TRY(open_adapters(r.adapter))));
   const auto& there = source_->architecture().labels;
   if (there && objective.labels != there->kind)
     return fail(ErrorCode::invalid_argument, "--objective {}: the model says {} of texts; give --objective {}",

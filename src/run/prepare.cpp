@@ -58,6 +58,7 @@ Result<void> Trainer::open() {
   if (teacher_) model_fingerprint_ += " teacher " + TRY(fingerprint_text(teacher_.get()));
   if (source_) {
     CHECK_OK(open_model_tokenizer());
+    CHECK_OK(open_adapted());
     CHECK_OK(open_labels());
     spec_.architecture = source_->architecture();
     return {};

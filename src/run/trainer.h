@@ -62,6 +62,7 @@ class Trainer {
   Trainer(const Recipe& recipe, Events& events) : recipe_(recipe), events_(events) {}
   Result<void> open();
   Result<void> open_model_tokenizer();
+  Result<void> open_adapted();
   Result<void> open_labels();
   Result<Labels> labels_of_data(Labels::Kind kind) const;
   Result<void> open_teacher();

@@ -6,6 +6,7 @@
 #include "core/warnings.h"
 #include "files/gguf.h"
 #include "text/byte_bpe.h"
+#include "text/end_names.h"
 #include "text/readers.h"
 #include "text/sentencepiece.h"
 #include "text/tokenizer_fields.h"
@@ -23,13 +24,6 @@ Result<std::optional<int32_t>> token_id(const GgufFile& file, std::string_view k
   return static_cast<int32_t>(*id);
 }
 
-// Tokens that llama.cpp takes for ends of a text by their names (src/llama-vocab.cpp, special_eog_ids).
-constexpr auto kEndNames = std::to_array<std::string_view>(
-    {"<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
-     "<|endoftext|>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>",
-     "<\xef\xbd\x9c"
-     "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"});
-
 // Pre-tokenizers that leave texts whole, in raw UTF-8, where others cut them and write bytes as characters.
 constexpr auto kRankedNames = std::to_array<std::string_view>({"gemma4", "granite-embed-multi-311m", "sarvam-moe"});
 
@@ -42,10 +36,19 @@ Result<void> read_ends(const GgufFile& file, Vocabulary& vocabulary) {
   }
   SpecialTokens specials;
   specials.build(vocabulary.tokens);
-  for (const std::string_view name : kEndNames) {
-    int32_t id = specials.find(name);
-    if (id < 0) id = vocabulary.tokens.find(name);
-    if (id >= 0) vocabulary.ends.push_back(id);
+  const auto id_of = [&](std::string_view name) {
+    const int32_t id = specials.find(name);
+    return id >= 0 ? id : vocabulary.tokens.find(name);
+  };
+  for (const std::string_view name : end_names([&](std::string_view n) { return id_of(n) >= 0; }))
+    vocabulary.ends.push_back(id_of(name));
+  for (const InfillEnd& end : infill_ends()) {
+    if (const auto id = TRY(token_id(file, end.key))) {
+      vocabulary.ends.push_back(*id);
+      continue;
+    }
+    for (const std::string_view name : end.names)
+      if (id_of(name) >= 0) vocabulary.ends.push_back(id_of(name));
   }
   return {};
 }
@@ -201,6 +204,7 @@ Result<std::unique_ptr<Tokenizer>> read_ranked_sentencepiece(const GgufFile& fil
 Result<std::unique_ptr<Tokenizer>> read_word_piece(const GgufFile& file) {
   WordPieceFile words;
   words.lowercase = TRY(file.get_or<bool>("tokenizer.ggml.normalizer.lowercase", true));
+  words.strips_accents = TRY(file.find<bool>("tokenizer.ggml.normalizer.strip_accents"));
   const auto kinds = TRY(read_kinds(file, TRY(count_tokens(file))));
   CHECK_OK(file.for_each_string("tokenizer.ggml.tokens", [&](std::string_view token) -> Result<void> {
     constexpr std::string_view kBlock = "\u2581";

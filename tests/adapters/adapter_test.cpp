@@ -98,6 +98,99 @@ TEST(Adapter, channels_that_trained_have_a_tensor) {
               HasSubstr("has no tensor of it"));
 }
 
+// LoRA and rows of the embedding in one folder are two techniques.
+TEST(Adapter, tokens_beside_lora_are_a_technique_of_their_own) {
+  const auto open = [](const TemporaryFolder& folder, const char* tokens) {
+    std::vector<WrittenTensor> tensors = one_module();
+    tensors.push_back({"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", {2, 12}, element});
+    write_folder(
+        folder.path(),
+        fmt::format(R"({{"peft_type":"LORA","r":2,"target_modules":["q_proj"],"trainable_token_indices":{}}})", tokens),
+        tensors);
+    return open_adapters(folder.path());
+  };
+  for (const char* tokens : {"[7,3]", R"({"embed_tokens":[7,3]})", R"({"embed_tokens":[7,3],"lm_head":[7,3]})"}) {
+    SCOPED_TRACE(tokens);
+    TemporaryFolder folder;
+    auto adapters = open(folder, tokens);
+    ASSERT_TRUE(adapters) << adapters.error().message;
+    ASSERT_EQ(adapters->size(), 2u);
+    EXPECT_EQ((*adapters)[0].rewrite, &kTrainableTokens) << "first, so that LoRA adds to what they make of the head";
+    EXPECT_EQ((*adapters)[1].rewrite, &kLora);
+    EXPECT_FALSE((*adapters)[1].config.contains("trainable_token_indices"));
+    Architecture tied = tiny_architecture("llama");
+    tied.tied = true;
+    const auto made = adapt(*adapters, tied);
+    ASSERT_TRUE(made) << made.error().message;
+    const auto delta = std::ranges::find_if(made->tensors, [](const auto& t) { return t.value.ends_with("_delta"); });
+    ASSERT_NE(delta, made->tensors.end());
+    ASSERT_TRUE(find_entry(adapter_of(*adapters, *delta), *delta));
+    EXPECT_TRUE(check_all_read(*adapters, made->tensors));
+  }
+  const auto refusal = [&](const char* tokens) {
+    TemporaryFolder folder;
+    const auto adapters = open(folder, tokens);
+    return adapters ? "was read" : adapters.error().message;
+  };
+  EXPECT_THAT(refusal(R"({"embed_tokens":[7,3],"lm_head":[7]})"), HasSubstr("has other tokens for 'lm_head'"));
+  EXPECT_THAT(refusal("7"), HasSubstr("should be a list of token ids"));
+  EXPECT_THAT(refusal(R"(["a"])"), HasSubstr("a list of up to"));
+  TemporaryFolder folder;
+  write_folder(folder.path(), R"({"peft_type":"LORA","r":2,"target_modules":["q_proj"],"trainable_token_indices":[1]})",
+               one_module());
+  EXPECT_THAT(open_adapters(folder.path()).error().message, HasSubstr("there are no rows for them"));
+}
+
+// PEFT writes rows of a head that is the embedding under both names.
+TEST(Adapter, rows_of_a_tied_head_are_in_the_file_twice) {
+  Architecture tied = tiny_architecture("llama");
+  tied.tied = true;
+  const std::string embedding = "base_model.model.model.embed_tokens.trainable_tokens_delta",
+                    head = "base_model.model.lm_head.trainable_tokens_delta";
+  for (const float more : {0.0f, 1.0f}) {
+    TemporaryFolder folder;
+    write_folder(folder.path(),
+                 R"({"peft_type":"TRAINABLE_TOKENS","token_indices":[7,3],"target_modules":["embed_tokens"]})",
+                 {{embedding, {2, 12}, element}, {head, {2, 12}, [&](int64_t i) { return element(i) + more; }}});
+    auto adapters = open_adapters(folder.path());
+    ASSERT_TRUE(adapters) << adapters.error().message;
+    const auto made = adapt(*adapters, tied);
+    EXPECT_EQ(made.has_value(), more == 0);
+    if (!made) EXPECT_THAT(made.error().message, HasSubstr("differ, and are for one matrix"));
+  }
+}
+
+// With bias "all" PEFT saves biases of modules_to_save several times.
+TEST(Adapter, biases_beside_modules_that_are_saved_whole_are_left_out) {
+  TemporaryFolder folder;
+  std::vector<WrittenTensor> tensors = one_module();
+  const std::string norm = "base_model.model.model.norm.";
+  tensors.push_back({norm + "weight", {12}, element});
+  tensors.push_back({norm + "modules_to_save.weight", {12}});
+  tensors.push_back({norm + "original_module.weight", {12}});
+  write_folder(folder.path(), R"({"peft_type":"LORA","r":2,"target_modules":["q_proj"],"modules_to_save":["norm"]})",
+               tensors);
+  auto adapters = open_adapters(folder.path());
+  ASSERT_TRUE(adapters) << adapters.error().message;
+  EXPECT_EQ(adapters->front().tensors.size(), 3u);
+  EXPECT_EQ(adapters->front().tensors.at("norm.weight").name, norm + "weight");
+}
+
+// PEFT takes one factor on a CPU, and leaves the configuration as it was.
+TEST(Adapter, butterfly_factors_are_those_of_the_tensor) {
+  TemporaryFolder folder;
+  const std::string q = std::string(kQ) + ".boft_";
+  write_folder(
+      folder.path(),
+      R"({"peft_type":"BOFT","boft_block_size":2,"boft_block_num":0,"boft_n_butterfly_factor":2,"target_modules":["q_proj"]})",
+      {{q + "R", {1, 6, 2, 2}, element}, {q + "s", {12, 1}, element}});
+  auto adapters = open_adapters(folder.path());
+  ASSERT_TRUE(adapters) << adapters.error().message;
+  EXPECT_EQ(adapters->front().config["boft_n_butterfly_factor"], 1);
+  const auto made = adapt(*adapters, tiny_architecture("llama"));
+  EXPECT_TRUE(made) << made.error().message;
+}
+
 // What is read is written again: the configuration with all its fields, in their order, and the tensors' names and
 // numbers, whatever their layout.
 TEST(Adapter, what_is_read_is_written) {

@@ -62,13 +62,15 @@ std::vector<Kind> kinds() {
            }}};
 }
 
-std::vector<float> logits_of(const std::string& model, const std::string& adapter) {
+const std::vector<int32_t> kIds = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3};
+
+std::vector<float> logits_of(const std::string& model, const std::string& adapter,
+                             std::span<const int32_t> ids = kIds) {
   InferenceOptions options{.model = model, .adapter = adapter, .precision = "f32", .multiply = "f32"};
   options.threads = 1;
   auto inference = Inference::open(options);
   EXPECT_TRUE(inference) << inference.error().message;
   if (!inference) return {};
-  const std::vector<int32_t> ids = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3};
   auto all = AllLogits::prepare(**inference, static_cast<int64_t>(ids.size()));
   EXPECT_TRUE(all) << all.error().message;
   if (!all) return {};
@@ -193,6 +195,70 @@ TEST_P(MergedAdapter, says_the_same) {
     EXPECT_LT(worst, 1e-4 * (double{*most} - *least));
     EXPECT_GT(moved, 1e-2 * (double{*most} - *least));
   }
+}
+
+void expect_same(const std::vector<float>& found, const std::vector<float>& expected) {
+  ASSERT_EQ(found.size(), expected.size());
+  ASSERT_FALSE(expected.empty());
+  const auto [least, most] = std::minmax_element(expected.begin(), expected.end());
+  for (size_t i = 0; i < found.size(); ++i)
+    ASSERT_NEAR(found[i], expected[i], 1e-4 * (double{*most} - *least)) << "logit " << i;
+}
+
+// Virtual tokens with what the files' embedding makes of tokens are those tokens: Gemma's multiplies its rows itself.
+TEST_P(MergedAdapter, prompts_of_the_rows_of_tokens_are_these_tokens) {
+  constexpr int64_t kLead = 3;
+  const Architecture a = tiny_architecture(std::string(GetParam()->name));
+  const std::vector<float>& table = MemoryModel(a).values.at("model.embed_tokens.weight");
+  const int64_t width = std::ssize(table) / a.vocab;
+  const double by = a.family.starts_with("gemma") ? std::sqrt(static_cast<double>(a.width)) : 1;
+  write_folder(folder_.file("prompt"), fmt::format(R"({{"peft_type":"PROMPT_TUNING","num_virtual_tokens":{}}})", kLead),
+               {{"prompt_embeddings", {kLead, width}, [&](int64_t i) {
+                   const int64_t row = kIds[static_cast<size_t>(i / width)];
+                   return static_cast<float>(by * table[static_cast<size_t>(row * width + i % width)]);
+                 }}});
+  std::vector<float> whole = logits_of(folder_.file("base"), "");
+  whole.erase(whole.begin(), whole.begin() + kLead * a.vocab);
+  expect_same(logits_of(folder_.file("base"), folder_.file("prompt"), std::span(kIds).subspan(kLead)), whole);
+}
+
+// Copies of what is one matrix in the model are two.
+TEST_P(MergedAdapter, copies_of_a_tied_embedding_and_head_are_apart) {
+  Architecture a = tiny_architecture(std::string(GetParam()->name));
+  a.tied = true;
+  const MemoryModel tied(a);
+  if (!write_hf_model(folder_.file("tied"), a, tied.tensors, tied.rows())) GTEST_SKIP() << "the family does not tie";
+  Architecture untied = a;
+  untied.tied = false;
+  MemoryModel other(untied);
+  const auto modules = model_modules(a);
+  const auto tensor = [&](const ModelModule& m, float first) {
+    return WrittenTensor{"base_model.model." + m.owner + ".weight", m.shape,
+                         [first](int64_t i) { return std::sin(first + static_cast<float>(i)); }};
+  };
+  const WrittenTensor embedding = tensor(modules.front(), 1), head = tensor(modules.back(), 2);
+  for (auto& [name, values] : other.values) {
+    const bool is_head = name == "lm_head.weight";
+    if (!is_head && name != "model.embed_tokens.weight") {
+      values = tied.values.at(name);
+      continue;
+    }
+    for (size_t i = 0; i < values.size(); ++i) values[i] = (is_head ? head : embedding).value(static_cast<int64_t>(i));
+  }
+  ASSERT_TRUE(write_hf_model(folder_.file("untied"), untied, other.tensors, other.rows()));
+  std::vector<WrittenTensor> tensors = {embedding, head};
+  for (const ModelModule& m : modules)
+    if (m.tensor == "lm_head.bias") {
+      const std::vector<float>& bias = tied.values.at(m.tensor);
+      tensors.push_back({"base_model.model." + m.owner + ".bias", m.shape,
+                         [&bias](int64_t i) { return bias[static_cast<size_t>(i)]; }});
+    }
+  const auto last = [](const std::string& owner) { return owner.substr(owner.rfind('.') + 1); };
+  write_folder(folder_.file("copies"),
+               fmt::format(R"({{"peft_type":"LORA","target_modules":[],"modules_to_save":["{}","{}"]}})",
+                           last(modules.front().owner), last(modules.back().owner)),
+               tensors);
+  expect_same(logits_of(folder_.file("tied"), folder_.file("copies")), logits_of(folder_.file("untied"), ""));
 }
 
 }  // namespace

@@ -85,6 +85,23 @@ TEST(PeftFields, are_refused_by_name_when_they_are_set) {
   }
 }
 
+// What matters in training alone is in nobody's way where the adapter is used.
+TEST(PeftFields, of_training_are_refused_where_an_adapter_trains_on) {
+  int notes = 0;
+  for (const Rewrite* rewrite : rewrites())
+    for (const PeftNote& note : rewrite->form.training) {
+      ++notes;
+      Ordered config = {{"peft_type", rewrite->form.type}, {std::string(note.field), 0.1}};
+      EXPECT_TRUE(check_peft_config(config, "c")) << note.field;
+      const auto refused = check_peft_training(*rewrite, config, "c");
+      ASSERT_FALSE(refused) << note.field;
+      EXPECT_THAT(refused.error().message, HasSubstr("'" + std::string(note.field) + "' is set"));
+      config[std::string(note.field)] = 0.0;
+      EXPECT_TRUE(check_peft_training(*rewrite, config, "c")) << note.field;
+    }
+  EXPECT_GT(notes, 0);
+}
+
 TEST(PeftFields, refuses_what_it_cannot_honour) {
   struct Case {
     const char* fields;

@@ -84,6 +84,23 @@ TEST(Selection, of_some_layers) {
               IsEmpty());
   EXPECT_THAT(taken(R"({"target_modules":["c_attn"],"layers_to_transform":[1],"layers_pattern":"h"})", "gpt2"),
               UnorderedElementsAre("transformer.h.1.attn.c_attn"));
+  EXPECT_EQ(taken(R"({"target_modules":["q_proj"],"layers_to_transform":[],"layers_pattern":""})").size(), 2u)
+      << "an empty list and an empty pattern say nothing";
+  EXPECT_EQ(taken(R"({"target_modules":["q_proj"],"layers_to_transform":[1],"layers_pattern":[]})").size(), 1u);
+}
+
+// Names of experts have two numbers.
+TEST(Selection, of_layers_by_the_first_number_of_a_name) {
+  const auto takes = [](const char* config) {
+    ModelModule expert;
+    expert.owner = "model.layers.1.mlp.experts.0.gate_proj";
+    return *Selection::read(Ordered::parse(config), "c")->takes(expert);
+  };
+  EXPECT_TRUE(takes(R"({"target_modules":["gate_proj"],"layers_to_transform":[1]})"));
+  EXPECT_FALSE(takes(R"({"target_modules":["gate_proj"],"layers_to_transform":[0]})"));
+  EXPECT_TRUE(takes(R"({"target_modules":["gate_proj"],"layers_to_transform":[0],"layers_pattern":"experts"})"));
+  EXPECT_TRUE(takes(R"({"target_modules":["gate_proj"],"layers_to_transform":[1],"layers_pattern":"model\\.layers"})"))
+      << "at the beginning of the name";
 }
 
 TEST(Selection, without_what_is_excluded) {

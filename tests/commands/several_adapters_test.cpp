@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <filesystem>
+
 #include "files/json.h"
 #include "program.h"
 #include "tiny_files.h"
@@ -71,6 +74,39 @@ TEST_F(SeveralAdapters, different_techniques_merge_too) {
       run_thimble({"eval", "--model", tiny_.gguf, "--data", data_, "--adapter", both, "--adapter-scale", "1,0.5"});
   EXPECT_EQ(half.status, 2);
   EXPECT_THAT(half.err, HasSubstr("is of ia3, which does not add to a layer"));
+}
+
+// Tensors of the base model in an adapter's file (an embedding that was saved beside it) are in the checkpoint: whether
+// a run is resumed makes no difference.
+TEST_F(SeveralAdapters, what_one_brings_of_the_base_model_outlives_a_resume) {
+  const std::string name = std::string("base_model.model.") + TinyFiles::kModule;
+  const auto run = [&](const std::string& out, const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"finetune", "--model",   tiny_.gguf, "--data",    data_, "--schedule",
+                                    "constant", "--warmup",  "0",        "--context", "32",  "--batch",
+                                    "1",        "--scratch", "none",     "--threads", "2",   "--precision",
+                                    "f32",      "--out",     file(out)};
+    all.insert(all.end(), more.begin(), more.end());
+    const Ran ran = run_thimble(all);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return ran.out;
+  };
+  for (const bool brings : {false, true}) {
+    SCOPED_TRACE(brings);
+    std::vector<WrittenTensor> tensors = {
+        {name + ".lora_A.weight", {1, 64}, [](int64_t i) { return 0.01f * static_cast<float>(i); }},
+        {name + ".lora_B.weight", {64, 1}}};
+    if (brings)
+      tensors.push_back({"base_model.model.model.embed_tokens.weight", tiny_.model.tensors.front().shape,
+                         [](int64_t i) { return std::sin(static_cast<float>(i)); }});
+    write_folder(file("a"), R"({"peft_type":"LORA","r":1,"target_modules":["layers.1.self_attn.q_proj"]})", tensors);
+    const std::string whole = brings ? "whole_1" : "whole_0", parts = brings ? "parts_1" : "parts_0";
+    run(whole, {"--adapter", file("a"), "--steps", "4"});
+    run(parts, {"--adapter", file("a"), "--steps", "2"});
+    std::filesystem::remove_all(file("a"));
+    run(parts, {"--resume", "--steps", "4"});
+    const std::string weights = "/adapter/adapter_model.safetensors";
+    EXPECT_TRUE(file_bytes(file(parts + weights)) == file_bytes(file(whole + weights)));
+  }
 }
 
 TEST_F(SeveralAdapters, scales_are_checked) {

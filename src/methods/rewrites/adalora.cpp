@@ -37,8 +37,7 @@ constexpr PeftNote kHarmless[] = {
 };
 constexpr PeftNote kRefused[] = {{"use_dora", "PEFT has no such AdaLoRA"},
                                  {"use_rslora", "PEFT has no such AdaLoRA"},
-                                 {"layer_replication", "layers of the base model are repeated"},
-                                 {"trainable_token_indices", "rows of the embedding are trained beside it"}};
+                                 {"layer_replication", "layers of the base model are repeated"}};
 
 int64_t rank_of(const ModuleRewrite& m) {
   return static_cast<int64_t>(m.option("left") > 0 ? m.option("left") : m.option("init_rank"));

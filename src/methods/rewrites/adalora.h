@@ -11,7 +11,7 @@ inline constexpr Option kAdaloraOptions[] = {
     whole_number("init_rank", 12, 1, 65536, "ranks that every layer begins with"),
     whole_number("rank", 8, 1, 65536, "ranks of a layer that are left at the end, on average"),
     whole_number("left", 0, 0, 65536, "ranks that an adapter's file has of a layer; 0: all"),
-    {"alpha", 8, 1e-6, 1e6, "the product is scaled by alpha / init_rank"},
+    {"alpha", 8, -1e6, 1e6, "the product is scaled by alpha / init_rank"},
     {"dropout", 0, 0, 0.99, "of the input of A, in training"},
     whole_number("tinit", 0, 0, 1000000000, "steps before ranks are allotted"),
     whole_number("tfinal", 0, 0, 1000000000, "steps at the end with the ranks that are left"),

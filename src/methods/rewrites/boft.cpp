@@ -23,8 +23,8 @@ constexpr Option kOptions[] = {
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"boft_block_size", "block_size", Kind::whole, {}, 4},
                                  {"boft_block_num", "blocks", Kind::whole},
-                                 {"boft_n_butterfly_factor", "factors", Kind::whole, {}, 1}};
-constexpr PeftNote kRefused[] = {{"boft_dropout", "blocks are left out in training"}};
+                                 {"boft_n_butterfly_factor", "factors", Kind::whole, {}, 1, "boft_R"}};
+constexpr PeftNote kTraining[] = {{"boft_dropout", "blocks are left out in training"}};
 
 struct Sizes {
   int64_t factors, blocks, size;
@@ -154,14 +154,15 @@ ValueId weight(ModuleRewrite& m) {
 
 }  // namespace
 
-const Rewrite kBoft = {.name = "boft",
-                       .summary = "inputs of frozen layers are turned by butterflies of trained orthogonal blocks",
-                       .paper = "arXiv:2311.06243",
-                       .rate = 10,
-                       .options = kOptions,
-                       .adapt = adapt,
-                       .weight = weight,
-                       .check = check,
-                       .form = {.type = "BOFT", .fields = kFields, .refused = kRefused, .init_field = "init_weights"}};
+const Rewrite kBoft = {
+    .name = "boft",
+    .summary = "inputs of frozen layers are turned by butterflies of trained orthogonal blocks",
+    .paper = "arXiv:2311.06243",
+    .rate = 10,
+    .options = kOptions,
+    .adapt = adapt,
+    .weight = weight,
+    .check = check,
+    .form = {.type = "BOFT", .fields = kFields, .training = kTraining, .init_field = "init_weights"}};
 
 }  // namespace thimble

@@ -12,13 +12,13 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {whole_number("rank", 8, 1, 65536, "r, of each of the two products"),
-                               {"alpha", 8, 1e-6, 1e6, "what is added is scaled by alpha / rank"}};
+                               {"alpha", 8, -1e6, 1e6, "what is added is scaled by alpha / rank"}};
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"r", "rank", Kind::whole, "rank_pattern", 8},
                                  {"alpha", "alpha", Kind::number, "alpha_pattern", 8}};
 constexpr PeftNote kHarmless[] = {{"use_effective_conv2d", "it is for convolutions, which these models have none of"}};
-constexpr PeftNote kRefused[] = {{"rank_dropout", "ranks are dropped in training"},
-                                 {"module_dropout", "modules are dropped in training"}};
+constexpr PeftNote kTraining[] = {{"rank_dropout", "ranks are dropped in training"},
+                                  {"module_dropout", "modules are dropped in training"}};
 
 ValueId product(ModuleRewrite& m, const char* number, float deviation) {
   const auto rank = static_cast<int64_t>(m.option("rank"));
@@ -49,6 +49,6 @@ const Rewrite kLoha = {
     .weight = weight,
     .scales = true,
     .form = {
-        .type = "LOHA", .fields = kFields, .harmless = kHarmless, .refused = kRefused, .init_field = "init_weights"}};
+        .type = "LOHA", .fields = kFields, .harmless = kHarmless, .training = kTraining, .init_field = "init_weights"}};
 
 }  // namespace thimble

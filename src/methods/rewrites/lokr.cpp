@@ -20,7 +20,7 @@ namespace {
 
 constexpr Option kOptions[] = {
     whole_number("rank", 8, 1, 65536, "r, of w2 and where decompose_both says so of w1"),
-    {"alpha", 8, 1e-6, 1e6, "what is added is scaled by alpha / rank"},
+    {"alpha", 8, -1e6, 1e6, "what is added is scaled by alpha / rank"},
     zero_or_one("decompose_both", 0, "1: w1 too is of low rank where that is smaller"),
     whole_number("decompose_factor", -1, -1, 1'000'000,
                  "the smaller factor of the extents; -1: as near to their roots as they allow"),
@@ -32,9 +32,8 @@ constexpr PeftField kFields[] = {{"r", "rank", Kind::whole, "rank_pattern", 8},
                                  {"decompose_factor", "decompose_factor", Kind::whole, {}, -1}};
 constexpr PeftNote kHarmless[] = {{"use_effective_conv2d", "it is for convolutions, which these models have none of"},
                                   {"rank_dropout_scale", "it is used with rank_dropout alone"}};
-constexpr PeftNote kRefused[] = {{"rank_dropout", "ranks are dropped in training"},
-                                 {"module_dropout", "modules are dropped in training"}};
-constexpr PeftValue kValues[] = {{"init_weights", "lycoris", "it says that w2 began at zero and w1 did not"}};
+constexpr PeftNote kTraining[] = {{"rank_dropout", "ranks are dropped in training"},
+                                  {"module_dropout", "modules are dropped in training"}};
 
 struct Factors {
   int64_t small, large;
@@ -86,19 +85,16 @@ ValueId weight(ModuleRewrite& m) {
 
 }  // namespace
 
-const Rewrite kLokr = {.name = "lokr",
-                       .summary = "frozen weights plus Kronecker products of small matrices",
-                       .paper = "arXiv:2309.14859",
-                       .rate = 5,
-                       .options = kOptions,
-                       .weight = weight,
-                       .scales = true,
-                       .by_rows = false,
-                       .form = {.type = "LOKR",
-                                .fields = kFields,
-                                .harmless = kHarmless,
-                                .refused = kRefused,
-                                .values = kValues,
-                                .init_field = "init_weights"}};
+const Rewrite kLokr = {
+    .name = "lokr",
+    .summary = "frozen weights plus Kronecker products of small matrices",
+    .paper = "arXiv:2309.14859",
+    .rate = 5,
+    .options = kOptions,
+    .weight = weight,
+    .scales = true,
+    .by_rows = false,
+    .form = {
+        .type = "LOKR", .fields = kFields, .harmless = kHarmless, .training = kTraining, .init_field = "init_weights"}};
 
 }  // namespace thimble

@@ -44,7 +44,6 @@ constexpr PeftNote kRefused[] = {
     {"megatron_config", "layers are split as Megatron does"},
     {"use_bdlora", "A and B are block-diagonal (BD-LoRA)"},
     {"arrow_config", "adapters are routed token by token (Arrow)"},
-    {"trainable_token_indices", "rows of the embedding are trained beside it"},
     {"alora_invocation_tokens", "it is active after some tokens only (aLoRA)"},
     {"monteclora_config", "A is sampled (MonteCLoRA)"},
     {"velora_config", "gradients are projected (VeLoRA)"},

@@ -13,7 +13,7 @@ std::span<const PeftValue> lora_values();
 // rank, alpha, dropout, rslora, bias: the options that all of them have.
 inline constexpr Option kLoraOptions[] = {
     whole_number("rank", 8, 1, 65536, "r, columns of B and rows of A"),
-    {"alpha", 16, 1e-6, 1e6, "the product is scaled by alpha / rank"},
+    {"alpha", 16, -1e6, 1e6, "the product is scaled by alpha / rank"},
     {"dropout", 0, 0, 0.99, "of the input of A, in training"},
     zero_or_one("rslora", 0, "1: the product is scaled by alpha / sqrt(rank)"),
     zero_or_one("bias", 0, "1: B has a bias"),

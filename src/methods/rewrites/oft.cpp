@@ -27,8 +27,8 @@ constexpr PeftField kFields[] = {{"r", "blocks", Kind::whole},
                                  {"use_cayley_neumann", "neumann", Kind::flag, {}, 1},
                                  {"num_cayley_neumann_terms", "terms", Kind::whole, {}, 5}};
 constexpr PeftNote kHarmless[] = {{"eps", "it is used with coft alone"}};
-constexpr PeftNote kRefused[] = {{"coft", "weights are projected in place whenever they are used (constrained OFT)"},
-                                 {"module_dropout", "blocks are left out in training"}};
+constexpr PeftNote kRefused[] = {{"coft", "weights are projected in place whenever they are used (constrained OFT)"}};
+constexpr PeftNote kTraining[] = {{"module_dropout", "blocks are left out in training"}};
 
 // The nearest divisor; of two as near the lower.
 int64_t nearest_divisor(int64_t extent, int64_t asked) {
@@ -92,16 +92,19 @@ ValueId weight(ModuleRewrite& m) {
 
 }  // namespace
 
-const Rewrite kOft = {
-    .name = "oft",
-    .summary = "inputs of frozen layers are turned by trained orthogonal blocks",
-    .paper = "arXiv:2306.07280",
-    .rate = 10,
-    .options = kOptions,
-    .adapt = adapt,
-    .weight = weight,
-    .check = check,
-    .form = {
-        .type = "OFT", .fields = kFields, .harmless = kHarmless, .refused = kRefused, .init_field = "init_weights"}};
+const Rewrite kOft = {.name = "oft",
+                      .summary = "inputs of frozen layers are turned by trained orthogonal blocks",
+                      .paper = "arXiv:2306.07280",
+                      .rate = 10,
+                      .options = kOptions,
+                      .adapt = adapt,
+                      .weight = weight,
+                      .check = check,
+                      .form = {.type = "OFT",
+                               .fields = kFields,
+                               .harmless = kHarmless,
+                               .refused = kRefused,
+                               .training = kTraining,
+                               .init_field = "init_weights"}};
 
 }  // namespace thimble

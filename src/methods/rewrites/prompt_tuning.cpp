@@ -32,7 +32,12 @@ constexpr PeftNote kHarmless[] = {
 ValueId embed(ModuleRewrite& m, ValueId, ValueId rows) {
   const ValueId prompt =
       m.add(kPromptEmbeddings, {virtual_tokens_of(m), m.in}, {}, {.derived = true, .alone = kPromptEmbeddings});
-  return with_virtual_rows(m, rows, prompt, m.name("with_prompt"));
+  if (m.module.row_scale == 1) return with_virtual_rows(m, rows, prompt, m.name("with_prompt"));
+  // They are not the embedding's rows, which alone it multiplies.
+  PointwiseBuilder b;
+  b.output(b.tensor() * (1 / m.module.row_scale));
+  const ValueId unscaled = m.graph.emit(kPointwise, b.attributes(), {prompt}, m.name("prompt"));
+  return with_virtual_rows(m, rows, unscaled, m.name("with_prompt"));
 }
 
 // Different tokens, of the first ones.
@@ -53,7 +58,7 @@ std::vector<int64_t> begin_rows(const AdaptedModule& module) {
 
 std::vector<std::pair<std::string_view, ValueId>> begin(ModuleRewrite& m) {
   PointwiseBuilder b;
-  b.output(b.tensor());
+  b.output(b.tensor() * m.module.row_scale);
   return {{kPromptEmbeddings, m.graph.emit(kPointwise, b.attributes(), {m.w}, m.name("rows"))}};
 }
 

@@ -25,6 +25,7 @@ const Family kGemmaFamily = {.name = "gemma",
                              .model_class = "GemmaForCausalLM",
                              .config = config,
                              .sizes = {.default_kv_heads = 16, .default_head_dim = 256, .default_context = 8192},
+                             .scales_rows = true,
                              .gguf = {.architecture = "gemma"}};
 
 }  // namespace thimble

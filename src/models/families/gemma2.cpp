@@ -31,6 +31,7 @@ const Family kGemma2Family = {.name = "gemma2",
                               .config = config,
                               .sizes = {.default_kv_heads = 4, .default_head_dim = 256, .default_context = 8192},
                               .names = gemma_names,
+                              .scales_rows = true,
                               .gguf = {.architecture = "gemma2", .fields = kFields, .from_tensors = from_tensors}};
 
 }  // namespace thimble
