@@ -63,13 +63,13 @@ ValueId embed(ModuleRewrite& m, ValueId, ValueId rows) {
   const Shape table{virtual_tokens_of(m), m.in};
   const ValueId prompt = m.add(kPromptEmbeddings, table, Initial::constant(0),
                                {.trained = false, .alone = kPromptEmbeddings, .computed = m.trains()});
-  if (!m.trains()) return with_virtual_rows(m, rows, prompt, m.name("with_prompt"));
+  if (!m.trains()) return with_prompt(m, rows, prompt);
   const Initial weights = Initial::uniform(1 / std::sqrt(static_cast<float>(m.in)));
   const Encoder e = encoder([&](const std::string& suffix) {
     if (suffix.ends_with("embedding")) return m.add(suffix, table, Initial::normal(1), {.saved = false});
     return m.add(suffix, suffix.ends_with("bias") ? Shape{m.in} : Shape{m.in, m.in}, weights, {.saved = false});
   });
-  return with_virtual_rows(m, rows, encode(m.graph, e, m.name("encoded")), m.name("with_prompt"));
+  return with_prompt(m, rows, encode(m.graph, e, m.name("encoded")));
 }
 
 void end_step(Graph& graph, const AdaptedModule& module) {

@@ -32,12 +32,7 @@ constexpr PeftNote kHarmless[] = {
 ValueId embed(ModuleRewrite& m, ValueId, ValueId rows) {
   const ValueId prompt =
       m.add(kPromptEmbeddings, {virtual_tokens_of(m), m.in}, {}, {.derived = true, .alone = kPromptEmbeddings});
-  if (m.module.row_scale == 1) return with_virtual_rows(m, rows, prompt, m.name("with_prompt"));
-  // They are not the embedding's rows, which alone it multiplies.
-  PointwiseBuilder b;
-  b.output(b.tensor() * (1 / m.module.row_scale));
-  const ValueId unscaled = m.graph.emit(kPointwise, b.attributes(), {prompt}, m.name("prompt"));
-  return with_virtual_rows(m, rows, unscaled, m.name("with_prompt"));
+  return with_prompt(m, rows, prompt);
 }
 
 // Different tokens, of the first ones.
@@ -72,6 +67,14 @@ ValueId with_virtual_rows(ModuleRewrite& m, ValueId rows, ValueId table, std::st
                                    m.graph.value(rows).type.codec};
   std::iota(attributes.tokens.begin(), attributes.tokens.end(), int64_t{0});
   return m.graph.emit(kReplaceRows, attributes, {rows, m.positions, table}, std::move(name));
+}
+
+ValueId with_prompt(ModuleRewrite& m, ValueId rows, ValueId prompt) {
+  if (m.module.row_scale == 1) return with_virtual_rows(m, rows, prompt, m.name("with_prompt"));
+  PointwiseBuilder b;
+  b.output(b.tensor() * (1 / m.module.row_scale));
+  const ValueId unscaled = m.graph.emit(kPointwise, b.attributes(), {prompt}, m.name("prompt"));
+  return with_virtual_rows(m, rows, unscaled, m.name("with_prompt"));
 }
 
 const Rewrite kPromptTuning = {.name = "prompt_tuning",
