@@ -134,6 +134,7 @@ class Draw:
             if named is None:
                 del self.adapter["feedforward_modules"]
         self.converts = str(self.adapter.get("init_lora_weights")).startswith(("pissa", "olora")) and not self.adapter.get("use_dora") and self.often()
+        self.half &= self.kind != "VBLoRAConfig"  # of equal logits torch takes any
         self.moves = MOVES.get(self.kind, 0.1)
 
     def choose(self, layers, end, norms, tables):
