@@ -8,9 +8,9 @@
 //   Score   w relu(R n(x)) + b of the token's own row (lemo_predictor.cpp)
 //   Blocks  in the middle; those at both ends work on all rows, as the first half and the last block do in the
 //           authors' code
-//   Choice  single tokens, where theirs are blocks of 64: rows, not CUDA tiles, are the unit here. A block's FFN works on
-//           the same rows as its attention; theirs leaves neurons of the FFN out. How many stay is fixed, as in their
-//           code, not by a threshold that is tuned
+//   Choice  single tokens, where theirs are blocks of 64: rows, not CUDA tiles, are the unit here. A block's FFN
+//           works on the same rows as its attention; theirs leaves neurons of the FFN out. How many stay is fixed, as
+//           in their code, not by a threshold that is tuned
 #include "methods/rewrites/lemo.h"
 
 #include <algorithm>
