@@ -45,8 +45,8 @@ std::string advice(const TrainingSpec& spec) {
   return out;
 }
 
-// Tokens a pass, most first: whole windows and whole granules, so that sums over tokens are cut at the same places. Where
-// blocks read some of the rows, granules of those are cut at the same places in passes of one size alone.
+// Tokens a pass, most first: whole windows and whole granules, so that sums over tokens are cut at the same places.
+// Where blocks read some of the rows, sums over those are cut at the same places in passes of one size alone.
 std::vector<int64_t> pass_sizes(const TrainingSpec& spec) {
   const int64_t whole = spec.batch * spec.context, unit = std::lcm(kGranule, spec.context);
   std::vector<int64_t> out = {whole};

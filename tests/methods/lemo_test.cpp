@@ -1,4 +1,4 @@
-// LeMo: what predictors are fitted to, and what is refused of their options. What blocks make of the rows that stay is in
+// LeMo: how predictors are fitted. What they are fitted to, and what blocks make of the rows that stay, is in
 // tests/plan/lemo_test.cpp.
 #include "methods/rewrites/lemo.h"
 

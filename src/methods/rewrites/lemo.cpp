@@ -1,15 +1,16 @@
 // LeMo: while others train, each block works on the tokens that a predictor takes for informative; the rest pass by it
 // on the residual stream.
 //
-//   Paper   Wang et al. 2025, arXiv:2501.09767, and USENIX ATC 2025 as "Jenga", sections 4.1 (token elimination) and
-//           4.2 (pattern prediction); the authors' code (Pairshoe/Jenga-AE, modeling_llama.py)
+//   Paper   Wang et al. 2025, arXiv:2501.09767, and USENIX ATC 2025 as "Jenga": token elimination and pattern
+//           prediction; the authors' code (Pairshoe/Jenga-AE, modeling_llama.py)
 //   Graph   of the rows x that block l would read, rows r are chosen by score (ops/choose_rows.cpp);
 //           x' = x, with x'[r] = block(x[r]), where attention has the positions and sequences of r
 //   Score   w relu(R n(x)) + b of the token's own row (lemo_predictor.cpp)
-//   Blocks  in the middle; those at both ends work on all rows, as the first half and the last block do in the authors' code
-//   Choice  single tokens, where theirs are blocks of 64: rows, not CUDA tiles, are the unit here. A block's FFN works on
-//           the same rows as its attention; theirs leaves neurons of the FFN out. How many stay is fixed, as in their
-//           code, not by a threshold that is tuned
+//   Blocks  in the middle; those at both ends work on all rows, as the first half and the last block do in the
+//           authors' code
+//   Choice  single tokens, where theirs are blocks of 64: rows, not CUDA tiles, are the unit here. A block's FFN
+//           works on the same rows as its attention; theirs leaves neurons of the FFN out. How many stay is fixed, as
+//           in their code, not by a threshold that is tuned
 #include "methods/rewrites/lemo.h"
 
 #include <algorithm>
