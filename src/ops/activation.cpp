@@ -88,7 +88,7 @@ double slope(Activation kind, double x) {
   return 0;
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i)
     call.out[0][i] = value(kind_of(call.attributes), call.in[0][i]) * (call.in[1] ? call.in[1][i] : 1.0);
 }
@@ -120,7 +120,7 @@ Result<void> tangent(Tangents& tangents, const Node& node) {
   return {};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr};
   std::vector<Sample> out;
   for (Activation kind :
@@ -151,7 +151,7 @@ void run_grad(const Call& call) noexcept {
   });
 }
 
-void reference_grad(const ReferenceCall& call) {
+[[gnu::cold]] void reference_grad(const ReferenceCall& call) {
   const Activation kind = kind_of(call.attributes);
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i) {
     const double dy = call.in[0][i], gate = call.in[1][i], up = call.in[2] ? call.in[2][i] : 1.0;
@@ -160,7 +160,7 @@ void reference_grad(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples_grad() {
+[[gnu::cold]] std::vector<Sample> samples_grad() {
   return {{ActivationAttributes{Activation::silu}, {Type{{3, 17}}, Type{{3, 17}}, Type{{3, 17}}}},
           {ActivationAttributes{Activation::gelu_tanh},
            {Type{{5, 33}, &kBf16}, Type{{5, 33}, &kBf16}, Type{{5, 33}, &kBf16}}},

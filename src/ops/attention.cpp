@@ -58,7 +58,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
   const int64_t rows = call.in[0].shape[0], group = a.heads / a.kv_heads, d = a.head_dim;
   for (int64_t h = 0; h < a.heads; ++h)
@@ -119,7 +119,7 @@ std::vector<int32_t> documents(int64_t rows, int64_t length) {
   return starts;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const auto make = [](AttentionAttributes a, int64_t rows, int64_t length, const Codec* codec) {
     const Type q{{rows, a.heads * a.head_dim}, codec}, k{{rows, a.kv_heads * a.head_dim}, codec};
     return Sample{a, {q, k, k, Type{{rows}, &kI32}, Type{.codec = nullptr}}, {{}, {}, {}, documents(rows, length)}};

@@ -63,7 +63,7 @@ void run(const Call& call) noexcept {
   call.as<AttentionAttributes>().tiles ? cached::fill(call) : cached::step(call);
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
   const int64_t rows = call.in[kQ].shape[0], d = a.head_dim, kvw = a.kv_heads * d, places = call.in[kCacheK].shape[1];
   for (size_t o : {1, 2})
@@ -102,7 +102,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type>) {
   return {.bytes = static_cast<double>(in[kCacheK].bytes() + in[kCacheV].bytes() + 2 * in[kQ].bytes())};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const auto make = [](AttentionAttributes a, int64_t slots, int64_t places, std::vector<int32_t> slot,
                        std::vector<int32_t> position, const Codec* codec, const Codec* cached = nullptr,
                        bool biased = false) {

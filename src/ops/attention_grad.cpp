@@ -210,7 +210,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
   const int64_t rows = call.in[kQ].shape[0], d = a.head_dim;
   for (size_t o = 0; o < 3; ++o)
@@ -248,7 +248,7 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> o
   return cost;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const auto make = [](AttentionAttributes a, int64_t rows, int64_t length, const Codec* codec, bool biased = false) {
     const Type q{{rows, a.heads * a.head_dim}, codec}, k{{rows, a.kv_heads * a.head_dim}, codec};
     std::vector<int32_t> starts;

@@ -167,7 +167,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const AttentionAttributes& a = call.as<AttentionAttributes>();
   const int64_t rows = call.in[kQ].shape[0], d = a.head_dim;
   const auto at = [&](In operand, int64_t row, int64_t head, int64_t x) {
@@ -207,7 +207,7 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> o
   return cost;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr};
   const auto make = [&](AttentionAttributes a, int64_t rows, int64_t length, const Codec* codec, bool biased = false) {
     const Type q{{rows, a.heads * a.head_dim}, codec}, k{{rows, a.kv_heads * a.head_dim}, codec};

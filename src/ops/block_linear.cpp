@@ -83,7 +83,7 @@ int64_t place(const BlockLinearAttributes& a, const Extents& e, int64_t i, int64
   return (a.shared ? 0 : i * e.k * e.m) + (a.transposed ? j * e.k + c : c * e.m + j);
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const auto& a = call.as<BlockLinearAttributes>();
   const Extents e = extents_of(a, call.in[0].shape, call.in[1].shape);
   for (int64_t r = 0; r < call.in[0].shape[0]; ++r)
@@ -124,7 +124,7 @@ std::string text(const std::any& any) {
   return fmt::format("{{{}{}{}}}", a.blocks, a.transposed ? " T" : "", a.shared ? " shared" : "");
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{BlockLinearAttributes{.blocks = 3}, {Type{{5, 12}}, Type{{12, 7}}}},
           {BlockLinearAttributes{.blocks = 2, .transposed = true, .codec = &kBf16},
            {Type{{9, 34}, &kBf16}, Type{{66, 17}}}},
@@ -182,7 +182,7 @@ void run_dw(const Call& call) noexcept {
   });
 }
 
-void reference_dw(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dw(const ReferenceCall& call) {
   const auto& a = call.as<BlockLinearAttributes>();
   const Extents e = extents_of(a, call.in[1].shape, call.in[0].shape);
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i) call.out[0][i] = call.in[0][i];
@@ -200,7 +200,7 @@ Cost cost_dw(const std::any& any, std::span<const Type> in, std::span<const Type
   return cost;
 }
 
-std::vector<Sample> samples_dw() {
+[[gnu::cold]] std::vector<Sample> samples_dw() {
   return {{BlockLinearAttributes{.blocks = 3}, {Type{{12, 7}}, Type{{5, 12}}, Type{{5, 21}}}},
           {BlockLinearAttributes{.blocks = 2, .transposed = true},
            {Type{{10, 6}}, Type{{530, 12}, &kBf16}, Type{{530, 10}, &kBf16}}},

@@ -80,7 +80,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const auto& attributes = call.as<BlockProductAttributes>();
   const Extents e = extents_of(attributes, call.in[0].shape, call.in[1].shape);
   for (int64_t row = 0; row < attributes.blocks * e.m; ++row)
@@ -119,7 +119,7 @@ std::string text(const std::any& any) {
   return fmt::format("{{{}{}{}}}", a.blocks, a.left ? " T" : "", a.right ? " N T" : "");
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{BlockProductAttributes{2}, {Type{{6, 4}}, Type{{8, 5}}}},
           {BlockProductAttributes{3, true}, {Type{{12, 2}}, Type{{12, 5}}}},
           {BlockProductAttributes{2, false, true}, {Type{{6, 33}}, Type{{10, 33}}}}};
@@ -189,7 +189,7 @@ double determinant(const std::vector<double>& a) {
 }
 
 // By Cramer's rule.
-void reference_inverse(const ReferenceCall& call) {
+[[gnu::cold]] void reference_inverse(const ReferenceCall& call) {
   const auto n = call.as<BlockInverseAttributes>().blocks, k = call.in[0].shape[1], size = k * k;
   for (int64_t block = 0; block < n; ++block) {
     std::vector<double> a(static_cast<size_t>(size));
@@ -238,7 +238,7 @@ std::string text_inverse(const std::any& any) {
   return fmt::format("{{{}}}", std::any_cast<BlockInverseAttributes>(&any)->blocks);
 }
 
-std::vector<Sample> samples_inverse() {
+[[gnu::cold]] std::vector<Sample> samples_inverse() {
   return {{BlockInverseAttributes{3}, {Type{{9, 3}}}}, {BlockInverseAttributes{2}, {Type{{10, 5}}}}};
 }
 

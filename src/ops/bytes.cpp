@@ -64,7 +64,7 @@ void run_ranges(const Call& call) noexcept {
   });
 }
 
-void reference_ranges(const ReferenceCall& call) {
+[[gnu::cold]] void reference_ranges(const ReferenceCall& call) {
   const int64_t columns = call.in[0].shape[1], group = call.as<RangeAttributes>().group;
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = 0;
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i) {
@@ -74,7 +74,7 @@ void reference_ranges(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples_ranges() {
+[[gnu::cold]] std::vector<Sample> samples_ranges() {
   return {{RangeAttributes{4}, {Type{{5, 12}}}}, {RangeAttributes{33}, {Type{{1030, 66}, &kBf16}}}};
 }
 
@@ -223,7 +223,7 @@ Bounds reference_bounds(const ReferenceCall& call, int64_t row, int64_t column) 
 }
 
 // A byte falls on one side or the other of a bound: what decides it is computed in f32 here too.
-void reference_to(const ReferenceCall& call) {
+[[gnu::cold]] void reference_to(const ReferenceCall& call) {
   const ByteAttributes& a = call.as<ByteAttributes>();
   const int64_t words = words_of(a.columns);
   const Noise noise(call.run, a.stream);
@@ -240,7 +240,7 @@ void reference_to(const ReferenceCall& call) {
   }
 }
 
-void reference_from(const ReferenceCall& call) {
+[[gnu::cold]] void reference_from(const ReferenceCall& call) {
   const ByteAttributes& a = call.as<ByteAttributes>();
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) {
     const int64_t row = i / a.columns, j = i % a.columns;
@@ -253,7 +253,7 @@ void reference_from(const ReferenceCall& call) {
 
 constexpr ByteAttributes kFloats{.group = 12, .e4m3 = true, .codec = &kF32, .columns = 12};
 
-std::vector<Sample> samples_to() {
+[[gnu::cold]] std::vector<Sample> samples_to() {
   const ByteAttributes nearest{.group = 6, .decay = 0.5, .codec = &kF32, .columns = 12};
   const ByteAttributes chance{.group = 33, .decay = 0.9f, .stream = 7, .codec = &kBf16, .columns = 66};
   return {{nearest, {Type{{5, 12}}, Type{{1, 4}}, Type{{4}}}, {}, {}, true},
@@ -261,7 +261,7 @@ std::vector<Sample> samples_to() {
           {kFloats, {Type{{5, 12}}, Type{{1, 2}}, Type{.codec = nullptr}}, {}, {}, true}};
 }
 
-std::vector<Sample> samples_from() {
+[[gnu::cold]] std::vector<Sample> samples_from() {
   std::vector<int32_t> words(5 * 3);
   for (size_t i = 0; i < words.size(); ++i) words[i] = static_cast<int32_t>(0x10203040 * (i % 7) + i);
   const ByteAttributes a{.group = 6, .decay = 0.5, .codec = &kF32, .columns = 12};

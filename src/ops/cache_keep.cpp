@@ -82,7 +82,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const RopeAttributes& a = call.as<RopeAttributes>();
   const Shape& cache = call.in[kKeys].shape;
   const int64_t rotated = call.in[kTable] ? call.in[kTable].shape[1] : 0;
@@ -103,7 +103,7 @@ void reference(const ReferenceCall& call) {
 
 std::string text(const std::any& any) { return fmt::format("{{heads of {}}}", of(any).head_dim); }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const auto make = [](const RopeAttributes& a, int64_t heads, const Codec* codec, bool rotated) {
     const Type cache{{2, 6, heads * a.head_dim}, codec}, index{{6}, &kI32}, none{.codec = nullptr};
     const Type table{{6, a.rotated > 0 ? a.rotated : a.head_dim}};

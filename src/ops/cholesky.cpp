@@ -48,7 +48,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t n = call.in[0].shape[0];
   const auto& l = call.out[0];
   for (int64_t i = 0; i < n; ++i)
@@ -69,7 +69,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type>) {
 }
 
 // Random numbers make no positive definite matrix of more than one row: larger ones are in matrix_test.cpp.
-std::vector<Sample> samples() { return {{{}, {Type{{1, 1}}}, {}, {}, true}}; }
+[[gnu::cold]] std::vector<Sample> samples() { return {{{}, {Type{{1, 1}}}, {}, {}, true}}; }
 
 }  // namespace
 

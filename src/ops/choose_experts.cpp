@@ -97,7 +97,7 @@ void run_load(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call, bool load) {
+[[gnu::cold]] void reference(const ReferenceCall& call, bool load) {
   const auto& a = call.as<ChooseAttributes>();
   const int64_t rows = call.in[0].shape[0], experts = call.in[0].shape[1];
   for (int64_t i = 0; i < rows * experts; ++i) call.out[0][i] = 0;
@@ -140,7 +140,7 @@ std::string text(const std::any& any) {
   return fmt::format("{{{}{}}}", a.count, a.capacity > 0 ? fmt::format(" capacity {}", a.capacity) : "");
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{ChooseAttributes{1}, {Type{{7, 4}}}},
           {ChooseAttributes{3}, {Type{{5, 9}}}},
           {ChooseAttributes{1, 1.0}, {Type{{13, 3}}}},

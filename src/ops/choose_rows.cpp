@@ -89,7 +89,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const ChooseRowsAttributes& a = of(call.attributes);
   double* to[3];
   for (size_t i = 0; i < 3; ++i) to[i] = call.out[i] ? call.out[i].data->data() : nullptr;
@@ -100,7 +100,7 @@ void reference(const ReferenceCall& call) {
 std::string text(const std::any& any) { return fmt::format("{{{} of {}}}", of(any).count, of(any).window); }
 
 // One sequence; three in two windows; windows with unused rows, one of which has more places than rows in use.
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const auto make = [](ChooseRowsAttributes a, const std::vector<int32_t>& starts) {
     const auto rows = static_cast<int64_t>(starts.size());
     std::vector<int32_t> positions;

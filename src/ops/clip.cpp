@@ -43,13 +43,13 @@ void run(const Call& call) noexcept {
   call.out[0].as<float>()[0] = static_cast<float>(total);
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   double total = 0;
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i) total += call.in[0][i] * call.in[0][i];
   call.out[0][0] = total;
 }
 
-std::vector<Sample> samples() { return {{{}, {Type{{7, 9}}}}, {{}, {Type{{9001}}}}}; }
+[[gnu::cold]] std::vector<Sample> samples() { return {{{}, {Type{{7, 9}}}}, {{}, {Type{{9001}}}}}; }
 
 Result<std::vector<Type>> infer_scale(const std::any&, std::span<const Type> in) {
   for (const Type& type : in) {
@@ -69,14 +69,14 @@ void run_scale(const Call& call) noexcept {
   if (call.out[1]) call.out[1].as<float>()[0] = static_cast<float>(norm);
 }
 
-void reference_scale(const ReferenceCall& call) {
+[[gnu::cold]] void reference_scale(const ReferenceCall& call) {
   double total = 0;
   for (const auto& part : call.in) total += part[0];
   call.out[0][0] = scale_for(std::sqrt(total), call.as<ClipAttributes>().limit);
   if (call.out[1]) call.out[1][0] = std::sqrt(total);
 }
 
-std::vector<Sample> samples_scale() {
+[[gnu::cold]] std::vector<Sample> samples_scale() {
   return {{ClipAttributes{1}, {Type{{1}}, Type{{1}}, Type{{1}}}, {}, {}, true},
           {ClipAttributes{0}, {Type{{1}}}, {}, {}, true}};
 }

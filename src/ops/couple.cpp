@@ -107,7 +107,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const CoupleAttributes& a = of(call.attributes);
   const auto at = [&](size_t operand, int64_t i) { return call.in[operand] ? call.in[operand][i] : 0.0; };
   const auto whole = [&](size_t high, size_t low, int64_t i) {
@@ -157,7 +157,7 @@ Result<void> tangent(Tangents& tangents, const Node& node) {
   return {};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr}, x{{5, 33}}, low{{5, 99}};
   return {{CoupleAttributes{0.5, 1.5, -1}, {x, low, x, x, low}, {}, {1, 4}},
           {CoupleAttributes{1, 1, 0}, {x, none, Type{{5, 33}, &kBf16}, none, none}},

@@ -45,7 +45,7 @@ void run(const Call& call) noexcept {
 }
 
 // One row and head in double; state [key, value].
-void reference_row(const ReferenceCall& call, const Extents& e, int64_t t, int64_t head, double* state) {
+[[gnu::cold]] void reference_row(const ReferenceCall& call, const Extents& e, int64_t t, int64_t head, double* state) {
   const auto at = [&](size_t operand, int64_t width, int64_t i) {
     return call.in[operand][(t * e.heads + head) * width + i];
   };
@@ -62,7 +62,7 @@ void reference_row(const ReferenceCall& call, const Extents& e, int64_t t, int64
   }
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const Extents e = extents(call.as<DeltaRuleAttributes>().heads, call.in[1].shape, call.in[2].shape);
   for (int64_t head = 0; head < e.heads; ++head) {
     std::vector<double> state(static_cast<size_t>(e.state()), 0);
@@ -98,7 +98,7 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> o
 
 std::string text(const std::any& any) { return fmt::format("{{{} heads}}", of(any).heads); }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const auto make = [](DeltaRuleAttributes a, int64_t rows, int64_t key, int64_t value, const Codec* codec,
                        std::vector<int32_t> starts) {
     const Type k{{rows, a.heads * key}, codec}, v{{rows, a.heads * value}, codec};
@@ -142,7 +142,7 @@ void run_cached(const Call& call) noexcept {
   });
 }
 
-void reference_cached(const ReferenceCall& call) {
+[[gnu::cold]] void reference_cached(const ReferenceCall& call) {
   const Extents e = extents(call.as<DeltaRuleAttributes>().heads, call.in[1].shape, call.in[2].shape);
   for (int64_t i = 0; i < call.out[1].shape.count(); ++i) call.out[1][i] = call.in[4][i];
   for (int64_t t = 0; t < call.in[0].shape[0]; ++t)
@@ -153,7 +153,7 @@ void reference_cached(const ReferenceCall& call) {
     }
 }
 
-std::vector<Sample> samples_cached() {
+[[gnu::cold]] std::vector<Sample> samples_cached() {
   const auto make = [](int64_t heads, int64_t key, int64_t value, const Codec* codec) {
     const Type k{{5, heads * key}, codec}, v{{5, heads * value}, codec}, index{{5}, &kI32};
     return Sample{DeltaRuleAttributes{heads},

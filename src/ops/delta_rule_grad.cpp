@@ -134,7 +134,7 @@ void run(const Call& call) noexcept {
 }
 
 // As the header says, one step after the other, with all states.
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const Extents e = extents(call.as<DeltaRuleAttributes>().heads, call.in[kK].shape, call.in[kV].shape);
   const int64_t rows = call.in[kQ].shape[0];
   for (int64_t head = 0; head < e.heads; ++head) {
@@ -210,7 +210,7 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> o
 
 std::string text(const std::any& any) { return fmt::format("{{{} heads}}", of(any).heads); }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const auto make = [](DeltaRuleAttributes a, int64_t rows, int64_t key, int64_t value, const Codec* codec,
                        std::vector<int32_t> starts) {
     const Type k{{rows, a.heads * key}, codec}, v{{rows, a.heads * value}, codec};

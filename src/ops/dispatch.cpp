@@ -46,7 +46,7 @@ void run_dispatch(const Call& call) noexcept {
   });
 }
 
-void reference_dispatch(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dispatch(const ReferenceCall& call) {
   const int64_t n = call.in[0].shape[1];
   for (int64_t p = 0; p < call.in[1].shape.count(); ++p)
     for (int64_t i = 0; i < n; ++i) {
@@ -121,7 +121,7 @@ void run_combine(const Call& call) noexcept {
   });
 }
 
-void reference_combine(const ReferenceCall& call) {
+[[gnu::cold]] void reference_combine(const ReferenceCall& call) {
   const int64_t n = call.out[0].shape[1];
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = call.in[3] ? call.in[3][i] : 0;
   for (int64_t p = 0; p < call.in[2].shape.count(); ++p)
@@ -189,7 +189,7 @@ void run_grad(const Call& call) noexcept {
   });
 }
 
-void reference_grad(const ReferenceCall& call) {
+[[gnu::cold]] void reference_grad(const ReferenceCall& call) {
   const int64_t n = call.in[0].shape[1];
   for (int64_t p = 0; p < call.in[3].shape.count(); ++p) {
     const auto token = static_cast<int64_t>(call.in[3][p]);
@@ -207,12 +207,12 @@ std::string text(const std::any& any) { return fmt::format("{{{}}}", count_of(an
 
 constexpr Type kAbsent{.codec = nullptr};
 
-std::vector<Sample> samples_dispatch() {
+[[gnu::cold]] std::vector<Sample> samples_dispatch() {
   return {{PlacesAttributes{1}, {Type{{4, 7}}, Type{{4, 1}, &kI32}}, {{}, {2, 0, 1, -1}}},
           {PlacesAttributes{2}, {Type{{3, 33}, &kBf16}, Type{{3, 2}, &kI32}}, {{}, {0, 1, 0, 2, 1, -1}}}};
 }
 
-std::vector<Sample> samples_combine() {
+[[gnu::cold]] std::vector<Sample> samples_combine() {
   return {
       {PlacesAttributes{1},
        {Type{{4, 7}}, Type{{4, 1}}, Type{{4, 1}, &kI32}, Type{{4, 7}}},
@@ -223,7 +223,7 @@ std::vector<Sample> samples_combine() {
        {{}, {}, {0, 1, 0, 2, 1, -1}, {}}}};
 }
 
-std::vector<Sample> samples_grad() {
+[[gnu::cold]] std::vector<Sample> samples_grad() {
   return {{PlacesAttributes{2},
            {Type{{3, 9}}, Type{{3, 18}}, Type{{3, 2}}, Type{{3, 2}, &kI32}},
            {{}, {}, {}, {0, 1, 0, 2, 1, -1}}}};

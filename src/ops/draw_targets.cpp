@@ -101,7 +101,7 @@ void run(const Call& call) noexcept {
   }
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t vocab = call.in[1].shape[0], tile = std::min(kVocabTile, vocab), tiles = (vocab + tile - 1) / tile;
   const auto& a = call.as<DrawTargetsAttributes>();
   const Random random(call.run.seed, a.stream, call.run.step);
@@ -132,7 +132,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
   return cost;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr};
   return {{DrawTargetsAttributes{.stream = 3},
            {Type{{5, 7}}, Type{{11, 7}}, Type{{5}, &kI32}, none},

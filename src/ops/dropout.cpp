@@ -47,7 +47,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i)
     call.out[0][i] =
         call.in[0][i] * static_cast<double>(factor(call.as<DropoutAttributes>(), call.run,
@@ -62,7 +62,7 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{DropoutAttributes{.rate = 0.3, .stream = 5}, {Type{{3, 17}}}},
           {DropoutAttributes{.rate = 0.5, .stream = 9}, {Type{{5, 33}, &kBf16}}}};
 }

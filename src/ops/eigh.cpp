@@ -60,7 +60,7 @@ void run(const Call& call) noexcept {
 }
 
 // Power iteration with deflation, on the matrix made positive by a shift.
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t n = call.in[0].shape[0];
   std::vector<double> a(static_cast<size_t>(n * n));
   double shift = 0;
@@ -110,7 +110,9 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type>) {
   return {.bytes = 4 * 8 * n * n * n};
 }
 
-std::vector<Sample> samples() { return {{{}, {Type{{2, 2}}}}, {{}, {Type{{5, 5}}}}, {{}, {Type{{8, 8}, &kBf16}}}}; }
+[[gnu::cold]] std::vector<Sample> samples() {
+  return {{{}, {Type{{2, 2}}}}, {{}, {Type{{5, 5}}}}, {{}, {Type{{8, 8}, &kBf16}}}};
+}
 
 }  // namespace
 

@@ -37,7 +37,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t width = call.in[1].shape[1];
   for (int64_t i = 0; i < call.in[0].shape[0]; ++i)
     for (int64_t j = 0; j < width; ++j)
@@ -55,7 +55,7 @@ Cost cost(const std::any&, std::span<const Type>, std::span<const Type> out) {
   return {.bytes = 2.0 * static_cast<double>(out[0].bytes())};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{EmbeddingAttributes{}, {Type{{5}, &kI32}, Type{{7, 6}}}, {{3, 0, 6, 3, 1}}},
           {EmbeddingAttributes{&kBf16}, {Type{{3}, &kI32}, Type{{9, 64}, &kF16}}, {{8, 8, 2}}},
           {EmbeddingAttributes{&kF32, 2}, {Type{{3}, &kI32}, Type{{9, 6}}}, {{6, 0, 2}}}};
@@ -81,7 +81,7 @@ int64_t workspace_grad(const std::any&, std::span<const Type> in, std::span<cons
   return row_buffer_bytes(in[0].shape[1], 1, threads);
 }
 
-void reference_grad(const ReferenceCall& call) {
+[[gnu::cold]] void reference_grad(const ReferenceCall& call) {
   const int64_t width = call.in[0].shape[1];
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i) call.out[0][i] = call.in[0][i];
   for (int64_t i = 0; i < call.in[1].shape[0]; ++i)
@@ -94,7 +94,7 @@ Cost cost_grad(const std::any&, std::span<const Type> in, std::span<const Type>)
   return {.bytes = 3.0 * static_cast<double>(in[2].bytes())};
 }
 
-std::vector<Sample> samples_grad() {
+[[gnu::cold]] std::vector<Sample> samples_grad() {
   return {{EmbeddingAttributes{}, {Type{{7, 33}}, Type{{5}, &kI32}, Type{{5, 33}, &kBf16}}, {{}, {3, 0, 6, 3, 3}}},
           {EmbeddingAttributes{&kF32, 2}, {Type{{7, 6}}, Type{{3}, &kI32}, Type{{3, 6}}}, {{}, {3, 0, 4}}}};
 }

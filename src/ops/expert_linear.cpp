@@ -95,7 +95,7 @@ void run(const Call& call) noexcept {
   std::memset(call.out[0].data + used * bytes, 0, static_cast<size_t>((places - used) * bytes));
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const auto& a = call.as<ExpertLinearAttributes>();
   const Extents w = extents(a, call.in[kFirst].shape);
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = 0;
@@ -167,7 +167,7 @@ std::string text(const std::any& any) {
   return fmt::format("{{{} {}{}}}", a.count, a.transposed ? "T" : "N", a.narrow ? " narrow" : "");
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type tokens{{3, 2}, &kI32}, offsets{{4}, &kI32};
   const auto f = [](int64_t a, int64_t b) { return Type{{a, b}}; };
   const std::vector<std::vector<int32_t>> integers{{}, {0, 2, 1, 2, -1, -1}, {0, 2, 2, 4}, {}, {}, {}};
@@ -235,7 +235,7 @@ void run_dw(const Call& call) noexcept {
   }
 }
 
-void reference_dw(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dw(const ReferenceCall& call) {
   const int64_t n = call.in[0].shape[0], k = call.in[0].shape[1], e = call.as<ExpertDwAttributes>().expert;
   for (int64_t i = 0; i < n * k; ++i) call.out[0][i] = call.in[0][i];
   for (auto p = static_cast<int64_t>(call.in[4][e]); p < static_cast<int64_t>(call.in[4][e + 1]); ++p)
@@ -255,7 +255,7 @@ std::string text_dw(const std::any& any) {
   return fmt::format("{{{} expert {}}}", a.count, a.expert);
 }
 
-std::vector<Sample> samples_dw() {
+[[gnu::cold]] std::vector<Sample> samples_dw() {
   const Type tokens{{3, 2}, &kI32}, offsets{{4}, &kI32};
   const std::vector<std::vector<int32_t>> integers{{}, {}, {}, {0, 2, 1, 2, -1, -1}, {0, 2, 2, 4}};
   // Tokens of three granules.

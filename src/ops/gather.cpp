@@ -107,12 +107,12 @@ void for_elements(Axis axis, const ReferenceOperand& smaller, const ReferenceOpe
     }
 }
 
-void reference_gather(const ReferenceCall& call) {
+[[gnu::cold]] void reference_gather(const ReferenceCall& call) {
   for_elements(of(call.attributes).axis, call.out[0], call.in[1], call.in[0].shape[1],
                [&](int64_t small, int64_t large) { call.out[0][small] = call.in[0][large]; });
 }
 
-void reference_scatter(const ReferenceCall& call) {
+[[gnu::cold]] void reference_scatter(const ReferenceCall& call) {
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = 0;
   for_elements(of(call.attributes).axis, call.in[0], call.in[1], call.out[0].shape[1],
                [&](int64_t small, int64_t large) { call.out[0][large] += call.in[0][small]; });
@@ -140,12 +140,12 @@ std::string text(const std::any& any) {
                      of(any).whole > 0 ? fmt::format(" of {}", of(any).whole) : "");
 }
 
-std::vector<Sample> samples_gather() {
+[[gnu::cold]] std::vector<Sample> samples_gather() {
   return {{GatherAttributes{}, {Type{{5, 7}}, Type{{3}, &kI32}}, {{}, {4, 0, 4}}},
           {GatherAttributes{.axis = Axis::columns}, {Type{{9, 7}, &kBf16}, Type{{4}, &kI32}}, {{}, {6, 0, 2, 6}}}};
 }
 
-std::vector<Sample> samples_scatter() {
+[[gnu::cold]] std::vector<Sample> samples_scatter() {
   return {
       {GatherAttributes{.whole = 6}, {Type{{3, 37}}, Type{{3}, &kI32}}, {{}, {4, 0, 4}}},
       {GatherAttributes{.axis = Axis::columns, .whole = 9}, {Type{{5, 3}, &kBf16}, Type{{3}, &kI32}}, {{}, {8, 1, 8}}}};

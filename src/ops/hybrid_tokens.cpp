@@ -55,7 +55,7 @@ void run(const Call& call) noexcept {
 }
 
 // Row by row from the definition: whether some token up to here, of the same text, was replaced by another.
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const auto& a = of(call.attributes);
   const Random random(call.run.seed, a.stream, call.run.step);
   const auto token = [&](int64_t i) {
@@ -75,7 +75,7 @@ void reference(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const std::vector<std::vector<int32_t>> integers{
       {5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6}, {0, 0, 0, 0, 0, 0, 6, 6, 6, 6, 10}, {6, 7, 8, 9, 1, -1, 3, -1, 5, 6, -1}};
   const Type rows{{11}, &kI32};

@@ -108,7 +108,7 @@ void run(const Call& call) noexcept {
 }
 
 // u^T u = h^-1 row by row: u h' has zeros below its diagonal, which with the triangle of u fixes it.
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const auto& attributes = call.as<Attributes>();
   const int64_t n = call.in[0].shape[0];
   const auto diagonal = [&](int64_t i) { return call.in[0][i * n + i]; };
@@ -157,7 +157,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type>) {
 }
 
 // Random numbers make no positive definite matrix of more than one row: larger ones are in transform_test.cpp.
-std::vector<Sample> samples() { return {{Attributes{}, {Type{{1, 1}}}, {}, {}, true}}; }
+[[gnu::cold]] std::vector<Sample> samples() { return {{Attributes{}, {Type{{1, 1}}}, {}, {}, true}}; }
 
 }  // namespace
 

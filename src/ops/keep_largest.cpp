@@ -77,7 +77,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const auto& a = call.as<Attributes>();
   const int64_t length = group_length(a, call.in[0].shape);
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i) {
@@ -100,7 +100,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
   return {.bytes = 4 * moved_bytes(in, out)};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const std::vector<Type> in = {Type{{5, 32}}, Type{{5, 32}}};
   return {{Attributes{Group::row, 16}, in},
           {Attributes{Group::matrix, 57}, {Type{{7, 33}}, Type{{7, 33}}}},

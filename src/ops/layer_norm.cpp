@@ -76,7 +76,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const NormGroups groups(call.attributes, call.in[1].shape, call.in[0].shape[1]);
   std::vector<double> h;
   for (int64_t g = 0; g < call.in[0].shape.count(); g += groups.width) {
@@ -101,7 +101,7 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{NormAttributes{1e-5}, {Type{{5, 7}}, Type{{7}}, Type{{7}}}},
           {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{66}}, Type{{66}}}},
           {NormAttributes{1e-5}, {Type{{5, 7}}, Type{.codec = nullptr}, Type{.codec = nullptr}}},
@@ -144,7 +144,7 @@ void run_dx(const Call& call) noexcept {
   });
 }
 
-void reference_dx(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dx(const ReferenceCall& call) {
   const NormGroups groups(call.attributes, call.in[2].shape, call.in[1].shape[1]);
   std::vector<double> h;
   for (int64_t g = 0; g < call.in[1].shape.count(); g += groups.width) {
@@ -162,7 +162,7 @@ void reference_dx(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples_dx() {
+[[gnu::cold]] std::vector<Sample> samples_dx() {
   return {{NormAttributes{1e-5}, {Type{{5, 7}}, Type{{5, 7}}, Type{{7}}, Type{.codec = nullptr}}},
           {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{9, 66}, &kBf16}, Type{{66}}, Type{{9, 66}, &kBf16}}},
           {NormAttributes{1e-5}, {Type{{5, 7}}, Type{{5, 7}}, Type{.codec = nullptr}, Type{.codec = nullptr}}},
@@ -195,7 +195,7 @@ void run_dgain(const Call& call) noexcept {
   }
 }
 
-void reference_dgain(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dgain(const ReferenceCall& call) {
   const NormGroups groups(call.attributes, call.in[0].shape, call.in[1].shape[1]);
   std::vector<double> h;
   for (int64_t j = 0; j < groups.gain_count; ++j) call.out[0][j] = call.in[0][j];
@@ -206,7 +206,7 @@ void reference_dgain(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples_dgain() {
+[[gnu::cold]] std::vector<Sample> samples_dgain() {
   return {{NormAttributes{1e-5}, {Type{{7}}, Type{{5, 7}}, Type{{5, 7}}}},
           {NormAttributes{1e-5}, {Type{{66}}, Type{{600, 66}, &kBf16}, Type{{600, 66}, &kBf16}}},
           {NormAttributes{1e-5, 1, 4}, {Type{{8}}, Type{{5, 16}}, Type{{5, 16}}}}};

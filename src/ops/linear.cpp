@@ -74,7 +74,7 @@ void run(const Call& call) noexcept {
     gemm(call.run.threads, call.run.multiply, product, call.workspace);
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const LinearAttributes& attributes = call.as<LinearAttributes>();
   const auto& y = call.out[0];
   const int64_t rows = y.shape[0], columns = y.shape[1];
@@ -161,7 +161,7 @@ std::string text(const std::any& any) {
   return out + (of(any).narrow ? " narrow" : "");
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr};
   const auto f = [](int64_t a, int64_t b) { return Type{{a, b}}; };
   return {
@@ -221,7 +221,7 @@ void run_dw(const Call& call) noexcept {
   }
 }
 
-void reference_dw(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dw(const ReferenceCall& call) {
   const auto& left = call.in[1];
   const auto& right = call.in[2];
   const int64_t rows = left.shape[0], n = left.shape[1], k = right.shape[1];
@@ -240,7 +240,7 @@ Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> ou
   return cost;
 }
 
-std::vector<Sample> samples_dw() {
+[[gnu::cold]] std::vector<Sample> samples_dw() {
   return {{ScaleAttributes{}, {Type{{3, 7}}, Type{{5, 3}}, Type{{5, 7}}}},
           {ScaleAttributes{0.5}, {Type{{9, 50}}, Type{{530, 9}, &kBf16}, Type{{530, 50}, &kBf16}}}};
 }
@@ -277,13 +277,13 @@ void run_sum(const Call& call) noexcept {
   }
 }
 
-void reference_sum(const ReferenceCall& call) {
+[[gnu::cold]] void reference_sum(const ReferenceCall& call) {
   const int64_t group = call.in[0].shape[0];
   for (int64_t j = 0; j < group; ++j) call.out[0][j] = call.in[0][j];
   for (int64_t i = 0; i < call.in[1].shape.count(); ++i) call.out[0][i % group] += call.in[1][i];
 }
 
-std::vector<Sample> samples_sum() {
+[[gnu::cold]] std::vector<Sample> samples_sum() {
   return {{{}, {Type{{7}}, Type{{9, 7}}}},
           {{}, {Type{{33}}, Type{{600, 33}, &kBf16}}},
           {{}, {Type{{1}}, Type{{600}}}},

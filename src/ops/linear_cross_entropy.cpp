@@ -179,7 +179,7 @@ void run(const Call& call) noexcept {
   }
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const auto& x = call.in[0];
   const auto& w = call.in[1];
   const int64_t width = w.shape[1];
@@ -244,7 +244,7 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> o
   return cost;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const CrossEntropyAttributes exact;
   const Type none{.codec = nullptr};
   return {

@@ -74,7 +74,7 @@ void run(const Call& call) noexcept {
   }
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const double cap = static_cast<double>(call.as<CrossEntropyAttributes>().cap);
   const int64_t vocab = call.in[kW].shape[0];
   std::vector<double> logits;
@@ -102,7 +102,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
   return cost;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr}, ids{{5}, &kI32};
   const std::vector<std::vector<int32_t>> targets{{}, {}, {}, {3, -1, 10, 0, 0}};
   return {{CrossEntropyAttributes{},

@@ -94,7 +94,7 @@ void run(const Call& call) noexcept {
   }
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const auto& x = call.in[1];
   const auto& w = call.in[2];
   const int64_t width = w.shape[1];
@@ -131,7 +131,7 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> o
   return cost;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr};
   const CrossEntropyAttributes exact;
   return {{exact,

@@ -71,7 +71,7 @@ void run(const Call& call) noexcept {
   }
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const CrossEntropyAttributes& a = call.as<CrossEntropyAttributes>();
   const double cap = static_cast<double>(a.cap);
   const int64_t vocab = call.in[kW].shape[0], width = call.in[kW].shape[1];
@@ -102,7 +102,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
   return cost;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr}, x{{5, 7}}, w{{11, 7}}, rows{{5}}, bias{{11}}, ids{{5}, &kI32};
   const Type narrow{{3, 8}, &kBf16}, wide{{1500, 8}};
   const std::vector<std::vector<int32_t>> targets{{}, {}, {3, -1, 10, 0, 0}};

@@ -176,7 +176,7 @@ void run(const Call& call) noexcept {
   }
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const DistillationAttributes& a = call.as<DistillationAttributes>();
   const auto& w = call.in[kW];
   const double t = static_cast<double>(a.temperature);
@@ -251,7 +251,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
   return cost;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr};
   return {
       {DistillationAttributes{},

@@ -97,7 +97,7 @@ void run(const Call& call) noexcept {
   }
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const DistillationAttributes& a = call.as<DistillationAttributes>();
   const double t = static_cast<double>(a.temperature);
   const auto& w = call.in[kW];
@@ -128,7 +128,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
   return cost;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr}, row{{5}}, ids{{5}, &kI32};
   return {{DistillationAttributes{},
            {Type{{11, 7}}, Type{{5, 7}}, Type{{11, 7}}, ids, Type{{1}}, row, ids, Type{{5, 7}}, Type{{5, 9}},

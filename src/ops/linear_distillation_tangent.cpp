@@ -93,7 +93,7 @@ void run(const Call& call) noexcept {
   }
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const DistillationAttributes& a = call.as<DistillationAttributes>();
   const double t = static_cast<double>(a.temperature);
   const auto& w = call.in[kW];
@@ -125,7 +125,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
   return cost;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr}, x{{5, 7}}, w{{11, 7}}, ids{{5}, &kI32}, rows{{5}}, bias{{11}};
   const Type teacher_x{{5, 9}}, teacher_w{{11, 9}}, narrow{{3, 8}, &kBf16}, wide{{1500, 8}};
   const std::vector<std::vector<int32_t>> targets{{}, {}, {3, -1, 10, 0, 0}};

@@ -84,7 +84,7 @@ void run(const Call& call) noexcept {
   narrow(call.run.threads, call.run.multiply, products.all(), call.workspace);
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   each_member(call.as<LinearGroupAttributes>(), call.in,
               [&](size_t i, const LinearAttributes& member, std::span<const ReferenceOperand> operands) {
                 const std::any attributes = member;
@@ -109,7 +109,7 @@ std::string text(const std::any& any) {
   return out;
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type none{.codec = nullptr};
   const auto f = [](int64_t a, int64_t b) { return Type{{a, b}}; };
   const LinearAttributes plain{.narrow = true}, two{.terms = {{true, 1}, {true, 0.5}}, .narrow = true};

@@ -116,7 +116,7 @@ void run_put(const Call& call) noexcept {
   });
 }
 
-void reference_smallest(const ReferenceCall& call) {
+[[gnu::cold]] void reference_smallest(const ReferenceCall& call) {
   const int64_t n = call.in[0].shape[1], count = call.out[0].shape[1];
   for (int64_t r = 0; r < call.in[0].shape[0]; ++r)
     for (int64_t c = 0, found = 0; c < n; ++c) {
@@ -130,14 +130,14 @@ void reference_smallest(const ReferenceCall& call) {
     }
 }
 
-void reference_pick(const ReferenceCall& call) {
+[[gnu::cold]] void reference_pick(const ReferenceCall& call) {
   const int64_t n = call.in[0].shape[1], count = call.out[0].shape[1];
   for (int64_t r = 0; r < call.out[0].shape[0]; ++r)
     for (int64_t j = 0; j < count; ++j)
       call.out[0][r * count + j] = call.in[0][r * n + column_of(call.in[1][r * count + j], n)];
 }
 
-void reference_put(const ReferenceCall& call) {
+[[gnu::cold]] void reference_put(const ReferenceCall& call) {
   const int64_t n = call.out[0].shape[1], count = call.in[0].shape[1];
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = 0;
   for (int64_t r = 0; r < call.out[0].shape[0]; ++r)
@@ -165,16 +165,16 @@ std::string text_smallest(const std::any& any) {
 }
 std::string text_put(const std::any& any) { return fmt::format("{{{}}}", std::any_cast<PutAttributes>(&any)->columns); }
 
-std::vector<Sample> samples_smallest() {
+[[gnu::cold]] std::vector<Sample> samples_smallest() {
   return {{SmallestAttributes{3}, {Type{{5, 17}}}},
           {SmallestAttributes{4}, {Type{{3, 4}}}},
           {SmallestAttributes{1}, {Type{{2, 1}}}}};
 }
 // Random places: some before the row, some the same.
-std::vector<Sample> samples_pick() {
+[[gnu::cold]] std::vector<Sample> samples_pick() {
   return {{{}, {Type{{5, 2}}, Type{{5, 9}}}, {}, {1}}, {{}, {Type{{3, 1}}, Type{{3, 4}}}, {}, {1}}};
 }
-std::vector<Sample> samples_put() {
+[[gnu::cold]] std::vector<Sample> samples_put() {
   return {{PutAttributes{2}, {Type{{5, 9}}, Type{{5, 9}}}, {}, {1}},
           {PutAttributes{7}, {Type{{3, 4}}, Type{{3, 4}}}, {}, {1}}};
 }

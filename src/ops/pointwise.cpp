@@ -347,7 +347,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
   return cost;
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const PointwiseAttributes& attributes = call.as<PointwiseAttributes>();
   const Shape shape = shape_of(attributes, call.in);
   std::vector<double> values(attributes.code.size());
@@ -403,7 +403,7 @@ std::string text(const std::any& any) {
   return out + (of(any).tokens ? " tokens}" : "}");
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   PointwiseBuilder b;
   const Expr p = b.tensor(), m = b.tensor(), g = b.tensor(), lr = b.scalar();
   const Expr next = 0.9 * m + 0.1 * g;

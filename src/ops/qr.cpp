@@ -111,7 +111,7 @@ void run(const Call& call) noexcept {
 }
 
 // By modified Gram-Schmidt, twice, for columns that are independent.
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t m = call.in[0].shape[0], n = call.in[0].shape[1];
   const auto& q = call.out[0];
   for (int64_t i = 0; i < m * n; ++i) q[i] = call.in[0][i];
@@ -139,7 +139,9 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type>) {
   return {.bytes = 16 * n * static_cast<double>(in[0].shape.count())};
 }
 
-std::vector<Sample> samples() { return {{{}, {Type{{7, 5}}}}, {{}, {Type{{33, 33}}}}, {{}, {Type{{65, 9}, &kBf16}}}}; }
+[[gnu::cold]] std::vector<Sample> samples() {
+  return {{{}, {Type{{7, 5}}}}, {{}, {Type{{33, 33}}}}, {{}, {Type{{65, 9}, &kBf16}}}};
+}
 
 }  // namespace
 

@@ -124,7 +124,7 @@ void run(const Call& call) noexcept {
   }
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const auto [kind, over] = of(call.attributes);
   const int64_t n = call.in[0].shape.columns();
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = start(kind);
@@ -175,7 +175,7 @@ std::string text(const std::any& any) {
   return fmt::format("{{{} over {}}}", kKinds[static_cast<int>(of(any).kind)], kOver[static_cast<int>(of(any).over)]);
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   std::vector<Sample> out;
   for (ReduceOver over : {ReduceOver::columns, ReduceOver::rows, ReduceOver::all}) {
     for (Reduce kind : {Reduce::sum, Reduce::squares, Reduce::absolute})

@@ -59,7 +59,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t n = call.in[0].shape[1];
   for (int64_t r = 0; r < call.in[0].shape[0]; ++r) {
     const int64_t slot = slot_of(of(call.attributes), static_cast<int64_t>(call.in[1][r]));
@@ -103,7 +103,7 @@ std::string text(const std::any& any) {
   return out + "}";
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{ReplaceRowsAttributes{{7, 2}}, {Type{{5, 3}}, Type{{5}, &kI32}, Type{{2, 3}}}, {{}, {1, 2, 7, 2, 0}, {}}},
           {ReplaceRowsAttributes{{3}, &kBf16},
            {Type{{4, 33}, &kBf16}, Type{{4}, &kI32}, Type{{1, 33}}},
@@ -139,7 +139,7 @@ void run_grad(const Call& call) noexcept {
   });
 }
 
-void reference_grad(const ReferenceCall& call) {
+[[gnu::cold]] void reference_grad(const ReferenceCall& call) {
   const int64_t n = call.in[2].shape[1];
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i) call.out[0][i] = call.in[0][i];
   for (int64_t r = 0; r < call.in[2].shape[0]; ++r) {
@@ -148,7 +148,7 @@ void reference_grad(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples_grad() {
+[[gnu::cold]] std::vector<Sample> samples_grad() {
   return {
       {ReplaceRowsAttributes{{7, 2}}, {Type{{2, 3}}, Type{{5}, &kI32}, Type{{5, 3}}}, {{}, {1, 2, 7, 2, 0}, {}}},
       {ReplaceRowsAttributes{{3}}, {Type{{1, 33}}, Type{{4}, &kI32}, Type{{4, 33}, &kBf16}}, {{}, {3, 4, 5, 3}, {}}}};

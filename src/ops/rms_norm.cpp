@@ -54,7 +54,7 @@ double inverse_rms(const ReferenceOperand& x, int64_t start, int64_t width, doub
   return 1 / std::sqrt(squares / static_cast<double>(width) + epsilon);
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const NormGroups groups(call.attributes, call.in[1].shape, call.in[0].shape[1]);
   for (int64_t g = 0; g < call.in[0].shape.count(); g += groups.width) {
     const double r = inverse_rms(call.in[0], g, groups.width, call.as<NormAttributes>().epsilon);
@@ -76,7 +76,7 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{NormAttributes{1e-5}, {Type{{5, 7}}, Type{{7}}}},
           {NormAttributes{1e-6}, {Type{{4, 12}}, Type{{4}}}},
           {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{33}}}},
@@ -121,7 +121,7 @@ void run_dx(const Call& call) noexcept {
   });
 }
 
-void reference_dx(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dx(const ReferenceCall& call) {
   const NormGroups groups(call.attributes, call.in[2].shape, call.in[1].shape[1]);
   const int64_t width = groups.width;
   const auto& dy = call.in[0];
@@ -137,7 +137,7 @@ void reference_dx(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples_dx() {
+[[gnu::cold]] std::vector<Sample> samples_dx() {
   return {{NormAttributes{1e-5}, {Type{{5, 7}}, Type{{5, 7}}, Type{{7}}, Type{.codec = nullptr}}},
           {NormAttributes{1e-5}, {Type{{9, 66}, &kBf16}, Type{{9, 66}, &kBf16}, Type{{33}}, Type{{9, 66}, &kBf16}}},
           {NormAttributes{1e-5, 1, 3}, {Type{{4, 12}}, Type{{4, 12}}, Type{{6}}, Type{.codec = nullptr}}}};
@@ -200,7 +200,7 @@ void run_dgain(const Call& call) noexcept {
   }
 }
 
-void reference_dgain(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dgain(const ReferenceCall& call) {
   const NormGroups groups(call.attributes, call.in[0].shape, call.in[1].shape[1]);
   for (int64_t j = 0; j < groups.gain_count; ++j) call.out[0][j] = call.in[0][j];
   for (int64_t g = 0; g < call.in[1].shape.count(); g += groups.width) {
@@ -210,7 +210,7 @@ void reference_dgain(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples_dgain() {
+[[gnu::cold]] std::vector<Sample> samples_dgain() {
   return {{NormAttributes{1e-5}, {Type{{7}}, Type{{5, 7}}, Type{{5, 7}}}},
           {NormAttributes{1e-5}, {Type{{33}}, Type{{600, 66}, &kBf16}, Type{{600, 66}, &kBf16}}},
           {NormAttributes{1e-5, 1, 3}, {Type{{6}}, Type{{4, 12}}, Type{{4, 12}}}}};

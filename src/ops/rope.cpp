@@ -70,7 +70,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const RopeAttributes& attributes = call.as<RopeAttributes>();
   const int64_t columns = call.in[0].shape[1];
   for (int64_t i = 0; i < call.in[0].shape[0]; ++i) {
@@ -92,7 +92,7 @@ Result<void> gradient(Backward& backward, const Node& node) {
   return {};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{RopeAttributes{.head_dim = 6}, {Type{{4, 12}}, Type{{4}, &kI32}, Type{{5, 6}}}, {{}, {0, 3, 4, 1}}, {2}},
           {RopeAttributes{.head_dim = 6, .interleaved = true},
            {Type{{3, 6}}, Type{{3}, &kI32}, Type{{5, 6}}},

@@ -110,7 +110,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const LevelGrid& grid = *level_grid(*call.as<Attributes>().codec);
   const int64_t m = call.in[0].shape[0], n = call.in[0].shape[1], block = grid.codec->block;
   for (int64_t r = 0; r < m; ++r) {
@@ -139,7 +139,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
           .encoded = static_cast<double>(in[0].shape.count())};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   std::vector<int32_t> order(32);
   for (int32_t i = 0; i < 32; ++i) order[static_cast<size_t>(i)] = (5 * i + 3) % 32;
   const std::vector<Type> plain = {Type{{11, 32}}, Type{{32, 32}}, Type{{}, nullptr}};

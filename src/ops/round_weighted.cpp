@@ -46,7 +46,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const Codec& codec = *call.as<Attributes>().codec;
   const int64_t m = call.in[0].shape[0], n = call.in[0].shape[1];
   std::vector<float> row(static_cast<size_t>(n)), importance(row.size());
@@ -66,7 +66,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
   return {.bytes = moved_bytes(in, out), .encoded = static_cast<double>(in[0].shape.count())};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{Attributes{&kQ4_0}, {Type{{11, 32}}, Type{{32}}}, {}, {}, true},
           {Attributes{&kQ5_1}, {Type{{3, 64}}, Type{{64}}}, {}, {}, true},
           {Attributes{&kQ4K}, {Type{{2, 256}}, Type{{256}}}, {}, {}, true}};

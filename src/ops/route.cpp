@@ -67,7 +67,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t rows = call.in[0].shape[0], experts = call.in[0].shape[1], count = count_of(call.attributes);
   int64_t place = 0;
   for (int64_t i = 0; i < rows * count; ++i) {
@@ -128,7 +128,7 @@ void run_grad(const Call& call) noexcept {
   });
 }
 
-void reference_grad(const ReferenceCall& call) {
+[[gnu::cold]] void reference_grad(const ReferenceCall& call) {
   const int64_t experts = call.out[0].shape[1];
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = 0;
   for (int64_t e = 0; e < experts; ++e)
@@ -159,7 +159,7 @@ void run_tangent(const Call& call) noexcept {
   });
 }
 
-void reference_tangent(const ReferenceCall& call) {
+[[gnu::cold]] void reference_tangent(const ReferenceCall& call) {
   const int64_t experts = call.in[0].shape[1];
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = 0;
   for (int64_t e = 0; e < experts; ++e)
@@ -167,19 +167,19 @@ void reference_tangent(const ReferenceCall& call) {
       call.out[0][p] = call.in[0][static_cast<int64_t>(call.in[1][p]) * experts + e];
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{PlacesAttributes{1}, {Type{{5, 1}}}},
           {PlacesAttributes{2}, {Type{{6, 3}}}},
           {PlacesAttributes{4}, {Type{{9, 4}}}}};
 }
 
-std::vector<Sample> samples_tangent() {
+[[gnu::cold]] std::vector<Sample> samples_tangent() {
   return {{PlacesAttributes{2},
            {Type{{3, 3}}, Type{{3, 2}, &kI32}, Type{{4}, &kI32}},
            {{}, {1, 0, 2, 1, -1, -1}, {0, 1, 1, 4}}}};
 }
 
-std::vector<Sample> samples_grad() {
+[[gnu::cold]] std::vector<Sample> samples_grad() {
   return {{PlacesAttributes{2},
            {Type{{3, 2}}, Type{{3, 2}, &kI32}, Type{{4}, &kI32}},
            {{}, {1, 0, 2, 1, -1, -1}, {0, 1, 1, 4}}}};

@@ -111,7 +111,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const SampleAttributes& a = of(call.attributes);
   const int64_t rows = call.in[0].shape[0], columns = call.in[0].shape[1], each = sampled_of(kGranule, a.rate);
   const Random random(call.run.seed, a.stream, call.run.step);
@@ -134,7 +134,7 @@ void reference(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{SampleAttributes{.rate = 0.3, .stream = 3}, {Type{{10, 7}}}},
           {SampleAttributes{.rate = 0.1, .stream = 4}, {Type{{600, 9}, &kBf16}}}};
 }
@@ -197,7 +197,7 @@ void run_dw(const Call& call) noexcept {
   }
 }
 
-void reference_dw(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dw(const ReferenceCall& call) {
   const int64_t n = call.in[1].shape[1], columns = call.in[2].shape[1];
   for (int64_t i = 0; i < n; ++i)
     for (int64_t j = 0; j < columns; ++j) {
@@ -215,7 +215,7 @@ Cost cost_dw(const std::any&, std::span<const Type> in, std::span<const Type> ou
   return cost;
 }
 
-std::vector<Sample> samples_dw() {
+[[gnu::cold]] std::vector<Sample> samples_dw() {
   const SampleAttributes small{.rate = 0.3, .scale = 0.5f}, large{.rate = 0.1};
   const int64_t rows = sampled_rows(600, large.rate);
   std::vector<int32_t> many(static_cast<size_t>(rows));

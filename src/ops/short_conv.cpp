@@ -101,7 +101,7 @@ void for_taps(const ReferenceOperand& starts, int64_t rows, int64_t taps, const 
         each(t, from, j);
 }
 
-void reference(const ReferenceCall& call, bool back) {
+[[gnu::cold]] void reference(const ReferenceCall& call, bool back) {
   const int64_t n = call.in[0].shape[1], taps = taps_of(call.in[1].shape, call.in[0].shape);
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = 0;
   for_taps(call.in[2], call.in[0].shape[0], taps, [&](int64_t t, int64_t from, int64_t j) {
@@ -159,7 +159,7 @@ void run_dw(const Call& call) noexcept {
   });
 }
 
-void reference_dw(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dw(const ReferenceCall& call) {
   const int64_t n = call.in[1].shape[1], taps = taps_of(call.in[0].shape, call.in[1].shape);
   for (int64_t i = 0; i < n * taps; ++i) call.out[0][i] = call.in[0][i];
   for_taps(call.in[3], call.in[1].shape[0], taps, [&](int64_t t, int64_t from, int64_t j) {
@@ -211,7 +211,7 @@ void run_cached(const Call& call) noexcept {
   });
 }
 
-void reference_cached(const ReferenceCall& call) {
+[[gnu::cold]] void reference_cached(const ReferenceCall& call) {
   const int64_t n = call.in[0].shape[1], taps = taps_of(call.in[1].shape, call.in[0].shape);
   for (int64_t i = 0; i < call.out[1].shape.count(); ++i) call.out[1][i] = call.in[2][i];
   for (int64_t t = 0; t < call.in[0].shape[0]; ++t)
@@ -231,12 +231,12 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
   return {.bytes = moved_bytes(in, out)};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{{}, {Type{{6, 5}}, Type{{20}}, Type{{6}, &kI32}}, {{}, {}, {0, 0, 0, 0, 0, 5}}},
           {{}, {Type{{5, 33}, &kBf16}, Type{{99}}, Type{{5}, &kI32}}, {{}, {}, {0, 0, 2, 2, 2}}}};
 }
 
-std::vector<Sample> samples_dw() {
+[[gnu::cold]] std::vector<Sample> samples_dw() {
   std::vector<int32_t> starts(530, 0);
   std::fill(starts.begin() + 511, starts.end(), 511);
   return {
@@ -244,7 +244,7 @@ std::vector<Sample> samples_dw() {
       {{}, {Type{{70}}, Type{{530, 35}, &kBf16}, Type{{530, 35}, &kBf16}, Type{{530}, &kI32}}, {{}, {}, {}, starts}}};
 }
 
-std::vector<Sample> samples_cached() {
+[[gnu::cold]] std::vector<Sample> samples_cached() {
   const Type index{{5}, &kI32};
   return {{{}, {Type{{5, 7}}, Type{{28}}, Type{{3, 21}}, index, index}, {{}, {}, {}, {2, 0, 0, 2, 0}, {0, 7, 8, 1, 9}}},
           {{},

@@ -85,9 +85,11 @@ void reference(const SliceAttributes& a, const ReferenceOperand& smaller, const 
     }
 }
 
-void reference_slice(const ReferenceCall& call) { reference(of(call.attributes), call.out[0], call.in[0], false); }
+[[gnu::cold]] void reference_slice(const ReferenceCall& call) {
+  reference(of(call.attributes), call.out[0], call.in[0], false);
+}
 
-void reference_pad(const ReferenceCall& call) {
+[[gnu::cold]] void reference_pad(const ReferenceCall& call) {
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = 0;
   reference(of(call.attributes), call.in[0], call.out[0], true);
 }
@@ -114,13 +116,13 @@ std::string text(const std::any& any) {
                      a.whole ? fmt::format(" of {}", a.whole) : "");
 }
 
-std::vector<Sample> samples_slice() {
+[[gnu::cold]] std::vector<Sample> samples_slice() {
   return {{SliceAttributes{Axis::rows, 2, 3}, {Type{{7, 33}, &kBf16}}},
           {SliceAttributes{Axis::columns, 4, 5}, {Type{{7, 13}}}},
           {SliceAttributes{Axis::rows, 0, 1}, {Type{{5, 3}}}}};
 }
 
-std::vector<Sample> samples_pad() {
+[[gnu::cold]] std::vector<Sample> samples_pad() {
   return {{SliceAttributes{Axis::rows, 2, 3, 7}, {Type{{3, 33}, &kBf16}}},
           {SliceAttributes{Axis::columns, 4, 5, 13}, {Type{{7, 5}}}}};
 }

@@ -57,7 +57,7 @@ void run_codes(const Call& call) noexcept {
   });
 }
 
-void reference_codes(const ReferenceCall& call) {
+[[gnu::cold]] void reference_codes(const ReferenceCall& call) {
   const StepSlope& slope = of(call.attributes);
   const int64_t columns = call.in[0].shape[1], words = words_of(slope, columns), each = 32 / slope.bits;
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) {
@@ -80,7 +80,7 @@ StepSlope sample_slope(int bits) {
   return slope;
 }
 
-std::vector<Sample> samples_codes() {
+[[gnu::cold]] std::vector<Sample> samples_codes() {
   return {{sample_slope(2), {Type{{3, 17}}}}, {sample_slope(3), {Type{{5, 33}, &kBf16}}}};
 }
 
@@ -125,7 +125,7 @@ void run_gradient(const Call& call) noexcept {
   });
 }
 
-void reference_gradient(const ReferenceCall& call) {
+[[gnu::cold]] void reference_gradient(const ReferenceCall& call) {
   const StepSlope& slope = of(call.attributes);
   const int64_t columns = call.in[0].shape[1], words = words_of(slope, columns), each = 32 / slope.bits;
   for (int64_t i = 0; i < call.in[0].shape.count(); ++i) {
@@ -137,7 +137,7 @@ void reference_gradient(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples_gradient() {
+[[gnu::cold]] std::vector<Sample> samples_gradient() {
   std::vector<int32_t> words(3 * 2);
   for (size_t i = 0; i < words.size(); ++i) words[i] = static_cast<int32_t>(0x01234567 * (i + 1));
   return {{sample_slope(2), {Type{{3, 17}}, Type{{3, 2}, &kI32}, Type{{3, 17}}, Type{{3, 17}}}, {{}, words, {}, {}}},

@@ -212,7 +212,7 @@ void run(const Call& call) noexcept {
 }
 
 // Power iteration on a^T a, what was found taken away.
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t m = call.in[0].shape[0], n = call.in[0].shape[1], count = count_of(call.attributes);
   std::vector<double> a(static_cast<size_t>(m * n));
   for (int64_t i = 0; i < m * n; ++i) a[static_cast<size_t>(i)] = call.in[0][i];
@@ -255,7 +255,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type>) {
 
 std::string text(const std::any& any) { return fmt::format("{{{}}}", count_of(any)); }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{SvdAttributes{2}, {Type{{3, 2}}}},
           {SvdAttributes{3}, {Type{{5, 8}}}},
           {SvdAttributes{7}, {Type{{7, 7}}}},

@@ -28,7 +28,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t rows = call.in[0].shape[0];
   for (int64_t i = 0; i < rows; ++i) {
     double label = -1;
@@ -40,7 +40,7 @@ void reference(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{{}, {Type{{8}, &kI32}, Type{{8}, &kI32}}, {{-1, -1, 4, -1, -1, 0, 2, -1}, {0, 0, 0, 3, 3, 3, 6, 7}}},
           {{}, {Type{{1}, &kI32}, Type{{1}, &kI32}}, {{3}, {0}}}};
 }

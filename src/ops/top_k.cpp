@@ -51,7 +51,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t n = call.in[0].shape[0];
   std::vector<char> taken(static_cast<size_t>(n), 0);
   for (int64_t i = 0; i < count_of(call.attributes); ++i) {
@@ -70,7 +70,7 @@ Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type>) 
   return {.bytes = 8 * static_cast<double>(in[0].shape[0]) * (1 + std::log2(1 + static_cast<double>(count_of(any))))};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{TopKAttributes{5}, {Type{{37}}}}, {TopKAttributes{8}, {Type{{8}}}}, {TopKAttributes{1}, {Type{{1}}}}};
 }
 

@@ -53,7 +53,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t n = call.in[0].shape[1], count = count_of(call.attributes);
   for (int64_t r = 0; r < call.in[0].shape[0]; ++r) {
     double sum = 0;
@@ -97,7 +97,7 @@ Result<void> tangent(Tangents& tangents, const Node& node) {
 
 std::string text(const std::any& any) { return fmt::format("{{{}}}", count_of(any)); }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {
       {TopKAttributes{2}, {Type{{3, 7}}}}, {TopKAttributes{1}, {Type{{5, 4}}}}, {TopKAttributes{9}, {Type{{2, 9}}}}};
 }

@@ -59,7 +59,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const UnitNormAttributes& a = of(call.attributes);
   const auto n = static_cast<double>(a.group);
   for (int64_t g = 0; g < call.in[0].shape.count() / a.group; ++g) {
@@ -71,7 +71,7 @@ void reference(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   return {{UnitNormAttributes{.epsilon = 1e-5, .group = 7}, {Type{{5, 7}}}},
           {UnitNormAttributes{.epsilon = 1e-5, .group = 33, .centred = true}, {Type{{9, 66}, &kBf16}}}};
 }
@@ -114,7 +114,7 @@ void run_dx(const Call& call) noexcept {
   });
 }
 
-void reference_dx(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dx(const ReferenceCall& call) {
   const UnitNormAttributes& a = of(call.attributes);
   const int64_t columns = call.in[1].shape[1];
   const auto n = static_cast<double>(a.group);
@@ -130,7 +130,7 @@ void reference_dx(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples_dx() {
+[[gnu::cold]] std::vector<Sample> samples_dx() {
   const Type none{.codec = nullptr};
   return {{UnitNormAttributes{.group = 7}, {Type{{5, 7}}, Type{{5, 7}}, Type{{5, 1}}, Type{{7}}, none}},
           {UnitNormAttributes{.offset = 1, .group = 33, .centred = true},
@@ -165,13 +165,13 @@ void run_dgain(const Call& call) noexcept {
   }
 }
 
-void reference_dgain(const ReferenceCall& call) {
+[[gnu::cold]] void reference_dgain(const ReferenceCall& call) {
   const int64_t columns = call.in[2].shape[1];
   for (int64_t j = 0; j < columns; ++j) call.out[0][j] = call.in[0][j];
   for (int64_t i = 0; i < call.in[2].shape.count(); ++i) call.out[0][i % columns] += call.in[1][i] * call.in[2][i];
 }
 
-std::vector<Sample> samples_dgain() {
+[[gnu::cold]] std::vector<Sample> samples_dgain() {
   return {{UnitNormAttributes{.group = 7}, {Type{{7}}, Type{{5, 7}}, Type{{5, 7}}}},
           {UnitNormAttributes{.group = 33}, {Type{{33}}, Type{{600, 33}, &kBf16}, Type{{600, 33}, &kBf16}}}};
 }

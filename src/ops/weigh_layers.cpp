@@ -73,7 +73,7 @@ void run_grad(const Call& call) noexcept {
 }
 
 // Without what the kernel shares with its gradient.
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t n = std::ssize(call.in) - 1, d = call.in[0].shape[1];
   for (int64_t at = 0; at < call.in[0].shape.count(); at += d) {
     const auto product = [&](int64_t i, int64_t j) {
@@ -99,7 +99,7 @@ void reference(const ReferenceCall& call) {
   }
 }
 
-void reference_grad(const ReferenceCall& call) {
+[[gnu::cold]] void reference_grad(const ReferenceCall& call) {
   const int64_t n = std::ssize(call.in) - 2, d = call.in[0].shape[1];
   std::vector<double> memory(static_cast<size_t>(Token<double>::size(n, d)));
   Token<double> token(memory.data(), n, d);
@@ -136,12 +136,12 @@ Result<void> tangent(Tangents& tangents, const Node& node) {
   return {};
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type rows{{5, 9}}, half{{4, 16}, &kBf16};
   return {{{}, {rows, rows, rows, rows}}, {{}, {half, half, half}}, {{}, {rows, rows}}};
 }
 
-std::vector<Sample> samples_grad() {
+[[gnu::cold]] std::vector<Sample> samples_grad() {
   const Type rows{{5, 9}}, half{{4, 16}, &kBf16};
   return {{{}, {rows, rows, rows, rows, rows}}, {{}, {half, half, half, half}}};
 }

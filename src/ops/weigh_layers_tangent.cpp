@@ -56,7 +56,7 @@ void run(const Call& call) noexcept {
   });
 }
 
-void reference(const ReferenceCall& call) {
+[[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t n = layers_of(std::ssize(call.in)), d = call.in[0].shape[1];
   std::vector<double> memory(static_cast<size_t>(Token<double>::size(n, d)));
   Token<double> token(memory.data(), n, d);
@@ -73,7 +73,7 @@ void reference(const ReferenceCall& call) {
   }
 }
 
-std::vector<Sample> samples() {
+[[gnu::cold]] std::vector<Sample> samples() {
   const Type rows{{5, 9}}, half{{4, 16}, &kBf16}, none{.codec = nullptr};
   return {{{}, {rows, rows, rows, rows, rows, rows, rows, rows}},
           {{}, {rows, rows, rows, none, rows, none}},
