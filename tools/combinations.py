@@ -41,7 +41,8 @@ HEAD = """# Combinations
 
 plans every pair of techniques of two sockets on a small model from its own data, and lists what is refused, and with what words:
 … stands for a name of the pair. What no row names works. Of three and more techniques at a time `tools/random_recipes.py`
-tries some ([reliability](reliability.md)). `bitfit` wants a model with biases, which this one has not."""
+tries some ([reliability](reliability.md)). `bitfit` wants a model with biases, which this one has not;
+`lemo` stands for `lora,lemo`, as it trains nothing by itself."""
 
 
 class Planner:
@@ -58,7 +59,7 @@ class Planner:
                 name = chosen.get(flag, "adamw") + "," + name
             chosen[flag] = chosen[flag] + "," + name if flag in chosen and socket != "wrappers" else name
         names = {name for _, name in pair}
-        chosen.setdefault("--method", "full")
+        chosen["--method"] = random_recipes.stacked(chosen.get("--method", "full"))
         objective = chosen.get("--objective", "next_token")
         flags = [part for item in chosen.items() for part in item]
         if objective == "distillation":

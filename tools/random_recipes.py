@@ -29,6 +29,7 @@ LONGEST = 90  # seconds of a run
 SMALL = ["--batch", "2", "--context", "64", "--threads", "2", "--seed", "5"]
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOKENIZER = os.path.join(ROOT, "examples/workloads/bytes/tokenizer.json")
+BESIDE = {"lemo": "lora,lemo"}  # what changes how others train, and has nothing to train by itself
 WORDS = "the a small large red blue bird tree house sings grows stands under over near old young quiet".split()
 
 
@@ -69,6 +70,11 @@ def make_files(thimble, folder):
     return os.path.join(base, "model")
 
 
+def stacked(methods):
+    """As --method takes them."""
+    return BESIDE.get(methods, methods)
+
+
 def draw(rng, tables):
     names = {kind: [entry["name"] for entry in entries] for kind, entries in tables.items()}
     optimizer = rng.choice(names["optimizers"])
@@ -77,6 +83,7 @@ def draw(rng, tables):
         optimizer += "," + rng.choice([w for w in names["wrappers"] if w != "keep_zeros" or methods == ["full"]])
     if rng.random() < 0.25 and methods[0] != "full":
         methods.append(rng.choice([m for m in names["methods"] if m not in ("full", "bitfit")]))
+    methods.sort(key=lambda m: m in BESIDE)
     others = [keeper for keeper in names["keepers"] if keeper != "exact"]
     keepers = [rng.choice(others)] if rng.random() < 0.6 else ["exact"]
     if keepers != ["exact"] and rng.random() < 0.25:
@@ -89,7 +96,7 @@ def draw(rng, tables):
         "states": rng.choice(["f32", "bf16", "int8_block", "fp8"]),
         "estimator": estimator,
         "select": "all" if rng.random() < 0.5 else rng.choice(names["selectors"]),
-        "method": ",".join(dict.fromkeys(methods)),
+        "method": stacked(",".join(dict.fromkeys(methods))),
         "keep": ",".join(dict.fromkeys(keepers)),
         "objective": "next_token" if rng.random() < 0.5 else rng.choice(names["objectives"]),
         "budget": rng.choice(["plenty", "least"]),
