@@ -63,6 +63,10 @@ Result<std::map<std::string, std::string>> slots_of(const TrainingSpec& spec, co
     layers[parameter.first][slot_name(std::string(parameter.name), parameter.first, 0)] = parameter.shape;
     if (trains[i] == Trains::drawn) drawn.insert(parameter.first);
   }
+  if (layers.empty() && draw_period(spec) > 0)
+    return fail(ErrorCode::unsupported,
+                "--select {}: nothing that trains is in a layer, so that none can take turns; leave it out",
+                spec.selector->name);
   for (const auto& [layer, names] : layers)
     if (names != layers.begin()->second)
       return fail(
@@ -167,6 +171,7 @@ TrainingSpec scoring_spec(const TrainingSpec& spec) {
 
 TrainingSpec probing_spec(const TrainingSpec& spec, size_t place) {
   TrainingSpec out = scoring_spec(spec);
+  out.multiply = Multiply::f32;  // what is fitted to sums of products has to be sums of those
   out.set_optimizer({&kProbing, {}});
   out.rewrites = {spec.rewrites[place]};
   for (auto& [name, module] : out.rewrites.front().modules) module.probed = true;

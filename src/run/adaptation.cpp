@@ -234,10 +234,15 @@ Result<void> Trainer::begin_with_adapter() {
 Result<void> Trainer::resume_adapted(const std::string& began) {
   const std::string& source = checkpoint_->path();
   const Ordered configs = TRY(parse_ordered_json(began, source));
+  // Configurations do not tell methods that share a form (lora_plus) apart; what was asked for now is compared later.
+  const Ordered settings = TRY(parse_ordered_json(metadata_text(*checkpoint_, "recipe"), source));
+  const std::string method = settings.is_object() ? settings.value("method", std::string()) : "";
+  const auto stack = method.empty() ? std::vector<const Rewrite*>() : TRY(rewrites_named(method));
   std::string names;
   std::set<std::string> trained;
   for (size_t i = 0; configs.is_array() && i < configs.size(); ++i) {
-    const Rewrite* const rewrite = TRY(check_peft_config(configs[i], source));
+    const Rewrite* rewrite = TRY(check_peft_config(configs[i], source));
+    if (stack.size() == configs.size() && stack[i]->form.type == rewrite->form.type) rewrite = stack[i];
     names += (names.empty() ? "" : ",") + std::string(rewrite->name);
     spec_.rewrites.push_back(TRY(configured_rewrite(*rewrite, configs[i], spec_.architecture, source)));
     for (const AdapterTensor& tensor : spec_.rewrites.back().trained) trained.insert(tensor.value);
@@ -248,7 +253,7 @@ Result<void> Trainer::resume_adapted(const std::string& began) {
   if (RewriteSpec* const first = spec_.rewrites.empty() ? nullptr : &spec_.rewrites.front())
     *first = TRY(configured_rewrite(*first->rewrite, configs_.front(), spec_.architecture, source, brought));
   for (RewriteSpec& spec : spec_.rewrites) spec.given = true;
-  recipe_.method = names;
+  if (recipe_.method.empty()) recipe_.method = names;
   return {};
 }
 

@@ -63,7 +63,7 @@ Result<Settling::Measured> Trainer::probe_layers(size_t place) {
   Error error = done.error();
   error.message =
       fmt::format("measuring the layers of --method {}: {}{}", technique.name, error.message,
-                  error.code == ErrorCode::invalid_argument
+                  error.code == ErrorCode::invalid_argument && technique.changes_layers()
                       ? fmt::format("; of what --target names it measures none: name {} too", technique.targets)
                       : "");
   return Failure(error);

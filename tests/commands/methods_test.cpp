@@ -123,6 +123,7 @@ TEST_P(Methods, trains_resumes_and_merges) {
   const Ran whole = train(file("-whole"), "4", false);
   ASSERT_EQ(whole.status, 0) << whole.err;
   ASSERT_EQ(train(file("-parts"), "2", false).status, 0);
+  EXPECT_EQ(train_with(GetParam()->name == "lora" ? "ia3" : "lora", file("-parts"), "4", true).status, 2);
   const Ran rest = train(file("-parts"), "4", true);
   ASSERT_EQ(rest.status, 0) << rest.err;
   const std::string weights = full ? "/model/model.safetensors" : "/adapter/adapter_model.safetensors";

@@ -306,6 +306,9 @@ TEST(Lisa, is_refused_where_it_means_nothing) {
   spec = lisa("1", "1");
   spec.keepers = {KeeperUse(kMesa)};
   EXPECT_THAT(plan_training(spec, Machine{}).error().message, HasSubstr("statistics of activations"));
+  TrainingSpec outside = tiny_spec(kPromptTuning);
+  outside.selector = &kLisa, outside.selector_options = OptionValues(kLisa.options);
+  EXPECT_THAT(plan_training(outside, Machine{}).error().message, HasSubstr("nothing that trains is in a layer"));
 }
 
 // Scores decide: what fits the bytes, the most for a byte first.
