@@ -43,7 +43,8 @@ Result<std::optional<Labels>> labels_of(const Adapter& adapter) {
               kScoreHead, rows);
 }
 
-// What bias "all" saves beside a module that is saved whole: the model's own, which it stands in for, and the same again.
+// What bias "all" saves beside a module that is saved whole: the model's own, which it stands in for, and the same
+// again.
 bool is_beside_saved(std::string_view name, const SafetensorsFile& file) {
   constexpr std::string_view kOriginal = ".original_module.", kCopy = ".modules_to_save.";
   if (name.find(kOriginal) != std::string_view::npos) return true;

@@ -1,5 +1,5 @@
-// LoRA that trains rows of the embedding beside it: PEFT has both in one folder (trainable_token_indices), here they are
-// two techniques.
+// LoRA that trains rows of the embedding beside it: PEFT has both in one folder (trainable_token_indices), here they
+// are two techniques.
 #pragma once
 
 #include <vector>

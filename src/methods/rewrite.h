@@ -293,7 +293,7 @@ struct Rewrite {
   bool shared = false;  // adapters have no tensors of single layers: their targets alone say which they are for
   bool whole = false;   // not so, though rows may lie in another order
   std::string_view not_continued = {};  // why no training goes on from its adapters; empty: it does
-  std::string_view not_merged = {};   // why no weights of the model come to the same; empty: some do
+  std::string_view not_merged = {};     // why no weights of the model come to the same; empty: some do
   // What options mean to a layer [out, in] that they cannot be for; nullptr: they suit every layer.
   Result<void> (*check)(const OptionValues& options, int64_t in, int64_t out) = nullptr;
   // What they mean to a run of so many steps (0: not known) that they cannot be for; nullptr: they suit every run.

@@ -20,7 +20,8 @@ int64_t virtual_tokens(const OptionValues& options);
 int64_t virtual_tokens_of(const ModuleRewrite& m);
 // `rows` with those of virtual tokens taken from an f32 table [tokens, width].
 ValueId with_virtual_rows(ModuleRewrite& m, ValueId rows, ValueId table, std::string name);
-// The same of a prompt as the model reads it: where an embedding multiplies its rows (row_scale), these are not its rows.
+// The same of a prompt as the model reads it: where an embedding multiplies its rows (row_scale), these are not its
+// rows.
 ValueId with_prompt(ModuleRewrite& m, ValueId rows, ValueId prompt);
 
 }  // namespace thimble
