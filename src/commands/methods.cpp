@@ -56,7 +56,7 @@ constexpr Socket kSockets[] = {
        Ordered rows = Ordered::array();
        for (const Rewrite* m : rewrites()) {
          Ordered row = {{"name", m->name}, {"summary", m->summary}, {"paper", m->paper}};
-         if (!m->form.type.empty()) row["peft_type"] = m->form.type;
+         if (!m->form.type.empty() && !m->training_only) row["peft_type"] = m->form.type;
          if (!m->options.empty()) row["options"] = options_json(m->options);
          rows.push_back(std::move(row));
        }

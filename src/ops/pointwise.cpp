@@ -102,16 +102,6 @@ int overwrites(const std::any& any) {
   return count;
 }
 
-// Where either is not a number, neither is the result: damage shows in the loss.
-template <class T>
-THIMBLE_BODY T smaller(T a, T b) noexcept {
-  return __builtin_isnan(a) || a < b ? a : b;
-}
-template <class T>
-THIMBLE_BODY T larger(T a, T b) noexcept {
-  return __builtin_isnan(a) || a > b ? a : b;
-}
-
 template <class T>
 T compute(Kind kind, T a, T b) noexcept {
   switch (kind) {
@@ -399,7 +389,7 @@ std::string text(const std::any& any) {
   if (shape.rank() == 2 && std::ranges::any_of(of(any).code, is_tensor))
     out += fmt::format(" [, {}]", shape[1]);
   else if (shape.rank() > 0)
-    out += " " + shape.text();
+    out += fmt::format(" {}", shape.text());
   return out + (of(any).tokens ? " tokens}" : "}");
 }
 

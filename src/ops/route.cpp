@@ -115,25 +115,31 @@ Result<std::vector<Type>> infer_grad(const std::any& any, std::span<const Type> 
   return std::vector{Type{{in[0].shape[0], in[2].shape[0] - 1}, &kF32, in[0].extent}};
 }
 
+// Calls f(place, expert) for every place that is taken.
+template <class Offsets, class F>
+void each_place(const Offsets& offsets, int64_t experts, F f) {
+  for (int64_t e = 0; e < experts; ++e)
+    for (auto p = static_cast<int64_t>(offsets[e]); p < static_cast<int64_t>(offsets[e + 1]); ++p) f(p, e);
+}
+
 void run_grad(const Call& call) noexcept {
   call.run.threads.once([&] {
     const int64_t experts = call.out[0].shape[1];
     const auto* const tokens = call.in[1].as<const int32_t>();
     const auto* const offsets = call.in[2].as<const int32_t>();
     float* const to = call.out[0].as<float>();
+    const auto* const from = call.in[0].as<const float>();
     std::fill_n(to, call.out[0].shape.count(), 0.0f);
-    for (int64_t e = 0; e < experts; ++e)
-      for (int64_t p = offsets[e]; p < offsets[e + 1]; ++p)
-        to[tokens[p] * experts + e] = call.in[0].as<const float>()[p];
+    each_place(offsets, experts, [&](int64_t p, int64_t e) { to[tokens[p] * experts + e] = from[p]; });
   });
 }
 
 [[gnu::cold]] void reference_grad(const ReferenceCall& call) {
   const int64_t experts = call.out[0].shape[1];
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = 0;
-  for (int64_t e = 0; e < experts; ++e)
-    for (auto p = static_cast<int64_t>(call.in[2][e]); p < static_cast<int64_t>(call.in[2][e + 1]); ++p)
-      call.out[0][static_cast<int64_t>(call.in[1][p]) * experts + e] = call.in[0][p];
+  each_place(call.in[2], experts, [&](int64_t p, int64_t e) {
+    call.out[0][static_cast<int64_t>(call.in[1][p]) * experts + e] = call.in[0][p];
+  });
 }
 
 // in: derivatives of gates, tokens, offsets.
@@ -152,19 +158,18 @@ void run_tangent(const Call& call) noexcept {
     const auto* const tokens = call.in[1].as<const int32_t>();
     const auto* const offsets = call.in[2].as<const int32_t>();
     float* const to = call.out[0].as<float>();
+    const auto* const from = call.in[0].as<const float>();
     std::fill_n(to, call.out[0].shape.count(), 0.0f);
-    for (int64_t e = 0; e < experts; ++e)
-      for (int64_t p = offsets[e]; p < offsets[e + 1]; ++p)
-        to[p] = call.in[0].as<const float>()[tokens[p] * experts + e];
+    each_place(offsets, experts, [&](int64_t p, int64_t e) { to[p] = from[tokens[p] * experts + e]; });
   });
 }
 
 [[gnu::cold]] void reference_tangent(const ReferenceCall& call) {
   const int64_t experts = call.in[0].shape[1];
   for (int64_t i = 0; i < call.out[0].shape.count(); ++i) call.out[0][i] = 0;
-  for (int64_t e = 0; e < experts; ++e)
-    for (auto p = static_cast<int64_t>(call.in[2][e]); p < static_cast<int64_t>(call.in[2][e + 1]); ++p)
-      call.out[0][p] = call.in[0][static_cast<int64_t>(call.in[1][p]) * experts + e];
+  each_place(call.in[2], experts, [&](int64_t p, int64_t e) {
+    call.out[0][p] = call.in[0][static_cast<int64_t>(call.in[1][p]) * experts + e];
+  });
 }
 
 [[gnu::cold]] std::vector<Sample> samples() {

@@ -1,7 +1,6 @@
 #include "plan/loss_path.h"
 
 #include <algorithm>
-#include <ranges>
 #include <set>
 #include <utility>
 
@@ -23,8 +22,9 @@ LossPath::LossPath(const Graph& graph, std::string loss, ValueId stream) : name(
     for (const ValueId in : node.in)
       if (in != kNone) needed.insert(in);
   }
+  std::ranges::reverse(all);
   std::set<ValueId> reached{stream};
-  for (const Node* const node : all | std::views::reverse) {
+  for (const Node* const node : all) {
     const bool reads = std::ranges::any_of(node->in, [&](ValueId in) { return reached.contains(in); });
     (reads ? behind : beside).push_back(node);
     if (!reads) continue;

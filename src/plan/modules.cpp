@@ -18,6 +18,13 @@ namespace {
 
 constexpr std::string_view kModuleLoss = ".module_";  // behind the name of the model's loss
 
+// Whether the node is the last of a module: it makes the module's loss, which is its first output.
+bool ends_module(const Graph& graph, const Node& node) {
+  if (node.out[0] == kNone) return false;
+  const Value& made = graph.value(node.out[0]);
+  return made.role == Role::result && made.name.find(kModuleLoss) != std::string::npos;
+}
+
 class ModuleCutter {
  public:
   ModuleCutter(const TrainingSpec& spec, const BuildOptions& options, const LocalModules& modules, const Graph& graph,
@@ -71,7 +78,7 @@ class ModuleCutter {
     std::map<ValueId, ValueId> local{{model_.streams.back(), read}};
     for (const Node* const node : path_.behind) emit(*node, local, name);
     ValueId loss = local.at(path_.differentiated);
-    if (g.nodes().back().out[0] != loss) {  // a module ends with a node whose first output is its loss
+    if (g.nodes().back().out[0] != loss) {  // ends_module()
       PointwiseBuilder b;
       b.output(b.tensor());
       loss = g.emit(kPointwise, b.attributes(), {loss}, name);
@@ -159,8 +166,7 @@ Result<void> check(const TrainingSpec& spec, const LocalModules& modules) {
     if (modules.goodness && rewrite.rewrite->virtual_tokens)
       return fail(
           ErrorCode::unsupported,
-          "--estimator {}: tokens of a text are replaced, and those of --method {} are no text; take full or an "
-          "adapter of layers",
+          "--estimator {}: tokens of a text are replaced, and those of --method {} are no text; take --method full",
           name, rewrite.rewrite->name);
     if (modules.averages() && !rewrite.rewrite->trains_weights)
       return fail(ErrorCode::unsupported,
@@ -201,13 +207,11 @@ std::vector<ValueId> add_to_modules(std::span<const ValueId> losses, Graph& grap
     to.copy(node);
     for (const ValueId out : node.out)
       if (std::ranges::find(losses, out) != losses.end()) open.push_back(to.map(out));
-    if (open.empty() || node.out[0] == kNone || graph.value(node.out[0]).role != Role::result ||
-        graph.value(node.out[0]).name.find(kModuleLoss) == std::string::npos)
-      return true;
+    if (open.empty() || !ends_module(graph, node)) return true;
     const ValueId objective = to.map(node.out[0]);
     const std::string name = graph.value(node.out[0]).name;
     to.graph().value(objective).name = name + ".objective", to.graph().value(objective).role = Role::activation;
-    PointwiseBuilder b;
+    PointwiseBuilder b;  // kAdd is no loss: it passes on a gradient that it is given
     b.output(b.tensor() + b.tensor());
     const ValueId beside = scaled_sum(to.graph(), open, name + ".beside");
     const ValueId both = to.graph().emit(kPointwise, b.attributes(), {objective, beside}, name);
@@ -224,15 +228,13 @@ Result<Gradients> backward_by_modules(const TrainingSpec& spec, std::span<const 
   const std::string_view estimator = spec.estimator->name;
   GraphCopy copy(graph);
   copy.copy_inputs();
-  const std::vector<KeeperUse> keepers = keepers_of(spec);
+  const std::vector<KeeperUse> keepers = active_keepers(spec);
   Backward backward(copy.graph(), copy.mapped(trained));
   Kept kept(backward, keepers);
   for (const Node& node : graph.nodes()) {
     copy.graph().set_phase(node.phase), copy.graph().set_block(node.block);
     copy.copy(node);
-    const bool ends = node.out[0] != kNone && graph.value(node.out[0]).name.find(kModuleLoss) != std::string::npos &&
-                      graph.value(node.out[0]).role == Role::result;
-    if (!ends) continue;
+    if (!ends_module(graph, node)) continue;
     const ValueId loss = copy.map(node.out[0]);
     if (!backward.reaches(loss)) continue;
     if (const auto ran = backward.run({&loss, 1}); !ran)

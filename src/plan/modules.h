@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "models/build.h"
-#include "plan/updates.h"
+#include "plan/gradients.h"
 
 namespace thimble {
 

@@ -283,16 +283,6 @@ std::vector<ValueId> losses_of(const TrainingSpec& spec, std::span<const std::st
   return losses;
 }
 
-// Of one backward pass behind the model; nothing where nothing is derived.
-Result<Gradients> backpropagated(const TrainingSpec& spec, std::span<const ValueId> derived,
-                                 std::span<const ValueId> losses, TrainingGraph& train) {
-  const std::vector<KeeperUse> keepers = keepers_of(spec);
-  Backward backward(train.graph, derived);
-  Kept kept(backward, keepers);
-  if (!derived.empty()) CHECK_OK(backward.run(losses));
-  return gathered(backward, kept);
-}
-
 // What techniques compute of parameters that have moved.
 Result<void> end_steps(const TrainingSpec& spec, std::vector<StepEnd>& ends) {
   for (const RewriteSpec& rewrite : spec.rewrites) {
@@ -302,8 +292,8 @@ Result<void> end_steps(const TrainingSpec& spec, std::vector<StepEnd>& ends) {
                   "--optimizer {}: it hands out an average of steps, and --method {} what it computes of every step; "
                   "take another optimizer",
                   spec.optimizer->name, rewrite.rewrite->name);
-    for (const auto& [name, module] : rewrite.modules)
-      ends.push_back([end = rewrite.rewrite->end_step, &module](Graph& graph) { end(graph, module); });
+    for (const auto& module : rewrite.modules)
+      ends.push_back([end = rewrite.rewrite->end_step, &own = module.second](Graph& graph) { end(graph, own); });
   }
   return {};
 }

@@ -411,15 +411,6 @@ void take(Gradients gradients, TrainingGraph& train) {
 
 }  // namespace
 
-std::vector<KeeperUse> keepers_of(const TrainingSpec& spec) {
-  return spec.moves.eight_bit_activations ? std::vector{KeeperUse(kQ8Keeper)} : spec.keepers;
-}
-
-Gradients gathered(const Backward& backward, Kept& kept) {
-  kept.place();
-  return {backward.leaves(), backward.sums_within_pass(), kept.states(), kept.at_step_end(), kept.idle()};
-}
-
 Result<void> add_updates(const TrainingSpec& spec, const StepKind& kind, Gradients gradients,
                          const std::function<void()>& before, TrainingGraph& train) {
   for (const auto& leaf : gradients.leaves)

@@ -234,9 +234,12 @@ Result<void> Trainer::begin_with_adapter() {
 Result<void> Trainer::resume_adapted(const std::string& began) {
   const std::string& source = checkpoint_->path();
   const Ordered configs = TRY(parse_ordered_json(began, source));
-  // Configurations do not tell methods that share a form (lora_plus) apart; what was asked for now is compared later.
-  const Ordered settings = TRY(parse_ordered_json(metadata_text(*checkpoint_, "recipe"), source));
-  const std::string method = settings.is_object() ? settings.value("method", std::string()) : "";
+  // Configurations do not tell methods that share a form (lora_plus) apart. What is asked for is compared by
+  // check_same_run().
+  const Ordered settings = settings_of(*checkpoint_);
+  const auto recorded = settings.find("method");
+  const std::string method =
+      recorded != settings.end() && recorded->is_string() ? recorded->get<std::string>() : std::string();
   const auto stack = method.empty() ? std::vector<const Rewrite*>() : TRY(rewrites_named(method));
   std::string names;
   std::set<std::string> trained;
@@ -295,10 +298,6 @@ namespace {
 const Adapter* named_by(std::span<const Adapter> adapters, size_t i) {
   return i < adapters.size() ? &adapters[i] : nullptr;
 }
-
-}  // namespace
-
-namespace {
 
 // What PEFT writes of a head that is the embedding, under the head's name: the same numbers.
 AdapterTensor under_the_head(const AdapterTensor& tensor, const Architecture& architecture) {

@@ -27,9 +27,8 @@ std::string shown(const nlohmann::ordered_json& value) {
 }
 
 Result<void> check_settings(const SafetensorsFile& checkpoint, const Recipe& settled) {
-  const auto then =
-      parse_ordered_json(metadata_text(checkpoint, "recipe"), checkpoint.path()).value_or(nlohmann::ordered_json());
-  if (!then.is_object())
+  const auto then = settings_of(checkpoint);
+  if (then.empty())
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say with which settings it was made; begin a new run",
                 checkpoint.path());
   auto now = nlohmann::ordered_json::parse(recipe_json(settled));
@@ -102,6 +101,11 @@ Result<int64_t> metadata_number(const SafetensorsFile& checkpoint, const std::st
   if (error == std::errc{} && end == text.data() + text.size() && value >= 0 && value <= kMost) return value;
   return fail(ErrorCode::corrupt, "{}: expected a number from 0 on as the checkpoint's '{}', found '{}'",
               checkpoint.path(), key, text);
+}
+
+nlohmann::ordered_json settings_of(const SafetensorsFile& checkpoint) {
+  auto settings = parse_ordered_json(metadata_text(checkpoint, "recipe"), checkpoint.path());
+  return settings && settings->is_object() ? *std::move(settings) : nlohmann::ordered_json::object();
 }
 
 std::string metadata_text(const SafetensorsFile& checkpoint, const std::string& key) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "files/safetensors.h"
@@ -34,5 +35,8 @@ Result<int64_t> metadata_number(const SafetensorsFile& checkpoint, const std::st
 
 // The text of it; "" when it is not there.
 std::string metadata_text(const SafetensorsFile& checkpoint, const std::string& key);
+
+// The settings that its run was made with, an object: those that are not at their defaults. Empty where it says none.
+nlohmann::ordered_json settings_of(const SafetensorsFile& checkpoint);
 
 }  // namespace thimble

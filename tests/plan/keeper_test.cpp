@@ -122,9 +122,7 @@ double kept_bytes(const TrainingSpec& spec) {
   const auto plan = plan_training(spec, Machine{});
   EXPECT_TRUE(plan) << plan.error().message;
   EXPECT_EQ(plan->shallow, Rung::keep);
-  for (const LedgerItem& item : plan->ledger.items)
-    if (item.name == "kept activations") return static_cast<double>(item.bytes);
-  return 0;
+  return static_cast<double>(ledger_bytes(*plan, "kept activations"));
 }
 
 // The numbers that their pages promise, of a Llama of SmolLM2's proportions. In bf16 a block keeps 8448 numbers of a

@@ -312,14 +312,7 @@ TEST(Lemo, is_for_training_programs_alone) {
 // The bytes of SmolLM2-135M's shape, one window of 1024 tokens.
 TrainingSpec large_spec(double keep) {
   TrainingSpec spec = tiny_spec(kLora);
-  spec.architecture = llama({.vocab = 49152,
-                             .width = 576,
-                             .layers = 30,
-                             .heads = 9,
-                             .kv_heads = 3,
-                             .head_dim = 64,
-                             .ffn_width = 1536,
-                             .context = 2048});
+  spec.architecture = smollm2_shape();
   spec.rewrites = {rewrite_for_tests(kLora, spec.architecture)};
   if (keep < 1) spec.rewrites.push_back(lemo(spec.architecture, {{"keep", keep}, {"first", 0.07}, {"last", 0}}));
   spec.batch = 1, spec.context = 1024;
@@ -329,9 +322,7 @@ TrainingSpec large_spec(double keep) {
 double kept_bytes(const TrainingSpec& spec) {
   const auto plan = plan_training(spec, Machine{});
   EXPECT_TRUE(plan) << plan.error().message;
-  if (!plan) return 0;
-  const auto item = std::ranges::find(plan->ledger.items, std::string_view("kept activations"), &LedgerItem::name);
-  return item == plan->ledger.items.end() ? 0 : static_cast<double>(item->bytes);
+  return plan ? static_cast<double>(ledger_bytes(*plan, "kept activations")) : 0;
 }
 
 TEST(Lemo, keeps_activations_of_the_rows_that_stay) {

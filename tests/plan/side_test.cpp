@@ -46,21 +46,12 @@ TEST_P(Side, begins_at_the_model) {
 // The bytes of SmolLM2-135M's shape, 4 x 512 tokens.
 int64_t kept_bytes(const Rewrite& method) {
   TrainingSpec spec = tiny_spec(method);
-  spec.architecture = llama({.vocab = 49152,
-                             .width = 576,
-                             .layers = 30,
-                             .heads = 9,
-                             .kv_heads = 3,
-                             .head_dim = 64,
-                             .ffn_width = 1536,
-                             .context = 2048});
+  spec.architecture = smollm2_shape();
   spec.rewrites = {rewrite_for_tests(method, spec.architecture)};
   spec.batch = 4, spec.context = 512;
   const auto plan = plan_training(spec, Machine{});
   EXPECT_TRUE(plan) << plan.error().message;
-  for (const LedgerItem& item : plan->ledger.items)
-    if (item.name == "kept activations") return item.bytes;
-  return 0;
+  return plan ? ledger_bytes(*plan, "kept activations") : 0;
 }
 
 TEST_P(Side, keeps_at_most_two_fifths_of_what_lora_keeps) {

@@ -21,6 +21,22 @@ RewriteSpec rewrite_for_tests(const Rewrite& method, const Architecture& archite
   return *std::move(spec);
 }
 
+int64_t ledger_bytes(const TrainingPlan& plan, std::string_view item) {
+  const auto found = std::ranges::find(plan.ledger.items, item, &LedgerItem::name);
+  return found == plan.ledger.items.end() ? 0 : found->bytes;
+}
+
+Architecture smollm2_shape() {
+  return llama({.vocab = 49152,
+                .width = 576,
+                .layers = 30,
+                .heads = 9,
+                .kv_heads = 3,
+                .head_dim = 64,
+                .ffn_width = 1536,
+                .context = 2048});
+}
+
 Architecture tiny_llama(int64_t layers) {
   return llama({.vocab = 160,
                 .width = 64,

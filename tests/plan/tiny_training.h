@@ -22,6 +22,10 @@ namespace thimble {
 RewriteSpec rewrite_for_tests(const Rewrite& method, const Architecture& architecture, double rank = 0);
 
 Architecture tiny_llama(int64_t layers = 4);
+// Of a line of the ledger; 0 where there is none.
+int64_t ledger_bytes(const TrainingPlan& plan, std::string_view item);
+// Of SmolLM2-135M's extents.
+Architecture smollm2_shape();
 
 // Those that find something to train in a small Llama.
 std::vector<const Rewrite*> methods_for_tests();

@@ -71,9 +71,10 @@ Result<Fit> fit(const std::vector<float>& moments, int64_t features) {
     for (size_t j = 0; j < n; ++j) spread += out.factors[i] * covariance(i, j) * out.factors[j];
   }
   if (!(count > 0 && spread > 0 && std::isfinite(spread)))
-    return fail(ErrorCode::invalid_argument,
-                "no predictor can be fitted to the first windows of the data, in which tokens do not differ; give a "
-                "larger lemo.windows, or 0, so that tokens are left out evenly");
+    return fail(
+        ErrorCode::invalid_argument,
+        "no predictor can be fitted to so little, or so uniform, text as the first windows of the data have; give "
+        "a larger lemo.windows, fewer lemo.features, or --set lemo.windows=0, so that tokens are left out evenly");
   out.explained = 1 - (covariance(n + 1, n + 1) - 2 * shared + spread) / covariance(n + 1, n + 1);
   for (size_t i = 0; i < n; ++i) out.factors[i] /= std::sqrt(spread), out.constant -= out.factors[i] * mean(i);
   return out;

@@ -17,16 +17,6 @@ namespace thimble {
 namespace {
 
 constexpr PeftField kFields[] = {kVirtualTokensField};
-constexpr PeftNote kHarmless[] = {
-    {"token_dim", kOfTheModel},
-    {"num_attention_heads", kOfTheModel},
-    {"num_layers", kOfTheModel},
-    {"num_transformer_submodules", kOfTheModel},
-    {"encoder_reparameterization_type", kOfTheEncoder},
-    {"encoder_hidden_size", kOfTheEncoder},
-    {"encoder_num_layers", kOfTheEncoder},
-    {"encoder_dropout", kOfTheEncoder},
-};
 constexpr int kLayers = 3;
 
 // What the encoder reads, and its layers' weights and biases.
@@ -99,6 +89,6 @@ const Rewrite kPTuning = {.name = "p_tuning",
                               "--resume where its run is",
                           .not_merged = kVirtualTokensNotMerged,
                           .end_step = end_step,
-                          .form = {.type = "P_TUNING", .fields = kFields, .harmless = kHarmless}};
+                          .form = {.type = "P_TUNING", .fields = kFields, .harmless = kPromptHarmless}};
 
 }  // namespace thimble

@@ -18,16 +18,6 @@ namespace thimble {
 namespace {
 
 constexpr PeftField kFields[] = {kVirtualTokensField};
-constexpr PeftNote kHarmless[] = {
-    {"token_dim", kOfTheModel},
-    {"num_attention_heads", kOfTheModel},
-    {"num_layers", kOfTheModel},
-    {"num_transformer_submodules", kOfTheModel},
-    {"prompt_tuning_init", kOfTheBeginning},
-    {"prompt_tuning_init_text", kOfTheBeginning},
-    {"tokenizer_name_or_path", kOfTheBeginning},
-    {"tokenizer_kwargs", kOfTheBeginning},
-};
 
 ValueId embed(ModuleRewrite& m, ValueId, ValueId rows) {
   const ValueId prompt =
@@ -88,6 +78,6 @@ const Rewrite kPromptTuning = {.name = "prompt_tuning",
                                .not_merged = kVirtualTokensNotMerged,
                                .begin = begin,
                                .begin_rows = begin_rows,
-                               .form = {.type = "PROMPT_TUNING", .fields = kFields, .harmless = kHarmless}};
+                               .form = {.type = "PROMPT_TUNING", .fields = kFields, .harmless = kPromptHarmless}};
 
 }  // namespace thimble

@@ -13,6 +13,19 @@ inline constexpr PeftField kVirtualTokensField = {"num_virtual_tokens", "tokens"
 inline constexpr std::string_view kOfTheModel = "the model says it";
 inline constexpr std::string_view kOfTheBeginning = "it says how values began";
 inline constexpr std::string_view kOfTheEncoder = "it is of the encoder in training, whose result the file holds";
+// Of adapters that hold a prompt's embeddings, however these were made.
+inline constexpr PeftNote kPromptHarmless[] = {{"token_dim", kOfTheModel},
+                                               {"num_attention_heads", kOfTheModel},
+                                               {"num_layers", kOfTheModel},
+                                               {"num_transformer_submodules", kOfTheModel},
+                                               {"prompt_tuning_init", kOfTheBeginning},
+                                               {"prompt_tuning_init_text", kOfTheBeginning},
+                                               {"tokenizer_name_or_path", kOfTheBeginning},
+                                               {"tokenizer_kwargs", kOfTheBeginning},
+                                               {"encoder_reparameterization_type", kOfTheEncoder},
+                                               {"encoder_hidden_size", kOfTheEncoder},
+                                               {"encoder_num_layers", kOfTheEncoder},
+                                               {"encoder_dropout", kOfTheEncoder}};
 inline constexpr std::string_view kVirtualTokensNotMerged =
     "puts virtual tokens before the text, which no weight of the model comes to";
 
