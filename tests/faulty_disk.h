@@ -3,14 +3,17 @@
 #pragma once
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <random>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -27,6 +30,7 @@ struct DiskFault {
   bool lasts = false;    // and so do all calls that write after it: a disk that is full, or gone
   bool half = false;     // a transfer moves half of the bytes; with `error`, and fails then
   int milliseconds = 0;  // it is done that much later
+  bool kills = false;    // the process is killed instead
 };
 
 class FaultyDisk final : public FileSystem {
@@ -107,10 +111,10 @@ class FaultyDisk final : public FileSystem {
     const Open* const open = found(descriptor);
     if (!open) return FileSystem::sync(descriptor);
     if (const int error = strike("sync " + open->path, true)) {
-      failed_syncs_[open->file] += error != -EINTR;
+      if (error != -EINTR) failed_syncs_.insert(name_for_sync(*open));
       return error;
     }
-    if (failed_syncs_[open->file] > 0) synced_again_ = true;
+    if (failed_syncs_.contains(name_for_sync(*open))) synced_again_ = name_for_sync(*open);
     log_.push_back({.kind = open->folder ? Operation::sync_folder : Operation::sync,
                     .path = open->path,
                     .to = {},
@@ -142,8 +146,8 @@ class FaultyDisk final : public FileSystem {
     if (error == 0) log_.push_back({.kind = Operation::make_folder, .path = path, .to = {}});
     return error;
   }
-  // A sync that failed was tried again on the same file.
-  bool synced_again() const { return synced_again_; }
+  // What was synced again after its sync had failed; empty: nothing.
+  const std::string& synced_again() const { return synced_again_; }
 
  private:
   struct Open {
@@ -161,12 +165,16 @@ class FaultyDisk final : public FileSystem {
     open.end = bytes;
     log_.push_back({.kind = Operation::truncate, .path = {}, .to = {}, .file = open.file, .offset = bytes});
   }
+  static std::string name_for_sync(const Open& open) {
+    return open.folder ? open.path : open.path + ", file " + std::to_string(open.file);
+  }
   bool halves() const { return striking_ && fault_.half; }
   // -errno where the call fails without doing anything; else 0.
   int strike(const std::string& what, bool writes) {
     const int64_t call = calls_++;
     striking_ = call == fault_.at;
     if (striking_) struck_ = true, struck_at_ = what;
+    if (striking_ && fault_.kills) ::raise(SIGKILL);
     if (striking_ && fault_.milliseconds > 0)
       std::this_thread::sleep_for(std::chrono::milliseconds(fault_.milliseconds));
     const bool after = fault_.lasts && writes && fault_.at >= 0 && call > fault_.at;
@@ -197,12 +205,12 @@ class FaultyDisk final : public FileSystem {
   std::string folder_;
   DiskFault fault_;
   int64_t calls_ = 0, next_file_ = 0;
-  bool striking_ = false, struck_ = false, synced_again_ = false;
-  std::string struck_at_;
+  bool striking_ = false, struck_ = false;
+  std::string struck_at_, synced_again_;
   std::vector<Operation> log_;
   std::map<int, Open> open_;
   std::map<std::string, int64_t> files_;  // by path
-  std::map<int64_t, int> failed_syncs_;
+  std::set<std::string> failed_syncs_;
 };
 
 // What may be on a disk that lost its power after the first `count` operations of a log: what was synced, and of the

@@ -20,6 +20,7 @@
 namespace thimble {
 
 // An adapter's file, opened and checked for itself; whether it fits a model is checked by rewrite_of.
+// NOLINTNEXTLINE(bugprone-exception-escape): nlohmann's null is made by a constructor that throws for other values
 struct Adapter {
   std::string path;
   const Rewrite* rewrite = nullptr;

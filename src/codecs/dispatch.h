@@ -17,16 +17,17 @@ namespace thimble {
 // Marks a kernel body.
 #define THIMBLE_BODY [[gnu::always_inline]] inline
 
-template <auto body>
+template <auto for_512, auto for_256, auto for_128>
 struct Dispatched;
 
 #if defined(__x86_64__)
 
-template <class Result, class... Args, Result (*body)(Args...) noexcept>
-struct Dispatched<body> {
-  [[gnu::target("arch=x86-64-v4")]] static Result v4(Args... args) noexcept { return body(args...); }
-  [[gnu::target("arch=x86-64-v3")]] static Result v3(Args... args) noexcept { return body(args...); }
-  static Result baseline(Args... args) noexcept { return body(args...); }
+template <class Result, class... Args, Result (*for_512)(Args...) noexcept, Result (*for_256)(Args...) noexcept,
+          Result (*for_128)(Args...) noexcept>
+struct Dispatched<for_512, for_256, for_128> {
+  [[gnu::target("arch=x86-64-v4")]] static Result v4(Args... args) noexcept { return for_512(args...); }
+  [[gnu::target("arch=x86-64-v3")]] static Result v3(Args... args) noexcept { return for_256(args...); }
+  static Result baseline(Args... args) noexcept { return for_128(args...); }
 
   static Result call(Args... args) noexcept {
     if (isa_has(Isa::avx512)) return v4(args...);
@@ -37,16 +38,18 @@ struct Dispatched<body> {
 
 #else
 
-template <class Result, class... Args, Result (*body)(Args...) noexcept>
-struct Dispatched<body> {
-  static Result call(Args... args) noexcept { return body(args...); }
+template <class Result, class... Args, Result (*for_512)(Args...) noexcept, Result (*for_256)(Args...) noexcept,
+          Result (*for_128)(Args...) noexcept>
+struct Dispatched<for_512, for_256, for_128> {
+  static Result call(Args... args) noexcept { return for_128(args...); }
 };
 
 #endif
 
-// The function to call, or to put in a table: `decode = dispatched<decode_blocks>`.
-template <auto body>
-inline constexpr auto* dispatched = &Dispatched<body>::call;
+// The function to call, or to put in a table: `decode = dispatched<decode_blocks>`. A body that is written for vector
+// registers of some bits is given for each width (lanes.h): `dispatched<body<64>, body<32>, body<16>>`.
+template <auto body, auto for_256 = body, auto for_128 = for_256>
+inline constexpr auto* dispatched = &Dispatched<body, for_256, for_128>::call;
 
 // Unaligned scalars of a block. The compiler's type converts with one instruction where the level has it (F16C; every
 // AArch64) and in libgcc elsewhere, with the same bits (signalling NaNs become quiet in all). Clang of the same age has

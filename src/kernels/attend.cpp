@@ -4,8 +4,8 @@
 #include <limits>
 
 #include "core/round.h"
-#include "kernels/lanes.h"
 #include "kernels/math.h"
+#include "kernels/register_lanes.h"
 #include "kernels/rows.h"
 #include "kernels/vector.h"
 
@@ -31,48 +31,50 @@ constexpr int64_t kLine = 64;
 constexpr int64_t padded(int64_t positions) { return round_up(positions, kLanes); }
 
 // sums[h] = sum over x of q[h][x] * key[x], in lanes, heads [0, H). q is taken apart where keys are bf16.
-template <int H>
-THIMBLE_BODY void dot_lanes(const float* q, const float* key, int64_t width, Lanes* sums) noexcept {
+template <int H, int bytes>
+THIMBLE_BODY void dot_lanes(const float* q, const float* key, int64_t width, RegisterLanes<bytes>* sums) noexcept {
+  using In = RegisterLanes<bytes>;
 #pragma GCC unroll 4
-  for (int h = 0; h < H; ++h) sums[h] = Lanes{};
+  for (int h = 0; h < H; ++h) sums[h] = In{};
   for (int64_t x = 0; x < width; x += kLanes) {
-    const Lanes k = load_lanes(key + x);
+    const In k = load<In>(key + x);
 #pragma GCC unroll 4
-    for (int h = 0; h < H; ++h) sums[h] += load_lanes(q + h * width + x) * k;
+    for (int h = 0; h < H; ++h) sums[h] = sums[h] + load<In>(q + h * width + x) * k;
   }
 }
-template <int H>
-THIMBLE_BODY void dot_lanes(const float* q, const uint16_t* key, int64_t width, Lanes* sums) noexcept {
+template <int H, int bytes>
+THIMBLE_BODY void dot_lanes(const float* q, const uint16_t* key, int64_t width, RegisterLanes<bytes>* sums) noexcept {
+  using In = RegisterLanes<bytes>;
 #pragma GCC unroll 4
-  for (int h = 0; h < H; ++h) sums[h] = Lanes{};
+  for (int h = 0; h < H; ++h) sums[h] = In{};
   for (int64_t x = 0; x < width; x += 2 * kLanes) {
-    const LanePair k = load_pair(key + x);
+    const RegisterPair<bytes> k = pair_of(load<RegisterWords<bytes>>(key + x));
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) {
-      sums[h] += load_lanes(q + h * width + x) * k.even;
-      sums[h] += load_lanes(q + h * width + x + kLanes) * k.odd;
+      sums[h] = sums[h] + load<In>(q + h * width + x) * k.even;
+      sums[h] = sums[h] + load<In>(q + h * width + x + kLanes) * k.odd;
     }
   }
 }
 
 // scores[h][p] = scale * dot(q[h], keys[p]) for 16 positions and heads [0, H). Of those, `count` are there: weights of
 // the others become nothing. A head's scores are `stride` apart.
-template <int H, class Element>
+template <int H, int bytes, class Element>
 THIMBLE_BODY void score16(const Attend& a, const float* q, const Table<Element>& keys, int64_t count, float* scores,
                           int64_t stride) noexcept {
-  Lanes sums[H][16];
+  RegisterLanes<bytes> sums[H][16];
   for (int64_t i = 0; i < count; ++i) {
-    Lanes of_key[H];
+    RegisterLanes<bytes> of_key[H];
     const int64_t at = i * keys.stride;
     for (int64_t x = 0; x < padded_head(a.head_dim); x += kLine / static_cast<int64_t>(sizeof(Element)))
       __builtin_prefetch(keys.next + at + x);
-    dot_lanes<H>(q, keys.data + at, padded_head(a.head_dim), of_key);
+    dot_lanes<H, bytes>(q, keys.data + at, padded_head(a.head_dim), of_key);
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) sums[h][i] = of_key[h];
   }
   for (int h = 0; h < H; ++h) {
     for (int64_t i = count; i < 16; ++i) sums[h][i] = sums[h][0];
-    *reinterpret_cast<Lanes*>(scores + h * stride) = fold_all(sums[h]) * a.scale;
+    store(fold_all(sums[h]) * a.scale, scores + h * stride);
     std::fill(scores + h * stride + count, scores + h * stride + 16, -std::numeric_limits<float>::infinity());
   }
 }
@@ -87,42 +89,42 @@ THIMBLE_BODY void for_heads(int64_t heads, const Use& use) noexcept {
   if (heads - h == 1) use.template operator()<1>(h);
 }
 
-template <class Element>
+template <class Element, int bytes>
 THIMBLE_BODY void scores_body(const Attend& a, const Table<Element>& keys, int64_t positions, float* scores) noexcept {
   for (int64_t p = 0; p < positions; p += 16)
     for_heads(
         a.heads, [&]<int H>(int64_t h) __attribute__((always_inline)) {
-          score16<H, Element>(a, a.q + h * padded_head(a.head_dim), keys.from(p, 0),
-                              std::min<int64_t>(16, positions - p), scores + h * padded(positions) + p,
-                              padded(positions));
+          score16<H, bytes, Element>(a, a.q + h * padded_head(a.head_dim), keys.from(p, 0),
+                                     std::min<int64_t>(16, positions - p), scores + h * padded(positions) + p,
+                                     padded(positions));
         });
 }
 
 // out[h][0 .. 16), for bf16 [0 .. 32) = sum over p of weights[h][p] * values[p], heads [0, H).
-template <int H>
+template <int H, int bytes>
 THIMBLE_BODY void mix_columns(const float* weights, const Table<float>& values, int64_t positions, float* out,
                               int64_t width) noexcept {
-  Lanes sums[H] = {};
+  RegisterLanes<bytes> sums[H] = {};
   for (int64_t p = 0; p < positions; ++p) {
     __builtin_prefetch(values.next + p * values.stride);
-    const Lanes value = load_lanes(values.data + p * values.stride);
+    const auto value = load<RegisterLanes<bytes>>(values.data + p * values.stride);
 #pragma GCC unroll 4
-    for (int h = 0; h < H; ++h) sums[h] += weights[h * padded(positions) + p] * value;
+    for (int h = 0; h < H; ++h) sums[h] = sums[h] + value * weights[h * padded(positions) + p];
   }
 #pragma GCC unroll 4
-  for (int h = 0; h < H; ++h) *reinterpret_cast<Lanes*>(out + h * width) = sums[h];
+  for (int h = 0; h < H; ++h) store(sums[h], out + h * width);
 }
-template <int H>
+template <int H, int bytes>
 THIMBLE_BODY void mix_columns(const float* weights, const Table<uint16_t>& values, int64_t positions, float* out,
                               int64_t width) noexcept {
-  LanePair sums[H] = {};
+  RegisterPair<bytes> sums[H] = {};
   for (int64_t p = 0; p < positions; ++p) {
     __builtin_prefetch(values.next + p * values.stride);
-    const LanePair value = load_pair(values.data + p * values.stride);
+    const RegisterPair<bytes> value = pair_of(load<RegisterWords<bytes>>(values.data + p * values.stride));
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) {
-      sums[h].even += weights[h * padded(positions) + p] * value.even;
-      sums[h].odd += weights[h * padded(positions) + p] * value.odd;
+      sums[h].even = sums[h].even + value.even * weights[h * padded(positions) + p];
+      sums[h].odd = sums[h].odd + value.odd * weights[h * padded(positions) + p];
     }
   }
 #pragma GCC unroll 4
@@ -132,7 +134,7 @@ THIMBLE_BODY void mix_columns(const float* weights, const Table<uint16_t>& value
 template <class Element>
 constexpr int64_t kColumns = sizeof(Element) == 2 ? 2 * kLanes : kLanes;
 
-template <class Element>
+template <class Element, int bytes>
 THIMBLE_BODY void mix_body(const Attend& a, const float* weights, const Table<Element>& values, int64_t positions,
                            float* out) noexcept {
   const int64_t width = padded_head(a.head_dim);
@@ -140,12 +142,14 @@ THIMBLE_BODY void mix_body(const Attend& a, const float* weights, const Table<El
     const Table<Element> column = values.from(0, x);
     for_heads(
         a.heads, [&]<int H>(int64_t h) __attribute__((always_inline)) {
-          mix_columns<H>(weights + h * padded(positions), column, positions, out + h * width + x, width);
+          mix_columns<H, bytes>(weights + h * padded(positions), column, positions, out + h * width + x, width);
         });
   }
 }
 
+template <int bytes>
 THIMBLE_BODY void join_body(const SoftmaxParts& parts, int64_t width, float* y) noexcept {
+  using In = RegisterLanes<bytes>;
   constexpr int64_t kAtOnce = 32;
   float largest = parts.partial->largest, sum = 0;
   for (int64_t c = 1; c < parts.count; ++c)
@@ -160,19 +164,19 @@ THIMBLE_BODY void join_body(const SoftmaxParts& parts, int64_t width, float* y) 
       sum += weights[c] * part.sum;
     }
     for (int64_t x = 0; x < width; x += kLanes) {
-      Lanes all = load_lanes(y + x);
+      In all = load<In>(y + x);
       for (int64_t c = 0; c < count; ++c)
-        all += weights[c] * load_lanes(parts.out + (first + c) * parts.out_stride + x);
-      *reinterpret_cast<Lanes*>(y + x) = all;
+        all = all + load<In>(parts.out + (first + c) * parts.out_stride + x) * weights[c];
+      store(all, y + x);
     }
   }
-  for (int64_t x = 0; x < width; x += kLanes) *reinterpret_cast<Lanes*>(y + x) *= 1 / sum;
+  for (int64_t x = 0; x < width; x += kLanes) store(load<In>(y + x) * (1 / sum), y + x);
 }
 
 template <class Element>
-constexpr auto* all_scores = dispatched<scores_body<Element>>;
+constexpr auto* all_scores = dispatched<scores_body<Element, 64>, scores_body<Element, 32>, scores_body<Element, 16>>;
 template <class Element>
-constexpr auto* mix = dispatched<mix_body<Element>>;
+constexpr auto* mix = dispatched<mix_body<Element, 64>, mix_body<Element, 32>, mix_body<Element, 16>>;
 
 bool reads_directly(const Codec& codec, int64_t head_dim) {
   return (&codec == &kF32 && head_dim % kLanes == 0) || (&codec == &kBf16 && head_dim % (2 * kLanes) == 0);
@@ -195,7 +199,7 @@ Table<float> decoded(const CachedHead& head, const std::byte* rows, int64_t head
   return {to, width, to};
 }
 
-constexpr auto* join_parts = dispatched<join_body>;
+constexpr auto* join_parts = dispatched<join_body<64>, join_body<32>, join_body<16>>;
 
 }  // namespace
 

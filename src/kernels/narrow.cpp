@@ -8,7 +8,7 @@
 #include "codecs/pattern_body.h"
 #include "core/round.h"
 #include "kernels/dot/int8_dot.h"
-#include "kernels/lanes.h"
+#include "kernels/register_lanes.h"
 #include "kernels/tile.h"
 #include "kernels/vector.h"
 
@@ -99,7 +99,8 @@ struct Block24 {
   std::byte mask[in_2_4::kMaskBytes], values[in_2_4::kBlock];
 };
 
-THIMBLE_BODY LanePair unpack_pair(const Block24* at) noexcept {
+template <int bytes>
+THIMBLE_BODY RegisterPair<bytes> unpack_pair(const Block24* at) noexcept {
   using Half = uint32_t __attribute__((vector_size(32), may_alias));
   const auto half = [&](int i) __attribute__((always_inline)) {
     const auto a = in_2_4::unpack_eight(at->mask, i), b = in_2_4::unpack_eight(at->mask, i + 1);
@@ -108,62 +109,68 @@ THIMBLE_BODY LanePair unpack_pair(const Block24* at) noexcept {
   };
   const LaneWords words =
       __builtin_shufflevector(half(0), half(2), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  return pair_of(words);
+  return pair_of(__builtin_bit_cast(RegisterWords<bytes>, words));
 }
 
+// Sums of the products of R rows of x and kTogether of a weight.
+template <int R, int bytes>
+using Sums = RegisterLanes<bytes>[R][kTogether];
+
 // sums[r][c] += x_r * w_c for the next elements of each.
-template <int R>
-THIMBLE_BODY void step(Lanes (*sums)[kTogether], const Rows<float>& rows, int64_t i) noexcept {
-  Lanes b[kTogether];
+template <int R, int bytes>
+THIMBLE_BODY void step(Sums<R, bytes>& sums, const Rows<float>& rows, int64_t i) noexcept {
+  using In = RegisterLanes<bytes>;
+  In b[kTogether];
 #pragma GCC unroll 4
-  for (int c = 0; c < kTogether; ++c) b[c] = load_lanes(rows.w + c * rows.w_stride + i);
+  for (int c = 0; c < kTogether; ++c) b[c] = load<In>(rows.w + c * rows.w_stride + i);
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    const Lanes a = load_lanes(rows.x + r * rows.x_stride + i);
+    const In a = load<In>(rows.x + r * rows.x_stride + i);
 #pragma GCC unroll 4
-    for (int c = 0; c < kTogether; ++c) sums[r][c] += a * b[c];
+    for (int c = 0; c < kTogether; ++c) sums[r][c] = sums[r][c] + a * b[c];
   }
 }
-template <int R, class Weight>
-THIMBLE_BODY void multiply_pairs(Lanes (*sums)[kTogether], const Rows<Weight>& rows, int64_t i,
-                                 const LanePair* b) noexcept {
+template <int R, int bytes, class Weight>
+THIMBLE_BODY void multiply_pairs(Sums<R, bytes>& sums, const Rows<Weight>& rows, int64_t i,
+                                 const RegisterPair<bytes>* b) noexcept {
+  using In = RegisterLanes<bytes>;
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    const Lanes even = load_lanes(rows.x + r * rows.x_stride + i);
-    const Lanes odd = load_lanes(rows.x + r * rows.x_stride + i + kLanes);
+    const In even = load<In>(rows.x + r * rows.x_stride + i);
+    const In odd = load<In>(rows.x + r * rows.x_stride + i + kLanes);
 #pragma GCC unroll 4
     for (int c = 0; c < kTogether; ++c) {
-      sums[r][c] += even * b[c].even;
-      sums[r][c] += odd * b[c].odd;
+      sums[r][c] = sums[r][c] + even * b[c].even;
+      sums[r][c] = sums[r][c] + odd * b[c].odd;
     }
   }
 }
-template <int R>
-THIMBLE_BODY void step(Lanes (*sums)[kTogether], const Rows<uint16_t>& rows, int64_t i) noexcept {
-  LanePair b[kTogether];
+template <int R, int bytes>
+THIMBLE_BODY void step(Sums<R, bytes>& sums, const Rows<uint16_t>& rows, int64_t i) noexcept {
+  RegisterPair<bytes> b[kTogether];
 #pragma GCC unroll 4
-  for (int c = 0; c < kTogether; ++c) b[c] = load_pair(rows.w + c * rows.w_stride + i);
-  multiply_pairs<R>(sums, rows, i, b);
+  for (int c = 0; c < kTogether; ++c) b[c] = pair_of(load<RegisterWords<bytes>>(rows.w + c * rows.w_stride + i));
+  multiply_pairs<R, bytes>(sums, rows, i, b);
 }
-template <int R>
-THIMBLE_BODY void step(Lanes (*sums)[kTogether], const Rows<Block24>& rows, int64_t i) noexcept {
-  LanePair b[kTogether];
+template <int R, int bytes>
+THIMBLE_BODY void step(Sums<R, bytes>& sums, const Rows<Block24>& rows, int64_t i) noexcept {
+  RegisterPair<bytes> b[kTogether];
 #pragma GCC unroll 4
-  for (int c = 0; c < kTogether; ++c) b[c] = unpack_pair(rows.w + c * rows.w_stride + i / in_2_4::kBlock);
-  multiply_pairs<R>(sums, rows, i, b);
+  for (int c = 0; c < kTogether; ++c) b[c] = unpack_pair<bytes>(rows.w + c * rows.w_stride + i / in_2_4::kBlock);
+  multiply_pairs<R, bytes>(sums, rows, i, b);
 }
 
 // out[r * kColumns + c] += scale * dot(x_r, w_c), r < R, c < kTogether.
-template <int R, class Weight>
+template <int R, int bytes, class Weight>
 THIMBLE_BODY void tile(const Rows<Weight>& rows, float scale, float* out) noexcept {
   constexpr int64_t kStep = std::is_same_v<Weight, float> ? kLanes : 2 * kLanes;
   constexpr int64_t kUnit = std::is_same_v<Weight, Block24> ? in_2_4::kBlock : 1;  // elements of a Weight
-  Lanes sums[R][kTogether] = {};
+  Sums<R, bytes> sums = {};
   for (int64_t i = 0; i < rows.depth; i += kStep) {
 #pragma GCC unroll 4
     for (int64_t c = 0; c < kTogether; ++c)  // the next rows, in the order of addresses: what memory is fast at
       __builtin_prefetch(rows.w + kTogether * (rows.w_stride + i / kUnit) + c * kStep / kUnit);
-    step<R>(sums, rows, i);
+    step<R, bytes>(sums, rows, i);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
@@ -171,16 +178,16 @@ THIMBLE_BODY void tile(const Rows<Weight>& rows, float scale, float* out) noexce
     for (int c = 0; c < kTogether; ++c) out[r * kColumns + c] += scale * fold(sums[r][c]);
 }
 
-template <class Weight>
+template <class Weight, int bytes>
 THIMBLE_BODY void tiles_body(const Rows<Weight>& all, int64_t m, float scale, float* out) noexcept {
   Rows<Weight> rows = all;
-  for (; m >= 4; m -= 4, rows.x += 4 * rows.x_stride, out += 4 * kColumns) tile<4>(rows, scale, out);
-  if (m == 3) tile<3>(rows, scale, out);
-  if (m == 2) tile<2>(rows, scale, out);
-  if (m == 1) tile<1>(rows, scale, out);
+  for (; m >= 4; m -= 4, rows.x += 4 * rows.x_stride, out += 4 * kColumns) tile<4, bytes>(rows, scale, out);
+  if (m == 3) tile<3, bytes>(rows, scale, out);
+  if (m == 2) tile<2, bytes>(rows, scale, out);
+  if (m == 1) tile<1, bytes>(rows, scale, out);
 }
 template <class Weight>
-constexpr auto* tiles = dispatched<tiles_body<Weight>>;
+constexpr auto* tiles = dispatched<tiles_body<Weight, 64>, tiles_body<Weight, 32>, tiles_body<Weight, 16>>;
 
 // Row `row` of x as f32, zeros up to whole lanes.
 void widen(const Term& term, int64_t row, float* to) noexcept {

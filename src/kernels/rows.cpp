@@ -4,8 +4,8 @@
 #include <bit>
 #include <cmath>
 
-#include "kernels/lanes.h"
 #include "kernels/math.h"
+#include "kernels/register_lanes.h"
 
 namespace thimble {
 namespace {
@@ -163,12 +163,12 @@ THIMBLE_BODY void softmax_row_body(const float* values, float lse, float by, int
   for (int64_t i = 0; i < n; ++i) to[i] = exp_f32(values[i] - lse) * by;
 }
 
-template <Weights form>
-THIMBLE_BODY void store_weights(Lanes x, float* over, uint16_t* bf16, int64_t i) noexcept {
+template <Weights form, int bytes>
+THIMBLE_BODY void store_weights(const RegisterLanes<bytes>& x, float* over, uint16_t* bf16, int64_t i) noexcept {
   if constexpr (form == Weights::bf16)
     store_bf16(x, bf16 + i);
   else
-    store_lanes(form == Weights::rounded ? rounded_lanes(x) : x, over + i);
+    store(form == Weights::rounded ? rounded(x) : x, over + i);
 }
 
 // body.template operator()<form>()
@@ -185,16 +185,17 @@ THIMBLE_BODY auto with(Weights form, const Body& body) noexcept {
   return body.template operator()<Weights::bf16>();
 }
 
-template <Weights form>
+template <Weights form, int bytes>
 THIMBLE_BODY float attention_row_as(float* s, uint16_t* bf16, int64_t n, float by, float& largest,
                                     float& sum) noexcept {
-  Lanes most = load_lanes(s);
-  for (int64_t i = kLanes; i < n; i += kLanes) most = at_least(load_lanes(s + i), most);
+  using In = RegisterLanes<bytes>;
+  In most = load<In>(s);
+  for (int64_t i = kLanes; i < n; i += kLanes) most = at_least(load<In>(s + i), most);
   const float now = std::max(largest, largest_lane(most) * by), by2 = by * kLog2E, now2 = now * kLog2E;
-  Lanes sums{};
+  In sums{};
   for (int64_t i = 0; i < n; i += kLanes) {
-    const Lanes e = exp2_lanes(load_lanes(s + i) * by2 - now2);
-    sums += e;
+    const In e = exp2_lanes(load<In>(s + i) * by2 - now2);
+    sums = sums + e;
     store_weights<form>(e, s, bf16, i);
   }
   const float shrink = largest == now ? 1 : exp_f32(largest - now);
@@ -203,35 +204,39 @@ THIMBLE_BODY float attention_row_as(float* s, uint16_t* bf16, int64_t n, float b
   return shrink;
 }
 
-template <Weights form>
+template <Weights form, int bytes>
 THIMBLE_BODY void attention_gradient_row_as(const AttentionGradientRow& row) noexcept {
-  constexpr Lanes kCount = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  using In = RegisterLanes<bytes>;
+  constexpr float kNumbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   constexpr float kHidden = 1000, kMost = 1e30f;  // 2^-1000 is 0; what was not computed may be anything
+  const In numbers = load<In>(kNumbers);
   for (int64_t i = 0; i < row.n; i += kLanes) {
-    Lanes power = load_lanes(row.s + i) * row.scale2 - load_lanes(row.lse + i);
-    Lanes slope = load_lanes(row.dp + i) - load_lanes(row.delta + i);
+    In power = load<In>(row.s + i) * row.scale2 - load<In>(row.lse + i);
+    In slope = load<In>(row.dp + i) - load<In>(row.delta + i);
     if (row.first) {
-      const Lanes before = at_most(kCount + (row.query + static_cast<float>(i)) - row.key, Lanes{});
-      const Lanes after = at_most(row.key - load_lanes(row.first + i), Lanes{});
-      power = at_most(power, Lanes{} + 120.0f) + (before + after) * kHidden;
-      slope = at_most(at_least(slope, Lanes{} - kMost), Lanes{} + kMost);
+      const In before = at_most(numbers + (row.query + static_cast<float>(i)) - row.key, In{});
+      const In after = at_most(all<In>(row.key) - load<In>(row.first + i), In{});
+      power = at_most(power, all<In>(120.0f)) + (before + after) * kHidden;
+      slope = at_most(at_least(slope, all<In>(-kMost)), all<In>(kMost));
     }
-    const Lanes p = exp2_lanes(power), ds = p * slope * row.scale;
+    const In p = exp2_lanes(power), ds = p * slope * row.scale;
     store_weights<form>(p, row.s, row.p16, i);
     store_weights<form>(ds, row.dp, row.ds16, i);
   }
 }
 
+template <int bytes>
 THIMBLE_BODY float attention_row_body(float* s, Weights form, uint16_t* bf16, int64_t n, float by, float& largest,
                                       float& sum) noexcept {
   return with(
       form, [&]<Weights as>()
-                __attribute__((always_inline)) { return attention_row_as<as>(s, bf16, n, by, largest, sum); });
+                __attribute__((always_inline)) { return attention_row_as<as, bytes>(s, bf16, n, by, largest, sum); });
 }
 
+template <int bytes>
 THIMBLE_BODY void attention_gradient_row_body(const AttentionGradientRow& row) noexcept {
   with(
-      row.form, [&]<Weights as>() __attribute__((always_inline)) { attention_gradient_row_as<as>(row); });
+      row.form, [&]<Weights as>() __attribute__((always_inline)) { attention_gradient_row_as<as, bytes>(row); });
 }
 
 THIMBLE_BODY void activate_body(Activation kind, const float* __restrict gate, const float* __restrict up,
@@ -294,9 +299,13 @@ void softmax_row(const float* values, float lse, float by, int64_t n, float* to)
   dispatched<softmax_row_body>(values, lse, by, n, to);
 }
 float attention_row(float* s, Weights form, uint16_t* bf16, int64_t n, float by, float& largest, float& sum) noexcept {
-  return dispatched<attention_row_body>(s, form, bf16, n, by, largest, sum);
+  return dispatched<attention_row_body<64>, attention_row_body<32>, attention_row_body<16>>(s, form, bf16, n, by,
+                                                                                            largest, sum);
 }
-void attention_gradient_row(const AttentionGradientRow& row) noexcept { dispatched<attention_gradient_row_body>(row); }
+void attention_gradient_row(const AttentionGradientRow& row) noexcept {
+  dispatched<attention_gradient_row_body<64>, attention_gradient_row_body<32>, attention_gradient_row_body<16>>(row);
+  ;
+}
 void activate(Activation kind, const float* gate, const float* up, float* y, int64_t n) noexcept {
   dispatched<activate_body>(kind, gate, up, y, n);
 }

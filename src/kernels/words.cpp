@@ -95,8 +95,8 @@ THIMBLE_BODY void exchange(LaneWords* rows) noexcept {
   for (int r = 0; r < 16; ++r) {
     if (r & width) continue;
     const LaneWords a = rows[r], b = rows[r | width];
-    rows[r] = pick_lanes<[](int l) { return l & width ? 16 + (l ^ width) : l; }>(a, b);
-    rows[r | width] = pick_lanes<[](int l) { return l & width ? 16 + l : l | width; }>(a, b);
+    rows[r] = pick_lanes<kLanes, [](int l) { return l & width ? 16 + (l ^ width) : l; }>(a, b);
+    rows[r | width] = pick_lanes<kLanes, [](int l) { return l & width ? 16 + l : l | width; }>(a, b);
   }
 }
 

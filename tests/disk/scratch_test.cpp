@@ -18,6 +18,7 @@
 #include <deque>
 #include <filesystem>
 #include <functional>
+#include <random>
 #include <thread>
 
 #include "temporary_folder.h"
@@ -29,6 +30,12 @@ using ::testing::HasSubstr;
 using QueueFactory = std::function<Result<std::unique_ptr<IoQueue>>(int file)>;
 
 constexpr int64_t kMebibyte = 1 << 20;
+
+#ifdef THIMBLE_EVERY_CALL
+constexpr int kFlips = 2500;
+#else
+constexpr int kFlips = 50;
+#endif
 
 // Aligned memory filled with what follows from `seed`.
 class Buffer {
@@ -257,6 +264,29 @@ TEST_P(OverEachQueue, says_which_block_was_damaged) {
   EXPECT_THAT(read.error().message, HasSubstr(folder_.path()));
   ASSERT_TRUE(succeeds(scratch->write(kMebibyte, from.span())));
   EXPECT_TRUE(succeeds(scratch->read(kMebibyte, to.span())));
+}
+
+TEST_P(OverEachQueue, every_bit_that_flips_is_noticed) {
+  constexpr int64_t kBytes = 4 * kChecksumBlock;
+  const auto scratch = create_over(kBytes);
+  const Buffer from(kBytes, 1), to(kBytes);
+  ASSERT_TRUE(succeeds(scratch->write(0, from.span())));
+  const auto flip = [this](int64_t bit) {
+    const Buffer page(kDiskAlignment);  // direct transfers move whole ones
+    const int64_t begin = bit / 8 / kDiskAlignment * kDiskAlignment;
+    ASSERT_EQ(::pread(file_, page.span().data(), kDiskAlignment, begin), kDiskAlignment);
+    page.span()[static_cast<size_t>(bit / 8 - begin)] ^= std::byte{1} << bit % 8;
+    ASSERT_EQ(::pwrite(file_, page.span().data(), kDiskAlignment, begin), kDiskAlignment);
+  };
+  std::mt19937_64 random(1);
+  for (int i = 0; i < kFlips; ++i) {
+    const auto bit = static_cast<int64_t>(random() % (8 * kBytes));
+    flip(bit);
+    EXPECT_FALSE(scratch->read(0, to.span())) << "bit " << bit;
+    flip(bit);
+  }
+  EXPECT_TRUE(succeeds(scratch->read(0, to.span())));
+  EXPECT_EQ(to, from);
 }
 
 TEST_P(OverEachQueue, takes_no_more_memory_than_it_says) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 #include <random>
 
 #include "faulty_disk.h"
@@ -16,6 +17,12 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+
+#ifdef THIMBLE_EVERY_CALL
+constexpr int kFlips = 10'000;
+#else
+constexpr int kFlips = 160;
+#endif
 
 // What a run would save after so many steps: data of a little more than two blocks.
 std::string data_of(int64_t step, size_t bytes) {
@@ -70,9 +77,11 @@ std::vector<std::string> names_in(const std::string& folder) {
 }
 
 void flip(const std::string& path, uint64_t bit) {
-  std::string bytes = file_bytes(path);
-  bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << bit % 8));
-  std::ofstream(path, std::ios::binary) << bytes;
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekg(static_cast<std::streamoff>(bit / 8));
+  const int byte = file.get();
+  file.seekp(static_cast<std::streamoff>(bit / 8));
+  file.put(static_cast<char>(byte ^ (1 << bit % 8)));
 }
 
 TEST(CheckpointFiles, as_many_as_wanted_stay) {
@@ -111,7 +120,7 @@ TEST(CheckpointFiles, every_bit_that_flips_is_noticed) {
   const std::string whole = file_bytes(path);
   const uint64_t bits = whole.size() * 8, header = 8 * 400, end = 8 * 40;
   std::mt19937_64 random(1);
-  for (int i = 0; i < 160; ++i) {
+  for (int i = 0; i < kFlips; ++i) {
     const uint64_t bit = i % 4 == 0 ? random() % header : i % 4 == 1 ? bits - 1 - random() % end : random() % bits;
     flip(path, bit);
     EXPECT_EQ(saving.resumed(), -1) << "bit " << bit;
@@ -200,7 +209,7 @@ TEST(CheckpointFiles, a_fault_at_every_call_of_a_save) {
         FaultyDisk disk(here.path(), strike);
         const OtherFileSystem other(disk);
         saved = again.save(3);
-        EXPECT_FALSE(disk.synced_again()) << disk.struck_at();
+        EXPECT_EQ(disk.synced_again(), "") << disk.struck_at();
         if (fault.error == EINTR || fault.error == 0) {
           EXPECT_TRUE(saved) << disk.struck_at();
         }

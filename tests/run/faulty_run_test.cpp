@@ -1,7 +1,9 @@
 // Whole runs on a disk that fails: a success or a clear error, and what was saved resumes to the same bits.
-// THIMBLE_EVERY_CALL: at every call, instead of a sample of them.
+// With THIMBLE_EVERY_CALL a fault strikes at every call, instead of at a sample of them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -41,6 +43,17 @@ class FaultyRun : public SmallTraining {
     return file_bytes(folder_.file(out + "/model/model.safetensors")) +
            file_bytes(folder_.file(out + "/best/model/model.safetensors"));
   }
+  // How many calls a run on a sound disk makes, and its model.
+  std::pair<int64_t, std::string> undisturbed() const {
+    std::filesystem::remove_all(folder_.file("run"));
+    FaultyDisk disk(folder_.file("run"));
+    const OtherFileSystem other(disk);
+    EXPECT_TRUE(run(at("run")));
+    EXPECT_GE(disk.calls(), 100);
+    const std::string model = model_of("run");
+    EXPECT_FALSE(model.empty());
+    return {disk.calls(), model};
+  }
   // Runs with the fault; then, on a sound disk, resumes what was saved, or begins where nothing was.
   void check(const DiskFault& fault, const std::string& expected) {
     std::filesystem::remove_all(folder_.file("run"));
@@ -52,7 +65,7 @@ class FaultyRun : public SmallTraining {
       const OtherFileSystem other(disk);
       done = run(at("run"));
       EXPECT_TRUE(disk.struck());
-      EXPECT_FALSE(disk.synced_again()) << disk.struck_at();
+      EXPECT_EQ(disk.synced_again(), "") << disk.struck_at();
       where = disk.struck_at();
       saved = !checkpoints_in(folder_.file("run")).empty();
     }
@@ -66,19 +79,46 @@ class FaultyRun : public SmallTraining {
   }
 };
 
-TEST_F(FaultyRun, ends_well_or_with_an_error_that_can_be_resumed) {
-  ASSERT_TRUE(run(at("run")));
-  const std::string expected = model_of("run");
-  ASSERT_FALSE(expected.empty());
-  std::filesystem::remove_all(folder_.file("run"));
-  int64_t calls = 0;
-  {
-    FaultyDisk disk(folder_.file("run"));
-    const OtherFileSystem other(disk);
-    ASSERT_TRUE(run(at("run")));
-    calls = disk.calls();
+// The process is killed before a call, with saves that are waited for and with saves beside steps.
+TEST_F(FaultyRun, killed_at_every_call_resumes_to_the_same_bits) {
+  for (const bool waits : {true, false}) {
+    recipe_.wait_for_saves = waits;
+    const auto [calls, expected] = undisturbed();
+    const int64_t stride = std::max<int64_t>(1, calls / (2 * kCallsPerFault));
+    int64_t killed = 0, resumed = 0;
+    for (int64_t call = waits ? 0 : stride / 2; call < calls; call += stride) {
+      SCOPED_TRACE("killed at call " + std::to_string(call));
+      std::filesystem::remove_all(folder_.file("run"));
+      const pid_t child = ::fork();
+      ASSERT_GE(child, 0);
+      if (child == 0) {
+        FaultyDisk disk(folder_.file("run"), {.at = call, .kills = true});
+        const OtherFileSystem other(disk);
+        ::_exit(run(at("run")) ? 0 : 1);
+      }
+      int status = 0;
+      ASSERT_EQ(::waitpid(child, &status, 0), child);
+      if (WIFSIGNALED(status)) {
+        ++killed;
+        EXPECT_EQ(WTERMSIG(status), SIGKILL);
+        const bool saved = !checkpoints_in(folder_.file("run")).empty();
+        resumed += saved;
+        const Result<void> again = run(at("run", saved));
+        ASSERT_TRUE(again) << again.error().message;
+      } else {  // with saves beside steps, the order of calls and so their number may differ
+        EXPECT_FALSE(waits);
+        EXPECT_EQ(WEXITSTATUS(status), 0);
+      }
+      EXPECT_EQ(model_of("run"), expected);
+    }
+    EXPECT_GE(killed, 2);
+    EXPECT_GE(resumed, 1);
+    RecordProperty(waits ? "kills_waiting" : "kills_beside", static_cast<int>(killed));
   }
-  EXPECT_GE(calls, 100);
+}
+
+TEST_F(FaultyRun, ends_well_or_with_an_error_that_can_be_resumed) {
+  const auto [calls, expected] = undisturbed();
   const std::vector<DiskFault> faults = {{.error = EIO},
                                          {.error = ENOSPC, .lasts = true},
                                          {.error = EINTR},

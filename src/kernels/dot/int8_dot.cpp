@@ -6,6 +6,7 @@
 
 #include "codecs/k_fit.h"
 #include "kernels/dot/int8_formats.h"
+#include "kernels/register_lanes.h"
 
 namespace thimble {
 namespace {
@@ -165,30 +166,32 @@ void multiply_pieces(const Int8Weights& weights, const Int8Rows& x, int64_t m, i
     }
 }
 
-THIMBLE_BODY Lanes magnitude(Lanes v) noexcept { return as_lanes(reinterpret_cast<const LaneWords&>(v) & 0x7fffffffu); }
-
 // Codes of 16 elements, and their sum.
+template <int bytes>
 THIMBLE_BODY int32_t put_codes(const float* x, float inverse, int8_t* codes) noexcept {
-  using Numbers = int32_t __attribute__((vector_size(64)));
   using Bytes = int8_t __attribute__((vector_size(16), aligned(1), may_alias));
   // Adding and taking away 1.5 * 2^23 rounds to nearest even.
-  const Lanes rounded = (load_lanes(x) * inverse + 12582912.0f) - 12582912.0f;
-  *reinterpret_cast<Bytes*>(codes) = __builtin_convertvector(__builtin_convertvector(rounded, Numbers), Bytes);
+  const auto rounded = (load<RegisterLanes<bytes>>(x) * inverse + 12582912.0f) - 12582912.0f;
+  const auto numbers = __builtin_convertvector(__builtin_bit_cast(Lanes, rounded), LaneNumbers);
+  *reinterpret_cast<Bytes*>(codes) = __builtin_convertvector(numbers, Bytes);
   return static_cast<int32_t>(fold(rounded));  // small whole numbers: exact in any order
 }
 
+template <int bytes>
 THIMBLE_BODY void quantise_body(const float* x, const Int8Format& format, const Int8Rows& to, int64_t row) noexcept {
+  const auto magnitude = [](const float* from) __attribute__((always_inline)) {
+    return lanes_of(load<RegisterWords<bytes>>(from) & 0x7fffffffu);
+  };
   int8_t* const codes = to.codes(row);
   float* const scales = to.scales(row);
   float* const sums = to.sums(row);
   int32_t* const corrections = to.corrections(row);
   for (int64_t b = 0; b < to.n / kDotBlock; ++b) {
     const float* const from = x + b * kDotBlock;
-    const Lanes low = magnitude(load_lanes(from)), high = magnitude(load_lanes(from + kLanes));
-    const float largest = largest_lane(at_least(low, high));
+    const float largest = largest_lane(at_least(magnitude(from), magnitude(from + kLanes)));
     const float scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
-    const int32_t halves[] = {put_codes(from, inverse, codes + b * kDotBlock),
-                              put_codes(from + kLanes, inverse, codes + b * kDotBlock + kLanes)};
+    const int32_t halves[] = {put_codes<bytes>(from, inverse, codes + b * kDotBlock),
+                              put_codes<bytes>(from + kLanes, inverse, codes + b * kDotBlock + kLanes)};
     scales[b] = scale;
     sums[b] = scale * static_cast<float>(halves[0] + halves[1]);
     if (format.group == 32) {
@@ -199,7 +202,7 @@ THIMBLE_BODY void quantise_body(const float* x, const Int8Format& format, const 
     }
   }
 }
-constexpr auto* quantise = dispatched<quantise_body>;
+constexpr auto* quantise = dispatched<quantise_body<64>, quantise_body<32>, quantise_body<16>>;
 
 // Of the level in use.
 MultiplyInt8 multiply_panel() noexcept {
