@@ -10,6 +10,7 @@
 
 #include "codecs/codec.h"
 #include "codecs/dispatch.h"
+#include "codecs/short_loop.h"
 
 namespace thimble {
 
@@ -28,24 +29,25 @@ struct Block32 {
     return static_cast<float>(number - kZero) * d;
   }
 
+  template <bool unrolled>
   THIMBLE_BODY static void decode(const std::byte* from, float* __restrict to, int64_t count) noexcept {
     for (int64_t start = 0; start < count; start += kBlock, from += kBytes, to += kBlock) {
       const float d = load_f16(from);
       const float m = kMinimum ? load_f16(from + 2) : 0.0f;
       uint8_t q[kHalf];
       std::memcpy(q, from + kLow, kHalf);
-      if constexpr (kBits == 4) {
-        for (int i = 0; i < kHalf; ++i) to[i] = value(q[i] & 15u, d, m);
-        for (int i = 0; i < kHalf; ++i) to[i + kHalf] = value(q[i] >> 4u, d, m);
-      } else {
+      // Shifts of 32-bit lanes in a loop of their own: vector code has none of single bytes.
+      uint32_t fifth[kBlock] = {};
+      if constexpr (kBits == 5) {
         uint32_t h;
         std::memcpy(&h, from + kHigh, 4);
-        // Shifts of 32-bit lanes in a loop of their own: vector code has none of single bytes.
-        uint32_t fifth[kBlock];
         for (int i = 0; i < kBlock; ++i) fifth[i] = (h >> i & 1) << 4;
-        for (int i = 0; i < kHalf; ++i) to[i] = value((q[i] & 15u) | fifth[i], d, m);
-        for (int i = 0; i < kHalf; ++i) to[i + kHalf] = value((q[i] >> 4u) | fifth[i + kHalf], d, m);
       }
+      short_loop<unrolled, kHalf>([&](int i)
+                                      __attribute__((always_inline)) { to[i] = value((q[i] & 15u) | fifth[i], d, m); });
+      short_loop<unrolled, kHalf>([&](int i) __attribute__((always_inline)) {
+        to[i + kHalf] = value((q[i] >> 4u) | fifth[i + kHalf], d, m);
+      });
     }
   }
 

@@ -21,7 +21,7 @@ const Codec kQ4_0 = {
     .block_bytes = Block::kBytes,
     .gguf_type = 2,
     .max_error = 1.0 / 8 + 0x1p-11,
-    .decode = dispatched<Block::decode>,
+    .decode = dispatched<Block::decode<true>, Block::decode<false>>,
     .encode = dispatched<Block::encode>,
 };
 

@@ -28,13 +28,14 @@ THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int
     uint8_t s[kGroups], m[kGroups];
     unpack_scales(from + 4, s, m);
     for (int run = 0; run < kGroups / 2; ++run, to += 2 * kGroup) {
-      uint8_t q[kGroup];
-      std::memcpy(q, from + kCodes + kGroup * run, kGroup);
+      const auto* const q = reinterpret_cast<const uint8_t*>(from + kCodes + kGroup * run);
       const float low_scale = d * static_cast<float>(s[2 * run]);
       const float low_minimum = dmin * static_cast<float>(m[2 * run]);
+#pragma GCC unroll 1
       for (int i = 0; i < kGroup; ++i) to[i] = low_scale * static_cast<float>(q[i] & 15) - low_minimum;
       const float high_scale = d * static_cast<float>(s[2 * run + 1]);
       const float high_minimum = dmin * static_cast<float>(m[2 * run + 1]);
+#pragma GCC unroll 1
       for (int i = 0; i < kGroup; ++i) to[i + kGroup] = high_scale * static_cast<float>(q[i] >> 4) - high_minimum;
     }
   }

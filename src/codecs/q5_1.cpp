@@ -22,7 +22,7 @@ const Codec kQ5_1 = {
     .block_bytes = Block::kBytes,
     .gguf_type = 7,
     .max_error = 1.0 / 31 + 3 * 0x1p-11,
-    .decode = dispatched<Block::decode>,
+    .decode = dispatched<Block::decode<true>, Block::decode<false>>,
     .encode = dispatched<Block::encode>,
 };
 

@@ -16,6 +16,7 @@
 #include "codecs/dispatch.h"
 #include "codecs/importance.h"
 #include "codecs/k_fit.h"
+#include "codecs/short_loop.h"
 
 namespace thimble {
 namespace {
@@ -29,18 +30,19 @@ constexpr int kCount = kSuperBlock / kSize;
 constexpr float kNothing = 1e-15f;  // a group below this is all zeros
 
 // One group: `low_shift` of 0 or 4 and `high_shift` of 0, 2, 4 or 6 are constants, so that whole vectors are shifted.
-template <int low_shift, int high_shift>
+template <bool unrolled, int low_shift, int high_shift>
 THIMBLE_BODY void decode_group(const std::byte* low_from, const std::byte* high_from, float scale,
                                float* __restrict to) noexcept {
   uint8_t low[kSize], high[kSize];
   std::memcpy(low, low_from, kSize);
   std::memcpy(high, high_from, kSize);
-  for (int i = 0; i < kSize; ++i) {
+  short_loop<unrolled, kSize>([&](int i) __attribute__((always_inline)) {
     const int code = (low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4;
     to[i] = scale * static_cast<float>(code - 32);
-  }
+  });
 }
 
+template <bool unrolled>
 THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int64_t count) noexcept {
   for (int64_t start = 0; start < count; start += kSuperBlock, from += kBytes) {
     const float d = load_f16(from + kD);
@@ -52,10 +54,10 @@ THIMBLE_BODY void decode_blocks(const std::byte* from, float* __restrict to, int
       for (int i = 0; i < 2; ++i) {
         const std::byte* low = from + 64 * half + kSize * i;
         const std::byte* high = from + kHigh + 32 * half + kSize * i;
-        decode_group<0, 0>(low, high, scale[i], to + kSize * i);
-        decode_group<0, 2>(low + 32, high, scale[i + 2], to + 32 + kSize * i);
-        decode_group<4, 4>(low, high, scale[i + 4], to + 64 + kSize * i);
-        decode_group<4, 6>(low + 32, high, scale[i + 6], to + 96 + kSize * i);
+        decode_group<unrolled, 0, 0>(low, high, scale[i], to + kSize * i);
+        decode_group<unrolled, 0, 2>(low + 32, high, scale[i + 2], to + 32 + kSize * i);
+        decode_group<unrolled, 4, 4>(low, high, scale[i + 4], to + 64 + kSize * i);
+        decode_group<unrolled, 4, 6>(low + 32, high, scale[i + 6], to + 96 + kSize * i);
       }
     }
   }
@@ -122,7 +124,7 @@ const Codec kQ6K = {
     .block_bytes = kBytes,
     .gguf_type = 14,
     .max_error = 4.0 / 32 + 1.0 / 256 + 0x1p-10,
-    .decode = dispatched<decode_blocks>,
+    .decode = dispatched<decode_blocks<true>, decode_blocks<false>>,
     .encode = encode,
 };
 
