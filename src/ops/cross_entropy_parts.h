@@ -84,16 +84,16 @@ struct Memory {
       size += (bytes + 63) / 64 * 64;
       return at;
     };
+    const auto behind = [&](auto* at) { return base ? at + rows : at; };
     x = take(codec->bytes(rows * width));
     logits = reinterpret_cast<float*>(take(4 * rows * tile));
     weights = take(codec->bytes(rows * tile));
     dx = reinterpret_cast<float*>(take(4 * rows * width));
     largest = reinterpret_cast<float*>(take(12 * rows));
-    sums = largest + rows;
-    picked = sums + rows;
+    sums = behind(largest), picked = behind(sums);
     lanes = reinterpret_cast<float*>(take(4 * kSumLanes * rows));
     index = reinterpret_cast<int32_t*>(take(8 * rows));
-    target = index + rows;
+    target = behind(index);
     buffers = reinterpret_cast<float*>(take(4 * threads * width));
     if (attributes.terms.uniform > 0) mean = reinterpret_cast<float*>(take(4 * (width + 1)));
     if (attributes.negligible > 0) {

@@ -113,7 +113,7 @@ TEST_F(FaultyRun, killed_at_every_call_resumes_to_the_same_bits) {
     }
     EXPECT_GE(killed, 2);
     EXPECT_GE(resumed, 1);
-    RecordProperty(waits ? "kills_waiting" : "kills_beside", static_cast<int>(killed));
+    RecordProperty(waits ? "calls_waiting" : "calls_beside", static_cast<int>(calls));
   }
 }
 
