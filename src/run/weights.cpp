@@ -129,7 +129,8 @@ Result<void> initialise(Values& values, const Loaded& loaded, uint64_t seed) {
   for (const auto& [name, entry] : values.layout().entries()) {
     if (entry.initial.kind == Initial::Kind::none || loaded.contains(name)) continue;
     const Codec& codec = *entry.type.codec;
-    const Random random(seed, name);
+    const bool named = entry.initial.kind != Initial::Kind::table && !entry.initial.content.empty();
+    const Random random(seed, named ? entry.initial.content : name);
     constexpr int64_t kSome = 4096;  // elements, whole blocks of every codec
     std::array<float, kSome> numbers;
     const Initial& initial = entry.initial;
