@@ -16,7 +16,6 @@
 namespace thimble {
 namespace {
 
-constexpr int64_t kTile = 16;  // rows that are made at a time
 constexpr std::string_view kNames[] = {"a", "b", "x"};
 
 Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
@@ -31,56 +30,72 @@ Result<std::vector<Type>> infer(const std::any&, std::span<const Type> in) {
 
 Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) {
   Cost cost{.bytes = moved_bytes(in, out)};
-  cost.of(ProductUse::narrow) = 4.0 * static_cast<double>(kGranule * in[0].shape.count());
+  cost.of(ProductUse::forward) = 4.0 * static_cast<double>(kGranule * in[0].shape.count());
   return cost;
 }
 
-// Of a thread: products with the rows of a granule, and the diagonal of C.
-int64_t workspace(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
-  return row_buffer_bytes(kGranule + in[0].shape[1], 1, threads);
+// The products of a granule's rows with each other.
+int64_t products_bytes(int64_t rows) { return (rows * rows * 4 + 63) / 64 * 64; }
+
+Matrix matrix(const float* numbers, int64_t rows, int64_t columns) {
+  return {&kF32, reinterpret_cast<const std::byte*>(numbers), rows, columns};
 }
 
-// In sixteen chains, whatever the machine.
-float product(const float* a, const float* b, int64_t count) noexcept {
-  std::array<float, 16> sums = {};
-  int64_t i = 0;
-  for (; i + 16 <= count; i += 16)
-    for (size_t k = 0; k < 16; ++k) sums[k] += a[i + static_cast<int64_t>(k)] * b[i + static_cast<int64_t>(k)];
-  for (size_t k = 0; i < count; ++i, ++k) sums[k] += a[i] * b[i];
-  for (size_t half = 8; half > 0; half /= 2)
-    for (size_t k = 0; k < half; ++k) sums[k] += sums[k + half];
-  return sums[0];
-}
+// [rows, n] of f32, and the products [rows, rows] of x with b and y with these: without the diagonal's part.
+struct Granule {
+  const float *a, *b, *x;
+  float *products, *y;
+  int64_t rows, n;
 
-// Rows [first, end) of y, of the granule that begins at row `from` and ends at `to`.
-void make_rows(const Call& call, int64_t first, int64_t end, int64_t from, int64_t to, float* buffer) noexcept {
-  const int64_t n = call.in[0].shape[1];
-  const float *const a = call.in[0].as<const float>(), *const b = call.in[1].as<const float>(),
-                     *const x = call.in[2].as<const float>();
-  float *const products = buffer, *const diagonal = buffer + kGranule;
-  std::fill_n(diagonal, n, 0.0f);
-  for (int64_t s = from; s < to; ++s)
-    for (int64_t i = 0; i < n; ++i) diagonal[i] += a[s * n + i] * b[s * n + i];
-  for (int64_t t = first; t < end; ++t) {
-    float* const y = call.out[0].as<float>() + t * n;
-    for (int64_t s = from; s < to; ++s) products[s - from] = product(b + s * n, x + t * n, n);
-    for (int64_t i = 0; i < n; ++i) y[i] = -diagonal[i] * x[t * n + i];
-    for (int64_t s = from; s < to; ++s)
-      for (int64_t i = 0; i < n; ++i) y[i] += products[s - from] * a[s * n + i];
+  Term common() const { return {.a = matrix(x, rows, n), .b = matrix(b, rows, n), .b_transposed = true}; }
+  Term through() const { return {.a = matrix(products, rows, rows), .b = matrix(a, rows, n)}; }
+  Product product(const Term& term, float* c, int64_t columns) const {
+    return {.terms = {&term, 1}, .c = reinterpret_cast<std::byte*>(c), .m = rows, .n = columns};
   }
+};
+
+int64_t workspace(const std::any&, std::span<const Type> in, std::span<const Type>, Multiply, int threads) {
+  const int64_t rows = std::min(kGranule, in[0].shape[0]), n = in[0].shape[1];
+  const Granule g{.rows = rows, .n = n};
+  const Term common = g.common(), through = g.through();
+  return products_bytes(rows) + std::max(gemm_workspace_bytes(Multiply::f32, g.product(common, nullptr, rows), threads),
+                                         gemm_workspace_bytes(Multiply::f32, g.product(through, nullptr, n), threads));
+}
+
+constexpr int64_t kColumns = 16;  // at a time, a line of each row
+
+// Columns of y from `first` on, less what the diagonal of C makes.
+void leave_diagonal(const Granule& g, int64_t first) noexcept {
+  const int64_t count = std::min(kColumns, g.n - first);
+  std::array<float, kColumns> diagonal = {};
+  for (int64_t s = 0; s < g.rows; ++s)
+    for (int64_t i = 0; i < count; ++i)
+      diagonal[static_cast<size_t>(i)] += g.a[s * g.n + first + i] * g.b[s * g.n + first + i];
+  for (int64_t t = 0; t < g.rows; ++t)
+    for (int64_t i = 0; i < count; ++i)
+      g.y[t * g.n + first + i] -= diagonal[static_cast<size_t>(i)] * g.x[t * g.n + first + i];
 }
 
 void run(const Call& call) noexcept {
   const int64_t rows = call.in[0].shape[0], n = call.in[0].shape[1];
-  call.run.threads.split((rows + kTile - 1) / kTile, 1, [&](int64_t begin, int64_t end, int thread) {
-    float* const buffer = row_buffer(call, kGranule + n, 1, thread, 0);
-    for (int64_t tile = begin; tile < end; ++tile) {
-      const int64_t first = tile * kTile, from = first / kGranule * kGranule;
-      make_rows(call, first, std::min(rows, first + kTile), from, std::min(rows, from + kGranule), buffer);
-    }
-  });
+  const auto spare = call.workspace.subspan(static_cast<size_t>(products_bytes(std::min(kGranule, rows))));
+  for (int64_t first = 0; first < rows; first += kGranule) {
+    const auto at = [&](const Operand& operand) { return operand.as<float>() + first * n; };
+    const Granule g{at(call.in[0]),
+                    at(call.in[1]),
+                    at(call.in[2]),
+                    reinterpret_cast<float*>(call.workspace.data()),
+                    at(call.out[0]),
+                    std::min(kGranule, rows - first),
+                    n};
+    const Term common = g.common(), through = g.through();
+    gemm(call.run.threads, Multiply::f32, g.product(common, g.products, g.rows), spare);
+    gemm(call.run.threads, Multiply::f32, g.product(through, g.y, n), spare);
+    call.run.threads.split((n + kColumns - 1) / kColumns, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t block = begin; block < end; ++block) leave_diagonal(g, block * kColumns);
+    });
+  }
 }
-static_assert(kGranule % kTile == 0);
 
 [[gnu::cold]] void reference(const ReferenceCall& call) {
   const int64_t rows = call.in[0].shape[0], n = call.in[0].shape[1];
