@@ -14,6 +14,7 @@ to begin with. The techniques are PEFT's, or written out in learning_torch.py af
 import argparse
 import json
 import os
+import struct
 import tempfile
 
 import interop
@@ -50,6 +51,15 @@ def thimble_losses(o, folder, steps, *more, options=()):
     command += [word for s in o.optimizer_set for word in ("--set", "optimizer." + s)]
     out = interop.thimble(o.thimble, *command, *[word for s in options for word in ("--set", s)], *more)
     return [e["loss"] for e in map(json.loads, out.splitlines()) if e.get("event") == "step"]
+
+
+def found_d(checkpoint):
+    """A state of prodigy's, the same with every parameter."""
+    with open(checkpoint, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        begin = next(entry["data_offsets"][0] for name, entry in header.items() if name.startswith("prodigy.d."))
+        file.seek(begin, os.SEEK_CUR)
+        return struct.unpack("<f", file.read(4))[0]
 
 
 def train(batches, **arguments):
@@ -90,9 +100,13 @@ def main():
             json.dump(batches_of(examples_of(o), o.batch, o.context, o.steps), file)
         rates = [[name, float(factor)] for name, _, factor in
                  (part.partition(":") for part in o.rate_of.split("|") if part)]
-        theirs = interop.run_worker(python, __file__, "train", {
+        there = interop.run_worker(python, __file__, "train", {
             "batches": batches, "folder": o.model, "adapter": adapter, "method": o.method, "optimizer": o.optimizer,
             "settings": [s.split("=") for s in o.optimizer_set], "lr": o.lr, "rates": rates})
+        theirs = there["losses"]
+        if there["d"]:
+            d = found_d(os.path.join(run, "checkpoint.safetensors"))
+            report.check("prodigy's d", abs(d - there["d"]) <= o.bound * d, f"{d:.6g}, in PyTorch {there['d']:.6g}")
     for step in sorted({*range(0, o.steps, max(1, o.steps // 12)), o.steps - 1}):
         print(f"        step {step + 1:3}: {ours[step]:.5f}, in PyTorch {theirs[step]:.5f}")
     last = max(1, o.steps // 10)

@@ -108,7 +108,8 @@ def losses_of(batches, folder, adapter, method, optimizer, settings, lr, rates):
               for name, p in parameters.items()]
     if optimizer == "prodigy":
         names = {"correct_bias": "use_bias_correction", "safeguard_warmup": "safeguard_warmup"}
-        update = prodigyopt.Prodigy(groups, lr=lr, **{names[key]: bool(int(value)) for key, value in settings})
+        flags = {names[key]: bool(int(value)) for key, value in [("correct_bias", 1), *settings]}
+        update = prodigyopt.Prodigy(groups, lr=lr, **flags)
     else:
         update = torch.optim.AdamW(groups, lr=lr, weight_decay=0)
     out = []
@@ -118,4 +119,4 @@ def losses_of(batches, folder, adapter, method, optimizer, settings, lr, rates):
         out.append(loss.item())
         (loss if beside is None else loss + beside()).backward()
         update.step()
-    return out
+    return {"losses": out, "d": update.param_groups[0].get("d")}
