@@ -103,7 +103,7 @@ std::string last_words(const std::string& path) {
   return last;
 }
 
-// Rates of such a variant are factors of what it finds: short tries, in which it has not found it, would prefer large ones.
+// Rates of such a variant are factors of what it finds: short tries, in which that is not found yet, prefer large ones.
 bool finds_rate(const Variant& variant) {
   const auto found = variant.flags.find("optimizer");
   if (found == variant.flags.end() || found->second.size() != 1) return false;

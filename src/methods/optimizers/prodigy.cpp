@@ -6,7 +6,8 @@
 //           p <- p - D wd p - D m / (sqrt(v) + d eps)
 //   State   m, v, s and the first parameters p0, shape of p; d, d's maximum and n, the same with every parameter
 //   Choice  as prodigyopt 1.1.2's reference, b3 = sqrt(b2), but that Adam's bias correction is on: without it the steps
-//           of the first 1 / (1 - b2) are up to three times as long as the d that is found from them. p0 stays in f32: it is subtracted from p
+//           of the first 1 / (1 - b2) are up to three times as long as the d that is found from them. p0
+//           stays in f32: it is subtracted from p
 #include <cmath>
 
 #include "methods/optimizers/adamw.h"

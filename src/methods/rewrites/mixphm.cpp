@@ -118,9 +118,9 @@ ValueId of_experts(ModuleRewrite& m, const std::string& suffix, const Shape& sha
   return m.graph.emit(kPointwise, b.attributes(), in, m.name(suffix));
 }
 
-// Every token's part of sum over i != j of C_ij^2, C = sum of u v^T over a granule of tokens, v = f / |f|, u likewise of
-// what the adapter makes: with U = off_diagonal(u, v, v), the tokens' sum of u U. What is far smaller than f counts as
-// less than 1, or the gradient of its direction would have no bound.
+// Every token's part of sum over i != j of C_ij^2, C = sum of u v^T over a granule of tokens, v = f / |f|, u likewise
+// of what the adapter makes: with U = off_diagonal(u, v, v), the tokens' sum of u U. What is far smaller than f counts
+// as less than 1, or the gradient of its direction would have no bound.
 void add_redundancy(ModuleRewrite& m, ValueId moved, ValueId f) {
   if (!m.training || m.option("redundancy") == 0) return;
   const auto squares = [&](ValueId x, const char* name) {
