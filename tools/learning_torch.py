@@ -1,7 +1,7 @@
 """The PyTorch side of check_learning.py: a technique, and AdamW. Imported by workers only.
 
 A technique is a function of the model and the folder of an adapter: it puts the adapter into the model and gives the
-parameters that train, by name, and what a step adds to the loss (None: nothing).
+parameters that train, by name, and what a batch adds to the loss (None: nothing).
 """
 import json
 import os
@@ -41,10 +41,10 @@ def behind(model, targets, adapter):
 
 
 def mixphm(model, folder):
-    """jingjing12110/MixPHM: mixphm/phm_moe.py, compacter/hypercomplex; without dropout and the loss for redundancy."""
+    """jingjing12110/MixPHM: mixphm/phm_moe.py, compacter/hypercomplex, losses/r2_loss.py; without dropout and MI."""
     p, config = adapter_of(folder)
     n, rank = config["hypercomplex_division"], config["phm_rank"]
-    rule = p["mixphm.A"]
+    rule, seen = p["mixphm.A"], []
 
     def kronecker(left, right):
         factors = [left[:, i * rank:(i + 1) * rank] @ right[i * rank:(i + 1) * rank] for i in range(n)]
@@ -56,10 +56,21 @@ def mixphm(model, folder):
         down = kronecker(own["down_L"], own["down_R"])
         up = kronecker(own[f"up_L.{e}"], own[f"up_R.{e}"])
         z = F.gelu(F.linear(f, down, own["down_b"]), approximate="tanh")
-        return F.linear(z, up, own[f"up_c.{e}"])
+        made = F.linear(z, up, own[f"up_c.{e}"])
+        if config["red_w"] > 0:
+            seen.append((made, f))
+        return made
+
+    def redundancy(batch):
+        loss, layers = 0, len(seen)
+        while seen:
+            u, v = (torch.cat([rows[:len(ids)] for rows, (ids, _) in zip(x, batch, strict=True)]) for x in seen.pop())
+            common = F.normalize(u, dim=1).T @ F.normalize(v, dim=1)
+            loss = loss + (common.square().sum() - common.diagonal().square().sum()) / len(batch)
+        return config["red_w"] * 3.9e-3 * loss / layers
 
     behind(model, config["target_modules"], adapter)
-    return p, None
+    return p, redundancy if config["red_w"] > 0 else None
 
 
 def hyperformer(model, folder):
@@ -117,6 +128,6 @@ def losses_of(batches, folder, adapter, method, optimizer, settings, lr, rates):
         update.zero_grad()
         loss = batch_loss(model, batch)
         out.append(loss.item())
-        (loss if beside is None else loss + beside()).backward()
+        (loss if beside is None else loss + beside(batch)).backward()
         update.step()
     return {"losses": out, "d": update.param_groups[0].get("d")}
