@@ -34,7 +34,8 @@ def environment(folder, packages):
         print(f"making the environment {folder}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     for module, name in packages.items():
-        if subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode != 0:
+        there = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{module}') is None)"
+        if subprocess.run([python, "-c", there], capture_output=True).returncode != 0:
             print(f"installing {name} into {folder}", flush=True)
             subprocess.run([python, "-m", "pip", "install", "--quiet", name], check=True)
     return python

@@ -5,7 +5,8 @@
 //   name: pretrain-small
 //   command: train                     # or finetune
 //   flags: {size: 300K, steps: 200}    # of all variants, as in --config
-//   rates: [0.3, 1, 3]                 # multiples of the variant's own learning rate that are tried; default [1]
+//   rates: [0.3, 1, 3]                 # multiples of the variant's own learning rate that are tried; default [1].
+//                                      # Optimizers that find their rate (prodigy) run at their own
 //   part: 0.34                         # of the steps, for trying rates
 //   seeds: [1, 2, 3]                   # of the runs at the best rate; rates are tried with the first
 //   variants:                          # flags of each, which win; `set` is added to. The first is the baseline

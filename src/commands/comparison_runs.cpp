@@ -11,6 +11,7 @@
 #include "commands/own_process.h"
 #include "files/file.h"
 #include "files/json.h"
+#include "methods/optimizer.h"
 #include "report/run_log.h"
 #include "run/interrupt.h"
 #include "run/recipe.h"
@@ -102,6 +103,14 @@ std::string last_words(const std::string& path) {
   return last;
 }
 
+// Rates of such a variant are factors of what it finds: short tries, in which that is not found yet, prefer large ones.
+bool finds_rate(const Variant& variant) {
+  const auto found = variant.flags.find("optimizer");
+  if (found == variant.flags.end() || found->second.size() != 1) return false;
+  const Result<OptimizerStack> stack = optimizer_stack_named(found->second.front());
+  return stack && stack->optimizer->finds_rate;
+}
+
 class Runner {
  public:
   Runner(const Comparison& comparison, const std::string& folder, const std::function<void(const std::string&)>& tell)
@@ -145,7 +154,7 @@ class Runner {
  private:
   Result<void> run(const Variant& variant, Outcome& outcome) {
     Flags best = variant.flags;
-    if (comparison_.rates.size() > 1) CHECK_OK(try_rates(variant, outcome, best));
+    if (comparison_.rates.size() > 1 && !finds_rate(variant)) CHECK_OK(try_rates(variant, outcome, best));
     for (const int64_t seed : comparison_.seeds)
       outcome.runs.push_back(TRY(run(variant, fmt::format("seed {}", seed), best, seed)));
     outcome.learning_rate = outcome.runs.front().learning_rate;

@@ -30,9 +30,9 @@ std::string Initial::text() const {
     case Kind::constant:
       return fmt::format("constant {}", number);
     case Kind::uniform:
-      return fmt::format("uniform {}", number);
+      return fmt::format("uniform {}{}{}", number, content.empty() ? "" : " as ", content);
     case Kind::normal:
-      return fmt::format("normal {}", number);
+      return fmt::format("normal {}{}{}", number, content.empty() ? "" : " as ", content);
     case Kind::table:
       return content;
   }

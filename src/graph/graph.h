@@ -68,7 +68,7 @@ struct Initial {
   Kind kind = Kind::none;
   float number = 0;
   std::shared_ptr<const Fill> fill = nullptr;
-  std::string content = {};  // of a table: what tells it from others, for the hash of the numerics
+  std::string content = {};  // of a table: what tells it from others, for the hash; of random numbers: another's name
 
   static Initial constant(float number) { return {Kind::constant, number}; }
   static Initial uniform(float bound) { return {Kind::uniform, bound}; }

@@ -86,5 +86,8 @@ extern const Op kPutPlaces;
 
 // in: x f32 [n], starts i32 [n], the first row of the run of rows that each is in;  out: f32 [n], its run's sum.
 extern const Op kSegmentSum;
+// in: a, b, x, f32 [t, n] each;  out: y_t = sum over j != i of C_ij x_tj, C = sum of a_s b_s^T over the rows of t's
+// granule.
+extern const Op kOffDiagonal;
 
 }  // namespace thimble

@@ -62,6 +62,7 @@ constexpr std::array kOps = {
     &kPickPlaces,
     &kPutPlaces,
     &kSegmentSum,
+    &kOffDiagonal,
     &kBlockLinear,
     &kBlockLinearDw,
     &kBlockProduct,

@@ -62,6 +62,12 @@ Result<void> read_interleaved(const ModelSource& source, const ModelTensor& tens
   return {};
 }
 
+// Of a value of this name, or of the one that it begins like.
+Random random_of(const Initial& initial, uint64_t seed, const std::string& name) {
+  const bool like_another = initial.kind != Initial::Kind::table && !initial.content.empty();
+  return Random(seed, like_another ? initial.content : name);
+}
+
 void make_numbers(const Initial& initial, const Random& random, int64_t first, int64_t count, float* to) {
   const auto element = [&](int64_t i) { return static_cast<uint64_t>(first + i); };
   switch (initial.kind) {
@@ -121,7 +127,7 @@ Result<void> load_adapters(std::span<const Adapter> adapters, std::span<const Ad
 }
 
 void begin_value(const Layout::Entry& entry, const std::string& name, float* to) {
-  make_numbers(entry.initial, Random(0, name), 0, entry.type.shape.count(), to);
+  make_numbers(entry.initial, random_of(entry.initial, 0, name), 0, entry.type.shape.count(), to);
   if (entry.type.codec == &kI32) kI32.encode(to, reinterpret_cast<std::byte*>(to), entry.type.shape.count());
 }
 
@@ -129,7 +135,7 @@ Result<void> initialise(Values& values, const Loaded& loaded, uint64_t seed) {
   for (const auto& [name, entry] : values.layout().entries()) {
     if (entry.initial.kind == Initial::Kind::none || loaded.contains(name)) continue;
     const Codec& codec = *entry.type.codec;
-    const Random random(seed, name);
+    const Random random = random_of(entry.initial, seed, name);
     constexpr int64_t kSome = 4096;  // elements, whole blocks of every codec
     std::array<float, kSome> numbers;
     const Initial& initial = entry.initial;

@@ -78,6 +78,15 @@ TEST_F(Compare, tries_rates_and_then_every_seed) {
   EXPECT_EQ(runs(), 9);
 }
 
+TEST_F(Compare, tries_no_other_rate_of_an_optimizer_that_finds_its_own) {
+  const Ran ran = compare("rates: [0.5, 4]\nseeds: [1]\nvariants:\n  prodigy: {optimizer: \"prodigy,lookahead\"}\n");
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_EQ(runs(), 1);
+  const auto found = parse_json(file_bytes(files_.folder.file("out") + "/compare.json"), "compare.json");
+  ASSERT_TRUE(found);
+  EXPECT_EQ((*found)[0]["learning_rate"].get<double>(), 1);
+}
+
 TEST_F(Compare, says_what_did_not_run) {
   const Ran ran = compare("variants:\n  adamw: {}\n  wrong: {optimizer: admw}\n  lion: {optimizer: lion}\n");
   ASSERT_EQ(ran.status, 0) << ran.err;

@@ -14,7 +14,7 @@ class AdaptedLinear {
  public:
   // x [rows, in] and the weight [out, in], of block `layer` of `layers`.
   AdaptedLinear(const Rewrite& technique, const std::vector<std::pair<const char*, double>>& options, int64_t rows,
-                int64_t in, int64_t out, int64_t layer = 0, int64_t layers = 1)
+                int64_t in, int64_t out, int64_t layer = 0, int64_t layers = 1, RewriteUse use = RewriteUse::infer)
       : name(fmt::format("model.layers.{}.mlp.up_proj", layer)) {
     AdaptedModule module;
     module.name = module.owner = name;
@@ -29,9 +29,9 @@ class AdaptedLinear {
     RewriteSpec spec{.rewrite = &technique};
     spec.modules[name] = module;
     PassLog log;
-    auto made = rewrite_model(std::move(plain), {{spec}}, RewriteUse::infer, log);
+    auto made = rewrite_model(std::move(plain), {{spec}}, use, log);
     EXPECT_TRUE(made) << made.error().message;
-    graph = std::move(made->graph);
+    graph = std::move(made->graph), losses = std::move(made->losses);
     for (size_t i = 0; i < graph.values().size(); ++i)
       if (graph.producer(static_cast<ValueId>(i)) < 0) begin(static_cast<ValueId>(i));
   }
@@ -49,6 +49,7 @@ class AdaptedLinear {
 
   const std::string name;
   Graph graph;
+  std::vector<ValueId> losses;  // in training: of tokens, beside the objective
   ReferenceValues values;
 
  private:

@@ -1,4 +1,5 @@
 // MixPHM: the equation once more, with Kronecker products element by element and the mean of the experts.
+#include <array>
 #include <cmath>
 #include <numbers>
 
@@ -54,6 +55,40 @@ TEST(Mixphm, adds_an_adapter_of_the_mean_of_its_experts) {
                   f[static_cast<size_t>(j)] + dot(z, u, 0, j, kNarrow) + c[static_cast<size_t>(j)], 1e-4)
           << row << ", " << j;
   }
+}
+
+// Of two granules: the sum over i != j of C_ij^2 of each, C made whole here.
+TEST(Mixphm, loses_what_an_adapter_repeats_of_its_layer) {
+  constexpr int64_t kMany = 700, kWidth = 4, kLayers = 3;
+  constexpr double kWeight = 0.5;
+  AdaptedLinear layer(kMixphm,
+                      {{"reduction", 2}, {"rank", 1}, {"products", 2}, {"experts", 1}, {"redundancy", kWeight}}, kMany,
+                      3, kWidth, 1, kLayers, RewriteUse::train);
+  const Row y = layer.run();
+  ASSERT_EQ(layer.losses.size(), 1U);
+  const Row& lost = layer.values.at(layer.losses.front());
+  double expected = 0;
+  for (const auto& [first, end] : {std::pair{0, 512}, {512, 700}}) {
+    std::array<std::array<double, kWidth>, kWidth> common = {};
+    for (int64_t row = first; row < end; ++row) {
+      Row f, u;
+      double of_f = 0, of_u = 0;
+      for (int64_t j = 0; j < kWidth; ++j) {
+        f.push_back(dot(layer.at("x"), layer.own("weight"), row, j, 3));
+        u.push_back(y[static_cast<size_t>(row * kWidth + j)] - f.back());
+        of_f += f.back() * f.back(), of_u += u.back() * u.back();
+      }
+      const double size = std::sqrt(of_f * (of_u + 1e-4 * of_f));
+      for (size_t i = 0; i < kWidth; ++i)
+        for (size_t j = 0; j < kWidth; ++j) common[i][j] += u[i] * f[j] / size;
+    }
+    for (size_t i = 0; i < kWidth; ++i)
+      for (size_t j = 0; j < kWidth; ++j) expected += i == j ? 0 : common[i][j] * common[i][j];
+  }
+  double sum = 0;
+  for (const double token : lost) sum += token;
+  EXPECT_NEAR(sum, 3.9e-3 * kWeight / kLayers * expected, 1e-5 * std::abs(sum));
+  EXPECT_GT(sum, 0);
 }
 
 }  // namespace

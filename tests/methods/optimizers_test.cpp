@@ -121,7 +121,8 @@ TEST(Optimizers, use_the_states_that_they_declare) {
       const std::vector<float> before = run.parameter();
       // Gradients that agree from step to step, so that a rate that is found grows too.
       const std::vector<float> common = normals(count, 10);
-      for (int64_t t = 1; t <= 3; ++t) {
+      const int64_t steps = optimizer->finds_rate ? 20 : 3;
+      for (int64_t t = 1; t <= steps; ++t) {
         std::vector<float> g = normals(count, 10 + static_cast<uint64_t>(t), 0.3);
         for (size_t i = 0; i < count; ++i) g[i] += common[i];
         run.step(optimizer->finds_rate ? 1 : 0.1, t, 0.5, g);

@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kRoom = 4;  // of 28 layers
 
 TrainingSpec spec_of(std::vector<std::pair<std::string_view, double>> options) {
-  options.insert(options.begin(), {{"init_rank", kRoom}, {"rank", 2}});
+  options.insert(options.begin(), {{"init_rank", kRoom}, {"rank", 2}, {"every", 1}});
   TrainingSpec spec = adapted_spec(kElalora, options, {&kSgd, {}});
   spec.clip = 0, spec.activation = &kF32, spec.batch = 4;
   return spec;

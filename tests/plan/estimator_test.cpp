@@ -321,7 +321,8 @@ TEST(ForwardGradient, every_method_has_the_derivative) {
     TrainingSpec spec = forward_spec(*method);
     spec.batch = 1, spec.context = 64;
     for (auto& [name, module] : spec.rewrites.front().modules)  // what is lost beside the objective has gradients alone
-      if (module.options.has("balance")) ASSERT_TRUE(module.options.set(method->name, "balance", 0.0));
+      for (const char* const beside : {"balance", "redundancy"})
+        if (module.options.has(beside)) ASSERT_TRUE(module.options.set(method->name, beside, 0.0));
     const auto plan = plan_training(spec, Machine{});
     ASSERT_TRUE(plan) << plan.error().message;
     if (std::ranges::any_of(plan->train.adapter, [](const AdapterTensor& tensor) { return tensor.rate != 1; }))

@@ -36,14 +36,25 @@ TEST(Mixphm, trains_one_expert_at_a_step) {
   EXPECT_NE(values_after(spec, 3, 1e-2).at("mixphm.A"), before.at("mixphm.A")) << "what all experts share";
 }
 
-TEST(Mixphm, begins_at_the_model_and_trains_the_same_bits_at_every_budget) {
+TEST(Mixphm, begins_next_to_the_model_and_trains_the_same_bits_at_every_budget) {
   TrainingSpec spec = tiny_spec(kMixphm), plain = tiny_spec(kLora);
   spec.activation = plain.activation = &kF32;
   const auto plan = plan_training(spec, Machine{}), with_lora = plan_training(plain, Machine{});
   ASSERT_TRUE(plan && with_lora) << plan.error().message;
-  EXPECT_FLOAT_EQ(static_cast<float>(run_plan(spec, *plan, 1).losses[0]),
-                  static_cast<float>(run_plan(plain, *with_lora, 1).losses[0]));
+  EXPECT_NEAR(run_plan(spec, *plan, 1).losses[0], run_plan(plain, *with_lora, 1).losses[0], 1e-4);
   expect_same_bits_at_the_smallest_budget_and_on_disk(tiny_spec(kMixphm), 3);
+}
+
+TEST(Mixphm, loses_what_adapters_repeat_beside_the_loss_that_is_told) {
+  TrainingSpec with = adapted_spec(kMixphm, {}, {&kSgd, {}});
+  TrainingSpec without = adapted_spec(kMixphm, {{"redundancy", 0}}, {&kSgd, {}});
+  const auto some = plan_training(with, Machine{}), none = plan_training(without, Machine{});
+  ASSERT_TRUE(some && none) << some.error().message;
+  EXPECT_EQ(none->layout.find("train.balance"), nullptr);
+  EXPECT_NE(some->layout.find("train.balance"), nullptr);
+  const Trajectory pushed = run_plan(with, *some, 1, 1e-2), free = run_plan(without, *none, 1, 1e-2);
+  EXPECT_EQ(pushed.losses[0], free.losses[0]);
+  EXPECT_NE(pushed.parameters, free.parameters);
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ Result<void> check_run(const OptionValues& options, int64_t steps) {
 const Rewrite kElalora = {.name = "elalora",
                           .summary = "LoRA whose ranks move to the layers where they matter most",
                           .paper = "arXiv:2504.00254",
-                          .rate = 100,
+                          .rate = 50,
                           .options = kElaloraOptions,
                           .adapt = adapt,
                           .weight = adalora_weight,

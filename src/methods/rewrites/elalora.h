@@ -14,7 +14,7 @@ inline constexpr Option kElaloraOptions[] = {
     {"dropout", 0, 0, 0.99, "of the input of A, in training"},
     whole_number("tinit", 0, 0, 1000000000, "steps before ranks move"),
     whole_number("tfinal", 0, 0, 1000000000, "steps at the end in which none moves"),
-    whole_number("every", 1, 1, 1000000000, "steps after which ranks move again"),
+    whole_number("every", 10, 1, 1000000000, "steps after which ranks move again"),
     {"beta1", 0.85, 0, 0.9999, "of the mean of sensitivities"},
     {"beta2", 0.85, 0, 0.9999, "of the mean of their changes"},
     {"orthogonal", 0.1, 0, 1e3, "weight of the loss that keeps A and B orthogonal"},

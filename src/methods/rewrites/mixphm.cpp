@@ -6,12 +6,14 @@
 //           In training L, R and c of U are those of expert e, drawn for the step; else the means over experts
 //   Adds    A [n n, n], normal 0.01, one for all layers and experts; of D: L [m / n, n rank], R [n rank, width / n], b
 //           [m], one for all experts, m = width / reduction; of U by experts L [width / n, n rank], R [n rank, m / n],
-//           c. L, and R of D, are uniform in +-sqrt(6 / (rows + columns)); R of U, b and c zeros
+//           c. L and R are uniform in +-sqrt(12 / (rows + columns)), the same in all experts; b and c zeros
+//   Trains  with a loss of what an adapter repeats of its layer
 //   Emits   as kronecker.h says
 //   Names   "mixphm.A", "<module>.mixphm_down_L" and so on, "mixphm_up_L.0" of the first expert; peft_type MIXPHM,
 //           which other tools do not read
-//   Choice  R of U begins at zero, so that training begins at the model. Experts that are not drawn have gradients of
-//           zero, which the optimizer's moments move on by. No loss for redundancy (its page says why)
+//   Choice  experts that are not drawn have gradients of zero, which the optimizer's moments move on by. The loss is of
+//           granules of tokens, where theirs is of a batch; their second, which aligns what an adapter makes with the
+//           mean of a sentence, is not here
 #include <algorithm>
 #include <cmath>
 
@@ -31,13 +33,17 @@ constexpr Option kOptions[] = {
     whole_number("products", 4, 1, 8, "n: Kronecker products in a sum, which divides the width"),
     whole_number("experts", 4, 1, 16, "of an adapter"),
     {"dropout", 0, 0, 0.99, "of what U multiplies, in training"},
+    {"redundancy", 0.2, 0, 1e3, "weight of the loss of what the adapter repeats of the layer; 0: none"},
 };
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"reduction_factor", "reduction", Kind::whole, {}, 12},
                                  {"phm_rank", "rank", Kind::whole, {}, 8},
                                  {"hypercomplex_division", "products", Kind::whole, {}, 4},
                                  {"num_experts", "experts", Kind::whole, {}, 4},
-                                 {"dropout", "dropout", Kind::number}};
+                                 {"dropout", "dropout", Kind::number},
+                                 {"red_w", "redundancy", Kind::number, {}, 0.2}};
+constexpr double kRedundancy = 3.9e-3;  // of the authors' code
+constexpr double kLeast = 0.01;         // of the length of f
 
 int64_t whole(const ModuleRewrite& m, std::string_view option) { return static_cast<int64_t>(m.option(option)); }
 
@@ -75,12 +81,14 @@ ValueId kronecker_sum(ModuleRewrite& m, int64_t out, int64_t in, const Factors& 
 }
 
 Initial glorot(int64_t rows, int64_t columns) {
-  return Initial::uniform(std::sqrt(6.0f / static_cast<float>(rows + columns)));
+  return Initial::uniform(std::sqrt(12.0f / static_cast<float>(rows + columns)));
 }
 
-// In training the value of the expert that is drawn for the step, else the mean of all.
-ValueId of_experts(ModuleRewrite& m, const std::string& suffix, const Shape& shape, const Initial& initial) {
+// In training the value of the expert that is drawn for the step, else the mean of all. They begin as one, or the mean
+// of their L times the mean of their R would have little of their products.
+ValueId of_experts(ModuleRewrite& m, const std::string& suffix, const Shape& shape, Initial initial) {
   const int64_t experts = whole(m, "experts");
+  initial.content = m.name(suffix);
   std::vector<ValueId> in;
   PointwiseBuilder b;
   std::vector<Expr> values;
@@ -110,6 +118,30 @@ ValueId of_experts(ModuleRewrite& m, const std::string& suffix, const Shape& sha
   return m.graph.emit(kPointwise, b.attributes(), in, m.name(suffix));
 }
 
+// Every token's part of sum over i != j of C_ij^2, C = sum of u v^T over a granule of tokens, v = f / |f|, u likewise
+// of what the adapter makes: with U = off_diagonal(u, v, v), the tokens' sum of u U. What is far smaller than f counts
+// as less than 1, or the gradient of its direction would have no bound.
+void add_redundancy(ModuleRewrite& m, ValueId moved, ValueId f) {
+  if (!m.training || m.option("redundancy") == 0) return;
+  const auto squares = [&](ValueId x, const char* name) {
+    return m.graph.emit(kReduce, ReduceAttributes{.kind = Reduce::squares}, {x}, m.name(name));
+  };
+  const ValueId of_f = squares(f, "mixphm_f_squares"), of_moved = squares(moved, "mixphm_moved_squares");
+  PointwiseBuilder unit, own;
+  const Expr of_layer = unit.tensor(), size = unit.column();
+  unit.output(of_layer / sqrt(size + 1e-12));
+  const ValueId v = m.graph.emit(kPointwise, unit.attributes(), {f, of_f}, m.name("mixphm_v"));
+  const Expr of_adapter = own.tensor(), own_size = own.column(), least = own.column();
+  own.output(of_adapter / sqrt(own_size + kLeast * kLeast * least + 1e-12));
+  const ValueId u = m.graph.emit(kPointwise, own.attributes(), {moved, of_moved, of_f}, m.name("mixphm_u"));
+  const ValueId through = m.graph.emit(kOffDiagonal, {}, {u, v, v}, m.name("mixphm_common"));
+  PointwiseBuilder b;
+  const Expr x = b.tensor(), common = b.tensor();
+  b.output(x * common * (kRedundancy * m.option("redundancy") / static_cast<double>(m.module.layers)));
+  const ValueId each = m.graph.emit(kPointwise, b.attributes(), {u, through}, m.name("mixphm_redundancy.products"));
+  m.add_loss(m.graph.emit(kReduce, ReduceAttributes{}, {each}, m.name("mixphm_redundancy")));
+}
+
 void adapt(ModuleRewrite& m) {
   const int64_t width = m.out, n = whole(m, "products"), rank = whole(m, "rank");
   const int64_t narrow = std::max<int64_t>(1, width / whole(m, "reduction") / n) * n;
@@ -127,10 +159,11 @@ void adapt(ModuleRewrite& m) {
     z = m.graph.emit(kDropout, DropoutAttributes{m.option("dropout"), name_hash(m.name("mixphm_dropout"))}, {z},
                      m.name("mixphm_dropout"));
   const Factors up{of_experts(m, "mixphm_up_L", {width / n, n * rank}, glorot(width / n, rank)),
-                   of_experts(m, "mixphm_up_R", {n * rank, narrow / n}, zero)};
+                   of_experts(m, "mixphm_up_R", {n * rank, narrow / n}, glorot(rank, narrow / n))};
   const ValueId u = kronecker_sum(m, width, narrow, up, m.name("mixphm_up"));
   const ValueId moved = m.graph.emit(kLinear, product, {z, u, of_experts(m, "mixphm_up_c", {width}, zero), kNone},
                                      m.name("mixphm_moved"));
+  add_redundancy(m, moved, f);
   PointwiseBuilder b;
   std::vector<ValueId> in{f, moved};
   const Expr own = b.tensor(), by = b.tensor();
@@ -158,7 +191,7 @@ Result<void> check(const OptionValues& options, int64_t, int64_t out) {
 const Rewrite kMixphm = {.name = "mixphm",
                          .summary = "adapters behind FFNs, of sums of Kronecker products, one of several at a step",
                          .paper = "arXiv:2303.01239",
-                         .rate = 5,
+                         .rate = 25,
                          .options = kOptions,
                          .adapt = adapt,
                          .targets = "down_proj,fc2",

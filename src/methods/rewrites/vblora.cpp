@@ -5,6 +5,7 @@
 //           logits;  y = x W^T + (dropout(x) A^T) B^T
 //   Adds    the bank [vectors, b], uniform; logits of A [rank, in / b, vectors] and B [out / b, rank, vectors], normal
 //   Names   as PEFT's: "vblora_vector_bank", "<module>.vblora_logits_A", "vblora_logits_B"
+//   Rates   0.01 of logits and 0.001 of the bank, as the paper and PEFT have them
 //   Choice  save_only_topk_weights is refused: what it saves cannot be trained on
 #include "core/random.h"
 #include "methods/rewrite.h"
@@ -23,6 +24,7 @@ constexpr Option kOptions[] = {
     {"dropout", 0, 0, 0.99, "of the input of A, in training"},
     {"bank_bound", 0.02, 0, 1e3, "vectors begin uniform within it"},
     {"logits_deviation", 0.1, 0, 1e3, "logits begin normal with it"},
+    {"bank_rate", 0.1, 1e-4, 1e4, "the learning rate of the bank, as a multiple of the logits'"},
 };
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"r", "rank", Kind::whole, {}, 4},
@@ -60,8 +62,9 @@ ValueId reshaped(ModuleRewrite& m, ValueId x, const Shape& shape, const std::str
 ValueId vectors(ModuleRewrite& m, const char* factor, const Shape& stored) {
   const int64_t length = whole(m, "vector_length"), count = whole(m, "vectors");
   const std::string suffix = std::string("vblora_logits_") + factor;
-  const ValueId bank = m.add("vblora_vector_bank", {count, length},
-                             Initial::uniform(static_cast<float>(m.option("bank_bound"))), {.shared = true});
+  const ValueId bank =
+      m.add("vblora_vector_bank", {count, length}, Initial::uniform(static_cast<float>(m.option("bank_bound"))),
+            {.shared = true, .rate = m.option_or("bank_rate", 0.1)});
   const ValueId logits = m.add(suffix, {stored[0] * stored[1], count},
                                Initial::normal(static_cast<float>(m.option("logits_deviation"))), {.stored = stored});
   const ValueId weights = m.graph.emit(kTopSoftmax, TopKAttributes{whole(m, "top_k")}, {logits},
@@ -112,7 +115,7 @@ ValueId weight(ModuleRewrite& m) {
 const Rewrite kVblora = {.name = "vblora",
                          .summary = "factors of LoRA put together from a shared bank of vectors",
                          .paper = "arXiv:2405.15179",
-                         .rate = 10,
+                         .rate = 50,
                          .options = kOptions,
                          .adapt = adapt,
                          .weight = weight,
