@@ -119,7 +119,7 @@ def losses_of(batches, folder, adapter, method, optimizer, settings, lr, rates):
               for name, p in parameters.items()]
     if optimizer == "prodigy":
         names = {"correct_bias": "use_bias_correction", "safeguard_warmup": "safeguard_warmup"}
-        flags = {names[key]: bool(int(value)) for key, value in [("correct_bias", 1), *settings]}
+        flags = {names[key]: bool(int(value)) for key, value in [("correct_bias", 0), *settings]}
         update = prodigyopt.Prodigy(groups, lr=lr, **flags)
     else:
         update = torch.optim.AdamW(groups, lr=lr, weight_decay=0)

@@ -5,9 +5,7 @@
 //           m <- b1 m + (1-b1) d g;  v <- b2 v + (1-b2) d^2 g^2;  d' = factor n / sum |s|, d <- max(d, d')
 //           p <- p - D wd p - D m / (sqrt(v) + d eps)
 //   State   m, v, s and the first parameters p0, shape of p; d, d's maximum and n, the same with every parameter
-//   Choice  as prodigyopt 1.1.2's reference, b3 = sqrt(b2), but that Adam's bias correction is on: without it the steps
-//           of the first 1 / (1 - b2) are up to three times as long as the d that is found from them. p0
-//           stays in f32: it is subtracted from p
+//   Choice  as prodigyopt 1.1.2's reference, b3 = sqrt(b2). p0 stays in f32: it is subtracted from p
 #include <cmath>
 
 #include "methods/optimizers/adamw.h"
@@ -23,7 +21,7 @@ constexpr Option kOptions[] = {
     {"first", 1e-6, 1e-12, 1, "d to begin with"},
     {"factor", 1, 1e-6, 1e6, "of d: the setting to tune"},
     {"growth", 1e9, 1, 1e9, "most that d grows by in a step"},
-    zero_or_one("correct_bias", 1, "1: Adam's bias correction"),
+    zero_or_one("correct_bias", 0, "1: Adam's bias correction, which runs of less than some 1,000 steps want"),
     zero_or_one("safeguard_warmup", 0, "1: the learning rate is left out of s, for long warm-ups"),
 };
 
