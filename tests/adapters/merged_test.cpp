@@ -11,6 +11,7 @@
 #include "models/hf_writer.h"
 #include "models/memory_model.h"
 #include "run/all_logits.h"
+#include "run/trainer.h"
 #include "temporary_folder.h"
 #include "whole_model_adapter.h"
 
@@ -303,6 +304,70 @@ void expect_same(const std::vector<float>& found, const std::vector<float>& expe
   const auto [least, most] = std::minmax_element(expected.begin(), expected.end());
   for (size_t i = 0; i < found.size(); ++i)
     ASSERT_NEAR(found[i], expected[i], 1e-4 * (double{*most} - *least)) << "logit " << i;
+}
+
+// DoRA of an embedding W [vocabulary, width]: its columns are those of V = W + s A^T B^T, each scaled to its magnitude.
+TEST_P(MergedAdapter, columns_of_an_embedding_have_their_magnitudes) {
+  const auto source = ModelSource::open(folder_.file("base"));
+  ASSERT_TRUE(source) << source.error().message;
+  const ModelModule table = model_modules((*source)->architecture()).front();
+  const int64_t vocabulary = table.shape[0], width = table.shape[1];
+  RandomTensors tensors;
+  tensors.add(table.owner + ".lora_embedding_A", {kRank, vocabulary});
+  tensors.add(table.owner + ".lora_embedding_B", {width, kRank});
+  tensors.add(table.owner + ".lora_magnitude_vector", {width});
+  const Ordered config = {{"peft_type", "LORA"}, {"use_dora", true}, {"r", kRank}, {"lora_alpha", 3},
+                          {"target_modules", {table.owner}}};
+  write_folder(folder_.file("dora_embedding"), config.dump(), tensors.made);
+  auto adapters = open_adapters(folder_.file("dora_embedding"));
+  ASSERT_TRUE(adapters) << adapters.error().message;
+  auto merged = MergedModel::make(**source, *adapters);
+  ASSERT_TRUE(merged) << merged.error().message;
+  const std::string out = folder_.file("merged_embedding");
+  ASSERT_TRUE(write_hf_model(out, merged->architecture(), merged->tensors(), merged->rows()));
+  const std::vector<float> w = numbers_of(folder_.file("base") + "/model.safetensors").at(table.owner + ".weight"),
+                           v = numbers_of(out + "/model.safetensors").at(table.owner + ".weight");
+  const auto value = [&](size_t tensor, int64_t i) { return double{tensors.made[tensor].value(i)}; };
+  for (int64_t column = 0; column < width; ++column) {
+    std::vector<double> expected;
+    double squares = 0;
+    for (int64_t row = 0; row < vocabulary; ++row) {
+      double sum = 0;
+      for (int64_t r = 0; r < kRank; ++r) sum += value(0, r * vocabulary + row) * value(1, column * kRank + r);
+      expected.push_back(at(w, row, width, column) + kScale * sum);
+      squares += expected.back() * expected.back();
+    }
+    for (int64_t row = 0; row < vocabulary; ++row)
+      ASSERT_NEAR(at(v, row, width, column),
+                  value(2, column) / std::sqrt(squares) * expected[static_cast<size_t>(row)], 1e-4)
+          << "row " << row << ", column " << column;
+  }
+  expect_same(logits_of(folder_.file("base"), folder_.file("dora_embedding")), logits_of(out, ""));
+}
+
+// What PiSSA takes off a weight is what it begins with: of layers that are one of the file, off that one.
+TEST_P(MergedAdapter, begins_at_the_model) {
+  const SafetensorsTensor ids{"ids", "I32", {2, 10}};
+  auto writer = SafetensorsWriter::create(folder_.file("ids.safetensors"), {&ids, 1});
+  ASSERT_TRUE(writer);
+  for (int copy = 0; copy < 2; ++copy) ASSERT_TRUE(writer->write(std::as_bytes(std::span(kIds))));
+  ASSERT_TRUE(writer->finish());
+  std::vector<double> losses;
+  for (const char* method : {"lora", "pissa", "olora"}) {
+    Recipe recipe{.model = folder_.file("base"), .data = folder_.file("ids.safetensors")};
+    recipe.out = folder_.file(std::string("run_") + method), recipe.method = method, recipe.rank = kRank;
+    recipe.precision = recipe.multiply = "f32", recipe.scratch = "none", recipe.threads = 1;
+    recipe.batch = 2, recipe.context = 10, recipe.steps = 1, recipe.warmup = 0;
+    Events events(true);
+    events.on_step([&](const StepEvent& step) { losses.push_back(step.loss); });
+    auto trainer = Trainer::prepare(recipe, events);
+    ASSERT_TRUE(trainer) << trainer.error().message;
+    const auto done = (*trainer)->run();
+    ASSERT_TRUE(done) << done.error().message;
+  }
+  ASSERT_EQ(losses.size(), 3u);
+  EXPECT_NEAR(losses[1], losses[0], 1e-4 * losses[0]);
+  EXPECT_NEAR(losses[2], losses[0], 1e-4 * losses[0]);
 }
 
 // Virtual tokens with what the files' embedding makes of tokens are those tokens: Gemma's multiplies its rows itself.

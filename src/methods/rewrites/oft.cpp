@@ -66,7 +66,8 @@ ValueId within_bound(ModuleRewrite& m, ValueId numbers) {
   const ValueId bounded = oft_bounded(m.graph, numbers, m.option("eps"), m.name("oft_bounded"));
   if (!m.trains()) return bounded;
   PointwiseBuilder change, sum;
-  change.output(change.tensor() - change.tensor());
+  const Expr to = change.tensor(), from = change.tensor();
+  change.output(to - from);
   const ValueId by = m.graph.emit(kPointwise, change.attributes(), {bounded, numbers}, m.name("oft_change"));
   sum.output(sum.tensor() + sum.tensor());
   return m.graph.emit(kPointwise, sum.attributes(),
