@@ -75,7 +75,7 @@ class Resolver {
         return fail(
             ErrorCode::unsupported,
             "reading {}: there are tensors of '{}', which target_modules and what else the configuration says do "
-            "not name",
+            "not name; name it in target_modules, or leave them out",
             source_, module.owner);
       if (adapter && taken && !there) CHECK_OK(check_absent(module, spec.options));
       if (!there || !taken) continue;

@@ -20,9 +20,8 @@ Result<void> check_tokens(const Ordered& tokens, const std::string& source) {
   const bool list = tokens.is_array();
   const auto wrong = list ? std::ranges::find_if_not(tokens, is_token) : tokens.end();
   if (list && wrong == tokens.end()) return {};
-  return fail(ErrorCode::corrupt,
-              "reading {}: '{}' should be a list of token ids, or such lists by module; found {}", source, kField,
-              (list ? *wrong : tokens).dump(-1, ' ', false, Ordered::error_handler_t::replace));
+  return fail(ErrorCode::corrupt, "reading {}: '{}' should be a list of token ids, or such lists by module; found {}",
+              source, kField, (list ? *wrong : tokens).dump(-1, ' ', false, Ordered::error_handler_t::replace));
 }
 
 // Lists by module; PEFT takes a list without one for the embedding, however it is called.

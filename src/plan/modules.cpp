@@ -142,8 +142,7 @@ Result<void> check_denoising(const TrainingSpec& spec, const LocalModules& modul
 // As many as were asked for; where nobody did, at most one a block.
 LocalModules modules_of(const TrainingSpec& spec) {
   LocalModules modules = spec.estimator->modules(spec.estimator_options);
-  if (!spec.estimator_options.is_given("modules"))
-    modules.count = std::min(modules.count, spec.architecture.layers());
+  if (!spec.estimator_options.is_given("modules")) modules.count = std::min(modules.count, spec.architecture.layers());
   return modules;
 }
 

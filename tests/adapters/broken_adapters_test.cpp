@@ -67,9 +67,8 @@ TEST(BrokenAdapters, numbers_that_are_none_are_said_by_their_tensor) {
              {q + ".lora_A.weight", {2, 12}}, {q + ".lora_B.weight", {12, 2}}, {head + ".weight", {11, 12}}}) {
       SCOPED_TRACE(name);
       TemporaryFolder folder;
-      std::vector<WrittenTensor> tensors = {{q + ".lora_A.weight", {2, 12}},
-                                            {q + ".lora_B.weight", {12, 2}},
-                                            {head + ".weight", {11, 12}}};
+      std::vector<WrittenTensor> tensors = {
+          {q + ".lora_A.weight", {2, 12}}, {q + ".lora_B.weight", {12, 2}}, {head + ".weight", {11, 12}}};
       for (WrittenTensor& tensor : tensors)
         if (tensor.name == name) tensor.value = [bad](int64_t i) { return i == 5 ? bad : 0.5f; };
       write_folder(folder.path(),

@@ -316,8 +316,8 @@ TEST_P(MergedAdapter, columns_of_an_embedding_have_their_magnitudes) {
   tensors.add(table.owner + ".lora_embedding_A", {kRank, vocabulary});
   tensors.add(table.owner + ".lora_embedding_B", {width, kRank});
   tensors.add(table.owner + ".lora_magnitude_vector", {width});
-  const Ordered config = {{"peft_type", "LORA"}, {"use_dora", true}, {"r", kRank}, {"lora_alpha", 3},
-                          {"target_modules", {table.owner}}};
+  const Ordered config = {
+      {"peft_type", "LORA"}, {"use_dora", true}, {"r", kRank}, {"lora_alpha", 3}, {"target_modules", {table.owner}}};
   write_folder(folder_.file("dora_embedding"), config.dump(), tensors.made);
   auto adapters = open_adapters(folder_.file("dora_embedding"));
   ASSERT_TRUE(adapters) << adapters.error().message;
@@ -338,8 +338,8 @@ TEST_P(MergedAdapter, columns_of_an_embedding_have_their_magnitudes) {
       squares += expected.back() * expected.back();
     }
     for (int64_t row = 0; row < vocabulary; ++row)
-      ASSERT_NEAR(at(v, row, width, column),
-                  value(2, column) / std::sqrt(squares) * expected[static_cast<size_t>(row)], 1e-4)
+      ASSERT_NEAR(at(v, row, width, column), value(2, column) / std::sqrt(squares) * expected[static_cast<size_t>(row)],
+                  1e-4)
           << "row " << row << ", column " << column;
   }
   expect_same(logits_of(folder_.file("base"), folder_.file("dora_embedding")), logits_of(out, ""));

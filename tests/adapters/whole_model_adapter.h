@@ -34,8 +34,7 @@ inline std::vector<ModelModule> whole_modules(const Architecture& a, bool by_hea
   std::vector<ModelModule> modules;
   std::set<std::string> seen;
   for (const ModelModule& m : model_modules(a)) {
-    if (m.suffix != "weight" || m.shape.rank() != 2 || m.owner == "lm_head" || (m.rows.run != 0 && !by_head))
-      continue;
+    if (m.suffix != "weight" || m.shape.rank() != 2 || m.owner == "lm_head" || (m.rows.run != 0 && !by_head)) continue;
     if (m.tensor == "model.embed_positions.weight" || !seen.insert(m.owner).second) continue;
     modules.push_back(m);
   }

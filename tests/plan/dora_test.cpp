@@ -27,7 +27,6 @@ TEST(DoraOfAnEmbedding, learns_magnitudes_of_columns) {
   EXPECT_EQ(std::ssize(begin.at(kMagnitude)), spec.architecture.width);
   EXPECT_NE(begin.at(kMagnitude), end.at(kMagnitude));
   EXPECT_NE(begin.at("model.embed_tokens.lora_embedding_A"), end.at("model.embed_tokens.lora_embedding_A"));
-
 }
 
 TEST(DoraOfAnEmbedding, trains_the_same_bits_at_the_smallest_budget_and_on_disk) {

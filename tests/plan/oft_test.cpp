@@ -13,8 +13,7 @@ constexpr double kEps = 1e-2;
 const std::string kR = "model.layers.1.mlp.down_proj.oft_R.weight";
 
 TrainingSpec spec_of(double constrained) {
-  TrainingSpec spec =
-      adapted_spec(kOft, {{"block_size", 8}, {"constrained", constrained}, {"eps", kEps}}, {&kSgd, {}});
+  TrainingSpec spec = adapted_spec(kOft, {{"block_size", 8}, {"constrained", constrained}, {"eps", kEps}}, {&kSgd, {}});
   spec.activation = &kF32;
   return spec;
 }
@@ -26,8 +25,7 @@ Numbers far_beyond(const TrainingSpec& spec) {
   uint64_t next = 0;
   for (auto& [name, numbers] : after_a_step(spec, 0)) {
     if (!name.ends_with(".oft_R.weight")) continue;
-    for (size_t i = 0; i < numbers.size(); ++i)
-      numbers[i] = random.normal(next++) * (i / 28 % 2 == 0 ? 0.05f : 1e-5f);
+    for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = random.normal(next++) * (i / 28 % 2 == 0 ? 0.05f : 1e-5f);
     begin[name] = numbers;
   }
   return begin;

@@ -70,8 +70,8 @@ ValueId within_bound(ModuleRewrite& m, ValueId numbers) {
   change.output(to - from);
   const ValueId by = m.graph.emit(kPointwise, change.attributes(), {bounded, numbers}, m.name("oft_change"));
   sum.output(sum.tensor() + sum.tensor());
-  return m.graph.emit(kPointwise, sum.attributes(),
-                      {numbers, m.graph.emit(kDetach, {}, {by}, m.name("oft_detached"))}, m.name("oft_within"));
+  return m.graph.emit(kPointwise, sum.attributes(), {numbers, m.graph.emit(kDetach, {}, {by}, m.name("oft_detached"))},
+                      m.name("oft_within"));
 }
 
 ValueId rotation(ModuleRewrite& m) {
@@ -115,9 +115,6 @@ const Rewrite kOft = {.name = "oft",
                       .weight = weight,
                       .check = check,
                       .wrapper = &kOftBound,
-                      .form = {.type = "OFT",
-                               .fields = kFields,
-                               .training = kTraining,
-                               .init_field = "init_weights"}};
+                      .form = {.type = "OFT", .fields = kFields, .training = kTraining, .init_field = "init_weights"}};
 
 }  // namespace thimble
