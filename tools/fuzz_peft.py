@@ -198,6 +198,10 @@ def check_back(binary, seed, only, path):
             adapted = peft.PeftModel.from_pretrained(model, f"{path}/run/adapter")
     except TypeError as error:  # PEFT has the technique for other layers alone
         return "not in PEFT", str(error), draw
+    except RuntimeError as error:  # PEFT's OLoRA takes a Conv1D's weight for one that is not transposed
+        if "olora" not in methods or draw.model["model_type"] != "gpt2":
+            raise
+        return "not in PEFT", str(error).splitlines()[0], draw
     words = [str(w.message) for w in told if "missing" in str(w.message).lower()]
     apart_names = set(peft.get_peft_model_state_dict(adapted)) ^ set(load_file(f"{path}/run/adapter/adapter_model.safetensors"))
     words += [f"{sorted(apart_names)} on one side alone"] if apart_names else []
