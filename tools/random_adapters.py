@@ -37,7 +37,7 @@ KINDS = {
     "LoKrConfig": dict(r=[1, 2, 4, 64], alpha=ALPHA, decompose_both=FLAG, decompose_factor=[-1, 2, 4, 8, 5], use_effective_conv2d=FLAG,
                        init_weights=[True, "lycoris"], **RANKED),
     "OFTConfig": dict(r=[0, 4, 6], oft_block_size=[0, 4, 8], block_share=FLAG, use_cayley_neumann=FLAG, num_cayley_neumann_terms=[3, 5],
-                      coft=[False, False, False, True], bias=["none", "all", "oft_only"]),
+                      coft=[False, False, False, True], eps=[6e-5, 1e-2, 1.0], bias=["none", "all", "oft_only"]),
     "BOFTConfig": dict(boft_block_size=[4, 8, 0], boft_block_num=[0, 6], boft_n_butterfly_factor=[1, 2], bias=["none", "all", "boft_only"]),
     "AdaLoraConfig": dict(init_r=[3, 6], target_r=[2], lora_alpha=ALPHA, total_step=[10], bias=["none", "all", "lora_only"]),
     "VBLoRAConfig": dict(r=[1, 2, 4], num_vectors=[8, 16], vector_length=[4, 8, 16], topk=[1, 2, 3], bias=["none", "all", "vblora_only"]),
@@ -50,7 +50,7 @@ KINDS = {
 WITHOUT_LAYERS = ("PromptTuningConfig", "PromptEncoderConfig", "PrefixTuningConfig")
 MOVES = {"OFTConfig": 0.05, "BOFTConfig": 0.05, "VBLoRAConfig": 0.3, "PrefixTuningConfig": 0.5, "PromptTuningConfig": 0.5}
 METHODS = ["lora", "dora", "lora_plus", "lora_fa", "ia3", "vera", "loha", "lokr", "oft", "boft", "adalora", "vblora", "ln_tuning",
-           "trainable_tokens", "prompt_tuning", "prefix_tuning"]
+           "trainable_tokens", "prompt_tuning", "prefix_tuning", "pissa", "olora"]
 
 
 class Draw:
@@ -185,14 +185,14 @@ def methods_of(seed, only=None):
     draw = random.Random(f"method {seed}")
     method = draw.choice(only or METHODS)
     flags = ["--method", method]
-    if method in ("lora", "dora", "lora_plus", "loha", "lokr", "vera"):
+    if method in ("lora", "dora", "lora_plus", "loha", "lokr", "vera", "pissa", "olora"):
         flags += ["--rank", str(draw.choice([1, 2, 5]))]
     if method == "lora" and draw.random() < 0.5:
         flags += ["--set", f"lora.rslora={draw.randint(0, 1)}", "--set", f"lora.bias={draw.randint(0, 1)}"]
     if method == "lokr":
         flags += ["--set", f"lokr.decompose_both={draw.randint(0, 1)}"]
     if method == "oft":
-        flags += ["--set", f"oft.block_size={draw.choice([4, 8])}"]
+        flags += ["--set", f"oft.block_size={draw.choice([4, 8])}", "--set", f"oft.constrained={draw.randint(0, 1)}", "--set", "oft.eps=0.01"]
     if method == "vblora":
         flags += ["--set", "vblora.vector_length=8", "--set", "vblora.vectors=16"]
     if method == "trainable_tokens":

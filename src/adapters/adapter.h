@@ -50,6 +50,10 @@ std::vector<std::string> adapter_paths(const std::string& paths);
 // an adapter of another model, and tensors that have no place in this one.
 Result<RewriteSpec> rewrite_of(Adapter& adapter, const Architecture& architecture);
 
+// Refuses, where an adapter trains on, one that lacks the tensors of layers that its configuration names: a tool that
+// goes by that would train them too.
+Result<void> check_complete(const Adapter& adapter, const RewriteSpec& spec, const Architecture& architecture);
+
 // Whether an adapter has copies of its own of the embedding or the head: where these are one matrix, they are two then.
 bool has_own_ends(const nlohmann::ordered_json& config, const Architecture& architecture);
 

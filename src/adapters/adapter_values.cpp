@@ -2,8 +2,10 @@
 // with the elements of heads in another order.
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "adapters/adapter.h"
+#include "kernels/rows.h"
 #include "models/hf_labels.h"
 
 namespace thimble {
@@ -14,13 +16,22 @@ constexpr int64_t kPiece = 4096;  // elements on the stack
 // Where row i of a value is among its rows in the file.
 int64_t file_row(const AdapterTensor& tensor, bool file_interleaved, int64_t i) {
   if (tensor.head_dim == 0 || tensor.interleaved == file_interleaved) return i;
-  const int64_t half = tensor.head_dim / 2, head = i / tensor.head_dim, e = i % tensor.head_dim;
-  const int64_t at = tensor.interleaved ? e / 2 + (e % 2) * half : 2 * (e % half) + e / half;
-  return head * tensor.head_dim + at;
+  return row_among_heads(i, tensor.head_dim, tensor.interleaved);
 }
 
 bool reorders(const AdapterTensor& tensor, bool file_interleaved) {
   return tensor.head_dim > 0 && tensor.interleaved != file_interleaved;
+}
+
+// What computes with a number that is none may hide it (a choice of experts) or blame the model.
+Result<void> check_finite(const Adapter& adapter, const SafetensorsEntry& entry, int64_t at,
+                          std::span<const float> numbers) {
+  if (all_finite(numbers.data(), static_cast<int64_t>(numbers.size()))) return {};
+  const auto bad = std::ranges::find_if(numbers, [](float x) { return !std::isfinite(x); });
+  return fail(ErrorCode::corrupt,
+              "reading {}: element {} of '{}' is {}, not finite: the adapter is damaged; save it again, from a "
+              "checkpoint before it was",
+              adapter.weights->path(), at + (bad - numbers.begin()), entry.name, *bad);
 }
 
 // Elements [at, at + count) of an entry to to[0], to[stride] ...
@@ -34,6 +45,7 @@ Result<void> decode_run(const Adapter& adapter, const SafetensorsEntry& entry, i
     const std::span part(bytes.data(), static_cast<size_t>(codec.bytes(some)));
     CHECK_OK(adapter.weights->read(entry.offset + static_cast<uint64_t>(codec.bytes(at + i)), part));
     codec.decode(part.data(), numbers.data(), some);
+    CHECK_OK(check_finite(adapter, entry, at + i, std::span(numbers).first(static_cast<size_t>(some))));
     for (int64_t k = 0; k < some; ++k) to[(i + k) * stride] = numbers[static_cast<size_t>(k)];
   }
   return {};

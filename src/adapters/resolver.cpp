@@ -6,6 +6,7 @@
 #include "adapters/gguf_adapter.h"
 #include "adapters/modules.h"
 #include "adapters/peft_config.h"
+#include "core/count.h"
 #include "models/families.h"
 
 namespace thimble {
@@ -74,13 +75,14 @@ class Resolver {
         return fail(
             ErrorCode::unsupported,
             "reading {}: there are tensors of '{}', which target_modules and what else the configuration says do "
-            "not name",
+            "not name; name it in target_modules, or leave them out",
             source_, module.owner);
       if (adapter && taken && !there) CHECK_OK(check_absent(module, spec.options));
       if (!there || !taken) continue;
       CHECK_OK(add(module, spec));
       adapted.insert(module.owner);
     }
+    set_parts(spec);
     const auto embedding = spec.modules.find("model.embed_tokens");
     if (rewrite_.attend && embedding != spec.modules.end()) order_as_keys(embedding->second);
     if (rewrite_.with_tied_head && tied_ && embedding != spec.modules.end()) {
@@ -115,6 +117,14 @@ class Resolver {
     const auto keys = std::ranges::find_if(
         modules_, [](const ModelModule& m) { return m.name.ends_with("k_proj") && m.head_dim > 0; });
     if (keys != modules_.end()) module.head_dim = keys->head_dim, module.interleaved = keys->interleaved;
+  }
+
+  // Layers that are one module of the file know each other.
+  static void set_parts(RewriteSpec& spec) {
+    std::map<std::string, std::vector<AdaptedModule::Part>> parts;  // by owner
+    for (const auto& [name, m] : spec.modules) parts[m.owner].push_back({name, m.rows, m.head_dim, m.interleaved});
+    for (auto& [name, module] : spec.modules)
+      if (const auto& all = parts[module.owner]; all.size() > 1) module.parts = all;
   }
 
   // Where layers of one place differ in shape, their kind says the shape too.
@@ -288,6 +298,21 @@ Result<RewriteSpec> configured_rewrite(const Rewrite& rewrite, const Ordered& co
                                        const std::string& source,
                                        const std::function<bool(const std::string& value)>& overwrites) {
   return Resolver(rewrite, config, architecture, source, overwrites).resolve(nullptr);
+}
+
+Result<void> check_complete(const Adapter& adapter, const RewriteSpec& spec, const Architecture& architecture) {
+  const Rewrite& rewrite = *adapter.rewrite;
+  if (!rewrite.of_layers() || rewrite.settling) return {};  // what is settled may be that a layer has none
+  const RewriteSpec named = TRY(configured_rewrite(rewrite, adapter.config, architecture, adapter.path));
+  std::set<std::string> absent;
+  for (const auto& [name, module] : named.modules)
+    if (!spec.modules.contains(name)) absent.insert(module.owner);
+  if (absent.empty()) return {};
+  return fail(ErrorCode::unsupported,
+              "--adapter {}: to train on, it should have tensors of every layer that its configuration names, and has "
+              "none of '{}'{}; say in its target_modules the names of those it has",
+              adapter.path, *absent.begin(),
+              absent.size() > 1 ? fmt::format(" and {}", counted(absent.size() - 1, "other")) : "");
 }
 
 }  // namespace thimble

@@ -1,5 +1,7 @@
 #include "adapters/trained_tokens.h"
 
+#include <algorithm>
+
 #include "adapters/peft_config.h"
 
 namespace thimble {
@@ -10,9 +12,22 @@ using Ordered = nlohmann::ordered_json;
 constexpr const char* kField = "trainable_token_indices";
 constexpr std::string_view kWrapper = ".token_adapter.";  // between the module and its rows in a tensor's name
 
+// Checked here, where the file's own name for the list is known.
+Result<void> check_tokens(const Ordered& tokens, const std::string& source) {
+  const auto is_token = [](const Ordered& one) {
+    return one.is_number_integer() && one.get<double>() >= 0 && one.get<double>() <= kTrainableTokens.options[0].most;
+  };
+  const bool list = tokens.is_array();
+  const auto wrong = list ? std::ranges::find_if_not(tokens, is_token) : tokens.end();
+  if (list && wrong == tokens.end()) return {};
+  return fail(ErrorCode::corrupt, "reading {}: '{}' should be a list of token ids, or such lists by module; found {}",
+              source, kField, (list ? *wrong : tokens).dump(-1, ' ', false, Ordered::error_handler_t::replace));
+}
+
 // Lists by module; PEFT takes a list without one for the embedding, however it is called.
 Result<Ordered> tokens_of_modules(const Ordered& modules, Ordered made, const std::string& source) {
   for (const auto& [name, tokens] : modules.items()) {
+    CHECK_OK(check_tokens(tokens, source));
     if (made.contains("token_indices") && made["token_indices"] != tokens)
       return fail(ErrorCode::unsupported,
                   "reading {}: '{}' has other tokens for '{}' than for '{}', and all modules of one adapter train the "
@@ -34,9 +49,7 @@ Result<Ordered> take_token_indices(Ordered& config, const std::string& source) {
   if (tokens.is_null() || (tokens.is_structured() && tokens.empty())) return Ordered();
   Ordered made = {{"peft_type", kTrainableTokens.form.type}};
   if (tokens.is_object()) return tokens_of_modules(tokens, std::move(made), source);
-  if (!tokens.is_array())
-    return fail(ErrorCode::corrupt, "reading {}: '{}' should be a list of token ids, or such lists by module", source,
-                kField);
+  CHECK_OK(check_tokens(tokens, source));
   made["token_indices"] = tokens;
   return made;
 }

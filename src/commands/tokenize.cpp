@@ -105,7 +105,7 @@ Result<void> encode(Tokenizer& tokenizer, const TokenizeOptions& o) {
     printer.print(ids);
     options.bos = false;
     options.continued = true;
-    options.after_special = !ids.empty() && tokenizer.is_apart(ids.back());
+    options.after_special = tokenizer.ends_apart(std::string_view(text).substr(0, done), ids);
     text.erase(0, done);
   }
   if (!o.no_eos) printer.print(tokenizer.ending());

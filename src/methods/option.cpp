@@ -96,6 +96,8 @@ bool OptionValues::is_default(std::string_view name) const {
   return found != options_.end() && (*this)[name] == found->initial;
 }
 
+bool OptionValues::is_given(std::string_view name) const { return values_.contains(name); }
+
 const std::vector<double>& OptionValues::list(std::string_view name) const {
   static const std::vector<double> none;
   const auto found = lists_.find(name);

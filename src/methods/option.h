@@ -47,6 +47,7 @@ class OptionValues {
   Result<void> set(std::string_view owner, std::string_view name, std::vector<double> numbers);  // of a list
   double operator[](std::string_view name) const;
   bool is_default(std::string_view name) const;  // of a number
+  bool is_given(std::string_view name) const;    // a number was set, be it the default
   const std::vector<double>& list(std::string_view name) const;
   const std::vector<std::string>& words(std::string_view name) const;
   std::string text() const;  // "beta1=0.9 beta2=0.999"

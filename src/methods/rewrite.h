@@ -80,6 +80,13 @@ struct RowsInFile {
   int64_t of(int64_t row) const { return first + (run == 0 ? row : row / run * period + row % run); }
 };
 
+// Where row `row` of a value whose heads pair their elements in one way is in a file that pairs them in the other:
+// `interleaved`, elements 2i and 2i + 1 of a head, else i and i + n/2.
+constexpr int64_t row_among_heads(int64_t row, int64_t head_dim, bool interleaved) {
+  const int64_t half = head_dim / 2, head = row / head_dim, e = row % head_dim;
+  return head * head_dim + (interleaved ? e / 2 + (e % 2) * half : 2 * (e % half) + e / half);
+}
+
 // A value of the graph in an adapter's file.
 struct AdapterTensor {
   std::string value;        // its name in the graph
@@ -105,6 +112,17 @@ struct AdapterTensor {
 // A layer that a technique is applied to. Several of thimble's layers may be one module of the file ("c_attn"): then
 // they share what is not by rows, and each has its rows of the rest.
 struct AdaptedModule {
+  // Of the layers that are one module of the file, one.
+  struct Part {
+    std::string name;  // thimble's
+    RowsInFile rows;
+    int64_t head_dim = 0;
+    bool interleaved = false;
+
+    int64_t row_of_owner(int64_t row) const {
+      return rows.of(head_dim > 0 && interleaved ? row_among_heads(row, head_dim, interleaved) : row);
+    }
+  };
   std::string name;      // thimble's: "model.layers.0.self_attn.q_proj", "lm_head", "model.embed_tokens"
   std::string owner;     // the file's
   RowsInFile rows;       // of the owner's output rows, those of this layer
@@ -121,6 +139,12 @@ struct AdaptedModule {
   double row_scale = 1;   // of an embedding whose files multiply its rows by themselves: by what, later
   int64_t layer = -1, layers = 0;  // the block that it is of, and how many there are; -1: of none
   bool probed = false;             // options are being settled: what it does on data is measured (Settling)
+  std::vector<Part> parts = {};    // all layers of the owner, where these are several
+
+  bool is_embedding() const { return name == "model.embed_tokens"; }
+  // Row `row` of the layer among the owner's output rows, as the file has them.
+  int64_t row_of_owner(int64_t row) const { return Part{name, rows, head_dim, interleaved}.row_of_owner(row); }
+  bool is_in_file_order(int64_t out) const { return whole == out && (head_dim == 0 || !interleaved); }
 };
 
 struct Rewrite;
@@ -158,6 +182,9 @@ class ModuleRewrite {
   ValueId constant(const std::string& name, const Shape& shape, const Initial& initial, const Codec* codec = &kF32);
   // Rows of a value by rows, or of one of the layer's shape, that belong to the part of the weight that is merged.
   ValueId rows(ValueId value);
+  // Of a matrix with a row for each output row of the owner, as the file has them, the rows of this layer.
+  ValueId rows_of_owner(ValueId value);
+  std::string rows_name() const;  // the same for all layers whose rows are at the same places of an owner
   // Values of the technique are made once for all layers of one owner: `make` is called for the first of them.
   template <class Make>
   ValueId once(const std::string& suffix, Make make) {
@@ -300,11 +327,13 @@ struct Rewrite {
   Result<void> (*check_run)(const OptionValues& options, int64_t steps) = nullptr;
   const Wrapper* wrapper = nullptr;  // what goes around the optimizer while it trains, with the technique's options
   const Settling* settling = nullptr;
-  // What derived values begin with, of the weight `w` of a layer: by their suffixes. Of all rows of the weight; where
-  // begins_by_rows, of some of its rows, for the same rows of vectors.
+  // What derived values begin with, of the weight `w` of a layer: by their suffixes. Of all rows of the weight, of an
+  // owner of several layers those of all of them as its file has them; where begins_by_rows, of some of its rows, for
+  // the same rows of vectors, but of an embedding all.
   std::vector<std::pair<std::string_view, ValueId>> (*begin)(ModuleRewrite& m) = nullptr;
   bool begins_by_rows = false;
   std::vector<int64_t> (*begin_rows)(const AdaptedModule& module) = nullptr;  // rows of `w` there; nullptr: all
+  bool merges_embedding_whole = false;  // an embedding's rows as they are with it hang on each other
   // Emits nodes that end a step, when all that trains has moved: what adapters hold and parameters make.
   void (*end_step)(Graph& graph, const AdaptedModule& module) = nullptr;
   // Values of the model that it trains as they are (none: nullptr), and how an adapter calls them.

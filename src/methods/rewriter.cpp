@@ -296,6 +296,26 @@ ValueId ModuleRewrite::rows(ValueId value) {
   return graph.emit(kSlice, SliceAttributes{SliceAttributes::Axis::rows, first, merged}, {value}, part);
 }
 
+ValueId ModuleRewrite::rows_of_owner(ValueId value) {
+  const std::string own = fmt::format("{}.rows_{}", graph.value(value).name, module.rows.first);
+  if (graph.value(value).type.shape[0] == out && module.is_in_file_order(out)) return value;
+  const bool contiguous = module.rows.run == 0 && (module.head_dim == 0 || !module.interleaved);
+  if (contiguous)
+    return graph.emit(kSlice, SliceAttributes{SliceAttributes::Axis::rows, module.rows.first, out}, {value}, own);
+  const auto fill = [of = module](int64_t first_row, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(of.row_of_owner(first_row + i));
+  };
+  const std::string table = "rows of " + rows_name();
+  const ValueId at = constant(table, {out}, Initial::table(fill, table), &kI32);
+  return graph.emit(kGather, GatherAttributes{GatherAttributes::Axis::rows}, {value, at}, own);
+}
+
+std::string ModuleRewrite::rows_name() const {
+  const RowsInFile& r = module.rows;
+  return fmt::format("{} from {}, {} of {}, heads of {}", out, r.first, r.run, r.period,
+                     module.interleaved ? module.head_dim : 0);
+}
+
 ValueId ModuleRewrite::decoded() {
   if (graph.value(w).type.codec == &kF32) return w;
   PointwiseBuilder b;

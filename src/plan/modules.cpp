@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 
+#include "core/count.h"
 #include "graph/op.h"
 #include "graph/rewrite.h"
 #include "ops/pointwise.h"
@@ -138,10 +139,22 @@ Result<void> check_denoising(const TrainingSpec& spec, const LocalModules& modul
   return {};
 }
 
+// As many as were asked for; where nobody did, at most one a block.
+LocalModules modules_of(const TrainingSpec& spec) {
+  LocalModules modules = spec.estimator->modules(spec.estimator_options);
+  if (!spec.estimator_options.is_given("modules")) modules.count = std::min(modules.count, spec.architecture.layers());
+  return modules;
+}
+
 Result<void> check(const TrainingSpec& spec, const LocalModules& modules) {
   const std::string_view name = spec.estimator->name;
   const int64_t layers = spec.architecture.layers();
   CHECK_OK(check_denoising(spec, modules));
+  if (!modules.denoises && !modules.goodness && layers < 2)
+    return fail(ErrorCode::unsupported,
+                "--estimator {}: the model has {}, which makes no modules that learn by themselves; take --estimator "
+                "backprop",
+                name, counted(layers, "block"));
   if (!modules.denoises && modules.count > layers)
     return fail(ErrorCode::invalid_argument, "--set {}.modules={}: the model has {} blocks; give that many or fewer",
                 name, modules.count, layers);
@@ -185,7 +198,7 @@ std::string module_loss_name(std::string_view loss, int64_t module) {
 
 Result<void> cut_into_modules(const TrainingSpec& spec, const BuildOptions& options, const std::string& loss,
                               Graph& graph, BuiltModel& model) {
-  const LocalModules modules = spec.estimator->modules(spec.estimator_options);
+  const LocalModules modules = modules_of(spec);
   CHECK_OK(check(spec, modules));
   GraphCopy copy = modules.goodness   ? cut_by_goodness(spec, modules, graph, model, loss)
                    : modules.denoises ? cut_by_denoising(spec, graph, model, loss)

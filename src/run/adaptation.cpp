@@ -226,6 +226,7 @@ Result<void> Trainer::begin_with_adapter() {
       for (const PeftField& field : adapter.rewrite->form.fields)
         if (field.option == "dropout") adapter.config[std::string(field.field)] = *r.dropout;
     spec_.rewrites.push_back(TRY(rewrite_of(adapter, spec_.architecture)));
+    CHECK_OK(check_complete(adapter, spec_.rewrites.back(), spec_.architecture));
     configs_.push_back(adapter.config);
   }
   return {};

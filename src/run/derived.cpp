@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <tuple>
 
 #include "core/round.h"
 #include "methods/side.h"
@@ -30,6 +31,12 @@ const ModelTensor& weight_of(const AdaptedModule& module, const ModelSource& sou
   return tensor ? *tensor : *source.find("model.embed_tokens.weight");  // the head where it is the embedding
 }
 
+// The shape of the weight that the layer is of in the file.
+Shape whole_shape(const AdaptedModule& module, const ModelSource& source) {
+  const Shape& shape = weight_of(module, source).shape;
+  return module.parts.empty() ? shape : shape.with_first(module.whole);
+}
+
 using MakeOfWeight = std::function<std::vector<std::pair<std::string_view, ValueId>>(ModuleRewrite& m)>;
 
 Result<Piece> plan_piece(const MakeOfWeight& make, bool by_rows, const AdaptedModule& module, const Shape& weight,
@@ -38,6 +45,7 @@ Result<Piece> plan_piece(const MakeOfWeight& make, bool by_rows, const AdaptedMo
   std::map<std::string, ValueId> made;
   std::map<std::string, AdapterTensor> tensors;
   ModuleRewrite m(piece.graph, module, made, tensors, Role::weight);
+  m.embedding = module.is_embedding();
   m.out = weight[0], m.in = weight[1];
   m.w = piece.graph.add_value("base", {weight.with_first(rows)}, Role::weight);
   if (by_rows) m.first = first, m.merged = rows;
@@ -54,7 +62,7 @@ Result<Piece> plan_piece(const MakeOfWeight& make, bool by_rows, const AdaptedMo
 
 Result<Piece> plan_piece(const Rewrite& technique, const AdaptedModule& module, const Shape& weight, int64_t first,
                          int64_t rows, int threads) {
-  return plan_piece(technique.begin, technique.begins_by_rows, module, weight, first, rows, threads);
+  return plan_piece(technique.begin, begins_by_rows(technique, module), module, weight, first, rows, threads);
 }
 
 Result<void> read_rows(const ModelSource& source, const ModelTensor& tensor, std::span<const int64_t> rows, float* to) {
@@ -64,6 +72,16 @@ Result<void> read_rows(const ModelSource& source, const ModelTensor& tensor, std
     CHECK_OK(source.read(tensor, row, 1, bytes));
     tensor.codec->decode(bytes.data(), to, columns);
     to += columns;
+  }
+  return {};
+}
+
+// All rows of layers that are one of the file, in its order.
+Result<void> read_parts(const ModelSource& source, const AdaptedModule& module, float* to) {
+  for (const AdaptedModule::Part& part : module.parts) {
+    const ModelTensor& tensor = *source.find(part.name + ".weight");
+    for (int64_t row = 0; row < tensor.shape[0]; ++row)
+      CHECK_OK(read_rows(source, tensor, std::span(&row, 1), to + part.row_of_owner(row) * tensor.shape[1]));
   }
   return {};
 }
@@ -79,19 +97,20 @@ std::vector<int64_t> begin_rows(const Rewrite& technique, const AdaptedModule& m
   return technique.begin_rows ? technique.begin_rows(module) : rows_from(0, weight[0]);
 }
 
-Error does_not_fit(const Rewrite& technique, const ModelTensor& tensor, const char* what, int64_t bytes) {
+Error does_not_fit(const Rewrite& technique, const AdaptedModule& module, const char* what, int64_t bytes) {
   return {
       ErrorCode::over_budget,
       fmt::format("--method {}: {} of '{}' ({} bytes with what is made of it) does not fit the staging memory; give "
                   "a larger --memory",
-                  technique.name, what, tensor.name, bytes),
+                  technique.name, what, module.owner + ".weight", bytes),
       bytes};
 }
 
-// Computes a piece in `base`.
-Result<void> run_piece(const Piece& piece, const ModelSource& source, const ModelTensor& tensor,
+// Computes a piece in `base`, of these rows of the layer; empty: of all of the layer of the file.
+Result<void> run_piece(const Piece& piece, const ModelSource& source, const AdaptedModule& module,
                        std::span<const int64_t> rows, Threads& threads, std::byte* base) {
-  CHECK_OK(read_rows(source, tensor, rows, reinterpret_cast<float*>(base + piece.layout.find("base")->offset)));
+  float* const to = reinterpret_cast<float*>(base + piece.layout.find("base")->offset);
+  CHECK_OK(rows.empty() ? read_parts(source, module, to) : read_rows(source, weight_of(module, source), rows, to));
   RunContext context{threads, Multiply::f32, 0, 0, 0};
   Executor(piece.graph, piece.schedule, piece.layout, {base, piece.layout.bytes()}).run(context);
   return {};
@@ -111,8 +130,8 @@ class Beginning {
       while (piece.bytes() > static_cast<int64_t>(spare.size()) && rows > 1)
         rows /= 2, piece = TRY(plan(module, tensor, at, rows));
       if (piece.bytes() > static_cast<int64_t>(spare.size()))
-        return Failure(does_not_fit(technique_, tensor, "a row", piece.bytes()));
-      CHECK_OK(run_piece(piece, source_, tensor, rows_from(at, rows), threads_, spare.data()));
+        return Failure(does_not_fit(technique_, module, "a row", piece.bytes()));
+      CHECK_OK(run_piece(piece, source_, module, rows_from(at, rows), threads_, spare.data()));
       std::memcpy(to + (at - first), spare.data() + piece.layout.find(piece.results.front().second)->offset,
                   static_cast<size_t>(4 * rows));
       at += rows;
@@ -130,11 +149,13 @@ class Beginning {
   Threads& threads_;
 };
 
-// The suffix of a derived tensor of this layer; "" where it is none.
+// The suffix of a derived tensor of this layer, or of all layers of its owner; "" where it is none.
 std::string suffix_of(const AdaptedModule& module, const AdapterTensor& tensor) {
   const std::string before = fmt::format("model.{}.", module.owner);
-  if (!tensor.derived || tensor.rows.first != module.rows.first || !tensor.stored.starts_with(before)) return "";
-  return tensor.stored.substr(before.size());
+  if (!tensor.derived || !tensor.stored.starts_with(before)) return "";
+  const std::string suffix = tensor.stored.substr(before.size());
+  const bool of_owner = tensor.value.ends_with(suffix);  // rows of it have names of their own
+  return of_owner || tensor.rows.first == module.rows.first ? suffix : "";
 }
 
 // What of a layer's derived values nothing has filled.
@@ -152,17 +173,17 @@ std::vector<Wanted> wanted_of(size_t place, const AdaptedModule& module, std::sp
   return out;
 }
 
+// `begun`: what is computed of its whole weight; empty where it is made row by row.
 Result<void> begin_module(const Rewrite& technique, const AdaptedModule& module, std::span<const Wanted> wanted,
-                          const ModelSource& source, Threads& threads, Values& values) {
+                          const ModelSource& source, const Begun& begun, Threads& threads, Values& values) {
   Beginning beginning(technique, source, threads);
-  Begun begun;
-  if (!technique.begins_by_rows) begun = TRY(begin_of(technique, module, source, threads, values.staging()));
   for (const auto& [tensor, entry] : wanted)
     CHECK_OK(values.fill(*entry, 1,
-                         [&, tensor = tensor](int64_t first, int64_t count, std::byte* to, std::span<std::byte> spare) {
+                         [&, tensor = tensor, &shape = entry->type.shape](int64_t first, int64_t count, std::byte* to,
+                                                                          std::span<std::byte> spare) {
                            float* const numbers = reinterpret_cast<float*>(to);
-                           if (technique.begins_by_rows) return beginning.fill(module, first, count, numbers, spare);
-                           std::copy_n(begun_value(begun, module, *tensor)->begin() + first, count, numbers);
+                           if (begun.empty()) return beginning.fill(module, first, count, numbers, spare);
+                           read_begun(begun, module, *tensor, shape, first, {numbers, static_cast<size_t>(count)});
                            return Result<void>();
                          }));
   return {};
@@ -194,13 +215,14 @@ Result<void> begin_narrow(const RewriteSpec& spec, std::span<const AdapterTensor
 
 Result<Begun> begin_of(const Rewrite& technique, const AdaptedModule& module, const ModelSource& source,
                        Threads& threads, std::span<std::byte> spare) {
-  const ModelTensor& tensor = weight_of(module, source);
-  const std::vector<int64_t> rows = begin_rows(technique, module, tensor.shape);
+  const Shape shape = whole_shape(module, source);
+  std::vector<int64_t> rows = begin_rows(technique, module, shape);
   const auto count = static_cast<int64_t>(rows.size());
-  const Piece piece = TRY(plan_piece(technique, module, tensor.shape, 0, count, threads.count()));
+  if (!module.parts.empty()) rows.clear();
+  const Piece piece = TRY(plan_piece(technique, module, shape, 0, count, threads.count()));
   if (piece.bytes() > static_cast<int64_t>(spare.size()))
-    return Failure(does_not_fit(technique, tensor, "the whole", piece.bytes()));
-  CHECK_OK(run_piece(piece, source, tensor, rows, threads, spare.data()));
+    return Failure(does_not_fit(technique, module, "the whole", piece.bytes()));
+  CHECK_OK(run_piece(piece, source, module, rows, threads, spare.data()));
   Begun begun;
   for (const auto& [suffix, name] : piece.results) {
     const Layout::Entry* const entry = piece.layout.find(name);
@@ -218,26 +240,41 @@ Result<std::vector<float>> measure_weight(const Rewrite& technique, const Adapte
     return std::vector<std::pair<std::string_view, ValueId>>{{"measured", technique.settling->of_weight(m)}};
   };
   const Piece piece = TRY(plan_piece(make, false, module, tensor.shape, 0, rows, threads.count()));
-  if (piece.bytes() > most) return Failure(does_not_fit(technique, tensor, "the whole", piece.bytes()));
+  if (piece.bytes() > most) return Failure(does_not_fit(technique, module, "the whole", piece.bytes()));
   const Arena arena = TRY(Arena::create(piece.bytes(), threads));
-  CHECK_OK(run_piece(piece, source, tensor, rows_from(0, rows), threads, arena.data()));
+  CHECK_OK(run_piece(piece, source, module, rows_from(0, rows), threads, arena.data()));
   const Layout::Entry* const entry = piece.layout.find(piece.results.front().second);
   const float* const numbers = reinterpret_cast<const float*>(arena.data() + entry->offset);
   return std::vector<float>(numbers, numbers + entry->type.shape.count());
 }
 
-const std::vector<float>* begun_value(const Begun& begun, const AdaptedModule& module, const AdapterTensor& tensor) {
+bool begins_by_rows(const Rewrite& technique, const AdaptedModule& module) {
+  return technique.begins_by_rows && !module.is_embedding();
+}
+
+bool read_begun(const Begun& begun, const AdaptedModule& module, const AdapterTensor& tensor, const Shape& shape,
+                int64_t first, std::span<float> to) {
   const auto found = begun.find(suffix_of(module, tensor));
-  return found == begun.end() ? nullptr : &found->second;
+  if (found == begun.end()) return false;
+  const std::vector<float>& numbers = found->second;
+  const bool some_rows = !module.parts.empty() && tensor.whole != shape;
+  const int64_t columns = shape.rank() == 2 ? shape[1] : 1;
+  for (int64_t i = 0; i < std::ssize(to); ++i) {
+    const int64_t e = first + i, row = e / columns;
+    to[static_cast<size_t>(i)] =
+        numbers[static_cast<size_t>(some_rows ? module.row_of_owner(row) * columns + e % columns : e)];
+  }
+  return true;
 }
 
 Result<int64_t> begin_bytes(std::span<const RewriteSpec> stack, const ModelSource& source) {
   int64_t most = 0;
   std::set<std::string> seen;  // layers that are alike
   for (const RewriteSpec& spec : stack) {
-    if (!spec.rewrite->begin || spec.rewrite->begins_by_rows) continue;
+    if (!spec.rewrite->begin) continue;
     for (const auto& [name, module] : spec.modules) {
-      const Shape& shape = weight_of(module, source).shape;
+      if (begins_by_rows(*spec.rewrite, module)) continue;
+      const Shape shape = whole_shape(module, source);
       if (!seen.insert(shape.text() + module.options.text()).second) continue;
       // Threads there are unknown: their buffers are small beside the matrices.
       const auto rows = static_cast<int64_t>(begin_rows(*spec.rewrite, module, shape).size());
@@ -265,9 +302,17 @@ Result<void> begin_from_weights(std::span<const RewriteSpec> stack, std::span<co
       if (auto wanted = wanted_of(i, module, tensors, values, loaded); !wanted.empty())
         layers.push_back({spec.rewrite, &module, std::move(wanted)});
   }
+  // Those of one owner lie together, so that it is computed with once.
+  const auto owner = [](const Layer& layer) { return std::tie(layer.technique->name, layer.module->owner); };
+  std::ranges::stable_sort(layers, {}, owner);
+  Begun begun;
   for (size_t i = 0; i < layers.size(); ++i) {
     if (before_each) CHECK_OK(before_each(static_cast<int64_t>(i), static_cast<int64_t>(layers.size())));
-    CHECK_OK(begin_module(*layers[i].technique, *layers[i].module, layers[i].wanted, source, threads, values));
+    const auto& [technique, module, wanted] = layers[i];
+    const bool by_rows = begins_by_rows(*technique, *module);
+    if (by_rows || i == 0 || owner(layers[i - 1]) != owner(layers[i])) begun.clear();
+    if (!by_rows && begun.empty()) begun = TRY(begin_of(*technique, *module, source, threads, values.staging()));
+    CHECK_OK(begin_module(*technique, *module, wanted, source, begun, threads, values));
   }
   return {};
 }

@@ -21,7 +21,7 @@ Result<void> begin_from_weights(std::span<const RewriteSpec> stack, std::span<co
 // What that takes at least: the techniques that need whole weights say what is planned for them.
 Result<int64_t> begin_bytes(std::span<const RewriteSpec> stack, const ModelSource& source);
 
-// Of one layer, by suffix; `spare` is at least as large as begin_bytes() says.
+// Of one layer, or of all that are one of the file, by suffix; `spare` is at least as large as begin_bytes() says.
 using Begun = std::map<std::string, std::vector<float>, std::less<>>;
 Result<Begun> begin_of(const Rewrite& technique, const AdaptedModule& module, const ModelSource& source,
                        Threads& threads, std::span<std::byte> spare);
@@ -29,7 +29,11 @@ Result<Begun> begin_of(const Rewrite& technique, const AdaptedModule& module, co
 // that does not fit `most` bytes.
 Result<std::vector<float>> measure_weight(const Rewrite& technique, const AdaptedModule& module,
                                           const ModelSource& source, Threads& threads, int64_t most);
-// Its value of this tensor; nullptr: the tensor is another layer's, or no derived one.
-const std::vector<float>* begun_value(const Begun& begun, const AdaptedModule& module, const AdapterTensor& tensor);
+// Elements [first, first + to.size()) of this tensor of the layer, of a value of that shape; false: it is another
+// layer's, or no derived one.
+bool read_begun(const Begun& begun, const AdaptedModule& module, const AdapterTensor& tensor, const Shape& shape,
+                int64_t first, std::span<float> to);
+// Whether its derived values are made of some rows of the weight for the same rows of them; else of the whole weight.
+bool begins_by_rows(const Rewrite& technique, const AdaptedModule& module);
 
 }  // namespace thimble

@@ -130,8 +130,13 @@ const ModelTensor& MergedModel::stored(const std::string& name) const {
   return found ? *found : *source_->find(kEmbeddingTensor);
 }
 
-int64_t MergedModel::slab_rows(const ModelTensor& tensor) {
+int64_t MergedModel::slab_rows(const ModelTensor& tensor) const {
   if (tensor.shape.rank() < 2) return tensor.shape[0];
+  const std::string module = without_end(tensor.name);
+  for (const RewriteSpec& spec : specs_)
+    if (const auto found = spec.modules.find(module);
+        found != spec.modules.end() && found->second.is_embedding() && spec.rewrite->merges_embedding_whole)
+      return tensor.shape[0];
   return std::clamp<int64_t>(kSlabBytes / (4 * tensor.shape[1]), 1, tensor.shape[0]);
 }
 
@@ -195,7 +200,7 @@ Result<void> MergedModel::make_slab(const ModelTensor& tensor, int64_t row, int6
     if (found == spec.modules.end()) continue;
     std::map<std::string, ValueId> made;
     ModuleRewrite m(slab.graph, found->second, made, slab.tensors, Role::weight);
-    m.embedding = module == without_end(kEmbeddingTensor);
+    m.embedding = found->second.is_embedding();
     const Shape& whole = stored(module + ".weight").shape;
     m.out = whole[0], m.in = whole[1];
     if (bias) {
@@ -223,15 +228,16 @@ Result<void> MergedModel::make_slab(const ModelTensor& tensor, int64_t row, int6
 Result<void> MergedModel::begin(const std::string& value, const AdapterTensor& placed) {
   const RewriteSpec& spec = specs_[placed.place];
   const auto module = spec.modules.find(without_end(slab_->tensor));
-  if (spec.rewrite->begin && !spec.rewrite->begins_by_rows) {
-    if (begun_of_ != std::pair(placed.place, module->first)) {
+  if (spec.rewrite->begin && !begins_by_rows(*spec.rewrite, module->second)) {
+    if (begun_of_ != std::pair(placed.place, module->second.owner)) {
       const int64_t bytes = TRY(begin_bytes(specs_, *source_));
       std::byte* const spare = TRY(begin_memory_.of(bytes, slab_->tensor));
       begun_ = TRY(begin_of(*spec.rewrite, module->second, *source_, *threads_, {spare, static_cast<size_t>(bytes)}));
-      begun_of_ = {placed.place, module->first};
+      begun_of_ = {placed.place, module->second.owner};
     }
-    if (const std::vector<float>* const numbers = begun_value(begun_, module->second, placed))
-      return std::copy(numbers->begin(), numbers->end(), slab_->at(value)), Result<void>();
+    const Shape& shape = slab_->layout.find(value)->type.shape;
+    const std::span to(slab_->at(value), static_cast<size_t>(shape.count()));
+    if (read_begun(begun_, module->second, placed, shape, 0, to)) return {};
   }
   TRY(find_entry(adapters_[placed.place], placed));
   return {};

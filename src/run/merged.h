@@ -49,7 +49,7 @@ class MergedModel {
   Result<void> begin(const std::string& value, const AdapterTensor& placed);
   Result<void> fill_slab(const ModelTensor& tensor);
   int64_t largest_slab_bytes() const;
-  static int64_t slab_rows(const ModelTensor& tensor);
+  int64_t slab_rows(const ModelTensor& tensor) const;
 
   const ModelSource* source_;
   std::span<Adapter> adapters_;

@@ -223,8 +223,8 @@ Result<void> encode_chat_text(const ChatFormat& format, Tokenizer& tokenizer, co
     options.ordinary = ordinary;
     CHECK_OK(tokenizer.encode(text.substr(begin, end - begin), options, ids));
     trained.resize(ids.size(), learnt ? 1 : 0);
-    options.continued = ids.size() > first && !tokenizer.is_apart(ids.back());
-    options.after_special = ids.size() > first && tokenizer.is_apart(ids.back());
+    options.after_special = ids.size() > first && tokenizer.ends_apart(text.substr(0, end), ids);
+    options.continued = ids.size() > first && !options.after_special;
     if (!learnt || !chat.blank_tails) return {};
     size_t tail = ids.size();
     while (tail > first && tokenizer.bytes(ids[tail - 1]).find_first_not_of(" \t\r\n") == std::string_view::npos)

@@ -183,6 +183,7 @@ Result<std::unique_ptr<Tokenizer>> read_tokenizer_model(const std::string& path)
     Fields fields(file);
     reader.rules.unigram = true;
     reader.rules.remove_extra_spaces = reader.rules.removes_last_marks = true;
+    reader.rules.takes_unused_apart = true;
     reader.vocabulary.adds_bos = true;
     while (fields.next()) {
       if (fields.number == 1) CHECK_OK(read_piece(path, fields.bytes, reader));

@@ -35,14 +35,16 @@ class SentencePiece final : public VocabularyTokenizer {
       const std::string_view piece = bytes(id);
       const TokenKind kind = vocabulary_.tokens.kind(id);
       if (kind == TokenKind::byte) byte_ids_[static_cast<unsigned char>(piece[0])] = id;
+      if (kind == TokenKind::unused && rules_.takes_unused_apart && !rules_.unigram) add_unused(id);
       const bool symbol = rules_.symbols.contains(id);
       if (symbol) add_symbol(id, rules_.symbols[id]);
-      if (kind != TokenKind::normal && !symbol) continue;
+      if (kind != TokenKind::normal && !symbol && (unused_ids_.empty() || unused_ids_.back() != id)) continue;
       for (size_t i = 1; i < piece.size(); ++i) crosses_words |= piece[i] == ' ' && piece[i - 1] != ' ';
       if (rules_.unigram && !symbol) lowest = std::min(lowest, vocabulary_.scores[static_cast<size_t>(id)]);
     }
     symbols_.build(symbol_table_);
     written_symbols_.build(written_table_);
+    unused_table_.index();
     unknown_score_ = lowest - 10;
     if (rules_.cut == Cut::none && !crosses_words) rules_.cut = Cut::before_word;
   }
@@ -63,6 +65,9 @@ class SentencePiece final : public VocabularyTokenizer {
  private:
   Result<size_t> encode_stretch(std::string_view text, const Stretch& stretch, std::vector<int32_t>& ids) override;
   void add_symbol(int32_t id, std::string_view written);
+  void add_unused(int32_t id) {
+    if (unused_table_.set(unused_table_.size(), bytes(id), TokenKind::normal)) unused_ids_.push_back(id);
+  }
   void map(std::string_view text);
   void normalise(std::string_view text, bool dummy);
   std::string_view without_marks(std::string_view text);
@@ -75,7 +80,16 @@ class SentencePiece final : public VocabularyTokenizer {
   bool is_frozen(const Symbol& symbol) const {
     return !symbol_ids_.empty() && std::ranges::binary_search(symbol_ids_, symbol.id);
   }
-  PairMerge look_up(std::string_view word, const Symbol& left, const Symbol& right) const;
+  PairMerge look_up(std::string_view word, const Symbol& left, const Symbol& right);
+  int32_t find_unused(std::string_view piece) const {
+    const int32_t found = unused_ids_.empty() ? -1 : unused_table_.find(piece);
+    return found < 0 ? -1 : unused_ids_[static_cast<size_t>(found)];
+  }
+  bool has_bytes(std::string_view text) const {
+    return std::ranges::all_of(text, [&](char c) { return byte_ids_[static_cast<unsigned char>(c)] >= 0; });
+  }
+  Result<void> append_merged(std::string_view word, size_t start, size_t length, int32_t id, size_t offset,
+                             std::vector<int32_t>& ids);
 
   // That of sentencepiece 0.2.3, which counts the bytes of the piece as files write it. Others score below 0, so that a
   // symbol is taken but where a longer piece with it is much more likely.
@@ -100,6 +114,10 @@ class SentencePiece final : public VocabularyTokenizer {
   std::vector<int32_t> symbol_ids_;
   SpecialTokens symbols_, written_symbols_;
   size_t longest_symbol_ = 0;
+  TokenTable unused_table_;
+  std::vector<int32_t> unused_ids_;
+  std::map<std::string, size_t, std::less<>>
+      left_of_;                 // bytes of the left part that an unused piece was merged of last
   bool after_unknown_ = false;  // the last token is the unknown one
   Merger merger_;
   std::string normal_, mapped_, spaced_;
@@ -197,9 +215,11 @@ Result<size_t> SentencePiece::encode_stretch(std::string_view text, const Stretc
   normalise(text, dummy);
   after_unknown_ = false;
   const size_t added = normal_.size() > text.size() ? normal_.size() - text.size() : 0;
+  size_t known = 0, kept = ids.size();  // a text is not cut within a run of unknown characters, which is one token
   for (size_t at = 0; at < normal_.size();) {
     const size_t end = word_end(normal_, at);
-    if (end == normal_.size() && stretch.more) return at < added ? 0 : at - added;
+    if (!after_unknown_) known = at, kept = ids.size();
+    if (end == normal_.size() && stretch.more) return ids.resize(kept), known < added ? 0 : known - added;
     const std::string_view word = std::string_view(normal_).substr(at, end - at);
     const size_t offset = stretch.offset + (at < added ? 0 : at - added);
     CHECK_OK(check_word(word.size(), offset));
@@ -216,6 +236,11 @@ Result<void> SentencePiece::append(std::string_view word, size_t start, size_t l
   if (id >= 0) return ids.push_back(id), Result<void>();
   for (size_t i = start; i < start + length; ++i) {
     const auto byte = static_cast<unsigned char>(word[i]);
+    // Files write a space as U+2581: where that is no piece, its bytes stand for it.
+    if (byte == ' ' && rules_.marks_are_spaces && has_bytes(kBlock)) {
+      for (const char c : kBlock) ids.push_back(byte_ids_[static_cast<unsigned char>(c)]);
+      continue;
+    }
     if (byte_ids_[byte] >= 0) {
       ids.push_back(byte_ids_[byte]);
       continue;
@@ -234,7 +259,23 @@ int32_t SentencePiece::normalised_symbol(std::string_view character) const {
   return id && vocabulary_.tokens.kind(*id) == TokenKind::user_defined ? *id : -1;
 }
 
-PairMerge SentencePiece::look_up(std::string_view word, const Symbol& left, const Symbol& right) const {
+// What was merged; an unused piece is what it was merged of, and one of a single character none.
+Result<void> SentencePiece::append_merged(std::string_view word, size_t start, size_t length, int32_t id, size_t offset,
+                                          std::vector<int32_t>& ids) {
+  const bool unused = id >= 0 && !unused_ids_.empty() && vocabulary_.tokens.kind(id) == TokenKind::unused;
+  const auto left = unused ? left_of_.find(word.substr(start, length)) : left_of_.end();
+  if (left == left_of_.end()) return append(word, start, length, unused ? -1 : id, offset, ids);
+  const auto part = [&](size_t from, size_t count) {
+    const std::string_view piece = word.substr(from, count);
+    const int32_t normal = vocabulary_.tokens.find(piece);
+    return append_merged(word, from, count, normal >= 0 ? normal : find_unused(piece), offset, ids);
+  };
+  const size_t cut = left->second;
+  CHECK_OK(part(start, cut));
+  return part(start + cut, length - cut);
+}
+
+PairMerge SentencePiece::look_up(std::string_view word, const Symbol& left, const Symbol& right) {
   if (is_frozen(left) || is_frozen(right)) return {};
   if (rules_.by_rank) {
     if (left.id < 0 || right.id < 0) return {};
@@ -242,13 +283,16 @@ PairMerge SentencePiece::look_up(std::string_view word, const Symbol& left, cons
     return rank < 0 ? PairMerge{}
                     : PairMerge{static_cast<uint32_t>(rank), vocabulary_.merges[static_cast<size_t>(rank)].merged};
   }
-  if (left.length + right.length > vocabulary_.tokens.longest()) return {};
-  const int32_t id = vocabulary_.tokens.find(word.substr(left.start, left.length + right.length));
+  if (left.length + right.length > std::max(vocabulary_.tokens.longest(), unused_table_.longest())) return {};
+  const std::string_view piece = word.substr(left.start, left.length + right.length);
+  int32_t id = vocabulary_.tokens.find(piece);
+  if (id < 0 && (id = find_unused(piece)) >= 0) left_of_[std::string(piece)] = left.length;
   return id < 0 ? PairMerge{} : PairMerge{priority_of_score(vocabulary_.scores[static_cast<size_t>(id)]), id};
 }
 
 Result<void> SentencePiece::merge_word(std::string_view word, size_t offset, std::vector<int32_t>& ids) {
   merger_.clear();
+  left_of_.clear();
   for (size_t at = 0; at < word.size();) {
     const SpecialTokens::Hit hit = symbols_.find_at(word, at, false, false);
     const auto length = hit.id >= 0 ? static_cast<uint32_t>(hit.end - at) : decode_utf8(word, at).length;
@@ -261,7 +305,7 @@ Result<void> SentencePiece::merge_word(std::string_view word, size_t offset, std
   const auto& symbols = merger_.symbols();
   for (int32_t i = 0; i >= 0; i = symbols[static_cast<size_t>(i)].next) {
     const Symbol& symbol = symbols[static_cast<size_t>(i)];
-    CHECK_OK(append(word, symbol.start, symbol.length, symbol.id, offset, ids));
+    CHECK_OK(append_merged(word, symbol.start, symbol.length, symbol.id, offset, ids));
   }
   return {};
 }

@@ -28,6 +28,9 @@ struct SentencePieceRules {
   bool remove_extra_spaces = false;  // none at the ends, one between words; a U+2581 is none
   bool removes_last_marks = false;   // of those at the end, U+2581 too (sentencepiece, not llama.cpp)
   Cut cut = Cut::none;               // none: chosen by what the pieces allow
+  // Of byte-pair encoding as sentencepiece has it: unused pieces are merged like others, and at the end are what they
+  // were merged of.
+  bool takes_unused_apart = false;
   Charsmap charsmap;
   // User-defined symbols that are pieces of the text around them, as their file writes them (sentencepiece; llama.cpp
   // and tokenizers begin anew behind each). One that is written with a space, not U+2581, is left as it is when a text

@@ -26,10 +26,12 @@ class TextWindows final : public Dataset {
     add_to_fingerprint(static_cast<uint64_t>(window_));
     add_to_fingerprint(bos_ ? static_cast<uint64_t>(*bos_) + 1 : 0);
     uint64_t offset = begin_;
+    bool after_special = false;
     while (offset < file_.size()) {
-      const bool after_special = !ids_.empty() && tokenizer_.is_apart(ids_.back());
       chunks_.push_back({offset, tokens_, after_special});
-      offset += TRY(load(chunks_.back()));
+      const uint64_t done = TRY(load(chunks_.back()));
+      after_special = tokenizer_.ends_apart(std::string_view(buffer_.data(), static_cast<size_t>(done)), ids_);
+      offset += done;
       tokens_ += static_cast<int64_t>(ids_.size());
       if (rows_ > 0)
         if (const auto known = check_rows(tokenizer_, ids_, rows_); !known)

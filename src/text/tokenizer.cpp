@@ -76,6 +76,15 @@ Result<void> check_rows(const Tokenizer& tokenizer, std::span<const int32_t> ids
 
 bool Tokenizer::is_in(const std::string& folder) { return !files_in(folder).empty(); }
 
+bool Tokenizer::ends_apart(std::string_view text, std::span<const int32_t> ids) const {
+  if (ids.empty() || !is_apart(ids.back())) return false;
+  const std::string_view last = bytes(ids.back());
+  const auto unknown = std::ranges::find(token_names_, "unk_token", [](const auto& named) { return named.first; });
+  if (unknown == token_names_.end() || unknown->second != last) return true;
+  const size_t end = text.find_last_not_of(" \t\r\n");  // which it may take with it
+  return end != std::string_view::npos && text.substr(0, end + 1).ends_with(last);
+}
+
 Result<std::unique_ptr<Tokenizer>> Tokenizer::open(const std::string& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return open_folder(path);

@@ -65,6 +65,9 @@ class Tokenizer {
   virtual bool is_special(int32_t id) const = 0;
   // A special token or one of the user's, which is found before a text is cut: what follows it begins anew.
   virtual bool is_apart(int32_t id) const { return is_special(id); }
+  // Whether the tokens of a text end with one that is apart. The unknown token may also stand for the text's last
+  // characters, which do not begin anything anew.
+  bool ends_apart(std::string_view text, std::span<const int32_t> ids) const;
   virtual std::optional<int32_t> find(std::string_view token) const = 0;          // of a token's text, "<|im_end|>"
   virtual std::optional<int32_t> first_special(std::string_view text) const = 0;  // in a text
 

@@ -134,7 +134,7 @@ TEST(Adapter, tokens_beside_lora_are_a_technique_of_their_own) {
   };
   EXPECT_THAT(refusal(R"({"embed_tokens":[7,3],"lm_head":[7]})"), HasSubstr("has other tokens for 'lm_head'"));
   EXPECT_THAT(refusal("7"), HasSubstr("should be a list of token ids"));
-  EXPECT_THAT(refusal(R"(["a"])"), HasSubstr("a list of up to"));
+  EXPECT_THAT(refusal(R"(["a"])"), HasSubstr("a list of token ids"));
   TemporaryFolder folder;
   write_folder(folder.path(), R"({"peft_type":"LORA","r":2,"target_modules":["q_proj"],"trainable_token_indices":[1]})",
                one_module());
@@ -142,6 +142,24 @@ TEST(Adapter, tokens_beside_lora_are_a_technique_of_their_own) {
 }
 
 // PEFT writes rows of a head that is the embedding under both names.
+// The file's field is what a message names, not the option that it becomes.
+TEST(Adapter, wrong_tokens_beside_lora_are_said_by_the_name_of_their_field) {
+  for (const char* tokens : {R"("all")", R"([1,"two"])", "[1,-2]", "[1.5]", R"({"embed_tokens":[true]})",
+                             R"({"embed_tokens":7})", "[99999999999]"}) {
+    SCOPED_TRACE(tokens);
+    TemporaryFolder folder;
+    auto tensors = one_module();
+    tensors.push_back({"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", {1, 12}, element});
+    write_folder(
+        folder.path(),
+        fmt::format(R"({{"peft_type":"LORA","r":2,"target_modules":["q_proj"],"trainable_token_indices":{}}})", tokens),
+        tensors);
+    const auto adapters = open_adapters(folder.path());
+    ASSERT_FALSE(adapters);
+    EXPECT_THAT(adapters.error().message, HasSubstr("'trainable_token_indices' should be a list of token ids"));
+  }
+}
+
 TEST(Adapter, rows_of_a_tied_head_are_in_the_file_twice) {
   Architecture tied = tiny_architecture("llama");
   tied.tied = true;

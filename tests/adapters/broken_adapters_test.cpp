@@ -58,5 +58,38 @@ TEST(BrokenAdapters, say_what_is_wrong) {
   EXPECT_THAT(open_adapters(folder.path()).error().message, HasSubstr("should be a list"));
 }
 
+// A number that is none is an error where it is read, which says whose it is: a router would choose other experts by
+// it, and what the head makes of it would seem to be the model's doing.
+TEST(BrokenAdapters, numbers_that_are_none_are_said_by_their_tensor) {
+  const std::string q = "base_model.model.model.layers.0.self_attn.q_proj", head = "base_model.model.lm_head";
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()})
+    for (const auto& [name, shape] : std::vector<std::pair<std::string, Shape>>{
+             {q + ".lora_A.weight", {2, 12}}, {q + ".lora_B.weight", {12, 2}}, {head + ".weight", {11, 12}}}) {
+      SCOPED_TRACE(name);
+      TemporaryFolder folder;
+      std::vector<WrittenTensor> tensors = {
+          {q + ".lora_A.weight", {2, 12}}, {q + ".lora_B.weight", {12, 2}}, {head + ".weight", {11, 12}}};
+      for (WrittenTensor& tensor : tensors)
+        if (tensor.name == name) tensor.value = [bad](int64_t i) { return i == 5 ? bad : 0.5f; };
+      write_folder(folder.path(),
+                   R"({"peft_type":"LORA","r":2,"target_modules":["q_proj"],"modules_to_save":["lm_head"]})", tensors);
+      auto adapters = open_adapters(folder.path());
+      ASSERT_TRUE(adapters) << adapters.error().message;
+      const auto made = adapt(*adapters, tiny_architecture("llama"));
+      ASSERT_TRUE(made) << made.error().message;
+      std::vector<std::string> errors;
+      for (const AdapterTensor& tensor : made->tensors) {
+        const auto entry = find_entry(adapters->front(), tensor);
+        ASSERT_TRUE(entry && *entry) << tensor.value;
+        std::vector<float> numbers(static_cast<size_t>((*entry)->shape.count()));
+        const auto read = read_elements(adapters->front(), **entry, tensor, (*entry)->shape, 0, numbers);
+        if (!read) errors.push_back(read.error().message);
+      }
+      ASSERT_EQ(errors.size(), 1u);
+      EXPECT_THAT(errors.front(), HasSubstr("element 5 of '" + name + "' is "));
+      EXPECT_THAT(errors.front(), HasSubstr("the adapter is damaged"));
+    }
+}
+
 }  // namespace
 }  // namespace thimble

@@ -11,6 +11,7 @@
 #include "models/hf_writer.h"
 #include "models/memory_model.h"
 #include "run/all_logits.h"
+#include "run/trainer.h"
 #include "temporary_folder.h"
 #include "whole_model_adapter.h"
 
@@ -25,15 +26,105 @@ struct Kind {
   Ordered config;
   bool biases;  // adds to biases that a layer need not have
   std::function<void(RandomTensors&, const ModelModule&)> tensors;
+  // What is added to element [row, column] of the module's weight as the file has it; nullptr: that is no sum.
+  using Tensor = std::function<const std::vector<float>&(const std::string& suffix)>;
+  std::function<double(const Tensor&, int64_t in, int64_t out, int64_t row, int64_t column)> delta = nullptr;
+  // Tensors for all modules, of the largest extents.
+  std::function<void(RandomTensors&, int64_t in, int64_t out)> shared = nullptr;
+  bool pairs = false;  // of rows: for modules that have an even number of them
+  bool is_for(const ModelModule& m) const { return m.linear && (!pairs || m.whole % 2 == 0); }
 };
+
+double at(const std::vector<float>& values, int64_t row, int64_t columns, int64_t column) {
+  return double{values.at(static_cast<size_t>(row * columns + column))};
+}
 
 void low_rank(RandomTensors& to, const ModelModule& m) {
   to.add(m.owner + ".lora_A.weight", {kRank, m.shape[1]});
   to.add(m.owner + ".lora_B.weight", {m.whole, kRank});
 }
 
+constexpr double kScale = 1.5;  // lora_alpha 3 by a rank of 2
+
+double low_rank_delta(const Kind::Tensor& tensor, int64_t in, int64_t, int64_t row, int64_t column) {
+  double sum = 0;
+  for (int64_t r = 0; r < kRank; ++r)
+    sum += at(tensor("lora_B.weight"), row, kRank, r) * at(tensor("lora_A.weight"), r, in, column);
+  return kScale * sum;
+}
+
+// b_row sum over r of B[row, r] d_r A[r, column]; A and B are the first columns and rows of those for all layers.
+double vera_delta(const Kind::Tensor& tensor, int64_t, int64_t, int64_t row, int64_t column) {
+  const int64_t columns = std::ssize(tensor("vera_A")) / kRank;
+  double sum = 0;
+  for (int64_t r = 0; r < kRank; ++r)
+    sum += at(tensor("vera_B"), row, kRank, r) * double{tensor("vera_lambda_d").at(static_cast<size_t>(r))} *
+           at(tensor("vera_A"), r, columns, column);
+  return double{tensor("vera_lambda_b").at(static_cast<size_t>(row))} * sum;
+}
+
+// w1 (x) w2, both whole, the smaller 2 x 2.
+double lokr_delta(const Kind::Tensor& tensor, int64_t in, int64_t out, int64_t row, int64_t column) {
+  const int64_t b = out / 2, d = in / 2;
+  return 4.0 / 64 * at(tensor("lokr_w1"), row / b, 2, column / d) * at(tensor("lokr_w2"), row % b, d, column % d);
+}
+
+// A vector of two numbers out of a bank of three: the two largest of its logits, by their softmax.
+double vblora_element(const std::vector<float>& logits, int64_t vector, const std::vector<float>& bank, int64_t place) {
+  std::vector<std::pair<double, int64_t>> order;
+  for (int64_t i = 0; i < 3; ++i) order.emplace_back(-at(logits, vector, 3, i), i);
+  std::ranges::sort(order);
+  const double first = std::exp(-order[0].first), second = std::exp(-order[1].first);
+  return (first * at(bank, order[0].second, 2, place) + second * at(bank, order[1].second, 2, place)) /
+         (first + second);
+}
+double vblora_delta(const Kind::Tensor& tensor, int64_t in, int64_t, int64_t row, int64_t column) {
+  const std::vector<float>& bank = tensor("vblora_vector_bank");
+  double sum = 0;
+  for (int64_t r = 0; r < kRank; ++r)
+    sum += vblora_element(tensor("vblora_logits_B"), row / 2 * kRank + r, bank, row % 2) *
+           vblora_element(tensor("vblora_logits_A"), r * (in / 2) + column / 2, bank, column % 2);
+  return sum;
+}
+
 std::vector<Kind> kinds() {
-  return {{"lora", {{"peft_type", "LORA"}}, false, low_rank},
+  return {{"lora", {{"peft_type", "LORA"}}, false, low_rank, low_rank_delta},
+          {"pissa", {{"peft_type", "LORA"}, {"init_lora_weights", "pissa"}}, false, low_rank},
+          {"olora", {{"peft_type", "LORA"}, {"init_lora_weights", "olora"}}, false, low_rank},
+          {"vera",
+           {{"peft_type", "VERA"}},
+           false,
+           [](RandomTensors& to, const ModelModule& m) {
+             to.add(m.owner + ".vera_lambda_d", {kRank});
+             to.add(m.owner + ".vera_lambda_b", {m.whole});
+           },
+           vera_delta,
+           [](RandomTensors& to, int64_t in, int64_t out) {
+             to.add("vera_A", {kRank, in});
+             to.add("vera_B", {out, kRank});
+           }},
+          {"lokr",
+           {{"peft_type", "LOKR"}, {"alpha", 4}, {"r", 64}, {"decompose_factor", 2}},
+           false,
+           [](RandomTensors& to, const ModelModule& m) {
+             to.add(m.owner + ".lokr_w1", {2, 2});
+             to.add(m.owner + ".lokr_w2", {m.whole / 2, m.shape[1] / 2});
+           },
+           lokr_delta,
+           nullptr,
+           true},
+          {"vblora",
+           {{"peft_type", "VBLORA"}, {"num_vectors", 3}, {"vector_length", 2}},
+           false,
+           [](RandomTensors& to, const ModelModule& m) {
+             to.add(m.owner + ".vblora_logits_A", {kRank, m.shape[1] / 2, 3});
+             to.add(m.owner + ".vblora_logits_B", {m.whole / 2, kRank, 3});
+           },
+           vblora_delta,
+           [](RandomTensors& to, int64_t, int64_t) {
+             to.add("vblora_vector_bank", {3, 2});
+           },
+           true},
           {"lora_bias",
            {{"peft_type", "LORA"}, {"lora_bias", true}},
            true,
@@ -108,13 +199,16 @@ class MergedAdapter : public ::testing::TestWithParam<const Family*> {
   bool write_adapter(const Kind& kind, const Architecture& a) {
     RandomTensors tensors;
     std::set<std::string> targets;
-    for (const ModelModule& m : whole_modules(a)) {
-      if (!m.linear) continue;
+    int64_t in = 0, out = 0;
+    for (const ModelModule& m : whole_modules(a, true)) {
+      if (!kind.is_for(m)) continue;
       targets.insert(m.owner);
       kind.tensors(tensors, m);
+      in = std::max(in, m.shape[1]), out = std::max(out, m.whole);
     }
-    Ordered config = kind.config;
-    config.update({{"r", kRank}, {"target_modules", targets}});
+    if (kind.shared) kind.shared(tensors, in, out);
+    Ordered config = {{"r", kRank}, {"target_modules", targets}};
+    config.update(kind.config);
     if (config["peft_type"] == "LORA") config["lora_alpha"] = 3;
     if (config["peft_type"] == "IA3") config.erase("r");
     write_folder(folder_.file(kind.name), config.dump(), tensors.made);
@@ -127,42 +221,49 @@ class MergedAdapter : public ::testing::TestWithParam<const Family*> {
 INSTANTIATE_TEST_SUITE_P(Families, MergedAdapter, ::testing::ValuesIn(families()),
                          [](const auto& info) { return std::string(info.param->name); });
 
-// In the order of the rows of Hugging Face's file, whatever order the model has them in.
-TEST_P(MergedAdapter, adds_the_products_to_the_weights_of_the_file) {
-  const Kind kind = kinds().front();
+// In the order of the rows of Hugging Face's file, whatever order the model has them in, and however many of its layers
+// are one of the file's.
+TEST_P(MergedAdapter, adds_to_the_weights_of_the_file) {
   const auto source = ModelSource::open(folder_.file("base"));
   ASSERT_TRUE(source) << source.error().message;
-  ASSERT_TRUE(write_adapter(kind, (*source)->architecture()));
-  auto adapters = open_adapters(folder_.file(kind.name));
-  ASSERT_TRUE(adapters) << adapters.error().message;
-  auto merged = MergedModel::make(**source, *adapters);
-  ASSERT_TRUE(merged) << merged.error().message;
-  ASSERT_TRUE(write_hf_model(folder_.file("out"), merged->architecture(), merged->tensors(), merged->rows()));
-  const auto before = numbers_of(folder_.file("base") + "/model.safetensors"),
-             after = numbers_of(folder_.file("out") + "/model.safetensors"),
-             adapter = numbers_of(folder_.file(kind.name) + "/adapter_model.safetensors");
-  for (const ModelModule& m : whole_modules((*source)->architecture())) {
-    if (!m.linear) continue;
-    SCOPED_TRACE(m.owner);
-    const auto named = [&](const auto& numbers, const std::string& name) {
+  for (const Kind& kind : kinds()) {
+    if (!kind.delta) continue;
+    SCOPED_TRACE(kind.name);
+    ASSERT_TRUE(write_adapter(kind, (*source)->architecture()));
+    auto adapters = open_adapters(folder_.file(kind.name));
+    ASSERT_TRUE(adapters) << adapters.error().message;
+    auto merged = MergedModel::make(**source, *adapters);
+    ASSERT_TRUE(merged) << merged.error().message;
+    const std::string folder = folder_.file(std::string("out_") + kind.name);
+    ASSERT_TRUE(write_hf_model(folder, merged->architecture(), merged->tensors(), merged->rows()));
+    const auto before = numbers_of(folder_.file("base") + "/model.safetensors"),
+               after = numbers_of(folder + "/model.safetensors"),
+               adapter = numbers_of(folder_.file(kind.name) + "/adapter_model.safetensors");
+    const auto named = [](const auto& numbers, const std::string& name) -> const std::vector<float>& {
+      static const std::vector<float> none;
       for (const auto& [key, values] : numbers)
         if (key == name || key.ends_with("." + name)) return values;
-      return std::vector<float>();
+      return none;
     };
-    const std::vector<float> w = named(before, m.owner + ".weight"), v = named(after, m.owner + ".weight"),
-                             a = named(adapter, m.owner + ".lora_A.weight"),
-                             b = named(adapter, m.owner + ".lora_B.weight");
-    const int64_t in = m.shape[1], out = m.whole;
-    ASSERT_EQ(w.size(), static_cast<size_t>(in * out));
-    ASSERT_EQ(v.size(), w.size());
-    for (int64_t row = 0; row < out; ++row)
-      for (int64_t column = 0; column < in; ++column) {
-        double sum = 0;
-        for (int64_t r = 0; r < kRank; ++r)
-          sum += double{b[static_cast<size_t>(row * kRank + r)]} * a[static_cast<size_t>(r * in + column)];
-        const auto at = static_cast<size_t>(m.transposed ? column * out + row : row * in + column);
-        ASSERT_NEAR(v[at], w[at] + 1.5 * sum, 1e-4) << "row " << row << ", column " << column;
-      }
+    for (const ModelModule& m : whole_modules((*source)->architecture(), true)) {
+      if (!kind.is_for(m)) continue;
+      SCOPED_TRACE(m.owner);
+      const auto tensor = [&](const std::string& suffix) -> const std::vector<float>& {
+        const std::vector<float>& own = named(adapter, m.owner + "." + suffix);
+        return own.empty() ? named(adapter, suffix) : own;
+      };
+      const std::vector<float>&w = named(before, m.owner + ".weight"), &v = named(after, m.owner + ".weight");
+      const int64_t in = m.shape[1], out = m.whole;
+      ASSERT_EQ(w.size(), static_cast<size_t>(in * out));
+      ASSERT_EQ(v.size(), w.size());
+      for (int64_t row = 0; row < out; ++row)
+        for (int64_t column = 0; column < in; ++column) {
+          const double delta = kind.delta(tensor, in, out, row, column);
+          const auto place = static_cast<size_t>(m.transposed ? column * out + row : row * in + column);
+          ASSERT_NEAR(v[place], w[place] + delta, 1e-4 * std::max(1.0, std::abs(delta)))
+              << "row " << row << ", column " << column;
+        }
+    }
   }
 }
 
@@ -203,6 +304,70 @@ void expect_same(const std::vector<float>& found, const std::vector<float>& expe
   const auto [least, most] = std::minmax_element(expected.begin(), expected.end());
   for (size_t i = 0; i < found.size(); ++i)
     ASSERT_NEAR(found[i], expected[i], 1e-4 * (double{*most} - *least)) << "logit " << i;
+}
+
+// DoRA of an embedding W [vocabulary, width]: its columns are those of V = W + s A^T B^T, each scaled to its magnitude.
+TEST_P(MergedAdapter, columns_of_an_embedding_have_their_magnitudes) {
+  const auto source = ModelSource::open(folder_.file("base"));
+  ASSERT_TRUE(source) << source.error().message;
+  const ModelModule table = model_modules((*source)->architecture()).front();
+  const int64_t vocabulary = table.shape[0], width = table.shape[1];
+  RandomTensors tensors;
+  tensors.add(table.owner + ".lora_embedding_A", {kRank, vocabulary});
+  tensors.add(table.owner + ".lora_embedding_B", {width, kRank});
+  tensors.add(table.owner + ".lora_magnitude_vector", {width});
+  const Ordered config = {
+      {"peft_type", "LORA"}, {"use_dora", true}, {"r", kRank}, {"lora_alpha", 3}, {"target_modules", {table.owner}}};
+  write_folder(folder_.file("dora_embedding"), config.dump(), tensors.made);
+  auto adapters = open_adapters(folder_.file("dora_embedding"));
+  ASSERT_TRUE(adapters) << adapters.error().message;
+  auto merged = MergedModel::make(**source, *adapters);
+  ASSERT_TRUE(merged) << merged.error().message;
+  const std::string out = folder_.file("merged_embedding");
+  ASSERT_TRUE(write_hf_model(out, merged->architecture(), merged->tensors(), merged->rows()));
+  const std::vector<float> w = numbers_of(folder_.file("base") + "/model.safetensors").at(table.owner + ".weight"),
+                           v = numbers_of(out + "/model.safetensors").at(table.owner + ".weight");
+  const auto value = [&](size_t tensor, int64_t i) { return double{tensors.made[tensor].value(i)}; };
+  for (int64_t column = 0; column < width; ++column) {
+    std::vector<double> expected;
+    double squares = 0;
+    for (int64_t row = 0; row < vocabulary; ++row) {
+      double sum = 0;
+      for (int64_t r = 0; r < kRank; ++r) sum += value(0, r * vocabulary + row) * value(1, column * kRank + r);
+      expected.push_back(at(w, row, width, column) + kScale * sum);
+      squares += expected.back() * expected.back();
+    }
+    for (int64_t row = 0; row < vocabulary; ++row)
+      ASSERT_NEAR(at(v, row, width, column), value(2, column) / std::sqrt(squares) * expected[static_cast<size_t>(row)],
+                  1e-4)
+          << "row " << row << ", column " << column;
+  }
+  expect_same(logits_of(folder_.file("base"), folder_.file("dora_embedding")), logits_of(out, ""));
+}
+
+// What PiSSA takes off a weight is what it begins with: of layers that are one of the file, off that one.
+TEST_P(MergedAdapter, begins_at_the_model) {
+  const SafetensorsTensor ids{"ids", "I32", {2, 10}};
+  auto writer = SafetensorsWriter::create(folder_.file("ids.safetensors"), {&ids, 1});
+  ASSERT_TRUE(writer);
+  for (int copy = 0; copy < 2; ++copy) ASSERT_TRUE(writer->write(std::as_bytes(std::span(kIds))));
+  ASSERT_TRUE(writer->finish());
+  std::vector<double> losses;
+  for (const char* method : {"lora", "pissa", "olora"}) {
+    Recipe recipe{.model = folder_.file("base"), .data = folder_.file("ids.safetensors")};
+    recipe.out = folder_.file(std::string("run_") + method), recipe.method = method, recipe.rank = kRank;
+    recipe.precision = recipe.multiply = "f32", recipe.scratch = "none", recipe.threads = 1;
+    recipe.batch = 2, recipe.context = 10, recipe.steps = 1, recipe.warmup = 0;
+    Events events(true);
+    events.on_step([&](const StepEvent& step) { losses.push_back(step.loss); });
+    auto trainer = Trainer::prepare(recipe, events);
+    ASSERT_TRUE(trainer) << trainer.error().message;
+    const auto done = (*trainer)->run();
+    ASSERT_TRUE(done) << done.error().message;
+  }
+  ASSERT_EQ(losses.size(), 3u);
+  EXPECT_NEAR(losses[1], losses[0], 1e-4 * losses[0]);
+  EXPECT_NEAR(losses[2], losses[0], 1e-4 * losses[0]);
 }
 
 // Virtual tokens with what the files' embedding makes of tokens are those tokens: Gemma's multiplies its rows itself.

@@ -28,12 +28,13 @@ class RandomTensors {
   uint64_t next_ = 0;
 };
 
-// Modules of the file, each once, but the head, tables of positions and layers whose rows lie by head.
-inline std::vector<ModelModule> whole_modules(const Architecture& a) {
+// Modules of the file, each once, but the head, tables of positions and, without `by_head`, layers whose rows lie by
+// head.
+inline std::vector<ModelModule> whole_modules(const Architecture& a, bool by_head = false) {
   std::vector<ModelModule> modules;
   std::set<std::string> seen;
   for (const ModelModule& m : model_modules(a)) {
-    if (m.suffix != "weight" || m.shape.rank() != 2 || m.owner == "lm_head" || m.rows.run != 0) continue;
+    if (m.suffix != "weight" || m.shape.rank() != 2 || m.owner == "lm_head" || (m.rows.run != 0 && !by_head)) continue;
     if (m.tensor == "model.embed_positions.weight" || !seen.insert(m.owner).second) continue;
     modules.push_back(m);
   }

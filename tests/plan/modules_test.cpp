@@ -236,6 +236,26 @@ TEST(Man, what_is_beside_the_average_learns_and_hears_the_loss) {
   EXPECT_EQ(end.at("model.layers.3.mlp.up_proj.weight"), local.at("model.layers.3.mlp.up_proj.weight"));
 }
 
+// Where nobody says how many modules there are, a model of few blocks has one for each.
+TEST(Modules, are_as_many_as_there_are_blocks_where_none_is_given) {
+  for (const Estimator* estimator : {&kLocal, &kMan, &kForwardForward}) {
+    SCOPED_TRACE(estimator->name);
+    TrainingSpec spec = modules_spec(*estimator, 3, 2), given = modules_spec(*estimator, 3, 3);
+    spec.estimator_options = OptionValues(estimator->options);
+    ASSERT_GT(spec.estimator_options["modules"], 3);
+    EXPECT_EQ(after_a_step(spec), after_a_step(given));
+    ASSERT_TRUE(spec.estimator_options.set(estimator->name, "modules", spec.estimator_options["modules"]));
+    const auto refused = plan_training(spec, Machine{});
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message, testing::HasSubstr("the model has 3 blocks"));
+  }
+  TrainingSpec one = modules_spec(kLocal, 1, 2);
+  one.estimator_options = OptionValues(kLocal.options);
+  const auto refused = plan_training(one, Machine{});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, testing::HasSubstr("take --estimator backprop"));
+}
+
 TEST(Modules, refuse_what_they_are_not_for) {
   const auto error = [](const TrainingSpec& spec) {
     const auto plan = plan_training(spec, Machine{});

@@ -231,6 +231,74 @@ TEST(SentencePiece, ModelFilesAsSentencepieceReadsThem) {
   EXPECT_THAT(must_encode(*listed, "<x>a"), ElementsAre(3, 11));
 }
 
+// Pieces that are unused are merged on the way to others, and are else what they were merged of; one of a character is
+// none. The ids are those of sentencepiece 0.2.3 (PyPI) with the same file.
+TEST(SentencePiece, UnusedPiecesAreTakenApart) {
+  using enum TokenKind;
+  const std::vector<std::pair<std::string, TokenKind>> pieces = {
+      {"<unk>", unknown}, {"<s>", control}, {"</s>", control}, {"\u2581", normal},  {"a", normal},
+      {"b", normal},      {"c", normal},    {"ab", unused},    {"abc", normal},     {"\u2581a", unused},
+      {"d", unused},      {"cc", unused},   {"ccab", normal},  {"\u2581ab", unused}};
+  const std::vector<std::pair<const char*, std::vector<int32_t>>> cases = {
+      {"a", {3, 4}},          {"ab", {3, 4, 5}},
+      {"abc", {3, 8}},        {"ababc", {3, 4, 5, 8}},
+      {"cab", {3, 6, 4, 5}},  {"ccab", {3, 12}},
+      {"cc", {3, 6, 6}},      {"d", {3, 0}},
+      {"adb", {3, 4, 0, 5}},  {"aba cc", {3, 4, 5, 4, 3, 6, 6}},
+      {"xx y", {3, 0, 3, 0}}, {"x ab", {3, 0, 3, 4, 5}}};
+  TemporaryFolder folder;
+  for (const bool unigram : {false, true}) {
+    const auto tokenizer = must_open(folder.write("tokenizer.model", model_file(unigram, pieces)));
+    ASSERT_TRUE(tokenizer);
+    for (const auto& [text, ids] : cases) {
+      SCOPED_TRACE(fmt::format("'{}' {}", text, unigram));
+      EXPECT_EQ(must_encode(*tokenizer, text), ids);
+    }
+  }
+}
+
+// A space is U+2581 in a file: where that is no piece, its three bytes are.
+TEST(SentencePiece, ASpaceThatIsNoPieceIsTheBytesOfItsMark) {
+  SentencePieceReader reader;
+  EXPECT_TRUE(reader.add_piece(0, "<unk>", 0, TokenKind::unknown));
+  EXPECT_TRUE(reader.add_piece(1, "a", 0, TokenKind::normal));
+  for (int byte = 0; byte < 256; ++byte)
+    EXPECT_TRUE(reader.add_piece(2 + byte, fmt::format("<0x{:02X}>", byte), 0, TokenKind::byte));
+  EXPECT_TRUE(finish(reader.vocabulary, "memory"));
+  const auto tokenizer = make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
+  EXPECT_THAT(must_encode(*tokenizer, "a"), ElementsAre(2 + 0xe2, 2 + 0x96, 2 + 0x81, 1));
+}
+
+// A text that is read in parts may be cut behind a character that no piece is for; what follows does not begin anew.
+TEST(SentencePiece, TextBehindAnUnknownCharacterGoesOn) {
+  const auto made = [](const std::vector<std::string>& pieces) {
+    SentencePieceReader reader;
+    reader.rules.unigram = true;
+    EXPECT_TRUE(reader.add_piece(0, "<unk>", 0, TokenKind::unknown));
+    reader.vocabulary.unknown = 0;
+    int32_t id = 1;
+    for (const std::string& piece : pieces) {
+      EXPECT_TRUE(reader.add_piece(id, piece, static_cast<float>(-id), TokenKind::normal));
+      ++id;
+    }
+    EXPECT_TRUE(finish(reader.vocabulary, "memory"));
+    return make_sentencepiece(std::move(reader.vocabulary), std::move(reader.rules));
+  };
+  const auto in_parts = [](Tokenizer& tokenizer, std::string_view text, const std::vector<int32_t>& ids) {
+    EXPECT_EQ(must_encode(tokenizer, text), ids);
+    for (size_t chunk = 1; chunk < text.size(); ++chunk)
+      EXPECT_EQ(encode_in_parts(tokenizer, text, chunk), ids) << chunk;
+  };
+  const auto words = made({"\u2581", "a", "\u2581a"});
+  in_parts(*words, "a\u00a7 a", {3, 0, 3});
+  in_parts(*words, "a \u00a7 \u00a7 aa", {3, 1, 0, 1, 0, 3, 2});
+  EXPECT_FALSE(words->ends_apart("a\u00a7", must_encode(*words, "a\u00a7")));
+  EXPECT_TRUE(words->ends_apart("a<unk>", must_encode(*words, "a<unk>")));
+  // Where spaces are unknown, too, a run of them with others is one token.
+  const auto letters = made({"a"});
+  in_parts(*letters, "a \u00a7 \u00a7 aa", {0, 1, 0, 1, 1});
+}
+
 TEST(SentencePiece, AnyBytesComeBack) {
   TemporaryFolder folder;
   auto bpe = must_open(folder.write("tok.bin", llama2c_file(kPieces)));

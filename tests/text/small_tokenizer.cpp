@@ -54,7 +54,7 @@ std::vector<int32_t> must_encode(Tokenizer& tokenizer, std::string_view text, En
 std::vector<int32_t> encode_in_parts(Tokenizer& tokenizer, std::string_view text, size_t chunk) {
   std::vector<int32_t> ids;
   for (size_t at = 0, bytes = chunk; at < text.size();) {
-    const EncodeOptions options{.continued = at > 0, .after_special = !ids.empty() && tokenizer.is_apart(ids.back())};
+    const EncodeOptions options{.continued = at > 0, .after_special = tokenizer.ends_apart(text.substr(0, at), ids)};
     if (at + bytes >= text.size()) {
       EXPECT_TRUE(tokenizer.encode(text.substr(at), options, ids));
       break;

@@ -20,7 +20,9 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    whole_number("modules", 4, 1, 4096, "that the blocks are cut into, as even as it goes"),
+    whole_number(
+        "modules", 4, 1, 4096,
+        "that the blocks are cut into, as even as it goes; one a block where none is given and there are fewer"),
     {"threshold", 0.3, 0, 1e6,
      "of the goodness, in units of the width, that text is to exceed and hybrids to fall below"},
     {"replaced", 0.15, 0.001, 1, "part of the tokens of a hybrid that are earlier ones of its text"},

@@ -14,7 +14,9 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    whole_number("modules", 4, 2, 4096, "that the blocks are cut into, as even as it goes"),
+    whole_number(
+        "modules", 4, 2, 4096,
+        "that the blocks are cut into, as even as it goes; one a block where none is given and there are fewer"),
 };
 
 LocalModules modules(const OptionValues& options) { return {.count = static_cast<int64_t>(options["modules"])}; }

@@ -17,7 +17,9 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    whole_number("modules", 4, 2, 4096, "that the blocks are cut into, as even as it goes"),
+    whole_number(
+        "modules", 4, 2, 4096,
+        "that the blocks are cut into, as even as it goes; one a block where none is given and there are fewer"),
     {"momentum", 0.995, 0, 1, "of the average of the next block's weights"},
 };
 

@@ -3,6 +3,8 @@
 //   Paper   Liu et al. 2024, arXiv:2402.09353, eq. 5; the norm is a constant of the gradient, as in section 4.3
 //   Graph   V = W + s B A;  k = m / |V|, row by row;  y = k * (x W^T + s h B^T) + b
 //   Adds    A and B as LoRA; m [out], the norms of the rows of W
+//   Embeds  of an embedding W [vocabulary, width] the columns: k = m / |V|, column by column, m [width]; the rows of
+//           tokens are k * (W + s A B^T), where A has a row a token. V is made whole, in f32: the plan shows it
 //   Names   as PEFT's: LoRA's, and "<module>.lora_magnitude_vector"
 //   Choice  with dropout the frozen product is of x itself; PEFT takes the dropped x for its part of k - 1
 #include "methods/rewrites/lora.h"
@@ -26,21 +28,24 @@ std::span<const PeftNote> refused() {
 }
 
 ValueId norms(ModuleRewrite& m, ValueId v) {
-  const ValueId squares = m.graph.emit(kReduce, ReduceAttributes{Reduce::squares, ReduceOver::columns}, {v},
-                                       m.module.name + ".dora_squares");
+  const ReduceOver over = m.embedding ? ReduceOver::rows : ReduceOver::columns;
+  const ValueId squares =
+      m.graph.emit(kReduce, ReduceAttributes{Reduce::squares, over}, {v}, m.module.name + ".dora_squares");
   PointwiseBuilder b;
   b.output(sqrt(b.tensor()));
   return m.graph.emit(kPointwise, b.attributes(), {squares}, m.module.name + ".dora_norm");
 }
 
-// m / |V| of the rows that V is of.
+// m / |V| of the rows that V is of, or of an embedding's columns.
 ValueId ratio(ModuleRewrite& m, ValueId v) {
   const ValueId norm = m.graph.emit(kDetach, {}, {norms(m, v)}, m.module.name + ".dora_detached");
-  const ValueId magnitude = m.add(kMagnitude, {m.out}, {}, {.by_rows = true, .derived = true});
+  const bool by_rows = !m.embedding;
+  const ValueId magnitude = m.add(kMagnitude, {by_rows ? m.out : m.in}, {}, {.by_rows = by_rows, .derived = true});
   PointwiseBuilder b;
   const Expr of = b.tensor(), by = b.tensor();
   b.output(of / by);
-  return m.graph.emit(kPointwise, b.attributes(), {m.rows(magnitude), norm}, m.module.name + ".dora_ratio");
+  return m.graph.emit(kPointwise, b.attributes(), {by_rows ? m.rows(magnitude) : magnitude, norm},
+                      m.module.name + ".dora_ratio");
 }
 
 void adapt(ModuleRewrite& m) {
@@ -60,9 +65,17 @@ void adapt(ModuleRewrite& m) {
 ValueId weight(ModuleRewrite& m) {
   const ValueId v = lora_weight(m), k = ratio(m, v);
   PointwiseBuilder b;
-  const Expr row = b.tensor(), by = b.column();
-  b.output(row * by);
+  const Expr of = b.tensor(), by = m.embedding ? b.row() : b.column();
+  b.output(of * by);
   return m.graph.emit(kPointwise, b.attributes(), {v, k}, m.module.name + ".dora_W");
+}
+
+ValueId embed(ModuleRewrite& m, ValueId ids, ValueId rows) {
+  const ValueId t = lora_embed(m, ids, rows), k = ratio(m, lora_weight(m));
+  PointwiseBuilder b;
+  const Expr of = b.tensor(), by = b.row();
+  b.output(of * by, m.attributes.codec);
+  return m.graph.emit(kPointwise, b.attributes(), {t, k}, m.module.name + ".dora_rows");
 }
 
 std::vector<std::pair<std::string_view, ValueId>> begin(ModuleRewrite& m) { return {{kMagnitude, norms(m, m.w)}}; }
@@ -77,8 +90,10 @@ const Rewrite kDora = {.name = "dora",
                        .adapt = adapt,
                        .weight = weight,
                        .bias = lora_bias,
+                       .embed = embed,
                        .begin = begin,
                        .begins_by_rows = true,
+                       .merges_embedding_whole = true,
                        .form = {.type = "LORA",
                                 .fields = lora_fields(),
                                 .harmless = lora_harmless(),

@@ -64,7 +64,7 @@ ValueId factor(ModuleRewrite& m, const char* name, int64_t rows, int64_t columns
 
 ValueId weight(ModuleRewrite& m) {
   const auto asked = static_cast<int64_t>(m.option("decompose_factor"));
-  const Factors in = factorize(m.in, asked), out = factorize(m.out, asked);
+  const Factors in = factorize(m.in, asked), out = factorize(m.module.whole, asked);
   const double rank = m.option("rank");
   const bool whole1 = m.option("decompose_both") == 0 || rank >= static_cast<double>(std::max(out.small, in.small)) / 2;
   const bool whole2 = rank >= static_cast<double>(std::max(out.large, in.large)) / 2;
@@ -72,7 +72,8 @@ ValueId weight(ModuleRewrite& m) {
   const ValueId w2 = factor(m, "lokr_w2", out.large, in.large, whole2, false);
   // Element (i b + k, j d + l) is w1[i, j] w2[k, l].
   const auto spread = [&](ValueId w, int64_t n, int64_t divisor, int64_t columns, int64_t by, const char* name) {
-    const ValueId rows = multiplied(m, m.rows(selection(m, m.out, n, divisor)), w, false, m.module.name + name);
+    const ValueId selected = m.rows(m.rows_of_owner(selection(m, m.module.whole, n, divisor)));
+    const ValueId rows = multiplied(m, selected, w, false, m.module.name + name);
     return multiplied(m, rows, selection(m, m.in, columns, by), true, m.module.name + name);
   };
   const ValueId left = spread(w1, out.small, out.large, in.small, in.large, ".lokr_left");
@@ -93,7 +94,6 @@ const Rewrite kLokr = {
     .options = kOptions,
     .weight = weight,
     .scales = true,
-    .by_rows = false,
     .form = {
         .type = "LOKR", .fields = kFields, .harmless = kHarmless, .training = kTraining, .init_field = "init_weights"}};
 

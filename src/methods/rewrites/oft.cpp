@@ -4,30 +4,30 @@
 //           2025, arXiv:2506.19847 (OFTv2), sections 4.1 and 4.2
 //   Graph   Q_i skew-symmetric of its trained numbers;  R_i = I + 2 Q + 2 Q^2 + ... + Q^k, k = terms - 1, or with
 //           neumann=0 the exact (I - Q)(I + Q)^-1;  y = (x diag(R)) W^T + b
+//   Bound   with constrained=1 (COFT) |Q_i| <= eps / sqrt(n), n blocks that are stored: beyond it Q_i is scaled down,
+//           whose gradient is taken as if it were not (oft_bound.cpp)
 //   Adds    for n blocks of size b: [n, b (b - 1) / 2], zeros; one block with shared=1
 //   Names   as PEFT's: "<module>.oft_R.weight"
 //   Choice  sizes that do not divide the layer's input are the nearest that do, as in PEFT; the sign of Q in the two
 //           forms of R is PEFT's
+#include "methods/rewrites/oft.h"
+
 #include "methods/rewrites/rotation.h"
+#include "ops/pointwise.h"
+#include "ops/table.h"
+#include "ops/update.h"
 
 namespace thimble {
 namespace {
 
-constexpr Option kOptions[] = {
-    whole_number("block_size", 32, 0, 4096, "b, elements of the input that are turned together; 0: as `blocks` says"),
-    whole_number("blocks", 0, 0, 65536, "n, blocks of a layer; 0: as `block_size` says"),
-    zero_or_one("shared", 0, "1: all blocks of a layer are the same"),
-    zero_or_one("neumann", 1, "1: the inverse is a series; 0: it is exact"),
-    whole_number("terms", 5, 1, 64, "of the series"),
-};
 using Kind = PeftField::Kind;
 constexpr PeftField kFields[] = {{"r", "blocks", Kind::whole},
                                  {"oft_block_size", "block_size", Kind::whole},
                                  {"block_share", "shared", Kind::flag},
+                                 {"coft", "constrained", Kind::flag},
+                                 {"eps", "eps", Kind::number, {}, 6e-5},
                                  {"use_cayley_neumann", "neumann", Kind::flag, {}, 1},
                                  {"num_cayley_neumann_terms", "terms", Kind::whole, {}, 5}};
-constexpr PeftNote kHarmless[] = {{"eps", "it is used with coft alone"}};
-constexpr PeftNote kRefused[] = {{"coft", "weights are projected in place whenever they are used (constrained OFT)"}};
 constexpr PeftNote kTraining[] = {{"module_dropout", "blocks are left out in training"}};
 
 // The nearest divisor; of two as near the lower.
@@ -61,11 +61,25 @@ Result<void> check(const OptionValues& options, int64_t in, int64_t) {
   return {};
 }
 
+// The numbers as they count, with the gradient of those that are stored.
+ValueId within_bound(ModuleRewrite& m, ValueId numbers) {
+  const ValueId bounded = oft_bounded(m.graph, numbers, m.option("eps"), m.name("oft_bounded"));
+  if (!m.trains()) return bounded;
+  PointwiseBuilder change, sum;
+  const Expr to = change.tensor(), from = change.tensor();
+  change.output(to - from);
+  const ValueId by = m.graph.emit(kPointwise, change.attributes(), {bounded, numbers}, m.name("oft_change"));
+  sum.output(sum.tensor() + sum.tensor());
+  return m.graph.emit(kPointwise, sum.attributes(), {numbers, m.graph.emit(kDetach, {}, {by}, m.name("oft_detached"))},
+                      m.name("oft_within"));
+}
+
 ValueId rotation(ModuleRewrite& m) {
   return m.once("oft_rotation", [&] {
     const auto [count, size] = blocks_of(m.module.options, m.in);
     const int64_t stored = m.option("shared") > 0 ? 1 : count;
-    const ValueId numbers = m.add("oft_R.weight", {stored, size * (size - 1) / 2}, Initial::constant(0));
+    ValueId numbers = m.add(kOftR, {stored, size * (size - 1) / 2}, Initial::constant(0));
+    if (m.option("constrained") > 0) numbers = within_bound(m, numbers);
     const ValueId q = skew_blocks(m, numbers, size, m.name("oft_Q"));
     if (m.option("neumann") == 0) return cayley(m, q, stored, m.name("oft_rotation"));
     // PEFT adds a third power where three terms are asked for.
@@ -96,15 +110,11 @@ const Rewrite kOft = {.name = "oft",
                       .summary = "inputs of frozen layers are turned by trained orthogonal blocks",
                       .paper = "arXiv:2306.07280",
                       .rate = 10,
-                      .options = kOptions,
+                      .options = kOftOptions,
                       .adapt = adapt,
                       .weight = weight,
                       .check = check,
-                      .form = {.type = "OFT",
-                               .fields = kFields,
-                               .harmless = kHarmless,
-                               .refused = kRefused,
-                               .training = kTraining,
-                               .init_field = "init_weights"}};
+                      .wrapper = &kOftBound,
+                      .form = {.type = "OFT", .fields = kFields, .training = kTraining, .init_field = "init_weights"}};
 
 }  // namespace thimble

@@ -62,7 +62,6 @@ Rewrite residual(std::string_view name, std::string_view summary, std::string_vi
           .weight = weight,
           .bias = lora_bias,
           .scales = true,
-          .whole = true,
           .check = check,
           .begin = begin,
           .form = {.type = "LORA",

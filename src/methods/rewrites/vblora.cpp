@@ -79,9 +79,9 @@ ValueId factor_a(ModuleRewrite& m) {
   return reshaped(m, rows, {rank, m.in}, m.name("vblora_A"));
 }
 
-// Of a tile of B [b, rank] the columns lie one after another: they become rows.
-ValueId factor_b(ModuleRewrite& m) {
-  const int64_t rank = whole(m, "rank"), length = whole(m, "vector_length"), tiles = m.out / length;
+// Of a tile of B [b, rank] the columns lie one after another: they become rows. Tiles are of the layer of the file.
+ValueId factor_b_of_owner(ModuleRewrite& m) {
+  const int64_t rank = whole(m, "rank"), length = whole(m, "vector_length"), tiles = m.module.whole / length;
   const ValueId columns = vectors(m, "B", {tiles, rank, whole(m, "vectors")});
   const std::string table = fmt::format("columns of {} as rows of {}", length, rank);
   const auto fill = [=](int64_t first, int64_t count, float* to) {
@@ -91,7 +91,11 @@ ValueId factor_b(ModuleRewrite& m) {
   const ValueId flat = reshaped(m, columns, {tiles, rank * length}, m.name("vblora_tiles"));
   const GatherAttributes axis{GatherAttributes::Axis::columns};
   const ValueId rows = m.graph.emit(kGather, axis, {flat, at}, m.name("vblora_rows"));
-  return reshaped(m, rows, {m.out, rank}, m.name("vblora_B"));
+  return reshaped(m, rows, {m.module.whole, rank}, m.name("vblora_B"));
+}
+
+ValueId factor_b(ModuleRewrite& m) {
+  return m.rows_of_owner(m.once("vblora_B", [&] { return factor_b_of_owner(m); }));
 }
 
 void adapt(ModuleRewrite& m) {
@@ -120,7 +124,6 @@ const Rewrite kVblora = {.name = "vblora",
                          .adapt = adapt,
                          .weight = weight,
                          .scales = true,
-                         .by_rows = false,
                          .check = check,
                          .form = {.type = "VBLORA", .fields = kFields, .refused = kRefused}};
 

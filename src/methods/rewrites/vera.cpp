@@ -72,7 +72,7 @@ ValueId projection(ModuleRewrite& m, bool a) {
   const ValueId whole = a ? m.add("vera_A", {rank, in}, drawn(key, 0, bound_of(in)), how)
                           : m.add("vera_B", {out, rank}, drawn(key, rank * in, bound_of(rank)), how);
   return a ? part(m, whole, SliceAttributes::Axis::columns, m.in, "vera_A_part")
-           : part(m, whole, SliceAttributes::Axis::rows, m.out, "vera_B_part");
+           : m.rows_of_owner(part(m, whole, SliceAttributes::Axis::rows, m.module.whole, "vera_B_part"));
 }
 
 ValueId lambda_d(ModuleRewrite& m) {
@@ -122,7 +122,6 @@ const Rewrite kVera = {.name = "vera",
                        .adapt = adapt,
                        .weight = weight,
                        .scales = true,
-                       .by_rows = false,
                        .form = {.type = "VERA", .fields = kFields, .init_field = "init_weights"}};
 
 }  // namespace thimble
