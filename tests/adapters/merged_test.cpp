@@ -374,7 +374,7 @@ TEST_P(MergedAdapter, begins_at_the_model) {
 TEST_P(MergedAdapter, prompts_of_the_rows_of_tokens_are_these_tokens) {
   constexpr int64_t kLead = 3;
   const Architecture a = tiny_architecture(std::string(GetParam()->name));
-  const std::vector<float>& table = MemoryModel(a).values.at("model.embed_tokens.weight");
+  const std::vector<float> table = MemoryModel(a).values.at("model.embed_tokens.weight");
   const int64_t width = std::ssize(table) / a.vocab;
   const double by = a.family.starts_with("gemma") ? std::sqrt(static_cast<double>(a.width)) : 1;
   write_folder(folder_.file("prompt"), fmt::format(R"({{"peft_type":"PROMPT_TUNING","num_virtual_tokens":{}}})", kLead),
