@@ -111,10 +111,10 @@ class FaultyDisk final : public FileSystem {
     const Open* const open = found(descriptor);
     if (!open) return FileSystem::sync(descriptor);
     if (const int error = strike("sync " + open->path, true)) {
-      if (error != -EINTR) failed_syncs_.insert(name_for_sync(*open));
+      if (error != -EINTR && !open->folder) failed_syncs_.insert(open->file);
       return error;
     }
-    if (failed_syncs_.contains(name_for_sync(*open))) synced_again_ = name_for_sync(*open);
+    if (!open->folder && failed_syncs_.contains(open->file)) synced_again_ = open->path;
     log_.push_back({.kind = open->folder ? Operation::sync_folder : Operation::sync,
                     .path = open->path,
                     .to = {},
@@ -146,7 +146,8 @@ class FaultyDisk final : public FileSystem {
     if (error == 0) log_.push_back({.kind = Operation::make_folder, .path = path, .to = {}});
     return error;
   }
-  // What was synced again after its sync had failed; empty: nothing.
+  // The file that was synced again after its sync had failed; empty: none. Folders may be: their names go through the
+  // file system's journal, and are not dropped as a file's pages are.
   const std::string& synced_again() const { return synced_again_; }
 
  private:
@@ -164,9 +165,6 @@ class FaultyDisk final : public FileSystem {
   void log_truncate(Open& open, int64_t bytes) {
     open.end = bytes;
     log_.push_back({.kind = Operation::truncate, .path = {}, .to = {}, .file = open.file, .offset = bytes});
-  }
-  static std::string name_for_sync(const Open& open) {
-    return open.folder ? open.path : open.path + ", file " + std::to_string(open.file);
   }
   bool halves() const { return striking_ && fault_.half; }
   // -errno where the call fails without doing anything; else 0.
@@ -210,7 +208,7 @@ class FaultyDisk final : public FileSystem {
   std::vector<Operation> log_;
   std::map<int, Open> open_;
   std::map<std::string, int64_t> files_;  // by path
-  std::set<std::string> failed_syncs_;
+  std::set<int64_t> failed_syncs_;  // numbers of files
 };
 
 // What may be on a disk that lost its power after the first `count` operations of a log: what was synced, and of the

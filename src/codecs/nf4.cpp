@@ -12,6 +12,7 @@
 
 #include "codecs/codec.h"
 #include "codecs/dispatch.h"
+#include "codecs/nf4_levels.h"
 
 #if defined(__x86_64__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's AVX-512 header warns of its own undefined operands
@@ -26,32 +27,13 @@ namespace {
 constexpr int kBlock = 64;
 constexpr int kBytes = 36;
 
-alignas(64) constexpr std::array<float, 16> kLevels = {
-    -1.0f,
-    -0.6961928009986877f,
-    -0.5250730514526367f,
-    -0.39491748809814453f,
-    -0.28444138169288635f,
-    -0.18477343022823334f,
-    -0.09105003625154495f,
-    0.0f,
-    0.07958029955625534f,
-    0.16093020141124725f,
-    0.24611230194568634f,
-    0.33791524171829224f,
-    0.44070982933044434f,
-    0.5626170039176941f,
-    0.7229568362236023f,
-    1.0f,
-};
-
 // `count` elements of one block, which may be its only ones.
 void decode_part(const std::byte* from, float* to, int count) noexcept {
   float a;
   std::memcpy(&a, from, 4);
   for (int i = 0; i < count; ++i) {
     const int pair = std::to_integer<int>(from[4 + i / 2]);
-    to[i] = kLevels[i % 2 == 0 ? pair >> 4 : pair & 15] * a;
+    to[i] = kLevelsNf4[i % 2 == 0 ? pair >> 4 : pair & 15] * a;
   }
 }
 
@@ -66,7 +48,7 @@ void decode_plain(const std::byte* from, float* to, int64_t count) noexcept {
 // A byte p of two codes becomes the 16-bit word (p >> 4) | (p & 15) << 8: both codes as bytes, in order.
 
 [[gnu::target("arch=x86-64-v4")]] void decode_v4(const std::byte* from, float* to, int64_t count) noexcept {
-  const __m512 levels = _mm512_load_ps(kLevels.data());
+  const __m512 levels = _mm512_load_ps(kLevelsNf4.data());
   const __m512i low = _mm512_set1_epi16(15);
   for (; count >= kBlock; count -= kBlock, from += kBytes, to += kBlock) {
     float scale;
@@ -86,8 +68,8 @@ void decode_plain(const std::byte* from, float* to, int64_t count) noexcept {
 }
 
 [[gnu::target("arch=x86-64-v3")]] void decode_v3(const std::byte* from, float* to, int64_t count) noexcept {
-  const __m256 below = _mm256_load_ps(kLevels.data());
-  const __m256 above = _mm256_load_ps(kLevels.data() + 8);
+  const __m256 below = _mm256_load_ps(kLevelsNf4.data());
+  const __m256 above = _mm256_load_ps(kLevelsNf4.data() + 8);
   const __m256i low = _mm256_set1_epi16(15);
   for (; count >= kBlock; count -= kBlock, from += kBytes, to += kBlock) {
     float scale;
@@ -126,7 +108,7 @@ void decode(const std::byte* from, float* to, int64_t count) noexcept {
 void decode(const std::byte* from, float* to, int64_t count) noexcept {
   static constexpr uint8_t kByteOf[] = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
   static constexpr uint8_t kCodeOf[] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
-  const uint8x16x4_t levels = vld1q_u8_x4(reinterpret_cast<const uint8_t*>(kLevels.data()));
+  const uint8x16x4_t levels = vld1q_u8_x4(reinterpret_cast<const uint8_t*>(kLevelsNf4.data()));
   const uint8x16_t byte_of = vld1q_u8(kByteOf), code_of = vld1q_u8(kCodeOf);
   for (; count >= kBlock; count -= kBlock, from += kBytes, to += kBlock) {
     float scale;
@@ -155,7 +137,7 @@ constexpr auto* decode = decode_plain;
 // The code is the number of midpoints between levels that lie below x.
 constexpr std::array<float, 15> kMidpoints = [] {
   std::array<float, 15> midpoints{};
-  for (int i = 0; i < 15; ++i) midpoints[i] = (kLevels[i] + kLevels[i + 1]) / 2;
+  for (int i = 0; i < 15; ++i) midpoints[i] = (kLevelsNf4[i] + kLevelsNf4[i + 1]) / 2;
   return midpoints;
 }();
 

@@ -20,11 +20,11 @@ using LaneHalves = uint16_t __attribute__((vector_size(32), aligned(2), may_alia
 
 // Lane l of `count`: lane of(l) of a and b, one after the other.
 template <auto of, class Vector, int... l>
-THIMBLE_BODY Vector pick_lanes(Vector a, Vector b, std::integer_sequence<int, l...>) noexcept {
+THIMBLE_BODY auto pick_lanes(Vector a, Vector b, std::integer_sequence<int, l...>) noexcept {
   return __builtin_shufflevector(a, b, of(l)...);
 }
 template <int count, auto of, class Vector>
-THIMBLE_BODY Vector pick_lanes(Vector a, Vector b) noexcept {
+THIMBLE_BODY auto pick_lanes(Vector a, Vector b) noexcept {
   return pick_lanes<of>(a, b, std::make_integer_sequence<int, count>{});
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "codecs/nf4_levels.h"
 #include "codecs/pattern_body.h"
 #include "core/round.h"
 #include "kernels/dot/int8_dot.h"
@@ -25,7 +26,8 @@ int64_t aligned(int64_t bytes) { return round_up(bytes, 64); }
 // A weight whose rows can be read where they lie.
 bool reads_directly(const Matrix& weight) {
   return (weight.codec == &kF32 && weight.columns % kLanes == 0) ||
-         (weight.codec == &kBf16 && weight.columns % (2 * kLanes) == 0);
+         (weight.codec == &kBf16 && weight.columns % (2 * kLanes) == 0) ||
+         (weight.codec == &kNf4 && weight.columns % kNf4.block == 0);
 }
 
 // A weight with a pattern whose rows are multiplied as rows of bf16 are: to the same bits as without it.
@@ -33,12 +35,12 @@ const Pattern* as_bf16(const Matrix& weight) {
   const Pattern* const pattern = pattern_of(*weight.codec);
   return pattern && pattern->dense == &kBf16 && weight.columns % in_2_4::kBlock == 0 ? pattern : nullptr;
 }
-// Whether its blocks are unpacked in registers; where these are few, some rows at a time in memory.
+// Whether blocks of a pattern are unpacked in registers; where these are few, some rows at a time in memory.
 bool in_registers() { return isa_has(Isa::avx512); }
 
-// Beside bf16, x is taken apart (lanes.h).
+// Beside numbers that come in pairs of an even and an odd one, x is taken apart (lanes.h).
 bool takes_apart(const Term& term) {
-  return (term.b.codec == &kBf16 && reads_directly(term.b)) || as_bf16(term.b) != nullptr;
+  return (term.b.codec != &kF32 && reads_directly(term.b)) || as_bf16(term.b) != nullptr;
 }
 
 // Where things lie in the workspace: x of all terms, as f32 or int8; then for each thread rows and results.
@@ -83,8 +85,8 @@ struct Plan {
   }
 };
 
-// Rows of x and of a weight for tiles(): `stride` elements apart, `depth` of them multiplied, whole lanes. Beside bf16,
-// x is taken apart (lanes.h).
+// Rows of x and of a weight for tiles(): `stride` elements apart (of a weight in blocks: blocks), `depth` of them
+// multiplied, whole lanes. Beside anything but f32, x is taken apart (lanes.h).
 template <class Weight>
 struct Rows {
   const float* x;
@@ -99,8 +101,26 @@ struct Block24 {
   std::byte mask[in_2_4::kMaskBytes], values[in_2_4::kBlock];
 };
 
+// A block of nf4, likewise.
+struct BlockNf4 {
+  std::byte scale[4], codes[32];
+};
+
+template <class Weight>
+constexpr int64_t kElements = 1;  // of a Weight
+template <>
+constexpr int64_t kElements<Block24> = in_2_4::kBlock;
+template <>
+constexpr int64_t kElements<BlockNf4> = 2 * sizeof(BlockNf4::codes);
+
+// The even, and the odd of elements [i, i + 32) of a row.
 template <int bytes>
-THIMBLE_BODY RegisterPair<bytes> unpack_pair(const Block24* at) noexcept {
+THIMBLE_BODY RegisterPair<bytes> pair_at(const uint16_t* row, int64_t i) noexcept {
+  return pair_of(load<RegisterWords<bytes>>(row + i));
+}
+template <int bytes>
+THIMBLE_BODY RegisterPair<bytes> pair_at(const Block24* row, int64_t i) noexcept {
+  const Block24* const at = row + i / in_2_4::kBlock;
   using Half = uint32_t __attribute__((vector_size(32), may_alias));
   const auto half = [&](int i) __attribute__((always_inline)) {
     const auto a = in_2_4::unpack_eight(at->mask, i), b = in_2_4::unpack_eight(at->mask, i + 1);
@@ -110,6 +130,14 @@ THIMBLE_BODY RegisterPair<bytes> unpack_pair(const Block24* at) noexcept {
   const LaneWords words =
       __builtin_shufflevector(half(0), half(2), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   return pair_of(__builtin_bit_cast(RegisterWords<bytes>, words));
+}
+template <int bytes>
+THIMBLE_BODY RegisterPair<bytes> pair_at(const BlockNf4* row, int64_t i) noexcept {
+  const BlockNf4* const at = row + i / kElements<BlockNf4>;
+  float scale;
+  std::memcpy(&scale, at->scale, sizeof scale);
+  const RegisterWords<bytes> pairs = load_bytes<bytes>(at->codes + i % kElements<BlockNf4> / 2);
+  return {look_up<bytes>(kLevelsNf4, pairs >> 4) * scale, look_up<bytes>(kLevelsNf4, pairs) * scale};
 }
 
 // Sums of the products of R rows of x and kTogether of a weight.
@@ -131,9 +159,11 @@ THIMBLE_BODY void step(Sums<R, bytes>& sums, const Rows<float>& rows, int64_t i)
   }
 }
 template <int R, int bytes, class Weight>
-THIMBLE_BODY void multiply_pairs(Sums<R, bytes>& sums, const Rows<Weight>& rows, int64_t i,
-                                 const RegisterPair<bytes>* b) noexcept {
+THIMBLE_BODY void step(Sums<R, bytes>& sums, const Rows<Weight>& rows, int64_t i) noexcept {
   using In = RegisterLanes<bytes>;
+  RegisterPair<bytes> b[kTogether];
+#pragma GCC unroll 4
+  for (int c = 0; c < kTogether; ++c) b[c] = pair_at<bytes>(rows.w + c * rows.w_stride, i);
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     const In even = load<In>(rows.x + r * rows.x_stride + i);
@@ -145,26 +175,12 @@ THIMBLE_BODY void multiply_pairs(Sums<R, bytes>& sums, const Rows<Weight>& rows,
     }
   }
 }
-template <int R, int bytes>
-THIMBLE_BODY void step(Sums<R, bytes>& sums, const Rows<uint16_t>& rows, int64_t i) noexcept {
-  RegisterPair<bytes> b[kTogether];
-#pragma GCC unroll 4
-  for (int c = 0; c < kTogether; ++c) b[c] = pair_of(load<RegisterWords<bytes>>(rows.w + c * rows.w_stride + i));
-  multiply_pairs<R, bytes>(sums, rows, i, b);
-}
-template <int R, int bytes>
-THIMBLE_BODY void step(Sums<R, bytes>& sums, const Rows<Block24>& rows, int64_t i) noexcept {
-  RegisterPair<bytes> b[kTogether];
-#pragma GCC unroll 4
-  for (int c = 0; c < kTogether; ++c) b[c] = unpack_pair<bytes>(rows.w + c * rows.w_stride + i / in_2_4::kBlock);
-  multiply_pairs<R, bytes>(sums, rows, i, b);
-}
 
 // out[r * kColumns + c] += scale * dot(x_r, w_c), r < R, c < kTogether.
 template <int R, int bytes, class Weight>
 THIMBLE_BODY void tile(const Rows<Weight>& rows, float scale, float* out) noexcept {
   constexpr int64_t kStep = std::is_same_v<Weight, float> ? kLanes : 2 * kLanes;
-  constexpr int64_t kUnit = std::is_same_v<Weight, Block24> ? in_2_4::kBlock : 1;  // elements of a Weight
+  constexpr int64_t kUnit = kElements<Weight>;
   Sums<R, bytes> sums = {};
   for (int64_t i = 0; i < rows.depth; i += kStep) {
 #pragma GCC unroll 4
@@ -256,6 +272,8 @@ void multiply_wide(const Term& term, int64_t column, int64_t columns, const floa
       from(reinterpret_cast<const Block24*>(data), row_bytes / in_2_4::kBytes);
     else if (term.b.codec == &kBf16)
       from(reinterpret_cast<const uint16_t*>(data), row_bytes / 2);
+    else if (term.b.codec == &kNf4)
+      from(reinterpret_cast<const BlockNf4*>(data), row_bytes / static_cast<int64_t>(sizeof(BlockNf4)));
     else
       from(reinterpret_cast<const float*>(data), row_bytes / 4);
   }

@@ -3,6 +3,7 @@
 // takes choices between its elements apart into scalars. Every width gives the same bits.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -10,6 +11,10 @@
 
 #include "codecs/dispatch.h"
 #include "kernels/lanes.h"
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
 namespace thimble {
 
@@ -87,6 +92,23 @@ THIMBLE_BODY Vector load(const void* at) noexcept {
     typename Vector::Register x;
     std::memcpy(&x, static_cast<const std::byte*>(at) + i * sizeof x, sizeof x);
     return x;
+  });
+}
+// In the lowest bits of word i, byte i of 16, and anything above.
+template <int first>
+constexpr int quarter(int l) {
+  return (first + l) / 4;
+}
+template <int bytes>
+THIMBLE_BODY RegisterWords<bytes> load_bytes(const std::byte* at) noexcept {
+  using Quarters = uint32_t __attribute__((vector_size(16)));
+  alignas(64) static constexpr uint32_t kShifts[] = {0, 8, 16, 24, 0, 8, 16, 24, 0, 8, 16, 24, 0, 8, 16, 24};
+  constexpr int kEach = RegisterWords<bytes>::kEach;
+  Quarters all;
+  std::memcpy(&all, at, sizeof all);
+  const auto shifts = load<RegisterWords<bytes>>(kShifts);
+  return each_register<RegisterWords<bytes>>([&](auto i) __attribute__((always_inline)) {
+    return pick_lanes<kEach, quarter<i * kEach>>(all, all) >> shifts.in[i];
   });
 }
 template <class T, int bytes>
@@ -215,6 +237,34 @@ THIMBLE_BODY void interleave(const RegisterPair<bytes>& pair, float* to) noexcep
     std::memcpy(to + (2 * i + 1) * kEach, &high, bytes);
     return low;
   });
+}
+
+// levels[code] of the four lowest bits of each word.
+template <int bytes>
+THIMBLE_BODY RegisterLanes<bytes> look_up(const std::array<float, 16>& levels,
+                                          const RegisterWords<bytes>& codes) noexcept {
+  using Numbers = typename RegisterLanes<bytes>::Register;
+#if defined(__aarch64__)
+  const uint8x16x4_t table = vld1q_u8_x4(reinterpret_cast<const uint8_t*>(levels.data()));
+  const auto places = (codes & 15u) * 0x04040404u + 0x03020100u;  // of a level's four bytes
+  return each_register<RegisterLanes<bytes>>([&](auto i) __attribute__((always_inline)) {
+    return (Numbers)vqtbl4q_u8(table, (uint8x16_t)places.in[i]);
+  });
+#else
+  const auto table = load<RegisterLanes<bytes>>(levels.data());
+  return each_register<RegisterLanes<bytes>>([&](auto i) __attribute__((always_inline)) {
+    Numbers found = {};
+#if !defined(__clang__)  // which has no shuffle by a variable
+    if constexpr (bytes == 64)
+      found = __builtin_shuffle(table.in[0], codes.in[i]);
+    else if constexpr (bytes == 32)
+      found = __builtin_shuffle(table.in[0], table.in[1], codes.in[i]);
+    else
+#endif
+      for (int l = 0; l < RegisterLanes<bytes>::kEach; ++l) found[l] = levels[codes.in[i][l] & 15u];
+    return found;
+  });
+#endif
 }
 
 // 2^x for x below 128; 0 from -127 down. A polynomial of degree 6 for the fraction (relative error below 2e-7).
