@@ -13,6 +13,7 @@ struct InferenceOptions {
   std::string adapter_scale;        // what each is multiplied with, "0.5,2"; empty: 1
   std::string precision = "bf16";   // bf16, f32
   std::string multiply = "auto";    // auto, f32, bf16, int8
+  bool int8_prompts = true;         // auto may take int8 for prompts, too
   std::string cache_type = "auto";  // of keys and values: auto (as precision), f32, bf16, q8_0
   int64_t memory = 0;               // bytes; 0: 80 % of what is free
   std::string scratch;              // folder where weights wait that do not fit; empty: the user's cache; "none": none

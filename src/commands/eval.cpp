@@ -20,7 +20,9 @@ constexpr Metric kMetrics[] = {
     {"perplexity", eval_perplexity}, {"choice", eval_choice}, {"exact", eval_exact}, {"label", eval_label}};
 
 Result<void> measure(EvalFlags& flags, const Metric& metric, Events& events) {
-  auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
+  InferenceOptions options = TRY(flags.inference.finish());
+  options.int8_prompts = false;
+  auto inference = TRY(Inference::open(options));
   return flags.logits.empty() ? metric.run(flags, *inference, events) : write_logits(flags, *inference, events);
 }
 

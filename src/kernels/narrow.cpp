@@ -161,17 +161,13 @@ THIMBLE_BODY void step(Sums<R, bytes>& sums, const Rows<float>& rows, int64_t i)
 template <int R, int bytes, class Weight>
 THIMBLE_BODY void step(Sums<R, bytes>& sums, const Rows<Weight>& rows, int64_t i) noexcept {
   using In = RegisterLanes<bytes>;
-  RegisterPair<bytes> b[kTogether];
 #pragma GCC unroll 4
-  for (int c = 0; c < kTogether; ++c) b[c] = pair_at<bytes>(rows.w + c * rows.w_stride, i);
+  for (int c = 0; c < kTogether; ++c) {
+    const RegisterPair<bytes> b = pair_at<bytes>(rows.w + c * rows.w_stride, i);
 #pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) {
-    const In even = load<In>(rows.x + r * rows.x_stride + i);
-    const In odd = load<In>(rows.x + r * rows.x_stride + i + kLanes);
-#pragma GCC unroll 4
-    for (int c = 0; c < kTogether; ++c) {
-      sums[r][c] = sums[r][c] + even * b[c].even;
-      sums[r][c] = sums[r][c] + odd * b[c].odd;
+    for (int r = 0; r < R; ++r) {
+      sums[r][c] = sums[r][c] + load<In>(rows.x + r * rows.x_stride + i) * b.even;
+      sums[r][c] = sums[r][c] + load<In>(rows.x + r * rows.x_stride + i + kLanes) * b.odd;
     }
   }
 }

@@ -230,7 +230,7 @@ class Planner {
   enum class Part { prompts, guesses, tokens, sequences };
   Result<InferenceProgram> program(Part part, std::string prefix, int64_t rows, Tensors& tensors) const {
     const bool makes_tokens = part == Part::tokens || part == Part::guesses;
-    const Multiply multiply = makes_tokens ? spec_.step : spec_.multiply;
+    const Multiply multiply = makes_tokens ? spec_.step : part == Part::prompts ? spec_.prompts : spec_.multiply;
     BuildOptions options{.prefix = prefix,
                          .rows = rows,
                          .positions = spec_.context,
@@ -333,13 +333,14 @@ class Planner {
       l.choices.push_back(fmt::format("scratch file of {}; {} reads {} of it and takes {:.2f} s (predicted)",
                                       megabytes(plan.scratch_bytes), generates() ? "a token" : "a pass",
                                       megabytes(plan.read_bytes), plan.seconds));
-    l.choices.push_back("products in " + products(spec_.multiply));
+    const Multiply first = generates() ? spec_.prompts : spec_.multiply;
+    l.choices.push_back("products in " + products(first));
     if (spec_.guesses > 0)
       l.choices.push_back(fmt::format(
           "{} guessed ahead{}", counted(spec_.guesses, "token"),
           spec_.guess_layers > 0 ? fmt::format(" by the first {} of the model", counted(spec_.guess_layers, "block"))
                                  : ""));
-    if (generates() && spec_.step != spec_.multiply) l.choices.push_back("of new tokens in " + products(spec_.step));
+    if (generates() && spec_.step != first) l.choices.push_back("of new tokens in " + products(spec_.step));
     // Of the programs that make results: the number of rows at once changes none.
     const InferenceProgram& last = plan.programs.back();
     const std::string text =

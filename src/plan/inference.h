@@ -31,7 +31,8 @@ struct InferenceSpec {
   std::vector<RewriteSpec> rewrites;  // of an adapter; none: there is none
   const Codec* activation = &kBf16;
   const Codec* cache = &kBf16;        // of keys and values
-  Multiply multiply = Multiply::f32;  // of prompts and evaluation
+  Multiply multiply = Multiply::f32;  // of evaluation
+  Multiply prompts = Multiply::f32;   // of programs that write prompts into the cache
   Multiply step = Multiply::f32;      // of programs that make one token a sequence
   int threads = 1;
   int64_t slots = 1;         // generate: sequences at once

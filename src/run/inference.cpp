@@ -69,9 +69,12 @@ Result<std::unique_ptr<Inference>> Inference::open(const InferenceOptions& optio
   const bool asks_machine = options.multiply == "auto" && options.precision == "bf16" && multiplies(Multiply::bf16);
   spec.multiply = TRY(choose_multiply(options.multiply, options.precision,
                                       asks_machine ? calibrated_machine(*inference->threads_, "") : Machine{}));
-  spec.step = spec.multiply;
-  if (options.multiply == "auto" && options.precision == "bf16" && int8_is_fast() && has_int8_weights(spec))
+  spec.prompts = spec.step = spec.multiply;
+  if (options.multiply == "auto" && options.precision == "bf16" && int8_is_fast() && has_int8_weights(spec)) {
     spec.step = Multiply::int8;
+    // Products of bf16, where the CPU has them, are as fast as those of int8 where there are many rows.
+    if (options.int8_prompts && spec.multiply == Multiply::f32) spec.prompts = Multiply::int8;
+  }
   return inference;
 }
 

@@ -39,6 +39,29 @@ INLINE void unrolled(auto body) noexcept {
   (std::make_integer_sequence<int, kCount>{});
 }
 
+// What offsets add to the results of R rows of x: products of numbers of the groups.
+template <int R, int G>
+INLINE void add_offsets(const Int8Panel& panel, const Int8Piece& piece, int64_t row, float* rests) noexcept {
+  __m256 rest[R][2];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) rest[r][half] = _mm256_loadu_ps(rests + r * kDotRows + 8 * half);
+  for (int64_t g = 0; g < piece.count / G; ++g) {
+    const __m256 low = _mm256_load_ps(panel.offsets[g]), high = _mm256_load_ps(panel.offsets[g] + 8);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const __m256 sum = _mm256_set1_ps(piece.x.sums(row + r)[piece.first / kDotBlock + g]);
+      rest[r][0] = _mm256_add_ps(rest[r][0], _mm256_mul_ps(low, sum));
+      rest[r][1] = _mm256_add_ps(rest[r][1], _mm256_mul_ps(high, sum));
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) _mm256_storeu_ps(rests + r * kDotRows + 8 * half, rest[r][half]);
+}
+
 // R rows of x with a panel, both halves of its rows: their codes are loaded once for all of them.
 template <template <int, int> class Products, int R, int G, bool kOffsets, int kBits>
 void multiply_rows(const Int8Panel& panel, const Int8Piece& piece, int64_t row, float* sums, float* rests) noexcept {
@@ -73,14 +96,9 @@ void multiply_rows(const Int8Panel& panel, const Int8Piece& piece, int64_t row, 
             _mm256_mul_ps(_mm256_load_ps(panel.scales[g] + 8 * half), _mm256_set1_ps(scales[r][g * G / kDotBlock]));
         const __m256 of_group = _mm256_mul_ps(_mm256_cvtepi32_ps(total), scale);
         _mm256_storeu_ps(sum, _mm256_add_ps(_mm256_loadu_ps(sum), of_group));
-        if constexpr (kOffsets) {
-          float* const rest = rests + r * kDotRows + 8 * half;
-          const float row_sum = piece.x.sums(row + r)[piece.first / kDotBlock + g];
-          const __m256 offset = _mm256_mul_ps(_mm256_load_ps(panel.offsets[g] + 8 * half), _mm256_set1_ps(row_sum));
-          _mm256_storeu_ps(rest, _mm256_add_ps(_mm256_loadu_ps(rest), offset));
-        }
       }
   }
+  if constexpr (kOffsets) add_offsets<R, G>(panel, piece, row, rests);
 }
 
 template <template <int, int> class Products, int G, bool kOffsets, int kBits>

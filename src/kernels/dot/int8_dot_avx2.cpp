@@ -32,6 +32,8 @@ class PairedProducts {
     constexpr int kTogether = std::min(kQuads, together(kBits));
     const __m256i products = pairs(codes, x);
     pair_ = kQuad % kTogether == 0 ? products : _mm256_add_epi16(pair_, products);
+    // One after the other: GCC would add them as a tree, whose products wait for each other in memory.
+    asm("" : "+x"(pair_));
     if constexpr (kQuad % kTogether == kTogether - 1)
       total_ = _mm256_add_epi32(total_, _mm256_madd_epi16(pair_, _mm256_set1_epi16(1)));
   }

@@ -35,13 +35,9 @@ constexpr Option kMiniOptions[] = {
     {"epsilon", 1e-6, 0, 1, "added to the root"},
 };
 
-Projection projection(const Parameter& parameter, const OptionValues& options) {
-  return Projection(parameter.shape, static_cast<int64_t>(options["rank"]));
-}
-
 std::vector<StateSpec> states(const Parameter& parameter, const OptionValues& options) {
   if (!parameter.is_hidden_matrix()) return adam_states(parameter.shape);
-  std::vector<StateSpec> out = adam_states(projection(parameter, options).low());
+  std::vector<StateSpec> out = adam_states(Projection(parameter, options).low());
   out.push_back({.name = "length", .shape = {1}, .any_codec = false});
   return out;
 }
@@ -77,7 +73,7 @@ ValueId scaled(Update& u, const Projection& p) {
 
 void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
-  const ValueId step = scaled(u, projection(u.trained, u.options));
+  const ValueId step = scaled(u, Projection(u.trained, u.options));
   const ValueId length = squared_length(u.graph, step, "length." + u.name());
   {
     Fused f(u.graph, "update." + u.name());

@@ -32,13 +32,9 @@ constexpr int kNewtonSchulz = 5;
 
 enum State : size_t { kM, kV, kBasis, kCovariance };
 
-Projection projection(const Parameter& parameter, const OptionValues& options) {
-  return Projection(parameter.shape, static_cast<int64_t>(options["rank"]));
-}
-
 std::vector<StateSpec> states(const Parameter& parameter, const OptionValues& options) {
   if (!parameter.is_hidden_matrix()) return adam_states(parameter.shape);
-  const Projection p = projection(parameter, options);
+  const Projection p(parameter, options);
   return {{.name = "m", .shape = parameter.shape, .any_codec = false},
           {.name = "v", .shape = p.low(), .squares = true},
           {.name = "basis", .shape = p.basis(), .any_codec = false},
@@ -117,7 +113,7 @@ ValueId remaining_part(Update& u, const Projection& p, ValueId low) {
 
 void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
-  const Projection p = projection(u.trained, u.options);
+  const Projection p(u.trained, u.options);
   const ValueId g = clipped_gradient(u);
   turn_basis(u, p, g);
   ValueId low = kNone;

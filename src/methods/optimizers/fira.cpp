@@ -15,26 +15,16 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    whole_number("rank", 0, 0, 65536, "dimensions that are kept; 0: a quarter of the smaller side"),
-    whole_number("interval", 200, 1, 1'000'000'000, "steps from one basis to the next"),
-    {"scale", 1, 0, 1000, "of the step of matrices"},
-    whole_number("iterations", 4, 0, 1000, "of the power method that finds a basis"),
-    kAdamOptions[0],
-    kAdamOptions[1],
-    {"epsilon", 1e-6, 0, 1, "added to the root"},
+    kBasisOptions[0], kBasisOptions[1], {"scale", 1, 0, 1000, "of the step of matrices"}, kBasisOptions[2],
+    kAdamOptions[0],  kAdamOptions[1],  {"epsilon", 1e-6, 0, 1, "added to the root"},
 };
 
 enum State : size_t { kM, kV, kBasis, kLength };
 
-Projection projection(const Parameter& parameter, const OptionValues& options) {
-  return Projection(parameter.shape, static_cast<int64_t>(options["rank"]));
-}
-
 std::vector<StateSpec> states(const Parameter& parameter, const OptionValues& options) {
   if (!parameter.is_hidden_matrix()) return adam_states(parameter.shape);
-  const Projection p = projection(parameter, options);
-  std::vector<StateSpec> out = adam_states(p.low());
-  out.push_back({.name = "basis", .shape = p.basis(), .any_codec = false});
+  const Projection p(parameter, options);
+  std::vector<StateSpec> out = basis_states(p);
   out.push_back({.name = "length", .shape = {1}, .any_codec = false});
   return out;
 }
@@ -57,7 +47,7 @@ ValueId remaining(Update& u, const Projection& p, ValueId g, ValueId low, ValueI
 
 void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
-  const Projection p = projection(u.trained, u.options);
+  const Projection p(u.trained, u.options);
   const ValueId g = clipped_gradient(u);
   renew_basis(u, p, kBasis, g, "fira");
   const ValueId low = p.project(u.graph, g, u.states[kBasis], "low." + u.name());

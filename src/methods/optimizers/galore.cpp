@@ -14,34 +14,29 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    whole_number("rank", 0, 0, 65536, "dimensions that are kept; 0: a quarter of the smaller side"),
-    whole_number("interval", 200, 1, 1'000'000'000, "steps from one basis to the next"),
+    kBasisOptions[0],
+    kBasisOptions[1],
     {"scale", 0.25, 0, 1000, "of the step in the projected directions"},
-    whole_number("iterations", 4, 0, 1000, "of the power method that finds a basis"),
+    kBasisOptions[2],
     kAdamOptions[0],
     kAdamOptions[1],
     {"epsilon", 1e-6, 0, 1, "added to the root"},
 };
 
-Projection projection(const Parameter& parameter, const OptionValues& options) {
-  return Projection(parameter.shape, static_cast<int64_t>(options["rank"]));
-}
-
 // m and v first, as AdamW has them.
 std::vector<StateSpec> states(const Parameter& parameter, const OptionValues& options) {
   if (!parameter.is_hidden_matrix()) return adam_states(parameter.shape);
-  const Projection p = projection(parameter, options);
-  std::vector<StateSpec> out = adam_states(p.low());
-  out.push_back({.name = "basis", .shape = p.basis(), .any_codec = false});
+  const Projection p(parameter, options);
+  std::vector<StateSpec> out = basis_states(p);
   return out;
 }
 
 Shape accumulator(const Parameter& parameter, const OptionValues& options) {
-  return parameter.is_hidden_matrix() ? projection(parameter, options).low() : Shape{};
+  return parameter.is_hidden_matrix() ? Projection(parameter, options).low() : Shape{};
 }
 
 ValueId absorb(Update& u) {
-  const Projection p = projection(u.trained, u.options);
+  const Projection p(u.trained, u.options);
   renew_basis(u, p, 2, u.gradient, "galore");
   const ValueId low = p.project(u.graph, u.gradient, u.states[2], "low." + u.name());
   Fused f(u.graph, "absorbed." + u.name());
@@ -55,7 +50,7 @@ void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
   const ValueId low = clipped_gradient(u);
   const ValueId direction =
-      projection(u.trained, u.options).back(u.graph, adam_direction(u, low), u.states[2], "back." + u.name());
+      Projection(u.trained, u.options).back(u.graph, adam_direction(u, low), u.states[2], "back." + u.name());
   Fused f(u.graph, "update." + u.name());
   const Expr p = f.tensor(u.parameter), d = f.tensor(direction), rate = f.scalar(u.learning_rate);
   f.store(u.parameter, p * (1 - rate * u.decay) - u.options["scale"] * rate * d);

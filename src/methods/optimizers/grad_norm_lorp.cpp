@@ -17,10 +17,10 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    whole_number("rank", 0, 0, 65536, "dimensions that are kept; 0: a quarter of the smaller side"),
-    whole_number("interval", 200, 1, 1'000'000'000, "steps from one basis to the next"),
+    kBasisOptions[0],
+    kBasisOptions[1],
     {"scale", 0.25, 0, 1000, "of the step in the projected directions"},
-    whole_number("iterations", 4, 0, 1000, "of the power method that finds a basis"),
+    kBasisOptions[2],
     kAdamOptions[0],
     kAdamOptions[1],
     {"epsilon", 1e-6, 0, 1, "added to the root"},
@@ -29,16 +29,11 @@ constexpr double kLeastLength = 1e-12;
 
 enum State : size_t { kM, kV, kBasis, kLengthM, kLengthV };
 
-Projection projection(const Parameter& parameter, const OptionValues& options) {
-  return Projection(parameter.shape, static_cast<int64_t>(options["rank"]));
-}
-
 std::vector<StateSpec> states(const Parameter& parameter, const OptionValues& options) {
   if (!parameter.is_hidden_matrix()) return adam_states(parameter.shape);
-  const Projection p = projection(parameter, options);
+  const Projection p(parameter, options);
   const Shape rows{parameter.shape[0]};
-  std::vector<StateSpec> out = adam_states(p.low());
-  out.push_back({.name = "basis", .shape = p.basis(), .any_codec = false});
+  std::vector<StateSpec> out = basis_states(p);
   out.push_back({.name = "length_m", .shape = rows});
   out.push_back({.name = "length_v", .shape = rows, .squares = true});
   return out;
@@ -72,7 +67,7 @@ Gradients gradients(Update& u, ValueId g, ValueId squares) {
 
 void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
-  const Projection low = projection(u.trained, u.options);
+  const Projection low = Projection(u.trained, u.options);
   const ValueId g = clipped_gradient(u);
   const ValueId squares = reduce(u.graph, u.parameter, Reduce::squares, ReduceOver::columns, "squares." + u.name());
   const Gradients gradient = gradients(u, g, squares);

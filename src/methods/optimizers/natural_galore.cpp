@@ -17,10 +17,10 @@ namespace thimble {
 namespace {
 
 constexpr Option kOptions[] = {
-    whole_number("rank", 0, 0, 65536, "dimensions that are kept; 0: a quarter of the smaller side"),
-    whole_number("interval", 200, 1, 1'000'000'000, "steps from one basis to the next"),
+    kBasisOptions[0],
+    kBasisOptions[1],
     {"scale", 0.25, 0, 1000, "of the step in the projected directions"},
-    whole_number("iterations", 4, 0, 1000, "of the power method that finds a basis"),
+    kBasisOptions[2],
     whole_number("history", 20, 1, 1000, "gradients that make the Fisher information"),
     {"damping", 1e-3, 1e-9, 1e6, "lambda, added to it"},
     kAdamOptions[0],
@@ -30,15 +30,10 @@ constexpr Option kOptions[] = {
 
 enum State : size_t { kM, kV, kBasis, kHistory };
 
-Projection projection(const Parameter& parameter, const OptionValues& options) {
-  return Projection(parameter.shape, static_cast<int64_t>(options["rank"]));
-}
-
 std::vector<StateSpec> states(const Parameter& parameter, const OptionValues& options) {
   if (!parameter.is_hidden_matrix()) return adam_states(parameter.shape);
-  const Projection p = projection(parameter, options);
-  std::vector<StateSpec> out = adam_states(p.low());
-  out.push_back({.name = "basis", .shape = p.basis(), .any_codec = false});
+  const Projection p(parameter, options);
+  std::vector<StateSpec> out = basis_states(p);
   out.push_back(
       {.name = "history", .shape = {static_cast<int64_t>(options["history"]), p.low().count()}, .any_codec = false});
   return out;
@@ -99,7 +94,7 @@ ValueId natural(Update& u, ValueId row) {
 
 void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
-  const Projection p = projection(u.trained, u.options);
+  const Projection p(u.trained, u.options);
   const ValueId g = clipped_gradient(u);
   renew_basis(u, p, kBasis, g, "natural_galore");
   const ValueId low = p.project(u.graph, g, u.states[kBasis], "low." + u.name());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "methods/optimizers/adamw.h"
 #include "methods/optimizers/matrices.h"
 #include "ops/matrix.h"
 #include "ops/pointwise.h"
@@ -51,6 +52,12 @@ ValueId Projection::dominant(Graph& g, ValueId whole, uint64_t stream, int itera
   const ValueId turned = product(g, q, vectors, name + ".turned");
   if (columns == rank_) return turned;
   return g.emit(kSlice, SliceAttributes{SliceAttributes::Axis::columns, 0, rank_}, {turned}, name);
+}
+
+std::vector<StateSpec> basis_states(const Projection& projection) {
+  std::vector<StateSpec> states = adam_states(projection.low());
+  states.push_back({.name = "basis", .shape = projection.basis(), .any_codec = false});
+  return states;
 }
 
 }  // namespace thimble

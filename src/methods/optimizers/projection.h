@@ -10,6 +10,8 @@ class Projection {
  public:
   // rank 0: a quarter of the smaller side.
   Projection(const Shape& whole, int64_t rank);
+  Projection(const Parameter& parameter, const OptionValues& options)
+      : Projection(parameter.shape, static_cast<int64_t>(options["rank"])) {}
 
   bool wide() const { return whole_[0] < whole_[1]; }
   int64_t rank() const { return rank_; }
@@ -35,8 +37,16 @@ class Projection {
 };
 
 // Of the optimizers that find a basis anew every `interval` steps.
+inline constexpr Option kBasisOptions[] = {
+    whole_number("rank", 0, 0, 65536, "dimensions that are kept; 0: a quarter of the smaller side"),
+    whole_number("interval", 200, 1, 1'000'000'000, "steps from one basis to the next"),
+    whole_number("iterations", 4, 0, 1000, "of the power method that finds a basis"),
+};
 inline constexpr Period kBasisPeriods[] = {
     {"basis", [](const OptionValues& options) { return static_cast<int64_t>(options["interval"]); }}};
+
+// Adam's m and v of what is projected, and the basis.
+std::vector<StateSpec> basis_states(const Projection& projection);
 
 // Where it is due, the dominant directions of `whole` become the basis in state `state`. `owner`: whose stream of
 // random numbers it begins from.
