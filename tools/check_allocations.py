@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """Makes allocations of the program fail, one a run: each run must end in words, not in a crash, and free what it took.
 
-    tools/check_allocations.py THIMBLE [--fork] [--scenario NAME ...] [--every N] [--sample 200] [--jobs 2] [--seed 1]
+    tools/check_allocations.py THIMBLE [--scenario NAME ...] [--every N] [--sample 200] [--jobs 2] [--seed 1]
 
 Every scenario is run once to count its allocations and to find those that are the first with their call stack, in it and
 in the scenarios before. Then it is run anew for each of these, and for a sample of the others, with that allocation
 and the next failing, as the program has a reserve that makes up for one; for some with one, and with all after it. --every
-N takes every Nth allocation instead, and --fork, as root, every one: the program forks at each and the child goes on with
-the failure, until files are written; from there on it is run anew for each. A run that ends well must have said what the
-undisturbed one said. What is live at the end is compared with that run, by who asked for it. Prints one line a scenario and the
+N takes every Nth allocation instead. A run that ends well must have said what the undisturbed
+one said. What is live at the end is compared with that run, by who asked for it. Prints one line a scenario and the
 findings; exit status 1 where there are any. Needs g++ and glibc."""
 import argparse
 import collections
@@ -30,8 +29,8 @@ HOW = {0: "and all after it", 1: "once", 2: "and the next"}
 
 
 class Scenario:
-    def __init__(self, name, arguments, says=False, forks=True):
-        self.name, self.arguments, self.says, self.forks = name, arguments, says, forks
+    def __init__(self, name, arguments, says=False):
+        self.name, self.arguments, self.says = name, arguments, says
 
 
 def byte_tokenizer():
@@ -89,7 +88,7 @@ def scenarios(folder):
         Scenario("load", ["inspect", f"{folder}/made/model", "--tensors"], True),
         Scenario("save", ["train", *size, "--data", text, *steps, "--save-every", "1", "--out", "OUT"]),
         Scenario("resume", ["train", *size, "--data", text, "--context", "32", "--steps", "3", *alone, "--resume", "--out",
-                            "OUT"], forks=False),  # its folder is not empty
+                            "OUT"]),
         Scenario("generate", ["generate", "--model", gguf, "--adapter", f"{folder}/tuned/adapter", "--prompt", "one two",
                               "--max-tokens", "6", *alone], True),
         Scenario("convert", ["convert", "--model", f"{folder}/made/model", "--to", "gguf", "--codec", "q4_0", "--out",
@@ -110,7 +109,7 @@ class Program:
     def __init__(self, path, shim, folder):
         self.path, self.shim, self.folder = path, shim, folder
 
-    def run(self, scenario, number, seconds=SECONDS, keep=None, **settings):
+    def run(self, scenario, number, **settings):
         out = os.path.join(self.folder, f"out-{scenario.name}-{number}")
         shutil.rmtree(out, ignore_errors=True)
         if scenario.name == "resume":
@@ -126,7 +125,7 @@ class Program:
         try:
             # At the same addresses each time, by which those who ask are known.
             done = subprocess.run(["setarch", "-R", self.path, *arguments], capture_output=True, env=environment,
-                                  timeout=seconds)
+                                  timeout=SECONDS)
             code, said, err = done.returncode, done.stdout.replace(out.encode(), b"OUT"), done.stderr.decode(errors="replace")
         except subprocess.TimeoutExpired:
             code, said, err = "hangs", b"", ""
@@ -139,8 +138,6 @@ class Program:
                         live[value] += 1
                     else:
                         allocations = int(value)
-        if keep:
-            shutil.copy(report, keep)
         asked = ""
         if os.path.exists(trace):
             with open(trace) as file:
@@ -180,25 +177,6 @@ def within_library(program, asked):
     return any("nlohmann::" in name or "simdjson::" in name for name in names[:own])
 
 
-def fork_at_every_one(program, scenario, total):
-    """How many children there were, what ended badly as (index, times), and the allocations that none was made for."""
-    keep = {name: os.path.join(program.folder, f"{name}-{scenario.name}") for name in ("found", "clean", "says")}
-    clean = program.run(scenario, "forks", keep=keep["clean"])
-    settings = {"FAIL_FORK": keep["found"], "FAIL_CLEAN": keep["clean"]}
-    if scenario.says:
-        with open(keep["says"], "wb") as file:
-            file.write(clean[1])
-        settings["FAIL_SAYS"] = keep["says"]
-    if "OUT" in " ".join(scenario.arguments):
-        settings["FAIL_OUT"] = os.path.join(program.folder, f"out-{scenario.name}-forks")
-    ran = program.run(scenario, "forks", seconds=None, **settings)
-    if ran[0] != 0:
-        sys.exit(f"{scenario.name} fails while it forks: {ran[2]}")
-    with open(keep["found"]) as file:
-        *found, (children, untried) = [tuple(map(int, line.split())) for line in file]
-    return children, found, list(range(total - untried + 1, total + 1))
-
-
 def indexes(program, scenario, options, total):
     if options.every:
         return list(range(1, total + 1, options.every)), 0
@@ -217,12 +195,8 @@ def check(program, scenario, options):
     clean = program.run(scenario, "clean")
     if clean[0] != 0:
         sys.exit(f"{scenario.name} fails without a fault: {clean[2]}")
-    children, stacks, jobs = 0, 0, []
-    if options.fork and scenario.forks:
-        children, jobs, chosen = fork_at_every_one(program, scenario, clean[3])
-    else:
-        chosen, stacks = indexes(program, scenario, options, clean[3])
-    jobs += [(index, 2) for index in chosen] + [(index, times) for times in (0, 1) for index in chosen[::10]]
+    chosen, stacks = indexes(program, scenario, options, clean[3])
+    jobs = [(index, 2) for index in chosen] + [(index, times) for times in (0, 1) for index in chosen[::10]]
     codes, findings, theirs = collections.Counter(), [], 0
 
     def one(job):
@@ -238,7 +212,7 @@ def check(program, scenario, options):
                 theirs += 1
             elif wrong:
                 findings.append(f"  {scenario.name}, allocation {index}, {HOW[times]}: {wrong}")
-    print(f"{scenario.name}: {clean[3]} allocations, {children} children, {stacks} new call stacks, {len(jobs)} runs in {time.time() - begin:.0f} s; "
+    print(f"{scenario.name}: {clean[3]} allocations, {stacks} new call stacks, {len(jobs)} runs in {time.time() - begin:.0f} s; "
           f"exit codes {dict(sorted(codes.items(), key=str))}; {theirs} within libraries of JSON, {len(findings)} findings", flush=True)
     for finding in findings[:options.findings]:
         print(finding, flush=True)
@@ -250,7 +224,6 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--scenario", nargs="*", default=[])
     parser.add_argument("--every", type=int, default=0)
-    parser.add_argument("--fork", action="store_true")
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)

@@ -3,11 +3,6 @@
 //
 //   FAIL_AT=N       the Nth allocation, from 1 on, fails; FAIL_TIMES=K: and the K - 1 after it; 0: and all after it
 //   FAIL_SITES=F    instead: the first allocation of every call stack, one "INDEX HASH" a line, into the file F
-//   FAIL_FORK=F     instead: at every allocation children go on with a failing one, until a file is opened for writing;
-//                   FAIL_FROM, FAIL_STRIDE: at some only. Into F "INDEX TIMES" of what a child ended badly with, and at
-//                   the end "CHILDREN UNTRIED": how many there were, and how many allocations had none, as other threads
-//                   ran or files had been written. FAIL_OUT=D: each child has this folder empty, to itself.
-//                   FAIL_CLEAN=F: the report of an undisturbed run; FAIL_SAYS=F: what that wrote to its standard output
 //   FAIL_REPORT=F   at the end: "allocations N", and "live SITE COUNT" for what is not freed, by who asked for it
 //   FAIL_TRACE=F    who asks for the one that fails, into the file F
 //
@@ -17,17 +12,13 @@
 #include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -130,122 +121,10 @@ void note_stack(uint64_t index) {
   }
 }
 
-// Forking at every allocation.
-constexpr unsigned kSeconds = 60;  // a child that takes longer hangs
-constexpr int kLeaks = 98;
-int findings = -1;
-bool in_child = false, writes = false;
-uint64_t first = 0, stride = 1, children = 0, untried = 0;
-
-bool only_thread() {
-  struct stat tasks;
-  return stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink == 3;
-}
-
-bool same_text(int a, int b) {
-  char left[4096], right[4096];
-  for (off_t at = 0;;) {
-    const ssize_t bytes = pread(a, left, sizeof left, at);
-    if (bytes < 0 || pread(b, right, sizeof right, at) != bytes || memcmp(left, right, static_cast<size_t>(bytes)) != 0)
-      return false;
-    if (bytes == 0) return true;
-    at += bytes;
-  }
-}
-
-bool has(int file, const char* words) {
-  static char text[1 << 16];
-  const ssize_t bytes = pread(file, text, sizeof text - 1, 0);
-  text[bytes > 0 ? bytes : 0] = 0;
-  return strstr(text, words) != nullptr;
-}
-
-bool ends_well(int status, int out, int err) {
-  if (!WIFEXITED(status) || WEXITSTATUS(status) > 3) return false;
-  if (WEXITSTATUS(status) != 0) return has(err, "thimble");
-  const char* const says = getenv("FAIL_SAYS");
-  if (!says) return true;
-  const int clean = open(says, O_RDONLY | O_CLOEXEC);
-  const bool same = same_text(out, clean) || has(out, "memory");
-  close(clean);
-  return same;
-}
-
-// In the child true: its allocation fails. In the parent, when the child has ended, false.
-bool goes_on_in_child(uint64_t index, uint64_t times) {
-  inside = true;
-  const int out = memfd_create("out", MFD_CLOEXEC), err = memfd_create("err", MFD_CLOEXEC);
-  const pid_t child = fork();
-  if (child == 0) {
-    in_child = true;
-    dup2(out, STDOUT_FILENO);
-    dup2(err, STDERR_FILENO);
-    alarm(kSeconds);
-    if (const char* const folder = getenv("FAIL_OUT"))
-      if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-          mount("none", folder, "tmpfs", 0, nullptr) != 0)
-        _exit(99);
-    fail_at = index;
-    fail_times = times;
-    inside = false;
-    return true;
-  }
-  int status = -1;
-  while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  ++children;
-  if (child < 0 || !ends_well(status, out, err))
-    write_line(findings, "%llu %llu\n", static_cast<unsigned long long>(index), static_cast<unsigned long long>(times));
-  close(out);
-  close(err);
-  inside = false;
-  return false;
-}
-
-bool fails_in_child(uint64_t index) {
-  if (index < first || index % stride != 0) return false;
-  if (writes || !only_thread()) {
-    ++untried;
-    return false;
-  }
-  if (goes_on_in_child(index, 2)) return true;
-  return index / stride % 10 == 0 && (goes_on_in_child(index, 0) || goes_on_in_child(index, 1));
-}
-
-// How many blocks live at the end of the undisturbed run, by who asked for them; a child takes its own away.
-struct Count {
-  void* site;
-  int64_t left;
-};
-Count* known = nullptr;
-
-Count* count_of(void* site) {
-  size_t i = slot_of(site);
-  while (known[i].site && known[i].site != site) i = (i + 1) % kSlots;
-  return &known[i];
-}
-
-void read_clean_report(const char* path) {
-  known = table<Count>();
-  FILE* const file = known ? fopen(path, "re") : nullptr;
-  void* site = nullptr;
-  char line[160];
-  while (file && fgets(line, sizeof line, file))
-    if (sscanf(line, "live %p", &site) == 1) *count_of(site) = {site, count_of(site)->left + 1};
-  if (file) fclose(file);
-}
-
-bool leaks() {
-  for (size_t i = 0; blocks && i < kSlots; ++i)
-    if (blocks[i].at && blocks[i].at != kGone && --count_of(blocks[i].site)->left < 0) return true;
-  return false;
-}
-
 // Whether the allocation that is asked for now is to fail.
 bool fails() {
   if (inside || !begun) return false;
   const uint64_t index = count.fetch_add(1, std::memory_order_relaxed) + 1;
-  if (findings >= 0 && !in_child) return fails_in_child(index);
   if (sites >= 0) {
     inside = true;
     note_stack(index);
@@ -283,12 +162,6 @@ __attribute__((constructor)) void begin() {
   }
   if (const char* const path = getenv("FAIL_TRACE")) trace = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (getenv("FAIL_TIMES")) fail_times = number("FAIL_TIMES");
-  if (const char* const path = getenv("FAIL_FORK")) {
-    findings = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    first = number("FAIL_FROM");
-    if (const char* const clean = getenv("FAIL_CLEAN")) read_clean_report(clean);
-    if (getenv("FAIL_STRIDE")) stride = number("FAIL_STRIDE");
-  }
   inside = false;
   fail_at = number("FAIL_AT");
 }
@@ -301,13 +174,6 @@ int counted_main(int argc, char** argv, char** environment) {
 __attribute__((destructor)) void end() {
   inside = true;
   fail_at = 0;
-  if (findings >= 0) {
-    if (!in_child)
-      write_line(findings, "%llu %llu\n", static_cast<unsigned long long>(children), static_cast<unsigned long long>(untried));
-    else if (known && leaks())
-      _exit(kLeaks);
-    return;
-  }
   if (!report) return;
   const int file = open(report, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   write_line(file, "allocations %llu\n", static_cast<unsigned long long>(count.load()));
@@ -395,15 +261,6 @@ void free(void* pointer) {
   remove_block(pointer);
   __libc_free(pointer);
 }
-int open64(const char* path, int flags, ...) {
-  va_list arguments;
-  va_start(arguments, flags);
-  const int mode = (flags & (O_CREAT | O_TMPFILE)) ? va_arg(arguments, int) : 0;
-  va_end(arguments);
-  if (!inside && begun && (flags & O_ACCMODE) != O_RDONLY) writes = true;
-  return static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
-}
-int open(const char* path, int flags, ...) __attribute__((alias("open64")));
 void* mmap(void* at, size_t bytes, int protection, int flags, int descriptor, off_t offset) {
   if ((flags & MAP_ANONYMOUS) && fails()) {
     errno = ENOMEM;
