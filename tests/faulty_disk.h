@@ -208,7 +208,7 @@ class FaultyDisk final : public FileSystem {
   std::vector<Operation> log_;
   std::map<int, Open> open_;
   std::map<std::string, int64_t> files_;  // by path
-  std::set<int64_t> failed_syncs_;  // numbers of files
+  std::set<int64_t> failed_syncs_;        // numbers of files
 };
 
 // What may be on a disk that lost its power after the first `count` operations of a log: what was synced, and of the
