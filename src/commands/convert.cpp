@@ -18,6 +18,7 @@
 #include "run/arena.h"
 #include "run/merged.h"
 #include "run/recipe.h"
+#include "run/setup.h"
 #include "text/tokenizer.h"
 
 namespace thimble {
@@ -113,7 +114,9 @@ std::string adapter_template(const Conversion& c) { return c.adapters.empty() ? 
 
 Result<void> open_all(Conversion& c) {
   const ConvertOptions& o = c.options;
-  c.budget_bytes = o.memory.empty() ? free_memory_bytes() / 5 * 4 : TRY(parse_bytes(o.memory));
+  const int64_t asked = o.memory.empty() ? 0 : TRY(parse_bytes(o.memory));
+  CHECK_OK(check_budget(asked));
+  c.budget_bytes = budget_or_free(asked);
   c.source = TRY(ModelSource::open(o.model));
   if (!o.adapter.empty()) {
     c.adapters = TRY(open_adapter_list(o.adapter, o.adapter_scale));

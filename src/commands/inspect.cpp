@@ -73,9 +73,10 @@ Ordered describe_cpu(int threads) {
   if (bf16_flops > 0) {
     why = fmt::format("bf16 is {:.2f} times as fast as f32 here, and is taken from 1.2 times on", bf16_flops / f32);
   }
-  json["--multiply auto"] = fmt::format(
-      "{} under --precision bf16: {}; always f32 under --precision f32; new tokens {}", bf16 ? "bf16" : "f32", why,
-      int8_is_fast() ? "in int8 under --precision bf16 where the weights allow it" : "likewise");
+  json["--multiply auto"] =
+      fmt::format("{} under --precision bf16: {}; always f32 under --precision f32; {} {}", bf16 ? "bf16" : "f32", why,
+                  int8_is_fast() && !bf16 ? "prompts and new tokens" : "new tokens",
+                  int8_is_fast() ? "in int8 under --precision bf16 where the weights allow it" : "likewise");
   return json;
 }
 

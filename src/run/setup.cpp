@@ -81,6 +81,11 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
 int64_t budget_or_free(int64_t asked) { return asked > 0 ? asked : free_memory_bytes() / 5 * 4; }
 
 Result<void> check_budget(int64_t asked, const ControlGroups& groups) {
+  if (resident_bytes() < 0 || (asked <= 0 && free_memory_bytes() < 0))
+    return fail(
+        ErrorCode::unsupported,
+        "planning: /proc/self/status and /proc/meminfo cannot be read, which say what this process takes and what "
+        "is free; mount /proc");
   const int64_t limit = group_memory(groups).limit_bytes;
   if (limit < 0 || asked <= limit) return {};
   return fail(ErrorCode::over_budget,
