@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The fast tests where a container gives little: no variable but PATH and TMPDIR (so no HOME), no /proc, and nothing that
-# can be written to but one folder. What needs more has to say so: tests that skip are printed with their reasons.
+# can be written to but one folder. What needs more has to say so: commands that plan memory are refused without /proc,
+# and their tests fail by that refusal.
 #
 #   tools/check_bare.sh [BUILD] [REGEX]    as root; BUILD is build/release, REGEX chooses tests (ctest -R)
 set -euo pipefail

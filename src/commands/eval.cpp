@@ -21,7 +21,7 @@ constexpr Metric kMetrics[] = {
 
 Result<void> measure(EvalFlags& flags, const Metric& metric, Events& events) {
   InferenceOptions options = TRY(flags.inference.finish());
-  options.int8_prompts = false;
+  options.int8_prompts = false;  // a measurement does not hang on what is the faster product here
   auto inference = TRY(Inference::open(options));
   return flags.logits.empty() ? metric.run(flags, *inference, events) : write_logits(flags, *inference, events);
 }

@@ -304,7 +304,6 @@ float attention_row(float* s, Weights form, uint16_t* bf16, int64_t n, float by,
 }
 void attention_gradient_row(const AttentionGradientRow& row) noexcept {
   dispatched<attention_gradient_row_body<64>, attention_gradient_row_body<32>, attention_gradient_row_body<16>>(row);
-  ;
 }
 void activate(Activation kind, const float* gate, const float* up, float* y, int64_t n) noexcept {
   dispatched<activate_body>(kind, gate, up, y, n);

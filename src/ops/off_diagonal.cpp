@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/round.h"
 #include "ops/backward.h"
 #include "ops/matrix.h"
 #include "ops/rows.h"
@@ -35,7 +36,7 @@ Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) 
 }
 
 // The products of a granule's rows with each other.
-int64_t products_bytes(int64_t rows) { return (rows * rows * 4 + 63) / 64 * 64; }
+int64_t products_bytes(int64_t rows) { return round_up(rows * rows * 4, 64); }
 
 Matrix matrix(const float* numbers, int64_t rows, int64_t columns) {
   return {&kF32, reinterpret_cast<const std::byte*>(numbers), rows, columns};

@@ -141,7 +141,6 @@ TEST(Adapter, tokens_beside_lora_are_a_technique_of_their_own) {
   EXPECT_THAT(open_adapters(folder.path()).error().message, HasSubstr("there are no rows for them"));
 }
 
-// PEFT writes rows of a head that is the embedding under both names.
 // The file's field is what a message names, not the option that it becomes.
 TEST(Adapter, wrong_tokens_beside_lora_are_said_by_the_name_of_their_field) {
   for (const char* tokens : {R"("all")", R"([1,"two"])", "[1,-2]", "[1.5]", R"({"embed_tokens":[true]})",
@@ -160,6 +159,7 @@ TEST(Adapter, wrong_tokens_beside_lora_are_said_by_the_name_of_their_field) {
   }
 }
 
+// PEFT writes rows of a head that is the embedding under both names.
 TEST(Adapter, rows_of_a_tied_head_are_in_the_file_twice) {
   Architecture tied = tiny_architecture("llama");
   tied.tied = true;

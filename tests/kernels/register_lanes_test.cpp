@@ -94,6 +94,19 @@ TYPED_TEST(RegisterLanesTest, rounds_to_bf16) {
   }
 }
 
+TYPED_TEST(RegisterLanesTest, looks_up_by_the_lowest_bits_of_bytes) {
+  const Sixteen levels = some(7);
+  std::array<std::byte, 16> bytes;
+  for (size_t i = 0; i < 16; ++i) bytes[i] = std::byte(37 * i + 11);
+  const auto words = load_bytes<TypeParam::value>(bytes.data());
+  const Sixteen low = this->numbers(look_up<TypeParam::value>(levels, words)),
+                high = this->numbers(look_up<TypeParam::value>(levels, words >> 4));
+  for (size_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(low[i], levels[std::to_integer<size_t>(bytes[i] & std::byte{15})]);
+    EXPECT_EQ(high[i], levels[std::to_integer<size_t>(bytes[i] >> 4)]);
+  }
+}
+
 TYPED_TEST(RegisterLanesTest, exp2_is_close) {
   for (float x = -130; x < 127; x += 0.0625f * 16) {
     Sixteen from;

@@ -67,7 +67,7 @@ Gradients gradients(Update& u, ValueId g, ValueId squares) {
 
 void apply(Update& u) {
   if (!u.trained.is_hidden_matrix()) return apply_adamw(u);
-  const Projection low = Projection(u.trained, u.options);
+  const Projection low(u.trained, u.options);
   const ValueId g = clipped_gradient(u);
   const ValueId squares = reduce(u.graph, u.parameter, Reduce::squares, ReduceOver::columns, "squares." + u.name());
   const Gradients gradient = gradients(u, g, squares);
