@@ -47,7 +47,8 @@ struct Dispatched<for_512, for_256, for_128> {
 #endif
 
 // The function to call, or to put in a table: `decode = dispatched<decode_blocks>`. A body that is written for vector
-// registers of some bytes is given for each width (kernels/register_lanes.h): `dispatched<body<64>, body<32>, body<16>>`.
+// registers of some bytes is given for each width (kernels/register_lanes.h):
+// `dispatched<body<64>, body<32>, body<16>>`.
 template <auto body, auto for_256 = body, auto for_128 = for_256>
 inline constexpr auto* dispatched = &Dispatched<body, for_256, for_128>::call;
 

@@ -4,10 +4,10 @@
 // registers. The panels of gemm.h would cost more than the product itself.
 //
 // Numerics: every element is, for each term in the order given, a sum over k in 16 lanes of f32 and then over the lanes
-// (the order of dot() in rows.h; of weights in bf16 and nf4, a lane has two neighbours of every 32 elements), multiplied
-// with the term's scale. With Multiply::int8, terms whose weight has an int8 format are as dot/int8_dot.h says instead.
-// An element does not depend on the number of rows or of threads, nor on the instruction set. It differs from gemm()'s:
-// which of the two a product goes through is settled in planning.
+// (the order of dot() in rows.h; of weights in bf16 and nf4, a lane has two neighbours of every 32 elements),
+// multiplied with the term's scale. With Multiply::int8, terms whose weight has an int8 format are as dot/int8_dot.h
+// says instead. An element does not depend on the number of rows or of threads, nor on the instruction set. It differs
+// from gemm()'s: which of the two a product goes through is settled in planning.
 #pragma once
 
 #include "kernels/gemm.h"
