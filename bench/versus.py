@@ -2,14 +2,15 @@
 """thimble beside PyTorch and llama.cpp: the same workload, alternately, in one run; medians and ratios.
 
   bench/versus.py THIMBLE_BINARY MODEL.gguf [--quick] [--json] [--huge-pages]
-                  [--only full,lora,qlora,scratch,prompt,decode] [--isa LEVEL] [--budget-s N]
+                  [--only full,lora,qlora,scratch,prompt,decode,contention] [--isa LEVEL] [--budget-s N]
 
 MODEL.gguf is SmolLM2-135M in Q4_1. The peers (peers.py runs them) are installed from PyPI into an environment of their
 own. Both sides train with AdamW and clipping at 1.0 and infer greedily, on two threads. A whole run tries every
 configuration of PyTorch, 40 minutes and more, and remembers the fastest beside the environment; --quick takes the
 remembered ones. --huge-pages gives the peers what thimble asks the kernel for by itself. --isa holds all sides to one
 instruction set level: thimble by its flag, PyTorch by its libraries' variables, llama.cpp by how it is built, into an
-environment of that level. --budget-s N ends within about N seconds: what is not measured by then is left out by name.
+environment of that level. contention, which only --only takes, trains and decodes alone and beside two programs that
+keep the two CPUs busy, where half the speed would be fair. --budget-s N ends within about N seconds: what is not measured by then is left out by name.
 
   step      median time between two steps' lines, by this program's clock; a run is ended after its last timed step
   start     training: start of the process to the first step's end, less a step (compilation is in it);
@@ -32,6 +33,8 @@ PACKAGES = {"torch": "torch", "transformers": "transformers", "peft": "peft", "b
             "gguf": "gguf", "llama-cpp-python": "llama_cpp"}
 PEERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers.py")
 WORKLOADS = ["full", "lora", "qlora", "scratch", "prompt", "decode"]
+CONTENTION = "contention"
+BUSY = 2  # programs beside a run of contention
 RATIOS = ["full", "lora", "qlora", "prompt", "decode"]
 CONFIGURATIONS = [[mode, precision] for mode in ("compiled", "eager") for precision in ("f32", "bf16", "mixed")]
 BATCH, CONTEXT, PROMPT, SHORT, MADE = 4, 512, 512, 16, 64
@@ -424,6 +427,55 @@ def inference(bench, wanted):
             bench.results[what] |= {"peer_tokens_per_second": peers[codec][what], "ratio": value / peers[codec][what]}
 
 
+# Contention ----------------------------------------------------------------------------------------------------------
+
+class Busy:
+    """Programs that compute all the time."""
+
+    def __enter__(self):
+        self.programs = [subprocess.Popen(["yes"], stdout=subprocess.DEVNULL) for _ in range(BUSY)]
+
+    def __exit__(self, *_):
+        for program in self.programs:
+            program.kill()
+            program.wait()
+
+
+def contention(bench):
+    """Tokens a second of each side, alone and beside busy programs in turn; medians, and their ratio over a half."""
+    write_prompts(bench)
+    bench.say(f"training of {BATCH} x {CONTEXT} and decoding of q4_1, alone and beside {BUSY} busy programs")
+    peer = candidates(bench, "full")[0]
+    sides = {"thimble full": lambda: thimble_train(bench, "full", BATCH)["tokens_per_second"],
+             f"PyTorch full {' '.join(peer)}": lambda: torch_train(bench, "full", peer, BATCH)["tokens_per_second"],
+             "thimble decode": lambda: thimble_infer(bench, bench.models["q4_1"], "auto")["decode"],
+             "llama.cpp decode": lambda: llama_infer(bench, bench.models["q4_1"])["decode"]}
+    bench.results[CONTENTION] = {}
+    for name, work in sides.items():
+        alone, beside = [], []
+        for _ in range(1 if "full" in name else bench.timed):
+            if (one := bench.attempt(name, work)) is None:
+                break
+            with Busy():
+                other = bench.attempt(f"{name} beside {BUSY}", work)
+            if other is None:
+                break
+            alone.append(one)
+            beside.append(other)
+        if not beside:
+            continue
+        rates = statistics.median(alone), statistics.median(beside)
+        share = rates[1] / rates[0] / 0.5
+        bench.results[CONTENTION][name] = {"alone": rates[0], "beside": rates[1], "share": share}
+        bench.say(f"  {name:30} {rates[0]:7.1f} tok/s alone, {rates[1]:7.1f} beside: {share:5.2f} of the fair share")
+
+
+def contention_checks(bench):
+    for name, one in bench.results.get(CONTENTION, {}).items():
+        if name.startswith("thimble"):
+            yield f"{name} beside {BUSY}: of the fair share", one["share"], 0.7
+
+
 # The outcome ---------------------------------------------------------------------------------------------------------
 
 def training_checks(bench):
@@ -467,7 +519,7 @@ def inference_checks(bench):
 
 
 def report(bench):
-    checks = [c for part in (training_checks, inference_checks) for c in part(bench) if c[1] is not None]
+    checks = [c for part in (training_checks, inference_checks, contention_checks) for c in part(bench) if c[1] is not None]
     ratios = {n: round(bench.results[n]["ratio"], 3) for n in RATIOS if "ratio" in bench.results.get(n, {})}
     products = {n: statistics.median(p[n] for p in bench.probe.products) for n in ("f32", "bf16")}
     bench.say(f"product of 2048^3, median of {len(bench.probe.products)}: "
@@ -492,7 +544,7 @@ def main():
     parser.add_argument("model", type=os.path.abspath)
     parser.add_argument("--quick", action="store_true", help="remembered configurations, three steps each: ten minutes")
     parser.add_argument("--json", action="store_true", help="one JSON object; the report goes to stderr")
-    parser.add_argument("--only", default=",".join(WORKLOADS), help="some of " + ",".join(WORKLOADS))
+    parser.add_argument("--only", default=",".join(WORKLOADS), help=f"some of {','.join(WORKLOADS)},{CONTENTION}")
     parser.add_argument("--huge-pages", action="store_true", help="for the peers too")
     parser.add_argument("--steps", type=int, help="timed steps of a run: 5, or 3 with --quick")
     parser.add_argument("--venv", default=os.path.expanduser("~/.cache/thimble/versus"), type=os.path.abspath)
@@ -503,8 +555,8 @@ def main():
         args.venv += f"-{args.isa}"
         os.environ.update(LIMITS[args.isa])
     only = args.only.split(",")
-    if unknown := set(only) - set(WORKLOADS):
-        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(WORKLOADS)}")
+    if unknown := set(only) - set(WORKLOADS) - {CONTENTION}:
+        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(WORKLOADS)}, {CONTENTION}")
     say = lambda text: print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
     os.makedirs(os.path.dirname(args.venv), exist_ok=True)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(args.venv)) as folder:  # on a disk: /tmp may be memory
@@ -514,6 +566,8 @@ def main():
                 bench.attempt(name, work, bench)
         if wanted := [w for w in ("prompt", "decode") if w in only]:
             bench.attempt("inference", inference, bench, wanted)
+        if CONTENTION in only:
+            bench.attempt(CONTENTION, contention, bench)
         report(bench)
         bench.probe.close()
     if not args.quick:

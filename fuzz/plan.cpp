@@ -2,6 +2,7 @@
 // and within the least. What a plan promises is looked at; nothing is computed.
 #include <cstdio>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "adapters/adapter.h"
 #include "choices.h"

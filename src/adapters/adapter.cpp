@@ -1,6 +1,7 @@
 #include "adapters/adapter.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "adapters/gguf_adapter.h"
@@ -71,7 +72,7 @@ Result<void> read_tensors(const SafetensorsFile& file, Adapter& adapter) {
     const auto says = [&](const auto& tensor) { return tensor.first.ends_with(end) && tensor.second.shape.rank() > 0; };
     const auto found = std::ranges::find_if(adapter.tensors, says);
     if (!field.extent.empty() && found != adapter.tensors.end())
-      adapter.config[std::string(field.field)] = found->second.shape[0];
+      (*adapter.config)[std::string(field.field)] = found->second.shape[0];
   }
   return {};
 }
@@ -82,17 +83,17 @@ Result<std::vector<Adapter>> open_folder(const std::string& folder) {
   adapter.path = folder;
   const std::string config = folder + kAdapterConfig;
   adapter.config = TRY(read_ordered(config));
-  Ordered tokens = TRY(take_token_indices(adapter.config, config));
-  adapter.rewrite = TRY(check_peft_config(adapter.config, config));
-  TRY(peft_options(*adapter.rewrite, adapter.config, config));
-  TRY(Selection::read(adapter.config, config));
+  Ordered tokens = TRY(take_token_indices(*adapter.config, config));
+  adapter.rewrite = TRY(check_peft_config(*adapter.config, config));
+  TRY(peft_options(*adapter.rewrite, *adapter.config, config));
+  TRY(Selection::read(*adapter.config, config));
   if (is_file(folder + kSystemPrompt)) adapter.system_prompt = TRY(read_text_file(folder + kSystemPrompt, 1 << 20));
   if (is_file(folder + kAdapterTemplate))
     adapter.chat_template = TRY(read_text_file(folder + kAdapterTemplate, 4u << 20));
   SafetensorsFile file = TRY(SafetensorsFile::open(folder + kAdapterWeights));
   CHECK_OK(read_tensors(file, adapter));
   adapter.weights = std::move(file).take_file();
-  if (says_labels(adapter.config)) adapter.labels = TRY(labels_of(adapter));
+  if (says_labels(*adapter.config)) adapter.labels = TRY(labels_of(adapter));
   std::vector<Adapter> adapters;
   if (!tokens.is_null()) adapters.push_back(TRY(take_tokens(adapter, std::move(tokens))));
   adapters.push_back(std::move(adapter));
@@ -101,7 +102,7 @@ Result<std::vector<Adapter>> open_folder(const std::string& folder) {
 
 // Of several techniques one has the head.
 Result<void> check_head(const std::string& path, std::span<const Adapter> adapters) {
-  const bool wanted = std::ranges::any_of(adapters, [](const Adapter& a) { return says_labels(a.config); });
+  const bool wanted = std::ranges::any_of(adapters, [](const Adapter& a) { return says_labels(*a.config); });
   if (!wanted || std::ranges::any_of(adapters, [](const Adapter& a) { return a.labels.has_value(); })) return {};
   return fail(ErrorCode::unsupported, "reading {}: task_type is SEQ_CLS, and there is no tensor '{}' that says labels",
               path, kScoreHead);
@@ -164,8 +165,8 @@ namespace {
 std::string flags_on(const Adapter& adapter) {
   std::string on;
   for (const PeftField& field : adapter.rewrite->form.fields) {
-    const auto found = adapter.config.find(std::string(field.field));
-    if (field.kind == PeftField::Kind::flag && found != adapter.config.end() && *found == true)
+    const auto found = adapter.config->find(std::string(field.field));
+    if (field.kind == PeftField::Kind::flag && found != adapter.config->end() && *found == true)
       on += fmt::format("{}'{}'", on.empty() ? "" : ", ", field.field);
   }
   return on.empty() ? on : fmt::format("; adapter_config.json asks for {}", on);

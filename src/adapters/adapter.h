@@ -20,11 +20,10 @@
 namespace thimble {
 
 // An adapter's file, opened and checked for itself; whether it fits a model is checked by rewrite_of.
-// NOLINTNEXTLINE(bugprone-exception-escape): nlohmann's null is made by a constructor that throws for other values
 struct Adapter {
   std::string path;
   const Rewrite* rewrite = nullptr;
-  nlohmann::ordered_json config;   // PEFT's, with all its fields in their order
+  JsonBox<nlohmann::ordered_json> config;  // PEFT's, with all its fields in their order
   std::string system_prompt;       // what all chats that it was trained on were opened with; in system_prompt.txt
   std::string chat_template = {};  // that it was trained with, where its folder has one; in chat_template.jinja
   bool interleaved = false;        // rows of heads as GGUF has them, and not as Hugging Face's files do
@@ -95,7 +94,7 @@ Result<RewriteSpec> configured_rewrite(const Rewrite& rewrite, const nlohmann::o
 
 // What is written: the configuration, and values of the graph.
 struct AdapterToWrite {
-  nlohmann::ordered_json config;
+  JsonBox<nlohmann::ordered_json> config;
   std::string system_prompt;
   std::string chat_template = {};  // that it was trained with, where it is not the model's own; or empty
   std::vector<std::pair<AdapterTensor, Shape>> tensors;  // with the shapes of the values

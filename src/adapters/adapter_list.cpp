@@ -67,7 +67,7 @@ Result<std::unique_ptr<ModelSource>> model_for(std::unique_ptr<ModelSource> sour
     if (adapter.labels && !source->architecture().labels)
       source = TRY(with_labels(std::move(source), *adapter.labels, std::nullopt));
   for (const Adapter& adapter : adapters)
-    if (has_own_ends(adapter.config, source->architecture())) source = with_own_head(std::move(source));
+    if (has_own_ends(*adapter.config, source->architecture())) source = with_own_head(std::move(source));
   return source;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "adapters/adapter.h"
 #include "kernels/rows.h"
@@ -207,7 +208,7 @@ Result<void> write_adapter(const std::string& folder, const AdapterToWrite& adap
   }
   CHECK_OK(remove_file(folder + kAdapterTemplate));
   if (!adapter.chat_template.empty()) CHECK_OK(write_text_file(folder + kAdapterTemplate, adapter.chat_template));
-  return write_text_file(folder + kAdapterConfig, json_text(adapter.config));
+  return write_text_file(folder + kAdapterConfig, json_text(*adapter.config));
 }
 
 Result<void> write_stack(const std::string& folder, std::span<const std::string> names) {

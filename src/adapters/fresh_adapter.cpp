@@ -1,6 +1,7 @@
 // What a technique is applied to where there is no adapter yet: a user's names of layers as those of the model's files.
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "adapters/adapter.h"

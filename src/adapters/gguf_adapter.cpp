@@ -1,6 +1,7 @@
 #include "adapters/gguf_adapter.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "adapters/modules.h"
@@ -83,10 +84,11 @@ Result<Adapter> open_gguf_adapter(const std::string& path) {
   Adapter adapter;
   adapter.path = path, adapter.gguf = true;
   adapter.rewrite = rewrite_of_peft("LORA");
-  adapter.config["peft_type"] = "LORA";
-  adapter.config["task_type"] = "CAUSAL_LM";
-  adapter.config["base_model_name_or_path"] = TRY(file.get_or<std::string>("general.base_model.0.name", ""));
-  adapter.config["lora_alpha"] = TRY(file.get_or<double>("adapter.lora.alpha", 0));
+  Ordered& config = *adapter.config;
+  config["peft_type"] = "LORA";
+  config["task_type"] = "CAUSAL_LM";
+  config["base_model_name_or_path"] = TRY(file.get_or<std::string>("general.base_model.0.name", ""));
+  config["lora_alpha"] = TRY(file.get_or<double>("adapter.lora.alpha", 0));
   for (const GgufTensor& tensor : file.tensors()) {
     const Codec* const codec = find_codec_gguf(static_cast<int>(tensor.type));
     const bool known = tensor.name.ends_with(kEndA) || tensor.name.ends_with(kEndB);
@@ -105,7 +107,8 @@ Result<void> name_as_peft(Adapter& adapter, const Architecture& architecture) {
   adapter.interleaved = interleaves(architecture);
   std::map<std::string, SafetensorsEntry> named;
   Ordered targets = Ordered::array(), ranks = Ordered::object(), alphas = Ordered::object();
-  const double alpha = adapter.config["lora_alpha"].get<double>();
+  Ordered& config = *adapter.config;
+  const double alpha = config["lora_alpha"].get<double>();
   for (const Place& place : places(architecture)) {
     const auto a = adapter.tensors.find(place.gguf + std::string(kEndA)),
                b = adapter.tensors.find(place.gguf + std::string(kEndB));
@@ -127,11 +130,11 @@ Result<void> name_as_peft(Adapter& adapter, const Architecture& architecture) {
                   name, architecture.family);
   }
   adapter.tensors = std::move(named);
-  if (alpha == 0) adapter.config["lora_alpha"] = 1;
-  adapter.config["r"] = ranks.empty() ? Ordered(8) : ranks.begin().value();
-  adapter.config["target_modules"] = std::move(targets);
-  adapter.config["rank_pattern"] = std::move(ranks);
-  adapter.config["alpha_pattern"] = std::move(alphas);
+  if (alpha == 0) config["lora_alpha"] = 1;
+  config["r"] = ranks.empty() ? Ordered(8) : ranks.begin().value();
+  config["target_modules"] = std::move(targets);
+  config["rank_pattern"] = std::move(ranks);
+  config["alpha_pattern"] = std::move(alphas);
   return {};
 }
 

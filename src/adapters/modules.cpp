@@ -1,6 +1,7 @@
 #include "adapters/modules.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "adapters/name_pattern.h"
 #include "models/families.h"

@@ -1,5 +1,6 @@
 // Which layers of a model an adapter is for, and which values train, by its configuration and what its file has.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "adapters/adapter.h"
@@ -280,7 +281,7 @@ Result<RewriteSpec> rewrite_of(Adapter& adapter, const Architecture& architectur
   const std::string source = adapter.gguf ? adapter.path : adapter.path + kAdapterConfig;
   if (adapter.labels && !architecture.labels)
     return fail(ErrorCode::unsupported, "reading {}: it says labels of texts, and the model the next token", source);
-  Resolver resolver(*adapter.rewrite, adapter.config, architecture, source);
+  Resolver resolver(*adapter.rewrite, *adapter.config, architecture, source);
   RewriteSpec spec = TRY(resolver.resolve(&adapter));
   for (auto& [name, module] : spec.modules) module.scale = adapter.scale, module.scope = adapter.scope;
   if (adapter.scale != 1 && !spec.trained.empty())
@@ -303,7 +304,7 @@ Result<RewriteSpec> configured_rewrite(const Rewrite& rewrite, const Ordered& co
 Result<void> check_complete(const Adapter& adapter, const RewriteSpec& spec, const Architecture& architecture) {
   const Rewrite& rewrite = *adapter.rewrite;
   if (!rewrite.of_layers() || rewrite.settling) return {};  // what is settled may be that a layer has none
-  const RewriteSpec named = TRY(configured_rewrite(rewrite, adapter.config, architecture, adapter.path));
+  const RewriteSpec named = TRY(configured_rewrite(rewrite, *adapter.config, architecture, adapter.path));
   std::set<std::string> absent;
   for (const auto& [name, module] : named.modules)
     if (!spec.modules.contains(name)) absent.insert(module.owner);

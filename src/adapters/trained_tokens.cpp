@@ -1,6 +1,7 @@
 #include "adapters/trained_tokens.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "adapters/peft_config.h"
 
@@ -71,8 +72,8 @@ Result<Adapter> take_tokens(Adapter& adapter, Ordered config) {
     entry.name.erase(wrapper, kWrapper.size() - 1);
     const std::string key = tensor_key(entry.name);
     // A list is for the embedding, which is the module that has rows.
-    if (!tokens.config.contains("target_modules"))
-      tokens.config["target_modules"].push_back(key.substr(0, key.rfind('.')));
+    if (!tokens.config->contains("target_modules"))
+      (*tokens.config)["target_modules"].push_back(key.substr(0, key.rfind('.')));
     tokens.tensors.try_emplace(key, std::move(entry));
     at = adapter.tensors.erase(at);
   }
@@ -80,8 +81,8 @@ Result<Adapter> take_tokens(Adapter& adapter, Ordered config) {
     return fail(ErrorCode::corrupt,
                 "reading {}: '{}' of adapter_config.json names tokens, and there are no rows for them",
                 adapter.weights->path(), kField);
-  TRY(check_peft_config(tokens.config, adapter.path + kAdapterConfig));
-  TRY(peft_options(kTrainableTokens, tokens.config, adapter.path + kAdapterConfig));
+  TRY(check_peft_config(*tokens.config, adapter.path + kAdapterConfig));
+  TRY(peft_options(kTrainableTokens, *tokens.config, adapter.path + kAdapterConfig));
   return tokens;
 }
 

@@ -217,7 +217,7 @@ Ordered describe_one(const Adapter& adapter, bool tensors) {
   Ordered json = {{"path", adapter.path},
                   {"format", fmt::format("{} adapter ({})", adapter.rewrite->name, adapter.gguf ? "GGUF" : "PEFT")},
                   {"bytes", adapter.weights->size()}};
-  for (const auto& [field, value] : adapter.config.items())
+  for (const auto& [field, value] : adapter.config->items())
     if (!value.is_null() && !(value.is_structured() && value.empty())) json[field] = value;
   std::set<std::string> modules;
   Tally tally;

@@ -51,7 +51,7 @@ class Job {
     CHECK_OK(write());
     for (const char* file : {kSystemPrompt, kAdapterTemplate, kAdapterLabels})
       if (is_file(flags_.adapter + file)) CHECK_OK(copy_file(flags_.adapter + file, flags_.out + file));
-    nlohmann::ordered_json config = adapter_.config;
+    nlohmann::ordered_json config = *adapter_.config;
     config["base_model_name_or_path"] = flags_.model;
     CHECK_OK(write_text_file(flags_.out + kAdapterConfig, json_text(config)));
     // What is read back fits the whole model.

@@ -1,6 +1,7 @@
 #include "files/field_notes.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "core/warnings.h"
 

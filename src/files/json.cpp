@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "files/file.h"
 
@@ -81,6 +82,25 @@ Result<Document> parse(std::string_view text, const std::string& source) {
 }
 
 }  // namespace
+
+template <class Value>
+JsonBox<Value>::JsonBox() : value_(std::make_unique<Value>()) {}
+template <class Value>
+JsonBox<Value>::JsonBox(Value value) : value_(std::make_unique<Value>(std::move(value))) {}
+template <class Value>
+JsonBox<Value>::JsonBox(const JsonBox& other) : JsonBox(*other) {}
+template <class Value>
+JsonBox<Value>::JsonBox(JsonBox&&) noexcept = default;
+template <class Value>
+JsonBox<Value>& JsonBox<Value>::operator=(JsonBox other) noexcept {
+  value_ = std::move(other.value_);
+  return *this;
+}
+template <class Value>
+JsonBox<Value>::~JsonBox() = default;
+
+template class JsonBox<Json>;
+template class JsonBox<nlohmann::ordered_json>;
 
 Result<Json> parse_json(std::string_view text, const std::string& source) { return parse<Json>(text, source); }
 

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>  // its definitions cost a source seconds of compiling: who looks into values includes them
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,27 @@
 namespace thimble {
 
 using Json = nlohmann::json;
+
+// A value as a member of what many sources see but few look into. Copies are deep; what was moved from may only be
+// assigned to.
+template <class Value>
+class JsonBox {
+ public:
+  JsonBox();  // null
+  JsonBox(Value value);
+  JsonBox(const JsonBox& other);
+  JsonBox(JsonBox&& other) noexcept;
+  JsonBox& operator=(JsonBox other) noexcept;
+  ~JsonBox();
+
+  Value& operator*() { return *value_; }
+  const Value& operator*() const { return *value_; }
+  Value* operator->() { return value_.get(); }
+  const Value* operator->() const { return value_.get(); }
+
+ private:
+  std::unique_ptr<Value> value_;
+};
 
 // `source` names the file in messages.
 Result<Json> parse_json(std::string_view text, const std::string& source);

@@ -1,5 +1,7 @@
 #include "models/hf_config.h"
 
+#include <nlohmann/json.hpp>
+
 #include "core/nearest.h"
 #include "files/file.h"
 #include "files/json.h"
@@ -61,7 +63,7 @@ Result<std::string> config_text(const Architecture& a, const ConfigExtras& extra
   writer.json()["bos_token_id"] = token(extras.bos);
   writer.json()["eos_token_id"] = token(extras.eos);
   writer.json()["pad_token_id"] = token(extras.pad);
-  if (!extras.quantization.is_null()) writer.json()["quantization_config"] = extras.quantization;
+  if (!extras.quantization->is_null()) writer.json()["quantization_config"] = *extras.quantization;
   if (a.labels) labels_to_config(*a.labels, writer.json());
   std::string text = json_text(writer.json());
 

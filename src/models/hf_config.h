@@ -18,7 +18,7 @@ Result<Architecture> parse_config(std::string_view text, const std::string& sour
 struct ConfigExtras {
   std::string dtype = "float32";  // of the weights, as PyTorch calls it
   std::optional<int64_t> bos, eos, pad;
-  nlohmann::ordered_json quantization = {};  // "quantization_config"; null: there is none
+  JsonBox<nlohmann::ordered_json> quantization = {};  // "quantization_config"; null: there is none
 };
 
 // A config.json that transformers opens and that parse_config() reads back to the same architecture, but for the

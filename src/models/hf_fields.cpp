@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "core/warnings.h"
 
@@ -127,7 +128,7 @@ void HfFields::transfer(std::string_view key, T& value, const T* otherwise) {
   note(key, {});
   if (!error_) return;
   if (!reads()) {
-    json_[std::string(key)] = value;
+    (*json_)[std::string(key)] = value;
     return;
   }
   if (otherwise && !fields_->has(key)) {
@@ -140,6 +141,11 @@ void HfFields::transfer(std::string_view key, T& value, const T* otherwise) {
   else
     error_ = Failure(found.error());
 }
+template <class T>
+std::string HfFields::text(const T& value) {
+  return Json(value).dump();
+}
+
 template void HfFields::transfer(std::string_view, int64_t&, const int64_t*);
 template void HfFields::transfer(std::string_view, double&, const double*);
 template void HfFields::transfer(std::string_view, bool&, const bool*);
@@ -147,6 +153,10 @@ template void HfFields::transfer(std::string_view, std::string&, const std::stri
 template void HfFields::transfer(std::string_view, std::vector<double>&, const std::vector<double>*);
 template void HfFields::transfer(std::string_view, std::vector<int64_t>&, const std::vector<int64_t>*);
 template void HfFields::transfer(std::string_view, std::vector<std::string>&, const std::vector<std::string>*);
+template std::string HfFields::text(const int64_t&);
+template std::string HfFields::text(const double&);
+template std::string HfFields::text(const bool&);
+template std::string HfFields::text(const std::string&);
 
 FieldNote HfFields::meaning(std::string_view key) const {
   if (const auto own = known_.find(key); own != known_.end())
@@ -254,7 +264,7 @@ int64_t HfFields::read_window(const Architecture& a, int64_t otherwise) {
   for (const Block& block : a.blocks) window = std::max(window, block.attention.window);
   const bool null = reads() && fields_->json().contains("sliding_window") && !says("sliding_window");
   if (!reads() && window == 0) {
-    json_["sliding_window"] = nullptr;
+    (*json_)["sliding_window"] = nullptr;
     note("sliding_window", {});
   } else {
     field("sliding_window", window, null ? 0 : otherwise);
@@ -280,7 +290,7 @@ void HfFields::windows(Architecture& a, int64_t otherwise, const std::function<b
       },
       [](const Block& block) { return block.attention.window > 0; });
   // transformers makes the mask of a window in some families although no layer slides.
-  if (!reads() && window == 0 && otherwise > 0) json_["sliding_window"] = otherwise;
+  if (!reads() && window == 0 && otherwise > 0) (*json_)["sliding_window"] = otherwise;
   if (!missing) return;
   refuse(says("sliding_window") ? fmt::format(kNoWindow, window)
                                 : "'layer_types' has layers with sliding_attention, but there is no 'sliding_window'");

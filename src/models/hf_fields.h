@@ -109,22 +109,20 @@ class HfFields {
   void warn_of_unknown(std::string_view family) const;
   Result<void> result() const { return error_; }
   const JsonFields& source() const { return *fields_; }
-  nlohmann::ordered_json& json() { return json_; }
+  nlohmann::ordered_json& json() { return *json_; }
 
  private:
   template <class T>
   void transfer(std::string_view key, T& value, const T* otherwise);
   template <class T>
-  static std::string text(const T& value) {
-    return Json(value).dump();
-  }
+  static std::string text(const T& value);
   int64_t read_window(const Architecture& a, int64_t otherwise);
   void note(std::string_view key, std::string_view why) { known_[std::string(key)] = why; }
   void write_rope(const Rope& rope, int64_t head_dim, const RopeFields& fields);
 
   const SizeFields sizes_;
   const JsonFields* fields_ = nullptr;
-  nlohmann::ordered_json json_;
+  JsonBox<nlohmann::ordered_json> json_;
   std::map<std::string, std::string_view, std::less<>> known_;  // and why it is harmless; empty: it is honoured
   Result<void> error_;
   int64_t layers_ = 0;

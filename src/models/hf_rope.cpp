@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "core/warnings.h"
 #include "models/hf_fields.h"
@@ -248,13 +249,13 @@ void HfFields::write_rope(const Rope& rope, int64_t head_dim, const RopeFields& 
   nlohmann::ordered_json scaling = scaling_json(rope);
   if (!f.layer_type.empty()) {
     scaling["rope_theta"] = rope.base;
-    json_["rope_parameters"][std::string(f.layer_type)] = std::move(scaling);
+    (*json_)["rope_parameters"][std::string(f.layer_type)] = std::move(scaling);
     return;
   }
-  json_[std::string(f.base_field)] = rope.base;
+  (*json_)[std::string(f.base_field)] = rope.base;
   if (!f.partial_field.empty() && (rope.rotated != head_dim || f.partial != 1))
-    json_[std::string(f.partial_field)] = static_cast<double>(rope.rotated) / static_cast<double>(head_dim);
-  json_["rope_scaling"] = rope.scaling.kind == Kind::none ? nlohmann::ordered_json(nullptr) : std::move(scaling);
+    (*json_)[std::string(f.partial_field)] = static_cast<double>(rope.rotated) / static_cast<double>(head_dim);
+  (*json_)["rope_scaling"] = rope.scaling.kind == Kind::none ? nlohmann::ordered_json(nullptr) : std::move(scaling);
 }
 
 }  // namespace thimble

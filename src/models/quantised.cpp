@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 
 namespace thimble {
 namespace {
@@ -54,7 +55,7 @@ Result<std::optional<Quantisation>> quantisation_of(const std::string& folder) {
   if (!fields.has("quantization_config") && !own_file) return std::nullopt;
   Quantisation found{.source = own_file ? own : file};
   found.config = own_file ? TRY(read_json_file(own, kLargestConfig)) : *fields.find("quantization_config");
-  const JsonFields config = TRY(JsonFields::of(found.config, found.source));
+  const JsonFields config = TRY(JsonFields::of(*found.config, found.source));
   found.method = TRY(method_named(TRY(method_name(config, own_file)), found.source));
   CHECK_OK(found.method->check(config));
   found.dtype = TRY(compute_codec(fields));

@@ -61,7 +61,7 @@ struct QuantMethod {
 
 struct Quantisation {
   const QuantMethod* method = nullptr;
-  Json config;                   // quantization_config
+  JsonBox<Json> config;          // quantization_config
   std::string source;            // the file that has it
   const Codec* dtype = nullptr;  // "dtype" of config.json, in which the model computes; nullptr when it does not say
 };

@@ -1,5 +1,7 @@
 #include "report/samples.h"
 
+#include <nlohmann/json.hpp>
+
 #include "files/json.h"
 #include "report/run_log.h"
 

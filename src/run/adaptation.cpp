@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "adapters/modules.h"
@@ -217,17 +218,17 @@ Result<void> Trainer::begin_with_adapter() {
                 r.adapter);
   for (Adapter& adapter : adapters_) {
     CHECK_OK(check_continues(adapter));
-    CHECK_OK(check_peft_training(*adapter.rewrite, adapter.config, adapter.path + kAdapterConfig));
+    CHECK_OK(check_peft_training(*adapter.rewrite, *adapter.config, adapter.path + kAdapterConfig));
     for (const std::string& text : r.set)
       if (TRY(parse_setting(text)).owner == adapter.rewrite->name)
         return fail(ErrorCode::invalid_argument, "--set {}: the options of {} are those of the adapter {}", text,
                     adapter.rewrite->name, r.adapter);
     if (r.dropout)
       for (const PeftField& field : adapter.rewrite->form.fields)
-        if (field.option == "dropout") adapter.config[std::string(field.field)] = *r.dropout;
+        if (field.option == "dropout") (*adapter.config)[std::string(field.field)] = *r.dropout;
     spec_.rewrites.push_back(TRY(rewrite_of(adapter, spec_.architecture)));
     CHECK_OK(check_complete(adapter, spec_.rewrites.back(), spec_.architecture));
-    configs_.push_back(adapter.config);
+    configs_->push_back(*adapter.config);
   }
   return {};
 }
@@ -250,12 +251,12 @@ Result<void> Trainer::resume_adapted(const std::string& began) {
     names += (names.empty() ? "" : ",") + std::string(rewrite->name);
     spec_.rewrites.push_back(TRY(configured_rewrite(*rewrite, configs[i], spec_.architecture, source)));
     for (const AdapterTensor& tensor : spec_.rewrites.back().trained) trained.insert(tensor.value);
-    configs_.push_back(configs[i]);
+    configs_->push_back(configs[i]);
   }
   // What else the checkpoint has of the model's values, the adapter brought; the first of several takes all of it.
   const auto brought = [&](const std::string& value) { return checkpoint_->find(value) && !trained.contains(value); };
   if (RewriteSpec* const first = spec_.rewrites.empty() ? nullptr : &spec_.rewrites.front())
-    *first = TRY(configured_rewrite(*first->rewrite, configs_.front(), spec_.architecture, source, brought));
+    *first = TRY(configured_rewrite(*first->rewrite, configs_->front(), spec_.architecture, source, brought));
   for (RewriteSpec& spec : spec_.rewrites) spec.given = true;
   if (recipe_.method.empty()) recipe_.method = names;
   return {};
@@ -274,7 +275,7 @@ Result<void> Trainer::make_fresh(const std::vector<const Rewrite*>& stack) {
     if (!source_) return fail(ErrorCode::invalid_argument, "--method {} needs a pretrained --model", rewrite->name);
     Ordered config;
     spec_.rewrites.push_back(TRY(fresh_rewrite(*rewrite, asked, spec_.architecture, config)));
-    configs_.push_back(std::move(config));
+    configs_->push_back(std::move(config));
   }
   if (!std::ranges::all_of(stack, &Rewrite::training_only)) return {};
   return fail(ErrorCode::invalid_argument,
@@ -318,9 +319,9 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
   std::vector<std::string> names;
   const auto leaves = [](const RewriteSpec& spec) { return !spec.rewrite->training_only; };
   const bool several = std::ranges::count_if(spec_.rewrites, leaves) > 1;
-  for (size_t i = 0; i < configs_.size(); ++i) {
+  for (size_t i = 0; i < configs_->size(); ++i) {
     if (!leaves(spec_.rewrites[i])) continue;
-    AdapterToWrite out{.config = configs_[i],
+    AdapterToWrite out{.config = (*configs_)[i],
                        .system_prompt = data_->report().system,
                        .chat_template = tokenizer_->has_other_template() ? tokenizer_->chat_template() : "",
                        .tensors = {},

@@ -1,6 +1,7 @@
 // Trainer: the next period of a selector that draws: what it learns of the layers before, and the plan with those that
 // it draws.
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string_view>
 #include <utility>

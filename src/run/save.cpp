@@ -4,6 +4,7 @@
 #include <chrono>
 #include <limits>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "core/isa.h"
@@ -41,8 +42,8 @@ struct RestOfSave {
 
 // Configurations of the adapter that the run began with, or that was settled as it began; "" where there is neither.
 std::string Trainer::began_with() const {
-  if (configs_.empty() || !(spec_.rewrites.front().given || settled_layers_)) return "";
-  return nlohmann::ordered_json(configs_).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  if (configs_->empty() || !(spec_.rewrites.front().given || settled_layers_)) return "";
+  return configs_->dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 std::map<std::string, std::string> Trainer::checkpoint_metadata() const {

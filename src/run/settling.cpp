@@ -1,5 +1,7 @@
 // Trainer: options of single layers that techniques settle before the run is planned, from its data or the model's
 // weights. The checkpoint keeps them with the adapter's configuration, so that a run that is resumed trains the same.
+#include <nlohmann/json.hpp>
+
 #include "adapters/peft_config.h"
 #include "core/count.h"
 #include "plan/selection.h"
@@ -21,7 +23,7 @@ Result<void> Trainer::settle_layers() {
     if (!measured) return Failure(larger_refusal(spec, measured.error()));
     const auto chosen = settling->settle(*measured, spec.modules);
     if (!chosen) return fail(chosen.error().code, "--method {}: {}", spec.rewrite->name, chosen.error().message);
-    write_settled(spec, configs_[i]);
+    write_settled(spec, (*configs_)[i]);
     settled_layers_ = true;
     events_.note(fmt::format("--method {}: {}", spec.rewrite->name, *chosen));
   }

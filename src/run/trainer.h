@@ -210,11 +210,11 @@ class Trainer {
   Events& events_;
   std::unique_ptr<Threads> threads_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::vector<Adapter> adapters_;                // to begin with
-  std::vector<nlohmann::ordered_json> configs_;  // of the adapter's techniques, as they are saved
-  bool settled_layers_ = false;                  // some of them have options that were settled by layer
-  std::unique_ptr<ModelSource> source_;          // null when training from scratch
-  std::unique_ptr<ModelSource> teacher_;         // null without one
+  std::vector<Adapter> adapters_;            // to begin with
+  JsonBox<nlohmann::ordered_json> configs_;  // an array: of the adapter's techniques, as they are saved
+  bool settled_layers_ = false;              // some of them have options that were settled by layer
+  std::unique_ptr<ModelSource> source_;      // null when training from scratch
+  std::unique_ptr<ModelSource> teacher_;     // null without one
   std::string model_fingerprint_;
   std::unique_ptr<Dataset> data_, eval_data_;
   std::unique_ptr<Packer> packer_;

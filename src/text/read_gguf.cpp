@@ -2,6 +2,7 @@
 // and gemma4 (SentencePiece BPE, by score and by rank), t5 (SentencePiece unigram) or bert (WordPiece).
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 
 #include "core/warnings.h"
 #include "files/gguf.h"

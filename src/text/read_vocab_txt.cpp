@@ -1,5 +1,6 @@
 // vocab.txt of BERT and its kin: a token a line; tokenizer_config.json says how text is brought to words.
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "files/file.h"
 #include "files/json.h"

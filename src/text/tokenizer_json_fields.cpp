@@ -1,6 +1,7 @@
 #include "text/tokenizer_json_fields.h"
 
 #include <array>
+#include <nlohmann/json.hpp>
 
 namespace thimble {
 namespace {

@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <nlohmann/json.hpp>
+
 #include "adapted_graph.h"
 #include "models/memory_model.h"
 #include "temporary_folder.h"
@@ -80,6 +82,24 @@ TEST(Adapter, refuses_one_of_another_model) {
   EXPECT_THAT(refusal(more), HasSubstr("is [11, 2], this model needs [12, 2]"));
 }
 
+// Such an adapter applies as it is, but does not train on.
+TEST(Adapter, that_lacks_layers_it_names_does_not_train_on) {
+  const auto refusal = [](const char* layers) {
+    TemporaryFolder folder;
+    write_folder(folder.path(), fmt::format(R"({{"peft_type":"LORA","r":2,"target_modules":["q_proj"]{}}})", layers),
+                 one_module());
+    auto adapters = open_adapters(folder.path());
+    if (!adapters) return adapters.error().message;
+    const Architecture architecture = tiny_architecture("llama");
+    const auto spec = rewrite_of(adapters->front(), architecture);
+    if (!spec) return spec.error().message;
+    const auto complete = check_complete(adapters->front(), *spec, architecture);
+    return complete ? std::string("is complete") : complete.error().message;
+  };
+  EXPECT_THAT(refusal(""), HasSubstr("model.layers.0.self_attn.q_proj"));
+  EXPECT_EQ(refusal(R"(,"layers_to_transform":[1])"), "is complete");
+}
+
 TEST(Adapter, channels_that_trained_have_a_tensor) {
   const auto refusal = [](const char* layers) {
     TemporaryFolder folder;
@@ -117,7 +137,7 @@ TEST(Adapter, tokens_beside_lora_are_a_technique_of_their_own) {
     ASSERT_EQ(adapters->size(), 2u);
     EXPECT_EQ((*adapters)[0].rewrite, &kTrainableTokens) << "first, so that LoRA adds to what they make of the head";
     EXPECT_EQ((*adapters)[1].rewrite, &kLora);
-    EXPECT_FALSE((*adapters)[1].config.contains("trainable_token_indices"));
+    EXPECT_FALSE((*adapters)[1].config->contains("trainable_token_indices"));
     Architecture tied = tiny_architecture("llama");
     tied.tied = true;
     const auto made = adapt(*adapters, tied);
@@ -204,7 +224,7 @@ TEST(Adapter, butterfly_factors_are_those_of_the_tensor) {
       {{q + "R", {1, 6, 2, 2}, element}, {q + "s", {12, 1}, element}});
   auto adapters = open_adapters(folder.path());
   ASSERT_TRUE(adapters) << adapters.error().message;
-  EXPECT_EQ(adapters->front().config["boft_n_butterfly_factor"], 1);
+  EXPECT_EQ((*adapters->front().config)["boft_n_butterfly_factor"], 1);
   const auto made = adapt(*adapters, tiny_architecture("llama"));
   EXPECT_TRUE(made) << made.error().message;
 }

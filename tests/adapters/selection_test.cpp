@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "adapters/adapter.h"
 #include "adapters/modules.h"
 #include "adapters/name_pattern.h"

@@ -4,6 +4,8 @@
 #include <linux/magic.h>
 #include <sys/vfs.h>
 
+#include <nlohmann/json.hpp>
+
 #include "files/json.h"
 #include "program.h"
 #include "tiny_files.h"

@@ -1,5 +1,7 @@
 #include "models/memory_model.h"
 
+#include <nlohmann/json.hpp>
+
 namespace thimble {
 
 Json tiny_config(const std::string& family) {

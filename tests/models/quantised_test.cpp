@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "files/binary_files.h"
 #include "memory_model.h"
@@ -41,13 +42,13 @@ struct Golden {
     quantisation.source = "golden";
     quantisation.dtype = find_codec(said.at("dtype") == "bfloat16" ? "bf16" : "f16");
     for (const QuantMethod* method : quant_methods())
-      if (method->name == quantisation.config["quant_method"]) quantisation.method = method;
+      if (method->name == (*quantisation.config)["quant_method"]) quantisation.method = method;
     files.push_back(std::move(file).take_file());
     source.files = files;
   }
 
   Result<std::shared_ptr<const PackedRows>> open() {
-    CHECK_OK(quantisation.method->check(*JsonFields::of(quantisation.config, "golden")));
+    CHECK_OK(quantisation.method->check(*JsonFields::of(*quantisation.config, "golden")));
     return quantisation.method->open(quantisation, source);
   }
 };
@@ -236,7 +237,7 @@ TEST_F(QuantisedFolder, is_read_whole) {
   for (const char* file : {"gptq", "awq", "bitsandbytes_nf4", "bitsandbytes_int8", "fp8_block", "sparse_24"}) {
     SCOPED_TRACE(file);
     const auto g = golden(file);
-    write(*g, g->quantisation.config.dump());
+    write(*g, g->quantisation.config->dump());
     const auto source = ModelSource::open(folder_.path());
     ASSERT_TRUE(source) << source.error().message;
     const ModelTensor* const tensor = (*source)->find(kModule + ".weight");

@@ -1,6 +1,8 @@
 // Mixtures of LoRAs in training: the loss that keeps experts evenly used, and the same bits at every budget.
 #include <gmock/gmock.h>
 
+#include <nlohmann/json.hpp>
+
 #include "plan/tiny_training.h"
 
 namespace thimble {

@@ -1,6 +1,7 @@
 // Whole models against other engines: transformers (SmolLM2, weights dequantised to f32) and llama2.c (stories260K).
 #include <cmath>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "files/safetensors.h"

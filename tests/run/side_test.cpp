@@ -33,7 +33,7 @@ class SideInUse : public testing::TestWithParam<const Rewrite*> {
     ASSERT_TRUE(plan) << plan.error().message;
     AdapterToWrite out;
     const OptionValues& options = spec.rewrites.front().options;
-    ASSERT_TRUE(fresh_rewrite(*GetParam(), {options, {}, ""}, spec.architecture, out.config));
+    ASSERT_TRUE(fresh_rewrite(*GetParam(), {options, {}, ""}, spec.architecture, *out.config));
     for (const AdapterTensor& tensor : plan->train.adapter)
       out.tensors.emplace_back(tensor, plan->layout.find(tensor.value)->type.shape);
     const auto written = write_adapter(

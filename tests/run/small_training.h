@@ -1,6 +1,7 @@
 // Training of a small model made on the spot, from a recipe.
 #pragma once
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "files/json.h"
 #include "files/safetensors.h"
 #include "run/arena.h"
 #include "run/trainer.h"
@@ -24,9 +24,8 @@ inline std::string small_chats() {
   for (int i = 0; i < 24; ++i) {
     const std::string words(static_cast<size_t>(3 + i * 7 % 31), static_cast<char>('a' + i % 26));
     out +=
-        nlohmann::json{{"messages",
-                        {{{"role", "user"}, {"content", "say " + words}}, {{"role", "assistant"}, {"content", words}}}}}
-            .dump() +
+        fmt::format(R"({{"messages":[{{"content":"say {0}","role":"user"}},{{"content":"{0}","role":"assistant"}}]}})",
+                    words) +
         "\n";
   }
   return out;

@@ -1,6 +1,8 @@
 // EXAONE 4: norms behind the sublayers and of each head of q and k; layers without a window have no positions.
 //
 //   Source  transformers, models/exaone4 (LG AI Research 2025, arXiv:2507.11407)
+#include <nlohmann/json.hpp>
+
 #include "models/families.h"
 
 namespace thimble {

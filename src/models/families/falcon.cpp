@@ -2,6 +2,8 @@
 // (ALiBi, one sublayer after the other).
 //
 //   Source  transformers, models/falcon (Almazrouei et al. 2023, arXiv:2311.16867)
+#include <nlohmann/json.hpp>
+
 #include "models/families.h"
 
 namespace thimble {

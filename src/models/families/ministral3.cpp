@@ -1,6 +1,8 @@
 // Ministral 3: YaRN, and queries that grow with the logarithm of their position.
 //
 //   Source  transformers, models/ministral3
+#include <nlohmann/json.hpp>
+
 #include "models/families.h"
 
 namespace thimble {

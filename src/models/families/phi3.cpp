@@ -1,6 +1,8 @@
 // Phi 3 and 4: Llama with fused matrices and LongRoPE.
 //
 //   Source  transformers, models/phi3 (Abdin et al. 2024, arXiv:2404.14219)
+#include <nlohmann/json.hpp>
+
 #include "models/families.h"
 
 namespace thimble {

@@ -1,6 +1,8 @@
 // StableLM 2 and 3B: Llama with layer norms, a quarter of a head turns.
 //
 //   Source  transformers, models/stablelm (Bellagente et al. 2024, arXiv:2402.17834)
+#include <nlohmann/json.hpp>
+
 #include "models/families.h"
 
 namespace thimble {

@@ -10,6 +10,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "codecs/pattern.h"
 #include "models/quantised/fp8_scaled.h"
@@ -146,7 +147,7 @@ Result<std::shared_ptr<const PackedRows>> open_sparse(const PackedSource& source
 }
 
 Result<std::shared_ptr<const PackedRows>> open(const Quantisation& quantisation, const PackedSource& source) {
-  const JsonFields config = TRY(JsonFields::of(quantisation.config, quantisation.source));
+  const JsonFields config = TRY(JsonFields::of(*quantisation.config, quantisation.source));
   if (TRY(sparsity_of(config))) return open_sparse(source);
   return quantises(config) || config.has("format") ? open_fp8_scaled(source) : nullptr;
 }

@@ -12,6 +12,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "core/warnings.h"
 
@@ -127,7 +128,7 @@ Result<void> check_fp8(const JsonFields& config) {
 }
 
 Result<std::shared_ptr<const PackedRows>> open_fp8(const Quantisation& quantisation, const PackedSource& source) {
-  const JsonFields config = TRY(JsonFields::of(quantisation.config, quantisation.source));
+  const JsonFields config = TRY(JsonFields::of(*quantisation.config, quantisation.source));
   return open_scaled(source, TRY(named_block(config)), quantisation.dtype);
 }
 

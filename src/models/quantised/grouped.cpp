@@ -190,7 +190,7 @@ Result<void> check_gptq(const JsonFields& config) {
 }
 
 Result<std::shared_ptr<const PackedRows>> open_gptq(const Quantisation& quantisation, const PackedSource& source) {
-  const JsonFields config = TRY(JsonFields::of(quantisation.config, quantisation.source));
+  const JsonFields config = TRY(JsonFields::of(*quantisation.config, quantisation.source));
   Layout layout{.bits = static_cast<int>(TRY(config.get<int64_t>("bits")))};
   layout.zero_offset = TRY(gptq_format(config)) == "gptq" ? 1 : 0;
   layout.group_size = TRY(group_size_of(config, "group_size"));
@@ -216,7 +216,7 @@ Result<void> check_awq(const JsonFields& config) {
 }
 
 Result<std::shared_ptr<const PackedRows>> open_awq(const Quantisation& quantisation, const PackedSource& source) {
-  const JsonFields config = TRY(JsonFields::of(quantisation.config, quantisation.source));
+  const JsonFields config = TRY(JsonFields::of(*quantisation.config, quantisation.source));
   Layout layout{.along_input = false, .order = kAwqOrder};
   layout.group_size = TRY(group_size_of(config, awq_key(config, "group_size", "q_group_size")));
   return open_grouped(source, layout, false);
