@@ -1,11 +1,11 @@
 #include "commands/arguments.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <map>
 #include <type_traits>
 
+#include "commands/command_line.h"
 #include "core/nearest.h"
 
 namespace thimble {
@@ -27,7 +27,7 @@ bool reads_as(const std::string& text) {
     if (std::from_chars(digits.data(), digits.data() + digits.size(), number).ec == std::errc::result_out_of_range)
       return false;
   }
-  return decimal && CLI::detail::lexical_cast(text, number);
+  return decimal && read_number(text, number);
 }
 
 // "010" is eight to a C library, and ten to everyone else.
@@ -38,30 +38,28 @@ std::string without_leading_zeros(const std::string& text) {
   return text.substr(0, sign) + text.substr(digit);
 }
 
-// By the name that CLI11 has for the type of an option.
-Result<void> check_kind(const CLI::Option& option, const std::string& name, std::string& value) {
-  if (option.get_type_name().find("INT") != std::string::npos) value = without_leading_zeros(value);
-  const std::string type = option.get_type_name();
+Result<void> check_kind(ValueKind kind, const std::string& name, std::string& value) {
+  if (kind == ValueKind::integer || kind == ValueKind::natural) value = without_leading_zeros(value);
   const char* expected = nullptr;
-  if (type.starts_with("INT") && !reads_as<int64_t>(value)) expected = "a whole number";
-  if (type.starts_with("UINT") && !reads_as<uint64_t>(value)) expected = "a whole number from 0 on";
-  if (type.starts_with("FLOAT") && !reads_as<double>(value)) expected = "a number";
+  if (kind == ValueKind::integer && !reads_as<int64_t>(value)) expected = "a whole number";
+  if (kind == ValueKind::natural && !reads_as<uint64_t>(value)) expected = "a whole number from 0 on";
+  if (kind == ValueKind::real && !reads_as<double>(value)) expected = "a number";
   if (!expected) return {};
   return fail(ErrorCode::invalid_argument, "{}: expected {}, found '{}'", name, expected, value);
 }
 
 class Checker {
  public:
-  Checker(const CLI::App& command, std::span<Argument> arguments) : command_(command), arguments_(arguments) {
-    for (const CLI::Option* option : command.get_options())
-      if (option->get_positional()) places_ += static_cast<size_t>(option->get_items_expected_max());
+  Checker(const FlagSet& command, std::span<Argument> arguments) : command_(command), arguments_(arguments) {
+    for (const Flag& flag : command.flags())
+      if (flag.positional()) places_ += static_cast<size_t>(flag.most_values());
   }
 
   Result<void> check() {
     while (at_ < arguments_.size()) {
       Argument& argument = arguments_[at_++];
       if (argument.text == "--") break;
-      CHECK_OK(argument.text.size() > 1 && argument.text[0] == '-' ? flag(argument) : positional(argument));
+      CHECK_OK(argument.text.size() > 1 && argument.text[0] == '-' ? named(argument) : positional(argument));
     }
     for (; at_ < arguments_.size(); ++at_) CHECK_OK(positional(arguments_[at_]));
     return {};
@@ -73,22 +71,22 @@ class Checker {
     return fail(ErrorCode::invalid_argument, "'{}' belongs to no flag; flags begin with --", argument.text);
   }
 
-  const CLI::Option* find(const std::string& text) const {
-    return text.starts_with("-") ? command_.get_option_no_throw(text.substr(0, text.find('='))) : nullptr;
+  std::optional<Flag> find(const std::string& text) const {
+    return text.starts_with("-") ? command_.find(text.substr(0, text.find('='))) : std::nullopt;
   }
 
-  Result<void> flag(Argument& argument) {
+  Result<void> named(Argument& argument) {
     const size_t equals = argument.text.find('=');
     const std::string name = argument.text.substr(0, equals);
-    const CLI::Option* const option = find(argument.text);
-    if (!option)
+    const std::optional<Flag> flag = find(argument.text);
+    if (!flag)
       return fail(ErrorCode::invalid_argument, "there is no {}; the nearest are {}", name,
                   nearest_names(name, flag_names(command_)));
     const std::string shown = label(argument, name);
-    if (option->get_items_expected_max() == 0) return {};
+    if (flag->most_values() == 0) return {};
     if (equals != std::string::npos) {
       std::string text = argument.text.substr(equals + 1);
-      CHECK_OK(value(*option, shown, text));
+      CHECK_OK(value(*flag, shown, text));
       argument.text = name + "=" + text;
       return {};
     }
@@ -97,38 +95,38 @@ class Checker {
     if (find(arguments_[at_].text))
       return fail(ErrorCode::invalid_argument, "{}: expected a value, found {}", shown,
                   label(arguments_[at_], arguments_[at_].text));
-    CHECK_OK(value(*option, shown, arguments_[at_++].text));
+    CHECK_OK(value(*flag, shown, arguments_[at_++].text));
     // A list takes all up to the next flag.
-    while (option->get_items_expected_max() > 1 && at_ < arguments_.size() && !arguments_[at_].text.starts_with("-"))
-      CHECK_OK(value(*option, shown, arguments_[at_++].text));
+    while (flag->most_values() > 1 && at_ < arguments_.size() && !arguments_[at_].text.starts_with("-"))
+      CHECK_OK(value(*flag, shown, arguments_[at_++].text));
     return {};
   }
 
-  Result<void> value(const CLI::Option& option, const std::string& name, std::string& value) {
-    CHECK_OK(check_kind(option, name, value));
-    const auto [before, first] = given_.emplace(&option, value);
-    if (first || option.get_items_expected_max() > 1) return {};
+  Result<void> value(const Flag& flag, const std::string& name, std::string& value) {
+    CHECK_OK(check_kind(flag.kind(), name, value));
+    const auto [before, first] = given_.emplace(flag, value);
+    if (first || flag.most_values() > 1) return {};
     return fail(ErrorCode::invalid_argument, "{}: given twice, as '{}' and as '{}'; give it once", name, before->second,
                 value);
   }
 
-  const CLI::App& command_;
+  const FlagSet& command_;
   std::span<Argument> arguments_;
   size_t at_ = 0;
   size_t places_ = 0;  // for arguments without a flag
-  std::map<const CLI::Option*, std::string> given_;
+  std::map<Flag, std::string> given_;
 };
 
 }  // namespace
 
-std::vector<std::string> flag_names(const CLI::App& command) {
+std::vector<std::string> flag_names(const FlagSet& command) {
   std::vector<std::string> names = {"--config"};
-  for (const CLI::Option* option : command.get_options())
-    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  for (const Flag& flag : command.flags())
+    for (const std::string& name : flag.long_names()) names.push_back("--" + name);
   return names;
 }
 
-Result<void> check_arguments(const CLI::App& command, std::span<Argument> arguments) {
+Result<void> check_arguments(const FlagSet& command, std::span<Argument> arguments) {
   return Checker(command, arguments).check();
 }
 

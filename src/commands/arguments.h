@@ -8,11 +8,9 @@
 
 #include "core/result.h"
 
-namespace CLI {
-class App;
-}
-
 namespace thimble {
+
+class FlagSet;
 
 struct Argument {
   std::string text;
@@ -20,10 +18,10 @@ struct Argument {
 };
 
 // "--steps" and so on, of the command, and --config.
-std::vector<std::string> flag_names(const CLI::App& command);
+std::vector<std::string> flag_names(const FlagSet& command);
 
 // arguments: without the program's and the command's name. Numbers are decimal: zeros before them are taken away, so
 // that "010" is ten to CLI11 too.
-Result<void> check_arguments(const CLI::App& command, std::span<Argument> arguments);
+Result<void> check_arguments(const FlagSet& command, std::span<Argument> arguments);
 
 }  // namespace thimble

@@ -1,7 +1,7 @@
 // calibrate: measures what the machine does in a second, and keeps it for every later plan.
-#include <CLI/CLI.hpp>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "core/count.h"
 #include "disk/scratch_file.h"
 #include "run/calibration.h"
@@ -32,12 +32,11 @@ std::string machine_json(const Machine& m, int threads, bool disk) {
       m.moved, m.updated, m.decode, disk ? m.disk.read : 0, disk ? m.disk.write : 0, json_string(calibration_path()));
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto flags = std::make_shared<Flags>();
-  app.add_option("--scratch", flags->scratch, "folder on the disk to be measured; none: no disk")
-      ->capture_default_str();
-  app.add_option("--threads", flags->threads, "0: one a CPU");
-  app.add_flag("--json", flags->json, "one JSON object");
+  command.add("--scratch", flags->scratch, "folder on the disk to be measured; none: no disk").shows_default();
+  command.add("--threads", flags->threads, "0: one a CPU");
+  command.add("--json", flags->json, "one JSON object");
   return [flags]() -> Result<void> {
     const bool disk = flags->scratch != "none";
     if (disk) CHECK_OK(ScratchFile::check(flags->scratch, 0));

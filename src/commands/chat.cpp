@@ -1,8 +1,8 @@
 // chat: a conversation on a terminal, or line by line from a pipe.
-#include <CLI/CLI.hpp>
 
 #include "commands/chat_session.h"
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/inference_flags.h"
 #include "run/conversation.h"
 #include "run/interrupt.h"
@@ -62,20 +62,19 @@ Result<void> chat(Flags& flags) {
   return {};
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto flags = std::make_shared<Flags>();
-  flags->inference.add(app, true);
-  add_sampling_flags(app, flags->sampling);
-  add_prompt_cache_flags(app, flags->cache, false);
-  app.add_option("--system", flags->conversation.system,
-                 "system message; without it the one that the adapter was trained with, or the model's own");
-  app.add_option("--max-tokens", flags->conversation.max_tokens, "tokens of a reply at most; 0: until it ends")
-      ->check(CLI::Range(0, 1 << 20));
-  app.add_option("--context", flags->context,
-                 "tokens of the conversation; up to 2048, as the budget allows, without it");
-  return [flags, &app]() -> Result<void> {
-    TRY(settle_sampling(app, flags->inference.model(), flags->sampling));
-    CHECK_OK(check_prompt_cache(app, flags->cache, flags->inference));
+  flags->inference.add(command, true);
+  add_sampling_flags(command, flags->sampling);
+  add_prompt_cache_flags(command, flags->cache, false);
+  command.add("--system", flags->conversation.system,
+              "system message; without it the one that the adapter was trained with, or the model's own");
+  command.add("--max-tokens", flags->conversation.max_tokens, "tokens of a reply at most; 0: until it ends")
+      .in_range(0, 1 << 20);
+  command.add("--context", flags->context, "tokens of the conversation; up to 2048, as the budget allows, without it");
+  return [flags, &command]() -> Result<void> {
+    TRY(settle_sampling(command, flags->inference.model(), flags->sampling));
+    CHECK_OK(check_prompt_cache(command, flags->cache, flags->inference));
     return chat(*flags);
   };
 }

@@ -5,17 +5,15 @@
 
 #include "core/result.h"
 
-namespace CLI {
-class App;
-}
-
 namespace thimble {
+
+class FlagSet;
 
 struct Command {
   const char* name;
   const char* summary;
-  // Adds options to `app`; returns what to run when the command was chosen.
-  std::function<Result<void>()> (*add)(CLI::App& app);
+  // Adds its flags to `command`; returns what to run when the command was chosen.
+  std::function<Result<void>()> (*add)(FlagSet& command);
   bool computes = false;  // with kernels: it has --isa
 };
 

@@ -1,7 +1,7 @@
 // compare: variants of one recipe side by side, each a run of its own.
-#include <CLI/CLI.hpp>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/comparison.h"
 #include "core/nearest.h"
 #include "files/file.h"
@@ -60,16 +60,16 @@ Result<void> compare(const CompareFlags& flags) {
   return {};
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto flags = std::make_shared<CompareFlags>();
-  app.add_option("recipes", flags->recipes, "YAML files: a command, its flags, and variants")->required();
-  app.add_option("--out", flags->out, "folder for runs, compare.json and compare.html")->required();
-  app.add_option("--only", flags->only, "some of the variants: adamw,lion")->delimiter(',');
-  app.add_option("--model", flags->model, "of all variants, instead of the recipe's");
-  app.add_option("--steps", flags->steps, "of all variants, instead of the recipe's")->check(CLI::PositiveNumber);
-  app.add_flag("--quick", flags->quick, "one seed, at each variant's own learning rate");
-  app.add_flag("--json", flags->json, "what compare.json holds on standard output, in place of tables");
-  app.footer("Runs that are there already are not made again: the same command goes on where it was stopped.");
+  command.add("recipes", flags->recipes, "YAML files: a command, its flags, and variants").required();
+  command.add("--out", flags->out, "folder for runs, compare.json and compare.html").required();
+  command.add("--only", flags->only, "some of the variants: adamw,lion").delimiter(',');
+  command.add("--model", flags->model, "of all variants, instead of the recipe's");
+  command.add("--steps", flags->steps, "of all variants, instead of the recipe's").positive();
+  command.add("--quick", flags->quick, "one seed, at each variant's own learning rate");
+  command.add("--json", flags->json, "what compare.json holds on standard output, in place of tables");
+  command.footer("Runs that are there already are not made again: the same command goes on where it was stopped.");
   return [flags] { return compare(*flags); };
 }
 

@@ -2,9 +2,9 @@
 
 #include <yaml-cpp/yaml.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "commands/command_line.h"
 #include "core/nearest.h"
 #include "files/file.h"
 
@@ -80,8 +80,8 @@ Result<void> add_values(const Entry& entry, const std::string& flag, std::vector
   return {};
 }
 
-Result<const CLI::Option*> option_of(const CLI::App& command, const Entry& entry) {
-  if (const CLI::Option* const option = command.get_option_no_throw("--" + entry.key)) return option;
+Result<Flag> flag_of(const FlagSet& command, const Entry& entry) {
+  if (const std::optional<Flag> flag = command.find("--" + entry.key)) return *flag;
   std::vector<std::string> keys;
   for (const std::string& flag : flag_names(command))
     if (flag != "--config" && flag != "--help") keys.push_back(flag.substr(2));
@@ -91,7 +91,7 @@ Result<const CLI::Option*> option_of(const CLI::App& command, const Entry& entry
 
 }  // namespace
 
-Result<std::vector<Argument>> expand_config(const CLI::App& command, std::vector<std::string> given) {
+Result<std::vector<Argument>> expand_config(const FlagSet& command, std::vector<std::string> given) {
   const std::string path = TRY(take_path(given));
   std::vector<Argument> arguments;
   const YAML::Node root = path.empty() ? YAML::Node(YAML::NodeType::Map) : TRY(load(path));
@@ -100,14 +100,13 @@ Result<std::vector<Argument>> expand_config(const CLI::App& command, std::vector
       return fail(ErrorCode::invalid_argument, "{}:{}: expected the name of a flag as a key", path,
                   item.first.Mark().line + 1);
     const Entry entry{fmt::format("{}:{}", path, item.first.Mark().line + 1), item.first.Scalar(), item.second};
-    const CLI::Option* const option = TRY(option_of(command, entry));
+    const bool is_switch = TRY(flag_of(command, entry)).most_values() == 0;
     const std::string flag = "--" + entry.key;
     const bool overruled = std::any_of(given.begin(), given.end(), [&](const std::string& argument) {
       return argument == flag || argument.starts_with(flag + "=");
     });
     if (overruled && flag != "--set") continue;
-    CHECK_OK(option->get_items_expected_max() == 0 ? add_switch(entry, flag, arguments)
-                                                   : add_values(entry, flag, arguments));
+    CHECK_OK(is_switch ? add_switch(entry, flag, arguments) : add_values(entry, flag, arguments));
   }
   for (std::string& argument : given) arguments.push_back({std::move(argument), ""});
   return arguments;

@@ -8,6 +8,6 @@ namespace thimble {
 
 // `arguments` (without the names of program and command) with `--config FILE` replaced by what the file says, which
 // comes first. A key that is no flag of the command is refused, with the nearest ones.
-Result<std::vector<Argument>> expand_config(const CLI::App& command, std::vector<std::string> arguments);
+Result<std::vector<Argument>> expand_config(const FlagSet& command, std::vector<std::string> arguments);
 
 }  // namespace thimble

@@ -1,12 +1,12 @@
 // convert: a model into another file format or codec, with an adapter merged into it when one is given. Rows stream
 // from file to file, so that a model larger than memory can be converted.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <cmath>
 
 #include "codecs/pattern.h"
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/convert_adapter.h"
 #include "commands/model_output.h"
 #include "commands/void_flags.h"
@@ -229,35 +229,34 @@ Result<void> convert(const ConvertOptions& options) {
   return {};
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto o = std::make_shared<ConvertOptions>();
-  app.add_option("--model", o->model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin")->required();
-  app.add_option("--adapter", o->adapter,
-                 "adapter to merge into it: a PEFT folder or a GGUF adapter; several with commas");
-  app.add_option("--adapter-scale", o->adapter_scale, "what each adapter is multiplied with: 0.5, or 0.5,2");
-  app.add_option("--tokenizer", o->tokenizer, "tokenizer, when the model brings none");
-  app.add_option("--to", o->to, "gguf (one file, for llama.cpp) or safetensors (a folder, for transformers)")
-      ->required();
-  app.add_option("--codec", o->codec,
-                 "of matrices: f32, bf16, f16; in a folder also bf16_2_4, f16_2_4 (of 2:4 sparse ones), in GGUF q8_0, "
-                 "q4_1, q4_K ...; as stored without it");
-  app.add_option("--embedding-codec", o->embedding_codec, "of the embedding and the head, in GGUF");
-  app.add_option("--out", o->out, "the file or folder to write")->required();
-  app.add_option("--memory", o->memory, "most resident memory of the process: 300M, 1.5G");
-  app.add_flag("--adapter-only", o->adapter_only,
-               "write the adapter itself, for llama.cpp's --lora, and do not merge it");
-  app.add_flag("--add-rows", o->add_rows, "append a row, the mean of all, for every token that the model has none for");
-  app.add_flag("--json", o->json, "one JSON object");
-  return [o, &app]() -> Result<void> {
+  command.add("--model", o->model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin").required();
+  command.add("--adapter", o->adapter,
+              "adapter to merge into it: a PEFT folder or a GGUF adapter; several with commas");
+  command.add("--adapter-scale", o->adapter_scale, "what each adapter is multiplied with: 0.5, or 0.5,2");
+  command.add("--tokenizer", o->tokenizer, "tokenizer, when the model brings none");
+  command.add("--to", o->to, "gguf (one file, for llama.cpp) or safetensors (a folder, for transformers)").required();
+  command.add("--codec", o->codec,
+              "of matrices: f32, bf16, f16; in a folder also bf16_2_4, f16_2_4 (of 2:4 sparse ones), in GGUF q8_0, "
+              "q4_1, q4_K ...; as stored without it");
+  command.add("--embedding-codec", o->embedding_codec, "of the embedding and the head, in GGUF");
+  command.add("--out", o->out, "the file or folder to write").required();
+  command.add("--memory", o->memory, "most resident memory of the process: 300M, 1.5G");
+  command.add("--adapter-only", o->adapter_only,
+              "write the adapter itself, for llama.cpp's --lora, and do not merge it");
+  command.add("--add-rows", o->add_rows, "append a row, the mean of all, for every token that the model has none for");
+  command.add("--json", o->json, "one JSON object");
+  return [o, &command]() -> Result<void> {
     const char* const alone = "--adapter-only writes the adapter as it is";
-    CHECK_OK(refuse_void(app, {{"--adapter-only", o->adapter.empty(), "there is no --adapter"},
-                               {"--adapter-only", o->to == "safetensors", "a PEFT folder is what it is read from"},
-                               {"--adapter-scale", o->adapter_only, "llama.cpp's --lora-scaled takes it"},
-                               {"--codec", o->adapter_only, alone},
-                               {"--embedding-codec", o->adapter_only, alone},
-                               {"--tokenizer", o->adapter_only, alone},
-                               {"--memory", o->adapter_only, "an adapter streams from file to file"},
-                               {"--add-rows", o->adapter_only, alone}}));
+    CHECK_OK(refuse_void(command, {{"--adapter-only", o->adapter.empty(), "there is no --adapter"},
+                                   {"--adapter-only", o->to == "safetensors", "a PEFT folder is what it is read from"},
+                                   {"--adapter-scale", o->adapter_only, "llama.cpp's --lora-scaled takes it"},
+                                   {"--codec", o->adapter_only, alone},
+                                   {"--embedding-codec", o->adapter_only, alone},
+                                   {"--tokenizer", o->adapter_only, alone},
+                                   {"--memory", o->adapter_only, "an adapter streams from file to file"},
+                                   {"--add-rows", o->adapter_only, alone}}));
     return convert(*o);
   };
 }

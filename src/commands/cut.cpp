@@ -1,7 +1,7 @@
 // cut: a model with fewer heads and FFN units, to train an adapter on (LoRAM, models/cut_model.h).
-#include <CLI/CLI.hpp>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/model_output.h"
 #include "commands/void_flags.h"
 #include "core/count.h"
@@ -62,21 +62,19 @@ Result<void> cut(CutFlags& flags) {
   return {};
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto flags = std::make_shared<CutFlags>();
   ModelOutput& o = flags->output;
-  app.add_option("--model", o.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin")->required();
-  app.add_option("--tokenizer", o.tokenizer, "tokenizer, when the model brings none");
-  app.add_option("--ratio", flags->ratio, "part of the heads, and of the units of FFNs, that goes")
-      ->capture_default_str();
-  app.add_option("--by", flags->by, "which stay: random, as --key draws; magnitude, the largest")
-      ->capture_default_str();
-  app.add_option("--key", flags->key, "of the draw")->capture_default_str();
-  app.add_option("--codec", flags->codec, "of the folder: f32, bf16, f16; as stored without it, or bf16");
-  app.add_option("--out", o.out, "the folder to write")->required();
-  app.add_flag("--json", flags->json, "one JSON object");
-  return [flags, &app]() -> Result<void> {
-    CHECK_OK(refuse_void(app, {{"--key", flags->by != "random", "--by magnitude draws nothing"}}));
+  command.add("--model", o.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin").required();
+  command.add("--tokenizer", o.tokenizer, "tokenizer, when the model brings none");
+  command.add("--ratio", flags->ratio, "part of the heads, and of the units of FFNs, that goes").shows_default();
+  command.add("--by", flags->by, "which stay: random, as --key draws; magnitude, the largest").shows_default();
+  command.add("--key", flags->key, "of the draw").shows_default();
+  command.add("--codec", flags->codec, "of the folder: f32, bf16, f16; as stored without it, or bf16");
+  command.add("--out", o.out, "the folder to write").required();
+  command.add("--json", flags->json, "one JSON object");
+  return [flags, &command]() -> Result<void> {
+    CHECK_OK(refuse_void(command, {{"--key", flags->by != "random", "--by magnitude draws nothing"}}));
     return cut(*flags);
   };
 }

@@ -3,11 +3,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <bit>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "core/count.h"
 #include "files/file_kind.h"
 #include "models/model_source.h"
@@ -231,23 +231,21 @@ Result<void> show(const Flags& flags) {
   return show_examples(flags, *data, *tokenizer);
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto flags = std::make_shared<Flags>();
-  app.add_option("--data", flags->files, "files, patterns or folders, as in training");
-  app.add_option("--model", flags->model, "the model whose tokenizer and chat template are taken");
-  app.add_option("--tokenizer", flags->tokenizer, "tokenizer, when the model brings none");
-  app.add_option("--context", flags->context, "tokens of a window; 512 without it")->check(CLI::Range(2, 1 << 20));
-  app.add_option("--columns", flags->columns, "names in the data for fields: prompt=frage,completion=antwort")
-      ->delimiter(',');
-  app.add_option("--truncate", flags->truncate,
-                 "examples longer than the context: left, right, split; left out without it")
-      ->check(CLI::IsMember({"left", "right", "split"}));
-  app.add_option("--show", flags->show, "examples to show as tokens")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1 << 20));
-  app.add_flag("--bos", flags->bos, "begin every window of plain text with the beginning-of-sequence token");
-  app.add_flag("--strict", flags->strict, "stop at the first bad line of the data");
-  app.add_flag("--json", flags->json, "one JSON object an event");
+  command.add("--data", flags->files, "files, patterns or folders, as in training");
+  command.add("--model", flags->model, "the model whose tokenizer and chat template are taken");
+  command.add("--tokenizer", flags->tokenizer, "tokenizer, when the model brings none");
+  command.add("--context", flags->context, "tokens of a window; 512 without it").in_range(2, 1 << 20);
+  command.add("--columns", flags->columns, "names in the data for fields: prompt=frage,completion=antwort")
+      .delimiter(',');
+  command
+      .add("--truncate", flags->truncate, "examples longer than the context: left, right, split; left out without it")
+      .one_of({"left", "right", "split"});
+  command.add("--show", flags->show, "examples to show as tokens").shows_default().in_range(0, 1 << 20);
+  command.add("--bos", flags->bos, "begin every window of plain text with the beginning-of-sequence token");
+  command.add("--strict", flags->strict, "stop at the first bad line of the data");
+  command.add("--json", flags->json, "one JSON object an event");
   return [flags] { return show(*flags); };
 }
 

@@ -1,10 +1,10 @@
 #include "commands/eval.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/void_flags.h"
 #include "core/nearest.h"
 #include "text/datasets.h"
@@ -44,20 +44,20 @@ Result<void> evaluate(EvalFlags& flags) {
 }
 
 // Flags that the metric does not look at, and values that it does not have.
-Result<void> check_flags(const CLI::App& app, const EvalFlags& flags) {
+Result<void> check_flags(const FlagSet& command, const EvalFlags& flags) {
   const bool logits = !flags.logits.empty(), exact = !logits && flags.metric == "exact",
              choice = !logits && flags.metric == "choice", label = !logits && flags.metric == "label";
   CHECK_OK(refuse_void(
-      app, {{"--metric", logits, "--logits writes logits instead of a metric"},
-            {"--out", !exact && !choice && !label,
-             "only the metrics exact, choice and label have something to write for each example"},
-            {"--max-tokens", !exact, "only the metric exact makes replies"},
-            {"--strict", choice, "the metric choice stops at the first bad line in any case"},
-            {"--bos", exact, "the metric exact begins as the chat template says"},
-            {"--convention", logits || flags.metric != "perplexity", "only the metric perplexity has conventions"},
-            {"--stride", logits || flags.convention != "strided", "only --convention strided has a stride"},
-            {"--strict", flags.convention != "windows", "the text is read as a whole"},
-            {"--batch", logits, "logits are written one sequence after another"}}));
+      command, {{"--metric", logits, "--logits writes logits instead of a metric"},
+                {"--out", !exact && !choice && !label,
+                 "only the metrics exact, choice and label have something to write for each example"},
+                {"--max-tokens", !exact, "only the metric exact makes replies"},
+                {"--strict", choice, "the metric choice stops at the first bad line in any case"},
+                {"--bos", exact, "the metric exact begins as the chat template says"},
+                {"--convention", logits || flags.metric != "perplexity", "only the metric perplexity has conventions"},
+                {"--stride", logits || flags.convention != "strided", "only --convention strided has a stride"},
+                {"--strict", flags.convention != "windows", "the text is read as a whole"},
+                {"--batch", logits, "logits are written one sequence after another"}}));
   constexpr std::array<std::string_view, 4> kConventions = {"windows", "strided", "word", "llama.cpp"};
   if (std::ranges::find(kConventions, flags.convention) == kConventions.end())
     return fail(ErrorCode::invalid_argument, "--convention: expected one of {}, found '{}'",
@@ -70,33 +70,34 @@ Result<void> check_flags(const CLI::App& app, const EvalFlags& flags) {
   return {};
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto flags = std::make_shared<EvalFlags>();
-  flags->inference.add(app);
-  app.add_option("--metric", flags->metric, "perplexity, choice, exact, label")->capture_default_str();
-  app.add_option("--convention", flags->convention,
-                 "of perplexity: windows (as in training), strided (transformers), word (lm-evaluation-harness), "
-                 "llama.cpp (second halves of chunks)")
-      ->capture_default_str();
-  app.add_option("--stride", flags->stride, "strided: tokens from one window to the next; half the context without it")
-      ->check(CLI::Range(1, 1 << 20));
-  app.add_option("--data", flags->files, "what to evaluate on: JSONL, CSV, plain text and the rest, as in training");
-  app.add_option("--context", flags->context, "tokens of a window; 512, or as many as needed, without it");
-  app.add_option("--batch", flags->batch, "windows, or replies, at once; 1, or 16, without it");
-  app.add_option("--limit", flags->limit, "examples or windows, from the first; 0: all");
-  app.add_option("--max-tokens", flags->max_tokens, "exact: tokens of a reply; 32 more than the reference without it");
-  app.add_option("--logits", flags->logits, "instead of a metric: a safetensors file for the logits of all rows");
-  app.add_option(
+  flags->inference.add(command);
+  command.add("--metric", flags->metric, "perplexity, choice, exact, label").shows_default();
+  command
+      .add("--convention", flags->convention,
+           "of perplexity: windows (as in training), strided (transformers), word (lm-evaluation-harness), "
+           "llama.cpp (second halves of chunks)")
+      .shows_default();
+  command.add("--stride", flags->stride, "strided: tokens from one window to the next; half the context without it")
+      .in_range(1, 1 << 20);
+  command.add("--data", flags->files, "what to evaluate on: JSONL, CSV, plain text and the rest, as in training");
+  command.add("--context", flags->context, "tokens of a window; 512, or as many as needed, without it");
+  command.add("--batch", flags->batch, "windows, or replies, at once; 1, or 16, without it");
+  command.add("--limit", flags->limit, "examples or windows, from the first; 0: all");
+  command.add("--max-tokens", flags->max_tokens, "exact: tokens of a reply; 32 more than the reference without it");
+  command.add("--logits", flags->logits, "instead of a metric: a safetensors file for the logits of all rows");
+  command.add(
       "--out", flags->out,
       "exact: a JSONL file for the replies; choice: one for the log-likelihoods of every question's choices; label: "
       "one for what was said of every text");
-  app.add_flag("--bos", flags->bos,
-               "begin every sequence with the beginning-of-sequence token, whatever the tokenizer says");
-  app.add_flag("--strict", flags->strict, "stop at the first bad line of the data");
-  app.add_flag("--json", flags->json, "one JSON object an event");
-  return [flags, &app]() -> Result<void> {
+  command.add("--bos", flags->bos,
+              "begin every sequence with the beginning-of-sequence token, whatever the tokenizer says");
+  command.add("--strict", flags->strict, "stop at the first bad line of the data");
+  command.add("--json", flags->json, "one JSON object an event");
+  return [flags, &command]() -> Result<void> {
     flags->data = fmt::format("{}", fmt::join(flags->files, "\n"));
-    CHECK_OK(check_flags(app, *flags));
+    CHECK_OK(check_flags(command, *flags));
     return evaluate(*flags);
   };
 }

@@ -1,11 +1,11 @@
 // generate: goes on from a prompt, or from several.
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/inference_flags.h"
 #include "commands/prompt_file.h"
 #include "commands/void_flags.h"
@@ -222,57 +222,53 @@ Result<void> generate(Flags& flags) {
   return {};
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto flags = std::make_shared<Flags>();
-  flags->inference.add(app, true);
-  add_sampling_flags(app, flags->sampling);
-  add_prompt_cache_flags(app, flags->cache, true);
+  flags->inference.add(command, true);
+  add_sampling_flags(command, flags->sampling);
+  add_prompt_cache_flags(command, flags->cache, true);
   CompletionOptions& o = flags->completion;
-  auto* const prompt =
-      app.add_option("--prompt", flags->prompt.text, "text to go on from; special tokens in it are such");
-  auto* const file = app.add_option("--prompt-file", flags->prompt_file, "a file with the prompt")->excludes(prompt);
-  app.add_option(
-         "--prompts", flags->prompts,
-         "a file of prompts, answered together: a line of text each, or JSONL with prompt and system, or messages")
-      ->excludes(prompt)
-      ->excludes(file);
-  app.add_option("--batch", flags->batch, "with --prompts: how many at once; 8 at most without it")
-      ->check(CLI::Range(1, 1024));
-  app.add_flag("--chat", flags->prompt.chat, "the prompt is a user's message: format it as the model's chat does");
-  app.add_option("--system", flags->prompt.system, "system message; implies --chat");
-  app.add_option("--max-tokens", o.max_tokens, "tokens to make at most")->capture_default_str();
-  app.add_option("--stop", o.stops, "text before which the reply ends; may be given several times")
-      ->take_all()
-      ->allow_extra_args(false);
-  auto* const grammar = app.add_option("--grammar", flags->grammar, "a file in GBNF that the reply is held to");
-  app.add_option("--json-schema", flags->json_schema,
-                 "a JSON schema, or a file with one: the reply is JSON that it allows")
-      ->excludes(grammar);
-  app.add_option("--logprobs", o.logprobs,
-                 "with --json: log probabilities of each token and of so many likeliest ones in its place");
-  app.add_option("--context", flags->context, "tokens of prompt and reply; as many as needed without it");
-  app.add_flag("--bos", flags->prompt.bos, "begin with the beginning-of-sequence token, whatever the tokenizer says");
-  app.add_flag("--json", flags->json, "one JSON object");
-  return [flags, &app]() -> Result<void> {
+  command.add("--prompt", flags->prompt.text, "text to go on from; special tokens in it are such");
+  command.add("--prompt-file", flags->prompt_file, "a file with the prompt").excludes("--prompt");
+  command
+      .add("--prompts", flags->prompts,
+           "a file of prompts, answered together: a line of text each, or JSONL with prompt and system, or messages")
+      .excludes("--prompt")
+      .excludes("--prompt-file");
+  command.add("--batch", flags->batch, "with --prompts: how many at once; 8 at most without it").in_range(1, 1024);
+  command.add("--chat", flags->prompt.chat, "the prompt is a user's message: format it as the model's chat does");
+  command.add("--system", flags->prompt.system, "system message; implies --chat");
+  command.add("--max-tokens", o.max_tokens, "tokens to make at most").shows_default();
+  command.add("--stop", o.stops, "text before which the reply ends; may be given several times").one_value_each();
+  command.add("--grammar", flags->grammar, "a file in GBNF that the reply is held to");
+  command
+      .add("--json-schema", flags->json_schema, "a JSON schema, or a file with one: the reply is JSON that it allows")
+      .excludes("--grammar");
+  command.add("--logprobs", o.logprobs,
+              "with --json: log probabilities of each token and of so many likeliest ones in its place");
+  command.add("--context", flags->context, "tokens of prompt and reply; as many as needed without it");
+  command.add("--bos", flags->prompt.bos, "begin with the beginning-of-sequence token, whatever the tokenizer says");
+  command.add("--json", flags->json, "one JSON object");
+  return [flags, &command]() -> Result<void> {
     CompletionOptions& completion = flags->completion;
-    const GenerationConfig config = TRY(settle_sampling(app, flags->inference.model(), flags->sampling));
-    if (app.get_option("--max-tokens")->count() == 0) {
+    const GenerationConfig config = TRY(settle_sampling(command, flags->inference.model(), flags->sampling));
+    if (!is_given(command, "--max-tokens")) {
       completion.max_tokens = config.max_new_tokens.value_or(completion.max_tokens);
       completion.max_length = config.max_length.value_or(0);
     }
     completion.stops.insert(completion.stops.end(), config.stop_strings.begin(), config.stop_strings.end());
     const bool one = flags->prompts.empty(), chat = flags->prompt.chat || !flags->prompt.system.empty();
     const char* const no_chat = "only chats have a template: add --chat";
-    CHECK_OK(refuse_void(app, {{"--batch", one, "it is for --prompts FILE: without it there is one prompt"},
-                               {"--logprobs", one && !flags->json, "log probabilities are told with --json"},
-                               {"--prompt-cache", !one, "it keeps one prompt, and --prompts has many"},
-                               {"--json", !one, "--prompts always writes one JSON object a line"},
-                               {"--chat-template", one && !chat, no_chat},
-                               {"--template-var", one && !chat, no_chat},
-                               {"--date", one && !chat, no_chat},
-                               {"--bos", chat, "the chat template says how a chat begins"},
-                               {"--bos", is_given(app, "--no-bos"), "--no-bos says the opposite"}}));
-    CHECK_OK(check_prompt_cache(app, flags->cache, flags->inference, flags->prompt_file));
+    CHECK_OK(refuse_void(command, {{"--batch", one, "it is for --prompts FILE: without it there is one prompt"},
+                                   {"--logprobs", one && !flags->json, "log probabilities are told with --json"},
+                                   {"--prompt-cache", !one, "it keeps one prompt, and --prompts has many"},
+                                   {"--json", !one, "--prompts always writes one JSON object a line"},
+                                   {"--chat-template", one && !chat, no_chat},
+                                   {"--template-var", one && !chat, no_chat},
+                                   {"--date", one && !chat, no_chat},
+                                   {"--bos", chat, "the chat template says how a chat begins"},
+                                   {"--bos", is_given(command, "--no-bos"), "--no-bos says the opposite"}}));
+    CHECK_OK(check_prompt_cache(command, flags->cache, flags->inference, flags->prompt_file));
     return generate(*flags);
   };
 }

@@ -1,8 +1,8 @@
 // inspect: what is in a file or folder, and what this CPU offers.
-#include <CLI/CLI.hpp>
 #include <cmath>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/describe.h"
 #include "commands/void_flags.h"
 #include "core/cpus.h"
@@ -80,21 +80,21 @@ Ordered describe_cpu(int threads) {
   return json;
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   struct Options {
     std::string path;
     int threads = 0;
     bool tensors = false, cpu = false, json = false;
   };
   auto o = std::make_shared<Options>();
-  app.add_option("PATH", o->path, "a GGUF, safetensors or llama2.c file, a Hugging Face, adapter or run folder");
-  app.add_flag("--tensors", o->tensors, "list the tensors too");
-  app.add_flag("--cpu", o->cpu, "instruction sets, measured speeds, and the products that --multiply auto takes");
-  app.add_option("--threads", o->threads, "of the measurement; 0: one a CPU")->check(CLI::Range(0, 1024));
-  app.add_flag("--json", o->json, "as JSON");
-  return [o, &app]() -> Result<void> {
-    CHECK_OK(refuse_void(app, {{"--threads", !o->cpu, "it is of the measurement, which --cpu asks for"},
-                               {"--tensors", o->path.empty(), "there is no PATH to list them of"}}));
+  command.add("PATH", o->path, "a GGUF, safetensors or llama2.c file, a Hugging Face, adapter or run folder");
+  command.add("--tensors", o->tensors, "list the tensors too");
+  command.add("--cpu", o->cpu, "instruction sets, measured speeds, and the products that --multiply auto takes");
+  command.add("--threads", o->threads, "of the measurement; 0: one a CPU").in_range(0, 1024);
+  command.add("--json", o->json, "as JSON");
+  return [o, &command]() -> Result<void> {
+    CHECK_OK(refuse_void(command, {{"--threads", !o->cpu, "it is of the measurement, which --cpu asks for"},
+                                   {"--tensors", o->path.empty(), "there is no PATH to list them of"}}));
     if (o->path.empty() && !o->cpu)
       return fail(ErrorCode::invalid_argument, "PATH is missing: a file or folder to look into (or --cpu)");
     const int threads = o->threads > 0 ? o->threads : usable_cpus();

@@ -1,5 +1,4 @@
 // The `thimble` binary. Exit codes: 0, 1 failure while running, 2 usage, 3 does not fit, 130 interrupted.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -11,6 +10,7 @@
 #include <system_error>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/config_file.h"
 #include "commands/hub_models.h"
 #include "commands/manual.h"
@@ -52,29 +52,23 @@ int refuse(std::string_view command, std::string_view message, int code = 2) {
   return code;
 }
 
-// What CLI11 takes: the last argument first.
-Result<std::vector<std::string>> arguments_of(const CLI::App& command, std::vector<std::string> given) {
+// What is given to a command, with what --config says; checked.
+Result<std::vector<std::string>> arguments_of(const FlagSet& command, std::vector<std::string> given) {
   std::vector<Argument> checked = TRY(expand_config(command, std::move(given)));
   CHECK_OK(check_arguments(command, checked));
   CHECK_OK(resolve_hub_models(checked));
-  std::vector<std::string> reversed;
-  for (auto argument = checked.rbegin(); argument != checked.rend(); ++argument) reversed.push_back(argument->text);
-  reversed.push_back(command.get_name());
-  return reversed;
-}
-
-void print_and_leave(const std::string& text) {
-  std::fputs(text.c_str(), stdout);
-  throw CLI::Success();
+  std::vector<std::string> arguments = {command.name()};
+  for (Argument& argument : checked) arguments.push_back(std::move(argument.text));
+  return arguments;
 }
 
 // From here on, until a plan says what is taken. The budget.
-Result<int64_t> hold_memory(const CLI::App& command, bool computes) {
-  const CLI::Option* const flag = command.get_option_no_throw("--memory");
-  const int64_t asked = flag && flag->count() > 0 ? TRY(parse_bytes(flag->as<std::string>())) : 0;
+Result<int64_t> hold_memory(const FlagSet& command, bool computes) {
+  const std::optional<Flag> memory = command.find("--memory");
+  const int64_t asked = memory && memory->given() ? TRY(parse_bytes(memory->text())) : 0;
   const int64_t budget = budget_or_free(asked);
-  const CLI::Option* const threads = command.get_option_no_throw("--threads");
-  const int64_t asked_threads = threads && threads->count() > 0 ? threads->as<int64_t>() : 0;
+  const std::optional<Flag> threads = command.find("--threads");
+  const int64_t asked_threads = threads && threads->given() ? threads->integer() : 0;
   hold_heap_to(budget, computes
                            ? static_cast<int>(std::max<int64_t>(usable_cpus(), std::min<int64_t>(asked_threads, 1024)))
                            : 0);
@@ -97,85 +91,74 @@ Result<void> run_traced(const std::function<Result<void>()>& action, const std::
   return result ? written : result;
 }
 
+std::string version() {
+  std::string levels;
+  for (const IsaLevel& level : isa_levels()) levels += fmt::format("{}{}", levels.empty() ? "" : ", ", level.name);
+  return fmt::format("thimble " THIMBLE_VERSION "\n" THIMBLE_BUILD "\nkernels for {}\n", levels);
+}
+
 int run(int argc, char** argv) {
-  CLI::App app{"thimble: train, fine-tune and run language models in the memory you have", "thimble"};
-  app.require_subcommand(1);
-  app.set_version_flag("--version", [] {
-    std::string levels;
-    for (const IsaLevel& level : isa_levels()) levels += fmt::format("{}{}", levels.empty() ? "" : ", ", level.name);
-    return fmt::format("thimble " THIMBLE_VERSION "\n" THIMBLE_BUILD "\nkernels for {}", levels);
-  });
-  app.add_flag_callback(
-      "--man", [&app] { print_and_leave(man_page(app)); }, "print the manual page, as troff");
-  app.add_option_function<std::string>(
-      "--completions",
-      [&app](const std::string& shell) {
-        const auto text = completions(app, shell);
-        if (!text) throw CLI::ValidationError(text.error().message);
-        print_and_leave(*text);
-      },
+  CommandLine line("thimble", "thimble: train, fine-tune and run language models in the memory you have");
+  line.add_text("--version", version, "Display program version information and exit");
+  line.add_text(
+      "--man", [&line] { return man_page(line); }, "print the manual page, as troff");
+  line.add_text(
+      "--completions", [&line](const std::string& shell) { return completions(line, shell); },
       "print completions for a shell: bash, zsh, fish");
   std::array<std::function<Result<void>()>, kCommands.size()> actions;
   std::vector<std::string_view> names;
   std::string isa, memory, trace;
   for (size_t i = 0; i < kCommands.size(); ++i) {
-    CLI::App* const command = app.add_subcommand(kCommands[i]->name, kCommands[i]->summary);
-    actions[i] = kCommands[i]->add(*command);
+    FlagSet& command = line.add_command(kCommands[i]->name, kCommands[i]->summary);
+    actions[i] = kCommands[i]->add(command);
     // Where a command plans nothing, the flag holds what files make it take.
-    if (!command->get_option_no_throw("--memory"))
-      command->add_option("--memory", memory, "most resident memory of the process: 300M, 1.5G");
+    if (!command.find("--memory")) command.add("--memory", memory, "most resident memory of the process: 300M, 1.5G");
     if (kCommands[i]->computes) {
-      command->add_option("--isa", isa,
-                          "instruction set level of the kernels (`thimble inspect --cpu` lists them); the "
-                          "widest that the CPU has");
-      command->add_option("--trace", trace,
-                          "file for what each thread did when, for chrome://tracing or Perfetto: the last 32768 spans "
-                          "of each, 1.6 MB");
+      command.add("--isa", isa,
+                  "instruction set level of the kernels (`thimble inspect --cpu` lists them); the widest that the CPU "
+                  "has");
+      command.add("--trace", trace,
+                  "file for what each thread did when, for chrome://tracing or Perfetto: the last 32768 spans of each, "
+                  "1.6 MB");
     }
     names.push_back(kCommands[i]->name);
   }
   if (argc < 2) return refuse("", fmt::format("expected a command: {}", fmt::join(names, ", ")));
   const std::string_view first = argv[1];
-  const bool chosen = std::find(names.begin(), names.end(), first) != names.end();
-  if (!chosen && !first.starts_with("-"))
+  const auto named = std::find(names.begin(), names.end(), first);
+  if (named == names.end() && !first.starts_with("-"))
     return refuse("", fmt::format("there is no command '{}'; the nearest are {}", first, nearest_names(first, names)));
-  const std::string_view name = chosen ? first : "";
+  std::string_view name;
   std::vector<std::string> arguments = {argv + 1, argv + argc};
-  if (chosen) {
-    auto checked = arguments_of(*app.get_subcommand(argv[1]), {argv + 2, argv + argc});
+  if (named != names.end()) {
+    name = first;
+    const FlagSet& command = line.commands()[static_cast<size_t>(named - names.begin())];
+    auto checked = arguments_of(command, {argv + 2, argv + argc});
     if (!checked) return refuse(name, checked.error().message, exit_code(checked.error().code));
     arguments = *std::move(checked);
-  } else {
-    std::reverse(arguments.begin(), arguments.end());
   }
-  try {
-    app.parse(std::move(arguments));
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return refuse(name, error.what());
-  }
-  for (size_t i = 0; i < kCommands.size(); ++i) {
-    if (!app.got_subcommand(kCommands[i]->name)) continue;
-    const auto act = [&]() -> Result<void> {
-      const int64_t budget = TRY(hold_memory(*app.get_subcommand(kCommands[i]->name), kCommands[i]->computes));
-      try {
-        if (isa.empty())
-          use_widest_isa();
-        else
-          CHECK_OK(use_isa(isa));
-        return trace.empty() ? actions[i]() : run_traced(actions[i], trace);
-      } catch (const std::bad_alloc&) {
-        let_heap_go();
-        return fail(ErrorCode::over_budget,
-                    "it takes more than the {} that it may have: a file may be damaged or made to do so, or give a "
-                    "larger --memory",
-                    megabytes(budget));
-      }
-    };
-    const Result<void> result = act();
-    return result ? 0 : refuse(name, result.error().message, exit_code(result.error().code));
-  }
-  return 2;
+  const Result<const FlagSet*> chosen = line.parse(std::move(arguments));
+  if (!chosen) return refuse(name, chosen.error().message);
+  if (!*chosen) return 0;
+  const auto i = static_cast<size_t>(std::find(names.begin(), names.end(), (*chosen)->name()) - names.begin());
+  const auto act = [&]() -> Result<void> {
+    const int64_t budget = TRY(hold_memory(**chosen, kCommands[i]->computes));
+    try {
+      if (isa.empty())
+        use_widest_isa();
+      else
+        CHECK_OK(use_isa(isa));
+      return trace.empty() ? actions[i]() : run_traced(actions[i], trace);
+    } catch (const std::bad_alloc&) {
+      let_heap_go();
+      return fail(ErrorCode::over_budget,
+                  "it takes more than the {} that it may have: a file may be damaged or made to do so, or give a "
+                  "larger --memory",
+                  megabytes(budget));
+    }
+  };
+  const Result<void> result = act();
+  return result ? 0 : refuse(name, result.error().message, exit_code(result.error().code));
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "commands/manual.h"
 
-#include <CLI/CLI.hpp>
-
+#include "commands/arguments.h"
+#include "commands/command_line.h"
 #include "core/nearest.h"
 
 namespace thimble {
@@ -21,14 +21,14 @@ std::string troff(std::string_view text) {
   return out;
 }
 
-std::string flags_of(const CLI::Option& option) {
+std::string flags_of(const Flag& flag) {
   std::string names;
-  for (const std::string& name : option.get_snames()) names += fmt::format("{}-{}", names.empty() ? "" : ", ", name);
-  for (const std::string& name : option.get_lnames()) names += fmt::format("{}--{}", names.empty() ? "" : ", ", name);
-  return names.empty() ? option.get_name() : names;
+  for (const std::string& name : flag.short_names()) names += fmt::format("{}-{}", names.empty() ? "" : ", ", name);
+  for (const std::string& name : flag.long_names()) names += fmt::format("{}--{}", names.empty() ? "" : ", ", name);
+  return names.empty() ? flag.name() : names;
 }
 
-bool takes_value(const CLI::Option& option) { return option.get_items_expected_max() > 0; }
+bool takes_value(const Flag& flag) { return flag.most_values() > 0; }
 
 // Between apostrophes, for shells.
 std::string in_quotes(std::string_view text) {
@@ -37,14 +37,12 @@ std::string in_quotes(std::string_view text) {
   return out + "'";
 }
 
-std::string bash(const CLI::App& app) {
+std::string bash(const CommandLine& line) {
   std::string names, cases;
-  for (const CLI::App* command : app.get_subcommands({})) {
-    names += fmt::format("{}{}", names.empty() ? "" : " ", command->get_name());
-    std::string flags = "--config";
-    for (const CLI::Option* option : command->get_options())
-      for (const std::string& name : option->get_lnames()) flags += " --" + name;
-    cases += fmt::format("    {}) flags={} ;;\n", command->get_name(), in_quotes(flags));
+  for (const FlagSet& command : line.commands()) {
+    names += fmt::format("{}{}", names.empty() ? "" : " ", command.name());
+    cases += fmt::format("    {}) flags={} ;;\n", command.name(),
+                         in_quotes(fmt::format("{}", fmt::join(flag_names(command), " "))));
   }
   return fmt::format(
       "# Completions of thimble for bash, made by `thimble --completions bash`.\n"
@@ -76,15 +74,15 @@ std::string bracketed(std::string_view text) {
   return "[" + out + "]";
 }
 
-std::string zsh(const CLI::App& app) {
+std::string zsh(const CommandLine& line) {
   std::string names, cases;
-  for (const CLI::App* command : app.get_subcommands({})) {
-    names += fmt::format("    {}\n", in_quotes(command->get_name() + ":" + command->get_description()));
-    cases += fmt::format("    {}) _arguments", command->get_name());
-    for (const CLI::Option* option : command->get_options())
-      for (const std::string& name : option->get_lnames())
-        cases += " " + in_quotes(fmt::format("--{}{}{}", name, bracketed(option->get_description()),
-                                             takes_value(*option) ? ":value:_files" : ""));
+  for (const FlagSet& command : line.commands()) {
+    names += fmt::format("    {}\n", in_quotes(command.name() + ":" + command.description()));
+    cases += fmt::format("    {}) _arguments", command.name());
+    for (const Flag& flag : command.flags())
+      for (const std::string& name : flag.long_names())
+        cases += " " + in_quotes(fmt::format("--{}{}{}", name, bracketed(flag.description()),
+                                             takes_value(flag) ? ":value:_files" : ""));
     cases += " '*:file:_files' ;;\n";
   }
   return fmt::format(
@@ -104,40 +102,39 @@ std::string zsh(const CLI::App& app) {
       names, cases);
 }
 
-std::string fish(const CLI::App& app) {
+std::string fish(const CommandLine& line) {
   std::string out = "# Completions of thimble for fish, made by `thimble --completions fish`.\n";
-  for (const CLI::App* command : app.get_subcommands({})) {
-    out += fmt::format("complete -c thimble -n __fish_use_subcommand -f -a {} -d {}\n", command->get_name(),
-                       in_quotes(command->get_description()));
-    for (const CLI::Option* option : command->get_options())
-      for (const std::string& name : option->get_lnames())
-        out +=
-            fmt::format("complete -c thimble -n '__fish_seen_subcommand_from {}' -l {}{} -d {}\n", command->get_name(),
-                        name, takes_value(*option) ? " -r" : "", in_quotes(option->get_description()));
+  for (const FlagSet& command : line.commands()) {
+    out += fmt::format("complete -c thimble -n __fish_use_subcommand -f -a {} -d {}\n", command.name(),
+                       in_quotes(command.description()));
+    for (const Flag& flag : command.flags())
+      for (const std::string& name : flag.long_names())
+        out += fmt::format("complete -c thimble -n '__fish_seen_subcommand_from {}' -l {}{} -d {}\n", command.name(),
+                           name, takes_value(flag) ? " -r" : "", in_quotes(flag.description()));
   }
   return out;
 }
 
 struct Shell {
   std::string_view name;
-  std::string (*make)(const CLI::App& app);
+  std::string (*make)(const CommandLine& line);
 };
 constexpr std::array kShells{Shell{"bash", bash}, Shell{"zsh", zsh}, Shell{"fish", fish}};
 
 }  // namespace
 
-std::string man_page(const CLI::App& app) {
+std::string man_page(const CommandLine& line) {
   std::string page = fmt::format(
       ".TH THIMBLE 1\n.SH NAME\nthimble \\- {}\n.SH SYNOPSIS\n.B thimble\n.I COMMAND\n[\\fIFLAGS\\fR]\n.SH COMMANDS\n",
-      troff(app.get_description().substr(app.get_description().find(": ") + 2)));
-  for (const CLI::App* command : app.get_subcommands({})) {
-    page += fmt::format(".SS thimble {}\n{}\n", command->get_name(), troff(command->get_description()));
-    for (const CLI::Option* option : command->get_options()) {
-      page += fmt::format(".TP\n\\fB{}\\fR", troff(flags_of(*option)));
-      if (takes_value(*option)) page += " \\fIVALUE\\fR";
-      const std::string otherwise = option->get_default_str();
-      page += fmt::format("\n{}{}\n", troff(option->get_description()),
-                          otherwise.empty() ? "" : troff(" [" + otherwise + "]"));
+      troff(line.description().substr(line.description().find(": ") + 2)));
+  for (const FlagSet& command : line.commands()) {
+    page += fmt::format(".SS thimble {}\n{}\n", command.name(), troff(command.description()));
+    for (const Flag& flag : command.flags()) {
+      page += fmt::format(".TP\n\\fB{}\\fR", troff(flags_of(flag)));
+      if (takes_value(flag)) page += " \\fIVALUE\\fR";
+      const std::string otherwise = flag.default_text();
+      page +=
+          fmt::format("\n{}{}\n", troff(flag.description()), otherwise.empty() ? "" : troff(" [" + otherwise + "]"));
     }
   }
   return page +
@@ -145,10 +142,10 @@ std::string man_page(const CLI::App& app) {
          "budget. 130: interrupted.\n";
 }
 
-Result<std::string> completions(const CLI::App& app, std::string_view shell) {
+Result<std::string> completions(const CommandLine& line, std::string_view shell) {
   std::vector<std::string_view> names;
   for (const Shell& known : kShells) {
-    if (known.name == shell) return known.make(app);
+    if (known.name == shell) return known.make(line);
     names.push_back(known.name);
   }
   return fail(ErrorCode::invalid_argument, "--completions: expected one of {}, found '{}'", nearest_names(shell, names),

@@ -6,14 +6,12 @@
 
 #include "core/result.h"
 
-namespace CLI {
-class App;
-}
-
 namespace thimble {
 
-std::string man_page(const CLI::App& app);  // troff
+class CommandLine;
+
+std::string man_page(const CommandLine& line);  // troff
 // "bash", "zsh" or "fish"; another is invalid_argument.
-Result<std::string> completions(const CLI::App& app, std::string_view shell);
+Result<std::string> completions(const CommandLine& line, std::string_view shell);
 
 }  // namespace thimble

@@ -1,7 +1,7 @@
 // methods: what the tables of thimble's sockets hold.
-#include <CLI/CLI.hpp>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "core/nearest.h"
 #include "files/json.h"
 #include "methods/cache_policy.h"
@@ -187,14 +187,14 @@ Result<void> show(const std::string& name, bool json) {
   return {};
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   struct Options {
     std::string name;
     bool json = false;
   };
   auto o = std::make_shared<Options>();
-  app.add_option("NAME", o->name, "one method, optimizer, codec or operation");
-  app.add_flag("--json", o->json, "as JSON");
+  command.add("NAME", o->name, "one method, optimizer, codec or operation");
+  command.add("--json", o->json, "as JSON");
   return [o] { return o->name.empty() ? list_all(o->json) : show(o->name, o->json); };
 }
 

@@ -1,12 +1,12 @@
 // pull: a model from Hugging Face, or from a server with its layout.
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/void_flags.h"
 #include "core/count.h"
 #include "core/printable.h"
@@ -171,23 +171,20 @@ Result<void> pull(const PullOptions& o) {
   return {};
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto o = std::make_shared<PullOptions>();
-  app.add_option("MODEL", o->name, "org/name")->required();
-  app.add_option("--revision", o->revision, "branch, tag or commit")->capture_default_str();
-  app.add_option("--to", o->to, "folder to write; the model's name without it");
-  app.add_flag("--cache", o->cache, "into the cache of Hugging Face's tools, where --model org/name finds it");
-  app.add_option("--file", o->files, "exactly this file, or the end of a GGUF's name (Q4_K_M); may be given again")
-      ->take_all();
-  app.add_option("--endpoint", o->endpoint, "server; HF_ENDPOINT, or https://huggingface.co, without it");
-  app.add_option("--token", o->token,
-                 "a file with an access token, for private and gated models; without it and --endpoint HF_TOKEN, or "
-                 "that of hf auth login");
-  app.add_option("--retries", o->retries, "attempts without progress before it gives up")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 100));
-  return [o, &app]() -> Result<void> {
-    CHECK_OK(refuse_void(app, {{"--to", o->cache, "--cache says where"}}));
+  command.add("MODEL", o->name, "org/name").required();
+  command.add("--revision", o->revision, "branch, tag or commit").shows_default();
+  command.add("--to", o->to, "folder to write; the model's name without it");
+  command.add("--cache", o->cache, "into the cache of Hugging Face's tools, where --model org/name finds it");
+  command.add("--file", o->files, "exactly this file, or the end of a GGUF's name (Q4_K_M); may be given again");
+  command.add("--endpoint", o->endpoint, "server; HF_ENDPOINT, or https://huggingface.co, without it");
+  command.add("--token", o->token,
+              "a file with an access token, for private and gated models; without it and --endpoint HF_TOKEN, or "
+              "that of hf auth login");
+  command.add("--retries", o->retries, "attempts without progress before it gives up").shows_default().in_range(1, 100);
+  return [o, &command]() -> Result<void> {
+    CHECK_OK(refuse_void(command, {{"--to", o->cache, "--cache says where"}}));
     return pull(*o);
   };
 }

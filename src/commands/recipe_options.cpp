@@ -1,8 +1,8 @@
 #include "commands/recipe_options.h"
 
-#include <CLI/CLI.hpp>
 #include <cmath>
 
+#include "commands/command_line.h"
 #include "commands/table_names.h"
 #include "commands/template_flags.h"
 #include "commands/void_flags.h"
@@ -16,126 +16,127 @@
 namespace thimble {
 namespace {
 
-// 0 stands for "not given" where a flag has no default: nobody may give it.
-CLI::Validator positive() {
-  return CLI::Validator(
-      [](std::string& text) {
-        double value = 1;
-        const bool number = CLI::detail::lexical_cast(text, value);
-        return number && !(value > 0) ? "expected more than 0, found " + text : std::string();
-      },
-      "");
+// What is wrong with a number that is to be above 0; "" when nothing is. 0 stands for "not given" where a flag has no
+// default: nobody may give it.
+std::string not_positive(const std::string& text) {
+  double value = 1;
+  const bool number = read_number(text, value);
+  return number && !(value > 0) ? "expected more than 0, found " + text : std::string();
 }
 
 constexpr const char* kAutoRate = "auto";
 
-// A number above 0, or "auto".
-CLI::Validator rate() {
-  return CLI::Validator(
-      [](std::string& text) {
-        double value = 0;
-        if (text == kAutoRate) return std::string();
-        if (!CLI::detail::lexical_cast(text, value) || !std::isfinite(value))
-          return fmt::format("expected a number or {}, found '{}'", kAutoRate, text);
-        return value > 0 ? std::string() : "expected more than 0, found " + text;
-      },
-      "");
+// What is wrong with a rate, which is a number above 0 or "auto".
+std::string not_rate(const std::string& text) {
+  double value = 0;
+  if (text == kAutoRate) return "";
+  if (!read_number(text, value) || !std::isfinite(value))
+    return fmt::format("expected a number or {}, found '{}'", kAutoRate, text);
+  return value > 0 ? "" : "expected more than 0, found " + text;
+}
+
+std::string trimmed(const std::string& text) {
+  constexpr const char* kSpaces = " \t\n\v\f\r";
+  const size_t first = text.find_first_not_of(kSpaces);
+  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(kSpaces) + 1 - first);
 }
 
 }  // namespace
 
-void RecipeOptions::add(CLI::App& app, bool pretrained) {
-  app_ = &app;
+void RecipeOptions::add(FlagSet& command, bool pretrained) {
+  command_ = &command;
   Recipe& r = recipe_;
-  app.add_option("--model", r.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin");
-  app.add_option("--size", r.size, "parameters of a model to train from scratch: 5M, 60M, 1B");
-  app.add_option("--tokenizer", r.tokenizer, "tokenizer, when the model brings none");
-  app.add_option("--adapter", r.adapter, "adapter to begin with: a PEFT folder or a GGUF adapter");
-  app.add_option("--data", data_,
-                 "training data, files, patterns or folders: JSONL, JSON, CSV or TSV (messages, sharegpt, alpaca, "
-                 "prompt/completion, question/answer, text), plain text or token ids in safetensors");
-  app.add_option("--eval-data", eval_data_, "data to evaluate on");
-  app.add_option("--split", r.split, "part of the data that is held out to evaluate on: 0.05");
-  app.add_option("--columns", r.columns, "names in the data for fields: prompt=frage,completion=antwort")
-      ->delimiter(',');
-  app.add_option("--truncate", r.truncate,
-                 "examples longer than the context: left or right is cut off, or they are split; left out without it");
-  app.add_option("--eval-every", r.eval_every, "steps between evaluations; 0: before and after only");
-  app.add_option("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
-  app.add_option("--scratch", recipe_.scratch,
-                 "existing folder where values wait on disk (default: --out); none: keep off the disk");
-  app.add_option("--method", r.method,
-                 fmt::format("what trains, several with commas between: {} (default: {})", names_of(rewrites()),
-                             pretrained ? lightest_method() : kFull.name));
-  app.add_option("--rank", r.rank, "rank of the method, where it has one (default: its own, see thimble methods)");
-  app.add_option("--alpha", r.alpha, "its scale is alpha / rank");
-  app.add_option("--dropout", r.dropout, "dropout of its input, in training");
-  app.add_option("--target", r.target,
-                 "layers to adapt, q_proj,v_proj; without it as the method says, mostly all of each block")
-      ->delimiter(',');
-  app.add_option("--optimizer", r.optimizer,
-                 fmt::format("{}; around it, behind commas: {}", names_of(optimizers()), names_of(wrappers())))
-      ->capture_default_str();
-  app.add_option("--objective", r.objective, fmt::format("what is learnt: {}", names_of(objectives())))
-      ->capture_default_str();
-  app.add_option("--teacher", r.teacher, "the model whose predictions --objective distillation learns, as --model");
-  app.add_option("--estimator", r.estimator, fmt::format("where gradients come from: {}", names_of(estimators())))
-      ->capture_default_str();
-  app.add_option("--keep", r.keep,
-                 fmt::format("how activations wait for their gradients, several with commas between: {} (default: as "
-                             "the method says, else {})",
-                             names_of(keepers()), kExactKeeper.name));
-  app.add_option("--select", r.select, fmt::format("which parameters of the method train: {}", names_of(selectors())))
-      ->capture_default_str();
-  app.add_option("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
-      ->capture_default_str();
-  app.add_option("--lr", lr_, "learning rate, or auto; the method's and optimizer's own without it")->check(rate());
+  command.add("--model", r.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin");
+  command.add("--size", r.size, "parameters of a model to train from scratch: 5M, 60M, 1B");
+  command.add("--tokenizer", r.tokenizer, "tokenizer, when the model brings none");
+  command.add("--adapter", r.adapter, "adapter to begin with: a PEFT folder or a GGUF adapter");
+  command.add("--data", data_,
+              "training data, files, patterns or folders: JSONL, JSON, CSV or TSV (messages, sharegpt, alpaca, "
+              "prompt/completion, question/answer, text), plain text or token ids in safetensors");
+  command.add("--eval-data", eval_data_, "data to evaluate on");
+  command.add("--split", r.split, "part of the data that is held out to evaluate on: 0.05");
+  command.add("--columns", r.columns, "names in the data for fields: prompt=frage,completion=antwort").delimiter(',');
+  command.add("--truncate", r.truncate,
+              "examples longer than the context: left or right is cut off, or they are split; left out without it");
+  command.add("--eval-every", r.eval_every, "steps between evaluations; 0: before and after only");
+  command.add("--memory", memory_, "most resident memory of the process: 300M, 1.5G");
+  command.add("--scratch", recipe_.scratch,
+              "existing folder where values wait on disk (default: --out); none: keep off the disk");
+  command.add("--method", r.method,
+              fmt::format("what trains, several with commas between: {} (default: {})", names_of(rewrites()),
+                          pretrained ? lightest_method() : kFull.name));
+  command.add("--rank", r.rank, "rank of the method, where it has one (default: its own, see thimble methods)");
+  command.add("--alpha", r.alpha, "its scale is alpha / rank");
+  command.add("--dropout", r.dropout, "dropout of its input, in training");
+  command
+      .add("--target", r.target,
+           "layers to adapt, q_proj,v_proj; without it as the method says, mostly all of each block")
+      .delimiter(',');
+  command
+      .add("--optimizer", r.optimizer,
+           fmt::format("{}; around it, behind commas: {}", names_of(optimizers()), names_of(wrappers())))
+      .shows_default();
+  command.add("--objective", r.objective, fmt::format("what is learnt: {}", names_of(objectives()))).shows_default();
+  command.add("--teacher", r.teacher, "the model whose predictions --objective distillation learns, as --model");
+  command.add("--estimator", r.estimator, fmt::format("where gradients come from: {}", names_of(estimators())))
+      .shows_default();
+  command.add("--keep", r.keep,
+              fmt::format("how activations wait for their gradients, several with commas between: {} (default: as "
+                          "the method says, else {})",
+                          names_of(keepers()), kExactKeeper.name));
+  command.add("--select", r.select, fmt::format("which parameters of the method train: {}", names_of(selectors())))
+      .shows_default();
+  command.add("--states", r.states, "how the optimizer's states are stored: f32, bf16, int8_block, fp8")
+      .shows_default();
+  command.add("--lr", lr_, "learning rate, or auto; the method's and optimizer's own without it").check(not_rate);
   std::string schedules;
   for (const RateSchedule& schedule : rate_schedules())
     schedules += fmt::format("{}{}", schedules.empty() ? "" : ", ", schedule.name);
-  app.add_option("--schedule", r.schedule, schedules)->capture_default_str();
-  app.add_option("--min-lr", r.min_lr, "part of the peak rate to which linear, cosine and warmup_stable_decay fall")
-      ->capture_default_str();
-  app.add_option("--decay", r.decay,
-                 "steps at the end in which warmup_stable_decay falls, or a part of all steps when below 1")
-      ->capture_default_str();
-  app.add_option("--warmup", r.warmup, "steps of warm-up, or a part of all steps when below 1")->capture_default_str();
-  app.add_option("--weight-decay", r.weight_decay, "decay of every trained parameter")->capture_default_str();
-  app.add_option("--clip", r.clip, "largest global norm of the gradient; 0: no clipping")->capture_default_str();
-  app.add_flag("--no-shuffle", r.no_shuffle, "keep the order of the data");
-  app.add_option("--batch", r.batch, "windows of a micro-batch")->capture_default_str();
-  app.add_option("--accumulate", r.accumulate, "micro-batches a step")->capture_default_str();
-  app.add_option("--context", r.context, "tokens of a window")->capture_default_str();
-  app.add_option("--steps", r.steps, "optimizer steps; without it --epochs decides")->check(positive());
-  app.add_option("--epochs", r.epochs, "passes over the data")->capture_default_str();
-  app.add_option("--precision", r.precision, "rounding of activations: bf16, f32")->capture_default_str();
-  app.add_option("--multiply", r.multiply, "how operands are multiplied: auto, f32, bf16")->capture_default_str();
-  app.add_option("--seed", r.seed, "of shuffling, initial values and dropout")->capture_default_str();
-  app.add_option("--threads", r.threads, "0: one a CPU")->capture_default_str();
-  app.add_option("--save-every", r.save_every, "steps between checkpoints; 0: at the end");
-  app.add_flag(
+  command.add("--schedule", r.schedule, schedules).shows_default();
+  command.add("--min-lr", r.min_lr, "part of the peak rate to which linear, cosine and warmup_stable_decay fall")
+      .shows_default();
+  command
+      .add("--decay", r.decay,
+           "steps at the end in which warmup_stable_decay falls, or a part of all steps when below 1")
+      .shows_default();
+  command.add("--warmup", r.warmup, "steps of warm-up, or a part of all steps when below 1").shows_default();
+  command.add("--weight-decay", r.weight_decay, "decay of every trained parameter").shows_default();
+  command.add("--clip", r.clip, "largest global norm of the gradient; 0: no clipping").shows_default();
+  command.add("--no-shuffle", r.no_shuffle, "keep the order of the data");
+  command.add("--batch", r.batch, "windows of a micro-batch").shows_default();
+  command.add("--accumulate", r.accumulate, "micro-batches a step").shows_default();
+  command.add("--context", r.context, "tokens of a window").shows_default();
+  command.add("--steps", r.steps, "optimizer steps; without it --epochs decides").check(not_positive);
+  command.add("--epochs", r.epochs, "passes over the data").shows_default();
+  command.add("--precision", r.precision, "rounding of activations: bf16, f32").shows_default();
+  command.add("--multiply", r.multiply, "how operands are multiplied: auto, f32, bf16").shows_default();
+  command.add("--seed", r.seed, "of shuffling, initial values and dropout").shows_default();
+  command.add("--threads", r.threads, "0: one a CPU").shows_default();
+  command.add("--save-every", r.save_every, "steps between checkpoints; 0: at the end");
+  command.add(
       "--wait-for-saves", r.wait_for_saves,
       "no step begins before the checkpoint of the one before is on disk; without it the next ones run meanwhile");
-  app.add_option("--keep-checkpoints", r.keep_checkpoints,
-                 "checkpoints that stay: where the last is damaged, the one before it is resumed")
-      ->capture_default_str();
-  app.add_option("--on-divergence", r.on_divergence,
-                 "a loss or gradient that is not finite, or a thousand times what it was: stop, skip (the batch), "
-                 "rollback (to the last checkpoint, on with the next batch)")
-      ->capture_default_str();
-  app.add_flag("--resume", r.resume, "go on from the checkpoint in --out");
-  app.add_option("--out", r.out, "folder for the result");
-  app.add_option("--allow", r.allow, "near: moves with a documented error bound");
-  app.add_flag("--strict", r.strict, "stop at the first bad line of the data");
-  app.add_flag("--bos", r.bos,
-               "begin every sequence with the beginning-of-sequence token, whatever the tokenizer says");
-  app.add_flag("--no-bos", r.no_bos, "leave out the beginning-of-sequence token that the tokenizer would add");
-  app.add_option("--train-on", r.train_on, "of a chat: assistant (each reply), last (the last reply), all")
-      ->capture_default_str();
-  add_template_flags(app, r.chat_template, r.template_variables, r.date);
-  app.add_option("--set", r.set, "an option of a technique: optimizer.beta2=0.95")->take_all();
-  app.add_flag("--json", r.json, "one JSON object an event");
-  app.footer("--config recipe.yaml takes the same keys from a file; flags on the command line win.");
+  command
+      .add("--keep-checkpoints", r.keep_checkpoints,
+           "checkpoints that stay: where the last is damaged, the one before it is resumed")
+      .shows_default();
+  command
+      .add("--on-divergence", r.on_divergence,
+           "a loss or gradient that is not finite, or a thousand times what it was: stop, skip (the batch), "
+           "rollback (to the last checkpoint, on with the next batch)")
+      .shows_default();
+  command.add("--resume", r.resume, "go on from the checkpoint in --out");
+  command.add("--out", r.out, "folder for the result");
+  command.add("--allow", r.allow, "near: moves with a documented error bound");
+  command.add("--strict", r.strict, "stop at the first bad line of the data");
+  command.add("--bos", r.bos, "begin every sequence with the beginning-of-sequence token, whatever the tokenizer says");
+  command.add("--no-bos", r.no_bos, "leave out the beginning-of-sequence token that the tokenizer would add");
+  command.add("--train-on", r.train_on, "of a chat: assistant (each reply), last (the last reply), all")
+      .shows_default();
+  add_template_flags(command, r.chat_template, r.template_variables, r.date);
+  command.add("--set", r.set, "an option of a technique: optimizer.beta2=0.95");
+  command.add("--json", r.json, "one JSON object an event");
+  command.footer("--config recipe.yaml takes the same keys from a file; flags on the command line win.");
 }
 
 Result<void> RecipeOptions::check_void() const {
@@ -151,19 +152,20 @@ Result<void> RecipeOptions::check_void() const {
   const Objective& objective = *TRY(objective_named(recipe_.objective));
   const bool probes = !TRY(estimator_named(recipe_.estimator))->differentiates();
   return refuse_void(
-      *app_, {{"--rank", without("rank"), method + " has no rank"},
-              {"--alpha", without("alpha"), method + " has no alpha"},
-              {"--dropout", without("dropout"), method + " has no dropout"},
-              {"--target", none([](const Rewrite* r) { return r->of_layers() && (r->adapts() || r->trains); }),
-               method + " adapts no layers"},
-              {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
-              {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
-              {"--teacher", !objective.teacher, "--objective " + recipe_.objective + " has none"},
-              {"--train-on", objective.of_examples(),
-               "--objective " + recipe_.objective + " looks at the last reply, or the text as a whole"},
-              {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
-              {"--epochs", is_given(*app_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
-              {"--memory", is_given(*app_, "--sweep") || is_given(*app_, "--svg"), "--sweep plans at every budget"}});
+      *command_,
+      {{"--rank", without("rank"), method + " has no rank"},
+       {"--alpha", without("alpha"), method + " has no alpha"},
+       {"--dropout", without("dropout"), method + " has no dropout"},
+       {"--target", none([](const Rewrite* r) { return r->of_layers() && (r->adapts() || r->trains); }),
+        method + " adapts no layers"},
+       {"--eval-every", nothing_to_evaluate, "there is no --eval-data to evaluate on"},
+       {"--decay", recipe_.schedule != "warmup_stable_decay", "it goes with --schedule warmup_stable_decay"},
+       {"--teacher", !objective.teacher, "--objective " + recipe_.objective + " has none"},
+       {"--train-on", objective.of_examples(),
+        "--objective " + recipe_.objective + " looks at the last reply, or the text as a whole"},
+       {"--clip", probes, "the estimator has no gradient whose norm is known before it is used"},
+       {"--epochs", is_given(*command_, "--steps"), "--steps decides how long the run is; leave one of the two out"},
+       {"--memory", is_given(*command_, "--sweep") || is_given(*command_, "--svg"), "--sweep plans at every budget"}});
 }
 
 Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
@@ -172,9 +174,9 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   r.eval_data = fmt::format("{}", fmt::join(eval_data_, "\n"));
   if (!r.eval_data.empty() && r.split > 0)
     return fail(ErrorCode::invalid_argument, "--split: --eval-data says what to evaluate on; leave one of the two out");
-  for (std::string& column : r.columns) column = CLI::detail::trim_copy(column);
+  for (std::string& column : r.columns) column = trimmed(column);
   r.lr_auto = lr_ == kAutoRate;
-  if (!r.lr_auto && !lr_.empty()) CLI::detail::lexical_cast(lr_, r.lr);  // rate() has checked it
+  if (!r.lr_auto && !lr_.empty()) read_number(lr_, r.lr);  // not_rate() has checked it
   if (!memory_.empty()) r.memory = TRY(parse_bytes(memory_));
   if (pretrained && r.model.empty() && r.size.empty())
     return fail(ErrorCode::invalid_argument,
@@ -185,11 +187,11 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   if (r.data.empty()) return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to train on");
   if (r.out.empty() && !plan_only)
     return fail(ErrorCode::invalid_argument, "--out is missing: a folder for the result");
-  for (std::string& target : r.target) target = CLI::detail::trim_copy(target);
+  for (std::string& target : r.target) target = trimmed(target);
   std::erase_if(r.target, [](const std::string& target) { return target.empty(); });
   CHECK_OK(check_void());
   const Estimator& estimator = *TRY(estimator_named(r.estimator));
-  if (!estimator.optimizer.empty() && app_->get_option("--optimizer")->count() == 0) r.optimizer = estimator.optimizer;
+  if (!estimator.optimizer.empty() && !is_given(*command_, "--optimizer")) r.optimizer = estimator.optimizer;
   return r;
 }
 

@@ -5,15 +5,13 @@
 
 #include "run/recipe.h"
 
-namespace CLI {
-class App;
-}
-
 namespace thimble {
+
+class FlagSet;
 
 class RecipeOptions {
  public:
-  void add(CLI::App& app, bool pretrained);
+  void add(FlagSet& command, bool pretrained);
   // Reads sizes, fills defaults that depend on others, says what is missing.
   Result<Recipe> finish(bool pretrained, bool plan_only);
 
@@ -22,7 +20,7 @@ class RecipeOptions {
   Recipe recipe_;
   std::string memory_, lr_;
   std::vector<std::string> data_, eval_data_;
-  CLI::App* app_ = nullptr;
+  FlagSet* command_ = nullptr;
 };
 
 }  // namespace thimble

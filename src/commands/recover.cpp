@@ -4,12 +4,12 @@
 //           3_recovered_low_rank_matrix_generation.py with --lora_recover_type zeroA
 //   Rows    of B, of layers that gave up outputs, and columns of A, of layers that gave up inputs, go where they were
 //           in the whole matrix; zeros where something was cut. All else stays
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 
 #include "adapters/adapter.h"
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "core/count.h"
 #include "core/split.h"
 #include "models/cut_model.h"
@@ -142,13 +142,13 @@ class Job {
   size_t grown_ = 0;
 };
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto flags = std::make_shared<RecoverFlags>();
-  app.add_option("--model", flags->model, "the whole model, which was cut")->required();
-  app.add_option("--cut", flags->cut, "folder that 'thimble cut' wrote, with its kept.json")->required();
-  app.add_option("--adapter", flags->adapter, "PEFT folder of a LoRA that was trained on the cut model")->required();
-  app.add_option("--out", flags->out, "folder for the adapter of the whole model")->required();
-  app.add_flag("--json", flags->json, "one JSON object");
+  command.add("--model", flags->model, "the whole model, which was cut").required();
+  command.add("--cut", flags->cut, "folder that 'thimble cut' wrote, with its kept.json").required();
+  command.add("--adapter", flags->adapter, "PEFT folder of a LoRA that was trained on the cut model").required();
+  command.add("--out", flags->out, "folder for the adapter of the whole model").required();
+  command.add("--json", flags->json, "one JSON object");
   return [flags] { return Job(*flags).run(); };
 }
 

@@ -1,11 +1,12 @@
 // render: what a chat template makes of conversations.
 #include <simdjson.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/template_flags.h"
+#include "commands/void_flags.h"
 #include "core/count.h"
 #include "core/printable.h"
 #include "files/file.h"
@@ -165,18 +166,18 @@ Result<void> render(const RenderFlags& flags) {
   return renderer.finish();
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto flags = std::make_shared<RenderFlags>();
-  app.add_option("--model", flags->model, "a model or its tokenizer, whose chat template and tokens are taken");
-  flags->chat_template.add(app);
-  auto* const bos = app.add_option("--bos-token", flags->bos, "the template's bos_token, where no model gives it");
-  auto* const eos = app.add_option("--eos-token", flags->eos, "the template's eos_token, where no model gives it");
-  app.add_option("--data", flags->data, "conversations, JSONL or a JSON array: messages, tools, documents, ...")
-      ->required();
-  app.add_flag("--json", flags->json, "one object a conversation, with what is trained on");
-  return [flags, bos, eos] {
-    flags->has_bos = bos->count() > 0;
-    flags->has_eos = eos->count() > 0;
+  command.add("--model", flags->model, "a model or its tokenizer, whose chat template and tokens are taken");
+  flags->chat_template.add(command);
+  command.add("--bos-token", flags->bos, "the template's bos_token, where no model gives it");
+  command.add("--eos-token", flags->eos, "the template's eos_token, where no model gives it");
+  command.add("--data", flags->data, "conversations, JSONL or a JSON array: messages, tools, documents, ...")
+      .required();
+  command.add("--json", flags->json, "one object a conversation, with what is trained on");
+  return [flags, &command] {
+    flags->has_bos = is_given(command, "--bos-token");
+    flags->has_eos = is_given(command, "--eos-token");
     return render(*flags);
   };
 }

@@ -1,9 +1,8 @@
 // report: a run's report.html once more, with samples when there are some.
 #include "report/report.h"
 
-#include <CLI/CLI.hpp>
-
 #include "commands/command.h"
+#include "commands/command_line.h"
 
 namespace thimble {
 namespace {
@@ -13,12 +12,13 @@ struct Flags {
   std::vector<std::string> samples;
 };
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto flags = std::make_shared<Flags>();
-  app.add_option("--run", flags->run, "folder of a run: its --out")->required();
-  app.add_option("--samples", flags->samples,
-                 "replies before and after, as eval --metric exact --out writes them: before.jsonl,after.jsonl")
-      ->delimiter(',');
+  command.add("--run", flags->run, "folder of a run: its --out").required();
+  command
+      .add("--samples", flags->samples,
+           "replies before and after, as eval --metric exact --out writes them: before.jsonl,after.jsonl")
+      .delimiter(',');
   return [flags]() -> Result<void> {
     CHECK_OK(write_report(flags->run, flags->samples));
     fmt::print("{}{}\n", flags->run, kReportFile);

@@ -1,9 +1,9 @@
 // tokenize: text to token ids, and back.
-#include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdio>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/void_flags.h"
 #include "core/count.h"
 #include "files/file.h"
@@ -144,33 +144,32 @@ Result<void> tokenize(const TokenizeOptions& o) {
   return {};
 }
 
-std::function<Result<void>()> add(CLI::App& app) {
+std::function<Result<void>()> add(FlagSet& command) {
   auto o = std::make_shared<TokenizeOptions>();
-  app.add_option("--model", o->model, "a model, whose tokenizer is taken");
-  app.add_option("--tokenizer", o->tokenizer, "tokenizer.json, tokenizer.model, a .gguf, tok512.bin or a folder");
-  auto* const text = app.add_option("--text", o->text, "the text; standard input without it");
-  auto* const file = app.add_option("--file", o->file, "a file of text")->excludes(text);
-  auto* const decode =
-      app.add_option("--decode", o->decode, "ids to turn into text: 1,2,3")->excludes(text)->excludes(file);
-  app.add_flag("--pieces", o->pieces, "with --json: what each id stands for too");
-  app.add_flag("--bos", o->bos, "begin with the beginning-of-sequence token, whatever the tokenizer says");
-  app.add_flag("--no-bos", o->no_bos, "leave out the beginning-of-sequence token that the tokenizer would add");
-  app.add_flag("--no-eos", o->no_eos, "leave out the end-of-sequence token that the tokenizer would add");
-  app.add_flag("--no-special", o->no_special, "special tokens in the text are ordinary text");
-  app.add_flag("--json", o->json, "one JSON array");
-  return [o, text, decode, &app]() -> Result<void> {
-    o->has_text = text->count() > 0;
-    o->has_decode = decode->count() > 0;
+  command.add("--model", o->model, "a model, whose tokenizer is taken");
+  command.add("--tokenizer", o->tokenizer, "tokenizer.json, tokenizer.model, a .gguf, tok512.bin or a folder");
+  command.add("--text", o->text, "the text; standard input without it");
+  command.add("--file", o->file, "a file of text").excludes("--text");
+  command.add("--decode", o->decode, "ids to turn into text: 1,2,3").excludes("--text").excludes("--file");
+  command.add("--pieces", o->pieces, "with --json: what each id stands for too");
+  command.add("--bos", o->bos, "begin with the beginning-of-sequence token, whatever the tokenizer says");
+  command.add("--no-bos", o->no_bos, "leave out the beginning-of-sequence token that the tokenizer would add");
+  command.add("--no-eos", o->no_eos, "leave out the end-of-sequence token that the tokenizer would add");
+  command.add("--no-special", o->no_special, "special tokens in the text are ordinary text");
+  command.add("--json", o->json, "one JSON array");
+  return [o, &command]() -> Result<void> {
+    o->has_text = is_given(command, "--text");
+    o->has_decode = is_given(command, "--decode");
     const bool decodes = o->has_decode;
-    CHECK_OK(
-        refuse_void(app, {{"--model", is_given(app, "--tokenizer"), "--tokenizer is taken; leave one of the two out"},
-                          {"--pieces", decodes, "--decode makes text of ids"},
-                          {"--pieces", !o->json, "pieces are told with --json"},
-                          {"--bos", decodes, "--decode makes text of ids"},
-                          {"--bos", is_given(app, "--no-bos"), "--no-bos says the opposite"},
-                          {"--no-bos", decodes, "--decode makes text of ids"},
-                          {"--no-eos", decodes, "--decode makes text of ids"},
-                          {"--no-special", decodes, "--decode makes text of ids"}}));
+    CHECK_OK(refuse_void(
+        command, {{"--model", is_given(command, "--tokenizer"), "--tokenizer is taken; leave one of the two out"},
+                  {"--pieces", decodes, "--decode makes text of ids"},
+                  {"--pieces", !o->json, "pieces are told with --json"},
+                  {"--bos", decodes, "--decode makes text of ids"},
+                  {"--bos", is_given(command, "--no-bos"), "--no-bos says the opposite"},
+                  {"--no-bos", decodes, "--decode makes text of ids"},
+                  {"--no-eos", decodes, "--decode makes text of ids"},
+                  {"--no-special", decodes, "--decode makes text of ids"}}));
     return tokenize(*o);
   };
 }

@@ -1,8 +1,9 @@
 // finetune, train and plan: three commands over one recipe.
-#include <CLI/CLI.hpp>
 
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/recipe_options.h"
+#include "commands/void_flags.h"
 #include "files/file.h"
 #include "report/sweep.h"
 #include "run/interrupt.h"
@@ -44,17 +45,16 @@ Result<void> range_test(Recipe recipe, const std::string& range, Events& events)
 }
 
 template <bool kPretrained>
-std::function<Result<void>()> add_training(CLI::App& app) {
+std::function<Result<void>()> add_training(FlagSet& command) {
   auto options = std::make_shared<RecipeOptions>();
-  options->add(app, kPretrained);
+  options->add(command, kPretrained);
   auto range = std::make_shared<std::string>();
-  app.add_option("--lr-range", *range,
-                 "instead of training: rates from LOW to HIGH, 1e-6:1 say, and a curve of losses");
-  return [options, range, &app]() -> Result<void> {
+  command.add("--lr-range", *range, "instead of training: rates from LOW to HIGH, 1e-6:1 say, and a curve of losses");
+  return [options, range, &command]() -> Result<void> {
     const Recipe recipe = TRY(options->finish(kPretrained, false));
     Events events(recipe.json);
     for (const char* flag : {"--lr", "--schedule", "--min-lr", "--warmup"})
-      if (!range->empty() && app.get_option(flag)->count() > 0)
+      if (!range->empty() && is_given(command, flag))
         return fail(ErrorCode::invalid_argument, "{}: it would have no effect: --lr-range says all rates", flag);
     if (!range->empty()) return events.end(range_test(recipe, *range, events));
     return events.end(train(recipe, false, events));
@@ -101,16 +101,16 @@ Result<void> explain(const Recipe& recipe, Events& events) {
   return {};
 }
 
-std::function<Result<void>()> add_plan(CLI::App& app) {
+std::function<Result<void>()> add_plan(FlagSet& command) {
   auto options = std::make_shared<RecipeOptions>();
   auto swept = std::make_shared<Sweep>();
-  options->add(app, true);
-  app.add_flag("--sweep", swept->wanted, "plan at every budget: time a step against memory");
-  app.add_option("--svg", swept->svg, "with --sweep: draw it into this file");
+  options->add(command, true);
+  command.add("--sweep", swept->wanted, "plan at every budget: time a step against memory");
+  command.add("--svg", swept->svg, "with --sweep: draw it into this file");
   auto explained = std::make_shared<bool>(false);
-  app.add_flag("--explain", *explained, "list the passes that make the graphs, and what each of them changes")
-      ->excludes("--sweep")
-      ->excludes("--svg");
+  command.add("--explain", *explained, "list the passes that make the graphs, and what each of them changes")
+      .excludes("--sweep")
+      .excludes("--svg");
   return [options, swept, explained]() -> Result<void> {
     const Recipe recipe = TRY(options->finish(true, true));
     Events events(recipe.json);

@@ -1,7 +1,6 @@
 // prune and quantize: one command over the table of transforms, with the flags that suit its kind.
 #include "methods/transform.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <chrono>
@@ -9,6 +8,7 @@
 
 #include "codecs/pattern.h"
 #include "commands/command.h"
+#include "commands/command_line.h"
 #include "commands/model_output.h"
 #include "commands/void_flags.h"
 #include "core/count.h"
@@ -294,19 +294,20 @@ Result<TransformSettings> settings_of(const TransformFlags& flags, const Transfo
   return settings;
 }
 
-Result<void> check_flags(const CLI::App& app, const TransformFlags& flags, const Transform& transform) {
+Result<void> check_flags(const FlagSet& command, const TransformFlags& flags, const Transform& transform) {
   const bool squares = transform.observer == &kColumnSquares, known = !flags.imatrix.empty();
-  CHECK_OK(refuse_void(app, {{"--imatrix", !squares,
-                              fmt::format("--method {} does not go by the mean squares of inputs", transform.name)}}));
+  CHECK_OK(refuse_void(
+      command,
+      {{"--imatrix", !squares, fmt::format("--method {} does not go by the mean squares of inputs", transform.name)}}));
   const bool blind = !transform.observer || known;
   const std::string why =
       known ? "--imatrix says what layers read" : fmt::format("--method {} looks at weights alone", transform.name);
-  CHECK_OK(refuse_void(app, {{"--data", blind, why},
-                             {"--samples", blind, why},
-                             {"--context", blind, why},
-                             {"--precision", blind, why},
-                             {"--multiply", blind, why}}));
-  if (!flags.pattern.empty() && is_given(app, "--sparsity"))
+  CHECK_OK(refuse_void(command, {{"--data", blind, why},
+                                 {"--samples", blind, why},
+                                 {"--context", blind, why},
+                                 {"--precision", blind, why},
+                                 {"--multiply", blind, why}}));
+  if (!flags.pattern.empty() && is_given(command, "--sparsity"))
     return fail(ErrorCode::invalid_argument, "--sparsity: --pattern {} says how many weights stay", flags.pattern);
   CHECK_OK(one_of("--precision", flags.precision, {"bf16", "f32"}));
   CHECK_OK(one_of("--multiply", flags.multiply, {"auto", "f32", "bf16"}));
@@ -317,67 +318,67 @@ Result<void> check_flags(const CLI::App& app, const TransformFlags& flags, const
   return {};
 }
 
-void add_shared(CLI::App& app, TransformFlags& f) {
+void add_shared(FlagSet& command, TransformFlags& f) {
   ModelOutput& o = f.output;
-  app.add_option("--model", o.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin")->required();
-  app.add_option("--tokenizer", o.tokenizer, "tokenizer, when the model brings none");
+  command.add("--model", o.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin").required();
+  command.add("--tokenizer", o.tokenizer, "tokenizer, when the model brings none");
   std::string methods;
   for (const Transform* transform : transforms())
     if (transform->kind == f.kind) methods += fmt::format("{}{}", methods.empty() ? "" : ", ", transform->name);
-  app.add_option("--method", f.method, methods);
-  app.add_option("--out", o.out, "the file or folder to write")->required();
-  app.add_option("--embedding-codec", f.embedding_codec, "of the embedding and the head, in GGUF");
-  app.add_option("--data", f.data, "text that is run through the model, to see what its layers read: as in training");
-  app.add_option("--imatrix", f.imatrix,
-                 "instead of --data: an importance matrix of llama.cpp; quantize takes method importance with it");
-  app.add_option("--samples", f.samples, "examples or windows of it, spread over all")->capture_default_str();
-  app.add_option("--context", f.context, "tokens of each, at most")->capture_default_str();
-  app.add_option("--set", f.set, "an option of the method: gptq.damp=0.05")->take_all();
-  app.add_option("--memory", f.memory, "most resident memory of the process: 300M, 1.5G");
-  app.add_flag("--plan", f.plan_only, "show where every byte would go, and stop");
-  app.add_option("--precision", f.precision, "rounding of activations: bf16, f32")->capture_default_str();
-  app.add_option("--multiply", f.multiply, "how operands are multiplied: auto, f32, bf16")->capture_default_str();
-  app.add_option("--threads", f.threads, "0: one a CPU")->capture_default_str()->check(CLI::Range(0, 1024));
-  app.add_flag("--json", f.json, "one JSON object an event");
+  command.add("--method", f.method, methods);
+  command.add("--out", o.out, "the file or folder to write").required();
+  command.add("--embedding-codec", f.embedding_codec, "of the embedding and the head, in GGUF");
+  command.add("--data", f.data, "text that is run through the model, to see what its layers read: as in training");
+  command.add("--imatrix", f.imatrix,
+              "instead of --data: an importance matrix of llama.cpp; quantize takes method importance with it");
+  command.add("--samples", f.samples, "examples or windows of it, spread over all").shows_default();
+  command.add("--context", f.context, "tokens of each, at most").shows_default();
+  command.add("--set", f.set, "an option of the method: gptq.damp=0.05");
+  command.add("--memory", f.memory, "most resident memory of the process: 300M, 1.5G");
+  command.add("--plan", f.plan_only, "show where every byte would go, and stop");
+  command.add("--precision", f.precision, "rounding of activations: bf16, f32").shows_default();
+  command.add("--multiply", f.multiply, "how operands are multiplied: auto, f32, bf16").shows_default();
+  command.add("--threads", f.threads, "0: one a CPU").shows_default().in_range(0, 1024);
+  command.add("--json", f.json, "one JSON object an event");
 }
 
-std::function<Result<void>()> action(CLI::App& app, std::shared_ptr<TransformFlags> flags) {
-  return [flags, &app]() -> Result<void> {
+std::function<Result<void>()> action(FlagSet& command, std::shared_ptr<TransformFlags> flags) {
+  return [flags, &command]() -> Result<void> {
     const bool quantizes = flags->kind == TransformKind::quantize;
     if (flags->method.empty() && quantizes && !flags->imatrix.empty()) flags->method = kImportance.name;
     if (flags->method.empty())
-      return fail(ErrorCode::invalid_argument, "--method is missing; 'thimble {} --help' lists them", app.get_name());
+      return fail(ErrorCode::invalid_argument, "--method is missing; 'thimble {} --help' lists them", command.name());
     const Transform* const transform = TRY(transform_named(flags->kind, flags->method));
-    CHECK_OK(check_flags(app, *flags, *transform));
+    CHECK_OK(check_flags(command, *flags, *transform));
     Events events(flags->json);
     return events.end(Job(*flags, *transform, TRY(settings_of(*flags, *transform)), events).run());
   };
 }
 
-std::function<Result<void>()> add_prune(CLI::App& app) {
+std::function<Result<void>()> add_prune(FlagSet& command) {
   auto flags = std::make_shared<TransformFlags>();
-  add_shared(app, *flags);
-  app.add_option("--sparsity", flags->sparsity, "part of every layer's weights that becomes zero")
-      ->capture_default_str();
-  app.add_option("--pattern", flags->pattern, "instead of --sparsity: N of every M consecutive weights stay, 2:4");
-  app.add_option("--to", flags->output.to, "gguf (one file, for llama.cpp) or safetensors (a folder, for transformers)")
-      ->required();
-  app.add_option("--codec", flags->codec,
-                 "of the pruned layers and, where given, of all: f32, bf16, f16, q8_0, q4_0, or bf16_2_4 and f16_2_4, "
-                 "which pack --pattern 2:4 in a folder; as stored without it, or 16 bits");
-  return action(app, flags);
+  add_shared(command, *flags);
+  command.add("--sparsity", flags->sparsity, "part of every layer's weights that becomes zero").shows_default();
+  command.add("--pattern", flags->pattern, "instead of --sparsity: N of every M consecutive weights stay, 2:4");
+  command.add("--to", flags->output.to, "gguf (one file, for llama.cpp) or safetensors (a folder, for transformers)")
+      .required();
+  command.add("--codec", flags->codec,
+              "of the pruned layers and, where given, of all: f32, bf16, f16, q8_0, q4_0, or bf16_2_4 and f16_2_4, "
+              "which pack --pattern 2:4 in a folder; as stored without it, or 16 bits");
+  return action(command, flags);
 }
 
-std::function<Result<void>()> add_quantize(CLI::App& app) {
+std::function<Result<void>()> add_quantize(FlagSet& command) {
   auto flags = std::make_shared<TransformFlags>();
   flags->kind = TransformKind::quantize;
   flags->output.to = "gguf";
-  add_shared(app, *flags);
-  app.add_option("--to", flags->codec,
-                 "codec of the layers, in a GGUF file: q4_0, q4_1, q5_0, q5_1; by importance also q4_K, q5_K, q6_K; by "
-                 "round any")
-      ->required();
-  return action(app, flags);
+  add_shared(command, *flags);
+  command
+      .add("--to", flags->codec,
+           "codec of the layers, in a GGUF file: q4_0, q4_1, q5_0, q5_1; by importance also q4_K, q5_K, q6_K; by "
+           "round any")
+      .required();
+  return action(command, flags);
 }
 
 }  // namespace

@@ -6,11 +6,9 @@
 
 #include "core/result.h"
 
-namespace CLI {
-class App;
-}
-
 namespace thimble {
+
+class FlagSet;
 
 struct VoidFlag {
   const char* flag;
@@ -18,8 +16,8 @@ struct VoidFlag {
   std::string why;  // "only --convention strided has a stride"
 };
 
-bool is_given(const CLI::App& command, const std::string& flag);
+bool is_given(const FlagSet& command, const std::string& flag);
 // The first flag that was given and has no effect.
-Result<void> refuse_void(const CLI::App& command, std::initializer_list<VoidFlag> flags);
+Result<void> refuse_void(const FlagSet& command, std::initializer_list<VoidFlag> flags);
 
 }  // namespace thimble
