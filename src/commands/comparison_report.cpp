@@ -1,6 +1,7 @@
 // A comparison as a table, as JSON, and as a page with pictures.
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "commands/comparison.h"
 #include "files/json.h"

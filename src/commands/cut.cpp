@@ -1,5 +1,7 @@
 // cut: a model with fewer heads and FFN units, to train an adapter on (LoRAM, models/cut_model.h).
 
+#include <nlohmann/json.hpp>
+
 #include "commands/command.h"
 #include "commands/command_line.h"
 #include "commands/model_output.h"

@@ -1,5 +1,6 @@
 // inspect: what is in a file or folder, and what this CPU offers.
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "commands/command.h"
 #include "commands/command_line.h"

@@ -1,5 +1,7 @@
 // methods: what the tables of thimble's sockets hold.
 
+#include <nlohmann/json.hpp>
+
 #include "commands/command.h"
 #include "commands/command_line.h"
 #include "core/nearest.h"

@@ -6,6 +6,7 @@
 //           in the whole matrix; zeros where something was cut. All else stays
 #include <algorithm>
 #include <charconv>
+#include <nlohmann/json.hpp>
 
 #include "adapters/adapter.h"
 #include "commands/command.h"
