@@ -2,6 +2,7 @@
 #include <chrono>
 
 #include "commands/eval.h"
+#include "core/split.h"
 #include "run/completion.h"
 #include "run/replies.h"
 #include "run/setup.h"
@@ -25,11 +26,6 @@ struct Questions {
   std::vector<Exchange> exchanges;
   int64_t context = 0;  // of the longest
 };
-
-std::string trimmed(std::string_view text) {
-  const size_t begin = text.find_first_not_of(" \t\r\n"), end = text.find_last_not_of(" \t\r\n");
-  return begin == std::string_view::npos ? "" : std::string(text.substr(begin, end - begin + 1));
-}
 
 // Adds the chat up to its last assistant's message; a chat without one is no question.
 Result<void> add_question(const EvalFlags& flags, Tokenizer& tokenizer, const ChatFormat& format,

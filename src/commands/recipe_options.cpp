@@ -6,6 +6,7 @@
 #include "commands/table_names.h"
 #include "commands/template_flags.h"
 #include "commands/void_flags.h"
+#include "core/split.h"
 #include "methods/keeper.h"
 #include "methods/objective.h"
 #include "methods/optimizer.h"
@@ -33,12 +34,6 @@ std::string not_rate(const std::string& text) {
   if (!read_number(text, value) || !std::isfinite(value))
     return fmt::format("expected a number or {}, found '{}'", kAutoRate, text);
   return value > 0 ? "" : "expected more than 0, found " + text;
-}
-
-std::string trimmed(const std::string& text) {
-  constexpr const char* kSpaces = " \t\n\v\f\r";
-  const size_t first = text.find_first_not_of(kSpaces);
-  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(kSpaces) + 1 - first);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Lists in one text.
+// Lists in one text, and what surrounds its parts.
 #pragma once
 
 #include <algorithm>
@@ -18,6 +18,14 @@ inline std::vector<std::string> split(std::string_view text, char separator) {
     begin = end + 1;
   }
   return out;
+}
+
+// Without ASCII's white space at both ends.
+inline std::string trimmed(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\n\v\f\r";
+  const size_t begin = text.find_first_not_of(kSpace);
+  if (begin == std::string_view::npos) return "";
+  return std::string(text.substr(begin, text.find_last_not_of(kSpace) - begin + 1));
 }
 
 }  // namespace thimble

@@ -97,6 +97,7 @@ class CutModel : public ModelSource {
       block.attention.heads = stay * (kept.heads / kept.kv_heads), block.attention.kv_heads = stay;
       block.ffn.width = std::ssize(kept.layers.front().units);
     }
+    std::vector<ModelTensor> tensors;
     for (ModelTensor tensor : source_->tensors()) {
       KeptPlaces places = places_of(kept, tensor);
       if (places.rows) tensor.shape = tensor.shape.with_first(std::ssize(*places.rows));
@@ -105,8 +106,9 @@ class CutModel : public ModelSource {
         if (tensor.codec->block > 1) tensor.codec = &kF32;  // blocks do not lie as they did
       }
       if (places.rows || places.columns) places_[tensor.name] = std::move(places);
-      tensors_.push_back(std::move(tensor));
+      tensors.push_back(std::move(tensor));
     }
+    set_tensors(std::move(tensors));
   }
 
   Result<void> read(const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) const override {

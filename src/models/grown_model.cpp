@@ -38,12 +38,12 @@ class GrownModel : public ModelSource {
   explicit GrownModel(std::unique_ptr<ModelSource> source) : source_(std::move(source)) {
     path_ = source_->path();
     architecture_ = source_->architecture();
-    tensors_.assign(source_->tensors().begin(), source_->tensors().end());
   }
 
   Result<void> grow(int64_t vocab) {
     architecture_.vocab = vocab;
-    for (ModelTensor& tensor : tensors_) {
+    std::vector<ModelTensor> tensors(source_->tensors().begin(), source_->tensors().end());
+    for (ModelTensor& tensor : tensors) {
       if (std::ranges::find(kRowsOfTokens, tensor.name) == kRowsOfTokens.end()) continue;
       if (!tensor.codec->writes())
         return fail(ErrorCode::unsupported,
@@ -56,6 +56,7 @@ class GrownModel : public ModelSource {
       tensor.codec->encode(mean.data(), row.data(), static_cast<int64_t>(mean.size()));
       tensor.shape = tensor.shape.with_first(vocab);
     }
+    set_tensors(std::move(tensors));
     return {};
   }
 

@@ -13,10 +13,12 @@ class LabelledModel : public ModelSource {
       : source_(std::move(source)), seed_(seed) {
     path_ = source_->path();
     architecture_ = labelled(source_->architecture(), std::move(labels));
+    std::vector<ModelTensor> tensors;
     for (const TensorSpec& spec : tensor_specs(architecture_)) {
       const ModelTensor* const there = source_->find(spec.name);
-      tensors_.push_back(there ? *there : ModelTensor{spec.name, &kF32, spec.shape});
+      tensors.push_back(there ? *there : ModelTensor{spec.name, &kF32, spec.shape});
     }
+    set_tensors(std::move(tensors));
   }
 
   Result<void> read(const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) const override {

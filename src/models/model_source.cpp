@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "models/stored_model.h"
 
@@ -18,7 +19,7 @@ class StoredModelSource : public ModelSource {
   StoredModelSource(const std::string& path, StoredModel model) : model_(std::move(model)) {
     path_ = path;
     architecture_ = model_.architecture;
-    tensors_ = model_.tensors;
+    set_tensors(model_.tensors);
   }
 
   Result<void> read(const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) const override {
@@ -33,7 +34,7 @@ class StoredModelSource : public ModelSource {
       return fail(ErrorCode::invalid_argument, "reading {}: {} rows of tensor '{}' take {} bytes, room is for {}",
                   path_, rows, tensor.name, bytes, to.size());
     }
-    return read_stored(model_, static_cast<size_t>(own - tensors_.data()), row, rows, to);
+    return read_stored(model_, static_cast<size_t>(own - tensors().data()), row, rows, to);
   }
 
  private:
@@ -69,8 +70,16 @@ Result<uint64_t> ModelSource::fingerprint() const {
 }
 
 const ModelTensor* ModelSource::find(std::string_view name) const {
-  const auto found = std::find_if(tensors_.begin(), tensors_.end(), [&](const auto& t) { return t.name == name; });
-  return found == tensors_.end() ? nullptr : &*found;
+  const auto name_of = [&](size_t i) -> std::string_view { return tensors_[i].name; };
+  const auto found = std::ranges::lower_bound(by_name_, name, {}, name_of);
+  return found == by_name_.end() || name_of(*found) != name ? nullptr : &tensors_[*found];
+}
+
+void ModelSource::set_tensors(std::vector<ModelTensor> tensors) {
+  tensors_ = std::move(tensors);
+  by_name_.resize(tensors_.size());
+  std::iota(by_name_.begin(), by_name_.end(), size_t{0});
+  std::ranges::stable_sort(by_name_, {}, [&](size_t i) -> std::string_view { return tensors_[i].name; });
 }
 
 }  // namespace thimble

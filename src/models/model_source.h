@@ -46,9 +46,14 @@ class ModelSource {
   Result<uint64_t> fingerprint() const;
 
  protected:
+  void set_tensors(std::vector<ModelTensor> tensors);
+
   std::string path_;
   Architecture architecture_;
+
+ private:
   std::vector<ModelTensor> tensors_;
+  std::vector<size_t> by_name_;  // numbers of tensors, in the order of their names
 };
 
 }  // namespace thimble

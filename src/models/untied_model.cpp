@@ -12,10 +12,12 @@ class UntiedModel : public ModelSource {
     path_ = source_->path();
     architecture_ = source_->architecture();
     architecture_.tied = false;
+    std::vector<ModelTensor> tensors;
     for (const TensorSpec& spec : tensor_specs(architecture_)) {
       const ModelTensor* const there = source_->find(spec.name);
-      tensors_.push_back(there ? *there : ModelTensor{spec.name, source_->find(kEmbedding)->codec, spec.shape});
+      tensors.push_back(there ? *there : ModelTensor{spec.name, source_->find(kEmbedding)->codec, spec.shape});
     }
+    set_tensors(std::move(tensors));
   }
 
   Result<void> read(const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) const override {

@@ -1,7 +1,6 @@
 #include "plan/schedule.h"
 
 #include <algorithm>
-#include <map>
 #include <numeric>
 #include <utility>
 
@@ -21,9 +20,12 @@ class Builder {
         costs_(costs),
         options_(options),
         owners_(storage_owners(graph)),
-        current_(graph.values().size(), -1) {}
+        current_(graph.values().size(), -1),
+        remade_(graph.values().size(), 0) {}
 
   Schedule build(const std::vector<int>& order) {
+    schedule_.steps.reserve(order.size());
+    schedule_.residences.reserve(order.size());
     for (int node : order) add_node(node, false);
     mark_fresh_gradients();
     if (!options_.disk.empty()) add_disk_stays(graph_, costs_, options_, schedule_);
@@ -60,8 +62,7 @@ class Builder {
     if (id == kNone) return -1;
     if (const ValueId home = persistent_home(id); home != kNone) return persistent_operand(home);
     int& residence = current_[static_cast<size_t>(id)];
-    if (phase != Phase::forward && dropped(id) && !remade_[id]) {
-      remade_[id] = true;
+    if (phase != Phase::forward && dropped(id) && !std::exchange(remade_[static_cast<size_t>(id)], 1)) {
       add_node(graph_.producer(id), true);
       return current_[static_cast<size_t>(id)];
     }
@@ -76,12 +77,14 @@ class Builder {
     const Node& node = graph_.nodes()[static_cast<size_t>(index)];
     const Phase phase = again ? Phase::backward : node.phase;
     Step step{.node = index, .again = again};
+    step.in.reserve(node.in.size()), step.out.reserve(node.out.size());
     for (ValueId id : node.in) step.in.push_back(operand(id, phase));
     // Residences begin at this step, whose number is known only after its operands have been made.
     step.zero = std::exchange(zero_, {});
     const int at = static_cast<int>(schedule_.steps.size());
     for (int r : step.zero) schedule_.residences[static_cast<size_t>(r)].begin = at;
-    for (size_t i = 0; i < node.out.size(); ++i) step.out.push_back(output(node, i, step, again));
+    const Aliases over = aliases(node);
+    for (size_t i = 0; i < node.out.size(); ++i) step.out.push_back(output(node, i, step, over, again));
     if (const int64_t part = part_elements(node); part > 0) return add_parts(step, part);
     add_step(std::move(step));
   }
@@ -132,13 +135,13 @@ class Builder {
     }
   }
 
-  int output(const Node& node, size_t i, const Step& step, bool again) {
+  int output(const Node& node, size_t i, const Step& step, const Aliases& over, bool again) {
     const ValueId id = node.out[i];
     if (id == kNone) return -1;
     if (const ValueId home = persistent_home(id); home != kNone) return persistent_operand(home);
-    if (again && dropped(id)) remade_[id] = true;
+    if (again && dropped(id)) remade_[static_cast<size_t>(id)] = 1;
     // A second result of a node that is made again, which was kept, is not written twice: it is written aside.
-    for (const InPlace& pair : aliases(node))
+    for (const InPlace& pair : over)
       if (pair.destructive && static_cast<size_t>(pair.out) == i) {
         current_[static_cast<size_t>(id)] = step.in[static_cast<size_t>(pair.in)];
         return current_[static_cast<size_t>(id)];
@@ -202,7 +205,7 @@ class Builder {
   const ScheduleOptions& options_;
   std::vector<ValueId> owners_;
   std::vector<int> current_;  // residence of each value now
-  std::map<ValueId, bool> remade_;
+  std::vector<char> remade_;  // by value: the backward pass has made it again
   std::vector<int> zero_;
   Schedule schedule_;
 };

@@ -20,11 +20,13 @@ class Renamed : public ModelSource {
   Renamed(const ModelSource& source, const std::function<std::string(const std::string&)>& name) : source_(source) {
     path_ = source.path();
     architecture_ = source.architecture();
+    std::vector<ModelTensor> tensors;
     for (const ModelTensor& tensor : source.tensors())
       if (std::string renamed = name(tensor.name); !renamed.empty()) {
         originals_[renamed] = &tensor;
-        tensors_.push_back({std::move(renamed), tensor.codec, tensor.shape});
+        tensors.push_back({std::move(renamed), tensor.codec, tensor.shape});
       }
+    set_tensors(std::move(tensors));
   }
 
   Result<void> read(const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) const override {

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "core/split.h"
 #include "files/decompress.h"
 #include "files/json.h"
 #include "text/json_records.h"
@@ -30,11 +31,6 @@ Result<std::string> text_of(const Json& object, const char* key, const std::stri
 }
 
 std::string letter(size_t i) { return std::string(1, static_cast<char>('A' + i % 26)); }
-
-std::string trimmed(std::string_view text) {
-  const size_t begin = text.find_first_not_of(" \t\r\n"), end = text.find_last_not_of(" \t\r\n");
-  return begin == std::string_view::npos ? "" : std::string(text.substr(begin, end - begin + 1));
-}
 
 // A list of strings or of {label, text}, or ARC's {"text": [...], "label": [...]}.
 Result<Choices> listed_choices(const Json& list, const std::string& where) {
