@@ -446,10 +446,10 @@ def contention(bench):
     write_prompts(bench)
     bench.say(f"training of {BATCH} x {CONTEXT} and decoding of q4_1, alone and beside {BUSY} busy programs")
     peer = candidates(bench, "full")[0]
-    sides = {"thimble full": lambda: thimble_train(bench, "full", BATCH)["tokens_per_second"],
-             f"PyTorch full {' '.join(peer)}": lambda: torch_train(bench, "full", peer, BATCH)["tokens_per_second"],
-             "thimble decode": lambda: thimble_infer(bench, bench.models["q4_1"], "auto")["decode"],
-             "llama.cpp decode": lambda: llama_infer(bench, bench.models["q4_1"])["decode"]}
+    sides = {"thimble decode": lambda: thimble_infer(bench, bench.models["q4_1"], "auto")["decode"],
+             "llama.cpp decode": lambda: llama_infer(bench, bench.models["q4_1"])["decode"],
+             "thimble full": lambda: thimble_train(bench, "full", BATCH)["tokens_per_second"],
+             f"PyTorch full {' '.join(peer)}": lambda: torch_train(bench, "full", peer, BATCH)["tokens_per_second"]}
     bench.results[CONTENTION] = {}
     for name, work in sides.items():
         alone, beside = [], []
