@@ -210,10 +210,14 @@ void hold_heap_to(int64_t budget_bytes, int threads) {
 #else
   constexpr int64_t kLeast = 64 << 20, kStack = 8 << 20;
   rlimit limit{};
-  const int64_t data = 1024 * kilobytes("/proc/self/status", "VmData");
-  if (limit_before || data < 0 || getrlimit(RLIMIT_DATA, &limit) != 0) return;
-  const auto most =
-      static_cast<rlim_t>(data + std::max(budget_bytes - resident_bytes(), kLeast) + kStack * int64_t{threads});
+  if (limit_before || budget_bytes < 0 || getrlimit(RLIMIT_DATA, &limit) != 0) return;
+  int64_t data = 1024 * kilobytes("/proc/self/status", "VmData"), resident = resident_bytes();
+  if (data < 0) {  // without /proc: what has been resident at most, nearly all of which still is so early
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    data = resident = 1024 * int64_t{usage.ru_maxrss};
+  }
+  const auto most = static_cast<rlim_t>(data + std::max(budget_bytes - resident, kLeast) + kStack * int64_t{threads});
   const rlim_t before = limit.rlim_cur;
   limit.rlim_cur = std::min(before, most);
   if (setrlimit(RLIMIT_DATA, &limit) == 0) limit_before = before;

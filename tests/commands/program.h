@@ -56,6 +56,8 @@ inline Ran run_thimble(const std::vector<std::string>& arguments, const std::str
   if (WIFEXITED(status)) ran.status = WEXITSTATUS(status);
   ran.out = file_bytes(folder.file("out"));
   ran.err = file_bytes(folder.file("err"));
+  // tools/check_bare.sh looks for it in what a test says.
+  if (ran.err.find("/proc/meminfo cannot be read") != std::string::npos) std::fputs(ran.err.c_str(), stderr);
   return ran;
 }
 
