@@ -1,6 +1,7 @@
 #include "commands/arguments.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <map>
 #include <type_traits>
@@ -47,6 +48,9 @@ Result<void> check_kind(ValueKind kind, const std::string& name, std::string& va
   if (!expected) return {};
   return fail(ErrorCode::invalid_argument, "{}: expected {}, found '{}'", name, expected, value);
 }
+
+// Whose value may be empty: it is a text.
+constexpr std::array<std::string_view, 5> kTexts = {"--prompt", "--text", "--system", "--bos-token", "--eos-token"};
 
 class Checker {
  public:
@@ -103,6 +107,8 @@ class Checker {
   }
 
   Result<void> value(const Flag& flag, const std::string& name, std::string& value) {
+    if (value.empty() && std::ranges::find(kTexts, flag.name()) == kTexts.end())
+      return fail(ErrorCode::invalid_argument, "{}: expected a value, found an empty one; leave the flag out", name);
     CHECK_OK(check_kind(flag.kind(), name, value));
     const auto [before, first] = given_.emplace(flag, value);
     if (first || flag.most_values() > 1) return {};

@@ -118,6 +118,7 @@ void CommandLine::add_text(const char* flag, std::function<Result<std::string>(c
 }
 
 std::string CommandLine::description() const { return app_->get_description(); }
+bool CommandLine::has(const std::string& flag) const { return app_->get_option_no_throw(flag) != nullptr; }
 
 Result<const FlagSet*> CommandLine::parse(std::vector<std::string> arguments) {
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back

@@ -100,6 +100,7 @@ class CommandLine {
 
   const std::deque<FlagSet>& commands() const { return commands_; }
   std::string description() const;
+  bool has(const std::string& flag) const;  // "--version": one in place of a command
   // The chosen command, its variables set; nullptr when a text was printed instead. `arguments`: without the program.
   Result<const FlagSet*> parse(std::vector<std::string> arguments);
 

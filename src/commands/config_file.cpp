@@ -15,22 +15,23 @@ constexpr uint64_t kLargestRecipe = 64 << 10;  // a byte of YAML may take 350 of
 
 // Takes `--config FILE` or `--config=FILE` out; "" when there is none.
 Result<std::string> take_path(std::vector<std::string>& arguments) {
+  constexpr std::string_view kFlag = "--config", kJoined = "--config=";
+  std::string path;
+  std::vector<std::string> others;
   for (size_t i = 0; i < arguments.size(); ++i) {
-    if (arguments[i] == "--config") {
-      if (i + 1 == arguments.size())
-        return fail(ErrorCode::invalid_argument, "--config: the name of a YAML file is missing");
-      std::string path = arguments[i + 1];
-      arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i),
-                      arguments.begin() + static_cast<std::ptrdiff_t>(i) + 2);
-      return path;
+    if (arguments[i] != kFlag && !arguments[i].starts_with(kJoined)) {
+      others.push_back(std::move(arguments[i]));
+      continue;
     }
-    if (arguments[i].starts_with("--config=")) {
-      std::string path = arguments[i].substr(9);
-      arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i));
-      return path;
-    }
+    const bool joined = arguments[i] != kFlag;
+    std::string named = joined ? arguments[i].substr(kJoined.size()) : ++i < arguments.size() ? arguments[i] : "";
+    if (named.empty()) return fail(ErrorCode::invalid_argument, "--config: the name of a YAML file is missing");
+    if (!path.empty())
+      return fail(ErrorCode::invalid_argument, "--config: given twice, as '{}' and as '{}'; give it once", path, named);
+    path = std::move(named);
   }
-  return std::string();
+  arguments = std::move(others);
+  return path;
 }
 
 Result<YAML::Node> load(const std::string& path) {
@@ -81,7 +82,7 @@ Result<void> add_values(const Entry& entry, const std::string& flag, std::vector
 }
 
 Result<Flag> flag_of(const FlagSet& command, const Entry& entry) {
-  if (const std::optional<Flag> flag = command.find("--" + entry.key)) return *flag;
+  if (const std::optional<Flag> flag = command.find("--" + entry.key); flag && entry.key != "help") return *flag;
   std::vector<std::string> keys;
   for (const std::string& flag : flag_names(command))
     if (flag != "--config" && flag != "--help") keys.push_back(flag.substr(2));

@@ -128,6 +128,8 @@ int run(int argc, char** argv) {
   const auto named = std::find(names.begin(), names.end(), first);
   if (named == names.end() && !first.starts_with("-"))
     return refuse("", fmt::format("there is no command '{}'; the nearest are {}", first, nearest_names(first, names)));
+  if (named == names.end() && !line.has(std::string(first.substr(0, first.find('=')))))
+    return refuse("", fmt::format("expected a command before {}: {}", first, fmt::join(names, ", ")));
   std::string_view name;
   std::vector<std::string> arguments = {argv + 1, argv + argc};
   if (named != names.end()) {

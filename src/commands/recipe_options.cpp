@@ -180,7 +180,7 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   if (!pretrained && !r.model.empty())
     return fail(ErrorCode::invalid_argument, "--model: train begins from scratch; use finetune to adapt {}", r.model);
   if (r.data.empty()) return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to train on");
-  if (r.out.empty() && !plan_only)
+  if (r.out.empty() && (!plan_only || r.resume))
     return fail(ErrorCode::invalid_argument, "--out is missing: a folder for the result");
   for (std::string& target : r.target) target = trimmed(target);
   std::erase_if(r.target, [](const std::string& target) { return target.empty(); });
