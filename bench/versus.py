@@ -446,14 +446,16 @@ def contention(bench):
     write_prompts(bench)
     bench.say(f"training of {BATCH} x {CONTEXT} and decoding of q4_1, alone and beside {BUSY} busy programs")
     peer = candidates(bench, "full")[0]
-    sides = {"thimble decode": lambda: thimble_infer(bench, bench.models["q4_1"], "auto")["decode"],
-             "llama.cpp decode": lambda: llama_infer(bench, bench.models["q4_1"])["decode"],
-             "thimble full": lambda: thimble_train(bench, "full", BATCH)["tokens_per_second"],
-             f"PyTorch full {' '.join(peer)}": lambda: torch_train(bench, "full", peer, BATCH)["tokens_per_second"]}
+    model = bench.models["q4_1"]
+    rate = "tokens_per_second"
+    sides = [("thimble decode", bench.timed, lambda: thimble_infer(bench, model, "auto")["decode"]),
+             ("llama.cpp decode", bench.timed, lambda: llama_infer(bench, model)["decode"]),
+             ("thimble full", 1, lambda: thimble_train(bench, "full", BATCH)[rate]),
+             (f"PyTorch full {' '.join(peer)}", 1, lambda: torch_train(bench, "full", peer, BATCH)[rate])]
     bench.results[CONTENTION] = {}
-    for name, work in sides.items():
+    for name, rounds, work in sides:
         alone, beside = [], []
-        for _ in range(1 if "full" in name else bench.timed):
+        for _ in range(rounds):
             if (one := bench.attempt(name, work)) is None:
                 break
             with Busy():

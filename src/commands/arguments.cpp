@@ -1,7 +1,6 @@
 #include "commands/arguments.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <map>
 #include <type_traits>
@@ -48,9 +47,6 @@ Result<void> check_kind(ValueKind kind, const std::string& name, std::string& va
   if (!expected) return {};
   return fail(ErrorCode::invalid_argument, "{}: expected {}, found '{}'", name, expected, value);
 }
-
-// Whose value may be empty: it is a text.
-constexpr std::array<std::string_view, 5> kTexts = {"--prompt", "--text", "--system", "--bos-token", "--eos-token"};
 
 class Checker {
  public:
@@ -107,7 +103,7 @@ class Checker {
   }
 
   Result<void> value(const Flag& flag, const std::string& name, std::string& value) {
-    if (value.empty() && std::ranges::find(kTexts, flag.name()) == kTexts.end())
+    if (value.empty() && !command_.may_be_empty(flag))
       return fail(ErrorCode::invalid_argument, "{}: expected a value, found an empty one; leave the flag out", name);
     CHECK_OK(check_kind(flag.kind(), name, value));
     const auto [before, first] = given_.emplace(flag, value);

@@ -67,8 +67,8 @@ std::function<Result<void>()> add(FlagSet& command) {
   flags->inference.add(command, true);
   add_sampling_flags(command, flags->sampling);
   add_prompt_cache_flags(command, flags->cache, false);
-  command.add("--system", flags->conversation.system,
-              "system message; without it the one that the adapter was trained with, or the model's own");
+  command.add_text("--system", flags->conversation.system,
+                   "system message; without it the one that the adapter was trained with, or the model's own");
   command.add("--max-tokens", flags->conversation.max_tokens, "tokens of a reply at most; 0: until it ends")
       .in_range(0, 1 << 20);
   command.add("--context", flags->context, "tokens of the conversation; up to 2048, as the budget allows, without it");

@@ -76,6 +76,10 @@ Flag FlagSet::add(const char* name, std::vector<std::string>& value, std::string
   return add_option(app_, name, value, help);
 }
 
+Flag FlagSet::add_text(const char* name, std::string& value, std::string_view help) {
+  return *texts_.insert(add(name, value, help)).first;
+}
+
 void FlagSet::footer(const char* text) { app_.footer(text); }
 const std::string& FlagSet::name() const { return app_.get_name(); }
 std::string FlagSet::description() const { return app_.get_description(); }
@@ -102,13 +106,13 @@ FlagSet& CommandLine::add_command(const char* name, const char* summary) {
   return commands_.emplace_back(*app_->add_subcommand(name, summary));
 }
 
-void CommandLine::add_text(const char* flag, std::function<std::string()> text, const char* help) {
+void CommandLine::add_printout(const char* flag, std::function<std::string()> text, const char* help) {
   app_->add_flag_callback(
       flag, [text = std::move(text)] { print_and_leave(text()); }, help);
 }
 
-void CommandLine::add_text(const char* flag, std::function<Result<std::string>(const std::string& value)> text,
-                           const char* help) {
+void CommandLine::add_printout(const char* flag, std::function<Result<std::string>(const std::string& value)> text,
+                               const char* help) {
   const auto print = [text = std::move(text)](const std::string& value) {
     const Result<std::string> made = text(value);
     if (!made) throw CLI::ValidationError(made.error().message);

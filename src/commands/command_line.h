@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -76,16 +77,19 @@ class FlagSet {
   Flag add(const char* name, std::optional<double>& value, std::string_view help);
   Flag add(const char* name, std::string& value, std::string_view help);
   Flag add(const char* name, std::vector<std::string>& value, std::string_view help);
-  void footer(const char* text);  // below the flags in the help
+  Flag add_text(const char* name, std::string& value, std::string_view help);  // it may be given as ""
+  void footer(const char* text);                                               // below the flags in the help
 
   const std::string& name() const;
   std::string description() const;
   std::vector<Flag> flags() const;
   std::optional<Flag> find(const std::string& flag) const;  // "--steps"
+  bool may_be_empty(const Flag& flag) const { return texts_.contains(flag); }
 
  private:
   friend class CommandLine;
   CLI::App& app_;
+  std::set<Flag> texts_;
 };
 
 class CommandLine {
@@ -95,8 +99,9 @@ class CommandLine {
 
   FlagSet& add_command(const char* name, const char* summary);
   // Flags in place of a command: they print a text. The second takes a value.
-  void add_text(const char* flag, std::function<std::string()> text, const char* help);
-  void add_text(const char* flag, std::function<Result<std::string>(const std::string& value)> text, const char* help);
+  void add_printout(const char* flag, std::function<std::string()> text, const char* help);
+  void add_printout(const char* flag, std::function<Result<std::string>(const std::string& value)> text,
+                    const char* help);
 
   const std::deque<FlagSet>& commands() const { return commands_; }
   std::string description() const;

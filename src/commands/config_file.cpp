@@ -23,8 +23,11 @@ Result<std::string> take_path(std::vector<std::string>& arguments) {
       others.push_back(std::move(arguments[i]));
       continue;
     }
-    const bool joined = arguments[i] != kFlag;
-    std::string named = joined ? arguments[i].substr(kJoined.size()) : ++i < arguments.size() ? arguments[i] : "";
+    std::string named;
+    if (arguments[i] != kFlag)
+      named = arguments[i].substr(kJoined.size());
+    else if (++i < arguments.size())
+      named = arguments[i];
     if (named.empty()) return fail(ErrorCode::invalid_argument, "--config: the name of a YAML file is missing");
     if (!path.empty())
       return fail(ErrorCode::invalid_argument, "--config: given twice, as '{}' and as '{}'; give it once", path, named);

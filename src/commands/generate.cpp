@@ -228,7 +228,7 @@ std::function<Result<void>()> add(FlagSet& command) {
   add_sampling_flags(command, flags->sampling);
   add_prompt_cache_flags(command, flags->cache, true);
   CompletionOptions& o = flags->completion;
-  command.add("--prompt", flags->prompt.text, "text to go on from; special tokens in it are such");
+  command.add_text("--prompt", flags->prompt.text, "text to go on from; special tokens in it are such");
   command.add("--prompt-file", flags->prompt_file, "a file with the prompt").excludes("--prompt");
   command
       .add("--prompts", flags->prompts,
@@ -237,7 +237,7 @@ std::function<Result<void>()> add(FlagSet& command) {
       .excludes("--prompt-file");
   command.add("--batch", flags->batch, "with --prompts: how many at once; 8 at most without it").in_range(1, 1024);
   command.add("--chat", flags->prompt.chat, "the prompt is a user's message: format it as the model's chat does");
-  command.add("--system", flags->prompt.system, "system message; implies --chat");
+  command.add_text("--system", flags->prompt.system, "system message; implies --chat");
   command.add("--max-tokens", o.max_tokens, "tokens to make at most").shows_default();
   command.add("--stop", o.stops, "text before which the reply ends; may be given several times").one_value_each();
   command.add("--grammar", flags->grammar, "a file in GBNF that the reply is held to");

@@ -99,10 +99,10 @@ std::string version() {
 
 int run(int argc, char** argv) {
   CommandLine line("thimble", "thimble: train, fine-tune and run language models in the memory you have");
-  line.add_text("--version", version, "Display program version information and exit");
-  line.add_text(
+  line.add_printout("--version", version, "Display program version information and exit");
+  line.add_printout(
       "--man", [&line] { return man_page(line); }, "print the manual page, as troff");
-  line.add_text(
+  line.add_printout(
       "--completions", [&line](const std::string& shell) { return completions(line, shell); },
       "print completions for a shell: bash, zsh, fish");
   std::array<std::function<Result<void>()>, kCommands.size()> actions;

@@ -170,8 +170,8 @@ std::function<Result<void>()> add(FlagSet& command) {
   auto flags = std::make_shared<RenderFlags>();
   command.add("--model", flags->model, "a model or its tokenizer, whose chat template and tokens are taken");
   flags->chat_template.add(command);
-  command.add("--bos-token", flags->bos, "the template's bos_token, where no model gives it");
-  command.add("--eos-token", flags->eos, "the template's eos_token, where no model gives it");
+  command.add_text("--bos-token", flags->bos, "the template's bos_token, where no model gives it");
+  command.add_text("--eos-token", flags->eos, "the template's eos_token, where no model gives it");
   command.add("--data", flags->data, "conversations, JSONL or a JSON array: messages, tools, documents, ...")
       .required();
   command.add("--json", flags->json, "one object a conversation, with what is trained on");

@@ -148,7 +148,7 @@ std::function<Result<void>()> add(FlagSet& command) {
   auto o = std::make_shared<TokenizeOptions>();
   command.add("--model", o->model, "a model, whose tokenizer is taken");
   command.add("--tokenizer", o->tokenizer, "tokenizer.json, tokenizer.model, a .gguf, tok512.bin or a folder");
-  command.add("--text", o->text, "the text; standard input without it");
+  command.add_text("--text", o->text, "the text; standard input without it");
   command.add("--file", o->file, "a file of text").excludes("--text");
   command.add("--decode", o->decode, "ids to turn into text: 1,2,3").excludes("--text").excludes("--file");
   command.add("--pieces", o->pieces, "with --json: what each id stands for too");

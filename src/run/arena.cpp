@@ -202,6 +202,13 @@ namespace {
 // Of addresses, which stacks of threads take whole although little of them is ever touched.
 std::optional<rlim_t> limit_before;
 
+int add_mapped_bytes(dl_phdr_info* object, size_t, void* sum) {
+  for (int i = 0; i < object->dlpi_phnum; ++i)
+    if (object->dlpi_phdr[i].p_type == PT_LOAD)
+      *static_cast<int64_t*>(sum) += static_cast<int64_t>(object->dlpi_phdr[i].p_memsz);
+  return 0;
+}
+
 }  // namespace
 
 void hold_heap_to(int64_t budget_bytes, int threads) {
@@ -212,10 +219,10 @@ void hold_heap_to(int64_t budget_bytes, int threads) {
   rlimit limit{};
   if (limit_before || budget_bytes < 0 || getrlimit(RLIMIT_DATA, &limit) != 0) return;
   int64_t data = 1024 * kilobytes("/proc/self/status", "VmData"), resident = resident_bytes();
-  if (data < 0) {  // without /proc: what has been resident at most, nearly all of which still is so early
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    data = resident = 1024 * int64_t{usage.ru_maxrss};
+  if (data < 0) {  // without /proc: the heap and what is mapped of the program, all taken to be resident
+    const struct mallinfo2 heap = mallinfo2();
+    data = resident = static_cast<int64_t>(heap.arena + heap.hblkhd);
+    dl_iterate_phdr(add_mapped_bytes, &resident);
   }
   const auto most = static_cast<rlim_t>(data + std::max(budget_bytes - resident, kLeast) + kStack * int64_t{threads});
   const rlim_t before = limit.rlim_cur;

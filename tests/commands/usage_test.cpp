@@ -53,6 +53,7 @@ TEST(Usage, a_message_names_the_flag_what_was_expected_and_what_was_found) {
        "thimble finetune: --target: expected a value, found an empty one; leave the flag out\n"},
       {{"finetune", "--adapter="},
        "thimble finetune: --adapter: expected a value, found an empty one; leave the flag out\n"},
+      {{"chat", "--system", "", "--nosuch"}, "thimble chat: there is no --nosuch"},  // a text may be empty
       {{"plan", "--config", "a", "--config=b"},
        "thimble plan: --config: given twice, as 'a' and as 'b'; give it once\n"},
       {{"plan", "--model", "m", "--data", "d", "--resume"},
