@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Kills training runs at random instants and resumes them: each must end with the bits of a run that was left alone.
 
-    tools/check_crashes.py THIMBLE [--count 40] [--signal KILL|TERM] [--seed 1]
+    tools/check_crashes.py THIMBLE [--count 40] [--signal KILL|TERM] [--seed 1] [--mode wait|beside|disk]
 
-Three modes, one after the other: steps that wait for saves (--wait-for-saves), saves beside steps, and values waiting on
-disk (--memory as small as it goes). Every second kill waits until a checkpoint is being written. Prints one line a mode;
-exit status 1 where a run differs."""
+Three modes, one after the other, or the one that --mode names: steps that wait for saves (--wait-for-saves), saves beside
+steps, and values waiting on disk (--memory as small as it goes). Every second kill waits until a checkpoint is being
+written. Prints one line a mode; exit status 1 where a run differs."""
 import argparse
 import glob
 import json
@@ -20,6 +20,7 @@ import tempfile
 import time
 
 STEPS = 24
+MODES = {"wait": "steps wait for saves", "beside": "saves beside steps", "disk": "with the disk tier"}
 
 
 def make_files(folder):
@@ -113,20 +114,20 @@ def main():
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--signal", default="KILL")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--mode", choices=MODES)
     options = parser.parse_args()
-    random.seed(options.seed)
     which = getattr(signal, "SIG" + options.signal)
     with tempfile.TemporaryDirectory() as folder:
         make_files(folder)
-        for name, tight, flags in [("steps wait for saves", False, ["--wait-for-saves"]), ("saves beside steps", False, []),
-                                   ("with the disk tier", True, [])]:
-            part = os.path.join(folder, name.replace(" ", "-"))
+        for mode in [options.mode] if options.mode else MODES:
+            random.seed(options.seed)
+            part = os.path.join(folder, mode)
             os.makedirs(part)
             shutil.copy(os.path.join(folder, "ids.safetensors"), part)
-            runs = Runs(options.program, part, None, flags)
-            if tight:
+            runs = Runs(options.program, part, None, ["--wait-for-saves"] if mode == "wait" else [])
+            if mode == "disk":
                 runs = Runs(options.program, part, least_memory(runs, part))
-            check(name, runs, options.count, which)
+            check(MODES[mode], runs, options.count, which)
 
 
 if __name__ == "__main__":

@@ -117,22 +117,33 @@ TEST_F(FaultyRun, killed_at_every_call_resumes_to_the_same_bits) {
   }
 }
 
-TEST_F(FaultyRun, ends_well_or_with_an_error_that_can_be_resumed) {
+struct NamedFault {
+  const char* name;
+  DiskFault fault;
+  int64_t first;  // where the fast tests begin their sample of the calls, so that not all faults strike the same ones
+};
+
+constexpr NamedFault kFaults[] = {{"EIO", {.error = EIO}, 0},
+                                  {"ENOSPC_that_lasts", {.error = ENOSPC, .lasts = true}, 1},
+                                  {"EINTR", {.error = EINTR}, 2},
+                                  {"short_transfer", {.half = true}, 3},
+                                  {"EDQUOT_after_half", {.error = EDQUOT, .half = true}, 4}};
+
+class FaultyRunAtEveryCall : public FaultyRun, public testing::WithParamInterface<NamedFault> {};
+
+TEST_P(FaultyRunAtEveryCall, ends_well_or_with_an_error_that_can_be_resumed) {
   const auto [calls, expected] = undisturbed();
-  const std::vector<DiskFault> faults = {{.error = EIO},
-                                         {.error = ENOSPC, .lasts = true},
-                                         {.error = EINTR},
-                                         {.half = true},
-                                         {.error = EDQUOT, .half = true}};
   const int64_t stride = std::max<int64_t>(1, calls / kCallsPerFault);
-  int64_t first = 0;
-  for (const DiskFault& fault : faults)
-    for (int64_t call = first++ % stride; call < calls; call += stride) {
-      DiskFault strike = fault;
-      strike.at = call;
-      check(strike, expected);
-    }
+  for (int64_t call = GetParam().first % stride; call < calls; call += stride) {
+    DiskFault strike = GetParam().fault;
+    strike.at = call;
+    check(strike, expected);
+  }
+  RecordProperty("calls", static_cast<int>(calls));
 }
+
+INSTANTIATE_TEST_SUITE_P(, FaultyRunAtEveryCall, testing::ValuesIn(kFaults),
+                         [](const testing::TestParamInfo<NamedFault>& fault) { return fault.param.name; });
 
 // The newest checkpoint decays after the run was stopped: the one before it gives the same end.
 TEST_F(FaultyRun, goes_on_from_the_checkpoint_before_a_damaged_one) {
