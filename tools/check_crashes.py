@@ -72,7 +72,10 @@ def least_memory(runs, folder):
 
 def kill_while(process, out, seconds, saving, which):
     """After so many seconds; with `saving`, as soon as a checkpoint is being written then."""
-    time.sleep(seconds)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pass
     deadline = time.time() + 2
     while saving and time.time() < deadline and process.poll() is None:
         if glob.glob(os.path.join(out, "checkpoint.safetensors.*.part")):
