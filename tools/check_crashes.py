@@ -70,6 +70,11 @@ def least_memory(runs, folder):
     return f"{int(found[-1]) + 1}M"
 
 
+def is_saving(process, out):
+    """Whether this process writes a checkpoint: parts are named by their process, and killed ones leave theirs behind."""
+    return bool(glob.glob(os.path.join(out, f"checkpoint.safetensors.{process.pid}.*.part")))
+
+
 def kill_while(process, out, seconds, saving, which):
     """After so many seconds; with `saving`, as soon as a checkpoint is being written then."""
     try:
@@ -78,7 +83,7 @@ def kill_while(process, out, seconds, saving, which):
         pass
     deadline = time.time() + 2
     while saving and time.time() < deadline and process.poll() is None:
-        if glob.glob(os.path.join(out, "checkpoint.safetensors.*.part")):
+        if is_saving(process, out):
             break
     if process.poll() is None:
         process.send_signal(which)
@@ -99,9 +104,9 @@ def check(name, runs, count, which):
         for _ in range(3):  # a run may be killed several times
             resume = bool(glob.glob(os.path.join(out, "checkpoint*.safetensors")))
             saving = random.random() < 0.5
-            code = kill_while(runs.start(out, resume), out, random.uniform(0, whole), saving, which)
-            killed += code != 0
-            while_saving += bool(glob.glob(os.path.join(out, "checkpoint.safetensors.*.part")))
+            process = runs.start(out, resume)
+            killed += kill_while(process, out, random.uniform(0, whole), saving, which) != 0
+            while_saving += is_saving(process, out)
         said = runs.finish(out, bool(glob.glob(os.path.join(out, "checkpoint*.safetensors"))))
         fell_back += "damaged" in said
         if result_of(out) != expected:

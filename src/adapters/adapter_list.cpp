@@ -1,4 +1,5 @@
 // Several adapters at once.
+#include <algorithm>
 #include <charconv>
 
 #include "adapters/adapter.h"
@@ -42,6 +43,9 @@ Result<std::vector<Adapter>> open_adapter_list(const std::string& paths, const s
   if (all.size() > kMost)
     return fail(ErrorCode::invalid_argument, "--adapter: {} adapters, at most {} are applied at once", all.size(),
                 kMost);
+  if (std::ranges::find(all, "") != all.end())
+    return fail(ErrorCode::invalid_argument, "--adapter {}: expected folders with commas between, found an empty name",
+                paths);
   const std::vector<double> factors = TRY(parse_scales(scales, all.size()));
   std::vector<Adapter> out;
   for (size_t i = 0; i < all.size(); ++i) {

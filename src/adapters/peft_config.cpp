@@ -86,6 +86,28 @@ Result<void> check_value(const Rewrite& rewrite, std::string_view field, const O
   return {};
 }
 
+// Fields of which another type would be passed over; the rest is checked where it is read.
+Result<void> check_types(const Rewrite& rewrite, const Ordered& config, const std::string& source) {
+  const auto is_text = [](const Ordered& value) { return value.is_string(); };
+  for (const auto& [field, value] : config.items()) {
+    if (value.is_null()) continue;
+    const auto is_switch = [&](const Rewrite* r) {
+      return r->form.type == rewrite.form.type && r->form.marked == field && r->form.marked_text.empty();
+    };
+    const char* expected = nullptr;
+    if (field == "base_model_name_or_path" && !is_text(value)) expected = "a string";
+    if (field == "modules_to_save" && !(value.is_array() && std::ranges::all_of(value, is_text)))
+      expected = "a list of names";
+    if (field == rewrite.form.init_field && !is_text(value) && !value.is_boolean())
+      expected = "true, false or a string";
+    if (std::ranges::any_of(rewrites(), is_switch) && !value.is_boolean()) expected = "true or false";
+    if (expected)
+      return fail(ErrorCode::corrupt, "reading {}: '{}' should be {}, found {}", source, field, expected,
+                  value.dump(-1, ' ', false, Ordered::error_handler_t::replace));
+  }
+  return {};
+}
+
 Result<void> check_common(const Ordered& config, const std::string& source) {
   const auto text = [&](const char* field) {
     const auto found = config.find(field);
@@ -163,6 +185,7 @@ Result<const Rewrite*> check_peft_config(const Ordered& config, const std::strin
         known += (known.empty() ? "" : ", ") + std::string(r->form.type);
     return fail(ErrorCode::unsupported, "reading {}: peft_type is '{}'; thimble reads {}", source, name, known);
   }
+  CHECK_OK(check_types(*rewrite, config, source));
   CHECK_OK(check_common(config, source));
   for (const auto& [field, value] : config.items()) {
     CHECK_OK(check_value(*rewrite, field, value, source));

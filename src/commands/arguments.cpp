@@ -7,6 +7,7 @@
 
 #include "commands/command_line.h"
 #include "core/nearest.h"
+#include "core/split.h"
 
 namespace thimble {
 namespace {
@@ -83,7 +84,12 @@ class Checker {
       return fail(ErrorCode::invalid_argument, "there is no {}; the nearest are {}", name,
                   nearest_names(name, flag_names(command_)));
     const std::string shown = label(argument, name);
-    if (flag->most_values() == 0) return {};
+    if (flag->most_values() == 0) {
+      if (equals == std::string::npos) return {};
+      return fail(ErrorCode::invalid_argument,
+                  "{}: expected no value, found '{}'; it is a switch: give it or leave it out", shown,
+                  argument.text.substr(equals + 1));
+    }
     if (equals != std::string::npos) {
       std::string text = argument.text.substr(equals + 1);
       CHECK_OK(value(*flag, shown, text));
@@ -105,6 +111,12 @@ class Checker {
   Result<void> value(const Flag& flag, const std::string& name, std::string& value) {
     if (value.empty() && !command_.may_be_empty(flag))
       return fail(ErrorCode::invalid_argument, "{}: expected a value, found an empty one; leave the flag out", name);
+    if (flag.between())
+      for (const std::string& item : split(value, flag.between()))
+        if (item.empty())
+          return fail(ErrorCode::invalid_argument,
+                      "{}: expected values with '{}' between them, found an empty one in '{}'", name, flag.between(),
+                      value);
     CHECK_OK(check_kind(flag.kind(), name, value));
     const auto [before, first] = given_.emplace(flag, value);
     if (first || flag.most_values() > 1) return {};

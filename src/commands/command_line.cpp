@@ -12,6 +12,14 @@ Flag add_option(CLI::App& app, const char* name, Value& value, std::string_view 
   return Flag(app.add_option(name, value, std::string(help)));
 }
 
+// CLI11's check and its words in the help, with our words in the refusal.
+Flag add_check(CLI::Option* option, const CLI::Validator& check, const std::string& expected) {
+  const auto problem = [=](std::string& text) {
+    return check(text).empty() ? std::string() : fmt::format("expected {}, found '{}'", expected, text);
+  };
+  return Flag(option->check(CLI::Validator(problem, check.get_description())));
+}
+
 // Ends the parse as --help does.
 void print_and_leave(const std::string& text) {
   std::fputs(text.c_str(), stdout);
@@ -25,9 +33,14 @@ Flag Flag::shows_default() { return Flag(option_->capture_default_str()); }
 Flag Flag::delimiter(char between) { return Flag(option_->delimiter(between)); }
 Flag Flag::one_value_each() { return Flag(option_->allow_extra_args(false)); }
 Flag Flag::excludes(const std::string& flag) { return Flag(option_->excludes(flag)); }
-Flag Flag::in_range(int least, int most) { return Flag(option_->check(CLI::Range(least, most))); }
-Flag Flag::positive() { return Flag(option_->check(CLI::PositiveNumber)); }
-Flag Flag::one_of(std::vector<std::string> all) { return Flag(option_->check(CLI::IsMember(std::move(all)))); }
+Flag Flag::in_range(int least, int most) {
+  return add_check(option_, CLI::Range(least, most), fmt::format("{} to {}", least, most));
+}
+Flag Flag::positive() { return add_check(option_, CLI::PositiveNumber, "more than 0"); }
+Flag Flag::one_of(std::vector<std::string> all) {
+  const std::string expected = fmt::format("{}", fmt::join(all, ", "));
+  return add_check(option_, CLI::IsMember(std::move(all)), expected);
+}
 Flag Flag::check(std::string (*problem)(const std::string& text)) { return Flag(option_->check(problem)); }
 
 const std::string& Flag::description() const { return option_->get_description(); }
@@ -46,6 +59,7 @@ ValueKind Flag::kind() const {
 
 bool Flag::positional() const { return option_->get_positional(); }
 int Flag::most_values() const { return option_->get_items_expected_max(); }
+char Flag::between() const { return option_->get_delimiter(); }
 bool Flag::given() const { return option_->count() > 0; }
 std::string Flag::text() const { return option_->as<std::string>(); }
 int64_t Flag::integer() const { return option_->as<int64_t>(); }
@@ -107,6 +121,7 @@ FlagSet& CommandLine::add_command(const char* name, const char* summary) {
 }
 
 void CommandLine::add_printout(const char* flag, std::function<std::string()> text, const char* help) {
+  takes_value_[flag] = false;
   app_->add_flag_callback(
       flag, [text = std::move(text)] { print_and_leave(text()); }, help);
 }
@@ -118,13 +133,28 @@ void CommandLine::add_printout(const char* flag, std::function<Result<std::strin
     if (!made) throw CLI::ValidationError(made.error().message);
     print_and_leave(*made);
   };
+  takes_value_[flag] = true;
   app_->add_option_function<std::string>(flag, print, help);
 }
 
 std::string CommandLine::description() const { return app_->get_description(); }
 bool CommandLine::has(const std::string& flag) const { return app_->get_option_no_throw(flag) != nullptr; }
 
+Result<void> CommandLine::check_printout(std::span<const std::string> arguments) const {
+  if (arguments.empty()) return {};
+  const size_t equals = arguments[0].find('=');
+  const std::string flag = arguments[0].substr(0, equals);
+  const auto printout = takes_value_.find(flag);
+  if (printout == takes_value_.end()) return {};
+  const size_t taken = printout->second && equals == std::string::npos ? 2 : 1;
+  if (arguments.size() < taken) return fail(ErrorCode::invalid_argument, "{}: expected a value, found nothing", flag);
+  if (arguments.size() > taken)
+    return fail(ErrorCode::invalid_argument, "'{}' belongs to no flag: {} stands alone", arguments[taken], flag);
+  return {};
+}
+
 Result<const FlagSet*> CommandLine::parse(std::vector<std::string> arguments) {
+  CHECK_OK(check_printout(arguments));
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
   try {
     app_->parse(std::move(arguments));

@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +52,7 @@ class Flag {
   ValueKind kind() const;
   bool positional() const;
   int most_values() const;  // 0: it is a switch
+  char between() const;     // what separates values within one argument; 0 where nothing does
   bool given() const;
   std::string text() const;  // of the value that was given
   int64_t integer() const;
@@ -110,7 +113,10 @@ class CommandLine {
   Result<const FlagSet*> parse(std::vector<std::string> arguments);
 
  private:
+  Result<void> check_printout(std::span<const std::string> arguments) const;
+
   std::unique_ptr<CLI::App> app_;
+  std::map<std::string, bool> takes_value_;  // the flags in place of a command
   std::deque<FlagSet> commands_;
 };
 

@@ -121,6 +121,7 @@ TEST_F(SeveralAdapters, scales_are_checked) {
   EXPECT_THAT(refusal({"--adapter", tiny_.adapter, "--adapter-scale", "1,2"}), HasSubstr("expected 1, one for each"));
   EXPECT_THAT(refusal({"--adapter", tiny_.adapter, "--adapter-scale", "much"}), HasSubstr("found 'much'"));
   EXPECT_THAT(refusal({"--adapter", tiny_.adapter + "," + file("none")}), HasSubstr("none"));
+  EXPECT_THAT(refusal({"--adapter", tiny_.adapter + ","}), HasSubstr("found an empty name"));
 }
 
 }  // namespace
