@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <tuple>
 #include <type_traits>
 
 #include "commands/command_line.h"
@@ -92,7 +93,7 @@ class Checker {
     }
     if (equals != std::string::npos) {
       std::string text = argument.text.substr(equals + 1);
-      CHECK_OK(value(*flag, shown, text));
+      CHECK_OK(value(*flag, shown, text, argument));
       argument.text = name + "=" + text;
       return {};
     }
@@ -101,22 +102,24 @@ class Checker {
     if (find(arguments_[at_].text))
       return fail(ErrorCode::invalid_argument, "{}: expected a value, found {}", shown,
                   label(arguments_[at_], arguments_[at_].text));
-    CHECK_OK(value(*flag, shown, arguments_[at_++].text));
+    CHECK_OK(value(*flag, shown, arguments_[at_++].text, argument));
     // A list takes all up to the next flag.
     while (flag->most_values() > 1 && at_ < arguments_.size() && !arguments_[at_].text.starts_with("-"))
-      CHECK_OK(value(*flag, shown, arguments_[at_++].text));
+      CHECK_OK(value(*flag, shown, arguments_[at_++].text, argument));
     return {};
   }
 
-  Result<void> value(const Flag& flag, const std::string& name, std::string& value) {
+  // `argument`: where the flag stands.
+  Result<void> value(const Flag& flag, const std::string& name, std::string& value, const Argument& argument) {
     if (value.empty() && !command_.may_be_empty(flag))
       return fail(ErrorCode::invalid_argument, "{}: expected a value, found an empty one; leave the flag out", name);
-    if (flag.between())
-      for (const std::string& item : split(value, flag.between()))
-        if (item.empty())
-          return fail(ErrorCode::invalid_argument,
-                      "{}: expected values with '{}' between them, found an empty one in '{}'", name, flag.between(),
-                      value);
+    for (const std::string& item : flag.between() ? split(value, flag.between()) : std::vector{value}) {
+      if (flag.between() && item.empty())
+        return fail(ErrorCode::invalid_argument,
+                    "{}: expected values with '{}' between them, found an empty one in '{}'", name, flag.between(),
+                    value);
+      if (command_.has_settings(flag)) CHECK_OK(setting(flag, name, item, !argument.origin.empty()));
+    }
     CHECK_OK(check_kind(flag.kind(), name, value));
     const auto [before, first] = given_.emplace(flag, value);
     if (first || flag.most_values() > 1) return {};
@@ -124,11 +127,20 @@ class Checker {
                 value);
   }
 
+  // One from the command line goes before one of the recipe.
+  Result<void> setting(const Flag& flag, const std::string& shown, const std::string& text, bool recipe) {
+    const auto [before, first] = settings_.emplace(std::tuple(flag, text.substr(0, text.find('=')), recipe), text);
+    if (first) return {};
+    return fail(ErrorCode::invalid_argument, "{}: '{}' is given twice, as '{}' and as '{}'; give it once", shown,
+                std::get<std::string>(before->first), before->second, text);
+  }
+
   const FlagSet& command_;
   std::span<Argument> arguments_;
   size_t at_ = 0;
   size_t places_ = 0;  // for arguments without a flag
   std::map<Flag, std::string> given_;
+  std::map<std::tuple<Flag, std::string, bool>, std::string> settings_;  // by flag, name and whether of the recipe
 };
 
 }  // namespace

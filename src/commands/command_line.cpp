@@ -94,6 +94,10 @@ Flag FlagSet::add_text(const char* name, std::string& value, std::string_view he
   return *texts_.insert(add(name, value, help)).first;
 }
 
+Flag FlagSet::add_settings(const char* name, std::vector<std::string>& value, std::string_view help) {
+  return *settings_.insert(add(name, value, help)).first;
+}
+
 void FlagSet::footer(const char* text) { app_.footer(text); }
 const std::string& FlagSet::name() const { return app_.get_name(); }
 std::string FlagSet::description() const { return app_.get_description(); }

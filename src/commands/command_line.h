@@ -81,6 +81,8 @@ class FlagSet {
   Flag add(const char* name, std::string& value, std::string_view help);
   Flag add(const char* name, std::vector<std::string>& value, std::string_view help);
   Flag add_text(const char* name, std::string& value, std::string_view help);  // it may be given as ""
+  // A list of NAME=VALUE, each name once.
+  Flag add_settings(const char* name, std::vector<std::string>& value, std::string_view help);
   void footer(const char* text);                                               // below the flags in the help
 
   const std::string& name() const;
@@ -88,11 +90,12 @@ class FlagSet {
   std::vector<Flag> flags() const;
   std::optional<Flag> find(const std::string& flag) const;  // "--steps"
   bool may_be_empty(const Flag& flag) const { return texts_.contains(flag); }
+  bool has_settings(const Flag& flag) const { return settings_.contains(flag); }
 
  private:
   friend class CommandLine;
   CLI::App& app_;
-  std::set<Flag> texts_;
+  std::set<Flag> texts_, settings_;
 };
 
 class CommandLine {

@@ -72,15 +72,23 @@ Result<void> add_switch(const Entry& entry, const std::string& flag, std::vector
   return {};
 }
 
-Result<void> add_values(const Entry& entry, const std::string& flag, std::vector<Argument>& arguments) {
+// A list for a flag of one value is written as on the command line, with commas between: `method: [lora, ia3]`.
+Result<void> add_values(const Entry& entry, const std::string& flag, bool takes_list,
+                        std::vector<Argument>& arguments) {
+  std::vector<std::string> values;
   const auto add = [&](const YAML::Node& value) -> Result<void> {
     if (!value.IsScalar()) return unexpected(entry, "a value or a list of values");
-    arguments.push_back({flag, entry.origin});
-    arguments.push_back({value.Scalar(), entry.origin});
+    values.push_back(value.Scalar());
     return {};
   };
-  if (!entry.value.IsSequence()) return add(entry.value);
-  for (const YAML::Node& item : entry.value) CHECK_OK(add(item));
+  if (!entry.value.IsSequence()) CHECK_OK(add(entry.value));
+  if (entry.value.IsSequence())
+    for (const YAML::Node& item : entry.value) CHECK_OK(add(item));
+  if (!takes_list && !values.empty()) values = {fmt::format("{}", fmt::join(values, ","))};
+  for (std::string& value : values) {
+    arguments.push_back({flag, entry.origin});
+    arguments.push_back({std::move(value), entry.origin});
+  }
   return {};
 }
 
@@ -104,13 +112,14 @@ Result<std::vector<Argument>> expand_config(const FlagSet& command, std::vector<
       return fail(ErrorCode::invalid_argument, "{}:{}: expected the name of a flag as a key", path,
                   item.first.Mark().line + 1);
     const Entry entry{fmt::format("{}:{}", path, item.first.Mark().line + 1), item.first.Scalar(), item.second};
-    const bool is_switch = TRY(flag_of(command, entry)).most_values() == 0;
+    const int most_values = TRY(flag_of(command, entry)).most_values();
     const std::string flag = "--" + entry.key;
     const bool overruled = std::any_of(given.begin(), given.end(), [&](const std::string& argument) {
       return argument == flag || argument.starts_with(flag + "=");
     });
     if (overruled && flag != "--set") continue;
-    CHECK_OK(is_switch ? add_switch(entry, flag, arguments) : add_values(entry, flag, arguments));
+    CHECK_OK(most_values == 0 ? add_switch(entry, flag, arguments)
+                              : add_values(entry, flag, most_values > 1, arguments));
   }
   for (std::string& argument : given) arguments.push_back({std::move(argument), ""});
   return arguments;

@@ -237,7 +237,7 @@ std::function<Result<void>()> add(FlagSet& command) {
   command.add("--model", flags->model, "the model whose tokenizer and chat template are taken");
   command.add("--tokenizer", flags->tokenizer, "tokenizer, when the model brings none");
   command.add("--context", flags->context, "tokens of a window; 512 without it").in_range(2, 1 << 20);
-  command.add("--columns", flags->columns, "names in the data for fields: prompt=frage,completion=antwort")
+  command.add_settings("--columns", flags->columns, "names in the data for fields: prompt=frage,completion=antwort")
       .delimiter(',');
   command
       .add("--truncate", flags->truncate, "examples longer than the context: left, right, split; left out without it")

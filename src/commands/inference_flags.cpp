@@ -36,7 +36,8 @@ void InferenceFlags::add(FlagSet& command, bool decodes) {
         .add("--cache", o.cache,
              fmt::format("which tokens stay when the context is full: {}", names_of(cache_policies())))
         .shows_default();
-  if (decodes) command.add("--set", o.set, "an option of the decoder or the cache: decoder.tokens=4, cache.sinks=4");
+  if (decodes)
+    command.add_settings("--set", o.set, "an option of the decoder or the cache: decoder.tokens=4, cache.sinks=4");
   add_template_flags(command, o.chat_template, o.template_variables, o.date);
   command.add("--no-bos", o.no_bos, "leave out the beginning-of-sequence token that the tokenizer would add");
   command.add("--threads", o.threads, "0: one a CPU").shows_default().in_range(0, 1024);

@@ -50,7 +50,8 @@ void RecipeOptions::add(FlagSet& command, bool pretrained) {
               "prompt/completion, question/answer, text), plain text or token ids in safetensors");
   command.add("--eval-data", eval_data_, "data to evaluate on");
   command.add("--split", r.split, "part of the data that is held out to evaluate on: 0.05");
-  command.add("--columns", r.columns, "names in the data for fields: prompt=frage,completion=antwort").delimiter(',');
+  command.add_settings("--columns", r.columns, "names in the data for fields: prompt=frage,completion=antwort")
+      .delimiter(',');
   command.add("--truncate", r.truncate,
               "examples longer than the context: left or right is cut off, or they are split; left out without it");
   command.add("--eval-every", r.eval_every, "steps between evaluations; 0: before and after only");
@@ -129,7 +130,7 @@ void RecipeOptions::add(FlagSet& command, bool pretrained) {
   command.add("--train-on", r.train_on, "of a chat: assistant (each reply), last (the last reply), all")
       .shows_default();
   add_template_flags(command, r.chat_template, r.template_variables, r.date);
-  command.add("--set", r.set, "an option of a technique: optimizer.beta2=0.95");
+  command.add_settings("--set", r.set, "an option of a technique: optimizer.beta2=0.95");
   command.add("--json", r.json, "one JSON object an event");
   command.footer("--config recipe.yaml takes the same keys from a file; flags on the command line win.");
 }

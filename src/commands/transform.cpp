@@ -333,7 +333,7 @@ void add_shared(FlagSet& command, TransformFlags& f) {
               "instead of --data: an importance matrix of llama.cpp; quantize takes method importance with it");
   command.add("--samples", f.samples, "examples or windows of it, spread over all").shows_default();
   command.add("--context", f.context, "tokens of each, at most").shows_default();
-  command.add("--set", f.set, "an option of the method: gptq.damp=0.05");
+  command.add_settings("--set", f.set, "an option of the method: gptq.damp=0.05");
   command.add("--memory", f.memory, "most resident memory of the process: 300M, 1.5G");
   command.add("--plan", f.plan_only, "show where every byte would go, and stop");
   command.add("--precision", f.precision, "rounding of activations: bf16, f32").shows_default();

@@ -180,8 +180,13 @@ Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& files, Tokeniz
   }
   if (parts.empty()) return fail(ErrorCode::invalid_argument, "--data: it names no file");
   std::unique_ptr<Dataset> dataset = parts.size() == 1 ? std::move(parts.front()) : join_datasets(std::move(parts));
-  if (dataset->size() > 0) return dataset;
-  return nothing_usable(files, dataset->report(), options);
+  DatasetReport& report = dataset->report_;
+  if (dataset->size() == 0) return nothing_usable(files, report, options);
+  for (const auto& [field, column] : options.columns)
+    if (!report.columns.contains(field))
+      report.notes.push_back(fmt::format(
+          "--columns {}={} has no effect: no record has '{}' where '{}' would be read", field, column, column, field));
+  return dataset;
 }
 
 }  // namespace thimble

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -74,7 +75,8 @@ struct DatasetReport {
   int64_t unpaired = 0;                   // preference pairs that became two judged replies
   int64_t wanted = 0;                     // judged replies that are said to be wanted
   std::map<std::string, int64_t> unused;  // fields of records that nothing is done with, and how often they stand there
-  std::vector<std::string> notes;         // of what a file was taken for
+  std::set<std::string> columns;          // fields for which a record has the column that the user names
+  std::vector<std::string> notes;         // of what a file was taken for, and of columns that are nowhere
   std::vector<std::string> first_errors;  // "file.jsonl:12: ..." at most 10
   int64_t by_reply = 0;                   // chats that became an example for each reply
   std::string system;                     // the system message of all examples, where they share one

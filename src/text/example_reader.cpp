@@ -139,6 +139,8 @@ Result<void> ExampleReader::parse(bool rejected) {
   if (options_.term == LossTerm::pair) CHECK_OK(refuse_fields(record, RecordPart::pair));
   if (labels_ && options_.columns.empty()) CHECK_OK(refuse_fields(record, RecordPart::labelled));
   if (options_.columns.empty()) note_unused(record, "");
+  for (const Column& column : options_.columns)
+    if (record.took(column)) columns_.insert(column.field);
   return {};
 }
 

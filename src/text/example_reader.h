@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,6 +40,7 @@ class ExampleReader {
   // Of all records that were encoded: fields that nothing is done with, and how often they stand there.
   bool takes_system() const { return system_beside_; }  // one record or more has `system` beside its messages
   const std::map<std::string, int64_t>& unused() const { return unused_; }
+  const std::set<std::string>& columns() const { return columns_; }  // DatasetReport::columns
 
  private:
   struct Json;
@@ -94,6 +96,7 @@ class ExampleReader {
   std::optional<LabelField> labels_;  // of texts with labels
   bool too_long_ = false, has_rejected_ = false, system_beside_ = false;
   std::map<std::string, int64_t> unused_;
+  std::set<std::string> columns_;
 };
 
 }  // namespace thimble

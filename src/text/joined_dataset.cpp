@@ -21,6 +21,7 @@ class Joined final : public Dataset {
       report_.unpaired += r.unpaired, report_.wanted += r.wanted;
       report_.largest_id = std::max(report_.largest_id, r.largest_id);
       for (const auto& [field, count] : r.unused) report_.unused[field] += count;
+      report_.columns.insert(r.columns.begin(), r.columns.end());
       for (const std::string& error : r.first_errors)
         if (report_.first_errors.size() < 10) report_.first_errors.push_back(error);
       report_.notes.insert(report_.notes.end(), r.notes.begin(), r.notes.end());

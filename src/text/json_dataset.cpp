@@ -31,6 +31,7 @@ class JsonDataset final : public Dataset {
     labels_.shrink_to_fit();
     report_.examples = size();
     report_.unused = reader_.unused();
+    report_.columns = reader_.columns();
     if (reader_.takes_system())
       report_.notes.push_back(
           fmt::format("{}: the field 'system' is taken as the first message of its chat", file_.path()));

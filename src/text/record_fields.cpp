@@ -111,6 +111,11 @@ std::vector<std::string_view> RecordFields::unused() const {
   return names;
 }
 
+bool RecordFields::took(const Column& column) const {
+  if (std::ranges::find(asked_, column.column) == asked_.end()) return false;
+  return std::ranges::any_of(object_, [&](const auto& item) { return item.key == column.column; });
+}
+
 std::string RecordFields::names() const {
   std::string found;
   for (const auto item : object_) found += fmt::format("{}{}", found.empty() ? "" : ", ", item.key);

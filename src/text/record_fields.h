@@ -40,7 +40,8 @@ class RecordFields {
 
   // Names that were never asked for and hold something.
   std::vector<std::string_view> unused() const;
-  std::string names() const;  // of all fields, for messages
+  bool took(const Column& column) const;  // it was asked for, and is there
+  std::string names() const;              // of all fields, for messages
   const std::string& where() const { return where_; }
 
  private:

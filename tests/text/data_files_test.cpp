@@ -127,6 +127,25 @@ TEST_F(DataFiles, TablesKeepWhatIsQuoted) {
   EXPECT_EQ(learnt(*named), "b");
 }
 
+TEST_F(DataFiles, columns_that_no_record_has_or_nothing_reads_are_noted) {
+  const auto notes = [&](const std::string& field, const std::string& column) {
+    const auto data = of("a.csv", "frage,antwort,ctx\na,b,c\n",
+                         {.context = 64, .columns = {{"prompt", "frage"}, {"completion", "antwort"}, {field, column}}});
+    return data ? data->report().notes : std::vector<std::string>{"not opened"};
+  };
+  const std::vector<std::string> plain = notes("prompt", "frage");
+  const auto more = [&](const char* text) {
+    std::vector<std::string> all = plain;
+    all.emplace_back(text);
+    return all;
+  };
+  EXPECT_EQ(notes("weight", "w"),
+            more("--columns weight=w has no effect: no record has 'w' where 'weight' would be read"));
+  EXPECT_EQ(notes("colour", "ctx"),
+            more("--columns colour=ctx has no effect: no record has 'ctx' where 'colour' would be read"));
+  EXPECT_EQ(notes("system", "ctx").size(), plain.size() + 1);  // a plain pair has none
+}
+
 TEST_F(DataFiles, WhatIsNoTextIsNamed) {
   const std::pair<std::string, const char*> files[] = {
       {std::string("PK\3\4 and so on", 14), "a zip archive"},
