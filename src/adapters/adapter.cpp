@@ -190,9 +190,13 @@ Result<const SafetensorsEntry*> find_entry(const Adapter& adapter, const Adapter
   return &entry;
 }
 
-Result<void> check_all_read(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors) {
+Result<void> check_files(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors) {
   std::set<std::string> read;
-  for (const AdapterTensor& tensor : tensors) read.insert(tensor_key(tensor.file_name()));
+  for (const AdapterTensor& tensor : tensors) {
+    const std::string& key = *read.insert(tensor_key(tensor.file_name())).first;
+    const Adapter& adapter = adapter_of(adapters, tensor);
+    if (adapter.tensors.contains(key)) TRY(find_entry(adapter, tensor));
+  }
   for (const Adapter& adapter : adapters)
     for (const auto& [key, entry] : adapter.tensors)
       if (!read.contains(key))

@@ -175,13 +175,14 @@ Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
   if (!options_.scratch.empty() && options_.scratch != "none") CHECK_OK(ScratchFile::check(options_.scratch, 0));
   const PlanBudget budget{options_.memory, spec_.budget_bytes, spec_.runtime_bytes,
                           plan_.ledger,    kInferenceTouches,  holes_};
-  return plan_with_runtime(budget, [this]() -> Result<int64_t> {
+  CHECK_OK(plan_with_runtime(budget, [this]() -> Result<int64_t> {
     plan_ = {};
     plan_ = TRY(plan_inference(spec_));
     int64_t heap = 0;
     for (const InferenceProgram& program : plan_.programs) heap += Executor::memory_bytes(program.schedule);
     return heap;
-  });
+  }));
+  return check_files(adapters_, plan_.adapter);
 }
 
 Result<void> Inference::load() {

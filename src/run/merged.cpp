@@ -85,15 +85,11 @@ Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapt
   for (const ModelTensor& tensor : merged.tensors_) {
     if (!merged.changed_.contains(tensor.name)) continue;
     CHECK_OK(merged.make_slab(tensor, 0, tensor.shape.rank() < 2 ? tensor.shape[0] : 1));
-    for (const auto& [value, placed] : merged.slab_->tensors) {
-      const Adapter& adapter = adapter_of(adapters, placed);
-      if (adapter.tensors.contains(tensor_key(placed.stored))) TRY(find_entry(adapter, placed));
-      all.push_back(placed);
-    }
+    for (const auto& [value, placed] : merged.slab_->tensors) all.push_back(placed);
   }
   merged.slab_.reset();
   CHECK_OK(check_biases(adapters, all));
-  CHECK_OK(check_all_read(adapters, all));
+  CHECK_OK(check_files(adapters, all));
   return merged;
 }
 

@@ -354,6 +354,7 @@ Result<void> Trainer::resume_numerics() {
 
 Result<void> Trainer::make_plan() {
   CHECK_OK(plan_within_budget());
+  if (!adapters_.empty()) CHECK_OK(check_files(adapters_, plan_.train.adapter));
   CHECK_OK(check_names());
   if (spec_.selector->scored) report_chosen();
   if (const auto& idle = plan_.train.idle_keepers; !spec_.keepers.empty() && !idle.empty())

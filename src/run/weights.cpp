@@ -110,7 +110,6 @@ Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loa
 
 Result<void> load_adapters(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors, Values& values,
                            Loaded& loaded) {
-  CHECK_OK(check_all_read(adapters, tensors));
   for (const AdapterTensor& tensor : tensors) {
     const Layout::Entry* const entry = values.layout().find(tensor.value);
     if (!entry) continue;  // of a program that has no use for it

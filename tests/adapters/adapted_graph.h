@@ -22,7 +22,7 @@ inline Result<Rewritten> adapt(std::vector<Adapter>& adapters, const Architectur
   for (Adapter& adapter : adapters) stack.push_back(TRY(rewrite_of(adapter, architecture)));
   PassLog log;
   Rewritten rewritten = TRY(rewrite_model(graph_of(architecture), stack, RewriteUse::train, log));
-  CHECK_OK(check_all_read(adapters, rewritten.tensors));
+  CHECK_OK(check_files(adapters, rewritten.tensors));
   for (const AdapterTensor& tensor : rewritten.tensors) TRY(find_entry(adapter_of(adapters, tensor), tensor));
   return rewritten;
 }

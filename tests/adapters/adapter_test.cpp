@@ -145,7 +145,7 @@ TEST(Adapter, tokens_beside_lora_are_a_technique_of_their_own) {
     const auto delta = std::ranges::find_if(made->tensors, [](const auto& t) { return t.value.ends_with("_delta"); });
     ASSERT_NE(delta, made->tensors.end());
     ASSERT_TRUE(find_entry(adapter_of(*adapters, *delta), *delta));
-    EXPECT_TRUE(check_all_read(*adapters, made->tensors));
+    EXPECT_TRUE(check_files(*adapters, made->tensors));
   }
   const auto refusal = [&](const char* tokens) {
     TemporaryFolder folder;

@@ -97,6 +97,25 @@ TEST(Usage, lists_negative_numbers_and_switches_are_taken) {
   EXPECT_THAT(list.err, StartsWith("thimble finetune: --model is missing"));
 }
 
+TEST(Usage, a_plan_refuses_an_adapter_that_contradicts_itself) {
+  TinyFiles tiny;
+  const std::string config = tiny.adapter + "/adapter_config.json";
+  auto json = nlohmann::json::parse(*read_text_file(config, 1 << 20));
+  json["r"] = json["r"].get<int>() + 1;
+  json["layers_to_transform"] = {1};  // as it has no other, and is asked to train on
+  std::ofstream(config) << json;
+  tiny.folder.write("data.jsonl", "{\"text\": \"a cab\"}\n");
+  const std::vector<std::vector<std::string>> all = {
+      {"generate", "--model", tiny.gguf, "--adapter", tiny.adapter, "--prompt", "a", "--plan"},
+      {"plan", "--model", tiny.gguf, "--adapter", tiny.adapter, "--data", tiny.folder.file("data.jsonl"), "--out",
+       tiny.folder.file("out")}};
+  for (const std::vector<std::string>& arguments : all) {
+    const Ran ran = run_thimble(arguments);
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, HasSubstr("this model needs"));
+  }
+}
+
 TEST(Usage, a_config_is_blamed_by_file_line_and_key) {
   const TemporaryFolder folder;
   const std::string path = folder.file("recipe.yaml");
