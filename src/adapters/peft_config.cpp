@@ -39,14 +39,16 @@ const PeftNote* find_note(const Notes& notes, std::string_view field) {
   return found == std::end(notes) ? nullptr : &*found;
 }
 
+bool is_whole(Kind kind) { return kind == Kind::whole || kind == Kind::steps; }
+
 Result<double> number_of(const Ordered& value, const PeftField& field, std::string_view name,
                          const std::string& source) {
   if (field.kind == Kind::flag && value.is_boolean()) return value.get<bool>() ? 1.0 : 0.0;
   if (field.kind == Kind::flag)
     return fail(ErrorCode::corrupt, "reading {}: '{}' should be true or false, found {}", source, name, value.dump());
-  if (!value.is_number() || (field.kind == Kind::whole && !value.is_number_integer()))
+  if (!value.is_number() || (is_whole(field.kind) && !value.is_number_integer()))
     return fail(ErrorCode::corrupt, "reading {}: '{}' should be {}, found {}", source, name,
-                field.kind == Kind::whole ? "an integer" : "a number", value.dump());
+                is_whole(field.kind) ? "an integer" : "a number", value.dump());
   return value.get<double>();
 }
 
@@ -312,6 +314,11 @@ void write_settled(const RewriteSpec& spec, Ordered& config) {
   }
 }
 
+void write_steps(const Rewrite& rewrite, int64_t steps, Ordered& config) {
+  for (const PeftField& field : rewrite.form.fields)
+    if (field.kind == Kind::steps && config[std::string(field.field)] == 0) config[std::string(field.field)] = steps;
+}
+
 Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, const std::string& base_model,
                           const Ordered& targets, bool transposed) {
   Ordered json;
@@ -329,7 +336,7 @@ Ordered fresh_peft_config(const Rewrite& rewrite, const OptionValues& options, c
     const std::string name(field.field);
     if (field.kind == Kind::flag)
       json[name] = value != 0;
-    else if (field.kind == Kind::whole || (whole && field.absent == std::floor(field.absent) && field.absent != 0))
+    else if (is_whole(field.kind) || (whole && field.absent == std::floor(field.absent) && field.absent != 0))
       json[name] = static_cast<int64_t>(value);  // PEFT declares it an integer
     else
       json[name] = value;

@@ -41,6 +41,8 @@ nlohmann::ordered_json fresh_peft_config(const Rewrite& rewrite, const OptionVal
                                          bool transposed);
 // The options of single layers, into the fields that say these by the names of layers.
 void write_settled(const RewriteSpec& spec, nlohmann::ordered_json& config);
+// The steps of the run, into the fields that leave them open.
+void write_steps(const Rewrite& rewrite, int64_t steps, nlohmann::ordered_json& config);
 // Makes it one of a model that says labels; `head`: whose head is saved with it.
 void set_labelled(nlohmann::ordered_json& config, bool head);
 

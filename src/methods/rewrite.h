@@ -36,6 +36,7 @@ namespace thimble {
 struct PeftField {
   enum class Kind : uint8_t {
     whole,
+    steps,  // a whole number of steps; 0: those of the run, which are written in its place
     number,
     flag,
     list,   // of whole numbers

@@ -87,6 +87,18 @@ TEST(PeftFields, are_refused_by_name_when_they_are_set) {
 }
 
 // What matters in training alone is in nobody's way where the adapter is used.
+// PEFT does not open an AdaLoRA without them.
+TEST(PeftFields, steps_that_are_left_open_are_those_of_the_run) {
+  const auto written = [](const Rewrite& rewrite, const char* config) {
+    Ordered json = Ordered::parse(config);
+    write_steps(rewrite, 40, json);
+    return json.dump();
+  };
+  EXPECT_EQ(written(kAdalora, R"({"tinit":0,"total_step":0})"), R"({"tinit":0,"total_step":40})");
+  EXPECT_EQ(written(kAdalora, R"({"tinit":0,"total_step":30})"), R"({"tinit":0,"total_step":30})");
+  EXPECT_EQ(written(kLora, R"({"r":0})"), R"({"r":0})");
+}
+
 TEST(PeftFields, of_training_are_refused_where_an_adapter_trains_on) {
   int notes = 0;
   for (const Rewrite* rewrite : rewrites())

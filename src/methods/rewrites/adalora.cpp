@@ -28,7 +28,7 @@ constexpr PeftField kFields[] = {{"init_r", "init_rank", Kind::whole, {}, 12},
                                  {"beta1", "beta1", Kind::number, {}, 0.85},
                                  {"beta2", "beta2", Kind::number, {}, 0.85},
                                  {"orth_reg_weight", "orthogonal", Kind::number, {}, 0.5},
-                                 {"total_step", "total", Kind::whole}};
+                                 {"total_step", "total", Kind::steps}};
 constexpr PeftNote kHarmless[] = {
     {"r", "init_r and rank_pattern say the ranks"},
     {"megatron_core", "it is used with megatron_config alone"},
