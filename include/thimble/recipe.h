@@ -16,7 +16,8 @@ struct Recipe {
   std::string truncate;              // of examples longer than the context: left, right, split; empty: left out
   double split = 0;                  // part of the data that is held out for evaluation
   std::string method;  // several with commas between; empty: the adapter's, else lora on a model, full from scratch
-  std::string optimizer = "adamw", schedule = "cosine", precision = "bf16", multiply = "auto", size;
+  std::string optimizer = "adamw", schedule = "cosine", precision = "bf16", multiply = "auto";
+  std::string size, architecture;  // of a model from scratch: its parameters, or a config.json
   std::string objective = "next_token";
   std::string teacher;                 // a model, of an objective that has one
   std::string estimator = "backprop";  // of the gradients

@@ -43,6 +43,8 @@ void RecipeOptions::add(FlagSet& command, bool pretrained) {
   Recipe& r = recipe_;
   command.add("--model", r.model, "model: a GGUF file, a Hugging Face folder or a llama2.c .bin");
   command.add("--size", r.size, "parameters of a model to train from scratch: 5M, 60M, 1B");
+  command.add("--architecture", r.architecture,
+              "config.json of a Hugging Face model, or its folder: one like it is trained from scratch");
   command.add("--tokenizer", r.tokenizer, "tokenizer, when the model brings none");
   command.add("--adapter", r.adapter, "adapter to begin with: a PEFT folder or a GGUF adapter");
   command.add("--data", data_,
@@ -174,12 +176,14 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   r.lr_auto = lr_ == kAutoRate;
   if (!r.lr_auto && !lr_.empty()) read_number(lr_, r.lr);  // not_rate() has checked it
   if (!memory_.empty()) r.memory = TRY(parse_bytes(memory_));
-  if (pretrained && r.model.empty() && r.size.empty())
+  const bool from_scratch = !r.size.empty() || !r.architecture.empty();
+  if (pretrained && r.model.empty() && !from_scratch)
     return fail(ErrorCode::invalid_argument,
                 "--model is missing: a GGUF file, a Hugging Face folder or a llama2.c .bin");
-  if (!pretrained && r.size.empty()) return fail(ErrorCode::invalid_argument, "--size is missing: 5M, 60M, 1B");
   if (!pretrained && !r.model.empty())
     return fail(ErrorCode::invalid_argument, "--model: train begins from scratch; use finetune to adapt {}", r.model);
+  if (!pretrained && !from_scratch)
+    return fail(ErrorCode::invalid_argument, "--size is missing: 5M, 60M, 1B; or --architecture, a config.json");
   if (r.data.empty()) return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to train on");
   if (r.out.empty() && (!plan_only || r.resume))
     return fail(ErrorCode::invalid_argument, "--out is missing: a folder for the result");

@@ -13,6 +13,12 @@
 namespace thimble {
 namespace {
 
+// For the titles of pictures.
+std::string model_name(const Recipe& recipe) {
+  const std::string& path = recipe.model.empty() ? recipe.architecture : recipe.model;
+  return path.empty() ? recipe.size : path.substr(path.rfind('/') + 1);
+}
+
 Result<void> train(const Recipe& recipe, bool plan_only, Events& events) {
   auto trainer = TRY(Trainer::prepare(recipe, events));
   events.plan(trainer->plan().ledger);
@@ -38,7 +44,7 @@ Result<void> range_test(Recipe recipe, const std::string& range, Events& events)
   if (!ran && !over) return ran;
   const RateRange found = read_rate_range(std::move(points));
   const std::string path = recipe.out + "/lr_range.html";
-  const std::string model = recipe.model.empty() ? recipe.size : recipe.model.substr(recipe.model.rfind('/') + 1);
+  const std::string model = model_name(recipe);
   CHECK_OK(write_rate_range(path, found, fmt::format("{}, {}: learning-rate range", model, recipe.optimizer)));
   events.event("lr_range", rate_range_json(found), fmt::format("{}; {}", rate_range_text(found), path));
   return {};
@@ -74,7 +80,7 @@ Result<void> sweep(Recipe recipe, const Sweep& options, Events& events) {
   const std::vector<SweepPoint> points = TRY(sweep_budgets(trainer->spec(), trainer->machine()));
   fmt::print("{}", recipe.json ? sweep_json(points) : sweep_table(points));
   if (options.svg.empty()) return {};
-  const std::string model = recipe.model.empty() ? recipe.size : recipe.model.substr(recipe.model.rfind('/') + 1);
+  const std::string model = model_name(recipe);
   OutputFile file = TRY(OutputFile::create(options.svg));
   CHECK_OK(file.write(std::string_view(
       sweep_svg(points, fmt::format("{}, {}, batch {} x {}: predicted time of a step against the budget", model,

@@ -122,7 +122,7 @@ Result<void> Trainer::set_options() {
   }
   for (const RewriteSpec& spec : spec_.rewrites)
     if (!spec.rewrite->options.empty()) owners.emplace_back(spec.rewrite->name);
-  if (!source_) owners.emplace_back(kBlocks);
+  if (!r.size.empty()) owners.emplace_back(kBlocks);
   for (const std::string& text : r.set) {
     const Setting setting = TRY(parse_setting(text));
     if (std::find(owners.begin(), owners.end(), setting.owner) == owners.end())

@@ -10,6 +10,7 @@
 #include "disk/scratch_file.h"
 #include "files/safetensors.h"
 #include "models/grown_model.h"
+#include "models/hf_config.h"
 #include "models/presets.h"
 #include "run/auto_rate.h"
 #include "run/blocks.h"
@@ -44,6 +45,24 @@ Result<void> Trainer::check_scratch() const {
                             plan_.scratch_bytes);
 }
 
+namespace {
+
+// As a config.json says, or that of a folder, for so many tokens.
+Result<Architecture> architecture_like(const std::string& path, int64_t tokens) {
+  const Architecture architecture = TRY(architecture_from_config(is_directory(path) ? path + "/config.json" : path));
+  if (architecture.labels)
+    return fail(ErrorCode::unsupported,
+                "--architecture {}: it is of a model that says labels; leave its 'architectures' out, and --objective "
+                "classification takes the labels from the data",
+                path);
+  if (tokens <= architecture.vocab) return architecture;
+  return fail(ErrorCode::invalid_argument,
+              "--architecture {}: expected a vocab_size of {} or more, as there are so many tokens; found {}", path,
+              tokens, architecture.vocab);
+}
+
+}  // namespace
+
 Result<void> Trainer::open() {
   const Recipe& r = recipe_;
   if (r.resume) {
@@ -74,8 +93,12 @@ Result<void> Trainer::open() {
     events_.note(
         fmt::format("no --tokenizer: the vocabulary has {} tokens, as the largest id in {} says", vocab, r.data));
   }
-  spec_.architecture = TRY(preset(TRY(parse_size(r.size)), vocab, r.context));
-  CHECK_OK(set_blocks(r.set, spec_.architecture));
+  if (r.architecture.empty()) {
+    spec_.architecture = TRY(preset(TRY(parse_size(r.size)), vocab, r.context));
+    CHECK_OK(set_blocks(r.set, spec_.architecture));
+  } else {
+    spec_.architecture = TRY(architecture_like(r.architecture, vocab));
+  }
   const Objective& objective = *TRY(objective_named(r.objective));
   if (objective.labels) spec_.architecture = labelled(spec_.architecture, TRY(labels_of_data(*objective.labels)));
   return {};
@@ -270,7 +293,7 @@ Result<void> Trainer::make_spec() {
   settle_options();
   spec_.steps = steps_;
   CHECK_OK(add_wrappers(spec_));
-  if (source_ && r.context > spec_.architecture.context)
+  if ((source_ || !r.architecture.empty()) && r.context > spec_.architecture.context)
     events_.note(fmt::format("warning: --context {}: the model was made for sequences of {} tokens at most", r.context,
                              spec_.architecture.context));
   if (r.warmup > static_cast<double>(steps_))

@@ -42,6 +42,7 @@ Result<int64_t> parse_bytes(const std::string& text) {
 std::string recipe_json(const Recipe& r) {
   nlohmann::ordered_json j;
   j["model"] = r.model, j["size"] = r.size, j["tokenizer"] = r.tokenizer;
+  if (!r.architecture.empty()) j["architecture"] = r.architecture;
   j["data"] = r.data, j["eval-data"] = r.eval_data, j["split"] = r.split, j["out"] = r.out;
   if (!r.columns.empty()) j["columns"] = r.columns;
   if (!r.truncate.empty()) j["truncate"] = r.truncate;
@@ -76,6 +77,9 @@ Result<void> check(const Recipe& r) {
   if (!r.model.empty() && !r.size.empty())
     return fail(ErrorCode::invalid_argument,
                 "--size {}: that of --model {} is given by its files; leave one of them out", r.size, r.model);
+  if (!r.architecture.empty() && !(r.model.empty() && r.size.empty()))
+    return fail(ErrorCode::invalid_argument, "--architecture {}: {} says what the model is like; leave one of them out",
+                r.architecture, r.model.empty() ? "--size" : "--model");
   CHECK_OK(one_of("--train-on", r.train_on, {"assistant", "last", "all"}));
   if (r.bos && r.no_bos)
     return fail(ErrorCode::invalid_argument, "--bos and --no-bos say different things; leave one of them out");

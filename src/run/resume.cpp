@@ -12,9 +12,9 @@ namespace thimble {
 namespace {
 
 // All other flags decide the outcome. `multiply` is settled by the checkpoint; model and data are known by their
-// fingerprints.
+// fingerprints, an architecture by the numerics of its graph.
 constexpr auto kFree = std::to_array<std::string_view>(
-    {"model", "teacher", "tokenizer", "data", "eval-data", "out", "steps", "epochs", "eval-every", "save-every",
+    {"model", "architecture", "teacher", "tokenizer", "data", "eval-data", "out", "steps", "epochs", "eval-every", "save-every",
      "keep-checkpoints", "on-divergence", "memory", "scratch", "multiply", "threads", "strict"});
 
 std::string shown(const nlohmann::ordered_json& value) {

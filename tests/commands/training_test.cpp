@@ -201,6 +201,45 @@ TEST_F(Finetune, a_range_test_raises_the_rate_and_draws_the_losses) {
   }
 }
 
+// Families whose parts differ most, from config.json to a model that other commands open.
+TEST_F(Finetune, begins_from_scratch_like_a_config) {
+  const std::pair<const char*, const char*> families[] = {
+      {"gpt_neox", R"("intermediate_size":32,"rotary_pct":0.5,"use_parallel_residual":true)"},
+      {"gemma3_text", R"("intermediate_size":32,"num_key_value_heads":1,"head_dim":8,"sliding_window":16)"},
+      {"gpt2", R"("n_embd":16,"n_layer":2,"n_head":2,"n_positions":128)"},
+      {"olmoe", R"("intermediate_size":32,"num_key_value_heads":2,"num_experts":4,"num_experts_per_tok":2)"}};
+  const auto train = [&](const std::string& config, const std::string& out, std::vector<std::string> more) {
+    std::vector<std::string> all = {"train", "--architecture", config,   "--tokenizer", tiny_.gguf, "--data",
+                                    data_,   "--context",      "128",    "--steps",     "2",        "--scratch",
+                                    "none",  "--out",          file(out)};
+    all.insert(all.end(), more.begin(), more.end());
+    return run_thimble(all);
+  };
+  const auto write = [&](const std::string& family, const std::string& fields, int vocab) {
+    return tiny_.folder.write(
+        family + ".json",
+        fmt::format(R"({{"model_type":"{}","hidden_size":16,"num_hidden_layers":2,"num_attention_heads":2,)"
+                    R"("max_position_embeddings":128,"vocab_size":{},{}}})",
+                    family, vocab, fields));
+  };
+  for (const auto& [family, fields] : families) {
+    SCOPED_TRACE(family);
+    const Ran ran = train(write(family, fields, 512), family, {});
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    const std::string model = file(std::string(family) + "/model");
+    EXPECT_EQ(parse_json(file_bytes(model + "/config.json"), "config.json")->at("model_type"), family);
+    EXPECT_EQ(run_thimble({"eval", "--model", model, "--data", data_, "--context", "128"}).status, 0);
+    EXPECT_EQ(train(write(family, fields, 512), family, {"--resume"}).status, 0);
+  }
+  const std::string small = write("gpt_neox", families[0].second, 3);
+  const Ran few = train(small, "few", {});
+  EXPECT_EQ(few.status, 2);
+  EXPECT_THAT(few.err, HasSubstr("vocab_size"));
+  const Ran blocks = train(write("gpt_neox", families[0].second, 512), "blocks", {"--set", "block.norm=dyt"});
+  EXPECT_EQ(blocks.status, 2);
+  EXPECT_THAT(blocks.err, HasSubstr("the sockets with options here"));
+}
+
 TEST_F(Finetune, a_rate_by_law_is_for_training_from_scratch) {
   const Ran scratch = run_thimble({"train", "--size", "1M", "--tokenizer", tiny_.gguf, "--data", data_, "--context",
                                    "128", "--steps", "1", "--lr", "auto", "--out", file("run"), "--scratch", "none"});

@@ -79,6 +79,10 @@ TEST(Usage, a_message_names_the_flag_what_was_expected_and_what_was_found) {
       {{"inspect", "a", "b"}, "thimble inspect: 'b' belongs to no flag; flags begin with --\n"},
       {{"generate", "--threads", "9999"}, "thimble generate: --threads: "},
       {{"finetune", "--model", "m", "--size", "5M", "--data", "d", "--out", "o"}, "thimble finetune: --size 5M: "},
+      {{"train", "--data", "d", "--out", "o"},
+       "thimble train: --size is missing: 5M, 60M, 1B; or --architecture, a config.json\n"},
+      {{"train", "--size", "5M", "--architecture", "c", "--data", "d", "--out", "o"},
+       "thimble train: --architecture c: --size says what the model is like; leave one of them out\n"},
       {{"pull"}, "thimble pull: MODEL is required\n"},
   };
   for (const Wrong& wrong : all) {
