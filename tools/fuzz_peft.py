@@ -198,8 +198,11 @@ def check_back(binary, seed, only, path):
             adapted = peft.PeftModel.from_pretrained(model, f"{path}/run/adapter")
     except TypeError as error:  # PEFT has the technique for other layers alone
         return "not in PEFT", str(error), draw
-    except RuntimeError as error:  # PEFT's OLoRA takes a Conv1D's weight for one that is not transposed
-        if "olora" not in methods or draw.model["model_type"] != "gpt2":
+    except RuntimeError as error:
+        # PEFT's OLoRA takes a Conv1D's weight for one that is not transposed; its prefixes have as many heads of keys as
+        # Falcon's configuration names, which with multi_query has one.
+        known = [("olora", "gpt2"), ("prefix_tuning", "falcon")]
+        if not any(method in methods and draw.model["model_type"] == family for method, family in known):
             raise
         return "not in PEFT", str(error).splitlines()[0], draw
     words = [str(w.message) for w in told if "missing" in str(w.message).lower()]
