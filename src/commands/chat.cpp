@@ -1,9 +1,12 @@
 // chat: a conversation on a terminal, or line by line from a pipe.
 
+#include <unistd.h>
+
 #include "commands/chat_session.h"
 #include "commands/command.h"
 #include "commands/command_line.h"
 #include "commands/inference_flags.h"
+#include "report/events.h"
 #include "run/conversation.h"
 #include "run/interrupt.h"
 
@@ -45,7 +48,7 @@ Result<void> chat(Flags& flags) {
   flags.conversation.prompt_cache = cache.get();
   LineEditor lines;  // it is measured with the process
   auto generator = TRY(prepare(flags, *inference));
-  fmt::print(stderr, "{}\n", inference->plan().ledger.text());
+  fmt::print(stderr, "{}\n", inference->plan().ledger.text(terminal_columns(STDERR_FILENO)));
   if (flags.inference.plan_only()) return {};
   Conversation conversation(*generator, inference->tokenizer(), *format, sampler, flags.conversation);
   CHECK_OK(generator->load());

@@ -1,6 +1,5 @@
 // data: what a data set becomes: how many examples of which lengths, what is left out and why, and some of them as
 // tokens, with those that are learnt marked.
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,11 +31,6 @@ struct Totals {
   int64_t tokens = 0, learnt = 0, longest = 0;
   std::vector<int64_t> lengths;  // of the examples
 };
-
-int terminal_columns() {
-  winsize size{};
-  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 20 ? size.ws_col : 80;
-}
 
 // A width of bins that makes at most ten: 1, 2 or 5 times a power of ten.
 int64_t bin_width(int64_t longest) {
@@ -193,7 +187,7 @@ Result<void> show_examples(const Flags& flags, Dataset& data, const Tokenizer& t
     }
     const auto learnt = std::ranges::count(example.trained, 1);
     fmt::print("  example {}: {}, {} of them learnt\n", i, counted(example.ids.size(), "token"), learnt);
-    TokenLines lines(terminal_columns(), colours);
+    TokenLines lines(terminal_columns(STDOUT_FILENO), colours);
     for (size_t k = 0; k < example.ids.size(); ++k) {
       const std::string_view bytes = tokenizer.bytes(example.ids[k]);
       const std::string number = fmt::format("{} ", example.ids[k]);  // where there is no tokenizer
@@ -224,7 +218,7 @@ Result<void> show(const Flags& flags) {
              counted(totals.tokens, "token"), totals.learnt,
              100.0 * static_cast<double>(totals.learnt) / static_cast<double>(std::max<int64_t>(1, totals.tokens)));
   fmt::print("tokens of an example, and how many have so many (context {}):\n{}", options.context,
-             histogram(totals, terminal_columns()));
+             histogram(totals, terminal_columns(STDOUT_FILENO)));
   if (flags.show > 0)
     fmt::print("{}\n", draws_on(STDOUT_FILENO) ? "green is learnt, underlined are special tokens:"
                                                : "what is learnt stands in brackets:");

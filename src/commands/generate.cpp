@@ -13,6 +13,7 @@
 #include "core/printable.h"
 #include "core/warnings.h"
 #include "files/file_kind.h"
+#include "report/events.h"
 #include "run/completion.h"
 #include "text/grammar/json_schema.h"
 #include "text/json_output.h"
@@ -145,7 +146,7 @@ Result<void> generate_many(Flags& flags, Inference& inference, Sampler& sampler)
   const auto count = static_cast<int64_t>(prompts.size());
   const int64_t slots = flags.batch > 0 ? std::min(flags.batch, count) : std::min<int64_t>(count, 8);
   auto generator = TRY(Generator::prepare(inference, slots, context));
-  fmt::print(stderr, "{}\n", inference.plan().ledger.text());
+  fmt::print(stderr, "{}\n", inference.plan().ledger.text(terminal_columns(STDERR_FILENO)));
   if (flags.inference.plan_only()) return {};
   CHECK_OK(generator->load());
   CHECK_OK(complete_all(*generator, sampler, inference, flags.completion, completions));
@@ -195,7 +196,7 @@ Result<void> generate(Flags& flags) {
   const int64_t context = TRY(planned_context(flags, *inference, prompt));
   const auto cache = TRY(PromptCache::open(flags.cache, *inference));
   auto generator = TRY(Generator::prepare(*inference, 1, context));
-  if (!flags.json || flags.inference.plan_only()) fmt::print(stderr, "{}\n", inference->plan().ledger.text());
+  if (!flags.json || flags.inference.plan_only()) fmt::print(stderr, "{}\n", inference->plan().ledger.text(terminal_columns(STDERR_FILENO)));
   if (flags.inference.plan_only()) return {};
   CHECK_OK(generator->load());
   const auto say = [](std::string_view text) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 namespace thimble {
@@ -67,29 +68,35 @@ std::string bar_text(double part, int width) {
   return repeated("█", eighths / 8) + kEighths[eighths % 8] + repeated(" ", width - eighths / 8 - open);
 }
 
-// Every item begins where the one above it ends, so that the rows together fill the budget.
+// Every item begins where the one above it ends, so that the rows together fill the budget. What there is to say of one
+// stands beside its bar, or below where the terminal is narrow.
 std::string Ledger::text(int columns) const {
-  const int room = std::max(columns, 60) - 1, width = std::clamp(std::min(room * 3 / 10, room - 52), 6, 40),
-            notes = room - width - 32;
+  constexpr int kNames = 30, kIndent = 4;
+  const int room = std::max(columns, 40) - 1;
+  const bool beside = columns >= 60;
+  const int width = beside ? std::clamp(std::min(room * 3 / 10, room - 52), 6, 40) : room - kNames;
   const bool near = budget_bytes > 0 && budget_bytes < 4 * planned_bytes;  // else the bar would show nothing
   const double whole = static_cast<double>(std::max<int64_t>(1, near ? budget_bytes : planned_bytes));
   std::string out;
+  const auto row = [&](const std::string& name, int64_t bytes, const std::string& bar, const std::string& note) {
+    out += fmt::format("  {:<16} {:>9}  {}", name, megabytes(bytes), bar);
+    const int indent = beside ? kNames + width + 2 : kIndent;
+    bool first = beside;
+    for (const std::string& part : wrapped(note, room - indent))
+      if (!part.empty()) out += std::exchange(first, false) ? "  " + part : fmt::format("\n{:{}}{}", "", indent, part);
+    out += "\n";
+  };
   int64_t above = 0;
   for (const LedgerItem& item : items) {
-    const std::vector<std::string> lines = wrapped(item.home, notes);
-    const std::string bar =
-        floating_bar(static_cast<double>(above) / whole, static_cast<double>(item.bytes) / whole, width);
-    out += fmt::format("  {:<16} {:>9}  {}{}{}\n", item.name, megabytes(item.bytes), bar, lines[0].empty() ? "" : "  ",
-                       lines[0]);
-    for (size_t i = 1; i < lines.size(); ++i) out += fmt::format("  {:{}}{}\n", "", width + 30, lines[i]);
+    row(item.name, item.bytes,
+        floating_bar(static_cast<double>(above) / whole, static_cast<double>(item.bytes) / whole, width), item.home);
     above += item.bytes;
   }
-  out += fmt::format("  {:<16} {:>9}  {}  {}\n", "planned peak", megabytes(planned_bytes), repeated("─", width),
-                     budget_bytes
-                         ? fmt::format("{:.1f} % of {}",
-                                       100.0 * static_cast<double>(planned_bytes) / static_cast<double>(budget_bytes),
-                                       megabytes(budget_bytes))
-                         : "no budget given");
+  row("planned peak", planned_bytes, repeated("─", width),
+      budget_bytes ? fmt::format("{:.1f} % of {}",
+                                 100.0 * static_cast<double>(planned_bytes) / static_cast<double>(budget_bytes),
+                                 megabytes(budget_bytes))
+                   : "no budget given");
   const auto line = [&](const std::string& text) {
     for (const std::string& part : wrapped(text, room - 2)) out += "  " + part + "\n";
   };

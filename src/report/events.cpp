@@ -73,11 +73,16 @@ bool draws_on(int descriptor) {
   return isatty(descriptor) != 0 && term && *term && std::string_view(term) != "dumb";
 }
 
-Events::Events(Form form)
-    : form_(form), terminal_(form == Form::text && draws_on(STDOUT_FILENO)), start_(std::chrono::steady_clock::now()) {
+int terminal_columns(int descriptor) {
   winsize size{};
-  if (terminal_ && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20) columns_ = size.ws_col;
+  return ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col >= 20 ? size.ws_col : 80;
 }
+
+Events::Events(Form form)
+    : form_(form),
+      terminal_(form == Form::text && draws_on(STDOUT_FILENO)),
+      columns_(terminal_ ? terminal_columns(STDOUT_FILENO) : 80),
+      start_(std::chrono::steady_clock::now()) {}
 
 Events Events::silent(std::function<void(const std::string&)> note) {
   Events events(Form::silent);

@@ -16,6 +16,8 @@ namespace thimble {
 
 // A terminal that knows escape sequences (TERM is neither empty nor "dumb").
 bool draws_on(int descriptor);
+// 80 where it is no terminal, or one that does not say.
+int terminal_columns(int descriptor);
 
 // An evaluation of labelled texts: the inside of a JSON object, and as text.
 std::string labels_json(const LabelledTexts& labels);
@@ -61,7 +63,7 @@ class Events {
   Form form_;
   bool terminal_;
   bool open_line_ = false;
-  int columns_ = 80;
+  int columns_;
   Ledger ledger_;
   std::string plan_;  // the event
   std::chrono::steady_clock::time_point start_;
