@@ -83,7 +83,7 @@ class FlagSet {
   Flag add_text(const char* name, std::string& value, std::string_view help);  // it may be given as ""
   // A list of NAME=VALUE, each name once.
   Flag add_settings(const char* name, std::vector<std::string>& value, std::string_view help);
-  void footer(const char* text);                                               // below the flags in the help
+  void footer(const char* text);  // below the flags in the help
 
   const std::string& name() const;
   std::string description() const;

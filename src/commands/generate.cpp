@@ -196,7 +196,8 @@ Result<void> generate(Flags& flags) {
   const int64_t context = TRY(planned_context(flags, *inference, prompt));
   const auto cache = TRY(PromptCache::open(flags.cache, *inference));
   auto generator = TRY(Generator::prepare(*inference, 1, context));
-  if (!flags.json || flags.inference.plan_only()) fmt::print(stderr, "{}\n", inference->plan().ledger.text(terminal_columns(STDERR_FILENO)));
+  if (!flags.json || flags.inference.plan_only())
+    fmt::print(stderr, "{}\n", inference->plan().ledger.text(terminal_columns(STDERR_FILENO)));
   if (flags.inference.plan_only()) return {};
   CHECK_OK(generator->load());
   const auto say = [](std::string_view text) {

@@ -5,6 +5,9 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "files/file.h"
+#include "models/hf_config.h"
+
 namespace thimble {
 namespace {
 
@@ -79,6 +82,19 @@ Result<Architecture> preset(int64_t parameters, int64_t vocab, int64_t context) 
     if (cost < best_cost) best_cost = cost, best = shaped(width, layers, vocab, context);
   }
   return best;
+}
+
+Result<Architecture> architecture_like(const std::string& path, int64_t tokens) {
+  const Architecture architecture = TRY(architecture_from_config(is_directory(path) ? path + "/config.json" : path));
+  if (architecture.labels)
+    return fail(ErrorCode::unsupported,
+                "--architecture {}: it is of a model that says labels; leave its 'architectures' out, and --objective "
+                "classification takes the labels from the data",
+                path);
+  if (tokens <= architecture.vocab) return architecture;
+  return fail(ErrorCode::invalid_argument,
+              "--architecture {}: expected a vocab_size of {} or more, as there are so many tokens; found {}", path,
+              tokens, architecture.vocab);
 }
 
 }  // namespace thimble

@@ -10,7 +10,6 @@
 #include "disk/scratch_file.h"
 #include "files/safetensors.h"
 #include "models/grown_model.h"
-#include "models/hf_config.h"
 #include "models/presets.h"
 #include "run/auto_rate.h"
 #include "run/blocks.h"
@@ -44,24 +43,6 @@ Result<void> Trainer::check_scratch() const {
   return ScratchFile::check(recipe_.scratch.empty() ? nearest_folder(scratch_folder()) : recipe_.scratch,
                             plan_.scratch_bytes);
 }
-
-namespace {
-
-// As a config.json says, or that of a folder, for so many tokens.
-Result<Architecture> architecture_like(const std::string& path, int64_t tokens) {
-  const Architecture architecture = TRY(architecture_from_config(is_directory(path) ? path + "/config.json" : path));
-  if (architecture.labels)
-    return fail(ErrorCode::unsupported,
-                "--architecture {}: it is of a model that says labels; leave its 'architectures' out, and --objective "
-                "classification takes the labels from the data",
-                path);
-  if (tokens <= architecture.vocab) return architecture;
-  return fail(ErrorCode::invalid_argument,
-              "--architecture {}: expected a vocab_size of {} or more, as there are so many tokens; found {}", path,
-              tokens, architecture.vocab);
-}
-
-}  // namespace
 
 Result<void> Trainer::open() {
   const Recipe& r = recipe_;

@@ -14,8 +14,8 @@ namespace {
 // All other flags decide the outcome. `multiply` is settled by the checkpoint; model and data are known by their
 // fingerprints, an architecture by the numerics of its graph.
 constexpr auto kFree = std::to_array<std::string_view>(
-    {"model", "architecture", "teacher", "tokenizer", "data", "eval-data", "out", "steps", "epochs", "eval-every", "save-every",
-     "keep-checkpoints", "on-divergence", "memory", "scratch", "multiply", "threads", "strict"});
+    {"model", "architecture", "teacher", "tokenizer", "data", "eval-data", "out", "steps", "epochs", "eval-every",
+     "save-every", "keep-checkpoints", "on-divergence", "memory", "scratch", "multiply", "threads", "strict"});
 
 std::string shown(const nlohmann::ordered_json& value) {
   if (value.is_null()) return "none";

@@ -184,8 +184,8 @@ Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& files, Tokeniz
   if (dataset->size() == 0) return nothing_usable(files, report, options);
   for (const auto& [field, column] : options.columns)
     if (!report.columns.contains(field))
-      report.notes.push_back(fmt::format(
-          "--columns {}={} has no effect: no record has '{}' where '{}' would be read", field, column, column, field));
+      report.notes.push_back(fmt::format("--columns {}={} has no effect: no record has '{}' where '{}' would be read",
+                                         field, column, column, field));
   return dataset;
 }
 
