@@ -82,10 +82,13 @@ Result<MergedModel> MergedModel::make(const ModelSource& source, std::span<Adapt
     TRY(find_entry(adapters[whole.first], whole.second));
     all.push_back(whole.second);
   }
-  for (const ModelTensor& tensor : merged.tensors_) {
+  for (ModelTensor& tensor : merged.tensors_) {
     if (!merged.changed_.contains(tensor.name)) continue;
     CHECK_OK(merged.make_slab(tensor, 0, tensor.shape.rank() < 2 ? tensor.shape[0] : 1));
     for (const auto& [value, placed] : merged.slab_->tensors) all.push_back(placed);
+    if (!merged.slab_->tensors.empty() || merged.whole_.contains(tensor.name)) continue;
+    merged.changed_.erase(tensor.name);  // a bias of a technique that could change it
+    tensor.codec = merged.stored(tensor.name).codec;
   }
   merged.slab_.reset();
   CHECK_OK(check_biases(adapters, all));

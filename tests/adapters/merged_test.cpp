@@ -234,6 +234,9 @@ TEST_P(MergedAdapter, adds_to_the_weights_of_the_file) {
     ASSERT_TRUE(adapters) << adapters.error().message;
     auto merged = MergedModel::make(**source, *adapters);
     ASSERT_TRUE(merged) << merged.error().message;
+    const bool has_biases = std::ranges::any_of(
+        adapters->front().tensors, [](const auto& tensor) { return tensor.first.find("bias") != std::string::npos; });
+    for (const std::string& name : merged->changed()) EXPECT_TRUE(has_biases || !name.ends_with(".bias")) << name;
     const std::string folder = folder_.file(std::string("out_") + kind.name);
     ASSERT_TRUE(write_hf_model(folder, merged->architecture(), merged->tensors(), merged->rows()));
     const auto before = numbers_of(folder_.file("base") + "/model.safetensors"),
