@@ -63,7 +63,8 @@ Result<std::string> hash_of_run(const std::string& command, const Flags& flags) 
   uint64_t hash = XXH3_64bits(text.data(), text.size());
   for (const auto& [name, values] : flags)
     for (const std::string& value : values)
-      if (is_file(value)) hash = TRY(hash_of_file(value, hash));
+      for (const std::string& path : {value, value + "/config.json"})  // of a folder, what its model is like
+        if (is_file(path)) hash = TRY(hash_of_file(path, hash));
   return fmt::format("{:016x}", hash);
 }
 

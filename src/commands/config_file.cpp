@@ -112,12 +112,13 @@ Result<std::vector<Argument>> expand_config(const FlagSet& command, std::vector<
       return fail(ErrorCode::invalid_argument, "{}:{}: expected the name of a flag as a key", path,
                   item.first.Mark().line + 1);
     const Entry entry{fmt::format("{}:{}", path, item.first.Mark().line + 1), item.first.Scalar(), item.second};
-    const int most_values = TRY(flag_of(command, entry)).most_values();
+    const Flag known = TRY(flag_of(command, entry));
+    const int most_values = known.most_values();
     const std::string flag = "--" + entry.key;
     const bool overruled = std::any_of(given.begin(), given.end(), [&](const std::string& argument) {
       return argument == flag || argument.starts_with(flag + "=");
     });
-    if (overruled && flag != "--set") continue;
+    if (overruled && !command.has_settings(known)) continue;  // settings are overruled one by one, by their names
     CHECK_OK(most_values == 0 ? add_switch(entry, flag, arguments)
                               : add_values(entry, flag, most_values > 1, arguments));
   }

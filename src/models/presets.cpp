@@ -4,14 +4,17 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "files/file.h"
+#include "files/json.h"
 #include "models/hf_config.h"
 
 namespace thimble {
 namespace {
 
 constexpr int64_t kLargest = 100'000'000'000;
+constexpr uint64_t kLargestConfig = 1u << 20;
 
 Architecture shaped(int64_t width, int64_t layers, int64_t vocab, int64_t context) {
   const int64_t head_dim = width >= 512 ? 64 : 32, heads = width / head_dim;
@@ -85,7 +88,13 @@ Result<Architecture> preset(int64_t parameters, int64_t vocab, int64_t context) 
 }
 
 Result<Architecture> architecture_like(const std::string& path, int64_t tokens) {
-  const Architecture architecture = TRY(architecture_from_config(is_directory(path) ? path + "/config.json" : path));
+  const std::string file = is_directory(path) ? path + "/config.json" : path;
+  const Architecture architecture = TRY(architecture_from_config(file));
+  if (const Json json = TRY(read_json_file(file, kLargestConfig)); !json.value("quantization_config", Json()).is_null())
+    return fail(ErrorCode::unsupported,
+                "--architecture {}: 'quantization_config' is of weights that there are; take it out, as those from "
+                "scratch are f32",
+                path);
   if (architecture.labels)
     return fail(ErrorCode::unsupported,
                 "--architecture {}: it is of a model that says labels; leave its 'architectures' out, and --objective "

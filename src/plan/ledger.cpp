@@ -73,7 +73,7 @@ std::string bar_text(double part, int width) {
 std::string Ledger::text(int columns) const {
   constexpr int kNames = 30, kIndent = 4;
   const int room = std::max(columns, 40) - 1;
-  const bool beside = columns >= 60;
+  const bool beside = columns >= 72;
   const int width = beside ? std::clamp(std::min(room * 3 / 10, room - 52), 6, 40) : room - kNames;
   const bool near = budget_bytes > 0 && budget_bytes < 4 * planned_bytes;  // else the bar would show nothing
   const double whole = static_cast<double>(std::max<int64_t>(1, near ? budget_bytes : planned_bytes));

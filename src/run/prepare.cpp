@@ -65,8 +65,10 @@ Result<void> Trainer::open() {
   }
   const Error none{ErrorCode::invalid_argument, "training from scratch needs --tokenizer FILE"};
   tokenizer_ = r.tokenizer.empty() ? missing_tokenizer(none) : TRY(Tokenizer::open(r.tokenizer));
+  if (r.tokenizer.empty() && is_directory(r.architecture))
+    if (auto beside = Tokenizer::open(r.architecture)) tokenizer_ = std::move(*beside);
   int64_t vocab = tokenizer_->vocab_size();
-  if (r.tokenizer.empty()) {
+  if (!tokenizer_->usable()) {
     // Token ids need no tokenizer; the largest says how many there are.
     const auto length = TRY(token_window_length(r.data));
     if (!length) return Failure(none);
@@ -358,7 +360,7 @@ Result<void> Trainer::resume_numerics() {
 
 Result<void> Trainer::make_plan() {
   CHECK_OK(plan_within_budget());
-  if (!adapters_.empty()) CHECK_OK(check_files(adapters_, plan_.train.adapter));
+  if (!adapters_.empty()) CHECK_OK(check_adapters(adapters_, plan_.train.adapter, plan_.layout));
   CHECK_OK(check_names());
   if (spec_.selector->scored) report_chosen();
   if (const auto& idle = plan_.train.idle_keepers; !spec_.keepers.empty() && !idle.empty())

@@ -43,7 +43,9 @@ Result<void> set_data_options(const std::vector<std::string>& columns, const std
     const size_t equals = text.find('=');
     if (equals == 0 || equals == std::string::npos || equals + 1 == text.size())
       return fail(ErrorCode::invalid_argument, "--columns: expected field=column, prompt=frage say; found '{}'", text);
-    options.columns.push_back({text.substr(0, equals), text.substr(equals + 1)});
+    const std::string field = text.substr(0, equals);
+    std::erase_if(options.columns, [&](const Column& before) { return before.field == field; });  // a recipe's
+    options.columns.push_back({field, text.substr(equals + 1)});
   }
   options.truncate = truncate == "left"    ? Truncate::left
                      : truncate == "right" ? Truncate::right

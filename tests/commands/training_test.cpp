@@ -231,6 +231,10 @@ TEST_F(Finetune, begins_from_scratch_like_a_config) {
     EXPECT_EQ(run_thimble({"eval", "--model", model, "--data", data_, "--context", "128"}).status, 0);
     EXPECT_EQ(train(write(family, fields, 512), family, {"--resume"}).status, 0);
   }
+  const Ran quantised =
+      train(write("gpt_neox", families[0].second + std::string(R"(,"quantization_config":{})"), 512), "quantised", {});
+  EXPECT_EQ(quantised.status, 2);
+  EXPECT_THAT(quantised.err, HasSubstr("'quantization_config' is of weights that there are"));
   const std::string small = write("gpt_neox", families[0].second, 3);
   const Ran few = train(small, "few", {});
   EXPECT_EQ(few.status, 2);

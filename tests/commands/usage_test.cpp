@@ -101,6 +101,15 @@ TEST(Usage, lists_negative_numbers_and_switches_are_taken) {
   EXPECT_THAT(list.err, StartsWith("thimble finetune: --model is missing"));
 }
 
+TEST(Usage, settings_of_a_recipe_are_overruled_by_name) {
+  TinyFiles tiny;
+  const std::string data = tiny.folder.write("data.jsonl", "{\"frage\": \"a cab\", \"antwort\": \"b\"}\n");
+  const std::string recipe = tiny.folder.write("recipe.yaml", "columns: [prompt=x, completion=antwort]\n");
+  const Ran ran =
+      run_thimble({"data", "--config", recipe, "--model", tiny.gguf, "--data", data, "--columns", "prompt=frage"});
+  EXPECT_EQ(ran.status, 0) << ran.err;
+}
+
 TEST(Usage, a_plan_refuses_an_adapter_that_contradicts_itself) {
   TinyFiles tiny;
   const std::string config = tiny.adapter + "/adapter_config.json";
