@@ -193,9 +193,8 @@ Result<const SafetensorsEntry*> find_entry(const Adapter& adapter, const Adapter
 Result<void> check_files(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors) {
   std::set<std::string> read;
   for (const AdapterTensor& tensor : tensors) {
-    const std::string& key = *read.insert(tensor_key(tensor.file_name())).first;
-    const Adapter& adapter = adapter_of(adapters, tensor);
-    if (adapter.tensors.contains(key)) TRY(find_entry(adapter, tensor));
+    TRY(find_entry(adapter_of(adapters, tensor), tensor));
+    read.insert(tensor_key(tensor.file_name()));
   }
   for (const Adapter& adapter : adapters)
     for (const auto& [key, entry] : adapter.tensors)

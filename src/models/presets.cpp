@@ -89,17 +89,19 @@ Result<Architecture> preset(int64_t parameters, int64_t vocab, int64_t context) 
 
 Result<Architecture> architecture_like(const std::string& path, int64_t tokens) {
   const std::string file = is_directory(path) ? path + "/config.json" : path;
-  const Architecture architecture = TRY(architecture_from_config(file));
-  if (const Json json = TRY(read_json_file(file, kLargestConfig)); !json.value("quantization_config", Json()).is_null())
+  const std::string text = TRY(read_text_file(file, kLargestConfig));
+  const Architecture architecture = TRY(parse_config(text, file));
+  if (const Json json = TRY(parse_json(text, file)); !json.value("quantization_config", Json()).is_null())
     return fail(ErrorCode::unsupported,
                 "--architecture {}: 'quantization_config' is of weights that there are; take it out, as those from "
                 "scratch are f32",
                 path);
   if (architecture.labels)
-    return fail(ErrorCode::unsupported,
-                "--architecture {}: it is of a model that says labels; leave its 'architectures' out, and --objective "
-                "classification takes the labels from the data",
-                path);
+    return fail(
+        ErrorCode::unsupported,
+        "--architecture {}: it is of a model that says labels; leave its 'architectures' out, and an --objective "
+        "of labels takes them from the data",
+        path);
   if (tokens <= architecture.vocab) return architecture;
   return fail(ErrorCode::invalid_argument,
               "--architecture {}: expected a vocab_size of {} or more, as there are so many tokens; found {}", path,

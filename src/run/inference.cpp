@@ -182,7 +182,7 @@ Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
     for (const InferenceProgram& program : plan_.programs) heap += Executor::memory_bytes(program.schedule);
     return heap;
   }));
-  return check_adapters(adapters_, plan_.adapter, plan_.layout);
+  return check_files(adapters_, plan_.adapter);
 }
 
 Result<void> Inference::load() {

@@ -73,8 +73,9 @@ Result<void> Trainer::open() {
     const auto length = TRY(token_window_length(r.data));
     if (!length) return Failure(none);
     vocab = TRY(open_token_windows(r.data, {.context = *length}))->report().largest_id + 1;
-    events_.note(
-        fmt::format("no --tokenizer: the vocabulary has {} tokens, as the largest id in {} says", vocab, r.data));
+    if (r.architecture.empty())
+      events_.note(
+          fmt::format("no --tokenizer: the vocabulary has {} tokens, as the largest id in {} says", vocab, r.data));
   }
   if (r.architecture.empty()) {
     spec_.architecture = TRY(preset(TRY(parse_size(r.size)), vocab, r.context));
@@ -360,7 +361,7 @@ Result<void> Trainer::resume_numerics() {
 
 Result<void> Trainer::make_plan() {
   CHECK_OK(plan_within_budget());
-  if (!adapters_.empty()) CHECK_OK(check_adapters(adapters_, plan_.train.adapter, plan_.layout));
+  if (!adapters_.empty()) CHECK_OK(check_files(adapters_, plan_.train.adapter));
   CHECK_OK(check_names());
   if (spec_.selector->scored) report_chosen();
   if (const auto& idle = plan_.train.idle_keepers; !spec_.keepers.empty() && !idle.empty())

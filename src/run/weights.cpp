@@ -108,14 +108,6 @@ Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loa
   return {};
 }
 
-Result<void> check_adapters(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors,
-                            const Layout& layout) {
-  CHECK_OK(check_files(adapters, tensors));
-  for (const AdapterTensor& tensor : tensors)
-    if (layout.find(tensor.value)) TRY(find_entry(adapter_of(adapters, tensor), tensor));
-  return {};
-}
-
 Result<void> load_adapters(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors, Values& values,
                            Loaded& loaded) {
   for (const AdapterTensor& tensor : tensors) {

@@ -17,10 +17,6 @@ using Loaded = std::set<std::string, std::less<>>;
 // masters of a quantised file), rows are converted. scope: before the names of the values.
 Result<void> load_weights(const ModelSource& source, Values& values, Loaded& loaded, const std::string& scope = {});
 
-// What load_adapters() would refuse of the files but for their numbers: a plan is refused where its run would be.
-Result<void> check_adapters(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors,
-                            const Layout& layout);
-
 // What the adapters' files hold of these values.
 Result<void> load_adapters(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors, Values& values,
                            Loaded& loaded);

@@ -23,7 +23,6 @@ inline Result<Rewritten> adapt(std::vector<Adapter>& adapters, const Architectur
   PassLog log;
   Rewritten rewritten = TRY(rewrite_model(graph_of(architecture), stack, RewriteUse::train, log));
   CHECK_OK(check_files(adapters, rewritten.tensors));
-  for (const AdapterTensor& tensor : rewritten.tensors) TRY(find_entry(adapter_of(adapters, tensor), tensor));
   return rewritten;
 }
 

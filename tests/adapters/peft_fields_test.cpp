@@ -86,7 +86,6 @@ TEST(PeftFields, are_refused_by_name_when_they_are_set) {
   }
 }
 
-// What matters in training alone is in nobody's way where the adapter is used.
 // PEFT does not open an AdaLoRA without them.
 TEST(PeftFields, steps_that_are_left_open_are_those_of_the_run) {
   const auto written = [](const Rewrite& rewrite, const char* config) {
@@ -99,6 +98,7 @@ TEST(PeftFields, steps_that_are_left_open_are_those_of_the_run) {
   EXPECT_EQ(written(kLora, R"({"r":0})"), R"({"r":0})");
 }
 
+// What matters in training alone is in nobody's way where the adapter is used.
 TEST(PeftFields, of_training_are_refused_where_an_adapter_trains_on) {
   int notes = 0;
   for (const Rewrite* rewrite : rewrites())

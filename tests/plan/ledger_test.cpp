@@ -29,7 +29,7 @@ Ledger example() {
 }
 
 TEST(Ledger, fits_the_terminal) {
-  for (int columns : {40, 45, 59, 60, 80, 100, 120, 200}) {
+  for (int columns : {40, 45, 60, 71, 72, 80, 100, 120, 200}) {
     std::istringstream lines(example().text(columns));
     for (std::string line; std::getline(lines, line);) EXPECT_LT(columns_of(line), columns) << line;
   }
