@@ -6,6 +6,7 @@
 #include "core/count.h"
 #include "files/file.h"
 #include "models/hf_writer.h"
+#include "run/setup.h"
 #include "text/keep_files.h"
 #include "text/save.h"
 
@@ -70,11 +71,7 @@ Result<void> write_gguf(ModelOutput& o, const Architecture& architecture, std::s
 
 Result<void> write_safetensors(ModelOutput& o, const Architecture& architecture, std::span<const ModelTensor> tensors,
                                const ReadRows& rows) {
-  HfWriteOptions options{.codec = o.codec};
-  if (o.opened) {
-    if (o.opened->bos()) options.bos = *o.opened->bos();
-    if (o.opened->eos()) options.eos = *o.opened->eos();
-  }
+  const HfWriteOptions options{.codec = o.codec, .ids = TRY(special_ids(o.opened.get(), o.model))};
   CHECK_OK(write_hf_model(o.out, architecture, tensors, rows, options));
   if (o.opened) CHECK_OK(keep_tokenizer(*o.opened, o.tokenizer.empty() ? o.model : o.tokenizer, o.model, o.out));
   return {};

@@ -46,6 +46,9 @@ Result<const Option*> find_option(std::span<const Option> options, std::string_v
 
 Result<void> OptionValues::set(std::string_view owner, std::string_view name, std::string_view value) {
   const Option& option = *TRY(find_option(options_, owner, name));
+  if (const auto [given, first] = owners_.emplace(name, owner); !first && given->second != owner)
+    return fail(ErrorCode::invalid_argument, "--set {0}.{1}: --set {2}.{1} says the same; leave one of them out", owner,
+                name, given->second);
   if (option.kind == Option::Kind::words) {
     std::vector<std::string> words = split(std::string(value), '|');
     std::erase(words, "");

@@ -40,7 +40,8 @@ constexpr Option zero_or_one(std::string_view name, int64_t initial, std::string
 class OptionValues {
  public:
   explicit OptionValues(std::span<const Option> options = {}) : options_(options) {}
-  // Errors name the nearest option, the kind of number that is expected, or the bounds.
+  // Errors name the nearest option, the kind of number that is expected, or the bounds. An owner may go by two names,
+  // its socket's and its own: an option is given by one of them.
   Result<void> set(std::string_view owner, std::string_view name, std::string_view value);
   Result<void> set(std::string_view owner, std::string_view name, double number);
   bool has(std::string_view name) const;
@@ -54,6 +55,7 @@ class OptionValues {
 
  private:
   std::span<const Option> options_;
+  std::map<std::string, std::string, std::less<>> owners_;  // of options given as text, by name
   std::map<std::string, double, std::less<>> values_;
   std::map<std::string, std::vector<double>, std::less<>> lists_;
   std::map<std::string, std::vector<std::string>, std::less<>> words_;

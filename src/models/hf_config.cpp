@@ -47,6 +47,17 @@ Result<Architecture> architecture_from_config(const std::string& path) {
   return parse_config(TRY(read_text_file(path, 1u << 20)), path);
 }
 
+Result<SpecialIds> special_ids_from_config(const std::string& path) {
+  const Json json = TRY(parse_json(TRY(read_text_file(path, 1u << 20)), path));
+  const auto id = [&json](const char* name) -> std::optional<int64_t> {
+    const auto found = json.find(name);
+    if (found == json.end()) return std::nullopt;
+    const Json& first = found->is_array() && !found->empty() ? found->front() : *found;
+    return first.is_number_integer() ? std::optional(first.get<int64_t>()) : std::nullopt;
+  };
+  return SpecialIds{id("bos_token_id"), id("eos_token_id"), id("pad_token_id")};
+}
+
 Result<std::string> config_text(const Architecture& a, const ConfigExtras& extras) {
   const Family* family = find_family(a.family);
   if (!family)
@@ -60,9 +71,9 @@ Result<std::string> config_text(const Architecture& a, const ConfigExtras& extra
   writer.json()["torch_dtype"] = extras.dtype;
   // Null says that there is none: an absent one is the family's own, which a smaller vocabulary may lack.
   const auto token = [](const std::optional<int64_t>& id) { return id ? nlohmann::ordered_json(*id) : nullptr; };
-  writer.json()["bos_token_id"] = token(extras.bos);
-  writer.json()["eos_token_id"] = token(extras.eos);
-  writer.json()["pad_token_id"] = token(extras.pad);
+  writer.json()["bos_token_id"] = token(extras.ids.bos);
+  writer.json()["eos_token_id"] = token(extras.ids.eos);
+  writer.json()["pad_token_id"] = token(extras.ids.pad);
   if (!extras.quantization->is_null()) writer.json()["quantization_config"] = *extras.quantization;
   if (a.labels) labels_to_config(*a.labels, writer.json());
   std::string text = json_text(writer.json());

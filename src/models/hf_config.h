@@ -15,9 +15,15 @@ Result<Architecture> architecture_from_config(const std::string& path);
 // The same of its text; `source` names it in messages.
 Result<Architecture> parse_config(std::string_view text, const std::string& source);
 
+struct SpecialIds {
+  std::optional<int64_t> bos, eos, pad;
+};
+// Those that a config.json names; of several ends the first.
+Result<SpecialIds> special_ids_from_config(const std::string& path);
+
 struct ConfigExtras {
   std::string dtype = "float32";  // of the weights, as PyTorch calls it
-  std::optional<int64_t> bos, eos, pad;
+  SpecialIds ids;
   JsonBox<nlohmann::ordered_json> quantization = {};  // "quantization_config"; null: there is none
 };
 

@@ -235,8 +235,8 @@ Result<void> write_hf_model(const std::string& folder, const Architecture& archi
     return fail(ErrorCode::unsupported, "writing {}: transformers' family of '{}' is not known", folder,
                 architecture.family);
   const std::vector<FileTensor> files = TRY(plan(*family, architecture, tensors, options));
-  const std::string config = TRY(config_text(architecture, {torch_dtype(*files.front().codec), options.bos, options.eos,
-                                                            options.pad, quantization_of(files)}));
+  const std::string config =
+      TRY(config_text(architecture, {torch_dtype(*files.front().codec), options.ids, quantization_of(files)}));
   CHECK_OK(make_directories(folder));
   CHECK_OK(remove_file(folder + "/config.json"));
   CHECK_OK(write_weights(folder, files, read, options.shard_bytes));

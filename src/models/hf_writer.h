@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "models/hf_config.h"
 #include "models/row_stream.h"
 
 namespace thimble {
@@ -14,7 +15,7 @@ struct HfWriteOptions {
   // blocks' matrices, which are written as compressed-tensors does, and of all others the codec of its numbers.
   const Codec* codec = nullptr;
   int64_t shard_bytes = 5'000'000'000;
-  std::optional<int64_t> bos, eos, pad;  // token ids for config.json
+  SpecialIds ids = {};  // for config.json
 };
 
 // Makes the folder when it is missing. Interleaved q and k are put into Hugging Face's order, GPT-2 into its own names

@@ -34,6 +34,7 @@ Result<void> Candidates::build() {
   const bool barrier = spec_.clip > 0 || passes_ > 1 || spec_.judges_gradients ||
                        spec_.optimizer->total != Total::none || !spec_.estimator->differentiates();
   train_ = TRY(build_training(spec_, shape_.rows, barrier, {.keep_logits = shape_.keep_logits}));
+  tables_.emplace(train_.graph);
   costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
   if (train_.barrier) deferred_order_ = thimble::deferred_order(train_);
   if (spec_.evaluates) {
@@ -185,6 +186,16 @@ void Candidates::relax() {
   }
 }
 
+int64_t Candidates::least_bytes(const Choice& choice) const {
+  int64_t bytes = resident_[choice.on_disk];
+  for (size_t b = 0; b < rungs_.size(); ++b) {
+    const bool deep = static_cast<int>(b) < choice.deep_blocks;
+    const BlockRung& rung = rungs_[b][index(deep ? choice.deep : choice.shallow)];
+    bytes += rung.kept_bytes - rung.spilled_bytes;
+  }
+  return bytes;
+}
+
 double Candidates::least_seconds(const Choice& choice) const {
   double compute = relaxation_.compute_seconds;
   for (size_t b = 0; b < rungs_.size(); ++b) {
@@ -224,18 +235,19 @@ ScheduleOptions Candidates::pass_options(const Choice& choice, const Graph& grap
 
 Schedule Candidates::pass(const Choice& choice) const {
   const size_t end = train_.barrier ? train_.update_begin : train_.graph.nodes().size();
-  return make_schedule(train_.graph, nodes_between(0, end), costs_, pass_options(choice, train_.graph, droppable_));
+  return make_schedule(train_.graph, *tables_, nodes_between(0, end), costs_,
+                       pass_options(choice, train_.graph, droppable_));
 }
 
 Schedule Candidates::update(const Choice& choice) const {
   if (!train_.barrier) return {};
-  return make_schedule(train_.graph, nodes_between(train_.update_begin, train_.graph.nodes().size()), costs_,
+  return make_schedule(train_.graph, *tables_, nodes_between(train_.update_begin, train_.graph.nodes().size()), costs_,
                        options(choice, train_.graph));
 }
 
 // Where updates wait for the next forward pass, which hides what the disk moves for them.
 Schedule Candidates::deferred(const Choice& choice) const {
-  return make_schedule(train_.graph, deferred_order_, costs_, pass_options(choice, train_.graph, droppable_));
+  return make_schedule(train_.graph, *tables_, deferred_order_, costs_, pass_options(choice, train_.graph, droppable_));
 }
 
 PlanEstimate Candidates::estimate(Choice choice, int64_t limit_bytes) {

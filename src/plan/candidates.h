@@ -71,6 +71,8 @@ class Candidates {
   size_t list_size() const { return list_.size(); }
   // Of persistent values in memory, with so many of the list on disk.
   int64_t resident_bytes(size_t on_disk) const { return resident_[on_disk]; }
+  // Bytes that the choice takes at least, without the runtime: what waits between the passes.
+  int64_t least_bytes(const Choice& choice) const;
   // Seconds that the choice takes at least: its compute, and the transfers that it can not do without.
   double least_seconds(const Choice& choice) const;
   // Seconds that no choice beats within so many bytes, without the runtime; 0: without a limit.
@@ -116,6 +118,7 @@ class Candidates {
   TrainingGraph train_;
   std::vector<PlannedProgram> programs_;  // without schedules
   std::vector<PlannedVariant> variants_;  // likewise
+  std::optional<GraphTables> tables_;     // of the training graph
   std::vector<NodeCost> costs_;
   std::vector<std::vector<NodeCost>> program_costs_;
   std::vector<int> deferred_order_;

@@ -15,14 +15,19 @@ constexpr size_t kMostUnderWay = Scratch::kMostTransfers / 4;  // of each direct
 
 // Steps that use a value, close enough together for it to stay in memory between them.
 struct Stay {
-  std::vector<int> steps;
+  std::span<const int> steps;
   bool written = false;
 };
 
 class DiskStays {
  public:
-  DiskStays(const Graph& graph, const std::vector<NodeCost>& costs, const ScheduleOptions& options, Schedule& schedule)
-      : graph_(graph), options_(options), schedule_(schedule), uses_(graph.values().size()) {
+  DiskStays(const Graph& graph, const GraphTables& tables, const std::vector<NodeCost>& costs,
+            const ScheduleOptions& options, Schedule& schedule)
+      : graph_(graph),
+        tables_(tables),
+        options_(options),
+        schedule_(schedule),
+        first_use_(graph.values().size() + 1, 0) {
     const std::vector<double> seconds = step_seconds(graph, schedule, costs);
     clock_.resize(seconds.size() + 1, 0);
     std::partial_sum(seconds.begin(), seconds.end(), clock_.begin() + 1);
@@ -31,11 +36,13 @@ class DiskStays {
   void add() {
     find_uses();
     schedule_.spill_offset.assign(graph_.values().size(), -1);
-    for (size_t i = 0; i < uses_.size(); ++i)
-      if (!uses_[i].empty()) add_value(static_cast<ValueId>(i));
+    for (size_t i = 0; i + 1 < first_use_.size(); ++i) {
+      const std::span uses = std::span<const int>(uses_).subspan(first_use_[i], first_use_[i + 1] - first_use_[i]);
+      if (!uses.empty()) add_value(static_cast<ValueId>(i), uses);
+    }
     begin_reads_early();
     finish_writes_late();
-    for (const auto& [before, after] : order_) keep_order(before, after);
+    for (const auto& [before, after] : order_) keep_order(transfers(before), transfers(after));
     for (const Transfer& t : schedule_.transfers) {
       Residence& residence = schedule_.residences[static_cast<size_t>(t.residence)];
       if (t.write)
@@ -57,20 +64,25 @@ class DiskStays {
     return id != kNone && options_.disk[static_cast<size_t>(id)] ? id : kNone;
   }
 
-  bool contains(const std::vector<int>& operands, ValueId id) const {
+  bool contains(std::span<const int> operands, ValueId id) const {
     return std::any_of(operands.begin(), operands.end(), [&](int operand) { return value_of(operand) == id; });
   }
 
+  // Counted first, then listed, a value after another.
   void find_uses() {
-    for (int s = 0; s < static_cast<int>(schedule_.steps.size()); ++s) {
-      const Step& step = schedule_.steps[static_cast<size_t>(s)];
-      for (const std::vector<int>* operands : {&step.in, &step.out})
-        for (int operand : *operands)
-          if (const ValueId id = value_of(operand); id != kNone) {
-            std::vector<int>& uses = uses_[static_cast<size_t>(id)];
-            if (uses.empty() || uses.back() != s) uses.push_back(s);
-          }
-    }
+    std::vector<int> last(first_use_.size(), -1);
+    const auto for_each_use = [&](auto see) {
+      for (int s = 0; s < static_cast<int>(schedule_.steps.size()); ++s)
+        for (int operand : schedule_.operands_of(schedule_.steps[static_cast<size_t>(s)]))
+          if (const ValueId id = value_of(operand); id != kNone && std::exchange(last[static_cast<size_t>(id)], s) != s)
+            see(static_cast<size_t>(id), s);
+    };
+    for_each_use([&](size_t id, int) { ++first_use_[id + 1]; });
+    std::partial_sum(first_use_.begin(), first_use_.end(), first_use_.begin());
+    uses_.resize(first_use_.back());
+    std::vector<size_t> next(first_use_.begin(), first_use_.end() - 1);
+    std::ranges::fill(last, -1);
+    for_each_use([&](size_t id, int step) { uses_[next[id]++] = step; });
   }
 
   double disk_seconds(const Transfer& t) const { return options_.disk_speed.seconds(t.bytes, t.write); }
@@ -78,65 +90,70 @@ class DiskStays {
   // Whether the value should leave memory between two steps that use it.
   bool leaves(ValueId id, int from, int to, bool written) const {
     const bool consumed = node_of(from).phase == Phase::update && node_of(to).phase != Phase::update;
-    if (graph_.value(id).role == Role::gradient && consumed) return true;  // it begins anew
+    if (tables_.role(id) == Role::gradient && consumed) return true;  // it begins anew
     if (to - from <= 1) return false;
     const double gap = clock_[static_cast<size_t>(to)] - clock_[static_cast<size_t>(from) + 1];
-    const int64_t bytes = graph_.value(id).type.bytes();
+    const int64_t bytes = tables_.bytes(id);
     const DiskSpeed& disk = options_.disk_speed;
     return gap > options_.eagerness.patience * (written ? disk.seconds_both(bytes) : disk.seconds(bytes, false));
   }
 
-  std::vector<Stay> stays_of(ValueId id) const {
-    std::vector<Stay> stays;
-    for (int step : uses_[static_cast<size_t>(id)]) {
-      if (stays.empty() || leaves(id, stays.back().steps.back(), step, stays.back().written)) stays.emplace_back();
-      stays.back().steps.push_back(step);
-      stays.back().written |= contains(schedule_.steps[static_cast<size_t>(step)].out, id);
+  void find_stays(ValueId id, std::span<const int> uses) {
+    stays_.clear();
+    for (size_t i = 0; i < uses.size(); ++i) {
+      if (i == 0 || leaves(id, uses[i - 1], uses[i], stays_.back().written)) stays_.push_back({uses.subspan(i, 0)});
+      Stay& stay = stays_.back();
+      stay.steps = {stay.steps.data(), stay.steps.size() + 1};
+      stay.written |= contains(schedule_.of(schedule_.steps[static_cast<size_t>(uses[i])].out), id);
     }
-    return stays;
   }
 
-  void add_value(ValueId id) {
-    const std::vector<Stay> stays = stays_of(id);
-    const bool outlives = persistent(graph_.value(id).role);
-    if (!outlives && stays.size() == 1) return;  // it never leaves
+  void add_value(ValueId id, std::span<const int> uses) {
+    find_stays(id, uses);
+    const bool outlives = persistent(tables_.role(id));
+    if (!outlives && stays_.size() == 1) return;  // it never leaves
     if (!outlives) {
       schedule_.spill_offset[static_cast<size_t>(id)] = schedule_.spill_bytes;
-      schedule_.spill_bytes += round_up(graph_.value(id).type.bytes(), kChecksumBlock);
+      schedule_.spill_bytes += round_up(tables_.bytes(id), kChecksumBlock);
     }
-    std::vector<int> before;
-    for (size_t i = 0; i < stays.size(); ++i) {
-      const bool kept = outlives || i + 1 < stays.size();
-      const size_t first_transfer = schedule_.transfers.size();
+    Slice before;  // transfers of the last stay that writes
+    for (size_t i = 0; i < stays_.size(); ++i) {
+      const Stay& stay = stays_[i];
+      const bool written = stay.written && (outlives || i + 1 < stays_.size());
+      const auto first = static_cast<int>(schedule_.transfers.size());
       const auto whole = [&](int step) { return schedule_.steps[static_cast<size_t>(step)].count == 0; };
-      if (std::any_of(stays[i].steps.begin(), stays[i].steps.end(), whole)) {
-        add_stay(id, stays[i].steps, 0, graph_.value(id).type.bytes(), stays[i].written && kept);
+      if (std::ranges::any_of(stay.steps, whole)) {
+        add_stay(id, stay.steps, 0, tables_.bytes(id), written);
       } else {
         std::map<int64_t, std::vector<int>> parts;
-        for (int step : stays[i].steps) parts[schedule_.steps[static_cast<size_t>(step)].first].push_back(step);
-        for (const auto& [first, steps] : parts)
-          add_stay(id, steps, first, part_bytes(id, steps[0]), stays[i].written && kept);
+        for (int step : stay.steps) parts[schedule_.steps[static_cast<size_t>(step)].first].push_back(step);
+        for (const auto& [at, steps] : parts) add_stay(id, steps, at, part_bytes(id, steps[0]), written);
       }
-      std::vector<int> reads, writes;
-      for (size_t t = first_transfer; t < schedule_.transfers.size(); ++t)
-        (schedule_.transfers[t].write ? writes : reads).push_back(static_cast<int>(t));
-      if (!before.empty() && !reads.empty()) order_.emplace_back(before, reads);
-      if (!writes.empty()) before = std::move(writes);
+      const Slice added{first, static_cast<int>(schedule_.transfers.size()) - first};
+      const auto some = [&](bool write) {
+        return std::ranges::any_of(transfers(added), [&](const Transfer& t) { return t.write == write; });
+      };
+      if (before.count > 0 && some(false)) order_.emplace_back(before, added);
+      if (some(true)) before = added;
     }
+  }
+
+  std::span<Transfer> transfers(Slice slice) {
+    return std::span(schedule_.transfers).subspan(static_cast<size_t>(slice.begin), static_cast<size_t>(slice.count));
   }
 
   int64_t part_bytes(ValueId id, int step) const {
     return graph_.value(id).type.codec->bytes(schedule_.steps[static_cast<size_t>(step)].count);
   }
 
-  void add_stay(ValueId id, const std::vector<int>& steps, int64_t first, int64_t bytes, bool written) {
+  void add_stay(ValueId id, std::span<const int> steps, int64_t first, int64_t bytes, bool written) {
     const int residence = static_cast<int>(schedule_.residences.size());
     Step& begin = schedule_.steps[static_cast<size_t>(steps.front())];
-    const bool reads = contains(begin.in, id), fresh = contains(begin.fresh, id);
+    const bool reads = contains(schedule_.of(begin.in), id), fresh = contains(begin.fresh, id);
     for (int step : steps) {
       Step& s = schedule_.steps[static_cast<size_t>(step)];
-      for (std::vector<int>* operands : {&s.in, &s.out, &s.fresh})
-        for (int& operand : *operands)
+      for (const std::span<int> operands : {schedule_.operands_of(s), std::span(s.fresh)})
+        for (int& operand : operands)
           if (value_of(operand) == id) operand = residence;
     }
     schedule_.residences.push_back({.value = id,
@@ -219,42 +236,37 @@ class DiskStays {
     }
   }
 
-  // What is written is on disk before it is read again.
-  void keep_order(const std::vector<int>& writes, const std::vector<int>& reads) {
+  // What the first ones write is on disk before the others read it.
+  void keep_order(std::span<Transfer> first, std::span<Transfer> then) {
     int written = 0, wanted = std::numeric_limits<int>::max(), released = 0, needed = wanted;
-    for (int w : writes) {
-      written = std::max(written, schedule_.transfers[static_cast<size_t>(w)].wait);
-      released = std::max(released, schedule_.transfers[static_cast<size_t>(w)].issue);
-    }
-    for (int r : reads) {
-      wanted = std::min(wanted, schedule_.transfers[static_cast<size_t>(r)].issue);
-      needed = std::min(needed, schedule_.transfers[static_cast<size_t>(r)].wait);
-    }
+    for (const Transfer& t : first)
+      if (t.write) written = std::max(written, t.wait), released = std::max(released, t.issue);
+    for (const Transfer& t : then)
+      if (!t.write) wanted = std::min(wanted, t.issue), needed = std::min(needed, t.wait);
     if (written <= wanted) return;
     const int middle = std::clamp((written + wanted) / 2, std::min(released + 1, needed), needed);
-    for (int w : writes) {
-      Transfer& t = schedule_.transfers[static_cast<size_t>(w)];
-      t.wait = std::min(t.wait, middle);
-    }
-    for (int r : reads) {
-      Transfer& t = schedule_.transfers[static_cast<size_t>(r)];
-      t.issue = std::max(t.issue, middle);
-    }
+    for (Transfer& t : first)
+      if (t.write) t.wait = std::min(t.wait, middle);
+    for (Transfer& t : then)
+      if (!t.write) t.issue = std::max(t.issue, middle);
   }
 
   const Graph& graph_;
+  const GraphTables& tables_;
   const ScheduleOptions& options_;
   Schedule& schedule_;
-  std::vector<std::vector<int>> uses_;                                // by value: steps
-  std::vector<double> clock_;                                         // compute seconds before each step
-  std::vector<std::pair<std::vector<int>, std::vector<int>>> order_;  // writes, then reads of the same value
+  std::vector<int> uses_;                       // steps, of one value after another
+  std::vector<size_t> first_use_;               // by value: its first in uses_; and the end
+  std::vector<Stay> stays_;                     // of one value
+  std::vector<double> clock_;                   // compute seconds before each step
+  std::vector<std::pair<Slice, Slice>> order_;  // transfers that write, then those of the same value that read
 };
 
 }  // namespace
 
-void add_disk_stays(const Graph& graph, const std::vector<NodeCost>& costs, const ScheduleOptions& options,
-                    Schedule& schedule) {
-  DiskStays(graph, costs, options, schedule).add();
+void add_disk_stays(const Graph& graph, const GraphTables& tables, const std::vector<NodeCost>& costs,
+                    const ScheduleOptions& options, Schedule& schedule) {
+  DiskStays(graph, tables, costs, options, schedule).add();
 }
 
 std::vector<TransferEvent> transfer_events(const Schedule& schedule) {

@@ -21,8 +21,8 @@ namespace {
 // (measured: 2.7 to 3.1).
 constexpr double kPlanHeap = 3.2;
 
-// A plan with near moves is taken over an exact one that takes longer than it by this.
-constexpr double kNearGain = 0.98;
+// What is looked at more closely, or gives up exactness, is to take no more than this part of the time of what is there.
+constexpr double kGain = 0.98;
 
 // A method that trains less, or a lower rank where that is the user's to say.
 std::string less_trained(const TrainingSpec& spec) {
@@ -94,31 +94,45 @@ Result<TrainingPlan> TrainingPlanner::plan() {
   const Numerics* chosen = nullptr;
   for (Numerics& way : ways_) {
     auto found = TRY(fastest(way));
-    if (found && (!best || found->seconds < kNearGain * best->seconds)) best = std::move(found), chosen = &way;
+    if (found && (!best || found->seconds < kGain * best->seconds)) best = std::move(found), chosen = &way;
   }
   if (!best) return refuse(ways_.back());
-  best->planning_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  best->planning_seconds = seconds_;
   describe(chosen->spec, machine_, *best);
   return std::move(*best);
 }
 
+// A planner is asked again as it turns out what the process takes: passes that were no faster within as many bytes
+// are not looked at again.
 Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics) const {
   std::optional<TrainingPlan> best;
   double least = HUGE_VAL;
   bool whole_passes = false;
   for (int64_t rows : pass_sizes(numerics.spec))
     for (bool keep_logits : {false, true}) {
-      Candidates candidates(numerics.spec, machine_, {rows, keep_logits}, numerics.estimates);
       if (whole_passes) break;
+      Looked& before = numerics.looked[{rows, keep_logits}];
+      if (best && limit_ <= before.limit && !before.won && before.seconds >= kGain * best->seconds) {
+        least = std::min(least, before.bound);
+        if (!before.trains_head) break;
+        continue;
+      }
+      Candidates candidates(numerics.spec, machine_, {rows, keep_logits}, numerics.estimates);
+      if (looking_) looking_(rows);
       CHECK_OK(candidates.build());
-      least = std::min(least, candidates.bound(spec_.budget_bytes > 0 ? limit_ : 0));
-      if (auto found = TRY(fastest(numerics, candidates, best ? best->seconds : HUGE_VAL))) best = std::move(found);
+      const double bound = candidates.bound(spec_.budget_bytes > 0 ? limit_ : 0);
+      least = std::min(least, bound);
+      before = {limit_, best ? best->seconds : HUGE_VAL, bound, candidates.trains_head(), false};
+      if (auto found = TRY(fastest(numerics, candidates, before.seconds)))
+        before.seconds = found->seconds, best = std::move(found);
       if (numerics.hash.empty()) numerics.hash = candidates.numerics_hash();
       assert(numerics.hash == candidates.numerics_hash());
       whole_passes = candidates.whole_passes();
       if (!candidates.trains_head()) break;
     }
   if (!best) return best;
+  numerics.looked[{best->rows, best->keep_logits}].won = true;
   best->numerics_hash = numerics.hash;
   best->least_seconds = least;
   best->moves = numerics.spec.moves;

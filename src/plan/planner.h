@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -22,14 +23,25 @@ class TrainingPlanner {
 
   // Within spec.budget_bytes; over_budget with the smallest budget that would do.
   Result<TrainingPlan> plan();
+  // Is told of how many tokens the passes are that are looked at next: those of deep models take seconds.
+  void when_looking(std::function<void(int64_t rows)> looking) { looking_ = std::move(looking); }
 
  private:
+  // What was found of passes of one kind, which a budget that is no larger does not change for the better.
+  struct Looked {
+    int64_t limit = 0;   // bytes
+    double seconds = 0;  // within them none of its plans takes less
+    double bound = 0;    // of the relaxation
+    bool trains_head = false;
+    bool won = false;  // the plan was one of its
+  };
   // One way to compute: within it every choice gives the same bits.
   struct Numerics {
     TrainingSpec spec;
     Estimates estimates;
     std::string hash;
     Periods periods = {};
+    std::map<Pass, Looked> looked = {};
   };
   std::vector<NearMoves> ways() const;
   Result<std::optional<TrainingPlan>> fastest(Numerics& numerics) const;
@@ -39,6 +51,8 @@ class TrainingPlanner {
 
   const TrainingSpec& spec_;
   const Machine& machine_;
+  std::function<void(int64_t)> looking_;
+  double seconds_ = 0;          // of all calls of plan()
   int64_t limit_ = 0;           // bytes, without the runtime
   std::vector<Numerics> ways_;  // each nearer to the exact one than those after it, which save more
 };

@@ -15,20 +15,22 @@ constexpr int64_t kPartElements = 256 << 10;  // of an elementwise node whose op
 
 class Builder {
  public:
-  Builder(const Graph& graph, const std::vector<NodeCost>& costs, const ScheduleOptions& options)
+  Builder(const Graph& graph, const GraphTables& tables, const std::vector<NodeCost>& costs,
+          const ScheduleOptions& options)
       : graph_(graph),
+        tables_(tables),
         costs_(costs),
         options_(options),
-        owners_(storage_owners(graph)),
         current_(graph.values().size(), -1),
         remade_(graph.values().size(), 0) {}
 
   Schedule build(const std::vector<int>& order) {
     schedule_.steps.reserve(order.size());
+    schedule_.operands.reserve(6 * order.size());
     schedule_.residences.reserve(order.size());
     for (int node : order) add_node(node, false);
     mark_fresh_gradients();
-    if (!options_.disk.empty()) add_disk_stays(graph_, costs_, options_, schedule_);
+    if (!options_.disk.empty()) add_disk_stays(graph_, tables_, costs_, options_, schedule_);
     share_storage();
     return std::move(schedule_);
   }
@@ -36,9 +38,9 @@ class Builder {
  private:
   // What lives in the persistent part: its own storage, or another's by an in-place operation.
   ValueId persistent_home(ValueId id) const {
-    const ValueId owner = owners_[static_cast<size_t>(id)];
+    const ValueId owner = tables_.owner(id);
     if (owner == kNone) return kNone;
-    if (options_.transient_gradients && graph_.value(owner).role == Role::gradient) return kNone;
+    if (options_.transient_gradients && tables_.role(owner) == Role::gradient) return kNone;
     return owner;
   }
 
@@ -67,7 +69,7 @@ class Builder {
       return current_[static_cast<size_t>(id)];
     }
     if (residence < 0) {  // a transient gradient is first seen as an operand
-      residence = new_residence(id, graph_.value(id).type.bytes());
+      residence = new_residence(id, tables_.bytes(id));
       zero_.push_back(residence);
     }
     return residence;
@@ -77,28 +79,40 @@ class Builder {
     const Node& node = graph_.nodes()[static_cast<size_t>(index)];
     const Phase phase = again ? Phase::backward : node.phase;
     Step step{.node = index, .again = again};
-    step.in.reserve(node.in.size()), step.out.reserve(node.out.size());
-    for (ValueId id : node.in) step.in.push_back(operand(id, phase));
+    // An operand may be made again by steps before this one: its own operands are listed after theirs.
+    const size_t below = gathered_.size();
+    for (ValueId id : tables_.in(index)) {
+      const int place = operand(id, phase);
+      gathered_.push_back(place);
+    }
+    step.in = list({gathered_.begin() + static_cast<std::ptrdiff_t>(below), gathered_.end()});
+    gathered_.resize(below);
     // Residences begin at this step, whose number is known only after its operands have been made.
     step.zero = std::exchange(zero_, {});
     const int at = static_cast<int>(schedule_.steps.size());
     for (int r : step.zero) schedule_.residences[static_cast<size_t>(r)].begin = at;
-    const Aliases over = aliases(node);
-    for (size_t i = 0; i < node.out.size(); ++i) step.out.push_back(output(node, i, step, over, again));
-    if (const int64_t part = part_elements(node); part > 0) return add_parts(step, part);
+    const std::span<const ValueId> results = tables_.out(index);
+    step.out = {static_cast<int>(schedule_.operands.size()), static_cast<int>(results.size())};
+    for (size_t i = 0; i < results.size(); ++i) schedule_.operands.push_back(output(results[i], i, step, again));
+    if (const int64_t part = part_elements(index); part > 0) return add_parts(step, part);
     add_step(std::move(step));
+  }
+
+  Slice list(std::span<const int> operands) {
+    const Slice slice{static_cast<int>(schedule_.operands.size()), static_cast<int>(operands.size())};
+    schedule_.operands.insert(schedule_.operands.end(), operands.begin(), operands.end());
+    return slice;
   }
 
   void add_step(Step step) {
     const int at = static_cast<int>(schedule_.steps.size());
     if (const int64_t bytes = costs_[static_cast<size_t>(step.node)].workspace; bytes > 0)
       step.workspace = new_residence(kNone, bytes);
-    for (const std::vector<int>* operands : {&step.in, &step.out})
-      for (int r : *operands)
-        if (r >= 0) {
-          Residence& residence = schedule_.residences[static_cast<size_t>(r)];
-          residence.end = std::max(residence.end, at);
-        }
+    for (int r : schedule_.operands_of(step))
+      if (r >= 0) {
+        Residence& residence = schedule_.residences[static_cast<size_t>(r)];
+        residence.end = std::max(residence.end, at);
+      }
     schedule_.steps.push_back(std::move(step));
   }
 
@@ -108,13 +122,14 @@ class Builder {
   }
 
   // Elements of a part, whole pages of the disk in every codec concerned; 0: the node is run whole.
-  int64_t part_elements(const Node& node) const {
+  int64_t part_elements(int index) const {
+    const Node& node = graph_.nodes()[static_cast<size_t>(index)];
     if (!node.op->elementwise) return 0;
+    if (std::ranges::none_of(tables_.in(index), [&](ValueId id) { return on_disk(id); })) return 0;
     const Shape& shape = shape_of(node);
     // An operand that is broadcast is read whole by every part.
     const auto whole = [&](ValueId id) { return on_disk(id) && !graph_.value(id).type.shape.same_count(shape); };
     if (std::any_of(node.in.begin(), node.in.end(), whole)) return 0;
-    if (std::none_of(node.in.begin(), node.in.end(), [&](ValueId id) { return on_disk(id); })) return 0;
     int64_t part = kPartElements;
     for (ValueId id : node.in)
       while (id != kNone && graph_.value(id).type.shape.same_count(shape) &&
@@ -126,27 +141,32 @@ class Builder {
   void add_parts(const Step& whole, int64_t part) {
     const Node& node = graph_.nodes()[static_cast<size_t>(whole.node)];
     const int64_t total = shape_of(node).count();
+    const std::span<const int> listed = schedule_.operands_of(whole);
+    const std::vector<int> operands(listed.begin(), listed.end());
     for (int64_t first = 0; first < total; first += part) {
       Step step = whole;
-      if (first > 0) step.zero.clear();
+      if (first > 0) {  // what waits on disk has a residence for every part
+        step.zero.clear();
+        step.in.begin = list(operands).begin;
+        step.out.begin = step.in.begin + step.in.count;
+      }
       step.first = first;
       step.count = std::min(part, total - first);
       add_step(std::move(step));
     }
   }
 
-  int output(const Node& node, size_t i, const Step& step, const Aliases& over, bool again) {
-    const ValueId id = node.out[i];
+  int output(ValueId id, size_t i, const Step& step, bool again) {
     if (id == kNone) return -1;
     if (const ValueId home = persistent_home(id); home != kNone) return persistent_operand(home);
     if (again && dropped(id)) remade_[static_cast<size_t>(id)] = 1;
     // A second result of a node that is made again, which was kept, is not written twice: it is written aside.
-    for (const InPlace& pair : over)
+    for (const InPlace& pair : tables_.aliases(step.node))
       if (pair.destructive && static_cast<size_t>(pair.out) == i) {
-        current_[static_cast<size_t>(id)] = step.in[static_cast<size_t>(pair.in)];
+        current_[static_cast<size_t>(id)] = schedule_.of(step.in)[static_cast<size_t>(pair.in)];
         return current_[static_cast<size_t>(id)];
       }
-    const int residence = new_residence(id, graph_.value(id).type.bytes());
+    const int residence = new_residence(id, tables_.bytes(id));
     if (!again || dropped(id)) current_[static_cast<size_t>(id)] = residence;
     return residence;
   }
@@ -156,8 +176,8 @@ class Builder {
     std::vector<char> seen(graph_.values().size(), 0);
     for (Step& step : schedule_.steps) {
       if (graph_.nodes()[static_cast<size_t>(step.node)].phase == Phase::update) continue;
-      for (int operand : step.in) {
-        if (operand > -2 || graph_.value(persistent_value(operand)).role != Role::gradient) continue;
+      for (int operand : schedule_.of(step.in)) {
+        if (operand > -2 || tables_.role(persistent_value(operand)) != Role::gradient) continue;
         if (!std::exchange(seen[static_cast<size_t>(persistent_value(operand))], 1)) step.fresh.push_back(operand);
       }
     }
@@ -168,14 +188,14 @@ class Builder {
     auto& residences = schedule_.residences;
     for (size_t s = 0; s < schedule_.steps.size(); ++s) {
       const Step& step = schedule_.steps[s];
-      const Node& node = graph_.nodes()[static_cast<size_t>(step.node)];
-      for (const InPlace& pair : aliases(node)) {
+      const std::span<const int> operands = schedule_.of(step.in), results = schedule_.of(step.out);
+      for (const InPlace& pair : tables_.aliases(step.node)) {
         if (pair.destructive) continue;
-        const int out = step.out[static_cast<size_t>(pair.out)], in = step.in[static_cast<size_t>(pair.in)];
+        const int out = results[static_cast<size_t>(pair.out)], in = operands[static_cast<size_t>(pair.in)];
         if (out < 0 || in < 0 || out == in) continue;
         Residence& o = residences[static_cast<size_t>(out)];
         const Residence& r = residences[static_cast<size_t>(in)];
-        const bool others = std::count(step.in.begin(), step.in.end(), in) > 1;
+        const bool others = std::ranges::count(operands, in) > 1;
         if (o.storage >= 0 || r.end != static_cast<int>(s) || r.bytes != o.bytes || others) continue;
         if (o.tier == Tier::disk || r.tier == Tier::disk) continue;  // it may be on its way
         Storage& storage = schedule_.storages[static_cast<size_t>(storage_of(in))];
@@ -183,9 +203,9 @@ class Builder {
         o.storage = r.storage;
         storage.end = std::max(storage.end, o.end);
       }
-      for (int r : step.out)
+      for (int r : results)
         if (r >= 0) storage_of(r);
-      for (int r : step.in)
+      for (int r : operands)
         if (r >= 0) storage_of(r);
       if (step.workspace >= 0) storage_of(step.workspace);
     }
@@ -201,11 +221,12 @@ class Builder {
   }
 
   const Graph& graph_;
+  const GraphTables& tables_;
   const std::vector<NodeCost>& costs_;
   const ScheduleOptions& options_;
-  std::vector<ValueId> owners_;
-  std::vector<int> current_;  // residence of each value now
-  std::vector<char> remade_;  // by value: the backward pass has made it again
+  std::vector<int> current_;   // residence of each value now
+  std::vector<char> remade_;   // by value: the backward pass has made it again
+  std::vector<int> gathered_;  // operands of nodes that wait for some of them to be made again
   std::vector<int> zero_;
   Schedule schedule_;
 };
@@ -226,18 +247,27 @@ void bound(Schedule& schedule) {
 
 }  // namespace
 
-std::vector<ValueId> storage_owners(const Graph& graph) {
-  std::vector<ValueId> owners(graph.values().size(), kNone);
-  for (size_t i = 0; i < owners.size(); ++i)
-    if (persistent(graph.values()[i].role)) owners[i] = static_cast<ValueId>(i);
-  for (const Node& node : graph.nodes())
-    for (const InPlace& pair : aliases(node)) {
-      if (!pair.destructive) continue;
-      const ValueId out = node.out[static_cast<size_t>(pair.out)];
-      if (owners[static_cast<size_t>(out)] == kNone)
-        owners[static_cast<size_t>(out)] = owners[static_cast<size_t>(node.in[static_cast<size_t>(pair.in)])];
+GraphTables::GraphTables(const Graph& graph) {
+  values_.reserve(graph.values().size());
+  for (const Value& value : graph.values()) {
+    const auto id = static_cast<ValueId>(values_.size());
+    values_.push_back({value.type.bytes(), persistent(value.role) ? id : kNone, value.role});
+  }
+  first_id_.reserve(2 * graph.nodes().size() + 1), first_pair_.reserve(graph.nodes().size() + 1);
+  for (const Node& node : graph.nodes()) {
+    for (const std::vector<ValueId>* ids : {&node.in, &node.out}) {
+      first_id_.push_back(ids_.size());
+      ids_.insert(ids_.end(), ids->begin(), ids->end());
     }
-  return owners;
+    first_pair_.push_back(pairs_.size());
+    for (const InPlace& pair : thimble::aliases(node)) {
+      pairs_.push_back(pair);
+      if (!pair.destructive) continue;
+      OfValue& out = values_[static_cast<size_t>(node.out[static_cast<size_t>(pair.out)])];
+      if (out.owner == kNone) out.owner = owner(node.in[static_cast<size_t>(pair.in)]);
+    }
+  }
+  first_id_.push_back(ids_.size()), first_pair_.push_back(pairs_.size());
 }
 
 std::vector<NodeCost> node_costs(const Graph& graph, Multiply multiply, int threads, const Machine& machine) {
@@ -258,11 +288,16 @@ std::vector<int> nodes_between(size_t first, size_t last) {
   return order;
 }
 
-Schedule make_schedule(const Graph& graph, const std::vector<int>& order, const std::vector<NodeCost>& costs,
-                       const ScheduleOptions& options) {
-  Schedule schedule = Builder(graph, costs, options).build(order);
+Schedule make_schedule(const Graph& graph, const GraphTables& tables, const std::vector<int>& order,
+                       const std::vector<NodeCost>& costs, const ScheduleOptions& options) {
+  Schedule schedule = Builder(graph, tables, costs, options).build(order);
   bound(schedule);
   return schedule;
+}
+
+Schedule make_schedule(const Graph& graph, const std::vector<int>& order, const std::vector<NodeCost>& costs,
+                       const ScheduleOptions& options) {
+  return make_schedule(graph, GraphTables(graph), order, costs, options);
 }
 
 std::vector<int> turns(const Graph& graph, const Schedule& schedule) {

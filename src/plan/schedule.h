@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,15 +25,20 @@ struct Residence {
   int storage = -1;       // residences of one storage share an offset (in-place)
 };
 
+// A part of a list of a schedule: [begin, begin + count).
+struct Slice {
+  int begin = 0, count = 0;
+};
+
 struct Step {
   int node = 0;
-  std::vector<int> in, out;  // residences; -1: absent; persistent values in memory have residence -2 - value
-  int workspace = -1;        // residence
-  std::vector<int> zero;     // residences to be cleared before the node runs
-  std::vector<int> fresh;    // gradients (operands as above) to be cleared in the first pass of a step
-  bool again = false;        // a recomputation
-  int64_t first = 0;         // of an elementwise node that is run part by part: elements [first, first + count)
-  int64_t count = 0;         // 0: the whole
+  Slice in, out;           // of Schedule::operands
+  int workspace = -1;      // residence
+  std::vector<int> zero;   // residences to be cleared before the node runs
+  std::vector<int> fresh;  // gradients (operands as above) to be cleared in the first pass of a step
+  bool again = false;      // a recomputation
+  int64_t first = 0;       // of an elementwise node that is run part by part: elements [first, first + count)
+  int64_t count = 0;       // 0: the whole
 };
 constexpr int persistent_operand(ValueId value) { return -2 - value; }
 constexpr ValueId persistent_value(int operand) { return -2 - operand; }
@@ -57,6 +63,8 @@ struct Storage {
 
 struct Schedule {
   std::vector<Step> steps;
+  // Of all steps: residences; -1: absent; persistent values in memory have residence -2 - value.
+  std::vector<int> operands;
   std::vector<Residence> residences;
   std::vector<Storage> storages;
   std::vector<Transfer> transfers;
@@ -64,6 +72,18 @@ struct Schedule {
   int64_t spill_bytes = 0;            // of that area
   int64_t peak_bytes = 0;             // after placement
   int64_t lower_bound = 0;            // most bytes alive at one step: no placement can need less
+
+  std::span<const int> of(Slice slice) const {
+    return std::span(operands).subspan(static_cast<size_t>(slice.begin), static_cast<size_t>(slice.count));
+  }
+  std::span<int> of(Slice slice) {
+    return std::span(operands).subspan(static_cast<size_t>(slice.begin), static_cast<size_t>(slice.count));
+  }
+  // In the order of the operation: operands, then results.
+  std::span<const int> operands_of(const Step& step) const {
+    return of({step.in.begin, step.in.count + step.out.count});
+  }
+  std::span<int> operands_of(const Step& step) { return of({step.in.begin, step.in.count + step.out.count}); }
 };
 
 // What a node takes, in time (by the machine's measured speeds) and in workspace.
@@ -94,7 +114,39 @@ using Eagerness = ScheduleOptions::Eagerness;
 inline constexpr Eagerness kEagerness[] = {{32 << 20, 2}, {8 << 20, 1}, {1 << 20, 0}, {0, 0}};
 inline constexpr size_t kLeanest = std::size(kEagerness) - 1;
 
+// What all schedules of a graph ask of its nodes and values, found once and side by side: of deep models there are
+// hundreds of thousands of them, and hundreds of schedules.
+class GraphTables {
+ public:
+  explicit GraphTables(const Graph& graph);
+  std::span<const ValueId> in(int node) const { return of(ids_, first_id_, 2 * static_cast<size_t>(node)); }
+  std::span<const ValueId> out(int node) const { return of(ids_, first_id_, 2 * static_cast<size_t>(node) + 1); }
+  std::span<const InPlace> aliases(int node) const { return of(pairs_, first_pair_, static_cast<size_t>(node)); }
+  // The persistent value whose storage a value lies in, by itself or by operations in place; or kNone.
+  ValueId owner(ValueId value) const { return values_[static_cast<size_t>(value)].owner; }
+  int64_t bytes(ValueId value) const { return values_[static_cast<size_t>(value)].bytes; }
+  Role role(ValueId value) const { return values_[static_cast<size_t>(value)].role; }
+
+ private:
+  template <class T>
+  static std::span<const T> of(const std::vector<T>& all, const std::vector<size_t>& first, size_t i) {
+    return std::span(all).subspan(first[i], first[i + 1] - first[i]);
+  }
+  struct OfValue {
+    int64_t bytes = 0;
+    ValueId owner = kNone;
+    Role role = Role::activation;
+  };
+  std::vector<ValueId> ids_;
+  std::vector<size_t> first_id_;  // by node: of its operands, then of its results; and the end
+  std::vector<InPlace> pairs_;
+  std::vector<size_t> first_pair_;  // by node, and the end
+  std::vector<OfValue> values_;
+};
+
 // The nodes in this order; costs by node.
+Schedule make_schedule(const Graph& graph, const GraphTables& tables, const std::vector<int>& order,
+                       const std::vector<NodeCost>& costs, const ScheduleOptions& options = {});
 Schedule make_schedule(const Graph& graph, const std::vector<int>& order, const std::vector<NodeCost>& costs,
                        const ScheduleOptions& options = {});
 std::vector<int> nodes_between(size_t first, size_t last);
@@ -119,9 +171,6 @@ struct Duration {
 // Plays the schedule: compute in order, transfers one after another beside it. first: the first pass of a step.
 Duration simulate(const Schedule& schedule, const std::vector<double>& step_seconds, const DiskSpeed& disk, bool first);
 std::vector<double> step_seconds(const Graph& graph, const Schedule& schedule, const std::vector<NodeCost>& costs);
-
-// Resolves version chains: the persistent value whose storage an operation's result lies over, or kNone.
-std::vector<ValueId> storage_owners(const Graph& graph);
 
 // Steps at which a backward pass begins behind a forward pass: one, or one for every module of a model that learns in
 // modules.

@@ -58,9 +58,15 @@ class Search {
 
   int64_t limit(const Choice& choice) const { return limits_[choice.eagerness]; }
 
+  // Scheduled only where it may fit.
+  PlanEstimate estimate(const Choice& choice) {
+    const int64_t least = candidates_.least_bytes(choice);
+    return least > limit(choice) ? PlanEstimate{least} : candidates_.estimate(choice, limit(choice));
+  }
+
   // Whether it fits; it becomes the best where it is the fastest.
   bool consider(const Choice& choice) {
-    const PlanEstimate estimate = candidates_.estimate(choice, limit(choice));
+    const PlanEstimate estimate = this->estimate(choice);
     if (estimate.bytes > limit(choice)) return false;
     if (estimate.seconds < beat_) best_ = {choice, estimate}, beat_ = estimate.seconds;
     return true;
@@ -78,8 +84,8 @@ class Search {
     if (!consider(with(high))) return false;
     for (int guesses = 0; high - low > 1; ++guesses) {
       if (candidates_.least_seconds(with(low + 1)) >= beat_) return true;
-      const double over = static_cast<double>(bytes(with(low)) - limit(choice)),
-                   under = static_cast<double>(limit(choice) - bytes(with(high)));
+      const double over = static_cast<double>(estimate(with(low)).bytes - limit(choice)),
+                   under = static_cast<double>(limit(choice) - estimate(with(high)).bytes);
       const double part = over / std::max(1.0, over + under) * (high - low);
       const int guess = guesses < kLines ? low + static_cast<int>(std::ceil(part)) : (low + high) / 2;
       const int middle = std::clamp(guess, low + 1, high - 1);
@@ -87,8 +93,6 @@ class Search {
     }
     return true;
   }
-
-  int64_t bytes(const Choice& choice) { return candidates_.estimate(choice, 0).bytes; }
 
   // Least number on disk with which persistent values and `beside` fit into `limit`.
   size_t least_on_disk(int64_t limit, int64_t beside) const {
@@ -113,10 +117,10 @@ class Search {
       const size_t guess = guesses < kLines ? least_on_disk(limit(choice), beside) : (low + high) / 2;
       choice.on_disk = std::clamp(guess, low, found ? high - 1 : high);
       if (candidates_.least_seconds(choice) >= beat_ && found) return found;
-      const PlanEstimate estimate = candidates_.estimate(choice, limit(choice));
-      beside = estimate.bytes - candidates_.resident_bytes(choice.on_disk);
+      const PlanEstimate needs = estimate(choice);
+      beside = needs.bytes - candidates_.resident_bytes(choice.on_disk);
       if (consider(choice)) {
-        found = {choice, estimate};
+        found = {choice, needs};
         high = choice.on_disk;
       } else if (choice.on_disk == candidates_.list_size()) {
         return {};

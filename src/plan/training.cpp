@@ -42,7 +42,7 @@ Result<void> add_wrappers(TrainingSpec& spec) {
                   "--optimizer {},{}: {} is for training the model's own weights, as --method full does; leave it out",
                   spec.optimizer->name, use.wrapper->name, use.wrapper->name);
   for (const RewriteSpec& rewrite : spec.rewrites) {
-    if (const auto check = rewrite.rewrite->check_run) CHECK_OK(check(rewrite.options, spec.steps));
+    if (const auto check = rewrite.rewrite->check_run) CHECK_OK(check(rewrite.options, spec.scheduled_steps));
     const Wrapper* const wrapper = rewrite.rewrite->wrapper;
     if (!wrapper) continue;
     if (wrapper->on_gradient && spec.optimizer->accumulator)

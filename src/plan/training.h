@@ -101,6 +101,7 @@ struct TrainingSpec {
   std::string rates;                                 // how the learning rate goes, for the hash of the numerics
   bool from_scratch = false;                         // the weights are no model's
   int64_t steps = 0;                                 // of the run, for what it writes to disk in all; 0: not known
+  int64_t scheduled_steps = 0;                       // as the run was begun: what the schedules of techniques are for
   bool disk = false;                                 // values may live on disk
   int64_t disk_least_bytes = 64 << 10;               // of a value that does
 

@@ -178,7 +178,7 @@ class UpdateBuilder {
                     .step = step_,
                     .clip = kNone,
                     .due = in_slot && draws() ? period_names(spec_) : kind_.due,
-                    .steps = spec_.steps};
+                    .steps = spec_.scheduled_steps};
     };
     Update update = started(spec_.optimizer_options);
     add_states(optimizer_.name, optimizer_.states(parameter, spec_.optimizer_options), owner_name, update, trained);

@@ -327,7 +327,7 @@ Result<void> Trainer::export_adapter(const std::string& folder) {
                        .tensors = {},
                        .names = named_by(adapters_, i),
                        .labels = i == 0 ? spec_.architecture.labels : std::nullopt};
-    write_steps(*spec_.rewrites[i].rewrite, steps_, *out.config);
+    write_steps(*spec_.rewrites[i].rewrite, spec_.scheduled_steps, *out.config);
     for (const AdapterTensor& tensor : plan_.train.adapter)
       if (const Layout::Entry* const entry = plan_.layout.find(tensor.value);
           entry && tensor.saved && (!several || tensor.technique == spec_.rewrites[i].rewrite->name)) {

@@ -9,6 +9,7 @@
 #include "files/safetensors.h"
 #include "models/hf_writer.h"
 #include "run/resume.h"
+#include "run/setup.h"
 #include "run/trainer.h"
 #include "text/json_output.h"
 #include "text/keep_files.h"
@@ -70,8 +71,13 @@ Result<void> Trainer::read_position() {
     return fail(ErrorCode::corrupt, "{}: {}", path, place.error().message);
   const int64_t steps = TRY(metadata_number(file, "steps"));
   if (steps != steps_)
-    events_.note(fmt::format("warning: {} was to be {}, now {}: the schedule of the learning rate changes", path,
-                             counted(steps, "step"), steps_));
+    events_.note(fmt::format(
+        "warning: {} was to be {}, now {}: the schedule of the learning rate changes{}", path, counted(steps, "step"),
+        steps_,
+        std::ranges::any_of(spec_.rewrites, [](const RewriteSpec& spec) { return spec.rewrite->wrapper != nullptr; })
+            ? fmt::format("; what --method does by its own schedule stays as for {}",
+                          counted(spec_.scheduled_steps, "step"))
+            : ""));
   if (!watch_.restore(metadata_text(file, "watch")))
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say which losses came before; begin a new run", path);
   CHECK_OK(restore_importance(file));
@@ -148,10 +154,10 @@ Result<void> Trainer::export_model(const std::string& folder) {
   std::vector<ModelTensor> tensors;
   for (const TensorSpec& weight : tensor_specs(spec_.architecture))
     if (plan_.layout.find(weight.name)) tensors.push_back({weight.name, &kF32, weight.shape});
-  HfWriteOptions options;
-  if (tokenizer_->bos()) options.bos = *tokenizer_->bos();
-  if (tokenizer_->eos()) options.eos = *tokenizer_->eos();
-  if (spec_.architecture.labels) options.pad = options.eos;  // transformers pads labelled texts, and looks before that
+  const std::string& like = recipe_.architecture.empty() ? recipe_.model : recipe_.architecture;
+  HfWriteOptions options{.ids = TRY(special_ids(tokenizer_.get(), like))};
+  // transformers pads labelled texts, and looks before that.
+  if (spec_.architecture.labels) options.ids.pad = options.ids.eos;
   CHECK_OK(write_hf_model(
       folder + "/model", spec_.architecture, tensors,
       [&](const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) -> Result<void> {
@@ -160,7 +166,7 @@ Result<void> Trainer::export_model(const std::string& folder) {
         return read_result(all, tensor.name, row * columns, numbers);
       },
       options));
-  const std::string& from = recipe_.tokenizer.empty() ? recipe_.model : recipe_.tokenizer;
+  const std::string& from = recipe_.tokenizer.empty() ? like : recipe_.tokenizer;
   return keep_tokenizer(*tokenizer_, from, recipe_.model, folder + "/model");
 }
 

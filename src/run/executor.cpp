@@ -41,7 +41,7 @@ class Binder {
   // Of what a step overwrites, the last value that a save reads.
   int saved(const Step& step) const {
     int last = 0;
-    for (const int place : step.out)
+    for (const int place : schedule_.of(step.out))
       if (places_.gate && place < -1)
         last = std::max(last, places_.gate->position(layout_.find(graph_.value(persistent_value(place)).name)->offset));
     return last;
@@ -66,7 +66,7 @@ struct Sizes {
   size_t operands = 0, cleared = 0;
   explicit Sizes(const Schedule& schedule) {
     for (const Step& step : schedule.steps) {
-      operands += step.in.size() + step.out.size();
+      operands += schedule.operands_of(step).size();
       cleared += step.zero.size() + step.fresh.size();
     }
   }
@@ -94,7 +94,7 @@ Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& l
     const Node& node = graph.nodes()[static_cast<size_t>(step.node)];
     const Shape whole = step.count ? graph.value(node.out[0]).type.shape : Shape{};
     const size_t first_extent = extents_.size();
-    const auto bind = [&](const std::vector<ValueId>& ids, const std::vector<int>& places_of) {
+    const auto bind = [&](const std::vector<ValueId>& ids, std::span<const int> places_of) {
       const size_t first = operands_.size();
       for (size_t i = 0; i < ids.size(); ++i) {
         operands_.push_back(binder.operand(ids[i], places_of[i], step, whole));
@@ -110,8 +110,8 @@ Executor::Executor(const Graph& graph, const Schedule& schedule, const Layout& l
     Bound bound{.node = &node};
     if (step.count > 0) bound.part = {step.first, step.count};
     bound.saved = binder.saved(step);
-    bound.in = bind(node.in, step.in);
-    bound.out = bind(node.out, step.out);
+    bound.in = bind(node.in, schedule.of(step.in));
+    bound.out = bind(node.out, schedule.of(step.out));
     bound.extents = std::span(extents_).subspan(first_extent);
     if (step.workspace >= 0) bound.workspace = binder.memory(step.workspace);
     bound.zero = cleared(step.zero);

@@ -16,7 +16,7 @@ std::vector<int64_t> overwritten(const TrainingPlan& plan) {
   std::set<int64_t> seen;
   const auto add = [&](const Graph& graph, const Schedule& schedule) {
     for (const Step& step : schedule.steps)
-      for (const int place : step.out) {
+      for (const int place : schedule.of(step.out)) {
         if (place >= -1) continue;
         const Layout::Entry& entry = *plan.layout.find(graph.value(persistent_value(place)).name);
         const bool saved = entry.role == Role::parameter || entry.role == Role::state;

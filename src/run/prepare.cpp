@@ -18,6 +18,7 @@
 #include "run/resume.h"
 #include "run/setup.h"
 #include "run/trainer.h"
+#include "text/data_files.h"
 #include "text/datasets.h"
 #include "text/infilled.h"
 
@@ -71,7 +72,10 @@ Result<void> Trainer::open() {
   if (!tokenizer_->usable()) {
     // Token ids need no tokenizer; the largest says how many there are.
     const auto length = TRY(token_window_length(r.data));
-    if (!length) return Failure(none);
+    if (!length) {
+      for (const std::string& path : TRY(data_files(r.data, DataPart::train))) CHECK_OK(InputFile::open(path));
+      return Failure(none);
+    }
     vocab = TRY(open_token_windows(r.data, {.context = *length}))->report().largest_id + 1;
     if (r.architecture.empty())
       events_.note(
@@ -276,6 +280,7 @@ Result<void> Trainer::make_spec() {
   scale_rates_by_depth();
   settle_options();
   spec_.steps = steps_;
+  spec_.scheduled_steps = checkpoint_ ? TRY(metadata_number(*checkpoint_, "scheduled_steps")) : steps_;
   CHECK_OK(add_wrappers(spec_));
   if ((source_ || !r.architecture.empty()) && r.context > spec_.architecture.context)
     events_.note(fmt::format("warning: --context {}: the model was made for sequences of {} tokens at most", r.context,

@@ -56,6 +56,7 @@ std::map<std::string, std::string> Trainer::checkpoint_metadata() const {
                    {"multiply", std::to_string(static_cast<int>(spec_.multiply))},
                    {"near", near_names(plan_.moves)},
                    {"steps", std::to_string(steps_)},
+                   {"scheduled_steps", std::to_string(spec_.scheduled_steps)},
                    {"evaluated", std::to_string(evaluated_)},
                    {"numerics", plan_.numerics_hash},
                    {"adapter", began_with()},

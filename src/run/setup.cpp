@@ -28,6 +28,13 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, 
   return opened;
 }
 
+Result<SpecialIds> special_ids(const Tokenizer* tokenizer, const std::string& model) {
+  if (tokenizer && tokenizer->usable()) return SpecialIds{.bos = tokenizer->bos(), .eos = tokenizer->eos()};
+  const std::string config = is_directory(model) ? model + "/config.json" : model;
+  if (!config.ends_with(".json") || !is_file(config)) return SpecialIds{};
+  return special_ids_from_config(config);
+}
+
 Result<Multiply> choose_multiply(const std::string& multiply, const std::string& precision, const Machine& machine) {
   if (multiply == "bf16" && !multiplies(Multiply::bf16))
     return fail(ErrorCode::unsupported,

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/control_groups.h"
+#include "models/hf_config.h"
 #include "models/model_source.h"
 #include "plan/ledger.h"
 #include "plan/machine.h"
@@ -35,6 +36,8 @@ int thread_count(int64_t asked);
 Result<std::unique_ptr<Tokenizer>> tokenizer_of(const std::string& tokenizer, const ModelSource& model);
 // The same; tokens that the model has no row for are warned of, and refused where they are used.
 Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, const ModelSource& model);
+// Of the tokenizer; without one (nullptr, or not usable) of `model`, a config.json or a folder with one.
+Result<SpecialIds> special_ids(const Tokenizer* tokenizer, const std::string& model);
 
 // --multiply under --precision. bf16 only where the CPU has it; `auto` takes it where it is worth it.
 Result<Multiply> choose_multiply(const std::string& multiply, const std::string& precision, const Machine& machine);
@@ -96,9 +99,11 @@ Result<void> plan_within(const PlanBudget& budget, int64_t asked_bytes, Plan& pl
     // Small things beside it, in holes too small to be held: more of them, the larger the plan.
     const int64_t taken = beyond ? peak_resident_bytes() : resident_bytes();
     const int64_t measured = taken + budget.touched_later + heap / 8;
-    const int64_t left = budget.runtime_bytes - measured;
-    if (budget.budget_bytes > 0 && left >= 0 && (left < kSlack || round >= kClose)) return include_start(budget);
-    budget.runtime_bytes = round < kClose ? measured : std::max(measured, budget.runtime_bytes) + kSlack;
+    const int64_t left = budget.runtime_bytes - measured, slack = std::max(kSlack, heap / 8);
+    if (budget.budget_bytes > 0 && left >= 0 && (left < slack || round >= kClose)) return include_start(budget);
+    // What a plan takes varies by less than the slack: in its middle the next round is most likely the last.
+    budget.runtime_bytes =
+        round < kClose ? measured + (slack - kSlack) / 2 : std::max(measured, budget.runtime_bytes) + slack;
     budget.budget_bytes = budget_or_free(asked_bytes);
   }
   return Failure(

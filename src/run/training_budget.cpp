@@ -1,6 +1,7 @@
 // Planning a training run within the budget of its process.
 #include <algorithm>
 
+#include "core/count.h"
 #include "models/hf_writer.h"
 #include "plan/planner.h"
 #include "run/setup.h"
@@ -40,6 +41,8 @@ Result<void> Trainer::plan_within_budget() {
   CHECK_OK(plan_with_runtime(budget, [&]() -> Result<int64_t> {
     plan_ = TrainingPlan();
     auto at_work = planner ? std::move(planner) : std::make_unique<TrainingPlanner>(spec_, machine_);
+    at_work->when_looking(
+        [this](int64_t rows) { events_.progress(fmt::format("planning: passes of {}", counted(rows, "token"))); });
     plan_ = TRY(at_work->plan());
     planner = std::move(at_work);
     period_heap_ = std::max(period_heap_, TRY(heap_of_a_period()));

@@ -129,16 +129,28 @@ Result<std::unique_ptr<Dataset>> open_file(const std::string& path, Tokenizer& t
   return open_json_dataset(std::move(content.file), *content.records, tokenizer, options);
 }
 
+// What --columns names and no record has.
+std::vector<std::string> columns_without_effect(const DatasetReport& report, const DatasetOptions& options) {
+  std::vector<std::string> out;
+  for (const auto& [field, column] : options.columns)
+    if (!report.columns.contains(field))
+      out.push_back(fmt::format("--columns {}={} has no effect: no record has '{}' where '{}' would be read", field,
+                                column, column, field));
+  return out;
+}
+
 Failure nothing_usable(const std::string& files, const DatasetReport& report, const DatasetOptions& options) {
   std::string unused;
   for (const auto& [field, count] : report.unused) unused += fmt::format("{}{}", unused.empty() ? "" : ", ", field);
+  std::string columns;
+  for (const std::string& text : columns_without_effect(report, options)) columns += "; " + text;
   return fail(
       ErrorCode::invalid_argument,
       "opening the data set {}: it has no usable example ({} bad, {} longer than the context of {} tokens, {} "
-      "without anything to learn, as weight or train may say){}{}{}{}",
+      "without anything to learn, as weight or train may say){}{}{}{}{}",
       files, report.bad_lines, report.too_long, options.context, report.untrained,
       report.first_errors.empty() ? "" : "; first: ", report.first_errors.empty() ? "" : report.first_errors.front(),
-      unused.empty() ? "" : "; fields without effect: ", unused);
+      unused.empty() ? "" : "; fields without effect: ", unused, columns);
 }
 
 }  // namespace
@@ -182,10 +194,7 @@ Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& files, Tokeniz
   std::unique_ptr<Dataset> dataset = parts.size() == 1 ? std::move(parts.front()) : join_datasets(std::move(parts));
   DatasetReport& report = dataset->report_;
   if (dataset->size() == 0) return nothing_usable(files, report, options);
-  for (const auto& [field, column] : options.columns)
-    if (!report.columns.contains(field))
-      report.notes.push_back(fmt::format("--columns {}={} has no effect: no record has '{}' where '{}' would be read",
-                                         field, column, column, field));
+  for (std::string& note : columns_without_effect(report, options)) report.notes.push_back(std::move(note));
   return dataset;
 }
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "files/json.h"
+#include "files/safetensors.h"
 #include "program.h"
 #include "tiny_files.h"
 
@@ -15,6 +16,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class Finetune : public testing::Test {
  protected:
@@ -242,6 +244,40 @@ TEST_F(Finetune, begins_from_scratch_like_a_config) {
   const Ran blocks = train(write("gpt_neox", families[0].second, 512), "blocks", {"--set", "block.norm=dyt"});
   EXPECT_EQ(blocks.status, 2);
   EXPECT_THAT(blocks.err, HasSubstr("the sockets with options here"));
+}
+
+// Where nothing else says which ids begin and end a text, the config does.
+TEST_F(Finetune, keeps_the_special_ids_of_a_config_without_a_tokenizer) {
+  const std::string config = tiny_.folder.write(
+      "ids.json", R"({"model_type":"gpt_neox","hidden_size":16,"num_hidden_layers":2,"num_attention_heads":2,)"
+                  R"("intermediate_size":32,"max_position_embeddings":32,"vocab_size":64,"bos_token_id":3,)"
+                  R"("eos_token_id":[5,6],"pad_token_id":7})");
+  const auto train = [&](const std::string& data) {
+    return run_thimble({"train", "--architecture", config, "--data", data, "--context", "32", "--steps", "1",
+                        "--scratch", "none", "--out", file("run")});
+  };
+  const Ran missing = train(file("none.jsonl"));
+  EXPECT_EQ(missing.status, 2);
+  EXPECT_THAT(missing.err, AllOf(HasSubstr("none.jsonl"), Not(HasSubstr("--tokenizer"))));
+  const SafetensorsTensor tensor{"ids", "I32", {4, 32}};
+  const std::vector<int32_t> ids(4 * 32, 9);
+  auto data = SafetensorsWriter::create(file("ids.safetensors"), {&tensor, 1});
+  ASSERT_TRUE(data);
+  ASSERT_TRUE(data->write(std::as_bytes(std::span(ids))));
+  ASSERT_TRUE(data->finish());
+  const Ran ran = train(file("ids.safetensors"));
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  const auto expect_ids = [](const std::string& folder) {
+    const Json json = *parse_json(file_bytes(folder + "/config.json"), "config.json");
+    EXPECT_EQ(json.at("bos_token_id"), 3);
+    EXPECT_EQ(json.at("eos_token_id"), 5);
+    EXPECT_EQ(json.at("pad_token_id"), 7);
+  };
+  expect_ids(file("run/model"));
+  const Ran converted =
+      run_thimble({"convert", "--model", file("run/model"), "--to", "safetensors", "--out", file("again")});
+  ASSERT_EQ(converted.status, 0) << converted.err;
+  expect_ids(file("again"));
 }
 
 TEST_F(Finetune, a_rate_by_law_is_for_training_from_scratch) {

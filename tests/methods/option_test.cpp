@@ -64,6 +64,17 @@ std::vector<std::pair<std::string_view, std::span<const Option>>> all_options() 
   return out;
 }
 
+// An optimizer's options are those of its socket too.
+TEST(Option, is_given_by_one_of_its_owners_names) {
+  OptionValues values(kOptions);
+  ASSERT_TRUE(values.set("optimizer", "rate", "0.5"));
+  EXPECT_TRUE(values.set("optimizer", "rate", "0.25"));
+  const auto other = values.set("adamw", "rate", "0.5");
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().message, "--set adamw.rate: --set optimizer.rate says the same; leave one of them out");
+  EXPECT_EQ(values["rate"], 0.25);
+}
+
 TEST(Option, of_every_technique_begins_within_its_bounds) {
   for (const auto& [owner, options] : all_options())
     for (const Option& option : options) {

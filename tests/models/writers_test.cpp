@@ -185,7 +185,7 @@ TEST(HfWriter, converts) {
   TemporaryFolder folder;
   const MemoryModel model(tiny_architecture("llama"));
   ASSERT_TRUE(write_hf_model(folder.file("m"), model.architecture, model.tensors, model.rows(),
-                             {.codec = &kBf16, .bos = 1, .eos = 2}));
+                             {.codec = &kBf16, .ids = {.bos = 1, .eos = 2}}));
   const auto source = ModelSource::open(folder.file("m"));
   ASSERT_TRUE(source) << source.error().message;
   for (const ModelTensor& tensor : (*source)->tensors()) {

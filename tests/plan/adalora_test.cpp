@@ -113,14 +113,14 @@ TEST(Adalora, trains_the_same_bits_at_the_smallest_budget_and_on_disk) {
 
 TEST(Adalora, refuses_a_schedule_without_a_step_that_allots) {
   TrainingSpec spec = tiny_spec(kAdalora);
-  spec.steps = 10;
+  spec.scheduled_steps = 10;
   EXPECT_TRUE(spec.rewrites.front().options.set("adalora", "tinit", 6));
   EXPECT_TRUE(spec.rewrites.front().options.set("adalora", "tfinal", 4));
   const auto refused = add_wrappers(spec);
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, testing::HasSubstr("no step is"));
   spec = tiny_spec(kAdalora);
-  spec.steps = 10;
+  spec.scheduled_steps = 10;
   EXPECT_TRUE(spec.rewrites.front().options.set("adalora", "init_rank", 2));
   const auto fewer = add_wrappers(spec);
   ASSERT_FALSE(fewer);

@@ -102,7 +102,7 @@ TEST(Elalora, trains_the_same_bits_at_the_smallest_budget_and_on_disk) {
 
 TEST(Elalora, refuses_what_moves_nothing) {
   TrainingSpec spec = tiny_spec(kElalora);
-  spec.steps = 10;
+  spec.scheduled_steps = 10;
   EXPECT_TRUE(spec.rewrites.front().options.set("elalora", "tinit", 10));
   const auto refused = add_wrappers(spec);
   ASSERT_FALSE(refused);

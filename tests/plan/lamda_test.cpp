@@ -12,7 +12,7 @@ namespace {
 
 TrainingSpec spec_of(int64_t frozen_by, int64_t steps) {
   TrainingSpec spec = adapted_spec(kLamda, {{"rank", 4}, {"frozen_by", static_cast<double>(frozen_by)}}, {&kAdamw, {}});
-  spec.steps = steps;
+  spec.scheduled_steps = steps;
   return spec;
 }
 

@@ -39,17 +39,15 @@ void check_residences(const Schedule& s) {
   std::vector<int> free_from(s.storages.size(), 0);
   for (size_t at = 0; at < s.steps.size(); ++at) {
     const Step& step = s.steps[at];
-    for (const std::vector<int>* operands : {&step.in, &step.out})
-      for (int r : *operands) {
-        if (r < 0) continue;
-        const Residence& residence = s.residences[static_cast<size_t>(r)];
-        ASSERT_LE(residence.begin, static_cast<int>(at));
-        ASSERT_GE(residence.end, static_cast<int>(at));
-        ASSERT_GE(residence.storage, 0);
-        const Storage& storage = s.storages[static_cast<size_t>(residence.storage)];
-        ASSERT_TRUE(storage.begin <= residence.begin && residence.end <= storage.end &&
-                    residence.bytes <= storage.bytes);
-      }
+    for (int r : s.operands_of(step)) {
+      if (r < 0) continue;
+      const Residence& residence = s.residences[static_cast<size_t>(r)];
+      ASSERT_LE(residence.begin, static_cast<int>(at));
+      ASSERT_GE(residence.end, static_cast<int>(at));
+      ASSERT_GE(residence.storage, 0);
+      const Storage& storage = s.storages[static_cast<size_t>(residence.storage)];
+      ASSERT_TRUE(storage.begin <= residence.begin && residence.end <= storage.end && residence.bytes <= storage.bytes);
+    }
   }
   for (const Residence& a : s.residences)
     for (const Residence& b : s.residences)

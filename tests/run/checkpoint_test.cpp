@@ -83,6 +83,24 @@ TEST_F(Checkpoint, space_that_is_not_known_is_said) {
 }
 
 // Stopped before the evaluation of the last step, and of one between.
+// Schedules are in the graph: were they made anew, another run would be resumed.
+TEST_F(Checkpoint, a_run_made_longer_keeps_the_schedules_of_its_methods) {
+  const TinyFiles tiny;
+  recipe_.model = tiny.gguf, recipe_.size = recipe_.tokenizer = "";
+  for (const char* const method : {"adalora", "elalora", "lamda", "sara"}) {
+    SCOPED_TRACE(method);
+    recipe_.method = method, recipe_.steps = 4;
+    ASSERT_EQ(run(at(method)).error, "");
+    for (const int64_t steps : {6, 8}) {
+      Recipe longer = resumed(method);
+      longer.steps = steps;
+      const Ended ended = run(longer);
+      EXPECT_EQ(ended.error, "");
+      EXPECT_THAT(ended.notes, HasSubstr("what --method does by its own schedule stays as for 4 steps"));
+    }
+  }
+}
+
 TEST_F(Checkpoint, an_evaluation_that_was_interrupted_is_made_up_for) {
   recipe_.eval_data = recipe_.data;
   recipe_.eval_every = 2;

@@ -144,6 +144,10 @@ TEST_F(DataFiles, columns_that_no_record_has_or_nothing_reads_are_noted) {
   EXPECT_EQ(notes("colour", "ctx"),
             more("--columns colour=ctx has no effect: no record has 'ctx' where 'colour' would be read"));
   EXPECT_EQ(notes("system", "ctx").size(), plain.size() + 1);  // a plain pair has none
+  const auto none =
+      open(folder_.write("b.jsonl", R"({"chat":[]})"), {.context = 64, .columns = {{"messages", "talk"}}});
+  ASSERT_FALSE(none);
+  EXPECT_THAT(none.error().message, HasSubstr("; --columns messages=talk has no effect: no record has 'talk'"));
 }
 
 TEST_F(DataFiles, WhatIsNoTextIsNamed) {

@@ -107,7 +107,8 @@ Result<Value> arithmetic(What what, const Value& a, const Value& b) {
   const bool whole = a.is_whole() && b.is_whole();
   if (whole && what == What::divide) {
     if (b.integer() == 0) return wrong("division by zero");
-    return Value(static_cast<double>(a.integer()) / static_cast<double>(b.integer()));
+    // Python rounds the quotient alone, not the operands before.
+    return Value(static_cast<double>(static_cast<long double>(a.integer()) / static_cast<long double>(b.integer())));
   }
   if (whole && !(what == What::power && b.integer() < 0)) return whole_arithmetic(what, a.integer(), b.integer());
   return real_arithmetic(what, a.real(), b.real());
