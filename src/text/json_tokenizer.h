@@ -4,10 +4,12 @@
 #include <simdjson.h>
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "text/readers.h"
+#include "text/tokenizer_config.h"
 #include "text/vocabulary.h"
 
 namespace thimble {
@@ -26,7 +28,8 @@ struct JsonTokenizer {
     TokenRules rules;
     bool normalized;  // looked for after normalizing
   };
-  std::vector<Added> added;  // sorted by id
+  std::vector<Added> added;                 // sorted by id
+  std::map<int32_t, AddedToken> of_config;  // tokenizer_config.json's, to which some of these refer
 
   bool is_added(int32_t id) const;
   std::string_view model_type() const;  // "BPE" where it does not say

@@ -67,6 +67,12 @@ Result<void> read_template(const JsonTokenizer& json, const dom::object& part, c
   return {};
 }
 
+// A processor goes around what those before it have put there.
+void wrap(const Ids& more_before, const Ids& more_after, Ids& before, Ids& after) {
+  before.insert(before.begin(), more_before.begin(), more_before.end());
+  after.insert(after.end(), more_after.begin(), more_after.end());
+}
+
 }  // namespace
 
 Result<void> read_processors(const JsonTokenizer& json, Vocabulary& vocabulary) {
@@ -76,10 +82,12 @@ Result<void> read_processors(const JsonTokenizer& json, Vocabulary& vocabulary) 
   for (const dom::object& part : json.processors) {
     const std::string_view type = text_of(part, "type");
     if (type == "TemplateProcessing") {
-      CHECK_OK(read_template(json, part, specials, before, after));
+      Ids template_before, template_after;
+      CHECK_OK(read_template(json, part, specials, template_before, template_after));
+      wrap(template_before, template_after, before, after);
     } else if (type == "BertProcessing" || type == "RobertaProcessing") {
-      before.push_back(TRY(named_token(json, part, "cls", specials)));
-      after.push_back(TRY(named_token(json, part, "sep", specials)));
+      wrap({TRY(named_token(json, part, "cls", specials))}, {TRY(named_token(json, part, "sep", specials))}, before,
+           after);
     } else if (type != "ByteLevel") {  // that one moves offsets only
       return unsupported_part(json, "post-processor", type,
                               "BertProcessing, ByteLevel, RobertaProcessing, TemplateProcessing and Sequences of them");
@@ -90,8 +98,8 @@ Result<void> read_processors(const JsonTokenizer& json, Vocabulary& vocabulary) 
       if (id >= vocabulary.tokens.size()) return no_token(json, fmt::format("{}", id));
   if (!before.empty()) vocabulary.bos = before.front(), vocabulary.adds_bos = true;
   if (!after.empty()) vocabulary.eos = after.back(), vocabulary.adds_eos = true;
-  if (before.size() > 1) vocabulary.beginning = before;
-  if (after.size() > 1) vocabulary.ending = after;
+  // Whatever the files beside it call the beginning and the end of a text.
+  vocabulary.beginning = before, vocabulary.ending = after;
   return read_tokenizer_config(std::filesystem::path(json.path).parent_path().string(), vocabulary);
 }
 

@@ -2,6 +2,7 @@
 // decoders. Two kinds that most language models are of have tokenizers of their own, which take a text piece by piece:
 // byte-level BPE and SentencePiece's BPE. The others are worked through step by step (pipeline/).
 #include <algorithm>
+#include <filesystem>
 #include <new>
 
 #include "files/file.h"
@@ -49,7 +50,7 @@ Result<void> flatten(const JsonTokenizer& json, const dom::object& root, std::st
   return {};
 }
 
-Result<void> read_added(const dom::object& root, JsonTokenizer& json) {
+Result<void> read_listed(const dom::object& root, JsonTokenizer& json) {
   dom::array list;
   if (root.at_key("added_tokens").get(list) != simdjson::SUCCESS) return {};
   for (const dom::element item : list) {
@@ -69,6 +70,26 @@ Result<void> read_added(const dom::object& root, JsonTokenizer& json) {
          special ? TokenKind::control : TokenKind::user_defined,
          {at, flag_of(token, "lstrip", false), flag_of(token, "rstrip", false), flag_of(token, "single_word", false)},
          flag_of(token, "normalized", !special)});
+  }
+  return {};
+}
+
+// Those of the file, then those of tokenizer_config.json: of the same token that one's flags hold. Where it has another
+// text for an id, the file's stays.
+Result<void> read_added(const dom::object& root, JsonTokenizer& json) {
+  CHECK_OK(read_listed(root, json));
+  json.of_config = TRY(read_added_decoder(std::filesystem::path(json.path).parent_path().string()));
+  for (const auto& [id, token] : json.of_config) {
+    const JsonTokenizer::Added added{id,
+                                     token.text,
+                                     token.special ? TokenKind::control : TokenKind::user_defined,
+                                     {id, token.left_strip, token.right_strip, token.single_word},
+                                     token.normalized};
+    const auto there = std::ranges::find(json.added, id, &JsonTokenizer::Added::id);
+    if (there == json.added.end())
+      json.added.push_back(added);
+    else if (there->text == token.text)
+      *there = added;
   }
   std::ranges::stable_sort(json.added, {}, &JsonTokenizer::Added::id);
   return {};

@@ -92,7 +92,9 @@ void fill_tables(const Vocabulary& vocabulary, const std::string& chat_template,
     tables.tokens.push_back(hole ? fmt::format("[PAD{}]", id) : text(id));
     tables.types.push_back(static_cast<int32_t>(hole ? TokenKind::unused : vocabulary.tokens.kind(id)));
   }
-  tables.bos = vocabulary.bos;
+  // GGUF has one token for what is called the beginning and for what is put there.
+  const bool other = vocabulary.adds_bos && vocabulary.beginning.size() == 1;
+  tables.bos = other ? vocabulary.beginning.front() : vocabulary.bos;
   tables.eos = vocabulary.eos;
   tables.unknown = vocabulary.unknown;
   tables.padding = vocabulary.padding;

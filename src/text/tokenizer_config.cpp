@@ -116,33 +116,40 @@ Result<int32_t> id_of(const Json& id, const fs::path& path) {
 
 }  // namespace
 
-Result<std::vector<AddedToken>> read_added_tokens(const std::string& folder) {
+Result<std::map<int32_t, AddedToken>> read_added_decoder(const std::string& folder) {
   std::map<int32_t, AddedToken> found;
-  const fs::path list = place(folder, "added_tokens.json"), config = place(folder, "tokenizer_config.json");
+  const fs::path config = place(folder, "tokenizer_config.json");
+  const Json settings = TRY(optional_object(config));
+  const auto decoder = settings.find("added_tokens_decoder");
+  if (decoder == settings.end() || !decoder->is_object()) return found;
+  for (const auto& [key, token] : decoder->items()) {
+    const int32_t number = TRY(id_of(Json::parse(key, nullptr, false), config));
+    const auto content = token.is_object() ? token.find("content") : token.end();
+    if (!token.is_object() || content == token.end() || !content->is_string())
+      return fail(ErrorCode::corrupt, "reading {}: added token {} has no content", config.string(), key);
+    const auto flag = [&token = token](const char* name, bool otherwise) {
+      const auto value = token.find(name);
+      return value != token.end() && value->is_boolean() ? value->get<bool>() : otherwise;
+    };
+    const bool special = flag("special", false);
+    found[number] = {.id = number,
+                     .text = content->get<std::string>(),
+                     .special = special,
+                     .left_strip = flag("lstrip", false),
+                     .right_strip = flag("rstrip", false),
+                     .single_word = flag("single_word", false),
+                     .normalized = flag("normalized", !special)};
+  }
+  return found;
+}
+
+Result<std::vector<AddedToken>> read_added_tokens(const std::string& folder) {
+  std::map<int32_t, AddedToken> found = TRY(read_added_decoder(folder));
+  const fs::path list = place(folder, "added_tokens.json");
   const Json listed = TRY(optional_object(list));  // which the loop's items only refer to
   for (const auto& [text, id] : listed.items()) {
     const int32_t number = TRY(id_of(id, list));
-    found[number] = {.id = number, .text = text};
-  }
-  const Json settings = TRY(optional_object(config));
-  const auto decoder = settings.find("added_tokens_decoder");
-  if (decoder != settings.end() && decoder->is_object()) {
-    for (const auto& [key, token] : decoder->items()) {
-      const int32_t number = TRY(id_of(Json::parse(key, nullptr, false), config));
-      const auto content = token.is_object() ? token.find("content") : token.end();
-      if (!token.is_object() || content == token.end() || !content->is_string())
-        return fail(ErrorCode::corrupt, "reading {}: added token {} has no content", config.string(), key);
-      const auto flag = [&token = token](const char* name, bool otherwise) {
-        const auto value = token.find(name);
-        return value != token.end() && value->is_boolean() ? value->get<bool>() : otherwise;
-      };
-      found[number] = {number,
-                       content->get<std::string>(),
-                       flag("special", false),
-                       flag("lstrip", false),
-                       flag("rstrip", false),
-                       flag("single_word", false)};
-    }
+    found.try_emplace(number, AddedToken{.id = number, .text = text});
   }
   std::vector<AddedToken> added;
   for (auto& [id, token] : found) added.push_back(std::move(token));

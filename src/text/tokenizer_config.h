@@ -2,6 +2,7 @@
 // not say.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -21,8 +22,11 @@ struct AddedToken {
   int32_t id = -1;
   std::string text;
   bool special = true, left_strip = false, right_strip = false, single_word = false;
+  bool normalized = false;
 };
 Result<std::vector<AddedToken>> read_added_tokens(const std::string& folder);
+// Of added_tokens_decoder alone, by id: beside a tokenizer.json it adds tokens and has the last word on their flags.
+Result<std::map<int32_t, AddedToken>> read_added_decoder(const std::string& folder);
 // Into a vocabulary that has none of their ids, or the same text for them.
 Result<void> add_tokens(std::span<const AddedToken> added, Vocabulary& vocabulary);
 

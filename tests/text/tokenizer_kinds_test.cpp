@@ -124,6 +124,72 @@ TEST(TokenizerKinds, UnknownPartsAreRefusedByName) {
 }
 
 // The same tokenizer as vocab.txt with tokenizer_config.json.
+// Words with spaces between them, and what `change` makes of the file; what tokenizers 0.23 gives is beside each.
+class Words : public testing::Test {
+ protected:
+  using Json = nlohmann::json;
+  static Json added(int id, const std::string& content) {
+    return {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
+            {"rstrip", false}, {"normalized", false}, {"special", true}};
+  }
+  static Json template_around(const std::string& before, const std::string& after) {
+    const auto token = [](const std::string& id) { return Json{{"SpecialToken", {{"id", id}, {"type_id", 0}}}}; };
+    return {{"type", "TemplateProcessing"},
+            {"single", {token(before), {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, token(after)}}};
+  }
+  Ids ids(const std::string& text, const Json& change, const Json& config = nullptr) {
+    Json json = {{"added_tokens", {added(0, "<unk>"), added(1, "<s>"), added(2, "</s>"), added(3, "<pad>")}},
+                 {"pre_tokenizer", {{"type", "Whitespace"}}},
+                 {"model",
+                  {{"type", "WordLevel"},
+                   {"unk_token", "<unk>"},
+                   {"vocab", {{"<unk>", 0}, {"<s>", 1}, {"</s>", 2}, {"<pad>", 3}, {"a", 4}, {"b", 5}, {"aĠb", 6}}}}}};
+    json.update(change);
+    folder_.write("tokenizer.json", json.dump());
+    if (!config.is_null()) folder_.write("tokenizer_config.json", config.dump());
+    const auto tokenizer = must_open(folder_.path());
+    if (!tokenizer) return {};
+    EXPECT_EQ(encode_in_parts(*tokenizer, text + " " + text, 1), must_encode(*tokenizer, text + " " + text));
+    return with_ends(*tokenizer, text);
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(Words, stand_between_what_the_post_processor_says_whatever_is_called_bos) {
+  const Json config = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+  EXPECT_EQ(ids("a", {{"post_processor", template_around("<pad>", "<unk>")}}, config), (Ids{3, 4, 0}));
+}
+
+TEST_F(Words, have_later_post_processors_around_earlier_ones) {
+  const auto around = [](const char* cls, int first, const char* sep, int last) {
+    return Json{{"type", "RobertaProcessing"}, {"cls", {cls, first}}, {"sep", {sep, last}}};
+  };
+  const Json both = {{"type", "Sequence"},
+                     {"processors", {around("<s>", 1, "</s>", 2), around("<unk>", 0, "<pad>", 3)}}};
+  EXPECT_EQ(ids("a", {{"post_processor", both}}), (Ids{0, 1, 4, 2, 3}));
+}
+
+TEST_F(Words, are_added_by_the_config_which_has_the_last_word_on_their_flags) {
+  Json whole = added(3, "<pad>");
+  whole["single_word"] = true;
+  const Json config = {{"added_tokens_decoder", {{"3", whole}, {"7", added(7, "[MASK]")}}}};
+  EXPECT_EQ(ids("a [MASK]", Json::object(), config), (Ids{4, 7}));
+  EXPECT_EQ(ids("<pad>b <pad>", Json::object(), config), (Ids{0, 0, 0, 5, 3})) << "<, pad and > are unknown";
+}
+
+// Then no part of a text is certain before its end.
+TEST_F(Words, reach_across_spaces_that_are_something_else_when_they_are_cut) {
+  EXPECT_EQ(ids("a b", Json::object()), (Ids{4, 5}));
+  EXPECT_EQ(ids("a b", {{"normalizer", {{"type", "ByteLevel"}}}}), (Ids{6}));
+  const Json replace = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "Ġ"}};
+  EXPECT_EQ(ids("a b", {{"normalizer", replace}, {"pre_tokenizer", {{"type", "WhitespaceSplit"}}}}), (Ids{6}));
+}
+
+TEST_F(Words, of_characters_that_unicode_has_not_yet_stay) {
+  EXPECT_EQ(ids("\U0003FFF0", {{"normalizer", {{"type", "BertNormalizer"}}}}), (Ids{0}));
+}
+
 TEST(TokenizerKinds, VocabTxtIsBert) {
   for (const auto& golden : goldens()) {
     const auto name = golden["name"].get<std::string>();

@@ -54,6 +54,10 @@ Result<Rendering> Evaluator::run(std::span<const Variable> variables) {
     if (found != tree_.names.end()) globals_[static_cast<size_t>(found - tree_.names.begin())] = value;
   }
   frame_ = root_frame_ = new_frame(nullptr);
+  const auto own = std::ranges::find(tree_.names, "self");
+  if (own != tree_.names.end())
+    globals_[static_cast<size_t>(own - tree_.names.begin())] =
+        Value(Kind::callable, std::make_shared<Blocks>(tree_, root_frame_));
   const auto done = execute(tree_.root);
   if (!done) {
     if (raised_) return Failure(done.error());
@@ -124,8 +128,7 @@ Result<Evaluator::Flow> Evaluator::execute(NodeId id) {
     case NodeKind::condition:
       return condition(&one);
     case NodeKind::loop:
-      CHECK_OK(loop(one, TRY(evaluate(one.b)), 0));
-      return Flow::on;
+      return loop(one, TRY(evaluate(one.b)), 0);
     case NodeKind::assign:
       CHECK_OK(assign(one.a, TRY(evaluate(one.b))));
       return Flow::on;
@@ -276,7 +279,7 @@ Result<void> Evaluator::call_block(const Node& call) {
 
 // ---- loops ----
 
-Result<void> Evaluator::loop(const Node& node, const Value& items, int64_t depth) {
+Result<Evaluator::Flow> Evaluator::loop(const Node& node, const Value& items, int64_t depth) {
   auto state = std::make_shared<Loop>();
   state->items = TRY(iterate(items));
   state->depth0 = depth;
@@ -292,9 +295,8 @@ Result<void> Evaluator::loop(const Node& node, const Value& items, int64_t depth
   }
   bool completed = false;
   CHECK_OK(loop_bodies(node, *state, Value(Kind::loop, state), completed));
-  if (completed || child(node, 1) == 0) return {};
-  CHECK_OK(scoped(child(node, 1), frame_));
-  return {};
+  if (completed || child(node, 1) == 0) return Flow::on;
+  return scoped(child(node, 1), frame_);  // what leaves a loop there, leaves the one around
 }
 
 // `completed`: one body went through to its end, which is what decides about `else`.

@@ -91,7 +91,7 @@ class Evaluator {
   Result<void> output(const Node& node);
   Result<void> emit(const Value& value);
   Result<Flow> condition(const Node* node);
-  Result<void> loop(const Node& node, const Value& items, int64_t depth);
+  Result<Flow> loop(const Node& node, const Value& items, int64_t depth);
   Result<void> loop_bodies(const Node& node, Loop& state, const Value& self, bool& completed);
   Result<void> assign(NodeId target, Value value);
   Result<Flow> assign_block(const Node& node);

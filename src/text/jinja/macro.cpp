@@ -80,6 +80,15 @@ Value Macro::attribute(std::string_view name) const {
   return Value::absent();
 }
 
+Result<Value> Blocks::call(Evaluator&, Arguments) const { return wrong("'TemplateReference' object is not callable"); }
+
+Value Blocks::attribute(std::string_view name) const {
+  const auto named = [&](const Function& block) { return tree.names[block.name] == name; };
+  const auto found = std::ranges::find_if(tree.blocks, named);
+  if (found == tree.blocks.end()) return Value::absent();
+  return Value(Kind::callable, std::make_shared<Macro>(tree, *found, frame));
+}
+
 // ---- the variable loop ----
 
 Loop& Value::loop() const { return change<Loop>(); }

@@ -18,6 +18,16 @@ struct Macro final : Callable {
   Result<void> bind(Evaluator& evaluator, Arguments& arguments) const;
 };
 
+// The variable self: the blocks of the template by their names.
+struct Blocks final : Callable {
+  Blocks(const Tree& tree, Frame* frame) : tree(tree), frame(frame) {}
+  Result<Value> call(Evaluator& evaluator, Arguments arguments) const override;
+  Value attribute(std::string_view name) const override;
+
+  const Tree& tree;
+  Frame* const frame;  // outermost
+};
+
 struct TestedItems final : Iterator {
   TestedItems(IteratorPointer items, const Node& loop, Frame* frame)
       : items(std::move(items)), loop(loop), frame(frame) {}

@@ -6,19 +6,39 @@
 #include "text/jinja/builtins.h"
 #include "text/jinja/characters.h"
 #include "text/jinja/evaluator.h"
+#include "text/utf8.h"
 
 namespace thimble::jinja {
 namespace {
 
 using Given = std::span<Value>;
 
+// Decimal digits come in runs of ten, from 0 on.
+char ascii_digit(uint32_t code) {
+  uint32_t first = code;
+  while (is_decimal(first - 1)) --first;
+  return static_cast<char>('0' + (code - first) % 10);
+}
+
+// As Python reads numbers: any script's digits and spaces are ASCII's, but in a text of ASCII alone C's white space only
+// is space.
 std::string stripped(std::string_view text) {
-  const auto space = [](char c) {
-    return static_cast<unsigned char>(c) < 0x80 && is_space(static_cast<unsigned char>(c));
-  };
-  while (!text.empty() && space(text.front())) text.remove_prefix(1);
-  while (!text.empty() && space(text.back())) text.remove_suffix(1);
-  return std::string(text);
+  std::string plain;
+  const bool ascii = std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+  for (size_t at = 0; at < text.size() && !ascii;) {
+    const Utf8Char c = decode_utf8(text, at);
+    if (is_space(c.code))
+      plain += ' ';
+    else if (is_decimal(c.code))
+      plain += ascii_digit(c.code);
+    else
+      plain += text.substr(at, c.length);
+    at += c.length;
+  }
+  if (!ascii) text = plain;
+  constexpr std::string_view kSpace = " \t\n\v\f\r";
+  const size_t begin = std::min(text.find_first_not_of(kSpace), text.size());
+  return std::string(text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin));
 }
 
 // Without its underscores, each of which stands between digits; nothing where one does not.

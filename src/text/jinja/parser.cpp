@@ -268,6 +268,7 @@ Result<NodeId> Parser::block_() {
   skip_name("required");
   made.what = scoped ? What::next : What::none;
   made.c = TRY(inner_body({"endblock"}, {}));
+  tree_.blocks.push_back({.name = block, .body = made.c});
   skip_name(tree_.names[block]);
   return add(made);
 }

@@ -113,6 +113,7 @@ struct Tree {
   std::vector<std::string> names;
   std::vector<CallSite> calls{CallSite{}};
   std::vector<Function> functions;
+  std::vector<Function> blocks;            // named parts, which `self` calls
   std::vector<std::vector<NameId>> unset;  // what a scope sets before it reads it; the first is empty
   NodeId root = 0;
   bool has_generation = false;

@@ -20,9 +20,22 @@ Result<uint32_t> depth_over(std::span<const Value> items, uint32_t depth) {
   return depth;
 }
 
+// -1, 0 or 1 as the whole number is less, equal or greater; exact where it is no double.
+int compare_exactly(int64_t whole, double real) {
+  constexpr double kBeyond = 9223372036854775808.0;  // 2^63
+  if (real >= kBeyond) return -1;
+  if (real < -kBeyond) return 1;
+  const auto below = static_cast<int64_t>(std::floor(real));
+  if (whole != below) return whole < below ? -1 : 1;
+  return real > std::floor(real) ? -1 : 0;
+}
+
 template <class Order>
 bool compare_numbers(const Value& a, const Value& b, Order order) {
-  if (a.is(Kind::real) || b.is(Kind::real)) return order(a.real(), b.real());
+  const bool reals = a.is(Kind::real) && b.is(Kind::real);
+  if (reals || std::isnan(a.real()) || std::isnan(b.real())) return order(a.real(), b.real());
+  if (a.is(Kind::real)) return order(0, compare_exactly(b.integer(), a.real()));
+  if (b.is(Kind::real)) return order(compare_exactly(a.integer(), b.real()), 0);
   return order(a.integer(), b.integer());
 }
 

@@ -115,6 +115,17 @@ class Pipeline final : public VocabularyTokenizer {
   std::string normal_;
 };
 
+// Whether a step cuts at spaces, and a space is still one when it gets there.
+Result<bool> cuts_at_spaces(const Steps& steps) {
+  std::string text = "a b";
+  for (const Normalizer& step : steps.normalizers) CHECK_OK(step(text, {.begins = false, .ends = false}));
+  if (!steps.splitters.cuts_at_spaces || text != "a b") return false;
+  Pieces pieces{{.text = text, .first = false, .joins = true}};
+  for (const Splitter& step : steps.splitters.steps) CHECK_OK(step(pieces));
+  const auto has = [](const Piece& piece, char letter) { return piece.text.find(letter) != std::string::npos; };
+  return std::ranges::none_of(pieces, [&](const Piece& piece) { return has(piece, 'a') && has(piece, 'b'); });
+}
+
 // The vocabulary as the others see it: tokens as they stand in running text, special ones as they are.
 Result<void> fill(const JsonTokenizer& json, const Steps& steps, Vocabulary& vocabulary, TokenTable& normalized) {
   for (const auto& added : json.added) {
@@ -139,6 +150,7 @@ Result<std::unique_ptr<Tokenizer>> read(const JsonTokenizer& json, std::string t
   Steps steps;
   steps.normalizers = TRY(read_normalizers(json));
   steps.splitters = TRY(read_splitters(json));
+  steps.splitters.cuts_at_spaces = TRY(cuts_at_spaces(steps));
   steps.model = TRY(read_model(json));
   steps.decoders = TRY(Decoders::read(json));
   Vocabulary vocabulary;

@@ -31,9 +31,7 @@ bool is_punctuation(uint32_t code) {
   return ascii || within(code, UTF8PROC_CATEGORY_PC, UTF8PROC_CATEGORY_PO);
 }
 
-bool is_other(uint32_t code) {
-  return category(code) == UTF8PROC_CATEGORY_CN || within(code, UTF8PROC_CATEGORY_CC, UTF8PROC_CATEGORY_CO);
-}
+bool is_other(uint32_t code) { return within(code, UTF8PROC_CATEGORY_CC, UTF8PROC_CATEGORY_CO); }
 
 bool is_nonspacing_mark(uint32_t code) { return category(code) == UTF8PROC_CATEGORY_MN; }
 bool is_mark(uint32_t code) { return within(code, UTF8PROC_CATEGORY_MN, UTF8PROC_CATEGORY_ME); }

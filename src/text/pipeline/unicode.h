@@ -12,7 +12,7 @@ namespace thimble::pipeline {
 bool is_white_space(uint32_t code);      // the property White_Space
 bool is_numeric(uint32_t code);          // categories Nd, Nl and No
 bool is_punctuation(uint32_t code);      // ASCII's punctuation, and categories P*
-bool is_other(uint32_t code);            // categories C*: control, format, unassigned, private
+bool is_other(uint32_t code);            // control, format, private and surrogate; not unassigned
 bool is_nonspacing_mark(uint32_t code);  // category Mn
 bool is_mark(uint32_t code);             // categories M*
 bool is_word(uint32_t code);             // \w of Unicode's regular expressions (UTS 18)
