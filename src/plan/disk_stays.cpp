@@ -280,6 +280,7 @@ std::vector<TransferEvent> transfer_events(const Schedule& schedule) {
   }
   std::stable_sort(keyed.begin(), keyed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<TransferEvent> events;
+  events.reserve(keyed.size());
   for (const auto& [key, event] : keyed) events.push_back(event);
   return events;
 }

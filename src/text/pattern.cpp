@@ -170,9 +170,10 @@ Result<Pattern> Pattern::compile(std::string source) {
     c.stack = pcre2_jit_stack_create(32 << 10, 1 << 20, nullptr);
     pcre2_jit_stack_assign(c.context, nullptr, c.stack);
   }
-  uint32_t lookbehind = 0;
+  uint32_t lookbehind = 0, empty = 0;
   pcre2_pattern_info(c.code, PCRE2_INFO_MAXLOOKBEHIND, &lookbehind);
-  pattern.looks_behind_ = lookbehind > 0;
+  pcre2_pattern_info(c.code, PCRE2_INFO_MATCHEMPTY, &empty);
+  pattern.looks_behind_ = lookbehind > 0, pattern.matches_nothing_ = empty != 0;
   return pattern;
 }
 

@@ -20,6 +20,7 @@ class Pattern {
 
   const std::string& source() const { return source_; }
   bool looks_behind() const { return looks_behind_; }  // a match depends on what stands before it
+  bool matches_nothing() const { return matches_nothing_; }  // between characters too, which find() passes over
 
   struct Match {
     enum class Kind { none, found, partial } kind = Kind::none;
@@ -36,7 +37,7 @@ class Pattern {
   };
   std::string source_;
   std::unique_ptr<Compiled, Free> compiled_;
-  bool looks_behind_ = false;
+  bool looks_behind_ = false, matches_nothing_ = false;
 };
 
 }  // namespace thimble

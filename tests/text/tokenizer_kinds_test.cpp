@@ -103,6 +103,9 @@ TEST(TokenizerKinds, UnknownPartsAreRefusedByName) {
                 {{"type", "Split"}, {"behavior", "Isolated"}, {"pattern", {{"Regex", "[a[b]]"}}}},
                 "a set within a set"},
            Case{"/pre_tokenizer", {{"type", "Metaspace"}, {"prepend_scheme", "odd"}}, "prepend_scheme 'odd'"},
+           Case{"/pre_tokenizer",
+                {{"type", "Split"}, {"pattern", {{"Regex", "(?=b)"}}}, {"behavior", "Isolated"}, {"invert", false}},
+                "pattern of a Split '(?=b)' is not supported"},
            Case{"/post_processor",
                 {{"type", "BertProcessing"}, {"sep", {"[NO]", 2}}, {"cls", {"[CLS]", 1}}},
                 "the post-processor's token '[NO]' is not among the tokens"},
@@ -123,7 +126,6 @@ TEST(TokenizerKinds, UnknownPartsAreRefusedByName) {
               HasSubstr("dropout' is set"));
 }
 
-// The same tokenizer as vocab.txt with tokenizer_config.json.
 // Words with spaces between them, and what `change` makes of the file; what tokenizers 0.23 gives is beside each.
 class Words : public testing::Test {
  protected:
@@ -137,7 +139,7 @@ class Words : public testing::Test {
     return {{"type", "TemplateProcessing"},
             {"single", {token(before), {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, token(after)}}};
   }
-  Ids ids(const std::string& text, const Json& change, const Json& config = nullptr) {
+  std::unique_ptr<Tokenizer> open(const Json& change, const Json& config = nullptr) {
     Json json = {{"added_tokens", {added(0, "<unk>"), added(1, "<s>"), added(2, "</s>"), added(3, "<pad>")}},
                  {"pre_tokenizer", {{"type", "Whitespace"}}},
                  {"model",
@@ -147,7 +149,10 @@ class Words : public testing::Test {
     json.update(change);
     folder_.write("tokenizer.json", json.dump());
     if (!config.is_null()) folder_.write("tokenizer_config.json", config.dump());
-    const auto tokenizer = must_open(folder_.path());
+    return must_open(folder_.path());
+  }
+  Ids ids(const std::string& text, const Json& change, const Json& config = nullptr) {
+    const auto tokenizer = open(change, config);
     if (!tokenizer) return {};
     EXPECT_EQ(encode_in_parts(*tokenizer, text + " " + text, 1), must_encode(*tokenizer, text + " " + text));
     return with_ends(*tokenizer, text);
@@ -186,10 +191,21 @@ TEST_F(Words, reach_across_spaces_that_are_something_else_when_they_are_cut) {
   EXPECT_EQ(ids("a b", {{"normalizer", replace}, {"pre_tokenizer", {{"type", "WhitespaceSplit"}}}}), (Ids{6}));
 }
 
+TEST_F(Words, of_bytes_are_characters_again_whatever_comes_after) {
+  const Json words = {{"<unk>", 0},  {"<s>", 1},    {"</s>", 2},   {"<pad>", 3},
+                      {"<0xC8>", 4}, {"<0xA8>", 5}, {"\u2581a", 6}};
+  const Json decoders = {{{"type", "ByteFallback"}}, {{"type", "Metaspace"}, {"replacement", "\u2581"}}};
+  const auto tokenizer = open({{"model", {{"type", "WordLevel"}, {"unk_token", "<unk>"}, {"vocab", words}}},
+                               {"decoder", {{"type", "Sequence"}, {"decoders", decoders}}}});
+  ASSERT_TRUE(tokenizer);
+  EXPECT_EQ(tokenizer->decode(Ids{4, 5, 6}), "\u0228 a");
+}
+
 TEST_F(Words, of_characters_that_unicode_has_not_yet_stay) {
   EXPECT_EQ(ids("\U0003FFF0", {{"normalizer", {{"type", "BertNormalizer"}}}}), (Ids{0}));
 }
 
+// The same tokenizer as vocab.txt with tokenizer_config.json.
 TEST(TokenizerKinds, VocabTxtIsBert) {
   for (const auto& golden : goldens()) {
     const auto name = golden["name"].get<std::string>();

@@ -58,6 +58,7 @@ Result<Decoder> metaspace(const JsonTokenizer&, const Object& part) {
   const bool legacy = flag_of(part, "add_prefix_space", true);
   const bool prefix = text_of(part, "prepend_scheme", legacy ? "always" : "never") != "never";
   return Decoder{[=](std::string& token, bool first, bool) {
+    if (token.size() == 1 && static_cast<unsigned char>(token[0]) >= 0x80) return;  // a part of a character
     map_characters(token, [&](uint32_t code, std::string& to) {
       if (code != mark) append_utf8(to, code);
       if (code == mark && !(first && prefix)) to += ' ';

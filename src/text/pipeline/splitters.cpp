@@ -229,8 +229,10 @@ Result<Splitter> punctuation(const JsonTokenizer& json, const Object& part) {
 
 Result<Splitter> split(const JsonTokenizer& json, const Object& part) {
   const Behavior behavior = TRY(behavior_of(json, part, ""));
-  return by_pattern(behavior, std::make_shared<const Pattern>(TRY(read_pattern(json, part))),
-                    flag_of(part, "invert", false));
+  Pattern pattern = TRY(read_pattern(json, part));
+  if (pattern.matches_nothing())
+    return unsupported_part(json, "pattern of a Split", pattern.source(), "those that match one character or more");
+  return by_pattern(behavior, std::make_shared<const Pattern>(std::move(pattern)), flag_of(part, "invert", false));
 }
 
 // Words, and what is neither word nor white space.
