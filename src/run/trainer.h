@@ -195,6 +195,7 @@ class Trainer {
   Failure stopped();
   Failure stopped_before(const char* when) const;  // the first step of this call
   Result<void> check_names() const;                // of what the user named
+  int64_t heap_of_a_save() const;                  // of the tensors of a checkpoint
   // Of a selector that draws: the heap that planning another period takes while plan_ is there.
   Result<int64_t> heap_of_a_period() const;
   int64_t touched_later() const;  // bytes that are resident only when the run is under way

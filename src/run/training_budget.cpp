@@ -10,6 +10,14 @@
 
 namespace thimble {
 
+// The list of what is saved, and a checkpoint's header: 370 bytes a tensor of 28,000, which long names take most of.
+int64_t Trainer::heap_of_a_save() const {
+  constexpr int64_t kBytesPerTensor = 512;
+  const auto saved = std::ranges::count_if(plan_.layout.entries(),
+                                           [&](const auto& named) { return in_checkpoint(named.first, named.second); });
+  return kBytesPerTensor * saved;
+}
+
 Result<int64_t> Trainer::heap_of_a_period() const {
   if (draw_period(spec_) == 0) return 0;
   Result<void> planned;
@@ -47,7 +55,7 @@ Result<void> Trainer::plan_within_budget() {
     planner = std::move(at_work);
     period_heap_ = std::max(period_heap_, TRY(heap_of_a_period()));
     spec_.runtime_heap = spec_.heap(plan_);
-    return spec_.runtime_heap + exported;
+    return spec_.runtime_heap + exported + heap_of_a_save();
   }));
   return {};
 }
