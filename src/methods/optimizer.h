@@ -71,7 +71,7 @@ struct Update {
   std::vector<char> roots = {};            // by state: whether its root is what is stored; empty: of none
   std::vector<std::string_view> due = {};  // periods of this kind of step
   const Estimate* estimate = nullptr;      // what the gradient is made of; nullptr: it was derived
-  int64_t steps = 0;                       // of the run; 0: not known
+  int64_t steps = 0;                       // of the run as it was begun; 0: not known
   ValueId threshold = kNone;               // f32 [1], of the numbers that the estimate is for; kNone: for all
   ValueId loss_scale = kNone;              // curvature: f32 [1], 1 / tokens of the step, over which the loss is a mean
 

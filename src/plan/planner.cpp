@@ -21,7 +21,7 @@ namespace {
 // (measured: 2.7 to 3.1).
 constexpr double kPlanHeap = 3.2;
 
-// What is looked at more closely, or gives up exactness, is to take no more than this part of the time of what is there.
+// A plan must take less than this part of another's time to be worth giving up exactness, or looking at passes again.
 constexpr double kGain = 0.98;
 
 // A method that trains less, or a lower rank where that is the user's to say.

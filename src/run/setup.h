@@ -101,7 +101,7 @@ Result<void> plan_within(const PlanBudget& budget, int64_t asked_bytes, Plan& pl
     const int64_t measured = taken + budget.touched_later + heap / 8;
     const int64_t left = budget.runtime_bytes - measured, slack = std::max(kSlack, heap / 8);
     if (budget.budget_bytes > 0 && left >= 0 && (left < slack || round >= kClose)) return include_start(budget);
-    // What a plan takes varies by less than the slack: in its middle the next round is most likely the last.
+    // What a large plan takes varies from round to round: half of its slack is set aside, so that the next is the last.
     budget.runtime_bytes =
         round < kClose ? measured + (slack - kSlack) / 2 : std::max(measured, budget.runtime_bytes) + slack;
     budget.budget_bytes = budget_or_free(asked_bytes);

@@ -20,7 +20,8 @@ Result<uint32_t> depth_over(std::span<const Value> items, uint32_t depth) {
   return depth;
 }
 
-// -1, 0 or 1 as the whole number is less, equal or greater; exact where it is no double.
+// -1, 0 or 1 as the whole number is less than, equal to or greater than the real one: as they are, for not every whole
+// number is a double.
 int compare_exactly(int64_t whole, double real) {
   constexpr double kBeyond = 9223372036854775808.0;  // 2^63
   if (real >= kBeyond) return -1;
