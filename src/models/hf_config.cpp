@@ -48,7 +48,7 @@ Result<Architecture> architecture_from_config(const std::string& path) {
 }
 
 Result<SpecialIds> special_ids_from_config(const std::string& path) {
-  const Json json = TRY(parse_json(TRY(read_text_file(path, 1u << 20)), path));
+  const Json json = TRY(read_json_file(path));
   const auto id = [&json](const char* name) -> std::optional<int64_t> {
     const auto found = json.find(name);
     if (found == json.end()) return std::nullopt;

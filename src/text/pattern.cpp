@@ -173,7 +173,7 @@ Result<Pattern> Pattern::compile(std::string source) {
   uint32_t lookbehind = 0, empty = 0;
   pcre2_pattern_info(c.code, PCRE2_INFO_MAXLOOKBEHIND, &lookbehind);
   pcre2_pattern_info(c.code, PCRE2_INFO_MATCHEMPTY, &empty);
-  pattern.looks_behind_ = lookbehind > 0, pattern.matches_nothing_ = empty != 0;
+  pattern.looks_behind_ = lookbehind > 0, pattern.matches_empty_ = empty != 0;
   return pattern;
 }
 

@@ -19,8 +19,8 @@ class Pattern {
   static std::string quoted(std::string_view text);
 
   const std::string& source() const { return source_; }
-  bool looks_behind() const { return looks_behind_; }  // a match depends on what stands before it
-  bool matches_nothing() const { return matches_nothing_; }  // between characters too, which find() passes over
+  bool looks_behind() const { return looks_behind_; }    // a match depends on what stands before it
+  bool matches_empty() const { return matches_empty_; }  // it may match between characters, which find() passes over
 
   struct Match {
     enum class Kind { none, found, partial } kind = Kind::none;
@@ -37,7 +37,7 @@ class Pattern {
   };
   std::string source_;
   std::unique_ptr<Compiled, Free> compiled_;
-  bool looks_behind_ = false, matches_nothing_ = false;
+  bool looks_behind_ = false, matches_empty_ = false;
 };
 
 }  // namespace thimble

@@ -78,15 +78,18 @@ Result<void> read_listed(const dom::object& root, JsonTokenizer& json) {
 // text for an id, the file's stays.
 Result<void> read_added(const dom::object& root, JsonTokenizer& json) {
   CHECK_OK(read_listed(root, json));
+  std::ranges::stable_sort(json.added, {}, &JsonTokenizer::Added::id);
   json.of_config = TRY(read_added_decoder(std::filesystem::path(json.path).parent_path().string()));
+  const auto listed = static_cast<std::ptrdiff_t>(json.added.size());
   for (const auto& [id, token] : json.of_config) {
     const JsonTokenizer::Added added{id,
                                      token.text,
                                      token.special ? TokenKind::control : TokenKind::user_defined,
                                      {id, token.left_strip, token.right_strip, token.single_word},
                                      token.normalized};
-    const auto there = std::ranges::find(json.added, id, &JsonTokenizer::Added::id);
-    if (there == json.added.end())
+    const auto end = json.added.begin() + listed;
+    const auto there = std::ranges::lower_bound(json.added.begin(), end, id, {}, &JsonTokenizer::Added::id);
+    if (there == end || there->id != id)
       json.added.push_back(added);
     else if (there->text == token.text)
       *there = added;

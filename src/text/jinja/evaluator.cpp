@@ -49,15 +49,13 @@ Evaluator::~Evaluator() {
 }
 
 Result<Rendering> Evaluator::run(std::span<const Variable> variables) {
-  for (const auto& [name, value] : variables) {
+  const auto set = [&](std::string_view name, Value value) {
     const auto found = std::ranges::find(tree_.names, name);
-    if (found != tree_.names.end()) globals_[static_cast<size_t>(found - tree_.names.begin())] = value;
-  }
+    if (found != tree_.names.end()) globals_[static_cast<size_t>(found - tree_.names.begin())] = std::move(value);
+  };
+  for (const auto& [name, value] : variables) set(name, value);
   frame_ = root_frame_ = new_frame(nullptr);
-  const auto own = std::ranges::find(tree_.names, "self");
-  if (own != tree_.names.end())
-    globals_[static_cast<size_t>(own - tree_.names.begin())] =
-        Value(Kind::callable, std::make_shared<Blocks>(tree_, root_frame_));
+  set("self", Value(Kind::callable, std::make_shared<Blocks>(tree_, root_frame_)));
   const auto done = execute(tree_.root);
   if (!done) {
     if (raised_) return Failure(done.error());

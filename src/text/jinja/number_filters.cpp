@@ -20,25 +20,29 @@ char ascii_digit(uint32_t code) {
   return static_cast<char>('0' + (code - first) % 10);
 }
 
-// As Python reads numbers: any script's digits and spaces are ASCII's, but in a text of ASCII alone C's white space only
-// is space.
-std::string stripped(std::string_view text) {
-  std::string plain;
-  const bool ascii = std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
-  for (size_t at = 0; at < text.size() && !ascii;) {
+// Digits and spaces of any script as ASCII's.
+std::string digits_in_ascii(std::string_view text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
     const Utf8Char c = decode_utf8(text, at);
     if (is_space(c.code))
-      plain += ' ';
+      out += ' ';
     else if (is_decimal(c.code))
-      plain += ascii_digit(c.code);
+      out += ascii_digit(c.code);
     else
-      plain += text.substr(at, c.length);
+      out += text.substr(at, c.length);
     at += c.length;
   }
-  if (!ascii) text = plain;
+  return out;
+}
+
+// As Python reads numbers: in a text of ASCII alone, which is not looked at so, C's white space only is space.
+std::string stripped(std::string_view given) {
   constexpr std::string_view kSpace = " \t\n\v\f\r";
+  const bool ascii = std::ranges::all_of(given, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+  const std::string text = ascii ? std::string(given) : digits_in_ascii(given);
   const size_t begin = std::min(text.find_first_not_of(kSpace), text.size());
-  return std::string(text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin));
+  return text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin);
 }
 
 // Without its underscores, each of which stands between digits; nothing where one does not.

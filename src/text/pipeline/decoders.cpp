@@ -58,7 +58,6 @@ Result<Decoder> metaspace(const JsonTokenizer&, const Object& part) {
   const bool legacy = flag_of(part, "add_prefix_space", true);
   const bool prefix = text_of(part, "prepend_scheme", legacy ? "always" : "never") != "never";
   return Decoder{[=](std::string& token, bool first, bool) {
-    if (token.size() == 1 && static_cast<unsigned char>(token[0]) >= 0x80) return;  // a part of a character
     map_characters(token, [&](uint32_t code, std::string& to) {
       if (code != mark) append_utf8(to, code);
       if (code == mark && !(first && prefix)) to += ' ';
@@ -122,6 +121,12 @@ constexpr std::array kDecoders{
     Entry{"Strip", strip},    Entry{"WordPiece", word_piece},
 };
 
+// What ByteFallback has made a byte of a character is no text before it is joined: no step changes it.
+void apply(const Decoder& step, std::string& token, bool first, bool last) {
+  const bool byte = token.size() == 1 && static_cast<unsigned char>(token[0]) >= 0x80;
+  if (step.each && !byte) step.each(token, first, last);
+}
+
 }  // namespace
 
 Result<Decoders> Decoders::read(const JsonTokenizer& json) {
@@ -145,8 +150,8 @@ std::string Decoders::decode(std::vector<std::string> tokens) const {
   };
   bool joined = false;
   for (const Decoder& step : steps_) {
-    for (size_t i = 0; step.each && i < tokens.size(); ++i)
-      step.each(tokens[i], step.at_ends || i == 0, step.at_ends || i + 1 == tokens.size());
+    for (size_t i = 0; i < tokens.size(); ++i)
+      apply(step, tokens[i], step.at_ends || i == 0, step.at_ends || i + 1 == tokens.size());
     if (step.joins && !joined) tokens = {join()};
     joined |= step.joins;
   }
@@ -157,7 +162,7 @@ std::string Decoders::inner(std::string token) const {
   bool joined = false;
   for (const Decoder& step : steps_) {
     const bool end = step.at_ends && !joined;
-    if (step.each) step.each(token, end, end);
+    apply(step, token, end, end);
     joined |= step.joins;
   }
   return token;

@@ -229,10 +229,8 @@ Result<Splitter> punctuation(const JsonTokenizer& json, const Object& part) {
 
 Result<Splitter> split(const JsonTokenizer& json, const Object& part) {
   const Behavior behavior = TRY(behavior_of(json, part, ""));
-  Pattern pattern = TRY(read_pattern(json, part));
-  if (pattern.matches_nothing())
-    return unsupported_part(json, "pattern of a Split", pattern.source(), "those that match one character or more");
-  return by_pattern(behavior, std::make_shared<const Pattern>(std::move(pattern)), flag_of(part, "invert", false));
+  return by_pattern(behavior, std::make_shared<const Pattern>(TRY(read_pattern(json, part))),
+                    flag_of(part, "invert", false));
 }
 
 // Words, and what is neither word nor white space.
@@ -285,7 +283,11 @@ Result<Pattern> read_pattern(const JsonTokenizer& json, const Object& part) {
   if (part.at_key("pattern").get(pattern) != simdjson::SUCCESS)
     return fail(ErrorCode::corrupt, "reading {}: a {} has no pattern", json.path, text_of(part, "type"));
   const std::string_view literal = text_of(pattern, "String");
-  return Pattern::compile(literal.empty() ? std::string(text_of(pattern, "Regex")) : Pattern::quoted(literal));
+  Pattern compiled =
+      TRY(Pattern::compile(literal.empty() ? std::string(text_of(pattern, "Regex")) : Pattern::quoted(literal)));
+  if (compiled.matches_empty())
+    return unsupported_part(json, "pattern", compiled.source(), "those that match one character or more");
+  return compiled;
 }
 
 Result<Splitters> read_splitters(const JsonTokenizer& json) {
