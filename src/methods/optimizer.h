@@ -140,6 +140,7 @@ struct Wrapper {
   void (*together)(std::span<Update* const> updates) = nullptr;
   void (*after)(Update& update) = nullptr;  // may write over the parameter
   std::span<const Period> periods = {};
+  bool scheduled = false;  // it reads Update::steps
 };
 std::span<const Wrapper* const> wrappers();
 

@@ -186,23 +186,21 @@ void Candidates::relax() {
   }
 }
 
+const BlockRung& Candidates::rung(size_t block, const Choice& choice) const {
+  const bool deep = static_cast<int>(block) < choice.deep_blocks;
+  return rungs_[block][index(deep ? choice.deep : choice.shallow)];
+}
+
 int64_t Candidates::least_bytes(const Choice& choice) const {
   int64_t bytes = resident_[choice.on_disk];
-  for (size_t b = 0; b < rungs_.size(); ++b) {
-    const bool deep = static_cast<int>(b) < choice.deep_blocks;
-    const BlockRung& rung = rungs_[b][index(deep ? choice.deep : choice.shallow)];
-    bytes += rung.kept_bytes - rung.spilled_bytes;
-  }
+  for (size_t b = 0; b < rungs_.size(); ++b) bytes += rung(b, choice).kept_bytes - rung(b, choice).spilled_bytes;
   return bytes;
 }
 
 double Candidates::least_seconds(const Choice& choice) const {
   double compute = relaxation_.compute_seconds;
-  for (size_t b = 0; b < rungs_.size(); ++b) {
-    const bool deep = static_cast<int>(b) < choice.deep_blocks;
-    compute +=
-        static_cast<double>(sweeps() * passes_) * rungs_[b][index(deep ? choice.deep : choice.shallow)].remade_seconds;
-  }
+  for (size_t b = 0; b < rungs_.size(); ++b)
+    compute += static_cast<double>(sweeps() * passes_) * rung(b, choice).remade_seconds;
   return std::max(compute, traffic_[choice.on_disk]);
 }
 

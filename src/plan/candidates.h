@@ -110,6 +110,8 @@ class Candidates {
   void measure(const Choice& choice, TrainingPlan& plan) const;
   void time(TrainingPlan& plan) const;
 
+  const BlockRung& rung(size_t block, const Choice& choice) const;
+
   const TrainingSpec& spec_;
   const Machine& machine_;
   const Pass shape_;

@@ -71,13 +71,13 @@ Result<void> Trainer::read_position() {
     return fail(ErrorCode::corrupt, "{}: {}", path, place.error().message);
   const int64_t steps = TRY(metadata_number(file, "steps"));
   if (steps != steps_)
-    events_.note(fmt::format(
-        "warning: {} was to be {}, now {}: the schedule of the learning rate changes{}", path, counted(steps, "step"),
-        steps_,
-        std::ranges::any_of(spec_.rewrites, [](const RewriteSpec& spec) { return spec.rewrite->wrapper != nullptr; })
-            ? fmt::format("; what --method does by its own schedule stays as for {}",
-                          counted(spec_.scheduled_steps, "step"))
-            : ""));
+    events_.note(
+        fmt::format("warning: {} was to be {}, now {}: the schedule of the learning rate changes{}", path,
+                    counted(steps, "step"), steps_,
+                    std::ranges::any_of(spec_.wrappers, [](const WrapperUse& use) { return use.wrapper->scheduled; })
+                        ? fmt::format("; what --method does by its own schedule stays as for {}",
+                                      counted(spec_.scheduled_steps, "step"))
+                        : ""));
   if (!watch_.restore(metadata_text(file, "watch")))
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say which losses came before; begin a new run", path);
   CHECK_OK(restore_importance(file));

@@ -15,6 +15,7 @@ namespace {
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 
 // Of a run: how it ended, what was noted, and how a test steps in.
 struct Ended {
@@ -99,6 +100,11 @@ TEST_F(Checkpoint, a_run_made_longer_keeps_the_schedules_of_its_methods) {
       EXPECT_THAT(ended.notes, HasSubstr("what --method does by its own schedule stays as for 4 steps"));
     }
   }
+  recipe_.method = "oft", recipe_.steps = 1;  // what goes around the optimizer there has none
+  ASSERT_EQ(run(at("oft")).error, "");
+  Recipe longer = resumed("oft");
+  longer.steps = 2;
+  EXPECT_THAT(run(longer).notes, AllOf(HasSubstr("learning rate changes"), Not(HasSubstr("--method"))));
 }
 
 TEST_F(Checkpoint, an_evaluation_that_was_interrupted_is_made_up_for) {

@@ -98,6 +98,7 @@ const Wrapper kAdaloraBudget = {.name = "adalora",
                                 .states = states,
                                 .on_gradient = true,
                                 .together = together,
-                                .after = after};
+                                .after = after,
+                                .scheduled = true};
 
 }  // namespace thimble

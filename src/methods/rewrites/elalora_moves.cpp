@@ -283,6 +283,7 @@ const Wrapper kElaloraMoves = {.name = "elalora",
                                .on_gradient = true,
                                .together = together,
                                .after = after,
-                               .periods = kPeriods};
+                               .periods = kPeriods,
+                               .scheduled = true};
 
 }  // namespace thimble

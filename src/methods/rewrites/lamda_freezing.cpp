@@ -56,6 +56,7 @@ const Wrapper kLamdaFreezing = {.name = "lamda",
                                 .options = kLamdaOptions,
                                 .states = states,
                                 .before = before,
-                                .after = after};
+                                .after = after,
+                                .scheduled = true};
 
 }  // namespace thimble

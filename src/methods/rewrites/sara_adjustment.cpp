@@ -76,6 +76,7 @@ const Wrapper kSaraAdjustment = {.name = "sara",
                                  .states = states,
                                  .before = before,
                                  .after = after,
-                                 .periods = kPeriods};
+                                 .periods = kPeriods,
+                                 .scheduled = true};
 
 }  // namespace thimble
