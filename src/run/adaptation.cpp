@@ -8,7 +8,6 @@
 
 #include "adapters/modules.h"
 #include "adapters/peft_config.h"
-#include "core/split.h"
 #include "models/untied_model.h"
 #include "run/blocks.h"
 #include "run/resume.h"
@@ -19,25 +18,24 @@ namespace {
 
 using Ordered = nlohmann::ordered_json;
 
-// "norm|bias": parts of names.
-std::vector<std::string> parts_of(const std::string& text) {
-  std::vector<std::string> parts = split(text, '|');
-  std::erase(parts, "");
-  return parts;
-}
+// What every optimizer has beside its own options: parts of names, and factors by them ("lora_B:16|embed:0.1").
+constexpr Option kByNames[] = {
+    {"no_decay", 0, 0, 0, "parts of the names of parameters that do not decay", Option::Kind::words},
+    {"rate_of", 0, 0, 0, "factors of the learning rate", Option::Kind::words},
+    {"decay_of", 0, 0, 0, "factors of the decay", Option::Kind::words}};
 
-// "lora_B:16|embed:0.1": factors by parts of names.
-Result<std::vector<std::pair<std::string, double>>> parse_factors(const std::string& option, const std::string& text) {
+Result<std::vector<std::pair<std::string, double>>> factors(const OptionValues& by_names, std::string_view option) {
   std::vector<std::pair<std::string, double>> out;
-  for (const std::string& one : parts_of(text)) {
+  for (const std::string& one : by_names.words(option)) {
     const size_t colon = one.rfind(':');
     double factor = 0;
     const char* const from = one.data() + (colon == std::string::npos ? one.size() : colon + 1);
     const auto [end, error] = std::from_chars(from, one.data() + one.size(), factor);
     if (colon == 0 || error != std::errc{} || end != one.data() + one.size() || !(factor >= 0 && factor <= 1e6))
-      return fail(ErrorCode::invalid_argument,
-                  "--set {}: expected PART:FACTOR with a factor of 0 to 1000000, lora_B:16|embed:0.1 say; found '{}'",
-                  option, one);
+      return fail(
+          ErrorCode::invalid_argument,
+          "--set optimizer.{}: expected PART:FACTOR with a factor of 0 to 1000000, lora_B:16|embed:0.1 say; found '{}'",
+          option, one);
     out.emplace_back(one.substr(0, colon), factor);
   }
   return out;
@@ -103,6 +101,7 @@ Result<void> Trainer::set_options() {
   for (const auto& [wrapper, options] : spec_.wrappers) owners.emplace_back(wrapper->name);
   spec_.objective_options = TRY(objective_options());
   spec_.selector_options = OptionValues(spec_.selector->options);
+  OptionValues by_names(kByNames);
   // Sockets whose options are all their own, with the names that they are called by.
   struct Other {
     std::string_view socket, name;
@@ -137,15 +136,12 @@ Result<void> Trainer::set_options() {
     for (auto& [wrapper, options] : spec_.wrappers)
       if (setting.owner == wrapper->name) CHECK_OK(options.set(setting.owner, setting.name, setting.value));
     if (setting.owner != "optimizer" && setting.owner != optimizer) continue;
-    if (setting.name == "no_decay")
-      spec_.no_decay = parts_of(setting.value);
-    else if (setting.name == "rate_of")
-      spec_.rate_of = TRY(parse_factors(setting.owner + ".rate_of", setting.value));
-    else if (setting.name == "decay_of")
-      spec_.decay_of = TRY(parse_factors(setting.owner + ".decay_of", setting.value));
-    else
-      CHECK_OK(spec_.optimizer_options.set(setting.owner, setting.name, setting.value));
+    OptionValues& options = by_names.has(setting.name) ? by_names : spec_.optimizer_options;
+    CHECK_OK(options.set(setting.owner, setting.name, setting.value));
   }
+  spec_.no_decay = by_names.words("no_decay");
+  spec_.rate_of = TRY(factors(by_names, "rate_of"));
+  spec_.decay_of = TRY(factors(by_names, "decay_of"));
   return {};
 }
 
