@@ -31,7 +31,7 @@ Result<void> norm_tangent(Tangents& tangents, const Node& node, bool centred) {
   }
   // Gains and biases repeat over the columns of a row: the elements lie in rows of that many.
   PointwiseBuilder b;
-  b.shape({shape.count() / columns, columns});
+  b.shape({0, columns});
   std::vector<ValueId> in{dh != kNone ? dh : h[0]};
   const Expr first = b.tensor();
   Expr sum = dh != kNone ? first : 0 * first;

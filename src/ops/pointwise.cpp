@@ -26,10 +26,17 @@ constexpr int64_t kTile = 512;
 
 const PointwiseAttributes& of(const std::any& attributes) { return *std::any_cast<PointwiseAttributes>(&attributes); }
 
-// That of a tensor which does not lie flat, if there is one.
+// That of a tensor which does not lie flat, if there is one. Of a shape without a number of rows there are as many as the
+// elements of a tensor come to.
 template <class Typed>
 Shape shape_of(const PointwiseAttributes& attributes, std::span<const Typed> in) {
   Shape shape = attributes.shape;
+  if (shape.rank() > 0 && shape[0] == 0) {
+    const int64_t row = shape.with_first(1).count();
+    for (const auto& instruction : attributes.code)
+      if (instruction.kind == Kind::tensor)
+        return shape.with_first(in[static_cast<size_t>(instruction.a)].shape.count() / std::max<int64_t>(1, row));
+  }
   if (shape.rank() > 0) return shape;
   for (const auto& [kind, a, b, value, stream, uniform] : attributes.code)
     if (kind == Kind::tensor && in[static_cast<size_t>(a)].shape.rank() > shape.rank())

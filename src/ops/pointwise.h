@@ -63,7 +63,7 @@ struct PointwiseAttributes {
   std::vector<Instruction> code;  // instruction i writes register i
   std::vector<Output> outputs;
   int operands = 0;
-  Shape shape;          // rank 0: that of the tensors
+  Shape shape;          // rank 0: that of the tensors; without a first extent (0): as many as their elements come to
   bool tokens = false;  // rows are tokens: noise is keyed by their number in the step
   bool operator==(const PointwiseAttributes&) const = default;
 };

@@ -181,7 +181,7 @@ class PointwiseGradient {
     const Shape shape = g.value(operand).type.shape;
     if (shape == g.value(each).type.shape) return each;
     PointwiseBuilder b;
-    b.shape(shape);
+    b.shape(g.value(operand).type.extent == Extent::fixed ? shape : shape.with_first(0));
     b.output(b.tensor(), g.value(each).type.codec);
     return g.emit(kPointwise, b.attributes(), {each}, backward_.name(operand) + ".rows");
   }

@@ -10,7 +10,6 @@
 #include "disk/scratch.h"
 #include "ops/rows.h"
 #include "ops/table.h"
-#include "plan/taps.h"
 
 namespace thimble {
 namespace {
@@ -30,23 +29,14 @@ Choice canonical(Choice choice, int blocks) {
 
 }  // namespace
 
-Result<void> Candidates::build() {
-  const bool barrier = spec_.clip > 0 || passes_ > 1 || spec_.judges_gradients ||
-                       spec_.optimizer->total != Total::none || !spec_.estimator->differentiates();
-  train_ = TRY(build_training(spec_, shape_.rows, barrier, {.keep_logits = shape_.keep_logits}));
+Result<void> Candidates::build(PassBuilder& builder) {
+  PassPrograms built = TRY(builder.build(shape_));
+  train_ = std::move(built.train), programs_ = std::move(built.programs), variants_ = std::move(built.variants);
   tables_.emplace(train_.graph);
   costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
   if (train_.barrier) deferred_order_ = thimble::deferred_order(train_);
-  if (spec_.evaluates) {
-    PassLog passes;
-    CHECK_OK(add_program(PlannedProgram::Kind::evaluate, TRY(evaluation_graph(passes))));
-    programs_.back().passes = std::move(passes);
-  }
-  if (spec_.estimator->moves_in_place(spec_.estimator_options))
-    CHECK_OK(add_program(PlannedProgram::Kind::perturb, TRY(build_perturbation(spec_, train_))));
-  variants_ = variants_of(spec_);
-  for (PlannedVariant& variant : variants_)
-    variant.train = TRY(build_training(spec_, shape_.rows, barrier, {variant.names, shape_.keep_logits}));
+  for (const PlannedProgram& program : programs_)
+    program_costs_.push_back(node_costs(program.graph, spec_.multiply, spec_.threads, machine_));
   droppable_ = find_droppable(train_.graph);
   rungs_ = block_rungs(train_.graph, costs_, droppable_, spec_.disk_least_bytes);
   Layout layout;
@@ -55,12 +45,6 @@ Result<void> Candidates::build() {
   for (const PlannedVariant& variant : variants_) CHECK_OK(layout.add(variant.train.graph, variant.train.barrier));
   list_for_disk(layout);
   relax();
-  return {};
-}
-
-Result<void> Candidates::add_program(PlannedProgram::Kind kind, Graph graph) {
-  program_costs_.push_back(node_costs(graph, spec_.multiply, spec_.threads, machine_));
-  programs_.push_back({kind, std::move(graph), {}});
   return {};
 }
 
@@ -100,30 +84,6 @@ std::string Candidates::numerics_hash() const {
   if (!spec_.estimator->differentiates())
     text += fmt::format(" {} {}", spec_.estimator->name, spec_.estimator_options.text());
   return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
-}
-
-Result<Graph> Candidates::evaluation_graph(PassLog& passes) const {
-  BuildOptions options{
-      .prefix = "eval.", .rows = shape_.rows, .positions = spec_.context, .activation = spec_.activation};
-  options.codec = [&](const std::string& name, const Shape&) {
-    const Codec* codec = spec_.stored(name);
-    return codec && spec_.trains_weights() && !train_.frozen.contains(name) ? &kF32 : codec;
-  };
-  Graph graph;
-  const BuiltModel model = TRY(build_model(graph, spec_.architecture, options));
-  CHECK_OK(passes.end("model", graph));
-  const TokenLoss tokens = add_token_loss(graph, model, {.prefix = options.prefix});
-  if (spec_.architecture.labels) add_logits(graph, model, kEvalScores);
-  add_objective(graph, evaluated_objective(*spec_.objective), spec_.objective_options, options.prefix,
-                {tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)});
-  CHECK_OK(passes.end(fmt::format("objective {}", evaluated_objective(*spec_.objective).name), graph));
-  graph = TRY(rewrite_model(std::move(graph), spec_.rewrites, RewriteUse::evaluate, passes,
-                            taps_of(model, spec_.architecture, options)))
-              .graph;
-  if (!spec_.optimizer->evaluated) return graph;
-  graph = with_evaluated(graph, spec_, train_.parameters);
-  CHECK_OK(passes.end(fmt::format("weights as {} evaluates", spec_.optimizer->name), graph));
-  return graph;
 }
 
 // What its transfers take in a step at least: states are read and written once, gradients both in every pass, weights

@@ -8,9 +8,9 @@
 #include <optional>
 #include <tuple>
 
+#include "plan/pass_programs.h"
 #include "plan/relaxation.h"
 #include "plan/rungs.h"
-#include "plan/training.h"
 
 namespace thimble {
 
@@ -22,13 +22,6 @@ struct Choice {
   size_t on_disk = 0;    // persistent values, of the list
   size_t eagerness = 0;  // of kEagerness
   auto operator<=>(const Choice&) const = default;
-};
-
-// What the graph of a pass depends on.
-struct Pass {
-  int64_t rows = 0;          // tokens
-  bool keep_logits = false;  // of the head, until its gradient is made
-  auto operator<=>(const Pass&) const = default;
 };
 
 struct PlanEstimate {
@@ -54,12 +47,9 @@ class Candidates {
  public:
   // spec, machine and estimates must outlive it.
   Candidates(const TrainingSpec& spec, const Machine& machine, const Pass& pass, Estimates& estimates)
-      : spec_(spec),
-        machine_(machine),
-        shape_(pass),
-        passes_(spec.batch * spec.context / pass.rows * spec.accumulate),
-        estimates_(estimates) {}
-  Result<void> build();
+      : spec_(spec), machine_(machine), shape_(pass), passes_(passes_a_step(spec, pass.rows)), estimates_(estimates) {}
+  // With a builder of the same spec.
+  Result<void> build(PassBuilder& builder);
 
   // Whether the head trains: its logits may then be kept.
   bool trains_head() const;
@@ -88,8 +78,6 @@ class Candidates {
   Result<TrainingPlan> complete_all(const Choice& choice, Periods& known) const;
 
  private:
-  Result<Graph> evaluation_graph(PassLog& passes) const;
-  Result<void> add_program(PlannedProgram::Kind kind, Graph graph);
   int64_t more_probes() const;
   int64_t sweeps() const;  // over all passes of a step
   int64_t moves() const;   // of the parameters in a step, where its estimator probes the loss

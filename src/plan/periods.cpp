@@ -56,7 +56,8 @@ Result<PeriodNeeds> Candidates::needs_of(const TrainingSpec& spec, const Choice&
                                          std::map<std::map<std::string, std::string>, PeriodNeeds>& seen) const {
   Estimates estimates;
   Candidates period(spec, machine_, shape_, estimates);
-  CHECK_OK(period.build());
+  PassBuilder builder(spec);
+  CHECK_OK(period.build(builder));
   const auto [found, fresh] = seen.try_emplace(period.train_.slots);
   if (fresh) {
     const TrainingPlan plan = period.complete(choice);

@@ -109,6 +109,7 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics)
   std::optional<TrainingPlan> best;
   double least = HUGE_VAL;
   bool whole_passes = false;
+  PassBuilder builder(numerics.spec);
   for (int64_t rows : pass_sizes(numerics.spec))
     for (bool keep_logits : {false, true}) {
       if (whole_passes) break;
@@ -120,7 +121,7 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics)
       }
       Candidates candidates(numerics.spec, machine_, {rows, keep_logits}, numerics.estimates);
       if (looking_) looking_(rows);
-      CHECK_OK(candidates.build());
+      CHECK_OK(candidates.build(builder));
       const double bound = candidates.bound(spec_.budget_bytes > 0 ? limit_ : 0);
       least = std::min(least, bound);
       before = {limit_, best ? best->seconds : HUGE_VAL, bound, candidates.trains_head(), false};
@@ -166,10 +167,11 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics,
 Result<TrainingPlan> TrainingPlanner::smallest(Numerics& numerics) const {
   std::optional<TrainingPlan> least;
   bool whole_passes = false;
+  PassBuilder builder(numerics.spec);
   for (int64_t rows : pass_sizes(numerics.spec)) {
     Candidates candidates(numerics.spec, machine_, {.rows = rows}, numerics.estimates);
     if (whole_passes) break;
-    CHECK_OK(candidates.build());
+    CHECK_OK(candidates.build(builder));
     whole_passes = candidates.whole_passes();
     for (const Choice& choice : leanest(candidates, numerics.spec.disk)) {
       if (least && candidates.estimate(choice, 0).bytes >= least->bytes(0)) continue;
@@ -203,7 +205,8 @@ Result<TrainingPlan> plan_period(const TrainingSpec& spec, const Machine& machin
   drawn.moves = homes.moves, drawn.draw = draw;
   Estimates estimates;
   Candidates candidates(drawn, machine, {homes.rows, homes.keep_logits}, estimates);
-  CHECK_OK(candidates.build());
+  PassBuilder builder(drawn);
+  CHECK_OK(candidates.build(builder));
   Choice choice{homes.deep, homes.shallow, homes.deep_blocks, homes.on_disk, homes.eagerness};
   TrainingPlan plan = candidates.complete(choice);
   for (const Rung rung : {Rung::cheap, Rung::bare}) {

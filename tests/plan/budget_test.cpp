@@ -172,7 +172,8 @@ TEST(Budget, no_choice_takes_less_than_its_least_bytes) {
       Estimates estimates;
       const Machine machine{.disk = {1e9, 1e9}};
       Candidates candidates(spec, machine, {spec.batch * spec.context, keep_logits}, estimates);
-      const auto built = candidates.build();
+      PassBuilder builder(spec);
+      const auto built = candidates.build(builder);
       ASSERT_TRUE(built) << built.error().message;
       for (const Rung deep : kRungs)
         for (const Rung shallow : kRungs)

@@ -73,7 +73,8 @@ TEST(Keeper, has_the_same_numerics_in_passes_of_any_size) {
     std::vector<std::string> hashes;
     for (const int64_t rows : {1024, 512}) {
       Candidates candidates(spec, machine, {.rows = rows}, estimates);
-      ASSERT_TRUE(candidates.build());
+      PassBuilder builder(spec);
+      ASSERT_TRUE(candidates.build(builder));
       hashes.push_back(candidates.numerics_hash());
     }
     EXPECT_EQ(hashes[0], hashes[1]) << keeper->name;
