@@ -103,7 +103,21 @@ Result<Adapter> open_gguf_adapter(const std::string& path) {
   return adapter;
 }
 
+namespace {
+
+Result<void> check_architecture(const Adapter& adapter, const Architecture& architecture) {
+  const std::string of = TRY(TRY(GgufFile::open(adapter.path)).get_or<std::string>("general.architecture", ""));
+  const std::string_view own = family_of(architecture).gguf.architecture;
+  if (of.empty() || of == own) return {};
+  return fail(ErrorCode::invalid_argument,
+              "reading {}: it is for models of '{}' (general.architecture), the model is of '{}'", adapter.path, of,
+              own.empty() ? std::string_view(architecture.family) : own);
+}
+
+}  // namespace
+
 Result<void> name_as_peft(Adapter& adapter, const Architecture& architecture) {
+  CHECK_OK(check_architecture(adapter, architecture));
   adapter.interleaved = interleaves(architecture);
   std::map<std::string, SafetensorsEntry> named;
   Ordered targets = Ordered::array(), ranks = Ordered::object(), alphas = Ordered::object();
@@ -186,6 +200,12 @@ class GgufAdapterWriter {
       if (m.owner == place.owner) module = &m;
     if (!module) return {};
     CHECK_OK(check_rows(place, adapter_.path));
+    if (place.embedding && a_.tied)
+      return fail(
+          ErrorCode::unsupported,
+          "{}: it adapts '{}', which is the model's head too: llama.cpp would apply it there and stop; merge it "
+          "into the model instead",
+          adapter_.path, place.owner);
     const double rank = module->options["rank"];
     const double scale = module->options["alpha"] / (module->options["rslora"] > 0 ? std::sqrt(rank) : rank);
     for (const bool a : {true, false}) {

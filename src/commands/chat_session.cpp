@@ -132,7 +132,7 @@ Result<void> ChatSession::load(const std::string& path) {
   std::vector<Message> messages;
   for (const Json& one : *list) {
     Message& message = messages.emplace_back();
-    message.role = TRY(text_of(one, "role"));
+    message.role = usual_role(TRY(text_of(one, "role")));
     message.content = TRY(text_of(one, "content"));
   }
   const auto done = conversation_.restore(std::move(messages));

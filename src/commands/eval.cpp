@@ -81,7 +81,8 @@ std::function<Result<void>()> add(FlagSet& command) {
       .shows_default();
   command.add("--stride", flags->stride, "strided: tokens from one window to the next; half the context without it")
       .in_range(1, 1 << 20);
-  command.add("--data", flags->files, "what to evaluate on: JSONL, CSV, plain text and the rest, as in training");
+  command.add("--data", flags->files,
+              "what to evaluate on: as in training; choice: one file, JSONL or a JSON array of questions");
   command.add("--context", flags->context, "tokens of a window; 512, or as many as needed, without it");
   command.add("--batch", flags->batch, "windows, or replies, at once; 1, or 16, without it");
   command.add("--limit", flags->limit, "examples or windows, from the first; 0: all");

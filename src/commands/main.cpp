@@ -1,4 +1,6 @@
 // The `thimble` binary. Exit codes: 0, 1 failure while running, 2 usage, 3 does not fit, 130 interrupted.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -210,6 +212,15 @@ void free_reserve_or_throw() {
   std::_Exit(1);
 }
 
+// A folder of data may hold more files than a shell lets a process have open at first.
+void allow_many_files() {
+  constexpr rlim_t kMost = 1 << 17;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= kMost) return;
+  limit.rlim_cur = std::min(limit.rlim_max, kMost);
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -218,6 +229,7 @@ int main(int argc, char** argv) {
   std::set_new_handler(free_reserve_or_throw);
   std::set_terminate(say_and_leave);
   thimble::settle_allocator();
+  allow_many_files();
   std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk
   const int code = run_guarded(argc, argv);
   if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return code;

@@ -1,5 +1,7 @@
 #include "commands/model_output.h"
 
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <map>
 
@@ -89,6 +91,9 @@ Result<void> check_model_output(const ModelOutput& o, std::vector<std::string> i
     return fail(ErrorCode::invalid_argument, "--out {}: it is a folder; --to gguf writes one file, {}/model.gguf say",
                 o.out, o.out);
   }
+  if (o.is_gguf() && is_file(o.out) && !GgufFile::recognises(o.out))
+    return fail(ErrorCode::invalid_argument,
+                "--out {}: there is a file of that name which is no GGUF model; name another", o.out);
   if (!o.is_gguf() && is_file(o.out)) {
     return fail(ErrorCode::invalid_argument, "--out {}: it is a file; --to safetensors writes a folder", o.out);
   }
@@ -105,21 +110,20 @@ void choose_embedding_codec(ModelOutput& o, int64_t width) {
 Result<void> open_output_tokenizer(ModelOutput& o, bool apart) {
   const std::string& path = o.tokenizer.empty() ? o.model : o.tokenizer;
   const char* const kNone = "the model brings no tokenizer, so the result has none; give one with --tokenizer";
-  const bool brings_one = !o.tokenizer.empty() || GgufFile::recognises(path) || Tokenizer::is_in(path);
+  const bool gguf = GgufFile::recognises(path);
+  if (gguf) o.gguf_tokenizer = TRY(GgufFile::open(path));
+  if (gguf && TRY(o.gguf_tokenizer->get_or<std::string>("tokenizer.ggml.model", "no_vocab")) == "no_vocab")
+    o.gguf_tokenizer.reset();
+  const bool brings_one = gguf ? o.gguf_tokenizer.has_value() : !o.tokenizer.empty() || Tokenizer::is_in(path);
   if (!brings_one && apart)
     return fail(ErrorCode::invalid_argument, "--add-rows: the model brings no tokenizer; give one with --tokenizer");
   if (!brings_one) {
     o.notes.emplace_back(kNone);
     return {};
   }
-  if (!o.is_gguf() || !GgufFile::recognises(path) || apart) {
-    o.opened = TRY(Tokenizer::open(path));
-    return {};
-  }
-  o.gguf_tokenizer = TRY(GgufFile::open(path));
-  if (TRY(o.gguf_tokenizer->get_or<std::string>("tokenizer.ggml.model", "no_vocab")) != "no_vocab") return {};
+  if (o.is_gguf() && gguf && !apart) return {};
   o.gguf_tokenizer.reset();
-  o.notes.emplace_back(kNone);
+  o.opened = TRY(Tokenizer::open(path));
   return {};
 }
 
@@ -155,9 +159,36 @@ int64_t output_bytes(const ModelOutput& o, const Architecture& architecture) {
 
 int64_t output_small_bytes(size_t tensors) { return kSmallThings + kBytesPerTensor * static_cast<int64_t>(tensors); }
 
+namespace {
+
+// By their names, which file each is: one that is written anew is another.
+std::map<std::string, ino_t> files_in(const std::string& folder) {
+  std::map<std::string, ino_t> files;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    struct stat state {};
+    if (::stat(at->path().c_str(), &state) == 0 && S_ISREG(state.st_mode))
+      files[at->path().filename().string()] = state.st_ino;
+  }
+  return files;
+}
+
+}  // namespace
+
 Result<void> write_model_output(ModelOutput& o, const Architecture& architecture, std::span<const ModelTensor> tensors,
                                 const ReadRows& rows) {
-  return o.is_gguf() ? write_gguf(o, architecture, tensors, rows) : write_safetensors(o, architecture, tensors, rows);
+  if (o.is_gguf()) return write_gguf(o, architecture, tensors, rows);
+  const std::map<std::string, ino_t> before = files_in(o.out);
+  CHECK_OK(write_safetensors(o, architecture, tensors, rows));
+  std::string left;
+  for (const auto& [name, number] : files_in(o.out))
+    if (const auto old = before.find(name); old != before.end() && old->second == number)
+      left += fmt::format("{}{}", left.empty() ? "" : ", ", name);
+  if (!left.empty())
+    o.notes.push_back(
+        fmt::format("{} was not empty, and holds still what was not written now: {}; remove what is not of this model",
+                    o.out, left));
+  return {};
 }
 
 int64_t bytes_at(const std::string& path) {

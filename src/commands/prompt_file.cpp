@@ -3,6 +3,8 @@
 #include <simdjson.h>
 
 #include "files/file_kind.h"
+#include "text/chat.h"
+#include "text/delimited.h"
 #include "text/parse_json.h"
 #include "text/record_fields.h"
 
@@ -11,6 +13,7 @@ namespace {
 
 constexpr uint64_t kLargest = 64u << 20;
 
+// The roles are called as in data to learn from: sharegpt's names for them are known.
 Result<std::vector<Message>> messages_of(RecordFields& fields) {
   std::vector<Message> messages;
   for (const RecordFields::Element item : TRY(fields.list("messages"))) {
@@ -18,7 +21,7 @@ Result<std::vector<Message>> messages_of(RecordFields& fields) {
     if (item.get(object) != simdjson::SUCCESS)
       return fail(ErrorCode::invalid_argument, "{}a message is no object", fields.where());
     RecordFields message(object, fmt::format("{}message {}: ", fields.where(), messages.size()));
-    messages.emplace_back().role = TRY(message.text("role"));
+    messages.emplace_back().role = usual_role(TRY(message.text("role")));
     messages.back().content = TRY(message.text("content"));
     if (const auto unused = message.unused(); !unused.empty())
       return fail(ErrorCode::invalid_argument, "{}the field '{}' is not supported here", message.where(), unused[0]);
@@ -34,6 +37,8 @@ Result<FilePrompt> prompt_of(std::string_view line, const std::string& where, co
   RecordFields fields(object, where);
   FilePrompt made{base, {}, fmt::format("{}", number)};
   if (const auto id = fields.find("id")) made.id = simdjson::minify(*id);
+  if (fields.has("messages") && fields.has("prompt"))
+    return fail(ErrorCode::invalid_argument, "{}it has 'prompt' and 'messages'; give one of them", where);
   if (fields.has("messages")) {
     made.messages = TRY(messages_of(fields));
   } else {
@@ -54,6 +59,13 @@ Result<std::vector<FilePrompt>> read_prompts(const std::string& path, const Prom
   const std::string text = TRY(read_utf8_file(path, kLargest));
   const size_t first = text.find_first_not_of(" \t\r\n");
   const bool json = first != std::string::npos && text[first] == '{';
+  if (const auto list = text.find_first_not_of(" \t\r\n", first == std::string::npos ? first : first + 1);
+      list != std::string::npos && text[first] == '[' && text[list] == '{')
+    return fail(ErrorCode::unsupported,
+                "--prompts {}: it holds a JSON array; give JSONL, an object a line: jq -c '.[]' FILE > NEW", path);
+  if (!json && delimiter_of(path, text))
+    return fail(ErrorCode::unsupported, "--prompts {}: it is a table (CSV or TSV); give JSONL, or a line of text each",
+                path);
   std::vector<FilePrompt> prompts;
   int64_t number = 0;
   for (size_t at = 0; at < text.size();) {

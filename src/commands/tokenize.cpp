@@ -7,6 +7,7 @@
 #include "commands/void_flags.h"
 #include "core/count.h"
 #include "files/file.h"
+#include "files/file_kind.h"
 #include "text/json_output.h"
 #include "text/tokenizer.h"
 
@@ -19,6 +20,13 @@ struct TokenizeOptions {
        no_special = false;
 };
 
+// Bytes of any kind may be tokenized, but not those of another kind of file in place of the text in it.
+Result<void> check_text(const std::string& path) {
+  const FileKind* const kind = TRY(file_kind(TRY(InputFile::open(path))));
+  if (kind->form == FileKind::text || kind->form == FileKind::unknown) return {};
+  return refuse_kind(path, *kind);
+}
+
 // The bytes to encode, a piece at a time.
 class Input {
  public:
@@ -28,6 +36,7 @@ class Input {
     if (o.has_text) return input;
     input.stream_ = o.file.empty() ? stdin : std::fopen(o.file.c_str(), "rb");
     if (!input.stream_) CHECK_OK(InputFile::open(o.file));  // says why
+    if (is_file(o.file)) CHECK_OK(check_text(o.file));
     input.name_ = o.file.empty() ? "standard input" : o.file;
     return input;
   }

@@ -35,11 +35,12 @@ struct TokenizerTables {
   std::vector<int32_t> types;                         // tokenizer.ggml.token_type, one a token
   StringList merges;                                  // tokenizer.ggml.merges, "left right"; empty: leave the key out
   std::optional<int32_t> bos, eos, unknown, padding;  // tokenizer.ggml.{bos,eos,unknown,padding}_token_id
-  bool add_bos = false;                               // tokenizer.ggml.add_bos_token
-  bool add_eos = false;                               // tokenizer.ggml.add_eos_token
-  bool add_space_prefix = false;                      // tokenizer.ggml.add_space_prefix
-  bool remove_extra_whitespaces = false;              // tokenizer.ggml.remove_extra_whitespaces
-  std::string chat_template;                          // tokenizer.chat_template; empty: leave the key out
+  std::vector<int32_t> ends;      // beside eos; tokenizer.ggml.{eot,eom}_token_id, and all of them eos_token_ids
+  bool add_bos = false;           // tokenizer.ggml.add_bos_token
+  bool add_eos = false;           // tokenizer.ggml.add_eos_token
+  bool add_space_prefix = false;  // tokenizer.ggml.add_space_prefix
+  bool remove_extra_whitespaces = false;  // tokenizer.ggml.remove_extra_whitespaces
+  std::string chat_template;              // tokenizer.chat_template; empty: leave the key out
 };
 
 }  // namespace thimble

@@ -27,14 +27,30 @@ struct HfName {
 struct GgufField {
   std::string_view key, config;  // "logit_scale", and the field of config.json that says the same
 };
+// What llama.cpp's loader asks of a file of the architecture (load_tensors): one that lacks a tensor which it needs, or has
+// one that it does not know, does not open there.
+struct GgufTensors {
+  enum Taken : uint8_t { never, either, always };
+  Taken head = either;      // output.weight; without it the embedding is the head
+  Taken head_bias = never;  // output.bias
+  Taken qkv_bias = either;  // attn_q.bias and so on, or attn_qkv.bias
+  Taken output_bias = never, ffn_bias = never;
+  bool rope_factors = false;  // rope_freqs.weight, of Llama 3's scaling
+  bool long_rope = false;     // rope_factors_long.weight, rope_factors_short.weight
+  bool any_head_dim = true;   // heads may have another width than that of the model divided by their number
+};
 struct GgufFamily {
   std::string_view architecture;  // general.architecture; empty: llama.cpp does not run it
   bool pairs = false;             // q and k are stored for rope of neighbours, whatever the layout of the model
   bool fused_qkv = false;         // attn_qkv: q, k, v rows
   bool fused_gate_up = false;     // ffn_up: gate rows, then up rows
   std::span<const GgufField> fields = {};
-  bool local_rope = false;      // layers with a window have a rope of their own
-  double local_rope_base = 0;   // its base; 0: that of the others
+  GgufTensors tensors = {};
+  bool local_rope = false;     // layers with a window have a rope of their own
+  double local_rope_base = 0;  // its base; 0: that of the others
+  // rope.freq_base_swa: what llama.cpp computes with, passes over, or computes with in a way that is not done here.
+  enum class LocalBase : uint8_t { ignored, read, refused };
+  LocalBase local_base = LocalBase::ignored;
   bool ignores_window = false;  // llama.cpp lets every layer see everything, whatever the file says of a window
   // Fields of config.json that follow from which tensors there are, or from sizes.
   void (*from_tensors)(const GgufFile& gguf, int64_t head_dim, Json& config) = nullptr;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "core/warnings.h"
 #include "models/hf_config.h"
 #include "models/norm.h"
 #include "models/rope_factors.h"
@@ -62,17 +63,26 @@ Result<void> add_llama3(const std::vector<float>& divisors, const Keys& keys, do
   return {};
 }
 
-Result<void> add_yarn(const Keys& keys, double factor, int64_t context, Json& rope) {
+constexpr double kBetaFast = 32, kBetaSlow = 1;
+
+// llama.cpp's common loader does not look at the betas.
+Result<void> add_yarn(const Keys& keys, double factor, double extra, int64_t context, Json& rope) {
   rope["original_max_position_embeddings"] = TRY(keys.get_or<int64_t>("rope.scaling.original_context_length", context));
-  rope["beta_fast"] = TRY(keys.get_or<double>("rope.scaling.yarn_beta_fast", 32));
-  rope["beta_slow"] = TRY(keys.get_or<double>("rope.scaling.yarn_beta_slow", 1));
+  rope["beta_fast"] = kBetaFast, rope["beta_slow"] = kBetaSlow;
+  const double fast = TRY(keys.get_or<double>("rope.scaling.yarn_beta_fast", kBetaFast)),
+               slow = TRY(keys.get_or<double>("rope.scaling.yarn_beta_slow", kBetaSlow));
+  if (fast != kBetaFast || slow != kBetaSlow)
+    warn(fmt::format("{}: '{}' {} and '{}' {} are not looked at: llama.cpp takes {} and {} whatever the file says",
+                     keys.path(), keys.full("rope.scaling.yarn_beta_fast"), fast,
+                     keys.full("rope.scaling.yarn_beta_slow"), slow, kBetaFast, kBetaSlow));
   // llama.cpp multiplies this with yarn's own 0.1 ln(factor) + 1.
-  const double extra = TRY(keys.get_or<double>("rope.scaling.attn_factor", 1));
   if (extra != 1) rope["attention_factor"] = extra * (0.1 * std::log(factor) + 1);
   return {};
 }
 
-// rope_parameters of one kind of layer.
+// rope_parameters of one kind of layer. To llama.cpp a file that names no kind of scaling is of the kind "linear", and
+// divisors, the factor and the factor of cosines and sines are applied one on the other, whatever the kind: what is
+// not one of the kinds known here is refused.
 Result<Json> rope_json(const Keys& keys, int64_t rotated, int64_t context) {
   Json rope = Json::object();
   const double base = TRY(keys.get_or<double>("rope.freq_base", 10000));
@@ -81,30 +91,38 @@ Result<Json> rope_json(const Keys& keys, int64_t rotated, int64_t context) {
   const std::vector<float> divisors = TRY(factors(keys.gguf(), kRopeFactors, rotated / 2));
   const std::vector<float> few = TRY(factors(keys.gguf(), kShortFactors, rotated / 2));
   const std::vector<float> many = TRY(factors(keys.gguf(), kLongFactors, rotated / 2));
-  if (!divisors.empty()) CHECK_OK(add_llama3(divisors, keys, base, rope));
+  const std::string type = TRY(keys.get_or<std::string>("rope.scaling.type", "linear"));
+  if (type != "none" && type != "linear" && type != "yarn" && type != "longrope")
+    return fail(ErrorCode::unsupported, "reading {}: rope scaling '{}' is not among none, linear, longrope and yarn",
+                keys.path(), type);
+  const double said = TRY(keys.get_or<double>("rope.scaling.factor", TRY(keys.get_or<double>("rope.scale_linear", 1))));
+  const double factor = type == "none" || said == 0 ? 1 : said;
+  const double extra = TRY(keys.get_or<double>("rope.scaling.attn_factor", 1));
+  const auto not_done = [&](std::string_view what) {
+    return fail(ErrorCode::unsupported, "reading {}: {}: this scaling of rope is not done", keys.path(), what);
+  };
   if (!few.empty() && !many.empty()) {
+    if (factor != 1) return not_done(fmt::format("'{}' and a factor of {}", kLongFactors, factor));
     rope["rope_type"] = "longrope";
     rope["short_factor"] = few, rope["long_factor"] = many;
     rope["original_max_position_embeddings"] =
         TRY(keys.get_or<int64_t>("rope.scaling.original_context_length", context));
-    rope["attention_factor"] = TRY(keys.get_or<double>("rope.scaling.attn_factor", 1));  // no other than the file's
+    rope["attention_factor"] = extra;  // no other than the file's
     return rope;
   }
-  const std::string type = TRY(keys.get_or<std::string>("rope.scaling.type", "none"));
-  const double old_linear = TRY(keys.get_or<double>("rope.scale_linear", 1));
-  if (type == "none") {
-    if (old_linear != 1) rope["rope_type"] = "linear", rope["factor"] = old_linear;
-    return rope;
-  }
-  if (type != "linear" && type != "yarn" && type != "longrope")
-    return fail(ErrorCode::unsupported, "reading {}: rope scaling '{}' is not among none, linear, longrope and yarn",
-                keys.path(), type);
   if (type == "longrope")
     return fail(ErrorCode::corrupt, "reading {}: rope scaling is longrope, but '{}' or '{}' is missing", keys.path(),
                 kShortFactors, kLongFactors);
-  const double factor = TRY(keys.get<double>("rope.scaling.factor"));
+  if (type != "yarn" && extra != 1)
+    return not_done(fmt::format("'{}' without yarn or longrope", keys.full("rope.scaling.attn_factor")));
+  if (!divisors.empty()) {
+    if (factor != 1 || type == "yarn") return not_done(fmt::format("'{}' and a factor of {}", kRopeFactors, factor));
+    CHECK_OK(add_llama3(divisors, keys, base, rope));
+    return rope;
+  }
+  if (factor == 1 && type != "yarn") return rope;
   rope["rope_type"] = type, rope["factor"] = factor;
-  if (type == "yarn") CHECK_OK(add_yarn(keys, factor, context, rope));
+  if (type == "yarn") CHECK_OK(add_yarn(keys, factor, extra, context, rope));
   return rope;
 }
 
@@ -152,8 +170,9 @@ Result<Json> config_json(const Keys& keys, const Family& family, Sizes& sizes) {
     const double otherwise =
         family.gguf.local_rope_base > 0 ? family.gguf.local_rope_base : rope["rope_theta"].get<double>();
     json["rope_parameters"]["full_attention"] = rope;
+    const bool read = family.gguf.local_base == GgufFamily::LocalBase::read;
     json["rope_parameters"]["sliding_attention"]["rope_theta"] =
-        TRY(keys.get_or<double>("rope.freq_base_swa", otherwise));
+        read ? TRY(keys.get_or<double>("rope.freq_base_swa", otherwise)) : otherwise;
   } else {
     json["rope_parameters"] = rope;
   }

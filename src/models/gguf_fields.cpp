@@ -4,6 +4,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "core/warnings.h"
+
 namespace thimble {
 namespace {
 
@@ -145,10 +147,31 @@ Result<void> check_values(const GgufFile& gguf, const std::string& prefix, const
   return check_pattern(gguf, prefix + "attention.sliding_window_pattern", a);
 }
 
+// Layers with a window may have a rope of their own in llama.cpp.
+Result<void> check_local_base(const GgufFile& gguf, const std::string& prefix, const Family& family) {
+  const std::string key = prefix + "rope.freq_base_swa";
+  if (family.gguf.local_base == GgufFamily::LocalBase::read || !gguf.find_value(key)) return {};
+  const double base = TRY(gguf.get_or<double>(prefix + "rope.freq_base", 10000)), own = TRY(gguf.get<double>(key));
+  if (own == base) return {};
+  if (family.gguf.local_base == GgufFamily::LocalBase::refused)
+    return fail(ErrorCode::unsupported, "reading {}: '{}' is {}: in family {} layers with a window have no other rope",
+                gguf.path(), key, own, family.name);
+  warn(fmt::format("{}: '{}' {} is not looked at: llama.cpp does not compute with it in family {}", gguf.path(), key,
+                   own, family.name));
+  return {};
+}
+
 }  // namespace
 
 std::span<const FieldNote> gguf_general_fields() { return kGeneral; }
 std::span<const FieldNote> gguf_model_fields() { return kModel; }
+
+std::string window_note(const std::string& path, const Family& family, int64_t window) {
+  return fmt::format(
+      "{}: llama.cpp has no window in models of family {}: on texts of more than {} tokens it says "
+      "something else than thimble and transformers",
+      path, family.name, window);
+}
 
 Result<void> check_gguf_fields(const GgufFile& gguf, const Family& family, const Architecture& a) {
   const std::string prefix = fmt::format("{}.", family.gguf.architecture);
@@ -157,6 +180,9 @@ Result<void> check_gguf_fields(const GgufFile& gguf, const Family& family, const
   notes.insert(notes.end(), kModel.begin(), kModel.end());
   CHECK_OK(check_fields(metadata_under(gguf, "general."), kGeneral, gguf.path(), "general."));
   CHECK_OK(check_fields(metadata_under(gguf, prefix), notes, gguf.path(), prefix));
+  CHECK_OK(check_local_base(gguf, prefix, family));
+  const int64_t window = a.blocks.front().attention.window;
+  if (family.gguf.ignores_window && window > 0 && window < a.context) warn(window_note(gguf.path(), family, window));
   return check_values(gguf, prefix, a);
 }
 

@@ -41,6 +41,10 @@ void add_tokenizer(const TokenizerTables& t, GgufWriter& writer) {
   if (t.merges.size() > 0 || t.model == "gpt2") writer.add_strings("tokenizer.ggml.merges", t.merges);
   add_id("tokenizer.ggml.bos_token_id", t.bos);
   add_id("tokenizer.ggml.eos_token_id", t.eos);
+  // llama.cpp has two more by name; the list is for those that know it.
+  constexpr std::string_view kMore[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+  for (size_t i = 0; i < std::min(std::size(kMore), t.ends.size()); ++i) add_id(kMore[i], t.ends[i]);
+  if (t.ends.size() > std::size(kMore)) writer.add_integers("tokenizer.ggml.eos_token_ids", t.ends);
   add_id("tokenizer.ggml.unknown_token_id", t.unknown);
   add_id("tokenizer.ggml.padding_token_id", t.padding);
   writer.add_bool("tokenizer.ggml.add_bos_token", t.add_bos);

@@ -7,6 +7,7 @@
 
 #include "core/warnings.h"
 #include "models/gguf_config.h"
+#include "models/gguf_fields.h"
 #include "models/gguf_metadata.h"
 #include "models/rope_factors.h"
 #include "models/tensor_names.h"
@@ -110,6 +111,39 @@ std::string lost_fields(const Family& family, Architecture a, Architecture b) {
   return out;
 }
 
+// "a head" where llama.cpp never has one, "no head" where it needs one; "" where it takes either.
+std::string against(GgufTensors::Taken taken, bool there, std::string_view article, std::string_view what) {
+  if (taken == GgufTensors::either || there == (taken == GgufTensors::always)) return "";
+  return fmt::format("{}{}", there ? article : "no ", what);
+}
+
+// llama.cpp opens a file with the tensors that it expects of the architecture, and no other.
+Result<void> check_loads(const std::string& path, const Family& family, const Architecture& a) {
+  const GgufTensors& tensors = family.gguf.tensors;
+  const auto any = [&](auto&& has) { return std::ranges::any_of(a.blocks, has); };
+  const RopeScaling::Kind scaling = a.ropes.empty() ? RopeScaling::Kind::none : a.ropes.front().scaling.kind;
+  const std::string wrong[] = {
+      against(tensors.head, !a.tied, "a ", "head of its own (tie_word_embeddings)"),
+      against(tensors.head_bias, a.head_bias, "a ", "bias of its head"),
+      against(tensors.qkv_bias, any([](const Block& b) { return b.attention.qkv_bias; }), "",
+              "biases of queries, keys and values (attention_bias)"),
+      against(tensors.output_bias, any([](const Block& b) { return b.attention.output_bias; }), "a ",
+              "bias of attention's output (attention_bias)"),
+      against(tensors.ffn_bias, any([](const Block& b) { return b.ffn.bias; }), "", "biases of its FFNs (mlp_bias)"),
+      scaling == RopeScaling::Kind::llama3 && !tensors.rope_factors ? "a rope_scaling of the type llama3" : "",
+      scaling == RopeScaling::Kind::longrope && !tensors.long_rope ? "a rope_scaling of the type longrope" : "",
+      !tensors.any_head_dim && any([&](const Block& b) { return b.attention.q_width() != a.width; })
+          ? "heads of another width than hidden_size divided by their number (head_dim)"
+          : ""};
+  for (const std::string& one : wrong)
+    if (!one.empty())
+      return fail(ErrorCode::unsupported,
+                  "writing {}: the model has {}, which llama.cpp's loader does not take of '{}'; keep the Hugging Face "
+                  "folder",
+                  path, one, family.gguf.architecture);
+  return {};
+}
+
 // What GGUF has no key for would be lost without a word: the file says what the model is, or is not left behind.
 Result<void> check_written(const std::string& path, const Family& family, const Architecture& a) {
   const auto written = [&]() -> Result<Architecture> {
@@ -156,6 +190,7 @@ Result<GgufWriteReport> write_gguf_model(const std::string& path, const Architec
     return fail(ErrorCode::unsupported,
                 "writing {}: llama.cpp does not run models of family '{}'; keep the Hugging Face folder", path,
                 architecture.family);
+  CHECK_OK(check_loads(path, *family, architecture));
   GgufWriteReport report;
   const std::vector<FileTensor> files = TRY(plan(*family, architecture, tensors, options, report));
   const std::vector<Factors> factors = TRY(rope_factors(architecture, path));
@@ -181,10 +216,7 @@ Result<GgufWriteReport> write_gguf_model(const std::string& path, const Architec
   CHECK_OK(check_written(path, *family, architecture));
   const int64_t window = architecture.blocks.front().attention.window;
   if (family->gguf.ignores_window && window > 0 && window < architecture.context)
-    warn(
-        fmt::format("{}: llama.cpp has no window in models of family {}: on texts of more than {} tokens it says "
-                    "something else than thimble and transformers",
-                    path, family->name, window));
+    warn(window_note(path, *family, window));
   report.file_bytes = TRY(InputFile::open(path)).size();
   return report;
 }

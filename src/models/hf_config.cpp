@@ -49,13 +49,19 @@ Result<Architecture> architecture_from_config(const std::string& path) {
 
 Result<SpecialIds> special_ids_from_config(const std::string& path) {
   const Json json = TRY(read_json_file(path));
-  const auto id = [&json](const char* name) -> std::optional<int64_t> {
+  const auto ids = [&json](const char* name) {
+    std::vector<int64_t> out;
     const auto found = json.find(name);
-    if (found == json.end()) return std::nullopt;
-    const Json& first = found->is_array() && !found->empty() ? found->front() : *found;
-    return first.is_number_integer() ? std::optional(first.get<int64_t>()) : std::nullopt;
+    if (found == json.end()) return out;
+    for (const Json& id : found->is_array() ? *found : Json::array({*found}))
+      if (id.is_number_integer()) out.push_back(id.get<int64_t>());
+    return out;
   };
-  return SpecialIds{id("bos_token_id"), id("eos_token_id"), id("pad_token_id")};
+  const auto id = [&](const char* name) -> std::optional<int64_t> {
+    const std::vector<int64_t> all = ids(name);
+    return all.empty() ? std::nullopt : std::optional(all.front());
+  };
+  return SpecialIds{id("bos_token_id"), ids("eos_token_id"), id("pad_token_id")};
 }
 
 Result<std::string> config_text(const Architecture& a, const ConfigExtras& extras) {
@@ -72,7 +78,9 @@ Result<std::string> config_text(const Architecture& a, const ConfigExtras& extra
   // Null says that there is none: an absent one is the family's own, which a smaller vocabulary may lack.
   const auto token = [](const std::optional<int64_t>& id) { return id ? nlohmann::ordered_json(*id) : nullptr; };
   writer.json()["bos_token_id"] = token(extras.ids.bos);
-  writer.json()["eos_token_id"] = token(extras.ids.eos);
+  const std::vector<int64_t>& ends = extras.ids.eos;
+  writer.json()["eos_token_id"] =
+      ends.size() > 1 ? nlohmann::ordered_json(ends) : token(ends.empty() ? std::nullopt : std::optional(ends.front()));
   writer.json()["pad_token_id"] = token(extras.ids.pad);
   if (!extras.quantization->is_null()) writer.json()["quantization_config"] = *extras.quantization;
   if (a.labels) labels_to_config(*a.labels, writer.json());

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/result.h"
 #include "files/json.h"
@@ -16,9 +17,11 @@ Result<Architecture> architecture_from_config(const std::string& path);
 Result<Architecture> parse_config(std::string_view text, const std::string& source);
 
 struct SpecialIds {
-  std::optional<int64_t> bos, eos, pad;
+  std::optional<int64_t> bos;
+  std::vector<int64_t> eos;  // any of them ends a text
+  std::optional<int64_t> pad;
 };
-// Those that a config.json names; of several ends the first.
+// Those that a config.json names.
 Result<SpecialIds> special_ids_from_config(const std::string& path);
 
 struct ConfigExtras {

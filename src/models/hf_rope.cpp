@@ -68,11 +68,19 @@ Result<std::vector<double>> numbers(const JsonFields& fields, std::string_view k
   return out;
 }
 
+// 0 where the file says none: then it follows from the factor.
+Result<double> attention_factor(const JsonFields& fields) {
+  const double factor = TRY(fields.get_or<double>("attention_factor", 0));
+  if (factor != 0 || !fields.has("attention_factor")) return factor;
+  return fail(ErrorCode::unsupported, "reading {}: 'attention_factor' is 0: it would take all positions out",
+              fields.source());
+}
+
 Result<void> read_yarn(const JsonFields& fields, RopeScaling& scaling) {
   scaling.beta_fast = TRY(fields.get_or<double>("beta_fast", 32));
   scaling.beta_slow = TRY(fields.get_or<double>("beta_slow", 1));
   scaling.truncate = TRY(fields.get_or<bool>("truncate", true));
-  scaling.attention_factor = TRY(fields.get_or<double>("attention_factor", 0));
+  scaling.attention_factor = TRY(attention_factor(fields));
   const double mscale = TRY(fields.get_or<double>("mscale", 0));
   const double all_dim = TRY(fields.get_or<double>("mscale_all_dim", 0));
   if (scaling.attention_factor == 0 && mscale > 0 && all_dim > 0)
@@ -99,7 +107,7 @@ Result<void> read_scaling(const JsonFields& fields, int64_t original_context, in
     if (scaling.original_context > 0)
       scaling.factor = static_cast<double>(context) / static_cast<double>(scaling.original_context);
     scaling.factor = std::max(1.0, TRY(fields.get_or<double>("factor", scaling.factor)));
-    scaling.attention_factor = TRY(fields.get_or<double>("attention_factor", 0));
+    scaling.attention_factor = TRY(attention_factor(fields));
     scaling.short_factors = TRY(numbers(fields, "short_factor"));
     scaling.long_factors = TRY(numbers(fields, "long_factor"));
     return {};

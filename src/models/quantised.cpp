@@ -4,6 +4,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "core/warnings.h"
+
 namespace thimble {
 namespace {
 
@@ -43,6 +45,21 @@ Result<const Codec*> compute_codec(const JsonFields& config) {
               config.source(), key, name);
 }
 
+// Of what its configuration says of activations: they are quantised as well where the checkpoint is from, whose numbers
+// differ from these for that.
+bool quantises_activations(const Json& config) {
+  const auto set = [](const Json& object, const char* key) {
+    return object.contains(key) && !object[key].is_null() && object[key] != false;
+  };
+  for (const char* key : {"activation_scheme", "activation_scale_ub", "kv_cache_scheme", "load_in_8bit"})
+    if (set(config, key)) return true;
+  const auto groups = config.find("config_groups");
+  if (groups == config.end() || !groups->is_object()) return false;
+  return std::ranges::any_of(*groups, [&](const Json& group) {
+    return group.is_object() && (set(group, "input_activations") || set(group, "output_activations"));
+  });
+}
+
 }  // namespace
 
 std::span<const QuantMethod* const> quant_methods() { return kMethods; }
@@ -58,6 +75,7 @@ Result<std::optional<Quantisation>> quantisation_of(const std::string& folder) {
   const JsonFields config = TRY(JsonFields::of(*found.config, found.source));
   found.method = TRY(method_named(TRY(method_name(config, own_file)), found.source));
   CHECK_OK(found.method->check(config));
+  if (quantises_activations(*found.config)) warn(std::string(kFullActivations));
   found.dtype = TRY(compute_codec(fields));
   return found;
 }

@@ -50,6 +50,10 @@ struct PackedSource {
 
 struct Quantisation;
 
+// Warned of once, however it is known.
+inline constexpr std::string_view kFullActivations =
+    "the model's activations are quantised elsewhere; thimble computes them in full";
+
 struct QuantMethod {
   std::string_view name;         // quant_method
   std::string_view description;  // one line

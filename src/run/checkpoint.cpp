@@ -157,7 +157,7 @@ Result<void> Trainer::export_model(const std::string& folder) {
   const std::string& like = recipe_.architecture.empty() ? recipe_.model : recipe_.architecture;
   HfWriteOptions options{.ids = TRY(special_ids(tokenizer_.get(), like))};
   // transformers pads labelled texts, and looks before that.
-  if (spec_.architecture.labels) options.ids.pad = options.ids.eos;
+  if (spec_.architecture.labels && !options.ids.eos.empty()) options.ids.pad = options.ids.eos.front();
   CHECK_OK(write_hf_model(
       folder + "/model", spec_.architecture, tensors,
       [&](const ModelTensor& tensor, int64_t row, int64_t rows, std::span<std::byte> to) -> Result<void> {

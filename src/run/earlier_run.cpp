@@ -34,7 +34,8 @@ bool reads(const Recipe& recipe, const std::string& folder) {
   std::vector<std::string> inputs = {recipe.model, recipe.adapter, recipe.tokenizer};
   for (const std::string* data : {&recipe.data, &recipe.eval_data})
     for (const DataPart part : {DataPart::train, DataPart::evaluate})
-      if (const auto files = data_files(*data, part)) inputs.insert(inputs.end(), files->begin(), files->end());
+      if (const auto files = data_files(*data, part))
+        inputs.insert(inputs.end(), files->paths.begin(), files->paths.end());
   for (const std::string& path : inputs) {
     if (path.empty()) continue;
     const fs::path from = fs::weakly_canonical(path, none).lexically_relative(within);

@@ -10,6 +10,7 @@ namespace thimble {
 namespace {
 
 std::atomic<int> count{0};
+std::atomic<bool> pipe_is_closed{false};
 static_assert(std::atomic<int>::is_always_lock_free, "used by a signal handler");
 
 const char* said = nullptr;
@@ -18,6 +19,9 @@ void handle(int) {
   if (count.fetch_add(1) >= 1) _exit(130);
   if (said) (void)!write(STDERR_FILENO, said, std::strlen(said));
 }
+
+// Each write that comes after raises it again.
+void handle_closed_pipe(int) { pipe_is_closed.store(true); }
 
 }  // namespace
 
@@ -32,9 +36,11 @@ void watch_terminations() {
   struct sigaction action {};
   action.sa_handler = handle;
   for (int signal : {SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+  action.sa_handler = handle_closed_pipe;
+  sigaction(SIGPIPE, &action, nullptr);
 }
 
-bool interrupted() { return count.load() > 0; }
+bool interrupted() { return count.load() > 0 || pipe_is_closed.load(); }
 
 void clear_interrupts() { count.store(0); }
 

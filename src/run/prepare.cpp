@@ -73,7 +73,8 @@ Result<void> Trainer::open() {
     // Token ids need no tokenizer; the largest says how many there are.
     const auto length = TRY(token_window_length(r.data));
     if (!length) {
-      for (const std::string& path : TRY(data_files(r.data, DataPart::train))) CHECK_OK(InputFile::open(path));
+      const DataFiles files = TRY(data_files(r.data, DataPart::train));
+      for (const std::string& path : files.paths) CHECK_OK(InputFile::open(path));
       return Failure(none);
     }
     vocab = TRY(open_token_windows(r.data, {.context = *length}))->report().largest_id + 1;

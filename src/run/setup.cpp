@@ -29,7 +29,8 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, 
 }
 
 Result<SpecialIds> special_ids(const Tokenizer* tokenizer, const std::string& model) {
-  if (tokenizer && tokenizer->usable()) return SpecialIds{.bos = tokenizer->bos(), .eos = tokenizer->eos()};
+  if (tokenizer && tokenizer->usable())
+    return SpecialIds{.bos = tokenizer->bos(), .eos = {tokenizer->ends().begin(), tokenizer->ends().end()}};
   const std::string config = is_directory(model) ? model + "/config.json" : model;
   if (!config.ends_with(".json") || !is_file(config)) return SpecialIds{};
   return special_ids_from_config(config);

@@ -70,10 +70,52 @@ Result<void> learn(ChatText& chat, std::span<const Message> messages, std::vecto
   return {};
 }
 
+struct RoleName {
+  std::string_view name, role;
+};
+constexpr std::array kRoles{RoleName{"human", "user"},        RoleName{"gpt", "assistant"},
+                            RoleName{"bot", "assistant"},     RoleName{"model", "assistant"},
+                            RoleName{"chatgpt", "assistant"}, RoleName{"observation", "tool"}};
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kBlank = " \t\r\n";
+  const size_t first = text.find_first_not_of(kBlank);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kBlank) + 1 - first);
+}
+
+Result<ChatInput> with_content(ChatInput input, size_t place, std::string_view content) {
+  std::vector<Value> messages = input.messages.list().items;
+  std::vector<Dict::Entry> entries = messages[place].dict().entries;
+  for (auto& [key, value] : entries)
+    if (key.is(Kind::text) && key.bytes() == "content") value = foreign(content);
+  messages[place] = TRY(make_dict(std::move(entries)));
+  input.messages = TRY(make_list(std::move(messages)));
+  return input;
+}
+
+// A template passes over messages of roles that it does not know. What it changes stands in the text otherwise: then
+// other words make another text.
+Result<void> warn_of_lost_messages(const ChatFormat& format, std::span<const Message> messages, const ChatInput& input,
+                                   std::string_view text) {
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const Message& message = messages[i];
+    if (message.role == "assistant" || text.find(trimmed(message.content)) != std::string_view::npos) continue;
+    const auto other = format.chat_template().render(TRY(with_content(input, i, "thimbles words")));
+    if (!other || other->text.bytes != text) continue;
+    warn(
+        fmt::format("{} writes nothing of a message of '{}': its words are not in the text, here as in transformers; "
+                    "give them another role, or another template by --chat-template",
+                    format.name(), message.role));
+  }
+  return {};
+}
+
 // By {% generation %}: the stretches are the replies', one after the other.
 Result<ChatText> write_generated(const ChatFormat& format, std::span<const Message> messages, const ChatInput& input,
                                  TrainOn train_on) {
   RenderedChat rendered = TRY(format.chat_template().render_trained(input));
+  CHECK_OK(warn_of_lost_messages(format, messages, input, rendered.text.bytes));
   const std::vector<size_t> replies = replies_of(messages);
   ChatText chat{.text = std::move(rendered.text)};
   const bool each_its_own = replies.size() == rendered.trained.size();
@@ -92,6 +134,11 @@ Result<ChatText> write_generated(const ChatFormat& format, std::span<const Messa
 }
 
 }  // namespace
+
+std::string_view usual_role(std::string_view name) {
+  const auto known = std::ranges::find(kRoles, name, &RoleName::name);
+  return known == kRoles.end() ? name : known->role;
+}
 
 Result<std::shared_ptr<const ChatFormat>> ChatFormat::open(const Tokenizer& tokenizer,
                                                            const ModelTemplateOptions& options) {
@@ -153,6 +200,10 @@ Result<void> ChatFormat::check(std::span<const Message> messages, const ChatExtr
   return {};
 }
 
+bool ChatFormat::may_see(std::string_view field) const {
+  return template_.mentions(field) || std::ranges::find(kMeanings, field, &Meaning::field) != kMeanings.end();
+}
+
 Result<Value> ChatFormat::value_of(const Message& message) const {
   if (!message.whole.is(Kind::dict))
     return jinja::make_dict(
@@ -180,9 +231,12 @@ Result<ChatText> write_chat(const ChatFormat& format, std::span<const Message> m
   static const ChatExtras kNothing{};
   const ChatInput input = TRY(format.input(messages, asked.extras ? *asked.extras : kNothing, asked.generation_prompt));
   const ChatTemplate& source = format.chat_template();
-  if (asked.generation_prompt || !asked.masked) return ChatText{.text = TRY(source.render(input)).text};
-  if (source.has_generation()) return write_generated(format, messages, input, asked.train_on);
-  ChatText chat{.text = TRY(source.render(input)).text, .blank_tails = true};
+  if (asked.masked && !asked.generation_prompt && source.has_generation())
+    return write_generated(format, messages, input, asked.train_on);
+  ChatText chat{.text = TRY(source.render(input)).text};
+  CHECK_OK(warn_of_lost_messages(format, messages, input, chat.text.bytes));
+  if (asked.generation_prompt || !asked.masked) return chat;
+  chat.blank_tails = true;
   const std::vector<size_t> replies = replies_of(messages);
   std::vector<Learnt> learnt;
   std::optional<ChatTemplate::Reply> last;

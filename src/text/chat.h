@@ -21,6 +21,10 @@ struct Message {
   jinja::Value whole;   // the message with all its fields, where it has more than these; else none
 };
 
+// What templates call the role that sharegpt and others know by another name: user for `human`, assistant for `gpt`,
+// `bot`, `model` and `chatgpt`, tool for `observation`; any other name as it is.
+std::string_view usual_role(std::string_view name);
+
 // What a chat has beside its messages.
 struct ChatExtras {
   jinja::Value tools, documents;  // none where there are none
@@ -41,6 +45,8 @@ class ChatFormat {
   // error that names them.
   Result<void> check(std::span<const Message> messages, const ChatExtras& extras) const;
   Result<ChatInput> input(std::span<const Message> messages, const ChatExtras& extras, bool generation_prompt) const;
+  // Whether a field of a message may change the text; one that is an error where it cannot counts as such.
+  bool may_see(std::string_view field) const;
   const ChatTemplate& chat_template() const { return template_; }
   bool begins_with_bos() const { return begins_with_bos_; }
 

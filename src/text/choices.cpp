@@ -1,8 +1,11 @@
 #include "text/choices.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/split.h"
 #include "files/decompress.h"
@@ -92,6 +95,24 @@ Result<size_t> answer_of(const Json* value, const Choices& choices, const std::s
   return fail(ErrorCode::corrupt,
               "{}: expected `answer`, `label` or `answerKey`: the index, label or text of one of {} choices, found {}",
               where, count, value ? value->dump(-1, ' ', true, Json::error_handler_t::replace) : "nothing");
+}
+
+constexpr const char* kAnswers[] = {"answer", "label", "answerKey", "correct_answer"};
+
+// By the first of the fields that may say it, and where others say one too, the same.
+Result<size_t> answer_in(const Json& line, const Json* beside, const Choices& choices, const std::string& where) {
+  std::optional<size_t> answer;
+  for (const char* const key : kAnswers) {
+    const Json* const value = first_of(line, {key});
+    if (!value) continue;
+    const auto one = answer_of(value, choices, where);
+    if (!answer && !one) return Failure(one.error());
+    if (answer && one && *one != *answer)
+      return fail(ErrorCode::corrupt, "{}: its fields name two answers: choice {} and, by `{}`, choice {}", where,
+                  *answer, key, *one);
+    if (!answer) answer = *one;
+  }
+  return answer ? *answer : answer_of(beside, choices, where);
 }
 
 int64_t characters(std::string_view text) {
@@ -196,17 +217,19 @@ Result<Put> put_plainly(const Json& line, const std::string& where) {
   Put put;
   put.prompt = raw ? stem->get<std::string>() : fmt::format("Question: {}\nAnswer:", stem->get<std::string>());
   const Json& holder = nested && !line.contains("choices") ? *nested : line;
-  if (const Json* const list = first_of(holder, {"choices"}))
+  if (const Json* const list = first_of(holder, {"choices", "options"}))
     put.choices = TRY(listed_choices(*list, where));
   else if (line.contains("sol1"))
     put.choices = TRY(named_choices(line, {"sol1", "sol2"}, where));
   else
     return fail(ErrorCode::corrupt,
-                "{}: expected `choices`, a list of strings or of {{label, text}}, or `sol1` and `sol2`", where);
+                "{}: expected `choices` (or `options`), a list of strings or of {{label, text}}, or `sol1` and `sol2`",
+                where);
   return put;
 }
 
-// A shape of the field, known by fields that stand in each of its records.
+// A shape of the field, known by fields that stand in each of its records. Those with a list of choices of their own
+// are not put as BoolQ's.
 struct Shape {
   std::vector<const char*> fields;
   Result<Put> (*put)(const Json& line, const std::string& where);
@@ -236,29 +259,77 @@ Result<ChoiceQuestion> winogrande(const Json& line, const std::string& where) {
   return question;
 }
 
+// What some shape reads, and what says only which question it is.
+constexpr auto kKnown = std::to_array<std::string_view>({"prompt",
+                                                         "question",
+                                                         "goal",
+                                                         "question_stem",
+                                                         "choices",
+                                                         "options",
+                                                         "sol1",
+                                                         "sol2",
+                                                         "endings",
+                                                         "ctx",
+                                                         "ctx_a",
+                                                         "ctx_b",
+                                                         "passage",
+                                                         "context",
+                                                         "support",
+                                                         "subject",
+                                                         "sentence",
+                                                         "option1",
+                                                         "option2",
+                                                         "answer",
+                                                         "label",
+                                                         "answerKey",
+                                                         "correct_answer",
+                                                         "activity_label",
+                                                         "id",
+                                                         "ind",
+                                                         "idx",
+                                                         "qID",
+                                                         "qid",
+                                                         "question_id",
+                                                         "source_id",
+                                                         "split",
+                                                         "split_type",
+                                                         "distractor1",
+                                                         "distractor2",
+                                                         "distractor3"});
+
+void count_unused(const Json& line, std::map<std::string, int64_t>& unused) {
+  constexpr size_t kMost = 64;
+  for (const auto& [key, value] : line.items()) {
+    const bool empty = value.is_null() || value == "" || (value.is_structured() && value.empty());
+    if (!empty && std::ranges::find(kKnown, key) == kKnown.end() && (unused.size() < kMost || unused.contains(key)))
+      ++unused[key];
+  }
+}
+
 // `beside` is the line of the file of labels, or nullptr.
 Result<ChoiceQuestion> question_of(const Json& line, const Json* beside, const std::string& where,
                                    ChoiceQuestions& all) {
   if (!line.is_object()) return fail(ErrorCode::corrupt, "{}: expected a JSON object", where);
   if (line.contains("sentence") && line.contains("option1")) return winogrande(line, where);
+  const bool lists = first_of(line, {"choices", "options"}) != nullptr;
   const auto shape = std::ranges::find_if(kShapes, [&](const Shape& shape) {
+    if (shape.put == put_boolq && lists) return false;
     return std::ranges::all_of(shape.fields, [&](const char* field) { return first_of(line, {field}) != nullptr; });
   });
   Put put = TRY(shape->put(line, where));
   if (put.choices.texts.size() < 2)
     return fail(ErrorCode::corrupt, "{}: a question needs two choices or more, found {}", where,
                 put.choices.texts.size());
-  for (const char* const field : {"context", "support"}) {
-    if (shape->put == put_sciq) break;  // which puts it there itself
+  for (const char* const field : {"passage", "context", "support"}) {
+    if (shape->put == put_sciq || shape->put == put_boolq) break;  // which put it there themselves
     const Json* const before = first_of(line, {field});
     if (!before || !before->is_string() || before->get_ref<const std::string&>().empty()) continue;
     put.prompt = trimmed(before->get<std::string>()) + "\n" + put.prompt;
     const std::string note = fmt::format("the field '{}' stands before each question that has one", field);
     if (std::ranges::find(all.notes, note) == all.notes.end()) all.notes.push_back(note);
   }
-  const Json* const inside = first_of(line, {"answer", "label", "answerKey", "correct_answer"});
   ChoiceQuestion question;
-  question.answer = TRY(answer_of(inside ? inside : beside, put.choices, where));
+  question.answer = TRY(answer_in(line, beside, put.choices, where));
   for (const std::string& text : put.choices.texts)
     question.choices.push_back(choice_after(put.prompt, text, line.contains("prompt")));
   return question;
@@ -291,6 +362,7 @@ Result<ChoiceQuestions> read_choices(const std::string& path, int64_t limit) {
   if (kind->form != FileKind::text) return refuse_kind(path, *kind);
   const std::vector<Json> labels = TRY(labels_beside(path));
   ChoiceQuestions all;
+  std::map<std::string, int64_t> unused;
   std::string text;
   int64_t place = 0;
   const auto visit = [&](const JsonRecord& record) -> Result<void> {
@@ -302,6 +374,7 @@ Result<ChoiceQuestions> read_choices(const std::string& path, int64_t limit) {
     const std::string where = fmt::format("{}:{}", path, record.line);
     const auto at = static_cast<size_t>(place++);
     const Json json = TRY(parse_json(text, where));
+    if (json.is_object()) count_unused(json, unused);
     all.questions.push_back(TRY(question_of(json, at < labels.size() ? &labels[at] : nullptr, where, all)));
     return {};
   };
@@ -311,6 +384,10 @@ Result<ChoiceQuestions> read_choices(const std::string& path, int64_t limit) {
   const bool array = first != std::string::npos && head[first] == '[';
   CHECK_OK(array ? for_each_element(file, visit) : for_each_line(file, visit));
   if (all.questions.empty()) return fail(ErrorCode::invalid_argument, "{}: there are no questions in it", path);
+  std::string fields;
+  for (const auto& [field, count] : unused)
+    fields += fmt::format("{}{} ({})", fields.empty() ? "" : ", ", field, count);
+  if (!fields.empty()) all.notes.push_back("fields without effect: " + fields);
   return all;
 }
 

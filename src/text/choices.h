@@ -5,13 +5,14 @@
 //   question_stem, choices                the stem as it is (OpenBookQA)
 //   ctx, endings, label                   "activity: context" and its endings, cleaned of WikiHow's marks (HellaSwag)
 //   sentence, option1, option2            what stands after "_", given what is before it, with each option (WinoGrande)
-//   passage, question                     "passage\nQuestion: ...?\nAnswer:", no or yes (BoolQ)
+//   passage, question, no choices         "passage\nQuestion: ...?\nAnswer:", no or yes (BoolQ)
 //   question, subject, choices            the choices after letters, of which one is the answer (MMLU)
 //   question, distractor1..3, support     the support, then the question; and correct_answer (SciQ)
 //
 //   answer | label | answerKey            the index from 0, a choice's label ("A"), or its text
 //
-// A `context` or `support` stands before the question. PIQA keeps its labels in a file beside: valid.jsonl,
+// `options` is another name of `choices`. A `context`, `passage` or `support` stands before the question; several of the
+// fields that name the answer have to agree. PIQA keeps its labels in a file beside: valid.jsonl,
 // valid-labels.lst.
 #pragma once
 

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <filesystem>
+#include <set>
 
 #include "files/file.h"
 
@@ -20,45 +22,100 @@ std::string lower(std::string text) {
   return text;
 }
 
-// By name here, for a folder of data may hold other files too; what each holds is seen when it is opened.
-bool is_data_name(const fs::path& path) {
-  constexpr std::array kData = {".jsonl", ".ndjson", ".json", ".csv",  ".tsv",     ".txt",        ".text",
-                                ".md",    ".gz",     ".zst",  ".zstd", ".parquet", ".safetensors"};
-  constexpr std::array kAbout = {"readme", "license", "licence", "dataset_info", "manifest", "citation"};
-  const std::string name = lower(path.filename().string()), extension = lower(path.extension().string());
-  if (name.starts_with(".")) return false;
-  if (std::ranges::any_of(kAbout, [&](const char* about) { return name.starts_with(about); })) return false;
-  return std::ranges::find(kData, extension) != kData.end();
-}
-
 using Paths = std::vector<std::string>;
 
-Paths of_part(const Paths& all, std::initializer_list<std::string_view> beginnings) {
-  Paths found;
-  std::ranges::copy_if(all, std::back_inserter(found), [&](const std::string& path) {
-    const std::string name = lower(fs::path(path).filename().string());
-    return std::ranges::any_of(beginnings, [&](std::string_view beginning) { return name.starts_with(beginning); });
-  });
-  return found;
+// "x.jsonl.gz" is of .jsonl.
+std::string inner_extension(const fs::path& path) {
+  const std::string extension = lower(path.extension().string());
+  const bool packed = extension == ".gz" || extension == ".zst" || extension == ".zstd";
+  return packed && path.stem().has_extension() ? lower(path.stem().extension().string()) : extension;
 }
 
-Result<Paths> in_folder(const std::string& folder, DataPart part) {
-  Paths all;
+bool is_text_name(const fs::path& path) {
+  constexpr std::array kTexts = {".txt", ".text", ".md"};
+  return std::ranges::find(kTexts, inner_extension(path)) != kTexts.end();
+}
+
+// By name here, for a folder of data may hold other files too; what each holds is seen when it is opened.
+bool is_data_name(const fs::path& path) {
+  constexpr std::array kData = {".jsonl", ".ndjson", ".json", ".csv",     ".tsv",
+                                ".gz",    ".zst",    ".zstd", ".parquet", ".safetensors"};
+  constexpr std::array kAbout = {"readme",  "license", "licence",   "dataset_info", "manifest", "citation",
+                                 "copying", "notice",  "changelog", "requirements", "authors",  "contributing"};
+  const std::string name = lower(path.filename().string());
+  if (name.starts_with(".")) return false;
+  if (std::ranges::any_of(kAbout, [&](const char* about) { return name.starts_with(about); })) return false;
+  return is_text_name(path) || std::ranges::find(kData, lower(path.extension().string())) != kData.end();
+}
+
+enum class Split { none, train, valid, test };
+
+Split split_of_word(std::string_view word) {
+  constexpr auto kWords = std::to_array<std::pair<std::string_view, Split>>({{"train", Split::train},
+                                                                             {"training", Split::train},
+                                                                             {"valid", Split::valid},
+                                                                             {"validation", Split::valid},
+                                                                             {"val", Split::valid},
+                                                                             {"dev", Split::valid},
+                                                                             {"eval", Split::valid},
+                                                                             {"evaluation", Split::valid},
+                                                                             {"test", Split::test},
+                                                                             {"testing", Split::test}});
+  const auto found = std::ranges::find(kWords, word, &std::pair<std::string_view, Split>::first);
+  return found == kWords.end() ? Split::none : found->second;
+}
+
+// As Hugging Face's hub tells the files of a data set: by a word of the name, or else of a folder's above it. Numbers
+// may follow at once ("train0").
+Split split_of(const fs::path& relative) {
+  const fs::path folders = relative.parent_path();
+  for (const std::string& part : {lower(relative.filename().string()), lower(folders.string())})
+    for (size_t at = 0; at < part.size();) {
+      const auto is_letter = [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; };
+      const size_t begin = static_cast<size_t>(
+          std::find_if(part.begin() + static_cast<std::ptrdiff_t>(at), part.end(), is_letter) - part.begin());
+      at = static_cast<size_t>(
+          std::find_if_not(part.begin() + static_cast<std::ptrdiff_t>(begin), part.end(), is_letter) - part.begin());
+      if (const Split split = split_of_word(std::string_view(part).substr(begin, at - begin)); split != Split::none)
+        return split;
+    }
+  return Split::none;
+}
+
+// Leaves the files of one part; those of others, and texts beside files of records, are left out.
+void choose(const std::string& folder, DataPart part, DataFiles& files) {
+  const auto keep = [&](auto&& wanted) {
+    const auto others = std::ranges::stable_partition(files.paths, wanted);
+    files.left_out.insert(files.left_out.end(), others.begin(), others.end());
+    files.paths.erase(others.begin(), files.paths.end());
+  };
+  const auto split = [&](const std::string& path) { return split_of(fs::path(path).lexically_relative(folder)); };
+  const auto has = [&](Split wanted) {
+    return std::ranges::any_of(files.paths, [&](const std::string& path) { return split(path) == wanted; });
+  };
+  const bool valid = has(Split::valid);
+  if (has(Split::train) && (valid || has(Split::test))) {
+    const Split wanted = part == DataPart::train ? Split::train : valid ? Split::valid : Split::test;
+    keep([&](const std::string& path) { return split(path) == wanted; });
+  }
+  const auto is_record_name = [](const std::string& path) { return !is_text_name(path); };
+  if (std::ranges::any_of(files.paths, is_record_name)) keep(is_record_name);
+}
+
+Result<DataFiles> in_folder(const std::string& folder, DataPart part) {
+  DataFiles files;
   std::error_code error;
   for (fs::recursive_directory_iterator at(folder, fs::directory_options::skip_permission_denied, error), end;
        !error && at != end; at.increment(error)) {
     if (at->path().filename().string().starts_with(".") && at->is_directory(error)) at.disable_recursion_pending();
-    if (at->is_regular_file(error) && is_data_name(at->path())) all.push_back(at->path().string());
-    if (all.size() > kMostFiles)
+    if (at->is_regular_file(error) && is_data_name(at->path())) files.paths.push_back(at->path().string());
+    if (files.paths.size() > kMostFiles)
       return fail(ErrorCode::unsupported, "--data {}: it holds more than {} files", folder, kMostFiles);
   }
   if (error) return fail(ErrorCode::io, "--data {}: listing the folder: {}", folder, error.message());
-  std::ranges::sort(all);
-  const Paths train = of_part(all, {"train"}), valid = of_part(all, {"valid", "dev", "val", "eval"}),
-              test = of_part(all, {"test"});
-  if (!train.empty() && !(valid.empty() && test.empty()))
-    all = part == DataPart::train ? train : valid.empty() ? test : valid;
-  if (!all.empty()) return all;
+  std::ranges::sort(files.paths);
+  choose(folder, part, files);
+  if (!files.paths.empty()) return files;
   return fail(ErrorCode::invalid_argument,
               "--data {}: the folder holds no file of data (.jsonl, .json, .csv, .tsv, .txt, .md, .safetensors, or one "
               "of these compressed by gzip or zstd)",
@@ -90,7 +147,7 @@ bool exists(const std::string& path) { return is_file(path) || is_directory(path
 
 }  // namespace
 
-Result<Paths> data_files(const std::string& spec, DataPart part) {
+Result<DataFiles> data_files(const std::string& spec, DataPart part) {
   Paths items;
   for (const std::string& item : parts_of(spec, '\n')) {
     if (exists(item)) {
@@ -99,19 +156,21 @@ Result<Paths> data_files(const std::string& spec, DataPart part) {
       for (std::string& one : parts_of(item, ',')) items.push_back(std::move(one));
     }
   }
-  Paths all;
+  DataFiles all;
+  std::set<fs::path> named;
   for (const std::string& item : items) {
-    Paths found = {item};
+    DataFiles found{.paths = {item}, .left_out = {}};
     if (is_directory(item)) {
       found = TRY(in_folder(item, part));
     } else if (!is_file(item) && item.find_first_of("*?[") != std::string::npos) {
-      found = TRY(of_pattern(item));
+      found.paths = TRY(of_pattern(item));
     }
-    for (std::string& path : found) {
-      if (std::ranges::find(all, path) != all.end())
+    for (std::string& path : found.paths) {
+      if (!named.insert(fs::path(path).lexically_normal()).second)
         return fail(ErrorCode::invalid_argument, "--data: {} is named twice", path);
-      all.push_back(std::move(path));
+      all.paths.push_back(std::move(path));
     }
+    all.left_out.insert(all.left_out.end(), found.left_out.begin(), found.left_out.end());
   }
   return all;
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <filesystem>
 
+#include "core/count.h"
 #include "files/decompress.h"
 #include "text/datasets.h"
 #include "text/delimited.h"
@@ -62,6 +63,11 @@ std::string table_note(const std::string& path) {
   return fmt::format("{} is read as a table (CSV or TSV) whose first row names the columns, not as plain text", path);
 }
 
+bool named_binary(const std::string& path) {
+  const std::string extension = std::filesystem::path(path).extension().string();
+  return extension == ".parquet" || extension == ".arrow" || extension == ".safetensors";
+}
+
 // A file once it is unpacked, and what it holds.
 struct Content {
   InputFile file;
@@ -90,6 +96,10 @@ Result<Content> open_content(const std::string& path) {
   const bool records = head.find('\0') == std::string::npos && form.has_value();
   if (kind->form == FileKind::unknown && !records) return refuse_kind(path, *kind);
   if (form) return Content{std::move(file), kind, form};
+  if (named_binary(path))
+    return fail(ErrorCode::corrupt,
+                "reading {}: by its name it is binary, and it holds text, as a download does that has failed: '{}'",
+                path, head.substr(0, std::min<size_t>(head.find('\n'), 60)));
   const auto delimiter = delimiter_of(path, head);
   if (!delimiter) return Content{std::move(file), kind};
   file = TRY(table_to_json_lines(file, *delimiter));
@@ -139,6 +149,17 @@ std::vector<std::string> columns_without_effect(const DatasetReport& report, con
   return out;
 }
 
+// "2 files are read; left out: data/test.jsonl, data/notes.txt and 3 more"
+std::string left_out_note(const DataFiles& files) {
+  constexpr size_t kNamed = 4;
+  std::string names;
+  for (size_t i = 0; i < std::min(kNamed, files.left_out.size()); ++i)
+    names += fmt::format("{}{}", i == 0 ? "" : ", ", files.left_out[i]);
+  if (files.left_out.size() > kNamed) names += fmt::format(" and {} more", files.left_out.size() - kNamed);
+  return fmt::format("{} {} read; left out, by their names: {}", counted(files.paths.size(), "file"),
+                     files.paths.size() == 1 ? "is" : "are", names);
+}
+
 Failure nothing_usable(const std::string& files, const DatasetReport& report, const DatasetOptions& options) {
   std::string unused;
   for (const auto& [field, count] : report.unused) unused += fmt::format("{}{}", unused.empty() ? "" : ", ", field);
@@ -157,7 +178,8 @@ Failure nothing_usable(const std::string& files, const DatasetReport& report, co
 
 Result<Labels> labels_in(const std::string& files, const DatasetOptions& options) {
   LabelScan scan(options);
-  for (const std::string& path : TRY(data_files(files, options.part))) {
+  const DataFiles found = TRY(data_files(files, options.part));
+  for (const std::string& path : found.paths) {
     const Content content = TRY(open_content(path));
     if (!content.records) return no_records(path, LossTerm::text);
     CHECK_OK(for_each_record(content.file, *content.records,
@@ -185,7 +207,8 @@ Result<uint64_t> byte_order_mark(const InputFile& file) {
 Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& files, Tokenizer& tokenizer,
                                                const DatasetOptions& options) {
   std::vector<std::unique_ptr<Dataset>> parts;
-  for (const std::string& path : TRY(data_files(files, options.part))) {
+  const DataFiles found = TRY(data_files(files, options.part));
+  for (const std::string& path : found.paths) {
     std::string note;
     parts.push_back(TRY(open_file(path, tokenizer, options, note)));
     if (!note.empty()) parts.back()->report_.notes.push_back(note);
@@ -195,6 +218,7 @@ Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& files, Tokeniz
   DatasetReport& report = dataset->report_;
   if (dataset->size() == 0) return nothing_usable(files, report, options);
   for (std::string& note : columns_without_effect(report, options)) report.notes.push_back(std::move(note));
+  if (!found.left_out.empty()) report.notes.push_back(left_out_note(found));
   return dataset;
 }
 

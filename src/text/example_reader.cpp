@@ -37,13 +37,6 @@ constexpr std::array<ExampleReader::ChatFields, 2> ExampleReader::kChats{ChatFie
 
 namespace {
 
-struct RoleName {
-  std::string_view name, role;
-};
-constexpr std::array kRoles{RoleName{"human", "user"},        RoleName{"gpt", "assistant"},
-                            RoleName{"bot", "assistant"},     RoleName{"model", "assistant"},
-                            RoleName{"chatgpt", "assistant"}, RoleName{"observation", "tool"}};
-
 constexpr size_t kMostUnused = 64;  // names that are remembered
 
 // Taori et al. 2023, Stanford Alpaca.
@@ -106,11 +99,16 @@ std::span<char> ExampleReader::buffer(size_t bytes) {
   return {buffer_.data(), bytes};
 }
 
+// GLM's templates know results of tools by the name that is otherwise put as `tool`.
+std::string_view ExampleReader::role_of(std::string_view name) const {
+  const bool own = name == "observation" && format_ && (*format_)->chat_template().mentions(name);
+  return own ? name : usual_role(name);
+}
+
 Message& ExampleReader::add_message(std::string_view role) {
   if (count_ == pool_.size()) pool_.emplace_back();
   Message& message = pool_[count_++];
-  const auto known = std::ranges::find(kRoles, role, &RoleName::name);
-  message.role = known == kRoles.end() ? role : known->role;
+  message.role = role_of(role);
   message.content.clear();
   message.trained = true;
   message.whole = {};
@@ -129,8 +127,8 @@ Result<void> ExampleReader::parse(bool rejected) {
   RecordFields record(json_->record, "", options_.columns);
   CHECK_OK(parse_record(record, rejected));
   if (options_.term == LossTerm::reply && !has_rejected_) CHECK_OK(parse_verdict(record));
-  const bool learnt = TRY(record.learnt("weight")).value_or(true);
-  for (size_t i = 0; i < count_ && !learnt; ++i) pool_[i].trained = false;
+  learnt_ = TRY(record.learnt("weight")).value_or(true);
+  for (size_t i = 0; i < count_ && !learnt_; ++i) pool_[i].trained = false;
   extras_ = {};
   if (kind_ == Kind::chat) CHECK_OK(take_extras(record));
   CHECK_OK(refuse_fields(record, RecordPart::record));
@@ -138,7 +136,7 @@ Result<void> ExampleReader::parse(bool rejected) {
     CHECK_OK(refuse_fields(record, RecordPart::verdicts));
   if (options_.term == LossTerm::pair) CHECK_OK(refuse_fields(record, RecordPart::pair));
   if (labels_ && options_.columns.empty()) CHECK_OK(refuse_fields(record, RecordPart::labelled));
-  if (options_.columns.empty()) note_unused(record, "");
+  for (const std::string_view field : record.unused()) note_unused(std::string(field));
   for (const Column& column : options_.columns)
     if (record.took(column)) columns_.insert(column.field);
   return {};
@@ -238,6 +236,8 @@ Result<void> ExampleReader::take_content(RecordFields& record, const ChatFields&
   const auto content = record.find(fields.content);
   if (content && !content->is_string() && !content->is_array())
     return fail(ErrorCode::invalid_argument, "{}the field '{}' is not a string", record.where(), fields.content);
+  dom::array parts;
+  if (content && content->get(parts) == simdjson::SUCCESS) CHECK_OK(refuse_media(parts, record.where()));
   std::string_view text;
   if (content && content->get(text) == simdjson::SUCCESS) message.content = text;
   bool plain = !content || content->is_string();
@@ -247,6 +247,7 @@ Result<void> ExampleReader::take_content(RecordFields& record, const ChatFields&
     if (key == fields.role || of_learning(key)) continue;
     const bool is_content = key == fields.content;
     plain = plain && is_content;
+    if (!is_content && format_ && !(*format_)->may_see(key)) note_unused(fmt::format("messages.{}", key));
     entries.emplace_back(jinja::Value::text(is_content ? "content" : key), TRY(jinja::from_json(value, true)));
   }
   if (!content && plain)
@@ -257,7 +258,7 @@ Result<void> ExampleReader::take_content(RecordFields& record, const ChatFields&
 
 // tools may be a list, or its JSON in a text, as LLaMA-Factory has it.
 Result<void> ExampleReader::take_extras(RecordFields& record) {
-  for (const char* key : {"tools", "documents", "chat_template_kwargs", "kwargs"}) (void)record.find(key);
+  for (const char* key : {"tools", "documents"}) (void)record.find(key);
   dom::element value;
   if (json_->record.at_key("tools").get(value) == simdjson::SUCCESS) {
     std::string_view text;
@@ -273,10 +274,16 @@ Result<void> ExampleReader::take_extras(RecordFields& record) {
   if (json_->record.at_key("documents").get(value) == simdjson::SUCCESS)
     extras_.documents = TRY(jinja::from_json(value, true));
   for (const char* key : {"chat_template_kwargs", "kwargs"}) {
+    const auto found = record.find(key);
     dom::object variables;
-    if (json_->record.at_key(key).get(variables) != simdjson::SUCCESS) continue;
-    for (const auto field : variables)
+    if (!found) continue;
+    if (found->get(variables) != simdjson::SUCCESS)
+      return fail(ErrorCode::invalid_argument, "the field '{}' is not an object", key);
+    for (const auto field : variables) {
       extras_.variables.emplace_back(std::string(field.key), TRY(jinja::from_json(field.value, true)));
+      if (format_ && !(*format_)->chat_template().mentions(field.key))
+        note_unused(fmt::format("{}.{}", key, field.key));
+    }
   }
   return {};
 }
@@ -327,11 +334,8 @@ Result<void> ExampleReader::parse_pair(RecordFields& record, const PairFields& f
   return {};
 }
 
-void ExampleReader::note_unused(const RecordFields& fields, std::string_view within) {
-  for (const std::string_view field : fields.unused()) {
-    const std::string name = within.empty() ? std::string(field) : fmt::format("{}.{}", within, field);
-    if (unused_.size() < kMostUnused || unused_.contains(name)) ++unused_[name];
-  }
+void ExampleReader::note_unused(const std::string& name) {
+  if (unused_.size() < kMostUnused || unused_.contains(name)) ++unused_[name];
 }
 
 Result<void> ExampleReader::encode(Example& example, bool rejected, std::optional<size_t> reply) {
@@ -363,7 +367,9 @@ Result<void> ExampleReader::encode_chat(Example& example, std::optional<size_t> 
       .masked = !options_.all_tokens, .train_on = options_.train_on, .extras = &extras_, .reply = reply};
   const ChatText chat = TRY(write_chat(format, std::span(pool_).first(count_), asked));
   replies_ = chat.replies;
-  return encode_chat_text(format, tokenizer_, chat, example.ids, example.trained);
+  CHECK_OK(encode_chat_text(format, tokenizer_, chat, example.ids, example.trained));
+  if (!learnt_) std::ranges::fill(example.trained, 0);
+  return {};
 }
 
 // A prompt and its completion, or a text that is all completion; the completion ends with eos. They are tokenised one
@@ -383,6 +389,7 @@ Result<void> ExampleReader::encode_pair(Example& example) {
   }
   // An empty text has nothing to learn, its end included.
   const bool learnt = pool_[count_ - 1].trained && (pair || !pool_[0].content.empty());
+  if (learnt && options_.train_on == TrainOn::all) std::ranges::fill(example.trained, 1);
   example.trained.resize(example.ids.size(), learnt ? 1 : 0);
   return {};
 }

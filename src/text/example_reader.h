@@ -78,7 +78,8 @@ class ExampleReader {
   // Tools, documents and variables beside the messages of a chat.
   Result<void> take_extras(RecordFields& record);
   Result<void> encode_pair(Example& example);
-  void note_unused(const RecordFields& fields, std::string_view within);
+  void note_unused(const std::string& name);  // that a record has a field which nothing is done with
+  std::string_view role_of(std::string_view name) const;
   Message& add_message(std::string_view role);
 
   Tokenizer& tokenizer_;
@@ -95,6 +96,7 @@ class ExampleReader {
   float label_ = 0;
   std::optional<LabelField> labels_;  // of texts with labels
   bool too_long_ = false, has_rejected_ = false, system_beside_ = false;
+  bool learnt_ = true;  // the last record is, as `weight` says
   std::map<std::string, int64_t> unused_;
   std::set<std::string> columns_;
 };

@@ -1,4 +1,6 @@
 // Records that judge a reply or a text: preference pairs, verdicts and labels.
+#include <algorithm>
+
 #include "text/example_reader.h"
 #include "text/record_fields.h"
 
@@ -6,10 +8,20 @@ namespace thimble {
 
 namespace dom = simdjson::dom;
 
-// chosen and rejected: strings after `prompt` (or `question`), or after `instruction` and `input` in the model's chat,
-// messages after a prompt or messages before them, or
-// whole chats of the same beginning. What is not asked for is looked at as well, so that a bad record is found when the
-// data set is opened.
+namespace {
+
+bool same_message(const Message& a, const Message& b) {
+  const bool whole = a.whole.is(jinja::Kind::dict);
+  return a.role == b.role && a.content == b.content && whole == b.whole.is(jinja::Kind::dict) &&
+         (!whole || equal(a.whole, b.whole));
+}
+
+}  // namespace
+
+// chosen and rejected: strings after `prompt` (or `question`), or after `instruction` and `input` in the model's chat;
+// lists of messages, which go on from a prompt or repeat it; or one message each, behind `messages` (or
+// `conversations`) or a prompt. What is not asked for is looked at as well, so that a bad record is found when the data
+// set is opened.
 Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected) {
   has_rejected_ = true;
   label_ = rejected ? -1 : 1;
@@ -28,10 +40,12 @@ Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected
   }
   kind_ = Kind::chat;
   CHECK_OK(add_system(record));
-  for (const ChatFields& fields : kChats)
-    if (record.has(fields.list)) CHECK_OK(add_messages(record, fields.list, false));
-  if (!prompt.empty() && record.find(prompt)->is_array()) CHECK_OK(add_messages(record, prompt, false));
+  const size_t first = count_;
+  const bool listed = !prompt.empty() && record.find(prompt)->is_array();
+  if (listed) CHECK_OK(add_messages(record, prompt, false));
   if (reply->is_object()) {  // one message, as LLaMA-Factory has it
+    for (const ChatFields& fields : kChats)
+      if (!listed && record.has(fields.list)) CHECK_OK(add_messages(record, fields.list, false));
     dom::object object;
     if (reply->get(object) != simdjson::SUCCESS) return fail(ErrorCode::invalid_argument, "'{}' is no message", wanted);
     RecordFields message(object, fmt::format("{}: ", wanted));
@@ -40,9 +54,15 @@ Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected
   const size_t before = count_;
   CHECK_OK(add_messages(record, wanted, true));
   // A whole chat begins with the prompt, which is then not said twice.
+  const auto said = std::span(pool_).subspan(first, before - first);
+  const auto again = std::span(pool_).subspan(before, std::min(said.size(), count_ - before));
+  if (!said.empty() && std::ranges::equal(said, again, same_message)) {
+    std::ranges::rotate(std::span(pool_).subspan(first, count_ - first), again.begin());
+    count_ -= said.size();
+  }
   if (!prompt.empty() && record.find(prompt)->is_string() && before == count_ - 1)
     return fail(ErrorCode::invalid_argument, "'prompt' is a string and '{}' a list that does not hold it", wanted);
-  for (size_t i = before; i + 1 < count_; ++i) pool_[i].trained = false;  // the last reply is what was chosen
+  for (size_t i = first; i + 1 < count_; ++i) pool_[i].trained = false;  // the last reply is what was chosen
   return {};
 }
 

@@ -1,6 +1,8 @@
 #include "text/record_fields.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 namespace thimble {
 
@@ -19,6 +21,21 @@ bool is_empty(const dom::element& value) {
   return value.get(object) == simdjson::SUCCESS && object.begin() == object.end();
 }
 
+// true and false, 1 and 0, or one of them as text, which is all that tables have.
+std::optional<bool> yes_or_no(const dom::element& value) {
+  bool flag = false;
+  double number = 0;
+  std::string_view text;
+  if (value.get(flag) == simdjson::SUCCESS) return flag;
+  if (value.get(number) == simdjson::SUCCESS && (number == 0 || number == 1)) return number == 1;
+  if (value.get(text) != simdjson::SUCCESS) return std::nullopt;
+  for (const std::string_view yes : {"true", "True", "TRUE", "1"})
+    if (text == yes) return true;
+  for (const std::string_view no : {"false", "False", "FALSE", "0"})
+    if (text == no) return false;
+  return std::nullopt;
+}
+
 }  // namespace
 
 RecordFields::RecordFields(const dom::object& object, std::string where, std::span<const Column> columns)
@@ -32,6 +49,10 @@ std::string_view RecordFields::column_of(std::string_view field) const {
 std::optional<dom::element> RecordFields::find(std::string_view field) {
   const std::string_view name = column_of(field);
   if (std::ranges::find(asked_, name) == asked_.end()) asked_.push_back(name);
+  return value_of(name);
+}
+
+std::optional<dom::element> RecordFields::value_of(std::string_view name) const {
   std::optional<dom::element> last;
   for (const auto item : object_)
     if (item.key == name) last = item.value;
@@ -63,10 +84,7 @@ Result<dom::array> RecordFields::list(std::string_view field) {
 Result<std::optional<bool>> RecordFields::learnt(std::string_view field) {
   const auto value = find(field);
   if (!value) return std::nullopt;
-  bool flag = false;
-  double number = 0;
-  if (value->get(flag) == simdjson::SUCCESS) return flag;
-  if (value->get(number) == simdjson::SUCCESS && (number == 0 || number == 1)) return number == 1;
+  if (const auto said = yes_or_no(*value)) return said;
   return fail(ErrorCode::unsupported,
               "{}the field '{}' should be 0 or 1: a reply is learnt or not; other weights are not done", where_,
               column_of(field));
@@ -75,28 +93,19 @@ Result<std::optional<bool>> RecordFields::learnt(std::string_view field) {
 Result<bool> RecordFields::verdict(std::string_view field) {
   const auto value = find(field);
   if (!value) return fail(ErrorCode::invalid_argument, "{}the field '{}' is missing", where_, column_of(field));
-  bool flag = false;
-  double number = 0;
-  std::string_view text;
-  if (value->get(flag) == simdjson::SUCCESS) return flag;
-  if (value->get(number) == simdjson::SUCCESS && (number == 0 || number == 1)) return number == 1;
-  if (value->get(text) == simdjson::SUCCESS) {
-    for (const std::string_view yes : {"true", "True", "TRUE", "1"})
-      if (text == yes) return true;
-    for (const std::string_view no : {"false", "False", "FALSE", "0"})
-      if (text == no) return false;
-  }
+  if (const auto said = yes_or_no(*value)) return *said;
   return fail(ErrorCode::invalid_argument, "{}the field '{}' should be true or false", where_, column_of(field));
 }
 
 std::vector<std::pair<std::string_view, dom::element>> RecordFields::entries() const {
   std::vector<std::pair<std::string_view, dom::element>> out;
+  std::map<std::string_view, size_t> places;
   for (const auto item : object_) {
-    const auto same = std::ranges::find(out, item.key, &std::pair<std::string_view, dom::element>::first);
-    if (same != out.end())
-      same->second = item.value;
-    else
+    const auto [place, fresh] = places.try_emplace(item.key, out.size());
+    if (fresh)
       out.emplace_back(item.key, item.value);
+    else
+      out[place->second].second = item.value;
   }
   std::erase_if(out, [](const auto& entry) { return entry.second.is_null(); });
   return out;
@@ -104,10 +113,9 @@ std::vector<std::pair<std::string_view, dom::element>> RecordFields::entries() c
 
 std::vector<std::string_view> RecordFields::unused() const {
   std::vector<std::string_view> names;
+  std::set<std::string_view> seen(asked_.begin(), asked_.end());
   for (const auto item : object_)
-    if (std::ranges::find(asked_, item.key) == asked_.end() && !is_empty(item.value) &&
-        std::ranges::find(names, item.key) == names.end())
-      names.push_back(item.key);
+    if (!is_empty(item.value) && seen.insert(item.key).second) names.push_back(item.key);
   return names;
 }
 

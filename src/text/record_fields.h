@@ -23,13 +23,14 @@ class RecordFields {
   // `where` begins messages ("message 2: "). `columns`: names of the user's for fields; none within messages.
   RecordFields(const simdjson::dom::object& object, std::string where, std::span<const Column> columns = {});
 
-  // Nothing when absent, null, or "" or [] where it is `optional`.
+  // Nothing when absent or null.
   std::optional<Element> find(std::string_view field);
-  bool has(std::string_view field) { return find(field).has_value(); }
+  // Does not count as asking for it: who only wants to know has not read it.
+  bool has(std::string_view field) const { return value_of(column_of(field)).has_value(); }
   Result<std::string_view> text(std::string_view field);  // missing is an error
   Result<std::string_view> text_or(std::string_view field, std::string_view otherwise);
   Result<simdjson::dom::array> list(std::string_view field);  // missing is an error
-  // 0 and 1, true and false; another number is refused, for examples are learnt or not.
+  // 0 and 1, true and false, or one of them as text; another number is refused, for examples are learnt or not.
   Result<std::optional<bool>> learnt(std::string_view field);
 
   // Yes or no: true and false, 1 and 0, or one of them as text, which is all that tables have; missing is an error.
@@ -46,6 +47,7 @@ class RecordFields {
 
  private:
   std::string_view column_of(std::string_view field) const;
+  std::optional<Element> value_of(std::string_view name) const;
 
   simdjson::dom::object object_;
   std::string where_;

@@ -64,8 +64,18 @@ constexpr std::array kMessage{
     Refused{"train_on_eos", kEnd},
     Refused{"loss_weight", kShare},
     Refused{"loss_scale", kShare},
+    Refused{"images", kMedia},
+    Refused{"image", kMedia},
+    Refused{"videos", kMedia},
+    Refused{"video", kMedia},
+    Refused{"audios", kMedia},
+    Refused{"audio", kMedia},
     Refused{"prefix", "a reply that is only begun is no example; complete it, or give weight 0"},
 };
+
+// Types of the parts of a content that are no text.
+constexpr auto kMediaTypes = std::to_array<std::string_view>(
+    {"image", "image_url", "input_image", "video", "video_url", "audio", "audio_url", "input_audio", "file"});
 
 std::span<const Refused> list_of(RecordPart part) {
   switch (part) {
@@ -94,6 +104,16 @@ Result<void> refuse_fields(const RecordFields& fields, RecordPart part) {
     for (const Refused& refused : list_of(part))
       if (name == refused.field)
         return fail(ErrorCode::unsupported, "{}the field '{}': {}", fields.where(), name, refused.why);
+  return {};
+}
+
+Result<void> refuse_media(const simdjson::dom::array& parts, std::string_view where) {
+  for (const simdjson::dom::element part : parts) {
+    std::string_view type;
+    if (part.is_object() && part["type"].get(type) == simdjson::SUCCESS &&
+        std::ranges::find(kMediaTypes, type) != kMediaTypes.end())
+      return fail(ErrorCode::unsupported, "{}a part of its content is of type '{}': {}", where, type, kMedia);
+  }
   return {};
 }
 

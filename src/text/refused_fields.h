@@ -17,5 +17,7 @@ enum class RecordPart {
 // Whether refuse_fields() would refuse a field of that name.
 bool is_refused(std::string_view field, RecordPart part);
 Result<void> refuse_fields(const RecordFields& fields, RecordPart part);
+// Parts of a message's content that are no text, whatever stands beside them.
+Result<void> refuse_media(const simdjson::dom::array& parts, std::string_view where);
 
 }  // namespace thimble

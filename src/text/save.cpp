@@ -1,7 +1,9 @@
 #include "text/save.h"
 
+#include <algorithm>
 #include <filesystem>
 
+#include "core/warnings.h"
 #include "text/byte_characters.h"
 #include "text/save_parts.h"
 #include "text/tokenizer_config.h"
@@ -85,6 +87,13 @@ std::string post_processor_json(const Vocabulary& vocabulary, std::string_view o
                      sequence('A', 0), sequence('A', 0), sequence('B', 1), tokens);
 }
 
+void warn_of_loss(std::string_view what) {
+  warn(
+      fmt::format("GGUF has no place for what this tokenizer does with {}: such texts have other tokens there, in "
+                  "llama.cpp as here",
+                  what));
+}
+
 void fill_tables(const Vocabulary& vocabulary, const std::string& chat_template, TokenizerTables& tables,
                  const std::function<std::string(int32_t)>& text) {
   for (int32_t id = 0; id < vocabulary.tokens.size(); ++id) {
@@ -96,6 +105,11 @@ void fill_tables(const Vocabulary& vocabulary, const std::string& chat_template,
   const bool other = vocabulary.adds_bos && vocabulary.beginning.size() == 1;
   tables.bos = other ? vocabulary.beginning.front() : vocabulary.bos;
   tables.eos = vocabulary.eos;
+  for (const int32_t id : vocabulary.ends)
+    if (id != vocabulary.eos && std::ranges::find(tables.ends, id) == tables.ends.end()) tables.ends.push_back(id);
+  if (vocabulary.adds_bos && vocabulary.beginning.size() > 1)
+    warn_of_loss(fmt::format("the {} tokens that stand before a text (one does)", vocabulary.beginning.size()));
+  if (!vocabulary.rules.empty()) warn_of_loss("spaces beside added tokens that belong to them (lstrip, rstrip)");
   tables.unknown = vocabulary.unknown;
   tables.padding = vocabulary.padding;
   tables.add_bos = vocabulary.adds_bos;
@@ -147,6 +161,7 @@ Result<TokenizerTables> byte_bpe_tables(const Vocabulary& vocabulary, const Byte
         "folder");
   }
   TokenizerTables tables{.model = "gpt2", .pre = std::string(named->name)};
+  if (rules.nfc) warn_of_loss("the normalizer NFC: characters with combining accents");
   fill_tables(vocabulary, chat_template, tables, [&](int32_t id) { return written(vocabulary, id); });
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const Merge& merge = vocabulary.merges[rank];

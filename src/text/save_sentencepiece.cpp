@@ -181,6 +181,9 @@ Result<TokenizerTables> sentencepiece_tables(const Vocabulary& vocabulary, const
   TokenizerTables tables{.model = rules.unigram ? "t5" : "llama", .pre = "default"};
   fill_tables(vocabulary, chat_template, tables, [&](int32_t id) { return written(vocabulary, id); });
   tables.add_space_prefix = rules.prefix != Prefix::none;
+  if (rules.prefix == Prefix::first_stretch || rules.prefix_unless_space)
+    warn_of_loss("a space at the beginning, or text behind a special token: neither gets one put before it");
+  if (rules.cut == Cut::before_space) warn_of_loss("words: none of its tokens goes across a space");
   tables.remove_extra_whitespaces = rules.remove_extra_spaces;
   tables.scores = vocabulary.scores;
   const auto last = -static_cast<float>(vocabulary.merges.size());

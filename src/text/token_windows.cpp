@@ -23,6 +23,13 @@ Result<Ids> open_ids(const std::string& path) {
         ErrorCode::invalid_argument,
         "reading {}: a safetensors file is data when it has a tensor 'ids' [n, t] of token ids; this one has none",
         path);
+  for (const SafetensorsEntry& other : file.entries())
+    if (other.name != entry->name)
+      return fail(
+          ErrorCode::unsupported,
+          "reading {}: beside 'ids' it has a tensor '{}', with which nothing would be done: every token of ids is "
+          "learnt; take it out, or give the data as records",
+          path, other.name);
   if ((entry->dtype != "I32" && entry->dtype != "I64") || entry->shape.rank() != 2 || entry->shape[1] < 2)
     return fail(ErrorCode::invalid_argument,
                 "reading {}: 'ids' should be int32 or int64 of shape [n, t], t at least 2; found {} {}", path,

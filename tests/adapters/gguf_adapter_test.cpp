@@ -49,18 +49,23 @@ TEST_P(GgufAdapter, means_the_same_as_the_folder) {
   ASSERT_TRUE(write_gguf_model(gguf, a, model.tensors, model.rows(), {.name = "tiny"}));
   const auto source = ModelSource::open(gguf);
   ASSERT_TRUE(source) << source.error().message;
-  std::set<std::string> targets;
-  const std::vector<WrittenTensor> tensors = all_modules(a, targets);
-  ASSERT_FALSE(tensors.empty());
-  nlohmann::json config = {{"peft_type", "LORA"},
-                           {"r", kRank},
-                           {"lora_alpha", 6},
-                           {"target_modules", targets},
-                           {"alpha_pattern", {{*targets.begin(), 3}}}};
-  write_folder(peft, config.dump(), tensors);
-  auto adapters = open_adapters(peft);
-  ASSERT_TRUE(adapters) << adapters.error().message;
-  const auto written = write_gguf_adapter(lora, adapters->front(), (*source)->architecture());
+  const auto write = [&](bool embeddings) {
+    std::set<std::string> targets;
+    const std::vector<WrittenTensor> tensors = all_modules(a, targets, embeddings);
+    EXPECT_FALSE(tensors.empty());
+    const nlohmann::json config = {{"peft_type", "LORA"},
+                                   {"r", kRank},
+                                   {"lora_alpha", 6},
+                                   {"target_modules", targets},
+                                   {"alpha_pattern", {{*targets.begin(), 3}}}};
+    write_folder(peft, config.dump(), tensors);
+    auto adapters = open_adapters(peft);
+    EXPECT_TRUE(adapters) << adapters.error().message;
+    return write_gguf_adapter(lora, adapters->front(), (*source)->architecture());
+  };
+  // llama.cpp would take the embedding's pair for the head's too, and stop.
+  if (a.tied) EXPECT_THAT(write(true).error().message, HasSubstr("which is the model's head too"));
+  const auto written = write(!a.tied);
   ASSERT_TRUE(written) << written.error().message;
   const auto there = merged(**source, peft), back = merged(**source, lora);
   ASSERT_EQ(there.size(), back.size());
@@ -78,6 +83,24 @@ std::vector<const Family*> of_llama_cpp() {
 }
 INSTANTIATE_TEST_SUITE_P(Families, GgufAdapter, ::testing::ValuesIn(of_llama_cpp()),
                          [](const auto& info) { return std::string(info.param->name); });
+
+TEST(GgufAdapterFile, of_another_architecture_is_refused) {
+  TemporaryFolder folder;
+  const std::string model = folder.file("model.gguf"), lora = folder.file("lora.gguf");
+  const MemoryModel llama(tiny_architecture("llama"));
+  ASSERT_TRUE(write_gguf_model(model, llama.architecture, llama.tensors, llama.rows(), {.name = "tiny"}));
+  std::set<std::string> targets;
+  const std::vector<WrittenTensor> tensors = all_modules(llama.architecture, targets);
+  const nlohmann::json config = {{"peft_type", "LORA"}, {"r", kRank}, {"lora_alpha", 6}, {"target_modules", targets}};
+  write_folder(folder.file("peft"), config.dump(), tensors);
+  auto adapters = open_adapters(folder.file("peft"));
+  ASSERT_TRUE(adapters) << adapters.error().message;
+  ASSERT_TRUE(write_gguf_adapter(lora, adapters->front(), llama.architecture));
+  auto read = open_gguf_adapter(lora);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_THAT(name_as_peft(*read, tiny_architecture("qwen2")).error().message,
+              HasSubstr("for models of 'llama' (general.architecture), the model is of 'qwen2'"));
+}
 
 TEST(GgufAdapterFile, has_the_names_and_shapes_of_llama_cpp) {
   const Architecture a = tiny_architecture("llama");

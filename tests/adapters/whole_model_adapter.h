@@ -41,9 +41,11 @@ inline std::vector<ModelModule> whole_modules(const Architecture& a, bool by_hea
   return modules;
 }
 
-inline std::vector<WrittenTensor> all_modules(const Architecture& a, std::set<std::string>& targets) {
+inline std::vector<WrittenTensor> all_modules(const Architecture& a, std::set<std::string>& targets,
+                                              bool embeddings = true) {
   RandomTensors tensors;
   for (const ModelModule& m : whole_modules(a)) {
+    if (!m.linear && !embeddings) continue;
     targets.insert(m.owner);
     if (m.linear) {
       tensors.add(m.owner + ".lora_A.weight", {kRank, m.shape[1]});

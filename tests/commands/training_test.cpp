@@ -51,6 +51,18 @@ TEST_F(Finetune, an_interrupted_run_ends_with_an_event) {
   EXPECT_EQ(last_line(file_bytes(file("run/events.jsonl"))), last);
 }
 
+// `thimble finetune ... | head`: the run is saved, and can go on.
+TEST_F(Finetune, a_run_whose_output_nobody_reads_is_saved) {
+  std::string command = quoted(THIMBLE_PROGRAM);
+  for (const std::string& argument : on_level(flags("finetune", {"--steps", "1000000", "--json", "--scratch", "none"})))
+    command += " " + quoted(argument);
+  command += " 2>" + file("err") + " | head -5 >" + file("head");
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  EXPECT_THAT(file_bytes(file("err")), AllOf(HasSubstr("everything is saved in"), HasSubstr("--resume")));
+  EXPECT_TRUE(is_file(file("run/checkpoint.safetensors")));
+  EXPECT_EQ(last_line(file_bytes(file("run/events.jsonl"))).at("event"), "stopped");
+}
+
 TEST_F(Finetune, a_second_run_into_a_folder_in_use_is_refused) {
   Waiting running(flags("finetune", {"--steps", "1000000", "--json", "--scratch", "none"}));
   ASSERT_TRUE(running.says("out", "\"step\":1,")) << running.errors();
@@ -270,7 +282,7 @@ TEST_F(Finetune, keeps_the_special_ids_of_a_config_without_a_tokenizer) {
   const auto expect_ids = [](const std::string& folder) {
     const Json json = *parse_json(file_bytes(folder + "/config.json"), "config.json");
     EXPECT_EQ(json.at("bos_token_id"), 3);
-    EXPECT_EQ(json.at("eos_token_id"), 5);
+    EXPECT_EQ(json.at("eos_token_id"), Json::array({5, 6}));
     EXPECT_EQ(json.at("pad_token_id"), 7);
   };
   expect_ids(file("run/model"));

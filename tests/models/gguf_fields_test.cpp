@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/warnings.h"
 #include "files/gguf_writer.h"
 #include "memory_model.h"
@@ -272,6 +274,86 @@ TEST_F(GgufKey, of_values_that_the_family_takes_for_granted) {
   const auto other = pattern({0, 1});
   ASSERT_FALSE(other);
   EXPECT_THAT(other.error().message, HasSubstr(key));
+}
+
+// To llama.cpp scaling is linear where no kind is named, and what is multiplied with cosines and sines is the same of
+// every kind.
+TEST_F(GgufKey, of_rope_means_what_it_does_in_llama_cpp) {
+  using Kind = RopeScaling::Kind;
+  const auto scaled = [&](auto add) { return with("llama", add); };
+  const auto linear = scaled([](GgufWriter& writer) { writer.add_float("llama.rope.scaling.factor", 4); });
+  ASSERT_TRUE(linear) << linear.error().message;
+  EXPECT_EQ((*linear)->architecture().ropes[0].scaling.kind, Kind::linear);
+  EXPECT_EQ((*linear)->architecture().ropes[0].scaling.factor, 4);
+  const auto none = scaled([](GgufWriter& writer) {
+    writer.add_string("llama.rope.scaling.type", "none");
+    writer.add_float("llama.rope.scale_linear", 4);
+  });
+  ASSERT_TRUE(none) << none.error().message;
+  EXPECT_EQ((*none)->architecture().ropes[0].scaling.kind, Kind::none);
+  const auto alone = scaled([](GgufWriter& writer) { writer.add_float("llama.rope.scaling.attn_factor", 1.3f); });
+  ASSERT_FALSE(alone);
+  EXPECT_THAT(alone.error().message, HasSubstr("'llama.rope.scaling.attn_factor' without yarn"));
+}
+
+TEST_F(GgufKey, of_yarns_ramp_is_not_looked_at_and_said) {
+  std::string said;
+  listen_for_warnings([&](const std::string& text) { said += text; });
+  const auto yarn = with("llama", [](GgufWriter& writer) {
+    writer.add_string("llama.rope.scaling.type", "yarn");
+    writer.add_float("llama.rope.scaling.factor", 4);
+    writer.add_float("llama.rope.scaling.yarn_beta_fast", 2);
+  });
+  listen_for_warnings({});
+  ASSERT_TRUE(yarn) << yarn.error().message;
+  EXPECT_EQ((*yarn)->architecture().ropes[0].scaling.beta_fast, 32);
+  EXPECT_THAT(said, HasSubstr("'llama.rope.scaling.yarn_beta_fast' 2"));
+}
+
+TEST_F(GgufKey, that_is_missing_means_llama_cpps_default) {
+  const auto without = [&](const std::string& family, const std::string& key) {
+    const MemoryModel model(tiny_architecture(family));
+    const std::string plain = folder_.file("plain.gguf"), path = folder_.file("less.gguf");
+    EXPECT_TRUE(write_gguf_model(plain, model.architecture, model.tensors, model.rows(), {.name = "tiny"}));
+    const GgufFile file = GgufFile::open(plain).value();
+    GgufWriter writer;
+    for (const GgufValue& value : file.values())
+      if (value.key != key) writer.copy(file, value);
+    for (const GgufTensor& tensor : file.tensors())
+      EXPECT_TRUE(writer.add_tensor(tensor.name, static_cast<int>(tensor.type), tensor.shape));
+    EXPECT_TRUE(writer.start(path));
+    for (const GgufTensor& tensor : file.tensors()) {
+      std::vector<std::byte> bytes(tensor.bytes);
+      EXPECT_TRUE(file.file().read(tensor.offset, bytes) && writer.write(bytes));
+    }
+    EXPECT_TRUE(writer.finish());
+    const auto source = ModelSource::open(path);
+    EXPECT_TRUE(source) << source.error().message;
+    return source ? (*source)->architecture() : Architecture{};
+  };
+  for (const Block& block : without("gemma3_text", "gemma3.attention.sliding_window").blocks) {
+    EXPECT_EQ(block.attention.window, 0);
+    EXPECT_EQ(block.attention.rope, 0);
+  }
+  const Attention granite = without("granite", "granite.attention.scale").blocks[0].attention;
+  EXPECT_FLOAT_EQ(static_cast<float>(granite.scale), 1 / std::sqrt(static_cast<float>(granite.head_dim)));
+}
+
+TEST_F(GgufKey, of_another_base_for_windows_is_read_refused_or_said) {
+  const auto based = [&](const std::string& family, const std::string& architecture) {
+    return with(family, [&](GgufWriter& writer) { writer.add_float(architecture + ".rope.freq_base_swa", 77); });
+  };
+  std::string said;
+  listen_for_warnings([&](const std::string& text) { said += text; });
+  const auto gemma3 = based("gemma3_text", "gemma3"), gemma2 = based("gemma2", "gemma2"),
+             olmo3 = based("olmo3", "olmo2");
+  listen_for_warnings({});
+  ASSERT_TRUE(gemma3) << gemma3.error().message;
+  EXPECT_EQ((*gemma3)->architecture().ropes[1].base, 77);
+  ASSERT_FALSE(gemma2);
+  EXPECT_THAT(gemma2.error().message, HasSubstr("'gemma2.rope.freq_base_swa' is 77"));
+  ASSERT_TRUE(olmo3) << olmo3.error().message;
+  EXPECT_THAT(said, HasSubstr("'olmo2.rope.freq_base_swa' 77 is not looked at"));
 }
 
 }  // namespace

@@ -8,7 +8,8 @@ Json tiny_config(const std::string& family) {
   const SizeFields& names = find_family(family)->sizes;
   const bool older = family == "llama" || family == "mistral" || family == "gpt2" || family.starts_with("qwen");
   const int64_t head = older ? 4 : 8;  // of which a quarter may turn
-  Json json = {{"model_type", family}, {"vocab_size", 11}, {"tie_word_embeddings", family == "gpt2"}};
+  const bool tied = family == "gpt2" || find_family(family)->gguf.tensors.head == GgufTensors::never;
+  Json json = {{"model_type", family}, {"vocab_size", 11}, {"tie_word_embeddings", tied}};
   json["sliding_window"] = 8;
   if (family == "exaone4") json["sliding_window"] = nullptr;  // which llama.cpp has in models of 64 layers only
   json["query_pre_attn_scalar"] = head;                       // what llama.cpp takes for Gemma's

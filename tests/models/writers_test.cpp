@@ -185,7 +185,7 @@ TEST(HfWriter, converts) {
   TemporaryFolder folder;
   const MemoryModel model(tiny_architecture("llama"));
   ASSERT_TRUE(write_hf_model(folder.file("m"), model.architecture, model.tensors, model.rows(),
-                             {.codec = &kBf16, .ids = {.bos = 1, .eos = 2}}));
+                             {.codec = &kBf16, .ids = {.bos = 1, .eos = {2}}}));
   const auto source = ModelSource::open(folder.file("m"));
   ASSERT_TRUE(source) << source.error().message;
   for (const ModelTensor& tensor : (*source)->tensors()) {
@@ -331,6 +331,44 @@ TEST(GgufWriter, refuses_windows_that_llama_cpp_fixes_otherwise) {
   const MemoryModel whole(*large);
   const auto written = write_gguf_model(folder.file("m.gguf"), *large, whole.tensors, whole.rows());
   ASSERT_TRUE(written) << written.error().message;
+}
+
+// The loader of llama.cpp wants the tensors that it knows of an architecture, and no other.
+TEST(GgufWriter, refuses_what_llama_cpp_would_not_load) {
+  struct Case {
+    const char* family;
+    Json changed;
+    const char* says;
+  };
+  const Json llama3 = {{"rope_theta", 10000},  {"rope_type", "llama3"}, {"factor", 8},
+                       {"low_freq_factor", 1}, {"high_freq_factor", 4}, {"original_max_position_embeddings", 8192}};
+  const Case cases[] = {
+      {"gemma", {{"tie_word_embeddings", false}}, "a head of its own"},
+      {"cohere2", {{"tie_word_embeddings", false}}, "a head of its own"},
+      {"olmo2", {{"tie_word_embeddings", true}}, "no head of its own"},
+      {"gpt_neox", {{"tie_word_embeddings", true}}, "no head of its own"},
+      {"gpt_neox", {{"attention_bias", false}}, "no biases of queries"},
+      {"qwen3", {{"attention_bias", true}}, "bias of attention's output"},
+      {"smollm3", {{"mlp_bias", true}}, "biases of its FFNs"},
+      {"starcoder2", {{"use_bias", false}}, "no bias of attention's output"},
+      {"falcon", {{"bias", true}}, "biases of queries"},
+      {"qwen2", {{"head_dim", 32}}, "another width"},
+      {"qwen2", {{"rope_parameters", llama3}}, "rope_scaling of the type llama3"},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(std::string(c.family) + c.changed.dump());
+    TemporaryFolder folder;
+    Json config = tiny_config(c.family);
+    config.update(c.changed);
+    const auto a = parse_config(config.dump(), "config.json");
+    ASSERT_TRUE(a) << a.error().message;
+    const MemoryModel model(*a);
+    const auto report = write_gguf_model(folder.file("m.gguf"), *a, model.tensors, model.rows());
+    ASSERT_FALSE(report);
+    EXPECT_THAT(report.error().message, HasSubstr(c.says));
+    EXPECT_THAT(report.error().message, HasSubstr("llama.cpp's loader"));
+    EXPECT_FALSE(is_file(folder.file("m.gguf")));
+  }
 }
 
 TEST(GgufWriter, says_that_llama_cpp_ignores_a_window) {

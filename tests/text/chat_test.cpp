@@ -4,6 +4,7 @@
 
 #include "core/warnings.h"
 #include "small_tokenizer.h"
+#include "text/dataset.h"
 
 namespace thimble {
 namespace {
@@ -201,6 +202,40 @@ TEST(Chat, WhatATemplateDoesNotLookAtIsRefusedByName) {
   ChatExtras extras{.tools = jinja::make_list({jinja::Value::text("t")}).value()};
   EXPECT_THAT(write_chat(*format, kMessages, {.generation_prompt = true, .extras = &extras}).error().message,
               HasSubstr("tools"));
+}
+
+// As in transformers, but not without a word.
+TEST(Chat, MessagesThatATemplateWritesNothingOfAreSaid) {
+  std::vector<std::string> said;
+  listen_for_warnings([&](const std::string& text) { said.push_back(text); });
+  TemporaryFolder folder;
+  constexpr const char* kUsersAlone =
+      "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content|upper }}]{% elif m.role == 'assistant' %}"
+      "{{ m.content }}<|im_end|>{% endif %}{% endfor %}";
+  auto tokenizer = small_byte_bpe(folder, kUsersAlone);
+  const auto format = chat_format(*tokenizer).value();
+  EXPECT_EQ(encode(*format, *tokenizer, {{"user", "hi there"}, {"assistant", "yo"}}).text, "[HI THERE]yo<|im_end|>");
+  EXPECT_THAT(said, testing::IsEmpty());
+  for (const char* role : {"developer", "developer", "tool"})
+    EXPECT_EQ(encode(*format, *tokenizer, {{role, "words"}, {"user", "hi"}, {"assistant", "yo"}}).text,
+              "[HI]yo<|im_end|>");
+  listen_for_warnings({});
+  EXPECT_THAT(said, ElementsAre(HasSubstr("writes nothing of a message of 'developer'"), HasSubstr("of 'tool'")));
+}
+
+TEST(Chat, ObservationsKeepTheirNameWhereATemplateKnowsIt) {
+  TemporaryFolder folder;
+  constexpr const char* kRecord =
+      R"({"conversations":[{"from":"human","value":"a"},{"from":"observation","value":"3"},{"from":"gpt","value":"b"}]})";
+  for (const auto& [source, expected] :
+       {std::pair{"{% for m in messages %}[{{ m.role }}]{% endfor %}", "tool"},
+        {"{% for m in messages %}{% if m.role == 'observation' %}{% endif %}{{ m.role }}{% endfor %}",
+         "observation"}}) {
+    auto tokenizer = small_byte_bpe(folder, source);
+    const auto data = Dataset::open(folder.write("a.jsonl", kRecord), *tokenizer, {.context = 64, .all_tokens = true});
+    ASSERT_TRUE(data) << data.error().message;
+    EXPECT_EQ((*data)->messages(0).value()[1].role, expected);
+  }
 }
 
 TEST(Chat, SpecialTokensInTextsOfUsersStayText) {

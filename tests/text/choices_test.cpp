@@ -64,5 +64,25 @@ TEST(Choices, WinoGrande) {
               ElementsAre(Scored{"The cup", " is big.", 7}, Scored{"The box", " is big.", 7}));
 }
 
+TEST(Choices, APassageWithChoicesOfItsOwnIsNoYesOrNo) {
+  EXPECT_THAT(scored(R"({"passage":"P","question":"q","choices":["x","y"],"answer":0})"),
+              ElementsAre(Scored{"P\nQuestion: q\nAnswer:", " x", 1}, Scored{"P\nQuestion: q\nAnswer:", " y", 1}));
+  EXPECT_THAT(scored(R"({"passage":"P","question":"q","options":["x","y"],"label":"B"})").back(),
+              (Scored{"P\nQuestion: q\nAnswer:", " y", 1}));
+  EXPECT_THAT(scored(R"({"passage":"P","question":"q","answer":true})").front(),
+              (Scored{"P\nQuestion: q?\nAnswer:", " no", 2}));
+}
+
+TEST(Choices, AnswersAgreeAndOtherFieldsAreTold) {
+  TemporaryFolder folder;
+  const auto read = [&](const std::string& line) { return read_choices(folder.write("q.jsonl", line + "\n"), 0); };
+  EXPECT_THAT(read(R"({"question":"q","choices":["a","b"],"answer":1,"label":0})").error().message,
+              testing::HasSubstr("its fields name two answers: choice 1 and, by `label`, choice 0"));
+  const auto told = read(R"({"question":"q","choices":["a","b"],"answer":1,"answerKey":"B","id":7,"hint":"h"})");
+  ASSERT_TRUE(told) << told.error().message;
+  EXPECT_EQ(told->questions[0].answer, 1u);
+  EXPECT_THAT(told->notes, ElementsAre("fields without effect: hint (1)"));
+}
+
 }  // namespace
 }  // namespace thimble

@@ -196,6 +196,41 @@ TEST_F(DataFiles, SeveralFilesFoldersAndPatterns) {
   EXPECT_EQ(ids(*joined, 2), ids(*second, 0));
   EXPECT_THAT(open(set + "/no*").error().message, HasSubstr("no file has a name of this pattern"));
   EXPECT_THAT(open(a + "," + a).error().message, HasSubstr("named twice"));
+  EXPECT_THAT(open(a + "," + set + "/./train-1.jsonl").error().message, HasSubstr("named twice"));
+}
+
+// Parts are told by words of names and of folders' names; what is left out is said.
+TEST_F(DataFiles, PartsOfAFolderAreToldByWords) {
+  const auto set_of = [&](std::string_view name, std::initializer_list<const char*> files) {
+    for (const char* file : files) folder_.write(fmt::format("{}/{}", name, file), "{\"text\":\"abc\"}\n");
+    return folder_.file(name);
+  };
+  for (const std::string& set :
+       {set_of("folders", {"train/data.jsonl", "test/data.jsonl"}),
+        set_of("words", {"alpaca_train.jsonl", "alpaca_test.jsonl", "alpaca-Validation.v2.jsonl", "contest.jsonl"})}) {
+    const auto train = open(set), held = open(set, {.part = DataPart::evaluate});
+    ASSERT_TRUE(train && held);
+    EXPECT_EQ((*train)->size(), 1) << set;
+    EXPECT_EQ((*held)->size(), 1) << set;
+    EXPECT_THAT((*train)->report().notes, testing::Contains(HasSubstr("1 file is read; left out, by their names: ")));
+  }
+  const std::string mixed = set_of("mixed", {"a.jsonl", "b.jsonl.gz.json"});
+  folder_.write("mixed/notes.txt", "about it");
+  folder_.write("mixed/requirements.txt", "torch");
+  const auto records = open(mixed);
+  ASSERT_TRUE(records);
+  EXPECT_EQ((*records)->size(), 2);
+  EXPECT_THAT((*records)->report().notes,
+              testing::ElementsAre("2 files are read; left out, by their names: " + mixed + "/notes.txt"));
+  // Without a part that trains there is no split.
+  EXPECT_EQ((*open(set_of("tests", {"test.jsonl", "more.jsonl"})))->size(), 2);
+}
+
+TEST_F(DataFiles, WhatADownloadLeftIsNamed) {
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n";
+  for (const char* name : {"train-0.parquet", "x.jsonl", "x.txt"})
+    EXPECT_THAT(refusal(name, pointer), HasSubstr("a pointer of Git LFS"));
+  EXPECT_THAT(refusal("x.parquet", "404: Not Found"), HasSubstr("it holds text, as a download does that has failed"));
 }
 
 TEST_F(DataFiles, FieldsAreHonouredOrNamed) {
@@ -242,6 +277,17 @@ TEST_F(DataFiles, PreferencePairs) {
       R"({"chosen":[{"role":"user","content":"q"},{"role":"assistant","content":"good"}],"rejected":[{"role":"user","content":"q"},{"role":"assistant","content":"bad"}]})",
       R"({"conversations":[{"from":"human","value":"q"}],"chosen":{"from":"gpt","value":"good"},"rejected":{"from":"gpt","value":"bad"}})",
   };
+  // A chat that is repeated, in the prompt or beside, is not said twice.
+  const char* const again[] = {
+      R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"good"}],"prompt":"q","chosen":[{"role":"user","content":"q"},{"role":"assistant","content":"good"}],"rejected":[{"role":"user","content":"q"},{"role":"assistant","content":"bad"}]})",
+      R"({"prompt":[{"role":"user","content":"q"}],"chosen":[{"role":"user","content":"q"},{"role":"assistant","content":"good"}],"rejected":[{"role":"user","content":"q"},{"role":"assistant","content":"bad"}]})",
+  };
+  const std::vector<int32_t> once = ids(*of("once.jsonl", records[2]), 0);
+  for (const char* record : again) {
+    const auto data = of("again.jsonl", record);
+    ASSERT_TRUE(data);
+    EXPECT_EQ(ids(*data, 0), once) << record;
+  }
   for (const char* record : records) {
     SCOPED_TRACE(record);
     const auto data = of("pairs.jsonl", record);

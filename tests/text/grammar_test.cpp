@@ -151,6 +151,11 @@ TEST(JsonSchema, AllowsWhatTheSchemaAllows) {
   EXPECT_TRUE(allows(tree, R"({"v":1,"next":{"v":"2026-01-02","next":null}})"));
   EXPECT_FALSE(allows(tree, R"({"v":"2026-13-02","next":null})"));
   EXPECT_TRUE(allows("{}", R"([1,{"a":[true,null,"x"]}])"));
+  for (const char* type : {R"("integer")", R"(["integer","null"])"}) {
+    const std::string values = fmt::format(R"({{"type":{},"enum":["a",1],"title":"T"}})", type);
+    EXPECT_TRUE(allows(values, "1"));
+    EXPECT_FALSE(allows(values, R"("a")"));
+  }
   EXPECT_TRUE(
       allows(R"({"type":"array","prefixItems":[{"type":"integer"},{"type":"string"}],"items":false})", R"([1,"a"])"));
   EXPECT_TRUE(allows(R"({"type":"array","items":{"type":"integer"},"minItems":2})", "[1,2,3]"));
@@ -170,6 +175,14 @@ TEST(JsonSchema, WhatIsNotDoneIsNamed) {
   EXPECT_THAT(message(R"({"type":"thing"})"), HasSubstr("no type 'thing'"));
   EXPECT_THAT(message(R"({"properties":{"a":{}},"required":["b"]})"), HasSubstr("'required' names \"b\""));
   EXPECT_THAT(message("{"), HasSubstr("not valid JSON"));
+  // What would narrow it beside these.
+  EXPECT_THAT(message(R"({"properties":{"a":{}},"anyOf":[{"required":["a"]}]})"),
+              HasSubstr("'properties' beside 'anyOf'"));
+  EXPECT_THAT(message(R"({"$ref":"#/$defs/x","minLength":5,"$defs":{"x":{}}})"),
+              HasSubstr("'minLength' beside '$ref'"));
+  EXPECT_THAT(message(R"({"enum":["a"],"maxLength":3})"), HasSubstr("'maxLength' beside 'enum'"));
+  EXPECT_THAT(message(R"({"type":"string","format":"date","maxLength":3})"), HasSubstr("'maxLength' beside 'format'"));
+  EXPECT_THAT(message(R"({"type":"integer","enum":["a",null]})"), HasSubstr("no value of [\"a\",null] is of the type"));
 }
 
 }  // namespace

@@ -17,6 +17,10 @@ void config(HfFields& f, Architecture& a) {
               .gated = false,
               .tied = true});
   f.field("apply_residual_connection_post_layernorm", b.residual_of_norm, false);
+  if (f.reads() && f.source().get_or<bool>("slow_but_exact", false).value_or(false) &&
+      f.source().get_or<int64_t>("pretraining_tp", 1).value_or(1) > 1)
+    f.refuse(
+        "'slow_but_exact' with a 'pretraining_tp' above 1: transformers leaves out biases of output matrices there");
   f.harmless({"slow_but_exact", "offset_alibi", "skip_bias_add", "skip_bias_add_qkv", "attention_softmax_in_fp32",
               "bias_dropout_fusion", "masked_softmax_fusion", "unk_token_id"},
              "it chooses between ways to compute the same");
@@ -55,6 +59,11 @@ const Family kBloomFamily = {.name = "bloom",
                              .base = "transformer.",
                              .blocks = "transformer.h.",
                              .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
-                             .gguf = {.architecture = "bloom", .fused_qkv = true}};
+                             .gguf = {.architecture = "bloom",
+                                      .fused_qkv = true,
+                                      .tensors = {.qkv_bias = GgufTensors::always,
+                                                  .output_bias = GgufTensors::always,
+                                                  .ffn_bias = GgufTensors::always,
+                                                  .any_head_dim = false}}};
 
 }  // namespace thimble

@@ -32,11 +32,13 @@ constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"},
 
 }  // namespace
 
-const Family kCohere2Family = {.name = "cohere2",
-                               .model_class = "Cohere2ForCausalLM",
-                               .config = config,
-                               .sizes = {.default_context = 8192},
-                               .rope_layout = Rope::Layout::interleaved,
-                               .gguf = {.architecture = "cohere2", .fields = kFields}};
+const Family kCohere2Family = {
+    .name = "cohere2",
+    .model_class = "Cohere2ForCausalLM",
+    .config = config,
+    .sizes = {.default_context = 8192},
+    .rope_layout = Rope::Layout::interleaved,
+    .gguf = {
+        .architecture = "cohere2", .fields = kFields, .tensors = {.head = GgufTensors::never, .any_head_dim = false}}};
 
 }  // namespace thimble

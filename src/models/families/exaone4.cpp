@@ -56,6 +56,9 @@ const Family kExaone4Family = {.name = "exaone4",
                                .config = config,
                                .sizes = {.default_kv_heads = 32},
                                .names = olmo_names,
-                               .gguf = {.architecture = "exaone4", .fields = kFields, .from_tensors = from_tensors}};
+                               .gguf = {.architecture = "exaone4",
+                                        .fields = kFields,
+                                        .tensors = {.rope_factors = true, .any_head_dim = false},
+                                        .from_tensors = from_tensors}};
 
 }  // namespace thimble

@@ -77,20 +77,23 @@ std::span<const HfName> gguf_names(const Architecture& a) {
 
 }  // namespace
 
-const Family kFalconFamily = {
-    .name = "falcon",
-    .model_class = "FalconForCausalLM",
-    .config = config,
-    .sizes = {.other_width = "n_embed",
-              .layers = "num_hidden_layers",
-              .heads = "num_attention_heads",
-              .kv_heads = "num_kv_heads",
-              .head_dim = "",
-              .ffn = "ffn_hidden_size",
-              .default_ffn = -1},
-    .base = "transformer.",
-    .blocks = "transformer.h.",
-    .names = names,
-    .gguf = {.architecture = "falcon", .fused_qkv = true, .from_tensors = from_tensors, .names = gguf_names}};
+const Family kFalconFamily = {.name = "falcon",
+                              .model_class = "FalconForCausalLM",
+                              .config = config,
+                              .sizes = {.other_width = "n_embed",
+                                        .layers = "num_hidden_layers",
+                                        .heads = "num_attention_heads",
+                                        .kv_heads = "num_kv_heads",
+                                        .head_dim = "",
+                                        .ffn = "ffn_hidden_size",
+                                        .default_ffn = -1},
+                              .base = "transformer.",
+                              .blocks = "transformer.h.",
+                              .names = names,
+                              .gguf = {.architecture = "falcon",
+                                       .fused_qkv = true,
+                                       .tensors = {.qkv_bias = GgufTensors::never, .any_head_dim = false},
+                                       .from_tensors = from_tensors,
+                                       .names = gguf_names}};
 
 }  // namespace thimble

@@ -26,6 +26,6 @@ const Family kGemmaFamily = {.name = "gemma",
                              .config = config,
                              .sizes = {.default_kv_heads = 16, .default_head_dim = 256, .default_context = 8192},
                              .scales_rows = true,
-                             .gguf = {.architecture = "gemma"}};
+                             .gguf = {.architecture = "gemma", .tensors = {.head = GgufTensors::never}}};
 
 }  // namespace thimble

@@ -32,6 +32,10 @@ const Family kGemma2Family = {.name = "gemma2",
                               .sizes = {.default_kv_heads = 4, .default_head_dim = 256, .default_context = 8192},
                               .names = gemma_names,
                               .scales_rows = true,
-                              .gguf = {.architecture = "gemma2", .fields = kFields, .from_tensors = from_tensors}};
+                              .gguf = {.architecture = "gemma2",
+                                       .fields = kFields,
+                                       .tensors = {.head = GgufTensors::never},
+                                       .local_base = GgufFamily::LocalBase::refused,
+                                       .from_tensors = from_tensors}};
 
 }  // namespace thimble

@@ -2,6 +2,8 @@
 // with a rope of its own.
 //
 //   Source  transformers, models/gemma3 (Gemma Team 2025, arXiv:2503.19786)
+#include <nlohmann/json.hpp>
+
 #include "models/families.h"
 
 namespace thimble {
@@ -16,9 +18,8 @@ void config(HfFields& f, Architecture& a) {
   f.rope(a, b, {.base = 10000, .layer_type = "sliding_attention", .base_field = "rope_local_base_freq"}, 1);
   f.repeat(a, b);
   int64_t period = 6;
-  if (f.reads()) f.field("sliding_window_pattern", period, f.says("_sliding_window_pattern") ? 0 : 6);
-  if (f.reads() && period == 0) f.field("_sliding_window_pattern", period);
-  f.harmless({"_sliding_window_pattern"}, "layer_types says it");
+  if (f.reads()) f.field("sliding_window_pattern", period, 6);
+  f.harmless({"_sliding_window_pattern"}, "transformers reads sliding_window_pattern and layer_types alone");
   f.harmless({"attn_logit_softcapping"}, "attention of Gemma 3 does not read it");
   f.windows(a, 4096, [period](int64_t layer) { return (layer + 1) % std::max<int64_t>(1, period) != 0; });
   if (f.reads())
@@ -27,7 +28,12 @@ void config(HfFields& f, Architecture& a) {
 
 constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}};
 
-void from_tensors(const GgufFile&, int64_t head_dim, Json& config) { gemma_scale(head_dim, 62, config); }
+// Without a key for it llama.cpp has no windows, and one rope.
+void from_tensors(const GgufFile& gguf, int64_t head_dim, Json& config) {
+  gemma_scale(head_dim, 62, config);
+  if (!gguf.find_value("gemma3.attention.sliding_window"))
+    config["layer_types"] = std::vector<std::string>(config["num_hidden_layers"].get<size_t>(), "full_attention");
+}
 
 }  // namespace
 
@@ -41,6 +47,7 @@ const Family kGemma3Family = {.name = "gemma3_text",
                                        .fields = kFields,
                                        .local_rope = true,
                                        .local_rope_base = 10000,
+                                       .local_base = GgufFamily::LocalBase::read,
                                        .from_tensors = from_tensors}};
 
 }  // namespace thimble

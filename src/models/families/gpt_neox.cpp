@@ -45,6 +45,13 @@ const Family kGptNeoxFamily = {.name = "gpt_neox",
                                .blocks = "gpt_neox.layers.",
                                .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
                                .buffers = {".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"},
-                               .gguf = {.architecture = "gptneox", .fused_qkv = true, .fields = kFields}};
+                               .gguf = {.architecture = "gptneox",
+                                        .fused_qkv = true,
+                                        .fields = kFields,
+                                        .tensors = {.head = GgufTensors::always,
+                                                    .qkv_bias = GgufTensors::always,
+                                                    .output_bias = GgufTensors::always,
+                                                    .ffn_bias = GgufTensors::always,
+                                                    .any_head_dim = false}}};
 
 }  // namespace thimble

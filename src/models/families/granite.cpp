@@ -1,6 +1,9 @@
 // Granite 3: Llama with scales of embedding, residual, attention and logits.
 //
 //   Source  transformers, models/granite; Yang et al. 2022, arXiv:2203.03466 (muP)
+#include <cmath>
+#include <nlohmann/json.hpp>
+
 #include "models/families.h"
 
 namespace thimble {
@@ -27,11 +30,24 @@ constexpr GgufField kFields[] = {{"attention.scale", "attention_multiplier"},
                                  {"residual_scale", "residual_multiplier"},
                                  {"logit_scale", "logits_scaling"}};
 
+// llama.cpp's default, which is not transformers'.
+void from_tensors(const GgufFile& gguf, int64_t head_dim, Json& config) {
+  if (!gguf.find_value("granite.attention.scale") && head_dim > 0)
+    config["attention_multiplier"] = 1 / std::sqrt(static_cast<double>(head_dim));
+}
+
 }  // namespace
 
 const Family kGraniteFamily = {.name = "granite",
                                .model_class = "GraniteForCausalLM",
                                .config = config,
-                               .gguf = {.architecture = "granite", .pairs = true, .fields = kFields}};
+                               .gguf = {.architecture = "granite",
+                                        .pairs = true,
+                                        .fields = kFields,
+                                        .tensors = {.output_bias = GgufTensors::either,
+                                                    .ffn_bias = GgufTensors::either,
+                                                    .rope_factors = true,
+                                                    .long_rope = true},
+                                        .from_tensors = from_tensors}};
 
 }  // namespace thimble

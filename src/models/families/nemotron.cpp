@@ -28,6 +28,10 @@ const Family kNemotronFamily = {.name = "nemotron",
                                 .model_class = "NemotronForCausalLM",
                                 .config = config,
                                 .sizes = {.default_context = 4096},
-                                .gguf = {.architecture = "nemotron"}};
+                                .gguf = {.architecture = "nemotron",
+                                         .tensors = {.head = GgufTensors::always,
+                                                     .output_bias = GgufTensors::either,
+                                                     .ffn_bias = GgufTensors::either,
+                                                     .any_head_dim = false}}};
 
 }  // namespace thimble

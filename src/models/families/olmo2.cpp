@@ -15,10 +15,11 @@ void config(HfFields& f, Architecture& a) {
 
 }  // namespace
 
-const Family kOlmo2Family = {.name = "olmo2",
-                             .model_class = "Olmo2ForCausalLM",
-                             .config = config,
-                             .names = olmo_names,
-                             .gguf = {.architecture = "olmo2"}};
+const Family kOlmo2Family = {
+    .name = "olmo2",
+    .model_class = "Olmo2ForCausalLM",
+    .config = config,
+    .names = olmo_names,
+    .gguf = {.architecture = "olmo2", .tensors = {.head = GgufTensors::always, .any_head_dim = false}}};
 
 }  // namespace thimble

@@ -27,6 +27,9 @@ const Family kOlmo3Family = {.name = "olmo3",
                              .model_class = "Olmo3ForCausalLM",
                              .config = config,
                              .names = olmo_names,
-                             .gguf = {.architecture = "olmo2", .fields = kFields, .local_rope = true}};
+                             .gguf = {.architecture = "olmo2",
+                                      .fields = kFields,
+                                      .tensors = {.head = GgufTensors::always, .any_head_dim = false},
+                                      .local_rope = true}};
 
 }  // namespace thimble

@@ -40,6 +40,11 @@ const Family kPhiFamily = {.name = "phi",
                            .config = config,
                            .sizes = {.head_dim = ""},
                            .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
-                           .gguf = {.architecture = "phi2"}};
+                           .gguf = {.architecture = "phi2",
+                                    .tensors = {.head = GgufTensors::always,
+                                                .head_bias = GgufTensors::always,
+                                                .output_bias = GgufTensors::always,
+                                                .ffn_bias = GgufTensors::always,
+                                                .any_head_dim = false}}};
 
 }  // namespace thimble

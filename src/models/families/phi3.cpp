@@ -45,6 +45,7 @@ const Family kPhi3Family = {.name = "phi3",
                                      .fused_qkv = true,
                                      .fused_gate_up = true,
                                      .fields = kFields,
+                                     .tensors = {.long_rope = true, .any_head_dim = false},
                                      .ignores_window = true,
                                      .from_tensors = from_tensors}};
 

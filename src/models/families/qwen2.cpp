@@ -17,10 +17,11 @@ void config(HfFields& f, Architecture& a) {
 
 }  // namespace
 
-const Family kQwen2Family = {.name = "qwen2",
-                             .model_class = "Qwen2ForCausalLM",
-                             .config = config,
-                             .sizes = {.default_kv_heads = 32, .default_context = 32768},
-                             .gguf = {.architecture = "qwen2"}};
+const Family kQwen2Family = {
+    .name = "qwen2",
+    .model_class = "Qwen2ForCausalLM",
+    .config = config,
+    .sizes = {.default_kv_heads = 32, .default_context = 32768},
+    .gguf = {.architecture = "qwen2", .tensors = {.head_bias = GgufTensors::either, .any_head_dim = false}}};
 
 }  // namespace thimble

@@ -30,6 +30,8 @@ const Family kStablelmFamily = {.name = "stablelm",
                                 .model_class = "StableLmForCausalLM",
                                 .config = config,
                                 .sizes = {.head_dim = "", .default_kv_heads = 32, .default_context = 4096},
-                                .gguf = {.architecture = "stablelm", .from_tensors = from_tensors}};
+                                .gguf = {.architecture = "stablelm",
+                                         .tensors = {.head = GgufTensors::always, .any_head_dim = false},
+                                         .from_tensors = from_tensors}};
 
 }  // namespace thimble

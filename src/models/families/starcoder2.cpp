@@ -29,11 +29,15 @@ constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}}
 
 }  // namespace
 
-const Family kStarcoder2Family = {.name = "starcoder2",
-                                  .model_class = "Starcoder2ForCausalLM",
-                                  .config = config,
-                                  .sizes = {.head_dim = "", .default_kv_heads = 2, .default_context = 4096},
-                                  .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
-                                  .gguf = {.architecture = "starcoder2", .fields = kFields, .ignores_window = true}};
+const Family kStarcoder2Family = {
+    .name = "starcoder2",
+    .model_class = "Starcoder2ForCausalLM",
+    .config = config,
+    .sizes = {.head_dim = "", .default_kv_heads = 2, .default_context = 4096},
+    .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
+    .gguf = {.architecture = "starcoder2",
+             .fields = kFields,
+             .tensors = {.output_bias = GgufTensors::always, .ffn_bias = GgufTensors::always, .any_head_dim = false},
+             .ignores_window = true}};
 
 }  // namespace thimble

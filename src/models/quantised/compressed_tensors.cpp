@@ -118,6 +118,11 @@ Result<void> check(const JsonFields& config) {
                 "one or the other",
                 config.source());
   if (sparse || (config.has("sparsity_config") && !quantises(config))) return {};
+  if (const Json* const transform = config.find("transform_config"); transform && !transform->empty())
+    return fail(ErrorCode::unsupported,
+                "reading {}: 'transform_config': inputs of layers are turned while the model runs, which is not done; "
+                "take a checkpoint without",
+                config.source());
   const std::string format = TRY(config.get_or<std::string>("format", ""));
   if (format == "float-quantized" || format == "naive-quantized") return {};
   return fail(ErrorCode::unsupported,

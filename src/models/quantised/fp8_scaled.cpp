@@ -111,7 +111,7 @@ Result<std::shared_ptr<const PackedRows>> open_scaled(const PackedSource& source
   if (!weight || weight->entry.dtype != "F8_E4M3") return nullptr;
   CHECK_OK(check_part(source, *weight, {source.rows, source.columns}, {"F8_E4M3"}));
   for (const char* left_out : {".input_scale", ".activation_scale", ".input_scale_ub", ".k_scale", ".v_scale"})
-    if (source.find(left_out)) warn("the model's activations are quantised elsewhere; thimble computes them in full");
+    if (source.find(left_out)) warn(std::string(kFullActivations));
   const PackedPart* scale = source.find(".weight_scale_inv");
   if (!scale) scale = source.find(".weight_scale");
   if (!scale)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -38,38 +39,14 @@ constexpr std::array kFormats{
     Format{"uuid", R"([0-9a-fA-F]{8} "-" [0-9a-fA-F]{4} "-" [0-9a-fA-F]{4} "-" [0-9a-fA-F]{4} "-" [0-9a-fA-F]{12})"},
 };
 
-// Keywords that say nothing about what is allowed, or are read where they are needed.
-constexpr auto kRead = std::to_array<std::string_view>({"$schema",
-                                                        "$id",
-                                                        "$comment",
-                                                        "$defs",
-                                                        "definitions",
-                                                        "$ref",
-                                                        "title",
-                                                        "description",
-                                                        "default",
-                                                        "examples",
-                                                        "deprecated",
-                                                        "readOnly",
-                                                        "writeOnly",
-                                                        "type",
-                                                        "enum",
-                                                        "const",
-                                                        "properties",
-                                                        "required",
-                                                        "additionalProperties",
-                                                        "items",
-                                                        "prefixItems",
-                                                        "minItems",
-                                                        "maxItems",
-                                                        "minLength",
-                                                        "maxLength",
-                                                        "format",
-                                                        "anyOf",
-                                                        "oneOf",
-                                                        "strict",
-                                                        "name",
-                                                        "propertyOrdering"});
+// Keywords that say nothing about what is allowed.
+constexpr auto kAnnotations = std::to_array<std::string_view>(
+    {"$schema", "$id", "$comment", "$defs", "definitions", "title", "description", "default", "examples", "deprecated",
+     "readOnly", "writeOnly", "strict", "name", "propertyOrdering"});
+// Those that are read where they are needed.
+constexpr auto kRead = std::to_array<std::string_view>(
+    {"$ref", "type", "enum", "const", "properties", "required", "additionalProperties", "items", "prefixItems",
+     "minItems", "maxItems", "minLength", "maxLength", "format", "anyOf", "oneOf"});
 
 // Text that stands for itself in GBNF.
 std::string literal(std::string_view text) {
@@ -110,12 +87,15 @@ class Converter {
     if (schema.is_boolean()) return schema.get<bool>() ? Result<std::string>("value") : unsupported("false");
     if (!schema.is_object()) return wrong("a schema is neither an object nor true");
     for (const auto& [key, value] : schema.items())
-      if (std::ranges::find(kRead, key) == kRead.end()) return unsupported(fmt::format("'{}'", key));
+      if (std::ranges::find(kRead, key) == kRead.end() && std::ranges::find(kAnnotations, key) == kAnnotations.end())
+        return unsupported(fmt::format("'{}'", key));
+    for (const char* key : {"$ref", "anyOf", "oneOf", "const", "enum"})
+      if (schema.contains(key)) CHECK_OK(check_alone(schema, key));
     if (schema.contains("$ref")) return reference(schema["$ref"]);
     for (const char* key : {"anyOf", "oneOf"})
       if (schema.contains(key)) return any_of(schema[key], key, depth);
-    if (schema.contains("const")) return fmt::format("({})", literal(schema["const"].dump()));
-    if (schema.contains("enum")) return enumeration(schema["enum"]);
+    if (schema.contains("const")) return enumeration(Schema::array({schema["const"]}), schema);
+    if (schema.contains("enum")) return enumeration(schema["enum"], schema);
     if (!schema.contains("type")) return untyped(schema, depth);
     const Schema& type = schema["type"];
     if (type.is_string()) return typed(schema, type.get<std::string>(), depth);
@@ -153,10 +133,34 @@ class Converter {
     return "(" + all + ")";
   }
 
-  Result<std::string> enumeration(const Schema& list) {
+  // What one of these says is the whole: what would narrow it further is not worked out. A type beside values is.
+  Result<void> check_alone(const Schema& schema, std::string_view keyword) const {
+    const bool values = keyword == "const" || keyword == "enum";
+    for (const auto& [key, value] : schema.items()) {
+      const bool annotation = std::ranges::find(kAnnotations, key) != kAnnotations.end();
+      if (key != keyword && !annotation && !(values && key == "type"))
+        return unsupported(fmt::format("'{}' beside '{}'", key, keyword));
+    }
+    return {};
+  }
+
+  static bool is_of(const Schema& value, const Schema& type) {
+    if (type.is_array()) return std::ranges::any_of(type, [&](const Schema& one) { return is_of(value, one); });
+    if (type == "integer")
+      return value.is_number_integer() ||
+             (value.is_number_float() && value.get<double>() == std::floor(value.get<double>()));
+    if (type == "number") return value.is_number();
+    return type == value.type_name();
+  }
+
+  // The values of a list that are of the schema's type.
+  Result<std::string> enumeration(const Schema& list, const Schema& schema) {
     if (!list.is_array() || list.empty()) return wrong("'enum' is no list of values");
     std::string all;
-    for (const Schema& value : list) all += fmt::format("{}{}", all.empty() ? "" : " | ", literal(value.dump()));
+    for (const Schema& value : list)
+      if (!schema.contains("type") || is_of(value, schema["type"]))
+        all += fmt::format("{}{}", all.empty() ? "" : " | ", literal(value.dump()));
+    if (all.empty()) return wrong(fmt::format("no value of {} is of the type {}", list.dump(), schema["type"].dump()));
     return "(" + all + ")";
   }
 
@@ -195,6 +199,8 @@ class Converter {
 
   Result<std::string> string(const Schema& schema) {
     if (schema.contains("format")) {
+      for (const char* key : {"minLength", "maxLength"})
+        if (schema.contains(key)) return unsupported(fmt::format("'{}' beside 'format'", key));
       const auto name = schema["format"].is_string() ? schema["format"].get<std::string>() : std::string();
       const auto format = std::ranges::find(kFormats, name, &Format::name);
       if (format == kFormats.end()) return unsupported(fmt::format("the format '{}'", name));
