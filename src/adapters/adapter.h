@@ -72,8 +72,8 @@ Result<const SafetensorsEntry*> find_entry(const Adapter& adapter, const Adapter
 Result<void> read_elements(const Adapter& adapter, const SafetensorsEntry& entry, const AdapterTensor& tensor,
                            const Shape& shape, int64_t first, std::span<float> to);
 
-// Every tensor of the files must be one of `tensors`, which are those of all techniques, and each of these must be there
-// in its shape, unless it is optional.
+// Every tensor of the files must be one of `tensors`, which are those of all techniques, and each of these must be
+// there in its shape, unless it is optional.
 Result<void> check_files(std::span<const Adapter> adapters, std::span<const AdapterTensor> tensors);
 
 // What a technique is asked for where there is no adapter yet.

@@ -27,8 +27,8 @@ struct HfName {
 struct GgufField {
   std::string_view key, config;  // "logit_scale", and the field of config.json that says the same
 };
-// What llama.cpp's loader asks of a file of the architecture (load_tensors): one that lacks a tensor which it needs, or has
-// one that it does not know, does not open there.
+// What llama.cpp's loader asks of a file of the architecture (load_tensors): one that lacks a tensor which it needs, or
+// has one that it does not know, does not open there.
 struct GgufTensors {
   enum Taken : uint8_t { never, either, always };
   Taken head = either;      // output.weight; without it the embedding is the head

@@ -26,8 +26,8 @@ constexpr int64_t kTile = 512;
 
 const PointwiseAttributes& of(const std::any& attributes) { return *std::any_cast<PointwiseAttributes>(&attributes); }
 
-// That of a tensor which does not lie flat, if there is one. Of a shape without a number of rows there are as many as the
-// elements of a tensor come to.
+// That of a tensor which does not lie flat, if there is one. Of a shape without a number of rows there are as many as
+// the elements of a tensor come to.
 template <class Typed>
 Shape shape_of(const PointwiseAttributes& attributes, std::span<const Typed> in) {
   Shape shape = attributes.shape;

@@ -28,8 +28,8 @@ struct PassPrograms {
   std::vector<PlannedVariant> variants;
 };
 
-// Builds graphs once: passes of another number of rows are the same nodes with other shapes. They differ where gradients
-// have to be held until all are known, and where logits are kept.
+// Builds graphs once: passes of another number of rows are the same nodes with other shapes. They differ where
+// gradients have to be held until all are known, and where logits are kept.
 class PassBuilder {
  public:
   // The spec must outlive it.

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "core/count.h"
 #include "core/printable.h"
@@ -120,6 +121,7 @@ void Events::plan(const Ledger& ledger) {
 Result<void> Events::open_log(const std::string& path, bool keep) {
   log_ = TRY(AppendFile::open(path, keep));
   log(plan_);
+  for (const std::string& json : std::exchange(facts_, {})) log(json);
   return {};
 }
 
@@ -212,6 +214,14 @@ void Events::event(const char* kind, const std::string& json_fields, const std::
   finish_line();
   tell(fmt::format("{{\"event\":\"{}\",{}}}", kind, json_fields));
   if (form_ == Form::text) fmt::print("{}\n", printable(text));
+  std::fflush(stdout);
+}
+
+void Events::fact(const char* kind, const std::string& json_fields) {
+  const std::string json = fmt::format("{{\"event\":\"{}\",{}}}", kind, json_fields);
+  if (!log_) facts_.push_back(json);
+  finish_line();
+  tell(json);
   std::fflush(stdout);
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "files/file.h"
 #include "plan/ledger.h"
@@ -43,6 +44,8 @@ class Events {
   void note(const std::string& text);  // on stderr, unless silent
   // An event of another kind; fields: the inside of a JSON object.
   void event(const char* kind, const std::string& json_fields, const std::string& text);
+  // The same as JSON alone: what notes have said to people.
+  void fact(const char* kind, const std::string& json_fields);
   void done(const std::string& json_fields, const std::string& text) { event("done", json_fields, text); }
   // What stands for `done` where there is an error: `stopped` or `error`. Hands the result on.
   Result<void> end(Result<void> result);
@@ -65,7 +68,8 @@ class Events {
   bool open_line_ = false;
   int columns_;
   Ledger ledger_;
-  std::string plan_;  // the event
+  std::string plan_;                // the event
+  std::vector<std::string> facts_;  // told before there was a log
   std::chrono::steady_clock::time_point start_;
   int64_t told_ = 0;  // steps
   StepEvent last_;

@@ -192,6 +192,7 @@ Result<void> Trainer::open_data() {
   }
   data_ = TRY(Dataset::open(r.data, *tokenizer_, options));
   report_data(events_, r.data, data_->report());
+  events_.fact("data", data_json(r.data, data_->report()));
   if (data_->size() == 0)
     return fail(ErrorCode::invalid_argument, "--data {}: there is nothing in it to train on", r.data);
   if (r.split > 0) {
@@ -204,6 +205,7 @@ Result<void> Trainer::open_data() {
     options.part = DataPart::evaluate;
     eval_data_ = TRY(Dataset::open(r.eval_data, *tokenizer_, options));
     report_data(events_, r.eval_data, eval_data_->report());
+    events_.fact("data", data_json(r.eval_data, eval_data_->report()));
     if (eval_data_->size() == 0)
       return fail(ErrorCode::invalid_argument, "--eval-data {}: there is nothing in it to evaluate", r.eval_data);
   }

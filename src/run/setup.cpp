@@ -5,6 +5,7 @@
 #include "core/count.h"
 #include "core/cpus.h"
 #include "core/warnings.h"
+#include "text/json_output.h"
 
 namespace thimble {
 
@@ -86,6 +87,22 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
   for (const auto& [field, count] : report.unused)
     unused += fmt::format("{}{} ({})", unused.empty() ? "" : ", ", field, count);
   if (!unused.empty()) events.note("warning: fields without effect: " + unused);
+}
+
+std::string data_json(const std::string& path, const DatasetReport& report) {
+  const auto list = [](const std::vector<std::string>& texts) {
+    std::string out;
+    for (const std::string& text : texts) out += fmt::format("{}{}", out.empty() ? "" : ",", json_string(text));
+    return out;
+  };
+  std::string unused;
+  for (const auto& [field, count] : report.unused)
+    unused += fmt::format("{}{}:{}", unused.empty() ? "" : ",", json_string(field), count);
+  return fmt::format(
+      "\"data\":{},\"examples\":{},\"bad_lines\":{},\"too_long\":{},\"untrained\":{},\"truncated\":{},"
+      "\"unused_fields\":{{{}}},\"first_errors\":[{}],\"notes\":[{}]",
+      json_string(path), report.examples, report.bad_lines, report.too_long, report.untrained, report.truncated, unused,
+      list(report.first_errors), list(report.notes));
 }
 
 int64_t budget_or_free(int64_t asked) { return asked > 0 ? asked : free_memory_bytes() / 5 * 4; }

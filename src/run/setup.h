@@ -48,6 +48,8 @@ Result<void> set_data_options(const std::vector<std::string>& columns, const std
 
 // Bad lines, and counts of what was left out.
 void report_data(Events& events, const std::string& path, const DatasetReport& report);
+// The fields of an event that says the same.
+std::string data_json(const std::string& path, const DatasetReport& report);
 
 // The budget of the process: what was asked for, or 80 % of what is free.
 int64_t budget_or_free(int64_t asked);

@@ -11,9 +11,8 @@
 //
 //   answer | label | answerKey            the index from 0, a choice's label ("A"), or its text
 //
-// `options` is another name of `choices`. A `context`, `passage` or `support` stands before the question; several of the
-// fields that name the answer have to agree. PIQA keeps its labels in a file beside: valid.jsonl,
-// valid-labels.lst.
+// `options` is another name of `choices`. A `context`, `passage` or `support` stands before the question; several of
+// the fields that name the answer have to agree. PIQA keeps its labels in a file beside: valid.jsonl, valid-labels.lst.
 #pragma once
 
 #include <string>

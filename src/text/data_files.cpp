@@ -85,9 +85,9 @@ Split split_of(const fs::path& relative) {
 // Leaves the files of one part; those of others, and texts beside files of records, are left out.
 void choose(const std::string& folder, DataPart part, DataFiles& files) {
   const auto keep = [&](auto&& wanted) {
-    const auto others = std::ranges::stable_partition(files.paths, wanted);
-    files.left_out.insert(files.left_out.end(), others.begin(), others.end());
-    files.paths.erase(others.begin(), files.paths.end());
+    const auto others = std::stable_partition(files.paths.begin(), files.paths.end(), wanted);
+    files.left_out.insert(files.left_out.end(), others, files.paths.end());
+    files.paths.erase(others, files.paths.end());
   };
   const auto split = [&](const std::string& path) { return split_of(fs::path(path).lexically_relative(folder)); };
   const auto has = [&](Split wanted) {

@@ -71,6 +71,7 @@ struct DatasetReport {
   int64_t dropped_tokens = 0;             // of a text's last, shorter window
   int64_t truncated = 0;                  // longer than the context, and cut or split
   int64_t largest_id = -1;                // of windows of token ids
+  int64_t chats = 0;                      // of the examples, those that a chat template has made
   int64_t pairs = 0;                      // preference pairs, of which the chosen reply is learnt
   int64_t unpaired = 0;                   // preference pairs that became two judged replies
   int64_t wanted = 0;                     // judged replies that are said to be wanted

@@ -39,6 +39,7 @@ class ExampleReader {
   std::string_view system() const;        // its system message; "" where it has none
   // Of all records that were encoded: fields that nothing is done with, and how often they stand there.
   bool takes_system() const { return system_beside_; }  // one record or more has `system` beside its messages
+  bool is_chat() const { return kind_ == Kind::chat; }  // the last record
   const std::map<std::string, int64_t>& unused() const { return unused_; }
   const std::set<std::string>& columns() const { return columns_; }  // DatasetReport::columns
 

@@ -19,6 +19,7 @@ class Joined final : public Dataset {
       report_.untrained += r.untrained, report_.dropped_tokens += r.dropped_tokens;
       report_.truncated += r.truncated, report_.pairs += r.pairs;
       report_.unpaired += r.unpaired, report_.wanted += r.wanted;
+      report_.chats += r.chats, report_.by_reply += r.by_reply;
       report_.largest_id = std::max(report_.largest_id, r.largest_id);
       for (const auto& [field, count] : r.unused) report_.unused[field] += count;
       report_.columns.insert(r.columns.begin(), r.columns.end());

@@ -218,6 +218,7 @@ class JsonDataset final : public Dataset {
       report_.system = reader_.system();
     else if (report_.system != reader_.system())
       report_.system.clear();  // and so it stays
+    report_.chats += reader_.is_chat();
     report_.pairs += reader_.has_rejected() && options_.term == LossTerm::token;
     if (options_.term == LossTerm::reply || options_.term == LossTerm::text) labels_.push_back(reader_.label());
     report_.wanted += options_.term == LossTerm::reply && reader_.label() > 0;

@@ -57,7 +57,8 @@ Result<void> ExampleReader::parse_preference(RecordFields& record, bool rejected
   const auto said = std::span(pool_).subspan(first, before - first);
   const auto again = std::span(pool_).subspan(before, std::min(said.size(), count_ - before));
   if (!said.empty() && std::ranges::equal(said, again, same_message)) {
-    std::ranges::rotate(std::span(pool_).subspan(first, count_ - first), again.begin());
+    const auto place = [&](size_t i) { return pool_.begin() + static_cast<std::ptrdiff_t>(i); };
+    std::rotate(place(first), place(before), place(count_));
     count_ -= said.size();
   }
   if (!prompt.empty() && record.find(prompt)->is_string() && before == count_ - 1)

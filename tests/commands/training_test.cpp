@@ -63,6 +63,23 @@ TEST_F(Finetune, a_run_whose_output_nobody_reads_is_saved) {
   EXPECT_EQ(last_line(file_bytes(file("run/events.jsonl"))).at("event"), "stopped");
 }
 
+TEST_F(Finetune, what_is_left_out_of_the_data_is_an_event) {
+  const std::string data = tiny_.folder.write(
+      "mixed.jsonl", file_bytes(data_) + "no JSON\n" + R"({"prompt":"a","completion":"b","hint":"h"})" + "\n");
+  const Ran ran = run_thimble({"finetune", "--model", tiny_.gguf, "--data", data, "--context", "128", "--steps", "1",
+                               "--scratch", "none", "--json", "--out", file("run")});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  for (const std::string& events : {ran.out, file_bytes(file("run/events.jsonl"))}) {
+    const size_t at = events.find("{\"event\":\"data\"");
+    ASSERT_NE(at, std::string::npos) << events;
+    const Json json = *parse_json(events.substr(at, events.find('\n', at) - at), "the event");
+    EXPECT_EQ(json.at("examples"), 2);
+    EXPECT_EQ(json.at("bad_lines"), 1);
+    EXPECT_EQ(json.at("unused_fields"), Json({{"hint", 1}}));
+    EXPECT_THAT(json.at("first_errors")[0].get<std::string>(), HasSubstr("mixed.jsonl:2: not JSON"));
+  }
+}
+
 TEST_F(Finetune, a_second_run_into_a_folder_in_use_is_refused) {
   Waiting running(flags("finetune", {"--steps", "1000000", "--json", "--scratch", "none"}));
   ASSERT_TRUE(running.says("out", "\"step\":1,")) << running.errors();

@@ -1,5 +1,5 @@
-// Graphs are built once for passes of all sizes: taken to another number of tokens, a graph is what would have been built
-// for that many, whatever the technique.
+// Graphs are built once for passes of all sizes: taken to another number of tokens, a graph is what would have been
+// built for that many, whatever the technique.
 #include "plan/pass_programs.h"
 
 #include <functional>

@@ -226,6 +226,31 @@ TEST_F(DataFiles, PartsOfAFolderAreToldByWords) {
   EXPECT_EQ((*open(set_of("tests", {"test.jsonl", "more.jsonl"})))->size(), 2);
 }
 
+TEST_F(DataFiles, WhatIsForChatsIsNotedWithoutOne) {
+  DatasetOptions options{.context = 64, .train_on = TrainOn::last};
+  options.chat.chosen = "chatml";
+  const auto texts = of("texts.jsonl", R"({"text":"abc"})", options);
+  ASSERT_TRUE(texts);
+  EXPECT_THAT(texts->report().notes, testing::ElementsAre("--train-on last has no effect: there is no chat",
+                                                          "--chat-template chatml has no effect: there is no chat"));
+  const auto chats =
+      of("chats.jsonl", R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]})", options);
+  ASSERT_TRUE(chats);
+  EXPECT_THAT(chats->report().notes, testing::IsEmpty());
+}
+
+// Where all is learnt, so is a prompt, but not a record that is not to be.
+TEST_F(DataFiles, AllIsLearntOfPromptsToo) {
+  const auto all = of("all.jsonl", R"({"prompt":"ab","completion":"c"})", {.context = 64, .train_on = TrainOn::all});
+  ASSERT_TRUE(all);
+  EXPECT_EQ(learnt(*all), "abc");
+  EXPECT_THAT(open(folder_.write("none.jsonl", R"({"prompt":"ab","completion":"c","weight":0})"),
+                   {.context = 64, .train_on = TrainOn::all})
+                  .error()
+                  .message,
+              HasSubstr("without anything to learn"));
+}
+
 TEST_F(DataFiles, WhatADownloadLeftIsNamed) {
   const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n";
   for (const char* name : {"train-0.parquet", "x.jsonl", "x.txt"})

@@ -70,8 +70,8 @@ void write_view(const List& view, TextBuilder& to) {
 // Namespaces may hold each other, and themselves.
 void write_names(const Names& names, TextBuilder& to) {
   constexpr int kDeepestNames = 50;
-  // Of 8 bytes: behind one of 4 at the end of a page, mold 1.10 makes a program that ld.so refuses (its RELRO part begins
-  // on a page that is not mapped).
+  // Of 8 bytes: behind one of 4 at the end of a page, mold 1.10 makes a program that ld.so refuses (its RELRO part
+  // begins on a page that is not mapped).
   static thread_local int64_t depth = 0;
   to.append("<Namespace ");
   if (depth == kDeepestNames) {
