@@ -130,6 +130,7 @@ Result<void> ChatSession::load(const std::string& path) {
   if (!record.is_object() || list == record.end() || !list->is_array())
     return fail(ErrorCode::invalid_argument, "/load: {} is no record with a list 'messages'", path);
   std::vector<Message> messages;
+  if (record.contains("system")) messages.push_back({.role = "system", .content = TRY(text_of(record, "system"))});
   for (const Json& one : *list) {
     Message& message = messages.emplace_back();
     message.role = usual_role(TRY(text_of(one, "role")));

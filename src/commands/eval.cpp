@@ -7,6 +7,7 @@
 #include "commands/command_line.h"
 #include "commands/void_flags.h"
 #include "core/nearest.h"
+#include "run/setup.h"
 #include "text/datasets.h"
 
 namespace thimble {
@@ -23,6 +24,7 @@ Result<void> measure(EvalFlags& flags, const Metric& metric, Events& events) {
   InferenceOptions options = TRY(flags.inference.finish());
   options.int8_prompts = false;  // a measurement does not hang on what is the faster product here
   auto inference = TRY(Inference::open(options));
+  CHECK_OK(check_bos(flags.bos, inference->tokenizer()));
   return flags.logits.empty() ? metric.run(flags, *inference, events) : write_logits(flags, *inference, events);
 }
 

@@ -15,6 +15,7 @@
 #include "files/file_kind.h"
 #include "report/events.h"
 #include "run/completion.h"
+#include "run/setup.h"
 #include "text/grammar/json_schema.h"
 #include "text/json_output.h"
 
@@ -178,8 +179,6 @@ Result<void> check(const Flags& flags) {
     return fail(ErrorCode::invalid_argument, "--max-tokens: expected 1 to {}, found {}", 1 << 20, o.max_tokens);
   for (const std::string& stop : o.stops)
     if (stop.empty()) return fail(ErrorCode::invalid_argument, "--stop: expected some text, found none");
-  if (o.logprobs < -1 || o.logprobs > 1000)
-    return fail(ErrorCode::invalid_argument, "--logprobs: expected 0 to 1000, found {}", o.logprobs);
   return {};
 }
 
@@ -187,6 +186,7 @@ Result<void> generate(Flags& flags) {
   CHECK_OK(check(flags));
   CHECK_OK(read_grammar(flags));
   auto inference = TRY(Inference::open(TRY(flags.inference.finish())));
+  CHECK_OK(check_bos(flags.prompt.bos, inference->tokenizer()));
   auto sampler = TRY(Sampler::create(flags.sampling, inference->architecture().vocab));
   if (!flags.prompts.empty()) return generate_many(flags, *inference, sampler);
   if (!flags.prompt_file.empty()) flags.prompt.text = TRY(read_prompt(flags, *inference));
@@ -246,8 +246,10 @@ std::function<Result<void>()> add(FlagSet& command) {
   command
       .add("--json-schema", flags->json_schema, "a JSON schema, or a file with one: the reply is JSON that it allows")
       .excludes("--grammar");
-  command.add("--logprobs", o.logprobs,
-              "with --json: log probabilities of each token and of so many likeliest ones in its place");
+  command
+      .add("--logprobs", o.logprobs,
+           "with --json: log probabilities of each token and of so many likeliest ones in its place")
+      .in_range(0, 1000);
   command.add("--context", flags->context, "tokens of prompt and reply; as many as needed without it");
   command.add("--bos", flags->prompt.bos, "begin with the beginning-of-sequence token, whatever the tokenizer says");
   command.add("--json", flags->json, "one JSON object");

@@ -8,6 +8,7 @@
 #include "core/count.h"
 #include "files/file.h"
 #include "files/file_kind.h"
+#include "run/setup.h"
 #include "text/json_output.h"
 #include "text/tokenizer.h"
 
@@ -91,9 +92,7 @@ Result<void> encode(Tokenizer& tokenizer, const TokenizeOptions& o) {
   Input input = TRY(Input::open(o));
   Printer printer(tokenizer, o);
   EncodeOptions options{.special = !o.no_special, .bos = tokenizer.begins_with_bos(o.bos, o.no_bos)};
-  if (o.bos && !tokenizer.bos()) {
-    return fail(ErrorCode::invalid_argument, "--bos: the tokenizer has no beginning-of-sequence token");
-  }
+  CHECK_OK(check_bos(o.bos, tokenizer));
   std::string text;
   std::vector<int32_t> ids;
   size_t uncertain = 0;  // bytes of which nothing was certain: looked at again when there are twice as many

@@ -6,6 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "core/warnings.h"
+
 namespace thimble {
 namespace {
 
@@ -54,7 +56,11 @@ Result<void> gunzip(const InputFile& packed, TemporaryFile& to) {
     stream.next_in = reinterpret_cast<Bytef*>(piece.data());
     stream.avail_in = static_cast<uInt>(piece.size());
     while (stream.avail_in > 0 || stream.avail_out == 0) {
-      if (ended && *stream.next_in != 0x1f) return {};  // padding after the last member
+      if (ended && *stream.next_in != 0x1f) {  // padding after the last member, or what gzip calls garbage
+        if (*stream.next_in != 0)
+          warn(fmt::format("{}: what stands behind its last gzip member is not read", packed.path()));
+        return {};
+      }
       if (ended && inflateReset(&stream) != Z_OK) return damaged(packed, "a second member");
       ended = false;
       stream.next_out = reinterpret_cast<Bytef*>(out.data());

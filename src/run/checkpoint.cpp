@@ -78,6 +78,8 @@ Result<void> Trainer::read_position() {
                         ? fmt::format("; what --method does by its own schedule stays as for {}",
                                       counted(spec_.scheduled_steps, "step"))
                         : ""));
+  if (!metadata_text(file, "passed_over").empty())
+    passed_over_ = static_cast<int>(std::clamp<int64_t>(TRY(metadata_number(file, "passed_over")), 0, 1000));
   if (!watch_.restore(metadata_text(file, "watch")))
     return fail(ErrorCode::corrupt, "{}: the checkpoint does not say which losses came before; begin a new run", path);
   CHECK_OK(restore_importance(file));
@@ -180,12 +182,14 @@ Result<void> Trainer::finish() {
   const double loss = events_.last_step().loss;
   const std::string result = recipe_.out + (spec_.trains_weights() ? "/model" : "/adapter");
   const std::string summary =
-      trained ? fmt::format("{}, {} tokens, loss {:.4f}", counted(done_, "step"), tokens_, loss)
+      trained ? fmt::format("{}{}, {} tokens, loss {:.4f}", counted(done_, "step"),
+                            skipped_ > 0 ? fmt::format(" ({} passed over)", skipped_) : "", tokens_, loss)
               : fmt::format("{} ({} tokens) done before, none is left to do", counted(done_, "step"), tokens_);
   events_.done(
       fmt::format(
-          "\"steps\":{},\"tokens\":{},\"loss\":{},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},\"output\":{}", done_,
-          tokens_, trained ? fmt::format("{:.9g}", loss) : "null", peak, planned, json_string(result)),
+          "\"steps\":{},\"skipped_steps\":{},\"tokens\":{},\"loss\":{},\"peak_rss_bytes\":{},\"planned_peak_bytes\":{},"
+          "\"output\":{}",
+          done_, skipped_, tokens_, trained ? fmt::format("{:.9g}", loss) : "null", peak, planned, json_string(result)),
       fmt::format("{}; peak memory {} = {:.1f} % of the plan; written to {}, report.html beside it", summary,
                   megabytes(peak), 100.0 * static_cast<double>(peak) / static_cast<double>(planned), result));
   return {};

@@ -102,9 +102,10 @@ Result<void> Trainer::pass_over(const std::string& what, const Packer::State& fr
     told("stopped");
     return diverged(text);
   }
-  if (++passed_over_ > kMostInARow) {
+  ++skipped_;
+  if (++passed_over_ >= kMostInARow) {
     told("stopped");
-    return diverged(fmt::format("{}, and so were the {} steps before it", text, kMostInARow));
+    return diverged(fmt::format("{}, and so were the {} steps before it", text, kMostInARow - 1));
   }
   // Of a selector that draws: states are those of its layers, and begin anew with the first update of a period.
   const int64_t period = draw_period(spec_);
@@ -120,7 +121,9 @@ Result<void> Trainer::pass_over(const std::string& what, const Packer::State& fr
                   "--on-divergence skip, or a smaller --save-every",
                   text, saved_, spec_.selector->name);
     checkpoint_ = TRY(last_good_checkpoint(recipe_.out, [&](const std::string& note) { events_.note(note); })).file;
+    const int in_a_row = passed_over_;
     CHECK_OK(load_checkpoint());
+    passed_over_ = in_a_row;
     told(fmt::format("back to the weights of step {}, on to the next batch", saved_));
   } else {
     told("passed over");
@@ -137,9 +140,9 @@ Failure Trainer::diverged(const std::string& what) const {
     if (damage && *damage)
       return fail(ErrorCode::diverged, "{}: the weights of {} are damaged: {}", what, source_->path(), **damage);
   }
-  return fail(ErrorCode::diverged,
-              "{}; lower --lr ({}), give --precision f32, or --on-divergence skip. The last checkpoint is untouched",
-              what, base_rate_);
+  return fail(ErrorCode::diverged, "{}; lower --lr ({}), or give --precision f32{}{}", what, base_rate_,
+              recipe_.on_divergence == "stop" ? ", or --on-divergence skip" : "",
+              saved_ >= 0 ? fmt::format(". The checkpoint of step {} is untouched", saved_) : "");
 }
 
 }  // namespace thimble

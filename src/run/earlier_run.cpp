@@ -28,20 +28,19 @@ constexpr std::array kModelFiles = {
     kGenerationConfig,
 };
 
-bool reads(const Recipe& recipe, const std::string& folder) {
+bool lies_in(const std::string& folder, const std::string& path) {
   std::error_code none;
-  const fs::path within = fs::weakly_canonical(folder, none);
+  const fs::path from = fs::weakly_canonical(path, none).lexically_relative(fs::weakly_canonical(folder, none));
+  return !path.empty() && !from.empty() && *from.begin() != "..";
+}
+
+bool reads(const Recipe& recipe, const std::string& folder) {
   std::vector<std::string> inputs = {recipe.model, recipe.adapter, recipe.tokenizer};
   for (const std::string* data : {&recipe.data, &recipe.eval_data})
     for (const DataPart part : {DataPart::train, DataPart::evaluate})
       if (const auto files = data_files(*data, part))
         inputs.insert(inputs.end(), files->paths.begin(), files->paths.end());
-  for (const std::string& path : inputs) {
-    if (path.empty()) continue;
-    const fs::path from = fs::weakly_canonical(path, none).lexically_relative(within);
-    if (!from.empty() && *from.begin() != "..") return true;
-  }
-  return false;
+  return std::ranges::any_of(inputs, [&](const std::string& path) { return lies_in(folder, path); });
 }
 
 void add_files(const std::string& folder, std::span<const char* const> names, std::vector<std::string>& to) {
@@ -54,6 +53,17 @@ void add_files(const std::string& folder, std::span<const char* const> names, st
 }
 
 }  // namespace
+
+Result<void> check_inputs_stay(const Recipe& recipe, bool trains_weights) {
+  const std::string results = recipe.out + (trains_weights ? "/model" : "/adapter");
+  for (const auto& [flag, path] : {std::pair("--model", recipe.model), std::pair("--adapter", recipe.adapter),
+                                   std::pair("--teacher", recipe.teacher)})
+    if (!recipe.out.empty() && lies_in(results, path))
+      return fail(ErrorCode::invalid_argument,
+                  "{} {}: what this run makes would take its place, and it could not be resumed; give another --out{}",
+                  flag, path, recipe.resume ? "" : ", or --resume to go on with the run in it");
+  return {};
+}
 
 std::vector<std::string> earlier_results(const Recipe& recipe) {
   std::vector<std::string> files;

@@ -174,6 +174,7 @@ Result<void> Trainer::open_data() {
     return fail(ErrorCode::invalid_argument,
                 "--truncate split: --objective {} looks at an example as a whole; give left or right",
                 spec_.objective->name);
+  CHECK_OK(check_bos(r.bos, *tokenizer_));
   options.no_bos = r.no_bos;
   options.chat = TRY(template_options(r.chat_template, r.template_variables, r.date));
   options.term = spec_.objective->term, options.texts = spec_.objective->infills;
@@ -322,7 +323,7 @@ Result<void> Trainer::make_spec() {
     CHECK_OK(check_auto_rate(*spec_.optimizer,
                              !source_ && spec_.estimator->differentiates() && spec_.objective == &kNextToken));
     const int64_t batch = r.batch * r.accumulate * r.context;
-    const AutoRate found = step_law(spec_.architecture, steps_ * batch, batch);
+    const AutoRate found = step_law(spec_.architecture, spec_.scheduled_steps * batch, batch);
     recipe_.lr = found.rate;
     events_.note(found.source);
   }

@@ -70,7 +70,8 @@ Result<void> check_data(const SafetensorsFile& checkpoint, const Recipe& settled
               "--data {}: the run in {} was begun with other data ({} then, {}); go on with that data and its "
               "tokenizer, or begin a new run with another --out",
               settled.data, settled.out, counted(examples, data.windows() ? "window" : "example"),
-              examples == data.size() ? "as many now, of another content" : fmt::format("{} now", data.size()));
+              examples == data.size() ? "as many now, of another content or in other files"
+                                      : fmt::format("{} now", data.size()));
 }
 
 }  // namespace

@@ -63,6 +63,7 @@ std::map<std::string, std::string> Trainer::checkpoint_metadata() const {
                    {"isa", std::string(isa_name())},
                    {"eval_data", fingerprint_text(eval_data_.get())},
                    {"watch", watch_.text()},
+                   {"passed_over", std::to_string(passed_over_)},
                    {"scores", nlohmann::json(spec_.scores).dump()},
                    {"best_nll", fmt::format("{:.17g}", best_nll_)}});
   if (const std::string importance = importance_text(); !importance.empty()) metadata["importance"] = importance;

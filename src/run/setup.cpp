@@ -63,6 +63,11 @@ Result<void> set_data_options(const std::vector<std::string>& columns, const std
   return {};
 }
 
+Result<void> check_bos(bool asked, const Tokenizer& tokenizer) {
+  if (!asked || !tokenizer.usable() || tokenizer.bos()) return {};
+  return fail(ErrorCode::invalid_argument, "--bos: the tokenizer has no beginning-of-sequence token");
+}
+
 void report_data(Events& events, const std::string& path, const DatasetReport& report) {
   for (const std::string& error : report.first_errors) events.note("warning: " + error);
   const int64_t more = report.bad_lines - static_cast<int64_t>(report.first_errors.size());

@@ -46,6 +46,9 @@ Result<Multiply> choose_multiply(const std::string& multiply, const std::string&
 Result<void> set_data_options(const std::vector<std::string>& columns, const std::string& truncate,
                               DatasetOptions& options);
 
+// Refuses --bos where the tokenizer has no such token.
+Result<void> check_bos(bool asked, const Tokenizer& tokenizer);
+
 // Bad lines, and counts of what was left out.
 void report_data(Events& events, const std::string& path, const DatasetReport& report);
 // The fields of an event that says the same.

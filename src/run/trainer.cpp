@@ -320,6 +320,7 @@ Result<void> Trainer::run() {
 }
 
 Result<void> Trainer::train() {
+  CHECK_OK(check_inputs_stay(recipe_, spec_.trains_weights()));
   CHECK_OK(make_directories(recipe_.out));
   lock_.emplace(TRY(OutLock::take(recipe_.out)));
   if (!recipe_.resume && !checkpoints_in(recipe_.out).empty()) {

@@ -240,6 +240,7 @@ class Trainer {
   double best_nll_ = 1e300;
   DivergenceWatch watch_;
   int passed_over_ = 0;  // steps in a row
+  int64_t skipped_ = 0;  // steps that were passed over, of this process
   int64_t learned_ = 0;  // the period that spec_.importance was learnt before
   std::function<double(int64_t, double)> scale_ = [](int64_t, double scale) { return scale; };
   std::function<bool()> stop_ = [] { return false; };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "core/warnings.h"
 
@@ -94,13 +95,24 @@ Result<ChatInput> with_content(ChatInput input, size_t place, std::string_view c
   return input;
 }
 
+// Where a text begins in another, from an offset on; in linear time, unlike string_view::find.
+size_t find_linearly(std::string_view text, std::string_view part, size_t from) {
+  const void* const found = ::memmem(text.data() + from, text.size() - from, part.data(), part.size());
+  return found ? static_cast<size_t>(static_cast<const char*>(found) - text.data()) : std::string_view::npos;
+}
+
 // A template passes over messages of roles that it does not know. What it changes stands in the text otherwise: then
 // other words make another text.
 Result<void> warn_of_lost_messages(const ChatFormat& format, std::span<const Message> messages, const ChatInput& input,
                                    std::string_view text) {
+  size_t at = 0;  // messages mostly stand there in their order
   for (size_t i = 0; i < messages.size(); ++i) {
     const Message& message = messages[i];
-    if (message.role == "assistant" || text.find(trimmed(message.content)) != std::string_view::npos) continue;
+    const std::string_view words = trimmed(message.content);
+    size_t found = find_linearly(text, words, at);
+    if (found != std::string_view::npos) at = found + words.size();
+    if (found == std::string_view::npos && at > 0) found = find_linearly(text, words, 0);
+    if (message.role == "assistant" || found != std::string_view::npos) continue;
     const auto other = format.chat_template().render(TRY(with_content(input, i, "thimbles words")));
     if (!other || other->text.bytes != text) continue;
     warn(

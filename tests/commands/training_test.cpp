@@ -63,6 +63,16 @@ TEST_F(Finetune, a_run_whose_output_nobody_reads_is_saved) {
   EXPECT_EQ(last_line(file_bytes(file("run/events.jsonl"))).at("event"), "stopped");
 }
 
+TEST_F(Finetune, a_run_does_not_overwrite_what_it_begins_from) {
+  ASSERT_EQ(run_thimble(flags("finetune", {"--steps", "1", "--scratch", "none"})).status, 0);
+  const std::string before = file_bytes(file("run/adapter/adapter_model.safetensors"));
+  const Ran over =
+      run_thimble(flags("finetune", {"--steps", "2", "--scratch", "none", "--adapter", file("run/adapter")}));
+  EXPECT_EQ(over.status, 2);
+  EXPECT_THAT(over.err, HasSubstr("what this run makes would take its place"));
+  EXPECT_EQ(file_bytes(file("run/adapter/adapter_model.safetensors")), before);
+}
+
 TEST_F(Finetune, what_is_left_out_of_the_data_is_an_event) {
   const std::string data = tiny_.folder.write(
       "mixed.jsonl", file_bytes(data_) + "no JSON\n" + R"({"prompt":"a","completion":"b","hint":"h"})" + "\n");
@@ -314,6 +324,10 @@ TEST_F(Finetune, a_rate_by_law_is_for_training_from_scratch) {
                                    "128", "--steps", "1", "--lr", "auto", "--out", file("run"), "--scratch", "none"});
   EXPECT_EQ(scratch.status, 0) << scratch.err;
   EXPECT_THAT(scratch.out + scratch.err, HasSubstr("Step Law"));
+  const Ran longer =
+      run_thimble({"train", "--size", "1M", "--tokenizer", tiny_.gguf, "--data", data_, "--context", "128", "--steps",
+                   "2", "--lr", "auto", "--out", file("run"), "--scratch", "none", "--resume"});
+  EXPECT_EQ(longer.status, 0) << longer.err;
   const Ran tuned = run_thimble(flags("finetune", {"--lr", "auto", "--steps", "1"}));
   EXPECT_EQ(tuned.status, 2);
   EXPECT_THAT(tuned.err, HasSubstr("Step Law"));

@@ -226,7 +226,14 @@ TEST_F(Divergence, gives_up_where_nothing_else_comes) {
   const Ended ended = run(recipe_, "run", [](int64_t step, double scale) { return step < 3 ? scale : kNan; });
   EXPECT_EQ(ended.code, ErrorCode::diverged);
   EXPECT_THAT(ended.error,
-              HasSubstr("step 11: the gradient's norm, nan, is not finite, and so were the 8 steps before"));
+              HasSubstr("step 10: the gradient's norm, nan, is not finite, and so were the 7 steps before"));
+  // A resumed run counts on.
+  Recipe early = recipe_;
+  early.steps = 6;
+  const auto bad = [](int64_t step, double scale) { return step < 3 ? scale : kNan; };
+  ASSERT_EQ(run(early, "early", bad).error, "");
+  early.steps = 40, early.resume = true;
+  EXPECT_THAT(run(early, "early", bad).error, HasSubstr("step 10: "));
   EXPECT_EQ(run(recipe_, "first", at({1}, kNan)).code, ErrorCode::diverged) << "before the first update";
 }
 
