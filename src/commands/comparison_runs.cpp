@@ -168,7 +168,8 @@ class Runner {
     Flags shorter = variant.flags;
     const auto steps = variant.flags.find("steps");
     if (steps == variant.flags.end() || steps->second.size() != 1)
-      return fail(ErrorCode::invalid_argument, "trying rates needs `steps` among the flags: one number, of which a part is tried");
+      return fail(ErrorCode::invalid_argument,
+                  "trying rates needs `steps` among the flags: one number, of which a part is tried");
     const double whole = std::strtod(steps->second.front().c_str(), nullptr);
     shorter["steps"] = {fmt::format("{}", std::max(1.0, std::round(whole * comparison_.part)))};
     const auto attempt = [&](const Flags& flags, double rate) {

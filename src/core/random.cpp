@@ -1,7 +1,6 @@
 #include "core/random.h"
 
-#include <cmath>
-#include <numbers>
+#include "core/normal_pair.h"
 
 namespace thimble {
 
@@ -25,10 +24,8 @@ Random::Random(uint64_t seed, std::string_view stream, uint64_t step) noexcept
 
 float Random::normal(uint64_t element) const noexcept {
   const auto words = philox(key_, element >> 1, high_);
-  const int pair = static_cast<int>(element & 1);
-  const double u = (words[0] + 1.0) * 0x1p-32;  // in (0, 1]
-  const double angle = 2.0 * std::numbers::pi * words[1] * 0x1p-32;
-  return static_cast<float>(std::sqrt(-2.0 * std::log(u)) * (pair ? std::sin(angle) : std::cos(angle)));
+  const NormalPair pair = normal_pair(words[0], words[1]);
+  return (element & 1) != 0 ? pair.second : pair.first;
 }
 
 }  // namespace thimble

@@ -23,13 +23,17 @@ class Random {
   uint32_t bits(uint64_t element) const noexcept { return philox(key_, element >> 2, high_)[element & 3]; }
   // In [0, 1), 24 bits.
   float uniform(uint64_t element) const noexcept { return static_cast<float>(bits(element) >> 8) * 0x1p-24f; }
-  // Standard normal, by the Box-Muller transform.
+  // Standard normal (core/normal_pair.h); kernels/draw.h has many at once.
   float normal(uint64_t element) const noexcept;
   // In [0, bound); bound > 0.
   uint64_t below(uint64_t element, uint64_t bound) const noexcept {
     const auto words = philox(key_, element, high_);
     return static_cast<uint64_t>((static_cast<unsigned __int128>((uint64_t{words[0]} << 32) | words[1]) * bound) >> 64);
   }
+
+  // Of philox(): the key, and the upper half of all counters.
+  uint64_t key() const noexcept { return key_; }
+  uint64_t high() const noexcept { return high_; }
 
  private:
   uint64_t key_;

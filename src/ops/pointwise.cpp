@@ -10,6 +10,7 @@
 
 #include "codecs/dispatch.h"
 #include "core/random.h"
+#include "kernels/draw.h"
 #include "kernels/math.h"
 #include "ops/pointwise_parts.h"
 #include "ops/rows.h"
@@ -224,10 +225,8 @@ void broadcast(Kind kind, const float* values, int64_t element, int64_t columns,
 void draw(const PointwiseAttributes::Instruction& instruction, const RunContext& run, uint64_t element, int64_t n,
           float* y) noexcept {
   const Random random(run.seed, instruction.stream, run.step / static_cast<uint64_t>(instruction.value));
-  for (int64_t i = 0; i < n; ++i) {
-    const uint64_t at = element + static_cast<uint64_t>(i);
-    y[i] = instruction.kind == Kind::uniform_noise ? random.uniform(at) : random.normal(at);
-  }
+  if (instruction.kind == Kind::normal_noise) return draw_normal(random, element, n, y);
+  for (int64_t i = 0; i < n; ++i) y[i] = random.uniform(element + static_cast<uint64_t>(i));
 }
 
 // Rounds to bf16 by adding random bits below its last one, so that on average the value is kept. Numbers that are not

@@ -7,6 +7,7 @@
 
 #include "codecs/interleaved.h"
 #include "core/random.h"
+#include "kernels/draw.h"
 
 namespace thimble {
 namespace {
@@ -79,7 +80,8 @@ void make_numbers(const Initial& initial, const Random& random, int64_t first, i
       for (int64_t i = 0; i < count; ++i) to[i] = (2 * random.uniform(element(i)) - 1) * initial.number;
       return;
     case Initial::Kind::normal:
-      for (int64_t i = 0; i < count; ++i) to[i] = initial.number * random.normal(element(i));
+      draw_normal(random, element(0), count, to);
+      for (int64_t i = 0; i < count; ++i) to[i] *= initial.number;
       return;
     case Initial::Kind::table:
       return (*initial.fill)(first, count, to);

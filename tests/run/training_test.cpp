@@ -196,7 +196,7 @@ TEST_F(SmallTraining, resuming_a_finished_run_writes_its_results_again) {
   testing::internal::CaptureStdout();
   EXPECT_TRUE(losses(recipe_, "run").empty());
   EXPECT_THAT(testing::internal::GetCapturedStdout(),
-              HasSubstr(R"("event":"done","steps":2,"tokens":192,"loss":null)"));
+              HasSubstr(R"("event":"done","steps":2,"skipped_steps":0,"tokens":192,"loss":null)"));
   EXPECT_EQ(file_text(model), weights);
   EXPECT_EQ(file_text(folder_.path() + "/run/checkpoint.safetensors"), checkpoint);
 }
