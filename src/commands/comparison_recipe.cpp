@@ -71,6 +71,7 @@ class RecipeReader {
       to.insert(to.end(), values.begin(), values.end());
     }
     for (const auto& [name, values] : overrides) variant.flags[name] = values;
+    if (overrides.contains("steps")) variant.flags.erase("epochs");  // which would say as many again
     comparison_.variants.push_back(std::move(variant));
     return {};
   }

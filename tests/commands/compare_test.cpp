@@ -96,6 +96,12 @@ TEST_F(Compare, says_what_did_not_run) {
   EXPECT_THAT(ran.out, Not(HasSubstr("lion | not run")));
 }
 
+TEST_F(Compare, steps_take_the_place_of_epochs) {
+  const Ran ran = compare("variants:\n  adamw: {epochs: 0.5}\n", {"--steps", "1"});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.out, Not(HasSubstr("not run")));
+}
+
 TEST_F(Compare, refuses_recipes_that_are_none) {
   const auto refused = [&](const std::string& rest, const std::string& words, std::vector<std::string> more = {}) {
     const Ran ran = compare(rest, more);
