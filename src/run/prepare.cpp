@@ -191,6 +191,9 @@ Result<void> Trainer::open_data() {
     TRY(chat_format(*tokenizer_, options.chat));  // what was asked for has to be usable
     tokenizer_->use_chat_template(TRY(chosen_template(r.chat_template)));
   }
+  if (const int64_t lead = r.context - TRY(text_context()); lead > 0)
+    events_.note(
+        fmt::format("note: of --context {} the virtual tokens of --method {} take {}", r.context, r.method, lead));
   data_ = TRY(Dataset::open(r.data, *tokenizer_, options));
   report_data(events_, r.data, data_->report());
   events_.fact("data", data_json(r.data, data_->report()));

@@ -219,7 +219,7 @@ Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& files, Tokeniz
   if (dataset->size() == 0) return nothing_usable(files, report, options);
   for (std::string& note : columns_without_effect(report, options)) report.notes.push_back(std::move(note));
   if (!found.left_out.empty()) report.notes.push_back(left_out_note(found));
-  if (report.chats == 0 && options.train_on == TrainOn::last)
+  if (report.chats == 0 && options.term == LossTerm::token && options.train_on == TrainOn::last)
     report.notes.emplace_back("--train-on last has no effect: there is no chat");
   if (report.chats == 0 && !options.chat.chosen.empty())
     report.notes.push_back(fmt::format("--chat-template {} has no effect: there is no chat", options.chat.chosen));

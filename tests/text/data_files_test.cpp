@@ -233,6 +233,11 @@ TEST_F(DataFiles, WhatIsForChatsIsNotedWithoutOne) {
   ASSERT_TRUE(texts);
   EXPECT_THAT(texts->report().notes, testing::ElementsAre("--train-on last has no effect: there is no chat",
                                                           "--chat-template chatml has no effect: there is no chat"));
+  // Where an objective looks at replies, nobody has asked for the last alone.
+  const auto pairs = of("pairs.jsonl", R"({"prompt":"a","chosen":"b","rejected":"c"})",
+                        {.context = 64, .train_on = TrainOn::last, .term = LossTerm::pair});
+  ASSERT_TRUE(pairs);
+  EXPECT_THAT(pairs->report().notes, testing::IsEmpty());
   const auto chats =
       of("chats.jsonl", R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]})", options);
   ASSERT_TRUE(chats);
