@@ -43,7 +43,7 @@ Result<void> add_question(const EvalFlags& flags, Tokenizer& tokenizer, const Ch
   exchange.most = flags.max_tokens > 0 ? flags.max_tokens : static_cast<int64_t>(ids.size()) + kMoreTokens;
   exchange.reply.reserve(static_cast<size_t>(exchange.most));
   to.context = std::max(to.context, static_cast<int64_t>(exchange.prompt.size()) + exchange.most);
-  to.texts.push_back({messages[last - 2].content, trimmed(reference)});
+  to.texts.push_back({messages[last - 2].content, std::string(trimmed(reference))});
   to.exchanges.push_back(std::move(exchange));
   return {};
 }
@@ -97,7 +97,7 @@ Result<void> eval_exact(const EvalFlags& flags, Inference& inference, Events& ev
   std::string samples;
   int64_t correct = 0, tokens = 0;
   for (size_t i = 0; i < questions.texts.size(); ++i) {
-    replies.push_back(trimmed(inference.tokenizer().decode(questions.exchanges[i].reply)));
+    replies.emplace_back(trimmed(inference.tokenizer().decode(questions.exchanges[i].reply)));
     correct += replies[i] == questions.texts[i].reference;
     tokens += static_cast<int64_t>(questions.exchanges[i].reply.size());
     if (i < kShown) samples += sample_text(questions.texts[i], replies[i]);

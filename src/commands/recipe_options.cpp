@@ -172,7 +172,7 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   r.eval_data = fmt::format("{}", fmt::join(eval_data_, "\n"));
   if (!r.eval_data.empty() && r.split > 0)
     return fail(ErrorCode::invalid_argument, "--split: --eval-data says what to evaluate on; leave one of the two out");
-  for (std::string& column : r.columns) column = trimmed(column);
+  for (std::string& column : r.columns) column = std::string(trimmed(column));
   r.lr_auto = lr_ == kAutoRate;
   if (!r.lr_auto && !lr_.empty()) read_number(lr_, r.lr);  // not_rate() has checked it
   if (!memory_.empty()) r.memory = TRY(parse_bytes(memory_));
@@ -187,7 +187,7 @@ Result<Recipe> RecipeOptions::finish(bool pretrained, bool plan_only) {
   if (r.data.empty()) return fail(ErrorCode::invalid_argument, "--data is missing: a JSONL or text file to train on");
   if (r.out.empty() && (!plan_only || r.resume))
     return fail(ErrorCode::invalid_argument, "--out is missing: a folder for the result");
-  for (std::string& target : r.target) target = trimmed(target);
+  for (std::string& target : r.target) target = std::string(trimmed(target));
   std::erase_if(r.target, [](const std::string& target) { return target.empty(); });
   CHECK_OK(check_void());
   const Estimator& estimator = *TRY(estimator_named(r.estimator));

@@ -21,11 +21,11 @@ inline std::vector<std::string> split(std::string_view text, char separator) {
 }
 
 // Without ASCII's white space at both ends.
-inline std::string trimmed(std::string_view text) {
+inline std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kSpace = " \t\n\v\f\r";
   const size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string_view::npos) return "";
-  return std::string(text.substr(begin, text.find_last_not_of(kSpace) - begin + 1));
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
 }
 
 }  // namespace thimble

@@ -35,7 +35,7 @@ bool lies_in(const std::string& folder, const std::string& path) {
 }
 
 bool reads(const Recipe& recipe, const std::string& folder) {
-  std::vector<std::string> inputs = {recipe.model, recipe.adapter, recipe.tokenizer};
+  std::vector<std::string> inputs = {recipe.model, recipe.adapter, recipe.teacher, recipe.tokenizer};
   for (const std::string* data : {&recipe.data, &recipe.eval_data})
     for (const DataPart part : {DataPart::train, DataPart::evaluate})
       if (const auto files = data_files(*data, part))

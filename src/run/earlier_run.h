@@ -13,10 +13,10 @@ namespace thimble {
 // None of another hand, and none of a folder that `recipe` reads from.
 std::vector<std::string> earlier_results(const Recipe& recipe);
 
-// Refuses a run whose results would take the place of the model or adapter that it begins from.
-Result<void> check_inputs_stay(const Recipe& recipe, bool trains_weights);
-
 // Removes them, and the folders that are empty then.
 void remove_results(std::span<const std::string> files);
+
+// Refuses a run whose results would take the place of the model, adapter or teacher that it reads.
+Result<void> check_inputs_stay(const Recipe& recipe, bool trains_weights);
 
 }  // namespace thimble

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "core/split.h"
 #include "core/warnings.h"
 
 namespace thimble {
@@ -77,13 +78,6 @@ struct RoleName {
 constexpr std::array kRoles{RoleName{"human", "user"},        RoleName{"gpt", "assistant"},
                             RoleName{"bot", "assistant"},     RoleName{"model", "assistant"},
                             RoleName{"chatgpt", "assistant"}, RoleName{"observation", "tool"}};
-
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kBlank = " \t\r\n";
-  const size_t first = text.find_first_not_of(kBlank);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlank) + 1 - first);
-}
 
 Result<ChatInput> with_content(ChatInput input, size_t place, std::string_view content) {
   std::vector<Value> messages = input.messages.list().items;

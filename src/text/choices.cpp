@@ -132,7 +132,7 @@ Choice choice_after(std::string prompt, const std::string& text, bool as_given =
 
 // WikiHow's marks, as lm-evaluation-harness takes them out of HellaSwag.
 std::string without_marks(std::string text) {
-  text = trimmed(text);
+  text = std::string(trimmed(text));
   constexpr std::string_view kTitle = " [title]";
   for (size_t at; (at = text.find(kTitle)) != std::string::npos;) text.replace(at, kTitle.size(), ". ");
   for (size_t open; (open = text.find('[')) != std::string::npos;) {
@@ -228,18 +228,18 @@ Result<Put> put_plainly(const Json& line, const std::string& where) {
   return put;
 }
 
-// A shape of the field, known by fields that stand in each of its records. Those with a list of choices of their own
-// are not put as BoolQ's.
+// A shape of the field, known by fields that stand in each of its records and others that stand in none.
 struct Shape {
-  std::vector<const char*> fields;
+  std::vector<const char*> fields, absent;
+  bool puts_context;  // a passage or support, as its benchmark does; before the question otherwise
   Result<Put> (*put)(const Json& line, const std::string& where);
 };
 const Shape kShapes[] = {
-    {{"endings"}, put_hellaswag},
-    {{"passage", "question"}, put_boolq},
-    {{"question", "subject", "choices"}, put_mmlu},
-    {{"question", "correct_answer", "distractor3"}, put_sciq},
-    {{}, put_plainly},
+    {{"endings"}, {}, false, put_hellaswag},
+    {{"passage", "question"}, {"choices", "options"}, true, put_boolq},
+    {{"question", "subject", "choices"}, {}, false, put_mmlu},
+    {{"question", "correct_answer", "distractor3"}, {}, true, put_sciq},
+    {{}, {}, false, put_plainly},
 };
 
 // Each option in the place of "_" makes a prompt; what follows is the same for both, and is what is scored.
@@ -248,7 +248,7 @@ Result<ChoiceQuestion> winogrande(const Json& line, const std::string& where) {
   const size_t blank = sentence.find('_');
   if (blank == std::string::npos) return fail(ErrorCode::corrupt, "{}: `sentence` has no '_'", where);
   const Choices options = TRY(named_choices(line, {"option1", "option2"}, where));
-  const std::string rest = trimmed(std::string_view(sentence).substr(blank + 1));
+  const std::string rest(trimmed(std::string_view(sentence).substr(blank + 1)));
   ChoiceQuestion question;
   for (const std::string& option : options.texts)
     question.choices.push_back(choice_after(sentence.substr(0, blank) + option, rest));
@@ -311,20 +311,19 @@ Result<ChoiceQuestion> question_of(const Json& line, const Json* beside, const s
                                    ChoiceQuestions& all) {
   if (!line.is_object()) return fail(ErrorCode::corrupt, "{}: expected a JSON object", where);
   if (line.contains("sentence") && line.contains("option1")) return winogrande(line, where);
-  const bool lists = first_of(line, {"choices", "options"}) != nullptr;
-  const auto shape = std::ranges::find_if(kShapes, [&](const Shape& shape) {
-    if (shape.put == put_boolq && lists) return false;
-    return std::ranges::all_of(shape.fields, [&](const char* field) { return first_of(line, {field}) != nullptr; });
+  const auto has = [&](const char* field) { return first_of(line, {field}) != nullptr; };
+  const auto shape = std::ranges::find_if(kShapes, [&](const Shape& one) {
+    return std::ranges::all_of(one.fields, has) && std::ranges::none_of(one.absent, has);
   });
   Put put = TRY(shape->put(line, where));
   if (put.choices.texts.size() < 2)
     return fail(ErrorCode::corrupt, "{}: a question needs two choices or more, found {}", where,
                 put.choices.texts.size());
   for (const char* const field : {"passage", "context", "support"}) {
-    if (shape->put == put_sciq || shape->put == put_boolq) break;  // which put it there themselves
+    if (shape->puts_context) break;
     const Json* const before = first_of(line, {field});
     if (!before || !before->is_string() || before->get_ref<const std::string&>().empty()) continue;
-    put.prompt = trimmed(before->get<std::string>()) + "\n" + put.prompt;
+    put.prompt = fmt::format("{}\n{}", trimmed(before->get_ref<const std::string&>()), put.prompt);
     const std::string note = fmt::format("the field '{}' stands before each question that has one", field);
     if (std::ranges::find(all.notes, note) == all.notes.end()) all.notes.push_back(note);
   }

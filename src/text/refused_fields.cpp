@@ -30,12 +30,6 @@ constexpr std::array kRecord{
     Refused{"system_prompt", "it is a system message where it is named: --columns system=system_prompt"},
     Refused{"rejected", "it goes with 'chosen'"},
     Refused{"functions", "write them as 'tools', a list of {\"type\":\"function\",\"function\":...}"},
-    Refused{"images", kMedia},
-    Refused{"image", kMedia},
-    Refused{"videos", kMedia},
-    Refused{"video", kMedia},
-    Refused{"audios", kMedia},
-    Refused{"audio", kMedia},
     Refused{"input_ids", kTokens},
     Refused{"labels", kMask},
     Refused{"completion_mask", kMask},
@@ -64,15 +58,12 @@ constexpr std::array kMessage{
     Refused{"train_on_eos", kEnd},
     Refused{"loss_weight", kShare},
     Refused{"loss_scale", kShare},
-    Refused{"images", kMedia},
-    Refused{"image", kMedia},
-    Refused{"videos", kMedia},
-    Refused{"video", kMedia},
-    Refused{"audios", kMedia},
-    Refused{"audio", kMedia},
     Refused{"prefix", "a reply that is only begun is no example; complete it, or give weight 0"},
 };
 
+// Beside the text, of a record or of a message.
+constexpr auto kMediaFields =
+    std::to_array<std::string_view>({"images", "image", "videos", "video", "audios", "audio"});
 // Types of the parts of a content that are no text.
 constexpr auto kMediaTypes = std::to_array<std::string_view>(
     {"image", "image_url", "input_image", "video", "video_url", "audio", "audio_url", "input_audio", "file"});
@@ -92,18 +83,23 @@ std::span<const Refused> list_of(RecordPart part) {
   }
 }
 
+// Why the field is refused; empty if it is not.
+std::string_view why_refused(std::string_view field, RecordPart part) {
+  const bool media = part == RecordPart::record || part == RecordPart::message;
+  if (media && std::ranges::find(kMediaFields, field) != kMediaFields.end()) return kMedia;
+  const std::span<const Refused> all = list_of(part);
+  const auto found = std::ranges::find(all, field, &Refused::field);
+  return found == all.end() ? "" : found->why;
+}
+
 }  // namespace
 
-bool is_refused(std::string_view field, RecordPart part) {
-  const std::span<const Refused> all = list_of(part);
-  return std::ranges::find(all, field, &Refused::field) != all.end();
-}
+bool is_refused(std::string_view field, RecordPart part) { return !why_refused(field, part).empty(); }
 
 Result<void> refuse_fields(const RecordFields& fields, RecordPart part) {
   for (const std::string_view name : fields.unused())
-    for (const Refused& refused : list_of(part))
-      if (name == refused.field)
-        return fail(ErrorCode::unsupported, "{}the field '{}': {}", fields.where(), name, refused.why);
+    if (const std::string_view why = why_refused(name, part); !why.empty())
+      return fail(ErrorCode::unsupported, "{}the field '{}': {}", fields.where(), name, why);
   return {};
 }
 
