@@ -159,18 +159,15 @@ Result<Totals> total(Dataset& data) {
 
 void show_json(const Flags&, const Dataset& data, const Totals& totals) {
   const DatasetReport& r = data.report();
-  std::string unused, lengths;
-  for (const auto& [field, count] : r.unused)
-    unused += fmt::format("{}{}:{}", unused.empty() ? "" : ",", json_string(field), count);
   const int64_t width = bin_width(totals.longest);
   std::vector<int64_t> bins(static_cast<size_t>(totals.longest / width + 1));
   for (const int64_t length : totals.lengths) ++bins[static_cast<size_t>(length / width)];
   fmt::print(
       "{{\"event\":\"data\",\"examples\":{},\"tokens\":{},\"learnt_tokens\":{},\"longest\":{},\"bin_width\":{},"
       "\"bins\":[{}],\"left_out\":{{\"bad\":{},\"too_long\":{},\"nothing_to_learn\":{},\"dropped_tokens\":{}}},"
-      "\"truncated\":{},\"preference_pairs\":{},\"unused_fields\":{{{}}}}}\n",
+      "\"truncated\":{},\"preference_pairs\":{},\"unused_fields\":{}}}\n",
       data.size(), totals.tokens, totals.learnt, totals.longest, width, fmt::join(bins, ","), r.bad_lines, r.too_long,
-      r.untrained, r.dropped_tokens, r.truncated, r.pairs, unused);
+      r.untrained, r.dropped_tokens, r.truncated, r.pairs, unused_json(r));
 }
 
 Result<void> show_examples(const Flags& flags, Dataset& data, const Tokenizer& tokenizer) {

@@ -126,7 +126,9 @@ Result<std::vector<int32_t>> encode(const FilePrompt& prompt, Inference& inferen
   std::vector<int32_t> ids;
   std::vector<uint8_t> trained;
   const std::shared_ptr<const ChatFormat> format = TRY(inference.chat_format());
-  CHECK_OK(encode_chat(*format, inference.tokenizer(), prompt.messages, {.generation_prompt = true}, ids, trained));
+  std::vector<Message> messages = prompt.messages;
+  for (Message& message : messages) message.role = std::string(format->role_of(message.role));
+  CHECK_OK(encode_chat(*format, inference.tokenizer(), messages, {.generation_prompt = true}, ids, trained));
   return ids;
 }
 

@@ -13,7 +13,6 @@ namespace {
 
 constexpr uint64_t kLargest = 64u << 20;
 
-// The roles are called as in data to learn from: sharegpt's names for them are known.
 Result<std::vector<Message>> messages_of(RecordFields& fields) {
   std::vector<Message> messages;
   for (const RecordFields::Element item : TRY(fields.list("messages"))) {
@@ -21,7 +20,7 @@ Result<std::vector<Message>> messages_of(RecordFields& fields) {
     if (item.get(object) != simdjson::SUCCESS)
       return fail(ErrorCode::invalid_argument, "{}a message is no object", fields.where());
     RecordFields message(object, fmt::format("{}message {}: ", fields.where(), messages.size()));
-    messages.emplace_back().role = usual_role(TRY(message.text("role")));
+    messages.emplace_back().role = TRY(message.text("role"));
     messages.back().content = TRY(message.text("content"));
     if (const auto unused = message.unused(); !unused.empty())
       return fail(ErrorCode::invalid_argument, "{}the field '{}' is not supported here", message.where(), unused[0]);
@@ -59,8 +58,9 @@ Result<std::vector<FilePrompt>> read_prompts(const std::string& path, const Prom
   const std::string text = TRY(read_utf8_file(path, kLargest));
   const size_t first = text.find_first_not_of(" \t\r\n");
   const bool json = first != std::string::npos && text[first] == '{';
-  if (const auto list = text.find_first_not_of(" \t\r\n", first == std::string::npos ? first : first + 1);
-      list != std::string::npos && text[first] == '[' && text[list] == '{')
+  const bool list = first != std::string::npos && text[first] == '[';
+  const size_t item = list ? text.find_first_not_of(" \t\r\n", first + 1) : std::string::npos;
+  if (item != std::string::npos && text[item] == '{')
     return fail(ErrorCode::unsupported,
                 "--prompts {}: it holds a JSON array; give JSONL, an object a line: jq -c '.[]' FILE > NEW", path);
   if (!json && delimiter_of(path, text))

@@ -4,6 +4,7 @@
 
 #include "codecs/dispatch.h"
 #include "core/normal_pair.h"
+#include "core/philox_round.h"
 
 namespace thimble {
 namespace {
@@ -20,15 +21,9 @@ THIMBLE_BODY void draw_normal_body(uint64_t key, uint64_t high, uint64_t first, 
       c0[l] = static_cast<uint32_t>(counter), c1[l] = static_cast<uint32_t>(counter >> 32);
       c2[l] = static_cast<uint32_t>(high), c3[l] = static_cast<uint32_t>(high >> 32);
     }
-    auto k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
-    for (int round = 0; round < 10; ++round) {
-      for (int l = 0; l < kPairs; ++l) {
-        const uint64_t p0 = uint64_t{0xD2511F53u} * c0[l], p1 = uint64_t{0xCD9E8D57u} * c2[l];
-        c0[l] = static_cast<uint32_t>(p1 >> 32) ^ c1[l] ^ k0, c1[l] = static_cast<uint32_t>(p1);
-        c2[l] = static_cast<uint32_t>(p0 >> 32) ^ c3[l] ^ k1, c3[l] = static_cast<uint32_t>(p0);
-      }
-      k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
-    }
+    PhiloxKey rounds(key);
+    for (int round = 0; round < PhiloxKey::kRounds; ++round, rounds.step())
+      for (int l = 0; l < kPairs; ++l) philox_round(rounds, c0[l], c1[l], c2[l], c3[l]);
     float even[kPairs], odd[kPairs], both[2 * kPairs];
     for (int l = 0; l < kPairs; ++l) {
       const NormalPair pair = normal_pair(c0[l], c1[l]);

@@ -14,9 +14,8 @@
 namespace thimble {
 
 // What a file calls one of thimble's modules: "self_attn.q_proj" of a block, or "model.norm" outside; the number of an
-// expert is "*" in both. Modules with one
-// name share a tensor, whose rows they are in the order of the list: all of the first, then all of the second; or by
-// head: of each key head its queries, the key, the value.
+// expert is "*" in both. Modules with one name share a tensor, whose rows they are in the order of the list: all of the
+// first, then all of the second; or by head: of each key head its queries, the key, the value.
 struct HfName {
   enum class Fusion : unsigned char { none, stacked, by_head };
   std::string_view module, file;
@@ -39,6 +38,13 @@ struct GgufTensors {
   bool long_rope = false;     // rope_factors_long.weight, rope_factors_short.weight
   bool any_head_dim = true;   // heads may have another width than that of the model divided by their number
 };
+// Of the architectures that share the loader of llama's, and of those whose matrices all have biases.
+inline constexpr GgufTensors kLlamaTensors{
+    .output_bias = GgufTensors::either, .ffn_bias = GgufTensors::either, .rope_factors = true, .long_rope = true};
+inline constexpr GgufTensors kBiasedTensors{.qkv_bias = GgufTensors::always,
+                                            .output_bias = GgufTensors::always,
+                                            .ffn_bias = GgufTensors::always,
+                                            .any_head_dim = false};
 struct GgufFamily {
   std::string_view architecture;  // general.architecture; empty: llama.cpp does not run it
   bool pairs = false;             // q and k are stored for rope of neighbours, whatever the layout of the model

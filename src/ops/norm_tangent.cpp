@@ -16,9 +16,8 @@ Result<void> norm_tangent(Tangents& tangents, const Node& node, bool centred) {
   Graph& g = tangents.graph();
   const ValueId x = node.in[0], gain = node.in[1], bias = node.in.size() > 2 ? node.in[2] : kNone;
   const ValueId dx = tangents.of(x), dgain = tangents.of(gain), dbias = tangents.of(bias);
-  const Shape shape = g.value(x).type.shape;
   const ValueId broadcast = gain != kNone ? gain : bias;
-  const int64_t columns = broadcast == kNone ? shape[1] : g.value(broadcast).type.shape[0];
+  const int64_t columns = broadcast == kNone ? g.value(x).type.shape[1] : g.value(broadcast).type.shape[0];
   const NormAttributes& a = node.as<NormAttributes>();
   const UnitNormAttributes unit{.epsilon = a.epsilon, .group = a.group > 0 ? a.group : columns, .centred = centred};
   const std::string name = tangents.name(node.out[0]);

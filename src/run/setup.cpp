@@ -94,20 +94,24 @@ void report_data(Events& events, const std::string& path, const DatasetReport& r
   if (!unused.empty()) events.note("warning: fields without effect: " + unused);
 }
 
+std::string unused_json(const DatasetReport& report) {
+  std::string fields;
+  for (const auto& [field, count] : report.unused)
+    fields += fmt::format("{}{}:{}", fields.empty() ? "" : ",", json_string(field), count);
+  return fmt::format("{{{}}}", fields);
+}
+
 std::string data_json(const std::string& path, const DatasetReport& report) {
   const auto list = [](const std::vector<std::string>& texts) {
     std::string out;
     for (const std::string& text : texts) out += fmt::format("{}{}", out.empty() ? "" : ",", json_string(text));
     return out;
   };
-  std::string unused;
-  for (const auto& [field, count] : report.unused)
-    unused += fmt::format("{}{}:{}", unused.empty() ? "" : ",", json_string(field), count);
   return fmt::format(
       "\"data\":{},\"examples\":{},\"bad_lines\":{},\"too_long\":{},\"untrained\":{},\"truncated\":{},"
-      "\"unused_fields\":{{{}}},\"first_errors\":[{}],\"notes\":[{}]",
-      json_string(path), report.examples, report.bad_lines, report.too_long, report.untrained, report.truncated, unused,
-      list(report.first_errors), list(report.notes));
+      "\"unused_fields\":{},\"first_errors\":[{}],\"notes\":[{}]",
+      json_string(path), report.examples, report.bad_lines, report.too_long, report.untrained, report.truncated,
+      unused_json(report), list(report.first_errors), list(report.notes));
 }
 
 int64_t budget_or_free(int64_t asked) { return asked > 0 ? asked : free_memory_bytes() / 5 * 4; }

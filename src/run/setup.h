@@ -53,6 +53,8 @@ Result<void> check_bos(bool asked, const Tokenizer& tokenizer);
 void report_data(Events& events, const std::string& path, const DatasetReport& report);
 // The fields of an event that says the same.
 std::string data_json(const std::string& path, const DatasetReport& report);
+// Of fields without effect: {"name":how many records have it}.
+std::string unused_json(const DatasetReport& report);
 
 // The budget of the process: what was asked for, or 80 % of what is free.
 int64_t budget_or_free(int64_t asked);

@@ -74,10 +74,11 @@ Result<void> learn(ChatText& chat, std::span<const Message> messages, std::vecto
 
 struct RoleName {
   std::string_view name, role;
+  bool templates_own = false;  // the name that some templates know the role by themselves, as GLM's do
 };
 constexpr std::array kRoles{RoleName{"human", "user"},        RoleName{"gpt", "assistant"},
                             RoleName{"bot", "assistant"},     RoleName{"model", "assistant"},
-                            RoleName{"chatgpt", "assistant"}, RoleName{"observation", "tool"}};
+                            RoleName{"chatgpt", "assistant"}, RoleName{"observation", "tool", true}};
 
 Result<ChatInput> with_content(ChatInput input, size_t place, std::string_view content) {
   std::vector<Value> messages = input.messages.list().items;
@@ -144,6 +145,11 @@ Result<ChatText> write_generated(const ChatFormat& format, std::span<const Messa
 std::string_view usual_role(std::string_view name) {
   const auto known = std::ranges::find(kRoles, name, &RoleName::name);
   return known == kRoles.end() ? name : known->role;
+}
+
+std::string_view ChatFormat::role_of(std::string_view name) const {
+  const auto known = std::ranges::find(kRoles, name, &RoleName::name);
+  return known != kRoles.end() && known->templates_own && template_.mentions(name) ? name : usual_role(name);
 }
 
 Result<std::shared_ptr<const ChatFormat>> ChatFormat::open(const Tokenizer& tokenizer,

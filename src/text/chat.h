@@ -47,6 +47,8 @@ class ChatFormat {
   Result<ChatInput> input(std::span<const Message> messages, const ChatExtras& extras, bool generation_prompt) const;
   // Whether a field of a message may change the text; one that is an error where it cannot counts as such.
   bool may_see(std::string_view field) const;
+  // As usual_role(), but a name that is the template's own stays.
+  std::string_view role_of(std::string_view name) const;
   const ChatTemplate& chat_template() const { return template_; }
   bool begins_with_bos() const { return begins_with_bos_; }
 

@@ -99,16 +99,10 @@ std::span<char> ExampleReader::buffer(size_t bytes) {
   return {buffer_.data(), bytes};
 }
 
-// GLM's templates know results of tools by the name that is otherwise put as `tool`.
-std::string_view ExampleReader::role_of(std::string_view name) const {
-  const bool own = name == "observation" && format_ && (*format_)->chat_template().mentions(name);
-  return own ? name : usual_role(name);
-}
-
 Message& ExampleReader::add_message(std::string_view role) {
   if (count_ == pool_.size()) pool_.emplace_back();
   Message& message = pool_[count_++];
-  message.role = role_of(role);
+  message.role = format_ ? (*format_)->role_of(role) : usual_role(role);
   message.content.clear();
   message.trained = true;
   message.whole = {};
@@ -258,21 +252,14 @@ Result<void> ExampleReader::take_content(RecordFields& record, const ChatFields&
 
 // tools may be a list, or its JSON in a text, as LLaMA-Factory has it.
 Result<void> ExampleReader::take_extras(RecordFields& record) {
-  for (const char* key : {"tools", "documents"}) (void)record.find(key);
-  dom::element value;
-  if (json_->record.at_key("tools").get(value) == simdjson::SUCCESS) {
+  if (auto tools = record.find("tools")) {
+    dom::parser parser;
     std::string_view text;
-    if (value.get(text) == simdjson::SUCCESS && !text.empty()) {
-      dom::parser parser;
-      if (parse_json(parser, text).get(value) != simdjson::SUCCESS)
-        return fail(ErrorCode::invalid_argument, "the field 'tools' is a text that is not JSON");
-      extras_.tools = TRY(jinja::from_json(value, true));
-    } else {
-      extras_.tools = TRY(jinja::from_json(value, true));
-    }
+    if (tools->get(text) == simdjson::SUCCESS && !text.empty() && parse_json(parser, text).get(*tools))
+      return fail(ErrorCode::invalid_argument, "the field 'tools' is a text that is not JSON");
+    extras_.tools = TRY(jinja::from_json(*tools, true));
   }
-  if (json_->record.at_key("documents").get(value) == simdjson::SUCCESS)
-    extras_.documents = TRY(jinja::from_json(value, true));
+  if (const auto documents = record.find("documents")) extras_.documents = TRY(jinja::from_json(*documents, true));
   for (const char* key : {"chat_template_kwargs", "kwargs"}) {
     const auto found = record.find(key);
     dom::object variables;

@@ -80,7 +80,6 @@ class ExampleReader {
   Result<void> take_extras(RecordFields& record);
   Result<void> encode_pair(Example& example);
   void note_unused(const std::string& name);  // that a record has a field which nothing is done with
-  std::string_view role_of(std::string_view name) const;
   Message& add_message(std::string_view role);
 
   Tokenizer& tokenizer_;

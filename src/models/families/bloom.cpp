@@ -59,11 +59,6 @@ const Family kBloomFamily = {.name = "bloom",
                              .base = "transformer.",
                              .blocks = "transformer.h.",
                              .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
-                             .gguf = {.architecture = "bloom",
-                                      .fused_qkv = true,
-                                      .tensors = {.qkv_bias = GgufTensors::always,
-                                                  .output_bias = GgufTensors::always,
-                                                  .ffn_bias = GgufTensors::always,
-                                                  .any_head_dim = false}}};
+                             .gguf = {.architecture = "bloom", .fused_qkv = true, .tensors = kBiasedTensors}};
 
 }  // namespace thimble

@@ -75,11 +75,6 @@ const Family kGpt2Family = {.name = "gpt2",
                             .names = [](const Architecture&) -> std::span<const HfName> { return kNames; },
                             .transposed = true,
                             .buffers = {".attn.bias", ".attn.masked_bias"},
-                            .gguf = {.architecture = "gpt2",
-                                     .fused_qkv = true,
-                                     .tensors = {.qkv_bias = GgufTensors::always,
-                                                 .output_bias = GgufTensors::always,
-                                                 .ffn_bias = GgufTensors::always,
-                                                 .any_head_dim = false}}};
+                            .gguf = {.architecture = "gpt2", .fused_qkv = true, .tensors = kBiasedTensors}};
 
 }  // namespace thimble

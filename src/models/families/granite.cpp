@@ -44,10 +44,7 @@ const Family kGraniteFamily = {.name = "granite",
                                .gguf = {.architecture = "granite",
                                         .pairs = true,
                                         .fields = kFields,
-                                        .tensors = {.output_bias = GgufTensors::either,
-                                                    .ffn_bias = GgufTensors::either,
-                                                    .rope_factors = true,
-                                                    .long_rope = true},
+                                        .tensors = kLlamaTensors,
                                         .from_tensors = from_tensors}};
 
 }  // namespace thimble

@@ -22,11 +22,6 @@ void config(HfFields& f, Architecture& a) {
 const Family kLlamaFamily = {.name = "llama",
                              .model_class = "LlamaForCausalLM",
                              .config = config,
-                             .gguf = {.architecture = "llama",
-                                      .pairs = true,
-                                      .tensors = {.output_bias = GgufTensors::either,
-                                                  .ffn_bias = GgufTensors::either,
-                                                  .rope_factors = true,
-                                                  .long_rope = true}}};
+                             .gguf = {.architecture = "llama", .pairs = true, .tensors = kLlamaTensors}};
 
 }  // namespace thimble

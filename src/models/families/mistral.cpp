@@ -24,17 +24,12 @@ constexpr GgufField kFields[] = {{"attention.sliding_window", "sliding_window"}}
 
 }  // namespace
 
-const Family kMistralFamily = {.name = "mistral",
-                               .model_class = "MistralForCausalLM",
-                               .config = config,
-                               .sizes = {.default_kv_heads = 8, .default_context = 131072},
-                               .gguf = {.architecture = "llama",
-                                        .pairs = true,
-                                        .fields = kFields,
-                                        .tensors = {.output_bias = GgufTensors::either,
-                                                    .ffn_bias = GgufTensors::either,
-                                                    .rope_factors = true,
-                                                    .long_rope = true},
-                                        .ignores_window = true}};
+const Family kMistralFamily = {
+    .name = "mistral",
+    .model_class = "MistralForCausalLM",
+    .config = config,
+    .sizes = {.default_kv_heads = 8, .default_context = 131072},
+    .gguf = {
+        .architecture = "llama", .pairs = true, .fields = kFields, .tensors = kLlamaTensors, .ignores_window = true}};
 
 }  // namespace thimble
