@@ -78,7 +78,7 @@ Result<TrainingSpec> spec_of(Choices& choices) {
 void check_plan(const TrainingSpec& spec, const TrainingPlan& plan) {
   for (const Schedule* schedule : plan.schedules())
     expect(check_placement(*schedule).has_value(), "values apart in the arena");
-  expect(spec.budget_bytes == 0 || plan.bytes(0) <= spec.budget_bytes, "bytes within the budget");
+  expect(spec.budget_bytes == 0 || plan.bytes() <= spec.budget_bytes, "bytes within the budget");
   expect(plan.train.graph.verify().has_value(), "a legal graph");
 }
 

@@ -81,11 +81,12 @@ Result<void> set(OptionValues& options, const Rewrite& rewrite, const PeftField&
 Result<void> check_value(const Rewrite& rewrite, std::string_view field, const Ordered& value,
                          const std::string& source) {
   if (!value.is_string()) return {};
-  for (const PeftValue& refused : rewrite.form.values)
-    if (refused.field == field && value.get_ref<const std::string&>().starts_with(refused.begins))
-      return fail(ErrorCode::unsupported, "reading {}: {} is '{}': {}", source, field, value.get<std::string>(),
-                  refused.why);
-  return {};
+  const auto known = std::ranges::find_if(rewrite.form.values, [&](const PeftValue& v) {
+    return v.field == field && value.get_ref<const std::string&>().starts_with(v.begins);
+  });
+  if (known == rewrite.form.values.end() || known->why.empty()) return {};
+  return fail(ErrorCode::unsupported, "reading {}: {} is '{}': {}", source, field, value.get<std::string>(),
+              known->why);
 }
 
 // Fields of which another type would be passed over; the rest is checked where it is read.

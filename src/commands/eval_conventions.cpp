@@ -80,13 +80,14 @@ int64_t words(std::string_view text) {
   return count;
 }
 
-struct Plan {
+// A text, and the windows of it that are scored.
+struct Cut {
   std::vector<int32_t> ids;
   std::vector<Window> windows;
 };
 
-Result<Plan> plan_windows(const EvalFlags& flags, Tokenizer& tokenizer, const std::string& text, int64_t context) {
-  Plan plan;
+Result<Cut> cut_windows(const EvalFlags& flags, Tokenizer& tokenizer, const std::string& text, int64_t context) {
+  Cut cut;
   const bool word = flags.convention == "word";
   const bool bos = tokenizer.begins_with_bos(flags.bos, flags.inference.no_bos());
   if (word) {
@@ -96,27 +97,27 @@ Result<Plan> plan_windows(const EvalFlags& flags, Tokenizer& tokenizer, const st
           ErrorCode::invalid_argument,
           "--convention word: the tokenizer has neither a beginning-of-sequence nor an end-of-sequence token to "
           "stand before the text");
-    plan.ids.push_back(*before);
+    cut.ids.push_back(*before);
   }
-  CHECK_OK(tokenizer.encode(text, {.bos = bos && !word}, plan.ids));
-  const auto tokens = static_cast<int64_t>(plan.ids.size());
+  CHECK_OK(tokenizer.encode(text, {.bos = bos && !word}, cut.ids));
+  const auto tokens = static_cast<int64_t>(cut.ids.size());
   if (word) {
-    plan.windows = rolling(tokens, context);
+    cut.windows = rolling(tokens, context);
   } else if (flags.convention == "strided") {
-    plan.windows = strided(tokens, context, flags.stride > 0 ? flags.stride : context / 2);
+    cut.windows = strided(tokens, context, flags.stride > 0 ? flags.stride : context / 2);
   } else {
-    plan.windows = halves(tokens, context, bos ? *tokenizer.bos() : -1);
-    if (plan.windows.size() < 2)
+    cut.windows = halves(tokens, context, bos ? *tokenizer.bos() : -1);
+    if (cut.windows.size() < 2)
       return fail(ErrorCode::invalid_argument,
                   "--convention llama.cpp needs two contexts of {} tokens or more, the text has {}; give a smaller "
                   "--context",
                   context, tokens);
   }
-  if (flags.limit > 0 && static_cast<size_t>(flags.limit) < plan.windows.size())
-    plan.windows.resize(static_cast<size_t>(flags.limit));
-  if (plan.windows.empty() || tokens < 2)
+  if (flags.limit > 0 && static_cast<size_t>(flags.limit) < cut.windows.size())
+    cut.windows.resize(static_cast<size_t>(flags.limit));
+  if (cut.windows.empty() || tokens < 2)
     return fail(ErrorCode::invalid_argument, "--data {}: there is nothing in it to evaluate", flags.data);
-  return plan;
+  return cut;
 }
 
 }  // namespace
@@ -133,9 +134,9 @@ Result<void> eval_convention(const EvalFlags& flags, Inference& inference, Event
   const bool word = flags.convention == "word";
   if (flags.stride > context)
     return fail(ErrorCode::invalid_argument, "--stride {}: more than the context of {} tokens", flags.stride, context);
-  const Plan plan = TRY(plan_windows(flags, inference.tokenizer(), text, context));
+  const Cut cut = TRY(cut_windows(flags, inference.tokenizer(), text, context));
   std::vector<Score> scores;
-  scores.reserve(plan.windows.size());
+  scores.reserve(cut.windows.size());
   auto evaluator = TRY(Evaluator::prepare(inference, context + (word ? 1 : 0), flags.batch > 0 ? flags.batch : 1,
                                           [&](const Score& score) { scores.push_back(score); }));
   events.plan(inference.plan().ledger);
@@ -144,21 +145,21 @@ Result<void> eval_convention(const EvalFlags& flags, Inference& inference, Event
   const auto start = std::chrono::steady_clock::now();
   std::vector<int32_t> ids;
   std::vector<uint8_t> predicted;
-  for (const Window& window : plan.windows) {
-    ids.assign(plan.ids.begin() + window.begin, plan.ids.begin() + window.end);
+  for (const Window& window : cut.windows) {
+    ids.assign(cut.ids.begin() + window.begin, cut.ids.begin() + window.end);
     if (window.first >= 0) ids[0] = window.first;
     predicted.assign(ids.size(), 0);
     std::fill(predicted.end() - window.counted, predicted.end(), uint8_t{1});
     CHECK_OK(evaluator->add(ids, predicted));
-    events.progress(fmt::format("{} of {}", scores.size(), plan.windows.size()));
+    events.progress(fmt::format("{} of {}", scores.size(), cut.windows.size()));
   }
   CHECK_OK(evaluator->flush());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   double sum = 0, weight = 0, nll = 0;
   int64_t tokens = 0;
   for (size_t i = 0; i < scores.size(); ++i) {
-    sum += scores[i].mean() * plan.windows[i].weight;
-    weight += plan.windows[i].weight;
+    sum += scores[i].mean() * cut.windows[i].weight;
+    weight += cut.windows[i].weight;
     nll += scores[i].nll;
     tokens += scores[i].tokens;
   }
@@ -166,9 +167,9 @@ Result<void> eval_convention(const EvalFlags& flags, Inference& inference, Event
   std::string json = fmt::format(
       "\"metric\":\"perplexity\",\"convention\":\"{}\",\"nll\":{:.9g},\"perplexity\":{:.9g},\"tokens\":{},\"windows\":{"
       "}",
-      flags.convention, mean, std::exp(mean), tokens, plan.windows.size());
+      flags.convention, mean, std::exp(mean), tokens, cut.windows.size());
   std::string shown = fmt::format("nll {:.5f}  perplexity {:.4f} ({}, {}, {})", mean, std::exp(mean), flags.convention,
-                                  counted(tokens, "token"), counted(plan.windows.size(), "window"));
+                                  counted(tokens, "token"), counted(cut.windows.size(), "window"));
   if (word && flags.limit == 0) {
     const double by_word = std::exp(nll / static_cast<double>(words(text)));
     const double bits = nll / static_cast<double>(text.size()) / std::log(2.0);

@@ -15,6 +15,7 @@
 #include "methods/rewrite.h"
 #include "methods/selector.h"
 #include "methods/transform.h"
+#include "models/channel_mixer.h"
 #include "models/mixer.h"
 #include "models/norm.h"
 #include "models/router.h"
@@ -97,6 +98,7 @@ constexpr Socket kSockets[] = {
      }},
     {"observer", "observers", rows_of<observers>},
     {"mixer", "mixers", rows_of<mixers>},
+    {"channel_mixer", "channel mixers", rows_of<channel_mixers>},
     {"norm", "norms", rows_of<norms>},
     {"router", "routers", rows_of<routers>},
     {"block", "blocks",

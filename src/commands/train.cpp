@@ -96,8 +96,7 @@ Result<void> explain(const Recipe& recipe, Events& events) {
   std::vector<std::pair<std::string, const PassLog*>> graphs{{"step", &plan.train.passes}};
   for (const PlannedVariant& variant : plan.variants)
     graphs.emplace_back(fmt::format("step with {}", fmt::join(variant.names, ", ")), &variant.train.passes);
-  for (const PlannedProgram& program : plan.programs)
-    if (program.kind == PlannedProgram::Kind::evaluate) graphs.emplace_back("evaluation", &program.passes);
+  if (const Program* const evaluation = plan.find(kEvaluation)) graphs.emplace_back("evaluation", &evaluation->passes);
   if (!recipe.json) events.plan(plan.ledger);
   for (const auto& [name, log] : graphs)
     if (recipe.json)

@@ -110,6 +110,7 @@ struct Cost {
   double bytes = 0;                             // moved
   double decoded = 0;                           // elements of weights decoded from block codecs
   double encoded = 0;                           // elements written in block codecs
+  double drawn = 0;                             // normal numbers drawn
 
   double& of(ProductUse use) { return flops[static_cast<size_t>(use)]; }
   bool multiplies() const {

@@ -57,7 +57,7 @@ struct PeftField {
 struct PeftNote {
   std::string_view field, why;
 };
-// Values of a field of strings that are refused: those that begin so.
+// Texts of a field that begin so, and why they are refused; without a reason they are taken. The first that fits counts.
 struct PeftValue {
   std::string_view field, begins, why;
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "models/channel_mixer.h"
 #include "models/mixer.h"
 #include "models/norm.h"
 #include "models/rope_frequencies.h"
@@ -138,7 +139,10 @@ Result<void> check_routing(const FeedForward& ffn, const Where& where) {
 }
 
 Result<void> check_block(const Block& block, const Architecture& all, const Where& where) {
-  CHECK_OK(check_bounds({{"FFN width", where.names.ffn, block.ffn.width, int64_t{1} << 22}}, where));
+  const int64_t least_rank = block.ffn.mixer->factored ? 1 : 0;
+  CHECK_OK(check_bounds({{"FFN width", where.names.ffn, block.ffn.width, int64_t{1} << 22},
+                         {"rank of the FFN", "", block.ffn.rank, least_rank << 22, least_rank}},
+                        where));
   for (const Norm* norm :
        {&block.before_mixer, &block.after_mixer, &block.before_ffn, &block.after_ffn, &block.attention.qk_norm})
     CHECK_OK(check_norm(*norm, where));
@@ -158,12 +162,12 @@ class SpecList {
 
   // Normal numbers of deviation 0.02, those of projections back into the residual stream scaled by 1/sqrt(2 layers)
   // (GPT-2), of as many layers as the scale of the residual stands for; gains 1, biases 0.
-  void matrix(std::string name, const Shape& shape, bool into_residual = false) {
+  void matrix(std::string name, const Shape& shape, bool into_residual = false, float deviation = kDeviation) {
     float scale = 1;
     if (into_residual)
       scale =
           1 / (static_cast<float>(a_.blocks.front().residual_scale) * std::sqrt(2 * static_cast<float>(a_.layers())));
-    specs.push_back({std::move(name), shape, Initial::normal(kDeviation * scale)});
+    specs.push_back({std::move(name), shape, Initial::normal(deviation * scale)});
   }
   void bias(const std::string& name, int64_t width) { specs.push_back({name, {width}, Initial::constant(0)}); }
   void norm(const std::string& name, const Norm& norm, int64_t width) {
@@ -173,8 +177,9 @@ class SpecList {
     for (const NormScalar& own : norm.kind->scalars)
       specs.push_back({fmt::format("{}.{}", name, own.name), {1}, Initial::constant(own.initial(width))});
   }
-  void linear(const std::string& name, int64_t out, int64_t in, bool biased, bool into_residual = false) {
-    matrix(name + ".weight", {out, in}, into_residual);
+  void linear(const std::string& name, int64_t out, int64_t in, bool biased, bool into_residual = false,
+              float deviation = kDeviation) {
+    matrix(name + ".weight", {out, in}, into_residual, deviation);
     if (biased) bias(name + ".bias", out);
   }
   void qk_norm(const std::string& name, const Attention& a, int64_t heads) {
@@ -182,9 +187,12 @@ class SpecList {
     norm(name, a.qk_norm, shared ? a.head_dim : heads * a.head_dim);
   }
   void one_ffn(const std::string& prefix, const FeedForward& f) {
-    if (f.gated) linear(prefix + "gate_proj", f.width, a_.width, f.bias);
-    linear(prefix + "up_proj", f.width, a_.width, f.bias);
-    linear(prefix + "down_proj", a_.width, f.width, f.bias, true);
+    // The product of two matrices of deviation d has d^2 sqrt(rank), which is to be that of one.
+    const float deviation =
+        f.mixer->factored ? std::sqrt(kDeviation / std::sqrt(static_cast<float>(f.rank))) : kDeviation;
+    for (const ChannelMixer::Module& m : f.mixer->modules(f, a_.width))
+      linear(prefix + std::string(m.name), m.out, m.in, f.bias && m.biased, false, deviation);
+    linear(prefix + "down_proj", a_.width, f.mixer->columns(f), f.bias, true, deviation);
   }
   void feed_forward(const std::string& prefix, const FeedForward& f) {
     if (!f.routing) return one_ffn(prefix, f);

@@ -104,10 +104,14 @@ struct Routing {
   bool operator==(const Routing&) const = default;
 };
 
+struct ChannelMixer;  // models/channel_mixer.h
+extern const ChannelMixer kGatedFfn, kPlainFfn;
+
 struct FeedForward {
   int64_t width = 0;  // of one expert, where there are several
   Activation activation = Activation::silu;
-  bool gated = true;
+  const ChannelMixer* mixer = &kGatedFfn;
+  int64_t rank = 0;  // of the factors of its matrices, where the mixer has such; else 0
   bool bias = false;
   Routing routing = {};
   bool operator==(const FeedForward&) const = default;

@@ -7,6 +7,7 @@
 
 #include "core/random.h"
 #include "models/alibi.h"
+#include "models/channel_mixer.h"
 #include "models/denoising.h"
 #include "models/mixer.h"
 #include "models/norm.h"
@@ -254,11 +255,13 @@ class ModelBuilder {
     const ValueId f = shares_norm ? n : norm(b.before_ffn, b.parallel ? x : mixed, name + "post_attention_layernorm");
     const ValueId stream = b.residual_of_norm ? f : mixed;
     if (b.ffn.routing) return routed(b, stream, f, name);
-    const ValueId gate = b.ffn.gated ? linear(f, name + "mlp.gate_proj") : kNone;
-    const ValueId up = linear(f, name + "mlp.up_proj");
-    const ValueId act = emit(kActivation, ActivationAttributes{b.ffn.activation},
-                             b.ffn.gated ? std::vector{gate, up} : std::vector{up, kNone}, name + "mlp.act");
-    return join(b, stream, act, name + "mlp.down_proj", b.after_ffn, name + "post_mlp_layernorm");
+    const ChannelMixerContext context{
+        .graph = g_,
+        .ffn = b.ffn,
+        .name = o_.scope + name + "mlp.",
+        .x = f,
+        .linear = [&](ValueId in, const std::string& module) { return linear(in, name + "mlp." + module); }};
+    return join(b, stream, b.ffn.mixer->mix(context), name + "mlp.down_proj", b.after_ffn, name + "post_mlp_layernorm");
   }
 
   ValueId routed(const Block& b, ValueId stream, ValueId x, const std::string& name) {

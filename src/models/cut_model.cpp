@@ -65,11 +65,14 @@ Result<KeptParts> extents(const ModelSource& source) {
   const Architecture& a = source.architecture();
   const Block& first = a.blocks.front();
   for (const Block& block : a.blocks) {
-    if (block.mixer || block.ffn.routing)
+    if (block.mixer || block.ffn.routing || block.ffn.rank > 0)
       return fail(ErrorCode::unsupported,
                   "cutting {}: it has blocks of {}; heads of attentions and units of single "
                   "FFNs can be cut",
-                  source.path(), block.mixer ? "another mixer than attention" : "experts");
+                  source.path(),
+                  block.mixer         ? "another mixer than attention"
+                  : block.ffn.routing ? "experts"
+                                      : "FFNs of low rank");
     if (block.attention.bias != Attention::Bias::none ||
         (block.attention.qk_norm && block.attention.qk_norm_over != Attention::NormOver::head))
       return fail(ErrorCode::unsupported,

@@ -91,7 +91,7 @@ void llama_like(HfFields& f, Architecture& a, Block& b, const LlamaLike& like) {
   if (!f.reads()) return;
   if (like.activation_field.empty()) b.ffn.activation = activation_named(like.activation);
   b.before_mixer = b.before_ffn = a.final_norm = norm;
-  b.ffn.gated = like.gated;
+  b.ffn.mixer = like.ffn;
 }
 
 void gemma_like(HfFields& f, Architecture& a, Block& b, LlamaLike like) {

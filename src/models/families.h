@@ -101,7 +101,8 @@ struct LlamaLike {
   double epsilon = 1e-6;
   Norm norm = {.kind = &kRms};  // before both sublayers, and the final one
   std::string_view epsilon_field = "rms_norm_eps", activation_field = "hidden_act", activation = "silu";
-  bool gated = true, tied = false;
+  const ChannelMixer* ffn = &kGatedFfn;
+  bool tied = false;
 };
 void llama_like(HfFields& fields, Architecture& architecture, Block& block, const LlamaLike& like = {});
 // Names of norms that Gemma 2 and 3, and OLMo 2 and 3 with EXAONE 4, have in common.

@@ -82,7 +82,8 @@ Result<NarrowWeights> NarrowWeights::choose(const ModelSource& source, int64_t b
 bool NarrowWeights::has(const std::string& name) const {
   if (name == "model.norm.weight" || name == "model.norm.bias") return source_->find(name) != nullptr;
   if (!name.starts_with("model.layers.") || !source_->find(name)) return false;
-  return !source_->architecture().blocks[block_of(name)].mixer;
+  const Block& block = source_->architecture().blocks[block_of(name)];
+  return !block.mixer && block.ffn.rank == 0;
 }
 
 Result<void> NarrowWeights::read(const std::string& name, int64_t row, std::span<float> to) {

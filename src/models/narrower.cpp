@@ -39,6 +39,7 @@ Result<Architecture> narrower(const Architecture& architecture, int64_t by) {
     CHECK_OK(divide(block.attention.head_dim, by, 1, "head dimension"));
     CHECK_OK(divide(block.ffn.width, by, 1, "FFN width"));
     block.attention.scale = 0;  // of the model's heads
+    if (block.ffn.rank > 0) CHECK_OK(divide(block.ffn.rank, by, 1, "rank of the FFN"));
     block.ffn.routing = {};
   }
   return out;

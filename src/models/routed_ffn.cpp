@@ -1,5 +1,6 @@
 #include "models/routed_ffn.h"
 
+#include "models/channel_mixer.h"
 #include "ops/experts.h"
 #include "ops/table.h"
 
@@ -17,11 +18,11 @@ class Builder {
     gates_ = routed[0], tokens_ = routed[1], offsets_ = routed[2];
     codec_ = g_.value(c_.x).type.codec;
     const ValueId x = g_.emit(kDispatch, places, {c_.x, tokens_}, c_.name + "dispatched");
-    const ValueId gate = f_.gated ? linear(x, "gate_proj") : kNone;
-    const ValueId up = linear(x, "up_proj");
-    const ValueId act = g_.emit(kActivation, ActivationAttributes{f_.activation},
-                                f_.gated ? std::vector{gate, up} : std::vector{up, kNone}, c_.name + "act");
-    const ValueId down = linear(act, "down_proj");
+    const ChannelMixerContext context{
+        .graph = g_, .ffn = f_, .name = c_.name, .x = x, .linear = [this](ValueId in, const std::string& module) {
+          return linear(in, module);
+        }};
+    const ValueId down = linear(f_.mixer->mix(context), "down_proj");
     return {g_.emit(kCombine, places, {down, gates_, tokens_, stream}, c_.name + "sum"), routes.balance};
   }
 

@@ -6,6 +6,7 @@
 // (learning rate, bias corrections) are computed once in double.
 #include "ops/pointwise.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "codecs/dispatch.h"
@@ -336,10 +337,17 @@ void run(const Call& call) noexcept {
   call.run.threads.share_from((count + kTile - 1) / kTile, start);
 }
 
-Cost cost(const std::any&, std::span<const Type> in, std::span<const Type> out) {
+Cost cost(const std::any& any, std::span<const Type> in, std::span<const Type> out) {
   Cost cost{.bytes = moved_bytes(in, out)};
-  for (const Type& type : out)
-    if (!absent(type) && type.codec->block > 1) cost.encoded += static_cast<double>(type.shape.count());
+  double elements = 0;
+  for (const Type& type : out) {
+    if (absent(type)) continue;
+    const auto count = static_cast<double>(type.shape.count());
+    elements = std::max(elements, count);
+    if (type.codec->block > 1) cost.encoded += count;
+  }
+  for (const auto& instruction : of(any).code)
+    if (instruction.kind == Kind::normal_noise && !instruction.uniform) cost.drawn += elements;
   return cost;
 }
 

@@ -16,14 +16,13 @@ namespace {
 
 constexpr size_t kNever = static_cast<size_t>(-1);  // a value that stays in memory
 
-size_t index(Rung rung) { return static_cast<size_t>(std::find(kRungs.begin(), kRungs.end(), rung) - kRungs.begin()); }
-
-// One block's choice has one name where the split between two rungs is none.
+// A choice has one name where the split between two homes is none.
 Choice canonical(Choice choice, int blocks) {
-  if (choice.deep_blocks == 0) choice.deep = choice.shallow;
-  if (choice.deep_blocks >= blocks) choice.shallow = choice.deep;
-  if (choice.deep == choice.shallow) choice.deep_blocks = blocks;
-  if (choice.on_disk == 0 && !spills(choice.deep) && !spills(choice.shallow)) choice.eagerness = 0;
+  BlockHomes& homes = choice.blocks;
+  if (homes.deep_blocks == 0) homes.deep = homes.shallow;
+  if (homes.deep_blocks >= blocks) homes.shallow = homes.deep;
+  if (homes.deep == homes.shallow) homes.deep_blocks = blocks;
+  if (choice.on_disk == 0 && !homes.on_disk()) choice.eagerness = 0;
   return choice;
 }
 
@@ -35,13 +34,13 @@ Result<void> Candidates::build(PassBuilder& builder) {
   tables_.emplace(train_.graph);
   costs_ = node_costs(train_.graph, spec_.multiply, spec_.threads, machine_);
   if (train_.barrier) deferred_order_ = thimble::deferred_order(train_);
-  for (const PlannedProgram& program : programs_)
+  for (const Program& program : programs_)
     program_costs_.push_back(node_costs(program.graph, spec_.multiply, spec_.threads, machine_));
   droppable_ = find_droppable(train_.graph);
-  rungs_ = block_rungs(train_.graph, costs_, droppable_, spec_.disk_least_bytes);
+  home_costs_ = block_home_costs(train_.graph, costs_, droppable_, spec_.disk_least_bytes);
   Layout layout;
   CHECK_OK(layout.add(train_.graph, train_.barrier));
-  for (const PlannedProgram& program : programs_) CHECK_OK(layout.add(program.graph));
+  for (const Program& program : programs_) CHECK_OK(layout.add(program.graph));
   for (const PlannedVariant& variant : variants_) CHECK_OK(layout.add(variant.train.graph, variant.train.barrier));
   list_for_disk(layout);
   relax();
@@ -134,39 +133,34 @@ void Candidates::relax() {
   for (size_t i = 0; i + 1 < resident_.size(); ++i)
     relaxation_.items.push_back(
         {{.bytes = resident_[i] - resident_[i + 1]}, {.disk_seconds = traffic_[i + 1] - traffic_[i]}});
-  for (const auto& block : rungs_) {
+  for (const auto& block : home_costs_) {
     std::vector<Way> ways;
-    for (size_t r = 0; r < kRungs.size(); ++r) {
-      if (spills(kRungs[r]) && !spec_.disk) continue;
-      ways.push_back({.compute_seconds = passes * block[r].remade_seconds,
-                      .disk_seconds = passes * machine_.disk.seconds_both(block[r].spilled_bytes),
-                      .bytes = block[r].kept_bytes - block[r].spilled_bytes});
+    for (size_t h = 0; h < kHomes.size(); ++h) {
+      if (kHomes[h].on_disk() && !spec_.disk) continue;
+      ways.push_back({.compute_seconds = passes * block[h].recompute_seconds,
+                      .disk_seconds = passes * machine_.disk.seconds_both(block[h].spilled_bytes),
+                      .bytes = block[h].kept_bytes - block[h].spilled_bytes});
     }
     relaxation_.items.push_back(std::move(ways));
   }
 }
 
-const BlockRung& Candidates::rung(size_t block, const Choice& choice) const {
-  const bool deep = static_cast<int>(block) < choice.deep_blocks;
-  return rungs_[block][index(deep ? choice.deep : choice.shallow)];
-}
-
 int64_t Candidates::least_bytes(const Choice& choice) const {
   int64_t bytes = resident_[choice.on_disk];
-  for (size_t b = 0; b < rungs_.size(); ++b) bytes += rung(b, choice).kept_bytes - rung(b, choice).spilled_bytes;
+  for (size_t b = 0; b < home_costs_.size(); ++b) bytes += cost(b, choice).kept_bytes - cost(b, choice).spilled_bytes;
   return bytes;
 }
 
 double Candidates::least_seconds(const Choice& choice) const {
   double compute = relaxation_.compute_seconds;
-  for (size_t b = 0; b < rungs_.size(); ++b)
-    compute += static_cast<double>(sweeps() * passes_) * rung(b, choice).remade_seconds;
+  for (size_t b = 0; b < home_costs_.size(); ++b)
+    compute += static_cast<double>(sweeps() * passes_) * cost(b, choice).recompute_seconds;
   return std::max(compute, traffic_[choice.on_disk]);
 }
 
 ScheduleOptions Candidates::options(const Choice& choice, const Graph& graph) const {
   ScheduleOptions out{.disk_speed = machine_.disk, .eagerness = kEagerness[choice.eagerness]};
-  if (choice.on_disk == 0 && !spills(choice.deep) && !spills(choice.shallow)) return out;
+  if (choice.on_disk == 0 && !choice.blocks.on_disk()) return out;
   out.disk.assign(graph.values().size(), 0);
   if (&graph == &train_.graph) {
     for (size_t i = 0; i < out.disk.size(); ++i) out.disk[i] = rank_[i] < choice.on_disk;
@@ -180,10 +174,9 @@ ScheduleOptions Candidates::options(const Choice& choice, const Graph& graph) co
 
 ScheduleOptions Candidates::pass_options(const Choice& choice, const Graph& graph, const Droppable& droppable) const {
   ScheduleOptions out = options(choice, graph);
-  out.recompute = remade_values(droppable, choice.deep, choice.shallow, choice.deep_blocks);
+  out.recompute = recomputed_values(droppable, choice.blocks);
   if (!out.disk.empty()) {
-    const std::vector<char> spilled =
-        spilled_values(graph, droppable, choice.deep, choice.shallow, choice.deep_blocks, spec_.disk_least_bytes);
+    const std::vector<char> spilled = spilled_values(graph, droppable, choice.blocks, spec_.disk_least_bytes);
     for (size_t i = 0; i < spilled.size(); ++i) out.disk[i] = static_cast<char>(out.disk[i] | spilled[i]);
   }
   out.transient_gradients = !train_.barrier;
@@ -218,7 +211,7 @@ PlanEstimate Candidates::estimate(Choice choice, int64_t limit_bytes) {
   else
     plan.pass = pass(choice), plan.update = update(choice);
   measure(choice, plan);
-  known.bytes = plan.bytes(0);
+  known.bytes = plan.bytes();
   if (known.bytes > limit_bytes) return known;
   if (plan.pass.steps.empty() && passes_ > 1) plan.pass = pass(choice);
   time(plan);
@@ -240,13 +233,11 @@ std::optional<Found> Candidates::fastest_known(const Limits& limits, double beat
 TrainingPlan Candidates::complete(const Choice& asked) const {
   const Choice choice = canonical(asked, droppable_.blocks);
   TrainingPlan plan;
-  plan.rows = shape_.rows, plan.passes = passes_, plan.keep_logits = shape_.keep_logits;
-  plan.homes = {spec_.moves,    shape_.keep_logits, shape_.rows,    choice.deep,
-                choice.shallow, choice.deep_blocks, choice.on_disk, choice.eagerness};
-  plan.deep = choice.deep, plan.shallow = choice.shallow, plan.deep_blocks = choice.deep_blocks;
+  static_cast<PlanHomes&>(plan) = {spec_.moves, shape_.keep_logits, shape_.rows, choice};
+  plan.passes = passes_;
   plan.layout = Layout({list_.begin(), list_.begin() + static_cast<std::ptrdiff_t>(choice.on_disk)});
   (void)plan.layout.add(train_.graph, train_.barrier);  // build() has seen that they agree
-  for (const PlannedProgram& program : programs_) (void)plan.layout.add(program.graph);
+  for (const Program& program : programs_) (void)plan.layout.add(program.graph);
   for (const PlannedVariant& variant : variants_) (void)plan.layout.add(variant.train.graph, variant.train.barrier);
   if (defers(choice.on_disk)) plan.deferred = deferred(choice);
   plan.pass = pass(choice), plan.update = update(choice);
@@ -257,17 +248,8 @@ TrainingPlan Candidates::complete(const Choice& asked) const {
         make_schedule(graph, nodes_between(0, graph.nodes().size()), program_costs_[i], options(choice, graph));
   }
   add_variants(choice, plan);
-  measure(choice, plan);
   time(plan);
-  plan.transient_bytes = spec_.begin_bytes;
-  std::vector<Schedule*> all{&plan.pass, &plan.update, &plan.deferred};
-  for (PlannedProgram& program : plan.programs) all.push_back(&program.schedule);
-  for (PlannedVariant& variant : plan.variants) all.insert(all.end(), {&variant.pass, &variant.update});
-  for (Schedule* s : all) {
-    place(*s);
-    plan.transient_bytes = std::max(plan.transient_bytes, s->peak_bytes);
-  }
-  plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
+  plan.place(plan.schedules(), spec_.begin_bytes);
   plan.train = train_;
   plan.estimator = spec_.estimator, plan.estimator_options = spec_.estimator_options;
   plan.layers = spec_.architecture.layers();
@@ -326,8 +308,8 @@ void Candidates::time(TrainingPlan& plan) const {
   add(plan.pass, false, sweeps() * passes_ - 1);
   if (!defers) add(plan.update, true, 1);
   for (size_t i = 0; i < plan.programs.size(); ++i) {
-    const PlannedProgram& program = plan.programs[i];
-    if (program.kind != PlannedProgram::Kind::perturb) continue;
+    const Program& program = plan.programs[i];
+    if (program.prefix != kPerturbation) continue;
     const Duration d = simulate(program.schedule, step_seconds(program.graph, program.schedule, program_costs_[i]),
                                 machine_.disk, true);
     plan.seconds += static_cast<double>(moves()) * d.seconds;

@@ -8,21 +8,13 @@
 #include <optional>
 #include <tuple>
 
+#include "plan/homes.h"
 #include "plan/pass_programs.h"
 #include "plan/relaxation.h"
-#include "plan/rungs.h"
 
 namespace thimble {
 
 using Limits = std::array<int64_t, std::size(kEagerness)>;  // bytes that a choice of each may take
-
-struct Choice {
-  Rung deep = Rung::keep, shallow = Rung::keep;
-  int deep_blocks = 0;   // of rung `deep`, from the first on: their activations live longest
-  size_t on_disk = 0;    // persistent values, of the list
-  size_t eagerness = 0;  // of kEagerness
-  auto operator<=>(const Choice&) const = default;
-};
 
 struct PlanEstimate {
   int64_t bytes = 0;    // before placement, without the runtime
@@ -98,7 +90,9 @@ class Candidates {
   void measure(const Choice& choice, TrainingPlan& plan) const;
   void time(TrainingPlan& plan) const;
 
-  const BlockRung& rung(size_t block, const Choice& choice) const;
+  const HomeCost& cost(size_t block, const Choice& choice) const {
+    return home_costs_[block][choice.blocks.of(static_cast<int>(block))];
+  }
 
   const TrainingSpec& spec_;
   const Machine& machine_;
@@ -106,14 +100,14 @@ class Candidates {
   const int64_t passes_;
   Estimates& estimates_;
   TrainingGraph train_;
-  std::vector<PlannedProgram> programs_;  // without schedules
+  std::vector<Program> programs_;         // without schedules
   std::vector<PlannedVariant> variants_;  // likewise
   std::optional<GraphTables> tables_;     // of the training graph
   std::vector<NodeCost> costs_;
   std::vector<std::vector<NodeCost>> program_costs_;
   std::vector<int> deferred_order_;
   Droppable droppable_;
-  std::vector<std::array<BlockRung, kRungs.size()>> rungs_;  // by block
+  std::vector<std::array<HomeCost, kHomes.size()>> home_costs_;  // by block
   Relaxation relaxation_;
   std::vector<std::string> list_;
   std::vector<size_t> rank_;       // by value of the training graph: its place in the list

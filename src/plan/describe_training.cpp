@@ -3,7 +3,6 @@
 
 #include "core/count.h"
 #include "core/round.h"
-#include "plan/rungs.h"
 #include "plan/training.h"
 
 namespace thimble {
@@ -17,14 +16,14 @@ class Describer {
     Ledger& l = plan.ledger;
     items(plan, l);
     l.budget_bytes = spec_.budget_bytes;
-    l.planned_bytes = plan.bytes(spec_.runtime_bytes);
+    l.planned_bytes = plan.bytes() + spec_.runtime_bytes;
     l.scratch_bytes = plan.scratch_bytes;
     l.read_bytes = plan.read_bytes, l.written_bytes = plan.written_bytes;
     l.step_seconds = plan.seconds, l.least_step_seconds = plan.least_seconds;
     l.planning_seconds = plan.planning_seconds;
     l.numerics_hash = plan.numerics_hash;
     l.choices.push_back(fmt::format("{} of {} tokens a step; {}{}", counted(plan.passes, "pass", "passes"), plan.rows,
-                                    rungs(plan), plan.keep_logits ? ", the head its logits" : ""));
+                                    homes(plan.choice.blocks), plan.keep_logits ? ", the head its logits" : ""));
     if (spec_.selector->select) l.choices.push_back(selected(plan));
     if (plan.scratch_bytes > 0)
       l.choices.push_back(fmt::format(
@@ -34,7 +33,7 @@ class Describer {
               ? fmt::format(", {} in {}", megabytes(spec_.steps * plan.written_bytes), counted(spec_.steps, "step"))
               : "",
           plan.deferred.steps.empty() ? "" : "; updates run in the next forward pass"));
-    for (const NearMove& move : kNearMoves)
+    for (const NearMove& move : near_move_table())
       if (plan.moves.*move.taken)
         l.choices.push_back(
             fmt::format("near: {} (--allow near); the losses are not those of an exact run", move.what));
@@ -115,14 +114,13 @@ class Describer {
     return codecs;
   }
 
-  std::string rungs(const TrainingPlan& plan) const {
+  std::string homes(const BlockHomes& of) const {
     const int64_t layers = spec_.architecture.layers();
     const std::string blocks = counted(layers, "block");
-    if (plan.deep_blocks == 0 || plan.deep == plan.shallow)
-      return fmt::format("all {} {}", blocks, rung_text(plan.shallow));
-    if (plan.deep_blocks == layers) return fmt::format("all {} {}", blocks, rung_text(plan.deep));
-    return fmt::format("{} of {} {}, the others {}", plan.deep_blocks, blocks, rung_text(plan.deep),
-                       rung_text(plan.shallow));
+    if (of.deep_blocks == 0 || of.deep == of.shallow) return fmt::format("all {} {}", blocks, kHomes[of.shallow].text);
+    if (of.deep_blocks == layers) return fmt::format("all {} {}", blocks, kHomes[of.deep].text);
+    return fmt::format("{} of {} {}, the others {}", of.deep_blocks, blocks, kHomes[of.deep].text,
+                       kHomes[of.shallow].text);
   }
 
   // Activations of the forward pass that wait for the backward pass, where most do: where a backward pass begins. There

@@ -52,7 +52,7 @@ class Planner {
 
   Result<std::string> prompt_numerics() const {
     Tensors tensors;
-    const InferenceProgram prompts = TRY(program(Part::prompts, "fill.", kLeastFillRows, tensors));
+    const Program prompts = TRY(program(Part::prompts, "fill.", kLeastFillRows, tensors));
     return fmt::format("{:016x} multiply {}", prompts.graph.numerics_hash(), static_cast<int>(prompts.multiply));
   }
 
@@ -127,9 +127,9 @@ class Planner {
 
   Result<void> schedule(InferencePlan& plan, const Homes& homes) const {
     plan.layout = Layout({homes.on_disk.begin(), homes.on_disk.end()});
-    plan.transient_bytes = std::max(spec_.begin_bytes, staging_bytes(plan, homes));
     const Machine& machine = homes.on_disk.empty() ? kAnyMachine : spec_.machine();
-    for (InferenceProgram& p : plan.programs) {
+    std::vector<Schedule*> schedules;
+    for (Program& p : plan.programs) {
       CHECK_OK(plan.layout.add(p.graph));
       const std::vector<NodeCost> costs = node_costs(p.graph, p.multiply, spec_.threads, machine);
       ScheduleOptions options{.disk_speed = machine.disk, .eagerness = homes.eagerness};
@@ -139,12 +139,9 @@ class Planner {
           options.disk[i] = persistent(p.graph.values()[i].role) && plan.layout.on_disk(p.graph.values()[i].name);
       }
       p.schedule = make_schedule(p.graph, nodes_between(0, p.graph.nodes().size()), costs, options);
-      place(p.schedule);
-      plan.transient_bytes = std::max(plan.transient_bytes, p.schedule.peak_bytes);
+      schedules.push_back(&p.schedule);
     }
-    plan.arena_bytes = plan.layout.bytes() + plan.transient_bytes;
-    plan.scratch_bytes = plan.layout.disk_bytes();
-    plan.scratch_memory = plan.scratch_bytes > 0 ? Scratch::memory_bytes(plan.scratch_bytes) : 0;
+    plan.place(schedules, std::max(spec_.begin_bytes, staging_bytes(plan, homes)));
     return {};
   }
 
@@ -152,7 +149,7 @@ class Planner {
   static int64_t staging_bytes(const InferencePlan& plan, const Homes& homes) {
     int64_t most = 0;
     for (const std::string& name : homes.on_disk)
-      for (const InferenceProgram& p : plan.programs)
+      for (const Program& p : plan.programs)
         for (const Value& value : p.graph.values())
           if (value.name == name) most = std::max(most, value.type.codec->bytes(value.type.shape.columns()));
     return most > 0 ? 4 * kChecksumBlock + 2 * kInterleavedRows * most : 0;
@@ -178,12 +175,12 @@ class Planner {
   // Seconds for a token that is made and one of a prompt, or for a row.
   double cost(const InferencePlan& plan) const {
     double seconds = 0;
-    for (const InferenceProgram& p : plan.programs)
+    for (const Program& p : plan.programs)
       seconds += duration(p).seconds / static_cast<double>(&p == &plan.programs.front() ? plan.rows : spec_.slots);
     return seconds;
   }
 
-  Duration duration(const InferenceProgram& p) const {
+  Duration duration(const Program& p) const {
     const std::vector<NodeCost> costs = node_costs(p.graph, p.multiply, spec_.threads, spec_.machine());
     return simulate(p.schedule, step_seconds(p.graph, p.schedule, costs), spec_.machine().disk, false);
   }
@@ -228,7 +225,7 @@ class Planner {
   // Prompts write keys and values into the cache alone; tokens are one of each sequence, and those guessed to follow;
   // guesses are one of each sequence, by the model's first blocks; sequences are whole.
   enum class Part { prompts, guesses, tokens, sequences };
-  Result<InferenceProgram> program(Part part, std::string prefix, int64_t rows, Tensors& tensors) const {
+  Result<Program> program(Part part, std::string prefix, int64_t rows, Tensors& tensors) const {
     const bool makes_tokens = part == Part::tokens || part == Part::guesses;
     const Multiply multiply = makes_tokens ? spec_.step : part == Part::prompts ? spec_.prompts : spec_.multiply;
     BuildOptions options{.prefix = prefix,
@@ -239,10 +236,10 @@ class Planner {
                          .slots = spec_.slots,
                          .follow_on = part == Part::prompts};
     options.codec = [&](const std::string& name, const Shape&) { return spec_.stored(name); };
-    InferenceProgram out{std::move(prefix), {}, {}, multiply};
+    Program out{.prefix = std::move(prefix), .multiply = multiply};
     Architecture architecture = spec_.architecture;
     if (part == Part::guesses) architecture.blocks.resize(static_cast<size_t>(spec_.guess_layers));
-    PassLog passes;
+    PassLog& passes = out.passes;
     const BuiltModel model = TRY(build_model(out.graph, architecture, options));
     CHECK_OK(passes.end("model", out.graph));
     if (makes_tokens)
@@ -266,8 +263,8 @@ class Planner {
     return out;
   }
 
-  Result<InferenceProgram> eviction() const {
-    InferenceProgram out{"evict.", {}, {}, spec_.step};
+  Result<Program> eviction() const {
+    Program out{.prefix = "evict.", .multiply = spec_.step};
     CHECK_OK(
         add_eviction(out.graph, spec_.architecture,
                      {.prefix = out.prefix, .positions = spec_.context, .cache = spec_.cache, .slots = spec_.slots}));
@@ -342,7 +339,7 @@ class Planner {
                                  : ""));
     if (generates() && spec_.step != first) l.choices.push_back("of new tokens in " + products(spec_.step));
     // Of the programs that make results: the number of rows at once changes none.
-    const InferenceProgram& last = plan.programs.back();
+    const Program& last = plan.programs.back();
     const std::string text =
         fmt::format("{:016x} multiply {}", last.graph.numerics_hash(), static_cast<int>(last.multiply));
     l.numerics_hash = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));

@@ -15,9 +15,7 @@
 #include "methods/cache_policy.h"
 #include "methods/rewrite.h"
 #include "models/build.h"
-#include "plan/layout.h"
-#include "plan/ledger.h"
-#include "plan/schedule.h"
+#include "plan/plan.h"
 
 namespace thimble {
 
@@ -51,27 +49,11 @@ struct InferenceSpec {
   int64_t disk_least_bytes = 64 << 10;  // of a weight that waits on disk
 };
 
-struct InferenceProgram {
-  std::string prefix;  // of its inputs and results
-  Graph graph;
-  Schedule schedule;
-  Multiply multiply = Multiply::f32;
-};
-
-struct InferencePlan {
-  std::vector<InferenceProgram> programs;  // generate: fill, guess and evict where there are such, step
-  Layout layout;
+// Programs: to generate, fill, guess and evict where there are such, and step. Times are known where weights wait on
+// disk.
+struct InferencePlan : Plan {
   std::vector<AdapterTensor> adapter;  // what of it an adapter's file holds
   int64_t rows = 0;                    // of the first program, at most
-  int64_t transient_bytes = 0;
-  int64_t arena_bytes = 0;
-  int64_t scratch_bytes = 0;   // of the scratch file, where weights wait on disk
-  int64_t scratch_memory = 0;  // that it takes of the heap
-  double seconds = 0;          // predicted, of the last program, where weights wait on disk
-  int64_t read_bytes = 0;      // by the last program, each time it runs
-  Ledger ledger;
-
-  int64_t bytes() const { return arena_bytes + scratch_memory; }
 };
 
 inline constexpr const char* kLogits = "logits";

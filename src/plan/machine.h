@@ -24,6 +24,7 @@ struct Machine {
   double updated = 2e9;     // bytes a second of elementwise operations on parameters and states
   double decode = 1e9;      // elements of a block codec a second
   double encode = 1e9;      // the same, written
+  double draw = 5e7;        // normal numbers a second
   double calls = 1e6;       // of operations on next to nothing a second
   DiskSpeed disk;
 

@@ -22,7 +22,7 @@ Result<PassPrograms> PassBuilder::build(const Pass& pass) {
   PassPrograms out = found->second.programs;
   if (pass.rows == found->second.rows) return out;
   CHECK_OK(take_to(pass.rows, out.train.graph));
-  for (PlannedProgram& program : out.programs) CHECK_OK(take_to(pass.rows, program.graph));
+  for (Program& program : out.programs) CHECK_OK(take_to(pass.rows, program.graph));
   for (PlannedVariant& variant : out.variants) CHECK_OK(take_to(pass.rows, variant.train.graph));
   return out;
 }
@@ -32,16 +32,16 @@ Result<PassPrograms> PassBuilder::build_anew(const Pass& pass, bool barrier) con
   out.train = TRY(build_training(spec_, pass.rows, barrier, {.keep_logits = pass.keep_logits}));
   if (spec_.evaluates) out.programs.push_back(TRY(evaluation(pass.rows, out.train)));
   if (spec_.estimator->moves_in_place(spec_.estimator_options))
-    out.programs.push_back({PlannedProgram::Kind::perturb, TRY(build_perturbation(spec_, out.train)), {}});
+    out.programs.push_back({.prefix = kPerturbation, .graph = TRY(build_perturbation(spec_, out.train))});
   out.variants = variants_of(spec_);
   for (PlannedVariant& variant : out.variants)
     variant.train = TRY(build_training(spec_, pass.rows, barrier, {variant.names, pass.keep_logits}));
   return out;
 }
 
-Result<PlannedProgram> PassBuilder::evaluation(int64_t rows, const TrainingGraph& train) const {
-  PlannedProgram out{PlannedProgram::Kind::evaluate, {}, {}};
-  BuildOptions options{.prefix = "eval.", .rows = rows, .positions = spec_.context, .activation = spec_.activation};
+Result<Program> PassBuilder::evaluation(int64_t rows, const TrainingGraph& train) const {
+  Program out{.prefix = kEvaluation, .multiply = spec_.multiply};
+  BuildOptions options{.prefix = kEvaluation, .rows = rows, .positions = spec_.context, .activation = spec_.activation};
   options.codec = [&](const std::string& name, const Shape&) {
     const Codec* codec = spec_.stored(name);
     return codec && spec_.trains_weights() && !train.frozen.contains(name) ? &kF32 : codec;

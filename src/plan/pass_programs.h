@@ -24,7 +24,7 @@ inline int64_t passes_a_step(const TrainingSpec& spec, int64_t rows) {
 // A pass with its update, and what runs beside them on as many rows; without schedules.
 struct PassPrograms {
   TrainingGraph train;
-  std::vector<PlannedProgram> programs;
+  std::vector<Program> programs;
   std::vector<PlannedVariant> variants;
 };
 
@@ -38,7 +38,7 @@ class PassBuilder {
 
  private:
   Result<PassPrograms> build_anew(const Pass& pass, bool barrier) const;
-  Result<PlannedProgram> evaluation(int64_t rows, const TrainingGraph& train) const;
+  Result<Program> evaluation(int64_t rows, const TrainingGraph& train) const;
 
   struct Kind {
     bool barrier, keep_logits;

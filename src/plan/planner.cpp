@@ -58,13 +58,13 @@ std::vector<int64_t> pass_sizes(const TrainingSpec& spec) {
   return out;
 }
 
-// On every rung, with all that can be on disk, and no more memory given to transfers than one needs; those that seem to
+// In every home, with all that can be on disk, and no more memory given to transfers than one needs; those that seem to
 // need least first.
 std::vector<Choice> leanest(Candidates& candidates, bool disk) {
   std::vector<Choice> out;
-  for (Rung rung : kRungs)
-    if (disk || !spills(rung))
-      out.push_back({.deep = rung, .shallow = rung, .on_disk = candidates.list_size(), .eagerness = kLeanest});
+  for (size_t home = 0; home < kHomes.size(); ++home)
+    if (disk || !kHomes[home].on_disk())
+      out.push_back({.blocks = BlockHomes::all(home), .on_disk = candidates.list_size(), .eagerness = kLeanest});
   const auto bytes = [&](const Choice& choice) { return candidates.estimate(choice, 0).bytes; };
   std::sort(out.begin(), out.end(), [&](const Choice& a, const Choice& b) { return bytes(a) < bytes(b); });
   return out;
@@ -72,17 +72,15 @@ std::vector<Choice> leanest(Candidates& candidates, bool disk) {
 
 }  // namespace
 
-// Training from scratch begins with probabilities that are negligible all of them: there nothing is skipped.
 std::vector<NearMoves> TrainingPlanner::ways() const {
   if (spec_.near == Near::always) return {spec_.moves};
   if (spec_.near == Near::never) return {{}};
-  const bool differentiates = spec_.estimator->differentiates();
-  const bool skips = differentiates && !spec_.from_scratch && !spec_.estimator->modules;
   std::vector<NearMoves> ways = {{}};
-  if (skips) ways.push_back({.skip_negligible = true});
-  ways.push_back({.eight_bit_states = true, .skip_negligible = skips});
-  if (differentiates && spec_.keepers.empty())
-    ways.push_back({.eight_bit_states = true, .skip_negligible = skips, .eight_bit_activations = true});
+  for (const NearMove& move : near_move_table()) {
+    if (!move.legal(spec_)) continue;
+    ways.push_back(ways.back());
+    ways.back().*move.taken = true;
+  }
   return ways;
 }
 
@@ -136,7 +134,6 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics)
   numerics.looked[{best->rows, best->keep_logits}].won = true;
   best->numerics_hash = numerics.hash;
   best->least_seconds = least;
-  best->moves = numerics.spec.moves;
   return best;
 }
 
@@ -150,15 +147,15 @@ Result<std::optional<TrainingPlan>> TrainingPlanner::fastest(Numerics& numerics,
   bool missed = false;
   while (const auto found = fastest_choice(candidates, limits, disk, beat_seconds)) {
     TrainingPlan plan = TRY(candidates.complete_all(found->choice, numerics.periods));
-    if (plan.bytes(0) <= limit_) return std::optional(std::move(plan));
+    if (plan.bytes() <= limit_) return std::optional(std::move(plan));
     int64_t& limit = limits[found->choice.eagerness];
     // A series of small differences would not end.
-    limit -= std::max(plan.bytes(0) - limit_, (limit_ - limit) / 8);
+    limit -= std::max(plan.bytes() - limit_, (limit_ - limit) / 8);
     missed = true;
   }
   if (!missed || beat_seconds < HUGE_VAL) return std::optional<TrainingPlan>();
   for (const Choice& choice : leanest(candidates, disk))
-    if (TrainingPlan plan = TRY(candidates.complete_all(choice, numerics.periods)); plan.bytes(0) <= limit_)
+    if (TrainingPlan plan = TRY(candidates.complete_all(choice, numerics.periods)); plan.bytes() <= limit_)
       return std::optional(std::move(plan));
   return std::optional<TrainingPlan>();
 }
@@ -174,9 +171,9 @@ Result<TrainingPlan> TrainingPlanner::smallest(Numerics& numerics) const {
     CHECK_OK(candidates.build(builder));
     whole_passes = candidates.whole_passes();
     for (const Choice& choice : leanest(candidates, numerics.spec.disk)) {
-      if (least && candidates.estimate(choice, 0).bytes >= least->bytes(0)) continue;
+      if (least && candidates.estimate(choice, 0).bytes >= least->bytes()) continue;
       TrainingPlan plan = TRY(candidates.complete_all(choice, numerics.periods));
-      if (!least || plan.bytes(0) < least->bytes(0)) least = std::move(plan);
+      if (!least || plan.bytes() < least->bytes()) least = std::move(plan);
     }
   }
   return std::move(*least);
@@ -187,7 +184,7 @@ Failure TrainingPlanner::refuse(Numerics& numerics) const {
   if (!leanest) return Failure(std::move(leanest.error()));
   leanest->moves = numerics.spec.moves;
   describe(numerics.spec, machine_, *leanest);
-  int64_t least = leanest->bytes(spec_.runtime_bytes);
+  int64_t least = leanest->bytes() + spec_.runtime_bytes;
   if (spec_.heap) {
     const int64_t more = std::max<int64_t>(0, spec_.heap(*leanest) - spec_.runtime_heap);
     least += kRuntimeVaries + static_cast<int64_t>(kPlanHeap * static_cast<double>(more));
@@ -207,11 +204,12 @@ Result<TrainingPlan> plan_period(const TrainingSpec& spec, const Machine& machin
   Candidates candidates(drawn, machine, {homes.rows, homes.keep_logits}, estimates);
   PassBuilder builder(drawn);
   CHECK_OK(candidates.build(builder));
-  Choice choice{homes.deep, homes.shallow, homes.deep_blocks, homes.on_disk, homes.eagerness};
+  Choice choice = homes.choice;
   TrainingPlan plan = candidates.complete(choice);
-  for (const Rung rung : {Rung::cheap, Rung::bare}) {
+  for (size_t home = 0; home < kHomes.size(); ++home) {
+    if (kHomes[home].on_disk() || kHomes[home].recompute == Home::Recompute::nothing) continue;
     if (PeriodNeeds{plan.transient_bytes, plan.scratch_bytes}.fit(room)) return plan;
-    choice.deep = choice.shallow = rung;
+    choice.blocks = BlockHomes::all(home);
     plan = candidates.complete(choice);
   }
   if (PeriodNeeds{plan.transient_bytes, plan.scratch_bytes}.fit(room)) return plan;

@@ -8,7 +8,9 @@
 #include "core/round.h"
 #include "kernels/rows.h"
 #include "methods/optimizer.h"
+#include "ops/pointwise.h"
 #include "ops/table.h"
+#include "ops/update.h"
 #include "plan/machine.h"
 
 namespace thimble {
@@ -163,6 +165,19 @@ double moved_speed(MachineProbe& probe) {
   return bytes / seconds;
 }
 
+// Normal numbers a second: what a copy takes longer that adds one to each element.
+double draw_speed(MachineProbe& probe) {
+  const Type x{{kRows, kWidth}};
+  const auto seconds = [&](bool draws) {
+    PointwiseBuilder b;
+    const Expr value = b.tensor();
+    b.output(draws ? value + b.normal_noise(1) : value + 1.0);
+    return probe.seconds(kPointwise, b.attributes(), {x});
+  };
+  const double plain = seconds(false);
+  return static_cast<double>(x.shape.count()) / std::max(seconds(true) - plain, 0.02 * plain);
+}
+
 // Speeds of updates: bytes a second with states in f32, and elements a second that are written in 8 bits.
 class UpdateProbe {
  public:
@@ -215,6 +230,7 @@ Machine probe_machine(Threads& threads) {
   }
   machine.decode = decode_speed(probe);
   machine.moved = moved_speed(probe);
+  machine.draw = draw_speed(probe);
   UpdateProbe(probe).measure(machine);
   machine.bandwidth = read_speed(threads);
   machine.calls = 1 / probe.seconds(kAdd, {}, {Type{{256, 16}}, Type{{256, 16}}});

@@ -47,9 +47,9 @@ double steepest(const std::vector<std::vector<Way>>& items) {
 }
 
 // What is computed again for the backward pass, by block, when these values are dropped: as the schedule does it.
-class Remade {
+class Recomputed {
  public:
-  Remade(const Graph& graph, const std::vector<NodeCost>& costs, std::vector<char> dropped, int blocks)
+  Recomputed(const Graph& graph, const std::vector<NodeCost>& costs, std::vector<char> dropped, int blocks)
       : graph_(graph), costs_(costs), dropped_(std::move(dropped)), seconds_(static_cast<size_t>(blocks), 0) {}
 
   std::vector<double> seconds() {
@@ -100,21 +100,21 @@ double Relaxation::bound(int64_t limit_bytes) const {
   });
 }
 
-std::vector<std::array<BlockRung, kRungs.size()>> block_rungs(const Graph& graph, const std::vector<NodeCost>& costs,
-                                                              const Droppable& droppable, int64_t least_bytes) {
-  std::vector<std::array<BlockRung, kRungs.size()>> out(static_cast<size_t>(droppable.blocks));
+std::vector<std::array<HomeCost, kHomes.size()>> block_home_costs(const Graph& graph,
+                                                                  const std::vector<NodeCost>& costs,
+                                                                  const Droppable& droppable, int64_t least_bytes) {
+  std::vector<std::array<HomeCost, kHomes.size()>> out(static_cast<size_t>(droppable.blocks));
   const std::vector<char> used = used_backward(graph);
-  for (size_t r = 0; r < kRungs.size(); ++r) {
-    const std::vector<char> remade = remade_values(droppable, kRungs[r], kRungs[r], droppable.blocks);
-    const std::vector<char> spilled =
-        spilled_values(graph, droppable, kRungs[r], kRungs[r], droppable.blocks, least_bytes);
-    const std::vector<double> seconds = Remade(graph, costs, remade, droppable.blocks).seconds();
-    for (size_t b = 0; b < out.size(); ++b) out[b][r].remade_seconds = seconds[b];
+  for (size_t h = 0; h < kHomes.size(); ++h) {
+    const std::vector<char> recomputed = recomputed_values(droppable, BlockHomes::all(h));
+    const std::vector<char> spilled = spilled_values(graph, droppable, BlockHomes::all(h), least_bytes);
+    const std::vector<double> seconds = Recomputed(graph, costs, recomputed, droppable.blocks).seconds();
+    for (size_t b = 0; b < out.size(); ++b) out[b][h].recompute_seconds = seconds[b];
     for (size_t i = 0; i < used.size(); ++i) {
-      if (droppable.block[i] < 0 || !used[i] || remade[i]) continue;
-      BlockRung& rung = out[static_cast<size_t>(droppable.block[i])][r];
-      rung.kept_bytes += graph.values()[i].type.bytes();
-      if (spilled[i]) rung.spilled_bytes += graph.values()[i].type.bytes();
+      if (droppable.block[i] < 0 || !used[i] || recomputed[i]) continue;
+      HomeCost& cost = out[static_cast<size_t>(droppable.block[i])][h];
+      cost.kept_bytes += graph.values()[i].type.bytes();
+      if (spilled[i]) cost.spilled_bytes += graph.values()[i].type.bytes();
     }
   }
   return out;

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "plan/rungs.h"
+#include "plan/homes.h"
 
 namespace thimble {
 
@@ -29,14 +29,15 @@ struct Relaxation {
   double bound(int64_t limit_bytes) const;  // seconds; without a limit: compute_seconds
 };
 
-// What a rung means for a block, in one pass.
-struct BlockRung {
-  double remade_seconds = 0;  // compute that is done again
+// What a home costs a block, in one pass.
+struct HomeCost {
+  double recompute_seconds = 0;
   int64_t kept_bytes = 0;     // waiting for the backward pass, in memory or on disk
-  int64_t spilled_bytes = 0;  // of these, on disk where the rung says so
+  int64_t spilled_bytes = 0;  // of these, on disk
 };
-// By block, then by rung.
-std::vector<std::array<BlockRung, kRungs.size()>> block_rungs(const Graph& graph, const std::vector<NodeCost>& costs,
-                                                              const Droppable& droppable, int64_t least_bytes);
+// By block, then by place in kHomes.
+std::vector<std::array<HomeCost, kHomes.size()>> block_home_costs(const Graph& graph,
+                                                                  const std::vector<NodeCost>& costs,
+                                                                  const Droppable& droppable, int64_t least_bytes);
 
 }  // namespace thimble

@@ -1,4 +1,4 @@
-// For every rung the fewest values on disk that fit, then the fewest blocks that need the lower of two rungs. What a
+// For every home the fewest values on disk that fit, then the fewest blocks that need the lesser of two homes. What a
 // choice needs is nearly a straight line over both, so the next guess is where the line through what is known meets the
 // limit; a choice that can not be faster than the best is not looked at.
 #include "plan/search.h"
@@ -24,8 +24,10 @@ class Search {
   bool everything_kept() { return consider({}); }
 
   void without_disk() {
-    constexpr Rung kPairs[][2] = {{Rung::cheap, Rung::keep}, {Rung::bare, Rung::cheap}, {Rung::bare, Rung::keep}};
-    for (const auto& [deep, shallow] : kPairs) fewest_blocks({.deep = deep, .shallow = shallow});
+    for (size_t deep = 0; deep < kHomes.size(); ++deep)
+      for (size_t shallow = deep; shallow-- > 0;)
+        if (!kHomes[deep].on_disk() && !kHomes[shallow].on_disk())
+          fewest_blocks({.blocks = {.deep = deep, .shallow = shallow}});
   }
 
   // With the largest transfers that fit, and with the next smaller ones: they leave more memory to values.
@@ -42,17 +44,18 @@ class Search {
     bool fits = false;
     std::optional<Choice> fastest;
     double seconds = HUGE_VAL;
-    for (Rung rung : kRungs) {
-      const auto found = fewest_on_disk({.deep = rung, .shallow = rung, .eagerness = level});
+    for (size_t home = 0; home < kHomes.size(); ++home) {
+      const auto found = fewest_on_disk({.blocks = BlockHomes::all(home), .eagerness = level});
       fits |= found.has_value();
       if (found && found->estimate.seconds < seconds) fastest = found->choice, seconds = found->estimate.seconds;
     }
     if (!fastest) return fits;
-    // Some blocks may be on a faster rung, with as much on disk or with all that can be.
-    for (Rung rung : kRungs)
+    // Some blocks may have a faster home, with as much on disk or with all that can be.
+    const size_t deep = fastest->blocks.deep;
+    for (size_t home = 0; home < kHomes.size(); ++home)
       for (size_t on_disk : {fastest->on_disk, candidates_.list_size()})
-        if (rung != fastest->deep)
-          fewest_blocks({.deep = fastest->deep, .shallow = rung, .on_disk = on_disk, .eagerness = level});
+        if (home != deep)
+          fewest_blocks({.blocks = {.deep = deep, .shallow = home}, .on_disk = on_disk, .eagerness = level});
     return fits;
   }
 
@@ -75,7 +78,7 @@ class Search {
   // Whether one fits.
   bool fewest_blocks(Choice choice) {
     const auto with = [&](int blocks) {
-      choice.deep_blocks = blocks;
+      choice.blocks.deep_blocks = blocks;
       return choice;
     };
     int low = 0, high = candidates_.blocks();  // the least that fits is in (low, high]

@@ -134,19 +134,6 @@ std::vector<int> deferred_order(const TrainingGraph& train) {
   return out;
 }
 
-std::string near_names(const NearMoves& moves) {
-  std::string out;
-  for (const NearMove& move : kNearMoves)
-    if (moves.*move.taken) out += fmt::format("{}{}", out.empty() ? "" : ",", move.name);
-  return out;
-}
-
-NearMoves near_moves(std::string_view names) noexcept {
-  NearMoves moves;
-  for (const NearMove& move : kNearMoves) moves.*move.taken = names.find(move.name) != std::string_view::npos;
-  return moves;
-}
-
 Directions directions_of(const TrainingSpec& spec) {
   return {*spec.estimator, spec.estimator_options, spec.architecture.layers()};
 }

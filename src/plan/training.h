@@ -14,38 +14,13 @@
 #include "methods/rewrite.h"
 #include "methods/selector.h"
 #include "models/build.h"
-#include "plan/layout.h"
-#include "plan/ledger.h"
+#include "plan/homes.h"
 #include "plan/machine.h"
+#include "plan/near_moves.h"
+#include "plan/plan.h"
 #include "plan/schedule.h"
 
 namespace thimble {
-
-// Near moves: within a documented error bound of the exact result.
-enum class Near {
-  never,
-  where_faster,  // than the exact plan, or where there is none
-  always,        // a run that was begun with them goes on with them
-};
-
-// Which ones.
-struct NearMoves {
-  bool eight_bit_states = false;
-  bool skip_negligible = false;
-  bool eight_bit_activations = false;
-  bool operator==(const NearMoves&) const = default;
-};
-struct NearMove {
-  std::string_view name;  // in checkpoints
-  bool NearMoves::*taken;
-  std::string_view what;
-};
-constexpr NearMove kNearMoves[] = {
-    {"eight_bit_states", &NearMoves::eight_bit_states, "optimizer states in 8 bits"},
-    {"skip_negligible", &NearMoves::skip_negligible, "the head's gradients without probabilities below 2^-12"},
-    {"eight_bit_activations", &NearMoves::eight_bit_activations, "activations of blocks kept in 8 bits (q8_0)"}};
-std::string near_names(const NearMoves& moves);         // with commas between
-NearMoves near_moves(std::string_view names) noexcept;  // unknown ones are none
 
 struct TrainingPlan;
 
@@ -223,70 +198,42 @@ using ReadElements = std::function<Result<void>(const std::string& value, int64_
 Result<void> read_evaluated(const TrainingSpec& spec, const TrainedParameter& parameter, int64_t first,
                             std::span<float> to, const ReadElements& read);
 
-// How the activations of a block wait for the backward pass.
-enum class Rung {
-  keep,         // all of them
-  cheap,        // what costs no product is made again
-  cheap_spill,  // the same, the others wait on disk
-  bare,         // only the block's input, the others are made again
-  bare_spill,   // only the block's input, on disk
-};
-
 // What was chosen for a plan: another graph of the same run is put into it.
 struct PlanHomes {
   NearMoves moves;
   bool keep_logits = false;  // of the head, until its gradient is made
   int64_t rows = 0;          // tokens a pass
-  Rung deep = Rung::keep, shallow = Rung::keep;
-  int deep_blocks = 0;   // of rung `deep`, from the first on; the others are of rung `shallow`
-  size_t on_disk = 0;    // persistent values, of the list of candidates
-  size_t eagerness = 0;  // of kEagerness
+  Choice choice;
 };
 
-// A program beside the passes and their update.
-struct PlannedProgram {
-  enum class Kind { evaluate, perturb };
-  Kind kind;
-  Graph graph;
-  Schedule schedule;
-  PassLog passes = {};  // that made the graph
-};
+// Prefixes of the programs beside the passes and their update.
+inline constexpr const char* kEvaluation = "eval.";
+inline constexpr const char* kPerturbation = "perturb.";
 
-struct TrainingPlan {
+struct TrainingPlan : Plan, PlanHomes {
   TrainingGraph train;
-  std::vector<PlannedProgram> programs;
   const Estimator* estimator = &kBackprop;
   OptionValues estimator_options;
-  int64_t layers = 0;  // of the model
-  Layout layout;
-  Schedule pass, update;  // update is empty without a barrier
+  int64_t layers = 0;     // of the model
+  Schedule pass, update;  // of the training graph; update is empty without a barrier
   Schedule deferred;      // pass with the updates of the step before; empty: they follow their pass at once
   std::vector<PlannedVariant> variants;
-  int64_t rows = 0;          // tokens a pass
-  bool keep_logits = false;  // of the head, until its gradient is made
-  int64_t passes = 1;        // passes a step
-  Rung deep = Rung::keep, shallow = Rung::keep;
-  int deep_blocks = 0;  // of rung `deep`, from the first on; the others are of rung `shallow`
-  NearMoves moves;
-  PlanHomes homes;
-  int64_t transient_bytes = 0;  // of the largest program, in any period of the selector
-  int64_t arena_bytes = 0;
-  int64_t scratch_bytes = 0;                  // of the file of the disk tier; 0: there is none
-  int64_t scratch_memory = 0;                 // what that takes of memory, outside of the arena
-  int64_t read_bytes = 0, written_bytes = 0;  // of it, a step
-  double seconds = 0;                         // a step, on average
-  double variant_seconds = 0;                 // of that, for the periods of the optimizer
-  double least_seconds = 0;                   // that any plan within the budget takes
+  int64_t passes = 1;          // a step
+  double variant_seconds = 0;  // of those of a step, for the periods of the optimizer
+  double least_seconds = 0;    // that any plan within the budget takes
   double planning_seconds = 0;
-  Ledger ledger;
   std::string numerics_hash;
 
-  int64_t bytes(int64_t runtime_bytes) const { return arena_bytes + scratch_memory + runtime_bytes; }
-  std::vector<const Schedule*> schedules() const {
-    std::vector<const Schedule*> all{&pass, &update, &deferred};
-    for (const PlannedProgram& program : programs) all.push_back(&program.schedule);
-    for (const PlannedVariant& variant : variants) all.insert(all.end(), {&variant.pass, &variant.update});
+  // All that runs, in any period.
+  std::vector<Schedule*> schedules() {
+    std::vector<Schedule*> all{&pass, &update, &deferred};
+    for (Program& program : programs) all.push_back(&program.schedule);
+    for (PlannedVariant& variant : variants) all.insert(all.end(), {&variant.pass, &variant.update});
     return all;
+  }
+  std::vector<const Schedule*> schedules() const {
+    const std::vector<Schedule*> all = const_cast<TrainingPlan*>(this)->schedules();
+    return {all.begin(), all.end()};
   }
   // What an ordinary step of one pass runs, in order.
   std::vector<const Schedule*> ordinary_step() const {

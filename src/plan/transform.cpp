@@ -119,11 +119,11 @@ class Planner {
   }
 
   // A model of which the vocabulary is the tokens of one pass.
-  Result<InferenceProgram> embedding() const {
+  Result<Program> embedding() const {
     Architecture a = spec_.architecture;
     a.vocab = plan_.pass_rows, a.tied = true, a.head_bias = false;
     a.blocks.clear();
-    InferenceProgram program{"embed.", {}, {}, spec_.multiply};
+    Program program{.prefix = "embed.", .multiply = spec_.multiply};
     const BuiltModel model = TRY(build_model(program.graph, a, options(program.prefix, ModelPart::embedding)));
     program.graph = stored_in(std::move(program.graph), model.hidden, *spec_.activation, "embed.hidden");
     CHECK_OK(program.graph.verify());
@@ -134,9 +134,9 @@ class Planner {
     Architecture a = spec_.architecture;
     a.blocks = {block};
     TransformPlan::Kind kind;
-    InferenceProgram replay{fmt::format("replay.{}.", plan_.kinds.size()), {}, {}, spec_.multiply};
+    Program replay{.prefix = fmt::format("replay.{}.", plan_.kinds.size()), .multiply = spec_.multiply};
     const BuiltModel model = TRY(build_model(replay.graph, a, options(replay.prefix, ModelPart::block)));
-    InferenceProgram observe{fmt::format("observe.{}.", plan_.kinds.size()), {}, {}, spec_.multiply};
+    Program observe{.prefix = fmt::format("observe.{}.", plan_.kinds.size()), .multiply = spec_.multiply};
     TRY(build_model(observe.graph, a, options(observe.prefix, ModelPart::block)));
     CHECK_OK(add_statistics(observe.graph));
     replay.graph = stored_in(std::move(replay.graph), model.hidden, *spec_.activation, "replay.hidden");
@@ -193,7 +193,7 @@ class Planner {
                   spec_.settings.keep, of, shape[1], of);
     LayerProgram layer{weight, statistic, "", spec_.written(shape), plan_.programs.size()};
     layer.result = fmt::format("result.{}.{}", shape.text(), layer.codec->name);
-    InferenceProgram program{"apply.", {}, {}, Multiply::f32};
+    Program program{.prefix = "apply."};
     const ValueId w = program.graph.add_value(weight, {shape}, Role::weight);
     const ValueId s =
         statistic.empty() ? kNone : program.graph.add_value(statistic, {observer_->shape(shape[1])}, Role::state);
@@ -213,21 +213,21 @@ class Planner {
   }
 
   Result<void> schedule() {
+    int64_t staging = 0;
     for (const TensorSpec& tensor : tensor_specs(spec_.architecture)) {
       const Codec* const codec = spec_.stored(tensor.name);
       const int64_t columns = tensor.shape.columns();
-      plan_.transient_bytes =
-          std::max(plan_.transient_bytes, kStagingBytes + 4 * columns + (codec ? codec->bytes(columns) : 0));
+      staging = std::max(staging, kStagingBytes + 4 * columns + (codec ? codec->bytes(columns) : 0));
     }
-    for (InferenceProgram& p : plan_.programs) {
+    std::vector<Schedule*> schedules;
+    for (Program& p : plan_.programs) {
       CHECK_OK(plan_.layout.add(p.graph));
       p.schedule = make_schedule(p.graph, nodes_between(0, p.graph.nodes().size()),
                                  node_costs(p.graph, p.multiply, spec_.threads, {}));
-      place(p.schedule);
-      plan_.transient_bytes = std::max(plan_.transient_bytes, p.schedule.peak_bytes);
+      schedules.push_back(&p.schedule);
     }
     CHECK_OK(plan_.layout.add(store_));
-    plan_.arena_bytes = plan_.layout.bytes() + plan_.transient_bytes;
+    plan_.place(schedules, staging);
     return {};
   }
 
@@ -251,10 +251,10 @@ class Planner {
          spec_.observes() ? fmt::format("{}, {} rows at once", spec_.activation->name, plan_.pass_rows) : "");
     item("runtime", spec_.runtime_bytes, "program, libraries, tokenizer, data index, rows on their way");
     l.budget_bytes = spec_.budget_bytes;
-    l.planned_bytes = plan_.arena_bytes + spec_.runtime_bytes;
+    l.planned_bytes = plan_.bytes() + spec_.runtime_bytes;
     std::string text =
         fmt::format("multiply {} {} x {}", static_cast<int>(spec_.multiply), spec_.samples, spec_.context);
-    for (const InferenceProgram& p : plan_.programs) text += fmt::format(" {:016x}", p.graph.numerics_hash());
+    for (const Program& p : plan_.programs) text += fmt::format(" {:016x}", p.graph.numerics_hash());
     l.numerics_hash = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
   }
 

@@ -53,8 +53,7 @@ struct LayerProgram {
   size_t program = 0;
 };
 
-struct TransformPlan {
-  std::vector<InferenceProgram> programs;
+struct TransformPlan : Plan {
   // By a layer's weight: its name in the first block, or where nothing is observed its shape. A layer without one stays
   // as it is.
   std::map<std::string, LayerProgram> layers;
@@ -67,10 +66,6 @@ struct TransformPlan {
   std::vector<size_t> kind_of;  // by block
   int64_t pass_rows = 0;        // at once, at most
   int64_t stream_rows = 0;      // of all samples, at most
-
-  Layout layout;
-  int64_t transient_bytes = 0, arena_bytes = 0;
-  Ledger ledger;
 };
 
 inline constexpr const char* kStream = "calibration.stream";        // activation [stream_rows, width]

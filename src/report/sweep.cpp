@@ -19,18 +19,19 @@ std::vector<std::string> techniques(const TrainingPlan& plan) {
   const auto use = [&](bool used, const std::string& name) {
     if (used) out.push_back(name);
   };
-  const auto rung = [&](Rung r) {
-    return (plan.deep_blocks > 0 && plan.deep == r) || (plan.shallow == r && r != Rung::keep);
+  const BlockHomes& homes = plan.choice.blocks;
+  const auto recomputes = [&](Home::Recompute which) {
+    return homes.any([&](const Home& home) { return home.recompute == which; });
   };
-  use(rung(Rung::cheap) || rung(Rung::cheap_spill), "recompute without products");
-  use(rung(Rung::cheap_spill) || rung(Rung::bare_spill), "activations on disk");
-  use(rung(Rung::bare) || rung(Rung::bare_spill), "recompute whole blocks");
+  use(recomputes(Home::Recompute::cheap), "recompute without products");
+  use(homes.on_disk(), "activations on disk");
+  use(recomputes(Home::Recompute::inner), "recompute whole blocks");
   use(plan.layout.bytes(Role::state, Tier::disk) > 0, "states on disk");
   use(plan.layout.bytes(Role::gradient, Tier::disk) > 0, "gradients on disk");
   use(plan.layout.bytes(Role::parameter, Tier::disk) + plan.layout.bytes(Role::weight, Tier::disk) > 0,
       "weights on disk");
   use(plan.passes > 1, "several passes a step");
-  for (const NearMove& move : kNearMoves) use(plan.moves.*move.taken, fmt::format("{} (near)", move.what));
+  for (const NearMove& move : near_move_table()) use(plan.moves.*move.taken, fmt::format("{} (near)", move.what));
   return out;
 }
 

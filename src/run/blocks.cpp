@@ -5,6 +5,7 @@
 
 #include "core/nearest.h"
 #include "core/split.h"
+#include "models/channel_mixer.h"
 #include "models/families.h"
 #include "models/mixer.h"
 #include "models/norm.h"
@@ -22,6 +23,7 @@ constexpr Option kOptions[] = {
                  "these over the model's; 0: one rate for any number of blocks"),
     zero_or_one("denoises", 0, "1: blocks find a label's embedding behind noise, each from the text, step by step"),
     whole_number("window", 0, 0, 1 << 20, "of sliding attention, in tokens; 0: none"),
+    whole_number("ffn_rank", 0, 0, 1 << 20, "of the factors of an FFN of low rank; 0: a quarter of the model's width"),
     whole_number("experts", 8, 1, 4096, "experts of a routed FFN, each as wide as the FFN would be"),
     whole_number("chosen", 0, 0, 64, "experts of a token, at most; 0: as the router does"),
     {"capacity", -1, -1, 1000, "of an expert in training, a multiple of its even share; 0: no bound, -1: the router's"},
@@ -94,16 +96,19 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
   OptionValues options(kOptions);
   std::vector<const Mixer*> mixers = {&kAttentionMixer};
   std::vector<const Router*> routers = {nullptr};
-  std::vector<const NormKind*> norms;  // none: the model's own
+  std::vector<const ChannelMixer*> ffns;  // none: the model's own
+  std::vector<const NormKind*> norms;     // the same
   bool any = false;
-  double added = 1;                      // what blocks add to the residual stream, times this
-  std::string of_routers, of_attention;  // settings that are for these alone
+  double added = 1;                                  // what blocks add to the residual stream, times this
+  std::string of_routers, of_attention, of_factors;  // settings that are for these alone
   for (const std::string& text : settings) {
     const Setting setting = TRY(parse_setting(text));
     if (setting.owner != kBlocks) continue;
     any = true;
     if (setting.name == "mixer")
       mixers = TRY(in_turn(text, setting.value, thimble::mixers(), "mixer", ""));
+    else if (setting.name == "ffn")
+      ffns = TRY(in_turn(text, setting.value, channel_mixers(), "FFN", ""));
     else if (setting.name == "norm")
       norms = TRY(in_turn(text, setting.value, thimble::norms(), "norm", ""));
     else if (setting.name == "router")
@@ -112,6 +117,8 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
       CHECK_OK(options.set(setting.owner, setting.name, setting.value));
     if (setting.name == "window")
       of_attention = text;
+    else if (setting.name == "ffn_rank")
+      of_factors = text;
     else if (setting.name == "tuned_layers")
       added = depth_factor(options, a);
     else if (setting.name == "coupled")
@@ -127,12 +134,17 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
   if (!of_routers.empty()) CHECK_OK(check_router_settings(routers, options));
   if (!of_attention.empty() && std::ranges::all_of(mixers, [](const Mixer* m) { return m->mix != nullptr; }))
     return fail(ErrorCode::invalid_argument, "--set {}: no block has attention", of_attention);
+  if (!of_factors.empty() && std::ranges::none_of(ffns, &ChannelMixer::factored))
+    return fail(ErrorCode::invalid_argument, "--set {}: no FFN is of low rank; add --set {}.ffn={}", of_factors,
+                kBlocks, kLowRankFfn.name);
   a.family = kThimbleFamily.name;
+  const auto rank = options["ffn_rank"] > 0 ? static_cast<int64_t>(options["ffn_rank"]) : usual_rank(a.width);
   for (size_t i = 0; i < a.blocks.size(); ++i) {
     Block& block = a.blocks[i];
     block.attention.window = static_cast<int64_t>(options["window"]);
     block.residual_scale = added;
     if (const Router* const router = routers[i % routers.size()]) block.ffn.routing = routing_of(*router, options);
+    if (!ffns.empty()) set_channel_mixer(block.ffn, *ffns[i % ffns.size()], rank);
     if (const Mixer* const mixer = mixers[i % mixers.size()]; mixer->mix) set_mixer(block, *mixer);
     if (!norms.empty()) block.before_mixer = block.before_ffn = new_norm(*norms[i % norms.size()]);
   }

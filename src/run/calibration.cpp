@@ -60,7 +60,7 @@ void each_speed(Machine& m, const Each& each) {
     if (multiplies(Multiply::bf16)) each(fmt::format("bf16 {}", kProductUseNames[use]), m.bf16[use]);
   }
   each("bandwidth", m.bandwidth), each("moved", m.moved), each("updated", m.updated), each("decode", m.decode);
-  each("encode", m.encode), each("calls", m.calls);
+  each("encode", m.encode), each("draw", m.draw), each("calls", m.calls);
 }
 
 bool read_speeds(const Json& json, Machine& m) {

@@ -112,7 +112,7 @@ Result<void> run_piece(const Piece& piece, const ModelSource& source, const Adap
   float* const to = reinterpret_cast<float*>(base + piece.layout.find("base")->offset);
   CHECK_OK(rows.empty() ? read_parts(source, module, to) : read_rows(source, weight_of(module, source), rows, to));
   RunContext context{threads, Multiply::f32, 0, 0, 0};
-  Executor(piece.graph, piece.schedule, piece.layout, {base, piece.layout.bytes()}).run(context);
+  Executor(piece.graph, piece.schedule, piece.layout, Places(piece.layout, base)).run(context);
   return {};
 }
 

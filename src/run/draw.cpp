@@ -28,7 +28,7 @@ Result<void> Trainer::draw() {
 Result<void> Trainer::plan_again(const TrainingSpec& spec) {
   passes_.reset();
   TrainingPlan before = std::exchange(plan_, TrainingPlan());
-  const PlanHomes homes = before.homes;
+  const PlanHomes homes = before;
   before.train = {}, before.pass = before.update = before.deferred = {}, before.programs.clear(),
   before.variants.clear();
   plan_ = TRY(plan_period(spec, machine_, homes, spec.draw, {before.transient_bytes, before.scratch_bytes}));
@@ -39,7 +39,7 @@ Result<void> Trainer::plan_again(const TrainingSpec& spec) {
                 done_ + 1);
   plan_.transient_bytes = before.transient_bytes, plan_.arena_bytes = before.arena_bytes;
   plan_.scratch_bytes = before.scratch_bytes, plan_.numerics_hash = before.numerics_hash;
-  plan_.moves = before.moves, plan_.homes = homes, plan_.ledger = std::move(before.ledger);
+  static_cast<PlanHomes&>(plan_) = homes, plan_.ledger = std::move(before.ledger);
   passes_ = std::make_unique<Passes>(plan_, arena_->data(), scratch_.get());
   return {};
 }

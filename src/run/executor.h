@@ -12,13 +12,16 @@
 
 namespace thimble {
 
-// Where values lie.
+// Where the values of a layout lie, and those that live while a program runs.
 struct Places {
-  std::byte* base = nullptr;     // of the arena: persistent values at the layout's offsets
-  int64_t transient_offset = 0;  // the others from here on
-  Scratch* scratch = nullptr;    // nullptr: no value waits on disk
-  int64_t spill_offset = 0;      // of the activations' area in the scratch file
-  SaveGate* gate = nullptr;      // nullptr: nothing is saved while steps run
+  Places(const Layout& layout, std::byte* base, Scratch* scratch = nullptr, SaveGate* gate = nullptr)
+      : base(base), transient_offset(layout.bytes()), scratch(scratch), spill_offset(layout.disk_bytes()), gate(gate) {}
+
+  std::byte* base;           // of the arena: persistent values at the layout's offsets
+  int64_t transient_offset;  // the others from here on
+  Scratch* scratch;          // nullptr: no value waits on disk
+  int64_t spill_offset;      // of the activations' area in the scratch file
+  SaveGate* gate;            // nullptr: nothing is saved while steps run
 };
 
 // Where a pass stands in its step: in the first one gradients begin at zero; what only the update reads is made in the

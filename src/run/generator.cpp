@@ -10,7 +10,7 @@
 namespace thimble {
 namespace {
 
-enum Program : size_t { kFill, kGuess };  // as plan_inference() orders them; the last one makes tokens
+enum : size_t { kFill, kGuess };  // as plan_inference() orders them; the last one makes tokens
 
 }  // namespace
 

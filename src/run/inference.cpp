@@ -179,7 +179,7 @@ Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
     plan_ = {};
     plan_ = TRY(plan_inference(spec_));
     int64_t heap = 0;
-    for (const InferenceProgram& program : plan_.programs) heap += Executor::memory_bytes(program.schedule);
+    for (const Program& program : plan_.programs) heap += Executor::memory_bytes(program.schedule);
     return heap;
   }));
   return check_files(adapters_, plan_.adapter);
@@ -187,14 +187,13 @@ Result<void> Inference::plan(Task task, int64_t context, int64_t batch) {
 
 Result<void> Inference::load() {
   arena_ = std::make_unique<Arena>(TRY(Arena::create(plan_.arena_bytes, *threads_)));
-  std::byte* const base = arena_->data();
   executors_.reserve(plan_.programs.size());
   if (plan_.scratch_bytes > 0 && options_.scratch.empty()) CHECK_OK(make_directories(scratch_folder()));
   if (plan_.scratch_bytes > 0)
     scratch_ = TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes}, *threads_));
-  for (const InferenceProgram& program : plan_.programs)
+  for (const Program& program : plan_.programs)
     executors_.emplace_back(program.graph, program.schedule, plan_.layout,
-                            Places{base, plan_.layout.bytes(), scratch_.get(), plan_.layout.disk_bytes()});
+                            Places(plan_.layout, arena_->data(), scratch_.get()));
   Values values = this->values();
   Loaded loaded;
   CHECK_OK(load_weights(*source_, values, loaded));
@@ -205,10 +204,7 @@ Result<void> Inference::load() {
   return {};
 }
 
-Values Inference::values() {
-  const std::span staging(arena_->data() + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes));
-  return Values(plan_.layout, arena_->data(), scratch_.get(), staging);
-}
+Values Inference::values() { return {plan_, arena_->data(), scratch_.get()}; }
 
 Result<void> Inference::run(size_t program, int64_t tokens, int64_t selected) {
   RunContext context{*threads_, plan_.programs[program].multiply, 0, 0, 0};

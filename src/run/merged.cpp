@@ -267,7 +267,7 @@ Result<void> MergedModel::fill_slab(const ModelTensor& tensor) {
   for (const auto& [name, entry] : slab.layout.entries())
     if (name != "base" && !slab.tensors.contains(name)) begin_value(entry, name, slab.at(name));
   RunContext context{*threads_, Multiply::f32, 0, 0, 0};
-  Executor(slab.graph, slab.schedule, slab.layout, {slab.memory, slab.layout.bytes()}).run(context);
+  Executor(slab.graph, slab.schedule, slab.layout, Places(slab.layout, slab.memory)).run(context);
   return {};
 }
 

@@ -25,7 +25,7 @@ std::vector<int64_t> overwritten(const TrainingPlan& plan) {
   };
   for (const Schedule* schedule : {&plan.pass, &plan.update, &plan.deferred}) add(plan.train.graph, *schedule);
   for (const PlannedVariant& v : plan.variants) add(v.train.graph, v.pass), add(v.train.graph, v.update);
-  for (const PlannedProgram& program : plan.programs) add(program.graph, program.schedule);
+  for (const Program& program : plan.programs) add(program.graph, program.schedule);
   return order;
 }
 
@@ -36,16 +36,18 @@ Passes::Passes(const TrainingPlan& plan, std::byte* base, Scratch* scratch)
       base_(base),
       tangents_(plan.layout.find(plan.train.loss + std::string(kTangent))),
       gate_(overwritten(plan)) {
-  const Places places{base, plan.layout.bytes(), scratch, plan.layout.disk_bytes(), &gate_};
+  const Places places(plan.layout, base, scratch, &gate_);
   const auto executor = [&](const Graph& graph, const Schedule& schedule) {
     return schedule.steps.empty() ? nullptr : std::make_unique<Executor>(graph, schedule, plan.layout, places);
   };
   pass_ = executor(plan.train.graph, plan.pass);
   update_ = executor(plan.train.graph, plan.update);
   deferred_ = executor(plan.train.graph, plan.deferred);
-  for (const PlannedProgram& program : plan.programs)
-    (program.kind == PlannedProgram::Kind::evaluate ? evaluation_ : perturbation_) =
-        executor(program.graph, program.schedule);
+  const auto beside = [&](const char* prefix) {
+    const Program* const program = plan.find(prefix);
+    return program ? executor(program->graph, program->schedule) : nullptr;
+  };
+  evaluation_ = beside(kEvaluation), perturbation_ = beside(kPerturbation);
   for (const PlannedVariant& v : plan.variants)
     kinds_.push_back({executor(v.train.graph, v.pass), executor(v.train.graph, v.update)});
 }

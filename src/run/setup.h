@@ -77,8 +77,8 @@ Result<void> include_start(const PlanBudget& budget);
 
 // plan(). Where planning takes more heap than the budget leaves (hold_heap_to), it is done once more within what is
 // free, and `beyond` is set: the refusal can say what would do.
-template <class Plan>
-Result<int64_t> plan_beyond_budget(Plan& plan, bool& beyond) {
+template <class MakePlan>
+Result<int64_t> plan_beyond_budget(MakePlan& plan, bool& beyond) {
   try {
     return plan();
   } catch (const std::bad_alloc&) {
@@ -92,8 +92,8 @@ Result<int64_t> plan_beyond_budget(Plan& plan, bool& beyond) {
 // The plan itself takes heap, and what the process occupies decides what the arena may take: planned once without a
 // budget to learn the first, then within it until a plan leaves the process what it takes. `plan` returns what the
 // executors will take of the heap.
-template <class Plan>
-Result<void> plan_within(const PlanBudget& budget, int64_t asked_bytes, Plan& plan) {
+template <class MakePlan>
+Result<void> plan_within(const PlanBudget& budget, int64_t asked_bytes, MakePlan& plan) {
   constexpr int kClose = 6, kMost = 12;  // rounds for a close fit, and at all
   constexpr int64_t kSlack = 160 << 10;
   budget.budget_bytes = 0;
@@ -122,8 +122,8 @@ Failure refused_within(int64_t budget_bytes, const Error& error);
 
 // plan_within() what was asked for. Where that is refused, the budget that the refusal names has been tried: planning
 // within little takes more of the process than finding out that nothing fits.
-template <class Plan>
-Result<void> plan_with_runtime(const PlanBudget& budget, Plan plan) {
+template <class MakePlan>
+Result<void> plan_with_runtime(const PlanBudget& budget, MakePlan plan) {
   constexpr int kTrials = 4;
   CHECK_OK(check_budget(budget.asked_bytes));
   auto planned = plan_within(budget, budget.asked_bytes, plan);

@@ -37,10 +37,7 @@ std::string Trainer::scratch_folder() const {
   return folder.empty() ? "." : folder;
 }
 
-Values Trainer::values() {
-  return Values(plan_.layout, arena_->data(), scratch_.get(),
-                {arena_->data() + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes)});
-}
+Values Trainer::values() { return {plan_, arena_->data(), scratch_.get()}; }
 
 RunContext Trainer::context() {
   return {*threads_, spec_.multiply, static_cast<uint64_t>(recipe_.seed), static_cast<uint64_t>(done_), 0};

@@ -23,7 +23,7 @@ Result<int64_t> Trainer::heap_of_a_period() const {
   if (draw_period(spec_) == 0) return 0;
   Result<void> planned;
   const int64_t taken = heap_taken_by([&] {
-    auto plan = plan_period(spec_, machine_, plan_.homes, 1, {plan_.transient_bytes, plan_.scratch_bytes});
+    auto plan = plan_period(spec_, machine_, plan_, 1, {plan_.transient_bytes, plan_.scratch_bytes});
     if (!plan) planned = Failure(std::move(plan.error()));
   });
   CHECK_OK(planned);

@@ -46,7 +46,7 @@ Result<void> Transformation::plan(int64_t memory) {
     plan_ = {};
     plan_ = TRY(plan_transform(spec_));
     int64_t heap = 0;
-    for (const InferenceProgram& program : plan_.programs) heap += Executor::memory_bytes(program.schedule);
+    for (const Program& program : plan_.programs) heap += Executor::memory_bytes(program.schedule);
     return heap + 4 * plan_.pass_rows + static_cast<int64_t>(sizeof(Pass)) * (spec_.samples + 1);
   }));
   return check_statistics();
@@ -64,18 +64,14 @@ Result<void> Transformation::check_statistics() const {
   return {};
 }
 
-Values Transformation::values() {
-  std::byte* const base = arena_->data();
-  return {plan_.layout, base, nullptr, {base + plan_.layout.bytes(), static_cast<size_t>(plan_.transient_bytes)}};
-}
+Values Transformation::values() { return {plan_, arena_->data()}; }
 
 Result<void> Transformation::begin() {
   writing_ = TRY(TemporaryFile::create(source_.path()));
   arena_ = TRY(Arena::create(plan_.arena_bytes, threads_));
   executors_.reserve(plan_.programs.size());
-  for (const InferenceProgram& program : plan_.programs)
-    executors_.emplace_back(program.graph, program.schedule, plan_.layout,
-                            Places{arena_->data(), plan_.layout.bytes()});
+  for (const Program& program : plan_.programs)
+    executors_.emplace_back(program.graph, program.schedule, plan_.layout, Places(plan_.layout, arena_->data()));
   ids_.reserve(static_cast<size_t>(plan_.pass_rows));
   passes_.reserve(static_cast<size_t>(spec_.samples) + 1);
   Loaded loaded;  // weights are read when they are needed

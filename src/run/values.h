@@ -5,7 +5,7 @@
 #include <span>
 
 #include "disk/scratch.h"
-#include "plan/layout.h"
+#include "plan/plan.h"
 
 namespace thimble {
 
@@ -13,6 +13,9 @@ class Values {
  public:
   // staging: memory of the arena that is not in use meanwhile; what lives on disk goes through it. At least 64 KiB.
   Values(const Layout& layout, std::byte* base, Scratch* scratch, std::span<std::byte> staging);
+  // Of a plan in its arena, while none of its programs runs.
+  Values(const Plan& plan, std::byte* base, Scratch* scratch = nullptr)
+      : Values(plan.layout, base, scratch, {base + plan.layout.bytes(), static_cast<size_t>(plan.transient_bytes)}) {}
 
   const Layout& layout() const { return layout_; }
   // A value that lives in memory.

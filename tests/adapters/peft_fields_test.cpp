@@ -123,6 +123,7 @@ TEST(PeftFields, refuses_what_it_cannot_honour) {
   const Case cases[] = {
       {R"("peft_type": "XLORA")", "peft_type is 'XLORA'; thimble reads LORA"},
       {R"("peft_type": "LORA", "init_lora_weights": "pissa_niter_4")", "changes the base model"},
+      {R"("peft_type": "LORA", "init_lora_weights": "mica")", "init_lora_weights is 'mica': thimble does not know"},
       {R"("peft_type": "LORA", "rank_pattern": {"q": -4})", "rank_pattern of 'q'"},
       {R"("peft_type": "LORA", "rank_pattern": {"q(": 4})", "is no regular expression"},
       {R"("peft_type": "LORA", "r": 0)", "'r' should be in 1..65536, found 0"},

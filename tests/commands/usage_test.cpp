@@ -314,6 +314,23 @@ TEST(generate, prompts_of_a_file_are_answered_as_each_alone) {
   EXPECT_THAT(run_thimble({"generate", "--model", tiny.gguf, "--prompts", jsonl}).err, HasSubstr("the field 'stream'"));
 }
 
+// A role that the template knows by its own name keeps that; elsewhere it is the usual one.
+TEST(generate, prompts_of_a_file_have_the_roles_of_the_template) {
+  TemporaryFolder folder;
+  const TinyFiles tiny;
+  const std::string jsonl = folder.write("p.jsonl", R"({"messages":[{"role":"observation","content":"3"}]})");
+  const auto answer = [&](const std::string& role) {
+    const std::string text =
+        "{% for m in messages %}{% if m.role == '" + role + "' %}abab{% else %}c{% endif %}{% endfor %}";
+    const Ran ran = run_thimble({"generate", "--model", tiny.gguf, "--prompts", jsonl, "--max-tokens", "9",
+                                 "--chat-template", folder.write("t.jinja", text)});
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return Json::parse(ran.out, nullptr, false)["ids"];
+  };
+  EXPECT_EQ(answer("observation"), answer("tool"));
+  EXPECT_NE(answer("observation"), answer("user"));
+}
+
 TEST(generate, a_seed_that_was_not_given_is_told) {
   TemporaryFolder folder;
   const TinyFiles tiny;

@@ -35,6 +35,8 @@ Json tiny_config(const std::string& family) {
                  {"block_windows", {8, 0}},
                  {"block_routers", {"switch", "none"}},
                  {"block_norms", {"dyt", "eln"}},
+                 {"block_ffns", {"low_rank", "plain"}},
+                 {"ffn_rank", 6},
                  {"final_norm", "layer"},
                  {"expert_capacity", 1.25},
                  {"router_aux_loss_coef", 0.5}});

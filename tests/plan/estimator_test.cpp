@@ -385,6 +385,17 @@ TEST(ForwardGradient, derives_the_gradients_of_the_last_layers) {
 }
 
 // Malladi et al., section 2: training costs what inference does.
+// Each of the program's moves along the direction draws it anew.
+TEST(Estimator, drawing_takes_time_in_the_plan) {
+  const TrainingSpec spec = probing_spec(kLora);
+  const auto fast = plan_training(spec, Machine{}), slow = plan_training(spec, Machine{.draw = 1e5});
+  ASSERT_TRUE(fast && slow);
+  double numbers = 0;
+  for (const TrainedParameter& parameter : fast->train.parameters)
+    numbers += static_cast<double>(parameter.shape.count());
+  EXPECT_GT(slow->seconds - fast->seconds, 2.9 * numbers / 1e5);
+}
+
 TEST(Estimator, takes_no_more_memory_than_evaluating) {
   TrainingSpec spec = probing_spec();
   spec.evaluates = true;
@@ -393,9 +404,8 @@ TEST(Estimator, takes_no_more_memory_than_evaluating) {
   int64_t weights = 0;
   for (const auto& [name, entry] : plan->layout.entries())
     if (entry.role == Role::parameter) weights += entry.type.bytes();
-  int64_t evaluating = 0;
-  for (const PlannedProgram& program : plan->programs)
-    if (program.kind == PlannedProgram::Kind::evaluate) evaluating = program.schedule.peak_bytes;
+  ASSERT_TRUE(plan->find(kEvaluation));
+  const int64_t evaluating = plan->find(kEvaluation)->schedule.peak_bytes;
   ASSERT_GT(evaluating, 0);
   EXPECT_LE(static_cast<double>(plan->arena_bytes), 1.1 * static_cast<double>(weights + evaluating));
   EXPECT_EQ(plan->layout.bytes(Role::gradient), 0);

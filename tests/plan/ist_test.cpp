@@ -24,11 +24,11 @@ TEST(Ist, draws_the_important_layers_and_leaves_room_for_any) {
     for (int b = 0; b < a; ++b) {
       spec.importance.assign(4, -1000);
       spec.importance[static_cast<size_t>(a)] = spec.importance[static_cast<size_t>(b)] = 1000;
-      const auto plan = plan_period(spec, Machine{}, first->homes, 1 + a, room);
+      const auto plan = plan_period(spec, Machine{}, *first, 1 + a, room);
       ASSERT_TRUE(plan) << plan.error().message;
       EXPECT_EQ(drawn_layers(*plan), (std::set<int>{a, b}));
       EXPECT_TRUE(plan->layout.same_places(first->layout));
-      EXPECT_EQ(plan->homes.deep, first->homes.deep) << "it keeps what the plan does";
+      EXPECT_EQ(plan->choice.blocks.deep, first->choice.blocks.deep) << "it keeps what the plan does";
     }
 }
 

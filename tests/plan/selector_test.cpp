@@ -146,7 +146,7 @@ TEST(Lisa, draws_layers_by_seed_and_period_and_all_alike_often) {
   std::set<std::set<int>> sets;
   constexpr int kDraws = 60;
   for (int draw = 0; draw < kDraws; ++draw) {
-    const auto plan = plan_period(spec, Machine{}, first->homes, draw);
+    const auto plan = plan_period(spec, Machine{}, *first, draw);
     ASSERT_TRUE(plan);
     const std::set<int> layers = drawn_layers(*plan);
     ASSERT_EQ(layers.size(), 2U);
@@ -159,7 +159,7 @@ TEST(Lisa, draws_layers_by_seed_and_period_and_all_alike_often) {
   for (const auto& [layer, count] : times) EXPECT_NEAR(count, kDraws / 2, 15) << layer;  // four standard deviations
   spec.seed = 1;
   std::set<std::set<int>> other;
-  for (int draw = 0; draw < 4; ++draw) other.insert(drawn_layers(*plan_period(spec, Machine{}, first->homes, draw)));
+  for (int draw = 0; draw < 4; ++draw) other.insert(drawn_layers(*plan_period(spec, Machine{}, *first, draw)));
   EXPECT_GT(other.size(), 1U);
 }
 
@@ -233,7 +233,7 @@ TEST(Lisa, layers_that_rest_do_not_move) {
     return out;
   };
   const auto before = norms(2), after = norms(3);
-  const std::set<int> second = drawn_layers(*plan_period(spec, Machine{}, plan->homes, 1));
+  const std::set<int> second = drawn_layers(*plan_period(spec, Machine{}, *plan, 1));
   for (int layer = 0; layer < 4; ++layer)
     EXPECT_EQ(before.at(layer) == after.at(layer), !second.contains(layer)) << layer;
 }
@@ -244,11 +244,11 @@ TEST(Lisa, a_period_keeps_to_the_room_there_is) {
   const auto plan = plan_training(spec, Machine{});
   ASSERT_TRUE(plan);
   const int64_t less = plan->transient_bytes * 9 / 10;
-  const auto tight = plan_period(spec, Machine{}, plan->homes, 1, {less, 0});
+  const auto tight = plan_period(spec, Machine{}, *plan, 1, {less, 0});
   ASSERT_TRUE(tight) << tight.error().message;
   EXPECT_LE(tight->transient_bytes, less);
   EXPECT_TRUE(tight->layout.same_places(plan->layout));
-  const auto refused = plan_period(spec, Machine{}, plan->homes, 1, {1000, 0});
+  const auto refused = plan_period(spec, Machine{}, *plan, 1, {1000, 0});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::over_budget);
 }

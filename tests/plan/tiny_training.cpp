@@ -144,8 +144,7 @@ Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int step
   std::unique_ptr<Scratch> scratch;
   if (plan.scratch_bytes > 0)
     scratch = std::move(*Scratch::create({.folder = testing::TempDir(), .bytes = plan.scratch_bytes}, threads));
-  Values values(plan.layout, base, scratch.get(),
-                {base + plan.layout.bytes(), static_cast<size_t>(plan.transient_bytes)});
+  Values values(plan, base, scratch.get());
   EXPECT_TRUE(initialise(values, {}, 1));
   for (const AdapterTensor& tensor : plan.train.adapter)
     if (tensor.derived)  // there is no model that they could begin from
@@ -165,7 +164,7 @@ Trajectory run_plan(const TrainingSpec& spec, const TrainingPlan& plan, int step
     if (const int64_t period = draw_period(spec); period > 0 && step > 0 && step % period == 0) {
       EXPECT_TRUE(passes->flush(context));
       passes.reset();
-      drawn = *plan_period(spec, Machine{.disk = {1e9, 1e9}}, plan.homes, step / period);
+      drawn = *plan_period(spec, Machine{.disk = {1e9, 1e9}}, plan, step / period);
       EXPECT_TRUE(drawn.layout.same_places(plan.layout));
       EXPECT_LE(drawn.transient_bytes, plan.transient_bytes);
       passes = std::make_unique<Passes>(drawn, base, scratch.get());

@@ -18,7 +18,7 @@ namespace thimble {
 namespace {
 
 // Of 512 tokens.
-int64_t windows() { return whole_tests() ? 32 : 8; }
+int64_t windows() { return whole_tests() ? 32 : 4; }
 
 std::vector<int32_t> encode(Tokenizer& tokenizer, const std::string& text, const EncodeOptions& options = {}) {
   std::vector<int32_t> ids;

@@ -1,5 +1,5 @@
 // Steps of full f32 fine-tuning of SmolLM2 against PyTorch (models/smollm2/smollm2_train_golden.py made train.json, 20
-// steps; the first six are always run).
+// steps; the first three are always run).
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -17,7 +17,7 @@ TEST(GoldenTraining, losses_and_norms_equal_pytorch) {
   NEED_SHARED_DATA(text, "wikitext2/valid.txt");
   NEED_SHARED_DATA(golden, "models/smollm2/train.json");
   const TemporaryFolder folder;
-  const int64_t count = whole_tests() ? 20 : 6;
+  const int64_t count = whole_tests() ? 20 : 3;
   const Recipe recipe{.model = model,
                       .data = text,
                       .out = folder.path(),

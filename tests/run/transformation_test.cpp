@@ -122,20 +122,19 @@ std::map<std::string, std::vector<float>> whole_statistics(const ModelSource& so
     const ValueId s = graph.add_value(names[weight], {observer.shape(graph.value(x).type.shape[1])}, Role::state);
     observer.add(graph, s, x, names[weight]);
   }
-  Layout layout;
-  EXPECT_TRUE(layout.add(graph));
+  Plan plan;
+  EXPECT_TRUE(plan.layout.add(graph));
   Schedule schedule =
       make_schedule(graph, nodes_between(0, graph.nodes().size()), node_costs(graph, Multiply::f32, 1, {}));
-  place(schedule);
   constexpr int64_t kStaging = 4 << 20;
-  const int64_t transient = std::max(schedule.peak_bytes, kStaging);
-  std::vector<std::byte> memory(static_cast<size_t>(layout.bytes() + transient + 4096));
+  plan.place(std::vector{&schedule}, kStaging);
+  std::vector<std::byte> memory(static_cast<size_t>(plan.arena_bytes + 4096));
   std::byte* const base = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
-  Values values(layout, base, nullptr, {base + layout.bytes(), static_cast<size_t>(transient)});
+  Values values(plan, base);
   Loaded loaded;
   EXPECT_TRUE(load_weights(source, values, loaded));
   EXPECT_TRUE(initialise(values, loaded, 0));
-  const auto at = [&](const std::string& name) { return base + layout.find(name)->offset; };
+  const auto at = [&](const std::string& name) { return base + plan.layout.find(name)->offset; };
   RandomText text(50, spec.context, source.architecture().vocab);
   Example example;
   int32_t row = 0;
@@ -150,11 +149,11 @@ std::map<std::string, std::vector<float>> whole_statistics(const ModelSource& so
   }
   Threads team(1);
   RunContext context{team, Multiply::f32, 0, 0, 0};
-  EXPECT_TRUE(Executor(graph, schedule, layout, {base, layout.bytes()}).run(context, row, -1));
+  EXPECT_TRUE(Executor(graph, schedule, plan.layout, Places(plan.layout, base)).run(context, row, -1));
   std::map<std::string, std::vector<float>> out;
   for (const auto& [weight, name] : names) {
     const float* const numbers = reinterpret_cast<const float*>(at(name));
-    out[weight].assign(numbers, numbers + layout.find(name)->type.shape.count());
+    out[weight].assign(numbers, numbers + plan.layout.find(name)->type.shape.count());
   }
   return out;
 }

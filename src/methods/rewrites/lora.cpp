@@ -52,9 +52,17 @@ constexpr std::string_view kConvert =
     "it changes the base model; convert the adapter to plain LoRA first (path_initial_model_for_weight_conversion in "
     "PEFT)";
 constexpr PeftValue kValues[] = {
-    {"init_lora_weights", "pissa", kConvert},   {"init_lora_weights", "olora", kConvert},
-    {"init_lora_weights", "corda", kConvert},   {"init_lora_weights", "loftq", kConvert},
-    {"init_lora_weights", "lora_ga", kConvert}, {"init_lora_weights", "kasa", kConvert},
+    {"init_lora_weights", "gaussian", {}},
+    {"init_lora_weights", "eva", {}},
+    {"init_lora_weights", "orthogonal", {}},
+    {"init_lora_weights", "pissa", kConvert},
+    {"init_lora_weights", "olora", kConvert},
+    {"init_lora_weights", "corda", kConvert},
+    {"init_lora_weights", "loftq", kConvert},
+    {"init_lora_weights", "lora_ga", kConvert},
+    {"init_lora_weights", "kasa", kConvert},
+    {"init_lora_weights", "",
+     "thimble does not know whether it changes the base model; expected true or false, or gaussian, eva, orthogonal"},
 };
 
 int64_t rank_of(const ModuleRewrite& m) { return static_cast<int64_t>(m.option("rank")); }

@@ -14,7 +14,7 @@ void config(HfFields& f, Architecture& a) {
               .epsilon_field = "layer_norm_epsilon",
               .activation_field = "",
               .activation = "gelu_new",
-              .gated = false,
+              .ffn = &kPlainFfn,
               .tied = true});
   f.field("apply_residual_connection_post_layernorm", b.residual_of_norm, false);
   if (f.reads() && f.source().get_or<bool>("slow_but_exact", false).value_or(false) &&

@@ -17,7 +17,7 @@ void config(HfFields& f, Architecture& a) {
               .epsilon_field = "layer_norm_epsilon",
               .activation_field = "activation",
               .activation = "gelu",
-              .gated = false,
+              .ffn = &kPlainFfn,
               .tied = true});
   bool grouped = b.parallel && b.before_ffn, one_key_head = !grouped && b.attention.kv_heads == 1;
   bool alibi = b.attention.bias != Attention::Bias::none;

@@ -30,7 +30,7 @@ void config(HfFields& f, Architecture& a) {
               .epsilon_field = "layer_norm_epsilon",
               .activation_field = "activation_function",
               .activation = "gelu_new",
-              .gated = false,
+              .ffn = &kPlainFfn,
               .tied = true});
   f.only("add_cross_attention", false);
   f.harmless({"reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",

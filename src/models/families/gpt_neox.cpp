@@ -13,7 +13,7 @@ void config(HfFields& f, Architecture& a) {
               .norm = {.kind = &kLayer, .bias = true},
               .epsilon_field = "layer_norm_eps",
               .activation = "gelu",
-              .gated = false});
+              .ffn = &kPlainFfn});
   f.field("use_parallel_residual", b.parallel, true);
   f.field("attention_bias", b.attention.qkv_bias, true);
   b.attention.output_bias = b.attention.qkv_bias;

@@ -14,7 +14,7 @@ void config(HfFields& f, Architecture& a) {
               .epsilon_field = "layer_norm_epsilon",
               .activation_field = "activation_function",
               .activation = "gelu_new",
-              .gated = false});
+              .ffn = &kPlainFfn});
   int64_t rotated = a.ropes.empty() ? 0 : a.ropes[0].rotated;
   f.field("rotary_dim", rotated, 64);
   f.harmless({"rotary", "scale_attn_weights", "n_ctx", "summary_activation", "summary_first_dropout",

@@ -14,7 +14,7 @@ void config(HfFields& f, Architecture& a) {
               .norm = {.kind = &kLayer, .bias = true, .offset = 1},
               .epsilon_field = "norm_eps",
               .activation = "relu2",
-              .gated = false});
+              .ffn = &kPlainFfn});
   f.field("attention_bias", b.attention.qkv_bias, false);
   b.attention.output_bias = b.attention.qkv_bias;
   f.field("mlp_bias", b.ffn.bias, false);

@@ -19,7 +19,7 @@ void config(HfFields& f, Architecture& a) {
               .epsilon_field = "",
               .activation_field = "activation_function",
               .activation = "relu",
-              .gated = false,
+              .ffn = &kPlainFfn,
               .tied = true});
   bool before = bool(b.before_mixer), no_final = !a.final_norm;
   f.field("do_layer_norm_before", before, true);

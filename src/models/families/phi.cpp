@@ -13,7 +13,7 @@ void config(HfFields& f, Architecture& a) {
               .norm = {.kind = &kLayer, .bias = true},
               .epsilon_field = "layer_norm_eps",
               .activation = "gelu_new",
-              .gated = false});
+              .ffn = &kPlainFfn});
   bool qk_norm = bool(b.attention.qk_norm);
   f.field("qk_layernorm", qk_norm, false);
   if (f.reads()) {

@@ -13,7 +13,7 @@ void config(HfFields& f, Architecture& a) {
               .norm = {.kind = &kLayer, .bias = true},
               .epsilon_field = "norm_epsilon",
               .activation = "gelu_pytorch_tanh",
-              .gated = false,
+              .ffn = &kPlainFfn,
               .tied = true});
   f.field("use_bias", b.ffn.bias, true);
   b.attention.qkv_bias = b.attention.output_bias = b.ffn.bias;

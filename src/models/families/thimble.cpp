@@ -1,6 +1,7 @@
 // thimble's own: Llama with blocks of other kinds, as `train --set block.*` makes them. No other program knows it.
 //
 //   Fields  "block_mixers": the mixer of every block;  "block_windows": the window of its attention, 0: none
+//           "block_ffns": the channel mixer of every block;  "ffn_rank": of those of low rank
 //           "block_norms": the norm before a block's mixer and before its FFN;  "final_norm"
 //           "block_routers": the router of every block's FFN, or "none";  "num_experts", "num_experts_per_tok",
 //           "expert_capacity", "router_aux_loss_coef": those of routed blocks, the same in all
@@ -9,6 +10,7 @@
 //           "denoises": whether blocks find a label behind noise (Architecture::denoises)
 #include <algorithm>
 
+#include "models/channel_mixer.h"
 #include "models/families.h"
 #include "models/mixer.h"
 #include "models/norm.h"
@@ -73,6 +75,23 @@ void mixing(HfFields& f, Architecture& a) {
   }
 }
 
+void channel_mixing(HfFields& f, Architecture& a) {
+  std::vector<std::string> names;
+  int64_t rank = 0;
+  for (const Block& block : a.blocks) {
+    names.emplace_back(block.ffn.mixer->name);
+    rank = std::max(rank, block.ffn.rank);
+  }
+  f.field("block_ffns", names, names);
+  f.field("ffn_rank", rank, 0);
+  if (!f.reads() || !one_each(f, a, "block_ffns", names)) return;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const ChannelMixer* const mixer = find_channel_mixer(names[i]);
+    if (!mixer) return f.refuse(fmt::format("there is no FFN '{}' ('block_ffns')", names[i]));
+    set_channel_mixer(a.blocks[i].ffn, *mixer, rank);
+  }
+}
+
 // Every norm as llama_like() has read it, of another kind.
 Norm of_kind(Norm norm, const NormKind& kind) {
   norm.kind = &kind, norm.bias = kind.biased;
@@ -101,7 +120,7 @@ void config(HfFields& f, Architecture& a) {
   Block b = first_block(a);
   for (const Block& block : a.blocks)
     if (!block.mixer) b = block;  // the heads and rope of attention, where there is any
-  b.ffn.routing = {}, b.mixer = nullptr, b.attention.window = 0;
+  b.ffn.routing = {}, b.ffn.rank = 0, b.mixer = nullptr, b.attention.window = 0;
   llama_like(f, a, b, {.tied = true});
   f.rope(a, b, {.partial_field = kPartialRotary});
   f.field("residual_multiplier", b.residual_scale, 1);
@@ -110,6 +129,7 @@ void config(HfFields& f, Architecture& a) {
   f.field("coupled_streams", a.coupled, false);
   f.field("denoises", a.denoises, false);
   mixing(f, a);
+  channel_mixing(f, a);
   norming(f, a);
   routing(f, a);
 }

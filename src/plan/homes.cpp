@@ -1,4 +1,4 @@
-#include "plan/rungs.h"
+#include "plan/homes.h"
 
 #include <algorithm>
 
@@ -38,42 +38,23 @@ Droppable find_droppable(const Graph& graph) {
   return d;
 }
 
-std::vector<char> remade_values(const Droppable& d, Rung deep, Rung shallow, int deep_blocks) {
+std::vector<char> recomputed_values(const Droppable& d, const BlockHomes& homes) {
   std::vector<char> out(d.block.size(), 0);
   for (size_t i = 0; i < out.size(); ++i) {
     if (d.block[i] < 0) continue;
-    const Rung rung = d.block[i] < deep_blocks ? deep : shallow;
-    if (rung == Rung::cheap || rung == Rung::cheap_spill) out[i] = d.cheap[i];
-    if (rung == Rung::bare || rung == Rung::bare_spill) out[i] = d.inner[i];
+    const Home& home = kHomes[homes.of(d.block[i])];
+    if (home.recompute == Home::Recompute::cheap) out[i] = d.cheap[i];
+    if (home.recompute == Home::Recompute::inner) out[i] = d.inner[i];
   }
   return out;
 }
 
-std::vector<char> spilled_values(const Graph& graph, const Droppable& d, Rung deep, Rung shallow, int deep_blocks,
-                                 int64_t least_bytes) {
-  std::vector<char> out(d.block.size(), 0);
-  for (size_t i = 0; i < out.size(); ++i) {
-    if (d.block[i] < 0 || graph.values()[i].type.bytes() < least_bytes) continue;
-    const Rung rung = d.block[i] < deep_blocks ? deep : shallow;
-    out[i] = (rung == Rung::cheap_spill && !d.cheap[i]) || (rung == Rung::bare_spill && !d.inner[i]);
-  }
+std::vector<char> spilled_values(const Graph& graph, const Droppable& d, const BlockHomes& homes, int64_t least_bytes) {
+  std::vector<char> out = recomputed_values(d, homes);
+  for (size_t i = 0; i < out.size(); ++i)
+    out[i] = d.block[i] >= 0 && kHomes[homes.of(d.block[i])].on_disk() && !out[i] &&
+             graph.values()[i].type.bytes() >= least_bytes;
   return out;
-}
-
-const char* rung_text(Rung rung) {
-  switch (rung) {
-    case Rung::keep:
-      return "keep every activation that gradients read";
-    case Rung::cheap:
-      return "recompute what costs no product";
-    case Rung::cheap_spill:
-      return "recompute what costs no product and keep the rest on disk";
-    case Rung::bare:
-      return "keep only their input";
-    case Rung::bare_spill:
-      return "keep only their input, on disk";
-  }
-  return "";
 }
 
 }  // namespace thimble
