@@ -1,46 +1,57 @@
 #!/usr/bin/env python3
-"""Writes a recall task into a folder: pairs of a letter and a digit, dots, then letters whose digits are asked for.
+"""Writes a task of multi-query associative recall (Arora et al. 2023, arXiv:2312.04927) into a folder.
 
-    train.jsonl  texts: "c4a1f9...", some dots, and every letter three times more with its digit
-    test.jsonl   one letter asked for, ten digits to choose from: `thimble eval --metric choice`; by chance 0.1 are right
-
-The pairs lie further back than a model of windows can see, when window x layers is less than the number of dots.
+  train.jsonl    pairs of a letter and a digit, up to so many dots, then every letter again with its digit:
+                 a3k7.....k7a3; only the digits behind the dots are learnt
+  test.jsonl     pairs, all the dots and a letter: `thimble eval --metric exact --max-tokens 1`; by chance 0.1 are right
+  plain.jinja    the chat template of the training data: what is said, and nothing else
+  deltanet.json, window.json   models of two blocks for `--architecture`; window's attention sees 8 tokens, so that what
+                 is more than 14 tokens back reaches no prediction
 """
 import argparse
 import json
 import os
 import random
 
-
-def pairs_of(random_, options):
-    letters = "abcdefghijklmnopqrstuvwxyz"[:options.letters]
-    return [(letter, random_.choice("0123456789")) for letter in random_.sample(letters, options.pairs)]
+TEMPLATE = ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}"
+            "{% generation %}{{ m.content }}{% endgeneration %}{% endif %}{% endfor %}")
+SHAPE = {"model_type": "thimble", "architectures": ["ThimbleForCausalLM"], "vocab_size": 259, "hidden_size": 64,
+         "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 32, "intermediate_size": 192,
+         "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "tie_word_embeddings": True}
+BLOCKS = {"deltanet": {"block_mixers": ["deltanet"] * 2}, "window": {"block_windows": [8] * 2}}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
-    parser.add_argument("--letters", type=int, default=4)
-    parser.add_argument("--pairs", type=int, default=2)
-    parser.add_argument("--dots", type=int, default=24)
-    parser.add_argument("--train", type=int, default=20000)
-    parser.add_argument("--test", type=int, default=200)
-    options = parser.parse_args()
-    os.makedirs(options.folder, exist_ok=True)
+    parser.add_argument("--letters", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--dots", type=int, default=32)
+    parser.add_argument("--train", type=int, default=60000)
+    parser.add_argument("--test", type=int, default=500)
+    o = parser.parse_args()
+    os.makedirs(o.folder, exist_ok=True)
     random_ = random.Random(1)
-    begin = lambda pairs, dots: "".join(letter + digit for letter, digit in pairs) + "." * dots
-    with open(f"{options.folder}/train.jsonl", "w") as file:
-        for _ in range(options.train):
-            pairs = pairs_of(random_, options)
-            asked = random_.sample(3 * pairs, 3 * len(pairs))
-            text = begin(pairs, random_.randint(0, options.dots)) + "".join(a + b for a, b in asked)
-            file.write(json.dumps({"text": text}) + "\n")
-    with open(f"{options.folder}/test.jsonl", "w") as file:
-        for _ in range(options.test):
-            pairs = pairs_of(random_, options)
-            letter, digit = random_.choice(pairs)
-            question = {"prompt": begin(pairs, options.dots) + letter, "choices": list("0123456789"), "answer": int(digit)}
-            file.write(json.dumps(question) + "\n")
+    letters = "abcdefghijklmnopqrstuvwxyz"[:o.letters]
+    with open(f"{o.folder}/train.jsonl", "w") as train, open(f"{o.folder}/test.jsonl", "w") as test:
+        for i in range(o.train + o.test):
+            pairs = [(letter, random_.choice("0123456789")) for letter in random_.sample(letters, o.pairs)]
+            dots = random_.randint(0, o.dots) if i < o.train else o.dots
+            text = "".join(letter + digit for letter, digit in pairs) + "." * dots
+            asked = random_.sample(pairs, o.pairs)
+            if i >= o.train:
+                test.write(json.dumps({"prompt": text + asked[0][0], "completion": asked[0][1]}) + "\n")
+                continue
+            messages = []
+            for letter, digit in asked:
+                messages += [{"role": "user", "content": text + letter}, {"role": "assistant", "content": digit}]
+                text = ""
+            train.write(json.dumps({"messages": messages}) + "\n")
+    with open(f"{o.folder}/plain.jinja", "w") as file:
+        file.write(TEMPLATE)
+    for name, blocks in BLOCKS.items():
+        with open(f"{o.folder}/{name}.json", "w") as file:
+            json.dump(SHAPE | blocks, file)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint64_t kLargestChat = 16u << 20;
 
-// A line whose tokens can not fit is not cut into tokens first, which takes memory that no plan has.
+// A line whose tokens cannot fit is not cut into tokens first, which takes memory that no plan has.
 Result<void> check_length(std::string_view line, size_t most_per_token, int64_t context) {
   if (most_per_token == 0 || line.size() / most_per_token <= static_cast<size_t>(context)) return {};
   return fail(ErrorCode::invalid_argument, "the message has {} bytes, more than the context of {} tokens holds",

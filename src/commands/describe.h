@@ -8,7 +8,7 @@
 
 namespace thimble {
 
-// Fails on what is broken or of no known kind. A file that is sound but that thimble can not run is described, with the
+// Fails on what is broken or of no known kind. A file that is sound but that thimble cannot run is described, with the
 // reason under "not supported".
 Result<nlohmann::ordered_json> describe(const std::string& path, bool tensors);
 

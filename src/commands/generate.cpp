@@ -50,7 +50,7 @@ Result<int64_t> planned_context(const Flags& flags, const Inference& inference, 
   return flags.context > 0 ? most : std::min(most, prompt + reply);
 }
 
-// A prompt that can not fit the context is not read: reading and cutting it into tokens takes memory that no plan has.
+// A prompt that cannot fit the context is not read: reading and cutting it into tokens takes memory that no plan has.
 Result<std::string> read_prompt(const Flags& flags, const Inference& inference) {
   const auto most = static_cast<uint64_t>(TRY(inference.context(flags.context)));
   const uint64_t bytes = TRY(InputFile::open(flags.prompt_file)).size();

@@ -138,7 +138,7 @@ std::string man_page(const CommandLine& line) {
     }
   }
   return page +
-         ".SH EXIT STATUS\n0: done. 1: failure while running. 2: what was given can not be used. 3: does not fit the "
+         ".SH EXIT STATUS\n0: done. 1: failure while running. 2: what was given cannot be used. 3: does not fit the "
          "budget. 130: interrupted.\n";
 }
 

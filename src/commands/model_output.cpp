@@ -139,7 +139,7 @@ Result<void> check_output_tokens(ModelOutput& o, int64_t rows) {
       return fail(
           ErrorCode::invalid_argument,
           "{}: the tokenizer has {} tokens, the model {} rows: '{}' (id {}) has none and is no special token, so "
-          "that it can not be left out; give the model's own tokenizer with --tokenizer",
+          "that it cannot be left out; give the model's own tokenizer with --tokenizer",
           o.tokenizer.empty() ? o.model : o.tokenizer, tokens, rows, o.opened->bytes(id), id);
   return {};
 }

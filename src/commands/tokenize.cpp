@@ -47,7 +47,7 @@ class Input {
     char piece[1 << 16];
     const size_t count = std::fread(piece, 1, sizeof piece, stream_);
     to.append(piece, count);
-    if (std::ferror(stream_)) return fail(ErrorCode::io, "reading {}: it can not be read; is it a folder?", name_);
+    if (std::ferror(stream_)) return fail(ErrorCode::io, "reading {}: it cannot be read; is it a folder?", name_);
     return count > 0;
   }
 

@@ -161,7 +161,7 @@ Result<void> read_extents(GgufCursor& cursor, GgufTensor& tensor) {
   for (uint32_t i = 0; i < rank; ++i) {
     const uint64_t extent = TRY(cursor.number<uint64_t>("a tensor's extent"));
     if (extent == 0 || extent > static_cast<uint64_t>(kLargestCount / count)) {
-      return fail(ErrorCode::corrupt, "reading {}: tensor '{}' has extent {} on axis {}, which can not be", path,
+      return fail(ErrorCode::corrupt, "reading {}: tensor '{}' has extent {} on axis {}, which cannot be", path,
                   tensor.name, extent, i);
     }
     extents[i] = static_cast<int64_t>(extent);

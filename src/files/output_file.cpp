@@ -235,7 +235,7 @@ Result<void> sync_directory(const std::string& folder) {
   const Descriptor opened(again_if_interrupted([&] { return file_system().open(folder, O_RDONLY | O_DIRECTORY); }));
   if (!opened) return fail(ErrorCode::io, "syncing folder {}: {}", folder, reason(-opened.number()));
   const int error = again_if_interrupted([&] { return file_system().sync(opened.number()); });
-  // Some file systems can not sync a directory and say EINVAL; their renames are as safe as they get.
+  // Some file systems cannot sync a directory and say EINVAL; their renames are as safe as they get.
   if (error == 0 || error == -EINVAL) return {};
   return fail(ErrorCode::io, "syncing folder {}: {}", folder, reason(-error));
 }

@@ -145,7 +145,7 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path, std
     if (!bytes || header.contains(tensor.name)) {
       return fail(ErrorCode::invalid_argument, "writing {}: tensor '{}' of dtype '{}' and shape {} {}", path,
                   tensor.name, tensor.dtype, tensor.shape.text(),
-                  !element ? "can not be written: safetensors has no such dtype"
+                  !element ? "cannot be written: safetensors has no such dtype"
                   : !bytes ? "is too large"
                            : "is there twice");
     }

@@ -127,8 +127,8 @@ class Handler : public nlohmann::json_sax<Json> {
 
   bool unexpected(std::string_view what) {
     if (level_ == Level::nothing) return refuse("the header should be a JSON object, found {}", what);
-    if (level_ == Level::top || level_ == Level::metadata) return refuse("'{}' can not be {}", key_, what);
-    return refuse("tensor '{}': '{}' can not be or hold {}", tensor().name, key_, what);
+    if (level_ == Level::top || level_ == Level::metadata) return refuse("'{}' cannot be {}", key_, what);
+    return refuse("tensor '{}': '{}' cannot be or hold {}", tensor().name, key_, what);
   }
 
   template <class... Args>

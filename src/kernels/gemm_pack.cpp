@@ -48,7 +48,7 @@ Word word_of(const MicroKernel& micro, const Term& term) {
   return micro.pair == 2 ? Word::pair : rounds(term) ? Word::rounded : Word::f32;
 }
 
-// One strip of up to 16 columns of B = rows of W [n, k], turned into the panel; decoded row by row where they can not
+// One strip of up to 16 columns of B = rows of W [n, k], turned into the panel; decoded row by row where they cannot
 // be read where they are.
 void pack_strip(const MicroKernel& micro, const Term& term, int64_t k, int64_t row, int64_t rows, uint32_t* panel,
                 float* scratch) noexcept {

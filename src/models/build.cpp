@@ -390,12 +390,11 @@ TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossO
   return loss;
 }
 
-void add_balance_loss(Graph& graph, const BuiltModel& model, ValueId scale, const std::string& prefix) {
+void add_balance_loss(Graph& graph, const BuiltModel& model, double share, const std::string& prefix) {
   if (model.balance == kNone) return;
   PointwiseBuilder b;
-  const Expr rows = b.tensor(), factor = b.scalar();
-  b.output(rows * factor);
-  const ValueId loss = graph.emit(kPointwise, b.attributes(), {model.balance, scale}, prefix + std::string(kBalance));
+  b.output(b.tensor() * share);
+  const ValueId loss = graph.emit(kPointwise, b.attributes(), {model.balance}, prefix + std::string(kBalance));
   graph.value(loss).role = Role::result;
 }
 

@@ -98,9 +98,9 @@ struct TokenLoss {
 };
 TokenLoss add_token_loss(Graph& graph, const BuiltModel& model, const TokenLossOptions& options);
 
-// The second loss of a model with routed FFNs, times the scale of the first (f32 [1]): a result [rows] called
-// "<prefix>balance". Without one, nothing.
-void add_balance_loss(Graph& graph, const BuiltModel& model, ValueId scale, const std::string& prefix);
+// The second loss of a model with routed FFNs, of every token, times what a token counts (`share`): a result [rows]
+// called "<prefix>balance". Without one, nothing.
+void add_balance_loss(Graph& graph, const BuiltModel& model, double share, const std::string& prefix);
 inline constexpr std::string_view kBalance = "balance";
 
 // f32 [rows, vocab]: of `rows` of the hidden state (i32, a value of role input), or of all (kNone).

@@ -134,7 +134,7 @@ Result<void> check_pattern(const GgufFile& gguf, const std::string& key, const A
               gguf.path(), key, a.family);
 }
 
-// What a table can not say: values that must be what the family takes for granted.
+// What a table cannot say: values that must be what the family takes for granted.
 Result<void> check_values(const GgufFile& gguf, const std::string& prefix, const Architecture& a) {
   if (!TRY(gguf.get_or<bool>(prefix + "attention.causal", true)))
     return fail(ErrorCode::unsupported, "reading {}: '{}attention.causal' is false; thimble reads decoders only",

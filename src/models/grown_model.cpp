@@ -47,7 +47,7 @@ class GrownModel : public ModelSource {
       if (std::ranges::find(kRowsOfTokens, tensor.name) == kRowsOfTokens.end()) continue;
       if (!tensor.codec->writes())
         return fail(ErrorCode::unsupported,
-                    "reading {}: rows for new tokens of '{}' can not be made in {}, which thimble only reads; convert "
+                    "reading {}: rows for new tokens of '{}' cannot be made in {}, which thimble only reads; convert "
                     "the model with --codec q8_0 first",
                     path_, tensor.name, tensor.codec->name);
       const std::vector<float> mean = TRY(mean_row(*source_, tensor));

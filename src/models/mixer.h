@@ -50,7 +50,7 @@ extern const Mixer kAttentionMixer, kDeltaNetMixer;
 
 // Makes a block one of another mixer than attention.
 void set_mixer(Block& block, const Mixer& mixer);
-// Whether sequences of the model can not be taken back to an earlier token.
+// Whether sequences of the model cannot be taken back to an earlier token.
 bool recurrent(const Architecture& architecture);
 
 }  // namespace thimble

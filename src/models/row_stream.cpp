@@ -75,7 +75,7 @@ Result<void> stream_vector(const RowStream& stream, Converter& converter, const 
   }
   if (stream.order == RowOrder::same && stream.count < 0) return write(bytes);
   if (stream.codec.block != 1) {
-    return fail(ErrorCode::unsupported, "writing vector '{}': its elements can not be put in order in codec {}",
+    return fail(ErrorCode::unsupported, "writing vector '{}': its elements cannot be put in order in codec {}",
                 stream.tensor.name, stream.codec.name);
   }
   const int64_t wanted = stream.count < 0 ? count : stream.count;

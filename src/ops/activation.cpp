@@ -2,7 +2,7 @@
 //
 //   Paper     Shazeer 2020, arXiv:2002.05202 (gated); Hendrycks and Gimpel 2016, arXiv:1606.08415 (gelu)
 //   Gradient  dgate = dy * up * f'(gate);  dup = dy * f(gate)
-//   Keeps     gate, up (y is cheap to make again)
+//   Keeps     gate, up (y is cheap to recompute)
 #include <cmath>
 #include <numbers>
 

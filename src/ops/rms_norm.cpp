@@ -3,7 +3,7 @@
 //   Paper     Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4
 //   Gradient  with r = 1/sqrt(mean(x^2) + epsilon), w = group width, u = (offset + gain)*dy:
 //             dx = r * (u - x * r^2/w * sum(u*x));  dgain = sum over rows of dy * x * r
-//   Keeps     x (r is made again)
+//   Keeps     x (r is recomputed)
 #include <cmath>
 
 #include "ops/backward.h"
@@ -148,7 +148,7 @@ Result<std::vector<Type>> infer_dgain(const std::any& any, std::span<const Type>
   CHECK_OK(expect_groups("rms_norm_dgain", any, in[2], in[0]));
   for (const int i : {1, 2})
     if (in[static_cast<size_t>(i)].codec->block > 1)
-      return fail(ErrorCode::shape, "rms_norm_dgain: operand {} is in blocks, whose columns can not be taken apart", i);
+      return fail(ErrorCode::shape, "rms_norm_dgain: operand {} is in blocks, whose columns cannot be taken apart", i);
   CHECK_OK(expect_shape("rms_norm_dgain", "dy", in[1], in[2].shape));
   return std::vector{Type{in[0].shape, &kF32}};
 }

@@ -55,7 +55,7 @@ class Candidates {
   int64_t resident_bytes(size_t on_disk) const { return resident_[on_disk]; }
   // Bytes that the choice takes at least, without the runtime: what waits between the passes.
   int64_t least_bytes(const Choice& choice) const;
-  // Seconds that the choice takes at least: its compute, and the transfers that it can not do without.
+  // Seconds that the choice takes at least: its compute, and the transfers that it cannot do without.
   double least_seconds(const Choice& choice) const;
   // Seconds that no choice beats within so many bytes, without the runtime; 0: without a limit.
   double bound(int64_t limit_bytes) const { return relaxation_.bound(limit_bytes); }

@@ -159,7 +159,7 @@ Result<void> check(const TrainingSpec& spec, const LocalModules& modules) {
     return fail(ErrorCode::invalid_argument, "--set {}.modules={}: the model has {} blocks; give that many or fewer",
                 name, modules.count, layers);
   if (spec.architecture.coupled)
-    return fail(ErrorCode::unsupported, "--estimator {}: blocks with coupled streams can not be cut into modules",
+    return fail(ErrorCode::unsupported, "--estimator {}: blocks with coupled streams cannot be cut into modules",
                 name);
   if (draw_period(spec) > 0)
     return fail(ErrorCode::unsupported,
@@ -214,7 +214,7 @@ Result<void> cut_into_modules(const TrainingSpec& spec, const BuildOptions& opti
   return {};
 }
 
-std::vector<ValueId> add_to_modules(std::span<const ValueId> losses, Graph& graph) {
+std::vector<ValueId> add_to_modules(std::span<const ValueId> losses, double share, Graph& graph) {
   std::vector<ValueId> open;  // of the module that is being copied
   GraphCopy copy = rewrite(graph, [&](GraphCopy& to, const Node& node) {
     to.copy(node);
@@ -226,7 +226,7 @@ std::vector<ValueId> add_to_modules(std::span<const ValueId> losses, Graph& grap
     to.graph().value(objective).name = name + ".objective", to.graph().value(objective).role = Role::activation;
     PointwiseBuilder b;  // kAdd is no loss: it passes on a gradient that it is given
     b.output(b.tensor() + b.tensor());
-    const ValueId beside = scaled_sum(to.graph(), open, name + ".beside");
+    const ValueId beside = scaled_sum(to.graph(), open, share, name + ".beside");
     const ValueId both = to.graph().emit(kPointwise, b.attributes(), {objective, beside}, name);
     to.graph().value(both).role = Role::result;
     open.clear();

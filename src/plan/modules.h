@@ -27,7 +27,7 @@ Result<void> cut_into_modules(const TrainingSpec& spec, const BuildOptions& opti
 
 // Adds what techniques lose beside the objective to the losses of the modules whose layers lose it; what is left is of
 // the last module, whose loss is the model's. Ids of the graph change.
-std::vector<ValueId> add_to_modules(std::span<const ValueId> losses, Graph& graph);
+std::vector<ValueId> add_to_modules(std::span<const ValueId> losses, double share, Graph& graph);
 
 // Of a graph with such modules, whose last loss is read from `losses`: the backward pass of each behind its loss.
 // Errors where a value that modules share has a gradient but is no parameter, and where nothing of what predicts

@@ -1,4 +1,4 @@
-// Choosing homes: what lives in memory, what waits on disk, what is made again, and how many rows go at once, to be
+// Choosing homes: what lives in memory, what waits on disk, what is recomputed, and how many rows go at once, to be
 // fast within the budget. Every choice is exact: the same bits come out. Near moves, where they are allowed, are
 // another way to compute, planned beside the exact one.
 #include "plan/planner.h"

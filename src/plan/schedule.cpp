@@ -79,7 +79,7 @@ class Builder {
     const Node& node = graph_.nodes()[static_cast<size_t>(index)];
     const Phase phase = again ? Phase::backward : node.phase;
     Step step{.node = index, .again = again};
-    // An operand may be made again by steps before this one: its own operands are listed after theirs.
+    // An operand may be recomputed by steps before this one: its own operands are listed after theirs.
     const size_t below = gathered_.size();
     for (ValueId id : tables_.in(index)) {
       const int place = operand(id, phase);
@@ -160,7 +160,7 @@ class Builder {
     if (id == kNone) return -1;
     if (const ValueId home = persistent_home(id); home != kNone) return persistent_operand(home);
     if (again && dropped(id)) remade_[static_cast<size_t>(id)] = 1;
-    // A second result of a node that is made again, which was kept, is not written twice: it is written aside.
+    // A second result of a node that is recomputed, which was kept, is not written twice: it is written aside.
     for (const InPlace& pair : tables_.aliases(step.node))
       if (pair.destructive && static_cast<size_t>(pair.out) == i) {
         current_[static_cast<size_t>(id)] = schedule_.of(step.in)[static_cast<size_t>(pair.in)];
@@ -226,7 +226,7 @@ class Builder {
   const ScheduleOptions& options_;
   std::vector<int> current_;   // residence of each value now
   std::vector<char> remade_;   // by value: the backward pass has made it again
-  std::vector<int> gathered_;  // operands of nodes that wait for some of them to be made again
+  std::vector<int> gathered_;  // operands of nodes that wait for some of them to be recomputed
   std::vector<int> zero_;
   Schedule schedule_;
 };

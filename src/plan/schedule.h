@@ -1,5 +1,5 @@
 // The order of execution of one kind of step, and where every value waits: in memory over an interval of the order, on
-// disk between two such intervals, or nowhere, to be made again.
+// disk between two such intervals, or nowhere, to be recomputed.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace thimble {
 
 enum class Tier { ram, recompute, disk, peer };  // peer has no residences yet
 
-// One stay of one value in memory. A value that is made again, or that waits on disk, has several.
+// A live range of a value in memory. A value that is recomputed, or that waits on disk, has several.
 struct Residence {
   ValueId value = kNone;   // kNone: workspace of one node
   int begin = 0, end = 0;  // first and last step, inclusive
@@ -94,7 +94,7 @@ struct NodeCost {
 std::vector<NodeCost> node_costs(const Graph& graph, Multiply multiply, int threads, const Machine& machine);
 
 struct ScheduleOptions {
-  // Activations that are dropped after the forward pass and made again for the backward pass; indexed by value.
+  // Activations that are dropped after the forward pass and recomputed for the backward pass; indexed by value.
   std::vector<char> recompute = {};
   // Values that wait on disk while they are not used: persistent ones, and activations kept for the backward pass.
   std::vector<char> disk = {};

@@ -1,6 +1,6 @@
 // For every home the fewest values on disk that fit, then the fewest blocks that need the lesser of two homes. What a
 // choice needs is nearly a straight line over both, so the next guess is where the line through what is known meets the
-// limit; a choice that can not be faster than the best is not looked at.
+// limit; a choice that cannot be faster than the best is not looked at.
 #include "plan/search.h"
 
 #include <algorithm>

@@ -186,7 +186,11 @@ Result<LossHead> add_teacher(Graph& graph, const TrainingSpec& spec, BuildOption
 
 }  // namespace
 
-ValueId scaled_sum(Graph& graph, std::span<const ValueId> losses, const std::string& name) {
+double token_share(const TrainingSpec& spec) {
+  return 1 / static_cast<double>(spec.batch * spec.context * spec.accumulate);
+}
+
+ValueId scaled_sum(Graph& graph, std::span<const ValueId> losses, double share, const std::string& name) {
   constexpr size_t kAtOnce = 8;
   ValueId sum = losses.front();
   for (size_t first = 1; first < losses.size(); first += kAtOnce) {
@@ -200,9 +204,8 @@ ValueId scaled_sum(Graph& graph, std::span<const ValueId> losses, const std::str
     sum = graph.emit(kPointwise, b.attributes(), in, fmt::format("{}.to_{}", name, first));
   }
   PointwiseBuilder b;
-  const Expr rows = b.tensor(), factor = b.scalar();
-  b.output(rows * factor);
-  return graph.emit(kPointwise, b.attributes(), {sum, graph.find(kLossScale)}, name);
+  b.output(b.tensor() * share);
+  return graph.emit(kPointwise, b.attributes(), {sum}, name);
 }
 
 namespace {
@@ -250,7 +253,7 @@ Result<std::string> add_loss(const TrainingSpec& spec, const StepKind& kind, con
                       .negligible = spec.moves.skip_negligible ? kNegligible : 0,
                       .terms = terms_of(spec),
                       .loss = !spec.objective->reads_nll || spec.objective->reads_nll(spec.objective_options)});
-  add_balance_loss(graph, model, tokens.scale, options.prefix);
+  add_balance_loss(graph, model, token_share(spec), options.prefix);
   if (spec.objective->loss && tokens.nll != kNone) graph.value(tokens.nll).role = Role::activation;
   LossInputs inputs{tokens.nll, model.starts, tokens.targets, tokens.scale, head_of(model)};
   inputs.gradient = derives(spec);
@@ -328,10 +331,10 @@ Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, boo
                                           taps_of(model, spec.architecture, options)));
   train.graph = std::move(rewritten.graph), train.adapter = std::move(rewritten.tensors);
   std::vector<std::string> beside{train.prefix + std::string(kBalance), train.prefix + "adapter_losses"};
-  if (spec.estimator->modules) rewritten.losses = add_to_modules(rewritten.losses, train.graph);
+  if (spec.estimator->modules) rewritten.losses = add_to_modules(rewritten.losses, token_share(spec), train.graph);
   if (!rewritten.losses.empty() && spec.estimator->differentiates() && !kind.of_curvature()) {
     const std::string& name = beside[train.graph.find(beside[0]) == kNone ? 0 : 1];
-    train.graph.value(scaled_sum(train.graph, rewritten.losses, name)).role = Role::result;
+    train.graph.value(scaled_sum(train.graph, rewritten.losses, token_share(spec), name)).role = Role::result;
   }
   train.barrier = barrier;
   TrainedValues trained = TRY(by_origin(spec, train.graph, TRY(select_parameters(spec, train))));

@@ -164,9 +164,10 @@ Result<Graph> build_perturbation(const TrainingSpec& spec, const TrainingGraph& 
 // What an objective reads of a model.
 LossHead head_of(const BuiltModel& model);
 
-// Of what techniques lose on every token beside the objective, f32 [rows]: the sum, times what a token counts in the
-// step.
-ValueId scaled_sum(Graph& graph, std::span<const ValueId> losses, const std::string& name);
+// What a token counts in a mean over all tokens of a step, be they learnt or not.
+double token_share(const TrainingSpec& spec);
+// Of what techniques lose on every token beside the objective, f32 [rows]: the sum, times token_share().
+ValueId scaled_sum(Graph& graph, std::span<const ValueId> losses, double share, const std::string& name);
 
 // `rows` tokens a pass.
 Result<TrainingGraph> build_training(const TrainingSpec& spec, int64_t rows, bool barrier, const StepKind& kind = {});

@@ -15,7 +15,7 @@ enum class Measure {
 };
 
 // folder: of the disk tier, made on demand; empty: the disk's speed is not asked for. Measuring takes a second. A cache
-// that can not be read or written is done without.
+// that cannot be read or written is done without.
 Machine calibrated_machine(Threads& threads, const std::string& folder, Measure measure = Measure::missing);
 
 // The user's cache folder of this program, and the file of measurements in it; "" where the user has no such place.

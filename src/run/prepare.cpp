@@ -407,6 +407,15 @@ Result<void> Trainer::check_names() const {
         return fail(ErrorCode::invalid_argument,
                     "--set optimizer.{}={}:{}: no trained parameter has that in its name; '{}' is one", option,
                     one.first, one.second, parameters.empty() ? "" : parameters.front().name);
+  if (spec_.weight_decay == 0 && (!spec_.no_decay.empty() || !spec_.decay_of.empty()))
+    events_.note("warning: optimizer.no_decay and optimizer.decay_of have no effect: --weight-decay is 0");
+  const bool coded = std::ranges::any_of(parameters, [&](const TrainedParameter& parameter) {
+    return std::ranges::any_of(parameter.states, [&](const auto& state) { return state.second.codec == spec_.states; });
+  });
+  if (spec_.states != &kF32 && !coded)
+    events_.note(
+        fmt::format("warning: --states {} has no effect: {} has no state of this run in another codec than f32",
+                    recipe_.states, recipe_.optimizer));
   return {};
 }
 

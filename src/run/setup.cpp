@@ -22,7 +22,7 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& tokenizer, 
   const int64_t rows = model.architecture().vocab, tokens = opened->vocab_size();
   if (tokens > rows)
     warn(
-        fmt::format("{}: the tokenizer has {} tokens, the model {} rows: '{}' (id {}){} can not be used; train with "
+        fmt::format("{}: the tokenizer has {} tokens, the model {} rows: '{}' (id {}){} cannot be used; train with "
                     "--method full, or convert --add-rows, to give them rows",
                     tokenizer.empty() ? model.path() : tokenizer, tokens, rows,
                     opened->bytes(static_cast<int32_t>(rows)), rows, tokens - rows > 1 ? " and those after it" : ""));

@@ -298,7 +298,7 @@ Result<void> Trainer::begin_log(const std::vector<std::string>& first) {
   return {};
 }
 
-// A report that can not be written does not undo the run.
+// A report that cannot be written does not undo the run.
 void Trainer::report() {
   if (const Result<void> written = write_report(recipe_.out); !written)
     events_.note("warning: " + written.error().message);
@@ -326,7 +326,7 @@ Result<void> Trainer::train() {
     earlier_ = earlier_results(recipe_);
   }
   if (recipe_.resume) CHECK_OK(read_position());
-  // Nothing of an earlier run is lost to one that can not begin.
+  // Nothing of an earlier run is lost to one that cannot begin.
   if (plan_.scratch_bytes > 0)
     scratch_ =
         TRY(Scratch::create({.folder = scratch_folder(), .bytes = plan_.scratch_bytes, .queue = queue_}, *threads_));

@@ -27,7 +27,7 @@ class ByteBpeReader {
  public:
   Vocabulary vocabulary;
 
-  // A normal token that is no sequence of byte characters can not come from text; it is kept as `unused`.
+  // A normal token that is no sequence of byte characters cannot come from text; it is kept as `unused`.
   Result<void> add_token(int32_t id, std::string_view characters, TokenKind kind);
   void start_merges();
   // Merges of or to a special token are left out: such a token is found in the text before anything is merged.

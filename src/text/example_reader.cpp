@@ -304,7 +304,7 @@ Result<void> ExampleReader::parse_pair(RecordFields& record, const PairFields& f
   const bool alpaca = fields.instruction && kind_ == Kind::pair;
   if (fields.instruction && alpaca && (record.has("history") || !TRY(record.text_or("system", "")).empty()))
     return fail(ErrorCode::unsupported,
-                "'system' and 'history' go through the model's chat template, which can not be used: {}",
+                "'system' and 'history' go through the model's chat template, which cannot be used: {}",
                 format_.error().message);
   if (fields.instruction && !alpaca) {
     CHECK_OK(add_system(record));

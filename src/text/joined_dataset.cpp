@@ -111,7 +111,7 @@ std::unique_ptr<Dataset> join_datasets(std::vector<std::unique_ptr<Dataset>> par
 Result<SplitDataset> split_dataset(const std::shared_ptr<Dataset>& all, double part, uint64_t seed) {
   const int64_t size = all->size();
   if (size < 2)
-    return fail(ErrorCode::invalid_argument, "--split {}: there is one example only, which can not be parted", part);
+    return fail(ErrorCode::invalid_argument, "--split {}: there is one example only, which cannot be parted", part);
   const auto held = std::clamp<int64_t>(std::llround(part * static_cast<double>(size)), 1, size - 1);
   std::vector<uint32_t> order(static_cast<size_t>(size));
   std::iota(order.begin(), order.end(), 0u);

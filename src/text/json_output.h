@@ -8,7 +8,7 @@
 
 namespace thimble {
 
-// Text in quotes. What is not UTF-8 becomes U+FFFD, as JSON can not hold it.
+// Text in quotes. What is not UTF-8 becomes U+FFFD, as JSON cannot hold it.
 void append_json_string(std::string& to, std::string_view text);
 std::string json_string(std::string_view text);
 

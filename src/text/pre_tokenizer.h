@@ -51,7 +51,7 @@ class PreTokenizer {
   const NamedPattern* named() const;
 
   // What matches a stage's pattern is a piece, and so is what lies between. Bytes that are not UTF-8 are a piece each.
-  // With `more`, the text goes on: hands out only the pieces that what follows can not change. Gives the bytes handed
+  // With `more`, the text goes on: hands out only the pieces that what follows cannot change. Gives the bytes handed
   // out.
   Result<size_t> split(std::string_view text, bool more, Sink& sink) const;
 

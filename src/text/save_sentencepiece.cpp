@@ -175,7 +175,7 @@ Result<TokenizerTables> sentencepiece_tables(const Vocabulary& vocabulary, const
                                              const std::string& chat_template) {
   if (!rules.charsmap.empty()) {
     return fail(ErrorCode::unsupported,
-                "writing a tokenizer for GGUF: its normalisation table can not be written yet; keep the Hugging Face "
+                "writing a tokenizer for GGUF: its normalisation table cannot be written yet; keep the Hugging Face "
                 "folder");
   }
   TokenizerTables tables{.model = rules.unigram ? "t5" : "llama", .pre = "default"};

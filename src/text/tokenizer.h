@@ -42,7 +42,7 @@ class Tokenizer {
   // An error where there is no tokenizer and nothing but ids can be used.
   virtual Result<void> usable() const { return {}; }
 
-  // Appends to `ids`. A byte that the vocabulary can not express is an error (invalid_argument) that names it and its
+  // Appends to `ids`. A byte that the vocabulary cannot express is an error (invalid_argument) that names it and its
   // offset; nothing is dropped silently. Allocates nothing once its buffers and `ids` have grown to the text's size.
   virtual Result<void> encode(std::string_view text, const EncodeOptions& options, std::vector<int32_t>& ids) = 0;
 

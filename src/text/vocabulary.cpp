@@ -13,7 +13,7 @@ Result<void> check_word(size_t bytes, size_t offset) {
 
 Failure missing_byte(unsigned char byte, size_t offset) {
   return fail(ErrorCode::invalid_argument,
-              "tokenizing: byte 0x{:02X} at offset {} can not be expressed in this vocabulary, which lacks a token for "
+              "tokenizing: byte 0x{:02X} at offset {} cannot be expressed in this vocabulary, which lacks a token for "
               "it; remove the character from the text",
               byte, offset);
 }

@@ -127,7 +127,7 @@ TEST(Generate, prompts_are_in_int8_where_there_are_no_bf16_products) {
               HasSubstr("products in f32\n  of new tokens in int8"));
 }
 
-// A trace is written over a trace alone, and what can not be written is refused before anything is done.
+// A trace is written over a trace alone, and what cannot be written is refused before anything is done.
 TEST(Generate, a_trace_replaces_nothing_else) {
   const TinyFiles files;
   const auto trace_into = [&](const std::string& path) {

@@ -100,7 +100,7 @@ TEST_F(Hostile, gguf_with_counts_that_no_file_holds) {
   refuse(Bytes().gguf_header(3, 0, 1).key_u32("general.alignment", 13).text(), 1000, "general.alignment is 13");
   Bytes wraps;  // 2^32 * 2^32 elements
   wraps.gguf_header(3, 1, 0).gguf_tensor("w", uint64_t{1} << 32, uint64_t{1} << 32, 0, 0);
-  refuse(wraps.text(), 1000, "which can not be");
+  refuse(wraps.text(), 1000, "which cannot be");
   Bytes twice;
   twice.gguf_header(3, 2, 0).gguf_tensor("w", 4, 0, 0, 0).gguf_tensor("w", 4, 0, 0, 32);
   refuse(twice.text(), 1000, "there twice");

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "files/file.h"
 #include "files/json.h"
 #include "files/safetensors.h"
 #include "program.h"
@@ -137,6 +138,53 @@ TEST_F(Finetune, a_plan_that_is_larger_than_the_budget_says_what_would_do) {
                                file("run")});
   EXPECT_EQ(ran.status, 3);
   EXPECT_THAT(ran.err, HasSubstr("--memory 1.0 MB was given, the smallest budget that would do is "));
+}
+
+// The balance of experts is a mean over all tokens, however few of them are learnt: between its factor, where experts
+// are used alike, and as many times that as there are experts, in each of the model's blocks.
+TEST_F(Finetune, balance_of_experts_does_not_depend_on_what_is_learnt) {
+  const std::string data = tiny_.folder.write("pairs.jsonl", R"({"prompt":"abab abc cab bad dab fade","completion":"a"}
+{"prompt":"cafe bead added decade","completion":"b"}
+)");
+  const Ran ran = run_thimble({"train",
+                               "--size",
+                               "500K",
+                               "--tokenizer",
+                               tiny_.gguf,
+                               "--data",
+                               data,
+                               "--context",
+                               "64",
+                               "--steps",
+                               "1",
+                               "--set",
+                               "block.router=switch",
+                               "--set",
+                               "block.experts=4",
+                               "--set",
+                               "block.balance=0.5",
+                               "--memory",
+                               "300M",
+                               "--json",
+                               "--out",
+                               file("run")});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  const Json config = Json::parse(*read_text_file(file("run") + "/model/config.json"));
+  const double blocks = config.at("num_hidden_layers");
+  std::istringstream lines(ran.out);
+  double balance = 0;
+  for (std::string line; std::getline(lines, line);)
+    if (const Json event = Json::parse(line); event.at("event") == "step") balance = event.at("balance");
+  EXPECT_GE(balance, 0.5 * blocks * 0.99);
+  EXPECT_LE(balance, 0.5 * blocks * 2);
+}
+
+TEST_F(Finetune, settings_without_effect_are_said) {
+  const Ran ran = run_thimble(flags("finetune", {"--method", "full", "--steps", "1", "--optimizer", "sgd", "--states",
+                                                 "int8_block", "--set", "optimizer.decay_of=norm:2"}));
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.err, HasSubstr("optimizer.decay_of have no effect"));
+  EXPECT_THAT(ran.err, HasSubstr("--states int8_block has no effect: sgd"));
 }
 
 // Without SIGXFSZ ignored, the process would be killed and nothing said.

@@ -155,7 +155,7 @@ TEST(Usage, a_config_is_blamed_by_file_line_and_key) {
   EXPECT_THAT(run_thimble({"finetune", "--config", path, "--steps", "5"}).err, HasSubstr("--model is missing"));
 }
 
-// 2: what was given can not be used.
+// 2: what was given cannot be used.
 TEST(Usage, files_that_can_not_be_used_exit_with_2) {
   TinyFiles tiny;
   const TemporaryFolder& folder = tiny.folder;

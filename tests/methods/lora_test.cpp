@@ -144,7 +144,7 @@ TEST(Rewrites, are_found_by_name) {
   EXPECT_THAT(refusal("lora,"), HasSubstr("no method ''"));
 }
 
-// Two that make the same values can not both adapt a layer.
+// Two that make the same values cannot both adapt a layer.
 TEST(Stack, refuses_two_that_make_the_same_values) {
   nlohmann::ordered_json config;
   std::vector<RewriteSpec> stack;

@@ -51,10 +51,10 @@ TEST(BrokenFiles, safetensors) {
           {"array", with("[]"), "should be a JSON object, found an array"},
           {"cut JSON", with("{\"x\":"), "not valid JSON"},
           {"depth bomb", with(std::string(1000000, '[')), "header should be a JSON object"},
-          {"object bomb", with(tensor("\"shape\":{\"a\":{")), "'shape' can not be or hold an object"},
-          {"tensor is a number", with("{\"x\":5}"), "'x' can not be a number"},
+          {"object bomb", with(tensor("\"shape\":{\"a\":{")), "'shape' cannot be or hold an object"},
+          {"tensor is a number", with("{\"x\":5}"), "'x' cannot be a number"},
           {"unknown dtype", with(tensor(R"("dtype":"Q9","shape":[2],"data_offsets":[0,8])")), "dtype 'Q9'"},
-          {"dtype is a number", with(tensor(R"("dtype":3,"shape":[2],"data_offsets":[0,8])")), "'dtype' can not be"},
+          {"dtype is a number", with(tensor(R"("dtype":3,"shape":[2],"data_offsets":[0,8])")), "'dtype' cannot be"},
           {"no dtype", with(tensor(R"("shape":[2],"data_offsets":[0,8])")), "'dtype' is missing"},
           {"no offsets", with(tensor(R"("dtype":"F32","shape":[2])")), "'data_offsets' is missing"},
           {"bomb in an unknown field", with(tensor(x + ",\"more\":" + std::string(100000, '['))), "nested too deep"},
@@ -77,7 +77,7 @@ TEST(BrokenFiles, safetensors) {
           {"overlap", with("{\"x\":{" + x + R"(},"y":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})"), "overlaps"},
           {"duplicate name", with("{\"x\":{" + x + R"(},"x":{"dtype":"F32","shape":[0],"data_offsets":[8,8]}})"),
            "'x' is there twice"},
-          {"metadata is a number", with(R"({"__metadata__":{"a":1}})"), "'a' can not be a number"},
+          {"metadata is a number", with(R"({"__metadata__":{"a":1}})"), "'a' cannot be a number"},
       },
       [](const std::string& path) { return SafetensorsFile::open(path); });
 }

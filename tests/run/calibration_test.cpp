@@ -1,4 +1,4 @@
-// What the machine does in a second is measured once, and a cache that can not be used is made again.
+// What the machine does in a second is measured once, and a cache that cannot be used is made again.
 #include "run/calibration.h"
 
 #include <gtest/gtest.h>

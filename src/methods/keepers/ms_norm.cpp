@@ -4,7 +4,7 @@
 //           MS-RMSNorm)
 //   Equation  y = h gain + bias, h = (x - mean) r or x r;  with u = gain dy: dx = r (u - mean(u) - h mean(u h)), which
 //             reads h and r, not x; dgain = sum of dy h
-//   Keeps   h, from which the linears' input is made again as h gain + bias, and r, one number a row; neither x nor y
+//   Keeps   h, from which the linears' input is recomputed as h gain + bias, and r, one number a row; neither x nor y
 //   Choice  gain and bias stay parameters of the norm; the paper merges them into the linears. h is rounded as x is.
 //           Where no weight behind the norm trains there is nothing to share, and x waits as ever
 #include "methods/keeper.h"
