@@ -1,96 +1,123 @@
 #!/usr/bin/env bash
-# Called by `./dev new KIND NAME`: a technique's file, table row, CMake entry, page and test, from tools/templates/.
+# Called by `./dev new KIND NAME`: a technique's file, table row, CMake entry, page and test, as tools/templates/steps says.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+templates=tools/templates
 
 die() {
   printf 'dev new: %s\n' "$*" >&2
   exit 1
 }
 
-kinds=()
-for template in tools/templates/*.cpp; do
-  template=${template##*/}
-  [[ $template == *_test.cpp ]] || kinds+=("${template%.cpp}")
-done
+mapfile -t kinds < <(sed -n 's/^\[\(.*\)\]$/\1/p' $templates/steps)
 
 kind=${1:-}
 name=${2:-}
+if [[ $kind == --kinds ]]; then
+  printf '%s\n' "${kinds[@]}"
+  exit
+fi
 [[ -n $kind && -n $name ]] || die "usage: ./dev new KIND NAME; kinds: ${kinds[*]}"
-[[ -f tools/templates/$kind.cpp ]] || die "there is no kind '$kind'; kinds: ${kinds[*]}"
+[[ " ${kinds[*]} " == *" $kind "* ]] || die "there is no kind '$kind'; kinds: ${kinds[*]}"
 [[ $name =~ ^[a-z][a-z0-9_]*$ ]] || die "a name is snake_case, not '$name'"
 
-# snake_case to PascalCase, the constant's name without its k.
+# snake_case to PascalCase.
 pascal() {
   local word out=
   for word in ${1//_/ }; do out+=${word^}; done
   printf '%s' "$out"
 }
-symbol=k$(pascal "$name")
+pascal_name=$(pascal "$name")
 
-fill() { # template, destination
+trimmed() {
+  local text=$1
+  text=${text#"${text%%[![:space:]]*}"}
+  printf '%s' "${text%"${text##*[![:space:]]}"}"
+}
+
+named() {
+  local text=$1
+  text=${text//@NAME@/"$name"}
+  text=${text//@SYMBOL@/"k$pascal_name"}
+  text=${text//@PASCAL@/"$pascal_name"}
+  printf '%s' "${text//@UPPER@/"${name^^}"}"
+}
+
+contents() { # with the last line's end, which $(...) takes away, and an x behind it
+  cat "$1"
+  printf x
+}
+
+changed=()
+
+# A step of each kind finds out whether it can be done; where `doing` is set it does it too.
+step_make() { # template, destination
   [[ ! -e $2 ]] || die "$2 exists already"
+  [[ $doing ]] || return 0
+  local text
+  text=$(contents "$templates/$1")
   mkdir -p "$(dirname "$2")"
-  sed -e "s/@NAME@/$name/g" -e "s/@SYMBOL *@/$symbol/g" -e "s/@PASCAL@/${symbol#k}/g" "$1" >"$2"
+  text=$(named "$text")
+  printf '%s' "${text%x}" >"$2"
   printf 'made     %s\n' "$2"
+  changed+=("$2")
 }
 
-insert() { # file, sed script, what must then be there
-  sed -i "$2" "$1"
-  grep -qF -- "$3" "$1" || die "$1 has another shape than expected: add '$3' by hand"
-  printf 'changed  %s\n' "$1"
+step_row() { # file, beginning of the list
+  local text before list entry
+  text=$(contents "$1")
+  [[ $text == *"$2"*"}"* ]] || die "$1 has another shape than expected: add &k$pascal_name to '$2' by hand"
+  before=${text%%"$2"*}$2
+  list=${text#"$before"}
+  entry=${list%%\}*}
+  [[ $entry, != *"&k$pascal_name",* ]] || die "$1 has &k$pascal_name already"
+  [[ $doing ]] || return 0
+  local row=", &k$pascal_name"
+  [[ $(trimmed "$entry") != *, ]] || row="    &k$pascal_name,"$'\n'  # one a line
+  write "$1" "$before$entry$row${list#"$entry"}"
 }
 
-new_codec() {
-  fill tools/templates/codec.cpp "src/codecs/$name.cpp"
-  fill tools/templates/codec_test.cpp "tests/codecs/${name}_test.cpp"
-  fill tools/templates/codec.md "docs/methods/$name.md"
-  insert src/codecs/CMakeLists.txt "s/^  codec\.cpp/  $name.cpp\n&/" "$name.cpp"
-  insert src/codecs/codec.h "s/^extern const Codec kF32;/extern const Codec $symbol;\n&/" "extern const Codec $symbol;"
-  insert src/codecs/codec.cpp "/^constexpr std::array kCodecs/,/};/s/};/, \&$symbol};/" ", &$symbol}"
-  insert tests/codecs/CMakeLists.txt "s/SOURCES contract_test\.cpp/& ${name}_test.cpp/" "${name}_test.cpp"
-  clang-format -i src/codecs/codec.cpp
-  printf 'now: write the format in src/codecs/%s.cpp, then ./dev test\n' "$name"
+step_change() { # file, text, new text
+  local text
+  text=$(contents "$1")
+  [[ $text == *"$2"* ]] || die "$1 has another shape than expected: make it '${3//@HERE@/"$2"}' by hand"
+  [[ $doing ]] || return 0
+  local new=${3//'\n'/$'\n'}
+  write "$1" "${text/"$2"/"${new//@HERE@/"$2"}"}"
 }
 
-new_optimizer() {
-  fill tools/templates/optimizer.cpp "src/methods/optimizers/$name.cpp"
-  fill tools/templates/optimizer_test.cpp "tests/methods/${name}_test.cpp"
-  fill tools/templates/optimizer.md "docs/methods/$name.md"
-  insert src/methods/CMakeLists.txt "s/ optimizers\/sgd\.cpp/ optimizers\/$name.cpp&/" "optimizers/$name.cpp"
-  insert src/methods/optimizer.h "s/^extern const Optimizer kAdamw;/&\nextern const Optimizer $symbol;/" "extern const Optimizer $symbol;"
-  insert src/methods/optimizer.cpp "/^constexpr std::array kOptimizers/,/};/s/};/, \&$symbol};/" ", &$symbol}"
-  insert tests/methods/CMakeLists.txt "s/ optimizers_test\.cpp/ ${name}_test.cpp&/" "${name}_test.cpp"
-  # Its equation in double, which the contract test wants of every optimizer.
-  local equation
-  equation=$(sed "s/@NAME@/$name/g" tools/templates/optimizer_equation.txt | sed 's/$/\\/')
-  insert tests/methods/optimizers_test.cpp "/^\/\/ A new optimizer brings its equation here/i\\
-${equation%\\}
-" "void $name("
-  insert tests/methods/optimizers_test.cpp "s/ kEquations = {/&{\"$name\", $name}, /" "{\"$name\", $name}"
-  clang-format -i src/methods/optimizer.cpp
-  printf 'now: write the update in src/methods/optimizers/%s.cpp, its equation in tests/methods/optimizers_test.cpp, then ./dev test\n' "$name"
+write() { # file, its contents and an x
+  printf '%s' "${2%x}" >"$1"
+  [[ " ${changed[*]} " == *" $1 "* ]] || printf 'changed  %s\n' "$1"
+  changed+=("$1")
 }
 
-new_op() {
-  fill tools/templates/op.cpp "src/ops/$name.cpp"
-  fill tools/templates/op_test.cpp "tests/ops/${name}_test.cpp"
-  insert src/ops/CMakeLists.txt "s/^  table\.cpp/& $name.cpp/" " $name.cpp"
-  insert src/ops/table.h "s/^extern const Op kAdd;/extern const Op $symbol;\n&/" "extern const Op $symbol;"
-  insert src/ops/table.cpp "s/^constexpr std::array kOps = {/&\n    \&$symbol,/" "&$symbol,"
-  insert tests/ops/CMakeLists.txt "s/SOURCES contract_test\.cpp/& ${name}_test.cpp/" "${name}_test.cpp"
-  clang-format -i src/ops/table.cpp
-  printf 'now: write the operation in src/ops/%s.cpp, then ./dev test\n' "$name"
+hint=
+step_then() { hint=$1; }
+
+# Carries out the lines of the kind's section.
+walk() {
+  local section='' line field fields
+  while IFS= read -r line; do
+    case $line in
+      '' | '#'*) continue ;;
+      '['*) section=${line:1:-1} ;;
+      *)
+        [[ $section == "$kind" ]] || continue
+        fields=()
+        while IFS= read -r field; do fields+=("$(named "$(trimmed "$field")")"); done <<<"${line//' | '/$'\n'}"
+        "step_${fields[0]}" "${fields[@]:1}"
+        ;;
+    esac
+  done <$templates/steps
 }
 
-new_transform() {
-  fill tools/templates/transform.cpp "src/methods/transforms/$name.cpp"
-  fill tools/templates/transform.md "docs/methods/$name.md"
-  insert src/methods/CMakeLists.txt "s/ transforms\/wanda\.cpp/ transforms\/$name.cpp&/" "transforms/$name.cpp"
-  insert src/methods/transform.h "s/^extern const Transform kMagnitude;/&\nextern const Transform $symbol;/" "extern const Transform $symbol;"
-  insert src/methods/transform.cpp "/kTable\[\] = {/s/};/, \&$symbol};/" ", &$symbol}"
-  clang-format -i src/methods/transform.cpp
-  printf 'now: write the method in src/methods/transforms/%s.cpp, its equation in tests/run/transformation_test.cpp, then ./dev test\n' "$name"
-}
-
-"new_$kind"
+doing=
+walk
+doing=yes
+walk
+for file in "${changed[@]}"; do
+  case $file in *.cpp | *.h) clang-format -i "$file" ;; esac
+done
+printf 'now: %s; then ./dev test\n' "$hint"

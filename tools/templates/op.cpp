@@ -40,7 +40,7 @@ void reference(const ReferenceCall& call) {
 Result<void> gradient(Backward& backward, const Node& node) {
   const ValueId dy = backward.gradient_of(node.out[0]);
   if (dy == kNone || !backward.wanted(node.in[0])) return {};
-  backward.add(node.in[0], backward.graph().emit(@SYMBOL @, {}, {dy}, backward.name(node.in[0])));
+  backward.add(node.in[0], backward.graph().emit(@SYMBOL@, {}, {dy}, backward.name(node.in[0])));
   return {};
 }
 
@@ -51,7 +51,7 @@ constexpr InPlace kOverX[] = {{0, 0, false}};
 
 }  // namespace
 
-const Op @SYMBOL @ = {.name = "@NAME@",
+const Op @SYMBOL@ = {.name = "@NAME@",
                       .infer = infer,
                       .gradient = gradient,
                       .workspace = workspace,

@@ -25,7 +25,7 @@ void apply(Update& update) {
 
 }  // namespace
 
-const Optimizer @SYMBOL @ = {.name = "@NAME@",
+const Optimizer @SYMBOL@ = {.name = "@NAME@",
                              .summary = "one line for help and docs",
                              .paper = "arXiv number",
                              .learning_rate = 1e-2,

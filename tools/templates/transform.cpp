@@ -28,7 +28,7 @@ ValueId apply(const TransformedLayer& layer) {
 
 }  // namespace
 
-const Transform @SYMBOL @ = {.name = "@NAME@",
+const Transform @SYMBOL@ = {.name = "@NAME@",
                              .summary = "weights below half of a layer's largest become zero",
                              .paper = "",
                              .kind = TransformKind::prune,
