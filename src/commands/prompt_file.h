@@ -15,8 +15,8 @@ struct FilePrompt {
   std::string id;                 // as JSON
 };
 
-// JSONL where the first character is a brace: `prompt` with `system`, or `messages` of text, whose roles are as the file
-// calls them; `id`. Another field is refused by name. `base` is what flags say of every prompt.
+// JSONL where the first character is a brace: `prompt` with `system`, or `messages` of text, whose roles are as the
+// file calls them; `id`. Another field is refused by name. `base` is what flags say of every prompt.
 Result<std::vector<FilePrompt>> read_prompts(const std::string& path, const Prompt& base);
 
 }  // namespace thimble

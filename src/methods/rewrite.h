@@ -57,7 +57,8 @@ struct PeftField {
 struct PeftNote {
   std::string_view field, why;
 };
-// Texts of a field that begin so, and why they are refused; without a reason they are taken. The first that fits counts.
+// Texts of a field that begin so, and why they are refused; without a reason they are taken. The first that fits
+// counts.
 struct PeftValue {
   std::string_view field, begins, why;
 };

@@ -159,8 +159,7 @@ Result<void> check(const TrainingSpec& spec, const LocalModules& modules) {
     return fail(ErrorCode::invalid_argument, "--set {}.modules={}: the model has {} blocks; give that many or fewer",
                 name, modules.count, layers);
   if (spec.architecture.coupled)
-    return fail(ErrorCode::unsupported, "--estimator {}: blocks with coupled streams cannot be cut into modules",
-                name);
+    return fail(ErrorCode::unsupported, "--estimator {}: blocks with coupled streams cannot be cut into modules", name);
   if (draw_period(spec) > 0)
     return fail(ErrorCode::unsupported,
                 "--estimator {}: --select {} lets layers train in turn, and a module may then have none; take --select "

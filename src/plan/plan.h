@@ -1,5 +1,5 @@
-// A plan: programs that share one arena, and where every byte of them lies. Training, inference and transforms add to it
-// what is theirs.
+// A plan: programs that share one arena, and where every byte of them lies. Training, inference and transforms add to
+// it what is theirs.
 #pragma once
 
 #include <span>
