@@ -1,5 +1,8 @@
 #include "commands/describe.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <array>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -8,8 +11,11 @@
 #include "adapters/adapter.h"
 #include "files/gguf.h"
 #include "files/imatrix.h"
+#include "models/channel_mixer.h"
+#include "models/mixer.h"
 #include "models/model_source.h"
 #include "models/presets.h"
+#include "models/router.h"
 #include "run/prompt_cache.h"
 #include "run/resume.h"
 #include "text/chat.h"
@@ -87,6 +93,19 @@ Ordered architecture_json(const Architecture& a) {
     if (block.attention.window > 0) ++windows, window = block.attention.window;
   if (windows > 0) json["sliding window"] = window;
   if (windows > 0 && windows < a.layers()) json["layers with a window"] = windows;
+  std::set<std::string_view> mixers, ffns, routers;
+  int64_t rank = 0, experts = 0;
+  for (const Block& block : a.blocks) {
+    if (block.mixer) mixers.insert(block.mixer->name);
+    if (block.ffn.mixer != &kGatedFfn) ffns.insert(block.ffn.mixer->name);
+    if (block.ffn.routing) routers.insert(block.ffn.routing.router->name);
+    rank = std::max(rank, block.ffn.rank), experts = std::max(experts, block.ffn.routing.experts);
+  }
+  if (!mixers.empty()) json["mixers"] = fmt::format("{}", fmt::join(mixers, ", "));
+  if (!ffns.empty()) json["FFNs"] = fmt::format("{}", fmt::join(ffns, ", "));
+  if (rank > 0) json["FFN rank"] = rank;
+  if (!routers.empty()) json["routers"] = fmt::format("{}", fmt::join(routers, ", "));
+  if (experts > 0) json["experts"] = experts;
   return json;
 }
 

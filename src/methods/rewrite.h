@@ -316,11 +316,13 @@ struct Rewrite {
   // `embed` they are tokens like those of the text, and predict it.
   int64_t (*virtual_tokens)(const OptionValues& options) = nullptr;
   std::string_view targets = {};  // ends of names with commas between that it is for; empty: every linear of the blocks
-  bool scales = false;            // what it adds is a term of its own, which --adapter-scale may multiply
-  bool by_rows = true;            // layers that are one module of a file may be adapted one by one
-  bool with_tied_head = false;    // where the head is the embedding, what is for that is for both
-  bool shared = false;  // adapters have no tensors of single layers: their targets alone say which they are for
-  bool whole = false;   // not so, though rows may lie in another order
+  // FFNs become mixtures of experts: a model without one that ModuleRewrite::inner() finds is refused.
+  bool mixes_ffns = false;
+  bool scales = false;          // what it adds is a term of its own, which --adapter-scale may multiply
+  bool by_rows = true;          // layers that are one module of a file may be adapted one by one
+  bool with_tied_head = false;  // where the head is the embedding, what is for that is for both
+  bool shared = false;          // adapters have no tensors of single layers: their targets alone say which they are for
+  bool whole = false;           // not so, though rows may lie in another order
   std::string_view not_continued = {};  // why no training goes on from its adapters; empty: it does
   std::string_view not_merged = {};     // why no weights of the model come to the same; empty: some do
   // What options mean to a layer [out, in] that they cannot be for; nullptr: they suit every layer.

@@ -60,6 +60,12 @@ class Rewriter {
         return fail(ErrorCode::invalid_argument,
                     "the adapter is for {} linear layers, of which the model has {}: it belongs to another model",
                     spec_.modules.size(), seen_.size());
+    if (technique_.mixes_ffns && !mixed_)
+      return fail(
+          ErrorCode::unsupported,
+          "--method {}: no FFN that it adapts is one activation between linear layers (those of this model have "
+          "experts or factors, or --target leaves them out), so that there would be no experts; take lora",
+          technique_.name);
     for (ValueId& loss : losses_) loss = copy.map(loss);
     for (ValueId& stream : taps_.streams) stream = copy.map(stream);
     for (ValueId* const one : {&taps_.hidden, &taps_.positions, &taps_.starts}) *one = copy.map(*one);
@@ -122,6 +128,7 @@ class Rewriter {
     for (size_t i = 2; i < 2 * terms; ++i) m.terms.push_back(copy.map(node.in[i]));
     m.bias = copy.map(node.in[2 * terms]), m.addend = copy.map(node.in[2 * terms + 1]);
     const auto [scale, addend] = without_scale(m);
+    if (technique_.mixes_ffns) mixed_ |= m.inner().has_value();
     if (technique_.adapt) {
       technique_.adapt(m);
     } else {
@@ -226,6 +233,7 @@ class Rewriter {
   std::vector<ValueId> added_;  // losses of this technique
   std::map<std::string, ValueId> made_;
   std::set<std::string> seen_;
+  bool mixed_ = false;              // an FFN as mixtures want it was met
   int64_t layer_ = 0, layers_ = 0;  // attentions that were met, and all
   int64_t width_ = 0;               // of their keys
   Error failure_{};

@@ -50,6 +50,10 @@ Result<Graph> rewrite_stream(const Graph& graph, const RewriteSpec& spec, Rewrit
                 "--method {}: it changes the residual stream of a whole model that has one stream; this has two, or is "
                 "a part of a model",
                 technique.name);
+  if (spec.modules.empty())
+    return fail(ErrorCode::unsupported,
+                "--method {}: it adapts {}, and no layer of this model is one (those of experts are left alone)",
+                technique.name, technique.targets);
   if (technique.training_only) CHECK_OK(check_fewer_rows(graph, technique, taps, losses));
   std::map<std::string, ValueId> made;
   std::optional<StreamRewrite> stream;

@@ -33,11 +33,14 @@ constexpr Option kOptions[] = {
 template <class Entry>
 Result<std::vector<const Entry*>> in_turn(const std::string& setting, const std::string& list,
                                           std::span<const Entry* const> table, std::string_view kind,
-                                          std::string_view none) {
+                                          std::string_view none, int64_t blocks) {
   std::vector<const Entry*> out;
   for (const std::string& name : split(list, '|'))
     out.push_back(!none.empty() && name == none ? nullptr : TRY(find_named("--set " + setting, kind, table, name)));
   if (out.empty()) return fail(ErrorCode::invalid_argument, "--set {}: it names nothing", setting);
+  if (std::ssize(out) > blocks)
+    return fail(ErrorCode::invalid_argument, "--set {}: it names {} blocks, the model has {}", setting, out.size(),
+                blocks);
   return out;
 }
 
@@ -106,13 +109,13 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
     if (setting.owner != kBlocks) continue;
     any = true;
     if (setting.name == "mixer")
-      mixers = TRY(in_turn(text, setting.value, thimble::mixers(), "mixer", ""));
+      mixers = TRY(in_turn(text, setting.value, thimble::mixers(), "mixer", "", a.layers()));
     else if (setting.name == "ffn")
-      ffns = TRY(in_turn(text, setting.value, channel_mixers(), "FFN", ""));
+      ffns = TRY(in_turn(text, setting.value, channel_mixers(), "FFN", "", a.layers()));
     else if (setting.name == "norm")
-      norms = TRY(in_turn(text, setting.value, thimble::norms(), "norm", ""));
+      norms = TRY(in_turn(text, setting.value, thimble::norms(), "norm", "", a.layers()));
     else if (setting.name == "router")
-      routers = TRY(in_turn(text, setting.value, thimble::routers(), "router", kPlain));
+      routers = TRY(in_turn(text, setting.value, thimble::routers(), "router", kPlain, a.layers()));
     else
       CHECK_OK(options.set(setting.owner, setting.name, setting.value));
     if (setting.name == "window")
@@ -139,6 +142,11 @@ Result<void> set_blocks(const std::vector<std::string>& settings, Architecture& 
                 kBlocks, kLowRankFfn.name);
   a.family = kThimbleFamily.name;
   const auto rank = options["ffn_rank"] > 0 ? static_cast<int64_t>(options["ffn_rank"]) : usual_rank(a.width);
+  if (!of_factors.empty() && rank > a.width)
+    return fail(ErrorCode::invalid_argument,
+                "--set {}: matrices of this model have {} singular vectors; give a rank of at "
+                "most that, or leave it out for {}",
+                of_factors, a.width, usual_rank(a.width));
   for (size_t i = 0; i < a.blocks.size(); ++i) {
     Block& block = a.blocks[i];
     block.attention.window = static_cast<int64_t>(options["window"]);

@@ -186,9 +186,9 @@ std::string ChatFormat::find_ends(const Tokenizer& tokenizer) {
   const bool known = !end || std::ranges::find(ends_, *end) != ends_.end();
   if (!known && end != tokenizer.bos()) ends_.push_back(*end);
   const size_t mark = rest.find_first_not_of(" \n");
-  if (end || mark == std::string_view::npos || !rest.substr(mark).starts_with("<|")) return "";
-  const size_t close = rest.find("|>", mark);
-  return close == std::string_view::npos ? "" : std::string(rest.substr(mark, close + 2 - mark));
+  if (end || mark == std::string_view::npos || rest[mark] != '<') return "";
+  const size_t close = rest.find('>', mark), space = rest.find_first_of(" \n", mark);
+  return close == std::string_view::npos || space < close ? "" : std::string(rest.substr(mark, close + 1 - mark));
 }
 
 Result<void> ChatFormat::check(std::span<const Message> messages, const ChatExtras& extras) const {

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "models/router.h"
 #include "plan/tiny_training.h"
 
 namespace thimble {
@@ -40,6 +41,18 @@ TEST(Mixtures, lose_what_experts_are_unevenly_used) {
     const Trajectory free = run_plan(without, *none, 2, 1e-2);
     EXPECT_EQ(pushed.losses[0], free.losses[0]) << "it is beside the loss that is told";
     EXPECT_NE(pushed.parameters, free.parameters) << "and moves the routers";
+  }
+}
+
+// Without an FFN that experts could be made of there would be none, and without layers that meft is for no adapter.
+TEST(Mixtures, are_refused_where_there_is_no_plain_ffn) {
+  for (const Rewrite* method : {&kMixlora, &kMole, &kMeft}) {
+    TrainingSpec spec = tiny_spec();
+    for (Block& block : spec.architecture.blocks) block.ffn.routing = {&kTopKRouter, 3, 2, 0, 0.01};
+    spec.rewrites = {rewrite_for_tests(*method, spec.architecture)};
+    const auto plan = plan_training(spec, Machine{});
+    ASSERT_FALSE(plan) << method->name;
+    EXPECT_EQ(plan.error().code, ErrorCode::unsupported);
   }
 }
 

@@ -173,14 +173,16 @@ TEST(Blocks, tuned_layers_scale_what_blocks_add) {
 TEST(Blocks, names_that_are_none_are_refused) {
   const LlamaShape shape{
       .vocab = 40, .width = 32, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 16, .ffn_width = 64, .context = 32};
-  for (const char* setting : {"block.mixer=attention|", "block.mixer=|deltanet", "block.router=hash|",
-                              "block.mixer=", "block.experts=4", "block.ffn=gatd", "block.ffn_rank=4"}) {
+  for (const char* setting :
+       {"block.mixer=attention|", "block.mixer=|deltanet", "block.router=hash|", "block.mixer=", "block.experts=4",
+        "block.ffn=gatd", "block.ffn=gated|gated|low_rank", "block.router=none|none|hash", "block.ffn_rank=4"}) {
     Architecture a = llama(shape);
     EXPECT_FALSE(set_blocks({setting}, a)) << setting;
   }
   Architecture a = llama(shape);
   EXPECT_FALSE(set_blocks({"block.mixer=deltanet", "block.window=4"}, a));
   EXPECT_TRUE(set_blocks({"block.mixer=attention|deltanet", "block.window=4", "block.router=none|hash"}, a));
+  EXPECT_FALSE(set_blocks({"block.ffn=low_rank", "block.ffn_rank=33"}, a));
   EXPECT_TRUE(set_blocks({"block.ffn=low_rank|plain", "block.ffn_rank=4"}, a));
   EXPECT_EQ(a.blocks[0].ffn.rank, 4);
   EXPECT_EQ(a.blocks[1].ffn.rank, 0);

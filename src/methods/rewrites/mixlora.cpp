@@ -138,6 +138,7 @@ const Rewrite kMixlora = {.name = "mixlora",
                           .options = kOptions,
                           .adapt = mixlora_adapt,
                           .targets = "q_proj,k_proj,v_proj,o_proj,down_proj,fc2",
+                          .mixes_ffns = true,
                           .scales = true,
                           .not_merged = "takes other experts for every token, which no weights can",
                           .form = {.type = "MIXLORA", .fields = kFields}};

@@ -41,6 +41,7 @@ const Rewrite kMole = {.name = "mole",
                        .options = kOptions,
                        .adapt = mixlora_adapt,
                        .targets = "q_proj,k_proj,v_proj,o_proj,down_proj,fc2",
+                       .mixes_ffns = true,
                        .scales = true,
                        .not_merged = "takes another expert for every token, which no weights can",
                        .form = {.type = "MOLE", .fields = kFields}};

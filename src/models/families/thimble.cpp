@@ -4,7 +4,8 @@
 //           "block_ffns": the channel mixer of every block;  "ffn_rank": of those of low rank
 //           "block_norms": the norm before a block's mixer and before its FFN;  "final_norm"
 //           "block_routers": the router of every block's FFN, or "none";  "num_experts", "num_experts_per_tok",
-//           "expert_capacity", "router_aux_loss_coef": those of routed blocks, the same in all
+//           "expert_capacity", "router_aux_loss_coef": those of the first routed block; of every block:
+//           "block_experts_per_tok", "block_expert_capacities", "block_balances"
 //           "residual_multiplier": of what blocks add to the residual stream;  "embedding_multiplier"
 //           "coupled_streams": whether there are two (Architecture::coupled)
 //           "denoises": whether blocks find a label behind noise (Architecture::denoises)
@@ -47,12 +48,24 @@ void routing(HfFields& f, Architecture& a) {
   f.field("num_experts_per_tok", r.chosen, 1);
   f.field("expert_capacity", r.capacity, 0);
   f.field("router_aux_loss_coef", r.balance, 0);
-  if (!f.reads()) return;
-  if (!one_each(f, a, "block_routers", names)) return;
+  // By block, where routers of several kinds have other numbers.
+  std::vector<int64_t> chosen;
+  std::vector<double> capacities, balances;
+  for (const Block& block : a.blocks) {
+    const Routing& own = block.ffn.routing ? block.ffn.routing : r;
+    chosen.push_back(own.chosen), capacities.push_back(own.capacity), balances.push_back(own.balance);
+  }
+  f.field("block_experts_per_tok", chosen, std::vector(names.size(), r.chosen));
+  f.field("block_expert_capacities", capacities, std::vector(names.size(), r.capacity));
+  f.field("block_balances", balances, std::vector(names.size(), r.balance));
+  if (!f.reads() || !one_each(f, a, "block_routers", names) || !one_each(f, a, "block_experts_per_tok", chosen) ||
+      !one_each(f, a, "block_expert_capacities", capacities) || !one_each(f, a, "block_balances", balances))
+    return;
   for (size_t i = 0; i < names.size(); ++i) {
     if (names[i] == kNoRouter) continue;
     r.router = find_router(names[i]);
     if (!r.router) return f.refuse(fmt::format("there is no router '{}' ('block_routers')", names[i]));
+    r.chosen = chosen[i], r.capacity = capacities[i], r.balance = balances[i];
     a.blocks[i].ffn.routing = r;
   }
 }
