@@ -60,11 +60,13 @@ class Rewriter {
         return fail(ErrorCode::invalid_argument,
                     "the adapter is for {} linear layers, of which the model has {}: it belongs to another model",
                     spec_.modules.size(), seen_.size());
-    if (technique_.mixes_ffns && !mixed_)
+    const auto of_ffn = [](const Node& node) { return node.op == &kActivation || node.op == &kExpertLinear; };
+    if (technique_.mixes_ffns && !mixed_ && std::ranges::any_of(graph.nodes(), of_ffn))
       return fail(
           ErrorCode::unsupported,
-          "--method {}: no FFN that it adapts is one activation between linear layers (those of this model have "
-          "experts or factors, or --target leaves them out), so that there would be no experts; take lora",
+          "--method {}: no FFN that it adapts is one activation between plain linear layers (those of this model "
+          "have experts or factors, another technique has changed them, or --target leaves them out), so that "
+          "there would be no experts; take lora",
           technique_.name);
     for (ValueId& loss : losses_) loss = copy.map(loss);
     for (ValueId& stream : taps_.streams) stream = copy.map(stream);

@@ -33,9 +33,7 @@ Json tiny_config(const std::string& family) {
   if (family == "thimble")
     json.update({{"block_mixers", {"attention", "deltanet"}},
                  {"block_windows", {8, 0}},
-                 {"block_routers", {"switch", "top_k"}},
-                 {"block_experts_per_tok", {1, 2}},
-                 {"block_expert_capacities", {1.25, 0}},
+                 {"block_routers", {"switch", "none"}},
                  {"block_norms", {"dyt", "eln"}},
                  {"block_ffns", {"low_rank", "plain"}},
                  {"ffn_rank", 6},

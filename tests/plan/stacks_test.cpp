@@ -16,6 +16,7 @@ constexpr const char* kReasons[] = {
     "is a network beside the model as it is",        // which is not the model that another technique changes
     "leaves blocks of the model out",                // that the other one adapts
     "leaves rows of the model out",                  // likewise
+    "there would be no experts",                     // of FFNs that the other one changes
     "has losses of tokens in blocks",                // which lemo has fewer of
     "changes the residual stream of a whole model",  // two of them
     "both put virtual tokens at the first positions",
