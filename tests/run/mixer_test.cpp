@@ -192,5 +192,26 @@ TEST(Blocks, names_that_are_none_are_refused) {
   EXPECT_TRUE(a.coupled);
 }
 
+// Each block with its own numbers, where routers of several kinds want others.
+TEST(Blocks, of_several_kinds_are_written_and_read) {
+  Architecture a = llama({.vocab = 40,
+                          .width = 32,
+                          .layers = 3,
+                          .heads = 2,
+                          .kv_heads = 2,
+                          .head_dim = 16,
+                          .ffn_width = 64,
+                          .context = 32});
+  ASSERT_TRUE(set_blocks({"block.router=switch|top_k|none", "block.experts=3", "block.ffn=low_rank|plain"}, a));
+  ASSERT_NE(a.blocks[0].ffn.routing.chosen, a.blocks[1].ffn.routing.chosen);
+  const MemoryModel model(a);
+  TemporaryFolder folder;
+  const auto written = write_hf_model(folder.file("m"), a, model.tensors, model.rows());
+  ASSERT_TRUE(written) << written.error().message;
+  const auto source = ModelSource::open(folder.file("m"));
+  ASSERT_TRUE(source) << source.error().message;
+  for (size_t i = 0; i < a.blocks.size(); ++i) EXPECT_EQ((*source)->architecture().blocks[i].ffn, a.blocks[i].ffn) << i;
+}
+
 }  // namespace
 }  // namespace thimble
