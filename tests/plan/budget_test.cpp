@@ -186,7 +186,9 @@ TEST(Budget, no_choice_takes_less_than_its_least_bytes) {
               EXPECT_GE(candidates.estimate(choice, 0).bytes, candidates.least_bytes(choice))
                   << kHomes[deep].text << ", " << kHomes[shallow].text << ", " << blocks << " deep, " << on_disk;
             }
-      EXPECT_GT(candidates.least_bytes({}), candidates.least_bytes({.blocks = BlockHomes::all(3)}));
+      constexpr size_t kOnlyInputs = 3;
+      static_assert(kHomes[kOnlyInputs].recompute == Home::Recompute::inner && !kHomes[kOnlyInputs].on_disk());
+      EXPECT_GT(candidates.least_bytes({}), candidates.least_bytes({.blocks = BlockHomes::all(kOnlyInputs)}));
     }
 }
 
